@@ -1,0 +1,114 @@
+"""The `nanogpt` command: finds the command's module, parses its options, turns errors into exit codes.
+
+Knows nothing of what the commands do. `nanogpt/cli/<command>.py` is imported only when its command is chosen; it has
+`add_arguments(parser)`, `run(args) -> int` and, where the one-line help is not enough, `DESCRIPTION`. Exit codes: 0,
+1 (the work failed), 2 (bad input), 130 (interrupted), 141 (the reader of stdout has gone, as for `cat`).
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+from nanogpt import __version__
+from nanogpt.cli.console import talk
+from nanogpt.errors import UserError, nearest
+
+COMMANDS: dict[str, str] = {
+    "quickstart": "prepare, train and sample in about a minute: start here",
+    "datasets": "list the data sets: what there is, what is prepared, what works offline",
+    "prepare": "turn text into tokens for training",
+    "train": "train a model, or resume a run",
+    "sample": "write text with a trained model",
+    "runs": "list the runs",
+    "info": "show one run: its state, losses, speed and checkpoints",
+    "config": "show the settings in force and where each comes from",
+    "bench": "measure the speed of training and sampling on this machine",
+}
+
+# Refusals of the system that a person can mend; any other OSError that comes this far is a fault of the program.
+REFUSALS = {
+    errno.EACCES: "permission denied: change its permissions, or choose another place",
+    errno.EPERM: "permission denied: change its permissions, or choose another place",
+    errno.EROFS: "the file system is read-only: choose another place",
+    errno.ENOSPC: "no space left on the disk: free some, or choose another place",
+    errno.EDQUOT: "the disk quota is used up: free some space, or choose another place",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code. An error that no person caused is raised, with its traceback."""
+    if hasattr(sys.stdout, "reconfigure"):  # a character that the terminal's encoding lacks is no reason to stop
+        sys.stdout.reconfigure(errors="replace")
+    name, *words = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    speaker = f"nanogpt {name}" if name in COMMANDS else "nanogpt"
+    try:
+        code = _dispatch(name, words)
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        return _refuse(speaker, str(error))
+    except KeyboardInterrupt:
+        talk(f"\n{speaker}: interrupted")
+        return 130
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more on its way out: that shall not fail again.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        return _refuse(speaker, place + REFUSALS[error.errno])
+
+
+def _refuse(speaker: str, message: str) -> int:
+    talk(" ".join(f"{speaker}: {message}".splitlines()))
+    return 2
+
+
+def _dispatch(name: str, words: Sequence[str]) -> int:
+    if name in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if name == "--version":
+        print(f"nanogpt {__version__}")
+        return 0
+    if name.startswith("-"):
+        raise UserError(f"unknown option {name}; the command comes first, as in `nanogpt train --help`")
+    if name not in COMMANDS:
+        raise UserError(f"unknown command {name!r}.{nearest(name, list(COMMANDS)) or ' `nanogpt --help` lists them'}")
+
+    from importlib import import_module
+
+    from nanogpt.cli.options import Parser
+
+    command = import_module(f"nanogpt.cli.{name}")
+    parser = Parser(name, getattr(command, "DESCRIPTION", COMMANDS[name]))
+    command.add_arguments(parser)
+    try:
+        options = parser.parse(words)
+    except SystemExit:  # argparse has printed the help that was asked for
+        return 0
+    code: int = command.run(options)
+    return code
+
+
+def _overview() -> str:
+    commands = "\n".join(f"  {name:<12}{text}" for name, text in COMMANDS.items())
+    return f"""\
+usage: nanogpt COMMAND [OPTIONS]
+
+From raw text to generated text: prepare data, train a small GPT, write with it.
+
+{commands}
+
+New here?  `nanogpt quickstart` makes a model and shows what it writes.
+Step by step:
+  nanogpt prepare shakespeare_char
+  nanogpt train --preset=macbook --dataset=shakespeare_char
+  nanogpt sample
+
+`nanogpt COMMAND --help` lists a command's options (dashes and underscores are alike); `nanogpt --version`."""
