@@ -1,0 +1,64 @@
+"""Named starting points: each says how it differs from the defaults. Knows nothing of how they are merged."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    help: str
+    values: dict[str, Any]
+
+
+def _gpt2(size: str, n_layer: int, n_head: int, n_embd: int, learning_rate: float) -> Preset:
+    """A published GPT-2 shape (Radford et al. 2019) with nanoGPT's recipe for it; learning rates after Brown et al. 2020."""
+    return Preset(
+        f"GPT-2 {size} as published, with nanoGPT's training recipe",
+        dict(
+            dataset="shakespeare",
+            n_layer=n_layer,
+            n_head=n_head,
+            n_embd=n_embd,
+            block_size=1024,
+            bias=True,
+            batch_size=12,
+            gradient_accumulation_steps=40,
+            learning_rate=learning_rate,
+            beta2=0.95,
+            warmup_iters=2000,
+            max_iters=600_000,
+            eval_interval=2000,
+            eval_iters=200,
+        ),
+    )
+
+
+PRESETS: dict[str, Preset] = {
+    "macbook": Preset(
+        "a small character model for a laptop's CPU: nanoGPT's advice for a MacBook",
+        dict(n_layer=4, n_head=4, n_embd=128, block_size=64, batch_size=12, max_iters=2000, eval_interval=250),
+    ),
+    "baby": Preset(
+        "nanoGPT's baby GPT on Shakespeare: 10.6M parameters, for a GPU or a patient CPU",
+        dict(
+            n_layer=6,
+            n_head=6,
+            n_embd=384,
+            block_size=256,
+            dropout=0.2,
+            batch_size=64,
+            max_iters=5000,
+            eval_interval=250,
+            eval_iters=200,
+            always_save_checkpoint=False,
+        ),
+    ),
+    "gpt2": _gpt2("small (124M)", 12, 12, 768, 6e-4),
+    "gpt2-medium": _gpt2("medium (355M)", 24, 16, 1024, 3e-4),
+    "gpt2-large": _gpt2("large (774M)", 36, 20, 1280, 2.5e-4),
+    "gpt2-xl": _gpt2("XL (1.6B)", 48, 25, 1600, 2e-4),
+}
+
+
+def preset_names() -> tuple[str, ...]:
+    return tuple(PRESETS)

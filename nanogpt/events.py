@@ -1,0 +1,263 @@
+"""What long work reports: frozen records of plain values, each one line of JSON. Knows nothing of who makes or reads them.
+
+Preparing, training, sampling and following a run are all iterators of these events. `to_json` and `from_json` are each
+other's inverse, also for NaN and infinity, which JSON has no number for and which are written as strings.
+"""
+
+import dataclasses
+import json
+import math
+import time as clock
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from nanogpt.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """`time` is the wall clock (seconds since 1970), for people; durations and rates come from a monotonic clock."""
+
+    time: float = field(default_factory=clock.time)
+
+
+# ---- preparing a data set
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Downloading(Event):
+    """Bytes of a source fetched so far; `total_bytes` is None where the server does not say."""
+
+    source: str
+    done_bytes: int
+    total_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding(Event):
+    """Progress over the text. `phase` is "scan" (reading for vocabulary and length) or "encode" (writing tokens)."""
+
+    phase: Literal["scan", "encode"]
+    done_bytes: int
+    total_bytes: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared(Event):
+    """A data set is whole on disk. `tokens` maps each split ("train", "val", "test") to its number of tokens."""
+
+    name: str
+    path: str
+    tokenizer: str
+    vocab_size: int
+    tokens: dict[str, int]
+    elapsed_s: float
+
+
+# ---- training; `step` is always the number of optimizer steps that are complete
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started(Event):
+    """Training begins at `step` (above 0 on resume: whatever was recorded after that step is undone).
+
+    `choices` says for each automatic choice (device, dtype, compile, threads …) what was chosen and why.
+    """
+
+    run: str
+    step: int
+    max_iters: int
+    n_parameters: int
+    tokens_per_iteration: int
+    train_tokens: int
+    val_tokens: int
+    vocab_size: int
+    device: str
+    dtype: str
+    compile: bool
+    threads: int
+    peak_flops: float | None
+    choices: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step(Event):
+    """One optimizer step. `loss` (nats per token) is the mean over its micro-batches.
+
+    `tokens_per_second` and `mfu` (0..1) are over the last steps, without evaluation, saving, sampling and pauses;
+    `elapsed_s` is the training time so far, over all resumes; `memory_bytes` is what the process or device holds.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens: int
+    tokens_per_second: float
+    mfu: float | None
+    memory_bytes: int
+    elapsed_s: float
+    eta_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated(Event):
+    """Mean loss (nats per token) over `tokens` tokens of each split; `best_val_loss` includes this one."""
+
+    step: int
+    train_loss: float
+    val_loss: float
+    best_val_loss: float
+    is_best: bool
+    tokens: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled(Event):
+    """Text from the weights at `step`, from a fixed prompt and seed."""
+
+    step: int
+    prompt: str
+    text: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health(Event):
+    """A change in how training does: `state` is a short name ("learning", "diverging", "nan"), `message` the reason."""
+
+    step: int
+    state: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved(Event):
+    """A checkpoint is whole on disk; `stall_s` is how long training waited for it."""
+
+    step: int
+    path: str
+    is_best: bool
+    stall_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledged(Event):
+    """A letter from the mailbox was obeyed at `step`; `text` says what changed."""
+
+    step: int
+    letter: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice(Event):
+    """Something the person should know; `level` is "info", "warning" or "error"."""
+
+    level: Literal["info", "warning", "error"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished(Event):
+    """Training is over. `reason`: "max_iters", "stopped" (asked to), "nan", or "eval_only"."""
+
+    step: int
+    reason: Literal["max_iters", "stopped", "nan", "eval_only"]
+    train_loss: float | None
+    val_loss: float | None
+    best_val_loss: float | None
+    elapsed_s: float
+
+
+# ---- sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A token that could have come: its id, its text, and its probability under the knobs in force."""
+
+    id: int
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token(Event):
+    """One sampled token of sample number `sample`.
+
+    `text` is what became readable with it: empty while a UTF-8 character that spans tokens is unfinished.
+    `probability` is the model's own for this token (softmax of the raw logits at temperature 1); `alternatives` are the
+    most probable tokens by the same measure, best first.
+    """
+
+    sample: int
+    id: int
+    text: str
+    probability: float
+    alternatives: tuple[Alternative, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped(Event):
+    """Sample number `sample` is over. `reason`: "length", "stop" (a stop string was written) or "end" (end of text)."""
+
+    sample: int
+    reason: Literal["length", "stop", "end"]
+    tokens: int
+    tokens_per_second: float
+
+
+KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}
+
+
+def to_json(event: Event) -> str:
+    """One line without a line break: `{"event": <class name>, …}`."""
+    plain = {"event": type(event).__name__, **dataclasses.asdict(event)}
+    return json.dumps(_speakable(plain), allow_nan=False, separators=(",", ":"))
+
+
+def from_json(line: str | bytes) -> Event:
+    """The event that `to_json` wrote. Raises `UserError` for anything else; unknown fields of a known event are
+    dropped, so that an older version reads what a newer one wrote."""
+    try:
+        fields = json.loads(line)
+        kind = KINDS[fields.pop("event")]
+        hints = _hints(kind)
+        return kind(**{name: _typed(value, hints[name]) for name, value in fields.items() if name in hints})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        shown = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
+        raise UserError(f"not an event: {shown[:80]!r} ({error})") from error
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _speakable(value: Any) -> Any:
+    """Replaces non-finite floats by "nan", "inf" and "-inf", everywhere inside."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _speakable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_speakable(inner) for inner in value]
+    return value
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    """The plain JSON value as the field's type has it."""
+    if hint is float:
+        return float(value)
+    if get_origin(hint) is tuple:
+        return tuple(_typed(inner, get_args(hint)[0]) for inner in value)
+    if dataclasses.is_dataclass(hint):
+        hints = _hints(hint)  # type: ignore[arg-type]
+        return hint(**{name: _typed(inner, hints[name]) for name, inner in value.items()})  # type: ignore[operator]
+    if value is not None and float in get_args(hint):  # float | None
+        return float(value)
+    return value
