@@ -1,0 +1,36 @@
+"""From raw text to token files on disk, and back as arrays. Knows tokenizers; knows nothing of models.
+
+The names below load on first use: listing data sets imports no numpy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nanogpt.data.catalog import DatasetInfo as DatasetInfo
+    from nanogpt.data.catalog import list_datasets as list_datasets
+    from nanogpt.data.preparation import prepare as prepare
+    from nanogpt.data.recipes import Recipe as Recipe
+    from nanogpt.data.recipes import load_recipe as load_recipe
+    from nanogpt.data.recipes import textfile_recipe as textfile_recipe
+    from nanogpt.data.store import Dataset as Dataset
+    from nanogpt.data.store import delete_dataset as delete_dataset
+    from nanogpt.data.store import open_dataset as open_dataset
+
+_HOME = {
+    "Dataset": "store",
+    "DatasetInfo": "catalog",
+    "Recipe": "recipes",
+    "delete_dataset": "store",
+    "list_datasets": "catalog",
+    "load_recipe": "recipes",
+    "open_dataset": "store",
+    "prepare": "preparation",
+    "textfile_recipe": "recipes",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

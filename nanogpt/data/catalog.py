@@ -1,0 +1,73 @@
+"""What data sets there are: recipes and what is prepared, in one list. Reads no text, and imports no numpy.
+
+Knows nothing of how they are shown.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nanogpt import tokenizers
+from nanogpt.data.recipes import read_recipe, recipe_paths
+from nanogpt.data.sources import works_offline
+from nanogpt.data.store import open_dataset, prepared_names
+from nanogpt.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetInfo:
+    """One line of the list. `offline`: it is prepared, or can be without a network. `size_bytes` is that on disk;
+    `tokens` is by split, and like `vocab_size` and `path` only known once it is prepared. `problem` says what keeps a
+    recipe or a prepared data set from being used, and is empty where nothing does."""
+
+    name: str
+    title: str = ""
+    description: str = ""
+    licence: str = ""
+    tokenizer: str = ""
+    prepared: bool = False
+    offline: bool = False
+    tokens: dict[str, int] = field(default_factory=dict)
+    vocab_size: int | None = None
+    size_bytes: int = 0
+    path: str | None = None
+    problem: str = ""
+
+
+def list_datasets(data_dir: Path | None = None) -> list[DatasetInfo]:
+    """Every recipe and every prepared data set, sorted by name."""
+    recipes, prepared = recipe_paths(), prepared_names(data_dir)
+    return [_info(name, recipes.get(name), name in prepared, data_dir) for name in sorted({*recipes, *prepared})]
+
+
+def _info(name: str, recipe_path: Path | None, prepared: bool, data_dir: Path | None) -> DatasetInfo:
+    description = ""
+    try:
+        if recipe_path:
+            recipe = read_recipe(recipe_path)
+            description = recipe.description
+        if prepared:
+            dataset = open_dataset(name, data_dir)
+            meta = dataset.meta
+            return DatasetInfo(
+                name=name,
+                title=meta.title,
+                description=description,
+                licence=meta.licence,
+                tokenizer=meta.tokenizer,
+                prepared=True,
+                offline=True,
+                tokens=meta.tokens,
+                vocab_size=meta.vocab_size,
+                size_bytes=sum(file.stat().st_size for file in dataset.path.iterdir()),
+                path=str(dataset.path),
+            )
+        return DatasetInfo(
+            name=name,
+            title=recipe.title,
+            description=description,
+            licence=recipe.licence,
+            tokenizer=recipe.tokenizer,
+            offline=works_offline(recipe.source) and tokenizers.available_offline(recipe.tokenizer),
+        )
+    except UserError as error:
+        return DatasetInfo(name=name, description=description, problem=str(error))

@@ -1,0 +1,290 @@
+"""From a recipe to a data set on disk, as an iterator of events, in constant memory. Knows nothing of screens.
+
+The text is read twice: once for its length, encoding and characters, once to write its tokens. Closing the iterator
+at any point leaves nothing half written.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nanogpt import paths, tokenizers
+from nanogpt.data import store
+from nanogpt.data.recipes import Recipe, UrlSource, load_recipe
+from nanogpt.data.sources import files_of
+from nanogpt.data.text import SEPARATOR, Alphabet, TextFile, read, scan
+from nanogpt.errors import UserError
+from nanogpt.events import Encoding, Event, Notice, Prepared
+from nanogpt.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from nanogpt.tokenizers import TokenArray
+
+MAX_CARRY = 1 << 21  # characters without a safe place to cut before they are cut anywhere
+REPORT_INTERVAL_S = 0.05
+
+
+def prepare(
+    recipe: Recipe | str,
+    *,
+    data_dir: Path | None = None,
+    source: Path | None = None,
+    tokenizer: str | None = None,
+    val_ratio: float | None = None,
+    test_ratio: float | None = None,
+    output: str | None = None,
+    force: bool = False,
+) -> Iterator[Event]:
+    """Yields Downloading | Notice | Encoding events and, once the data set is whole on disk, Prepared.
+
+    `recipe` is a recipe or its name; the other arguments take precedence over what it says. `source` is the file of a
+    `url` recipe, fetched by hand. A data set of the same name is left as it is where it is what was asked for, and
+    replaced where it is not only with `force`. Raises UserError for whatever a person can mend.
+    """
+    began = time.monotonic()
+    if isinstance(recipe, str):
+        recipe = load_recipe(recipe)
+    recipe = replace(
+        recipe,
+        name=recipe.name if output is None else output,
+        tokenizer=recipe.tokenizer if tokenizer is None else tokenizer,
+        val_ratio=recipe.val_ratio if val_ratio is None else val_ratio,
+        test_ratio=recipe.test_ratio if test_ratio is None else test_ratio,
+    )
+    folder = (data_dir or paths.datasets_dir()) / recipe.name
+
+    existing = _existing(folder, recipe, force)
+    if existing and isinstance(recipe.source, UrlSource) and existing.meta.source.get("sha256") == recipe.source.sha256:
+        yield from _unchanged(existing, began)
+        return
+    files, text_bytes, alphabet, sha256 = yield from _scan((yield from files_of(recipe.source, source)))
+    if existing and existing.meta.source.get("sha256") == sha256:
+        yield from _unchanged(existing, began)
+        return
+    if existing:
+        raise UserError(f"data set {recipe.name} exists and has another text; {_OTHERWISE}")
+
+    ends = _ends(recipe, sum(file.characters for file in files) + len(SEPARATOR) * (len(files) - 1))
+    made = tokenizers.create(recipe.tokenizer, [alphabet])
+    if made.vocab_size < 2:
+        raise UserError(f"the text of {recipe.name} is {alphabet!r} over and over: there is nothing to learn in it")
+    described = {"kind": recipe.source.kind, "sha256": sha256, "bytes": text_bytes, "files": len(files)}
+    try:
+        with store.new_folder(folder) as part:
+            tokens, hashes = yield from _write(part, read(files), ends, made, text_bytes)
+            meta = store.Meta(
+                format=store.FORMAT,
+                name=recipe.name,
+                title=recipe.title,
+                licence=recipe.licence,
+                dtype=tokenizers.token_dtype(made.vocab_size),
+                vocab_size=made.vocab_size,
+                tokenizer=made.name,
+                tokenizer_fingerprint=tokenizers.fingerprint(made),
+                tokens=tokens,
+                sha256=hashes,
+                characters=max(ends.values()),
+                val_ratio=recipe.val_ratio,
+                test_ratio=recipe.test_ratio,
+                source=described | _origin(recipe, files),
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+            )
+            store.write_file(part / "tokenizer.json", json.dumps(made.to_json()) + "\n")
+            store.write_file(part / "meta.json", meta.to_json())
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(_disk_full(folder, sum(file.characters for file in files), made)) from error
+    yield _prepared(meta, folder, began)
+
+
+_OTHERWISE = "choose another name with --output=NAME, or replace it with --force"
+
+
+def _existing(folder: Path, recipe: Recipe, force: bool) -> store.Dataset | None:
+    """The sound data set of that name that may turn out to be what is asked for; None where it is to be made.
+
+    Raises UserError where it certainly is not, or is not ours to replace.
+    """
+    if not os.path.lexists(folder):
+        return None
+    if not (folder / "meta.json").is_file():
+        raise UserError(f"{folder} exists and is not a data set; choose another name with --output=NAME")
+    if force:
+        return None
+    try:
+        found = store.open_dataset(folder)
+    except UserError as error:
+        raise UserError(f"data set {recipe.name} exists and is damaged: {error}") from error
+    meta = found.meta
+    for what, is_, asked in (
+        ("tokenizer", meta.tokenizer, recipe.tokenizer),
+        ("val_ratio", meta.val_ratio, recipe.val_ratio),
+        ("test_ratio", meta.test_ratio, recipe.test_ratio),
+    ):
+        if is_ != asked:
+            raise UserError(f"data set {recipe.name} exists with {what}={is_}, not {asked}; {_OTHERWISE}")
+    return found
+
+
+def _unchanged(dataset: store.Dataset, began: float) -> Iterator[Event]:
+    yield Notice(level="info", text=f"data set {dataset.name} is already prepared from this very text")
+    yield _prepared(dataset.meta, dataset.path, began)
+
+
+def _prepared(meta: store.Meta, folder: Path, began: float) -> Prepared:
+    return Prepared(
+        name=meta.name,
+        path=str(folder),
+        tokenizer=meta.tokenizer,
+        vocab_size=meta.vocab_size,
+        tokens=meta.tokens,
+        elapsed_s=time.monotonic() - began,
+    )
+
+
+def _origin(recipe: Recipe, files: list[TextFile]) -> dict[str, Any]:
+    if isinstance(recipe.source, UrlSource):
+        return {"url": recipe.source.url}
+    return {"path": str(files[0].path.absolute())} if len(files) == 1 else {}
+
+
+def _scan(paths: list[Path]) -> Generator[Event, None, tuple[list[TextFile], int, str, str]]:
+    """First reading. Returns the files, their bytes, their distinct characters and the sha256 of all of them."""
+    alphabet, digest = Alphabet(), hashlib.sha256()
+    total = sum(path.stat().st_size for path in paths if path.is_file())
+    files, done, reported = [], 0, 0.0
+    for path in paths:
+        reading = scan(path, alphabet, digest)
+        while True:
+            try:
+                done += next(reading)
+            except StopIteration as end:
+                files.append(end.value)
+                break
+            if time.monotonic() - reported > REPORT_INTERVAL_S:
+                reported = time.monotonic()
+                yield Encoding(phase="scan", done_bytes=done, total_bytes=total, tokens=0)
+    yield Encoding(phase="scan", done_bytes=done, total_bytes=done, tokens=0)
+    if not any(file.characters for file in files):
+        raise UserError(f"{paths[0]}{' and the rest' if len(paths) > 1 else ''} is empty; give some text")
+    for codec in sorted({file.codec for file in files} - {"utf-8"}):
+        of_it = [file.path for file in files if file.codec == codec]
+        what = str(of_it[0]) if len(of_it) == 1 else f"{len(of_it)} files"
+        yield Notice(level="info", text=f"{what} read as {'Windows-1252' if codec == 'cp1252' else codec.upper()}")
+    if len(files) > 1:
+        alphabet.add(SEPARATOR)
+    return files, done, alphabet.characters(), digest.hexdigest()
+
+
+def _ends(recipe: Recipe, characters: int) -> dict[str, int]:
+    """Where each split ends, in characters; nanoGPT's rounding. Raises UserError where a split would be empty."""
+    ends = {
+        "train": int(characters * (1 - recipe.val_ratio - recipe.test_ratio)),
+        "val": int(characters * (1 - recipe.test_ratio)),
+        "test": characters,
+    }
+    if not recipe.test_ratio:
+        del ends["test"]
+    begin = 0
+    for split, end in ends.items():
+        if end <= begin:
+            raise UserError(
+                f"the text of {recipe.name} is too short: {characters} characters leave none for {split} with "
+                f"val_ratio={recipe.val_ratio} and test_ratio={recipe.test_ratio}; give more text or change the ratios"
+            )
+        begin = end
+    return ends
+
+
+def _write(
+    folder: Path, texts: Iterable[str], ends: dict[str, int], tokenizer: Tokenizer, text_bytes: int
+) -> Generator[Event, None, tuple[dict[str, int], dict[str, str]]]:
+    """Second reading: writes a token file a split. Returns their numbers of tokens and their sha256."""
+    characters, done, reported = max(ends.values()), 0, 0.0
+    little_endian = "<u2" if tokenizers.token_dtype(tokenizer.vocab_size) == "uint16" else "<u4"
+    tokens = dict.fromkeys(ends, 0)
+    digests = {split: hashlib.sha256() for split in ends}
+    with ExitStack() as stack:
+        outputs = {split: stack.enter_context((folder / f"{split}.bin").open("wb", buffering=0)) for split in ends}
+        for split, length, ids in _in_parallel(_pieces(_by_split(texts, ends), tokenizer), tokenizer):
+            content = ids.astype(little_endian, copy=False).data.cast("B")
+            digests[split].update(content)
+            while content:  # a raw file may take less than it is given
+                content = content[outputs[split].write(content) :]
+            tokens[split] += len(ids)
+            done += length
+            if time.monotonic() - reported > REPORT_INTERVAL_S:
+                reported = time.monotonic()
+                share = text_bytes * done // characters
+                yield Encoding(phase="encode", done_bytes=share, total_bytes=text_bytes, tokens=sum(tokens.values()))
+    yield Encoding(phase="encode", done_bytes=text_bytes, total_bytes=text_bytes, tokens=sum(tokens.values()))
+    return tokens, {split: digest.hexdigest() for split, digest in digests.items()}
+
+
+def _by_split(texts: Iterable[str], ends: dict[str, int]) -> Iterator[tuple[str, str]]:
+    """The text with the split that it belongs to, cut where one ends."""
+    splits = iter(ends.items())
+    split, end = next(splits)
+    position = 0
+    for text in texts:
+        while position + len(text) > end:
+            yield split, text[: end - position]
+            text, position = text[end - position :], end
+            split, end = next(splits)
+        yield split, text
+        position += len(text)
+
+
+def _pieces(texts: Iterable[tuple[str, str]], tokenizer: Tokenizer) -> Iterator[tuple[str, str]]:
+    """The text in pieces whose tokens are those of each split as a whole."""
+    for split, parts in groupby(texts, itemgetter(0)):
+        carry = ""
+        for _, text in parts:
+            text = carry + text
+            cut = tokenizer.safe_cut(text) or (len(text) if len(text) >= MAX_CARRY else 0)
+            if cut:
+                yield split, text[:cut]
+            carry = text[cut:]
+        if carry:
+            yield split, carry
+
+
+def _in_parallel(pieces: Iterable[tuple[str, str]], tokenizer: Tokenizer) -> Iterator[tuple[str, int, "TokenArray"]]:
+    """(split, characters, ids) of each piece, in order. Encoders let other threads run; few pieces are in flight."""
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
+    waiting: deque[tuple[str, int, Future[TokenArray]]] = deque()
+    try:
+        for split, text in pieces:
+            waiting.append((split, len(text), pool.submit(tokenizer.encode_to_array, text)))
+            if len(waiting) > workers:
+                split, length, ids = waiting.popleft()
+                yield split, length, ids.result()
+        while waiting:
+            split, length, ids = waiting.popleft()
+            yield split, length, ids.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _disk_full(folder: Path, characters: int, tokenizer: Tokenizer) -> str:
+    item_bytes = 2 if tokenizers.token_dtype(tokenizer.vocab_size) == "uint16" else 4
+    free = shutil.disk_usage(folder.parent).free
+    return (
+        f"the disk of {folder.parent} is full: {folder.name} needs up to {characters * item_bytes / 1e6:.0f} MB and "
+        f"{free / 1e6:.0f} MB are free; free some space, or choose another folder with NANOGPT_DATA_DIR"
+    )

@@ -1,0 +1,285 @@
+"""Prepared data sets on disk: a folder of token files that appears whole or not at all. Knows nothing of the text.
+
+<data_dir>/<name>/  train.bin, val.bin[, test.bin]   raw little-endian token ids, as nanoGPT reads them
+                    meta.json                        what they are: see `Meta`
+                    tokenizer.json                   the tokenizer itself
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from nanogpt import paths, tokenizers
+from nanogpt.data.recipes import check_name, recipe_paths
+from nanogpt.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FORMAT = 1  # of meta.json
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meta:
+    """`tokens` and `sha256` are by split; `source` says what the text came from (kind, sha256, bytes, files …);
+    `created` is ISO 8601 in UTC."""
+
+    format: int
+    name: str
+    title: str
+    licence: str
+    dtype: str
+    vocab_size: int
+    tokenizer: str
+    tokenizer_fingerprint: str
+    tokens: dict[str, int]
+    sha256: dict[str, str]
+    characters: int
+    val_ratio: float
+    test_ratio: float
+    source: dict[str, Any]
+    created: str
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @property
+    def item_bytes(self) -> int:
+        return 2 if self.dtype == "uint16" else 4
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared data set whose files have the sizes that they should have."""
+
+    name: str
+    path: Path
+    meta: Meta
+
+    @cached_property
+    def tokenizer(self) -> tokenizers.Tokenizer:
+        """Raises UserError where `tokenizer.json` is damaged or is another tokenizer's."""
+        tokenizer = tokenizers.from_json(_read_json(self.path / "tokenizer.json", self.name))
+        if tokenizers.fingerprint(tokenizer) != self.meta.tokenizer_fingerprint:
+            raise UserError(f"{self.path / 'tokenizer.json'} is not the tokenizer of its tokens; {_again(self.name)}")
+        return tokenizer
+
+    def split(self, name: str) -> "np.memmap[Any, np.dtype[np.uint16 | np.uint32]]":
+        """The token ids of a split, (n,), uint16 or uint32, read from disk as they are used. Raises UserError."""
+        import numpy as np
+
+        if name not in self.meta.tokens:
+            raise UserError(f"data set {self.name} has no split {name!r}; it has {', '.join(self.meta.tokens)}")
+        return np.memmap(self.path / f"{name}.bin", dtype="<u2" if self.meta.dtype == "uint16" else "<u4", mode="r")
+
+
+def open_dataset(name_or_path: str | Path, data_dir: Path | None = None, *, verify: bool = False) -> Dataset:
+    """A data set by its name, or by its folder's path; `verify` also reads all files and checks their sha256.
+
+    Raises UserError where it is not prepared, damaged, or made by another version.
+    """
+    path = _folder(name_or_path, data_dir)
+    if not (path / "meta.json").is_file():
+        raise UserError(_absent(str(name_or_path), path, data_dir))
+    meta = _read_meta(path)
+    for split, tokens in meta.tokens.items():
+        _check_size(path / f"{split}.bin", tokens * meta.item_bytes, path.name)
+    dataset = Dataset(path.name, path, meta)
+    if verify:
+        _verify(dataset)
+    return dataset
+
+
+def delete_dataset(name: str, data_dir: Path | None = None) -> None:
+    """Deletes a prepared data set; its recipe stays. Raises UserError where there is none."""
+    path = _folder(check_name(name), data_dir)
+    if not (path / "meta.json").is_file():
+        raise UserError(_absent(name, path, data_dir))
+    _remove(path)
+
+
+def prepared_names(data_dir: Path | None = None) -> list[str]:
+    """The names of the folders that hold a prepared data set, sorted."""
+    folder = data_dir or paths.datasets_dir()
+    found = folder.glob("*/meta.json") if folder.is_dir() else ()
+    return sorted(path.parent.name for path in found if not path.parent.name.startswith("."))
+
+
+# A folder that is being written or thrown away bears the name, host and process that it belongs to, so that what
+# a killed process left can be told from what another one is at work on.
+_STALE = re.compile(r"\.(?P<name>.+)~(?P<host>[^~]+)~(?P<pid>\d+)~(?P<role>part|old)~[^~]*")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the place of `path` when all went well and is removed otherwise."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clean(path.parent)
+        part = _beside(path, "part")
+    except OSError as error:
+        raise UserError(
+            f"cannot write in {path.parent} ({error.strerror}); change its permissions, or choose another folder "
+            f"with NANOGPT_DATA_DIR"
+        ) from error
+    try:
+        yield part
+        for file in [*part.iterdir(), part]:
+            _sync(file)
+        part.chmod(0o777 & ~_umask())  # a temporary folder is made for its owner alone
+        old = _beside(path, "old") if path.exists() else None
+        if old:
+            path.replace(old)
+        part.replace(path)
+        _sync(path.parent)
+        if old:
+            shutil.rmtree(old)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def clean(data_dir: Path) -> None:
+    """Removes what processes that are no more left half written, and puts back what they had moved out of the way."""
+    for path in data_dir.glob(".*~*"):
+        stale = _STALE.fullmatch(path.name)
+        if not stale or stale["host"] != _host() or _alive(int(stale["pid"])):
+            continue
+        home = data_dir / stale["name"]
+        if stale["role"] == "old" and (path / "meta.json").exists() and not home.exists():
+            path.replace(home)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def write_file(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8", newline="\n")
+
+
+def _remove(path: Path) -> None:
+    """Out of sight in one step, then piece by piece."""
+    aside = _beside(path, "old")
+    path.replace(aside)
+    (aside / "meta.json").unlink(missing_ok=True)  # so that `clean` does not put it back
+    shutil.rmtree(aside)
+
+
+def _beside(path: Path, role: str) -> Path:
+    prefix = f".{path.name}~{_host()}~{os.getpid()}~{role}~"
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()) or "host"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _umask() -> int:
+    current = os.umask(0o077)
+    os.umask(current)
+    return current
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():  # some file systems cannot sync a folder
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _folder(name_or_path: str | Path, data_dir: Path | None) -> Path:
+    if isinstance(name_or_path, Path) or os.sep in name_or_path:
+        return Path(name_or_path).expanduser().absolute()
+    return (data_dir or paths.datasets_dir()) / check_name(name_or_path)
+
+
+def _absent(name: str, path: Path, data_dir: Path | None) -> str:
+    if name in recipe_paths():
+        return f"data set {name} is not prepared: run `nanogpt prepare {name}`"
+    if (path / "train.bin").is_file():
+        return (
+            f"{path} has no meta.json (nanoGPT's own folders do not say what their tokens mean): prepare the text "
+            f"here with `nanogpt prepare textfile FILE`"
+        )
+    known = sorted({*recipe_paths(), *prepared_names(data_dir)})
+    return f"no data set {name!r}.{nearest(name, known)} `nanogpt datasets` lists what there is"
+
+
+def _again(name: str) -> str:
+    what = name if name in recipe_paths() else f"textfile FILE --output={name}"
+    return f"prepare it again with `nanogpt prepare {what} --force`"
+
+
+def _read_json(path: Path, name: str) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path} cannot be read ({reason}); {_again(name)}") from error
+
+
+def _read_meta(path: Path) -> Meta:
+    values = _read_json(path / "meta.json", path.name)
+    if isinstance(values, dict) and isinstance(values.get("format"), int) and values["format"] > FORMAT:
+        raise UserError(
+            f"{path} was made by a newer version (format {values['format']}, here {FORMAT}): update this one"
+        )
+    try:
+        meta = Meta(**{field.name: values[field.name] for field in fields(Meta)})
+        sound = (
+            meta.format == FORMAT
+            and meta.dtype in get_args(tokenizers.TokenDtype)
+            and {"train", "val"} <= set(meta.tokens) <= set(SPLITS)
+            and all(type(tokens) is int and tokens > 0 for tokens in meta.tokens.values())
+            and set(meta.sha256) == set(meta.tokens)
+            and type(meta.vocab_size) is int
+            and meta.vocab_size > 0
+        )
+    except (TypeError, KeyError, AttributeError):
+        sound = False
+    if not sound:
+        raise UserError(f"{path / 'meta.json'} does not describe a data set; {_again(path.name)}")
+    return meta
+
+
+def _check_size(path: Path, expected: int, name: str) -> None:
+    found = path.stat().st_size if path.is_file() else 0
+    if found < expected:
+        raise UserError(f"{path} is truncated: {expected - found} of {expected} bytes are missing; {_again(name)}")
+    if found > expected:
+        raise UserError(f"{path} has {found - expected} bytes more than the {expected} it should have; {_again(name)}")
+
+
+def _verify(dataset: Dataset) -> None:
+    from nanogpt.data.download import file_sha256
+
+    for split, expected in dataset.meta.sha256.items():
+        path = dataset.path / f"{split}.bin"
+        if file_sha256(path) != expected:
+            raise UserError(f"{path} has changed since it was prepared (sha256 differs); {_again(dataset.name)}")
+    if dataset.tokenizer.vocab_size != dataset.meta.vocab_size:
+        raise UserError(
+            f"{dataset.path / 'meta.json'} gives another vocabulary than the tokenizer; {_again(dataset.name)}"
+        )

