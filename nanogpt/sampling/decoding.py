@@ -1,0 +1,55 @@
+"""The decoding loop: tokens in, the next logits out, with a cache of keys and values. Knows nothing of text or knobs.
+
+Learned positions tie what a cache holds to where its window begins: a window that slides by one token would change
+every position and every cached value. So the window does not slide, it restarts (see `extended`), and a prompt's worth
+of work is done once every block_size / 2 tokens instead of at each.
+"""
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def extended(window: Tensor, token: Tensor, block_size: int) -> Tensor:
+    """The window (B, W) with a token (B, 1) behind it; a window that is full restarts on its last block_size // 2
+    tokens (at least one), the new one included."""
+    if window.size(1) == block_size:
+        window = window[:, block_size + 1 - max(1, block_size // 2) :]
+    return torch.cat((window, token), 1)
+
+
+def decode(model: Any, prompt: Tensor, use_cache: bool = True) -> Generator[Tensor, Tensor, None]:
+    """Yields the logits (B, V) of the token that follows, then is sent that token (B, 1), without end.
+
+    prompt: (B, P) int64, P >= 1; of a longer one than block_size the last part counts. Without the cache each token
+    costs a forward pass over the same window: the reference that the cache has to equal.
+    """
+    window = prompt[:, -model.config.block_size :]  # (B, W)
+    cache = None
+    while True:
+        if not use_cache:
+            fresh = window
+        elif cache is not None and window.size(1) == cache.length + 1:
+            fresh = window[:, -1:]
+        else:
+            cache, fresh = model.new_cache(window.size(0)), window
+        with evaluating(model):
+            logits, _ = model(fresh, cache=cache)  # (B, 1, V)
+        token = yield logits[:, -1]
+        window = extended(window, token, model.config.block_size)
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode (no dropout) inside, each module's own mode again after: a model in training can be asked."""
+    changed = [module for module in model.modules() if module.training] if model.training else []
+    if changed:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module in changed:
+            module.training = True

@@ -1,0 +1,110 @@
+"""Generation as an iterator of events: each token as it is chosen, then why a sample ended.
+
+Knows nothing of runs, files or who listens.
+"""
+
+from collections.abc import Callable, Generator
+from functools import cache
+from time import perf_counter
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from nanogpt.config import SamplingConfig
+from nanogpt.errors import UserError
+from nanogpt.events import Alternative, Stopped, Token
+from nanogpt.sampling.choice import choose
+from nanogpt.sampling.decoding import decode
+from nanogpt.sampling.text import TextStream
+
+
+@torch.inference_mode()  # torch enters it for each step of a generator, and leaves it while the listener works
+def generate(
+    model: Any,
+    tokenizer: Any,
+    prompt: str,
+    knobs: SamplingConfig | Callable[[], SamplingConfig],
+    *,
+    num_samples: int = 1,
+    use_cache: bool = True,
+    alternatives: int = 5,
+) -> Generator[Token | Stopped, None, None]:
+    """Continues the prompt, which is not repeated, `num_samples` times at once; closing the iterator stops.
+
+    model: a `nanogpt.models.LanguageModel` in any mode and on any device; neither its mode nor torch's global random
+    state changes. knobs: a callable is asked before each token, so that they can be turned meanwhile; the seed counts
+    at the start only, and `max_new_tokens` lowered below what is written ends the sample with the next token.
+
+    Sample number i draws from its own generator seeded with seed + i, so its text does not depend on the others, on the
+    cache or on the device, up to float rounding. An empty prompt starts from the end-of-text token where the tokenizer
+    has one, else from a line break. Of a prompt longer than block_size the last part counts.
+    Raises `UserError` for a character that the tokenizer does not know and for a model that is broken.
+    """
+    read: Callable[[], SamplingConfig] = knobs if callable(knobs) else lambda: knobs
+    turned = read()
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise UserError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens and the model only {model.config.vocab_size}: "
+            "they do not belong together; take the tokenizer that the model was trained with"
+        )
+    if turned.max_new_tokens == 0:
+        for row in range(num_samples):
+            yield Stopped(sample=row, reason="length", tokens=0, tokens_per_second=0.0)
+        return
+
+    @cache
+    def shown(token_id: int) -> str:
+        return tokenizer.token_bytes(token_id).decode("utf-8", "replace")  # type: ignore[no-any-return]
+
+    device = next(model.parameters()).device
+    ids = torch.tensor(prompt_ids(tokenizer, prompt)).repeat(num_samples, 1)  # (B, P)
+    seen = torch.zeros(num_samples, tokenizer.vocab_size, dtype=torch.bool).scatter_(1, ids, True)  # (B, V)
+    dice = [torch.Generator().manual_seed(turned.seed + row) for row in range(num_samples)]
+    streams = [TextStream() for _ in range(num_samples)]
+    steps: Generator[Tensor, Tensor, None] | None = None
+    running = list(range(num_samples))
+    written, busy_s = 0, 0.0
+    while running:
+        began = perf_counter()
+        if steps is None:
+            steps = decode(model, ids.to(device), use_cache)
+            logits = next(steps)  # (B, V)
+        else:
+            logits = steps.send(ids.to(device))  # (B, V)
+            turned = read()
+        uniforms = torch.cat([torch.rand(1, 1, generator=die) for die in dice])  # (B, 1)
+        # A padded vocabulary has more logits than there are tokens: those are never drawn.
+        choice = choose(logits[:, : tokenizer.vocab_size].float().cpu(), turned, seen, uniforms, alternatives)
+        ids = choice.ids  # (B, 1)
+        seen.scatter_(1, ids, True)
+        written += 1
+        events: list[Token | Stopped] = []
+        for row, (token_id,) in [(row, ids[row].tolist()) for row in running]:
+            ended = token_id == tokenizer.end_of_text
+            last = ended or written >= turned.max_new_tokens
+            text, stopped = streams[row].feed(b"" if ended else tokenizer.token_bytes(token_id), turned.stop, last)
+            others = tuple(Alternative(other, shown(other), share) for other, share in choice.alternatives[row])
+            events.append(
+                Token(sample=row, id=token_id, text=text, probability=choice.probabilities[row], alternatives=others)
+            )
+            if stopped or last:
+                running.remove(row)
+                rate = written / (busy_s + perf_counter() - began)
+                reason: Literal["stop", "end", "length"] = "stop" if stopped else "end" if ended else "length"
+                events.append(Stopped(sample=row, reason=reason, tokens=written, tokens_per_second=rate))
+        busy_s += perf_counter() - began  # the listener's time does not count
+        yield from events
+
+
+def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
+    """At least one id: of the prompt, or where it is empty of what a text begins after."""
+    ids: list[int] = tokenizer.encode(prompt)
+    if ids:
+        return ids
+    if tokenizer.end_of_text is not None:
+        return [tokenizer.end_of_text]
+    try:
+        return tokenizer.encode("\n")[:1]  # type: ignore[no-any-return]
+    except UserError:
+        return [0]

@@ -1,0 +1,194 @@
+"""GPT-2 exchanged with transformers, both ways, on random weights; and folders that are not what they should be."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from nanogpt import models, tokenizers
+from nanogpt.config import ModelConfig, SamplingConfig
+from nanogpt.errors import UserError
+from nanogpt.interop.huggingface import from_huggingface, to_huggingface
+from nanogpt.sampling import generate
+
+SHAPE = {"n_layer": 3, "n_head": 4, "n_embd": 64}
+V, T = 97, 32
+
+
+@pytest.fixture
+def theirs():
+    torch.manual_seed(11)
+    # six times the usual spread, so that an error anywhere moves the logits by far more than the tolerance
+    config = GPT2Config(vocab_size=V, n_positions=T, initializer_range=0.12, bos_token_id=0, eos_token_id=0, **SHAPE)
+    model = GPT2LMHeadModel(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(0, 0.1)
+    return model
+
+
+@pytest.fixture
+def folder(theirs, tmp_path):
+    theirs.save_pretrained(tmp_path / "hf")
+    return tmp_path / "hf"
+
+
+def ids(rows=3, length=T):
+    return torch.randint(V, (rows, length), generator=torch.Generator().manual_seed(2))
+
+
+@torch.inference_mode()
+def test_their_weights_give_their_logits_here(theirs, folder):
+    ours = from_huggingface(folder)
+    torch.testing.assert_close(ours.logits(ids()), theirs(ids()).logits, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@torch.inference_mode()
+def test_our_weights_give_our_logits_there(bias, tmp_path):
+    torch.manual_seed(12)
+    ours = models.create(ModelConfig(block_size=T, vocab_size=V, bias=bias, **SHAPE)).eval()
+    for parameter in ours.parameters():
+        parameter.mul_(6) if parameter.dim() == 2 else parameter.add_(torch.randn_like(parameter) / 10)
+    config, tensors = to_huggingface(ours)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    theirs, report = GPT2LMHeadModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    torch.testing.assert_close(theirs.eval()(ids()).logits, ours.logits(ids()), rtol=0, atol=1e-4)
+
+
+def test_a_model_that_goes_there_and_back_is_the_same(folder, tmp_path):
+    first = from_huggingface(folder)
+    config, tensors = to_huggingface(first)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file(tensors, tmp_path / "model.safetensors")
+    second = from_huggingface(tmp_path)
+    assert second.config == first.config
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, second.state_dict()[name])
+
+
+@torch.inference_mode()
+def test_greedy_generation_equals_theirs_within_the_window(theirs, folder):
+    tokenizer = tokenizers.create("char", [bytes(range(32, 32 + V - 1)).decode("latin-1") + "\n"])
+    prompt = "Once upon"
+    start = torch.tensor([tokenizer.encode(prompt)])
+    knobs = SamplingConfig(temperature=0, max_new_tokens=T - start.size(1))
+    *tokens, _stopped = generate(from_huggingface(folder), tokenizer, prompt, knobs)
+    written = [token.id for token in tokens]
+    theirs.generation_config.eos_token_id = None
+    expected = theirs.generate(start, max_length=T, do_sample=False, attention_mask=torch.ones_like(start))
+    assert written == expected[0, start.size(1) :].tolist()
+    assert len(set(written)) > 3
+
+
+@torch.inference_mode()
+def test_files_as_the_hub_has_them_load_too(theirs, folder):
+    """Without the prefix, with the causal masks that old versions stored, and with the head written out."""
+    path = folder / "model.safetensors"
+    stored = {name.removeprefix("transformer."): tensor for name, tensor in load_file(path).items()}
+    for layer in range(SHAPE["n_layer"]):
+        stored[f"h.{layer}.attn.bias"] = torch.ones(1, 1, T, T).tril()
+        stored[f"h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
+    stored["lm_head.weight"] = stored["wte.weight"].clone()
+    save_file(stored, path)
+    torch.testing.assert_close(from_huggingface(folder).logits(ids()), theirs(ids()).logits, rtol=0, atol=1e-4)
+
+
+def test_half_precision_weights_load_as_float32(folder):
+    path = folder / "model.safetensors"
+    save_file({name: tensor.bfloat16() for name, tensor in load_file(path).items()}, path)
+    assert {parameter.dtype for parameter in from_huggingface(folder).parameters()} == {torch.float32}
+
+
+def test_a_loaded_model_can_be_trained_on(folder):
+    model = from_huggingface(folder).train()
+    model(ids(), ids().roll(-1, 1))[1].backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_loading_leaves_the_random_state_alone(folder):
+    before = torch.random.get_rng_state()
+    from_huggingface(folder)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def refusal(folder):
+    with pytest.raises(UserError) as caught:
+        from_huggingface(folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def edit_config(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    assert "config.json" in refusal(tmp_path)
+
+
+def test_a_folder_without_safetensors_is_refused(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert "safetensors" in refusal(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"{}", b"\xff\xfe\x00"])
+def test_a_configuration_that_is_none_is_refused(folder, content):
+    (folder / "config.json").write_bytes(content)
+    assert "config.json" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model_type", "llama"),
+        ("activation_function", "relu"),
+        ("n_inner", 17),
+        ("n_head", 7),
+        ("n_embd", "wide"),
+        ("n_layer", None),
+        ("vocab_size", -1),
+        ("vocab_size", 0),
+        ("layer_norm_epsilon", 1e-6),
+        ("tie_word_embeddings", False),
+        ("scale_attn_by_inverse_layer_idx", True),
+    ],
+)
+def test_another_kind_of_model_is_refused_by_name(folder, name, value):
+    edit_config(folder, **{name: value})
+    assert name in refusal(folder)
+
+
+def test_weights_of_another_size_are_refused(folder):
+    edit_config(folder, n_embd=128)
+    assert "do not belong together" in refusal(folder)
+
+
+def test_a_configuration_of_absurd_size_is_refused_without_taking_its_memory(folder):
+    edit_config(folder, n_embd=400_000, n_positions=10_000_000)
+    assert "shape" in refusal(folder)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, 0.5, 0.999])
+def test_a_truncated_file_is_refused(folder, keep):
+    path = folder / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: keep if isinstance(keep, int) else int(len(whole) * keep)])
+    assert "model.safetensors" in refusal(folder)
+
+
+def test_a_missing_and_a_foreign_tensor_are_refused_by_name(folder):
+    path = folder / "model.safetensors"
+    stored = load_file(path)
+    save_file({name: tensor for name, tensor in stored.items() if name != "transformer.wpe.weight"}, path)
+    assert "wpe.weight" in refusal(folder)
+    save_file(stored | {"transformer.adapter": torch.zeros(1)}, path)
+    assert "adapter" in refusal(folder)

@@ -1,0 +1,35 @@
+"""GPT-2's published sizes, counted on models without memory."""
+
+import pytest
+import torch
+
+from nanogpt import models
+from nanogpt.config import resolve
+
+
+@pytest.mark.parametrize(
+    ("preset", "vocab_size", "parameters"),
+    [
+        ("gpt2", 50257, 124_439_808),
+        ("gpt2-medium", 50257, 354_823_168),
+        ("gpt2-large", 50257, 774_030_080),
+        ("gpt2-xl", 50257, 1_557_611_200),
+        # vectors of 2·n_layer + 1 norms, 12·C² a layer, and the two embeddings
+        ("macbook", 65, 4 * 12 * 128**2 + 9 * 128 + 65 * 128 + 64 * 128),
+        ("baby", 65, 6 * 12 * 384**2 + 13 * 384 + 65 * 384 + 256 * 384),
+    ],
+)
+def test_a_preset_has_as_many_parameters_as_published(preset, vocab_size, parameters):
+    config = resolve(preset=preset, flags={"vocab_size": vocab_size}).config.model
+    with torch.device("meta"):
+        assert models.create(config).n_parameters() == parameters
+
+
+def test_residual_projections_start_smaller_by_the_root_of_their_number():
+    config = resolve(preset="macbook", flags={"vocab_size": 65}).config.model
+    torch.manual_seed(0)
+    weights = dict(models.create(config).named_parameters())
+    for layer in range(4):
+        assert weights[f"h.{layer}.mlp.c_fc.weight"].std().item() == pytest.approx(0.02, rel=0.05)
+        for name in ("attn", "mlp"):
+            assert weights[f"h.{layer}.{name}.c_proj.weight"].std().item() == pytest.approx(0.02 / 8**0.5, rel=0.05)

@@ -1,0 +1,68 @@
+"""The decoding loop: with and without the cache, within the window and past it."""
+
+import pytest
+import torch
+
+from nanogpt.sampling.decoding import decode, evaluating, extended
+
+
+def history(model, prompt, count, use_cache):
+    """The logits of `count` steps, each continued with its likeliest tokens."""
+    steps = decode(model, prompt, use_cache)
+    logits = next(steps)
+    for _ in range(count - 1):
+        yield logits
+        logits = steps.send(logits.argmax(1, keepdim=True))
+    yield logits
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 3, 8, 16])
+@pytest.mark.parametrize("prompt_length", [1, 7, 16, 40])
+@torch.inference_mode()
+def test_cached_logits_are_those_of_a_full_forward_pass(new_model, block_size, prompt_length):
+    model = new_model(block_size=block_size)
+    prompt = torch.randint(28, (3, prompt_length), generator=torch.Generator().manual_seed(1))
+    count = 3 * block_size + 5
+    pairs = zip(history(model, prompt, count, True), history(model, prompt, count, False), strict=True)
+    for cached, full in pairs:
+        torch.testing.assert_close(cached, full, rtol=1e-4, atol=1e-3)
+
+
+def test_a_full_window_restarts_on_its_last_half():
+    window, sizes = torch.tensor([[0]]), []
+    for token in range(1, 17):
+        window = extended(window, torch.tensor([[token]]), 8)
+        assert window.tolist() == [list(range(token + 1 - window.size(1), token + 1))]
+        sizes.append(window.size(1))
+    assert sizes == [2, 3, 4, 5, 6, 7, 8, 4, 5, 6, 7, 8, 4, 5, 6, 7]
+
+
+def test_a_window_of_one_token_holds_the_newest():
+    assert extended(torch.tensor([[5]]), torch.tensor([[6]]), 1).tolist() == [[6]]
+
+
+@torch.inference_mode()
+def test_of_a_long_prompt_the_last_part_counts(model):
+    prompt = torch.randint(28, (1, 50), generator=torch.Generator().manual_seed(1))
+    expected, _ = model(prompt[:, -16:])
+    torch.testing.assert_close(next(decode(model, prompt)), expected[:, 0])
+
+
+@torch.inference_mode()
+def test_one_pass_over_a_half_window_is_made_each_half_window(model):
+    """With the cache all other steps see one position."""
+    lengths = []
+    hook = model.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].size(1)))
+    list(history(model, torch.zeros(1, 3, dtype=torch.long), 50, True))
+    hook.remove()
+    assert [length for length in lengths if length > 1] == [3, 8, 8, 8, 8]
+    assert len(lengths) == 50
+
+
+def test_evaluation_mode_lasts_for_the_step_only_and_every_module_gets_its_own_mode_back(new_model):
+    model = new_model(dropout=0.5).train()
+    model.h[0].eval()
+    before = [module.training for module in model.modules()]
+    with evaluating(model):
+        assert not any(module.training for module in model.modules())
+    assert [module.training for module in model.modules()] == before
