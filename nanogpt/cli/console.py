@@ -13,7 +13,10 @@ from functools import cache
 from typing import Protocol
 from unicodedata import east_asian_width
 
+TERMINAL_INTERVAL_S = 0.05
 PLAIN_INTERVAL_S = 5.0
+BAR_DELAY_S = 0.3  # what is done sooner needs no bar
+BAR_COLUMNS = 24
 
 
 def talk(text: str = "") -> None:
@@ -48,107 +51,81 @@ class Update(Protocol):
 
 @contextmanager
 def bar(label: str) -> Iterator[Update]:
-    """A progress bar with rate and time left, for work that is counted in bytes."""
-    with _rich_bar(label) if on_terminal() else _plain_bar(label) as update:
-        yield update
-
-
-@contextmanager
-def _rich_bar(label: str) -> Iterator[Update]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(printable(label), total=None, note="")
-
-        def update(done: int, total: int | None, note: str = "") -> None:
-            progress.update(task, completed=done, total=total, note=printable(note))
-
-        yield update
-
-
-@contextmanager
-def _plain_bar(label: str) -> Iterator[Update]:
-    began = spoke = time.monotonic()
+    """A progress bar with rate and time left, for work that is counted in bytes. Wiped when the work is done."""
+    began = time.monotonic()
     first: int | None = None  # a resumed download does not begin at 0, and its rate must not count what was there
 
-    def update(done: int, total: int | None, note: str = "") -> None:
-        nonlocal spoke, first
-        now = time.monotonic()
-        first = done if first is None else first
-        if now - spoke < PLAIN_INTERVAL_S:
-            return
-        spoke = now
-        rate = (done - first) / (now - began)
-        share = f"{done / total:.0%} of {total / 1e6:.1f} MB" if total else f"{done / 1e6:.1f} MB"
-        left = f", {(total - done) / rate:.0f} s left" if total and rate else ""
-        talk(f"{label}: {share}, {rate / 1e6:.1f} MB/s{left}{note and ', '}{note}")
+    with live_line() as show:
 
-    yield update
+        def update(done: int, total: int | None, note: str = "") -> None:
+            nonlocal first
+            first = done if first is None else first
+            elapsed_s = time.monotonic() - began
+            if elapsed_s > BAR_DELAY_S:
+                show("  ".join(filter(None, (label, *_progress(done, total, (done - first) / elapsed_s), note))))
+
+        yield update
+        show("")
+
+
+def _progress(done: int, total: int | None, bytes_per_second: float) -> Iterator[str]:
+    if total:
+        full = min(BAR_COLUMNS, BAR_COLUMNS * done // total)
+        yield "━" * full + "╌" * (BAR_COLUMNS - full)
+        yield f"{done / total:4.0%} of {total / 1e6:.1f} MB"
+    else:
+        yield f"{done / 1e6:.1f} MB"
+    yield f"{bytes_per_second / 1e6:.1f} MB/s"
+    if total and bytes_per_second:
+        minutes, seconds = divmod(round((total - done) / bytes_per_second), 60)
+        yield f"{minutes}:{seconds:02} left"
 
 
 @contextmanager
 def live_line() -> Iterator[Callable[[str], None]]:
-    """Yields a function that replaces the line shown before with its text. The last one stays.
+    """Yields a function that replaces the line shown before with its text; the last one stays.
 
-    An empty text wipes the line, so that a lasting one can be printed in its place.
+    An empty text wipes the line, so that `talk` can put a lasting one in its place.
     """
-    with _rewritten_line() if on_terminal() else _occasional_line() as show:
-        yield show
+    rewrite = on_terminal()
+    interval_s = TERMINAL_INTERVAL_S if rewrite else PLAIN_INTERVAL_S
+    shown = waiting = ""
+    spoke = float("-inf")
 
-
-@contextmanager
-def _rewritten_line() -> Iterator[Callable[[str], None]]:
-    shown = ""
-
-    def show(text: str) -> None:
-        nonlocal shown
-        # One column is left free: a character in the last one makes some terminals wrap.
-        text = crop(printable(" ".join(text.split("\n"))), os.get_terminal_size(sys.stderr.fileno()).columns - 1)
-        padding = " " * (columns(shown) - columns(text))
-        print(f"\r{text}{padding}" + ("" if text else "\r"), end="", file=sys.stderr, flush=True)
-        shown = text
-
-    try:
-        yield show
-    finally:
-        if shown:
-            talk()
-
-
-@contextmanager
-def _occasional_line() -> Iterator[Callable[[str], None]]:
-    waiting, spoke = "", float("-inf")
+    def put(text: str) -> None:
+        nonlocal shown, waiting
+        waiting = ""
+        if rewrite:
+            text = _rewritten(text, shown)
+            shown = text
+        elif text:
+            talk(text)
 
     def show(text: str) -> None:
         nonlocal waiting, spoke
-        waiting = text
-        if text and time.monotonic() - spoke >= PLAIN_INTERVAL_S:
-            talk(text)
-            waiting, spoke = "", time.monotonic()
+        if text and time.monotonic() - spoke < interval_s:
+            waiting = text
+            return
+        put(text)
+        spoke = time.monotonic()
 
     try:
         yield show
     finally:
         if waiting:
-            talk(waiting)
+            put(waiting)
+        if shown:
+            talk()
+
+
+def _rewritten(text: str, shown: str) -> str:
+    """Puts `text` over `shown` in the terminal's current line; what of it fitted."""
+    # One column is left free: a character in the last one makes some terminals wrap.
+    width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
+    text = crop(printable(" ".join(text.split("\n"))), width)
+    blank = "\r" + " " * min(columns(shown), width) + "\r"
+    print(blank + text, end="", file=sys.stderr, flush=True)
+    return text
 
 
 def columns(text: str) -> int:

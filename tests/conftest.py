@@ -1,0 +1,45 @@
+"""What every test has: folders of its own instead of the person's, and a small text to work with."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+# Two threads on every machine, also in the processes that tests start: float sums depend on how work is split.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh folder that holds all that the program keeps for a person: runs, data, cache, config."""
+    folder = tmp_path / "home"
+    for name in ("RUNS_DIR", "DATA_DIR", "CACHE_DIR", "CONFIG_DIR"):
+        monkeypatch.setenv(f"NANOGPT_{name}", str(folder / name.removesuffix("_DIR").lower()))
+    monkeypatch.setenv("NANOGPT_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text() -> str:
+    """Some 40 kB of English-like lines, the same in every session: few characters, words that recur."""
+    draw = random.Random(1337)
+    syllables = [consonant + vowel for consonant in "bdfhklmnprstw" for vowel in "aeio"]
+    words = ["".join(draw.choices(syllables, k=draw.randint(1, 3))) for _ in range(400)]
+    speakers = [word.capitalize() for word in words[:12]]
+    lines: list[str] = []
+    while sum(map(len, lines)) < 40_000:
+        lines.append(f"{draw.choice(speakers)}:")
+        for _ in range(draw.randint(1, 4)):
+            line = " ".join(draw.choices(words, weights=range(len(words), 0, -1), k=draw.randint(4, 9)))
+            lines.append(line.capitalize() + draw.choice(".,;!?"))
+        lines.append("")
+    return "\n".join(lines)
+
+
+@pytest.fixture
+def text_file(tmp_path: Path, text: str) -> Path:
+    """The small text as a UTF-8 file."""
+    path = tmp_path / "small.txt"
+    path.write_text(text, encoding="utf-8")
+    return path
