@@ -1,4 +1,4 @@
-"""What long work reports: frozen records of plain values, each one line of JSON. Knows nothing of who makes or reads them.
+"""What long work reports: frozen records of plain values, each one line of JSON. Knows nothing of who reads them.
 
 Preparing, training, sampling and following a run are all iterators of these events. `to_json` and `from_json` are each
 other's inverse, also for NaN and infinity, which JSON has no number for and which are written as strings.
@@ -226,7 +226,7 @@ def from_json(line: str | bytes) -> Event:
     try:
         fields = json.loads(line)
         kind = KINDS[fields.pop("event")]
-        hints = _hints(kind)
+        hints = _hints(kind)  # type: ignore[arg-type]
         return kind(**{name: _typed(value, hints[name]) for name, value in fields.items() if name in hints})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         shown = line.decode("utf-8", "replace") if isinstance(line, bytes) else line

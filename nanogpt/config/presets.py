@@ -11,47 +11,69 @@ class Preset:
 
 
 def _gpt2(size: str, n_layer: int, n_head: int, n_embd: int, learning_rate: float) -> Preset:
-    """A published GPT-2 shape (Radford et al. 2019) with nanoGPT's recipe for it; learning rates after Brown et al. 2020."""
+    """A published GPT-2 shape (Radford et al. 2019) with nanoGPT's recipe; learning rates after Brown et al. 2020."""
     return Preset(
         f"GPT-2 {size} as published, with nanoGPT's training recipe",
-        dict(
-            dataset="shakespeare",
-            n_layer=n_layer,
-            n_head=n_head,
-            n_embd=n_embd,
-            block_size=1024,
-            bias=True,
-            batch_size=12,
-            gradient_accumulation_steps=40,
-            learning_rate=learning_rate,
-            beta2=0.95,
-            warmup_iters=2000,
-            max_iters=600_000,
-            eval_interval=2000,
-            eval_iters=200,
-        ),
+        {
+            "dataset": "shakespeare",
+            "n_layer": n_layer,
+            "n_head": n_head,
+            "n_embd": n_embd,
+            "block_size": 1024,
+            "bias": True,
+            "batch_size": 12,
+            "gradient_accumulation_steps": 40,
+            "learning_rate": learning_rate,
+            "beta2": 0.95,
+            "warmup_iters": 2000,
+            "max_iters": 600_000,
+            "eval_interval": 2000,
+            "eval_iters": 200,
+        },
     )
 
 
 PRESETS: dict[str, Preset] = {
     "macbook": Preset(
         "a small character model for a laptop's CPU: nanoGPT's advice for a MacBook",
-        dict(n_layer=4, n_head=4, n_embd=128, block_size=64, batch_size=12, max_iters=2000, eval_interval=250),
+        {
+            "n_layer": 4,
+            "n_head": 4,
+            "n_embd": 128,
+            "block_size": 64,
+            "batch_size": 12,
+            "max_iters": 2000,
+            "eval_interval": 250,
+        },
+    ),
+    "quickstart": Preset(
+        "the shortest way to text that reads like something; `nanogpt quickstart` fits max_iters to a minute",
+        {
+            "n_layer": 4,
+            "n_head": 4,
+            "n_embd": 128,
+            "block_size": 64,
+            "batch_size": 16,
+            "learning_rate": 3e-3,
+            "max_iters": 2000,
+            "eval_interval": 500,
+            "sample_tokens": 400,
+        },
     ),
     "baby": Preset(
         "nanoGPT's baby GPT on Shakespeare: 10.6M parameters, for a GPU or a patient CPU",
-        dict(
-            n_layer=6,
-            n_head=6,
-            n_embd=384,
-            block_size=256,
-            dropout=0.2,
-            batch_size=64,
-            max_iters=5000,
-            eval_interval=250,
-            eval_iters=200,
-            always_save_checkpoint=False,
-        ),
+        {
+            "n_layer": 6,
+            "n_head": 6,
+            "n_embd": 384,
+            "block_size": 256,
+            "dropout": 0.2,
+            "batch_size": 64,
+            "max_iters": 5000,
+            "eval_interval": 250,
+            "eval_iters": 200,
+            "always_save_checkpoint": False,
+        },
     ),
     "gpt2": _gpt2("small (124M)", 12, 12, 768, 6e-4),
     "gpt2-medium": _gpt2("medium (355M)", 24, 16, 1024, 3e-4),

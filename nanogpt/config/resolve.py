@@ -1,4 +1,4 @@
-"""One configuration out of many places: defaults, then a preset, then a file, then flags; and where each value came from.
+"""One configuration out of many places: defaults, a preset, a file, flags; and where each value came from.
 
 Files are TOML or JSON, flat or in the sections of `run.toml`. Nothing that is read is ever executed.
 """
@@ -73,20 +73,22 @@ def resolve_sampling(values: Mapping[str, Any], stop: Iterable[str] = ()) -> Sam
 
 
 def unknown_setting(name: str, known: Iterable[str]) -> SettingError:
-    return SettingError(name, f"there is no setting {name!r}.{nearest(name, list(known))} `nanogpt config` lists them all")
+    return SettingError(
+        name, f"there is no setting {name!r}.{nearest(name, list(known))} `nanogpt config` lists them all"
+    )
 
 
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings of a TOML or JSON file, flattened. Raises `UserError` in one line for anything unreadable."""
     if path.suffix == ".py":
-        raise UserError(f"{path}: configurations are TOML or JSON here, never Python that would be run; rewrite it as TOML")
+        raise UserError(
+            f"{path}: configurations are TOML or JSON here, never Python that would be run; rewrite it as TOML"
+        )
     try:
         text = path.read_text(encoding="utf-8")
         parsed = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except FileNotFoundError:
-        raise UserError(
-            f"no configuration file {path}; presets are given by --preset={'|'.join(PRESETS)}"
-        ) from None
+        raise UserError(f"no configuration file {path}; presets are given by --preset={'|'.join(PRESETS)}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the configuration {path}: {error}") from None
     if not isinstance(parsed, dict):
@@ -111,5 +113,6 @@ def config_to_toml(config: Config) -> dict[str, dict[str, Any]]:
 def config_from_toml(tables: Mapping[str, Any]) -> Config:
     """The inverse of `config_to_toml`. Raises `SettingError`."""
     return with_settings(
-        Config(), {name: value for section, inner in tables.items() if section != "run" for name, value in inner.items()}
+        Config(),
+        {name: value for section, inner in tables.items() if section != "run" for name, value in inner.items()},
     )

@@ -66,7 +66,9 @@ class Setting:
             if self.kind is bool:
                 if isinstance(value, bool):
                     return value
-                return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[str(value).lower()]
+                return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
+                    str(value).lower()
+                ]
             if isinstance(value, bool) and self.kind is not str:
                 raise ValueError
             if self.kind is int:
@@ -127,19 +129,23 @@ class ScheduleConfig:
     max_iters: int = _setting(2000, "number of iterations (optimizer steps)", low=0, high=10**12)
     decay_lr: bool = _setting(True, "warm-up and cosine decay; false holds learning_rate")
     warmup_iters: int = _setting(100, "iterations over which the learning rate rises", low=0, high=10**12)
-    lr_decay_iters: int | None = _setting(None, "iteration at which min_lr is reached; none: max_iters", low=0, high=10**12)
+    lr_decay_iters: int | None = _setting(
+        None, "iteration at which min_lr is reached; none: max_iters", low=0, high=10**12
+    )
     min_lr: float | None = _setting(None, "lowest learning rate; none: a tenth of learning_rate", low=0, high=1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationConfig:
     eval_interval: int = _setting(250, "iterations between evaluations", low=1, high=10**12)
-    eval_iters: int = _setting(20, "batches in one evaluation of a split; 0: the whole validation split", low=0, high=10**9)
+    eval_iters: int = _setting(
+        20, "batches in one evaluation of a split; 0: the whole validation split", low=0, high=10**9
+    )
     eval_only: bool = _setting(False, "evaluate once and stop")
     log_interval: int = _setting(1, "iterations between reported steps", low=1, high=10**9)
     sample_interval: int = _setting(0, "iterations between samples of sample_start; 0: none", low=0, high=10**12)
-    sample_start: str = _setting("\n", "prompt of the samples taken while training")
-    sample_tokens: int = _setting(200, "length of the samples taken while training", low=1, high=1_000_000)
+    sample_start: str = _setting("", "prompt of the samples taken while training and at its end")
+    sample_tokens: int = _setting(300, "length of those samples in tokens; 0: none", low=0, high=1_000_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +159,9 @@ class CheckpointConfig:
 class SystemConfig:
     device: str = _setting("auto", "auto, cpu, cuda, cuda:N or mps")
     dtype: str = _setting("auto", "number format", choices=("auto", "float32", "bfloat16", "float16"))
-    compile: str = _setting("auto", "torch.compile; auto: where it pays within the run", choices=("auto", "true", "false"))
+    compile: str = _setting(
+        "auto", "torch.compile; auto: where it pays within the run", choices=("auto", "true", "false")
+    )
     threads: int = _setting(0, "CPU threads; 0: one a core", low=0, high=4096)
     backend: str = _setting("auto", "torch.distributed backend under torchrun", choices=("auto", "nccl", "gloo"))
     seed: int = _setting(1337, "seed of initialisation, batch order and dropout", low=0, high=2**63 - 1)
@@ -167,11 +175,15 @@ class SamplingConfig:
     """The knobs of generation. `stop` ends a sample where any of these texts is written (and leaves it out)."""
 
     max_new_tokens: int = _setting(500, "tokens to write", low=0, high=10**9)
-    temperature: float = _setting(0.8, "below 1 is safer, above 1 wilder; 0 always takes the likeliest token", low=0, high=1000)
+    temperature: float = _setting(
+        0.8, "below 1 is safer, above 1 wilder; 0 always takes the likeliest token", low=0, high=1000
+    )
     top_k: int = _setting(200, "choose among so many likeliest tokens; 0: all", low=0)
     top_p: float = _setting(1.0, "choose among the likeliest tokens that sum to this probability", above=0, high=1)
     min_p: float = _setting(0.0, "drop tokens less likely than this share of the likeliest", low=0, high=1)
-    repetition_penalty: float = _setting(1.0, "above 1 makes tokens that are there already less likely", above=0, high=1000)
+    repetition_penalty: float = _setting(
+        1.0, "above 1 makes tokens that are there already less likely", above=0, high=1000
+    )
     seed: int = _setting(1337, "seed; the same seed writes the same text", low=0, high=2**63 - 1)
     stop: tuple[str, ...] = ()
 

@@ -74,10 +74,8 @@ def create(config: "ModelConfig") -> Any:
     Raises `SettingError` for an unknown architecture.
     """
     if config.architecture not in names():
-        raise SettingError(
-            "architecture",
-            f"architecture={config.architecture}: there are {', '.join(names())}.{nearest(config.architecture, names())}",
-        )
+        hint = nearest(config.architecture, names())
+        raise SettingError("architecture", f"architecture={config.architecture}: there are {', '.join(names())}.{hint}")
     if config.vocab_size < 1:
         raise ValueError("vocab_size is to be taken from the tokenizer before a model is made")
     return import_module(f"nanogpt.models.{config.architecture}").Model(config)

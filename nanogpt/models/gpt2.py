@@ -98,7 +98,7 @@ class Model(nn.Module):
         self.initialise()
 
     def initialise(self) -> None:
-        """Normal(0, 0.02); the projections into the residual stream less by √(2·n_layer), the number that add up there."""
+        """Normal(0, 0.02); projections into the residual stream less by √(2·n_layer), as many add up there."""
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
                 residual = name.endswith("c_proj.weight")
@@ -146,13 +146,18 @@ class Model(nn.Module):
         """6 for each weight that is multiplied (2 forward, 4 backward; Kaplan et al. 2020, the embedding counting as
         the head) and 12·n_layer·C·T for attention scores and their use (Chowdhery et al. 2022, appendix B)."""
         config = self.config
-        return 6 * (self.n_parameters() - self.wpe.weight.numel()) + 12 * config.n_layer * config.n_embd * config.block_size
+        return (
+            6 * (self.n_parameters() - self.wpe.weight.numel())
+            + 12 * config.n_layer * config.n_embd * config.block_size
+        )
 
     def crop_block_size(self, block_size: int) -> None:
         """Keeps the first `block_size` positions. Raises `SettingError` where there are fewer."""
         if block_size > self.config.block_size:
             raise SettingError(
-                "block_size", f"block_size={block_size}: these weights know {self.config.block_size} positions, not more"
+                "block_size",
+                f"block_size={block_size}: these weights know {self.config.block_size} positions, not more",
             )
         self.config = replace(self.config, block_size=block_size)
-        self.wpe = nn.Embedding.from_pretrained(self.wpe.weight.detach()[:block_size].clone(), freeze=False)
+        self.wpe.weight = nn.Parameter(self.wpe.weight.detach()[:block_size].clone())
+        self.wpe.num_embeddings = block_size

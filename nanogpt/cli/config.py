@@ -1,0 +1,56 @@
+"""`nanogpt config`: every setting as it would be, and where its value comes from. Imports no torch."""
+
+import argparse
+import json
+
+from nanogpt.cli.console import printable
+from nanogpt.cli.runs import table
+from nanogpt.cli.settings import add_settings, configured
+from nanogpt.config import PRESETS, config_to_toml, settings
+
+DESCRIPTION = """Show the settings that `nanogpt train` with the same options would use, and where each comes from."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="value, source, default and bounds of each, as JSON")
+    parser.add_argument("--toml", action="store_true", help="as a file that `nanogpt train FILE` takes")
+    parser.add_argument("--presets", action="store_true", help="list the presets instead")
+    add_settings(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.presets:
+        for line in table([(name, preset.help) for name, preset in PRESETS.items()], right=range(0)):
+            print(line)
+        return 0
+    resolved = configured(args)
+    values = resolved.config.values()
+    if args.toml:
+        import tomli_w
+
+        print(tomli_w.dumps(config_to_toml(resolved.config)), end="")
+    elif args.json:
+        known = {
+            name: {
+                "value": values[name],
+                "source": resolved.sources[name],
+                "default": setting.default,
+                "section": setting.section,
+                "bounds": setting.bounds,
+                "help": setting.help,
+            }
+            for name, setting in settings().items()
+        }
+        print(json.dumps(known, indent=1))
+    else:
+        rows = [("setting", "value", "from", "meaning")]
+        rows += [(name, _shown(values[name]), resolved.sources[name], settings()[name].help) for name in values]
+        for line in table(rows, right=range(0)):
+            print(printable(line))
+    return 0
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else repr(value) if value == "" else str(value)

@@ -1,0 +1,55 @@
+"""`nanogpt info RUN`: all about one run. Imports no torch."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nanogpt.cli.console import printable
+from nanogpt.cli.runs import loss, whole
+from nanogpt.runs.checkpoints import best, list_checkpoints
+from nanogpt.runs.folder import find, read_run_toml, summary
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run's name or path (default: the newest)")
+    parser.add_argument("--json", action="store_true", help="all that is known, as JSON")
+    parser.add_argument("--runs_dir", type=Path, help="where the runs live")
+
+
+def run(args: argparse.Namespace) -> int:
+    folder = find(args.run, args.runs_dir)
+    about = described(folder)
+    if args.json:
+        print(json.dumps(about, indent=1))
+        return 0
+    rows = {
+        "run": about["name"],
+        "folder": about["path"],
+        "state": about["state"] + (f": {about['message']}" if about["message"] else ""),
+        "step": f"{about['step']:,} of {about['max_iters']:,}",
+        "train loss": loss(about["train_loss"]),
+        "val loss": f"{loss(about['val_loss'])} (best {loss(about['best_val_loss'])})",
+        "speed": f"{whole(about['tokens_per_second'])} tokens/s"
+        + (f", MFU {about['mfu']:.1%}" if about["mfu"] is not None else ""),
+        "parameters": whole(about["n_parameters"]),
+        "data set": about["dataset"],
+        "on": f"{about['device']}, {about['dtype']}",
+    }
+    for name, value in rows.items():
+        print(printable(f"{name:<12}{value}"))
+    for checkpoint in about["checkpoints"]:
+        mark = "  best" if checkpoint["is_best"] else ""
+        print(f"{'checkpoint':<12}step {checkpoint['step']:,}, val loss {loss(checkpoint['val_loss'])}{mark}")
+    return 0
+
+
+def described(folder: Path) -> dict[str, Any]:
+    """The run's summary, its checkpoints, and the tables of its run.toml under "config"."""
+    top = best(folder)
+    saved = [
+        {"step": c.step, "path": str(c.path), "val_loss": c.val_loss, "is_best": c == top}
+        for c in list_checkpoints(folder)
+    ]
+    return asdict(summary(folder)) | {"checkpoints": saved, "config": read_run_toml(folder)}

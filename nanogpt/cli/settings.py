@@ -1,0 +1,59 @@
+"""Every setting of a run as an option, and what was typed merged into a configuration. Knows nothing of what is done
+with it."""
+
+import argparse
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from nanogpt.config import PRESETS, Resolved, Setting, resolve, sampling_settings, settings
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """FILE, `--preset`, and an option for each setting, grouped as in run.toml."""
+    parser.add_argument("file", nargs="?", metavar="FILE", help="settings from a TOML or JSON file")
+    parser.add_argument("--preset", help=f"a starting point: {', '.join(PRESETS)}")
+    sections: dict[str, list[Setting]] = {}
+    for setting in settings().values():
+        sections.setdefault(setting.section, []).append(setting)
+    for section, members in sections.items():
+        _add_group(parser, section, members)
+
+
+def add_knobs(parser: argparse.ArgumentParser) -> None:
+    """An option for each knob of sampling, and `--stop`."""
+    _add_group(parser, "sampling", sampling_settings().values())
+    parser.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="end a sample where this is written (repeatable)"
+    )
+
+
+def _add_group(parser: argparse.ArgumentParser, title: str, members: Iterable[Setting]) -> None:
+    group = parser.add_argument_group(title)
+    for setting in members:
+        bounds = f"; {setting.bounds}" if setting.bounds and not setting.choices else ""
+        default = (
+            "" if setting.default is None or setting.default == "" else f" (default: {_shown(setting.default)}{bounds})"
+        )
+        metavar = "|".join(setting.choices) if setting.choices else setting.kind.__name__.upper()
+        flag: dict[str, Any] = (
+            {"nargs": "?", "const": "true"}
+            if "true" in (*setting.choices, _shown(setting.default)) or (setting.kind is bool)
+            else {}
+        )
+        group.add_argument(
+            f"--{setting.name}", metavar=metavar, help=(setting.help + default).replace("%", "%%"), **flag
+        )
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def typed(args: argparse.Namespace, known: Mapping[str, Setting]) -> dict[str, str]:
+    """The settings that were given as options."""
+    return {name: value for name in known if (value := getattr(args, name)) is not None}
+
+
+def configured(args: argparse.Namespace) -> Resolved:
+    """The configuration out of preset, file and options. Raises `SettingError`."""
+    return resolve(preset=args.preset, file=args.file, flags=typed(args, settings()))

@@ -1,0 +1,105 @@
+"""`nanogpt train`: trains a new run, or resumes one; prepares a missing data set first, and ends with a sample."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from nanogpt import paths
+from nanogpt.cli.console import talk
+from nanogpt.cli.settings import add_settings, configured, typed
+from nanogpt.cli.training_display import duration, interruptible_once_started, show
+from nanogpt.config import Config, SamplingConfig, settings
+from nanogpt.config.resolve import read_settings
+from nanogpt.errors import UserError
+from nanogpt.events import Finished
+
+DESCRIPTION = """Train a model, or resume a run. Settings come from the defaults, a preset, FILE, then options.
+`nanogpt config` with the same options shows what they come to."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", help="name of the run (default: made from the data set and the preset)")
+    parser.add_argument("--out_dir", type=Path, help="the run's folder, instead of a name among the runs")
+    add_folders(parser)
+    add_settings(parser)
+
+
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--runs_dir", type=Path, help="where the runs live")
+    parser.add_argument("--data_dir", type=Path, help="where the prepared data sets live")
+
+
+def run(args: argparse.Namespace) -> int:
+    resolved = configured(args)
+    if args.name and args.out_dir:
+        raise UserError("--name and --out_dir both say where the run goes: give one of them")
+    if resolved.config.checkpoint.init_from == "resume":
+        return resume(args)
+    base = f"{resolved.config.data.dataset}-{args.preset or resolved.config.model.architecture}"
+    return train(resolved.config, args, base)
+
+
+def train(config: Config, args: argparse.Namespace, base: str) -> int:
+    """Trains a new run and writes a sample; the exit code."""
+    from nanogpt import runs
+    from nanogpt.training import Mailbox
+
+    folder = args.out_dir.absolute() if args.out_dir else runs.new_folder(base, name=args.name, runs_dir=args.runs_dir)
+    mailbox = Mailbox()
+    events = runs.start(config, folder, mailbox=mailbox, data_dir=args.data_dir, runs_dir=args.runs_dir)
+    return finish(show(interruptible_once_started(events, mailbox)), folder, config)
+
+
+def resume(args: argparse.Namespace) -> int:
+    from nanogpt import runs
+    from nanogpt.training import Mailbox
+
+    folder = runs.find(str(args.out_dir) if args.out_dir else args.name, args.runs_dir)
+    changes = (read_settings(Path(args.file)) if args.file else {}) | typed(args, settings())
+    mailbox = Mailbox()
+    events = runs.resume(folder, changes, mailbox=mailbox, data_dir=args.data_dir)
+    return finish(show(interruptible_once_started(events, mailbox)), folder, configured(args).config)
+
+
+def finish(finished: Finished | None, folder: Path, config: Config) -> int:
+    """Says how training ended, writes a sample with the best weights to stdout, and gives the exit code."""
+    if finished is None or finished.reason == "nan":
+        return 1
+    if finished.reason == "eval_only":
+        print(f"train loss {finished.train_loss:.4f}, val loss {finished.val_loss:.4f}")
+        return 0
+    if finished.reason == "stopped":
+        talk(f"stopped at step {finished.step:,}; go on with: nanogpt train --init_from=resume {_address(folder)}")
+        return 0
+    best = f"best val loss {finished.best_val_loss:.4f}, " if finished.best_val_loss is not None else ""
+    talk(f"done: {finished.step:,} iterations in {duration(finished.elapsed_s)}, {best}in {folder}")
+    if config.evaluation.sample_tokens:
+        talk("it writes:")
+        write_sample(folder, config)
+        talk(f"more of it with: nanogpt sample {_run_name(folder)}")
+    return 0
+
+
+def write_sample(folder: Path, config: Config) -> None:
+    """Streams a sample of the run's best weights to stdout."""
+    from nanogpt import runs, sampling
+    from nanogpt.cli.console import printable
+    from nanogpt.events import Token
+
+    loaded = runs.load_model(str(folder), "best", config.system.device)
+    knobs = SamplingConfig(max_new_tokens=config.evaluation.sample_tokens, seed=config.system.seed)
+    sys.stdout.write(printable(config.evaluation.sample_start))
+    for event in sampling.generate(loaded.model, loaded.tokenizer, config.evaluation.sample_start, knobs):
+        if isinstance(event, Token):
+            sys.stdout.write(printable(event.text))
+            sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+def _run_name(folder: Path) -> str:
+    """How the person names the run: plainly where it is among the runs, else by its path."""
+    return folder.name if folder.parent == paths.runs_dir() else str(folder)
+
+
+def _address(folder: Path) -> str:
+    return f"--name={folder.name}" if folder.parent == paths.runs_dir() else f"--out_dir={folder}"

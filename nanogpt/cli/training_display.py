@@ -1,0 +1,133 @@
+"""Shows a training's events as they come: a live line for the steps, a lasting line for all else. Knows nothing of how
+they are made."""
+
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+from pathlib import Path
+from types import FrameType
+
+from nanogpt.cli import prepare as preparation
+from nanogpt.cli.console import live_line, talk
+from nanogpt.data import Dataset, open_dataset, prepare
+from nanogpt.data.store import prepared_names
+from nanogpt.events import (
+    Acknowledged,
+    Downloading,
+    Encoding,
+    Evaluated,
+    Event,
+    Finished,
+    Health,
+    Notice,
+    Sampled,
+    Saved,
+    Started,
+    Step,
+)
+from nanogpt.training import Mailbox, Stop
+
+
+def show(events: Iterator[Event]) -> Finished | None:
+    """Shows all events on stderr; the last one, where training came to its end."""
+    finished = None
+    max_iters, evaluated = 0, ""
+    with live_line() as live:
+        for event in events:
+            match event:
+                case Downloading() | Encoding():
+                    prepared = preparation.show(chain([event], events))
+                    counts = " + ".join(f"{count:,}" for count in prepared.tokens.values())
+                    talk(f"prepared {prepared.name}: {counts} tokens in {prepared.path}")
+                case Started():
+                    max_iters = event.max_iters
+                    for line in introduced(event):
+                        talk(line)
+                case Step():
+                    live(stepped(event, max_iters) + evaluated)
+                case Evaluated():
+                    live("")
+                    evaluated = f"  val {event.val_loss:.4f}"
+                    best = " (best)" if event.is_best else f" (best {event.best_val_loss:.4f})"
+                    talk(f"step {event.step:,}: train loss {event.train_loss:.4f}, val loss {event.val_loss:.4f}{best}")
+                case Saved():
+                    live("")
+                    talk(f"step {event.step:,}: saved {event.path}{' (best)' if event.is_best else ''}")
+                case Sampled():
+                    live("")
+                    talk(f"step {event.step:,} writes: {event.prompt}{event.text}")
+                case Health() | Notice() | Acknowledged():
+                    live("")
+                    talk(event.text if isinstance(event, Notice | Acknowledged) else event.message)
+                case Finished():
+                    live("")
+                    finished = event
+    return finished
+
+
+def opened(name: str, data_dir: Path | None) -> Dataset:
+    """The data set, prepared first where it was not yet."""
+    if name not in prepared_names(data_dir) and not Path(name).is_dir():
+        preparation.show(prepare(name, data_dir=data_dir))
+    return open_dataset(name, data_dir)
+
+
+def introduced(event: Started) -> Iterator[str]:
+    """What is trained, on what, and why so."""
+    what = f"{event.n_parameters:,} parameters, {event.tokens_per_iteration:,} tokens an iteration"
+    epochs = event.max_iters * event.tokens_per_iteration / event.train_tokens
+    at = f"going on at step {event.step:,} of" if event.step else "for"
+    yield f"training {event.run}: {what}, {at} {event.max_iters:,} iterations ({epochs:.2g} epochs)"
+    yield f"on {event.device} in {event.dtype}{', compiled' if event.compile else ''}, {event.threads} threads"
+    for name, reason in event.choices.items():
+        yield f"  {name}: {reason}"
+
+
+def stepped(event: Step, max_iters: int) -> str:
+    """One line of fixed-width figures."""
+    width = len(f"{max_iters:,}")
+    mfu = f"{event.mfu:6.1%}" if event.mfu is not None else "     –"
+    return (
+        f"step {event.step:{width},}/{max_iters:,}  loss {event.loss:.4f}  lr {event.learning_rate:.2e}  "
+        f"{event.tokens_per_second:9,.0f} tok/s  MFU {mfu}  ETA {duration(event.eta_s)}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """h:mm:ss, or m:ss below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@contextmanager
+def interruptible(mailbox: Mailbox) -> Iterator[None]:
+    """Ctrl+C and SIGTERM ask training to finish its step and save; a second Ctrl+C leaves at once."""
+    asked = False
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            os._exit(128 + number)
+        asked = True
+        # Written straight to the descriptor: a signal may come in the middle of a print.
+        os.write(2, b"\nfinishing the step and saving; press Ctrl+C again to leave at once\n")
+        mailbox.drop(Stop())
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def interruptible_once_started(events: Iterable[Event], mailbox: Mailbox) -> Iterator[Event]:
+    """Passes the events on; before training starts Ctrl+C cancels, from then on it asks for a checkpoint first."""
+    with ExitStack() as stack:
+        for event in events:
+            if isinstance(event, Started):
+                stack.enter_context(interruptible(mailbox))
+            yield event

@@ -1,0 +1,94 @@
+"""Which tokens go into which batch: training windows in a resumable order, evaluation windows in a fixed one.
+
+Knows nothing of models or torch. A window is block_size + 1 consecutive tokens: block_size inputs, and the same shifted
+by one as targets.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanogpt.errors import UserError
+
+Ids = NDArray[np.int64]
+
+
+def check_length(n_tokens: int, block_size: int, split: str) -> None:
+    """Raises `UserError` where a split has no single window of `block_size` inputs and their targets."""
+    if n_tokens < block_size + 1:
+        raise UserError(
+            f"the {split} split has {n_tokens:,} tokens, too few for block_size={block_size}, which takes "
+            f"{block_size + 1:,}: lower block_size to at most {max(n_tokens - 1, 0):,}, or prepare more text"
+        )
+
+
+class Batches:
+    """An endless stream of training windows: each epoch a new permutation of windows that do not overlap.
+
+    Drawing without replacement shows every token once an epoch; a new random offset each epoch cuts the text at other
+    places. The order depends on the seed and the window's number alone, so `position` (windows drawn so far, over all
+    ranks) is all that a resume needs. Under data parallelism each rank takes its own rows of one common batch.
+    """
+
+    def __init__(
+        self,
+        tokens: NDArray[np.unsignedinteger],
+        block_size: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        check_length(len(tokens), block_size, "train")
+        self.tokens = np.asarray(tokens)  # a memory map as a plain array: indexing is then faster, and still lazy
+        self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
+        self.within = np.arange(block_size + 1)
+        # One window fewer than would fit leaves room for the offset.
+        self.windows_per_epoch = max(1, (len(tokens) - 1) // block_size - 1)
+        self.room = len(tokens) - 1 - self.windows_per_epoch * block_size
+        self.block_size = block_size
+        self.position = 0
+        self._epoch = -1
+        self._starts = np.empty(0, dtype=np.int64)
+
+    def next(self) -> Ids:
+        """The next (batch_size, block_size + 1) token ids."""
+        first = self.position + self.rank * self.batch_size
+        starts = np.array([self._start(number) for number in range(first, first + self.batch_size)])  # (B)
+        self.position += self.batch_size * self.world
+        return self.tokens[starts[:, None] + self.within].astype(np.int64)
+
+    def _start(self, number: int) -> int:
+        epoch, place = divmod(number, self.windows_per_epoch)
+        if epoch != self._epoch:
+            random = np.random.default_rng([self.seed, epoch])
+            offset = random.integers(self.room + 1)
+            self._starts = random.permutation(self.windows_per_epoch) * self.block_size + offset
+            self._epoch = epoch
+        return int(self._starts[place])
+
+
+def evaluation_batches(
+    tokens: NDArray[np.unsignedinteger], block_size: int, batch_size: int, n_batches: int, seed: int
+) -> Iterator[tuple[Ids, Ids]]:
+    """(inputs, targets), each (batch_size, block_size), the same at every call; targets are -1 where there is nothing.
+
+    `n_batches` of 0, or more than there are, covers the whole split: every token but the first is a target once.
+    """
+    tokens = np.asarray(tokens)
+    n_targets = len(tokens) - 1
+    starts = np.arange(0, n_targets, block_size)
+    if 0 < n_batches * batch_size < len(starts):
+        random = np.random.default_rng([seed, len(tokens)])
+        starts = np.sort(random.permutation(n_targets // block_size)[: n_batches * batch_size]) * block_size
+    within = np.arange(block_size)
+    for first in range(0, len(starts), batch_size):
+        rows = starts[first : first + batch_size]
+        places = rows[:, None] + within  # (rows, T)
+        inside = places < n_targets
+        inputs, targets = np.zeros((2, batch_size, block_size), dtype=np.int64)
+        targets[:] = -1
+        inputs[: len(rows)] = np.where(inside, tokens[np.minimum(places, n_targets - 1)], 0)
+        targets[: len(rows)] = np.where(inside, tokens[np.minimum(places + 1, n_targets)], -1)
+        yield inputs, targets

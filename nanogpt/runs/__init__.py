@@ -1,0 +1,46 @@
+"""Runs on disk: folders, checkpoints, the record of events; starting, resuming and reading them back.
+
+Exports lazily: listing runs imports no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nanogpt.runs.checkpoints import Checkpoint, best, choose, latest, list_checkpoints
+    from nanogpt.runs.folder import Summary, find, history, list_runs, new_folder, read_events, summary
+    from nanogpt.runs.launch import resume, splits, start
+    from nanogpt.runs.load import LoadedModel, load_model
+
+_HOMES = (
+    dict.fromkeys(("Checkpoint", "best", "choose", "latest", "list_checkpoints"), "checkpoints")
+    | dict.fromkeys(("Summary", "find", "history", "list_runs", "new_folder", "read_events", "summary"), "folder")
+    | dict.fromkeys(("resume", "splits", "start"), "launch")
+    | dict.fromkeys(("LoadedModel", "load_model"), "load")
+)
+
+__all__ = [
+    "Checkpoint",
+    "LoadedModel",
+    "Summary",
+    "best",
+    "choose",
+    "find",
+    "history",
+    "latest",
+    "list_checkpoints",
+    "list_runs",
+    "load_model",
+    "new_folder",
+    "read_events",
+    "resume",
+    "splits",
+    "start",
+    "summary",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,207 @@
+"""Checkpoints: folders that appear whole or not at all, whose every byte is checked when read. No pickle anywhere.
+
+    checkpoints/step-00002000/   model.safetensors  optimizer.safetensors  trainer.json
+
+Listing them imports no torch.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nanogpt.config import ModelConfig
+from nanogpt.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nanogpt.training import Snapshot
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One checkpoint on disk. `val_loss` is None where there was no evaluation at its step."""
+
+    step: int
+    path: Path
+    val_loss: float | None
+
+
+def list_checkpoints(run: Path) -> list[Checkpoint]:
+    """All whole checkpoints of a run, by step. One whose trainer.json is damaged is listed without a loss."""
+    found = []
+    for folder in sorted((run / "checkpoints").glob("step-*")):
+        if folder.suffix or not folder.name[5:].isdigit():
+            continue
+        try:
+            progress = _read_trainer(folder)["progress"]
+            evaluated = progress["evaluated_at"] == progress["step"]
+            found.append(Checkpoint(int(folder.name[5:]), folder, progress["val_loss"] if evaluated else None))
+        except UserError:
+            found.append(Checkpoint(int(folder.name[5:]), folder, None))
+    return sorted(found, key=lambda checkpoint: checkpoint.step)
+
+
+def latest(run: Path) -> Checkpoint | None:
+    return max(list_checkpoints(run), key=lambda checkpoint: checkpoint.step, default=None)
+
+
+def best(run: Path) -> Checkpoint | None:
+    """The checkpoint with the lowest validation loss."""
+    evaluated = [(c.val_loss, c.step, c) for c in list_checkpoints(run) if c.val_loss is not None]
+    return min(evaluated)[2] if evaluated else None
+
+
+def choose(run: Path, which: str = "best") -> Checkpoint:
+    """ "best" (the latest where none was evaluated), "latest", or a step. Raises `UserError` with what there is."""
+    there = list_checkpoints(run)
+    if not there:
+        raise UserError(
+            f"the run {run.name} has no checkpoint yet: it saves the first at its first evaluation after step 0"
+        )
+    if which == "best":
+        return best(run) or there[-1]
+    if which == "latest":
+        return there[-1]
+    for checkpoint in there:
+        if str(checkpoint.step) == which.replace("_", "").replace(",", ""):
+            return checkpoint
+    steps = ", ".join(str(checkpoint.step) for checkpoint in there)
+    raise UserError(f"the run {run.name} has no checkpoint {which!r}: there are best, latest and the steps {steps}")
+
+
+def write(run: Path, snapshot: "Snapshot", keep_every: int = 0) -> Path:
+    """Writes `snapshot` beside, makes it durable, renames it, and only then removes older ones that nobody keeps.
+
+    Kept are the latest, the best, and every `keep_every` steps (0: none but those two). Raises OSError, in which case
+    nothing has changed.
+    """
+    from safetensors.torch import save_file
+
+    home = run / "checkpoints"
+    final = home / f"step-{snapshot.progress.step:08d}"
+    beside = final.with_suffix(".partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir(parents=True)
+        sums = {}
+        for name, tensors in (("model", snapshot.model), ("optimizer", snapshot.optimizer)):
+            path = beside / f"{name}.safetensors"
+            save_file({key: tensor.detach().contiguous() for key, tensor in tensors.items()}, path)
+            _sync(path)
+            sums[path.name] = _sha256(path)
+        trainer: dict[str, Any] = {
+            "format": FORMAT,
+            "model": asdict(snapshot.model_config),
+            "progress": asdict(snapshot.progress),
+            "position": snapshot.position,
+            "sha256": sums,
+        }
+        trainer["sha256"]["trainer"] = _fingerprint(trainer)
+        (beside / "trainer.json").write_text(json.dumps(trainer, indent=1) + "\n", encoding="utf-8")
+        _sync(beside / "trainer.json")
+        if final.exists():
+            final.rename(final.with_suffix(".removed"))
+        beside.rename(final)
+        _sync(home)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    _prune(run, keep_every)
+    return final
+
+
+def read(checkpoint: Path, *, weights_only: bool = False) -> "Snapshot":
+    """The snapshot in a folder, every file's sha256 checked. Raises `UserError` for a damaged or foreign one."""
+    from nanogpt.training.snapshot import Progress, Snapshot
+
+    trainer = _read_trainer(checkpoint)
+    try:
+        config = ModelConfig(**trainer["model"])
+        progress = Progress(**trainer["progress"])
+        position = int(trainer["position"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{checkpoint} is not a checkpoint that this version reads: {error}") from None
+    tensors = _read_tensors(checkpoint, "model.safetensors", trainer)
+    optimizer = {} if weights_only else _read_tensors(checkpoint, "optimizer.safetensors", trainer)
+    return Snapshot(config, tensors, optimizer, progress, position)
+
+
+def is_checkpoint(folder: Path) -> bool:
+    return (folder / "trainer.json").is_file()
+
+
+def _read_tensors(checkpoint: Path, name: str, trainer: dict[str, Any]) -> "dict[str, Tensor]":
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = checkpoint / name
+    try:
+        if _sha256(path) != trainer["sha256"].get(name):
+            raise _damaged(path, "its sha256 is not the one written with it")
+        return load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise _damaged(path, str(error)) from None
+
+
+def _read_trainer(checkpoint: Path) -> dict[str, Any]:
+    path = checkpoint / "trainer.json"
+    try:
+        trainer = json.loads(path.read_text(encoding="utf-8"))
+        claimed = trainer["sha256"].pop("trainer")
+    except FileNotFoundError:
+        raise UserError(f"{checkpoint} is not a checkpoint: it has no trainer.json") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, str(error)) from None
+    if trainer.get("format") != FORMAT or claimed != _fingerprint(trainer):
+        raise _damaged(path, "its contents do not match their sha256")
+    return dict(trainer)
+
+
+def _damaged(path: Path, reason: str) -> UserError:
+    others = _others(path.parent)
+    advice = f"use another with --checkpoint ({', '.join(others)})" if others else "there is no other in this run"
+    return UserError(f"{path} is damaged ({reason}): {advice}")
+
+
+def _others(folder: Path) -> list[str]:
+    """The steps of the other checkpoints of the same run."""
+    return [str(int(other.name[5:])) for other in sorted(folder.parent.glob("step-*[0-9]")) if other != folder]
+
+
+def _fingerprint(trainer: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(trainer, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Waits until the file (or the folder's list of names) is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _prune(run: Path, keep_every: int) -> None:
+    there = list_checkpoints(run)
+    kept = best(run)
+    for checkpoint in there[:-1]:
+        if checkpoint == kept or (keep_every and checkpoint.step % keep_every == 0):
+            continue
+        # Renamed first, so that a kill in between leaves no half checkpoint under a checkpoint's name.
+        doomed = checkpoint.path.with_suffix(".removed")
+        checkpoint.path.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+    for leftover in [*run.glob("checkpoints/*.removed"), *run.glob("checkpoints/*.partial")]:
+        shutil.rmtree(leftover, ignore_errors=True)

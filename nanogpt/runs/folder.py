@@ -1,0 +1,200 @@
+"""A run is a folder: where its files are, what state it is in, what happened in it. Imports no torch.
+
+run.toml  tokenizer.json  events.jsonl  status.json  lock  checkpoints/step-00002000/
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from nanogpt import paths
+from nanogpt.config import Config, config_from_toml
+from nanogpt.errors import UserError, nearest
+from nanogpt.events import Event, Started, from_json
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What `status.json` says of a run, with the state corrected: a trainer that died without a word is "interrupted".
+
+    `state`: "running", "paused", "finished", "stopped", "failed" or "interrupted". Losses are nats per token.
+    """
+
+    name: str
+    path: str
+    state: str
+    step: int
+    max_iters: int
+    train_loss: float | None = None
+    val_loss: float | None = None
+    best_val_loss: float | None = None
+    tokens_per_second: float | None = None
+    mfu: float | None = None
+    eta_s: float | None = None
+    elapsed_s: float | None = None
+    n_parameters: int | None = None
+    dataset: str = ""
+    device: str = ""
+    dtype: str = ""
+    message: str = ""
+    updated: float = 0.0
+    pid: int = 0
+    host: str = ""
+
+
+def runs_folder(runs_dir: str | Path | None = None) -> Path:
+    return Path(runs_dir).expanduser().absolute() if runs_dir else paths.runs_dir()
+
+
+def is_run(folder: Path) -> bool:
+    return (folder / "run.toml").is_file()
+
+
+def find(name: str | None = None, runs_dir: str | Path | None = None) -> Path:
+    """The folder of a run by its name or path; the newest run for None. Raises `UserError` where there is none."""
+    home = runs_folder(runs_dir)
+    if name is None:
+        folders = _folders(home)
+        if not folders:
+            raise UserError(f"there are no runs in {home} yet: train one with `nanogpt train` or `nanogpt quickstart`")
+        return folders[0]
+    for folder in (home / name, Path(name).expanduser()):
+        if is_run(folder):
+            return folder.absolute()
+    raise UserError(
+        f"there is no run {name!r} in {home}.{nearest(name, [folder.name for folder in _folders(home)])} "
+        "`nanogpt runs` lists them"
+    )
+
+
+def new_folder(base: str, *, name: str | None = None, runs_dir: str | Path | None = None) -> Path:
+    """Where a new run will live: `name`, or the first free of `base`, `base-2`, `base-3` … Creates nothing.
+
+    Raises `UserError` for a name that is taken or is no plain folder name.
+    """
+    home = runs_folder(runs_dir)
+    if name is not None:
+        if not re.fullmatch(r"[\w][\w.+ -]*", name):
+            raise UserError(
+                f"{name!r} cannot name a run: use letters, digits, '-', '_' and '.'; --out_dir takes a path"
+            )
+        check_free(home / name)
+        return home / name
+    number = 1
+    while (folder := home / (base if number == 1 else f"{base}-{number}")).exists():
+        number += 1
+    return folder
+
+
+def check_free(folder: Path) -> None:
+    """Raises `UserError` where there is a run, or anything else, in `folder` already."""
+    if is_run(folder):
+        raise UserError(
+            f"there is a run in {folder} already: resume it with "
+            f"`nanogpt train --init_from=resume --name={folder.name}`, or give another --name"
+        )
+    if folder.exists() and (not folder.is_dir() or any(item.name != "lock" for item in folder.iterdir())):
+        raise UserError(f"{folder} is not empty and not a run: give another --name or --out_dir")
+
+
+def lock(folder: Path) -> FileLock:
+    """The lock that a trainer holds while it lives; the system takes it back when the process dies, however it does."""
+    return FileLock(folder / "lock")
+
+
+def is_alive(folder: Path) -> bool:
+    """Whether a trainer holds the run's lock."""
+    if not (folder / "lock").exists():
+        return False
+    try:
+        with lock(folder).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
+def summary(folder: Path) -> Summary:
+    """The run's state. Raises `UserError` where `folder` holds none or its files are unreadable."""
+    if not is_run(folder):
+        raise UserError(f"{folder} is not a run: it has no run.toml")
+    try:
+        status: dict[str, Any] = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+        known = {key: value for key, value in status.items() if key in Summary.__dataclass_fields__}
+        found = Summary(**known | {"name": folder.name, "path": str(folder)})
+    except FileNotFoundError:
+        return Summary(folder.name, str(folder), "running" if is_alive(folder) else "interrupted", 0, 0)
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"cannot read {folder / 'status.json'}: {error}") from None
+    if found.state in ("running", "paused") and not is_alive(folder):
+        from dataclasses import replace
+
+        return replace(found, state="interrupted")
+    return found
+
+
+def list_runs(runs_dir: str | Path | None = None) -> list[Summary]:
+    """All runs, the one that changed last first. An unreadable one is listed as "failed" with the reason."""
+    found = []
+    for folder in _folders(runs_folder(runs_dir)):
+        try:
+            found.append(summary(folder))
+        except UserError as error:
+            found.append(Summary(folder.name, str(folder), "failed", 0, 0, message=str(error)))
+    return found
+
+
+def _folders(home: Path) -> list[Path]:
+    if not home.is_dir():
+        return []
+    folders = [item for item in home.iterdir() if item.is_dir() and is_run(item)]
+    return sorted(folders, key=_changed, reverse=True)
+
+
+def _changed(folder: Path) -> float:
+    status = folder / "status.json"
+    return (status if status.exists() else folder).stat().st_mtime
+
+
+def read_run_toml(folder: Path) -> dict[str, Any]:
+    """The tables of run.toml. Raises `UserError`."""
+    try:
+        return tomllib.loads((folder / "run.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {folder / 'run.toml'}: {error}") from None
+
+
+def run_config(folder: Path) -> Config:
+    """The configuration that the run was started with, all choices made. Raises `UserError`."""
+    return config_from_toml(read_run_toml(folder))
+
+
+def read_events(folder: Path) -> Iterator[Event]:
+    """Every event that was recorded, in order. A last line that is torn (the writer was killed) is left out."""
+    try:
+        with (folder / "events.jsonl").open("rb") as lines:
+            for line in lines:
+                if line.endswith(b"\n"):
+                    yield from_json(line)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"cannot read {folder / 'events.jsonl'}: {error.strerror}") from None
+
+
+def history(folder: Path) -> list[Event]:
+    """The events as if nothing had ever been interrupted: what a resume undid and did again is there once."""
+    events: list[Event] = []
+    for event in read_events(folder):
+        if isinstance(event, Started):
+            at = event.step
+            events = [past for past in events if getattr(past, "step", 0) <= at]
+        events.append(event)
+    return events

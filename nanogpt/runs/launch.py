@@ -1,0 +1,247 @@
+"""Starts and resumes runs: prepares the data, makes the folder, trains, records, and keeps checkpoints.
+
+Yields the events of all of that as one stream. Knows nothing of who watches.
+"""
+
+import dataclasses
+import errno
+import json
+import platform
+import time
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from filelock import Timeout
+
+from nanogpt import __version__, data, hardware, sampling, tokenizers
+from nanogpt.config import Config, SamplingConfig, config_to_toml, with_settings
+from nanogpt.data.store import prepared_names
+from nanogpt.errors import SettingError, UserError
+from nanogpt.events import Event, Started, Token
+from nanogpt.runs import checkpoints, folder
+from nanogpt.runs.load import load_tokenizer, locate
+from nanogpt.runs.recorder import record, write_atomically
+from nanogpt.training import Mailbox, Snapshot, train
+
+Events = Generator[Event, None, None]
+
+
+def start(
+    config: Config,
+    run: Path,
+    *,
+    mailbox: Mailbox | None = None,
+    data_dir: Path | None = None,
+    runs_dir: Path | None = None,
+) -> Events:
+    """A new run in the folder `run`, from scratch or from other weights. Prepares a missing data set first.
+
+    With `eval_only` nothing is written. Raises `UserError`.
+    """
+    begin: Snapshot | None = None
+    source = config.checkpoint.init_from
+    if source == "resume":
+        raise SettingError("init_from", "init_from=resume goes on with a run that is there: see `runs.resume`")
+    dataset = yield from _dataset(config, data_dir)
+    if source != "scratch":
+        origin, path = locate(source, "best", runs_dir)
+        begin = checkpoints.read(path, weights_only=True)
+        if tokenizers.fingerprint(load_tokenizer(origin)) != tokenizers.fingerprint(dataset.tokenizer):
+            raise SettingError(
+                "init_from",
+                f"init_from={source}: its tokenizer is not that of the data set {dataset.name}; prepare the text with "
+                f"`nanogpt prepare textfile … --tokenizer={load_tokenizer(origin).name}`",
+            )
+        config = _with_shape_of(config, begin)
+        begin = _cropped(begin, config.model.block_size)
+    config = _with_vocabulary(config, dataset)
+    if config.evaluation.eval_only:
+        yield from _explained(config, train(config, splits(dataset), run=run.name, mailbox=mailbox, start=begin))
+        return
+    folder.check_free(run)
+    yield from _recorded(config, run, dataset, mailbox, begin, resume=False)
+
+
+def resume(
+    run: Path,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    mailbox: Mailbox | None = None,
+    data_dir: Path | None = None,
+) -> Events:
+    """Goes on with a run at its latest checkpoint, exactly as if it had not been interrupted.
+
+    `changes` are settings by name that differ from now on (another device, more iterations). Raises `UserError`.
+    """
+    changes = {name: value for name, value in (changes or {}).items() if name != "init_from"}
+    config = with_settings(folder.run_config(run), changes)
+    _refuse_reshaping(folder.run_config(run), config)
+    dataset = yield from _dataset(config, data_dir)
+    if tokenizers.fingerprint(load_tokenizer(run)) != tokenizers.fingerprint(dataset.tokenizer):
+        raise UserError(f"the data set {dataset.name} was prepared with another tokenizer than the run {run.name}")
+    trained_on = folder.read_run_toml(run).get("run", {}).get("train_sha256")
+    if "dataset" not in changes and trained_on != dataset.meta.sha256["train"]:
+        raise UserError(
+            f"the data set {dataset.name} is not the one that {run.name} was trained on: prepare the old text again, "
+            f"or say --dataset={dataset.name} to go on with the new one"
+        )
+    found = checkpoints.latest(run)
+    begin = checkpoints.read(found.path) if found else None
+    if begin is not None:
+        asked = {name: getattr(getattr(config, section), name) for name, section in _STEERED.items() if name in changes}
+        progress = dataclasses.replace(begin.progress, **asked)
+        begin = dataclasses.replace(begin, progress=progress)
+        if config.evaluation.eval_only:
+            progress.evaluated_at = -1
+        elif progress.step >= progress.max_iters and progress.evaluated_at == progress.step:
+            raise UserError(
+                f"the run {run.name} is complete at step {progress.step:,}: give --max_iters above that to train on"
+            )
+    if config.evaluation.eval_only:
+        events = train(config, splits(dataset), run=run.name, mailbox=mailbox, start=begin, resume=begin is not None)
+        yield from _explained(config, events)
+        return
+    yield from _recorded(config, run, dataset, mailbox, begin, resume=begin is not None)
+
+
+# Settings that may have been changed by letters while training: the checkpoint's value holds, unless asked for anew.
+_STEERED = {"max_iters": "schedule", "eval_interval": "evaluation"}
+
+
+def _dataset(config: Config, data_dir: Path | None) -> Generator[Event, None, data.Dataset]:
+    """Opens the data set, preparing it first where it is a recipe that was not prepared yet."""
+    name = config.data.dataset
+    if name not in prepared_names(data_dir) and not Path(name).is_dir():
+        yield from data.prepare(name, data_dir=data_dir)
+    return data.open_dataset(name, data_dir)
+
+
+def splits(dataset: data.Dataset) -> dict[str, Any]:
+    """What `train` takes: the token ids of the two splits that it needs."""
+    return {split: dataset.split(split) for split in ("train", "val")}
+
+
+def _with_vocabulary(config: Config, dataset: data.Dataset) -> Config:
+    asked, needed = config.model.vocab_size, dataset.tokenizer.vocab_size
+    if 0 < asked < needed:
+        raise SettingError("vocab_size", f"vocab_size={asked}: the data set's tokenizer has {needed:,} tokens")
+    return with_settings(config, {"vocab_size": asked or needed})
+
+
+def _with_shape_of(config: Config, begin: Snapshot) -> Config:
+    """The configuration with the shape that the weights have; only dropout and a shorter block_size may differ."""
+    shape = dataclasses.asdict(begin.model_config)
+    shape["dropout"] = config.model.dropout
+    shape["block_size"] = min(config.model.block_size, begin.model_config.block_size)
+    return with_settings(config, shape)
+
+
+def _cropped(begin: Snapshot, block_size: int) -> Snapshot:
+    from nanogpt.runs.load import model_from
+
+    model = model_from(begin, "the starting weights")
+    model.crop_block_size(block_size)
+    return Snapshot(model.config, model.state_dict())
+
+
+def _refuse_reshaping(before: Config, after: Config) -> None:
+    for name in ("architecture", "n_layer", "n_head", "n_embd", "block_size", "bias", "vocab_size"):
+        was, asked = getattr(before.model, name), getattr(after.model, name)
+        if was != asked:
+            raise SettingError(
+                name, f"{name}={asked}: a resumed run keeps its shape, {name}={was}; use --init_from=RUN"
+            )
+
+
+def _recorded(
+    config: Config, run: Path, dataset: data.Dataset, mailbox: Mailbox | None, begin: Snapshot | None, resume: bool
+) -> Events:
+    """Trains in the run's folder, under its lock."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        held = folder.lock(run)
+        held.acquire(timeout=1)
+    except Timeout:
+        raise UserError(
+            f"the run {run.name} is being trained by another process; two trainers never share a run"
+        ) from None
+    except OSError as error:
+        raise UserError(f"cannot write in {run}: {error.strerror}; choose another folder with --runs_dir") from None
+    try:
+
+        def save(snapshot: Snapshot, is_best: bool) -> str:
+            path = checkpoints.write(run, snapshot, config.checkpoint.checkpoint_interval)
+            return str(path.relative_to(run))
+
+        def sample(model: Any, prompt: str, seed: int) -> str:
+            knobs = SamplingConfig(max_new_tokens=config.evaluation.sample_tokens, seed=seed)
+            events = sampling.generate(model, dataset.tokenizer, prompt, knobs)
+            return "".join(event.text for event in events if isinstance(event, Token))
+
+        events = train(
+            config,
+            splits(dataset),
+            run=run.name,
+            mailbox=mailbox,
+            save=save,
+            sample=sample,
+            start=begin,
+            resume=resume,
+        )
+        recorded = record(_founded(events, config, run, dataset), run, dataset=dataset.name)
+        with closing(_explained(config, recorded)) as explained:
+            yield from explained
+    finally:
+        held.release()
+        if not folder.is_run(run):  # nothing came of it: leave no empty folder behind
+            for leftover in ("lock", "events.jsonl", "status.json"):
+                (run / leftover).unlink(missing_ok=True)
+            run.rmdir()
+
+
+def _founded(events: Events, config: Config, run: Path, dataset: data.Dataset) -> Events:
+    """Writes run.toml and tokenizer.json once training has really started, with every choice as it was made."""
+    with closing(events):
+        for event in events:
+            if isinstance(event, Started):
+                made = {
+                    "device": event.device,
+                    "dtype": event.dtype,
+                    "compile": event.compile,
+                    "threads": event.threads,
+                }
+                about = {
+                    "name": run.name,
+                    "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                    "nanogpt": __version__,
+                    "python": platform.python_version(),
+                    "train_sha256": dataset.meta.sha256["train"],
+                    **hardware.describe(),
+                }
+                tables = config_to_toml(with_settings(config, made))
+                write_atomically(run / "tokenizer.json", json.dumps(dataset.tokenizer.to_json()))
+                write_atomically(run / "run.toml", tomli_w.dumps({"run": about, **tables}))
+            yield event
+
+
+def _explained(config: Config, events: Events) -> Events:
+    """Turns what a machine may run out of into one line that says what to lower or free."""
+    try:
+        yield from events
+    except Exception as error:
+        if hardware.out_of_memory(error):
+            size = config.data.batch_size
+            raise UserError(
+                f"out of memory: lower batch_size (now {size}) and raise gradient_accumulation_steps by as much, "
+                f"or lower block_size (now {config.model.block_size}) or the model's size"
+            ) from None
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                "the disk is full: the last checkpoint is whole; free some space and go on with --init_from=resume"
+            ) from None
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise UserError(f"cannot write {error.filename}: {error.strerror}; the last checkpoint is whole") from None
+        raise

@@ -1,0 +1,73 @@
+"""A trained model with its tokenizer, out of a run or a checkpoint, ready to write. Knows nothing of training."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nanogpt import hardware, models, tokenizers
+from nanogpt.errors import UserError
+from nanogpt.runs import checkpoints, folder
+from nanogpt.training.snapshot import Snapshot, restore_weights
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """`model` is on `device` in evaluation mode; `val_loss` is None where its step was not evaluated."""
+
+    model: Any
+    tokenizer: Any
+    run: str
+    step: int
+    val_loss: float | None
+    device: str
+
+
+def load_model(
+    source: str | None = None, which: str = "best", device: str = "auto", runs_dir: str | Path | None = None
+) -> LoadedModel:
+    """The model of a run (by name or path; None: the newest), or of a checkpoint folder, which then is its own `which`.
+
+    Raises `UserError` for what is not there, damaged, or does not fit together.
+    """
+    run, path = locate(source, which, runs_dir)
+    snapshot = checkpoints.read(path, weights_only=True)
+    tokenizer = load_tokenizer(run)
+    if tokenizer.vocab_size > snapshot.model_config.vocab_size:
+        raise UserError(
+            f"the tokenizer in {run} has {tokenizer.vocab_size:,} tokens, but the model knows "
+            f"{snapshot.model_config.vocab_size:,}: they are not of one run"
+        )
+    device = hardware.resolve_device(device)
+    model = model_from(snapshot, str(path)).to(device).eval()
+    progress = snapshot.progress
+    evaluated = progress.evaluated_at == progress.step
+    return LoadedModel(model, tokenizer, run.name, progress.step, progress.val_loss if evaluated else None, device)
+
+
+def locate(source: str | None, which: str, runs_dir: str | Path | None = None) -> tuple[Path, Path]:
+    """(run folder, checkpoint folder) of a run's name or path, or of the path of a checkpoint."""
+    if source is not None and checkpoints.is_checkpoint(Path(source).expanduser()):
+        path = Path(source).expanduser().absolute()
+        return path.parent.parent, path
+    if source is not None and Path(source).suffix in (".pt", ".pth", ".bin", ".ckpt", ".pkl"):
+        raise UserError(f"{source} is a pickle, which can run code when it is loaded: only safetensors are read here")
+    run = folder.find(source, runs_dir)
+    return run, checkpoints.choose(run, which).path
+
+
+def load_tokenizer(run: Path) -> Any:
+    """The tokenizer that the run was trained with. Raises `UserError`."""
+    path = run / "tokenizer.json"
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the run's tokenizer {path}: {error}") from None
+    return tokenizers.from_json(saved)
+
+
+def model_from(snapshot: Snapshot, source: str) -> Any:
+    """A model with the snapshot's weights, on the CPU, without dropout."""
+    model = models.create(replace(snapshot.model_config, dropout=0.0))
+    restore_weights(model, snapshot.model, source)
+    return model

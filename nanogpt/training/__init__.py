@@ -1,0 +1,60 @@
+"""The training loop and its parts. Knows nothing of files, screens or where its data comes from.
+
+Exports lazily: the mailbox and its letters are wanted where torch is not (the app's first paint, another process).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nanogpt.training.loop import train
+    from nanogpt.training.mailbox import (
+        Letter,
+        Mailbox,
+        Pause,
+        Resume,
+        Sample,
+        Save,
+        ScaleLearningRate,
+        SetEvalInterval,
+        SetMaxIters,
+        Stop,
+    )
+    from nanogpt.training.snapshot import Snapshot
+
+_HOMES = {"train": "loop", "Snapshot": "snapshot"} | dict.fromkeys(
+    (
+        "Letter",
+        "Mailbox",
+        "Pause",
+        "Resume",
+        "Sample",
+        "Save",
+        "ScaleLearningRate",
+        "SetEvalInterval",
+        "SetMaxIters",
+        "Stop",
+    ),
+    "mailbox",
+)
+
+__all__ = [
+    "Letter",
+    "Mailbox",
+    "Pause",
+    "Resume",
+    "Sample",
+    "Save",
+    "ScaleLearningRate",
+    "SetEvalInterval",
+    "SetMaxIters",
+    "Snapshot",
+    "Stop",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,104 @@
+"""A training's whole state as plain tensors and plain values, taken apart and put together again.
+
+Knows nothing of files: what is taken here is written elsewhere. A snapshot holds all that an exact resume needs:
+weights, optimizer, gradient scaler, random states, batch position, and the progress.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nanogpt.config import ModelConfig
+from nanogpt.errors import UserError
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a training is, and what was changed on the way. `elapsed_s` is over all resumes, without pauses."""
+
+    step: int = 0
+    max_iters: int = 0
+    eval_interval: int = 1
+    learning_rate_scale: float = 1.0
+    tokens: int = 0
+    elapsed_s: float = 0.0
+    evaluated_at: int = -1
+    train_loss: float | None = None
+    val_loss: float | None = None
+    best_val_loss: float | None = None
+    best_step: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`optimizer` is empty in a snapshot that gives weights only. Tensors may be the live ones: write them at once."""
+
+    model_config: ModelConfig
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor] = field(default_factory=dict)
+    progress: Progress = field(default_factory=Progress)
+    position: int = 0
+
+
+def take(
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    scaler: "torch.amp.GradScaler",
+    progress: Progress,
+    position: int,
+) -> Snapshot:
+    """The state as it is now. Names in `optimizer`: `<parameter>.<state>`, `random.<device>`, `scaler.<value>`."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    tensors = {
+        f"{names[parameter]}.{key}": torch.as_tensor(value)
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+    }
+    tensors |= {f"scaler.{key}": torch.tensor(float(value)) for key, value in scaler.state_dict().items()}
+    tensors["random.cpu"] = torch.get_rng_state()
+    if any(parameter.is_cuda for parameter in names):
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    return Snapshot(model.config, dict(model.state_dict()), tensors, dataclasses.replace(progress), position)
+
+
+def restore_weights(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    """Copies the weights in. Raises `UserError` naming `source` where names or shapes do not fit the model."""
+    expected = model.state_dict()
+    for name in sorted(expected.keys() ^ tensors.keys()):
+        raise UserError(
+            f"{source} is not a checkpoint of this model: it {'lacks' if name in expected else 'has'} {name}"
+        )
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise UserError(
+                f"{source} does not fit this model: {name} is {tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
+            )
+    model.load_state_dict(tensors)
+
+
+def restore(
+    snapshot: Snapshot, model: Any, optimizer: torch.optim.Optimizer, scaler: "torch.amp.GradScaler", source: str
+) -> None:
+    """Puts weights, optimizer, scaler and random states back. Raises `UserError` naming `source` if they do not fit."""
+    restore_weights(model, snapshot.model, source)
+    states: dict[str, dict[str, Tensor]] = {}
+    for full_name, tensor in snapshot.optimizer.items():
+        name, _, key = full_name.rpartition(".")
+        states.setdefault(name, {})[key] = tensor
+    random, scaling = states.pop("random", {}), states.pop("scaler", {})
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    ordered = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+    if "cpu" not in random or (states and states.keys() != set(ordered)):
+        raise UserError(f"{source} cannot be resumed: its optimizer state is of another model; start from its weights")
+    described = optimizer.state_dict()
+    described["state"] = {number: states[name] for number, name in enumerate(ordered) if name in states}
+    optimizer.load_state_dict(described)
+    if scaling:
+        counts = ("growth_interval", "_growth_tracker")
+        scaler.load_state_dict({key: int(value) if key in counts else value.item() for key, value in scaling.items()})
+    torch.set_rng_state(random["cpu"])
+    if "cuda" in random and torch.cuda.is_available():
+        torch.cuda.set_rng_state(random["cuda"])

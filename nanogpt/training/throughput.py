@@ -1,0 +1,60 @@
+"""How fast training goes, from a monotonic clock: changes of the wall clock upset nothing. Knows nothing of torch."""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Throughput:
+    """Rates over the last steps. What happens outside `step()` (evaluation, saving, pauses) does not count in them.
+
+    The first step of a process is left out: it compiles, allocates and warms caches.
+    """
+
+    def __init__(self, tokens_per_iteration: int, flops_per_token: int, peak_flops: float | None) -> None:
+        self._tokens = tokens_per_iteration
+        self._flops_per_token = flops_per_token
+        self._peak_flops = peak_flops
+        self._durations: deque[float] = deque(maxlen=50)  # seconds
+        self._first = 0.0
+        self._evaluation_s = 0.0
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        duration = time.perf_counter() - started
+        if self._first:
+            self._durations.append(duration)
+        else:
+            self._first = duration
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._evaluation_s = time.perf_counter() - started
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Mean over the last steps, at most 50 and about five seconds' worth; the first step's where it is alone."""
+        total, count = 0.0, 0
+        for duration in reversed(self._durations):
+            total, count = total + duration, count + 1
+            if total > 5:
+                break
+        return total / count if count else self._first
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self._tokens / self.seconds_per_step if self.seconds_per_step else 0.0
+
+    @property
+    def mfu(self) -> float | None:
+        """Model FLOPs utilization (Chowdhery et al. 2022): achieved over peak FLOP/s, 0 to 1; None without a peak."""
+        return self.tokens_per_second * self._flops_per_token / self._peak_flops if self._peak_flops else None
+
+    def eta_s(self, steps_left: int, evaluations_left: int) -> float:
+        """Seconds until the end at the present speed, evaluations included."""
+        return steps_left * self.seconds_per_step + evaluations_left * self._evaluation_s
