@@ -1,0 +1,31 @@
+"""The app: prepare, train and sample in one full-screen session. Drives the engine in a worker thread.
+
+Importing this package imports neither Textual nor torch; `main` imports the first, and only work imports the second.
+"""
+
+import argparse
+import sys
+
+from nanogpt.errors import UserError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The `nanogpt-tui` command. Returns the exit code: 0, or 2 for bad options or settings."""
+    parser = argparse.ArgumentParser(prog="nanogpt-tui", description=__doc__.partition("\n")[0])
+    parser.add_argument("--runs_dir", "--runs-dir", help="folder of the runs")
+    parser.add_argument("--theme", help="dark, light or ansi (the terminal's own colours)")
+    parser.add_argument("--light", action="store_const", const="light", dest="theme", help="the light theme")
+    parser.add_argument("--glyphs", choices=("braille", "block", "ascii"), help="what charts are drawn with")
+    parser.add_argument("--ascii", action="store_const", const="ascii", dest="glyphs", help="no character beyond ASCII")
+    options = parser.parse_args(argv)
+    from nanogpt_tui.settings import load, with_changes
+
+    try:
+        changes = {name: value for name in ("theme", "glyphs") if (value := getattr(options, name)) is not None}
+        settings = with_changes(load(), changes)
+    except UserError as error:
+        print(f"nanogpt-tui: {error}", file=sys.stderr)
+        return 2
+    from nanogpt_tui.app import LabApp
+
+    return LabApp(settings, runs_dir=options.runs_dir).run() or 0

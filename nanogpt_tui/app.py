@@ -1,0 +1,106 @@
+"""The app: its modes, its keys, its palette. What the screens show is theirs; the work is the session's."""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from nanogpt_tui import screens, theme
+from nanogpt_tui.messages import Rung
+from nanogpt_tui.screens.base import LabScreen
+from nanogpt_tui.session import Session
+from nanogpt_tui.settings import Settings
+from nanogpt_tui.widgets.dialog import Ask
+
+
+class LabApp(App[int]):
+    """One session: four modes over one `Session`."""
+
+    TITLE = "nanogpt"
+    CSS_PATH = "app.tcss"
+    MODES: ClassVar[dict[str, object]] = {mode: screens.make(mode) for mode in screens.MODES}  # type: ignore[assignment]
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(key, f"switch_mode('{mode}')", title, show=False, id=f"app.{mode}")
+            for mode, (key, title) in screens.MODES.items()
+        ),
+        Binding("question_mark,f1", "help", "help", show=False, id="app.help"),
+        Binding("q,ctrl+q", "quit", "quit", show=False, id="app.quit"),
+    ]
+
+    def __init__(self, settings: Settings, runs_dir: str | None = None) -> None:
+        super().__init__()
+        self.settings = settings
+        self.session = Session(self, self.training_changed, runs_dir=runs_dir, per_second=settings.repaints_per_second)
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return theme.DEFAULTS
+
+    def on_mount(self) -> None:
+        for each in theme.THEMES:
+            self.register_theme(each)
+        self.theme = theme.NAMES[self.settings.theme]
+        self.set_keymap(self.settings.keymap)
+        self.switch_mode("train")
+
+    def on_rung(self, message: Rung) -> None:
+        message.bell.ring()
+
+    def training_changed(self) -> None:
+        """The training has news: the screen in front shows it, the others when they come to the front."""
+        front = self.screen_stack[0]
+        if isinstance(front, LabScreen) and front.is_mounted:
+            front.show_training()
+
+    def action_help(self) -> None:
+        from nanogpt_tui.widgets.help import Help, help_for
+
+        if not isinstance(self.screen, Help):
+            self.push_screen(help_for(self.screen, self.focused))
+
+    async def action_quit(self) -> None:
+        if self.session.is_training and not isinstance(self.screen, Ask):
+            self.push_screen(Ask("A run is being trained.", QUIT_ANSWERS), self._quit_as)
+        elif not self.session.is_training:
+            self.exit(0)
+
+    def _quit_as(self, answer: str | None) -> None:
+        if answer is None or self.session.training is None:
+            return
+        from nanogpt.training import Stop
+
+        self.session.tell(Stop(save=answer == "save"))
+        self.notify("saving a checkpoint, then quitting" if answer == "save" else "stopping")
+        self.set_interval(0.05, self._quit_when_done)
+
+    def _quit_when_done(self) -> None:
+        if not self.session.is_training:
+            self.exit(0)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        for mode, (key, title) in screens.MODES.items():
+            yield SystemCommand(title, f"Go to the {title} screen ({key})", lambda mode=mode: self.switch_mode(mode))
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if active.enabled and binding.description and not binding.action.startswith("app.switch_mode"):
+                title = binding.description[:1].upper() + binding.description[1:]
+                yield SystemCommand(
+                    title,
+                    binding.tooltip or f"Key {self.get_key_display(binding)}",
+                    lambda binding=binding, node=active.node: self.call_later(self.run_action, binding.action, node),
+                )
+        for name in theme.NAMES:
+            yield SystemCommand(f"Theme: {name}", "Change the colours", lambda name=name: self.change_theme(name))
+
+    def change_theme(self, name: str) -> None:
+        self.theme = theme.NAMES[name]
+
+
+QUIT_ANSWERS = {
+    "save": ("s", "save a checkpoint, then quit"),
+    "stop": ("x", "quit without saving: what came after the last checkpoint is lost"),
+    "stay": ("escape", "go on training"),
+}

@@ -1,0 +1,22 @@
+"""The screens, one file each, loaded when first shown. To add one: a line here and a file beside this one."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nanogpt_tui.screens.base import LabScreen
+
+# mode: (key, title); the class is nanogpt_tui.screens.<mode>.<Mode>Screen
+MODES = {"data": ("1", "Data"), "train": ("2", "Train"), "sample": ("3", "Sample"), "runs": ("4", "Runs")}
+
+
+def make(mode: str) -> "Callable[[], LabScreen]":
+    """Makes the screen of a mode, importing it only then."""
+
+    def made() -> "LabScreen":
+        home = import_module(f"nanogpt_tui.screens.{mode}")
+        screen: LabScreen = getattr(home, f"{mode.capitalize()}Screen")()
+        return screen
+
+    return made

@@ -1,0 +1,74 @@
+"""What every screen of the app has: header, body, keys, and a plain message where the terminal is too small."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Static
+
+from nanogpt_tui.widgets.header import Header
+from nanogpt_tui.widgets.keybar import KeyBar
+
+if TYPE_CHECKING:
+    from nanogpt_tui.app import LabApp
+    from nanogpt_tui.session import Session
+
+TOO_SMALL = (
+    "This terminal is {width} × {height}.\nnanogpt-tui needs 80 × 24:\nenlarge the window or make its type smaller."
+)
+
+
+class LabScreen(Screen[None]):
+    """A screen of one mode. Subclasses write `body`, their own BINDINGS (each with an id, "train.pause"), HELP, and
+    `training_changed`, which is called in the interface's thread a few times a second while a run is trained, and
+    whenever the screen is shown; it repaints only what differs.
+
+    Classes for the layout, on the screen: -narrow (under 110 columns), -wide (from 160), -short (under 34 rows).
+    """
+
+    HELP = ""
+    BINDINGS: ClassVar[list[BindingType]] = []
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
+        (0, "-tiny"),
+        (80, "-narrow"),
+        (110, "-medium"),
+        (160, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-flat"), (24, "-short"), (34, "-tall")]
+
+    def compose(self) -> ComposeResult:
+        yield Header()
+        with Container(id="body"):
+            yield from self.body()
+        yield Static(id="too-small")
+        yield KeyBar()
+
+    def body(self) -> Iterator[Widget]:
+        """The widgets between header and keys."""
+        yield from ()
+
+    def training_changed(self) -> None:
+        """The training has news."""
+
+    @property
+    def lab(self) -> "LabApp":
+        return cast("LabApp", self.app)
+
+    @property
+    def session(self) -> "Session":
+        return self.lab.session
+
+    def show_training(self) -> None:
+        self.query_one(Header).show(self.session)
+        self.training_changed()
+
+    def on_screen_resume(self) -> None:
+        self.call_after_refresh(self.show_training)
+
+    def on_resize(self, event: Any) -> None:
+        text = TOO_SMALL.format(width=event.size.width, height=event.size.height)
+        self.query_one("#too-small", Static).update(text)

@@ -1,0 +1,7 @@
+"""The Data screen."""
+
+from nanogpt_tui.screens.base import LabScreen
+
+
+class DataScreen(LabScreen):
+    HELP = "Data"

@@ -1,0 +1,7 @@
+"""The Sample screen."""
+
+from nanogpt_tui.screens.base import LabScreen
+
+
+class SampleScreen(LabScreen):
+    HELP = "Sample"

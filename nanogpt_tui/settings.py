@@ -1,0 +1,68 @@
+"""The person's own settings of the app, in a TOML file. Knows nothing of the screens that obey them."""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nanogpt import paths
+from nanogpt.errors import SettingError, UserError, nearest
+
+CHOICES: dict[str, tuple[str, ...]] = {"theme": ("dark", "light", "ansi"), "glyphs": ("braille", "block", "ascii")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """`repaints_per_second` limits the Train screen; `keymap` maps the id of a binding to its keys ("space,p")."""
+
+    theme: str = "dark"
+    glyphs: str = "braille"
+    repaints_per_second: float = 4.0
+    keymap: dict[str, str] = field(default_factory=dict)
+
+
+def path() -> Path:
+    return paths.config_dir() / "tui.toml"
+
+
+def load() -> Settings:
+    """The settings on disk, defaults where there are none. Raises `UserError` for a file that cannot be used."""
+    try:
+        return with_changes(Settings(), tomllib.loads(path().read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return Settings()
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the settings {path()}: {error}; mend or remove the file") from None
+
+
+def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """`settings` with some replaced by name. Raises `SettingError`."""
+    known = [item.name for item in dataclasses.fields(Settings)]
+    for name, value in changes.items():
+        if name not in known:
+            raise SettingError(name, f"{path().name}: there is no setting {name!r}.{nearest(name, known)}")
+        if name in CHOICES and value not in CHOICES[name]:
+            raise SettingError(name, f"{name}={value}: has to be one of {', '.join(CHOICES[name])}")
+    rate = changes.get("repaints_per_second", 1)
+    if not isinstance(rate, int | float) or not 0.1 <= rate <= 30:
+        raise SettingError("repaints_per_second", f"repaints_per_second={rate}: has to be from 0.1 to 30")
+    keymap = changes.get("keymap", {})
+    if not isinstance(keymap, dict) or not all(isinstance(keys, str) for keys in keymap.values()):
+        raise SettingError("keymap", 'keymap: has to be a table of texts, as in "train.save" = "w"')
+    return dataclasses.replace(settings, **changes)
+
+
+def save(settings: Settings) -> None:
+    """Replaces the file. Raises `UserError` where it cannot be written."""
+    import tomli_w
+
+    file = path()
+    beside = file.with_suffix(".toml.new")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(tomli_w.dumps(dataclasses.asdict(settings)), encoding="utf-8")
+        beside.replace(file)
+    except OSError as error:
+        raise UserError(f"cannot write the settings {file}: {error.strerror}") from None

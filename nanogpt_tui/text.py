@@ -1,0 +1,40 @@
+"""Text from files, models and the network, made fit for the screen. Knows nothing of where it stands there.
+
+What is made here is plain `Content`: never markup, so `[bold]` is six characters, and never a control character.
+"""
+
+from textual.content import Content
+
+from nanogpt.cli.console import printable
+
+__all__ = ["count", "duration", "harmless", "printable", "short"]
+
+
+def harmless(text: str, style: str = "") -> Content:
+    """`text` with control, bidirectional and other invisible characters replaced visibly, as unformatted content."""
+    return Content.styled(printable(text).expandtabs(4), style)
+
+
+def count(number: float) -> str:
+    """A number in at most six cells: 950, 20.3 M, 1.2 G."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e4)):
+        if abs(number) >= size:
+            return f"{number / (1e3 if unit == 'k' else size):.{0 if unit == 'k' else 1}f} {unit}"
+    return f"{number:,.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """12:41, or 3:07:09, or 4 d 02 h; – where it is not known."""
+    if seconds is None or seconds != seconds or seconds < 0 or seconds == float("inf"):
+        return "–"
+    whole = int(seconds)
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02}"
+    if whole < 86400:
+        return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+    return f"{whole // 86400} d {whole // 3600 % 24:02} h"
+
+
+def short(text: str, width: int) -> str:
+    """`text` in at most `width` characters, its end cut off with an ellipsis."""
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"

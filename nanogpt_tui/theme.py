@@ -1,0 +1,65 @@
+"""The app's colours: one accent, quiet labels, dark, light and the terminal's own. Knows nothing of the screens.
+
+Beside Textual's own names there are `$quiet` (labels, axes), `$alive` (what runs now) and `$raw` (the unsmoothed band),
+chosen to stay apart from each other when a terminal has 256 colours.
+"""
+
+from textual.theme import Theme
+
+_DARK = {"quiet": "#8a8a8a", "alive": "#5fd7af", "raw": "#4e4e4e", "rule": "#3a3a3a"}
+_LIGHT = {"quiet": "#6c6c6c", "alive": "#00875f", "raw": "#bcbcbc", "rule": "#d0d0d0"}
+_ANSI = {"quiet": "ansi_bright_black", "alive": "ansi_cyan", "raw": "ansi_bright_black", "rule": "ansi_bright_black"}
+
+NAMES = {"dark": "nanogpt-dark", "light": "nanogpt-light", "ansi": "nanogpt-ansi"}
+
+THEMES = (
+    Theme(
+        name="nanogpt-dark",
+        primary="#5fd7af",
+        secondary="#87afd7",
+        accent="#5fd7af",
+        warning="#ffaf5f",
+        error="#ff5f5f",
+        success="#87d787",
+        foreground="#e4e4e4",
+        background="#121212",
+        surface="#1c1c1c",
+        panel="#262626",
+        dark=True,
+        variables=_DARK,
+    ),
+    Theme(
+        name="nanogpt-light",
+        primary="#00875f",
+        secondary="#005faf",
+        accent="#00875f",
+        warning="#af5f00",
+        error="#d70000",
+        success="#008700",
+        foreground="#1c1c1c",
+        background="#fdfdfd",
+        surface="#f2f2f2",
+        panel="#e4e4e4",
+        dark=False,
+        variables=_LIGHT,
+    ),
+    Theme(
+        name="nanogpt-ansi",
+        ansi=True,
+        primary="ansi_cyan",
+        secondary="ansi_blue",
+        accent="ansi_cyan",
+        warning="ansi_yellow",
+        error="ansi_red",
+        success="ansi_green",
+        foreground="ansi_default",
+        background="ansi_default",
+        surface="ansi_default",
+        panel="ansi_default",
+        boost="ansi_default",
+        dark=True,
+        variables=_ANSI,
+    ),
+)
+
+DEFAULTS = _DARK

@@ -1,0 +1,154 @@
+"""A growing loss curve: its points, their smoothing, and what each column of a plot shows of them.
+
+Knows nothing of drawing. Appending costs what is appended: smoothing goes on from where it stood, and the columns of an
+unchanged x range are digested again only from the one where the newest points fall.
+"""
+
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+FIELDS = ("step", "tokens", "time", "loss", "smooth")
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """What falls into each of n columns, NaN where nothing does: the raw loss's extremes, and the smoothed one's mean."""
+
+    low: Floats
+    high: Floats
+    smooth: Floats
+
+
+def digest(x: Floats, edges: Floats, loss: Floats, smooth: Floats) -> Columns:
+    """Minimum and maximum of `loss` and mean of `smooth` over edges[i] <= x < edges[i + 1], in one pass; `x` does not
+    fall, and the last column includes its right edge. NaN values count for nothing."""
+    n = len(edges) - 1
+    low, high, mean = np.full((3, n), np.nan)
+    bounds = np.searchsorted(x, edges, "left")
+    bounds[-1] = np.searchsorted(x, edges[-1], "right")
+    filled = np.flatnonzero(bounds[1:] > bounds[:-1])
+    if len(filled):
+        # reduceat takes each start up to the next one, which is the end of the column: the empty ones are left out
+        starts, end = bounds[:-1][filled], bounds[-1]
+        low[filled] = np.fmin.reduceat(loss[:end], starts)
+        high[filled] = np.fmax.reduceat(loss[:end], starts)
+        known = ~np.isnan(smooth[:end])
+        counts = np.add.reduceat(known, starts, dtype=np.float64)
+        sums = np.add.reduceat(np.where(known, smooth[:end], 0.0), starts)
+        mean[filled] = np.divide(sums, counts, out=np.full(len(filled), np.nan), where=counts > 0)
+    return Columns(low, high, mean)
+
+
+class Curve:
+    """Points in order of their step. Tokens and time never fall; a loss that is not finite is kept as NaN."""
+
+    def __init__(self, smoothing: float = 0.0) -> None:
+        self._table = np.empty((len(FIELDS), 64))
+        self._length = 0
+        self._smoothing = smoothing
+        self._cache: dict[str, tuple[tuple[float, float, int], int, Columns]] = {}
+        self._restart()
+
+    def __len__(self) -> int:
+        return self._length
+
+    def field(self, name: str) -> Floats:
+        """A view, (len(self),), of "step", "tokens", "time" (seconds), "loss" or "smooth"."""
+        return self._table[FIELDS.index(name), : self._length]
+
+    @property
+    def smoothing(self) -> float:
+        return self._smoothing
+
+    @smoothing.setter
+    def smoothing(self, decay: float) -> None:
+        if decay != self._smoothing:
+            self._smoothing = decay
+            self._restart()
+            self._cache.clear()
+            self._smooth(0)
+
+    def append(self, steps: ArrayLike, tokens: ArrayLike, elapsed_s: ArrayLike, losses: ArrayLike) -> None:
+        """Adds points, scalars or arrays alike. What was there from their first step on is replaced."""
+        new = np.stack(np.broadcast_arrays(*np.atleast_1d(*(np.asarray(a, float) for a in (steps, tokens, elapsed_s, losses)))))
+        if new.shape[1] == 0:
+            return
+        if np.any(np.diff(new[0]) < 0):
+            new = new[:, np.argsort(new[0], kind="stable")]
+        if self._length and new[0, 0] <= self.field("step")[-1]:
+            self.truncate(np.nextafter(new[0, 0], -np.inf))
+        start, self._length = self._length, self._length + new.shape[1]
+        if self._length > self._table.shape[1]:
+            self._table = np.concatenate([self._table, np.empty((len(FIELDS), self._length))], axis=1)
+        self._table[:4, start : self._length] = new
+        loss = self._table[3, start : self._length]
+        loss[~np.isfinite(loss)] = np.nan
+        for row in (1, 2):
+            rising = self._table[row, max(start - 1, 0) : self._length]
+            np.fmax.accumulate(rising, out=rising)
+        self._smooth(start)
+
+    def truncate(self, step: float) -> None:
+        """Forgets every point after `step`."""
+        keep = int(np.searchsorted(self.field("step"), step, "right"))
+        if keep < self._length:
+            self._length = keep
+            self._restart()
+            self._cache.clear()
+            self._smooth(0)
+
+    def nearest(self, axis: str, x: float) -> int:
+        """The index of the point nearest to `x`; the curve must not be empty."""
+        at = self.field(axis)
+        right = int(np.clip(np.searchsorted(at, x), 1, max(self._length - 1, 1)))
+        return min(right - 1 if x - at[right - 1] <= at[min(right, self._length - 1)] - x else right, self._length - 1)
+
+    def locate(self, axis: str, steps: ArrayLike) -> Floats:
+        """Where `steps` are on `axis`, between the points that were recorded."""
+        steps = np.asarray(steps, float)
+        if axis == "step" or not self._length:
+            return steps if axis == "step" else np.zeros_like(steps)
+        return np.interp(steps, self.field("step"), self.field(axis))
+
+    def columns(self, axis: str, edges: Floats) -> Columns:
+        """`digest` of this curve over equal columns; `edges` is (n + 1,). The arrays are this curve's own: do not write."""
+        key = (float(edges[0]), float(edges[-1]), len(edges))
+        x, first, columns = self.field(axis), 0, None
+        if axis in self._cache:
+            old_key, done, old = self._cache[axis]
+            if old_key == key and done == self._length:
+                return old
+            if old_key == key and done:
+                first = int(np.clip(np.searchsorted(edges, x[done - 1], "right") - 1, 0, len(edges) - 2))
+                columns = old
+        from_point = int(np.searchsorted(x, edges[first], "left"))
+        fresh = digest(x[from_point:], edges[first:], self.field("loss")[from_point:], self.field("smooth")[from_point:])
+        if columns is None:
+            columns = fresh
+        else:
+            for name in ("low", "high", "smooth"):
+                getattr(columns, name)[first:] = getattr(fresh, name)
+        self._cache[axis] = key, self._length, columns
+        return columns
+
+    def _restart(self) -> None:
+        self._average, self._weight = 0.0, 1.0
+
+    def _smooth(self, start: int) -> None:
+        """Exponential moving average from point `start` on, debiased as Adam's moments are: the first point counts whole.
+        A NaN is passed over, so that one bad step does not end the line."""
+        loss, smooth = self.field("loss")[start:], self.field("smooth")[start:]
+        known = ~np.isnan(loss)
+        values = loss[known]
+        smooth[:] = np.nan
+        if not len(values):
+            return
+        gain = 1.0 - self._smoothing
+        averages = list(accumulate(values.tolist(), lambda mean, value: mean + gain * (value - mean), initial=self._average))
+        weights = self._weight * self._smoothing ** np.arange(1, len(values) + 1)
+        smooth[known] = np.array(averages[1:]) / (1.0 - weights)
+        self._average, self._weight = averages[-1], float(weights[-1])

@@ -1,0 +1,74 @@
+"""The first line of every screen: the modes at the left, and at the right what runs now."""
+
+from typing import TYPE_CHECKING
+
+from textual.content import Content
+from textual.style import Style
+from textual.widget import Widget
+
+from nanogpt_tui.screens import MODES
+from nanogpt_tui.text import duration, printable, short
+
+if TYPE_CHECKING:
+    from nanogpt_tui.session import Session
+
+
+class Header(Widget):
+    """One row. `show` repaints it only where its text has changed."""
+
+    DEFAULT_CSS = """
+    Header { dock: top; height: 1; background: $surface; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._right = Content()
+
+    def show(self, session: "Session") -> None:
+        right = running_text(session, self.size.width)
+        if right.plain != self._right.plain or right.spans != self._right.spans:
+            self._right = right
+            self.refresh()
+
+    def render(self) -> Content:
+        current = self.app.current_mode
+        parts: list[Content | tuple[str, str | Style]] = [(" nanogpt  ", "bold $accent")]
+        for mode, (key, title) in MODES.items():
+            style = "bold $foreground" if mode == current else "$quiet"
+            click = Style.from_meta({"@click": f"app.switch_mode('{mode}')"})
+            parts.append(Content.assemble((f" {key} ", "$quiet"), (f"{title} ", style)).stylize(click))
+        left = Content.assemble(*parts)
+        gap = self.size.width - left.cell_length - self._right.cell_length - 1
+        return left if gap < 1 else Content.assemble(left, " " * gap, self._right)
+
+
+def running_text(session: "Session", width: int) -> Content:
+    """What runs, in what the line has room for; nothing where nothing runs or was looked at."""
+    history = session.history
+    if history is None:
+        return Content.styled("nothing runs", "$quiet")
+    mark, style = {
+        "preparing": ("○", "$alive"),
+        "training": ("●", "$alive"),
+        "paused": ("‖", "$warning"),
+        "finished": ("✓", "$success"),
+        "stopped": ("■", "$quiet"),
+        "failed": ("×", "$error"),
+    }[history.state]
+    name = short(printable(history.run), max(8, width - 72))
+    start = Content.assemble((f"{mark} ", style), (name, "$foreground"))
+    if history.state == "preparing":
+        return Content.assemble(start, ("  preparing", "$quiet"))
+    share = history.step / history.max_iters if history.max_iters else 1.0
+    eta = duration(history.last.eta_s) if history.last and history.state == "training" else history.state
+    parts = [start]
+    if width >= 110:
+        filled = round(min(1.0, share) * 20)
+        steps = f"{history.step:,} / {history.max_iters:,}".rjust(2 * len(f"{history.max_iters:,}") + 3)
+        parts += [
+            Content.styled(f"  {steps}  "),
+            Content.assemble(("━" * filled, style), ("━" * (20 - filled), "$rule")),
+        ]
+    label = "ETA " if history.state == "training" and width >= 90 else ""
+    parts.append(Content.assemble((f" {share:4.0%}", "$foreground"), (f"  {label}{eta:>6}", "$quiet")))
+    return Content("").join(parts)

@@ -1,0 +1,43 @@
+"""The last line of every screen: the keys that do something now, as many as fit. Clicking one presses it."""
+
+from textual.content import Content
+from textual.screen import Screen
+from textual.style import Style
+from textual.widget import Widget
+
+
+class KeyBar(Widget):
+    """Shows the active bindings with `show=True` in their order; `?` stands at the right always."""
+
+    DEFAULT_CSS = """
+    KeyBar { dock: bottom; height: 1; background: $surface; }
+    """
+
+    def on_mount(self) -> None:
+        self.screen.bindings_updated_signal.subscribe(self, self._changed)
+
+    def _changed(self, screen: "Screen[object]") -> None:
+        if screen is self.screen:
+            self.refresh()
+
+    def render(self) -> Content:
+        shown: dict[str, tuple[list[str], str]] = {}
+        for active in self.screen.active_bindings.values():
+            if active.binding.show and active.enabled:
+                keys, _ = shown.setdefault(active.binding.description, ([], active.binding.action))
+                keys.append(self.app.get_key_display(active.binding))
+        more = _item("?", "help", "app.help")
+        room = self.size.width - more.cell_length - 2
+        items = []
+        for description, (keys, action) in shown.items():
+            item = _item(" ".join(keys), description, action)
+            if item.cell_length > room:
+                break
+            room -= item.cell_length
+            items.append(item)
+        return Content.assemble(" ", *items, " " * room, more)
+
+
+def _item(keys: str, description: str, action: str) -> Content:
+    click = Style.from_meta({"@click": action})
+    return Content.assemble((keys, "bold $accent"), (f" {description}  ", "$quiet")).stylize(click)
