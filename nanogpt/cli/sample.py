@@ -1,0 +1,127 @@
+"""`nanogpt sample [RUN]`: text out of a trained model, as it is written. Knows nothing of how it is made."""
+
+import argparse
+import sys
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from nanogpt.cli.console import printable, talk
+from nanogpt.cli.settings import add_knobs, typed
+from nanogpt.config import Setting, resolve_sampling, sampling_settings
+from nanogpt.errors import UserError
+from nanogpt.events import Stopped, Token, to_json
+
+BETWEEN_SAMPLES = "---------------"
+NUM_SAMPLES = Setting("num_samples", "sampling", int, False, 1, "texts to write, all at once", low=1, high=10_000)
+
+DESCRIPTION = """Writes text with a trained model: stdout gets the prompt and what follows it, token by token, stderr
+the rest. The same seed writes the same text."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", nargs="?", metavar="RUN", help="a run's name or path, or a checkpoint (default: the newest run)"
+    )
+    parser.add_argument(
+        "--start", default="", metavar="TEXT|FILE:PATH|-", help="what to continue: a text, a UTF-8 file, or stdin"
+    )
+    parser.add_argument("--num_samples", default="1", metavar="INT", help=f"{NUM_SAMPLES.help} (default: 1)")
+    add_knobs(parser)
+    parser.add_argument("--checkpoint", default="best", metavar="best|latest|STEP", help="which one (default: best)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    parser.add_argument(
+        "--unknown",
+        choices=("error", "replace"),
+        default="error",
+        help="what to do with characters of the start that the model never saw (default: error)",
+    )
+    parser.add_argument("--json", action="store_true", help="every event as one line of JSON, instead of the text")
+    parser.add_argument("--runs_dir", type=Path, help="where the runs live")
+
+
+def run(args: argparse.Namespace) -> int:
+    knobs = resolve_sampling(typed(args, sampling_settings()), args.stop)
+    num_samples = NUM_SAMPLES.parse(args.num_samples)
+    prompt = start_text(args.start)
+
+    # Only now: torch takes a second to import, and a bad option can be refused without it.
+    from nanogpt.hardware import out_of_memory
+    from nanogpt.runs import load_model
+    from nanogpt.sampling import generate
+
+    loaded = load_model(args.source, args.checkpoint, args.device, args.runs_dir)
+    prompt = known_text(loaded.tokenizer, prompt, args.unknown == "replace")
+    loss = "" if loaded.val_loss is None else f", val loss {loaded.val_loss:.4f}"
+    talk(f"{loaded.run}, step {loaded.step:,}{loss}, on {loaded.device}, seed {knobs.seed}")
+    try:
+        with closing(generate(loaded.model, loaded.tokenizer, prompt, knobs, num_samples=num_samples)) as events:
+            ends = write_json(events) if args.json else write_text(events, prompt, num_samples)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(f"out of memory: lower num_samples (now {num_samples}), or take another --device") from None
+    tokens = sum(end.tokens for end in ends)
+    # All samples are written at once, so the slowest took as long as all of them.
+    took_s = max((end.tokens / end.tokens_per_second for end in ends if end.tokens), default=0.0)
+    talk(f"{tokens:,} tokens" + (f", {tokens / took_s:,.0f} tokens/s" if took_s else ""))
+    return 0
+
+
+def start_text(start: str) -> str:
+    """The prompt that `--start` asks for. Raises `UserError` for a file that cannot be read or is no UTF-8."""
+    if start != "-" and not start.startswith("FILE:"):
+        return start
+    name = "stdin" if start == "-" else start.removeprefix("FILE:")
+    try:
+        data = sys.stdin.buffer.read() if start == "-" else Path(name).expanduser().read_bytes()
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except OSError as error:
+        raise UserError(f"cannot read the start from {name}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"the start from {name} is no UTF-8 (byte {error.start:,}): save it as UTF-8") from None
+
+
+def known_text(tokenizer: Any, prompt: str, replace: bool) -> str:
+    """The prompt, its unknown characters replaced where that is asked for. Raises `UserError` where it is not."""
+    if replace:
+        return str(tokenizer.decode(tokenizer.encode(prompt, "replace")))
+    try:
+        tokenizer.encode(prompt)
+    except UserError as error:
+        raise UserError(f"{error} (--unknown=replace)") from None
+    return prompt
+
+
+def write_json(events: Iterable[Token | Stopped]) -> list[Stopped]:
+    """Prints each event as it comes, and returns how the samples ended."""
+    ends = []
+    for event in events:
+        print(to_json(event), flush=True)
+        if isinstance(event, Stopped):
+            ends.append(event)
+    return ends
+
+
+def write_text(events: Iterable[Token | Stopped], prompt: str, num_samples: int) -> list[Stopped]:
+    """Writes the first sample as it comes, then the others, and returns how they ended."""
+    ends, waiting = [], [prompt] * num_samples
+    write(prompt)
+    for event in events:
+        if isinstance(event, Stopped):
+            ends.append(event)
+        elif event.sample == 0:
+            write(event.text)
+        else:
+            waiting[event.sample] += event.text
+    write("\n")
+    for text in waiting[1:]:
+        write(f"{BETWEEN_SAMPLES}\n{text}\n")
+    return ends
+
+
+def write(text: str) -> None:
+    """To stdout at once: as it is into a file or a pipe, made harmless for a terminal."""
+    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()

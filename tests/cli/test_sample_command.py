@@ -1,0 +1,187 @@
+"""`nanogpt sample`: from a run on disk to text on stdout."""
+
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from nanogpt import models, tokenizers
+from nanogpt.cli import main
+from nanogpt.config import ModelConfig, SamplingConfig
+from nanogpt.events import Stopped, Token, from_json
+from nanogpt.runs import checkpoints, load_model
+from nanogpt.sampling import generate
+from nanogpt.training.snapshot import Progress, Snapshot
+
+ALPHABET = "\n\x1b ?abcdefghijklmnopqrstuvwxyz"
+
+
+def write_run(folder, steps):
+    """A run with random weights: {step: validation loss}."""
+    tokenizer = tokenizers.create("char", [ALPHABET])
+    folder.mkdir(parents=True)
+    (folder / "run.toml").write_text("")
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer.to_json()))
+    for step, loss in steps.items():
+        torch.manual_seed(step)
+        model = models.create(ModelConfig(n_layer=1, n_embd=32, block_size=16, vocab_size=tokenizer.vocab_size))
+        progress = Progress(step=step, evaluated_at=step, val_loss=loss, best_val_loss=loss, best_step=step)
+        checkpoints.write(folder, Snapshot(model.config, model.state_dict(), progress=progress), keep_every=1)
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("NANOGPT_RUNS_DIR", str(tmp_path / "runs"))
+    write_run(tmp_path / "runs" / "first", {10: 1.5, 20: 1.25, 30: 1.75})
+    return tmp_path / "runs"
+
+
+def sampled(capsys, *options):
+    """(what `nanogpt sample` wrote to stdout, what to stderr)"""
+    capsys.readouterr()
+    code = main(["sample", "--device=cpu", *options])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    return out, err
+
+
+def refused(capsys, *options):
+    """The one line that `nanogpt sample` ends with, at exit code 2."""
+    capsys.readouterr()
+    assert main(["sample", "--device=cpu", *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return err
+
+
+def expected(runs, prompt, which="best", **knobs):
+    loaded = load_model(str(runs / "first"), which, "cpu")
+    events = generate(loaded.model, loaded.tokenizer, prompt, SamplingConfig(**knobs))
+    return prompt + "".join(event.text for event in events if isinstance(event, Token)) + "\n"
+
+
+def test_the_prompt_and_what_follows_it_go_to_stdout_and_the_rest_to_stderr(runs, capsys):
+    out, err = sampled(capsys, "first", "--start=once", "--max-new-tokens=40", "--seed=5")
+    assert out == expected(runs, "once", max_new_tokens=40, seed=5)
+    for word in ("first", "step 20", "1.2500", "seed 5", "40 tokens", "tokens/s"):
+        assert word in err
+
+
+def test_every_knob_reaches_the_sampler(runs, capsys):
+    knobs = {"temperature": 1.5, "top_k": 9, "top_p": 0.9, "min_p": 0.05, "repetition_penalty": 1.2, "seed": 4}
+    options = [f"--{name}={value}" for name, value in {**knobs, "max_new_tokens": 30}.items()]
+    assert sampled(capsys, *options)[0] == expected(runs, "", max_new_tokens=30, **knobs)
+
+
+@pytest.mark.parametrize(("which", "step"), [("best", 20), ("latest", 30), ("10", 10)])
+def test_the_best_the_latest_or_any_step_writes(runs, capsys, which, step):
+    out, err = sampled(capsys, "--max_new_tokens=20", f"--checkpoint={which}")
+    assert f"step {step}," in err
+    assert out == expected(runs, "", str(step), max_new_tokens=20)
+
+
+def test_a_run_is_given_by_name_by_path_or_as_a_checkpoint_and_else_is_the_newest(runs, capsys):
+    write_run(runs / "second", {7: 3.0})
+    for source, name in [
+        ((), "second"),
+        (("first",), "first"),
+        ((str(runs / "first"),), "first, step 20"),
+        ((str(runs / "first" / "checkpoints" / "step-00000030"),), "first, step 30"),
+        (("first", f"--runs-dir={runs}"), "first"),
+    ]:
+        assert sampled(capsys, *source, "--max_new_tokens=1")[1].startswith(name)
+
+
+def test_samples_are_separated_and_each_begins_with_the_prompt(runs, capsys):
+    out, _ = sampled(capsys, "--start=abc", "--num_samples=3", "--max_new_tokens=8", "--seed=1")
+    parts = out.split("---------------\n")
+    assert parts == [expected(runs, "abc", max_new_tokens=8, seed=seed) for seed in (1, 2, 3)]
+
+
+def test_the_start_can_be_a_file_or_stdin(runs, capsys, tmp_path, monkeypatch):
+    (tmp_path / "start.txt").write_bytes(b"\xef\xbb\xbfonce\r\nupon")
+    assert sampled(capsys, f"--start=FILE:{tmp_path / 'start.txt'}", "--max_new_tokens=0")[0] == "once\nupon\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a time")))
+    assert sampled(capsys, "--start=-", "--max_new_tokens=0")[0] == "a time\n"
+
+
+def test_stop_strings_end_the_text_and_are_left_out(runs, capsys):
+    whole = expected(runs, "", max_new_tokens=60)
+    first, second = whole[20:22], whole[30:32]
+    out, _ = sampled(capsys, "--max_new_tokens=60", "--stop", first, "--stop", second)
+    ends = [whole.index(first) + 2, whole.index(second) + 2]
+    assert out == whole[: min(ends) - 2] + "\n"
+
+
+def test_json_is_one_event_a_line(runs, capsys):
+    out, _ = sampled(capsys, "--json", "--max_new_tokens=6", "--num_samples=2", "--start=a")
+    events = [from_json(line) for line in out.splitlines()]
+    assert sum(isinstance(event, Token) for event in events) == 12
+    assert [event.sample for event in events if isinstance(event, Stopped)] == [0, 1]
+    assert all(len(event.alternatives) == 5 for event in events if isinstance(event, Token))
+
+
+def test_an_unknown_character_is_named_with_the_way_out_and_replaced_on_request(runs, capsys):
+    message = refused(capsys, "--start=Écu")
+    assert "É" in message
+    assert "--unknown=replace" in message
+    assert sampled(capsys, "--start=Écu", "--unknown=replace", "--max_new_tokens=0")[0] == "?cu\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--temperature=nan"], ["temperature=nan"]),
+        (["--temperature=-1"], ["temperature=-1", "at least 0"]),
+        (["--top_p=0"], ["top_p=0", "above 0"]),
+        (["--top_k=many"], ["top_k=many", "whole number"]),
+        (["--seed=-1"], ["seed=-1"]),
+        (["--num_samples=0"], ["num_samples=0", "at least 1"]),
+        (["--num_samples=two"], ["num_samples=two", "whole number"]),
+        (["--checkpoint=11"], ["11", "10, 20, 30"]),
+        (["firts"], ["firts", "Did you mean first?"]),
+        (["--start=FILE:nowhere.txt"], ["nowhere.txt"]),
+        (["--unknown=guess"], ["guess"]),
+        (["--temprature=1"], ["--temprature", "--temperature"]),
+        (["model.pt"], ["model.pt", "pickle"]),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(runs, capsys, options, words):
+    message = refused(capsys, *options)
+    assert all(word in message for word in words)
+
+
+def test_a_start_that_is_no_utf8_is_refused(runs, capsys, tmp_path):
+    (tmp_path / "latin").write_bytes(b"caf\xe9")
+    assert "UTF-8" in refused(capsys, f"--start=FILE:{tmp_path / 'latin'}")
+    assert "cannot read" in refused(capsys, f"--start=FILE:{tmp_path}")
+
+
+def test_without_a_run_the_way_to_one_is_named(capsys, tmp_path):
+    assert "nanogpt train" in refused(capsys, f"--runs_dir={tmp_path / 'none'}")
+
+
+def test_a_damaged_checkpoint_is_refused(runs, capsys):
+    path = runs / "first" / "checkpoints" / "step-00000020" / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    assert "damaged" in refused(capsys)
+
+
+def test_escape_sequences_reach_a_pipe_but_not_a_terminal(runs):
+    command = [sys.executable, "-m", "nanogpt", "sample", "--start=a\x1bb", "--max_new_tokens=0", "--device=cpu"]
+    assert subprocess.run(command, capture_output=True, check=True).stdout == b"a\x1bb\n"
+    ours, theirs = pty.openpty()
+    subprocess.run(command, stdout=theirs, stderr=subprocess.DEVNULL, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 1000)
+    os.close(ours)
+    assert shown.decode() == "a␛b\r\n"
