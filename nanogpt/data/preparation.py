@@ -47,7 +47,7 @@ def prepare(
     test_ratio: float | None = None,
     output: str | None = None,
     force: bool = False,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Yields Downloading | Notice | Encoding events and, once the data set is whole on disk, Prepared.
 
     `recipe` is a recipe or its name; the other arguments take precedence over what it says. `source` is the file of a
@@ -162,12 +162,12 @@ def _origin(recipe: Recipe, files: list[TextFile]) -> dict[str, Any]:
     return {"path": str(files[0].path.absolute())} if len(files) == 1 else {}
 
 
-def _scan(paths: list[Path]) -> Generator[Event, None, tuple[list[TextFile], int, str, str]]:
+def _scan(candidates: list[Path]) -> Generator[Event, None, tuple[list[TextFile], int, str, str]]:
     """First reading. Returns the files, their bytes, their distinct characters and the sha256 of all of them."""
     alphabet, digest = Alphabet(), hashlib.sha256()
-    total = sum(path.stat().st_size for path in paths if path.is_file())
+    total = sum(path.stat().st_size for path in candidates if path.is_file())
     files, done, reported = [], 0, 0.0
-    for path in paths:
+    for path in candidates:
         reading = scan(path, alphabet, digest)
         while True:
             try:
@@ -180,7 +180,7 @@ def _scan(paths: list[Path]) -> Generator[Event, None, tuple[list[TextFile], int
                 yield Encoding(phase="scan", done_bytes=done, total_bytes=total, tokens=0)
     yield Encoding(phase="scan", done_bytes=done, total_bytes=done, tokens=0)
     if not any(file.characters for file in files):
-        raise UserError(f"{paths[0]}{' and the rest' if len(paths) > 1 else ''} is empty; give some text")
+        raise UserError(f"{candidates[0]}{' and the rest' if len(candidates) > 1 else ''} is empty; give some text")
     for codec in sorted({file.codec for file in files} - {"utf-8"}):
         of_it = [file.path for file in files if file.codec == codec]
         what = str(of_it[0]) if len(of_it) == 1 else f"{len(of_it)} files"

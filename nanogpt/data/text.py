@@ -67,7 +67,7 @@ class Alphabet:
 
 
 def scan(
-    path: Path, alphabet: Alphabet, digest: "hashlib._Hash", block_bytes: int = BLOCK_BYTES
+    path: Path, alphabet: Alphabet, digest: "hashlib._Hash", block_bytes: int | None = None
 ) -> Generator[int, None, TextFile]:
     """Reads a whole file: its characters go to `alphabet`, its bytes to `digest`.
 
@@ -81,7 +81,7 @@ def scan(
         offset, characters, controls, final = mark_bytes, 0, 0, False
         pure_ascii = True
         while not final:
-            block = file.read(block_bytes)
+            block = file.read(block_bytes or BLOCK_BYTES)
             final = not block
             digest.update(block)
             held = decoder.getstate()[0]
@@ -96,7 +96,8 @@ def scan(
                 try:
                     text = decoder.decode(held + block, final)
                 except UnicodeDecodeError as worse:
-                    raise UserError(_binary(path, offset + worse.start)) from worse
+                    nulls = [place for place in [(held + block).find(b"\0")] if place >= 0]
+                    raise UserError(_binary(path, offset + min([worse.start, *nulls]))) from worse
             pure_ascii = pure_ascii and text.isascii()
             characters += len(text)
             controls += _count_controls(text)

@@ -2,7 +2,8 @@
 
 A new kind is one new module here (its name is the kind's name) with `create(text_chunks) -> Tokenizer` and
 `from_json(data) -> Tokenizer`; `available_offline() -> bool` too where making it may need the network.
-Modules whose names begin with an underscore are shared parts, not kinds.
+Modules whose names begin with an underscore are shared parts, not kinds. numpy loads with the first text that is
+encoded: a list of data sets does without.
 """
 
 import hashlib

@@ -7,8 +7,6 @@ import base64
 import binascii
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from nanogpt.errors import UserError
 from nanogpt.tokenizers import FORMAT, UNKNOWN, Errors, Tokenizer, token_dtype
 
@@ -46,6 +44,8 @@ class BpeTokenizer(Tokenizer):
             half = len(text) // 2
             if half == 0:
                 raise
+            import numpy as np
+
             return np.concatenate([self.encode_to_array(text[:half]), self.encode_to_array(text[half:])])
         return ids.astype(token_dtype(self.vocab_size))
 
@@ -71,11 +71,13 @@ class BpeTokenizer(Tokenizer):
 
 
 def _last_cut(text: str, blank: str) -> int:
-    after = 0 if blank == " " else 1  # where to cut, seen from the blank
+    line_feed = blank == "\n"
     place = text.rfind(blank)
     while place > 0:
-        if not text[place - 1].isspace() and (not after or not text[place + 1 : place + 2].isspace()):
-            return place + after
+        after = text[place + 1 : place + 2]
+        # What follows the end of this text is not known: it could be another blank.
+        if not text[place - 1].isspace() and (not line_feed or (after and not after.isspace())):
+            return place + line_feed
         place = text.rfind(blank, 0, place)
     return 0
 

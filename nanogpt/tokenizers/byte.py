@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from nanogpt.tokenizers import FORMAT, UNKNOWN, Errors, Tokenizer
 
 if TYPE_CHECKING:
@@ -17,6 +15,8 @@ class ByteTokenizer(Tokenizer):
     end_of_text = None
 
     def encode_to_array(self, text: str, errors: Errors = "strict") -> "TokenArray":
+        import numpy as np
+
         return np.frombuffer(text.encode("utf-8", "replace"), np.uint8).astype(np.uint16)
 
     def token_bytes(self, id: int) -> bytes:

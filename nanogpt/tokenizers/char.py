@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from nanogpt.errors import UserError
 from nanogpt.tokenizers import FORMAT, UNKNOWN, Errors, Tokenizer, token_dtype
 
@@ -21,6 +19,8 @@ class CharTokenizer(Tokenizer):
     end_of_text = None
 
     def __init__(self, characters: str) -> None:
+        import numpy as np
+
         self.characters = characters
         self.vocab_size = len(characters)
         codes = np.array([ord(character) for character in characters], np.uint32)  # (vocab_size,)
@@ -31,6 +31,8 @@ class CharTokenizer(Tokenizer):
         self._ascii_table = bytes(ascii_ids.get(chr(code), NO_BYTE) for code in range(256))
 
     def encode_to_array(self, text: str, errors: Errors = "strict") -> "TokenArray":
+        import numpy as np
+
         dtype = token_dtype(self.vocab_size)
         if text.isascii():  # byte → id by one table look-up in C, some ten times faster than the general way
             ids = text.encode("ascii").translate(self._ascii_table)

@@ -1,0 +1,43 @@
+"""`nanogpt datasets`: the table of data sets, prepared or not. Imports neither torch nor numpy."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from nanogpt.cli.console import printable, talk
+from nanogpt.cli.runs import table
+from nanogpt.data import DatasetInfo, list_datasets
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="all that is known, as JSON")
+    parser.add_argument("--data_dir", type=Path, help="where the prepared data sets live")
+
+
+def run(args: argparse.Namespace) -> int:
+    found = list_datasets(args.data_dir)
+    if args.json:
+        print(json.dumps([asdict(info) for info in found], indent=1))
+        return 0
+    rows = [("data set", "prepared", "offline", "tokenizer", "vocabulary", "tokens", "MB", "licence", "title")]
+    for line in table([*rows, *map(_row, found)], right=range(4, 7)):
+        print(printable(line))
+    for info in found:
+        if info.problem:
+            talk(f"{info.name}: {info.problem}")
+    return 0
+
+
+def _row(info: DatasetInfo) -> tuple[str, ...]:
+    return (
+        info.name,
+        "damaged" if info.problem else "yes" if info.prepared else "no",
+        "yes" if info.offline else "no",
+        info.tokenizer or "–",
+        f"{info.vocab_size:,}" if info.vocab_size else "–",
+        f"{sum(info.tokens.values()):,}" if info.tokens else "–",
+        f"{info.size_bytes / 1e6:.1f}" if info.prepared else "–",
+        info.licence or "–",
+        info.title or "–",
+    )

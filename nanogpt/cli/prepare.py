@@ -1,0 +1,86 @@
+"""`nanogpt prepare`: turns text into tokens for training, from a recipe or from one's own files. Imports no torch."""
+
+import argparse
+from collections.abc import Iterable
+from contextlib import closing
+from itertools import groupby
+from pathlib import Path
+
+from nanogpt import events, tokenizers
+from nanogpt.cli.console import bar, printable, talk
+from nanogpt.errors import UserError
+from nanogpt.events import Downloading, Encoding, Event, Notice, Prepared
+
+DESCRIPTION = """Turn text into tokens for training: `nanogpt prepare NAME` for a data set of `nanogpt datasets`,
+`nanogpt prepare textfile PATH...` for your own text files and folders of them."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="a data set, or `textfile` for your own text")
+    parser.add_argument(
+        "paths", metavar="PATH", nargs="*", type=Path, help="with textfile: text files, or folders of them"
+    )
+    parser.add_argument(
+        "--source", type=Path, metavar="FILE", help="the file that would be downloaded, fetched by hand"
+    )
+    parser.add_argument("--tokenizer", help=f"one of {', '.join(tokenizers.names())}")
+    parser.add_argument("--val_ratio", type=float, help="share of the text for validation (default: 0.1)")
+    parser.add_argument("--test_ratio", type=float, help="share of the text for a last test (default: 0)")
+    parser.add_argument("--output", metavar="NAME", help="name of the data set (default: the recipe's or the file's)")
+    parser.add_argument("--force", action="store_true", help="replace a data set of the same name")
+    parser.add_argument("--data_dir", type=Path, help="where the prepared data sets live")
+    parser.add_argument("--json", action="store_true", help="print what was prepared as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    from nanogpt.data import load_recipe, prepare, textfile_recipe
+
+    if args.name == "textfile":
+        recipe = textfile_recipe(args.paths, name=args.output)
+    elif args.paths:
+        raise UserError(f"unexpected {str(args.paths[0])!r}; for your own text: `nanogpt prepare textfile PATH...`")
+    else:
+        recipe = load_recipe(args.name)
+    work = prepare(
+        recipe,
+        data_dir=args.data_dir,
+        source=args.source,
+        tokenizer=args.tokenizer,
+        val_ratio=args.val_ratio,
+        test_ratio=args.test_ratio,
+        output=args.output,
+        force=args.force,
+    )
+    with closing(work):
+        prepared = show(work)
+    tokens = " + ".join(f"{split} {count:,}" for split, count in prepared.tokens.items())
+    line = f"{prepared.path}: {tokens} tokens, {prepared.tokenizer}, vocabulary of {prepared.vocab_size:,}"
+    print(events.to_json(prepared) if args.json else printable(line))
+    return 0
+
+
+def show(work: Iterable[Event]) -> Prepared:
+    """Shows the preparation's progress on stderr, a bar a phase; returns the last event."""
+    for label, phase in groupby(work, _label):
+        if label:
+            with bar(label) as update:
+                for event in phase:
+                    if isinstance(event, Downloading):
+                        update(event.done_bytes, event.total_bytes)
+                    elif isinstance(event, Encoding):
+                        update(event.done_bytes, event.total_bytes, f"{event.tokens:,} tokens" if event.tokens else "")
+            continue
+        for event in phase:
+            if isinstance(event, Notice):
+                talk(event.text)
+            elif isinstance(event, Prepared):
+                return event
+    raise AssertionError("preparing ended without a data set")
+
+
+def _label(event: Event) -> str:
+    if isinstance(event, Downloading):
+        return "downloading"
+    if isinstance(event, Encoding):
+        return "reading" if event.phase == "scan" else "encoding"
+    return ""

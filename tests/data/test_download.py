@@ -1,0 +1,134 @@
+"""Downloads from a real server on this machine: whole, resumed, broken, and of another file."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from nanogpt.data import download as module
+from nanogpt.data.download import cached, download
+from nanogpt.data.recipes import UrlSource
+from nanogpt.errors import UserError
+
+CONTENT = bytes(range(256)) * 4096  # 1 MB
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Server(ThreadingHTTPServer):
+    """`breaks_after`: bytes after which each of that many answers ends; `ranges`: whether a part can be asked for."""
+
+    breaks_after: list[int]
+    ranges = True
+    content = CONTENT
+    asked: list[str | None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.server.asked.append(wanted)
+        first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.ranges else 0
+        if wanted and first >= len(self.server.content):
+            self.send_error(416)
+            return
+        body = self.server.content[first:]
+        self.send_response(206 if wanted and self.server.ranges else 200)
+        if wanted and self.server.ranges:
+            self.send_header(
+                "Content-Range", f"bytes {first}-{len(self.server.content) - 1}/{len(self.server.content)}"
+            )
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: self.server.breaks_after.pop(0)] if self.server.breaks_after else body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    monkeypatch.setenv("NANOGPT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(module, "REPORT_INTERVAL_S", 0)
+    server = Server(("127.0.0.1", 0), Handler)
+    server.breaks_after, server.asked = [], []
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def source(server: Server, bytes: int | None = len(CONTENT)) -> UrlSource:
+    return UrlSource(url=f"http://127.0.0.1:{server.server_port}/some/input.txt?x=1", sha256=SHA256, bytes=bytes)
+
+
+def fetched(wanted: UrlSource) -> Path:
+    for _ in download(wanted):
+        pass
+    return cached(wanted)
+
+
+def test_a_file_is_fetched_once(server: Server) -> None:
+    events = list(download(source(server)))
+    assert events[-1].done_bytes == events[-1].total_bytes == len(CONTENT)
+    assert [event.done_bytes for event in events] == sorted(event.done_bytes for event in events)
+    assert cached(source(server)).read_bytes() == CONTENT
+    assert list(download(source(server))) == []
+    assert server.asked == [None]
+
+
+def test_an_abandoned_download_goes_on_where_it_was(server: Server) -> None:
+    with closing(download(source(server))) as events:
+        got = next(events).done_bytes
+    part = cached(source(server)).with_name(cached(source(server)).name + ".part")
+    assert not cached(source(server)).exists()
+    assert part.stat().st_size == got < len(CONTENT)
+    assert fetched(source(server)).read_bytes() == CONTENT
+    assert server.asked == [None, f"bytes={got}-"]
+    assert not part.exists()
+
+
+def test_a_connection_that_breaks_is_taken_up_again(server: Server) -> None:
+    server.breaks_after = [300_000, 400_000]
+    assert fetched(source(server)).read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=300000-", "bytes=700000-"]
+
+
+def test_a_server_that_sends_no_parts_sends_the_whole_again(server: Server) -> None:
+    server.ranges, server.breaks_after = False, [300_000]
+    assert fetched(source(server)).read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=300000-"]
+
+
+def test_a_part_longer_than_the_file_is_thrown_away(server: Server) -> None:
+    for bytes_known in (len(CONTENT), None):
+        wanted = source(server, bytes_known)
+        cached(wanted).parent.mkdir(parents=True, exist_ok=True)
+        cached(wanted).unlink(missing_ok=True)
+        cached(wanted).with_name(cached(wanted).name + ".part").write_bytes(CONTENT + b"x")
+        assert fetched(wanted).read_bytes() == CONTENT
+
+
+def test_another_file_than_the_expected_one_is_refused_and_not_kept(server: Server) -> None:
+    server.content = b"<html>log in</html>"
+    with pytest.raises(UserError, match=r"not the expected file.*--source FILE"):
+        fetched(source(server, None))
+    assert list(cached(source(server)).parent.iterdir()) == []
+
+
+def test_a_damaged_copy_is_fetched_again(server: Server) -> None:
+    fetched(source(server)).write_bytes(b"x")
+    assert fetched(source(server)).read_bytes() == CONTENT
+
+
+def test_without_a_network_the_ways_out_are_named(server: Server) -> None:
+    wanted = UrlSource(url="http://127.0.0.1:9/input.txt", sha256=SHA256)
+    with pytest.raises(UserError, match=r"--source FILE.*NANOGPT_CACHE_DIR.*--dataset=python_stdlib") as refusal:
+        fetched(wanted)
+    assert "\n" not in str(refusal.value)

@@ -1,0 +1,151 @@
+"""Prepared data sets: opening, damage, deleting, and the list of what there is."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nanogpt.data import delete_dataset, list_datasets, open_dataset, prepare, textfile_recipe
+from nanogpt.data.store import clean
+from nanogpt.errors import UserError
+
+TEXT = "It was a dark and stormy night. " * 20
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """Holds one data set, `night`."""
+    (tmp_path / "night.txt").write_text(TEXT)
+    for _ in prepare(textfile_recipe([tmp_path / "night.txt"]), data_dir=tmp_path / "data"):
+        pass
+    return tmp_path / "data"
+
+
+def test_it_opens_by_name_and_by_path(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NANOGPT_DATA_DIR", str(data_dir))
+    for name_or_path in ("night", data_dir / "night", str(data_dir / "night")):
+        dataset = open_dataset(name_or_path)
+        assert (dataset.name, dataset.path) == ("night", data_dir / "night")
+        assert isinstance(dataset.split("train"), np.memmap)
+        assert dataset.tokenizer.decode(dataset.split("train")) == TEXT[:576]  # nine tenths of 640
+    with pytest.raises(UserError, match="no split 'test'; it has train, val"):
+        dataset.split("test")
+
+
+def test_what_is_not_there_says_how_to_get_it(data_dir: Path) -> None:
+    with pytest.raises(UserError, match="not prepared: run `nanogpt prepare shakespeare_char`"):
+        open_dataset("shakespeare_char", data_dir)
+    with pytest.raises(UserError, match=r"no data set 'nigth'\. Did you mean night"):
+        open_dataset("nigth", data_dir)
+    with pytest.raises(UserError, match="cannot name"):
+        open_dataset("", data_dir)
+
+
+def test_a_folder_of_nanogpt_is_recognised(data_dir: Path) -> None:
+    (data_dir / "night" / "meta.json").unlink()
+    with pytest.raises(UserError, match=r"has no meta.json.*prepare the text here"):
+        open_dataset("night", data_dir)
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (
+            lambda folder: os.truncate(folder / "val.bin", 100),
+            r"val.bin is truncated: 28 of 128 bytes are missing; prepare",
+        ),
+        (lambda folder: (folder / "train.bin").unlink(), "train.bin is truncated: 1152 of 1152"),
+        (lambda folder: os.truncate(folder / "val.bin", 130), "has 2 bytes more than the 128"),
+        (lambda folder: (folder / "meta.json").write_text("{}"), "does not describe a data set"),
+        (lambda folder: (folder / "meta.json").write_text("[" * 9), "cannot be read"),
+        (lambda folder: (folder / "meta.json").write_text('{"format": 2}'), "newer version"),
+        (lambda folder: changed(folder, dtype="float64"), "does not describe"),
+        (lambda folder: changed(folder, tokens={"../../train": 1, "train": 1, "val": 1}), "does not describe"),
+        (lambda folder: changed(folder, tokens={"train": -1, "val": 1}), "does not describe"),
+        (lambda folder: changed(folder, tokens=None), "does not describe"),
+    ],
+)
+def test_damage_is_seen_on_opening(data_dir: Path, damage: Callable[[Path], object], complaint: str) -> None:
+    damage(data_dir / "night")
+    with pytest.raises(UserError, match=complaint) as refusal:
+        open_dataset("night", data_dir)
+    assert "\n" not in str(refusal.value)
+
+
+def changed(folder: Path, **values: object) -> None:
+    path = folder / "meta.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_a_flipped_bit_is_seen_by_verifying(data_dir: Path) -> None:
+    path = data_dir / "night" / "val.bin"
+    content = bytearray(path.read_bytes())
+    content[5] ^= 1
+    path.write_bytes(content)
+    open_dataset("night", data_dir)
+    with pytest.raises(UserError, match=r"val\.bin has changed"):
+        open_dataset("night", data_dir, verify=True)
+
+
+def test_another_tokenizer_than_its_own_is_refused(data_dir: Path) -> None:
+    path = data_dir / "night" / "tokenizer.json"
+    saved = json.loads(path.read_text())
+    path.write_text(json.dumps(saved | {"characters": "".join(sorted(saved["characters"] + "z"))}))
+    with pytest.raises(UserError, match="not the tokenizer of its tokens"):
+        _ = open_dataset("night", data_dir).tokenizer
+    path.write_text("nonsense")
+    with pytest.raises(UserError, match=r"tokenizer\.json cannot be read"):
+        _ = open_dataset("night", data_dir).tokenizer
+
+
+def test_deleting_leaves_nothing(data_dir: Path) -> None:
+    delete_dataset("night", data_dir)
+    assert list(data_dir.iterdir()) == []
+    with pytest.raises(UserError, match="no data set 'night'"):
+        delete_dataset("night", data_dir)
+    with pytest.raises(UserError, match="cannot name"):
+        delete_dataset("../prepared", data_dir)
+
+
+def test_what_a_killed_process_had_moved_away_is_put_back(data_dir: Path) -> None:
+    child = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    from nanogpt.data.store import _host
+
+    (data_dir / "night").rename(data_dir / f".night~{_host()}~{child.stdout.strip()}~old~abc")
+    elsewhere = data_dir / f".night~another-host~{child.stdout.strip()}~part~abc"
+    elsewhere.mkdir()
+    clean(data_dir)
+    assert open_dataset("night", data_dir, verify=True).name == "night"
+    assert elsewhere.exists()  # of what another machine does nothing is known
+
+
+def test_the_list_has_recipes_and_prepared_data_sets(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NANOGPT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("NANOGPT_CONFIG_DIR", str(tmp_path / "config"))
+    (tmp_path / "config" / "datasets").mkdir(parents=True)
+    (tmp_path / "config" / "datasets" / "broken.toml").write_text("tokenizer = ")
+    found = {info.name: info for info in list_datasets(data_dir)}
+    assert list(found) == sorted(found)
+    night = found["night"]
+    assert (night.prepared, night.offline, night.tokens, night.problem) == (True, True, {"train": 576, "val": 64}, "")
+    assert night.vocab_size == len(set(TEXT))
+    assert night.size_bytes > 2 * 640
+    assert (found["python_stdlib"].prepared, found["python_stdlib"].offline) == (False, True)
+    assert (found["shakespeare_char"].prepared, found["shakespeare_char"].offline) == (False, False)
+    assert "cannot be read" in found["broken"].problem
+    os.truncate(data_dir / "night" / "val.bin", 0)
+    assert "truncated" in {info.name: info for info in list_datasets(data_dir)}["night"].problem
+
+
+def test_listing_imports_neither_torch_nor_numpy() -> None:
+    listing = "import sys; from nanogpt.data import list_datasets; list_datasets()"
+    code = f"{listing}; print({{'torch', 'numpy'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
