@@ -228,7 +228,7 @@ def from_json(line: str | bytes) -> Event:
         kind = KINDS[fields.pop("event")]
         hints = _hints(kind)  # type: ignore[arg-type]
         return kind(**{name: _typed(value, hints[name]) for name, value in fields.items() if name in hints})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         shown = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
         raise UserError(f"not an event: {shown[:80]!r} ({error})") from error
 
@@ -253,11 +253,16 @@ def _typed(value: Any, hint: Any) -> Any:
     """The plain JSON value as the field's type has it."""
     if hint is float:
         return float(value)
+    if hint in (int, str, bool) and type(value) is not hint:
+        raise TypeError(f"{type(value).__name__} where {hint.__name__} is due")
+    if get_origin(hint) is dict:
+        return {name: _typed(inner, get_args(hint)[1]) for name, inner in value.items()}
     if get_origin(hint) is tuple:
         return tuple(_typed(inner, get_args(hint)[0]) for inner in value)
     if dataclasses.is_dataclass(hint):
         hints = _hints(hint)  # type: ignore[arg-type]
-        return hint(**{name: _typed(inner, hints[name]) for name, inner in value.items()})  # type: ignore[operator]
+        known = {name: _typed(inner, hints[name]) for name, inner in value.items() if name in hints}
+        return hint(**known)  # type: ignore[operator]
     if value is not None and float in get_args(hint):  # float | None
         return float(value)
     return value

@@ -36,7 +36,7 @@ def resolve(
     from_file.pop("preset", None)
     layers: list[tuple[str, Mapping[str, Any]]] = []
     if preset is not None:
-        if preset not in PRESETS:
+        if str(preset) not in PRESETS:
             raise SettingError(
                 "preset", f"no preset {preset!r}: there are {', '.join(PRESETS)}.{nearest(str(preset), list(PRESETS))}"
             )
@@ -89,14 +89,22 @@ def read_settings(path: Path) -> dict[str, Any]:
         parsed = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except FileNotFoundError:
         raise UserError(f"no configuration file {path}; presets are given by --preset={'|'.join(PRESETS)}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read the configuration {path}: {error}") from None
     if not isinstance(parsed, dict):
         raise UserError(f"{path}: a configuration is a table of settings, not {type(parsed).__name__}")
+    return _flat(parsed)
+
+
+def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without their sections; a section that is not one of a configuration is an unknown name too."""
+    sections = {setting.section for setting in settings().values()}
     flat: dict[str, Any] = {}
-    for name, value in parsed.items():
+    for name, value in tables.items():
         if name == "run":
             continue  # a run.toml's own record of versions and hardware
+        if isinstance(value, dict) and name not in sections:
+            raise SettingError(name, f"there is no section {name!r}.{nearest(name, list(sections))}")
         flat |= value if isinstance(value, dict) else {name: value}
     return flat
 
@@ -112,7 +120,4 @@ def config_to_toml(config: Config) -> dict[str, dict[str, Any]]:
 
 def config_from_toml(tables: Mapping[str, Any]) -> Config:
     """The inverse of `config_to_toml`. Raises `SettingError`."""
-    return with_settings(
-        Config(),
-        {name: value for section, inner in tables.items() if section != "run" for name, value in inner.items()},
-    )
+    return with_settings(Config(), _flat(tables))

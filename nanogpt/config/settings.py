@@ -55,7 +55,8 @@ class Setting:
         return checked
 
     def error(self, value: Any, reason: str) -> SettingError:
-        return SettingError(self.name, f"{self.name}={value}: {reason}")
+        shown = str(value) if str(value).isprintable() else repr(value)  # one line, and no control characters
+        return SettingError(self.name, f"{self.name}={shown[:80]}: {reason}")
 
     @property
     def _noun(self) -> str:
@@ -214,7 +215,7 @@ class Config:
             )
         device = self.system.device
         if device not in ("auto", "cpu", "cuda", "mps") and not (device[:5] == "cuda:" and device[5:].isdigit()):
-            raise SettingError("device", f"device={device}: has to be auto, cpu, cuda, cuda:N or mps")
+            raise settings()["device"].error(device, "has to be auto, cpu, cuda, cuda:N or mps")
 
     @property
     def tokens_per_iteration(self) -> int:

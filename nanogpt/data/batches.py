@@ -89,6 +89,6 @@ def evaluation_batches(
         inside = places < n_targets
         inputs, targets = np.zeros((2, batch_size, block_size), dtype=np.int64)
         targets[:] = -1
-        inputs[: len(rows)] = np.where(inside, tokens[np.minimum(places, n_targets - 1)], 0)
-        targets[: len(rows)] = np.where(inside, tokens[np.minimum(places + 1, n_targets)], -1)
+        inputs[: len(rows)][inside] = tokens[places[inside]]
+        targets[: len(rows)][inside] = tokens[places[inside] + 1]
         yield inputs, targets

@@ -1,7 +1,6 @@
 """The mean loss over a split. Uses no random state of training's, so evaluating more often changes nothing else."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,8 @@ from numpy.typing import NDArray
 
 from nanogpt.config import Config
 from nanogpt.data.batches import evaluation_batches
-from nanogpt.training.distributed import World, total
+from nanogpt.training.distributed import total
+from nanogpt.training.machine import Machine
 
 
 @torch.no_grad()
@@ -19,14 +19,13 @@ def evaluate(
     tokens: NDArray[np.unsignedinteger],
     config: Config,
     n_batches: int,
-    device: str,
-    autocast: Callable[[], AbstractContextManager[Any]],
-    world: World,
+    machine: Machine,
 ) -> tuple[float, int]:
     """(mean cross-entropy in nats per token, number of tokens) over `n_batches` fixed batches, or all for 0.
 
     `forward(ids, targets)` gives (…, mean loss over the targets that are not -1). Batches are shared among processes.
     """
+    device, world = machine.device, machine.world
     sums = torch.zeros(2, dtype=torch.float64, device="cpu" if device == "mps" else device)  # loss, tokens
     batches = evaluation_batches(
         tokens, config.model.block_size, config.data.batch_size, n_batches, seed=config.system.seed
@@ -35,7 +34,7 @@ def evaluate(
         if number % world.size != world.rank:
             continue
         counted = int((targets >= 0).sum())
-        with autocast():
+        with machine.autocast():
             _, loss = forward(torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device))
         sums += torch.stack((loss.double() * counted, torch.tensor(float(counted), device=loss.device))).to(sums.device)
     loss_sum, count = total(sums, world).tolist()

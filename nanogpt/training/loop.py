@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from nanogpt import hardware, models
 from nanogpt.config import Config
 from nanogpt.data.batches import Batches, check_length
-from nanogpt.errors import SettingError, UserError
+from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Evaluated, Event, Finished, Health, Notice, Sampled, Saved, Started, Step
 from nanogpt.training import distributed
 from nanogpt.training import mailbox as letters
 from nanogpt.training.evaluation import evaluate
+from nanogpt.training.machine import Machine, settle
 from nanogpt.training.mailbox import Letter, Mailbox
 from nanogpt.training.schedule import learning_rate
 from nanogpt.training.snapshot import Progress, Snapshot, restore, restore_weights, take
@@ -42,14 +43,12 @@ class Trainer:
     mailbox: Mailbox
     save: SaveSnapshot | None
     sample: WriteSample | None
-    world: distributed.World
-    device: str
+    machine: Machine
     model: Any
     forward: Callable[..., Any]
     optimizer: torch.optim.Optimizer
     scaler: "torch.amp.GradScaler"
     batches: Batches
-    autocast: Callable[[], Any]
     throughput: Throughput
     progress: Progress
     saved_at: int = -1
@@ -68,7 +67,7 @@ class Trainer:
                 yield from self.save_checkpoint()
             if schedule.sample_interval and progress.step % schedule.sample_interval == 0:
                 yield from self.write_sample(schedule.sample_start, self.config.system.seed)
-            yield from self.obey(distributed.agree(self.mailbox.collect(), self.world))
+            yield from self.obey(distributed.agree(self.mailbox.collect(), self.machine.world))
             if self.stopping is not None:
                 if self.stopping.save:
                     yield from self.save_checkpoint()
@@ -95,21 +94,21 @@ class Trainer:
         rate = learning_rate(config, progress.step, progress.max_iters) * progress.learning_rate_scale
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        accumulated = config.data.gradient_accumulation_steps // self.world.size
-        losses = torch.zeros((), device=self.device)
+        accumulated = config.data.gradient_accumulation_steps // self.machine.world.size
+        losses = torch.zeros((), device=self.machine.device)
         for _ in range(accumulated):
             window = torch.from_numpy(self.batches.next())  # (B, T + 1)
-            if self.device.startswith("cuda"):
-                window = window.pin_memory().to(self.device, non_blocking=True)
+            if self.machine.device.startswith("cuda"):
+                window = window.pin_memory().to(self.machine.device, non_blocking=True)
             else:
-                window = window.to(self.device)
-            with self.autocast():
+                window = window.to(self.machine.device)
+            with self.machine.autocast():
                 _, loss = self.forward(window[:, :-1], window[:, 1:])
             losses += loss.detach()
             self.scaler.scale(loss / accumulated).backward()
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        distributed.average_gradients(parameters, self.world)
-        mean_loss = float(distributed.total(losses / accumulated, self.world)) / self.world.size
+        distributed.average_gradients(parameters, self.machine.world)
+        mean_loss = float(distributed.total(losses / accumulated, self.machine.world)) / self.machine.world.size
         if math.isfinite(mean_loss):
             self.scaler.unscale_(self.optimizer)
             limit = config.optimizer.grad_clip or math.inf
@@ -145,9 +144,7 @@ class Trainer:
         self.model.eval()
         try:
             with self.throughput.evaluation():
-                losses = partial(
-                    evaluate, self.forward, config=config, device=self.device, autocast=self.autocast, world=self.world
-                )
+                losses = partial(evaluate, self.forward, config=config, machine=self.machine)
                 n_batches = config.evaluation.eval_iters
                 val_loss, counted = losses(self.tokens["val"], n_batches=n_batches)
                 as_many = max(1, counted // (config.data.batch_size * config.model.block_size))
@@ -171,7 +168,7 @@ class Trainer:
 
     def save_checkpoint(self) -> Iterator[Event]:
         progress = self.progress
-        if self.save is None or self.saved_at == progress.step or not self.world.is_main:
+        if self.save is None or self.saved_at == progress.step or not self.machine.world.is_main:
             return
         started = time.monotonic()
         current = replace(progress, elapsed_s=self.elapsed_s())
@@ -182,7 +179,7 @@ class Trainer:
         yield Saved(step=progress.step, path=path, is_best=is_best, stall_s=time.monotonic() - started)
 
     def write_sample(self, prompt: str, seed: int) -> Iterator[Event]:
-        if self.sample is None or not self.world.is_main:
+        if self.sample is None or not self.machine.world.is_main:
             return
         try:
             text = self.sample(self.model, prompt, seed)
@@ -207,9 +204,9 @@ class Trainer:
                     yield from self.save_checkpoint()
                 if isinstance(letter, letters.Sample):
                     yield from self.write_sample(letter.prompt, letter.seed)
-            if paused_at is not None and self.world.is_main:
+            if paused_at is not None and self.machine.world.is_main:
                 self.mailbox.wait(timeout_s=0.2)
-            waiting = distributed.agree(self.mailbox.collect(), self.world)
+            waiting = distributed.agree(self.mailbox.collect(), self.machine.world)
 
     def apply(self, letter: Letter) -> str:
         """Changes the progress as the letter says, and says so in words."""
@@ -247,7 +244,7 @@ class Trainer:
             tokens=progress.tokens,
             tokens_per_second=speed.tokens_per_second,
             mfu=speed.mfu,
-            memory_bytes=hardware.memory_bytes(self.device),
+            memory_bytes=hardware.memory_bytes(self.machine.device),
             elapsed_s=self.elapsed_s(),
             eta_s=speed.eta_s(left, -(-left // progress.eval_interval)),
         )
@@ -295,26 +292,12 @@ def train(
     """
     for split in ("train", "val"):
         check_length(len(tokens[split]), config.model.block_size, split)
-    system = config.system
-    device = hardware.resolve_device(system.device)
-    world = distributed.join(system.backend, device)
-    if config.data.gradient_accumulation_steps % world.size:
-        raise SettingError(
-            "gradient_accumulation_steps",
-            f"gradient_accumulation_steps={config.data.gradient_accumulation_steps}: the micro-batches are shared "
-            f"among {world.size} processes; make it a multiple of {world.size}",
-        )
-    if world.size > 1 and device == "cuda":
-        device = f"cuda:{world.local_rank}"
-    if device.startswith("cuda"):
-        torch.cuda.set_device(device)
-        torch.set_float32_matmul_precision("high")
-    threads = hardware.resolve_threads(system.threads)
-    torch.set_num_threads(threads)
-    torch.manual_seed(system.seed)
+    torch.manual_seed(config.system.seed)
     model = models.create(config.model)
     if start is not None:
         restore_weights(model, start.model, "the starting weights")
+    machine = settle(config, model.flops_per_token())
+    device, world = machine.device, machine.world
     model.to(device).train()
     optimizer = torch.optim.AdamW(
         model.parameter_groups(config.optimizer.weight_decay),
@@ -322,47 +305,29 @@ def train(
         betas=(config.optimizer.beta1, config.optimizer.beta2),
         fused=device != "mps",
     )
-    torch.manual_seed(system.seed + 1 + world.rank)  # dropout differs in each process
-    shape, micro_batch = config.model, config.data.batch_size * config.model.block_size
-    dtype, why_dtype = hardware.resolve_dtype(system.dtype, device, n_embd=shape.n_embd, tokens=micro_batch)
-    compiled, why_compiled = hardware.resolve_compile(
-        system.compile,
-        device,
-        dtype=dtype,
-        tokens=config.schedule.max_iters * config.tokens_per_iteration,
-        flops_per_token=model.flops_per_token(),
-        n_layer=shape.n_layer,
-        n_embd=shape.n_embd,
-        vocab_size=shape.vocab_size,
-        dropout=shape.dropout,
-    )
-    scaler = torch.amp.GradScaler(device.split(":")[0], enabled=dtype == "float16")
+    scaler = torch.amp.GradScaler(device.partition(":")[0], enabled=machine.dtype == "float16")
     progress = Progress(max_iters=config.schedule.max_iters, eval_interval=config.evaluation.eval_interval)
     batches = Batches(
-        tokens["train"], config.model.block_size, config.data.batch_size, system.seed, world.rank, world.size
+        tokens["train"], config.model.block_size, config.data.batch_size, config.system.seed, world.rank, world.size
     )
     if start is not None and resume:
         restore(start, model, optimizer, scaler, "the checkpoint")
-        if not world.is_main:  # the checkpoint has the main process's random state
-            torch.manual_seed(hash((system.seed, world.rank, start.progress.step)))
         progress, batches.position = replace(start.progress), start.position
-    peak_flops = hardware.peak_flops(device, dtype)
-    whole_peak = peak_flops * world.size if peak_flops else None
+    if not (resume and world.is_main):  # dropout differs in each process; a checkpoint has the main one's random state
+        torch.manual_seed(config.system.seed + 1 + world.rank + progress.step)
     trainer = Trainer(
         config=config,
         tokens=tokens,
         mailbox=mailbox or Mailbox(),
         save=save,
         sample=sample,
-        world=world,
-        device=device,
+        machine=machine,
         model=model,
-        forward=torch.compile(model) if compiled else model,
+        forward=torch.compile(model) if machine.compile else model,
         optimizer=optimizer,
         scaler=scaler,
         batches=batches,
-        autocast=partial(hardware.autocast, device, dtype),
-        throughput=Throughput(config.tokens_per_iteration, model.flops_per_token(), whole_peak),
+        throughput=Throughput(config.tokens_per_iteration, model.flops_per_token(), machine.peak_flops),
         progress=progress,
         saved_at=progress.step if resume else -1,
     )
@@ -376,10 +341,10 @@ def train(
         val_tokens=len(tokens["val"]),
         vocab_size=config.model.vocab_size,
         device=device,
-        dtype=dtype,
-        compile=compiled,
-        threads=threads,
-        peak_flops=peak_flops,
-        choices={"dtype": why_dtype, "compile": why_compiled},
+        dtype=machine.dtype,
+        compile=machine.compile,
+        threads=machine.threads,
+        peak_flops=machine.peak_flops,
+        choices=machine.choices,
     )
     yield from trainer.run()

@@ -1,0 +1,160 @@
+"""What this machine is and how full it is: cores, memory, names. Knows nothing of what is chosen from it.
+
+Every figure has a fallback, since containers hide files and operating systems differ; none of them raises.
+"""
+
+import math
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+SYSTEM = Path("/sys")
+PROCESS = Path("/proc")
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "ALLOC_FAILED")
+
+
+def usable_cores() -> int:
+    """Physical cores that this process may use: its affinity, hyper-threads counted once, its quota."""
+    if hasattr(os, "sched_getaffinity"):
+        logical = os.sched_getaffinity(0)
+        siblings = {_text(SYSTEM / f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") for cpu in logical}
+        cores = len(siblings) if "" not in siblings else len(logical)
+    else:  # macOS: its efficiency cores only slow the others down, since each operation waits for its slowest part
+        cores = int(_sysctl("hw.perflevel0.physicalcpu") or _sysctl("hw.physicalcpu") or os.cpu_count() or 1)
+    return max(1, math.ceil(min(cores, cpu_quota())))
+
+
+def cpu_quota() -> float:
+    """Cores' worth of time that the container (cgroup version 1 or 2) grants; infinity where nothing is set."""
+    granted = [math.inf]
+    for folder in _cgroups("cpu"):
+        both = _text(folder / "cpu.max").split()  # "200000 100000" or "max 100000", in microseconds
+        quota, period = both if len(both) == 2 else (_text(folder / f"cpu.cfs_{n}_us") for n in ("quota", "period"))
+        if quota.isdigit() and period.isdigit() and int(period):  # "-1" and "max" are no limit
+            granted.append(int(quota) / int(period))
+    return min(granted)
+
+
+def total_memory(device: str) -> int | None:
+    """Bytes of memory that the device has (for a CPU: within the container's limit); None where it cannot be told."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[1])
+    installed = _meminfo("MemTotal")
+    if installed is None:
+        pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else -1
+        installed = pages * os.sysconf("SC_PAGE_SIZE") if pages > 0 else None
+    limit = _memory_limit()
+    return installed if limit is None else min(limit, installed or limit)
+
+
+def available_memory(device: str) -> int | None:
+    """Bytes that could still be taken; None where it cannot be told."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    free, limit = _meminfo("MemAvailable"), _memory_limit()
+    left = max(0, limit - memory_bytes("cpu")) if limit is not None else None
+    return min((figure for figure in (free, left) if figure is not None), default=None)
+
+
+def memory_bytes(device: str) -> int:
+    """Bytes in use: resident memory of this process, or what the GPU's allocator holds."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.memory_reserved(device))
+    if device == "mps":
+        import torch
+
+        return int(torch.mps.driver_allocated_memory())
+    resident = _text(PROCESS / "self/statm").split()[1:2]
+    if resident:
+        return int(resident[0]) * os.sysconf("SC_PAGE_SIZE")
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this error means that memory ran out, on whichever device."""
+    if isinstance(error, MemoryError):
+        return True
+    # by name and text: torch raises a plain RuntimeError for the CPU, and shall not be imported to ask
+    named = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+    return named or (isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY))
+
+
+def describe() -> dict[str, str]:
+    """Plain facts for a run's record: processor, cores, memory, GPUs, versions, platform."""
+    import torch
+
+    facts = {
+        "cpu": cpu_model(),
+        "cores": str(usable_cores()),
+        "memory": f"{(total_memory('cpu') or 0) / 2**30:.1f} GiB",
+        "gpu": ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())),
+        "torch": metadata.version("torch"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+    return {name: " ".join(value.split()) for name, value in facts.items() if value}
+
+
+def cpu_model() -> str:
+    """The processor's name, as its maker gives it where the system tells."""
+    for line in _text(PROCESS / "cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("model name", "Model", "Hardware") and value.strip():
+            return " ".join(value.split())
+    return _sysctl("machdep.cpu.brand_string") or platform.processor() or platform.machine() or "unknown"
+
+
+def _memory_limit() -> int | None:
+    limits = [_text(folder / name) for folder in _cgroups("memory") for name in ("memory.max", "memory.limit_in_bytes")]
+    return min((int(limit) for limit in limits if limit.isdigit() and int(limit) < 2**60), default=None)
+
+
+def _cgroups(controller: str) -> list[Path]:
+    """The folders of this process's control groups, of both versions, the root included; they need not exist."""
+    root = SYSTEM / "fs/cgroup"
+    folders = [root, root / controller]
+    for line in _text(PROCESS / "self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers or controller in controllers.split(","):
+            folders.append((root / controller if controllers else root) / path.lstrip("/"))
+    return folders
+
+
+def _meminfo(field: str) -> int | None:
+    for line in _text(PROCESS / "meminfo").splitlines():
+        name, _, value = line.partition(":")
+        if name == field:
+            return int(value.split()[0]) * 1024
+    return None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _sysctl(name: str) -> str:
+    if sys.platform != "darwin":
+        return ""
+    try:
+        return subprocess.run(
+            ["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, timeout=5
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

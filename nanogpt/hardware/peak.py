@@ -1,0 +1,162 @@
+"""The most floating-point operations a second that a device can do, which MFU is a share of. Knows nothing of models.
+
+GPUs are looked up by name, CPUs are measured once and remembered in the cache folder. What is not known is None, so
+that MFU is then shown as unknown, not wrong.
+"""
+
+import json
+import re
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from nanogpt import paths
+from nanogpt.hardware.facts import cpu_model
+
+
+class Peak(NamedTuple):
+    """Dense figures in TFLOP/s, summed in float32. `half` is float16, and bfloat16 where the card has it."""
+
+    half: float
+    tf32: float | None
+    float32: float
+    bfloat16: bool = True
+
+
+# From the makers' data sheets and architecture white papers, without sparsity, at boost clock. GeForce cards sum at
+# half the rate in float32, which is how torch multiplies, so the figure is half of the one that adverts give.
+GPUS: dict[str, Peak] = {
+    "b200": Peak(2250, 1125, 75),
+    "gb200": Peak(2500, 1250, 80),
+    "h200": Peak(989, 494.5, 67),
+    "h200 nvl": Peak(835.5, 418, 60),
+    "gh200": Peak(989, 494.5, 67),
+    "h100": Peak(989, 494.5, 67),  # SXM
+    "h100 pcie": Peak(756, 378, 51),
+    "h100 hbm2e": Peak(756, 378, 51),  # how early drivers name the PCIe card
+    "h100 nvl": Peak(835.5, 418, 60),
+    "h800": Peak(989, 494.5, 67),
+    "h20": Peak(148, 74, 44),
+    "a100": Peak(312, 156, 19.5),
+    "a800": Peak(312, 156, 19.5),
+    "a30": Peak(165, 82, 10.3),
+    "a40": Peak(149.7, 74.8, 37.4),
+    "a10": Peak(125, 62.5, 31.2),
+    "a10g": Peak(70, 35, 31.5),
+    "l40s": Peak(362, 183, 91.6),
+    "l40": Peak(181, 90.5, 90.5),
+    "l4": Peak(121, 60, 30.3),
+    "t4": Peak(65, None, 8.1, bfloat16=False),
+    "v100": Peak(125, None, 15.7, bfloat16=False),  # SXM2
+    "v100 pcie": Peak(112, None, 14, bfloat16=False),
+    "v100s": Peak(130, None, 16.4, bfloat16=False),
+    "rtx pro 6000 blackwell workstation edition": Peak(503.8, 251.9, 125.9),
+    "rtx 6000 ada generation": Peak(364.2, 182.1, 91.1),
+    "rtx a6000": Peak(154.8, 77.4, 38.7),
+    "rtx a5000": Peak(111.1, 55.6, 27.8),
+    "rtx a4000": Peak(76.7, 38.3, 19.2),
+    "rtx 5090": Peak(209.5, 104.8, 104.8),
+    "rtx 5080": Peak(112.6, 56.3, 56.3),
+    "rtx 5070 ti": Peak(87.9, 43.9, 43.9),
+    "rtx 5070": Peak(61.7, 30.9, 30.9),
+    "rtx 4090": Peak(165.2, 82.6, 82.6),
+    "rtx 4080 super": Peak(104.4, 52.2, 52.2),
+    "rtx 4080": Peak(97.5, 48.7, 48.7),
+    "rtx 4070 ti super": Peak(88.2, 44.1, 44.1),
+    "rtx 4070 ti": Peak(80.2, 40.1, 40.1),
+    "rtx 4070 super": Peak(71, 35.5, 35.5),
+    "rtx 4070": Peak(58.3, 29.1, 29.1),
+    "rtx 4060 ti": Peak(44.1, 22.1, 22.1),
+    "rtx 4060": Peak(30.2, 15.1, 15.1),
+    "rtx 3090 ti": Peak(80, 40, 40),
+    "rtx 3090": Peak(71, 35.6, 35.6),
+    "rtx 3080 ti": Peak(68.2, 34.1, 34.1),
+    "rtx 3080": Peak(59.5, 29.8, 29.8),
+    "rtx 3070 ti": Peak(43.5, 21.7, 21.7),
+    "rtx 3070": Peak(40.6, 20.3, 20.3),
+    "rtx 3060 ti": Peak(32.4, 16.2, 16.2),
+    "rtx 3060": Peak(25.5, 12.7, 12.7),
+    "rtx 2080 ti": Peak(53.8, None, 13.4, bfloat16=False),
+    "quadro rtx 8000": Peak(130.5, None, 16.3, bfloat16=False),
+    "quadro rtx 6000": Peak(130.5, None, 16.3, bfloat16=False),
+    "titan rtx": Peak(130.5, None, 16.3, bfloat16=False),
+}
+# What a driver adds to a card's name: the maker, the brand, the memory; then the form, where it makes no difference.
+# Anything else that is left over (Laptop GPU, Max-Q, MIG 1g.5gb) is another device, with another peak.
+BRAND = re.compile(r"nvidia|geforce|tesla|\d+gb?")
+FORM = re.compile(r"sxm\d?|pcie|hbm\d\w?")
+
+
+def gpu_peak(name: str, dtype: str, tf32: bool = False) -> float | None:
+    """FLOP/s of the GPU that torch calls `name`, e.g. "NVIDIA A100-SXM4-80GB"; None for one that is not in the table.
+
+    `tf32` says whether float32 matrices may be multiplied in TF32, as `torch.set_float32_matmul_precision` allows.
+    """
+    words = [word for word in re.split(r"[\s-]+", name.lower()) if not BRAND.fullmatch(word)]
+    bare = [word for word in words if not FORM.fullmatch(word)]
+    peak = GPUS.get(" ".join(words)) or GPUS.get(" ".join(bare))
+    if peak is None or (dtype == "bfloat16" and not peak.bfloat16):
+        return None
+    if dtype == "float32":
+        return 1e12 * (peak.tf32 if tf32 and peak.tf32 else peak.float32)
+    return 1e12 * peak.half
+
+
+def peak_flops(device: str, dtype: str) -> float | None:
+    """FLOP/s that `device` can do in `dtype`, with the threads now in force; None where it is not known.
+
+    For a CPU it is measured the first time (a third of a second), then read from peak.json in the cache folder;
+    removing that file measures again.
+    """
+    import torch
+
+    if device.startswith("cuda"):
+        tf32 = torch.get_float32_matmul_precision() != "highest"
+        return gpu_peak(torch.cuda.get_device_name(device), dtype, tf32)
+    if device != "cpu":
+        return None
+    key = f"{cpu_model()} | {torch.get_num_threads()} threads | torch {torch.__version__} | {dtype}"
+    known = _remembered()
+    if key not in known:
+        known[key] = measure_cpu(dtype)
+        _remember(known)
+    return known[key]
+
+
+def measure_cpu(dtype: str, size: int = 1024, seconds: float = 0.3) -> float:
+    """FLOP/s of the best of the products of two (size, size) matrices that fit into `seconds`; at least three."""
+    import torch
+
+    with torch.no_grad():
+        a, b = torch.ones(2, size, size, dtype=getattr(torch, dtype))  # not random: that would move the run's own seed
+        best, tries, begun = float("inf"), 0, time.perf_counter()
+        while tries < 3 or time.perf_counter() - begun < seconds:
+            started = time.perf_counter()
+            torch.mm(a, b)
+            best = min(best, time.perf_counter() - started)
+            tries += 1
+    return 2 * size**3 / best
+
+
+def _remembered() -> dict[str, float]:
+    try:
+        stored = json.loads((paths.cache_dir() / "peak.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    entries = stored.items() if isinstance(stored, dict) else ()
+    return {key: float(value) for key, value in entries if isinstance(value, int | float) and 0 < value < 1e18}
+
+
+def _remember(known: dict[str, float]) -> None:
+    """Replaces the file in one stroke; a cache that cannot be written only means measuring again."""
+    folder = paths.cache_dir()
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False, encoding="utf-8") as file:
+            json.dump(known, file, indent=1)
+        try:
+            Path(file.name).replace(folder / "peak.json")
+        except OSError:
+            Path(file.name).unlink()

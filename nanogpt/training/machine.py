@@ -1,0 +1,70 @@
+"""What a training runs on: device, number format, compilation, threads, processes, each chosen or as asked.
+
+Knows nothing of the loop.
+"""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from nanogpt import hardware
+from nanogpt.config import Config
+from nanogpt.errors import SettingError
+from nanogpt.training.distributed import World, join
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """`peak_flops` is the FLOP/s of all processes' devices together, None where unknown; `choices` says why what."""
+
+    device: str
+    dtype: str
+    compile: bool
+    threads: int
+    world: World
+    peak_flops: float | None
+    choices: dict[str, str]
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Within it, matrices are multiplied in `dtype`."""
+        return hardware.autocast(self.device, self.dtype)
+
+
+def settle(config: Config, flops_per_token: int) -> Machine:
+    """Makes every choice that the configuration leaves open, and readies torch for it in this thread.
+
+    May draw from torch's global random state (a CPU's peak is measured on random numbers). Raises `SettingError`.
+    """
+    system, shape = config.system, config.model
+    device = hardware.resolve_device(system.device)
+    world = join(system.backend, device)
+    if config.data.gradient_accumulation_steps % world.size:
+        raise SettingError(
+            "gradient_accumulation_steps",
+            f"gradient_accumulation_steps={config.data.gradient_accumulation_steps}: the micro-batches are shared "
+            f"among {world.size} processes; make it a multiple of {world.size}",
+        )
+    if world.size > 1 and device == "cuda":
+        device = f"cuda:{world.local_rank}"
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")
+    threads = hardware.resolve_threads(system.threads)
+    torch.set_num_threads(threads)
+    micro_batch = config.data.batch_size * shape.block_size
+    dtype, why_dtype = hardware.resolve_dtype(system.dtype, device, n_embd=shape.n_embd, tokens=micro_batch)
+    compiled, why_compiled = hardware.resolve_compile(
+        system.compile,
+        device,
+        dtype=dtype,
+        tokens=config.schedule.max_iters * config.tokens_per_iteration,
+        flops_per_token=flops_per_token,
+        n_layer=shape.n_layer,
+        n_embd=shape.n_embd,
+        vocab_size=shape.vocab_size,
+        dropout=shape.dropout,
+    )
+    peak = hardware.peak_flops(device, dtype)
+    choices = {"dtype": why_dtype, "compile": why_compiled}
+    return Machine(device, dtype, compiled, threads, world, peak * world.size if peak else None, choices)

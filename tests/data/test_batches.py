@@ -1,0 +1,82 @@
+"""The order of training windows, and the windows of an evaluation."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanogpt.data.batches import Batches, evaluation_batches
+from nanogpt.errors import UserError
+
+
+def counting(n: int) -> np.ndarray:
+    """Tokens that say where they are, so that a window tells its place."""
+    return np.arange(n, dtype=np.uint16)
+
+
+def windows(batches: Batches, n_batches: int) -> np.ndarray:
+    return np.concatenate([batches.next() for _ in range(n_batches)])
+
+
+def test_a_window_is_consecutive_tokens_and_one_more_for_the_last_target():
+    first = Batches(counting(1000), block_size=8, batch_size=4, seed=1).next()
+    assert first.shape == (4, 9)
+    assert (np.diff(first, axis=1) == 1).all()
+
+
+def test_an_epoch_shows_every_window_once_and_none_overlaps_another():
+    batches = Batches(counting(1001), block_size=10, batch_size=1, seed=1)
+    inputs = windows(batches, batches.windows_per_epoch)[:, :-1]
+    assert len(np.unique(inputs)) == inputs.size == 10 * 99
+
+
+def test_another_epoch_has_another_order_and_cuts_the_text_elsewhere():
+    batches = Batches(counting(1001), block_size=10, batch_size=1, seed=1)
+    epochs = [windows(batches, batches.windows_per_epoch)[:, 0] for _ in range(4)]
+    assert len({int(starts.min()) % 10 for starts in epochs}) > 1
+    assert len({tuple(starts) for starts in epochs}) == 4
+
+
+def test_the_position_alone_resumes_the_order_in_the_middle_of_an_epoch():
+    whole = windows(Batches(counting(500), block_size=7, batch_size=3, seed=5), 60)
+    resumed = Batches(counting(500), block_size=7, batch_size=3, seed=5)
+    resumed.position = 31 * 3
+    assert (windows(resumed, 29) == whole[31 * 3 :]).all()
+
+
+def test_two_ranks_together_see_what_one_process_with_the_double_batch_sees():
+    alone = windows(Batches(counting(500), block_size=7, batch_size=4, seed=5), 20)
+    ranks = [Batches(counting(500), block_size=7, batch_size=2, seed=5, rank=r, world=2) for r in (0, 1)]
+    shared = np.concatenate([rank.next() for _ in range(20) for rank in ranks])
+    assert (shared == alone).all()
+
+
+def test_a_split_of_just_one_window_is_enough():
+    batches = Batches(counting(9), block_size=8, batch_size=2, seed=1)
+    assert batches.next().tolist() == [list(range(9))] * 2
+
+
+def test_a_split_without_a_single_window_is_an_error_that_names_the_highest_block_size():
+    with pytest.raises(UserError, match=r"8 tokens.*block_size=8.*at most 7"):
+        Batches(counting(8), block_size=8, batch_size=1, seed=1)
+
+
+@given(n=st.integers(10, 400), block_size=st.integers(1, 9), batch_size=st.integers(1, 5))
+def test_a_whole_evaluation_has_every_token_but_the_first_as_a_target_once(n, block_size, batch_size):
+    seen = []
+    for inputs, targets in evaluation_batches(counting(n), block_size, batch_size, n_batches=0, seed=1):
+        assert inputs.shape == targets.shape == (batch_size, block_size)
+        there = targets >= 0
+        assert (targets[there] == inputs[there] + 1).all()
+        seen += targets[there].tolist()
+    assert sorted(seen) == list(range(1, n))
+
+
+def test_a_partial_evaluation_is_the_same_each_time_and_spread_over_the_split():
+    batches = [list(evaluation_batches(counting(10_000), 10, 4, n_batches=20, seed=1)) for _ in range(2)]
+    first, second = (np.concatenate([targets for _, targets in one]) for one in batches)
+    assert (first == second).all()
+    assert first.shape == (80, 10)
+    assert len(np.unique(first)) == 800
+    assert first.min() < 1000
+    assert first.max() > 9000

@@ -1,0 +1,293 @@
+"""Runs on disk: started, interrupted, resumed, started from others, refused."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+
+import pytest
+
+from nanogpt import runs
+from nanogpt.config import config_from_toml
+from nanogpt.data import prepare, textfile_recipe
+from nanogpt.errors import SettingError, UserError
+from nanogpt.events import Evaluated, Finished, Sampled, Saved, Step
+from nanogpt.training import Mailbox, Stop
+
+
+def trained(config, name="one", **more):
+    folder = runs.new_folder("run", name=name)
+    return folder, list(runs.start(config, folder, **more))
+
+
+def interrupted(config, name, at_step):
+    """A run that was closed at a step, as by an app that quits without a word."""
+    folder = runs.new_folder("run", name=name)
+    events = runs.start(config, folder)
+    for event in events:
+        if isinstance(event, Step) and event.step == at_step:
+            events.close()
+    return folder
+
+
+def steps(events):
+    return {event.step: event.loss for event in events if isinstance(event, Step)}
+
+
+def weights(folder, step=12):
+    return (folder / "checkpoints" / f"step-{step:08d}" / "model.safetensors").read_bytes()
+
+
+def test_a_run_is_a_folder_of_plain_files(small):
+    folder, events = trained(small())
+    assert {item.name for item in folder.iterdir()} >= {
+        "run.toml",
+        "tokenizer.json",
+        "events.jsonl",
+        "status.json",
+        "checkpoints",
+    }
+    assert isinstance(events[-1], Finished)
+    about = runs.summary(folder)
+    assert (about.state, about.step, about.max_iters, about.dataset) == ("finished", 12, 12, "small")
+    assert about.best_val_loss == events[-1].best_val_loss
+
+
+def test_run_toml_holds_the_choices_that_were_made_and_starts_the_same_run_again(small):
+    folder, events = trained(small(device="auto", threads=0))
+    tables = tomllib.loads((folder / "run.toml").read_text())
+    assert tables["system"]["device"] != "auto"
+    assert tables["system"]["threads"] > 0
+    _, again = trained(config_from_toml(tables), name="again")
+    assert steps(again) == steps(events)
+
+
+def test_the_recorded_events_are_the_events_that_were_seen(small):
+    folder, events = trained(small(sample_interval=6, sample_tokens=5))
+    assert list(runs.read_events(folder)) == events
+    assert len([event for event in events if isinstance(event, Sampled)]) == 3
+
+
+def test_the_best_and_the_latest_checkpoint_are_kept_and_those_asked_for(small):
+    folder, events = trained(small(checkpoint_interval=5, max_iters=13))
+    best = min((e.val_loss, e.step) for e in events if isinstance(e, Evaluated) and e.step > 0)[1]
+    assert {checkpoint.step for checkpoint in runs.list_checkpoints(folder)} == {5, 10, 13, best}
+    assert runs.best(folder).step == best
+    assert runs.latest(folder).step == 13
+
+
+def test_an_interrupted_run_goes_on_bit_for_bit(small):
+    whole, events = trained(small(dropout=0.1))
+    folder = interrupted(small(dropout=0.1), "cut", at_step=7)
+    assert runs.summary(folder).state == "stopped"
+    rest = list(runs.resume(folder))
+    assert steps(rest) == {step: loss for step, loss in steps(events).items() if step > 4}
+    assert weights(folder) == weights(whole)
+    # What was done twice is in the history once.
+    assert steps(runs.history(folder)) == steps(events)
+    assert [e.step for e in runs.history(folder) if isinstance(e, Step)] == list(range(1, 13))
+
+
+def test_a_run_that_was_interrupted_before_its_first_checkpoint_starts_over_the_same(small):
+    whole, _ = trained(small())
+    folder = interrupted(small(), "cut", at_step=2)
+    list(runs.resume(folder))
+    assert weights(folder) == weights(whole)
+
+
+def test_a_stop_letter_saves_and_the_run_goes_on_from_there(small):
+    whole, _ = trained(small())
+    folder, mailbox = runs.new_folder("run", name="letter"), Mailbox()
+    for event in runs.start(small(), folder, mailbox=mailbox):
+        if isinstance(event, Step) and event.step == 6:
+            mailbox.drop(Stop())
+    assert runs.summary(folder).state == "stopped"
+    assert runs.latest(folder).step == 6
+    list(runs.resume(folder))
+    assert weights(folder) == weights(whole)
+
+
+def test_killed_at_random_moments_a_run_ends_with_the_same_weights(small):
+    config = {"max_iters": 60, "eval_interval": 3, "dropout": 0.1}
+    whole, _ = trained(small(**config))
+    folder = runs.new_folder("run", name="killed")
+    script = (
+        "import sys; from nanogpt import runs; from nanogpt.runs.folder import run_config; from pathlib import Path\n"
+        "for event in runs.resume(Path(sys.argv[1])): print('event', flush=True)\n"
+    )
+    interrupted(small(**config), "killed", at_step=1)
+    for number in range(4):
+        # Killed a different number of events after the start, the last time while checkpoints are written as fast as can be
+        process = subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        for _ in range(3 + 5 * number):
+            process.stdout.readline()
+        time.sleep(0.003 * number)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    list(runs.resume(folder))
+    assert weights(folder, 60) == weights(whole, 60)
+    assert steps(runs.history(folder)) == steps(runs.history(whole))
+
+
+def test_a_complete_run_says_so_and_goes_on_with_more_iterations(small):
+    folder, _ = trained(small())
+    with pytest.raises(UserError, match=r"complete at step 12.*--max_iters"):
+        list(runs.resume(folder))
+    assert steps(runs.resume(folder, {"max_iters": 15})).keys() == {13, 14, 15}
+
+
+def test_a_resumed_run_keeps_its_shape(small):
+    folder, _ = trained(small())
+    with pytest.raises(SettingError, match="n_layer=2"):
+        list(runs.resume(folder, {"n_layer": 2, "max_iters": 20}))
+
+
+def test_a_resumed_run_notices_that_its_data_set_has_changed(small, text_file):
+    folder = interrupted(small(), "one", at_step=5)
+    text_file.write_text(text_file.read_text() * 2)
+    list(prepare(textfile_recipe([text_file], name="small"), force=True))
+    with pytest.raises(UserError, match="not the one that one was trained on"):
+        list(runs.resume(folder))
+
+
+def test_two_trainers_never_share_a_run(small):
+    folder = runs.new_folder("run", name="shared")
+    first = runs.start(small(), folder)
+    for event in first:
+        if isinstance(event, Saved):
+            break
+    assert runs.summary(folder).state == "running"
+    with pytest.raises(UserError, match="another process"):
+        list(runs.resume(folder))
+    list(first)
+    assert runs.summary(folder).state == "finished"
+
+
+def test_a_name_that_is_taken_is_refused_and_a_default_name_counts_on(small):
+    folder, _ = trained(small())
+    with pytest.raises(UserError, match="already"):
+        trained(small())
+    assert runs.new_folder("one").name == "one-2"
+    assert runs.summary(folder).state == "finished"
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a\nb"])
+def test_a_name_that_is_no_folder_name_is_refused(name):
+    with pytest.raises(UserError, match="cannot name a run"):
+        runs.new_folder("run", name=name)
+
+
+def test_training_from_the_weights_of_another_run_starts_where_that_one_was(small):
+    folder, events = trained(small(max_iters=60, learning_rate=1e-2, eval_interval=60))
+    _, after = trained(small(init_from="one", n_layer=3, eval_interval=60), name="two")
+    first = next(event for event in after if isinstance(event, Evaluated))
+    assert first.step == 0
+    assert first.val_loss == pytest.approx(events[-1].val_loss, abs=1e-6)
+
+
+def test_other_weights_can_be_cropped_to_a_shorter_window(small):
+    trained(small())
+    folder, _ = trained(small(init_from="one", block_size=8), name="short")
+    assert runs.load_model("short").model.config.block_size == 8
+    assert tomllib.loads((folder / "run.toml").read_text())["model"]["block_size"] == 8
+
+
+def test_weights_of_another_tokenizer_are_refused(small, tmp_path):
+    trained(small())
+    other = tmp_path / "other.txt"
+    other.write_text("xyz " * 500)
+    list(prepare(textfile_recipe([other], name="other")))
+    with pytest.raises(SettingError, match="tokenizer"):
+        trained(small(init_from="one", dataset="other"), name="two")
+
+
+def test_eval_only_measures_a_run_and_writes_nothing(small, home):
+    folder, events = trained(small(eval_iters=0))
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    evaluated = [e for e in runs.resume(folder, {"eval_only": True}) if isinstance(e, Evaluated)]
+    assert evaluated[0].val_loss == pytest.approx(events[-1].val_loss, abs=1e-6)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    list(runs.start(small(eval_only=True), home / "runs" / "none"))
+    assert not (home / "runs" / "none").exists()
+
+
+def test_a_data_set_that_is_neither_prepared_nor_a_recipe_is_named_and_leaves_no_run(small, home):
+    with pytest.raises(UserError, match="shakespear"):
+        trained(small(dataset="shakespear_char"))
+    assert not (home / "runs").exists()
+
+
+def test_a_vocabulary_smaller_than_the_tokenizer_s_is_refused(small):
+    with pytest.raises(SettingError, match="vocab_size=3"):
+        trained(small(vocab_size=3))
+
+
+def test_a_padded_vocabulary_trains_and_samples(small):
+    trained(small(vocab_size=128))
+    assert runs.load_model("one").model.config.vocab_size == 128
+
+
+def test_a_training_that_cannot_start_leaves_no_folder_behind(small, home):
+    with pytest.raises(UserError, match="block_size"):
+        trained(small(block_size=100_000))
+    assert not (home / "runs" / "one").exists()
+
+
+def test_a_place_where_no_folder_can_be_made_is_one_line(small, home):
+    home.mkdir(exist_ok=True)
+    (home / "runs").write_text("a file is in the way")
+    with pytest.raises(UserError, match="cannot write in"):
+        trained(small())
+
+
+def test_a_full_disk_ends_training_in_one_line_and_keeps_the_last_checkpoint(small, monkeypatch):
+    from nanogpt.runs import checkpoints
+
+    real, written = checkpoints._sync, []
+
+    def sync(path):  # the third checkpoint finds the disk full half way
+        if len(list(path.parent.parent.glob("step-*[0-9]"))) == 2 and path.name == "optimizer.safetensors":
+            raise OSError(28, "No space left on device", str(path))
+        real(path)
+        written.append(path)
+
+    monkeypatch.setattr(checkpoints, "_sync", sync)
+    folder = runs.new_folder("run", name="full")
+    with pytest.raises(UserError, match="disk is full"):
+        list(runs.start(small(checkpoint_interval=2), folder))
+    assert [checkpoint.step for checkpoint in runs.list_checkpoints(folder)] == [2, 4]
+    assert not list((folder / "checkpoints").glob("*.partial"))
+    assert runs.summary(folder).state == "failed"
+    monkeypatch.setattr(checkpoints, "_sync", real)
+    whole, _ = trained(small(checkpoint_interval=2), name="whole")
+    list(runs.resume(folder))
+    assert weights(folder) == weights(whole)
+
+
+def test_nan_keeps_the_last_good_checkpoint_and_marks_the_run_failed(small):
+    config = small(learning_rate=1000, min_lr=1000, decay_lr=False, grad_clip=0, weight_decay=1000, max_iters=500)
+    folder, events = trained(config)
+    assert events[-1].reason == "nan"
+    about = runs.summary(folder)
+    assert about.state == "failed"
+    assert "learning_rate" in about.message
+    for checkpoint in runs.list_checkpoints(folder):
+        runs.load_model(str(checkpoint.path))
+
+
+def test_listing_puts_the_newest_first_and_an_unreadable_run_does_not_hide_the_others(small, home):
+    trained(small(max_iters=1), name="old")
+    trained(small(max_iters=1), name="new")
+    (home / "runs" / "old" / "status.json").write_text("{")
+    found = runs.list_runs()
+    assert {summary.name: summary.state for summary in found} == {"new": "finished", "old": "failed"}
+    assert "status.json" in next(summary.message for summary in found if summary.name == "old")
+
+
+def test_status_json_is_strict_json_even_when_losses_are_not_finite(small):
+    folder, _ = trained(small(max_iters=2))
+    status = json.loads((folder / "status.json").read_text(), parse_constant=pytest.fail)
+    assert status["step"] == 2

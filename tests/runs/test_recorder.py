@@ -1,0 +1,114 @@
+"""What is written down of a training, and read back."""
+
+import json
+
+from nanogpt import runs
+from nanogpt.events import Finished, Started, Step, to_json
+from nanogpt.runs.recorder import mend, record
+
+
+def started(step=0):
+    return Started(
+        run="r",
+        step=step,
+        max_iters=9,
+        n_parameters=5,
+        tokens_per_iteration=2,
+        train_tokens=10,
+        val_tokens=10,
+        vocab_size=3,
+        device="cpu",
+        dtype="float32",
+        compile=False,
+        threads=1,
+        peak_flops=None,
+        choices={},
+    )
+
+
+def stepped(step, loss=1.0):
+    return Step(
+        step=step,
+        loss=loss,
+        learning_rate=1.0,
+        grad_norm=1.0,
+        tokens=1,
+        tokens_per_second=5.0,
+        mfu=None,
+        memory_bytes=1,
+        elapsed_s=1.0,
+        eta_s=1.0,
+    )
+
+
+def events(*given):
+    yield from given
+
+
+def test_each_event_is_on_disk_before_anybody_else_sees_it(tmp_path):
+    seen = 0
+    for _ in record(events(started(), stepped(1), stepped(2)), tmp_path):
+        seen += 1
+        assert len((tmp_path / "events.jsonl").read_bytes().splitlines()) == seen
+
+
+def test_a_torn_last_line_is_left_out_in_reading_and_cut_off_before_appending(tmp_path):
+    whole = to_json(stepped(1)) + "\n"
+    (tmp_path / "events.jsonl").write_text(whole + to_json(stepped(2))[:20])
+    assert [event.step for event in runs.read_events(tmp_path)] == [1]
+    list(record(events(started(1)), tmp_path))
+    assert len(list(runs.read_events(tmp_path))) == 2
+
+
+def test_mending_a_file_of_one_torn_line_empties_it_and_a_whole_file_stays(tmp_path):
+    path = tmp_path / "events.jsonl"
+    for torn, kept in ((b"torn", b""), (b"a\nb\n", b"a\nb\n"), (b"a\n" + b"x" * 200_000, b"a\n"), (b"", b"")):
+        path.write_bytes(torn)
+        mend(path)
+        assert path.read_bytes() == kept
+
+
+def test_an_error_of_the_work_is_the_status_and_still_raised(tmp_path):
+    def failing():
+        yield started()
+        raise RuntimeError("boom")
+
+    try:
+        list(record(failing(), tmp_path))
+    except RuntimeError:
+        status = json.loads((tmp_path / "status.json").read_text())
+        assert (status["state"], status["message"]) == ("failed", "boom")
+    else:
+        raise AssertionError("the error was swallowed")
+
+
+def test_closing_closes_the_work_too(tmp_path):
+    closed = []
+
+    def work():
+        try:
+            yield started()
+            yield stepped(1)
+        finally:
+            closed.append(True)
+
+    recorded = record(work(), tmp_path)
+    next(recorded)
+    recorded.close()
+    assert closed == [True]
+    assert json.loads((tmp_path / "status.json").read_text())["state"] == "stopped"
+
+
+def test_the_status_survives_losses_that_json_has_no_number_for(tmp_path):
+    finished = Finished(
+        step=1, reason="nan", train_loss=float("nan"), val_loss=None, best_val_loss=None, elapsed_s=float("inf")
+    )
+    list(record(events(started(), stepped(1, float("nan")), finished), tmp_path))
+    status = json.loads((tmp_path / "status.json").read_text(), parse_constant=str)
+    assert (status["state"], status["train_loss"]) == ("failed", None)
+
+
+def test_history_drops_what_a_resume_undid(tmp_path):
+    given = [started(), *map(stepped, (1, 2, 3)), started(2), stepped(3, 7.0)]
+    (tmp_path / "events.jsonl").write_text("".join(to_json(event) + "\n" for event in given))
+    assert [(e.step, e.loss) for e in runs.history(tmp_path) if isinstance(e, Step)] == [(1, 1.0), (2, 1.0), (3, 7.0)]

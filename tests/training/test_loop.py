@@ -1,0 +1,267 @@
+"""What a training does, seen through its events."""
+
+import math
+from contextlib import closing
+
+import numpy as np
+import pytest
+import torch
+
+from nanogpt.errors import SettingError, UserError
+from nanogpt.events import Acknowledged, Evaluated, Finished, Health, Notice, Sampled, Saved, Started, Step
+from nanogpt.training import (
+    Mailbox,
+    Pause,
+    Resume,
+    Sample,
+    Save,
+    ScaleLearningRate,
+    SetEvalInterval,
+    SetMaxIters,
+    Stop,
+    train,
+)
+
+
+def of(kind, events):
+    return [event for event in events if isinstance(event, kind)]
+
+
+def losses(events):
+    return [event.loss for event in of(Step, events)]
+
+
+class Saves:
+    """Keeps snapshots as a file would: copied at the moment of saving."""
+
+    def __init__(self):
+        self.by_step = {}
+
+    def __call__(self, snapshot, is_best):
+        copies = [{name: tensor.clone() for name, tensor in part.items()} for part in (snapshot.model, snapshot.optimizer)]
+        self.by_step[snapshot.progress.step] = type(snapshot)(
+            snapshot.model_config, *copies, snapshot.progress, snapshot.position
+        )
+        return f"step-{snapshot.progress.step}"
+
+
+def test_it_starts_steps_evaluates_and_finishes_in_that_order(tiny, tokens):
+    events = list(train(tiny(), tokens))
+    assert isinstance(events[0], Started)
+    assert [event.step for event in of(Step, events)] == list(range(1, 13))
+    assert [event.step for event in of(Evaluated, events)] == [0, 6, 12]
+    assert isinstance(events[-1], Finished)
+    assert (events[-1].reason, events[-1].step) == ("max_iters", 12)
+
+
+def test_it_learns(tiny, tokens):
+    evaluated = of(Evaluated, train(tiny(max_iters=150, eval_interval=150), tokens))
+    assert evaluated[0].val_loss == pytest.approx(math.log(11), abs=0.1)
+    # A tenth of the steps are uniform over 11: the entropy of that rule is 0.61 nats.
+    assert 0.5 < evaluated[-1].val_loss < 1.0
+
+
+def test_the_first_loss_of_a_model_that_knows_nothing_is_ln_of_the_vocabulary(tiny, tokens):
+    assert losses(train(tiny(), tokens))[0] == pytest.approx(math.log(11), abs=0.1)
+
+
+def test_evaluating_more_often_changes_no_training_loss(tiny, tokens):
+    often, seldom = (losses(train(tiny(dropout=0.3, eval_interval=every), tokens)) for every in (1, 100))
+    assert often == seldom
+
+
+def test_the_same_seed_gives_the_same_losses_and_another_seed_others(tiny, tokens):
+    first, again, other = (losses(train(tiny(seed=seed, dropout=0.1), tokens)) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_micro_batches_accumulate_to_the_same_step_as_one_large_batch(tiny, tokens):
+    whole = losses(train(tiny(batch_size=8), tokens))
+    parts = losses(train(tiny(batch_size=2, gradient_accumulation_steps=4), tokens))
+    assert parts == pytest.approx(whole, abs=1e-5)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_a_resumed_training_gives_bit_identical_losses_and_weights(tiny, tokens, dropout):
+    config = tiny(dropout=dropout, checkpoint_interval=5)
+    saves, resumed_saves = Saves(), Saves()
+    whole = list(train(config, tokens, save=saves))
+    torch.manual_seed(0)  # whatever went on in between
+    rest = list(train(config, tokens, save=resumed_saves, start=saves.by_step[5], resume=True))
+    assert losses(rest) == losses(whole)[5:]
+    assert [e.val_loss for e in of(Evaluated, rest)] == [e.val_loss for e in of(Evaluated, whole)][1:]
+    final, resumed_final = saves.by_step[12].model, resumed_saves.by_step[12].model
+    assert all(torch.equal(final[name], resumed_final[name]) for name in final)
+
+
+def test_saved_are_the_best_the_latest_and_every_n_steps(tiny, tokens):
+    events = list(train(tiny(checkpoint_interval=4), tokens, save=Saves()))
+    assert [event.step for event in of(Saved, events)] == [4, 6, 8, 12]
+
+
+def test_without_always_save_checkpoint_an_evaluation_that_is_no_better_saves_nothing(tiny, tokens):
+    config = tiny(learning_rate=1e-12, min_lr=0, eval_interval=3, always_save_checkpoint=False)
+    best = [event.step for event in of(Evaluated, train(config, tokens)) if event.is_best]
+    saved = [event.step for event in of(Saved, train(config, tokens, save=Saves()))]
+    assert saved == [step for step in best if step > 0] + [12] * (12 not in best)
+
+
+def test_the_gradient_norm_is_reported_before_clipping_and_clipping_changes_the_steps(tiny, tokens):
+    free, clipped = (list(train(tiny(grad_clip=clip), tokens)) for clip in (0, 1e-4))
+    assert of(Step, clipped)[0].grad_norm == pytest.approx(of(Step, free)[0].grad_norm)
+    assert of(Step, free)[0].grad_norm > 1e-3
+    assert losses(free)[:1] == losses(clipped)[:1]
+
+
+def test_eval_only_evaluates_once_and_trains_nothing(tiny, tokens):
+    events = list(train(tiny(eval_only=True), tokens))
+    assert len(of(Evaluated, events)) == 1
+    assert not of(Step, events)
+    assert events[-1].reason == "eval_only"
+
+
+def test_eval_iters_zero_covers_the_whole_validation_split(tiny, tokens):
+    assert of(Evaluated, train(tiny(eval_iters=0), tokens))[0].tokens == len(tokens["val"]) - 1
+
+
+def test_log_interval_thins_the_steps_that_are_reported_and_nothing_else(tiny, tokens):
+    every, third = (list(train(tiny(log_interval=n), tokens)) for n in (1, 3))
+    assert losses(third) == losses(every)[2::3]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_saves_nothing_more(tiny, tokens):
+    saves = Saves()
+    config = tiny(learning_rate=1000, min_lr=1000, warmup_iters=0, grad_clip=0, decay_lr=False, weight_decay=1000, max_iters=300)
+    events = list(train(config, tokens, save=saves))
+    assert events[-1].reason == "nan"
+    assert of(Health, events)[0].state == "nan"
+    assert all(torch.isfinite(t).all() for s in saves.by_step.values() for t in s.model.values())
+
+
+def test_stop_saves_and_ends_and_stop_without_saving_only_ends(tiny, tokens):
+    for save, expected in ((True, [3]), (False, [])):
+        mailbox = Mailbox()
+        events = []
+        for event in train(tiny(), tokens, mailbox=mailbox, save=Saves()):
+            events.append(event)
+            if isinstance(event, Step) and event.step == 3:
+                mailbox.drop(Stop(save=save))
+        assert [event.step for event in of(Saved, events)] == expected
+        assert (events[-1].reason, events[-1].step) == ("stopped", 3)
+
+
+def steered(config, tokens, at_step, *letters, **more):
+    mailbox, events = Mailbox(), []
+    for event in train(config, tokens, mailbox=mailbox, **more):
+        events.append(event)
+        if isinstance(event, Step) and event.step == at_step:
+            for letter in letters:
+                mailbox.drop(letter)
+    return events
+
+
+def test_every_letter_is_acknowledged_in_order(tiny, tokens):
+    letters = [ScaleLearningRate(0.5), SetEvalInterval(2), SetMaxIters(8), Save(), Pause(), Resume()]
+    events = steered(tiny(), tokens, 3, *letters, save=Saves())
+    assert [e.letter for e in of(Acknowledged, events)] == [type(letter).__name__ for letter in letters]
+    assert {e.step for e in of(Acknowledged, events)} == {3}
+
+
+def test_the_learning_rate_is_scaled_from_the_next_step_on(tiny, tokens):
+    plain = of(Step, train(tiny(), tokens))
+    scaled = of(Step, steered(tiny(), tokens, 3, ScaleLearningRate(0.5)))
+    ratios = [b.learning_rate / a.learning_rate for a, b in zip(plain, scaled, strict=True)]
+    assert ratios == pytest.approx([1.0] * 3 + [0.5] * 9)
+
+
+def test_the_last_step_and_the_evaluation_interval_change_while_it_runs(tiny, tokens):
+    events = steered(tiny(), tokens, 3, SetMaxIters(9), SetEvalInterval(4))
+    assert [event.step for event in of(Evaluated, events)] == [0, 4, 8, 9]
+    assert events[-1].step == 9
+
+
+def test_a_last_step_that_is_past_already_ends_after_an_evaluation(tiny, tokens):
+    events = steered(tiny(), tokens, 5, SetMaxIters(2), save=Saves())
+    assert [event.step for event in of(Evaluated, events)][-1] == 5
+    assert [event.step for event in of(Saved, events)] == [5]
+    assert (events[-1].reason, events[-1].step) == ("max_iters", 5)
+
+
+def test_a_pause_lasts_until_it_is_ended_and_does_not_count_as_training_time(tiny, tokens):
+    mailbox = Mailbox()
+    training = train(tiny(), tokens, mailbox=mailbox)
+    for event in training:
+        if isinstance(event, Step) and event.step == 3:
+            mailbox.drop(Pause())
+            assert next(training).letter == "Pause"
+            mailbox.drop(Save())  # letters are read during the pause
+            assert next(training).letter == "Save"
+            torch.ones(1).sum()
+            mailbox.drop(Resume())
+            assert next(training).letter == "Resume"
+            break
+    assert [event.step for event in of(Step, training)][0] == 4
+
+
+def test_a_sample_is_written_with_the_present_weights_and_disturbs_nothing(tiny, tokens):
+    def sample(model, prompt, seed):
+        torch.rand(3, generator=torch.Generator().manual_seed(seed))
+        return f"{prompt}{sum(p.sum().item() for p in model.parameters()):.6f}"
+
+    events = steered(tiny(dropout=0.1), tokens, 3, Sample("a"), sample=sample)
+    assert len(of(Sampled, events)) == 1
+    assert of(Sampled, events)[0].step == 3
+    assert losses(events) == losses(train(tiny(dropout=0.1), tokens))
+
+
+def test_a_prompt_that_cannot_be_read_is_a_notice_and_training_goes_on(tiny, tokens):
+    def sample(model, prompt, seed):
+        raise UserError("unknown character 'é'")
+
+    events = steered(tiny(), tokens, 3, Sample("é"), sample=sample)
+    assert [notice.text for notice in of(Notice, events)] == ["unknown character 'é'"]
+    assert events[-1].reason == "max_iters"
+
+
+def test_samples_are_taken_every_sample_interval_steps(tiny, tokens):
+    events = list(train(tiny(sample_interval=5), tokens, sample=lambda *_: "text"))
+    assert [event.step for event in of(Sampled, events)] == [0, 5, 10]
+
+
+def test_closing_the_iterator_ends_training(tiny, tokens):
+    with closing(train(tiny(), tokens)) as training:
+        next(training)
+    assert list(training) == []
+
+
+def test_speed_and_time_left_are_positive_and_the_tokens_are_counted(tiny, tokens):
+    steps = of(Step, train(tiny(), tokens))
+    assert steps[-1].tokens == 12 * 4 * 8
+    assert all(step.tokens_per_second > 0 and step.memory_bytes > 0 for step in steps)
+    assert steps[-1].eta_s == 0
+    assert steps[0].mfu is not None
+
+
+def test_a_split_that_is_too_short_is_an_error_before_anything_starts(tiny, tokens):
+    with pytest.raises(UserError, match="val split"):
+        list(train(tiny(), {"train": tokens["train"], "val": tokens["val"][:8]}))
+
+
+def test_bfloat16_and_compile_train_the_same_model_about_as_well(tiny, tokens):
+    exact = of(Evaluated, train(tiny(), tokens))[-1].val_loss
+    half = of(Evaluated, train(tiny(dtype="bfloat16"), tokens))[-1].val_loss
+    assert half == pytest.approx(exact, abs=0.05)
+    assert half != exact
+
+
+def test_an_unknown_architecture_is_an_error_that_names_those_that_there_are(tiny, tokens):
+    with pytest.raises(SettingError, match=r"gpt2"):
+        list(train(tiny(architecture="gpt3"), tokens))
+
+
+def test_window_order_does_not_depend_on_numpy_s_global_state(tiny, tokens):
+    np.random.seed(1)
+    first = losses(train(tiny(), tokens))
+    np.random.seed(2)
+    assert losses(train(tiny(), tokens)) == first
