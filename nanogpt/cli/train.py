@@ -12,6 +12,7 @@ from nanogpt.config import Config, SamplingConfig, settings
 from nanogpt.config.resolve import read_settings
 from nanogpt.errors import UserError
 from nanogpt.events import Finished
+from nanogpt.runs.folder import run_config
 
 DESCRIPTION = """Train a model, or resume a run. Settings come from the defaults, a preset, FILE, then options.
 `nanogpt config` with the same options shows what they come to."""
@@ -40,14 +41,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def train(config: Config, args: argparse.Namespace, base: str) -> int:
-    """Trains a new run and writes a sample; the exit code."""
     from nanogpt import runs
     from nanogpt.training import Mailbox
 
     folder = args.out_dir.absolute() if args.out_dir else runs.new_folder(base, name=args.name, runs_dir=args.runs_dir)
     mailbox = Mailbox()
     events = runs.start(config, folder, mailbox=mailbox, data_dir=args.data_dir, runs_dir=args.runs_dir)
-    return finish(show(interruptible_once_started(events, mailbox)), folder, config)
+    return finish(show(interruptible_once_started(events, mailbox)), folder)
 
 
 def resume(args: argparse.Namespace) -> int:
@@ -58,10 +58,10 @@ def resume(args: argparse.Namespace) -> int:
     changes = (read_settings(Path(args.file)) if args.file else {}) | typed(args, settings())
     mailbox = Mailbox()
     events = runs.resume(folder, changes, mailbox=mailbox, data_dir=args.data_dir)
-    return finish(show(interruptible_once_started(events, mailbox)), folder, configured(args).config)
+    return finish(show(interruptible_once_started(events, mailbox)), folder)
 
 
-def finish(finished: Finished | None, folder: Path, config: Config) -> int:
+def finish(finished: Finished | None, folder: Path) -> int:
     """Says how training ended, writes a sample with the best weights to stdout, and gives the exit code."""
     if finished is None or finished.reason == "nan":
         return 1
@@ -73,6 +73,7 @@ def finish(finished: Finished | None, folder: Path, config: Config) -> int:
         return 0
     best = f"best val loss {finished.best_val_loss:.4f}, " if finished.best_val_loss is not None else ""
     talk(f"done: {finished.step:,} iterations in {duration(finished.elapsed_s)}, {best}in {folder}")
+    config = run_config(folder)
     if config.evaluation.sample_tokens:
         talk("it writes:")
         write_sample(folder, config)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nanogpt.runs.checkpoints import Checkpoint, best, choose, latest, list_checkpoints
+    from nanogpt.runs.first_run import quickstart
     from nanogpt.runs.folder import Summary, find, history, list_runs, new_folder, read_events, summary
     from nanogpt.runs.launch import resume, splits, start
     from nanogpt.runs.load import LoadedModel, load_model
@@ -16,6 +17,7 @@ _HOMES = (
     dict.fromkeys(("Checkpoint", "best", "choose", "latest", "list_checkpoints"), "checkpoints")
     | dict.fromkeys(("Summary", "find", "history", "list_runs", "new_folder", "read_events", "summary"), "folder")
     | dict.fromkeys(("resume", "splits", "start"), "launch")
+    | {"quickstart": "first_run"}
     | dict.fromkeys(("LoadedModel", "load_model"), "load")
 )
 
@@ -32,6 +34,7 @@ __all__ = [
     "list_runs",
     "load_model",
     "new_folder",
+    "quickstart",
     "read_events",
     "resume",
     "splits",

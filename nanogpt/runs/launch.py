@@ -45,7 +45,7 @@ def start(
     source = config.checkpoint.init_from
     if source == "resume":
         raise SettingError("init_from", "init_from=resume goes on with a run that is there: see `runs.resume`")
-    dataset = yield from _dataset(config, data_dir)
+    dataset = yield from obtain(config.data.dataset, data_dir)
     if source != "scratch":
         origin, path = locate(source, "best", runs_dir)
         begin = checkpoints.read(path, weights_only=True)
@@ -79,7 +79,7 @@ def resume(
     changes = {name: value for name, value in (changes or {}).items() if name != "init_from"}
     config = with_settings(folder.run_config(run), changes)
     _refuse_reshaping(folder.run_config(run), config)
-    dataset = yield from _dataset(config, data_dir)
+    dataset = yield from obtain(config.data.dataset, data_dir)
     if tokenizers.fingerprint(load_tokenizer(run)) != tokenizers.fingerprint(dataset.tokenizer):
         raise UserError(f"the data set {dataset.name} was prepared with another tokenizer than the run {run.name}")
     trained_on = folder.read_run_toml(run).get("run", {}).get("train_sha256")
@@ -111,9 +111,8 @@ def resume(
 _STEERED = {"max_iters": "schedule", "eval_interval": "evaluation"}
 
 
-def _dataset(config: Config, data_dir: Path | None) -> Generator[Event, None, data.Dataset]:
-    """Opens the data set, preparing it first where it is a recipe that was not prepared yet."""
-    name = config.data.dataset
+def obtain(name: str, data_dir: Path | None = None) -> Generator[Event, None, data.Dataset]:
+    """Opens a data set, by name or path, preparing it first where it is a recipe that was not prepared yet."""
     if name not in prepared_names(data_dir) and not Path(name).is_dir():
         yield from data.prepare(name, data_dir=data_dir)
     return data.open_dataset(name, data_dir)
