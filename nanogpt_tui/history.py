@@ -60,7 +60,8 @@ class History:
     def __init__(self, run: str = "") -> None:
         self.run = run
         self.state = "preparing"
-        self.version = 0  # grows with every event: what a screen compares to know whether to repaint
+        self.version = 0  # grows with every event
+        self.generation = 0  # grows when steps are undone
         self.started: Started | None = None
         self.finished: Finished | None = None
         self.preparing: Downloading | Encoding | None = None
@@ -147,6 +148,7 @@ class History:
         self.started, self.finished, self.preparing, self.state = event, None, None, "training"
         self.max_iters = event.max_iters
         self._rows = int(np.searchsorted(self.column("step"), event.step, side="right"))
+        self.generation += 1
         kept: dict[str, list[Any]] = {
             name: [item for item in getattr(self, name) if item.step <= event.step]
             for name in ("evaluations", "saves", "changes", "samples")

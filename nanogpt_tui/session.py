@@ -9,20 +9,20 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nanogpt import paths
 from nanogpt.config import Config
 from nanogpt.errors import UserError
-from nanogpt.events import Event
+from nanogpt.events import Acknowledged, Event, Finished, Saved
+from nanogpt.training import Letter, Mailbox, Save, SetEvalInterval, SetMaxIters, Stop
 from nanogpt_tui.messages import Rung
 
 if TYPE_CHECKING:
     from textual.app import App
 
-    from nanogpt.training import Letter, Mailbox
     from nanogpt_tui.history import History
 
 
@@ -146,11 +146,30 @@ class Job:
 class Training(Job):
     """A training run: its events go into `history`."""
 
-    def __init__(self, work: Callable[[], Iterator[Event]], bell: Bell, history: "History", mailbox: "Mailbox") -> None:
+    def __init__(
+        self, work: Callable[[], Iterator[Event]], bell: Bell, history: "History", mailbox: Mailbox, config: Config
+    ) -> None:
         super().__init__(work, bell, "training")
         self.history, self.mailbox = history, mailbox
+        self.eval_interval = config.evaluation.eval_interval
+        self.asked: deque[Letter] = deque()  # in the mailbox, and not obeyed yet
+        self.saving = False
+
+    def tell(self, letter: Letter) -> None:
+        self.asked.append(letter)
+        self.mailbox.drop(letter)
 
     def heard(self, event: Event) -> None:
+        if isinstance(event, Acknowledged) and self.asked and type(self.asked[0]).__name__ == event.letter:
+            letter = self.asked.popleft()
+            if isinstance(letter, SetMaxIters):
+                self.history.max_iters = max(event.step, letter.iterations)
+            elif isinstance(letter, SetEvalInterval):
+                self.eval_interval = letter.iterations
+            elif isinstance(letter, Save) or (isinstance(letter, Stop) and letter.save):
+                self.saving = event.text != "saved already"
+        elif isinstance(event, Saved | Finished):
+            self.saving = False
         self.history.add(event)
 
     def ended(self) -> None:
@@ -182,31 +201,34 @@ class Session:
 
     def start_training(self, config: Config, folder: Path) -> Training:
         """Trains a new run in `folder` (see `nanogpt.runs.new_folder`). Raises `UserError` while one is trained."""
-        from nanogpt.training import Mailbox
 
-        mailbox = Mailbox()
-
-        def work() -> Iterator[Event]:
+        def work(mailbox: Mailbox) -> Iterator[Event]:
             from nanogpt import runs
 
             return runs.start(config, folder, mailbox=mailbox, runs_dir=Path(self.runs_dir) if self.runs_dir else None)
 
-        return self._train(work, folder, mailbox, ())
+        return self._train(work, folder, config, ())
+
+    def quick_start(self, changes: Mapping[str, Any]) -> Training:
+        """Prepares a small data set and trains a small model. Raises `UserError` for what `changes` has wrong."""
+        from nanogpt import runs
+        from nanogpt_tui import quickstart
+
+        config = quickstart.configuration(changes)
+        folder = runs.new_folder("quickstart", runs_dir=self.runs_dir)
+        return self._train(lambda mailbox: quickstart.train(config, folder, mailbox), folder, config, ())
 
     def resume(self, folder: Path, changes: Mapping[str, Any] | None = None) -> Training:
         """Goes on with a run at its latest checkpoint. Raises `UserError`."""
         from nanogpt import runs
-        from nanogpt.training import Mailbox
 
-        mailbox = Mailbox()
-
-        def work() -> Iterator[Event]:
+        def work(mailbox: Mailbox) -> Iterator[Event]:
             return runs.resume(folder, changes, mailbox=mailbox)
 
-        return self._train(work, folder, mailbox, runs.history(folder))
+        return self._train(work, folder, runs.run_config(folder), runs.history(folder))
 
     def _train(
-        self, work: Callable[[], Iterator[Event]], folder: Path, mailbox: "Mailbox", past: "list[Event] | tuple[()]"
+        self, work: Callable[[Mailbox], Iterator[Event]], folder: Path, config: Config, past: Iterable[Event]
     ) -> Training:
         from nanogpt_tui.history import from_events
 
@@ -215,16 +237,17 @@ class Session:
         self.history = from_events(folder.name, past)
         self.history.state, self.history.finished = "preparing", None
         self.folder = folder
-        self.training = Training(work, self._bell, self.history, mailbox)
+        mailbox = Mailbox()
+        self.training = Training(lambda: work(mailbox), self._bell, self.history, mailbox, config)
         self.training.start()
         self._bell.pull()
         return self.training
 
-    def tell(self, letter: "Letter") -> bool:
+    def tell(self, letter: Letter) -> bool:
         """Drops a letter in the mailbox of the training that runs; False where none does."""
         if not self.is_training or self.training is None:
             return False
-        self.training.mailbox.drop(letter)
+        self.training.tell(letter)
         return True
 
     def look_at(self, folder: Path) -> None:

@@ -10,17 +10,19 @@ from typing import Any
 from nanogpt import paths
 from nanogpt.errors import SettingError, UserError, nearest
 
-CHOICES: dict[str, tuple[str, ...]] = {"theme": ("dark", "light", "ansi"), "glyphs": ("braille", "block", "ascii")}
+CHOICES: dict[str, tuple[str, ...]] = {"theme": ("dark", "light", "ansi"), "glyphs": ("braille", "blocks", "ascii")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """`repaints_per_second` limits the Train screen; `keymap` maps the id of a binding to its keys ("space,p")."""
+    """`repaints_per_second` limits the Train screen; `keymap` maps the id of a binding to its keys ("space,p");
+    `quickstart` has settings of a training run that differ in the quick start."""
 
     theme: str = "dark"
     glyphs: str = "braille"
     repaints_per_second: float = 4.0
     keymap: dict[str, str] = field(default_factory=dict)
+    quickstart: dict[str, Any] = field(default_factory=dict)
 
 
 def path() -> Path:
@@ -51,6 +53,8 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     keymap = changes.get("keymap", {})
     if not isinstance(keymap, dict) or not all(isinstance(keys, str) for keys in keymap.values()):
         raise SettingError("keymap", 'keymap: has to be a table of texts, as in "train.save" = "w"')
+    if not isinstance(changes.get("quickstart", {}), dict):
+        raise SettingError("quickstart", "quickstart: has to be a table of settings, as in max_iters = 500")
     return dataclasses.replace(settings, **changes)
 
 

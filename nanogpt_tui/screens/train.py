@@ -1,15 +1,254 @@
-"""The Train screen: is it learning, how fast, how long still."""
+"""The Train screen: is it learning, how fast, how long still; and the keys that steer it.
+
+Knows nothing of training itself: it shows the session's history and drops letters.
+"""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
+from nanogpt.errors import UserError
+from nanogpt.training import Pause, Resume, Sample, Save, ScaleLearningRate, SetEvalInterval, SetMaxIters, Stop
 from nanogpt_tui.screens.base import LabScreen
+from nanogpt_tui.widgets.dialog import Ask, AskValue
+
+if TYPE_CHECKING:
+    from nanogpt.training.mailbox import Letter
+    from nanogpt_tui.widgets.run_view import RunView
+
+WELCOME = (
+    ("enter", "quick start: prepares tiny Shakespeare and trains a small"),
+    ("", "model on it, a character at a time. It begins to write words"),
+    ("", "within a minute. Where there is no network, it takes Python's"),
+    ("", "own standard library instead."),
+    ("", ""),
+    ("1", "Data: other texts, and your own"),
+    ("4", "Runs: what was trained before"),
+    ("?", "help: every key, and every word explained"),
+    ("^p", "everything that can be done here, by name"),
+    ("q", "quit"),
+)
+STOP_ANSWERS = {
+    "save": ("s", "checkpoint and stop"),
+    "stop": ("x", "stop now: what came after the last checkpoint is lost"),
+    "stay": ("escape", "go on"),
+}
+# what is shown from a key until the trainer has done it
+WAITING = {
+    Pause: "pausing …",
+    Resume: "going on …",
+    Stop: "stopping …",
+    Save: "saving …",
+    Sample: "sampling …",
+    ScaleLearningRate: "changing …",
+    SetEvalInterval: "changing …",
+    SetMaxIters: "changing …",
+}
+WHILE_TRAINING = {"pause", "save", "stop", "sample", "scale", "eval_interval", "max_iters"}
+WITH_A_RUN = {"chart", "overlay", "earlier_sample", "scroll_sample", "other_panel"}
 
 
 class TrainScreen(LabScreen):
-    HELP = "Train"
+    CSS_PATH = "train.tcss"
+    AUTO_FOCUS = ""
+    HELP = (
+        "The run that is trained now, or the one looked at last. The chart shows the training loss, its smoothed line over "
+        "the raw band, and the validation loss where it was measured. Tab goes through the figures; ? explains the one in "
+        "focus, or under the mouse."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter,g", "quick_start", "quick start", id="train.quick_start"),
+        Binding("space", "pause", "pause", id="train.pause", tooltip="Pause or go on, at the next step"),
+        Binding("s", "save", "save", id="train.save", tooltip="Save a checkpoint now"),
+        Binding("x", "stop", "stop", id="train.stop", tooltip="Stop; asks whether to save"),
+        Binding("r", "resume_run", "resume", id="train.resume", tooltip="Go on at the latest checkpoint"),
+        Binding("t", "sample", "sample", id="train.sample", tooltip="Sample the present weights into “watch it learn”"),
+        Binding("plus,equals_sign", "scale(1.25)", "lr ×1.25", id="train.lr_up", show=False),
+        Binding("minus", "scale(0.8)", "lr ×0.8", id="train.lr_down", show=False),
+        Binding("e", "eval_interval", "eval interval", id="train.eval_interval", show=False),
+        Binding("m", "max_iters", "last step", id="train.max_iters", show=False),
+        Binding("o", "overlay", "overlay", id="train.overlay", tooltip="Lay the losses of other runs over this one"),
+        Binding("l", "chart('toggle_log_y')", "log-y", id="train.log_y"),
+        Binding("a", "chart('next_x_axis')", "x axis", id="train.x_axis", tooltip="x by step, tokens or time"),
+        Binding("right_square_bracket", "chart('zoom', 0.5)", "zoom in", id="train.zoom_in", show=False),
+        Binding("left_square_bracket", "chart('zoom', 2)", "zoom out", id="train.zoom_out", show=False),
+        Binding("0", "chart('reset_view')", "whole run", id="train.reset_view", show=False),
+        Binding("left", "chart('move_cursor', -1)", "crosshair left", id="train.cursor_left", show=False),
+        Binding("right", "chart('move_cursor', 1)", "crosshair right", id="train.cursor_right", show=False),
+        Binding("shift+left", "chart('pan', -0.25)", "pan left", id="train.pan_left", show=False),
+        Binding("shift+right", "chart('pan', 0.25)", "pan right", id="train.pan_right", show=False),
+        Binding("home", "chart('cursor_start')", "crosshair to the start", id="train.cursor_start", show=False),
+        Binding("end", "chart('cursor_end')", "crosshair to the end", id="train.cursor_end", show=False),
+        Binding("escape", "chart('hide_cursor')", "no crosshair", id="train.cursor_hide", show=False),
+        Binding("z", "chart('next_smoothing')", "smoothing", id="train.smoothing", show=False),
+        Binding("b", "chart('toggle_raw')", "raw band", id="train.raw", show=False),
+        Binding("comma", "earlier_sample(-1)", "earlier sample", id="train.earlier", show=False),
+        Binding("full_stop", "earlier_sample(1)", "later sample", id="train.later", show=False),
+        Binding("pagedown", "scroll_sample(1)", "scroll the sample", id="train.scroll_down", show=False),
+        Binding("pageup", "scroll_sample(-1)", "scroll the sample back", id="train.scroll_up", show=False),
+        Binding("v", "other_panel", "log", id="train.panel", tooltip="Samples or log, where there is room for one"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.run_view: RunView | None = None  # made with the first run: its parts import numpy
 
     def body(self) -> Iterator[Widget]:
-        yield Static("No run yet. Press g for the quick start.", id="empty")
+        with Vertical(id="empty"):
+            lines = [Content.assemble((f"{key:>5}", "bold $accent"), f"   {words}") for key, words in WELCOME]
+            yield Static(Content("\n").join(["Nothing has been trained here yet.", "", *lines]), id="welcome")
+
+    def training_changed(self) -> None:
+        history = self.session.history
+        self.set_class(history is None, "-empty")
+        self.refresh_bindings()
+        if history is None:
+            return
+        if self.run_view is None:
+            from nanogpt_tui.widgets.run_view import RunView
+
+            self.run_view = RunView(self.lab.settings.glyphs)
+            self.query_one("#body").mount(self.run_view)
+            self.call_after_refresh(self.training_changed)
+        elif self.run_view.is_mounted:
+            self.run_view.show(history, self._waiting())
+
+    def _waiting(self) -> str:
+        training = self.session.training
+        if not self.session.is_training or training is None:
+            return ""
+        if training.asked:
+            return WAITING[type(training.asked[-1])]
+        return "saving …" if training.saving else ""
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys that would do nothing now are neither shown nor obeyed."""
+        history = self.session.history
+        if action in WHILE_TRAINING:
+            return self.session.is_training and history is not None and history.state != "preparing"
+        if action in WITH_A_RUN:
+            return history is not None
+        if action == "quick_start":
+            return history is None
+        if action == "resume_run":
+            return history is not None and not self.session.is_training and bool(history.saves)
+        return True
+
+    # ---- steering
+
+    def tell(self, letter: "Letter") -> None:
+        self.session.tell(letter)
+        self.training_changed()
+
+    def action_quick_start(self) -> None:
+        try:
+            self.session.quick_start(self.lab.settings.quickstart)
+        except UserError as error:
+            self.notify(str(error), severity="error", markup=False)
+
+    def action_pause(self) -> None:
+        history = self.session.history
+        self.tell(Resume() if history is not None and history.state == "paused" else Pause())
+
+    def action_save(self) -> None:
+        self.tell(Save())
+
+    def action_sample(self) -> None:
+        history = self.session.history
+        known = history.samples[-1] if history is not None and history.samples else None
+        self.tell(Sample(known.prompt, known.seed) if known else Sample("\n"))
+
+    def action_stop(self) -> None:
+        self.app.push_screen(Ask("Stop training?", STOP_ANSWERS), self._stop_as)
+
+    def _stop_as(self, answer: str | None) -> None:
+        if answer in ("save", "stop"):
+            self.tell(Stop(save=answer == "save"))
+
+    def action_scale(self, factor: float) -> None:
+        self.tell(ScaleLearningRate(factor))
+
+    def action_eval_interval(self) -> None:
+        training = self.session.training
+        if training is not None:
+            question = AskValue("Evaluate every so many steps:", str(training.eval_interval), number_problem)
+            self.app.push_screen(question, lambda text: self.tell(SetEvalInterval(number(text))) if text else None)
+
+    def action_max_iters(self) -> None:
+        history = self.session.history
+        if history is not None:
+            question = AskValue("Train up to step:", str(history.max_iters), number_problem)
+            self.app.push_screen(question, lambda text: self.tell(SetMaxIters(number(text))) if text else None)
+
+    def action_resume_run(self) -> None:
+        history, folder = self.session.history, self.session.folder
+        if history is None or folder is None:
+            return
+        if history.finished is not None and history.step >= history.max_iters:
+            more = str(history.max_iters + max(1, history.max_iters // 2))
+            question = AskValue("The run is complete. Train on, up to step:", more, number_problem)
+            self.app.push_screen(question, lambda text: self._resume({"max_iters": number(text)}) if text else None)
+        else:
+            self._resume({})
+
+    def _resume(self, changes: dict[str, int]) -> None:
+        if self.session.folder is not None:
+            try:
+                self.session.resume(self.session.folder, changes)
+            except UserError as error:
+                self.notify(str(error), severity="error", markup=False)
+
+    # ---- looking
+
+    def action_chart(self, action: str, *parameters: Any) -> None:
+        if self.run_view is not None:
+            getattr(self.run_view.chart, f"action_{action}")(*parameters)
+
+    def action_earlier_sample(self, by: int) -> None:
+        if self.run_view is not None:
+            self.run_view.watch.move(by)
+
+    def action_scroll_sample(self, pages: int) -> None:
+        if self.run_view is not None:
+            self.run_view.watch.scroll_text(pages)
+
+    def action_other_panel(self) -> None:
+        self.toggle_class("-log")
+
+    def on_loss_chart_cursor_moved(self, message: Any) -> None:
+        if self.run_view is not None and message.step is not None:
+            self.run_view.watch.move_to_step(message.step)
+
+    def action_overlay(self) -> None:
+        from nanogpt_tui.widgets.overlays import PickRuns
+
+        view = self.run_view
+        if view is not None:
+            own = self.session.folder.name if self.session.folder else ""
+            self.app.push_screen(PickRuns(self.session, own, view.chart.overlays), self._overlay)
+
+    def _overlay(self, names: list[str] | None) -> None:
+        """Reads the chosen runs in a thread and lays their losses over this one's."""
+        if names is None or self.run_view is None:
+            return
+        from nanogpt_tui.widgets.overlays import lay_over
+
+        lay_over(self.session, self.run_view.chart, names)
+
+
+def number(text: str) -> int:
+    """The whole number that a person typed: 2000, 2,000 or 2_000. Raises ValueError."""
+    return int(text.replace(",", "").replace("_", ""))
+
+
+def number_problem(text: str) -> str:
+    """Why `text` is no number of steps; empty where it is one."""
+    try:
+        return "" if 1 <= number(text) <= 10**12 else f"{text}: has to be at least 1 and at most 10^12"
+    except ValueError:
+        return f"{text!r}: has to be a whole number"

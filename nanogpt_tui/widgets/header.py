@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from textual.content import Content
+from textual.events import Click
 from textual.style import Style
 from textual.widget import Widget
 
@@ -30,12 +31,16 @@ class Header(Widget):
             self._right = right
             self.refresh()
 
+    async def on_click(self, event: Click) -> None:
+        if "mode" in event.style.meta:
+            await self.app.switch_mode(event.style.meta["mode"])
+
     def render(self) -> Content:
         current = self.app.current_mode
         parts: list[Content | tuple[str, str | Style]] = [(" nanogpt  ", "bold $accent")]
         for mode, (key, title) in MODES.items():
             style = "bold $foreground" if mode == current else "$quiet"
-            click = Style.from_meta({"@click": f"app.switch_mode('{mode}')"})
+            click = Style.from_meta({"mode": mode})
             parts.append(Content.assemble((f" {key} ", "$quiet"), (f"{title} ", style)).stylize(click))
         left = Content.assemble(*parts)
         gap = self.size.width - left.cell_length - self._right.cell_length - 1

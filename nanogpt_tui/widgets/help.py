@@ -10,6 +10,8 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
+from nanogpt_tui.text import printable
+
 
 class Help(ModalScreen[None]):
     """`about` is plain text on the focused widget or screen; `term` a word to look up at once."""
@@ -28,7 +30,9 @@ class Help(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical():
-            yield Input(self._term, placeholder="a word to explain: perplexity, warm-up, MFU … (esc closes)")
+            yield Input(
+                self._term, compact=True, placeholder="a word to explain: perplexity, warm-up, MFU … (esc closes)"
+            )
             with VerticalScroll():
                 yield Static(id="found")
                 yield Static(self._keys_and_about(), id="keys")
@@ -49,8 +53,27 @@ class Help(ModalScreen[None]):
 
 
 def explained(text: str) -> Content:
-    """What the glossary says: the term itself, or all that the search finds."""
-    return Content()
+    """What the glossary says: the term itself with all it has, or the first words of whatever a search finds."""
+    from nanogpt_tui.glossary import lookup, search
+
+    if not text:
+        return Content()
+    term = lookup(text)
+    if term is None:
+        found = search(text)[:12]
+        lines = [Content.assemble((each.name, "bold $accent"), (f"  {each.text}", "$foreground")) for each in found]
+        return Content("\n").join(lines) if lines else Content.styled(f"nothing about {printable(text)!r}", "$quiet")
+    parts = [
+        Content.assemble((term.name, "bold $accent"), (f"  {', '.join(term.aliases)}", "$quiet")),
+        Content(term.text),
+    ]
+    if term.formula:
+        parts += [Content(), Content.styled(term.formula, "$accent")]
+    if term.settings:
+        parts += [Content(), Content.styled(f"settings: {', '.join(term.settings)}", "$quiet")]
+    if term.see:
+        parts += [Content.styled(f"see also: {', '.join(term.see)}", "$quiet")]
+    return Content("\n").join(parts)
 
 
 def help_for(screen: Any, widget: Widget | None) -> Help:
@@ -60,9 +83,9 @@ def help_for(screen: Any, widget: Widget | None) -> Help:
         line.append(screen)
     term = next((found for node in line if (found := getattr(node, "glossary", ""))), "")
     about = next((found for node in line if isinstance(found := getattr(node, "HELP", None), str) and found), "")
-    keys = [
-        (screen.app.get_key_display(active.binding), active.binding.tooltip or active.binding.description)
-        for active in screen.active_bindings.values()
-        if active.enabled and active.binding.description
-    ]
-    return Help(about, keys, term)
+    keys: dict[str, list[str]] = {}
+    for active in screen.active_bindings.values():
+        if active.enabled and active.binding.id:  # ours, each with an id
+            words = active.binding.tooltip or active.binding.description
+            keys.setdefault(words, []).append(screen.app.get_key_display(active.binding))
+    return Help(about, [(" ".join(each), words) for words, each in keys.items()], term)

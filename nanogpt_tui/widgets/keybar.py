@@ -1,6 +1,7 @@
 """The last line of every screen: the keys that do something now, as many as fit. Clicking one presses it."""
 
 from textual.content import Content
+from textual.events import Click
 from textual.screen import Screen
 from textual.style import Style
 from textual.widget import Widget
@@ -19,6 +20,10 @@ class KeyBar(Widget):
     def _changed(self, screen: "Screen[object]") -> None:
         if screen is self.screen:
             self.refresh()
+
+    async def on_click(self, event: Click) -> None:
+        if "press" in event.style.meta:
+            await self.screen.run_action(event.style.meta["press"])
 
     def render(self) -> Content:
         shown: dict[str, tuple[list[str], str]] = {}
@@ -39,5 +44,5 @@ class KeyBar(Widget):
 
 
 def _item(keys: str, description: str, action: str) -> Content:
-    click = Style.from_meta({"@click": action})
+    click = Style.from_meta({"press": action})
     return Content.assemble((keys, "bold $accent"), (f" {description}  ", "$quiet")).stylize(click)

@@ -1,0 +1,117 @@
+"""One run at a glance: the chart, the figures, what it writes, its log. Knows a history, and nothing of who trains it.
+
+`show` is called a few times a second and hands on only what is new since the last call.
+"""
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.widgets import RichLog, Static
+
+from nanogpt.events import Downloading, Encoding
+from nanogpt_tui.text import count, harmless, printable
+from nanogpt_tui.widgets.chart import LossChart
+from nanogpt_tui.widgets.figures import Figures
+from nanogpt_tui.widgets.watch import Watch
+
+if TYPE_CHECKING:
+    from nanogpt_tui.history import History, Line
+
+LOG_STYLES = {"error": "red", "warning": "yellow", "health": "red", "saved": "green"}
+
+
+class RunChart(LossChart, inherit_bindings=False):
+    """The chart without keys of its own: they are the screen's, and work wherever the focus is."""
+
+    glossary = "loss"
+
+
+class RunView(Vertical):
+    def __init__(self, glyphs: str) -> None:
+        super().__init__(id="run")
+        self.chart = RunChart(glyphs=glyphs, id="chart")
+        self.figures = Figures(glyphs)
+        self.watch = Watch()
+        self.log_lines = RichLog(id="log", max_lines=1000, wrap=True, markup=False, min_width=20)
+        self._history: History | None = None
+        self._generation = -1
+        self._rows = self._evaluations = self._saves = self._changes = self._logged = 0
+
+    def compose(self) -> ComposeResult:
+        with Horizontal(id="top"):
+            yield self.chart
+            yield self.figures
+        yield Static(id="error")
+        with Vertical(id="bottom"):
+            yield self.watch
+            yield self.log_lines
+
+    def show(self, history: "History", waiting: str = "") -> None:
+        """`waiting` says what was asked of the trainer and is not done yet."""
+        if history is not self._history:
+            self._forget()
+            self.log_lines.clear()
+            self._history, self._logged = history, 0
+        if history.generation != self._generation:
+            self._forget()
+            self._generation = history.generation
+        self._extend_chart(history)
+        self.figures.show(history, waiting)
+        self.figures.draw(history)
+        self.watch.show(history.samples)
+        lines = history.log[self._logged :]
+        for line in lines:
+            self.log_lines.write(log_text(line))
+        self._logged += len(lines)
+        self._show_error(history)
+
+    def _forget(self) -> None:
+        self.chart.clear()
+        self._rows = self._evaluations = self._saves = self._changes = 0
+
+    def _extend_chart(self, history: "History") -> None:
+        first, last = self._rows, len(history)
+        if last > first:
+            names = ("step", "tokens", "elapsed_s", "loss")
+            self.chart.append(*(history.column(name)[first:last] for name in names))
+            self._rows = last
+        evaluations = history.evaluations[self._evaluations :]
+        if evaluations:
+            self.chart.add_validation([each.step for each in evaluations], [each.val_loss for each in evaluations])
+            self._evaluations += len(evaluations)
+        for saved in history.saves[self._saves :]:
+            self.chart.add_mark(saved.step, "best" if saved.is_best else "saved", f"saved step {saved.step:,}")
+            self._saves += 1
+        for change in history.changes[self._changes :]:
+            self.chart.add_mark(change.step, "change", change.text)
+            self._changes += 1
+        self.chart.empty_text = preparing_text(history)
+
+    def _show_error(self, history: "History") -> None:
+        failed = history.state == "failed"
+        self.set_class(failed, "-failed")
+        if failed:
+            reasons = [line.text for line in history.log if line.kind in ("error", "health")]
+            self.query_one("#error", Static).update(harmless(reasons[-1] if reasons else "failed"))
+
+
+def log_text(line: "Line") -> Text:
+    """One line of the log, with the wall clock's time."""
+    import time
+
+    clock = time.strftime("%H:%M:%S", time.localtime(line.time))
+    return Text.assemble((f"{clock}  ", "dim"), (printable(line.text), LOG_STYLES.get(line.kind, "")))
+
+
+def preparing_text(history: "History") -> str:
+    """What the empty chart says while the data set is prepared."""
+    event = history.preparing
+    if isinstance(event, Downloading):
+        total = f" of {count(event.total_bytes)}" if event.total_bytes else ""
+        return f"downloading {printable(event.source)}: {count(event.done_bytes)}{total} bytes"
+    if isinstance(event, Encoding):
+        share = event.done_bytes / event.total_bytes if event.total_bytes else 1.0
+        return f"{'reading the text' if event.phase == 'scan' else 'writing tokens'}: {share:.0%}"
+    return "starting …" if history.running else "nothing was recorded"

@@ -1,0 +1,93 @@
+"""“Watch it learn”: the samples that a run wrote along its way, one at a time. Knows nothing of who took them."""
+
+from textual.app import ComposeResult
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.style import Style
+from textual.widgets import Static
+
+from nanogpt.events import Sampled
+from nanogpt_tui.text import harmless, printable, short
+
+EMPTY = "no sample yet: one comes every sample_interval steps, and one at each t"
+
+
+class Watch(Vertical):
+    """Follows the newest sample until an older one is chosen; choosing the newest follows again."""
+
+    glossary = "sampling"
+    HELP = (
+        "The same prompt and seed, sampled as the model learns. The keys , and . go back and forth through time, t takes a "
+        "sample of the present weights, page up and page down scroll."
+    )
+
+    def __init__(self) -> None:
+        super().__init__(id="watch")
+        self._samples: list[Sampled] = []
+        self._chosen: int | None = None
+        self._shown: tuple[int, Sampled | None] = (-1, None)
+
+    def compose(self) -> ComposeResult:
+        yield Static(Content(), id="watch-title")
+        with VerticalScroll(can_focus=False):
+            yield Static(Content.styled(EMPTY, "$quiet"), id="watch-text")
+
+    def show(self, samples: list[Sampled]) -> None:
+        """Takes the samples so far, in the order of their steps."""
+        self._samples = samples
+        if self._chosen is not None and self._chosen >= len(samples) - 1:
+            self._chosen = None
+        self._repaint()
+
+    def move(self, by: int) -> None:
+        """To an earlier (-1) or later (1) sample."""
+        last = len(self._samples) - 1
+        to = max(0, min(last, (last if self._chosen is None else self._chosen) + by))
+        self._chosen = None if to >= last else to
+        self._repaint()
+
+    def move_to_step(self, step: float) -> None:
+        """To the last sample that was taken at `step` or before it."""
+        before = [i for i, sample in enumerate(self._samples) if sample.step <= step]
+        if before:
+            self._chosen = before[-1] if before[-1] < len(self._samples) - 1 else None
+            self._repaint()
+
+    def scroll_text(self, pages: int) -> None:
+        scroll = self.query_one(VerticalScroll)
+        scroll.scroll_relative(y=pages * max(1, scroll.size.height - 1), animate=False)
+
+    def on_resize(self) -> None:
+        self._shown = (-1, None)
+        self._repaint()
+
+    def _repaint(self) -> None:
+        index = len(self._samples) - 1 if self._chosen is None else self._chosen
+        sample = self._samples[index] if self._samples else None
+        if (len(self._samples), sample) == self._shown:
+            return
+        new_text = sample != self._shown[1]
+        self._shown = (len(self._samples), sample)
+        self.query_one("#watch-title", Static).update(self._title(index), layout=False)
+        if new_text:
+            text = self.query_one("#watch-text", Static)
+            if sample is None:
+                text.update(Content.styled(EMPTY, "$quiet"))
+            else:
+                text.update(Content.assemble(harmless(sample.prompt, "$quiet"), harmless(sample.text, "$foreground")))
+            self.query_one(VerticalScroll).scroll_home(animate=False)
+
+    def _title(self, index: int) -> Content:
+        if not self._samples:
+            return Content.styled("watch it learn", "$quiet")
+        sample = self._samples[index]
+        back, forth = (Style.from_meta({"@click": f"screen.earlier_sample({by})"}) for by in (-1, 1))
+        prompt = short(printable(sample.prompt).replace("\n", "↵"), 20)
+        left = Content.assemble(
+            ("watch it learn  ", "$quiet"),
+            Content.styled("◀ ", "$accent").stylize(back),
+            (f"step {sample.step:,}", "bold $foreground"),
+            Content.styled(" ▶", "$accent").stylize(forth),
+            (f"  {index + 1} of {len(self._samples)}  prompt “{prompt}”  seed {sample.seed}", "$quiet"),
+        )
+        return left.truncate(max(1, self.size.width), ellipsis=True)
