@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nanogpt.sampling.decoding import decode, evaluating, extended
+from nanogpt.sampling.decoding import WORTH_SHARING, decode, evaluating, extended, sized_threads
 
 
 def history(model, prompt, count, use_cache):
@@ -66,3 +66,30 @@ def test_evaluation_mode_lasts_for_the_step_only_and_every_module_gets_its_own_m
     with evaluating(model):
         assert not any(module.training for module in model.modules())
     assert [module.training for module in model.modules()] == before
+
+
+@pytest.fixture
+def three_threads():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_a_small_pass_takes_one_thread_and_a_large_one_all(three_threads):
+    with sized_threads(WORTH_SHARING - 1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 3
+    with sized_threads(WORTH_SHARING):
+        assert torch.get_num_threads() == 3
+
+
+@torch.inference_mode()
+def test_a_small_model_decodes_on_one_thread_and_leaves_their_number_alone(new_model, three_threads):
+    model, seen = new_model(), []
+    model.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    steps = decode(model, torch.zeros(1, 3, dtype=torch.long))
+    logits = next(steps)
+    assert torch.get_num_threads() == 3
+    steps.send(logits.argmax(1, keepdim=True))
+    assert seen == [1, 1]
