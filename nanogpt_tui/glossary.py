@@ -1,0 +1,125 @@
+"""The field's words, explained: found by name, alias or setting, or by searching. Knows nothing of screens or torch.
+
+The texts are in `glossary.toml`, by topic; `python -m nanogpt_tui.glossary > docs/glossary.md` writes them as a page.
+"""
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """One word. `text` is plain prose in one paragraph, `formula` is empty or lines of plain text, `settings` are the
+    names of the settings that it explains, and `see` the names of other terms."""
+
+    name: str
+    topic: str
+    text: str
+    formula: str = ""
+    aliases: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    see: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Everything by which it is found: its name first."""
+        return (self.name, *self.aliases, *self.settings)
+
+
+@cache
+def terms() -> tuple[Term, ...]:
+    """All terms, in reading order: by topic, and in each the simpler ones first."""
+    topics = tomllib.loads(Path(__file__).with_name("glossary.toml").read_text(encoding="utf-8"))
+    return tuple(_term(topic, entry) for topic, entries in topics.items() for entry in entries)
+
+
+def lookup(name: str) -> Term | None:
+    """The term of a name, alias or setting, whatever its case, hyphens, spaces and plural; None where there is none."""
+    wanted = _key(name)
+    return _index().get(wanted) or _index().get(wanted.removesuffix("s"))
+
+
+def search(text: str) -> list[Term]:
+    """Terms that fit what was typed so far, best first: by name, by alias or setting, then by what is said in them.
+
+    Nothing typed finds all of them, in reading order.
+    """
+    ranked = [(rank, term) for term in terms() if (rank := _rank(term, text)) is not None]
+    return [term for _, term in sorted(ranked, key=lambda pair: pair[0])]
+
+
+def markdown() -> str:
+    """The whole glossary as a page."""
+    return "\n".join(_page()) + "\n"
+
+
+def _term(topic: str, entry: dict[str, str | list[str]]) -> Term:
+    lists = {name: tuple(value) for name, value in entry.items() if isinstance(value, list)}
+    texts = {name: value for name, value in entry.items() if isinstance(value, str)}
+    text, formula = " ".join(texts.pop("text").split()), texts.pop("formula", "").strip("\n")
+    return Term(topic=topic, text=text, formula=formula, **texts, **lists)  # type: ignore[arg-type]
+
+
+@cache
+def _index() -> dict[str, Term]:
+    return {_key(label): term for term in terms() for label in term.labels}
+
+
+def _key(label: str) -> str:
+    return "".join(filter(str.isalnum, label.casefold()))
+
+
+def _rank(term: Term, text: str) -> int | None:
+    """How well the term fits, 0 being best; None where it does not."""
+    wanted, (name, *others) = _key(text), map(_key, term.labels)
+    if wanted == name or not text.strip():
+        return 0
+    if wanted in others:
+        return 1
+    if wanted and name.startswith(wanted):
+        return 2
+    if wanted and any(other.startswith(wanted) for other in others):
+        return 3
+    if wanted and any(wanted in label for label in (name, *others)):
+        return 4
+    everything = " ".join((*term.labels, term.text, term.formula)).casefold()
+    return 5 if all(word in everything for word in text.casefold().split()) else None
+
+
+def _page() -> Iterator[str]:
+    yield "# Glossary\n"
+    yield (
+        "The field's words as this project uses them; the app explains the same words where they stand (`?`).\n"
+        "Written by `python -m nanogpt_tui.glossary` from `nanogpt_tui/glossary.toml`: change them there.\n"
+    )
+    yield " · ".join(_link(term.name) for term in sorted(terms(), key=lambda term: term.name.casefold())) + "\n"
+    topic = ""
+    for term in terms():
+        if term.topic != topic:
+            topic = term.topic
+            yield f"## {topic}\n"
+        yield f"### {term.name}\n"
+        yield f"{term.text}\n"
+        if term.formula:
+            yield f"```text\n{term.formula}\n```\n"
+        notes = []
+        if term.aliases:
+            notes.append("Also: " + ", ".join(f"`{alias}`" for alias in term.aliases))
+        if term.settings:
+            notes.append("Settings: " + ", ".join(f"`{setting}`" for setting in term.settings))
+        if term.see:
+            notes.append("See: " + ", ".join(map(_link, term.see)))
+        yield ". ".join(notes) + ".\n"
+
+
+def _link(name: str) -> str:
+    """A link to the term's heading, by the anchor that GitHub gives it."""
+    kept = "".join(letter for letter in name.casefold() if letter.isalnum() or letter in " -_")
+    return f"[{name}](#{kept.replace(' ', '-')})"
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")
