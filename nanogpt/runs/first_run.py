@@ -36,16 +36,13 @@ def quickstart(
     except UserError as error:
         if config.data.dataset != PREFERRED:
             raise
-        yield Notice(
-            level="warning", text=f"{error}; so this trains on {OFFLINE}, the sources of Python itself, instead"
-        )
+        yield Notice(level="warning", text=f"{error}; so this trains on Python's own sources, {OFFLINE}, instead")
         dataset = yield from obtain(OFFLINE, data_dir)
-    config = with_settings(config, {"dataset": str(dataset.path), "vocab_size": dataset.tokenizer.vocab_size})
+    config = with_settings(config, {"dataset": dataset.name, "vocab_size": dataset.tokenizer.vocab_size})
     if "max_iters" not in (changes or {}):
         _, durations = seconds_per_step(config, splits(dataset), burn_in=5, steps=20, limit_s=3)
         # The median, because other programs disturb a step now and then.
         fitting = max(FEWEST_ITERATIONS, int(seconds / median(durations)))
         quarter = max(FEWEST_ITERATIONS, -(-fitting // 4))
         config = with_settings(config, {"max_iters": fitting, "eval_interval": quarter} | dict(changes or {}))
-    config = with_settings(config, {"dataset": dataset.name, "vocab_size": 0})
     yield from start(config, run, mailbox=mailbox, data_dir=data_dir)
