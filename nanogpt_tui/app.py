@@ -45,6 +45,7 @@ class LabApp(App[int]):
         self.theme = theme.NAMES[self.settings.theme]
         self.set_keymap(self.settings.keymap)
         self.switch_mode("train")
+        self.call_after_refresh(self.session.look_at)
 
     def on_rung(self, message: Rung) -> None:
         message.bell.ring()

@@ -55,7 +55,8 @@ class Line:
 
 
 class History:
-    """What is known of one run. `state`: "preparing", "training", "paused", "finished", "stopped" or "failed"."""
+    """What is known of one run. `state`: "preparing", "training", "paused", "finished", "stopped",
+    "failed"; of a run that is not trained here also "interrupted" or "elsewhere" (another process trains it)."""
 
     def __init__(self, run: str = "") -> None:
         self.run = run
@@ -192,11 +193,11 @@ class History:
         self.last = event
 
 
-def from_events(run: str, events: Iterable[Event]) -> History:
-    """The history of a run that is not trained here: what was recorded, as it stands."""
+def from_events(run: str, events: Iterable[Event], state: str = "stopped") -> History:
+    """The history of a run that is not trained here. `state` is that of its summary."""
     history = History(run)
     for event in events:
         history.add(event)
-    if history.running:
-        history.state = "stopped"
+    if history.running or history.state == "stopped":
+        history.state = {"running": "elsewhere", "paused": "elsewhere"}.get(state, state)
     return history

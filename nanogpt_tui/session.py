@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -207,7 +207,7 @@ class Session:
 
             return runs.start(config, folder, mailbox=mailbox, runs_dir=Path(self.runs_dir) if self.runs_dir else None)
 
-        return self._train(work, folder, config, ())
+        return self._train(work, folder, config)
 
     def quick_start(self, changes: Mapping[str, Any]) -> Training:
         """Prepares a small data set and trains a small model. Raises `UserError` for what `changes` has wrong."""
@@ -216,28 +216,25 @@ class Session:
 
         config = quickstart.configuration(changes)
         folder = runs.new_folder("quickstart", runs_dir=self.runs_dir)
-        return self._train(lambda mailbox: quickstart.train(config, folder, mailbox), folder, config, ())
+        return self._train(lambda mailbox: quickstart.train(config, folder, mailbox), folder, config)
 
     def resume(self, folder: Path, changes: Mapping[str, Any] | None = None) -> Training:
         """Goes on with a run at its latest checkpoint. Raises `UserError`."""
-        from nanogpt import runs
+        from nanogpt.runs.folder import run_config
 
         def work(mailbox: Mailbox) -> Iterator[Event]:
-            return runs.resume(folder, changes, mailbox=mailbox)
+            from nanogpt import runs
 
-        return self._train(work, folder, runs.run_config(folder), runs.history(folder))
+            yield from runs.history(folder)
+            yield from runs.resume(folder, changes, mailbox=mailbox)
 
-    def _train(
-        self, work: Callable[[Mailbox], Iterator[Event]], folder: Path, config: Config, past: Iterable[Event]
-    ) -> Training:
-        from nanogpt_tui.history import from_events
+        return self._train(work, folder, run_config(folder))
 
-        if self.is_training:
-            raise UserError(f"{self.history.run if self.history else 'a run'} is being trained: stop it first")
-        self.history = from_events(folder.name, past)
-        self.history.state, self.history.finished = "preparing", None
-        self.folder = folder
-        mailbox = Mailbox()
+    def _train(self, work: Callable[[Mailbox], Iterator[Event]], folder: Path, config: Config) -> Training:
+        from nanogpt_tui.history import History
+
+        self._refuse_while_training()
+        self.history, self.folder, mailbox = History(folder.name), folder, Mailbox()
         self.training = Training(lambda: work(mailbox), self._bell, self.history, mailbox, config)
         self.training.start()
         self._bell.pull()
@@ -250,15 +247,33 @@ class Session:
         self.training.tell(letter)
         return True
 
-    def look_at(self, folder: Path) -> None:
-        """Shows a recorded run. Raises `UserError` for an unreadable one, and while a run is trained."""
-        from nanogpt import runs
-        from nanogpt_tui.history import from_events
+    def look_at(self, folder: Path | None = None) -> Job:
+        """Shows a recorded run (None: the newest, if there is one) once it is read; the job's `error` says why it cannot
+        be. Raises `UserError` while a run is trained."""
+        self._refuse_while_training()
+        read: list[tuple[Path, History]] = []
 
-        if self.is_training:
-            raise UserError(f"{self.history.run if self.history else 'a run'} is being trained: stop it first")
-        self.history, self.folder, self.training = from_events(folder.name, runs.history(folder)), folder, None
-        self._bell.pull()
+        def work() -> Iterator[Event]:
+            from nanogpt import runs
+            from nanogpt_tui.history import from_events
+
+            found = folder or next((Path(each.path) for each in runs.list_runs(self.runs_dir)), None)
+            if found is not None:
+                state = runs.summary(found).state
+                read.append((found, from_events(found.name, runs.history(found), state)))
+            return iter(())
+
+        def done() -> None:
+            if read and not self.is_training:
+                self.folder, self.history = read.pop()
+                self.training = None
+                self._bell.pull()
+
+        return self.work(work, done, name="look")
+
+    def _refuse_while_training(self) -> None:
+        if self.is_training and self.history is not None:
+            raise UserError(f"{self.history.run} is being trained: stop it first")
 
     def prepare(self, recipe: Any, on_change: Callable[[], None], **options: Any) -> Job:
         """Prepares a data set (a recipe or its name; options of `nanogpt.data.prepare`). `job.cancel()` cancels."""

@@ -57,9 +57,9 @@ class TrainScreen(LabScreen):
     CSS_PATH = "train.tcss"
     AUTO_FOCUS = ""
     HELP = (
-        "The run that is trained now, or the one looked at last. The chart shows the training loss, its smoothed line over "
-        "the raw band, and the validation loss where it was measured. Tab goes through the figures; ? explains the one in "
-        "focus, or under the mouse."
+        "The run that is trained now, or the one looked at last. The chart shows the training loss, its smoothed line "
+        "over the raw band, and the validation loss where it was measured. Tab goes through the figures; ? explains the "
+        "one in focus, or under the mouse."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,g", "quick_start", "quick start", id="train.quick_start"),
@@ -97,6 +97,7 @@ class TrainScreen(LabScreen):
     def __init__(self) -> None:
         super().__init__()
         self.run_view: RunView | None = None  # made with the first run: its parts import numpy
+        self._building = False
 
     def body(self) -> Iterator[Widget]:
         with Vertical(id="empty"):
@@ -109,14 +110,19 @@ class TrainScreen(LabScreen):
         self.refresh_bindings()
         if history is None:
             return
-        if self.run_view is None:
-            from nanogpt_tui.widgets.run_view import RunView
-
-            self.run_view = RunView(self.lab.settings.glyphs)
-            self.query_one("#body").mount(self.run_view)
-            self.call_after_refresh(self.training_changed)
-        elif self.run_view.is_mounted:
+        if self.run_view is not None:
             self.run_view.show(history, self._waiting())
+        elif not self._building:
+            self._building = True
+            self.call_later(self._build)
+
+    async def _build(self) -> None:
+        from nanogpt_tui.widgets.run_view import RunView
+
+        view = RunView(self.lab.settings.glyphs)
+        await self.query_one("#body").mount(view)
+        self.run_view = view
+        self.training_changed()
 
     def _waiting(self) -> str:
         training = self.session.training
@@ -211,18 +217,18 @@ class TrainScreen(LabScreen):
 
     def action_earlier_sample(self, by: int) -> None:
         if self.run_view is not None:
-            self.run_view.watch.move(by)
+            self.run_view.samples.move(by)
 
     def action_scroll_sample(self, pages: int) -> None:
         if self.run_view is not None:
-            self.run_view.watch.scroll_text(pages)
+            self.run_view.samples.scroll_text(pages)
 
     def action_other_panel(self) -> None:
         self.toggle_class("-log")
 
     def on_loss_chart_cursor_moved(self, message: Any) -> None:
         if self.run_view is not None and message.step is not None:
-            self.run_view.watch.move_to_step(message.step)
+            self.run_view.samples.move_to_step(message.step)
 
     def action_overlay(self) -> None:
         from nanogpt_tui.widgets.overlays import PickRuns

@@ -1,4 +1,4 @@
-"""The training's figures: a label, a value of steady width, a small curve of how it went. Knows a history, nothing else.
+"""The training's figures: a label, a value of steady width, a small curve of how it went. Knows a history only.
 
 Each repaints only when its text has changed.
 """
@@ -17,8 +17,6 @@ from nanogpt_tui.text import count, duration
 from nanogpt_tui.widgets.strip import Strip
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from nanogpt_tui.history import History
 
 LABEL_WIDTH = 11
@@ -31,21 +29,23 @@ class Row:
     label: str
     term: str
     column: str = ""
+    log: bool = False
 
 
+# in threes of four: how far, how well, how
 ROWS = {
     "progress": Row("step", "iteration"),
     "time": Row("ETA", "ETA"),
+    "tokens": Row("tokens seen", "epoch"),
+    "state": Row("state", "health"),
     "train": Row("train loss", "loss", "loss"),
     "val": Row("val loss", "validation loss"),
     "perplexity": Row("perplexity", "perplexity"),
     "lr": Row("lr", "learning rate", "learning_rate"),
+    "grad": Row("grad norm", "gradient norm", "grad_norm", log=True),
     "speed": Row("tokens/s", "tokens per second", "tokens_per_second"),
     "mfu": Row("MFU", "MFU", "mfu"),
-    "grad": Row("grad norm", "gradient norm", "grad_norm"),
     "memory": Row("memory", "memory", "memory_bytes"),
-    "tokens": Row("tokens seen", "epoch"),
-    "state": Row("state", "health"),
 }
 
 
@@ -53,16 +53,16 @@ class Figure(Horizontal, can_focus=True):
     """One row. `?` on it explains its word."""
 
     def __init__(self, name: str, row: Row, glyphs: str) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, id=f"figure-{name}", classes="curved" if row.column else "")
         self.row, self.glossary = row, row.term
-        self._glyphs = glyphs
         self._text = Static(classes="text")
+        self.strip = Strip(glyphs=glyphs, log=row.log) if row.column else None
         self._shown: tuple[str, str, str] = ("", "", "")
 
     def compose(self) -> ComposeResult:
         yield self._text
-        if self.row.column:
-            yield Strip(glyphs=self._glyphs)
+        if self.strip is not None:
+            yield self.strip
 
     def show(self, value: str, note: str = "", style: str = "$foreground") -> None:
         if (value, note, style) == self._shown:
@@ -70,13 +70,6 @@ class Figure(Horizontal, can_focus=True):
         self._shown = (value, note, style)
         label = Content.styled(f"{self.row.label:<{LABEL_WIDTH}} ", "$quiet")
         self._text.update(Content.assemble(label, (f"{value:<9}", style), (f" {note}", "$quiet")), layout=False)
-
-    def draw(self, values: "NDArray") -> None:
-        """Shows the whole of `values` in the small curve, as means of equal parts where there are more than dots."""
-        strip = self.query_one(Strip)
-        dots = 2 * strip.size.width
-        if strip.display and dots:
-            strip.load(means(values, dots))
 
 
 class Figures(Container):
@@ -94,20 +87,13 @@ class Figures(Container):
         for name, value, *more in described(history, waiting):
             self._figures[name].show(value, *more)
 
-    def draw(self, history: "History") -> None:
+    def draw(self, history: "History", first: int) -> None:
+        """Goes on with the small curves from row `first`; from 0 they begin anew."""
         for figure in self._figures.values():
-            if figure.row.column:
-                figure.draw(history.column(figure.row.column))
-
-
-def means(values: "NDArray", parts: int) -> "NDArray":
-    """(at most `parts`,) means of equal runs of `values`."""
-    import numpy as np
-
-    if len(values) <= parts:
-        return values
-    starts = np.linspace(0, len(values), parts, endpoint=False).astype(int)
-    return np.add.reduceat(values, starts) / np.diff(starts, append=len(values))
+            if figure.strip is not None:
+                if first == 0:
+                    figure.strip.clear()
+                figure.strip.append(history.column(figure.row.column)[first:])
 
 
 def described(history: "History", waiting: str) -> Iterator[tuple[str, ...]]:

@@ -59,6 +59,8 @@ def running_text(session: "Session", width: int) -> Content:
         "finished": ("✓", "$success"),
         "stopped": ("■", "$quiet"),
         "failed": ("×", "$error"),
+        "interrupted": ("■", "$warning"),
+        "elsewhere": ("○", "$alive"),
     }[history.state]
     name = short(printable(history.run), max(8, width - 72))
     start = Content.assemble((f"{mark} ", style), (name, "$foreground"))
@@ -75,5 +77,5 @@ def running_text(session: "Session", width: int) -> Content:
             Content.assemble(("━" * filled, style), ("━" * (20 - filled), "$rule")),
         ]
     label = "ETA " if history.state == "training" and width >= 90 else ""
-    parts.append(Content.assemble((f" {share:4.0%}", "$foreground"), (f"  {label}{eta:>6}", "$quiet")))
+    parts.append(Content.assemble((f" {share:4.0%}", "$foreground"), (f"  {label}{eta:>7}", "$quiet")))
     return Content("").join(parts)

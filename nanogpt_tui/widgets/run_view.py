@@ -33,7 +33,7 @@ class RunView(Vertical):
         super().__init__(id="run")
         self.chart = RunChart(glyphs=glyphs, id="chart")
         self.figures = Figures(glyphs)
-        self.watch = Watch()
+        self.samples = Watch()
         self.log_lines = RichLog(id="log", max_lines=1000, wrap=True, markup=False, min_width=20)
         self._history: History | None = None
         self._generation = -1
@@ -45,7 +45,7 @@ class RunView(Vertical):
             yield self.figures
         yield Static(id="error")
         with Vertical(id="bottom"):
-            yield self.watch
+            yield self.samples
             yield self.log_lines
 
     def show(self, history: "History", waiting: str = "") -> None:
@@ -59,8 +59,7 @@ class RunView(Vertical):
             self._generation = history.generation
         self._extend_chart(history)
         self.figures.show(history, waiting)
-        self.figures.draw(history)
-        self.watch.show(history.samples)
+        self.samples.show(history.samples)
         lines = history.log[self._logged :]
         for line in lines:
             self.log_lines.write(log_text(line))
@@ -76,6 +75,7 @@ class RunView(Vertical):
         if last > first:
             names = ("step", "tokens", "elapsed_s", "loss")
             self.chart.append(*(history.column(name)[first:last] for name in names))
+            self.figures.draw(history, first)
             self._rows = last
         evaluations = history.evaluations[self._evaluations :]
         if evaluations:
