@@ -21,7 +21,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanogpt import paths, tokenizers
+from nanogpt import tokenizers
 from nanogpt.data import store
 from nanogpt.data.recipes import Recipe, UrlSource, load_recipe
 from nanogpt.data.sources import files_of
@@ -64,7 +64,7 @@ def prepare(
         val_ratio=recipe.val_ratio if val_ratio is None else val_ratio,
         test_ratio=recipe.test_ratio if test_ratio is None else test_ratio,
     )
-    folder = (data_dir or paths.datasets_dir()) / recipe.name
+    folder = store.home(data_dir) / recipe.name
 
     existing = _existing(folder, recipe, force)
     if existing and isinstance(recipe.source, UrlSource) and existing.meta.source.get("sha256") == recipe.source.sha256:
@@ -166,8 +166,11 @@ def _scan(candidates: list[Path]) -> Generator[Event, None, tuple[list[TextFile]
     """First reading. Returns the files, their bytes, their distinct characters and the sha256 of all of them."""
     alphabet, digest = Alphabet(), hashlib.sha256()
     total = sum(path.stat().st_size for path in candidates if path.is_file())
-    files, done, reported = [], 0, 0.0
+    files: list[TextFile] = []
+    done, reported = 0, 0.0
     for path in candidates:
+        if files:
+            digest.update(SEPARATOR.encode())  # so that equal sums mean equal texts, however they are cut into files
         reading = scan(path, alphabet, digest)
         while True:
             try:

@@ -108,9 +108,14 @@ def delete_dataset(name: str, data_dir: Path | None = None) -> None:
     _remove(path)
 
 
+def home(data_dir: Path | None) -> Path:
+    """The folder that holds the prepared data sets: the one given, or the person's own."""
+    return data_dir.expanduser().absolute() if data_dir else paths.datasets_dir()
+
+
 def prepared_names(data_dir: Path | None = None) -> list[str]:
     """The names of the folders that hold a prepared data set, sorted."""
-    folder = data_dir or paths.datasets_dir()
+    folder = home(data_dir)
     found = folder.glob("*/meta.json") if folder.is_dir() else ()
     return sorted(path.parent.name for path in found if not path.parent.name.startswith("."))
 
@@ -212,7 +217,7 @@ def _sync(path: Path) -> None:
 def _folder(name_or_path: str | Path, data_dir: Path | None) -> Path:
     if isinstance(name_or_path, Path) or os.sep in name_or_path:
         return Path(name_or_path).expanduser().absolute()
-    return (data_dir or paths.datasets_dir()) / check_name(name_or_path)
+    return home(data_dir) / check_name(name_or_path)
 
 
 def _absent(name: str, path: Path, data_dir: Path | None) -> str:

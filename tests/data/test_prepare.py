@@ -208,6 +208,17 @@ def test_a_different_one_is_replaced_only_by_force(
     assert open_dataset("story", data_dir, verify=True).meta != before
 
 
+def test_the_same_letters_in_other_files_are_another_text(tmp_path: Path, data_dir: Path) -> None:
+    for part in (("abab", "ab" * 20), ("ab", "ab" * 21)):
+        (tmp_path / "a.txt").write_text(part[0])
+        (tmp_path / "b.txt").write_text(part[1])
+        recipe = textfile_recipe([tmp_path / "a.txt", tmp_path / "b.txt"], name="both")
+        if part[0] == "abab":
+            prepared(recipe, data_dir=data_dir)
+    with pytest.raises(UserError, match="has another text"):
+        prepared(recipe, data_dir=data_dir)
+
+
 def test_force_replaces_no_folder_that_is_not_a_data_set(tmp_path: Path, data_dir: Path) -> None:
     (data_dir / "story").mkdir(parents=True)
     (data_dir / "story" / "thesis.txt").write_text("precious")

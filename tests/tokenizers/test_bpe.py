@@ -4,6 +4,7 @@ import base64
 import hashlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from nanogpt import tokenizers
 from nanogpt.errors import UserError
-from nanogpt.tokenizers import _published
+from nanogpt.tokenizers import _bpe, _published
 
 
 def test_gpt2_gives_the_published_ids() -> None:
@@ -33,6 +34,14 @@ def test_a_long_run_of_blanks_is_encoded_all_the_same() -> None:
     text = "a" + " " * 1_000_000 + "b"  # more than the pattern's matcher has stack for
     gpt2 = tokenizers.create("gpt2")
     assert gpt2.decode(gpt2.encode(text)) == text
+
+
+def test_threads_with_much_to_encode_agree_with_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_bpe, "MUCH", 100)
+    gpt2, text = tokenizers.create("gpt2"), "Each thread says the same. "
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(gpt2.encode, [text] * 40))
+    assert results == [gpt2.encode(text)] * 40
 
 
 @pytest.mark.parametrize(
