@@ -1,13 +1,27 @@
 """How fast a configuration trains here, from a few real steps. Writes nothing."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from nanogpt.config import Config, with_settings
-from nanogpt.events import Started, Step
+from nanogpt.events import Event, Started, Step
 from nanogpt.training.loop import train
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured(Event):
+    """The seconds that one iteration of the asked configuration takes here, measured with micro-batches of
+    `batch_size` sequences and scaled up where that is fewer than asked."""
+
+    seconds_per_step: float
+    batch_size: int
+    device: str
+    dtype: str
+    threads: int
 
 
 def seconds_per_step(
@@ -17,6 +31,61 @@ def seconds_per_step(
 
     Fewer steps where they take longer than `limit_s` together, but at least one. `tokens` as `train` takes them.
     """
+    started: Started | None = None
+    durations: list[float] = []
+    with closing(_timed(config, tokens, burn_in + steps + 1)) as events:
+        for event, duration in events:
+            if isinstance(event, Started):
+                started = event
+            if isinstance(event, Step):
+                if event.step > burn_in:
+                    durations.append(duration)
+                if len(durations) == steps or (durations and sum(durations) > limit_s):
+                    break
+    if started is None:
+        raise RuntimeError("training ended before it started")
+    return started, durations
+
+
+def sounded(config: Config, tokens: Mapping[str, Any], budget_s: float = 2.0) -> Iterator[Event]:
+    """A quick estimate, and better ones while `budget_s` allows: `Measured`, first with one sequence in a batch, then
+    with as many as there is time for. Closing it at any event (its steps are among them) cancels.
+
+    Without torch.compile, which would take longer than this may.
+    """
+    asked, rows = config.data, 1
+    for fuller in (True, False):
+        short = with_settings(config, {"batch_size": rows, "gradient_accumulation_steps": 1, "compile": "false"})
+        started: Started | None = None
+        durations: list[float] = []
+        with closing(_timed(short, tokens, 100)) as events:
+            for event, duration in events:
+                yield event
+                if isinstance(event, Started):
+                    started = event
+                if isinstance(event, Step):
+                    durations.append(duration)
+                    # The first step warms up: it counts only where another would take too long.
+                    if sum(durations) > budget_s / 3 or len(durations) == 12:
+                        break
+        if started is None:
+            raise RuntimeError("training ended before it started")
+        step_s = median(durations[1:] or durations)
+        yield Measured(
+            seconds_per_step=step_s * asked.batch_size / rows * asked.gradient_accumulation_steps,
+            batch_size=rows,
+            device=started.device,
+            dtype=started.dtype,
+            threads=started.threads,
+        )
+        affordable = min(asked.batch_size, int(budget_s / 4 / step_s * rows))
+        if not fuller or affordable <= rows:
+            return
+        rows = affordable
+
+
+def _timed(config: Config, tokens: Mapping[str, Any], steps: int) -> Generator[tuple[Event, float], None, None]:
+    """The events of a training that saves nothing and reports each step, with the seconds since the one before."""
     short = with_settings(
         config,
         {
@@ -24,25 +93,14 @@ def seconds_per_step(
             "eval_iters": 1,
             "log_interval": 1,
             "sample_interval": 0,
-            # the run's own length decides about compiling, so it is kept; the loop below ends long before it
-            "max_iters": max(config.schedule.max_iters, burn_in + steps + 1),
-            "eval_interval": max(config.schedule.max_iters, burn_in + steps + 1),
+            # the run's own length decides about compiling, so it is kept; who asks ends long before it
+            "max_iters": max(config.schedule.max_iters, steps),
+            "eval_interval": max(config.schedule.max_iters, steps),
         },
     )
-    started: Started | None = None
-    durations: list[float] = []
     with closing(train(short, tokens)) as events:
         before = time.perf_counter()
         for event in events:
             now = time.perf_counter()
-            if isinstance(event, Started):
-                started = event
-            if isinstance(event, Step):
-                if event.step > burn_in:
-                    durations.append(now - before)
-                if len(durations) == steps or (durations and sum(durations) > limit_s):
-                    break
-            before = now
-    if started is None:
-        raise RuntimeError("training ended before it started")
-    return started, durations
+            yield event, now - before
+            before = time.perf_counter()

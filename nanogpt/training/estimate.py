@@ -1,0 +1,76 @@
+"""What a configuration will come to, before anything is built: parameters, memory, tokens, epochs. Imports no torch.
+
+The formulas are those of `models/gpt2.py`; tests hold them against real models.
+"""
+
+import math
+from dataclasses import dataclass
+
+from nanogpt.config import Config, ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes that training holds at its fullest, besides what the process itself takes (some 0.3 GB with torch)."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def n_parameters(model: ModelConfig) -> int:
+    """Trainable parameters, the tied head counted once. `vocab_size` is set."""
+    C, biases = model.n_embd, int(model.bias)
+    norm = C + biases * C
+    attention = 4 * C * C + biases * 4 * C  # q, k, v and the projection
+    mlp = 8 * C * C + biases * 5 * C
+    return (model.vocab_size + model.block_size) * C + model.n_layer * (attention + mlp + 2 * norm) + norm
+
+
+def memory(config: Config, dtype: str = "float32", device: str = "cpu") -> Memory:
+    """An estimate for AdamW and one micro-batch. `dtype`: the number format of matrix products. `vocab_size` is set.
+
+    Weights, gradients and two moments are float32 in every format; autocast keeps a copy of the weights in 16 bits.
+    A block keeps for its backward pass, for each token: its input, two normalised inputs, q, k, v, the attention's
+    result twice, the residual between, the MLP's 4·C before and after GELU: 16·C numbers, some of them in 16 bits
+    under autocast (measured: 36·C bytes). Dropout adds masks and, on a CPU, the n_head·T attention weights three times,
+    since the fused attention there knows no dropout. The head keeps two rows of V for each token.
+    """
+    model, parameters = config.model, n_parameters(config.model)
+    half = dtype != "float32"
+    block = (36 if half else 64) * model.n_embd
+    if model.dropout:
+        block += 8 * model.n_embd
+        block += 12 * model.n_head * model.block_size if device == "cpu" else 0
+    in_passing = 32 * model.n_embd  # gradients of one block's activations
+    head = (10 if half else 8) * model.vocab_size + 8 * model.n_embd
+    tokens = config.data.batch_size * model.block_size
+    return Memory(
+        weights=(6 if half else 4) * parameters,
+        gradients=4 * parameters,
+        optimizer=8 * parameters,
+        activations=tokens * (model.n_layer * block + in_passing + head),
+    )
+
+
+def epochs(config: Config, train_tokens: int) -> float:
+    """How often the run sees each training token."""
+    return config.schedule.max_iters * config.tokens_per_iteration / train_tokens
+
+
+def uniform_loss(vocab_size: int) -> float:
+    """The loss, in nats per token, of guessing that all tokens are alike: ln V. An untrained model begins there."""
+    return math.log(vocab_size)
+
+
+def steps_worth(config: Config) -> float:
+    """The length of the run in optimizer steps, evaluations included: a forward pass is a third of a step's work."""
+    schedule, evaluation = config.schedule, config.evaluation
+    evaluations = 1 + -(-schedule.max_iters // evaluation.eval_interval)
+    batches = 2 * evaluation.eval_iters  # of both splits
+    return schedule.max_iters + evaluations * batches / (3 * config.data.gradient_accumulation_steps)

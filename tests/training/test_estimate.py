@@ -1,0 +1,90 @@
+"""What the estimates promise, against real models: parameters exactly, activations closely."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from nanogpt import models
+from nanogpt.config import Config, resolve
+from nanogpt.training import estimate
+from nanogpt.training.probe import Measured, sounded
+
+SMALL = {"n_layer": 3, "n_head": 4, "n_embd": 128, "block_size": 64, "batch_size": 8, "vocab_size": 300}
+
+
+def configured(**changes: Any) -> Config:
+    return resolve(flags=SMALL | changes).config
+
+
+@pytest.mark.parametrize("changes", [{}, {"bias": True}, {"n_layer": 1, "vocab_size": 7, "block_size": 1024}])
+@pytest.mark.parametrize("architecture", models.names())
+def test_parameters_are_counted_as_the_model_has_them(architecture: str, changes: dict[str, Any]) -> None:
+    config = configured(architecture=architecture, **changes)
+    assert estimate.n_parameters(config.model) == models.create(config.model).n_parameters()
+
+
+def test_published_gpt2_has_its_124_million_parameters() -> None:
+    assert estimate.n_parameters(resolve(preset="gpt2", flags={"vocab_size": 50257}).config.model) == 124_439_808
+
+
+def kept_for_backward(config: Config, dtype: str) -> int:
+    """Bytes that a forward pass keeps, each piece of memory once, besides the weights and their 16-bit copies."""
+    model = models.create(config.model)
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor  # held, so that no address is used twice
+        return tensor
+
+    ids = torch.randint(0, config.model.vocab_size, (config.data.batch_size, config.model.block_size))
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"),
+    ):
+        model(ids, ids)
+    copies = 2 * sum(p.numel() for p in model.parameters() if p.dim() == 2) if dtype == "bfloat16" else 0
+    return sum(kept[place].untyped_storage().nbytes() for place in kept.keys() - weights) - copies
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"dropout": 0.2}, {"vocab_size": 4000}, {"n_layer": 8, "n_embd": 256}, {"block_size": 256, "dropout": 0.1}],
+)
+def test_activations_are_estimated_within_a_third(dtype: str, changes: dict[str, Any]) -> None:
+    config = configured(**changes)
+    kept = kept_for_backward(config, dtype)
+    head = config.data.batch_size * config.model.block_size * 4 * config.model.vocab_size  # its gradient is not kept
+    estimated = estimate.memory(config, dtype).activations
+    assert 0.9 * kept < estimated < 1.35 * (kept + head)
+
+
+def test_weights_gradients_and_moments_take_16_bytes_a_parameter() -> None:
+    config = configured()
+    memory = estimate.memory(config)
+    assert memory.weights + memory.gradients + memory.optimizer == 16 * estimate.n_parameters(config.model)
+    assert memory.total == memory.activations + 16 * estimate.n_parameters(config.model)
+
+
+def test_epochs_and_the_uniform_guess() -> None:
+    config = configured(max_iters=100)
+    assert estimate.epochs(config, 51_200) == 1.0  # 100 iterations of 8 · 64 tokens
+    assert estimate.uniform_loss(65) == pytest.approx(math.log(65))
+
+
+def test_evaluations_lengthen_a_run_by_their_forward_passes() -> None:
+    config = configured(max_iters=100, eval_interval=50, eval_iters=30)
+    assert estimate.steps_worth(config) == 100 + 3 * 60 / 3  # at 0, 50 and 100: 30 batches of both splits
+
+
+def test_a_quick_measure_comes_before_the_fuller_one_and_can_be_cut_short() -> None:
+    tokens = {split: torch.arange(4000).remainder(300).numpy().astype("uint16") for split in ("train", "val")}
+    measured = [event for event in sounded(configured(), tokens, budget_s=0.5) if isinstance(event, Measured)]
+    assert measured[0].batch_size == 1
+    assert all(event.seconds_per_step > 0 for event in measured)
+    events = sounded(configured(), tokens)
+    next(events)
+    events.close()
