@@ -1,8 +1,8 @@
 """A grid of one-colour cells drawn on with dots finer than a cell, and turned into segments row by row.
 
 Knows nothing of data, axes or widgets. All drawing is numpy over whole layers. A cell has one glyph and one style, so
-a later layer replaces what it touches, and a row is few segments: styles differ in colour only, so a blank joins the run
-it follows.
+a later layer replaces what it touches. A row is few segments: styles differ in colour only, so a blank joins the run
+that it follows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -63,11 +63,11 @@ GLYPHS = {
     "braille": Glyphs(
         4, 2, _braille(), "", " ▁▂▃▄▅▆▇█", "━", "◆", "●", "│", "┈", "─", "┬", "┊", "△", "▲", "●",
     ),
-    "blocks": Glyphs(
+    "block": Glyphs(
         2, 2, code_points(" ▘▝▀▖▌▞▛▗▚▐▜▄▙▟█"), "░", " ▁▂▃▄▅▆▇█", "━", "◆", "●", "│", "┈", "─", "┬", "┊", "△", "▲", "●",
     ),
     "ascii": Glyphs(
-        3, 1, code_points(" '-|.:||"), ":", " _.-=+*#@", "-", "o", "*", "|", ".", "-", "+", "!", "^", "*", "!",
+        3, 1, code_points(" '-|_:||"), ":", " _.-=+*#@", "-", "o", "*", "|", " ", "-", "+", "!", "^", "*", "!",
     ),
 }
 # fmt: on

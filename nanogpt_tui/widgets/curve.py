@@ -4,6 +4,7 @@ Knows nothing of drawing. Appending costs what is appended: smoothing goes on fr
 unchanged x range are digested again only from the one where the newest points fall.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -16,7 +17,7 @@ FIELDS = ("step", "tokens", "time", "loss", "smooth")
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """What falls into each of n columns, NaN where nothing does: the raw loss's extremes, and the smoothed one's mean."""
+    """What falls into each of n columns: the raw loss's extremes, the smoothed one's mean; NaN where nothing does."""
 
     low: Floats
     high: Floats
@@ -41,6 +42,30 @@ def digest(x: Floats, edges: Floats, loss: Floats, smooth: Floats) -> Columns:
         sums = np.add.reduceat(np.where(known, smooth[:end], 0.0), starts)
         mean[filled] = np.divide(sums, counts, out=np.full(len(filled), np.nan), where=counts > 0)
     return Columns(low, high, mean)
+
+
+def moving_average(values: Floats, decay: float, start: float) -> Floats:
+    """y[t] = decay · y[t - 1] + (1 - decay) · values[t] from y[-1] = `start`, with 0 <= decay < 1.
+
+    Blocks at a time: inside of one, y is a running sum of values that grow by 1 / decay each, and the block is short
+    enough that this growth costs no more than four of a float's sixteen digits.
+    """
+    length = min(max(int(math.log(1e-4) / math.log(decay)), 1), 1024) if decay else 1
+    blocks = np.zeros((-(-len(values) // length), length))
+    blocks.ravel()[: len(values)] = values
+    powers = decay ** np.arange(length)
+    inside = (1.0 - decay) * powers * np.cumsum(blocks / powers, axis=1)
+    ends = accumulate(inside[:, -1].tolist(), lambda before, end: before * decay**length + end, initial=start)
+    carried = np.array(list(ends)[:-1])[:, None] * (powers * decay)
+    return np.asarray((inside + carried).ravel()[: len(values)], np.float64)
+
+
+def merged(known: tuple[Floats, Floats], steps: ArrayLike, losses: ArrayLike) -> tuple[Floats, Floats]:
+    """Steps and losses of `known` and the new ones in order of step; of equal steps the last is kept."""
+    at = np.append(known[0], np.asarray(steps, float))
+    values = np.append(known[1], np.asarray(losses, float))
+    ordered, index = np.unique(at[::-1], return_index=True)  # the first of the reversed ones
+    return ordered, values[::-1][index]
 
 
 class Curve:
@@ -74,7 +99,9 @@ class Curve:
 
     def append(self, steps: ArrayLike, tokens: ArrayLike, elapsed_s: ArrayLike, losses: ArrayLike) -> None:
         """Adds points, scalars or arrays alike. What was there from their first step on is replaced."""
-        new = np.stack(np.broadcast_arrays(*np.atleast_1d(*(np.asarray(a, float) for a in (steps, tokens, elapsed_s, losses)))))
+        new = np.stack(
+            np.broadcast_arrays(*np.atleast_1d(*(np.asarray(a, float) for a in (steps, tokens, elapsed_s, losses))))
+        )
         if new.shape[1] == 0:
             return
         if np.any(np.diff(new[0]) < 0):
@@ -104,18 +131,19 @@ class Curve:
     def nearest(self, axis: str, x: float) -> int:
         """The index of the point nearest to `x`; the curve must not be empty."""
         at = self.field(axis)
-        right = int(np.clip(np.searchsorted(at, x), 1, max(self._length - 1, 1)))
-        return min(right - 1 if x - at[right - 1] <= at[min(right, self._length - 1)] - x else right, self._length - 1)
+        after = int(np.searchsorted(at, x))
+        left, right = max(after - 1, 0), min(after, self._length - 1)
+        return left if x - at[left] <= at[right] - x else right
 
     def locate(self, axis: str, steps: ArrayLike) -> Floats:
         """Where `steps` are on `axis`, between the points that were recorded."""
         steps = np.asarray(steps, float)
         if axis == "step" or not self._length:
             return steps if axis == "step" else np.zeros_like(steps)
-        return np.interp(steps, self.field("step"), self.field(axis))
+        return np.asarray(np.interp(steps, self.field("step"), self.field(axis)), np.float64)
 
     def columns(self, axis: str, edges: Floats) -> Columns:
-        """`digest` of this curve over equal columns; `edges` is (n + 1,). The arrays are this curve's own: do not write."""
+        """`digest` of this curve over equal columns; `edges` is (n + 1,). The arrays are not to be written to."""
         key = (float(edges[0]), float(edges[-1]), len(edges))
         x, first, columns = self.field(axis), 0, None
         if axis in self._cache:
@@ -126,7 +154,9 @@ class Curve:
                 first = int(np.clip(np.searchsorted(edges, x[done - 1], "right") - 1, 0, len(edges) - 2))
                 columns = old
         from_point = int(np.searchsorted(x, edges[first], "left"))
-        fresh = digest(x[from_point:], edges[first:], self.field("loss")[from_point:], self.field("smooth")[from_point:])
+        fresh = digest(
+            x[from_point:], edges[first:], self.field("loss")[from_point:], self.field("smooth")[from_point:]
+        )
         if columns is None:
             columns = fresh
         else:
@@ -139,16 +169,18 @@ class Curve:
         self._average, self._weight = 0.0, 1.0
 
     def _smooth(self, start: int) -> None:
-        """Exponential moving average from point `start` on, debiased as Adam's moments are: the first point counts whole.
-        A NaN is passed over, so that one bad step does not end the line."""
+        """Exponential moving average from point `start` on, debiased as Adam's moments are: the first point counts
+        whole. A NaN is passed over, so that one bad step does not end the line."""
         loss, smooth = self.field("loss")[start:], self.field("smooth")[start:]
         known = ~np.isnan(loss)
         values = loss[known]
         smooth[:] = np.nan
         if not len(values):
             return
-        gain = 1.0 - self._smoothing
-        averages = list(accumulate(values.tolist(), lambda mean, value: mean + gain * (value - mean), initial=self._average))
-        weights = self._weight * self._smoothing ** np.arange(1, len(values) + 1)
-        smooth[known] = np.array(averages[1:]) / (1.0 - weights)
-        self._average, self._weight = averages[-1], float(weights[-1])
+        averages = moving_average(values, self._smoothing, self._average)
+        # a weight under a float's last digit is 0: numbers too small for a float's exponent would cost much time
+        lasting = math.ceil(math.log(1e-17) / math.log(self._smoothing)) if self._smoothing else 0
+        weights = np.zeros(len(values))
+        weights[:lasting] = self._weight * self._smoothing ** np.arange(1, min(lasting, len(values)) + 1)
+        smooth[known] = averages / (1.0 - weights)
+        self._average, self._weight = float(averages[-1]), float(weights[-1])

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,7 @@ def y_ticks(scale: Scale, count: int) -> list[float]:
 
 
 def y_scale(low: float, high: float, log: bool) -> Scale:
-    """A range a little wider than `low` .. `high` whose ends move in steps, so that it stands still while data arrive."""
+    """A range a little wider than `low` .. `high`; its ends move in steps, so that it stands still as data come."""
     if log:
         low, high = math.log10(low), math.log10(high)
     if high - low < 1e-9 * max(abs(low), abs(high), 1e-9):
@@ -89,8 +90,8 @@ def x_end(axis: str, last: float) -> float:
 
 def y_labels(ticks: Sequence[float]) -> list[str]:
     """Labels with the decimals that tell neighbours apart, at most LABEL_WIDTH wide."""
-    gaps = [abs(b - a) for a, b in zip(ticks, ticks[1:], strict=False)] or [abs(tick) for tick in ticks if tick] or [1.0]
-    decimals = max(0, -math.floor(math.log10(min(gaps)) + 1e-9))
+    sizes = [abs(tick) for tick in ticks if tick] + [b - a for a, b in pairwise(ticks)]
+    decimals = max(0, -math.floor(math.log10(min(sizes, default=1.0)) + 1e-9))
     labels = [f"{tick:.{decimals}f}" for tick in ticks]
     if any(len(label) > LABEL_WIDTH for label in labels):
         return [f"{tick:.0e}".replace("e-0", "e-").replace("e+0", "e")[:LABEL_WIDTH] for tick in ticks]

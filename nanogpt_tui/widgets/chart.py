@@ -1,0 +1,394 @@
+"""The chart of losses: holds the data, answers keys and mouse, and repaints the rows that changed and no others.
+
+Knows nothing of runs, events or screens, and does not limit its own pace: whatever is set or added within one turn of
+the event loop is drawn once, and how often that happens is for the caller to say.
+"""
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Region
+from textual.message import Message
+from textual.reactive import reactive
+from textual.strip import Strip
+from textual.widget import Widget
+
+from nanogpt_tui.widgets.canvas import GLYPHS, Canvas, plain
+from nanogpt_tui.widgets.curve import Curve, Floats, merged
+from nanogpt_tui.widgets.plot import MARGIN, SMALLEST, STYLES, Mark, Picture, draw
+from nanogpt_tui.widgets.scales import AXES
+
+SMOOTHINGS = (0.0, 0.9, 0.95, 0.99, 0.998)
+SHOWN = ("glyphs", "log_y", "show_raw", "show_validation_line", "trim", "window")  # as they are, part of the picture
+CLOSEST = 4.0  # steps, tokens or seconds that a window is wide at least
+
+
+class LossChart(Widget, can_focus=True):
+    """Training loss over steps, tokens or time. The reactive attributes, the methods and BINDINGS are what it can do.
+
+    `cursor` is a step; `window` is in units of `x_axis`, and None shows everything and grows with it. A window whose
+    right end shows the newest point goes along with the training.
+    """
+
+    DEFAULT_CSS = """
+    LossChart {
+        height: 1fr; width: 1fr; color: $foreground;
+        & > .losschart--line { color: $alive; }
+        & > .losschart--raw { color: $raw; }
+        & > .losschart--validation { color: $warning; }
+        & > .losschart--validation-line { color: $warning-darken-3; }
+        & > .losschart--best { color: $warning; text-style: bold; }
+        & > .losschart--axis, & > .losschart--grid { color: $rule; }
+        & > .losschart--label, & > .losschart--cursor, & > .losschart--saved { color: $quiet; }
+        & > .losschart--value { color: $foreground; }
+        & > .losschart--change, & > .losschart--overlay-1 { color: $secondary; }
+        & > .losschart--overlay-2 { color: #af87d7; }
+        & > .losschart--overlay-3 { color: #d75f87; }
+        & > .losschart--overlay-4 { color: #5f87af; }
+        & > .losschart--overlay-5 { color: #af875f; }
+        & > .losschart--overlay-6 { color: #87875f; }
+    }
+    """
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"losschart--{name}" for name in STYLES if name != "base"}
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(key, action, text, id=f"chart.{name}", show=False)
+        for key, action, text, name in (
+            ("left", "move_cursor(-1)", "Crosshair left", "cursor_left"),
+            ("right", "move_cursor(1)", "Crosshair right", "cursor_right"),
+            ("shift+left", "move_cursor(-10)", "Crosshair far left", "cursor_far_left"),
+            ("shift+right", "move_cursor(10)", "Crosshair far right", "cursor_far_right"),
+            ("home", "cursor_start", "Crosshair to the first point", "cursor_start"),
+            ("end", "cursor_end", "Crosshair to the newest point", "cursor_end"),
+            ("escape", "hide_cursor", "Hide crosshair", "hide_cursor"),
+            ("right_square_bracket", "zoom(0.5)", "Zoom in", "zoom_in"),
+            ("left_square_bracket", "zoom(2.0)", "Zoom out", "zoom_out"),
+            ("right_curly_bracket", "pan(0.25)", "Pan right", "pan_right"),
+            ("left_curly_bracket", "pan(-0.25)", "Pan left", "pan_left"),
+            ("0", "reset_view", "Show everything", "reset_view"),
+            ("l", "toggle_log_y", "Log y", "log_y"),
+            ("x", "next_x_axis", "X by step, tokens, time", "x_axis"),
+            ("r", "toggle_raw", "Raw band", "raw"),
+            ("y", "toggle_trim", "Whole height", "trim"),
+            ("e", "next_smoothing", "Smoothing", "smoothing"),
+        )
+    ]
+
+    glyphs: reactive[str] = reactive("braille", repaint=False)
+    x_axis: reactive[str] = reactive("step", repaint=False)
+    log_y: reactive[bool] = reactive(False, repaint=False)
+    smoothing: reactive[float] = reactive(0.95, repaint=False)
+    show_raw: reactive[bool] = reactive(True, repaint=False)
+    show_validation_line: reactive[bool] = reactive(True, repaint=False)
+    trim: reactive[bool] = reactive(True, repaint=False)
+    cursor: reactive[float | None] = reactive(None, repaint=False)
+    window: reactive[tuple[float, float] | None] = reactive(None, repaint=False)
+    empty_text: reactive[str] = reactive("the loss appears here with the first step", repaint=False)
+
+    class CursorMoved(Message):
+        """The crosshair stands on another point: its step, or None when it is gone."""
+
+        def __init__(self, chart: "LossChart", step: float | None) -> None:
+            super().__init__()
+            self.chart, self.step = chart, step
+
+        def can_replace(self, message: Message) -> bool:
+            return isinstance(message, LossChart.CursorMoved)
+
+    def __init__(self, *, glyphs: str = "braille", **options: Any) -> None:
+        """`options` are those of every widget: name, id, classes."""
+        super().__init__(**options)
+        self._curve = Curve(0.95)
+        self._overlays: dict[str, Curve] = {}
+        self._validation: tuple[Floats, Floats] = (np.empty(0), np.empty(0))
+        self._marks: list[Mark] = []
+        self._canvas: Canvas | None = None
+        self._strips: dict[int, Strip] = {}
+        self._styles: list[Style] = []
+        self._pending = False
+        self._hover: float | None = None
+        self._told: float | None = None
+        self._grabbed: tuple[int, tuple[float, float]] | None = None
+        self.set_reactive(LossChart.glyphs, glyphs)
+
+    def append(self, steps: ArrayLike, tokens: ArrayLike, elapsed_s: ArrayLike, losses: ArrayLike) -> None:
+        """Adds training points, scalars or arrays alike; steps that come again replace what was there from them on."""
+        before = float(self._curve.field(self.x_axis)[-1]) if len(self._curve) else 0.0
+        self._curve.append(steps, tokens, elapsed_s, losses)
+        if self.window and len(self._curve):
+            low, high = self.window
+            last = float(self._curve.field(self.x_axis)[-1])
+            if low <= before <= high < last:  # follow, an eighth at a time, so that most frames stand still
+                shift = last - high + (high - low) / 8
+                self.window = (low + shift, high + shift)
+        self._soon()
+
+    def add_validation(self, steps: ArrayLike, losses: ArrayLike) -> None:
+        """Adds validation points; one at a step that is known replaces it."""
+        self._validation = merged(self._validation, steps, losses)
+        self._soon()
+
+    def add_mark(self, step: float, kind: str, text: str = "") -> None:
+        """Marks the x axis; `kind` is "saved", "best" or "change" (which also draws a line through the plot)."""
+        self._marks.append(Mark(step, kind, text))
+        self._soon()
+
+    def truncate(self, step: float) -> None:
+        """Forgets all that came after `step`, as a resume does."""
+        self._curve.truncate(step)
+        kept = self._validation[0] <= step
+        self._validation = self._validation[0][kept], self._validation[1][kept]
+        self._marks = [mark for mark in self._marks if mark.step <= step]
+        self._soon()
+
+    def clear(self) -> None:
+        """Forgets the run, the view of it and the crosshair. Other runs stay."""
+        self._curve = Curve(self.smoothing)
+        self._validation = np.empty(0), np.empty(0)
+        self._marks = []
+        self._hover, self.cursor, self.window = None, None, None
+        self._soon()
+
+    def set_overlay(
+        self, name: str, steps: ArrayLike, tokens: ArrayLike, elapsed_s: ArrayLike, loss: ArrayLike
+    ) -> None:
+        """Draws another run behind this one, or replaces it."""
+        curve = Curve(self.smoothing)
+        curve.append(steps, tokens, elapsed_s, loss)
+        self._overlays[name] = curve
+        self._soon()
+
+    def remove_overlay(self, name: str) -> None:
+        self._overlays.pop(name, None)
+        self._soon()
+
+    def clear_overlays(self) -> None:
+        self._overlays.clear()
+        self._soon()
+
+    @property
+    def overlays(self) -> list[str]:
+        return list(self._overlays)
+
+    @property
+    def picture(self) -> Picture:
+        """All that is shown now."""
+        return Picture(
+            curve=self._curve,
+            overlays=self._overlays,
+            validation=self._validation,
+            marks=self._marks,
+            axis=self.x_axis,
+            cursor=self.cursor if self._hover is None else self._hover,
+            **{name: getattr(self, name) for name in SHOWN},
+        )
+
+    def _soon(self) -> None:
+        if self.is_mounted and not self._pending:
+            self._pending = True
+            self.call_next(self._redraw)
+
+    def _redraw(self) -> None:
+        """Draws anew and asks for those cells that differ from what is on the screen."""
+        self._pending = False
+        before, self._canvas = self._canvas, self._draw()
+        for y, first, end in self._canvas.changes(before):
+            self._strips.pop(y, None)
+            self.refresh(Region(first, y, end - first, 1))
+
+    def _draw(self) -> Canvas:
+        width, height = self.size
+        picture = self.picture
+        if width >= SMALLEST[0] and height >= SMALLEST[1] and not picture.empty():
+            return draw(picture, width, height)
+        canvas = Canvas(width, height, GLYPHS[self.glyphs])
+        text = plain(self.empty_text if picture.empty() else "too small for a chart")
+        canvas.text(max(0, (width - len(text)) // 2), max(0, (height - 1) // 2), text, STYLES.index("label"))
+        return canvas
+
+    def render_line(self, y: int) -> Strip:
+        if self._canvas is None or (self._canvas.width, self._canvas.height) != self.size:
+            self._canvas = self._draw()
+            self._strips.clear()
+        if y >= self._canvas.height:
+            return Strip.blank(self.size.width)
+        if y not in self._strips:
+            if not self._styles:
+                components = (self.get_component_rich_style(f"losschart--{name}") for name in STYLES[1:])
+                self._styles = [self.rich_style, *components]
+            self._strips[y] = Strip(self._canvas.segments(y, self._styles), self._canvas.width)
+        return self._strips[y]
+
+    def notify_style_update(self) -> None:
+        """Colours may be others now: the theme, or where the focus is."""
+        super().notify_style_update()
+        self._styles.clear()
+        self._strips.clear()
+
+    def on_mount(self) -> None:
+        for name in (*SHOWN, "empty_text"):
+            self.watch(self, name, self._soon, init=False)
+        self._redraw()
+
+    def on_resize(self) -> None:
+        self._soon()
+
+    def watch_smoothing(self, decay: float) -> None:
+        for curve in (self._curve, *self._overlays.values()):
+            curve.smoothing = decay
+        self._soon()
+
+    def watch_x_axis(self, before: str, after: str) -> None:
+        """The window goes on showing the same points."""
+        curve = self.picture.reference()
+        if self.window and len(curve):
+            low, high = curve.locate(after, np.interp(self.window, curve.field(before), curve.field("step"))).tolist()
+            self.window = (low, high) if high > low else None
+        self._soon()
+
+    def watch_cursor(self) -> None:
+        self._pointed()
+
+    def _everything(self) -> tuple[float, float]:
+        return replace(self.picture, window=None).extent()
+
+    def action_zoom(self, factor: float, around: float | None = None) -> None:
+        """Makes the window `factor` times as wide about the x `around`, which stays where it is on the screen. By
+        default that is the crosshair, or else the newest point."""
+        picture = self.picture
+        low, high = picture.extent()
+        curve = picture.reference()
+        if around is None and len(curve):
+            at = len(curve) - 1 if picture.cursor is None else curve.nearest("step", picture.cursor)
+            around = float(curve.field(self.x_axis)[at])
+        around = (low + high) / 2 if around is None else min(max(around, low), high)
+        if (high - low) * factor >= CLOSEST:
+            self._look(around - (around - low) * factor, around + (high - around) * factor)
+
+    def action_pan(self, fraction: float) -> None:
+        """Moves the window by that part of its width; what is before the start or after the end is not shown."""
+        if self.window:
+            low, high = self.window
+            self._look(low + (high - low) * fraction, high + (high - low) * fraction)
+
+    def action_reset_view(self) -> None:
+        self.window = None
+
+    def _look(self, low: float, high: float) -> None:
+        first, last = self._everything()
+        shift = max(first - low, 0.0) - max(high - last, 0.0)
+        self.window = None if high - low >= last - first else (low + shift, high + shift)
+
+    def action_toggle_log_y(self) -> None:
+        self.log_y = not self.log_y
+
+    def action_toggle_raw(self) -> None:
+        self.show_raw = not self.show_raw
+
+    def action_toggle_trim(self) -> None:
+        """Whether the first fall may leave the plot at the top where it would take more than half of the height."""
+        self.trim = not self.trim
+
+    def action_next_x_axis(self) -> None:
+        self.x_axis = AXES[(AXES.index(self.x_axis) + 1) % len(AXES)]
+
+    def action_next_smoothing(self) -> None:
+        self.smoothing = next((decay for decay in SMOOTHINGS if decay > self.smoothing), SMOOTHINGS[0])
+
+    def action_move_cursor(self, columns: int) -> None:
+        """Moves the crosshair to the recorded point nearest to `columns` cells away, and the window after it. Without a
+        crosshair it begins at the newest visible point."""
+        curve = self.picture.reference()
+        if not len(curve):
+            return
+        x = curve.field(self.x_axis)
+        low, high = self.picture.extent()
+        if self.cursor is None:
+            index = curve.nearest(self.x_axis, high)
+        else:
+            now = curve.nearest("step", self.cursor)
+            cell = (high - low) / max(self.size.width - MARGIN, 1)
+            there = curve.nearest(self.x_axis, float(x[now]) + columns * cell)
+            index = max(there, now + 1) if columns > 0 else min(there, now - 1)
+        self._stand(index)
+
+    def action_cursor_start(self) -> None:
+        self._stand(0)
+
+    def action_cursor_end(self) -> None:
+        self._stand(len(self.picture.reference()) - 1)
+
+    def action_hide_cursor(self) -> None:
+        self._hover, self.cursor = None, None
+        self._pointed()
+
+    def _stand(self, index: int) -> None:
+        curve = self.picture.reference()
+        if not len(curve):
+            return
+        index = min(max(index, 0), len(curve) - 1)
+        self._hover, self.cursor = None, float(curve.field("step")[index])
+        if self.window:
+            low, high = self.window
+            x = float(curve.field(self.x_axis)[index])
+            shift = min(x - low, 0.0) + max(x - high, 0.0)
+            if shift:
+                self._look(low + shift, high + shift)
+
+    def _pointed(self) -> None:
+        """Draws the crosshair where it is now, and tells of it once it is on another point."""
+        curve, cursor = self.picture.reference(), self.picture.cursor
+        step = float(curve.field("step")[curve.nearest("step", cursor)]) if cursor is not None and len(curve) else None
+        if step != self._told:
+            self._told = step
+            self.post_message(self.CursorMoved(self, step))
+        self._soon()
+
+    def _x_at(self, event: events.MouseEvent) -> float | None:
+        """What is under the pointer, in units of the x axis; None beside the plot."""
+        offset = event.get_content_offset(self)
+        if offset is None or offset.x < MARGIN or self.picture.empty():
+            return None
+        low, high = self.picture.extent()
+        return low + (offset.x - MARGIN + 0.5) / max(self.size.width - MARGIN, 1) * (high - low)
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        if self._grabbed:
+            start, (low, high) = self._grabbed
+            moved = (start - event.screen_x) / max(self.size.width - MARGIN, 1) * (high - low)
+            if moved and self.window:
+                self._look(low + moved, high + moved)
+            return
+        x, curve = self._x_at(event), self.picture.reference()
+        self._hover = None if x is None or not len(curve) else float(curve.field("step")[curve.nearest(self.x_axis, x)])
+        self._pointed()
+
+    def on_leave(self) -> None:
+        self._hover = None
+        self._pointed()
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        self._grabbed = event.screen_x, self.picture.extent()
+        self.capture_mouse()
+
+    def on_mouse_up(self, event: events.MouseUp) -> None:
+        self.release_mouse()
+        grabbed, self._grabbed = self._grabbed, None
+        if grabbed and grabbed[0] == event.screen_x and self._hover is not None:
+            self.cursor = self._hover
+
+    def on_click(self, event: events.Click) -> None:
+        if event.chain == 2:
+            self.action_reset_view()
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        event.stop()
+        self.action_zoom(0.8, self._x_at(event))
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        event.stop()
+        self.action_zoom(1.25, self._x_at(event))

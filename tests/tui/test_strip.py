@@ -1,0 +1,78 @@
+"""The sparkline of one row."""
+
+import math
+
+import numpy as np
+import pytest
+from textual.app import App, ComposeResult
+
+from nanogpt_tui import theme
+from nanogpt_tui.widgets.strip import Strip, means, sparkline
+
+
+def test_bars_grow_from_the_lowest_to_the_highest() -> None:
+    assert sparkline(range(8), 8, "block") == "▁▂▃▄▅▆▇█"
+    assert sparkline(range(8), 8, "ascii") == "_.-=+*#@"
+
+
+def test_braille_is_a_joined_line_of_two_points_a_cell() -> None:
+    assert sparkline([0, 1, 2, 3], 2) == "⡠⠊"
+    assert sparkline([3, 2, 1, 0], 2) == "⠑⢄"
+
+
+def test_few_values_stand_at_the_right_end() -> None:
+    assert sparkline([1, 2], 4, "block") == "  ▁█"
+
+
+def test_many_values_become_means_and_the_newest_is_the_last() -> None:
+    assert means(np.arange(10.0), 5).tolist() == [0.5, 2.5, 4.5, 6.5, 8.5]
+    assert means(np.array([1, np.nan, np.nan, np.nan]), 2).tolist()[0] == 1.0
+    assert sparkline(np.r_[np.zeros(990), np.ones(10)], 100, "block")[-1] == "█"
+
+
+def test_what_is_not_finite_is_a_gap_in_bars() -> None:
+    assert sparkline([1, math.nan, math.inf, 2], 4, "block") == "▁  █"
+    assert sparkline([math.nan] * 3, 3, "block") == "   "
+
+
+@pytest.mark.parametrize("glyphs", ["braille", "block", "ascii"])
+@pytest.mark.parametrize("values", [[], [math.nan], [5.0], [-1.0, 0.0, 1e300], [math.inf, -math.inf]])
+def test_any_values_fill_the_width(glyphs: str, values: list[float]) -> None:
+    assert [len(sparkline(values, width, glyphs)) for width in (0, 1, 12)] == [0, 1, 12]
+
+
+def test_what_does_not_change_runs_through_the_middle() -> None:
+    assert set(sparkline([3.0] * 8, 4, "block")) == {"▅"}
+    assert sparkline([3.0, 3.0 + 1e-12] * 4, 4, "block") == sparkline([3.0] * 8, 4, "block")
+
+
+def test_a_log_strip_is_even_in_factors() -> None:
+    assert sparkline([1, 10, 100], 3, "block", log=True) == sparkline([0, 1, 2], 3, "block")
+
+
+class Shown(App[None]):
+    CSS = "Strip { width: 8; }"
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return theme.DEFAULTS
+
+    def compose(self) -> ComposeResult:
+        yield Strip(glyphs="block")
+
+
+async def test_the_widget_shows_what_is_added_and_repaints_only_for_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Shown().run_test(size=(20, 4)) as pilot:
+        strip = pilot.app.query_one(Strip)
+        strip.append([1, 2])
+        strip.append(3)
+        await pilot.pause()
+        assert strip.render_line(0).text == "     ▁▅█"
+        asked: list[object] = []
+        monkeypatch.setattr(strip, "refresh", lambda *areas, **options: asked.append(areas))
+        strip.load([10, 20, 30])
+        assert asked == []
+        strip.load([30, 20, 10])
+        assert len(asked) == 1
+        assert strip.render_line(0).text == "     █▅▁"
+        strip.clear()
+        assert strip.render_line(0).text == " " * 8
