@@ -70,14 +70,14 @@ def prepare(
     if existing and isinstance(recipe.source, UrlSource) and existing.meta.source.get("sha256") == recipe.source.sha256:
         yield from _unchanged(existing, began)
         return
-    files, text_bytes, alphabet, sha256 = yield from _scan((yield from files_of(recipe.source, source)))
+    files, text_bytes, alphabet, sha256 = yield from scan_files((yield from files_of(recipe.source, source)))
     if existing and existing.meta.source.get("sha256") == sha256:
         yield from _unchanged(existing, began)
         return
     if existing:
         raise UserError(f"data set {recipe.name} exists and has another text; {_OTHERWISE}")
 
-    ends = _ends(recipe, sum(file.characters for file in files) + len(SEPARATOR) * (len(files) - 1))
+    ends = split_ends(recipe, sum(file.characters for file in files) + len(SEPARATOR) * (len(files) - 1))
     made = tokenizers.create(recipe.tokenizer, [alphabet])
     if made.vocab_size < 2:
         raise UserError(f"the text of {recipe.name} is {alphabet!r} over and over: there is nothing to learn in it")
@@ -162,7 +162,7 @@ def _origin(recipe: Recipe, files: list[TextFile]) -> dict[str, Any]:
     return {"path": str(files[0].path.absolute())} if len(files) == 1 else {}
 
 
-def _scan(candidates: list[Path]) -> Generator[Event, None, tuple[list[TextFile], int, str, str]]:
+def scan_files(candidates: list[Path]) -> Generator[Event, None, tuple[list[TextFile], int, str, str]]:
     """First reading. Returns the files, their bytes, their distinct characters and the sha256 of all of them."""
     alphabet, digest = Alphabet(), hashlib.sha256()
     total = sum(path.stat().st_size for path in candidates if path.is_file())
@@ -193,7 +193,7 @@ def _scan(candidates: list[Path]) -> Generator[Event, None, tuple[list[TextFile]
     return files, done, alphabet.characters(), digest.hexdigest()
 
 
-def _ends(recipe: Recipe, characters: int) -> dict[str, int]:
+def split_ends(recipe: Recipe, characters: int) -> dict[str, int]:
     """Where each split ends, in characters; nanoGPT's rounding. Raises UserError where a split would be empty."""
     ends = {
         "train": int(characters * (1 - recipe.val_ratio - recipe.test_ratio)),
@@ -223,7 +223,7 @@ def _write(
     digests = {split: hashlib.sha256() for split in ends}
     with ExitStack() as stack:
         outputs = {split: stack.enter_context((folder / f"{split}.bin").open("wb", buffering=0)) for split in ends}
-        for split, length, ids in _in_parallel(_pieces(_by_split(texts, ends), tokenizer), tokenizer):
+        for split, length, ids in _in_parallel(pieces(by_split(texts, ends), tokenizer), tokenizer):
             content = ids.astype(little_endian, copy=False).data.cast("B")
             digests[split].update(content)
             while content:  # a raw file may take less than it is given
@@ -238,7 +238,7 @@ def _write(
     return tokens, {split: digest.hexdigest() for split, digest in digests.items()}
 
 
-def _by_split(texts: Iterable[str], ends: dict[str, int]) -> Iterator[tuple[str, str]]:
+def by_split(texts: Iterable[str], ends: dict[str, int]) -> Iterator[tuple[str, str]]:
     """The text with the split that it belongs to, cut where one ends."""
     splits = iter(ends.items())
     split, end = next(splits)
@@ -252,7 +252,7 @@ def _by_split(texts: Iterable[str], ends: dict[str, int]) -> Iterator[tuple[str,
         position += len(text)
 
 
-def _pieces(texts: Iterable[tuple[str, str]], tokenizer: Tokenizer) -> Iterator[tuple[str, str]]:
+def pieces(texts: Iterable[tuple[str, str]], tokenizer: Tokenizer) -> Iterator[tuple[str, str]]:
     """The text in pieces whose tokens are those of each split as a whole."""
     for split, parts in groupby(texts, itemgetter(0)):
         carry = ""

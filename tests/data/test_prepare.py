@@ -75,7 +75,7 @@ def test_tokens_are_those_of_each_split_encoded_as_a_whole(
 
 def test_tiny_shakespeare_is_split_where_nanogpt_splits_it() -> None:
     recipe = Recipe(name="x", source=StdlibSource())
-    assert preparation._ends(recipe, 1_115_394) == {"train": 1_003_854, "val": 1_115_394}  # 111,540 for validation
+    assert preparation.split_ends(recipe, 1_115_394) == {"train": 1_003_854, "val": 1_115_394}  # 111,540 for validation
 
 
 def test_token_files_are_raw_little_endian(tmp_path: Path, data_dir: Path) -> None:

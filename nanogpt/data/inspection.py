@@ -1,0 +1,98 @@
+"""Bounded looks at text: what it would become, before it is prepared, and what a prepared data set holds.
+
+Knows nothing of how they are shown.
+"""
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+from nanogpt import tokenizers
+from nanogpt.data.preparation import by_split, pieces, scan_files, split_ends
+from nanogpt.data.recipes import Recipe
+from nanogpt.data.sources import files_of
+from nanogpt.data.store import open_dataset
+from nanogpt.data.text import SEPARATOR, read
+from nanogpt.errors import UserError
+from nanogpt.events import Encoding, Event
+
+ENCODED = 1 << 24  # characters that are encoded for a count; of a longer text, pieces evenly spread
+COUNTED = 1 << 20  # tokens that are counted for the most common ones
+SLICES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast(Event):
+    """What preparing a text would give. `tokens` is by split, and `exact` says whether all of it was encoded."""
+
+    files: int
+    text_bytes: int
+    characters: int
+    vocab_size: int
+    tokens: dict[str, int]
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look(Event):
+    """`beginning` holds the bytes of each of the training split's first tokens, `common` the bytes and the share
+    (0 to 1) of the most frequent among `counted` tokens spread over it."""
+
+    name: str
+    beginning: tuple[bytes, ...]
+    common: tuple[tuple[bytes, float], ...]
+    counted: int
+
+
+def forecast(recipe: Recipe) -> Generator[Event, None, None]:
+    """Yields what preparing would yield while it reads, and at last a `Forecast`. Writes nothing.
+
+    Raises UserError for whatever would keep the text from being prepared.
+    """
+    files, text_bytes, alphabet, _ = yield from scan_files((yield from files_of(recipe.source)))
+    characters = sum(file.characters for file in files) + len(SEPARATOR) * (len(files) - 1)
+    ends = split_ends(recipe, characters)
+    tokenizer = tokenizers.create(recipe.tokenizer, [alphabet])
+    tokens, exact = dict.fromkeys(ends, 0), True
+    if tokenizer.name == "char":
+        begins = [0, *ends.values()]
+        tokens = {split: end - begin for (split, end), begin in zip(ends.items(), begins, strict=False)}
+    else:
+        counted, passed, every = dict.fromkeys(ends, 0), dict.fromkeys(ends, 0), -(-characters // ENCODED)
+        for number, (split, text) in enumerate(pieces(by_split(read(files), ends), tokenizer)):
+            if number % every == 0 or not counted[split]:
+                tokens[split] += len(tokenizer.encode_to_array(text))
+                counted[split] += len(text)
+            passed[split] += len(text)
+            share = text_bytes * sum(passed.values()) // characters
+            yield Encoding(phase="encode", done_bytes=share, total_bytes=text_bytes, tokens=sum(tokens.values()))
+        exact = counted == passed
+        tokens = {split: round(tokens[split] * passed[split] / counted[split]) for split in ends}
+    yield Forecast(
+        files=len(files),
+        text_bytes=text_bytes,
+        characters=characters,
+        vocab_size=tokenizer.vocab_size,
+        tokens=tokens,
+        exact=exact,
+    )
+
+
+def look(name: str, first: int = 3000, most: int = 12) -> Iterator[Look]:
+    """Yields one `Look` at a prepared data set's training split. Raises UserError where it is damaged."""
+    import numpy as np
+
+    dataset = open_dataset(name)
+    tokenizer, ids = dataset.tokenizer, dataset.split("train")
+    length = min(len(ids), COUNTED) // SLICES or len(ids)
+    starts = np.linspace(0, len(ids) - length, SLICES).astype(int) if len(ids) > length else [0]
+    sample = np.concatenate([ids[start : start + length] for start in starts])
+    if int(sample.max()) >= dataset.meta.vocab_size:
+        raise UserError(f"{dataset.path} holds tokens that its vocabulary lacks: prepare {name} again")
+    counts = np.bincount(sample, minlength=2)
+    common = np.argsort(-counts, kind="stable")[:most]
+    yield Look(
+        name=name,
+        beginning=tuple(tokenizer.token_bytes(int(token)) for token in ids[:first]),
+        common=tuple((tokenizer.token_bytes(int(t)), float(counts[t] / len(sample))) for t in common if counts[t]),
+        counted=len(sample),
+    )
