@@ -1,6 +1,6 @@
 """The picture of a loss chart: curves, validation points and marks in, a canvas out. Knows nothing of widgets or keys.
 
-From back to front: grid, lines of changes, the raw band, the validation's line, other runs, the smoothed line,
+From back to front: grid, the raw band, lines of changes, the validation's line, other runs, the smoothed line,
 validation points, the crosshair. Above them one row of legend, which with a crosshair becomes the readout; below them
 the axis with its marks, and its labels.
 """
@@ -92,10 +92,10 @@ class _Drawing:
         self.own = picture.curve.columns(picture.axis, self.edges)
         self.y = self._y_scale()
         self._axes()
-        self._changes()
         if picture.show_raw and len(picture.curve):
             raw = self._row(self.own.high), self._row(self.own.low)
             self.canvas.area(*raw, self.rows, RAW, MARGIN, HEADER)
+        self._changes()
         shown = np.isfinite(self.y.fraction(picture.validation[1]))
         self.validation_x = self._validation_x()[shown]
         self.validation_row = self._row(picture.validation[1][shown])
@@ -208,7 +208,10 @@ class _Drawing:
     def _join_validation(self) -> None:
         """A dotted line: between its points nothing was measured."""
         dots = polyline(self._column(self.validation_x), self.validation_row, self.columns, self.rows)
-        dots[:, np.arange(self.columns) % 3 > 0] = False
+        along = np.cumsum(dots.ravel(order="F")).reshape(
+            dots.shape, order="F"
+        )  # the how-maniest of its dots each one is
+        dots &= along % 3 == 1
         self.canvas.dots(dots, JOIN, MARGIN, HEADER)
 
     def _clear_around_line(self) -> None:
@@ -296,7 +299,7 @@ class _Drawing:
         at = self._cell(x)
         if MARGIN <= at < self.canvas.width:
             for y in range(HEADER, HEADER + self.height):
-                free = self.canvas.styles[y, at] in (BASE, GRID)
+                free = self.canvas.styles[y, at] in (BASE, GRID, RAW)
                 if free:
                     self.canvas.text(at, y, self.glyphs.cursor, CURSOR)
             drawn = self._drawn(curve, index)

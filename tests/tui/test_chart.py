@@ -14,7 +14,7 @@ from nanogpt_tui import theme
 from nanogpt_tui.widgets.canvas import GLYPHS, Canvas, pack, plain, polyline, spans
 from nanogpt_tui.widgets.chart import LossChart
 from nanogpt_tui.widgets.curve import Curve, digest, merged, moving_average
-from nanogpt_tui.widgets.plot import HEADER, LINE, MARGIN, RAW, SMALLEST, VALIDATION, Mark, Picture, draw
+from nanogpt_tui.widgets.plot import HEADER, JOIN, LINE, MARGIN, RAW, SMALLEST, VALIDATION, Mark, Picture, draw
 from nanogpt_tui.widgets.scales import Scale, loss_text, nice_step, x_end, x_text, y_labels, y_scale, y_ticks
 
 
@@ -401,6 +401,23 @@ def test_the_crosshair_reads_the_point_it_stands_on_and_invents_none_for_other_r
     assert "train  3.000" in header
     assert "validation  3.125" in header
     assert header.rstrip().endswith("–")
+
+
+def test_the_crosshair_and_the_lines_of_changes_are_seen_over_the_raw_band() -> None:
+    curve = filled(np.tile([1.0, 3.0], 200), 0.999)
+    lines, _ = plot_of(Picture(curve, marks=[Mark(100, "change")], cursor=300), 60, 20)
+    assert sum("│" in line for line in lines) >= len(lines) - 2
+    assert sum("┊" in line for line in lines) >= len(lines) - 2
+
+
+def test_the_line_between_validation_points_is_dotted_alike_where_flat_and_where_steep() -> None:
+    for first in (3.0, 9.0):
+        picture = Picture(Curve(), glyphs="block")
+        picture.validation = np.array([0.0, 10.0]), np.array([first, 3.0])
+        _, styles = plot_of(picture, 60, 40)
+        drawn, columns = (styles == JOIN).sum(), np.flatnonzero((styles == JOIN).any(axis=0))
+        assert 0.15 * max(styles.shape) < drawn < 0.75 * max(styles.shape)
+        assert np.diff(columns).max() <= 2
 
 
 def test_the_crosshair_tells_of_a_change_that_was_made_there() -> None:
