@@ -1,13 +1,15 @@
 """The app: its modes, its keys, its palette. What the screens show is theirs; the work is the session's."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.filter import LineFilter
 from textual.screen import Screen
 
 from nanogpt_tui import screens, theme
+from nanogpt_tui.ascii import Ascii
 from nanogpt_tui.messages import Rung
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.session import Session
@@ -32,9 +34,13 @@ class LabApp(App[int]):
     ]
 
     def __init__(self, settings: Settings, runs_dir: str | None = None) -> None:
+        self.settings, self._ascii = settings, Ascii()
         super().__init__()
-        self.settings = settings
         self.session = Session(self, self.training_changed, runs_dir=runs_dir, per_second=settings.repaints_per_second)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        filters = super().get_line_filters()
+        return [*filters, self._ascii] if self.settings.glyphs == "ascii" else filters
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return theme.DEFAULTS

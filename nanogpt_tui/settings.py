@@ -20,7 +20,7 @@ class Settings:
 
     theme: str = "dark"
     glyphs: str = "braille"
-    repaints_per_second: float = 4.0
+    repaints_per_second: float = 2.0
     keymap: dict[str, str] = field(default_factory=dict)
     quickstart: dict[str, Any] = field(default_factory=dict)
 

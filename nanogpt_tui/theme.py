@@ -4,7 +4,7 @@ Beside Textual's own names there are `$quiet` (labels, axes), `$alive` (what run
 chosen to stay apart from each other when a terminal has 256 colours.
 """
 
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 
 _DARK = {"quiet": "#8a8a8a", "alive": "#5fd7af", "raw": "#4e4e4e", "rule": "#3a3a3a"}
 _LIGHT = {"quiet": "#6c6c6c", "alive": "#00875f", "raw": "#bcbcbc", "rule": "#d0d0d0"}
@@ -58,7 +58,7 @@ THEMES = (
         panel="ansi_default",
         boost="ansi_default",
         dark=True,
-        variables=_ANSI,
+        variables=BUILTIN_THEMES["ansi-dark"].variables | _ANSI,
     ),
 )
 

@@ -58,8 +58,8 @@ class TrainScreen(LabScreen):
     AUTO_FOCUS = ""
     HELP = (
         "The run that is trained now, or the one looked at last. The chart shows the training loss, its smoothed line "
-        "over the raw band, and the validation loss where it was measured. Tab goes through the figures; ? explains the "
-        "one in focus, or under the mouse."
+        "over the raw band, and the validation loss where it was measured. Tab goes through the figures; ? explains "
+        "the one in focus, or under the mouse."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,g", "quick_start", "quick start", id="train.quick_start"),
@@ -98,6 +98,7 @@ class TrainScreen(LabScreen):
         super().__init__()
         self.run_view: RunView | None = None  # made with the first run: its parts import numpy
         self._building = False
+        self._able: tuple[object, ...] = ()
 
     def body(self) -> Iterator[Widget]:
         with Vertical(id="empty"):
@@ -107,7 +108,10 @@ class TrainScreen(LabScreen):
     def training_changed(self) -> None:
         history = self.session.history
         self.set_class(history is None, "-empty")
-        self.refresh_bindings()
+        able = (history is None, history and history.state, bool(history and history.saves), self.session.is_training)
+        if able != self._able:  # which keys do something
+            self._able = able
+            self.refresh_bindings()
         if history is None:
             return
         if self.run_view is not None:

@@ -1,25 +1,30 @@
 """The training's figures: a label, a value of steady width, a small curve of how it went. Knows a history only.
 
-Each repaints only when its text has changed.
+One widget that draws its lines itself, for many small ones would cost more to repaint than the chart does.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from textual.app import ComposeResult
-from textual.containers import Container, Horizontal
-from textual.content import Content
-from textual.widgets import Static
+from rich.segment import Segment
+from textual import strip
+from textual.binding import Binding, BindingType
+from textual.events import MouseMove
+from textual.geometry import Region
+from textual.widget import Widget
 
 from nanogpt_tui.text import count, duration
-from nanogpt_tui.widgets.strip import Strip
+from nanogpt_tui.widgets.strip import sparkline
 
 if TYPE_CHECKING:
     from nanogpt_tui.history import History
 
-LABEL_WIDTH = 11
+LABEL, VALUE = 11, 9  # widths
+TILES = 4  # figures in a line where there are no curves
+
+Line = list[tuple[str, str]]  # (text, name of its style)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,93 +38,152 @@ class Row:
 
 
 # in threes of four: how far, how well, how
-ROWS = {
-    "progress": Row("step", "iteration"),
-    "time": Row("ETA", "ETA"),
-    "tokens": Row("tokens seen", "epoch"),
-    "state": Row("state", "health"),
-    "train": Row("train loss", "loss", "loss"),
-    "val": Row("val loss", "validation loss"),
-    "perplexity": Row("perplexity", "perplexity"),
-    "lr": Row("lr", "learning rate", "learning_rate"),
-    "grad": Row("grad norm", "gradient norm", "grad_norm", log=True),
-    "speed": Row("tokens/s", "tokens per second", "tokens_per_second"),
-    "mfu": Row("MFU", "MFU", "mfu"),
-    "memory": Row("memory", "memory", "memory_bytes"),
-}
+ROWS = (
+    Row("step", "iteration"),
+    Row("ETA", "ETA"),
+    Row("tokens", "epoch"),
+    Row("state", "health"),
+    Row("train loss", "loss", "loss"),
+    Row("val loss", "validation loss"),
+    Row("perplexity", "perplexity"),
+    Row("lr", "learning rate", "learning_rate"),
+    Row("grad norm", "gradient norm", "grad_norm", log=True),
+    Row("tokens/s", "tokens per second", "tokens_per_second"),
+    Row("MFU", "MFU", "mfu"),
+    Row("memory", "memory", "memory_bytes"),
+)
 
 
-class Figure(Horizontal, can_focus=True):
-    """One row. `?` on it explains its word."""
+class Figures(Widget, can_focus=True):
+    """Rows with curves, or tiles where it is too low for rows. In focus, the arrows choose what `?` explains."""
 
-    def __init__(self, name: str, row: Row, glyphs: str) -> None:
-        super().__init__(name=name, id=f"figure-{name}", classes="curved" if row.column else "")
-        self.row, self.glossary = row, row.term
-        self._text = Static(classes="text")
-        self.strip = Strip(glyphs=glyphs, log=row.log) if row.column else None
-        self._shown: tuple[str, str, str] = ("", "", "")
-
-    def compose(self) -> ComposeResult:
-        yield self._text
-        if self.strip is not None:
-            yield self.strip
-
-    def show(self, value: str, note: str = "", style: str = "$foreground") -> None:
-        if (value, note, style) == self._shown:
-            return
-        self._shown = (value, note, style)
-        label = Content.styled(f"{self.row.label:<{LABEL_WIDTH}} ", "$quiet")
-        self._text.update(Content.assemble(label, (f"{value:<9}", style), (f" {note}", "$quiet")), layout=False)
-
-
-class Figures(Container):
-    """All figures, as rows with curves or, where it is narrow, as tiles."""
+    DEFAULT_CSS = """
+    Figures > .figures--label, Figures > .figures--note { color: $quiet; }
+    Figures > .figures--value { color: $foreground; }
+    Figures > .figures--alive, Figures > .figures--curve { color: $alive; }
+    Figures > .figures--warning { color: $warning; }
+    Figures > .figures--error { color: $error; }
+    Figures > .figures--chosen { color: $accent; text-style: bold; }
+    """
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        f"figures--{style}" for style in ("label", "note", "value", "alive", "curve", "warning", "error", "chosen")
+    }
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "choose(-1)", "figure before", id="figures.before", show=False),
+        Binding("down", "choose(1)", "next figure", id="figures.next", show=False),
+    ]
 
     def __init__(self, glyphs: str) -> None:
         super().__init__(id="figures")
-        self._figures = {name: Figure(name, row, glyphs) for name, row in ROWS.items()}
+        self._glyphs = glyphs
+        self._history: History | None = None
+        self._waiting = ""
+        self._lines: list[Line] = []
+        self._chosen = 0
+        self._hovered: int | None = None
 
-    def compose(self) -> ComposeResult:
-        yield from self._figures.values()
+    @property
+    def glossary(self) -> str:
+        """The word for the figure under the mouse, else for the chosen one."""
+        return ROWS[self._chosen if self._hovered is None else self._hovered].term
 
     def show(self, history: "History", waiting: str) -> None:
         """`waiting` says what was asked of the trainer and is not done yet."""
-        for name, value, *more in described(history, waiting):
-            self._figures[name].show(value, *more)
+        self._history, self._waiting = history, waiting
+        self._repaint()
 
-    def draw(self, history: "History", first: int) -> None:
-        """Goes on with the small curves from row `first`; from 0 they begin anew."""
-        for figure in self._figures.values():
-            if figure.strip is not None:
-                if first == 0:
-                    figure.strip.clear()
-                figure.strip.append(history.column(figure.row.column)[first:])
+    def action_choose(self, by: int) -> None:
+        self._chosen = (self._chosen + by) % len(ROWS)
+        self._repaint()
+
+    def on_focus(self) -> None:
+        self._repaint()
+
+    def on_blur(self) -> None:
+        self._repaint()
+
+    def on_resize(self) -> None:
+        self._repaint()
+
+    def on_mouse_move(self, event: MouseMove) -> None:
+        y, tiles = event.y, self._tiles
+        width = self.size.width // TILES
+        index = y * TILES + event.x // max(1, width) if tiles else self._places.index(y) if y in self._places else None
+        self._hovered = index if index is not None and index < len(ROWS) else None
+
+    def on_leave(self) -> None:
+        self._hovered = None
+
+    @property
+    def _tiles(self) -> bool:
+        return self.size.height < len(ROWS)
+
+    @property
+    def _places(self) -> list[int]:
+        """The line of each figure, with blank lines between the groups where there is room."""
+        apart = self.size.height >= len(ROWS) + 2
+        return [index + (index // TILES if apart else 0) for index in range(len(ROWS))]
+
+    def _repaint(self) -> None:
+        """Draws all lines anew, and has those that differ sent."""
+        if self._history is None or not self.size.width:
+            return
+        figures = list(described(self._history, self._waiting))
+        lines: list[Line] = [[] for _ in range(self.size.height)]
+        if self._tiles:
+            width = self.size.width // TILES
+            for index, (value, _, style) in enumerate(figures):
+                if index // TILES < len(lines):
+                    lines[index // TILES] += [self._label(index), (f"{value:<{width - LABEL}}"[: width - LABEL], style)]
+        else:
+            for index, (place, (value, note, style)) in enumerate(zip(self._places, figures, strict=True)):
+                line = [self._label(index), (f"{value:<{VALUE}} ", style)]
+                line.append((note, "note") if note or not ROWS[index].column else (self._curve(ROWS[index]), "curve"))
+                lines[place] = line
+        changed = [y for y, line in enumerate(lines) if y >= len(self._lines) or line != self._lines[y]]
+        self._lines = lines
+        if changed:
+            self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
+
+    def _label(self, index: int) -> tuple[str, str]:
+        chosen = self.has_focus and index == self._chosen
+        return f"{ROWS[index].label:<{LABEL}}", "chosen" if chosen else "label"
+
+    def _curve(self, row: Row) -> str:
+        values = self._history.column(row.column) if self._history else ()
+        return sparkline(values, max(0, self.size.width - LABEL - VALUE - 2), self._glyphs, log=row.log)
+
+    def render_line(self, y: int) -> strip.Strip:
+        base = self.rich_style
+        line = self._lines[y] if y < len(self._lines) else []
+        segments = [Segment(text, base + self.get_component_rich_style(f"figures--{style}")) for text, style in line]
+        return strip.Strip(segments).adjust_cell_length(self.size.width, base)
 
 
-def described(history: "History", waiting: str) -> Iterator[tuple[str, ...]]:
-    """(name, value, note, style) of each figure."""
+def described(history: "History", waiting: str) -> Iterator[tuple[str, str, str]]:
+    """(value, note, style) of each figure, in the order of ROWS."""
     last, evaluation, started = history.last, history.evaluation, history.started
     share = history.step / history.max_iters if history.max_iters else 0.0
-    yield "progress", f"{history.step:,}", f"of {history.max_iters:,}  {share:.0%}"
+    yield f"{history.step:,}", f"of {history.max_iters:,}  {share:.0%}", "value"
     left = last.eta_s if last and history.running else None
-    yield "time", duration(left), f"after {duration(last.elapsed_s)}" if last else ""
-    yield "train", loss(float(history.column("ema")[-1]) if len(history) else None)
+    yield duration(left), f"after {duration(last.elapsed_s)}" if last else "", "value"
+    epochs = f"{last.tokens / started.train_tokens:.1f} epochs" if last and started and started.train_tokens else ""
+    yield count(last.tokens) if last else "–", epochs, "value"
+    style = {"failed": "error", "paused": "warning", "training": "alive", "preparing": "alive"}
+    yield waiting or history.state, "", "warning" if waiting else style.get(history.state, "value")
+    yield loss(float(history.column("ema")[-1]) if len(history) else None), "", "value"
     if evaluation:
         best = min(history.evaluations, key=lambda each: each.val_loss)
-        yield "val", loss(evaluation.val_loss), f"best {best.val_loss:.3f} @ {best.step:,}"
-        yield "perplexity", perplexity(evaluation.val_loss)
+        yield loss(evaluation.val_loss), f"best {best.val_loss:.3f} @ {best.step:,}", "value"
+        yield perplexity(evaluation.val_loss), "", "value"
     else:
-        yield "val", "–"
-        yield "perplexity", "–"
-    yield "lr", f"{last.learning_rate:.2e}".replace("e-0", "e-") if last else "–"
-    yield "speed", f"{last.tokens_per_second:,.0f}" if last else "–"
-    yield "mfu", f"{last.mfu:.1%}" if last and last.mfu is not None else "–"
-    yield "grad", f"{last.grad_norm:.3f}" if last else "–"
-    yield "memory", f"{last.memory_bytes / 1e9:.2f} GB" if last else "–"
-    epochs = f"{last.tokens / started.train_tokens:.1f} epochs" if last and started and started.train_tokens else ""
-    yield "tokens", count(last.tokens) if last else "–", epochs
-    style = {"failed": "$error", "paused": "$warning", "stopped": "$quiet"}.get(history.state, "$alive")
-    yield "state", waiting or history.state, "", "$warning" if waiting else style
+        yield "–", "", "value"
+        yield "–", "", "value"
+    yield f"{last.learning_rate:.2e}".replace("e-0", "e-") if last else "–", "", "value"
+    yield f"{last.grad_norm:.3f}" if last else "–", "", "value"
+    yield f"{last.tokens_per_second:,.0f}" if last else "–", "", "value"
+    yield f"{last.mfu:.1%}" if last and last.mfu is not None else "–", "", "value"
+    yield f"{last.memory_bytes / 1e9:.2f} GB" if last else "–", "", "value"
 
 
 def loss(value: float | None) -> str:

@@ -75,7 +75,6 @@ class RunView(Vertical):
         if last > first:
             names = ("step", "tokens", "elapsed_s", "loss")
             self.chart.append(*(history.column(name)[first:last] for name in names))
-            self.figures.draw(history, first)
             self._rows = last
         evaluations = history.evaluations[self._evaluations :]
         if evaluations:

@@ -17,8 +17,8 @@ class Watch(Vertical):
 
     glossary = "sampling"
     HELP = (
-        "The same prompt and seed, sampled as the model learns. The keys , and . go back and forth through time, t takes a "
-        "sample of the present weights, page up and page down scroll."
+        "The same prompt and seed, sampled as the model learns. The keys , and . go back and forth in time, t takes "
+        "a sample of the present weights, page up and page down scroll."
     )
 
     def __init__(self) -> None:
