@@ -3,7 +3,7 @@
 Knows nothing of runs, files or who listens.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from functools import cache
 from time import perf_counter
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Alternative, Stopped, Token
 from nanogpt.sampling.choice import choose
-from nanogpt.sampling.decoding import decode
+from nanogpt.sampling.decoding import decode, extended
 from nanogpt.sampling.text import TextStream
 
 
@@ -26,6 +26,7 @@ def generate(
     prompt: str,
     knobs: SamplingConfig | Callable[[], SamplingConfig],
     *,
+    written: Sequence[int] = (),
     num_samples: int = 1,
     use_cache: bool = True,
     alternatives: int = 5,
@@ -35,6 +36,9 @@ def generate(
     model: a `nanogpt.models.LanguageModel` in any mode and on any device; neither its mode nor torch's global random
     state changes. knobs: a callable is asked before each token, so that they can be turned meanwhile; the seed counts
     at the start only, and `max_new_tokens` lowered below what is written ends the sample with the next token.
+
+    written: ids of tokens that are there already behind the prompt: the sample goes on as if it had written them itself
+    and not stopped, with the draws that come then; they count in `max_new_tokens`, and are not repeated.
 
     Sample number i draws from its own generator seeded with seed + i, so its text does not depend on the others, on the
     cache or on the device, up to float rounding. An empty prompt starts from the end-of-text token where the tokenizer
@@ -48,9 +52,9 @@ def generate(
             f"the tokenizer has {tokenizer.vocab_size} tokens and the model only {model.config.vocab_size}: "
             "they do not belong together; take the tokenizer that the model was trained with"
         )
-    if turned.max_new_tokens == 0:
+    if len(written) >= turned.max_new_tokens:
         for row in range(num_samples):
-            yield Stopped(sample=row, reason="length", tokens=0, tokens_per_second=0.0)
+            yield Stopped(sample=row, reason="length", tokens=len(written), tokens_per_second=0.0)
         return
 
     @cache
@@ -58,13 +62,20 @@ def generate(
         return tokenizer.token_bytes(token_id).decode("utf-8", "replace")  # type: ignore[no-any-return]
 
     device = next(model.parameters()).device
-    ids = torch.tensor(prompt_ids(tokenizer, prompt)).repeat(num_samples, 1)  # (B, P)
-    seen = torch.zeros(num_samples, tokenizer.vocab_size, dtype=torch.bool).scatter_(1, ids, True)  # (B, V)
+    prompted = prompt_ids(tokenizer, prompt)
+    known = torch.tensor([*prompted, *written]).repeat(num_samples, 1)  # (B, P)
+    seen = torch.zeros(num_samples, tokenizer.vocab_size, dtype=torch.bool).scatter_(1, known, True)  # (B, V)
     dice = [torch.Generator().manual_seed(turned.seed + row) for row in range(num_samples)]
     streams = [TextStream() for _ in range(num_samples)]
+    ids = known[:, : len(prompted)][:, -model.config.block_size :]  # (B, W)
+    for place, token_id in enumerate(written, len(prompted)):  # what the window, the dice and the text went through
+        ids = extended(ids, known[:, place : place + 1], model.config.block_size)
+        for die, stream in zip(dice, streams, strict=True):
+            torch.rand(1, 1, generator=die)
+            stream.feed(tokenizer.token_bytes(token_id))
     steps: Generator[Tensor, Tensor, None] | None = None
     running = list(range(num_samples))
-    written, busy_s = 0, 0.0
+    n_tokens, busy_s = len(written), 0.0
     while running:
         began = perf_counter()
         if steps is None:
@@ -78,21 +89,21 @@ def generate(
         choice = choose(logits[:, : tokenizer.vocab_size].float().cpu(), turned, seen, uniforms, alternatives)
         ids = choice.ids  # (B, 1)
         seen.scatter_(1, ids, True)
-        written += 1
+        n_tokens += 1
         events: list[Token | Stopped] = []
-        for row, (token_id,) in [(row, ids[row].tolist()) for row in running]:
-            ended = token_id == tokenizer.end_of_text
-            last = ended or written >= turned.max_new_tokens
-            text, stopped = streams[row].feed(b"" if ended else tokenizer.token_bytes(token_id), turned.stop, last)
+        for row, (chosen,) in [(row, ids[row].tolist()) for row in running]:
+            ended = chosen == tokenizer.end_of_text
+            last = ended or n_tokens >= turned.max_new_tokens
+            text, stopped = streams[row].feed(b"" if ended else tokenizer.token_bytes(chosen), turned.stop, last)
             others = tuple(Alternative(other, shown(other), share) for other, share in choice.alternatives[row])
             events.append(
-                Token(sample=row, id=token_id, text=text, probability=choice.probabilities[row], alternatives=others)
+                Token(sample=row, id=chosen, text=text, probability=choice.probabilities[row], alternatives=others)
             )
             if stopped or last:
                 running.remove(row)
-                rate = written / (busy_s + perf_counter() - began)
+                rate = (n_tokens - len(written)) / (busy_s + perf_counter() - began)
                 reason: Literal["stop", "end", "length"] = "stop" if stopped else "end" if ended else "length"
-                events.append(Stopped(sample=row, reason=reason, tokens=written, tokens_per_second=rate))
+                events.append(Stopped(sample=row, reason=reason, tokens=n_tokens, tokens_per_second=rate))
         busy_s += perf_counter() - began  # the listener's time does not count
         yield from events
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nanogpt.training.loop import train
     from nanogpt.training.mailbox import (
+        Copy,
         Letter,
         Mailbox,
         Pause,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _HOMES = {"train": "loop", "Snapshot": "snapshot"} | dict.fromkeys(
     (
+        "Copy",
         "Letter",
         "Mailbox",
         "Pause",
@@ -39,6 +41,7 @@ _HOMES = {"train": "loop", "Snapshot": "snapshot"} | dict.fromkeys(
 )
 
 __all__ = [
+    "Copy",
     "Letter",
     "Mailbox",
     "Pause",

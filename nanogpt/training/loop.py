@@ -4,6 +4,7 @@ What it needs is handed in: tokens, a way to save a snapshot, a way to write a s
 ends training where it is; to end it with a checkpoint, drop a `Stop` in the mailbox.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -204,6 +205,8 @@ class Trainer:
                     yield from self.save_checkpoint()
                 if isinstance(letter, letters.Sample):
                     yield from self.write_sample(letter.prompt, letter.seed)
+                if isinstance(letter, letters.Copy):
+                    letter.receive(copy.deepcopy(self.model).eval(), self.progress.step)
             if paused_at is not None and self.machine.world.is_main:
                 self.mailbox.wait(timeout_s=0.2)
             waiting = distributed.agree(self.mailbox.collect(), self.machine.world)
@@ -232,6 +235,8 @@ class Trainer:
                 return "saved already" if self.saved_at == progress.step else "saving a checkpoint"
             case letters.Sample():
                 return "sampling"
+            case letters.Copy():
+                return "copying the weights"
 
     def stepped(self, loss: float, grad_norm: float, rate: float) -> Step:
         progress, speed = self.progress, self.throughput

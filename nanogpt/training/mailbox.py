@@ -5,7 +5,9 @@ Knows nothing of the trainer. Dropping never waits, so a screen's thread may do 
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,18 @@ class Sample:
     seed: int = 1337
 
 
-Letter = Pause | Resume | Stop | Save | ScaleLearningRate | SetEvalInterval | SetMaxIters | Sample
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Copy the present weights, for whoever wants to use them while training goes on.
+
+    `receive(model, step)` is called in the trainer's thread with a model of its own, in evaluation mode and on the
+    training's device; it is to keep it and return at once. Only for the trainer's own process.
+    """
+
+    receive: Callable[[Any, int], None]
+
+
+Letter = Pause | Resume | Stop | Save | ScaleLearningRate | SetEvalInterval | SetMaxIters | Sample | Copy
 
 
 class Mailbox:

@@ -1,0 +1,101 @@
+"""Renaming, deleting, noting, comparing and exporting runs."""
+
+import csv
+
+import pytest
+
+from nanogpt.config import resolve
+from nanogpt.errors import UserError
+from nanogpt.events import Evaluated, Step
+from nanogpt.runs import find, history, list_runs, new_folder, resume, start, summary
+from nanogpt.runs.folder import lock, read_run_toml
+from nanogpt.runs.manage import COLUMNS, delete, differences, export_metrics, read_note, rename, write_note
+
+
+@pytest.fixture
+def run(small):
+    folder = new_folder("first")
+    list(start(small(), folder))
+    return folder
+
+
+def test_a_renamed_run_is_found_by_its_new_name_and_goes_on(run):
+    renamed = rename(run, "second one")
+    assert [each.name for each in list_runs()] == ["second one"]
+    assert find("second one") == renamed
+    assert read_run_toml(renamed)["run"]["name"] == "second one"
+    list(resume(renamed, {"max_iters": 16}))
+    assert summary(renamed).step == 16
+
+
+def test_a_name_that_is_taken_or_leads_elsewhere_is_refused(run, small):
+    list(start(small(max_iters=4), other := new_folder("other")))
+    for name, problem in (("other", "already"), ("../away", "cannot name"), ("", "cannot name"), (".x", "cannot name")):
+        with pytest.raises(UserError, match=problem):
+            rename(run, name)
+    assert rename(run, "first") == run
+    assert {each.name for each in list_runs()} == {"first", other.name}
+
+
+def test_a_deleted_run_is_gone_and_its_name_is_free(run):
+    delete(run)
+    assert list_runs() == []
+    assert list(run.parent.iterdir()) == []
+    assert new_folder("first") == run
+
+
+def test_what_is_no_run_is_not_deleted(tmp_path):
+    (tmp_path / "precious").mkdir()
+    with pytest.raises(UserError, match="not a run"):
+        delete(tmp_path / "precious")
+    assert (tmp_path / "precious").is_dir()
+
+
+def test_a_run_that_is_being_trained_is_neither_deleted_nor_renamed(run):
+    with lock(run).acquire():
+        for act in (lambda: delete(run), lambda: rename(run, "other")):
+            with pytest.raises(UserError, match="being trained"):
+                act()
+    assert [each.name for each in list_runs()] == ["first"]
+    assert summary(run).state == "finished"
+
+
+def test_a_note_is_kept_changed_and_removed(run):
+    assert read_note(run) == ""
+    write_note(run, " too warm – ½ the rate next time\n")
+    assert read_note(run) == "too warm – ½ the rate next time"
+    write_note(run, "")
+    assert read_note(run) == ""
+    assert not (run / "note.txt").exists()
+    with pytest.raises(UserError, match="at most"):
+        write_note(run, "x" * 10_001)
+
+
+def test_a_note_of_broken_bytes_is_read_all_the_same(run):
+    (run / "note.txt").write_bytes(b"half \xe2\x82")
+    assert read_note(run) == "half \N{REPLACEMENT CHARACTER}"
+
+
+def test_only_settings_that_differ_are_shown_with_the_value_of_each():
+    configs = [resolve(flags=flags).config for flags in ({"n_layer": 2}, {"n_layer": 3, "min_lr": 0.0}, {"n_layer": 2})]
+    assert differences(configs) == {"n_layer": (2, 3, 2), "min_lr": (None, 0.0, None)}
+    assert differences(configs[:1]) == differences([]) == {}
+
+
+def test_exported_metrics_are_what_was_recorded(run, tmp_path):
+    file = tmp_path / "metrics.csv"
+    assert export_metrics(run, file) == 13
+    with file.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    assert tuple(rows[0]) == COLUMNS
+    assert [int(row["step"]) for row in rows] == list(range(13))
+    steps = [event for event in history(run) if isinstance(event, Step)]
+    assert [float(row["loss"]) for row in rows[1:]] == [event.loss for event in steps]
+    evaluated = {event.step: event.val_loss for event in history(run) if isinstance(event, Evaluated)}
+    assert {int(row["step"]): float(row["val_loss"]) for row in rows if row["val_loss"]} == evaluated
+    assert rows[0]["loss"] == ""
+
+
+def test_a_file_that_cannot_be_written_is_one_line(run, tmp_path):
+    with pytest.raises(UserError, match="cannot write"):
+        export_metrics(run, tmp_path / "no such folder" / "metrics.csv")

@@ -1,0 +1,50 @@
+"""Copies of the weights, taken while training goes on."""
+
+import torch
+
+from nanogpt.events import Acknowledged, Step
+from nanogpt.training import Copy, Mailbox, Pause, Resume, train
+
+
+def trained(config, tokens, at_step=0, *letters):
+    mailbox, events = Mailbox(), []
+    for event in train(config, tokens, mailbox=mailbox):
+        events.append(event)
+        if isinstance(event, Step) and event.step == at_step:
+            for letter in letters:
+                mailbox.drop(letter)
+    return events
+
+
+def losses(events):
+    return [event.loss for event in events if isinstance(event, Step)]
+
+
+def test_a_copy_has_the_weights_of_its_step_and_keeps_them(tiny, tokens):
+    copies, at_the_time = [], []
+
+    def receive(model, step):
+        copies.append((model, step))
+        at_the_time.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+
+    last = []
+    trained(tiny(), tokens, 3, Copy(receive))
+    trained(tiny(), tokens, 12, Copy(lambda model, _: last.append(model)))
+    ((model, step),) = copies
+    assert step == 3
+    assert not model.training
+    assert all(torch.equal(tensor, at_the_time[0][name]) for name, tensor in model.state_dict().items())
+    assert not torch.equal(model.wte.weight, last[0].wte.weight)
+
+
+def test_copying_changes_nothing_of_the_training_and_is_acknowledged(tiny, tokens):
+    config = tiny(dropout=0.2)
+    copied = trained(config, tokens, 3, Copy(lambda model, step: model.wte.weight.data.zero_()))
+    assert losses(copied) == losses(trained(config, tokens))
+    assert [(event.letter, event.step) for event in copied if isinstance(event, Acknowledged)] == [("Copy", 3)]
+
+
+def test_a_paused_training_gives_copies_too(tiny, tokens):
+    steps = []
+    trained(tiny(), tokens, 4, Pause(), Copy(lambda _, step: steps.append(step)), Resume())
+    assert steps == [4]
