@@ -27,8 +27,8 @@ ALLOWED: dict[str, set[str]] = {
     "models": LEAVES | {"config", "tokenizers", "data"},
     "sampling": LEAVES | {"config", "tokenizers", "models", "hardware"},
     "training": LEAVES | {"config", "tokenizers", "data", "models", "hardware"},
-    "runs": LEAVES | {"config", "tokenizers", "data", "models", "hardware", "sampling", "training"},
-    "interop": LEAVES | {"config", "tokenizers", "data", "models", "hardware", "runs", "training"},
+    "interop": LEAVES | {"config", "tokenizers", "data", "models", "hardware"},
+    "runs": LEAVES | {"config", "tokenizers", "data", "models", "hardware", "sampling", "training", "interop"},
 }
 ALLOWED["cli"] = LEAVES | (ALLOWED.keys() - {"cli"})
 ALLOWED["__main__"] = {"cli"}

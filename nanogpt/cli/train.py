@@ -1,6 +1,7 @@
 """`nanogpt train`: trains a new run, or resumes one; prepares a missing data set first, and ends with a sample."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -63,6 +64,8 @@ def resume(args: argparse.Namespace) -> int:
 
 def finish(finished: Finished | None, folder: Path) -> int:
     """Says how training ended, writes a sample with the best weights to stdout, and gives the exit code."""
+    if os.environ.get("RANK", "0") != "0":
+        return 0  # under torchrun the first process speaks for all
     if finished is None or finished.reason == "nan":
         return 1
     if finished.reason == "eval_only":

@@ -3,6 +3,7 @@ they are made."""
 
 import os
 import signal
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain
@@ -31,7 +32,13 @@ from nanogpt.training import Mailbox, Stop
 
 
 def show(events: Iterator[Event]) -> Finished | None:
-    """Shows all events on stderr; the last one, where training came to its end."""
+    """Shows all events on stderr; the last one, where training came to its end.
+
+    Under torchrun the first process speaks for all: the others show nothing.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        deque(events, maxlen=0)
+        return None
     finished = None
     max_iters, evaluated = 0, ""
     with live_line() as live:

@@ -99,8 +99,20 @@ def check_free(folder: Path) -> None:
             f"there is a run in {folder} already: resume it with "
             f"`nanogpt train --init_from=resume --name={folder.name}`, or give another --name"
         )
-    if folder.exists() and (not folder.is_dir() or any(item.name != "lock" for item in folder.iterdir())):
+    if folder.exists() and not (folder.is_dir() and all(map(_is_unstarted, folder.iterdir()))):
         raise UserError(f"{folder} is not empty and not a run: give another --name or --out_dir")
+
+
+def _is_unstarted(item: Path) -> bool:
+    """Whether the file is one that a trainer leaves which was killed before it really started."""
+    return item.name in ("lock", "events.jsonl", "status.json", "tokenizer.json") or item.name.startswith(".")
+
+
+def clear_unstarted(folder: Path) -> None:
+    """Removes what a trainer leaves in its folder when nothing comes of it."""
+    for item in folder.iterdir():
+        if _is_unstarted(item):
+            item.unlink()
 
 
 def lock(folder: Path) -> FileLock:

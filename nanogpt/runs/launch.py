@@ -6,6 +6,7 @@ Yields the events of all of that as one stream. Knows nothing of who watches.
 import dataclasses
 import errno
 import json
+import os
 import platform
 import time
 from collections.abc import Generator, Mapping
@@ -25,6 +26,7 @@ from nanogpt.runs import checkpoints, folder
 from nanogpt.runs.load import load_tokenizer, locate
 from nanogpt.runs.recorder import record, write_atomically
 from nanogpt.training import Mailbox, Snapshot, train
+from nanogpt.training.distributed import rank
 
 Events = Generator[Event, None, None]
 
@@ -47,21 +49,15 @@ def start(
         raise SettingError("init_from", "init_from=resume goes on with a run that is there: see `runs.resume`")
     dataset = yield from obtain(config.data.dataset, data_dir)
     if source != "scratch":
-        origin, path = locate(source, "best", runs_dir)
-        begin = checkpoints.read(path, weights_only=True)
-        if tokenizers.fingerprint(load_tokenizer(origin)) != tokenizers.fingerprint(dataset.tokenizer):
-            raise SettingError(
-                "init_from",
-                f"init_from={source}: its tokenizer is not that of the data set {dataset.name}; prepare the text with "
-                f"`nanogpt prepare textfile … --tokenizer={load_tokenizer(origin).name}`",
-            )
+        begin = _weights_of(source, dataset, runs_dir)
         config = _with_shape_of(config, begin)
         begin = _cropped(begin, config.model.block_size)
     config = _with_vocabulary(config, dataset)
     if config.evaluation.eval_only:
         yield from _explained(config, train(config, splits(dataset), run=run.name, mailbox=mailbox, start=begin))
         return
-    folder.check_free(run)
+    if rank() == 0:
+        folder.check_free(run)
     yield from _recorded(config, run, dataset, mailbox, begin, resume=False)
 
 
@@ -114,6 +110,8 @@ _STEERED = {"max_iters": "schedule", "eval_interval": "evaluation"}
 def obtain(name: str, data_dir: Path | None = None) -> Generator[Event, None, data.Dataset]:
     """Opens a data set, by name or path, preparing it first where it is a recipe that was not prepared yet."""
     if name not in prepared_names(data_dir) and not Path(name).is_dir():
+        if "RANK" in os.environ:
+            raise UserError(f"prepare the data set before several processes train on it: `nanogpt prepare {name}`")
         yield from data.prepare(name, data_dir=data_dir)
     return data.open_dataset(name, data_dir)
 
@@ -121,6 +119,28 @@ def obtain(name: str, data_dir: Path | None = None) -> Generator[Event, None, da
 def splits(dataset: data.Dataset) -> dict[str, Any]:
     """What `train` takes: the token ids of the two splits that it needs."""
     return {split: dataset.split(split) for split in ("train", "val")}
+
+
+def _weights_of(source: str, dataset: data.Dataset, runs_dir: Path | None) -> Snapshot:
+    """The weights of a run, a checkpoint, or a Hugging Face GPT-2's folder, if the data set's tokenizer is theirs."""
+    if (Path(source) / "config.json").is_file():
+        from nanogpt.interop.huggingface import from_huggingface
+
+        model = from_huggingface(source)
+        name, fits = "gpt2", dataset.meta.tokenizer == "gpt2"
+        begin = Snapshot(model.config, model.state_dict())
+    else:
+        run, path = locate(source, "best", runs_dir)
+        begin = checkpoints.read(path, weights_only=True)
+        tokenizer = load_tokenizer(run)
+        name, fits = tokenizer.name, tokenizers.fingerprint(tokenizer) == dataset.meta.tokenizer_fingerprint
+    if not fits:
+        raise SettingError(
+            "init_from",
+            f"init_from={source}: its tokenizer is not that of the data set {dataset.name}; prepare the text with the "
+            f"tokenizer of those weights, {name}",
+        )
+    return begin
 
 
 def _with_vocabulary(config: Config, dataset: data.Dataset) -> Config:
@@ -158,7 +178,11 @@ def _refuse_reshaping(before: Config, after: Config) -> None:
 def _recorded(
     config: Config, run: Path, dataset: data.Dataset, mailbox: Mailbox | None, begin: Snapshot | None, resume: bool
 ) -> Events:
-    """Trains in the run's folder, under its lock."""
+    """Trains in the run's folder, under its lock. Of several processes under torchrun only the first one records."""
+    if rank() > 0:
+        yield from train(config, splits(dataset), run=run.name, start=begin, resume=resume)
+        return
+    is_new = not folder.is_run(run)
     try:
         run.mkdir(parents=True, exist_ok=True)
         held = folder.lock(run)
@@ -170,6 +194,8 @@ def _recorded(
     except OSError as error:
         raise UserError(f"cannot write in {run}: {error.strerror}; choose another folder with --runs_dir") from None
     try:
+        if is_new:
+            (run / "events.jsonl").unlink(missing_ok=True)
 
         def save(snapshot: Snapshot, is_best: bool) -> str:
             path = checkpoints.write(run, snapshot, config.checkpoint.checkpoint_interval)
@@ -190,14 +216,17 @@ def _recorded(
             start=begin,
             resume=resume,
         )
+        if config.system.wandb_log:
+            from nanogpt.interop.wandb_log import logged
+
+            events = logged(events, config, run.name)
         recorded = record(_founded(events, config, run, dataset), run, dataset=dataset.name)
         with closing(_explained(config, recorded)) as explained:
             yield from explained
     finally:
         held.release()
         if not folder.is_run(run):  # nothing came of it: leave no empty folder behind
-            for leftover in ("lock", "events.jsonl", "status.json"):
-                (run / leftover).unlink(missing_ok=True)
+            folder.clear_unstarted(run)
             run.rmdir()
 
 
