@@ -24,15 +24,25 @@ class World:
         return self.rank == 0
 
 
+def rank() -> int:
+    """This process's number among those that torchrun started; 0 where it did not."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def join(backend: str, device: str) -> World:
     """Joins the group that torchrun's environment describes; a world of one where there is none."""
     if "RANK" not in os.environ:
         return World()
-    world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_RANK"]))
-    if not distributed.is_initialized():
-        chosen = backend if backend != "auto" else ("nccl" if device.startswith("cuda") else "gloo")
-        distributed.init_process_group(backend=chosen)
+    world = World(rank(), int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_RANK"]))
+    chosen = backend if backend != "auto" else ("nccl" if device.startswith("cuda") else "gloo")
+    distributed.init_process_group(backend=chosen)
     return world
+
+
+def leave(world: World) -> None:
+    """Ends the group, so that the next training in this process can join a new one."""
+    if world.size > 1:
+        distributed.destroy_process_group()
 
 
 def average_gradients(parameters: list[torch.nn.Parameter], world: World) -> None:

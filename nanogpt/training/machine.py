@@ -34,7 +34,7 @@ class Machine:
 def settle(config: Config, flops_per_token: int) -> Machine:
     """Makes every choice that the configuration leaves open, and readies torch for it in this thread.
 
-    May draw from torch's global random state (a CPU's peak is measured on random numbers). Raises `SettingError`.
+    Raises `SettingError`.
     """
     system, shape = config.system, config.model
     device = hardware.resolve_device(system.device)
