@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runs_dir", "--runs-dir", help="folder of the runs")
     parser.add_argument("--theme", help="dark, light or ansi (the terminal's own colours)")
     parser.add_argument("--light", action="store_const", const="light", dest="theme", help="the light theme")
-    parser.add_argument("--glyphs", choices=("braille", "blocks", "ascii"), help="what charts are drawn with")
+    parser.add_argument("--glyphs", choices=("braille", "block", "ascii"), help="what charts are drawn with")
     parser.add_argument("--ascii", action="store_const", const="ascii", dest="glyphs", help="no character beyond ASCII")
     options = parser.parse_args(argv)
     from nanogpt_tui.settings import load, with_changes
@@ -27,5 +27,6 @@ def main(argv: list[str] | None = None) -> int:
         print(f"nanogpt-tui: {error}", file=sys.stderr)
         return 2
     from nanogpt_tui.app import LabApp
+    from nanogpt_tui.terminal import run
 
-    return LabApp(settings, runs_dir=options.runs_dir).run() or 0
+    return run(LabApp(settings, runs_dir=options.runs_dir))

@@ -1,6 +1,9 @@
 """The app: its modes, its keys, its palette. What the screens show is theirs; the work is the session's."""
 
+import asyncio
+import signal
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
@@ -12,7 +15,7 @@ from nanogpt_tui import screens, theme
 from nanogpt_tui.ascii import Ascii
 from nanogpt_tui.messages import Rung
 from nanogpt_tui.screens.base import LabScreen
-from nanogpt_tui.session import Session
+from nanogpt_tui.session import Session, write_log
 from nanogpt_tui.settings import Settings
 from nanogpt_tui.widgets.dialog import Ask
 
@@ -35,6 +38,7 @@ class LabApp(App[int]):
 
     def __init__(self, settings: Settings, runs_dir: str | None = None) -> None:
         self.settings, self._ascii = settings, Ascii()
+        self.crash = ""  # the one line to show when the app ended by an error of its own
         super().__init__()
         self.session = Session(self, self.training_changed, runs_dir=runs_dir, per_second=settings.repaints_per_second)
 
@@ -52,6 +56,18 @@ class LabApp(App[int]):
         self.set_keymap(self.settings.keymap)
         self.switch_mode("train")
         self.call_after_refresh(self.session.look_at)
+        self._leave_on_signals()
+
+    def _leave_on_signals(self) -> None:
+        """A closed terminal, kill and shutdown end the app in order; training is then saved by whoever runs the app."""
+        with suppress(NotImplementedError, RuntimeError):  # where there are no signals, and outside the main thread
+            for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, self.exit, 0)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """An error in the interface itself: to the log file, then Textual ends the app."""
+        self.crash = write_log(error)
+        super()._handle_exception(error)
 
     def on_rung(self, message: Rung) -> None:
         message.bell.ring()
@@ -108,6 +124,6 @@ class LabApp(App[int]):
 
 QUIT_ANSWERS = {
     "save": ("s", "save a checkpoint, then quit"),
-    "stop": ("x", "quit without saving: what came after the last checkpoint is lost"),
+    "stop": ("x", "quit now, losing what came after the last checkpoint"),
     "stay": ("escape", "go on training"),
 }

@@ -248,8 +248,8 @@ class Session:
         return True
 
     def look_at(self, folder: Path | None = None) -> Job:
-        """Shows a recorded run (None: the newest, if there is one) once it is read; the job's `error` says why it cannot
-        be. Raises `UserError` while a run is trained."""
+        """Shows a recorded run (None: the newest, if there is one) once it is read; the job's `error` says why
+        it cannot be. Raises `UserError` while a run is trained."""
         self._refuse_while_training()
         read: list[tuple[Path, History]] = []
 
@@ -274,6 +274,12 @@ class Session:
     def _refuse_while_training(self) -> None:
         if self.is_training and self.history is not None:
             raise UserError(f"{self.history.run} is being trained: stop it first")
+
+    def close(self) -> None:
+        """Ends the training that runs, with a checkpoint, and waits until it is on disk: for after the app's end."""
+        if self.is_training and self.training is not None:
+            self.training.tell(Stop(save=True))
+            self.training.wait()
 
     def prepare(self, recipe: Any, on_change: Callable[[], None], **options: Any) -> Job:
         """Prepares a data set (a recipe or its name; options of `nanogpt.data.prepare`). `job.cancel()` cancels."""

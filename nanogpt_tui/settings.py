@@ -10,7 +10,7 @@ from typing import Any
 from nanogpt import paths
 from nanogpt.errors import SettingError, UserError, nearest
 
-CHOICES: dict[str, tuple[str, ...]] = {"theme": ("dark", "light", "ansi"), "glyphs": ("braille", "blocks", "ascii")}
+CHOICES: dict[str, tuple[str, ...]] = {"theme": ("dark", "light", "ansi"), "glyphs": ("braille", "block", "ascii")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ WELCOME = (
 )
 STOP_ANSWERS = {
     "save": ("s", "checkpoint and stop"),
-    "stop": ("x", "stop now: what came after the last checkpoint is lost"),
+    "stop": ("x", "stop now, losing what came after the last checkpoint"),
     "stay": ("escape", "go on"),
 }
 # what is shown from a key until the trainer has done it

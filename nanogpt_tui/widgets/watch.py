@@ -3,6 +3,7 @@
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
+from textual.events import Click
 from textual.style import Style
 from textual.widgets import Static
 
@@ -31,6 +32,10 @@ class Watch(Vertical):
         yield Static(Content(), id="watch-title")
         with VerticalScroll(can_focus=False):
             yield Static(Content.styled(EMPTY, "$quiet"), id="watch-text")
+
+    def on_click(self, event: Click) -> None:
+        if "move" in event.style.meta:
+            self.move(event.style.meta["move"])
 
     def show(self, samples: list[Sampled]) -> None:
         """Takes the samples so far, in the order of their steps."""
@@ -81,7 +86,7 @@ class Watch(Vertical):
         if not self._samples:
             return Content.styled("watch it learn", "$quiet")
         sample = self._samples[index]
-        back, forth = (Style.from_meta({"@click": f"screen.earlier_sample({by})"}) for by in (-1, 1))
+        back, forth = (Style.from_meta({"move": by}) for by in (-1, 1))
         prompt = short(printable(sample.prompt).replace("\n", "↵"), 20)
         left = Content.assemble(
             ("watch it learn  ", "$quiet"),
