@@ -95,7 +95,13 @@ def test_nothing_in_a_checkpoint_is_a_pickle(run):
     for path in run.rglob("*"):
         if path.is_file():
             assert b"\x80\x04\x95" not in path.read_bytes()[:64]
-    assert {path.suffix for path in run.rglob("*") if path.is_file()} <= {".json", ".jsonl", ".toml", ".safetensors", ""}
+    assert {path.suffix for path in run.rglob("*") if path.is_file()} <= {
+        ".json",
+        ".jsonl",
+        ".toml",
+        ".safetensors",
+        "",
+    }
 
 
 def test_killed_while_it_writes_a_checkpoint_a_process_leaves_only_whole_ones(run):

@@ -38,7 +38,9 @@ class Saves:
         self.by_step = {}
 
     def __call__(self, snapshot, is_best):
-        copies = [{name: tensor.clone() for name, tensor in part.items()} for part in (snapshot.model, snapshot.optimizer)]
+        copies = [
+            {name: tensor.clone() for name, tensor in part.items()} for part in (snapshot.model, snapshot.optimizer)
+        ]
         self.by_step[snapshot.progress.step] = type(snapshot)(
             snapshot.model_config, *copies, snapshot.progress, snapshot.position
         )
@@ -132,7 +134,9 @@ def test_log_interval_thins_the_steps_that_are_reported_and_nothing_else(tiny, t
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_saves_nothing_more(tiny, tokens):
     saves = Saves()
-    config = tiny(learning_rate=1000, min_lr=1000, warmup_iters=0, grad_clip=0, decay_lr=False, weight_decay=1000, max_iters=300)
+    config = tiny(
+        learning_rate=1000, min_lr=1000, warmup_iters=0, grad_clip=0, decay_lr=False, weight_decay=1000, max_iters=300
+    )
     events = list(train(config, tokens, save=saves))
     assert events[-1].reason == "nan"
     assert of(Health, events)[0].state == "nan"

@@ -1,0 +1,215 @@
+"""`nanogpt train`, `runs`, `info`, `bench`, `config` and `quickstart` as a person uses them."""
+
+import json
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from nanogpt import runs
+from nanogpt.cli import main
+from nanogpt.config import PRESETS, settings
+from nanogpt.runs import first_run
+from nanogpt.runs.folder import run_config
+
+
+def test_training_ends_with_a_sample_on_stdout_and_everything_else_on_stderr(small, capsys):
+    assert main(["train", *small, "--name=one"]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.strip("\n")) >= 15
+    assert "val loss" in err
+    assert "nanogpt sample one" in err
+    assert "step 6: saved" in err
+    assert "\r" not in err, "no line is rewritten where there is no terminal"
+
+
+def test_names_can_be_typed_with_dashes_and_values_apart(small, capsys):
+    assert main(["train", *small, "--name", "one", "--max-iters", "2", "--learning-rate", "1e-2"]) == 0
+    assert run_config(runs.find("one")).optimizer.learning_rate == 0.01
+    assert runs.summary(runs.find("one")).step == 2
+
+
+def test_a_run_is_named_after_data_set_and_preset_unless_it_is_given_a_name(small, capsys):
+    for _ in range(2):
+        assert main(["train", "--preset=macbook", *small]) == 0
+    assert {summary.name for summary in runs.list_runs()} == {"small-macbook", "small-macbook-2"}
+
+
+def test_out_dir_puts_the_run_where_nanogpt_s_users_expect_it(small, tmp_path, capsys):
+    folder = tmp_path / "out-small"
+    assert main(["train", *small, f"--out_dir={folder}"]) == 0
+    assert (folder / "run.toml").exists()
+    capsys.readouterr()
+    assert main(["sample", str(folder), "--max_new_tokens=5"]) == 0
+    assert main(["train", "--init_from=resume", f"--out_dir={folder}", "--max_iters=8"]) == 0
+    assert runs.summary(folder).step == 8
+
+
+def test_a_file_of_settings_is_read_and_flags_win_over_it(small, tmp_path, capsys):
+    assert main(["config", "--toml", *small]) == 0
+    file = tmp_path / "mine.toml"
+    file.write_text(capsys.readouterr().out)
+    assert main(["train", str(file), "--max_iters=2", "--name=one"]) == 0
+    assert runs.summary(runs.find("one")).max_iters == 2
+
+
+def test_resuming_without_a_name_takes_the_newest_run(small, capsys):
+    assert main(["train", *small, "--name=one"]) == 0
+    assert main(["train", "--init_from=resume", "--max_iters=9"]) == 0
+    assert runs.summary(runs.find("one")).step == 9
+
+
+def test_eval_only_prints_the_losses_and_leaves_no_run(small, capsys):
+    assert main(["train", *small, "--eval_only"]) == 0
+    assert capsys.readouterr().out.startswith("train loss ")
+    assert runs.list_runs() == []
+
+
+def test_a_training_that_ends_in_nan_has_exit_code_1(small, capsys):
+    words = ["--learning_rate=1000", "--min_lr=1000", "--decay_lr=false", "--grad_clip=0", "--weight_decay=1000"]
+    assert main(["train", *small, *words, "--max_iters=500", "--name=bad"]) == 1
+    assert "lower learning_rate" in capsys.readouterr().err.lower()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--n_embd=100", "--n_head=3"], "n_embd=100 is not divisible by n_head=3"),
+        (["--learning_rate=nan"], "learning_rate=nan: has to be a finite number"),
+        (["--dropout=1.5"], "dropout=1.5: has to be at least 0 and below 1"),
+        (["--nlayer=3"], "unknown option --nlayer. Did you mean --n_layer?"),
+        (["--dataset=smal"], "smal"),
+        (["--preset=macbok"], "Did you mean macbook?"),
+        (["--block_size=90000"], "lower block_size to at most"),
+        (["--init_from=nobody"], "there is no run 'nobody'"),
+        (["--name=a/b"], "cannot name a run"),
+        (["--name=a", "--out_dir=b"], "give one of them"),
+        (["old_config.py"], "TOML or JSON"),
+        (["--device=cuda:7"], "device"),
+    ],
+)
+def test_bad_input_is_one_line_on_stderr_and_exit_code_2(small, capsys, words, said):
+    assert main(["train", *small, *words]) == 2
+    out, err = capsys.readouterr()
+    assert said in err
+    assert err.count("\n") == 1
+    assert out == ""
+    assert runs.list_runs() == []
+
+
+def test_info_has_the_figures_that_scripts_want(small, capsys):
+    main(["train", *small, "--name=one"])
+    capsys.readouterr()
+    assert main(["info", "one", "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    names = "name state step train_loss val_loss best_val_loss tokens_per_second mfu n_parameters checkpoints"
+    assert set(names.split()) <= about.keys()
+    assert (about["name"], about["state"], about["step"]) == ("one", "finished", 6)
+    assert [checkpoint["step"] for checkpoint in about["checkpoints"]][-1] == 6
+    assert about["config"]["model"]["n_embd"] == 16
+    assert main(["info"]) == 0
+    assert "finished" in capsys.readouterr().out
+
+
+def test_runs_is_a_table_and_json(small, capsys):
+    main(["train", *small, "--name=one"])
+    capsys.readouterr()
+    assert main(["runs"]) == 0
+    assert "one" in capsys.readouterr().out
+    assert main(["runs", "--json"]) == 0
+    assert [run["name"] for run in json.loads(capsys.readouterr().out)] == ["one"]
+
+
+def test_config_says_where_each_value_comes_from(tmp_path, capsys):
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps({"preset": "baby", "max_iters": 77}))
+    assert main(["config", "--json", str(file), "--dropout=0.1"]) == 0
+    known = json.loads(capsys.readouterr().out)
+    assert known.keys() == settings().keys()
+    assert [known[name]["source"] for name in ("n_layer", "max_iters", "dropout", "seed")] == [
+        "preset baby",
+        str(file),
+        "flag",
+        "default",
+    ]
+    assert main(["config", "--presets"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in PRESETS)
+
+
+def test_config_as_toml_is_a_file_that_means_the_same(tmp_path, capsys):
+    assert main(["config", "--toml", "--preset=baby"]) == 0
+    tables = tomllib.loads(capsys.readouterr().out)
+    assert tables["model"]["n_layer"] == 6
+
+
+def test_bench_gives_speed_and_utilization_and_writes_no_run(small, capsys):
+    assert main(["bench", *small, "--steps=3", "--burn_in=1", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["tokens_per_second"] == pytest.approx(64 / figures["ms_per_iteration"] * 1000)
+    assert 0 < figures["mfu"] < 1
+    assert figures["sampling_tokens_per_second"] > 0
+    assert runs.list_runs() == []
+
+
+def test_quickstart_without_a_network_says_why_and_trains_on_python_itself(capsys, monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # the discard port, where nobody listens
+    assert main(["quickstart", "--max_iters=3", "--name=first"]) == 0
+    out, err = capsys.readouterr()
+    assert "could not be fetched" in err
+    assert first_run.OFFLINE in err
+    assert len(out) > 100
+    assert runs.summary(runs.find("first")).dataset == first_run.OFFLINE
+
+
+def start(words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "nanogpt", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(process, said):
+    for line in process.stderr:
+        if said in line:
+            return
+    raise AssertionError(f"ended without saying {said!r}")
+
+
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_resume(small, capsys):
+    process = start(["train", *small, "--max_iters=1000000", "--name=one", "--eval_interval=500"])
+    wait_for(process, "step 500: saved")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "nanogpt train --init_from=resume --name=one" in err
+    about = runs.summary(runs.find("one"))
+    assert about.state == "stopped"
+    assert runs.latest(runs.find("one")).step == about.step >= 500
+    assert main(["train", "--init_from=resume", "--name=one", f"--max_iters={about.step + 2}"]) == 0
+
+
+def test_a_second_ctrl_c_leaves_at_once(small):
+    process = start(["train", *small, "--gradient_accumulation_steps=1000000", "--name=one"])
+    wait_for(process, "step 0")
+    process.send_signal(signal.SIGINT)
+    wait_for(process, "press Ctrl+C again")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == 130
+
+
+def test_ctrl_c_while_the_data_is_prepared_leaves_nothing_half_written(home, tmp_path, text):
+    large = tmp_path / "large.txt"
+    with large.open("w") as file:
+        for _ in range(3000):
+            file.write(text)
+    process = start(["prepare", "textfile", str(large), "--output=large", "--tokenizer=char"])
+    folder = Path(home) / "data"
+    while process.poll() is None and not list(folder.glob(".*")):
+        pass
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode in (0, 130)
+    assert [item.name for item in folder.iterdir()] == (["large"] if process.returncode == 0 else [])
