@@ -44,20 +44,28 @@ def digest(x: Floats, edges: Floats, loss: Floats, smooth: Floats) -> Columns:
     return Columns(low, high, mean)
 
 
-def moving_average(values: Floats, decay: float, start: float) -> Floats:
-    """y[t] = decay · y[t - 1] + (1 - decay) · values[t] from y[-1] = `start`, with 0 <= decay < 1.
+def moving_average(values: Floats, decay: float, before: float, seen: int) -> Floats:
+    """y[t] = d · y[t - 1] + (1 - d) · x[t] with d = min(decay, (1 + t) / (10 + t)), for the `values` that follow on
+    `seen` others whose average was `before`; 0 <= decay < 1.
 
-    Blocks at a time: inside of one, y is a running sum of values that grow by 1 / decay each, and the block is short
-    enough that this growth costs no more than four of a float's sixteen digits.
+    While few points are known it averages over few (the rule of TensorFlow's ExponentialMovingAverage): the steep
+    beginning is not dragged behind. From where d stays the same, blocks at a time: inside of one, y is a running sum of
+    values that grow by 1 / decay each, and it is short enough for that to cost only four of a float's sixteen digits.
     """
+    if not seen and len(values):
+        before = float(values[0])
+    growing = min(max(math.ceil((10 * decay - 1) / (1 - decay)) - seen, 0), len(values))
+    weighted = ((value, (1 + t) / (10 + t)) for t, value in enumerate(values[:growing].tolist(), seen))
+    early = list(accumulate(weighted, lambda mean, new: new[1] * mean + (1 - new[1]) * new[0], initial=before))
+    rest, before = values[growing:], early[-1]
     length = min(max(int(math.log(1e-4) / math.log(decay)), 1), 1024) if decay else 1
-    blocks = np.zeros((-(-len(values) // length), length))
-    blocks.ravel()[: len(values)] = values
+    blocks = np.zeros((-(-len(rest) // length), length))
+    blocks.ravel()[: len(rest)] = rest
     powers = decay ** np.arange(length)
     inside = (1.0 - decay) * powers * np.cumsum(blocks / powers, axis=1)
-    ends = accumulate(inside[:, -1].tolist(), lambda before, end: before * decay**length + end, initial=start)
+    ends = accumulate(inside[:, -1].tolist(), lambda start, end: start * decay**length + end, initial=before)
     carried = np.array(list(ends)[:-1])[:, None] * (powers * decay)
-    return np.asarray((inside + carried).ravel()[: len(values)], np.float64)
+    return np.concatenate([early[1:], (inside + carried).ravel()[: len(rest)]])
 
 
 def merged(known: tuple[Floats, Floats], steps: ArrayLike, losses: ArrayLike) -> tuple[Floats, Floats]:
@@ -166,21 +174,13 @@ class Curve:
         return columns
 
     def _restart(self) -> None:
-        self._average, self._weight = 0.0, 1.0
+        self._average, self._seen = 0.0, 0
 
     def _smooth(self, start: int) -> None:
-        """Exponential moving average from point `start` on, debiased as Adam's moments are: the first point counts
-        whole. A NaN is passed over, so that one bad step does not end the line."""
+        """Smooths from point `start` on. A NaN is passed over, so that one bad step does not end the line."""
         loss, smooth = self.field("loss")[start:], self.field("smooth")[start:]
         known = ~np.isnan(loss)
-        values = loss[known]
         smooth[:] = np.nan
-        if not len(values):
-            return
-        averages = moving_average(values, self._smoothing, self._average)
-        # a weight under a float's last digit is 0: numbers too small for a float's exponent would cost much time
-        lasting = math.ceil(math.log(1e-17) / math.log(self._smoothing)) if self._smoothing else 0
-        weights = np.zeros(len(values))
-        weights[:lasting] = self._weight * self._smoothing ** np.arange(1, min(lasting, len(values)) + 1)
-        smooth[known] = averages / (1.0 - weights)
-        self._average, self._weight = float(averages[-1]), float(weights[-1])
+        if known.any():
+            smooth[known] = averages = moving_average(loss[known], self._smoothing, self._average, self._seen)
+            self._average, self._seen = float(averages[-1]), self._seen + len(averages)

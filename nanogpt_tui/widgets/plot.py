@@ -240,10 +240,12 @@ class _Drawing:
             "best": (self.glyphs.best, BEST),
             "change": (self.glyphs.change, CHANGE),
         }
+        best = max((mark.step for mark in self.picture.marks if mark.kind == "best"), default=None)
         for kind in ("saved", "best", "change"):
             for mark in self.picture.marks:
                 at = self._mark_cell(mark)
-                if mark.kind == kind and MARGIN <= at < self.canvas.width:
+                now = "saved" if mark.kind == "best" and mark.step != best else mark.kind  # it was the best then
+                if now == kind and MARGIN <= at < self.canvas.width:
                     self.canvas.text(at, HEADER + self.height, *styles[kind])
 
     def _header(self) -> None:

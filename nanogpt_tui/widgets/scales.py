@@ -57,10 +57,14 @@ def multiples(step: float, low: float, high: float) -> list[float]:
 
 
 def y_ticks(scale: Scale, count: int) -> list[float]:
-    """At most about `count` ticks: 1-2-5 steps; on a log scale 1, 2, 5 × 10^k, thinned to decades where there are many,
-    or 1-2-5 steps again where the range is under a decade."""
+    """About `count` ticks, two at least: 1-2-5 steps; on a log scale 1, 2, 5 × 10^k, thinned to decades where there are
+    many, or 1-2-5 steps again where the range is under a decade."""
     if not scale.log or scale.high / scale.low < 10:
-        return multiples(nice_step(scale.high - scale.low, count), scale.low, scale.high)
+        ticks: list[float] = []
+        while len(ticks) < 2:
+            ticks = multiples(nice_step(scale.high - scale.low, count), scale.low, scale.high)
+            count += 1
+        return ticks
     decades = range(math.floor(math.log10(scale.low)), math.ceil(math.log10(scale.high)) + 1)
     for factors in ((1, 2, 5), (1, 3), (1,)):
         ticks = [factor * 10.0**decade for decade in decades for factor in factors]
