@@ -182,7 +182,7 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_resume(small, capsys):
     process = start(["train", *small, "--max_iters=1000000", "--name=one", "--eval_interval=500"])
     wait_for(process, "step 500: saved")
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "nanogpt train --init_from=resume --name=one" in err
     about = runs.summary(runs.find("one"))

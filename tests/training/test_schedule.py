@@ -7,7 +7,9 @@ from nanogpt.training.schedule import learning_rate
 
 
 def rates(steps, **settings):
-    config = resolve(flags={"learning_rate": 1.0, "min_lr": 0.1, "warmup_iters": 10, "max_iters": 110} | settings).config
+    config = resolve(
+        flags={"learning_rate": 1.0, "min_lr": 0.1, "warmup_iters": 10, "max_iters": 110} | settings
+    ).config
     return [learning_rate(config, step, config.schedule.max_iters) for step in steps]
 
 
