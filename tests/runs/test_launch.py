@@ -119,7 +119,7 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_weights(small):
     )
     interrupted(small(**config), "killed", at_step=1)
     for number in range(4):
-        # Killed a different number of events after the start, the last time while checkpoints are written as fast as can be
+        # Each time another number of events after the start, among them moments while a checkpoint is written.
         process = subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE)
         assert process.stdout is not None
         for _ in range(3 + 5 * number):
@@ -181,7 +181,7 @@ def test_a_name_that_is_no_folder_name_is_refused(name):
 
 
 def test_training_from_the_weights_of_another_run_starts_where_that_one_was(small):
-    folder, events = trained(small(max_iters=60, learning_rate=1e-2, eval_interval=60))
+    _, events = trained(small(max_iters=60, learning_rate=1e-2, eval_interval=60))
     _, after = trained(small(init_from="one", n_layer=3, eval_interval=60), name="two")
     first = next(event for event in after if isinstance(event, Evaluated))
     assert first.step == 0

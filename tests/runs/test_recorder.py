@@ -46,9 +46,7 @@ def events(*given):
 
 
 def test_each_event_is_on_disk_before_anybody_else_sees_it(tmp_path):
-    seen = 0
-    for _ in record(events(started(), stepped(1), stepped(2)), tmp_path):
-        seen += 1
+    for seen, _ in enumerate(record(events(started(), stepped(1), stepped(2)), tmp_path), start=1):
         assert len((tmp_path / "events.jsonl").read_bytes().splitlines()) == seen
 
 

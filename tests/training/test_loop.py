@@ -205,7 +205,7 @@ def test_a_pause_lasts_until_it_is_ended_and_does_not_count_as_training_time(tin
             mailbox.drop(Resume())
             assert next(training).letter == "Resume"
             break
-    assert [event.step for event in of(Step, training)][0] == 4
+    assert next(event.step for event in of(Step, training)) == 4
 
 
 def test_a_sample_is_written_with_the_present_weights_and_disturbs_nothing(tiny, tokens):
