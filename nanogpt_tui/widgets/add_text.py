@@ -1,0 +1,226 @@
+"""The form that makes a data set of one's own text: its path, name, tokenizer and splits, and what would come of it.
+
+Dismisses with the recipe to prepare. Knows nothing of preparing.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.timer import Timer
+from textual.widgets import Button, Input, Static
+
+from nanogpt.data.recipes import Recipe, textfile_recipe
+from nanogpt.errors import SettingError, UserError
+from nanogpt.events import Event, Notice
+from nanogpt_tui.text import harmless
+from nanogpt_tui.widgets.choice import Choice
+from nanogpt_tui.widgets.path_input import PathInput
+from nanogpt_tui.widgets.progress import Progress
+
+if TYPE_CHECKING:
+    from nanogpt.data.inspection import Forecast
+    from nanogpt_tui.session import Job, Session
+
+PAUSE_S = 0.4  # without a key, before the text is counted
+TOKENIZERS = {
+    "char": "char: a token a character",
+    "byte": "byte: a token a byte, 256 of them",
+    "gpt2": "gpt2: GPT-2's pieces of words, 50,257",
+}
+
+
+class AddText(ModalScreen[Recipe | None]):
+    """`taken` are the names that there are already."""
+
+    DEFAULT_CSS = """
+    AddText { align: center middle; background: $background 60%; }
+    AddText > Vertical { width: 84; max-width: 96%; height: auto; max-height: 96%; padding: 1 3; background: $panel; }
+    AddText .title { text-style: bold; margin-bottom: 1; }
+    AddText Horizontal { height: auto; margin-bottom: 1; }
+    AddText Horizontal > Static { width: 12; color: $quiet; }
+    AddText Horizontal > Vertical { width: 1fr; height: auto; }
+    AddText Input { width: 1fr; }
+    AddText .error { width: 1fr; color: $error; height: auto; display: none; }
+    AddText .error.-shown { display: block; }
+    AddText #outcome { height: auto; min-height: 4; margin-bottom: 1; }
+    AddText Button { width: auto; }
+    AddText.-short Horizontal, AddText.-short #outcome { margin-bottom: 0; }
+    """
+    HELP = (
+        "Makes a data set of your own text: a file, or a folder whose text files are read in turn. The last "
+        "part of the text is kept for validation. What would come of it is counted before anything is written."
+    )
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-short"), (30, "-tall")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "close"),
+        Binding("ctrl+s", "prepare", "prepare"),
+    ]
+
+    def __init__(self, session: "Session", taken: list[str]) -> None:
+        super().__init__()
+        from nanogpt import tokenizers
+
+        self._session, self._taken = session, taken
+        self._tokenizers = [(name, TOKENIZERS.get(name, name)) for name in tokenizers.names()]
+        self._job: Job | None = None
+        self._timer: Timer | None = None
+        self._progress = Progress()
+        self._notices: list[str] = []
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield Static(Content("a text of your own"), classes="title")
+            yield self._row("path", PathInput(placeholder="a file or a folder (tab completes)", id="path"))
+            yield self._row("name", Input(compact=True, id="name"))
+            yield self._row("tokenizer", Choice(self._tokenizers, "char", id="tokenizer"))
+            yield self._row("validation", Input("0.1", compact=True, id="val_ratio"))
+            yield self._row("test", Input("0", compact=True, id="test_ratio"))
+            yield Static(id="outcome")
+            yield Button("prepare", compact=True, id="prepare", variant="primary")
+
+    def _row(self, label: str, editor: Input | Choice | PathInput) -> Horizontal:
+        return Horizontal(Static(label), Vertical(editor, Static("", classes="error", id=f"{editor.id}-error")))
+
+    def on_mount(self) -> None:
+        self.query_one(PathInput).focus_input()
+        self._outcome(Content.styled("shares of the text for validation and test, such as 0.1", "$quiet"))
+
+    def on_unmount(self) -> None:
+        if self._job is not None:
+            self._job.cancel()
+
+    # ---- what was typed
+
+    def recipe(self) -> Recipe:
+        """What the form says. Raises `UserError`, a `SettingError` where it is one field's."""
+        path = self.query_one(PathInput).value.strip()
+        if not path:
+            raise SettingError("path", "")
+        if not Path(path).expanduser().exists():
+            raise SettingError("path", f"there is no file or folder {path}")
+        numbers = {}
+        for name in ("val_ratio", "test_ratio"):
+            text = self.query_one(f"#{name}", Input).value
+            try:
+                numbers[name] = float(text)
+            except ValueError:
+                raise SettingError(name, f"{text!r} has to be a share of the text, such as 0.1") from None
+        given = self.query_one("#name", Input).value.strip() or None
+        try:
+            recipe = textfile_recipe([path], name=given, tokenizer=self.query_one(Choice).value, **numbers)
+        except SettingError:
+            raise
+        except UserError as error:
+            raise SettingError("name", str(error)) from None
+        if recipe.name in self._taken:
+            raise SettingError("name", f"there is a data set {recipe.name} already: give this one another name")
+        return recipe
+
+    def on_input_changed(self) -> None:
+        self._changed()
+
+    def on_choice_changed(self) -> None:
+        self._changed()
+
+    def on_path_input_changed(self, message: PathInput.Changed) -> None:
+        self._changed()
+
+    def _changed(self) -> None:
+        """Marks what is wrong, and counts after a pause what is right."""
+        if self._timer is not None:
+            self._timer.stop()
+        if self._job is not None:
+            self._job.cancel()
+            self._job = None
+        problem: UserError | None = None
+        try:
+            recipe = self.recipe()
+        except UserError as error:
+            problem = error
+        else:
+            self.query_one("#name", Input).placeholder = recipe.name
+            self._timer = self.set_timer(PAUSE_S, lambda: self._count(recipe))
+        typing = isinstance(problem, SettingError) and problem.setting == "path" and self.query_one(PathInput).suggests
+        self._mark(None if typing else problem)
+        self._outcome(Content())
+
+    def _mark(self, problem: UserError | None) -> None:
+        field = problem.setting if isinstance(problem, SettingError) else "path"
+        for shown in self.query(".error").results(Static):
+            here = problem is not None and shown.id == f"{field}-error" and str(problem) != ""
+            shown.set_class(here, "-shown")
+            if here:
+                shown.update(harmless(str(problem)))
+
+    # ---- what would come of it
+
+    def _count(self, recipe: Recipe) -> None:
+        self._progress, self._notices = Progress(), []
+
+        def work() -> Iterator[Event]:
+            from nanogpt.data.inspection import forecast
+
+            return forecast(recipe)
+
+        job = self._job = self._session.work(work, lambda: self._counted(job), name="count")
+
+    def _counted(self, job: "Job") -> None:
+        if job is not self._job:
+            return
+        from nanogpt.data.inspection import Forecast
+
+        for event in job.take():
+            self._progress.add(event)
+            if isinstance(event, Notice):
+                self._notices.append(event.text)
+            if isinstance(event, Forecast):
+                self._outcome(described(event, self._notices))
+                return
+        if job.error is not None:
+            self._mark(UserError(job.error))
+            self._outcome(Content())
+        elif not job.done:
+            self._outcome(self._progress.line(70, ascii_only=False))
+
+    def _outcome(self, content: Content) -> None:
+        self.query_one("#outcome", Static).update(content)
+
+    # ---- done
+
+    def on_path_input_submitted(self, message: PathInput.Submitted) -> None:
+        self.action_prepare()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        self.action_prepare()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        self.action_prepare()
+
+    def action_prepare(self) -> None:
+        try:
+            self.dismiss(self.recipe())
+        except UserError as error:
+            self._mark(error if str(error) else SettingError("path", "name a file or a folder"))
+
+
+def described(forecast: "Forecast", notices: list[str]) -> Content:
+    """What would come of it, in a few lines."""
+    about = "" if forecast.exact else "about "
+    files = f"{forecast.files:,} file{'s' if forecast.files > 1 else ''}"
+    total = sum(forecast.tokens.values())
+    splits = "  ".join(f"{split} {tokens:,}" for split, tokens in forecast.tokens.items())
+    lines = [
+        Content.styled(f"{files}, {forecast.text_bytes / 1e6:,.1f} MB, {forecast.characters:,} characters", "$quiet"),
+        Content.assemble((f"{about}{total:,} tokens", "bold $foreground"), (f"   {splits}", "$quiet")),
+        Content.assemble((f"vocabulary {forecast.vocab_size:,}", "$foreground")),
+    ]
+    if not forecast.exact:
+        lines.append(Content.styled("an estimate from pieces spread over the text", "$quiet"))
+    lines += [harmless(text, "$quiet") for text in notices]
+    return Content("\n").join(lines)
