@@ -24,14 +24,16 @@ class Watch(Vertical):
 
     def __init__(self) -> None:
         super().__init__(id="watch")
+        self._title_line = Static(Content(), id="watch-title")
+        self._text = Static(Content.styled(EMPTY, "$quiet"), id="watch-text")
+        self._scroll = VerticalScroll(self._text, can_focus=False)
         self._samples: list[Sampled] = []
         self._chosen: int | None = None
         self._shown: tuple[int, Sampled | None] = (-1, None)
 
     def compose(self) -> ComposeResult:
-        yield Static(Content(), id="watch-title")
-        with VerticalScroll(can_focus=False):
-            yield Static(Content.styled(EMPTY, "$quiet"), id="watch-text")
+        yield self._title_line
+        yield self._scroll
 
     def on_click(self, event: Click) -> None:
         if "move" in event.style.meta:
@@ -59,8 +61,7 @@ class Watch(Vertical):
             self._repaint()
 
     def scroll_text(self, pages: int) -> None:
-        scroll = self.query_one(VerticalScroll)
-        scroll.scroll_relative(y=pages * max(1, scroll.size.height - 1), animate=False)
+        self._scroll.scroll_relative(y=pages * max(1, self._scroll.size.height - 1), animate=False)
 
     def on_resize(self) -> None:
         self._shown = (-1, None)
@@ -73,14 +74,15 @@ class Watch(Vertical):
             return
         new_text = sample != self._shown[1]
         self._shown = (len(self._samples), sample)
-        self.query_one("#watch-title", Static).update(self._title(index), layout=False)
+        self._title_line.update(self._title(index), layout=False)
         if new_text:
-            text = self.query_one("#watch-text", Static)
             if sample is None:
-                text.update(Content.styled(EMPTY, "$quiet"))
+                self._text.update(Content.styled(EMPTY, "$quiet"))
             else:
-                text.update(Content.assemble(harmless(sample.prompt, "$quiet"), harmless(sample.text, "$foreground")))
-            self.query_one(VerticalScroll).scroll_home(animate=False)
+                self._text.update(
+                    Content.assemble(harmless(sample.prompt, "$quiet"), harmless(sample.text, "$foreground"))
+                )
+            self._scroll.scroll_home(animate=False)
 
     def _title(self, index: int) -> Content:
         if not self._samples:

@@ -1,0 +1,94 @@
+"""What the app's tests have: a small recipe, and settings that make the quick start a matter of a second."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from nanogpt_tui.app import LabApp
+from nanogpt_tui.settings import Settings
+
+RECIPE = """
+title = "Rhymes"
+description = "A small text"
+licence = "CC0-1.0"
+tokenizer = "char"
+
+[splits]
+val_ratio = 0.1
+test_ratio = 0.0
+
+[source]
+kind = "files"
+paths = ["{path}"]
+"""
+
+SMALL: dict[str, Any] = {
+    "dataset": "rhymes",
+    "n_layer": 1,
+    "n_head": 2,
+    "n_embd": 16,
+    "block_size": 16,
+    "batch_size": 4,
+    "max_iters": 60,
+    "eval_interval": 20,
+    "eval_iters": 2,
+    "sample_interval": 20,
+    "sample_tokens": 12,
+    "device": "cpu",
+    "threads": 1,
+}
+
+
+@pytest.fixture
+def rhymes(home: Path, text_file: Path) -> dict[str, Any]:
+    """A recipe of the person's own, not prepared yet; returns quick start settings that train on it."""
+    folder = home / "config" / "datasets"
+    folder.mkdir(parents=True)
+    (folder / "rhymes.toml").write_text(RECIPE.format(path=text_file), encoding="utf-8")
+    return SMALL
+
+
+class Lab:
+    """The running app, and what a test does with it."""
+
+    def __init__(self, app: LabApp, pilot: "Pilot[int]") -> None:
+        self.app, self.pilot, self.session = app, pilot, app.session
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+        await self.pilot.pause(0.1)
+
+    async def until(self, condition: Callable[[], object], timeout_s: float = 60) -> None:
+        """Waits until `condition()` holds, and a repaint after it."""
+        for _ in range(int(timeout_s / 0.05)):
+            if condition():
+                await self.pilot.pause(0.15)
+                return
+            await self.pilot.pause(0.05)
+        raise AssertionError(f"not within {timeout_s} s; the screen shows:\n{self.seen()}")
+
+    def seen(self) -> str:
+        """The characters on the screen."""
+        strips = self.app.screen._compositor.render_strips()
+        return "\n".join("".join(segment.text for segment in strip) for strip in strips)
+
+
+@pytest.fixture
+def lab(rhymes: dict[str, Any]) -> Callable[..., AbstractAsyncContextManager[Lab]]:
+    """Opens the app on an empty home; keyword arguments change the quick start. Training ends with it."""
+
+    @asynccontextmanager
+    async def opened(size: tuple[int, int] = (120, 40), **changes: Any) -> AsyncIterator[Lab]:
+        app = LabApp(Settings(quickstart=rhymes | changes, repaints_per_second=20))
+        try:
+            async with app.run_test(size=size) as pilot:
+                await pilot.pause()
+                yield Lab(app, pilot)
+        finally:
+            app.session.close()
+
+    return opened

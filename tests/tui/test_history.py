@@ -1,0 +1,141 @@
+"""The event buffer: columns that grow, undoing what a resume undid, the state in words."""
+
+import math
+
+import numpy as np
+import pytest
+
+from nanogpt.events import Acknowledged, Evaluated, Finished, Notice, Sampled, Saved, Started, Step
+from nanogpt_tui.history import EMA_DECAY, History, from_events
+
+
+def started(step: int = 0, max_iters: int = 1000) -> Started:
+    return Started(
+        run="r",
+        step=step,
+        max_iters=max_iters,
+        n_parameters=1,
+        tokens_per_iteration=8,
+        train_tokens=100,
+        val_tokens=10,
+        vocab_size=5,
+        device="cpu",
+        dtype="float32",
+        compile=False,
+        threads=1,
+        peak_flops=None,
+        choices={},
+    )
+
+
+def step(number: int, loss: float = 1.0) -> Step:
+    return Step(
+        step=number,
+        loss=loss,
+        learning_rate=1e-3,
+        grad_norm=0.5,
+        tokens=8 * number,
+        tokens_per_second=100.0,
+        mfu=None,
+        memory_bytes=1,
+        elapsed_s=float(number),
+        eta_s=1.0,
+    )
+
+
+def evaluated(number: int) -> Evaluated:
+    return Evaluated(
+        step=number, train_loss=1.0, val_loss=1.0, best_val_loss=1.0, is_best=True, tokens=8, elapsed_s=1.0
+    )
+
+
+def test_columns_hold_every_step_in_order_beyond_their_first_size() -> None:
+    history = History()
+    history.add(started())
+    for number in range(1, 3001):
+        history.add(step(number, loss=float(number)))
+    assert len(history) == 3000
+    np.testing.assert_array_equal(history.column("step"), np.arange(1, 3001))
+    np.testing.assert_array_equal(history.column("loss"), np.arange(1, 3001))
+    assert np.isnan(history.column("mfu")).all()  # None, where the peak is not known
+    assert history.step == 3000
+
+
+def test_a_column_read_before_growth_keeps_its_values() -> None:
+    history = History()
+    history.add(step(1, loss=7.0))
+    early = history.column("loss")
+    for number in range(2, 5000):
+        history.add(step(number))
+    np.testing.assert_array_equal(early, [7.0])
+
+
+def test_the_smoothed_loss_starts_at_the_first_loss_and_passes_over_what_is_not_finite() -> None:
+    history = History()
+    history.add(step(1, loss=4.0))
+    assert history.column("ema")[-1] == pytest.approx(4.0)
+    history.add(step(2, loss=math.nan))
+    assert history.column("ema")[-1] == pytest.approx(4.0)
+    history.add(step(3, loss=2.0))
+    # debiased: weights (1-d)·d and (1-d) of the two finite losses, over their sum 1 - d²
+    d = EMA_DECAY
+    assert history.column("ema")[-1] == pytest.approx((d * 4.0 + 2.0) * (1 - d) / (1 - d * d))
+
+
+def test_a_resume_undoes_what_came_after_its_step() -> None:
+    history = History()
+    history.add(started())
+    for number in range(1, 31):
+        history.add(step(number))
+        if number % 10 == 0:
+            history.add(evaluated(number))
+            history.add(Saved(step=number, path="", is_best=True, stall_s=0.0))
+            history.add(Sampled(step=number, prompt="", text="", seed=1))
+    before = history.generation
+    history.add(started(step=20))
+    assert history.column("step")[-1] == 20
+    assert [each.step for each in history.evaluations] == [10, 20]
+    assert [each.step for each in history.saves] == [10, 20]
+    assert [each.step for each in history.samples] == [10, 20]
+    assert history.generation > before
+    assert history.step == 20
+
+
+def test_pause_resume_and_the_end_are_the_state() -> None:
+    history = History()
+    assert history.state == "preparing"
+    history.add(started())
+    assert history.state == "training"
+    history.add(Acknowledged(step=1, letter="Pause", text="paused"))
+    assert history.state == "paused"
+    history.add(Acknowledged(step=1, letter="Resume", text="going on"))
+    assert history.state == "training"
+    history.add(Finished(step=9, reason="nan", train_loss=None, val_loss=None, best_val_loss=None, elapsed_s=1.0))
+    assert history.state == "failed"
+    assert not history.running
+
+
+def test_only_changes_of_the_training_itself_are_marked() -> None:
+    history = History()
+    for letter in ("Pause", "Save", "ScaleLearningRate", "SetEvalInterval", "SetMaxIters", "Sample"):
+        history.add(Acknowledged(step=5, letter=letter, text=letter))
+    assert [each.letter for each in history.changes] == ["ScaleLearningRate", "SetEvalInterval", "SetMaxIters"]
+
+
+def test_saved_is_only_said_for_a_checkpoint_that_is_on_disk() -> None:
+    history = History()
+    history.add(Acknowledged(step=5, letter="Save", text="saving a checkpoint"))
+    assert not any("saved" in line.text for line in history.log)
+    history.add(Saved(step=5, path="p", is_best=False, stall_s=0.1))
+    assert history.log[-1].text == "saved step 5"
+
+
+def test_a_notice_stands_in_the_log_under_its_level() -> None:
+    history = History()
+    history.add(Notice(level="warning", text="no network"))
+    assert (history.log[-1].kind, history.log[-1].text) == ("warning", "no network")
+
+
+@pytest.mark.parametrize(("state", "shown"), [("running", "elsewhere"), ("interrupted", "interrupted")])
+def test_a_recorded_run_without_an_end_is_not_shown_as_trained_here(state: str, shown: str) -> None:
+    assert from_events("r", [started(), step(1)], state).state == shown

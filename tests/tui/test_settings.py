@@ -1,0 +1,40 @@
+"""The app's settings: read, checked with the reason, written, and obeyed."""
+
+import pytest
+
+from nanogpt.errors import UserError
+from nanogpt_tui import main
+from nanogpt_tui.settings import Settings, load, path, save, with_changes
+
+
+def test_without_a_file_the_defaults_hold() -> None:
+    assert load() == Settings()
+
+
+def test_what_is_saved_is_read_back() -> None:
+    settings = Settings(theme="light", glyphs="ascii", keymap={"train.save": "w"}, quickstart={"max_iters": 50})
+    save(settings)
+    assert load() == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('theme = "pink"', "theme=pink: has to be one of dark, light, ansi"),
+        ('thme = "dark"', "Did you mean theme"),
+        ("repaints_per_second = 1000", "has to be from 0.1 to 30"),
+        ('keymap = "x"', "has to be a table"),
+        ("theme =", "cannot read the settings"),
+    ],
+)
+def test_a_bad_file_is_one_line_and_exit_code_2(text: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path().parent.mkdir(parents=True)
+    path().write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=reason):
+        load()
+    assert main([]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_command_line_wins_over_the_file() -> None:
+    assert with_changes(Settings(theme="light"), {"theme": "ansi"}).theme == "ansi"
