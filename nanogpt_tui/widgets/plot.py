@@ -91,6 +91,7 @@ class _Drawing:
         self.parts = {name: curve.columns(picture.axis, self.edges) for name, curve in picture.overlays.items()}
         self.own = picture.curve.columns(picture.axis, self.edges)
         self.y = self._y_scale()
+        self.marks = self._seen_marks()
         self._axes()
         if picture.show_raw and len(picture.curve):
             raw = self._row(self.own.high), self._row(self.own.low)
@@ -98,7 +99,8 @@ class _Drawing:
         self._changes()
         shown = np.isfinite(self.y.fraction(picture.validation[1]))
         self.validation_x = self._validation_x()[shown]
-        self.validation_row = self._row(picture.validation[1][shown])
+        self.validation_loss = picture.validation[1][shown]
+        self.validation_row = self._row(self.validation_loss)
         if picture.show_validation_line and len(self.validation_x) > 1:
             self._join_validation()
         for number, (name, curve) in enumerate(picture.overlays.items()):
@@ -106,7 +108,7 @@ class _Drawing:
         self._line(picture.curve, self.own, LINE)
         self._clear_around_line()
         self._validation()
-        self._marks()
+        self._draw_marks()
         self._header()
 
     def _row(self, values: Floats) -> Floats:
@@ -117,10 +119,22 @@ class _Drawing:
         """The column of dots, as a real number."""
         return self.x.fraction(x) * self.columns - 0.5
 
-    def _cell(self, x: float) -> int:
-        """The column of cells of the canvas, outside of the plot where `x` is."""
-        fraction = float(self.x.fraction(x))
-        return MARGIN + min(int(np.floor(fraction * self.width)), self.width - (fraction <= 1.0))
+    def _cells(self, x: Floats) -> NDArray[np.intp]:
+        """The columns of cells of the canvas; outside of the plot where `x` is."""
+        fraction = self.x.fraction(x)
+        column = np.minimum(np.floor(fraction * self.width), self.width - (fraction <= 1.0))
+        return np.asarray(MARGIN + column, np.intp)
+
+    def _seen_marks(self) -> list[tuple[int, Mark]]:
+        """The marks inside of the window, each with its column. What was the best once is by now merely saved."""
+        marks = self.picture.marks
+        at = self._cells(self.picture.curve.locate(self.picture.axis, [mark.step for mark in marks]))
+        best = max((mark.step for mark in marks if mark.kind == "best"), default=None)
+        return [
+            (column, Mark(mark.step, "saved", mark.text) if mark.kind == "best" and mark.step != best else mark)
+            for column, mark in zip(at.tolist(), marks, strict=True)
+            if MARGIN <= column < self.canvas.width
+        ]
 
     def _validation_x(self) -> Floats:
         return self.picture.curve.locate(self.picture.axis, self.picture.validation[0])
@@ -169,7 +183,7 @@ class _Drawing:
         free, end = 0, canvas.width - len(name) - 1
         canvas.text(end + 1, bottom + 1, name, LABEL)
         for number in range(int(np.ceil(self.x.low / step - 1e-9)), int(self.x.high / step + 1e-9) + 1):
-            text, at = x_text(self.picture.axis, number * step, step), self._cell(number * step)
+            text, at = x_text(self.picture.axis, number * step, step), int(self._cells(np.array(number * step)))
             canvas.text(at, bottom, self.glyphs.tick, AXIS)
             start = max(0, at - len(text) // 2)
             if start >= free and start + len(text) <= end:
@@ -177,13 +191,9 @@ class _Drawing:
                 free = start + len(text) + 1
 
     def _changes(self) -> None:
-        for at in {self._mark_cell(mark) for mark in self.picture.marks if mark.kind == "change"}:
-            if MARGIN <= at < self.canvas.width:
-                self.canvas.codes[HEADER : HEADER + self.height, at] = ord(self.glyphs.change_line)
-                self.canvas.styles[HEADER : HEADER + self.height, at] = LABEL
-
-    def _mark_cell(self, mark: Mark) -> int:
-        return self._cell(float(self.picture.curve.locate(self.picture.axis, mark.step)))
+        for at in {at for at, mark in self.marks if mark.kind == "change"}:
+            self.canvas.codes[HEADER : HEADER + self.height, at] = ord(self.glyphs.change_line)
+            self.canvas.styles[HEADER : HEADER + self.height, at] = LABEL
 
     def _line(self, curve: Curve, part: Columns, style: int) -> None:
         if not len(curve):
@@ -225,28 +235,23 @@ class _Drawing:
         self.canvas.styles[near] = BASE
 
     def _validation(self) -> None:
-        if not len(self.validation_x):
-            return
-        best = int(np.argmax(self.validation_row))
-        for index in (*range(len(self.validation_x)), best):
-            column = self._cell(float(self.validation_x[index]))
-            y = HEADER + int(self.validation_row[index]) // self.glyphs.down
-            if MARGIN <= column < self.canvas.width and HEADER <= y < HEADER + self.height:
-                self.canvas.text(column, y, self.glyphs.diamond, BEST if index == best else VALIDATION)
+        column, y = self._cells(self.validation_x), HEADER + self.validation_row // self.glyphs.down
+        inside = (column >= MARGIN) & (column < self.canvas.width) & (y >= HEADER) & (y < HEADER + self.height)
+        at = y[inside].astype(np.intp), column[inside]
+        self.canvas.codes[at] = ord(self.glyphs.diamond)
+        self.canvas.styles[at] = VALIDATION
+        if inside.any() and inside[best := int(np.argmin(self.validation_loss))]:
+            self.canvas.styles[int(y[best]), column[best]] = BEST
 
-    def _marks(self) -> None:
-        styles = {
-            "saved": (self.glyphs.saved, SAVED),
-            "best": (self.glyphs.best, BEST),
-            "change": (self.glyphs.change, CHANGE),
-        }
-        best = max((mark.step for mark in self.picture.marks if mark.kind == "best"), default=None)
-        for kind in ("saved", "best", "change"):
-            for mark in self.picture.marks:
-                at = self._mark_cell(mark)
-                now = "saved" if mark.kind == "best" and mark.step != best else mark.kind  # it was the best then
-                if now == kind and MARGIN <= at < self.canvas.width:
-                    self.canvas.text(at, HEADER + self.height, *styles[kind])
+    def _draw_marks(self) -> None:
+        bottom = HEADER + self.height
+        for kind, char, style in (
+            ("saved", self.glyphs.saved, SAVED),
+            ("best", self.glyphs.best, BEST),
+            ("change", self.glyphs.change, CHANGE),
+        ):
+            at = [at for at, mark in self.marks if mark.kind == kind]
+            self.canvas.fill(bottom, np.array(at, np.intp), char, style)
 
     def _header(self) -> None:
         """Legend at the right; at the left what is drawn, or, with a crosshair, where it stands."""
@@ -298,7 +303,7 @@ class _Drawing:
             return {}
         index = curve.nearest("step", picture.cursor)
         step, x = float(curve.field("step")[index]), float(curve.field(picture.axis)[index])
-        at = self._cell(x)
+        at = int(self._cells(np.array(x)))
         if MARGIN <= at < self.canvas.width:
             for y in range(HEADER, HEADER + self.height):
                 free = self.canvas.styles[y, at] in (BASE, GRID, RAW)
@@ -312,7 +317,7 @@ class _Drawing:
         if picture.axis != "step":
             readout["x"] += f"  {x_text(picture.axis, x, max(x / 100, 1e-9))}"
         cell = (self.x.high - self.x.low) / self.width
-        notes = [plain(mark.text) for mark in picture.marks if mark.text and abs(self._mark_cell(mark) - at) < 1]
+        notes = [plain(mark.text) for column, mark in self.marks if mark.text and column == at]
         readout["note"] = notes[-1] if notes else ""
         for key, name, source in (("train", "smooth", picture.curve), ("raw", "loss", picture.curve)):
             readout[key] = _at(source, name, picture.axis, x, cell)

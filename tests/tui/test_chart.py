@@ -14,7 +14,7 @@ from nanogpt_tui import theme
 from nanogpt_tui.widgets.canvas import GLYPHS, Canvas, pack, plain, polyline, spans
 from nanogpt_tui.widgets.chart import LossChart
 from nanogpt_tui.widgets.curve import Curve, digest, merged, moving_average
-from nanogpt_tui.widgets.plot import HEADER, JOIN, LINE, MARGIN, RAW, SMALLEST, VALIDATION, Mark, Picture, draw
+from nanogpt_tui.widgets.plot import BEST, HEADER, JOIN, LINE, MARGIN, RAW, SMALLEST, VALIDATION, Mark, Picture, draw
 from nanogpt_tui.widgets.scales import Scale, loss_text, nice_step, x_end, x_text, y_labels, y_scale, y_ticks
 
 
@@ -339,6 +339,13 @@ def test_validation_is_a_diamond_at_its_step_and_height() -> None:
     (row,), (column,) = np.nonzero(np.array([list(line) for line in lines]) == "◆")
     assert abs(column - styles.shape[1] // 2) <= 1
     assert abs(row - styles.shape[0] // 2) <= 1
+
+
+def test_the_best_validation_point_is_the_lowest_even_by_a_hair() -> None:
+    picture = Picture(filled(np.linspace(4, 2, 100)))
+    picture.validation = np.array([20.0, 50.0, 80.0]), np.array([2.5, 2.4999, 2.5])
+    _, styles = plot_of(picture)
+    assert np.flatnonzero((styles == BEST).any(axis=0)).tolist() == [16]  # 33 columns, the middle one
 
 
 def test_the_validation_line_can_be_left_out_and_lies_behind_the_smoothed_one() -> None:
