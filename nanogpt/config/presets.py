@@ -34,14 +34,17 @@ def _gpt2(size: str, n_layer: int, n_head: int, n_embd: int, learning_rate: floa
 
 
 PRESETS: dict[str, Preset] = {
+    # At nanoGPT's learning rate of 1e-3 this ends at 1.904 over the whole validation split of tiny Shakespeare, at 3e-3
+    # at 1.757: so few iterations want larger steps.
     "macbook": Preset(
-        "a small character model for a laptop's CPU: nanoGPT's advice for a MacBook",
+        "a small character model for a laptop's CPU: nanoGPT's advice for a MacBook, with larger steps",
         {
             "n_layer": 4,
             "n_head": 4,
             "n_embd": 128,
             "block_size": 64,
             "batch_size": 12,
+            "learning_rate": 3e-3,
             "max_iters": 2000,
             "eval_interval": 250,
         },

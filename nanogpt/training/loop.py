@@ -24,7 +24,7 @@ from nanogpt.events import Acknowledged, Evaluated, Event, Finished, Health, Not
 from nanogpt.training import distributed
 from nanogpt.training import mailbox as letters
 from nanogpt.training.evaluation import evaluate
-from nanogpt.training.machine import Machine, settle
+from nanogpt.training.machine import Machine, check_memory, settle
 from nanogpt.training.mailbox import Letter, Mailbox
 from nanogpt.training.schedule import learning_rate
 from nanogpt.training.snapshot import Progress, Snapshot, restore, restore_weights, take
@@ -297,12 +297,15 @@ def train(
     """
     for split in ("train", "val"):
         check_length(len(tokens[split]), config.model.block_size, split)
+    with torch.device("meta"):  # the shape alone: no memory, no random numbers
+        blueprint = models.create(config.model)
+    machine = settle(config, blueprint.flops_per_token())
+    device, world = machine.device, machine.world
+    check_memory(config, machine.dtype, device)
     torch.manual_seed(config.system.seed)
     model = models.create(config.model)
     if start is not None:
         restore_weights(model, start.model, "the starting weights")
-    machine = settle(config, model.flops_per_token())
-    device, world = machine.device, machine.world
     model.to(device).train()
     optimizer = torch.optim.AdamW(
         model.parameter_groups(config.optimizer.weight_decay),
@@ -352,4 +355,7 @@ def train(
         peak_flops=machine.peak_flops,
         choices=machine.choices,
     )
-    yield from trainer.run()
+    try:
+        yield from trainer.run()
+    finally:
+        distributed.leave(world)

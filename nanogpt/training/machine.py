@@ -10,8 +10,9 @@ import torch
 
 from nanogpt import hardware
 from nanogpt.config import Config
-from nanogpt.errors import SettingError
+from nanogpt.errors import SettingError, UserError
 from nanogpt.training.distributed import World, join
+from nanogpt.training.estimate import memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +69,19 @@ def settle(config: Config, flops_per_token: int) -> Machine:
     peak = hardware.peak_flops(device, dtype)
     choices = {"dtype": why_dtype, "compile": why_compiled}
     return Machine(device, dtype, compiled, threads, world, peak * world.size if peak else None, choices)
+
+
+def check_memory(config: Config, dtype: str, device: str) -> None:
+    """Raises `UserError` for a training that cannot fit, before the system ends the process for trying."""
+    needed, there = memory(config, dtype, device), hardware.total_memory(device)
+    if there is None or needed.total <= there:
+        return
+    takes = (
+        f"out of memory: this training takes about {needed.total / 1e9:,.0f} GB, and {device} has {there / 1e9:,.0f} GB"
+    )
+    if needed.total - needed.activations > there:
+        raise UserError(f"{takes}: lower n_layer or n_embd")
+    raise UserError(
+        f"{takes}: lower batch_size (now {config.data.batch_size}) and raise gradient_accumulation_steps by as much, "
+        "or lower block_size"
+    )

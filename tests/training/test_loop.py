@@ -259,6 +259,13 @@ def test_bfloat16_and_compile_train_the_same_model_about_as_well(tiny, tokens):
     assert half != exact
 
 
+def test_a_model_that_cannot_fit_is_refused_before_it_takes_any_memory(tiny, tokens):
+    with pytest.raises(UserError, match=r"out of memory: .*lower n_layer or n_embd"):
+        list(train(tiny(n_embd=200_000, n_layer=1000), tokens))
+    with pytest.raises(UserError, match=r"out of memory: .*lower batch_size \(now 1000000\)"):
+        list(train(tiny(batch_size=1_000_000, block_size=100, n_embd=64), tokens))
+
+
 def test_an_unknown_architecture_is_an_error_that_names_those_that_there_are(tiny, tokens):
     with pytest.raises(SettingError, match=r"gpt2"):
         list(train(tiny(architecture="gpt3"), tokens))
