@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nanogpt import paths
-from nanogpt.config import Config
+from nanogpt.config import Config, resolve
 from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Event, Finished, Saved
 from nanogpt.training import Letter, Mailbox, Save, SetEvalInterval, SetMaxIters, Stop
@@ -212,11 +212,11 @@ class Session:
     def quick_start(self, changes: Mapping[str, Any]) -> Training:
         """Prepares a small data set and trains a small model. Raises `UserError` for what `changes` has wrong."""
         from nanogpt import runs
-        from nanogpt_tui import quickstart
 
-        config = quickstart.configuration(changes)
+        watched = {"sample_interval": 250, "sample_tokens": 200} | dict(changes)
+        config = resolve(preset="quickstart", flags=watched).config
         folder = runs.new_folder("quickstart", runs_dir=self.runs_dir)
-        return self._train(lambda mailbox: quickstart.train(config, folder, mailbox), folder, config)
+        return self._train(lambda mailbox: runs.quickstart(folder, changes=watched, mailbox=mailbox), folder, config)
 
     def resume(self, folder: Path, changes: Mapping[str, Any] | None = None) -> Training:
         """Goes on with a run at its latest checkpoint. Raises `UserError`."""
@@ -255,10 +255,11 @@ class Session:
 
         def work() -> Iterator[Event]:
             from nanogpt import runs
-            from nanogpt_tui.history import from_events
 
             found = folder or next((Path(each.path) for each in runs.list_runs(self.runs_dir)), None)
             if found is not None:
+                from nanogpt_tui.history import from_events
+
                 state = runs.summary(found).state
                 read.append((found, from_events(found.name, runs.history(found), state)))
             return iter(())

@@ -291,3 +291,14 @@ def test_status_json_is_strict_json_even_when_losses_are_not_finite(small):
     folder, _ = trained(small(max_iters=2))
     status = json.loads((folder / "status.json").read_text(), parse_constant=pytest.fail)
     assert status["step"] == 2
+
+
+def test_the_quick_start_ends_in_time_on_a_machine_that_got_slower(dataset, monkeypatch):
+    # As if the machine had been a thousand times faster when it was timed.
+    monkeypatch.setattr("nanogpt.runs.first_run.seconds_per_step", lambda *_, **__: (None, [1e-5]))
+    monkeypatch.setattr("nanogpt.runs.first_run.FEWEST_ITERATIONS", 1)
+    folder = runs.new_folder("quickstart")
+    changes = {"dataset": dataset, "n_layer": 1, "device": "cpu", "compile": "false", "eval_interval": 100}
+    *_, finished = runs.quickstart(folder, seconds=0.01, changes=changes)
+    assert finished.reason == "max_iters"
+    assert finished.step < 1000
