@@ -66,7 +66,7 @@ def sounded(config: Config, tokens: Mapping[str, Any], budget_s: float = 2.0) ->
                 if isinstance(event, Step):
                     durations.append(duration)
                     # The first step warms up: it counts only where another would take too long.
-                    if sum(durations) > budget_s / 3 or len(durations) == 12:
+                    if durations[0] > 2 * budget_s or sum(durations[1:]) > budget_s / 3 or len(durations) == 12:
                         break
         if started is None:
             raise RuntimeError("training ended before it started")

@@ -56,7 +56,7 @@ class AddText(ModalScreen[Recipe | None]):
         "Makes a data set of your own text: a file, or a folder whose text files are read in turn. The last "
         "part of the text is kept for validation. What would come of it is counted before anything is written."
     )
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-short"), (30, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "close"),
         Binding("ctrl+s", "prepare", "prepare"),

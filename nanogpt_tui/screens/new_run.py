@@ -1,0 +1,390 @@
+"""The form of a new run: every setting, what it comes to while it is typed, and starting it. Knows nothing of training.
+
+What was typed is in a `Draft`; reading what there is and measuring the speed go on in threads, and never wait for keys.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.events import DescendantFocus
+from textual.timer import Timer
+from textual.widget import Widget
+from textual.widgets import Button, Input, Static
+
+from nanogpt.config import PRESETS, Config, settings
+from nanogpt.data.catalog import DatasetInfo
+from nanogpt.errors import UserError
+from nanogpt.events import Event
+from nanogpt_tui.screens.base import LabScreen
+from nanogpt_tui.text import harmless
+from nanogpt_tui.widgets.choice import Choice
+from nanogpt_tui.widgets.draft import NOT_IN_FORM, SCRATCH, Draft
+from nanogpt_tui.widgets.fields import Field, field_of
+from nanogpt_tui.widgets.outlook import Outlook, Room, Speed, measure
+
+if TYPE_CHECKING:
+    from nanogpt.training.probe import Measured
+    from nanogpt_tui.session import Job
+
+PAUSE_S = 1.0  # without a key, before the speed is measured
+COMMON = {
+    "data": ("dataset", "batch_size", "gradient_accumulation_steps", "block_size"),
+    "model": ("n_layer", "n_head", "n_embd", "dropout"),
+    "training": ("max_iters", "learning_rate", "warmup_iters", "eval_interval", "device"),
+}
+START = "what the weights are at first: random, those of another run, or all of a run that was interrupted"
+PRESET = "where the values come from that are not changed here"
+NAME = "the run's name; nothing takes the one that is shown"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Offered(Event):
+    """The data sets that there are, and what a run can start from: (value of the field, words)."""
+
+    datasets: tuple[DatasetInfo, ...]
+    starts: tuple[tuple[str, str], ...]
+
+
+def offered(runs_dir: str | None) -> Iterator[Event]:
+    """Reads them, and yields them at once."""
+    from nanogpt import data, runs
+
+    starts = [(SCRATCH, "from scratch")]
+    for run in runs.list_runs(runs_dir):
+        if (Path(run.path) / "checkpoints").is_dir():
+            starts.append((f"weights {run.name}", f"weights of {run.name}"))
+            if run.state not in ("running", "paused"):
+                starts.append((f"resume {run.name}", f"go on with {run.name} at step {run.step:,}"))
+    yield Offered(datasets=tuple(data.list_datasets()), starts=tuple(starts))
+
+
+class Form(VerticalScroll, inherit_bindings=False):
+    """Up and down go from field to field."""
+
+
+class NewRunScreen(LabScreen):
+    CSS_PATH = "new_run.tcss"
+    AUTO_FOCUS = "Choice"
+    HELP = (
+        "A new run. Tab or up and down go from field to field; left and right turn a choice, enter lists it. What the "
+        "run will come to stands at the right as it is typed. A dot marks what is not the preset's. ? explains a field."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+s", "start", "start", id="new_run.start", tooltip="Start training"),
+        Binding("escape", "close", "back", id="new_run.close", tooltip="Back, without starting anything"),
+        Binding("ctrl+t", "measure", "measure", id="new_run.measure", tooltip="Measure the speed here and now"),
+        Binding("ctrl+o", "more", "more settings", id="new_run.more", tooltip="Show or hide the other settings"),
+        Binding("ctrl+r", "reset", "reset", id="new_run.reset", tooltip="Back to the preset's values"),
+        Binding("f5", "start", "start", show=False, id="new_run.start_too"),
+        Binding("f6", "measure", "measure", show=False, id="new_run.measure_too"),
+        Binding("down", "app.focus_next", "next field", show=False, id="new_run.next"),
+        Binding("up", "app.focus_previous", "previous field", show=False, id="new_run.previous"),
+    ]
+
+    def __init__(self, dataset: str = "", preset: str = "", start: str = SCRATCH) -> None:
+        """`start` is "scratch", "weights NAME" or "resume NAME" of a run."""
+        super().__init__()
+        self.draft = Draft(preset=preset, start=start, dataset=dataset)
+        self.config: Config | None = None  # what the form says, None while something is wrong
+        self.datasets: dict[str, DatasetInfo] = {}
+        self.speed = Speed()
+        self._known: dict[object, Speed] = {}  # what was measured, by all that it depends on
+        self._measuring: tuple[object, Job] | None = None  # what it depends on, and the work
+        self._jobs: list[Job] = []  # measurings that are cancelled, and may not have ended yet
+        self._timer: Timer | None = None
+        self._starting = False
+
+    def body(self) -> Iterator[Widget]:
+        self.draft.runs_dir = self.session.runs_dir
+        presets = [("", "none: the defaults"), *((name, name) for name in PRESETS)]
+        starts = [(SCRATCH, "from scratch")]
+        if self.draft.source:
+            starts.append((self.draft.start, self.draft.start))
+        known = settings()
+        with Horizontal(id="new-run"):
+            with Form(id="form"):
+                yield Field("preset", "preset", self.draft.preset, PRESET, options=presets)
+                yield Field("start", "begin with", self.draft.start, START, options=starts, term="checkpoint")
+                yield Field("name", "name", "", NAME, free_text=True, term="run")
+                for group, names in COMMON.items():
+                    yield Static(Content(group), classes="group")
+                    for name in names:
+                        value = self.draft.shown(name)
+                        if name == "dataset":
+                            options = [(value, value)]
+                            yield Field(name, name, value, known[name].help, options=options, term="data set")
+                        else:
+                            yield field_of(known[name], value)
+                yield Vertical(id="more")
+                yield Button("more settings", compact=True, id="more-button")
+            with Vertical(id="side"):
+                yield Static(Content("what it comes to"), classes="group")
+                yield Outlook()
+                yield Button("start", compact=True, id="start-button", variant="primary")
+                yield Static(id="trouble")
+                yield Static(id="about")
+
+    # ---- what there is
+
+    def on_mount(self) -> None:
+        self._changed()
+        runs_dir = self.session.runs_dir
+
+        job = self.session.work(lambda: offered(runs_dir), lambda: self._offered(job), name="list data sets and runs")
+
+    def _offered(self, job: "Job") -> None:
+        if not self.is_mounted:
+            return
+        for event in job.take():
+            if isinstance(event, Offered):
+                self.datasets = {info.name: info for info in event.datasets}
+                self._offer_datasets()
+                self.choice("start").set_options(list(event.starts))
+                self._changed()
+
+    def _offer_datasets(self) -> None:
+        options = [
+            (info.name, info.name if info.prepared else f"{info.name} (not prepared)")
+            for info in self.datasets.values()
+            if not info.problem
+        ]
+        shown = self.draft.shown("dataset")
+        if shown not in self.datasets:
+            options.append((shown, shown))
+        self.choice("dataset").set_options(options)
+
+    # ---- what is typed
+
+    def field(self, name: str) -> Field:
+        return next(field for field in self.query(Field) if field.name == name)
+
+    def choice(self, name: str) -> Choice:
+        return cast(Choice, self.field(name).editor)
+
+    def on_field_changed(self, message: Field.Changed) -> None:
+        name, text = message.name, message.text
+        if name == "preset":
+            self.draft.preset = text
+        elif name == "start":
+            self.draft.start = text
+        elif name == "name":
+            self.draft.name = text
+        else:
+            self.draft.edit(name, text)
+        self._changed(show_values=name in ("preset", "start"))
+
+    def _changed(self, show_values: bool = False) -> None:
+        """Checks everything, marks what is wrong where it stands, and shows what it comes to."""
+        dataset = self.datasets.get(self.draft.shown("dataset")) if self._readable() else None
+        self.config, problems = self.draft.checked(dataset)
+        for field in self.query(Field):
+            name = field.name or ""
+            setting = name in settings()
+            if setting and self._readable():
+                field.fix(name in self.draft.fixed)
+                if show_values or name in self.draft.fixed:
+                    field.show(self.draft.shown(name))
+            field.mark(edited=setting and name in self.draft.changes(), problem=problems.get(name, ""))
+        self.field("preset").fix(self.draft.resumes)
+        self.field("name").fix(self.draft.resumes)
+        self._show_name()
+        shown = {field.name for field in self.query(Field)}
+        hidden = [f"{name}: {problem}" for name, problem in problems.items() if name not in shown]
+        self.query_one("#trouble", Static).update(harmless("\n".join(hidden), "$error"))
+        self.query_one("#start-button", Button).disabled = self.config is None
+        self.query_one("#start-button", Button).label = "go on" if self.draft.resumes else "start"
+        self._measure_soon()
+        self._show_outlook()
+        self.refresh_bindings()
+
+    def _readable(self) -> bool:
+        try:
+            self.draft.base()
+        except UserError:
+            return False
+        return True
+
+    def _show_name(self) -> None:
+        editor = self.field("name").editor
+        if isinstance(editor, Input):
+            try:
+                editor.placeholder = self.draft.target().name
+            except UserError:
+                editor.placeholder = ""
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        field = next((node for node in event.widget.ancestors if isinstance(node, Field)), None)
+        about = f"{field.label}: {field.about}" if field is not None else ""
+        self.query_one("#about", Static).update(Content.styled(about, "$quiet"))
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        self.focus_next()
+
+    # ---- what it comes to
+
+    def _show_outlook(self) -> None:
+        self.query_one(Outlook).set_class(self.config is None, "-stale")
+        if self.config is not None:
+            dataset = self.datasets.get(self.config.data.dataset)
+            self.query_one(Outlook).show(self.config, dataset, self.speed, self._measuring is not None)
+
+    def _depends(self, config: Config) -> object:
+        """All that the speed depends on."""
+        return (config.model, config.data, config.system)
+
+    def _measure_soon(self) -> None:
+        """Forgets the speed where it is another's now, and measures it after a pause."""
+        if self._timer is not None:
+            self._timer.stop()
+        if self.config is None:
+            self._cancel()
+            return
+        found = self._known.get(self._depends(self.config))
+        if found is not None:
+            self._cancel()
+            self.speed = found
+        elif self._measuring is None or self._measuring[0] != self._depends(self.config):
+            self._cancel()
+            self.speed = Speed()
+            self._timer = self.set_timer(PAUSE_S, self.action_measure)
+
+    def _cancel(self) -> None:
+        if self._measuring is not None:
+            self._measuring[1].cancel()
+            self._jobs.append(self._measuring[1])
+            self._measuring = None
+
+    def _at_work(self) -> bool:
+        """Whether a measuring that was cancelled still has its last step to end."""
+        self._jobs = [job for job in self._jobs if not job.done]
+        return bool(self._jobs)
+
+    def on_unmount(self) -> None:
+        self._cancel()
+
+    def action_measure(self) -> None:
+        """Measures the speed of what the form says, in a thread, where it can be."""
+        config = self.config
+        if config is None:
+            return
+        dataset = self.datasets.get(config.data.dataset)
+        if self.session.is_training:
+            self.speed = Speed(note="the time is measured when nothing is being trained")
+        elif dataset is None or not dataset.prepared:
+            self.speed = Speed(note="the time can be measured once the data set is prepared") if dataset else Speed()
+        elif self._at_work():
+            self._timer = self.set_timer(0.2, self.action_measure)
+        else:
+            self._cancel()
+            name, key = config.data.dataset, self._depends(config)
+            job = self.session.work(lambda: measure(config, name), lambda: self._measured(job), name="measure")
+            self._measuring = (key, job)
+        self._show_outlook()
+
+    def _measured(self, job: "Job") -> None:
+        if self._measuring is None or job is not self._measuring[1] or not self.is_mounted:
+            return
+        from nanogpt.training.probe import Measured
+
+        for event in job.take():
+            if isinstance(event, Room):
+                self.speed = Speed(room=event)
+            elif isinstance(event, Measured):
+                self.speed = dataclasses.replace(
+                    self.speed, seconds_per_step=event.seconds_per_step, note=how(event, self.config), dtype=event.dtype
+                )
+        if job.done:
+            if job.error:
+                self.speed = dataclasses.replace(self.speed, problem=job.error)
+            self._known[self._measuring[0]] = self.speed
+            self._measuring = None
+        self._show_outlook()
+
+    # ---- keys
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys that would do nothing now are neither shown nor obeyed."""
+        if action in ("start", "measure"):
+            return self.config is not None
+        if action == "reset":
+            return bool(self.draft.edits)
+        return True
+
+    def action_close(self) -> None:
+        self.dismiss()
+
+    def action_reset(self) -> None:
+        self.draft.edits.clear()
+        self._changed(show_values=True)
+
+    async def action_more(self) -> None:
+        """Shows or hides the settings that are seldom changed; they are made when first wanted."""
+        more = self.query_one("#more", Vertical)
+        if not more.children:
+            await more.mount(*self._rare())
+        more.display = not more.display
+        self.query_one("#more-button", Button).label = "fewer settings" if more.display else "more settings"
+        self._changed(show_values=True)
+
+    def _rare(self) -> Iterator[Widget]:
+        common = {name for names in COMMON.values() for name in names}
+        section = ""
+        for name, setting in settings().items():
+            if name in common or name in NOT_IN_FORM:
+                continue
+            if setting.section != section:
+                section = setting.section
+                yield Static(Content(section), classes="group")
+            yield field_of(setting, self.draft.shown(name))
+
+    async def on_button_pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "more-button":
+            await self.action_more()
+        else:
+            self.action_start()
+
+    def action_start(self) -> None:
+        """Starts when a measuring that goes on has ended: the two would share torch's random numbers."""
+        if self.config is None or self._starting:
+            return
+        if self.session.is_training:
+            self.notify("a run is being trained: stop it first", severity="error", markup=False)
+            return
+        self._cancel()
+        self._starting = True
+        self.query_one("#start-button", Button).label = "starting …"
+        self._start_when_quiet()
+
+    def _start_when_quiet(self) -> None:
+        if self._at_work():
+            self.set_timer(0.05, self._start_when_quiet)
+            return
+        self._starting = False
+        try:
+            if self.draft.resumes:
+                self.session.resume(self.draft.folder(), self.draft.changes())
+            elif self.config is not None:
+                self.session.start_training(self.config, self.draft.target())
+        except UserError as error:
+            self.notify(str(error), severity="error", markup=False)
+            self._changed()
+            return
+        self.dismiss()
+        self.app.switch_mode("train")
+
+
+def how(measured: "Measured", config: Config | None) -> str:
+    """In what way the time was found."""
+    parts = [measured.device, measured.dtype]
+    if measured.device == "cpu":
+        parts.append(f"{measured.threads} thread{'s' if measured.threads != 1 else ''}")
+    if config is not None and measured.batch_size < config.data.batch_size:
+        parts.append(f"from {measured.batch_size} of {config.data.batch_size} sequences")
+    if config is not None and config.system.compile != "false" and measured.device != "cpu":
+        parts.append("not compiled")
+    return ", ".join(parts)

@@ -1,0 +1,148 @@
+"""A run that is being thought up: where it starts, what was typed, and what is wrong with it. Knows no screen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nanogpt import runs
+from nanogpt.config import Config, resolve, settings, with_settings
+from nanogpt.data.catalog import DatasetInfo
+from nanogpt.errors import SettingError, UserError
+from nanogpt.runs.folder import run_config
+
+SHAPE = ("architecture", "n_layer", "n_head", "n_embd", "bias", "vocab_size")  # what weights decide
+NOT_IN_FORM = ("init_from", "eval_only")  # the first is the field "start"; the second is no run
+SCRATCH = "scratch"
+
+
+@dataclass(slots=True)
+class Draft:
+    """`start` is "scratch", "weights NAME" or "resume NAME"; `edits` are the settings as typed, where they differ from
+    what the preset (or the run) has."""
+
+    preset: str = ""
+    start: str = SCRATCH
+    name: str = ""
+    dataset: str = ""
+    runs_dir: str | None = None
+    edits: dict[str, str] = field(default_factory=dict)
+    _base: tuple[tuple[str, str], Config] | None = None
+
+    @property
+    def source(self) -> str:
+        """The run that it starts from or goes on with; empty for none."""
+        return self.start.partition(" ")[2]
+
+    @property
+    def resumes(self) -> bool:
+        return self.start.startswith("resume ")
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Settings that cannot differ from those of the run that it starts from."""
+        if self.resumes:
+            return (*SHAPE, "block_size", "dataset")
+        return SHAPE if self.source else ()
+
+    def folder(self) -> Path:
+        """Of the run that it starts from or goes on with. Raises `UserError`."""
+        return runs.find(self.source, self.runs_dir)
+
+    def base(self) -> Config:
+        """The configuration before anything was typed. Raises `UserError` for a run that cannot be read."""
+        if self._base is None or self._base[0] != (self.preset, self.start):
+            config = run_config(self.folder()) if self.resumes else resolve(preset=self.preset or None).config
+            if self.source and not self.resumes:
+                theirs = run_config(self.folder()).values()
+                shape = {name: theirs[name] for name in (*SHAPE, "block_size")}
+                config = with_settings(config, shape | {"init_from": self.source})
+            self._base = ((self.preset, self.start), config)
+        return self._base[1]
+
+    def shown(self, name: str) -> str:
+        """A setting as the form shows it."""
+        if name in self.edits and name not in self.fixed:
+            return self.edits[name]
+        if name == "dataset" and self.dataset and not self.resumes:
+            return self.dataset
+        return spoken(self.base().values()[name])
+
+    def edit(self, name: str, text: str) -> None:
+        """Takes what was typed; what the base has anyway is no edit."""
+        if name == "dataset":
+            self.dataset = text
+        elif text.strip() == spoken(self.base().values()[name]):
+            self.edits.pop(name, None)
+        else:
+            self.edits[name] = text
+
+    def changes(self) -> dict[str, str]:
+        """What differs from the base, by name, as typed."""
+        changed = {name: text.strip() for name, text in self.edits.items() if name not in self.fixed}
+        if self.dataset not in ("", self.base().data.dataset) and not self.resumes:
+            changed["dataset"] = self.dataset
+        return changed
+
+    def checked(self, dataset: DatasetInfo | None) -> tuple[Config | None, dict[str, str]]:
+        """The configuration, None where something is wrong with it; and what is wrong, by setting."""
+        problems: dict[str, str] = {}
+        try:
+            base, known = self.base(), settings()
+        except UserError as error:
+            return None, {"start": str(error)}
+        good: dict[str, Any] = {}
+        for name, text in self.changes().items():
+            try:
+                good[name] = known[name].parse(text)
+            except SettingError as error:
+                problems[name] = reason(error)
+        config: Config | None = None
+        try:
+            config = with_settings(base, good)
+        except SettingError as error:
+            problems.setdefault(error.setting, reason(error))
+        if config is not None and dataset is not None:
+            problems |= unfit(config, dataset)
+        try:
+            self.target()
+        except UserError as error:
+            problems["name"] = str(error)
+        return (None if problems else config), problems
+
+    def target(self) -> Path:
+        """The folder that the run will have. Raises `UserError` for a name that is taken or is none."""
+        if self.resumes:
+            return self.folder()
+        base = f"{Path(self.shown('dataset')).name}-{self.preset or self.base().model.architecture}"
+        return runs.new_folder(base, name=self.name.strip() or None, runs_dir=self.runs_dir)
+
+
+def spoken(value: Any) -> str:
+    """A setting's value as a person types it; nothing for none."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def reason(error: SettingError) -> str:
+    """The error without the setting's name and value, which stand beside it."""
+    start, separator, rest = str(error).partition(": ")
+    return rest if separator and start.startswith(f"{error.setting}=") else str(error)
+
+
+def unfit(config: Config, dataset: DatasetInfo) -> Mapping[str, str]:
+    """What the data set makes impossible, by setting."""
+    from nanogpt.data.batches import check_length
+
+    for split in ("train", "val"):
+        try:
+            check_length(dataset.tokens.get(split, 1 << 62), config.model.block_size, split)
+        except UserError as error:
+            return {"block_size": str(error)}
+    needed = dataset.vocab_size or 0
+    if 0 < config.model.vocab_size < needed:
+        return {"vocab_size": f"the data set's tokenizer has {needed:,} tokens"}
+    return {}

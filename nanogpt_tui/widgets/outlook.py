@@ -1,0 +1,168 @@
+"""What a run will come to: parameters, memory, tokens, time, each explained by `?`. Knows nothing of the form.
+
+The time is measured by a few real steps in a thread; see `measure`.
+"""
+
+import gc
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Static
+
+from nanogpt.config import Config, with_settings
+from nanogpt.data.catalog import DatasetInfo
+from nanogpt.errors import UserError
+from nanogpt.events import Event
+from nanogpt.training import estimate
+from nanogpt_tui.text import count, duration, harmless
+from nanogpt_tui.widgets.dataset_facts import megabytes
+
+LABEL = 14
+TERMS = {
+    "parameters": "parameters",
+    "memory": "memory",
+    "iteration": "iteration",
+    "epochs": "epoch",
+    "tokens": "token",
+    "guess": "uniform guess",
+    "time": "ETA",
+}
+KNOWN_VOCABULARIES = {"byte": 256, "gpt2": 50_257, "p50k_base": 50_281, "cl100k_base": 100_277}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room(Event):
+    """The device that would be trained on, and the bytes that are free there."""
+
+    device: str
+    free: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What `measure` has found so far. `problem` is why it could not, in one line."""
+
+    room: Room | None = None
+    seconds_per_step: float | None = None
+    note: str = ""
+    problem: str = ""
+    dtype: str = "float32"
+
+
+def measure(config: Config, dataset: str) -> Iterator[Event]:
+    """A few training steps of `config` on a prepared data set: `Room`, then what `nanogpt.training.probe` yields.
+
+    Raises `UserError` where it would not fit into memory, before trying.
+    """
+    from nanogpt import data, hardware, runs
+    from nanogpt.training.probe import sounded
+
+    device = hardware.resolve_device(config.system.device)
+    free = hardware.available_memory(device)
+    yield Room(device=device, free=free)
+    opened = data.open_dataset(dataset)
+    config = with_settings(config, {"vocab_size": config.model.vocab_size or opened.tokenizer.vocab_size})
+    needed = estimate.memory(config, device=device).total
+    if free is not None and needed > free:
+        raise UserError(f"needs about {megabytes(needed)}, and {megabytes(free)} are free")
+    try:
+        yield from sounded(config, runs.splits(opened))
+    finally:
+        gc.collect()
+        if device.startswith("cuda"):
+            import torch
+
+            torch.cuda.empty_cache()
+
+
+def vocabulary(config: Config, dataset: DatasetInfo | None) -> int | None:
+    """The model's vocabulary; None where it is known only once the data set is prepared."""
+    if config.model.vocab_size:
+        return config.model.vocab_size
+    if dataset is None:
+        return None
+    return dataset.vocab_size or KNOWN_VOCABULARIES.get(dataset.tokenizer)
+
+
+def figures(config: Config, dataset: DatasetInfo | None, speed: Speed) -> Iterator[tuple[str, str, str, str]]:
+    """(name, value, note, style) of each figure."""
+    vocab = vocabulary(config, dataset)
+    full = with_settings(config, {"vocab_size": vocab or 100})  # a character model's, about
+    about = "" if vocab else "≈ "
+    yield "parameters", about + count(estimate.n_parameters(full.model)), "", "$foreground"
+    device = speed.room.device if speed.room else "cpu"
+    memory = estimate.memory(full, speed.dtype, device.partition(":")[0])
+    free = speed.room.free if speed.room else None
+    note = f"of {megabytes(free)} free" if free is not None else f"{megabytes(memory.activations)} activations"
+    tight = free is not None and memory.total > free
+    yield "memory", f"≈ {megabytes(memory.total)}", note, "$error" if tight else "$foreground"
+    data, model = config.data, config.model
+    batches = [str(data.gradient_accumulation_steps)] if data.gradient_accumulation_steps > 1 else []
+    product = " × ".join([*batches, str(data.batch_size), str(model.block_size)])
+    yield "iteration", f"{config.tokens_per_iteration:,}", f"tokens = {product}", "$foreground"
+    yield "tokens", count(config.schedule.max_iters * config.tokens_per_iteration), "in all", "$foreground"
+    train_tokens = dataset.tokens.get("train") if dataset else None
+    if train_tokens:
+        yield "epochs", f"{estimate.epochs(config, train_tokens):,.1f}", f"of {count(train_tokens)}", "$foreground"
+    else:
+        yield "epochs", "–", "known once prepared", "$quiet"
+    if vocab:
+        yield "guess", f"{estimate.uniform_loss(vocab):.3f}", f"loss = ln {vocab:,}", "$foreground"
+    else:
+        yield "guess", "–", "known once prepared", "$quiet"
+    if speed.seconds_per_step is not None:
+        seconds = speed.seconds_per_step * estimate.steps_worth(config)
+        each = f"{1000 * speed.seconds_per_step:,.0f} ms each" if speed.seconds_per_step < 10 else ""
+        yield "time", f"≈ {duration(seconds)}", each or f"{speed.seconds_per_step:,.0f} s each", "$foreground"
+    else:
+        yield "time", "–", "", "$quiet"
+
+
+class Line(Widget):
+    """One figure; its note only where it fits."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name)
+        self.glossary = TERMS[name]
+        self._shown: tuple[str, str, str] = ("", "", "")
+
+    def show(self, value: str, note: str, style: str) -> None:
+        if (value, note, style) != self._shown:
+            self._shown = (value, note, style)
+            self.refresh()
+
+    def render(self) -> Content:
+        value, note, style = self._shown
+        label = Content.styled(f"{LABELS[self.name or '']:<{LABEL}}", "$quiet")
+        fits = self.size.width >= LABEL + 11 + len(note)
+        return Content.assemble(label, (f"{value:<10} ", style), (note if fits else "", "$quiet"))
+
+
+LABELS = {name: name for name in TERMS} | {"iteration": "an iteration", "guess": "uniform guess"}
+
+
+class Outlook(Vertical):
+    """All figures, and a line on how the time was found."""
+
+    HELP = (
+        "What the run will come to, as the form stands. The time is measured by some real steps on this machine, a "
+        "second after the last key; the memory is an estimate for weights, gradients, AdamW's moments and activations."
+    )
+
+    def __init__(self) -> None:
+        super().__init__(id="outlook")
+        self._lines = {name: Line(name) for name in TERMS}
+
+    def compose(self) -> ComposeResult:
+        yield from self._lines.values()
+        yield Static(id="how")
+
+    def show(self, config: Config, dataset: DatasetInfo | None, speed: Speed, working: bool) -> None:
+        for name, value, note, style in figures(config, dataset, speed):
+            self._lines[name].show(value, note, style)
+        text = "measuring …" if working else speed.problem or speed.note
+        self.query_one("#how", Static).update(harmless(text, "$warning" if speed.problem and not working else "$quiet"))

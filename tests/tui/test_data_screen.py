@@ -1,0 +1,186 @@
+"""The Data screen, driven by keys over real files: listing, preparing, adding, looking, deleting."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanogpt import paths
+from nanogpt.data import open_dataset, prepare, textfile_recipe
+from nanogpt.events import Downloading, Encoding
+from nanogpt_tui.screens.new_run import NewRunScreen
+from nanogpt_tui.widgets import token_views
+from nanogpt_tui.widgets.path_input import common_start, completions
+from nanogpt_tui.widgets.progress import Progress
+
+
+async def opened(at: Any, name: str) -> Any:
+    """The Data screen, with the cursor on a data set."""
+    await at.press("1")
+    screen = at.app.screen
+    await at.until(lambda: screen.entries)
+    names = [entry.name for entry in screen.entries]
+    await at.press("home", *["down"] * names.index(name))
+    assert screen.entry.name == name
+    return screen
+
+
+async def test_recipes_are_listed_with_what_keeps_them_from_being_ready(lab: Any) -> None:
+    async with lab() as at:
+        await opened(at, "shakespeare_char")
+        rows = {line.split()[1]: line.split()[0] for line in at.seen().splitlines()[2:7]}
+        assert (rows["rhymes"], rows["python_stdlib"], rows["shakespeare_char"]) == ("○", "○", "⊘")
+        assert "needs the network" in at.seen()
+        assert "give the file" in at.seen().splitlines()[-1]
+
+
+async def test_preparing_turns_a_recipe_into_tokens_and_shows_them(lab: Any) -> None:
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        await at.press("p")
+        await at.until(lambda: "rhymes" in screen.looks)
+        meta = open_dataset("rhymes").meta
+        screen_text = at.seen()
+        assert f"train {meta.tokens['train']:,}" in screen_text
+        assert "● ready" in screen_text
+        assert "the text, token by token" in screen_text
+        assert "most common of" in screen_text
+        assert "prepare" not in screen_text.splitlines()[-1]
+
+
+async def test_a_cancelled_preparation_leaves_nothing(
+    lab: Any, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nanogpt.data import preparation
+
+    monkeypatch.setattr(preparation, "REPORT_INTERVAL_S", 0.0)  # an event, and a chance to cancel, for every block
+    big = tmp_path / "big.txt"
+    big.write_text(text * 800)  # 32 MB
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        screen._add(textfile_recipe([big], tokenizer="gpt2"))
+        await at.until(lambda: screen.progress.share > 0)
+        assert "MB/s" in at.seen()
+        assert "cancel" in at.seen().splitlines()[-1]
+        await at.press("escape")
+        await at.until(lambda: not screen.preparing and not any(entry.name == "big" for entry in screen.entries))
+        assert list(paths.datasets_dir().glob("*big*")) == []
+
+
+async def test_what_goes_wrong_stands_beside_the_data_set(lab: Any, text_file: Path) -> None:
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        text_file.write_bytes(b"\0\1\2" * 100)
+        await at.press("p")
+        await at.until(lambda: "rhymes" in screen.problems)
+        assert "is not text" in at.seen()
+        assert "prepare" in at.seen().splitlines()[-1]  # and can be tried again
+
+
+async def test_a_file_given_by_hand_is_checked_against_the_recipe(lab: Any, text_file: Path) -> None:
+    async with lab() as at:
+        screen = await opened(at, "shakespeare_char")
+        await at.press("f", *typed(str(text_file)), "enter")
+        await at.until(lambda: "shakespeare_char" in screen.problems)
+        assert "not the expected file" in screen.problems["shakespeare_char"]
+
+
+async def test_an_own_text_is_counted_before_it_is_prepared(lab: Any, text_file: Path) -> None:
+    async with lab() as at:
+        await opened(at, "rhymes")
+        await at.press("a", *typed(str(text_file)))
+        await at.until(lambda: "tokens" in at.seen() and "vocabulary" in at.seen())
+        characters = len(text_file.read_text())
+        assert f"{characters:,} tokens" in at.seen()
+        assert not (paths.datasets_dir() / "small").exists()  # nothing is written yet
+        await at.press("ctrl+s")
+        await at.until(lambda: (paths.datasets_dir() / "small" / "meta.json").exists())
+        await at.until(lambda: at.app.screen.entry.name == "small" and at.app.screen.entry.info.prepared)
+        assert sum(open_dataset("small").meta.tokens.values()) == characters
+
+
+async def test_what_is_wrong_with_an_own_text_is_marked_where_it_stands(lab: Any, text_file: Path) -> None:
+    list(prepare(textfile_recipe([text_file])))
+    async with lab() as at:
+        await opened(at, "small")
+        await at.press("a", *typed(str(text_file)), "tab")
+        assert "there is a data set small already" in at.app.screen.query_one("#name-error").render().plain
+        await at.press(*"other")
+        assert not at.app.screen.query_one("#name-error").has_class("-shown")
+        at.app.screen.query_one("#val_ratio").value = "1.5"
+        await at.pilot.pause()
+        assert "below 1" in at.app.screen.query_one("#val_ratio-error").render().plain
+        await at.press("ctrl+s")
+        assert at.app.screen.query("#val_ratio")  # it stays
+
+
+async def test_deleting_asks_and_keeps_the_recipe(lab: Any, rhymes: Any) -> None:
+    list(prepare("rhymes"))
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        await at.press("d", "escape")
+        assert open_dataset("rhymes")
+        await at.press("d", "d")
+        await at.until(lambda: screen.entry and not screen.entry.info.prepared)
+        assert screen.entry.name == "rhymes"
+        assert "not prepared" in at.seen()
+
+
+async def test_enter_opens_a_new_run_with_the_data_set(lab: Any) -> None:
+    async with lab() as at:
+        await opened(at, "rhymes")
+        await at.press("enter")
+        assert isinstance(at.app.screen, NewRunScreen)
+        assert at.app.screen.draft.shown("dataset") == "rhymes"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+async def test_it_fits_every_size(lab: Any, size: tuple[int, int], rhymes: Any) -> None:
+    list(prepare("rhymes"))
+    async with lab(size) as at:
+        screen = await opened(at, "rhymes")
+        await at.until(lambda: "rhymes" in screen.looks)
+        for word in ("rhymes", "tokenizer", "CC0-1.0", "train on it"):
+            assert word in at.seen()
+
+
+async def test_text_that_looks_like_markup_or_controls_is_shown_as_it_is(lab: Any, tmp_path: Path) -> None:
+    file = tmp_path / "odd.txt"
+    file.write_text("[bold]x[/x] \x1b]0;owned\x07 \u202eabc 😀\n" * 40, newline="")
+    list(prepare(textfile_recipe([file])))
+    async with lab() as at:
+        screen = await opened(at, "odd")
+        await at.until(lambda: "odd" in screen.looks)
+        assert "[bold]x[/x]" in at.seen()
+        assert not any(control in at.seen() for control in "\x1b\x07\u202e")
+
+
+def typed(text: str) -> list[str]:
+    names = {"/": "slash", ".": "full_stop", "_": "underscore", "-": "minus"}
+    return [names.get(letter, letter) for letter in text]
+
+
+def test_completions_are_what_is_on_disk_folders_with_a_slash(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    for name in ("tea.txt", ".hidden", "odd\x1b.txt"):
+        (tmp_path / name).write_text("x")
+    assert completions(f"{tmp_path}/") == [f"{tmp_path}/tea.txt", f"{tmp_path}/texts/"]
+    assert completions(f"{tmp_path}/tex") == [f"{tmp_path}/texts/"]
+    assert completions(f"{tmp_path}/.h") == [f"{tmp_path}/.hidden"]
+    assert completions(f"{tmp_path}/nothing/") == []
+    assert common_start(completions(f"{tmp_path}/")) == f"{tmp_path}/te"
+
+
+def test_a_character_in_several_tokens_stands_at_its_last_one() -> None:
+    euro = "€".encode()
+    assert list(token_views.texts([b"a", euro[:1], euro[1:2], euro[2:], b"b"])) == ["a", "", "", "€", "b"]
+
+
+def test_the_rate_is_that_of_the_present_phase() -> None:
+    progress = Progress()
+    progress.add(Downloading(source="x", done_bytes=0, total_bytes=10**8, time=0.0))
+    progress.add(Encoding(phase="encode", done_bytes=0, total_bytes=10**8, tokens=0, time=10.0))
+    progress.add(Encoding(phase="encode", done_bytes=20_000_000, total_bytes=10**8, tokens=5, time=12.0))
+    line = progress.line(80, ascii_only=False).plain
+    assert " 20%    10.0 MB/s   0:08 left" in line
+    assert progress.share == pytest.approx(0.6)
