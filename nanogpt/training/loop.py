@@ -145,7 +145,9 @@ class Trainer:
         self.model.eval()
         try:
             with self.throughput.evaluation():
-                losses = partial(evaluate, self.forward, config=config, machine=self.machine)
+                # On a CPU compiling for evaluation too would take longer than it saves.
+                forward = self.forward if self.machine.device.startswith("cuda") else self.model
+                losses = partial(evaluate, forward, config=config, machine=self.machine)
                 n_batches = config.evaluation.eval_iters
                 val_loss, counted = losses(self.tokens["val"], n_batches=n_batches)
                 as_many = max(1, counted // (config.data.batch_size * config.model.block_size))
@@ -200,7 +202,7 @@ class Trainer:
                 if isinstance(letter, letters.Resume | letters.Stop) and paused_at is not None:
                     self.began += time.monotonic() - paused_at
                     paused_at = None
-                yield Acknowledged(step=self.progress.step, letter=type(letter).__name__, text=text)
+                yield Acknowledged(step=self.progress.step, letter=type(letter).__name__, text=text, id=letter.id)
                 if isinstance(letter, letters.Save):
                     yield from self.save_checkpoint()
                 if isinstance(letter, letters.Sample):
@@ -221,6 +223,9 @@ class Trainer:
             case letters.ScaleLearningRate(factor):
                 progress.learning_rate_scale *= factor
                 return f"learning rate × {factor:g}, now × {progress.learning_rate_scale:g} of its schedule"
+            case letters.SetLearningRateScale(scale):
+                progress.learning_rate_scale = scale
+                return f"learning rate × {scale:g} of its schedule"
             case letters.SetEvalInterval(iterations):
                 progress.eval_interval = max(1, iterations)
                 return f"evaluation every {progress.eval_interval:,} iterations"
@@ -323,6 +328,8 @@ def train(
         progress, batches.position = replace(start.progress), start.position
     if not (resume and world.is_main):  # dropout differs in each process; a checkpoint has the main one's random state
         torch.manual_seed(config.system.seed + 1 + world.rank + progress.step)
+    # A compiler that turns out not to work is no reason to stop where nobody asked for it by name.
+    torch._dynamo.config.suppress_errors = config.system.compile == "auto"
     trainer = Trainer(
         config=config,
         tokens=tokens,

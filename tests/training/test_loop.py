@@ -252,7 +252,12 @@ def test_a_split_that_is_too_short_is_an_error_before_anything_starts(tiny, toke
         list(train(tiny(), {"train": tokens["train"], "val": tokens["val"][:8]}))
 
 
-def test_bfloat16_and_compile_train_the_same_model_about_as_well(tiny, tokens):
+def test_a_compiled_training_takes_the_same_steps_up_to_rounding(tiny, tokens):
+    plain, compiled = (losses(train(tiny(compile=asked, max_iters=5), tokens)) for asked in ("false", "true"))
+    assert compiled == pytest.approx(plain, abs=1e-4)
+
+
+def test_bfloat16_trains_the_same_model_about_as_well(tiny, tokens):
     exact = of(Evaluated, train(tiny(), tokens))[-1].val_loss
     half = of(Evaluated, train(tiny(dtype="bfloat16"), tokens))[-1].val_loss
     assert half == pytest.approx(exact, abs=0.05)
