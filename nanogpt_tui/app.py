@@ -91,7 +91,7 @@ class LabApp(App[int]):
             self.exit(0)
 
     def _quit_as(self, answer: str | None) -> None:
-        if answer is None or self.session.training is None:
+        if answer not in ("save", "stop"):
             return
         from nanogpt.training import Stop
 

@@ -11,7 +11,7 @@ from textual.widgets import Input, Static
 
 
 class Ask(ModalScreen[str | None]):
-    """Dismisses with the chosen answer's name, or None for escape.
+    """Dismisses with the chosen answer's name; escape is None where no answer is on it.
 
     `answers` maps a name to (key, words). Text is shown as it is, without markup.
     """
@@ -42,11 +42,9 @@ class Ask(ModalScreen[str | None]):
 
     def on_key(self, event: Key) -> None:
         event.stop()
-        if event.key == "escape":
-            self.dismiss(None)
-        for name, (key, _) in self._answers.items():
-            if event.key == key:
-                self.dismiss(name)
+        names = {key: name for name, (key, _) in self._answers.items()}
+        if event.key in names or event.key == "escape":
+            self.dismiss(names.get(event.key))
 
     def on_click(self, event: object) -> None:
         widget = getattr(event, "widget", None)
