@@ -8,9 +8,10 @@ import dataclasses
 import json
 import math
 import time as clock
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from nanogpt.errors import UserError
 
@@ -146,11 +147,13 @@ class Saved(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledged(Event):
-    """A letter from the mailbox was obeyed at `step`; `text` says what changed."""
+    """A letter from the mailbox was obeyed at `step`; `text` says what changed, `id` which letter it was (empty for one
+    that needs no answer)."""
 
     step: int
     letter: str
     text: str
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,26 +214,38 @@ class Stopped(Event):
     tokens_per_second: float
 
 
+Record = TypeVar("Record")
 KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}
 
 
 def to_json(event: Event) -> str:
     """One line without a line break: `{"event": <class name>, …}`."""
-    plain = {"event": type(event).__name__, **dataclasses.asdict(event)}
-    return json.dumps(_speakable(plain), allow_nan=False, separators=(",", ":"))
+    return written("event", event)
 
 
 def from_json(line: str | bytes) -> Event:
     """The event that `to_json` wrote. Raises `UserError` for anything else; unknown fields of a known event are
     dropped, so that an older version reads what a newer one wrote."""
+    return read("event", line, KINDS)
+
+
+def written(what: str, record: Any) -> str:
+    """A dataclass of plain values as one line of JSON, with its class's name under the key `what`."""
+    plain = {what: type(record).__name__, **dataclasses.asdict(record)}
+    return json.dumps(_speakable(plain), allow_nan=False, separators=(",", ":"))
+
+
+def read(what: str, line: str | bytes, kinds: Mapping[str, type[Record]]) -> Record:
+    """The record that `written` wrote, of one of these kinds. Raises `UserError` for anything else."""
     try:
         fields = json.loads(line)
-        kind = KINDS[fields.pop("event")]
+        kind = kinds[fields.pop(what)]
         hints = _hints(kind)  # type: ignore[arg-type]
         return kind(**{name: _typed(value, hints[name]) for name, value in fields.items() if name in hints})
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         shown = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
-        raise UserError(f"not an event: {shown[:80]!r} ({error})") from error
+        article = "an" if what[0] in "aeiou" else "a"
+        raise UserError(f"not {article} {what}: {shown[:80]!r} ({error})") from error
 
 
 @cache

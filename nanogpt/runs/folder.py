@@ -1,6 +1,6 @@
 """A run is a folder: where its files are, what state it is in, what happened in it. Imports no torch.
 
-run.toml  tokenizer.json  events.jsonl  status.json  lock  checkpoints/step-00002000/
+run.toml  tokenizer.json  events.jsonl  status.json  lock  mailbox/  checkpoints/step-00002000/
 """
 
 import json

@@ -24,6 +24,7 @@ from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, Started, Token
 from nanogpt.runs import checkpoints, folder
 from nanogpt.runs.load import load_tokenizer, locate
+from nanogpt.runs.post import FileMailbox
 from nanogpt.runs.recorder import record, write_atomically
 from nanogpt.training import Mailbox, Snapshot, train
 from nanogpt.training.distributed import rank
@@ -210,7 +211,7 @@ def _recorded(
             config,
             splits(dataset),
             run=run.name,
-            mailbox=mailbox,
+            mailbox=FileMailbox(run, mailbox),
             save=save,
             sample=sample,
             start=begin,

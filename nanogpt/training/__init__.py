@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Save,
         ScaleLearningRate,
         SetEvalInterval,
+        SetLearningRateScale,
         SetMaxIters,
         Stop,
     )
@@ -34,6 +35,7 @@ _HOMES = {"train": "loop", "Snapshot": "snapshot"} | dict.fromkeys(
         "Save",
         "ScaleLearningRate",
         "SetEvalInterval",
+        "SetLearningRateScale",
         "SetMaxIters",
         "Stop",
     ),
@@ -50,6 +52,7 @@ __all__ = [
     "Save",
     "ScaleLearningRate",
     "SetEvalInterval",
+    "SetLearningRateScale",
     "SetMaxIters",
     "Snapshot",
     "Stop",

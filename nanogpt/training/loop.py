@@ -196,6 +196,9 @@ class Trainer:
         paused_at: float | None = None
         while waiting or paused_at is not None:
             for letter in waiting:
+                if isinstance(letter, letters.Unreadable):
+                    yield Notice(level="warning", text=letter.reason)
+                    continue
                 text = self.apply(letter)
                 if isinstance(letter, letters.Pause) and paused_at is None:
                     paused_at = time.monotonic()
@@ -213,7 +216,7 @@ class Trainer:
                 self.mailbox.wait(timeout_s=0.2)
             waiting = distributed.agree(self.mailbox.collect(), self.machine.world)
 
-    def apply(self, letter: Letter) -> str:
+    def apply(self, letter: letters.Portable | letters.Copy) -> str:
         """Changes the progress as the letter says, and says so in words."""
         progress = self.progress
         match letter:
@@ -227,7 +230,7 @@ class Trainer:
                 progress.learning_rate_scale = scale
                 return f"learning rate × {scale:g} of its schedule"
             case letters.SetEvalInterval(iterations):
-                progress.eval_interval = max(1, iterations)
+                progress.eval_interval = iterations
                 return f"evaluation every {progress.eval_interval:,} iterations"
             case letters.SetMaxIters(iterations):
                 progress.max_iters = max(progress.step, iterations)

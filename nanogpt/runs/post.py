@@ -1,0 +1,139 @@
+"""Letters between processes: files in a run's folder `mailbox/`, dropped by anybody who sees it, obeyed by its trainer.
+
+Knows nothing of what letters do. A letter appears whole (written beside, renamed), is named by time so that letters of
+one sender are obeyed in order, and is removed when the trainer takes it. Imports no torch.
+"""
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from nanogpt.errors import UserError
+from nanogpt.runs.folder import is_run
+from nanogpt.training.mailbox import Letter, Mailbox, Portable, Unreadable, from_json, to_json
+
+SCAN_INTERVAL_S = 0.1
+SLOWEST_SCAN_INTERVAL_S = 0.5
+LARGEST_LETTER = 1_000_000  # bytes; a prompt may be long
+UNFINISHED_S = 2.0  # how long a letter that cannot be read may still be being written
+REFUSED = ".refused"
+
+_naming = threading.Lock()
+_last_name = 0
+
+
+def drop_letter(run: Path, letter: Portable) -> str:
+    """Puts a letter into the run's mailbox, and returns its id, which the acknowledgement repeats.
+
+    Raises `UserError` where there is no run, or nothing can be written there.
+    """
+    if not is_run(run):
+        raise UserError(f"{run} is not a run: it has no run.toml")
+    name = f"{_next_name():020d}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    beside, final = (run / "mailbox" / (start + name + ".json") for start in (".", ""))
+    try:
+        beside.parent.mkdir(exist_ok=True)
+        beside.write_text(to_json(replace(letter, id=name)) + "\n", encoding="utf-8")
+        beside.rename(final)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        raise UserError(f"cannot write in {run / 'mailbox'}: {error.strerror}; the run cannot be steered") from None
+    return name
+
+
+def withdraw(run: Path, id: str) -> bool:
+    """Takes back a letter that was not obeyed; False where the trainer has taken it."""
+    try:
+        (run / "mailbox" / f"{id}.json").unlink()
+    except OSError:
+        return False
+    return True
+
+
+def _next_name() -> int:
+    """Nanoseconds since 1970, but always later than the last: order survives a clock that is set back."""
+    global _last_name
+    with _naming:
+        _last_name = max(_last_name + 1, time.time_ns())
+        return _last_name
+
+
+class FileMailbox(Mailbox):
+    """The letters of another mailbox, in memory, and those in the run's folder.
+
+    What lay in the folder before was meant for a trainer that is gone: it is set aside, as is what is no letter.
+    """
+
+    def __init__(self, run: Path, beside: Mailbox | None = None) -> None:
+        super().__init__()
+        self._folder = run / "mailbox"
+        self._beside = beside or Mailbox()
+        self._next_scan = 0.0
+        self._taken: set[str] = set()  # obeyed, but not removable: on a disk that became read-only
+        self._unfinished: dict[str, float] = {}  # since when (monotonic, seconds) a letter cannot be read
+        self._late = [self._refuse(name, "it was dropped before this training began") for name in self._names()]
+
+    def drop(self, letter: Letter) -> None:
+        self._beside.drop(letter)
+
+    def wait(self, timeout_s: float) -> None:
+        """Returns when a letter is there in memory, or after `timeout_s` seconds."""
+        self._beside.wait(timeout_s)
+
+    def collect(self) -> list[Letter]:
+        """Takes out all letters that are there. Looks into the folder only now and then, so that it may be called at
+        every step: looking takes at most a hundredth of the time."""
+        letters, self._late = [*self._late, *self._beside.collect()], []
+        began = time.monotonic()
+        if began >= self._next_scan:
+            letters += self._taken_out()
+            ended = time.monotonic()
+            self._next_scan = ended + min(SLOWEST_SCAN_INTERVAL_S, max(SCAN_INTERVAL_S, 100 * (ended - began)))
+        return letters
+
+    def _names(self) -> list[str]:
+        try:
+            with os.scandir(self._folder) as entries:
+                names = [entry.name for entry in entries]
+        except OSError:  # nobody wrote yet, or the folder has vanished: nothing to obey
+            return []
+        return sorted(name for name in names if not name.startswith(".") and not name.endswith(REFUSED))
+
+    def _taken_out(self) -> Iterator[Letter]:
+        for name in self._names():
+            if name in self._taken:
+                continue
+            path = self._folder / name
+            try:
+                if not path.is_file() or path.is_symlink():  # a pipe would make training wait
+                    raise UserError("it is not a plain file")
+                with path.open("rb") as file:
+                    letter = from_json(file.read(LARGEST_LETTER))
+            except FileNotFoundError:
+                continue  # withdrawn
+            except (UserError, OSError) as error:
+                since = self._unfinished.setdefault(name, time.monotonic())
+                if time.monotonic() - since >= UNFINISHED_S:
+                    yield self._refuse(name, str(error))
+                continue
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                continue
+            except OSError:
+                self._taken.add(name)
+            yield letter
+
+    def _refuse(self, name: str, reason: str) -> Unreadable:
+        self._unfinished.pop(name, None)
+        try:
+            (self._folder / name).rename(self._folder / (name + REFUSED))
+        except OSError:
+            self._taken.add(name)
+        return Unreadable(f"the letter {name!r} in the run's mailbox is not obeyed: {reason}")

@@ -1,0 +1,219 @@
+"""Letters that reach a training from elsewhere, through its folder."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from nanogpt import runs
+from nanogpt.errors import UserError
+from nanogpt.events import Acknowledged, Evaluated, Finished, Notice, Sampled, Saved, Step
+from nanogpt.runs import post
+from nanogpt.runs.post import FileMailbox, drop_letter
+from nanogpt.training import (
+    Copy,
+    Mailbox,
+    Pause,
+    Resume,
+    Sample,
+    Save,
+    ScaleLearningRate,
+    SetEvalInterval,
+    SetLearningRateScale,
+    SetMaxIters,
+    Stop,
+)
+from nanogpt.training.mailbox import PORTABLE, Unreadable, from_json, to_json
+
+ALL = [
+    Pause(),
+    Resume(),
+    Save(),
+    ScaleLearningRate(0.5),
+    SetLearningRateScale(0.25),
+    SetEvalInterval(3),
+    SetMaxIters(60),
+    Sample("ab\n[b]\x1b[2J é", seed=3),
+    Stop(save=False),
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "run.toml").touch()
+    return tmp_path
+
+
+@pytest.fixture
+def unhurried(monkeypatch):
+    """Every look into the mailbox sees what is there now."""
+    monkeypatch.setattr(post, "SCAN_INTERVAL_S", 0.0)
+    monkeypatch.setattr(post, "SLOWEST_SCAN_INTERVAL_S", 0.0)
+
+
+def of(kind, events):
+    return [event for event in events if isinstance(event, kind)]
+
+
+def test_every_letter_that_can_travel_reads_back_equal():
+    assert {type(letter).__name__ for letter in ALL} == PORTABLE.keys()
+    assert [from_json(to_json(letter)) for letter in ALL] == ALL
+    assert from_json(to_json(Stop(id="x"))).id == "x"
+    assert Copy.__name__ not in PORTABLE
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"letter":"Copy","receive":"x"}',
+        '{"letter":"ScaleLearningRate","factor":"nan"}',
+        '{"letter":"ScaleLearningRate","factor":0}',
+        '{"letter":"SetLearningRateScale","scale":1e9}',
+        '{"letter":"SetEvalInterval","iterations":0}',
+        '{"letter":"SetMaxIters","iterations":-1}',
+        '{"letter":"SetMaxIters","iterations":1.5}',
+        '{"letter":"Stop","save":"no"}',
+        '{"event":"Step"}',
+        "",
+        b"\xff\x00",
+    ],
+)
+def test_what_is_no_letter_or_out_of_bounds_is_refused_in_one_line(line):
+    with pytest.raises(UserError) as caught:
+        from_json(line)
+    assert str(caught.value).isprintable()
+
+
+def test_fifty_letters_at_once_come_out_in_order_once_and_leave_nothing(folder):
+    mailbox = FileMailbox(folder)
+    for number in range(1, 51):
+        drop_letter(folder, SetMaxIters(number))
+    assert [letter.iterations for letter in mailbox.collect()] == list(range(1, 51))
+    assert list((folder / "mailbox").iterdir()) == []
+
+
+def test_letters_in_memory_and_in_the_folder_both_come_and_wake_whoever_waits(folder, unhurried):
+    mailbox = FileMailbox(folder, beside := Mailbox())
+    beside.drop(Pause())
+    id = drop_letter(folder, Resume())
+    taken = mailbox.collect()
+    assert taken == [Pause(), Resume()]
+    assert [letter.id for letter in taken] == ["", id]
+    threading.Timer(0.05, beside.drop, [Save()]).start()
+    mailbox.wait(timeout_s=60)
+    assert mailbox.collect() == [Save()]
+
+
+def test_what_is_no_letter_is_set_aside_once_with_its_reason_and_the_others_are_obeyed(folder, unhurried, monkeypatch):
+    monkeypatch.setattr(post, "UNFINISHED_S", 0.0)
+    mailbox = FileMailbox(folder)
+    drop_letter(folder, Save())
+    (folder / "mailbox" / "0.json").write_text("{")
+    (folder / "mailbox" / "notes.txt").write_text("remember the milk")
+    (folder / "mailbox" / "large.json").write_text('"' + "x" * post.LARGEST_LETTER + '"')
+    (folder / "mailbox" / "folder").mkdir()
+    os.mkfifo(folder / "mailbox" / "pipe.json")
+    taken = mailbox.collect()
+    assert len(of(Unreadable, taken)) == 5
+    assert Save() in taken
+    assert "plain file" in "".join(letter.reason for letter in of(Unreadable, taken))
+    assert mailbox.collect() == []
+    assert {path.suffix for path in (folder / "mailbox").iterdir()} == {".refused"}
+
+
+def test_a_letter_that_is_still_being_written_by_hand_is_waited_for(folder, unhurried):
+    mailbox = FileMailbox(folder)
+    (folder / "mailbox").mkdir()
+    path = folder / "mailbox" / "mine.json"
+    path.write_text('{"letter":')
+    assert mailbox.collect() == []
+    path.write_text('{"letter":"Pause"}')
+    assert mailbox.collect() == [Pause()]
+
+
+def test_letters_to_a_trainer_that_is_gone_are_not_obeyed_by_the_next(folder):
+    drop_letter(folder, Stop())
+    (late,) = FileMailbox(folder).collect()
+    assert "before this training began" in late.reason
+
+
+def test_a_letter_can_be_withdrawn_until_it_is_taken(folder, unhurried):
+    mailbox = FileMailbox(folder)
+    first, second = drop_letter(folder, Stop()), drop_letter(folder, Pause())
+    assert post.withdraw(folder, first)
+    assert mailbox.collect() == [Pause()]
+    assert not post.withdraw(folder, second)
+
+
+def test_names_are_in_order_even_when_the_clock_is_set_back(folder, monkeypatch):
+    mailbox = FileMailbox(folder)
+    drop_letter(folder, SetMaxIters(1))
+    monkeypatch.setattr(time, "time_ns", lambda: 5)
+    drop_letter(folder, SetMaxIters(2))
+    assert [letter.iterations for letter in mailbox.collect()] == [1, 2]
+
+
+def test_looking_often_costs_next_to_no_look_into_the_folder(folder, monkeypatch):
+    looks = []
+    real = os.scandir
+    mailbox = FileMailbox(folder)
+    monkeypatch.setattr(os, "scandir", lambda path: looks.append(path) or real(path))
+    began = time.monotonic()
+    for _ in range(1000):
+        mailbox.collect()
+    assert len(looks) <= 1 + (time.monotonic() - began) / post.SCAN_INTERVAL_S
+
+
+def test_a_letter_to_what_is_no_run_or_cannot_be_written_is_one_line(tmp_path, folder):
+    with pytest.raises(UserError, match=r"no run\.toml"):
+        drop_letter(tmp_path / "nothing", Stop())
+    (folder / "mailbox").write_text("in the way")
+    with pytest.raises(UserError, match="cannot be steered"):
+        drop_letter(folder, Stop())
+
+
+def test_a_training_obeys_every_letter_of_another_process_and_says_so(small, unhurried):
+    folder = runs.new_folder("run", name="one")
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from nanogpt.runs.post import drop_letter; from nanogpt.training.mailbox import from_json\n"
+        "for line in sys.stdin: print(drop_letter(Path(sys.argv[1]), from_json(line)))\n"
+    )
+    events, ids = [], []
+    for event in runs.start(small(max_iters=100_000, sample_tokens=5, eval_interval=50_000), folder):
+        events.append(event)
+        if isinstance(event, Step) and event.step == 5:
+            lines = "".join(to_json(letter) + "\n" for letter in ALL)
+            done = subprocess.run(
+                [sys.executable, "-c", script, str(folder)], input=lines, capture_output=True, text=True, check=True
+            )
+            ids = done.stdout.split()
+    acknowledged = of(Acknowledged, events)
+    assert [event.id for event in acknowledged] == ids
+    assert [event.letter for event in acknowledged] == [type(letter).__name__ for letter in ALL]
+    assert {event.step for event in acknowledged} == {5}
+    assert of(Saved, events)
+    assert of(Notice, events) or of(Sampled, events)  # the prompt has characters that the data set lacks
+    assert of(Evaluated, events)[0].step == 0
+    assert isinstance(events[-1], Finished)
+    assert (events[-1].reason, events[-1].step) == ("stopped", 5)
+
+
+def test_a_paused_training_goes_on_when_a_letter_says_so(small):
+    folder = runs.new_folder("run", name="one")
+    events = runs.start(small(), folder)
+    for event in events:
+        if isinstance(event, Step) and event.step == 2:
+            drop_letter(folder, Pause())
+            time.sleep(2 * post.SCAN_INTERVAL_S)
+        if isinstance(event, Acknowledged) and event.letter == "Pause":
+            assert json.loads((folder / "status.json").read_text())["state"] == "paused"
+            drop_letter(folder, Resume())
+            break
+    rest = list(events)
+    assert [event.letter for event in of(Acknowledged, rest)] == ["Resume"]
+    assert rest[-1].step == 12
