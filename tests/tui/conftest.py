@@ -3,9 +3,12 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
+from textual.events import Key
+from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
 from nanogpt_tui.app import LabApp
@@ -59,7 +62,12 @@ class Lab:
         self.app, self.pilot, self.session = app, pilot, app.session
 
     async def press(self, *keys: str) -> None:
-        await self.pilot.press(*keys)
+        """Presses keys one after another. Unlike the pilot's, this does not wait for an idle processor, which there is
+        not while a model is trained."""
+        for key in keys:
+            letter = key if len(key) == 1 else None
+            self.app.post_message(Key(_character_to_key(key) if letter else key, letter))
+            await self.pilot.pause(0.03)
         await self.pilot.pause(0.1)
 
     async def until(self, condition: Callable[[], object], timeout_s: float = 60) -> None:
@@ -85,10 +93,36 @@ def lab(rhymes: dict[str, Any]) -> Callable[..., AbstractAsyncContextManager[Lab
     async def opened(size: tuple[int, int] = (120, 40), **changes: Any) -> AsyncIterator[Lab]:
         app = LabApp(Settings(quickstart=rhymes | changes, repaints_per_second=20))
         try:
-            async with app.run_test(size=size) as pilot:
+            async with app.run_test(size=size, notifications=True) as pilot:
                 await pilot.pause()
                 yield Lab(app, pilot)
         finally:
             app.session.close()
 
     return opened
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, text: str) -> Path:
+    """A folder of two finished runs, "one" (checkpoints at 20, 40 and 60) and "two" (a checkpoint at 20): to copy."""
+    from nanogpt import data, runs
+    from nanogpt.config import resolve
+
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "small.txt").write_text(text, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NANOGPT_CACHE_DIR", str(folder / "cache"))
+        for _ in data.prepare(data.textfile_recipe([folder / "small.txt"], name="rhymes"), data_dir=folder / "data"):
+            pass
+        for name, changes in {"one": {"checkpoint_interval": 20}, "two": {"max_iters": 20, "n_layer": 2}}.items():
+            config = resolve(flags=SMALL | {"compile": "false"} | changes).config
+            for _ in runs.start(config, folder / "runs" / name, data_dir=folder / "data"):
+                pass
+    return folder / "runs"
+
+
+@pytest.fixture
+def two_runs(trained: Path, home: Path) -> Path:
+    """The two runs in the person's own folder of runs; "two" changed last."""
+    copytree(trained, home / "runs")
+    return home / "runs"

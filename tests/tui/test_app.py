@@ -1,0 +1,135 @@
+"""The frame around the screens: modes, help, palette, themes, sizes, leaving."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from nanogpt_tui import screens, theme
+from nanogpt_tui.app import LabApp
+from nanogpt_tui.settings import Settings
+from nanogpt_tui.widgets.dialog import Ask
+from nanogpt_tui.widgets.help import Help
+
+LONG = {"max_iters": 100_000, "eval_interval": 50_000, "sample_interval": 0}
+
+
+async def test_each_number_key_shows_its_screen(lab: Any) -> None:
+    async with lab() as at:
+        for mode, (key, title) in screens.MODES.items():
+            await at.press(key)
+            assert at.app.current_mode == mode
+            assert type(at.app.screen).__name__ == f"{title}Screen"
+
+
+async def test_a_mode_is_chosen_with_the_mouse_too(lab: Any) -> None:
+    async with lab() as at:
+        await at.pilot.click("Header", offset=(at.seen().splitlines()[0].index("Runs"), 0))
+        assert at.app.current_mode == "runs"
+
+
+@pytest.mark.parametrize("size", [(79, 24), (80, 23), (40, 10)])
+async def test_below_80_by_24_there_is_a_plain_message(lab: Any, size: tuple[int, int]) -> None:
+    async with lab(size=size) as at:
+        assert f"{size[0]} × {size[1]}" in at.seen()
+        assert "Nothing has been trained" not in at.seen()
+
+
+async def test_question_mark_explains_the_figure_in_focus(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history and at.session.history.state == "finished")
+        at.app.screen.run_view.figures.focus()
+        await at.press(*["down"] * 10)  # from step to MFU
+        await at.press("question_mark")
+        assert isinstance(at.app.screen, Help)
+        assert "Model FLOPs utilization" in at.seen()
+        await at.press("escape")
+        assert not isinstance(at.app.screen, Help)
+
+
+async def test_help_shows_the_keys_and_searches_the_glossary(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("question_mark")
+        assert "quick start" in at.seen()
+        await at.press(*"perplexity")
+        assert "perplexity" in at.seen()
+        assert "exp" in at.seen()
+
+
+async def test_the_palette_has_the_screens_and_the_keys_of_this_one(lab: Any) -> None:
+    async with lab() as at:
+        commands = {command.title for command in at.app.get_system_commands(at.app.screen)}
+        assert {"Data", "Train", "Sample", "Runs", "Quick start", "Quit", "Theme: light"} <= commands
+
+
+async def test_a_remapped_key_does_what_the_old_one_did(rhymes: dict[str, Any]) -> None:
+    app = LabApp(Settings(quickstart=rhymes, keymap={"train.quick_start": "f5"}))
+    async with app.run_test() as pilot:
+        await pilot.press("g")
+        assert app.session.history is None
+        await pilot.press("f5")
+        assert app.session.history is not None
+    app.session.close()
+
+
+@pytest.mark.parametrize("name", theme.NAMES)
+async def test_each_theme_draws_every_screen(rhymes: dict[str, Any], name: str) -> None:
+    app = LabApp(Settings(theme=name, quickstart=rhymes))
+    async with app.run_test(size=(100, 30)) as pilot:
+        for key in "1234":
+            await pilot.press(key)
+            await pilot.pause()
+        assert app.theme == theme.NAMES[name]
+
+
+async def test_in_ascii_nothing_else_is_sent(rhymes: dict[str, Any]) -> None:
+    app = LabApp(Settings(glyphs="ascii", quickstart=rhymes, repaints_per_second=20))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("g")
+        for _ in range(400):
+            if app.session.history is not None and app.session.history.state == "finished":
+                break
+            await pilot.pause(0.05)
+        await pilot.pause(0.3)
+        drawn = app.screen._compositor.render_strips()
+        assert "finished" in "".join(strip.text for strip in drawn)
+        assert all(strip.text.isascii() for strip in drawn)
+    app.session.close()
+
+
+async def test_quitting_while_training_asks_and_escape_stays(lab: Any) -> None:
+    async with lab(**LONG) as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history and at.session.history.step > 3)
+        await at.press("q")
+        assert isinstance(at.app.screen, Ask)
+        await at.press("escape")
+        assert at.session.is_training
+        await at.press("q", "s")
+        await at.until(lambda: not at.app.is_running)
+        assert at.session.history.saves[-1].step == at.session.history.step
+
+
+async def test_quitting_with_nothing_to_lose_does_not_ask(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("q")
+        await at.until(lambda: not at.app.is_running)
+        assert at.app.return_value == 0
+
+
+def test_the_app_starts_without_torch_and_numpy() -> None:
+    script = """
+import asyncio, sys
+from nanogpt_tui.app import LabApp
+from nanogpt_tui.settings import Settings
+async def main():
+    app = LabApp(Settings())
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        print(sorted({"torch", "numpy"} & set(sys.modules)))
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr

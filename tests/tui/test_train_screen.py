@@ -1,0 +1,195 @@
+"""The Train screen, driven by keys while a real small model is trained."""
+
+from typing import Any
+
+from nanogpt.events import Saved
+from nanogpt_tui.widgets.dialog import Ask, AskValue
+
+LONG = {"max_iters": 100_000, "eval_interval": 50_000, "sample_interval": 0}
+
+
+async def started(at: Any) -> None:
+    await at.press("g")
+    await at.until(lambda: at.session.history and at.session.history.step > 3)
+
+
+async def test_a_first_start_says_what_to_do_and_one_key_does_it(lab: Any) -> None:
+    async with lab() as at:
+        assert "Nothing has been trained here yet." in at.seen()
+        assert "quick start" in at.seen()
+        await at.press("enter")
+        await at.until(lambda: at.session.history.state == "finished")
+        history = at.session.history
+        assert history.evaluations[-1].val_loss < history.evaluations[0].val_loss
+        assert [sample.step for sample in history.samples] == [0, 20, 40, 60]
+        screen = at.seen()
+        assert "finished" in screen
+        assert f"{history.evaluations[-1].val_loss:.4f}" in screen
+        assert "step 60" in screen  # watch it learn follows the newest
+
+
+async def test_keys_that_would_do_nothing_are_not_offered(lab: Any) -> None:
+    async with lab(**LONG) as at:
+        assert "pause" not in at.seen().splitlines()[-1]
+        await started(at)
+        assert "pause" in at.seen().splitlines()[-1]
+        assert "quick start" not in at.seen().splitlines()[-1]
+
+
+async def test_space_pauses_at_a_step_and_goes_on(lab: Any) -> None:
+    async with lab(**LONG) as at:
+        await started(at)
+        await at.press("space")
+        await at.until(lambda: at.session.history.state == "paused")
+        assert "paused" in at.seen()
+        held = at.session.history.step
+        await at.pilot.pause(0.3)
+        assert at.session.history.step == held
+        await at.press("space")
+        await at.until(lambda: at.session.history.step > held)
+        assert at.session.history.state == "training"
+
+
+async def test_saved_is_said_when_the_checkpoint_is_on_disk(lab: Any, home: Any) -> None:
+    async with lab(**LONG) as at:
+        await started(at)
+        await at.press("s")
+        await at.until(lambda: at.session.history.saves)
+        saved: Saved = at.session.history.saves[0]
+        assert (home / "runs" / "quickstart" / saved.path / "trainer.json").exists()
+        assert f"saved step {saved.step:,}" in at.seen()
+
+
+async def test_changes_while_training_are_obeyed_and_marked_on_the_chart(lab: Any) -> None:
+    async with lab(**LONG) as at:
+        await started(at)
+        await at.press("plus")
+        await at.press("minus")
+        await at.press("e")
+        await at.press("ctrl+u", *"7000", "enter")
+        await at.press("m")
+        await at.press("ctrl+u", *"90,000", "enter")
+        await at.until(lambda: len(at.session.history.changes) == 4)
+        assert [change.text for change in at.session.history.changes] == [
+            "learning rate × 1.25, now × 1.25 of its schedule",
+            "learning rate × 0.8, now × 1 of its schedule",
+            "evaluation every 7,000 iterations",
+            "last iteration 90,000",
+        ]
+        assert at.session.history.max_iters == 90_000
+        assert at.session.training.eval_interval == 7000
+        assert "of 90,000" in at.seen()
+        marks = at.app.screen.run_view.chart._marks
+        assert [mark.kind for mark in marks] == ["change"] * 4
+
+
+async def test_a_number_that_will_not_do_is_refused_where_it_stands(lab: Any) -> None:
+    async with lab(**LONG) as at:
+        await started(at)
+        await at.press("m")
+        await at.press("ctrl+u", *"soon", "enter")
+        assert isinstance(at.app.screen, AskValue)
+        assert "'soon': has to be a whole number" in at.seen()
+        await at.press("escape")
+        assert at.session.history.max_iters == LONG["max_iters"]
+
+
+async def test_stopping_asks_and_escape_goes_on(lab: Any) -> None:
+    async with lab(**LONG) as at:
+        await started(at)
+        await at.press("x")
+        assert isinstance(at.app.screen, Ask)
+        await at.press("escape")
+        held = at.session.history.step
+        await at.until(lambda: at.session.history.step > held)
+        await at.press("x", "s")
+        await at.until(lambda: not at.session.is_training)
+        assert at.session.history.state == "stopped"
+        assert at.session.history.saves[-1].step == at.session.history.step
+
+
+async def test_stopping_now_writes_no_checkpoint_and_says_so(lab: Any) -> None:
+    async with lab(**LONG) as at:
+        await started(at)
+        await at.press("x", "x")
+        await at.until(lambda: not at.session.is_training)
+        assert at.session.history.saves == []
+        assert not any(line.text.startswith("saved") for line in at.session.history.log)
+
+
+async def test_a_stopped_run_is_resumed_where_it_was(lab: Any) -> None:
+    async with lab(**LONG) as at:
+        await started(at)
+        await at.press("x", "s")
+        await at.until(lambda: not at.session.is_training)
+        stopped_at = at.session.history.step
+        await at.press("r")
+        await at.until(lambda: at.session.history.step > stopped_at + 3)
+        steps = at.session.history.column("step")
+        assert steps.tolist() == list(range(1, len(steps) + 1))
+        assert at.app.screen.run_view.chart is not None
+
+
+async def test_t_samples_the_present_weights_and_comma_goes_back_in_time(lab: Any) -> None:
+    async with lab(**LONG) as at:
+        await started(at)
+        await at.press("t")
+        await at.until(lambda: len(at.session.history.samples) == 1)
+        await at.press("t")
+        await at.until(lambda: len(at.session.history.samples) == 2)
+        first, second = at.session.history.samples
+        assert f"step {second.step:,} ▶" in at.seen()
+        await at.press("comma")
+        assert f"step {first.step:,} ▶" in at.seen()
+        await at.press("full_stop")
+        assert f"step {second.step:,} ▶" in at.seen()
+
+
+async def test_an_error_of_the_engine_is_one_line_on_the_screen(lab: Any) -> None:
+    async with lab(block_size=100_000) as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history.state == "failed")
+        assert "block_size=100000" in at.seen()
+        assert "Traceback" not in at.seen()
+
+
+async def test_a_setting_out_of_bounds_is_said_at_once(lab: Any) -> None:
+    async with lab(n_layer=0) as at:
+        await at.press("g")
+        await at.until(lambda: "n_layer=0: has to be at least 1" in at.seen(), timeout_s=5)
+        assert at.session.history is None
+
+
+async def test_other_runs_are_laid_over_the_chart(lab: Any) -> None:
+    async with lab() as at:
+        for _ in range(2):
+            at.session.quick_start(at.app.settings.quickstart)
+            await at.until(lambda: not at.session.is_training)
+        assert at.session.history.run == "quickstart-2"
+        await at.press("o")
+        await at.until(lambda: "quickstart " in at.seen())
+        await at.press("space", "enter")
+        chart = at.app.screen.run_view.chart
+        await at.until(lambda: chart.overlays == ["quickstart"])
+
+
+async def test_training_goes_on_while_other_screens_are_looked_at(lab: Any) -> None:
+    async with lab(**LONG) as at:
+        await started(at)
+        await at.press("4")
+        held = at.session.history.step
+        await at.until(lambda: at.session.history.step > held)
+        assert "● quickstart" in at.seen().splitlines()[0]
+        await at.press("2")
+        assert at.app.screen.run_view is not None
+
+
+async def test_at_80_by_24_samples_and_log_take_turns(lab: Any) -> None:
+    async with lab(size=(80, 24)) as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history and at.session.history.state == "finished")
+        assert "watch it learn" in at.seen()
+        assert "rhymes:" not in at.seen()
+        await at.press("v")
+        assert "watch it learn" not in at.seen()
+        assert "saved step 60" in at.seen()
