@@ -108,7 +108,8 @@ class TrainScreen(LabScreen):
     def training_changed(self) -> None:
         history = self.session.history
         self.set_class(history is None, "-empty")
-        able = (history is None, history and history.state, bool(history and history.saves), self.session.is_training)
+        known = history and (history.state, history.started is None, bool(history.saves))
+        able = (known, self.session.is_training)
         if able != self._able:  # which keys do something
             self._able = able
             self.refresh_bindings()
@@ -144,7 +145,7 @@ class TrainScreen(LabScreen):
         if action in WITH_A_RUN:
             return history is not None
         if action == "quick_start":
-            return history is None
+            return not self.session.is_training and (history is None or history.started is None)
         if action == "resume_run":
             return history is not None and not self.session.is_training and bool(history.saves)
         return True

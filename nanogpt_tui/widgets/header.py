@@ -66,7 +66,7 @@ def running_text(session: "Session", width: int) -> Content:
     start = Content.assemble((f"{mark} ", style), (name, "$foreground"))
     if history.state == "preparing":
         return Content.assemble(start, ("  preparing", "$quiet"))
-    share = history.step / history.max_iters if history.max_iters else 1.0
+    share = history.step / history.max_iters if history.max_iters else 0.0
     eta = duration(history.last.eta_s) if history.last and history.state == "training" else history.state
     parts = [start]
     if width >= 110:

@@ -193,3 +193,11 @@ async def test_at_80_by_24_samples_and_log_take_turns(lab: Any) -> None:
         await at.press("v")
         assert "watch it learn" not in at.seen()
         assert "saved step 60" in at.seen()
+
+
+async def test_after_a_failed_start_the_quick_start_is_offered_again(lab: Any) -> None:
+    async with lab(dataset="nowhere") as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history.state == "failed")
+        assert "no data set 'nowhere'" in at.seen()
+        assert "quick start" in at.seen().splitlines()[-1]
