@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from nanogpt.runs.checkpoints import Checkpoint, best, choose, latest, list_checkpoints
     from nanogpt.runs.first_run import quickstart
     from nanogpt.runs.folder import Summary, find, history, list_runs, new_folder, read_events, summary
+    from nanogpt.runs.following import Quiet, follow
     from nanogpt.runs.launch import resume, splits, start
     from nanogpt.runs.load import LoadedModel, load_model
+    from nanogpt.runs.post import FileMailbox, drop_letter
 
 _HOMES = (
     dict.fromkeys(("Checkpoint", "best", "choose", "latest", "list_checkpoints"), "checkpoints")
@@ -19,15 +21,21 @@ _HOMES = (
     | dict.fromkeys(("resume", "splits", "start"), "launch")
     | {"quickstart": "first_run"}
     | dict.fromkeys(("LoadedModel", "load_model"), "load")
+    | dict.fromkeys(("Quiet", "follow"), "following")
+    | dict.fromkeys(("FileMailbox", "drop_letter"), "post")
 )
 
 __all__ = [
     "Checkpoint",
+    "FileMailbox",
     "LoadedModel",
+    "Quiet",
     "Summary",
     "best",
     "choose",
+    "drop_letter",
     "find",
+    "follow",
     "history",
     "latest",
     "list_checkpoints",

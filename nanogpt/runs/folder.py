@@ -4,10 +4,13 @@ run.toml  tokenizer.json  events.jsonl  status.json  lock  mailbox/  checkpoints
 """
 
 import json
+import os
 import re
+import socket
+import time
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,16 @@ from nanogpt.config import Config, config_from_toml
 from nanogpt.errors import UserError, nearest
 from nanogpt.events import Event, Started, from_json
 
+SLOW_S = 15.0  # a heartbeat comes every second
+LOST_S = 120.0  # after so long a trainer on another machine, of which nothing but its heartbeat is seen, is gone
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What `status.json` says of a run, with the state corrected: a trainer that died without a word is "interrupted".
 
     `state`: "running", "paused", "finished", "stopped", "failed" or "interrupted". Losses are nats per token.
+    `silent_s`: seconds since the last heartbeat; one that lives and was silent for more than SLOW_S is stuck or slow.
     """
 
     name: str
@@ -46,6 +53,7 @@ class Summary:
     updated: float = 0.0
     pid: int = 0
     host: str = ""
+    silent_s: float = 0.0
 
 
 def runs_folder(runs_dir: str | Path | None = None) -> Path:
@@ -120,8 +128,8 @@ def lock(folder: Path) -> FileLock:
     return FileLock(folder / "lock")
 
 
-def is_alive(folder: Path) -> bool:
-    """Whether a trainer holds the run's lock."""
+def is_locked(folder: Path) -> bool:
+    """Whether a trainer of this machine holds the run's lock. One that was killed does not, although the file stays."""
     if not (folder / "lock").exists():
         return False
     try:
@@ -129,7 +137,7 @@ def is_alive(folder: Path) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:
+    except (OSError, NotImplementedError):  # a disk that is read-only, or knows no locks
         return False
 
 
@@ -137,19 +145,47 @@ def summary(folder: Path) -> Summary:
     """The run's state. Raises `UserError` where `folder` holds none or its files are unreadable."""
     if not is_run(folder):
         raise UserError(f"{folder} is not a run: it has no run.toml")
+    path = folder / "status.json"
     try:
-        status: dict[str, Any] = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+        status: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         known = {key: value for key, value in status.items() if key in Summary.__dataclass_fields__}
         found = Summary(**known | {"name": folder.name, "path": str(folder)})
+        # On a disk of another machine the file's own time is by that disk's clock: the later one counts.
+        found = replace(found, silent_s=max(0.0, time.time() - max(found.updated, path.stat().st_mtime)))
     except FileNotFoundError:
-        return Summary(folder.name, str(folder), "running" if is_alive(folder) else "interrupted", 0, 0)
+        return Summary(folder.name, str(folder), "running" if is_locked(folder) else "interrupted", 0, 0)
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"cannot read {folder / 'status.json'}: {error}") from None
-    if found.state in ("running", "paused") and not is_alive(folder):
-        from dataclasses import replace
-
+        raise UserError(f"cannot read {path}: {error}") from None
+    if found.state in ("running", "paused") and not _lives(folder, found):
         return replace(found, state="interrupted")
     return found
+
+
+def _lives(folder: Path, found: Summary) -> bool:
+    """Whether the trainer that wrote the status is there: its lock says so for certain; without one (a copy of the
+    folder, or a trainer on another machine) its heartbeat has to be recent."""
+    if is_locked(folder):
+        return True
+    if is_here(found):
+        return _process_runs(found.pid) and found.silent_s < SLOW_S
+    return found.silent_s < LOST_S
+
+
+def is_here(found: Summary) -> bool:
+    """Whether the run was last trained on this machine."""
+    return found.host in ("", socket.gethostname())
+
+
+def _process_runs(pid: int) -> bool:
+    if os.name == "nt":  # there os.kill would end the process; its heartbeat has to do
+        return True
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def list_runs(runs_dir: str | Path | None = None) -> list[Summary]:

@@ -25,7 +25,7 @@ from nanogpt.events import Event, Started, Token
 from nanogpt.runs import checkpoints, folder
 from nanogpt.runs.load import load_tokenizer, locate
 from nanogpt.runs.post import FileMailbox
-from nanogpt.runs.recorder import record, write_atomically
+from nanogpt.runs.recorder import Recorder, write_atomically
 from nanogpt.training import Mailbox, Snapshot, train
 from nanogpt.training.distributed import rank
 
@@ -184,6 +184,8 @@ def _recorded(
         yield from train(config, splits(dataset), run=run.name, start=begin, resume=resume)
         return
     is_new = not folder.is_run(run)
+    if not is_new:
+        _refuse_elsewhere(run)
     try:
         run.mkdir(parents=True, exist_ok=True)
         held = folder.lock(run)
@@ -192,8 +194,9 @@ def _recorded(
         raise UserError(
             f"the run {run.name} is being trained by another process; two trainers never share a run"
         ) from None
-    except OSError as error:
-        raise UserError(f"cannot write in {run}: {error.strerror}; choose another folder with --runs_dir") from None
+    except (OSError, NotImplementedError) as error:  # the second: a disk that knows no locks
+        why = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"cannot write in {run}: {why}; choose another folder with --runs_dir") from None
     try:
         if is_new:
             (run / "events.jsonl").unlink(missing_ok=True)
@@ -221,7 +224,7 @@ def _recorded(
             from nanogpt.interop.wandb_log import logged
 
             events = logged(events, config, run.name)
-        recorded = record(_founded(events, config, run, dataset), run, dataset=dataset.name)
+        recorded = Recorder(run, dataset=dataset.name).record(_founded(events, config, run, dataset))
         with closing(_explained(config, recorded)) as explained:
             yield from explained
     finally:
@@ -229,6 +232,19 @@ def _recorded(
         if not folder.is_run(run):  # nothing came of it: leave no empty folder behind
             folder.clear_unstarted(run)
             run.rmdir()
+
+
+def _refuse_elsewhere(run: Path) -> None:
+    """A trainer on another machine that shares the disk is not always seen by its lock."""
+    try:
+        about = folder.summary(run)
+    except UserError:  # a status that cannot be read is that of no trainer
+        return
+    if about.state in ("running", "paused") and not folder.is_here(about):
+        raise UserError(
+            f"the run {run.name} is being trained on {about.host!r}, which wrote {about.silent_s:.0f} s "
+            f"ago; two trainers never share a run: stop it, or wait until it was silent for {folder.LOST_S:.0f} s"
+        )
 
 
 def _founded(events: Events, config: Config, run: Path, dataset: data.Dataset) -> Events:

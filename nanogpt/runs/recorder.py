@@ -1,21 +1,40 @@
 """Writes a training's events down as they pass: `events.jsonl` appended, `status.json` replaced. Imports no torch.
 
-Every line is handed to the system whole and at once, so that killing the process loses no event.
+Every line is handed to the system whole and at once, so that killing the process loses no event. What the disk refuses
+(it is full, read-only, gone) is kept in memory, tried again, and written when it can be. The status is also written
+every second from a thread of its own, the heartbeat, so that a long evaluation or a pause does not look like death.
 """
 
+import errno
 import json
+import math
 import os
 import socket
+import threading
 import time
+from collections import deque
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from nanogpt.events import Acknowledged, Evaluated, Event, Finished, Health, Started, Step, to_json
 from nanogpt.runs.folder import Summary
 
-STATUS_INTERVAL_S = 1.0
+HEARTBEAT_S = 1.0
+RETRY_S = 2.0
+
+IN_WORDS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "the disk is full"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "the run's folder cannot be written"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENOTCONN), "the run's folder has vanished"),
+}
+
+
+def in_words(error: OSError) -> str:
+    """What the disk refused, for a person."""
+    return IN_WORDS.get(error.errno or 0) or f"the disk failed ({error.strerror or error})"
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -28,7 +47,8 @@ def write_atomically(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         beside.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
         raise
 
 
@@ -49,40 +69,102 @@ def mend(path: Path) -> None:
         file.truncate(end)
 
 
-def record(events: Generator[Event, None, None], folder: Path, **known: Any) -> Generator[Event, None, None]:
-    """Passes the events on, writing each down first. `known` are fields of `Summary` that no event tells.
+class Recorder:
+    """The record of one training. `known` are fields of `Summary` that no event tells."""
 
-    The status says "failed" with the reason when `events` raises, and "stopped" when the iterator is closed.
-    """
-    status: dict[str, Any] = known | {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
-    status |= {"step": 0, "max_iters": 0}
-    log = folder / "events.jsonl"
-    mend(log)
-    written_at = 0.0
-    try:
-        with log.open("ab", buffering=0) as file:
+    def __init__(self, folder: Path, **known: Any) -> None:
+        self._folder = folder
+        self._status: dict[str, Any] = known | {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
+        self._status |= {"step": 0, "max_iters": 0}
+        self._log: BinaryIO | None = None
+        self._unwritten: deque[bytes] = deque()  # lines
+        self._refusal = ""
+        self._retry_at = 0.0
+        self._writing = threading.Lock()
+        self._ended = threading.Event()
+
+    def record(self, events: Generator[Event, None, None]) -> Generator[Event, None, None]:
+        """Passes the events on, writing each down first.
+
+        The status says "failed" with the reason when `events` raises, and "stopped" when the iterator is closed.
+        """
+        heartbeat = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        try:
             for event in events:
-                file.write(to_json(event).encode() + b"\n")
-                update(status, event)
-                if not isinstance(event, Step) or time.monotonic() - written_at > STATUS_INTERVAL_S:
-                    _write_status(folder, status)
-                    written_at = time.monotonic()
+                if heartbeat.ident is None:  # a status shall say that training goes on once it has begun
+                    heartbeat.start()
+                self._unwritten.append(to_json(event).encode() + b"\n")
+                self._write_log()
+                self._status = updated(self._status, event)
+                if not isinstance(event, Step):
+                    self._write_status()
                 yield event
-    except GeneratorExit:
-        status["state"] = "stopped"
-        raise
-    except BaseException as error:
-        status |= {"state": "failed", "message": str(error) or type(error).__name__}
-        raise
-    finally:
-        events.close()
-        _write_status(folder, status)
+        except GeneratorExit:
+            self._status = self._status | {"state": "stopped"}
+            raise
+        except BaseException as error:
+            self._status = self._status | {"state": "failed", "message": str(error) or type(error).__name__}
+            raise
+        finally:
+            events.close()
+            self._ended.set()
+            self._write_log()
+            self._write_status()
+            self._close_log()
+
+    def hindrance(self) -> str:
+        """Why the record cannot be written at the moment, for a person; empty where it can. Tries again before it says
+        so, at most every RETRY_S; costs nothing where all is well."""
+        if self._refusal and time.monotonic() >= self._retry_at:
+            self._refusal = ""
+            self._write_log()
+            self._write_status()
+            self._retry_at = time.monotonic() + RETRY_S if self._refusal else 0.0
+        return self._refusal
+
+    def _beat(self) -> None:
+        while not self._ended.wait(HEARTBEAT_S):
+            self._write_status(beating=True)
+
+    def _write_log(self) -> None:
+        try:
+            while self._unwritten:
+                if self._log is None:
+                    mend(self._folder / "events.jsonl")
+                    self._log = (self._folder / "events.jsonl").open("ab", buffering=0)
+                if self._log.write(self._unwritten[0]) < len(self._unwritten[0]):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._unwritten.popleft()
+        except OSError as error:
+            self._close_log()  # opened again by its name: a folder that comes back may be another one
+            self._refusal = in_words(error)
+
+    def _close_log(self) -> None:
+        if self._log is not None:
+            with suppress(OSError):
+                self._log.close()
+            self._log = None
+
+    def _write_status(self, beating: bool = False) -> None:
+        with self._writing:
+            if beating and self._ended.is_set():
+                return
+            status = self._status | {"updated": time.time()}
+            plain = {key: None if _not_finite(value) else value for key, value in status.items()}
+            try:
+                write_atomically(self._folder / "status.json", json.dumps(plain, indent=1, allow_nan=False) + "\n")
+            except OSError as error:
+                self._refusal = in_words(error)
 
 
-def update(status: dict[str, Any], event: Event) -> None:
+def _not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def updated(status: dict[str, Any], event: Event) -> dict[str, Any]:
     """What the status says after `event`."""
     names = {item.name for item in fields(Summary)} - {"name", "path"}
-    status |= {key: value for key, value in asdict(event).items() if key in names}
+    status = status | {key: value for key, value in asdict(event).items() if key in names}
     match event:
         case Started():
             status["state"] = "running"
@@ -90,17 +172,10 @@ def update(status: dict[str, Any], event: Event) -> None:
             status["train_loss"] = loss
         case Evaluated():
             status["message"] = ""
-        case Acknowledged(letter="Pause"):
+        case Acknowledged(letter="Pause") | Health(state="waiting"):
             status["state"] = "paused"
-        case Acknowledged(letter="Resume"):
+        case Acknowledged(letter="Resume") | Health(state="going on"):
             status["state"] = "running"
-        case Health(message=message):
-            status["message"] = message
         case Finished(reason=reason):
             status["state"] = {"nan": "failed", "stopped": "stopped"}.get(reason, "finished")
-
-
-def _write_status(folder: Path, status: dict[str, Any]) -> None:
-    status["updated"] = time.time()
-    plain = {key: None if isinstance(value, float) and value - value != 0 else value for key, value in status.items()}
-    write_atomically(folder / "status.json", json.dumps(plain, indent=1, allow_nan=False) + "\n")
+    return status

@@ -1,6 +1,7 @@
 """Runs on disk: started, interrupted, resumed, started from others, refused."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -163,6 +164,20 @@ def test_two_trainers_never_share_a_run(small):
     with pytest.raises(UserError, match="another process"):
         list(runs.resume(folder))
     list(first)
+    assert runs.summary(folder).state == "finished"
+
+
+def test_a_run_that_another_machine_trains_on_a_shared_disk_is_refused_until_it_is_silent(small):
+    folder = interrupted(small(), "one", at_step=6)
+    path = folder / "status.json"
+    status = json.loads(path.read_text())
+    path.write_text(json.dumps(status | {"state": "running", "host": "elsewhere", "updated": time.time()}))
+    with pytest.raises(UserError, match="being trained on 'elsewhere'"):
+        list(runs.resume(folder))
+    long_ago = time.time() - 1000
+    path.write_text(json.dumps(status | {"state": "running", "host": "elsewhere", "updated": long_ago}))
+    os.utime(path, (long_ago, long_ago))
+    list(runs.resume(folder))
     assert runs.summary(folder).state == "finished"
 
 

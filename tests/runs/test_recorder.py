@@ -4,7 +4,7 @@ import json
 
 from nanogpt import runs
 from nanogpt.events import Finished, Started, Step, to_json
-from nanogpt.runs.recorder import mend, record
+from nanogpt.runs.recorder import Recorder, mend
 
 
 def started(step=0):
@@ -43,6 +43,10 @@ def stepped(step, loss=1.0):
 
 def events(*given):
     yield from given
+
+
+def record(events, folder):
+    return Recorder(folder).record(events)
 
 
 def test_each_event_is_on_disk_before_anybody_else_sees_it(tmp_path):

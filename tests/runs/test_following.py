@@ -1,0 +1,227 @@
+"""A run seen from outside: while it trains, when it ends or dies, on other machines' disks, and as a copy."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+
+import pytest
+import tomli_w
+
+from nanogpt import runs
+from nanogpt.config import config_to_toml
+from nanogpt.errors import UserError
+from nanogpt.events import Finished, Notice, Step, to_json
+from nanogpt.runs import following
+from nanogpt.runs.following import Quiet, follow
+from nanogpt.runs.recorder import Recorder
+
+QUICKLY = {"poll_s": 0.01}
+
+
+def stepped(step, loss=1.0):
+    figures = dict.fromkeys(("learning_rate", "grad_norm", "tokens_per_second", "elapsed_s", "eta_s"), 1.0)
+    return Step(step=step, loss=loss, tokens=1, mfu=None, memory_bytes=1, **figures)
+
+
+def finished(step):
+    return Finished(step=step, reason="max_iters", train_loss=1.0, val_loss=None, best_val_loss=None, elapsed_s=1.0)
+
+
+def lines(*events):
+    return "".join(to_json(event) + "\n" for event in events)
+
+
+@pytest.fixture
+def away(tmp_path):
+    """The folder of a run that another machine trains; returns a function that writes its status."""
+    (tmp_path / "run.toml").touch()
+
+    def beat(state="running", updated=None, host="elsewhere", pid=1):
+        status = {"state": state, "step": 1, "max_iters": 9, "updated": updated or time.time(), "host": host}
+        (tmp_path / "status.json").write_text(json.dumps(status | {"pid": pid}))
+        return tmp_path
+
+    return beat
+
+
+def test_a_run_that_trains_in_another_process_is_followed_to_its_end(small):
+    whole = []
+    folder = runs.new_folder("run", name="one")
+    config = small(max_iters=200, eval_interval=50)
+
+    def work():
+        whole.extend(runs.start(config, folder))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while not (folder / "events.jsonl").exists():
+        time.sleep(0.01)
+    seen = [event for event in follow(folder, **QUICKLY) if not isinstance(event, Quiet)]
+    thread.join()
+    assert seen == whole
+    assert [event for event in follow(folder) if not isinstance(event, Quiet)] == whole, "a finished run ends at once"
+    assert list(follow(folder, from_start=False)) == []
+
+
+def test_a_run_whose_process_is_killed_ends_and_is_told_from_one_that_is_slow(small):
+    folder = runs.new_folder("run", name="one")
+    script = (
+        "import sys; from pathlib import Path; from nanogpt import runs\n"
+        "from nanogpt.config import config_from_toml; import tomllib\n"
+        "config = config_from_toml(tomllib.loads(sys.stdin.read()))\n"
+        "for event in runs.start(config, Path(sys.argv[1])): pass\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(folder)], stdin=subprocess.PIPE)
+    process.stdin.write(tomli_w.dumps(config_to_toml(small(max_iters=10**6))).encode())
+    process.stdin.close()
+    while not (folder / "run.toml").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    killed = False
+    for event in follow(folder, from_start=False, **QUICKLY):
+        if isinstance(event, Step) and not killed:
+            process.send_signal(signal.SIGSTOP)
+            killed = True
+            assert runs.summary(folder).state == "running", "stopped, but alive"
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    assert runs.summary(folder).state == "interrupted"
+
+
+def test_a_torn_line_is_waited_for(away):
+    folder = away()
+    log = folder / "events.jsonl"
+    whole = lines(stepped(1), stepped(2))
+    log.write_text(whole[:-30])
+    with closing(follow(folder, **QUICKLY)) as events:
+        assert next(events).step == 1
+        assert isinstance(next(events), Quiet)
+        log.write_text(whole)
+        assert next(event for event in events if not isinstance(event, Quiet)).step == 2
+
+
+def test_a_copy_that_is_replaced_cut_and_grows_again_gives_each_event_once(away):
+    folder = away()
+    log = folder / "events.jsonl"
+    log.write_text(lines(stepped(1), stepped(2)))
+    seen = []
+    with closing(follow(folder, **QUICKLY)) as events:
+        for event in events:
+            seen += [event.step] if isinstance(event, Step) else []
+            if seen == [1, 2] and isinstance(event, Quiet):
+                beside = folder / ".copy"
+                text = log.read_text()
+                beside.write_text(text + lines(stepped(3)))
+                beside.replace(log)  # as rsync does
+            elif seen == [1, 2, 3] and isinstance(event, Quiet):
+                text = log.read_text() if log.stat().st_size else text
+                log.write_text("" if log.stat().st_size else text + lines(stepped(3), finished(3)))
+                if log.stat().st_size:
+                    break
+    assert seen == [1, 2, 3]
+
+
+def test_another_recording_in_the_same_place_is_followed_from_its_start(away):
+    folder = away()
+    log = folder / "events.jsonl"
+    log.write_text(lines(stepped(1), stepped(2)))
+    with closing(follow(folder, **QUICKLY)) as events:
+        assert [next(events).step, next(events).step] == [1, 2]
+        next(events)
+        log.write_text(lines(stepped(1, loss=7.0)))
+        again = next(event for event in events if not isinstance(event, Quiet))
+        assert again.loss == 7.0
+
+
+def test_a_line_that_stays_unreadable_is_told_and_passed_over(away):
+    folder = away()
+    (folder / "events.jsonl").write_text(lines(stepped(1)) + "\0" * 20 + "\n" + lines(stepped(2), finished(2)))
+    seen = [event for event in follow(folder, **QUICKLY) if not isinstance(event, Quiet)]
+    assert [type(event) for event in seen] == [Step, Notice, Step, Finished]
+    assert seen[1].text.isprintable()
+
+
+def test_on_another_machine_the_heartbeat_alone_counts_and_clocks_may_be_wrong(away, monkeypatch):
+    monkeypatch.setattr(following, "SLOW_S", 0.2)
+    long_ago = time.time() - 1e6
+
+    def wrong_clock(updated):
+        folder = away(updated=updated)
+        os.utime(folder / "status.json", (updated, updated))
+        return folder
+
+    folder = wrong_clock(long_ago)
+    assert runs.summary(folder).state == "interrupted", "by the clock alone"
+    began = time.monotonic()
+    for _ in follow(folder, **QUICKLY):
+        wrong_clock(long_ago := long_ago + 1)
+        if time.monotonic() - began > 0.4:
+            break
+    else:
+        raise AssertionError("a run whose heart beats was taken for dead")
+    monkeypatch.setattr(following, "LOST_S", 0.2)
+    assert all(isinstance(event, Quiet) for event in follow(folder, **QUICKLY)), "ends when the heart stops"
+
+
+def test_a_clock_that_is_ahead_does_not_make_a_dead_run_live_or_a_live_one_dead(away):
+    folder = away(updated=time.time() + 1e6)
+    assert runs.summary(folder).state == "running"
+    assert runs.summary(folder).silent_s == 0.0
+
+
+def test_here_a_dead_pid_is_certain_and_a_live_one_needs_a_recent_heartbeat(away):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    here = socket.gethostname()
+    assert runs.summary(away(host=here, pid=dead.pid)).state == "interrupted"
+    folder = away(host=here, pid=1)
+    assert runs.summary(folder).state == "running"  # a copy of a run that trains on this machine
+    old = time.time() - 60
+    away(host=here, pid=1, updated=old)
+    os.utime(folder / "status.json", (old, old))
+    assert runs.summary(folder).state == "interrupted"
+
+
+def test_the_heart_beats_while_nothing_happens(tmp_path, monkeypatch):
+    monkeypatch.setattr("nanogpt.runs.recorder.HEARTBEAT_S", 0.02)
+
+    def idle():
+        yield stepped(1)
+
+    recorded = Recorder(tmp_path).record(idle())
+    next(recorded)
+    beats = set()
+    while len(beats) < 3:  # nobody asks for the next event
+        status = tmp_path / "status.json"
+        beats |= {json.loads(status.read_text())["updated"]} if status.exists() else set()
+    recorded.close()
+    last = (tmp_path / "status.json").read_text()
+    time.sleep(0.1)
+    assert (tmp_path / "status.json").read_text() == last, "and stops when training does"
+
+
+def test_a_copied_folder_of_a_run_that_still_trains_can_be_followed(small, tmp_path):
+    folder = runs.new_folder("run", name="one")
+    copy = tmp_path / "copy"
+    training = runs.start(small(), folder)
+    events = [next(training) for _ in range(4)]
+    shutil.copytree(folder, copy)
+    assert runs.summary(copy).state == "running"
+    followed = follow(copy, **QUICKLY)
+    seen = [next(followed) for _ in range(4)]
+    events += list(training)
+    shutil.copytree(folder, copy, dirs_exist_ok=True)
+    seen += [event for event in followed if not isinstance(event, Quiet)]
+    assert seen == events
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no run\.toml"):
+        next(follow(tmp_path))
