@@ -1,0 +1,105 @@
+"""How long a key takes to be seen on the Train screen while a model is trained, and how much training the app costs.
+
+    python benchmarks/key_latency.py [--keys 200] [--history 100000] [--n_layer=4 … any setting of the quick start]
+
+`--history` puts that many recorded steps before the first one. The time is from the key to the finished frame.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from typing import Any
+
+from textual.events import Key
+
+from nanogpt.events import Event, Started, Step
+from nanogpt_tui.app import LabApp
+from nanogpt_tui.settings import Settings
+
+
+def lengthen(history: Any, steps: int) -> None:
+    """Adds steps as an hour's training would have."""
+    for number in range(1, steps + 1):
+        history.add(
+            Step(
+                step=number,
+                loss=4.0 / (1 + number / steps) + 0.1 * (number % 7),
+                learning_rate=1e-3,
+                grad_norm=0.5 + 0.01 * (number % 11),
+                tokens=768 * number,
+                tokens_per_second=20_000.0 + number % 97,
+                mfu=0.4,
+                memory_bytes=10**9,
+                elapsed_s=0.036 * number,
+                eta_s=100.0,
+            )
+        )
+
+
+async def measure(keys: int, past: int, changes: dict[str, Any]) -> list[float]:
+    """Seconds of each key."""
+    app = LabApp(Settings(quickstart={"max_iters": 10**6, "eval_interval": 10**6, "sample_interval": 0} | changes))
+    taken: list[float] = []
+    async with app.run_test(size=(120, 40)):
+        await asyncio.sleep(0.2)
+        training = app.session.quick_start(app.settings.quickstart)
+        history, heard = training.history, training.heard
+
+        def heard_late(event: Event) -> None:
+            """The recorded steps come first, and the real ones after them."""
+            if isinstance(event, Step):
+                event = replace(event, step=event.step + past, elapsed_s=event.elapsed_s + 0.036 * past)
+            heard(event)
+            if isinstance(event, Started):
+                lengthen(history, past)
+
+        training.heard = heard_late  # type: ignore[method-assign]
+        while history.step < past + 5 and not training.done:
+            await asyncio.sleep(0.05)
+        if training.error:
+            sys.exit(training.error)
+        await asyncio.sleep(1)
+        painted, display = asyncio.Event(), app._display
+
+        def seen(*frame: Any) -> None:
+            display(*frame)
+            painted.set()
+
+        app._display = seen  # type: ignore[method-assign]
+        before, began, busy = history.last, time.perf_counter(), time.thread_time()
+        for number in range(keys):
+            await asyncio.sleep(0.03 + 0.002 * (number % 31))
+            painted.clear()
+            pressed = time.perf_counter()
+            app.post_message(Key("l", "l"))  # linear and logarithmic in turn: the whole chart changes
+            await painted.wait()
+            taken.append(time.perf_counter() - pressed)
+        elapsed = time.perf_counter() - began
+        share = (time.thread_time() - busy) / elapsed
+        steps = history.last.step - before.step if history.last and before else 0
+        print(f"{steps / elapsed:.1f} steps/s meanwhile; the interface's thread was busy {share:.0%} of the time")
+    app.session.close()
+    return sorted(taken)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keys", type=int, default=200)
+    parser.add_argument("--history", type=int, default=0)
+    options, rest = parser.parse_known_args()
+    changes = dict(item.removeprefix("--").split("=", 1) for item in rest)
+    with tempfile.TemporaryDirectory() as home:
+        os.environ |= {"NANOGPT_RUNS_DIR": f"{home}/runs", "NANOGPT_CONFIG_DIR": f"{home}/config"}
+        taken = asyncio.run(measure(options.keys, options.history, changes))
+    half, most = taken[len(taken) // 2], taken[int(0.95 * len(taken))]
+    print(
+        f"key to repaint: median {half * 1e3:.0f} ms, 95 % within {most * 1e3:.0f} ms, slowest {taken[-1] * 1e3:.0f} ms"
+    )
+
+
+if __name__ == "__main__":
+    main()
