@@ -110,7 +110,18 @@ def test_every_name_that_the_package_offers_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["--help", "--version", "datasets", "runs", "config", "train --help", "sample --help"]
+    "words",
+    [
+        "--help",
+        "--version",
+        "datasets",
+        "runs",
+        "config",
+        "train --help",
+        "sample --help",
+        "watch --help",
+        "ctl --help",
+    ],
 )
 def test_a_light_command_loads_no_torch(words: str) -> None:
     script = (

@@ -21,6 +21,7 @@ STAND_INS = {
 SMALL = "--n_layer=1 --n_head=2 --n_embd=16 --block_size=32 --compile=false --eval_iters=1 --sample_tokens=5".split()  # noqa: SIM905
 FEWER = {"train": [*SMALL, "--max_iters=3"], "bench": [*SMALL, "--burn_in=1", "--steps=2"]}
 RESUMED = ["--max_iters=5", "--compile=false"]
+DETACHED = [*SMALL, "--max_iters=100000"]  # it shall still train when it is watched and steered
 
 
 def commands() -> list[str]:
@@ -40,7 +41,8 @@ def test_every_command_of_the_readme_works(
         command, _, output = STAND_INS.get(line, line).partition(" > ")
         program, *words = shlex.split(command)
         assert program == "nanogpt", line
-        fewer = RESUMED if "--init_from=resume" in words else FEWER.get(words[0], [])
+        special = {"--init_from=resume": RESUMED, "--detach": DETACHED}
+        fewer = next((special[word] for word in words if word in special), FEWER.get(words[0], []))
         code = main([*words, *fewer])
         out, err = capsys.readouterr()
         assert code == 0, f"{line}\n{err}"

@@ -20,6 +20,8 @@ COMMANDS: dict[str, str] = {
     "datasets": "list the data sets: what there is, what is prepared, what works offline",
     "prepare": "turn text into tokens for training",
     "train": "train a model, or resume a run",
+    "watch": "show how a run goes, whichever process trains it",
+    "ctl": "steer a run that trains: pause, resume, save, stop, set, sample",
     "sample": "write text with a trained model",
     "runs": "list the runs",
     "info": "show one run: its state, losses, speed and checkpoints",

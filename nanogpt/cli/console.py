@@ -5,7 +5,9 @@ and then. All text is made harmless first: it may come from a file, a model or t
 """
 
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +23,40 @@ BAR_COLUMNS = 24
 
 def talk(text: str = "") -> None:
     """Prints a line to stderr."""
-    print(printable(text), file=sys.stderr, flush=True)
+    _say(printable(text) + "\n")
+
+
+def _say(text: str) -> None:
+    """Writes to stderr. Where its terminal or its reader has gone, nobody listens, and that stops no work."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        _silence(sys.stderr.fileno())
+
+
+def _silence(*descriptors: int) -> None:
+    """From now on what is written to these goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in descriptors:
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+@contextmanager
+def surviving_the_terminal() -> Iterator[None]:
+    """Within it the process goes on, headless, when its terminal is closed or its connection drops (SIGHUP)."""
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    in_main = threading.current_thread() is threading.main_thread()
+    if hangup is None or not in_main or signal.getsignal(hangup) is not signal.SIG_DFL:  # under nohup it is ignored
+        yield
+        return
+    terminals = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
+    signal.signal(hangup, lambda number, frame: _silence(*terminals))
+    try:
+        yield
+    finally:
+        signal.signal(hangup, signal.SIG_DFL)
 
 
 def printable(text: str) -> str:
@@ -121,11 +156,18 @@ def live_line() -> Iterator[Callable[[str], None]]:
 def _rewritten(text: str, shown: str) -> str:
     """Puts `text` over `shown` in the terminal's current line; what of it fitted."""
     # One column is left free: a character in the last one makes some terminals wrap.
-    width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
+    width = _width() - 1
     text = crop(printable(" ".join(text.split("\n"))), width)
     blank = "\r" + " " * min(columns(shown), width) + "\r"
-    print(blank + text, end="", file=sys.stderr, flush=True)
+    _say(blank + text)
     return text
+
+
+def _width() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except OSError:  # the terminal was closed
+        return 80
 
 
 def columns(text: str) -> int:

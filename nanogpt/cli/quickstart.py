@@ -2,6 +2,7 @@
 
 import argparse
 
+from nanogpt.cli.console import surviving_the_terminal
 from nanogpt.cli.settings import typed
 from nanogpt.cli.train import add_folders, finish
 from nanogpt.cli.training_display import interruptible_once_started, show
@@ -32,4 +33,5 @@ def run(args: argparse.Namespace) -> int:
 
     folder, mailbox = runs.new_folder("quickstart", name=args.name, runs_dir=args.runs_dir), Mailbox()
     events = runs.quickstart(folder, seconds=args.seconds, changes=changes, mailbox=mailbox, data_dir=args.data_dir)
-    return finish(show(interruptible_once_started(events, mailbox)), folder)
+    with surviving_the_terminal():
+        return finish(show(interruptible_once_started(events, mailbox)), folder)

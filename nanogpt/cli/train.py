@@ -5,10 +5,10 @@ import os
 import sys
 from pathlib import Path
 
-from nanogpt import paths
-from nanogpt.cli.console import talk
+from nanogpt.cli.console import surviving_the_terminal, talk
+from nanogpt.cli.runs import address, run_name
 from nanogpt.cli.settings import add_settings, configured, typed
-from nanogpt.cli.training_display import duration, interruptible_once_started, show
+from nanogpt.cli.training_display import duration, interruptible_once_started, opened, show
 from nanogpt.config import Config, SamplingConfig, settings
 from nanogpt.config.resolve import read_settings
 from nanogpt.errors import UserError
@@ -22,6 +22,9 @@ DESCRIPTION = """Train a model, or resume a run. Settings come from the defaults
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the run (default: made from the data set and the preset)")
     parser.add_argument("--out_dir", type=Path, help="the run's folder, instead of a name among the runs")
+    parser.add_argument(
+        "--detach", action="store_true", help="train in a process of its own, which survives this terminal"
+    )
     add_folders(parser)
     add_settings(parser)
 
@@ -35,10 +38,13 @@ def run(args: argparse.Namespace) -> int:
     resolved = configured(args)
     if args.name and args.out_dir:
         raise UserError("--name and --out_dir both say where the run goes: give one of them")
-    if resolved.config.checkpoint.init_from == "resume":
-        return resume(args)
-    base = f"{resolved.config.data.dataset}-{args.preset or resolved.config.model.architecture}"
-    return train(resolved.config, args, base)
+    if args.detach and ("RANK" in os.environ or resolved.config.evaluation.eval_only):
+        raise UserError("--detach is for one process that trains: not for torchrun, nor for eval_only")
+    with surviving_the_terminal():
+        if resolved.config.checkpoint.init_from == "resume":
+            return resume(args)
+        base = f"{resolved.config.data.dataset}-{args.preset or resolved.config.model.architecture}"
+        return train(resolved.config, args, base)
 
 
 def train(config: Config, args: argparse.Namespace, base: str) -> int:
@@ -46,6 +52,10 @@ def train(config: Config, args: argparse.Namespace, base: str) -> int:
     from nanogpt.training import Mailbox
 
     folder = args.out_dir.absolute() if args.out_dir else runs.new_folder(base, name=args.name, runs_dir=args.runs_dir)
+    if args.detach:
+        opened(config.data.dataset, args.data_dir)  # prepared where the person sees it
+        pid = runs.start_detached(config, folder, data_dir=args.data_dir, runs_dir=args.runs_dir)
+        return detached(folder, pid)
     mailbox = Mailbox()
     events = runs.start(config, folder, mailbox=mailbox, data_dir=args.data_dir, runs_dir=args.runs_dir)
     return finish(show(interruptible_once_started(events, mailbox)), folder)
@@ -57,9 +67,19 @@ def resume(args: argparse.Namespace) -> int:
 
     folder = runs.find(str(args.out_dir) if args.out_dir else args.name, args.runs_dir)
     changes = (read_settings(Path(args.file)) if args.file else {}) | typed(args, settings())
+    if args.detach:
+        return detached(folder, runs.resume_detached(folder, changes, data_dir=args.data_dir))
     mailbox = Mailbox()
     events = runs.resume(folder, changes, mailbox=mailbox, data_dir=args.data_dir)
     return finish(show(interruptible_once_started(events, mailbox)), folder)
+
+
+def detached(folder: Path, pid: int) -> int:
+    """Says where the training is that goes on without this process."""
+    name = run_name(folder)
+    print(name)
+    talk(f"trains in the background as process {pid}: nanogpt watch {name}, nanogpt ctl {name} stop")
+    return 0
 
 
 def finish(finished: Finished | None, folder: Path) -> int:
@@ -72,7 +92,7 @@ def finish(finished: Finished | None, folder: Path) -> int:
         print(f"train loss {finished.train_loss:.4f}, val loss {finished.val_loss:.4f}")
         return 0
     if finished.reason == "stopped":
-        talk(f"stopped at step {finished.step:,}; go on with: nanogpt train --init_from=resume {_address(folder)}")
+        talk(f"stopped at step {finished.step:,}; go on with: nanogpt train --init_from=resume {address(folder)}")
         return 0
     best = f"best val loss {finished.best_val_loss:.4f}, " if finished.best_val_loss is not None else ""
     talk(f"done: {finished.step:,} iterations in {duration(finished.elapsed_s)}, {best}in {folder}")
@@ -80,7 +100,7 @@ def finish(finished: Finished | None, folder: Path) -> int:
     if config.evaluation.sample_tokens:
         talk("it writes:")
         write_sample(folder, config)
-        talk(f"more of it with: nanogpt sample {_run_name(folder)}")
+        talk(f"more of it with: nanogpt sample {run_name(folder)}")
     return 0
 
 
@@ -98,12 +118,3 @@ def write_sample(folder: Path, config: Config) -> None:
             sys.stdout.write(printable(event.text))
             sys.stdout.flush()
     sys.stdout.write("\n")
-
-
-def _run_name(folder: Path) -> str:
-    """How the person names the run: plainly where it is among the runs, else by its path."""
-    return folder.name if folder.parent == paths.runs_dir() else str(folder)
-
-
-def _address(folder: Path) -> str:
-    return f"--name={folder.name}" if folder.parent == paths.runs_dir() else f"--out_dir={folder}"

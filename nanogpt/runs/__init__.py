@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nanogpt.runs.checkpoints import Checkpoint, best, choose, latest, list_checkpoints
+    from nanogpt.runs.detached import resume_detached, start_detached
     from nanogpt.runs.first_run import quickstart
     from nanogpt.runs.folder import Summary, find, history, list_runs, new_folder, read_events, summary
     from nanogpt.runs.following import Quiet, follow
@@ -19,6 +20,7 @@ _HOMES = (
     dict.fromkeys(("Checkpoint", "best", "choose", "latest", "list_checkpoints"), "checkpoints")
     | dict.fromkeys(("Summary", "find", "history", "list_runs", "new_folder", "read_events", "summary"), "folder")
     | dict.fromkeys(("resume", "splits", "start"), "launch")
+    | dict.fromkeys(("resume_detached", "start_detached"), "detached")
     | {"quickstart": "first_run"}
     | dict.fromkeys(("LoadedModel", "load_model"), "load")
     | dict.fromkeys(("Quiet", "follow"), "following")
@@ -45,8 +47,10 @@ __all__ = [
     "quickstart",
     "read_events",
     "resume",
+    "resume_detached",
     "splits",
     "start",
+    "start_detached",
     "summary",
 ]
 

@@ -113,7 +113,8 @@ def check_free(folder: Path) -> None:
 
 def _is_unstarted(item: Path) -> bool:
     """Whether the file is one that a trainer leaves which was killed before it really started."""
-    return item.name in ("lock", "events.jsonl", "status.json", "tokenizer.json") or item.name.startswith(".")
+    names = ("lock", "events.jsonl", "status.json", "tokenizer.json", "train.log")
+    return item.name in names or item.name.startswith(".")
 
 
 def clear_unstarted(folder: Path) -> None:

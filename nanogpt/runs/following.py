@@ -5,7 +5,7 @@ so that files are replaced, cut and grow again, and the other machine's clock ma
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ class Quiet:
     summary: Summary
 
 
-def follow(run: Path, *, from_start: bool = True, poll_s: float = 0.5) -> Iterator[Event | Quiet]:
+def follow(run: Path, *, from_start: bool = True, poll_s: float = 0.5) -> Generator[Event | Quiet, None, None]:
     """All events of the run (or those from now on), and `Quiet` every `poll_s` seconds while nothing comes.
 
     Ends after `Finished`, or when the trainer is gone; what that was, `summary(run)` tells. Raises `UserError` where

@@ -1,0 +1,186 @@
+"""`nanogpt train --detach`, `watch` and `ctl`: runs that outlive their terminal, seen and steered from another one."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nanogpt import runs
+from nanogpt.cli import main
+from nanogpt.events import Finished, from_json
+from nanogpt.runs.folder import is_locked, run_config
+
+
+@pytest.fixture
+def endless(small):
+    return [*small, "--max_iters=10000000", "--eval_interval=5000000"]
+
+
+@pytest.fixture
+def ended():
+    """Ends what a test started, however it went."""
+    pids = []
+    yield pids.append
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def until(condition, timeout_s=60):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_detached_run_is_watched_steered_and_stopped_by_other_commands(endless, capsys, ended):
+    assert main(["train", *endless, "--name=one", "--detach"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "one\n"
+    assert "nanogpt watch one" in err
+    folder = runs.find("one")
+    pid = runs.summary(folder).pid
+    ended(pid)
+    assert os.getsid(pid) == pid != os.getsid(0), "a session of its own: no terminal can end it"
+
+    assert main(["watch", "one", "--once", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["state"] == "running"
+    said = {
+        "pause": "paused",
+        "set eval-interval=7000 max_iters=20000000 learning_rate_scale=0.5": "last iteration 20,000,000",
+        "sample ab": "sampling",
+        "save": "checkpoint",
+        "resume": "going on",
+    }
+    for words, answer in said.items():
+        assert main(["ctl", "one", *words.split()]) == 0
+        out = capsys.readouterr().out
+        assert answer in out
+        if words == "pause":
+            assert main(["watch", "one", "--once"]) == 0
+            assert capsys.readouterr().out.startswith("one  paused  step ")
+        if words == "save":
+            assert (folder / out.split()[-1] / "trainer.json").exists()
+        if words.startswith("sample"):
+            assert len(out.splitlines()) >= 2
+    assert main(["ctl", "one", "stop"]) == 0
+    assert capsys.readouterr().out == "stopping\n"
+    assert main(["watch", "one"]) == 0
+    out, err = capsys.readouterr()
+    assert "one  stopped" in out
+    assert "nanogpt train --init_from=resume" in (folder / "train.log").read_text()
+
+    assert main(["ctl", "one", "pause"]) == 2
+    assert "not being trained (it is stopped)" in capsys.readouterr().err
+    assert main(["watch", "one", "--json"]) == 0
+    events = [from_json(line) for line in capsys.readouterr().out.splitlines()]
+    assert isinstance(events[-1], Finished)
+    assert events == list(runs.read_events(folder))
+
+
+def test_a_detached_resume_goes_on_with_the_changes_that_were_asked(small, capsys):
+    assert main(["train", *small, "--name=one"]) == 0
+    assert main(["train", "--init_from=resume", "--name=one", "--max_iters=9", "--detach"]) == 0
+    folder = runs.find("one")
+    until(lambda: runs.summary(folder).state == "finished" and not is_locked(folder))
+    assert runs.summary(folder).step == 9
+
+
+def test_every_setting_reaches_the_detached_process(small, capsys, ended):
+    words = ["--sample_start=a b\n'", "--min_lr=none", "--lr_decay_iters=5", "--bias", "--learning_rate=3e-4"]
+    assert main(["train", *small, *words, "--name=one", "--detach"]) == 0
+    folder = runs.find("one")
+    until(lambda: not is_locked(folder))
+    config = run_config(folder)
+    assert config.evaluation.sample_start == "a b\n'"
+    assert (config.schedule.min_lr, config.schedule.lr_decay_iters) == (None, 5)
+    assert (config.model.bias, config.optimizer.learning_rate) == (True, 3e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--n_embd=100", "--n_head=3"], "not divisible"),
+        (["--block_size=90000"], "lower block_size to at most"),
+        (["--init_from=nobody"], "there is no run 'nobody'"),
+        (["--eval_only"], "not for torchrun, nor for eval_only"),
+    ],
+)
+def test_what_is_wrong_before_the_start_is_one_line_also_where_it_is_detached(small, capsys, words, said):
+    assert main(["train", *small, *words, "--name=bad", "--detach"]) == 2
+    out, err = capsys.readouterr()
+    assert said in err
+    assert err.count("\n") == 1
+    assert out == ""
+    assert not (Path(os.environ["NANOGPT_RUNS_DIR"]) / "bad").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pause", "now"], "takes no words"),
+        (["set"], "NAME=VALUE"),
+        (["set", "max_iter=3"], "Did you mean max_iters?"),
+        (["set", "max_iters=x"], "whole number"),
+        (["set", "learning_rate_scale=0"], "above 0"),
+        (["set", "eval_interval=0"], "at least 1"),
+        (["jump"], "invalid choice"),
+    ],
+)
+def test_a_wrong_order_is_one_line_and_no_letter(small, capsys, words, said):
+    assert main(["train", *small, "--max_iters=1", "--name=one"]) == 0
+    capsys.readouterr()
+    assert main(["ctl", "one", *words]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert not (runs.find("one") / "mailbox").exists()
+
+
+def test_no_answer_within_the_time_is_said(small, capsys, monkeypatch):
+    assert main(["train", *small, "--max_iters=1", "--name=one"]) == 0
+    folder = runs.find("one")
+    status = json.loads((folder / "status.json").read_text())
+    status |= {"state": "running", "host": "elsewhere", "updated": time.time()}
+    (folder / "status.json").write_text(json.dumps(status))
+    log = (folder / "events.jsonl").read_text().splitlines(keepends=True)
+    (folder / "events.jsonl").write_text("".join(log[:-1]))
+    capsys.readouterr()
+    assert main(["ctl", "one", "pause", "--timeout=0.2"]) == 2
+    assert "no answer within 0.2 s" in capsys.readouterr().err
+    assert main(["ctl", "one", "pause", "--no-wait"]) == 0
+    assert len(list((folder / "mailbox").iterdir())) == 2
+
+
+def test_a_training_whose_terminal_is_closed_goes_on_to_its_end(small, ended):
+    words = [sys.executable, "-m", "nanogpt", "train", *small, "--max_iters=400", "--eval_interval=200", "--name=one"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, words)
+    ended(pid)
+    seen = b""
+    while b"step 0" not in seen:
+        seen += os.read(terminal, 4096)
+    os.close(terminal)  # the kernel sends SIGHUP, and every later write fails
+    _, code = os.waitpid(pid, 0)
+    assert code == 0
+    about = runs.summary(runs.find("one"))
+    assert (about.state, about.step) == ("finished", 400)
+
+
+def test_a_training_whose_reader_has_gone_goes_on_to_its_end(small):
+    words = [sys.executable, "-m", "nanogpt", "train", *small, "--max_iters=400", "--eval_interval=20", "--name=one"]
+    process = subprocess.Popen([*words, "--sample_tokens=0"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.stderr.close()
+    assert process.wait(timeout=120) == 0
+    assert runs.summary(runs.find("one")).step == 400
