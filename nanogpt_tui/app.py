@@ -4,12 +4,13 @@ import asyncio
 import signal
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 
 from nanogpt_tui import screens, theme
 from nanogpt_tui.ascii import Ascii
@@ -33,6 +34,7 @@ class LabApp(App[int]):
             for mode, (key, title) in screens.MODES.items()
         ),
         Binding("question_mark,f1", "help", "help", show=False, id="app.help"),
+        Binding("f2", "preferences", "settings", show=False, id="app.preferences", tooltip="Colours, glyphs, keys"),
         Binding("q,ctrl+q", "quit", "quit", show=False, id="app.quit"),
     ]
 
@@ -52,8 +54,7 @@ class LabApp(App[int]):
     def on_mount(self) -> None:
         for each in theme.THEMES:
             self.register_theme(each)
-        self.theme = theme.NAMES[self.settings.theme]
-        self.set_keymap(self.settings.keymap)
+        self.obey(self.settings)
         self.switch_mode("train")
         self.call_after_refresh(self.session.look_at)
         self._leave_on_signals()
@@ -74,8 +75,8 @@ class LabApp(App[int]):
 
     def training_changed(self) -> None:
         """The training has news: the screen in front shows it, the others when they come to the front."""
-        front = self.screen_stack[0]
-        if isinstance(front, LabScreen) and front.is_mounted:
+        front = next((screen for screen in reversed(self.screen_stack) if isinstance(screen, LabScreen)), None)
+        if front is not None and front.is_mounted:
             front.show_training()
 
     def action_help(self) -> None:
@@ -116,10 +117,26 @@ class LabApp(App[int]):
                     lambda binding=binding, node=active.node: self.call_later(self.run_action, binding.action, node),
                 )
         for name in theme.NAMES:
-            yield SystemCommand(f"Theme: {name}", "Change the colours", lambda name=name: self.change_theme(name))
+            changed = replace(self.settings, theme=name)
+            yield SystemCommand(f"Theme: {name}", "Change the colours", lambda settings=changed: self.obey(settings))
 
-    def change_theme(self, name: str) -> None:
-        self.theme = theme.NAMES[name]
+    def action_preferences(self) -> None:
+        from nanogpt_tui.widgets.preferences import Preferences
+
+        if not isinstance(self.screen, ModalScreen):
+            self.push_screen(Preferences())
+
+    def obey(self, settings: Settings) -> None:
+        """Puts settings into force."""
+        self.settings = settings
+        self.theme = theme.NAMES[settings.theme]
+        self.set_keymap(settings.keymap)
+        self.session.per_second(settings.repaints_per_second)
+        for stack in self._screen_stacks.values():
+            for each in stack:
+                if isinstance(each, LabScreen):
+                    each.settings_changed()
+        self.refresh(layout=True)
 
 
 QUIT_ANSWERS = {

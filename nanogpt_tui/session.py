@@ -47,7 +47,7 @@ class Bell:
     """Calls `listener` in the interface's thread after `pull`s in any thread, at most `per_second` times a second."""
 
     def __init__(self, app: "App[Any]", listener: Callable[[], None], per_second: float) -> None:
-        self._app, self._listener, self._interval_s = app, listener, 1 / per_second
+        self._app, self._listener, self.interval_s = app, listener, 1 / per_second
         self._pulled = self._armed = False
         self._lock = threading.Lock()
 
@@ -63,7 +63,7 @@ class Bell:
         """In the interface's thread: tells the listener, and is deaf for an interval."""
         with self._lock:
             self._pulled = False
-        self._app.set_timer(self._interval_s, self._rearm)
+        self._app.set_timer(self.interval_s, self._rearm)
         self._listener()
 
     def _rearm(self) -> None:
@@ -194,6 +194,10 @@ class Session:
         self.training: Training | None = None
         self.folder: Path | None = None
         self.history: History | None = None
+
+    def per_second(self, rings: float) -> None:
+        """How often at most `changed` is called."""
+        self._bell.interval_s = 1 / rings
 
     @property
     def is_training(self) -> bool:

@@ -14,9 +14,10 @@ MODES = {"data": ("1", "Data"), "train": ("2", "Train"), "sample": ("3", "Sample
 def make(mode: str) -> "Callable[[], LabScreen]":
     """Makes the screen of a mode, importing it only then."""
 
-    def made() -> "LabScreen":
-        home = import_module(f"nanogpt_tui.screens.{mode}")
-        screen: LabScreen = getattr(home, f"{mode.capitalize()}Screen")()
-        return screen
+    return lambda: screen_class(mode)()
 
-    return made
+
+def screen_class(mode: str) -> "type[LabScreen]":
+    home = import_module(f"nanogpt_tui.screens.{mode}")
+    found: type[LabScreen] = getattr(home, f"{mode.capitalize()}Screen")
+    return found

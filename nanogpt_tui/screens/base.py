@@ -49,6 +49,9 @@ class LabScreen(Screen[None]):
     def training_changed(self) -> None:
         """The training has news."""
 
+    def settings_changed(self) -> None:
+        """The app's settings (`self.lab.settings`) are others now."""
+
     @property
     def lab(self) -> "LabApp":
         return cast("LabApp", self.app)

@@ -72,6 +72,7 @@ class TrainScreen(LabScreen):
         Binding("minus", "scale(0.8)", "lr ×0.8", id="train.lr_down", show=False),
         Binding("e", "eval_interval", "eval interval", id="train.eval_interval", show=False),
         Binding("m", "max_iters", "last step", id="train.max_iters", show=False),
+        Binding("n", "new_run", "new run", id="train.new_run", tooltip="Set up a new run"),
         Binding("o", "overlay", "overlay", id="train.overlay", tooltip="Lay the losses of other runs over this one"),
         Binding("l", "chart('toggle_log_y')", "log-y", id="train.log_y"),
         Binding("a", "chart('next_x_axis')", "x axis", id="train.x_axis", tooltip="x by step, tokens or time"),
@@ -129,6 +130,10 @@ class TrainScreen(LabScreen):
         self.run_view = view
         self.training_changed()
 
+    def settings_changed(self) -> None:
+        if self.run_view is not None:
+            self.run_view.use_glyphs(self.lab.settings.glyphs)
+
     def _waiting(self) -> str:
         training = self.session.training
         if not self.session.is_training or training is None:
@@ -161,6 +166,11 @@ class TrainScreen(LabScreen):
             self.session.quick_start(self.lab.settings.quickstart)
         except UserError as error:
             self.notify(str(error), severity="error", markup=False)
+
+    def action_new_run(self) -> None:
+        from nanogpt_tui.screens.new_run import NewRunScreen
+
+        self.app.push_screen(NewRunScreen())
 
     def action_pause(self) -> None:
         history = self.session.history

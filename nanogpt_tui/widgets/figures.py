@@ -87,6 +87,10 @@ class Figures(Widget, can_focus=True):
         """The word for the figure under the mouse, else for the chosen one."""
         return ROWS[self._chosen if self._hovered is None else self._hovered].term
 
+    def use_glyphs(self, glyphs: str) -> None:
+        self._glyphs = glyphs
+        self._repaint()
+
     def show(self, history: "History", waiting: str) -> None:
         """`waiting` says what was asked of the trainer and is not done yet."""
         self._history, self._waiting = history, waiting

@@ -66,6 +66,10 @@ class RunView(Vertical):
         self._logged += len(lines)
         self._show_error(history)
 
+    def use_glyphs(self, glyphs: str) -> None:
+        self.chart.glyphs = glyphs
+        self.figures.use_glyphs(glyphs)
+
     def _forget(self) -> None:
         self.chart.clear()
         self._rows = self._evaluations = self._saves = self._changes = 0
