@@ -1,7 +1,377 @@
-"""The Sample screen."""
+"""The Sample screen: talk to a model, turning the knobs while it writes; look at what else it could have said.
 
+Knows nothing of models: what writes is a `Writing`, what was written is a `Take`.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
+
+from nanogpt.config import SamplingConfig
+from nanogpt.errors import SettingError, UserError
+from nanogpt.events import Token
+from nanogpt_tui import takes
 from nanogpt_tui.screens.base import LabScreen
+from nanogpt_tui.takes import LIVE, Round, Source, Take
+from nanogpt_tui.widgets.alternatives import Alternatives
+from nanogpt_tui.widgets.dialog import AskValue
+from nanogpt_tui.widgets.knobs import BY_NAME, KnobRow, Knobs, knob_bindings, moved, turned, typed
+from nanogpt_tui.widgets.pick_source import PickSource
+from nanogpt_tui.widgets.prompt import Prompt
+from nanogpt_tui.widgets.round_list import RoundList
+from nanogpt_tui.widgets.token_text import Pane, TokenText
+from nanogpt_tui.writing import Models, Writing
 
 
 class SampleScreen(LabScreen):
-    HELP = "Sample"
+    CSS_PATH = "sample.tcss"
+    AUTO_FOCUS = ""
+    HELP = (
+        "Write a prompt (i), start (enter), and turn the knobs while it writes: small letters turn down, capitals turn "
+        "up. The background shows how sure the model was of each token; the arrows walk over the tokens and show what "
+        "else could have come. The same prompt, knobs and seed write the same text again."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "branch", "branch here", id="sample.branch", tooltip="Go on from the chosen token"),
+        Binding("enter,g", "write", "write", id="sample.write", tooltip="Write with this prompt, knobs and seed"),
+        Binding("escape", "stop", "stop", id="sample.stop_writing", tooltip="Stop writing; or take the cursor away"),
+        Binding("a", "again", "again", id="sample.again", tooltip="Write again with the next seed"),
+        Binding("c", "go_on", "continue", id="sample.continue", tooltip="Go on where the text ended"),
+        Binding("i", "edit", "prompt", id="sample.prompt", tooltip="Edit the prompt"),
+        Binding("f", "pick", "weights", id="sample.source", tooltip="Choose the weights: any checkpoint, or live"),
+        Binding("b", "side_by_side", "side by side", id="sample.side", tooltip="Two checkpoints, one seed; or one"),
+        Binding("left", "walk(-1)", "tokens", id="sample.left", tooltip="Token before"),
+        Binding("right", "walk(1)", "tokens", id="sample.right", tooltip="Next token"),
+        Binding("left_square_bracket", "history(-1)", "history", id="sample.earlier", tooltip="Earlier text"),
+        Binding("right_square_bracket", "history(1)", "history", id="sample.later", tooltip="Later text"),
+        Binding("w", "other_pane", "other side", id="sample.other", tooltip="Keys go to the other text"),
+        Binding("e", "export", "export", id="sample.export", tooltip="Write the history to a Markdown or JSON file"),
+        Binding("u", "use", "use its prompt and knobs", id="sample.use", show=False),
+        Binding("h", "shades", "shade tokens by probability, or not", id="sample.shades", show=False),
+        Binding("up", "choose_by(-1)", "alternative above", id="sample.up", show=False),
+        Binding("down", "choose_by(1)", "alternative below", id="sample.down", show=False),
+        Binding("shift+left", "walk(-10)", "ten tokens back", id="sample.far_left", show=False),
+        Binding("shift+right", "walk(10)", "ten tokens on", id="sample.far_right", show=False),
+        Binding("home", "walk(-1000000000)", "first token", id="sample.first", show=False),
+        Binding("end", "walk(1000000000)", "last token", id="sample.last", show=False),
+        Binding("pageup", "scroll(-1)", "scroll up", id="sample.page_up", show=False),
+        Binding("pagedown", "scroll(1)", "scroll down", id="sample.page_down", show=False),
+        *knob_bindings(),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.knobs = SamplingConfig()
+        self.sources: list[Source] = [Source()]
+        self.rounds: list[Round] = []
+        self.shown = -1  # which of the rounds
+        self.active = 0  # which pane
+        self._chosen = False  # whether the person chose the source
+        self._writings: list[Writing] = []
+
+    def body(self) -> Iterator[Widget]:
+        ascii_only = self.lab.settings.glyphs == "ascii"
+        with Horizontal(id="sample"):
+            with Vertical(id="written"):
+                yield Prompt()
+                with Horizontal(id="panes"):
+                    yield Pane()
+                    yield Pane(classes="-second")
+            with Vertical(id="side"):
+                yield Knobs(ascii_only)
+                yield Alternatives(ascii_only)
+                yield RoundList()
+
+    def on_mount(self) -> None:
+        self.models = Models(self.session)
+
+    def on_unmount(self) -> None:
+        for writing in self._writings:
+            writing.stop()
+
+    def training_changed(self) -> None:
+        """Until a source is chosen: the live weights while a run is trained, else the newest run's best."""
+        if not self._chosen:
+            self.sources[0] = Source(None, LIVE) if self.session.is_training else Source()
+        self.repaint()
+
+    def use_source(self, source: Source) -> None:
+        """Writes with that source from now on, in one pane."""
+        self._chosen = True
+        self.sources = [source]
+        self.shown = len(self.rounds)
+        self.repaint()
+
+    # ---- showing
+
+    @property
+    def panes(self) -> list[Pane]:
+        """Those that are shown: one, or two side by side."""
+        return list(self.query(Pane))[: len(self.current) or len(self.sources)]
+
+    @property
+    def current(self) -> Round:
+        """The takes on the screen; none before the first."""
+        return self.rounds[self.shown] if 0 <= self.shown < len(self.rounds) else []
+
+    @property
+    def take(self) -> Take | None:
+        return self.current[self.active] if self.active < len(self.current) else None
+
+    @property
+    def view(self) -> TokenText:
+        return self.panes[self.active].text
+
+    def is_writing(self, take: Take | None) -> bool:
+        return any(writing.take is take and not writing.done for writing in self._writings)
+
+    def repaint(self) -> None:
+        """Everything that may have changed; each part looks for itself whether it has."""
+        panes = self.panes
+        self.active = min(self.active, len(panes) - 1)
+        self.set_class(len(panes) > 1, "-sides")
+        for place, pane in enumerate(panes):
+            take = self.current[place] if self.current else None
+            source = self.sources[min(place, len(self.sources) - 1)].label
+            pane.show(take, source)
+            pane.set_class(len(panes) > 1 and place == self.active, "-active")
+        self.query_one(Knobs).show(self.knobs)
+        self.query_one(RoundList).show(self.rounds, self.shown)
+        self._show_alternatives()
+        self.refresh_bindings()
+
+    def _show_alternatives(self) -> None:
+        take, cursor = self.take, self.view.cursor
+        token = take.tokens[cursor] if take and cursor is not None and cursor < len(take.tokens) else None
+        self.set_class(token is not None, "-cursor")
+        self.query_one(Alternatives).show(token, cursor or 0, len(take.tokens) if take else 0)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys that would do nothing now are neither shown nor obeyed."""
+        if not self.is_mounted or not self.panes:
+            return True
+        take, cursor = self.take, self.view.cursor
+        if action == "branch":
+            return cursor is not None
+        if action == "write":
+            return cursor is None
+        if action == "stop":
+            return cursor is not None or any(self.is_writing(each) for each in self.current)
+        if action == "go_on":
+            return take is not None and bool(take.reason)
+        if action in ("walk", "again", "use", "export", "shades"):
+            return bool(self.rounds)
+        if action == "history":
+            return len(self.rounds) > 1
+        if action == "choose_by":
+            return cursor is not None
+        if action == "other_pane":
+            return len(self.panes) > 1
+        return True
+
+    async def on_click(self, event: events.Click) -> None:
+        if "act" in event.style.meta:
+            await self.run_action(event.style.meta["act"])
+
+    # ---- writing
+
+    def _begin(self, takes_: Round) -> None:
+        """Shows a new round and writes each take that has not ended."""
+        self.rounds.append(takes_)
+        self.shown = len(self.rounds) - 1
+        self._write([take for take in takes_ if not take.reason])
+
+    def _write(self, takes_: Round) -> None:
+        self._writings = [writing for writing in self._writings if not writing.done]
+        for take in takes_:
+            self._writings.append(Writing(self.session, self.models, take, lambda: self.knobs, self._written))
+        self.repaint()
+
+    def _written(self, writing: Writing) -> None:
+        """News of a writing: they go into its take, and onto the screen only where that is shown."""
+        if self.is_attached and any(writing.take is take for take in self.current):
+            self.repaint_text()
+
+    def repaint_text(self) -> None:
+        for pane, take in zip(self.panes, self.current, strict=False):
+            pane.show(take, "")
+        if all(take.reason for take in self.current):
+            self.repaint()
+
+    def action_write(self) -> None:
+        for writing in self._writings:
+            writing.stop()
+        prompt = self.query_one(Prompt).text
+        self.view.point(None)
+        self._begin([Take(prompt, source, self.knobs) for source in self.sources])
+
+    def action_again(self) -> None:
+        self.knobs = dataclasses.replace(self.knobs, seed=self.knobs.seed + 1)
+        self.action_write()
+
+    def action_go_on(self) -> None:
+        self._write([take for take in self.current if take.reason])
+
+    def action_branch(self) -> None:
+        """Takes the chosen alternative in place of the token under the cursor, and writes on in a new take."""
+        take, cursor, choice = self.take, self.view.cursor, self.query_one(Alternatives).choice
+        if take is None or cursor is None or choice is None:
+            return
+        for writing in self._writings:
+            writing.stop()
+        old = take.tokens[cursor]
+        picked = Token(
+            sample=0, id=choice.id, text=choice.text, probability=choice.probability, alternatives=old.alternatives
+        )
+        branch = Take(
+            take.prompt, take.source, self.knobs, take.run, take.step, take.val_loss, take.device, branched_at=cursor
+        )
+        branch.tokens = [*take.tokens[:cursor], picked]
+        self.view.point(None)
+        self._begin([branch if each is take else each for each in self.current])
+
+    def action_stop(self) -> None:
+        writing = [each for each in self._writings if not each.done and any(each.take is take for take in self.current)]
+        for each in writing:
+            each.stop()
+        if not writing:
+            self.view.point(None)
+        self.repaint()
+
+    # ---- the cursor
+
+    def action_walk(self, by: int) -> None:
+        take, view = self.take, self.view
+        if take is None or not take.tokens:
+            return
+        last = len(take.tokens) - 1
+        at = (last + 1 if by < 0 else -1) if view.cursor is None else view.cursor
+        view.point(max(0, min(last, at + by)))
+        self._show_alternatives()
+        self.refresh_bindings()
+
+    def on_token_text_pointed(self, message: TokenText.Pointed) -> None:
+        self._look_at_pane(next(place for place, pane in enumerate(self.panes) if pane.text is message.view))
+        message.view.point(message.token)
+        self._show_alternatives()
+        self.refresh_bindings()
+
+    def action_choose(self, row: int) -> None:
+        self.query_one(Alternatives).choose(row)
+
+    def action_choose_by(self, by: int) -> None:
+        self.action_choose(self.query_one(Alternatives).chosen + by)
+
+    def action_scroll(self, pages: int) -> None:
+        self.view.scroll_relative(y=pages * max(1, self.view.size.height - 1), animate=False)
+
+    def action_other_pane(self) -> None:
+        self._look_at_pane(1 - self.active)
+
+    def _look_at_pane(self, place: int) -> None:
+        if place != self.active:
+            self.view.point(None)
+            self.active = place
+            self.repaint()
+
+    def action_shades(self) -> None:
+        for pane in self.panes:
+            pane.text.toggle_shades()
+
+    # ---- knobs, prompt and source
+
+    def action_turn(self, name: str, by: int) -> None:
+        self.knobs = moved(self.knobs, BY_NAME[name], by)
+        self.query_one(Knobs).show(self.knobs)
+
+    def on_knob_row_turned(self, message: KnobRow.Turned) -> None:
+        self.action_turn(message.knob.name, message.by)
+
+    def on_knob_row_asked(self, message: KnobRow.Asked) -> None:
+        self.action_type_knob(message.knob.name)
+
+    def action_type_knob(self, name: str) -> None:
+        def problem(text: str) -> str:
+            try:
+                turned(self.knobs, name, text)
+            except SettingError as error:
+                return str(error)
+            return ""
+
+        def take(text: str | None) -> None:
+            if text is not None:
+                self.knobs = turned(self.knobs, name, text)
+                self.query_one(Knobs).show(self.knobs)
+
+        words = "stop texts, | between two, \\n for a line break:" if name == "stop" else f"{BY_NAME[name].label}:"
+        self.app.push_screen(AskValue(words, typed(self.knobs, name), problem), take)
+
+    def action_edit(self) -> None:
+        self.query_one(Prompt).focus()
+
+    def action_use(self) -> None:
+        take = self.take
+        if take is not None:
+            self.query_one(Prompt).text = take.prompt
+            self.knobs = take.turns[-1][1] if take.turns else take.knobs
+            self.sources = [each.source for each in self.current]
+            self._chosen = True
+            self.repaint()
+
+    def action_pick(self) -> None:
+        self._pick(min(self.active, len(self.sources) - 1))
+
+    def _pick(self, place: int) -> None:
+        side = "" if len(self.sources) == 1 and place == 0 else (" at the left", " at the right")[place]
+        self.app.push_screen(
+            PickSource(self.session, f"Weights to write with{side}:"),
+            lambda source: self._picked(place, source) if source is not None else None,
+        )
+
+    def _picked(self, place: int, source: Source) -> None:
+        self._chosen = True
+        self.sources = [*self.sources[:place], source, *self.sources[place + 1 :]]
+        self.shown = len(self.rounds)  # an empty page, until the next text
+        self.repaint()
+
+    def action_side_by_side(self) -> None:
+        if len(self.sources) > 1:
+            self.sources = self.sources[:1]
+            self.shown = len(self.rounds)
+            self.repaint()
+        else:
+            self._pick(1)
+
+    # ---- history
+
+    def action_history(self, by: int) -> None:
+        to = max(0, min(len(self.rounds) - 1, self.shown + by))
+        if to != self.shown:
+            self.view.point(None)
+            self.shown = to
+            self.repaint()
+
+    def action_export(self) -> None:
+        file = Path.cwd() / time.strftime("samples-%Y%m%d-%H%M%S.md")
+
+        def problem(text: str) -> str:
+            try:
+                takes.export(self.rounds, Path(text).expanduser())
+            except UserError as error:
+                return str(error)
+            return ""
+
+        def done(text: str | None) -> None:
+            if text is not None:
+                self.notify(f"{len(self.rounds)} texts written to {text}", markup=False)
+
+        self.app.push_screen(
+            AskValue("Export the history to a file that ends in .md or .json:", str(file), problem), done
+        )

@@ -1,0 +1,143 @@
+"""What was written: takes with all that is needed to write them again, and their export. Knows no screen and no model.
+
+A round is one take, or two side by side from the same prompt, knobs and seed.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nanogpt.config import SamplingConfig
+from nanogpt.errors import UserError
+from nanogpt.events import Token
+
+LIVE = "live"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Weights to write with. `run` is None for the newest run; `which` is "best", "latest", a step, or LIVE: those that
+    are being trained."""
+
+    run: str | None = None
+    which: str = "best"
+
+    @property
+    def label(self) -> str:
+        if self.which == LIVE:
+            return "live weights"
+        name = self.run or "the newest run"
+        return f"{name} · {'step ' + format(int(self.which), ',') if self.which.isdigit() else self.which}"
+
+
+@dataclass(slots=True)
+class Take:
+    """One text. `reason` says why it ended and is empty while it is written; `turns` are the knobs from a token on."""
+
+    prompt: str
+    source: Source
+    knobs: SamplingConfig
+    run: str = ""
+    step: int | None = None
+    val_loss: float | None = None
+    device: str = ""
+    tokens: list[Token] = field(default_factory=list)
+    turns: list[tuple[int, SamplingConfig]] = field(default_factory=list)
+    branched_at: int | None = None
+    reason: str = ""
+    error: str = ""
+    tokens_per_second: float = 0.0
+    began: float = field(default_factory=time.time)
+
+    @property
+    def text(self) -> str:
+        """What was written, without the prompt."""
+        return "".join(token.text for token in self.tokens)
+
+    @property
+    def weights(self) -> str:
+        """Which weights wrote it: run and step once they are loaded."""
+        if self.step is None:
+            return self.source.label
+        live = "live weights, " if self.source.which == LIVE else ""
+        return f"{self.run} · {live}step {self.step:,}"
+
+
+Round = list[Take]
+
+
+def described(take: Take) -> dict[str, Any]:
+    """All of a take as plain values."""
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(take.began)),
+        "run": take.run or take.source.run,
+        "step": take.step,
+        "weights": "live" if take.source.which == LIVE else "checkpoint",
+        "val_loss": take.val_loss,
+        "device": take.device,
+        "knobs": dataclasses.asdict(take.knobs),
+        "turned": [{"from_token": at, "knobs": dataclasses.asdict(knobs)} for at, knobs in take.turns],
+        "branched_at": take.branched_at,
+        "prompt": take.prompt,
+        "text": take.text,
+        "ended": take.reason,
+        "tokens_per_second": round(take.tokens_per_second, 1),
+        "tokens": [{"id": token.id, "text": token.text, "probability": token.probability} for token in take.tokens],
+    }
+
+
+def as_json(rounds: Iterable[Round]) -> str:
+    everything = [[described(take) for take in takes] for takes in rounds]
+    return json.dumps({"rounds": everything}, ensure_ascii=False, indent=1) + "\n"
+
+
+def as_markdown(rounds: Iterable[Round]) -> str:
+    """The texts in code blocks, which no text can end early, each under what wrote it."""
+    parts = ["# Samples\n"]
+    for number, takes in enumerate(rounds, 1):
+        for place, take in enumerate(takes):
+            side = f" ({'left' if place == 0 else 'right'})" if len(takes) > 1 else ""
+            text = take.prompt + take.text
+            fence = "`" * max(3, 1 + longest_run(text, "`"))
+            parts.append(f"## {number}{side}: {take.weights}\n")
+            parts.append(f"{knobs_text(take.knobs)}\n")
+            parts += [f"- from token {at}: {knobs_text(knobs, take.knobs)}" for at, knobs in take.turns]
+            parts.append(f"{'' if not take.turns else chr(10)}{fence}text\n{text}\n{fence}\n")
+            parts.append(f"{len(take.tokens):,} tokens, ended by: {take.reason or 'still writing'}\n")
+    return "\n".join(parts)
+
+
+def knobs_text(knobs: SamplingConfig, before: SamplingConfig | None = None) -> str:
+    """The knobs as `name=value`; those that differ from `before` where it is given."""
+    values = dataclasses.asdict(knobs)
+    known = dataclasses.asdict(before) if before else {}
+    shown = [
+        f"{name}={value!r}" if name == "stop" else f"{name}={value:g}"
+        for name, value in values.items()
+        if (value or name != "stop") and known.get(name, None) != value
+    ]
+    return ", ".join(shown) or "as at the start"
+
+
+def longest_run(text: str, character: str) -> int:
+    """The length of the longest run of `character` in `text`."""
+    longest = length = 0
+    for each in text:
+        length = length + 1 if each == character else 0
+        longest = max(longest, length)
+    return longest
+
+
+def export(rounds: Iterable[Round], file: Path) -> None:
+    """Writes the rounds as the file's suffix says. Raises `UserError`."""
+    if file.suffix not in (".md", ".json"):
+        raise UserError(f"{file.name}: has to end in .md (Markdown) or .json")
+    text = as_markdown(rounds) if file.suffix == ".md" else as_json(rounds)
+    try:
+        file.write_text(text, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UserError(f"cannot write {file}: {error.strerror}") from None

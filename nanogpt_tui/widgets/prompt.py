@@ -1,0 +1,42 @@
+"""The editor of the prompt. Knows nothing of what is written from it."""
+
+from typing import ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.widgets import TextArea
+
+from nanogpt_tui.text import printable
+
+PLACEHOLDER = "the beginning of a text, for the model to go on with: i writes here, enter starts"
+
+
+class Prompt(TextArea):
+    """Escape leaves it, f5 or ctrl+j leaves it and asks the screen to write. What is pasted loses its control
+    characters."""
+
+    glossary = "autoregressive"
+    HELP = "The text that the model goes on with. ctrl+j or f5 starts from here, escape leaves the editor."
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "leave", id="prompt.leave", tooltip="Leave the editor"),
+        Binding("f5,ctrl+j", "write", "write", id="prompt.write", tooltip="Write from this prompt"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__(id="prompt", placeholder=PLACEHOLDER, show_line_numbers=False, highlight_cursor_line=False)
+
+    def action_leave(self) -> None:
+        self.screen.set_focus(None)
+
+    async def action_write(self) -> None:
+        self.screen.set_focus(None)
+        await self.screen.run_action("write")
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        event.text = plain(event.text)
+        await super()._on_paste(event)
+
+
+def plain(text: str) -> str:
+    """The text without characters that steer a terminal, or hide or reorder text."""
+    return "".join(each for each in text.replace("\r\n", "\n").replace("\r", "\n") if printable(each) == each)

@@ -1,0 +1,44 @@
+"""The history of what was written, as a few lines around the one that is shown. Knows nothing of writing."""
+
+import time
+
+from textual.content import Content
+from textual.style import Style
+from textual.widgets import Static
+
+from nanogpt_tui.takes import Round, Take
+from nanogpt_tui.text import printable, short
+
+LISTED = 5
+
+
+class RoundList(Static):
+    """`show` takes all rounds, and which of them is on the screen (their number where that is a new, empty one)."""
+
+    glossary = "sampling"
+    HELP = "What was written since the start of the app. [ and ] go back and forth, u takes over prompt and knobs."
+
+    def __init__(self) -> None:
+        super().__init__(id="history")
+        self._lines = Content()
+
+    def show(self, rounds: list[Round], shown: int) -> None:
+        lines = [Content.styled(f"history  {min(shown + 1, len(rounds))} of {len(rounds)}", "$quiet")]
+        first = max(0, min(shown - LISTED // 2, len(rounds) - LISTED))
+        for number, takes in enumerate(rounds[first : first + LISTED], first):
+            here = number == shown
+            line = Content.assemble(
+                ("▸ " if here else "  ", "$accent"),
+                (short(about(takes), max(10, self.size.width - 2)), "$foreground" if here else "$quiet"),
+            )
+            lines.append(line.stylize(Style.from_meta({"act": f"history({number - shown})"})))
+        self.update(Content("\n").join(lines) if rounds else Content.styled("no text yet: enter starts", "$quiet"))
+
+
+def about(takes: Round) -> str:
+    """One line on a round."""
+    take: Take = takes[0]
+    clock = time.strftime("%H:%M", time.localtime(take.began))
+    prompt = short(printable(take.prompt).replace("\n", "↵") or "…", 8)
+    both = f" and {takes[1].weights}" if len(takes) > 1 else ""
+    return f"{clock} {prompt:<8} T {take.knobs.temperature:g} seed {take.knobs.seed} {printable(take.weights + both)}"

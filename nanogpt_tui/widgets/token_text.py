@@ -1,0 +1,262 @@
+"""A take as it is written: each token shaded by how sure the model was, and a cursor over them. Knows no source.
+
+Repaints only the lines that changed.
+"""
+
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.geometry import Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.widgets import Static
+
+from nanogpt_tui.takes import Take
+from nanogpt_tui.text import harmless, printable, short
+from nanogpt_tui.widgets.flow import Cell, Flow
+
+SHADES = (0.5, 0.2, 0.05)  # the probabilities above which a token has shade 0, 1, 2; below them it has 3
+PROMPT = -1
+HINT = (
+    "enter  writes with these weights, knobs and seed",
+    "i      edits the prompt",
+    "f      chooses other weights: any checkpoint, or those that are being trained",
+    "t T k K p P …  turn the knobs, also while it writes",
+)
+ENDS = {
+    "length": "length reached",
+    "stop": "stop text written",
+    "end": "ended by the model",
+    "esc": "stopped by you",
+}
+
+
+def shade(probability: float) -> int:
+    """0 where the model was sure, up to 3 where it was surprised by its own draw."""
+    return next((number for number, least in enumerate(SHADES) if probability >= least), len(SHADES))
+
+
+class TokenText(ScrollView, can_focus=True):
+    """`show` follows a take; `cursor` is the number of a token, or None."""
+
+    glossary = "token"
+    HELP = (
+        "What the model writes. The background says how probable each token was: none from 50 % on, a faint one from "
+        "20 %, a stronger one from 5 %, the strongest below that. Left and right walk over the tokens and show what "
+        "else could have come; up and down choose another, enter goes on from there."
+    )
+    DEFAULT_CSS = """
+    TokenText {
+        height: 1fr; scrollbar-size-vertical: 1; scrollbar-gutter: stable; overflow-x: hidden;
+        &:focus { background-tint: transparent 0%; }
+        & > .tokentext--prompt { color: $quiet; }
+        & > .tokentext--cursor { text-style: reverse bold; }
+        & > .tokentext--shade-1 { background: #262626; }
+        & > .tokentext--shade-2 { background: #3a3a3a; }
+        & > .tokentext--shade-3 { background: #5f0000; }
+        &:light > .tokentext--shade-1 { background: #eeeeee; }
+        &:light > .tokentext--shade-2 { background: #dadada; }
+        &:light > .tokentext--shade-3 { background: #ffd7d7; }
+        &:ansi > .tokentext--shade-1, &:nocolor > .tokentext--shade-1 { background: transparent; text-style: italic; }
+        &:ansi > .tokentext--shade-2, &:nocolor > .tokentext--shade-2 {
+            background: transparent; text-style: underline;
+        }
+        &:ansi > .tokentext--shade-3, &:nocolor > .tokentext--shade-3 {
+            background: transparent; text-style: bold underline;
+        }
+    }
+    """
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "tokentext--prompt",
+        "tokentext--cursor",
+        *(f"tokentext--shade-{number}" for number in (1, 2, 3)),
+    }
+
+    class Pointed(Message):
+        """A token was clicked."""
+
+        def __init__(self, view: "TokenText", token: int) -> None:
+            super().__init__()
+            self.view, self.token = view, token
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cursor: int | None = None
+        self.shaded = True
+        self._take: Take | None = None
+        self._flow = Flow(80)
+        self._count = 0
+        self._styles: dict[str, Style] = {}
+
+    # ---- what is shown
+
+    def show(self, take: Take | None) -> None:
+        """Takes what is new of `take`, or begins another."""
+        tokens = take.tokens if take else []
+        same = take is self._take and len(tokens) >= self._count
+        if not same or (self._count and tokens[self._count - 1] is not self._last):
+            if take is not self._take:
+                self.cursor = None
+            self._take = take
+            self._lay_out()
+            return
+        first = len(self._flow.lines)
+        for number in range(self._count, len(tokens)):
+            first = min(first, self._flow.add(tokens[number].text, number))
+        if len(tokens) > self._count:
+            self._counted(first)
+
+    def _lay_out(self) -> None:
+        self._flow = Flow(self.scrollable_content_region.width)
+        self._count = 0
+        if self._take is not None:
+            self._flow.add(self._take.prompt, PROMPT)
+            for number, token in enumerate(self._take.tokens):
+                self._flow.add(token.text, number)
+        self._counted(0)
+        self.refresh()
+
+    def _counted(self, first_changed: int) -> None:
+        """The flow has grown from that line on."""
+        tokens = self._take.tokens if self._take else []
+        self._count = len(tokens)
+        self._last = tokens[-1] if tokens else None
+        at_the_end = self.scroll_offset.y >= self.max_scroll_y - 1
+        self.virtual_size = Size(self._flow.width, len(self._flow.lines))
+        self.refresh_lines(first_changed, len(self._flow.lines) - first_changed)
+        if at_the_end and self.cursor is None:
+            self.scroll_end(animate=False, immediate=True)
+
+    def point(self, token: int | None) -> None:
+        """Puts the cursor on a token of the take, and shows it; None takes it away."""
+        tokens = self._take.tokens if self._take else []
+        for place in (self.cursor, token):
+            if place is not None and place < len(tokens):
+                line = self._flow.line_of(place)
+                self.refresh_lines(line, 2 + len(tokens[place].text) // self._flow.width)
+        self.cursor = token
+        if token is not None:
+            line = self._flow.line_of(token)
+            top, height = self.scroll_offset.y, self.scrollable_content_region.height
+            if not top <= line < top + height:
+                self.scroll_to(y=max(0, line - height // 2), animate=False, immediate=True)
+
+    def toggle_shades(self) -> None:
+        self.shaded = not self.shaded
+        self.refresh()
+
+    # ---- drawing
+
+    def render_line(self, y: int) -> Strip:
+        width = self.scrollable_content_region.width
+        line = y + self.scroll_offset.y
+        if self._take is None and line < len(HINT):
+            hint = Segment(HINT[line][:width], self._named("prompt"))
+            return Strip([hint]).adjust_cell_length(width, self.rich_style)
+        if line >= len(self._flow.lines):
+            return Strip.blank(width, self.rich_style)
+        segments: list[Segment] = []
+        run, style = "", self.rich_style
+        for cell in self._flow.lines[line]:
+            wanted = self._style(cell)
+            if wanted is not style:
+                if run:
+                    segments.append(Segment(run, style))
+                run, style = "", wanted
+            run += cell.text
+        if run:
+            segments.append(Segment(run, style))
+        used = sum(cell.width for cell in self._flow.lines[line])
+        return Strip(segments, used).adjust_cell_length(width, self.rich_style)
+
+    def _style(self, cell: Cell) -> Style:
+        tokens = self._take.tokens if self._take else []
+        if cell.piece == PROMPT:
+            name = "prompt"
+        elif cell.piece == self.cursor:
+            name = "cursor"
+        else:
+            number = shade(tokens[cell.piece].probability) if self.shaded and cell.piece < len(tokens) else 0
+            name = f"shade-{number}" if number else ""
+        return self._named(name)
+
+    def _named(self, name: str) -> Style:
+        if name not in self._styles:
+            self._styles[name] = self.get_component_rich_style(f"tokentext--{name}") if name else self.rich_style
+        return self._styles[name]
+
+    def notify_style_update(self) -> None:
+        """Colours may be others now."""
+        super().notify_style_update()
+        self._styles = {}
+
+    def on_resize(self) -> None:
+        if self.scrollable_content_region.width != self._flow.width:
+            self._lay_out()
+
+    def on_click(self, event: events.Click) -> None:
+        offset = event.get_content_offset(self)
+        if offset is not None:
+            token = self._flow.piece_at(offset.y + self.scroll_offset.y, offset.x)
+            if token is not None and token != PROMPT:
+                self.post_message(self.Pointed(self, token))
+
+
+class Pane(Vertical):
+    """One text with its weights above it, and below it how fast it came and why it ended."""
+
+    DEFAULT_CSS = """
+    Pane { width: 1fr; height: 100%; padding: 0 1; }
+    Pane > Static { height: 1; text-wrap: nowrap; }
+    """
+
+    def __init__(self, classes: str = "") -> None:
+        super().__init__(classes=classes)
+        self.take: Take | None = None
+        self.text = TokenText()
+
+    def compose(self) -> ComposeResult:
+        yield Static(classes="weights")
+        yield self.text
+        yield Static(classes="status")
+
+    def show(self, take: Take | None, source: str) -> None:
+        """A take, or where there is none yet, the weights that would write it."""
+        self.take = take
+        self.text.show(take)
+        weights, status = self.query(Static)
+        weights.update(weights_line(take, source, self.size.width - 2), layout=False)
+        status.update(status_line(take), layout=False)
+
+
+def weights_line(take: Take | None, source: str, width: int) -> Content:
+    name = harmless(short(take.weights if take else source, max(8, width - 24)), "$foreground")
+    loss = f"   val loss {take.val_loss:.4f}" if take and take.val_loss is not None else ""
+    return Content.assemble(("from ", "$quiet"), name, (loss, "$quiet"))
+
+
+def status_line(take: Take | None) -> Content:
+    if take is None:
+        return Content()
+    if take.error:
+        return harmless(take.error, "$error")
+    if not take.reason and not take.tokens:
+        return Content.styled("fetching the weights …", "$quiet")
+    rate = f"{take.tokens_per_second:>6,.0f} tokens/s  {len(take.tokens):>6,} tokens  "
+    ended = ENDS.get(take.reason, "")
+    branch = "" if take.branched_at is None else f"  branched at token {take.branched_at + 1:,}"
+    if not take.reason:
+        return Content.assemble((rate, "$quiet"), ("writing …", "$alive"), (branch, "$quiet"))
+    return Content.assemble((rate, "$quiet"), (f"{ended}{branch}", "$quiet"))
+
+
+def visible(text: str, ascii_only: bool = False) -> str:
+    """A token's text so that spaces and line breaks in it can be seen."""
+    space, newline, tab = ("_", "\\n", "\\t") if ascii_only else ("␣", "↵", "⇥")
+    return printable(text).replace("\n", newline).replace("\t", tab).replace(" ", space)

@@ -1,0 +1,185 @@
+"""A take while it is written: in a thread of its own, with knobs that can be turned meanwhile. Knows no screen."""
+
+import dataclasses
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nanogpt.config import SamplingConfig
+from nanogpt.errors import UserError
+from nanogpt.events import Event, Stopped, Token
+from nanogpt_tui.takes import LIVE, Take
+
+if TYPE_CHECKING:
+    from nanogpt.runs import LoadedModel
+    from nanogpt_tui.session import Session
+
+ALTERNATIVES = 8
+MODELS_KEPT = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened(Event):
+    """The weights are there. `kept` are the tokens that were there before, their texts as they read in a row."""
+
+    run: str
+    step: int
+    val_loss: float | None
+    device: str
+    kept: tuple[Token, ...]
+
+
+class Models:
+    """Loads models in the workers' threads, and keeps those used last."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+        self._loading = threading.Lock()
+        self._kept: dict[tuple[str, int | None], LoadedModel] = {}  # (path, None) or (run, step); the newest last
+
+    def load(self, take: Take, wanted: Callable[[], bool]) -> "LoadedModel":
+        """The model that a take is to be written with. Where that was the live weights, those that it began with if
+        they are still there, else the present ones.
+
+        Raises `UserError`; also as soon as `wanted()` is false.
+        """
+        from nanogpt.runs import load_model
+        from nanogpt.runs.load import locate
+
+        source = take.source
+        if source.which == LIVE:
+            key = (take.run, take.step)
+            loaded = self._kept.get(key) or copied(self._session, wanted)
+            return self._keep((loaded.run, loaded.step), loaded)
+        _, path = locate(source.run, source.which, self._session.runs_dir)
+        with self._loading:  # two panes may ask for the same one
+            key = (str(path), None)
+            return self._keep(key, self._kept.get(key) or load_model(str(path)))
+
+    def _keep(self, key: tuple[str, int | None], loaded: "LoadedModel") -> "LoadedModel":
+        others = [(other, model) for other, model in self._kept.items() if other != key]
+        self._kept = dict([*others, (key, loaded)][-MODELS_KEPT:])
+        return loaded
+
+
+def copied(session: "Session", wanted: Callable[[], bool]) -> "LoadedModel":
+    """The weights that are being trained, copied at the next step boundary; training goes on meanwhile."""
+    from nanogpt.runs import LoadedModel
+    from nanogpt.runs.load import load_tokenizer
+    from nanogpt.training import Copy
+
+    training, folder = session.training, session.folder
+    if not session.is_training or training is None or folder is None:
+        raise UserError("nothing is being trained now: choose a checkpoint instead")
+    answers: queue.SimpleQueue[tuple[Any, int]] = queue.SimpleQueue()
+    training.mailbox.drop(Copy(lambda model, step: answers.put((model, step))))
+    while True:
+        try:
+            model, step = answers.get(timeout=0.1)
+            break
+        except queue.Empty:
+            if training.done:
+                raise UserError("the training has just ended: choose one of its checkpoints instead") from None
+            if not wanted():
+                raise UserError("stopped before the weights were there") from None
+    device = str(next(model.parameters()).device)
+    return LoadedModel(model, load_tokenizer(folder), folder.name, step, None, device)
+
+
+class Writing:
+    """Writes into `take` from now on, behind the tokens that it has. `changed(writing)` is called in the interface's
+    thread after each few tokens and at the end.
+
+    `knobs()` is asked before each token; its `max_new_tokens` are to come, whatever is there.
+    """
+
+    def __init__(
+        self,
+        session: "Session",
+        models: Models,
+        take: Take,
+        knobs: Callable[[], SamplingConfig],
+        changed: Callable[["Writing"], None],
+    ) -> None:
+        self.take = take
+        self._models, self._knobs, self._changed = models, knobs, changed
+        self._kept = tuple(take.tokens)
+        self._in_force = dataclasses.replace(knobs(), seed=take.knobs.seed)
+        self._asked = len(self._kept)
+        self._opened_at = 0.0
+        if self._kept and self._in_force != (take.turns[-1][1] if take.turns else take.knobs):
+            take.turns.append((len(self._kept), self._in_force))
+        take.reason = take.error = ""
+        self._job = session.work(self._work, self._heard, per_second=20, name="sample")
+
+    @property
+    def done(self) -> bool:
+        return bool(self.take.reason)
+
+    def stop(self) -> None:
+        """Ends it after the token that is being made; what is written stays."""
+        self._job.cancel()
+        self._take()
+        self._end("esc")
+
+    def _end(self, reason: str, error: str = "") -> None:
+        if not self.take.reason:
+            self.take.reason, self.take.error = reason, error
+
+    def _work(self) -> Iterator[Event]:
+        from nanogpt import sampling
+
+        take = self.take
+        loaded = self._models.load(take, lambda: not self.done)
+        kept = reread(loaded.tokenizer, self._kept)
+        val_loss = loaded.val_loss
+        yield Opened(run=loaded.run, step=loaded.step, val_loss=val_loss, device=loaded.device, kept=kept)
+        ids = [token.id for token in kept]
+        yield from sampling.generate(
+            loaded.model, loaded.tokenizer, take.prompt, self._turned, written=ids, alternatives=ALTERNATIVES
+        )
+
+    def _turned(self) -> SamplingConfig:
+        """In the worker's thread, before each token: the knobs as they are now, noted where they were turned."""
+        knobs = dataclasses.replace(self._knobs(), seed=self.take.knobs.seed)
+        if knobs != self._in_force:
+            self._in_force = knobs
+            self.take.turns.append((self._asked, knobs))
+        self._asked += 1
+        return dataclasses.replace(knobs, max_new_tokens=knobs.max_new_tokens + len(self._kept))
+
+    def _heard(self) -> None:
+        if self.done:  # stopped; what comes now was made after that, and perhaps another writes into the take already
+            return
+        self._take()
+        if self._job.done and not self.done:
+            self._end("esc" if self._job.error is None else "error", self._job.error or "")
+        self._changed(self)
+
+    def _take(self) -> None:
+        take = self.take
+        for event in self._job.take():
+            match event:
+                case Opened():
+                    take.run, take.step, take.val_loss = event.run, event.step, event.val_loss
+                    take.device = event.device
+                    take.tokens[:] = event.kept
+                    self._opened_at = time.monotonic()
+                case Token():
+                    take.tokens.append(event)
+                    passed_s = time.monotonic() - self._opened_at
+                    take.tokens_per_second = (len(take.tokens) - len(self._kept)) / max(passed_s, 1e-3)
+                case Stopped():
+                    take.tokens_per_second = event.tokens_per_second
+                    self._end(event.reason)
+
+
+def reread(tokenizer: Any, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+    """The tokens with their texts as they read one after the other, characters that span tokens included."""
+    from nanogpt.sampling.text import TextStream
+
+    stream = TextStream()
+    return tuple(dataclasses.replace(token, text=stream.feed(tokenizer.token_bytes(token.id))[0]) for token in tokens)
