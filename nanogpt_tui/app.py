@@ -107,9 +107,11 @@ class LabApp(App[int]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         for mode, (key, title) in screens.MODES.items():
             yield SystemCommand(title, f"Go to the {title} screen ({key})", lambda mode=mode: self.switch_mode(mode))
+        listed: set[str | None] = {None}  # Textual's own bindings have no id
         for active in screen.active_bindings.values():
             binding = active.binding
-            if active.enabled and binding.description and not binding.action.startswith("app.switch_mode"):
+            if active.enabled and binding.id not in listed and not binding.action.startswith("switch_mode"):
+                listed.add(binding.id)
                 title = binding.description[:1].upper() + binding.description[1:]
                 yield SystemCommand(
                     title,

@@ -6,8 +6,17 @@ chosen to stay apart from each other when a terminal has 256 colours.
 
 from textual.theme import BUILTIN_THEMES, Theme
 
-_DARK = {"quiet": "#8a8a8a", "alive": "#5fd7af", "raw": "#4e4e4e", "rule": "#3a3a3a"}
-_LIGHT = {"quiet": "#6c6c6c", "alive": "#00875f", "raw": "#bcbcbc", "rule": "#d0d0d0"}
+
+def _bars(bar: str, ground: str) -> dict[str, str]:
+    """Scrollbars that are seen and say nothing."""
+    grounds = dict.fromkeys(
+        ("scrollbar-background", "scrollbar-background-hover", "scrollbar-background-active"), ground
+    )
+    return grounds | dict.fromkeys(("scrollbar", "scrollbar-hover", "scrollbar-active"), bar)
+
+
+_DARK = {"quiet": "#8a8a8a", "alive": "#5fd7af", "raw": "#4e4e4e", "rule": "#3a3a3a"} | _bars("#3a3a3a", "#121212")
+_LIGHT = {"quiet": "#6c6c6c", "alive": "#00875f", "raw": "#bcbcbc", "rule": "#d0d0d0"} | _bars("#d0d0d0", "#fdfdfd")
 _ANSI = {"quiet": "ansi_bright_black", "alive": "ansi_cyan", "raw": "ansi_bright_black", "rule": "ansi_bright_black"}
 
 NAMES = {"dark": "nanogpt-dark", "light": "nanogpt-light", "ansi": "nanogpt-ansi"}

@@ -21,6 +21,7 @@ class Help(ModalScreen[None]):
     Help > Vertical { width: 90%; max-width: 100; height: 90%; padding: 1 2; background: $panel; }
     Help Input { margin-bottom: 1; }
     Help Static { height: auto; }
+    Help #found { margin-bottom: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f1", "dismiss", "close")]
 

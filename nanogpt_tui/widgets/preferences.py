@@ -31,7 +31,9 @@ class Preferences(ModalScreen[None]):
     DEFAULT_CSS = """
     Preferences { align: center middle; background: $background 60%; }
     Preferences > Vertical { width: 76; max-width: 95%; height: 90%; padding: 1 2; background: $panel; }
-    Preferences OptionList { height: 1fr; border: none; background: $panel; padding: 0; }
+    Preferences OptionList { height: 1fr; border: none; background: $panel; padding: 0; text-wrap: nowrap; }
+    Preferences OptionList { text-overflow: ellipsis; }
+    Preferences OptionList:focus { border: none; background: $panel; background-tint: transparent 0%; }
     Preferences Static { height: auto; margin-bottom: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "close")]
@@ -56,8 +58,11 @@ class Preferences(ModalScreen[None]):
         rate = f"{settings.repaints_per_second:g}"
         yield Option(_line("repaints a second", rate, "of the Train screen; fewer over a slow line"), id="rate")
         for name, binding in remappable().items():
-            keys = settings.keymap.get(name, binding.key)
+            keys = " ".join(map(self._shown, settings.keymap.get(name, binding.key).split(",")))
             yield Option(_line(name, keys, binding.tooltip or binding.description), id=f"key {name}")
+
+    def _shown(self, key: str) -> str:
+        return self.app.get_key_display(Binding(key, ""))
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         chosen, settings = event.option_id or "", self.lab.settings
@@ -130,4 +135,4 @@ def taken_by(name: str, key: str, keymap: dict[str, str]) -> str:
 
 
 def _line(name: str, value: str, words: str) -> Content:
-    return Content.assemble(f"{name:<22} ", (f"{value:<22} ", "$accent"), (words, "$quiet"))
+    return Content.assemble(f"{name:<22} ", (f"{value:<14} ", "bold"), words)
