@@ -56,7 +56,7 @@ class Line:
 
 class History:
     """What is known of one run. `state`: "preparing", "training", "paused", "finished", "stopped",
-    "failed"; of a run that is not trained here also "interrupted" or "elsewhere" (another process trains it)."""
+    "failed", or "interrupted" where a trainer died without a word."""
 
     def __init__(self, run: str = "") -> None:
         self.run = run
@@ -194,10 +194,10 @@ class History:
 
 
 def from_events(run: str, events: Iterable[Event], state: str = "stopped") -> History:
-    """The history of a run that is not trained here. `state` is that of its summary."""
+    """The history of a run that is not being trained. `state` is that of its summary."""
     history = History(run)
     for event in events:
         history.add(event)
     if history.running or history.state == "stopped":
-        history.state = {"running": "elsewhere", "paused": "elsewhere"}.get(state, state)
+        history.state = state
     return history

@@ -18,6 +18,7 @@ from nanogpt.config import Config, resolve
 from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Event, Finished, Saved
 from nanogpt.training import Letter, Mailbox, Save, SetEvalInterval, SetMaxIters, Stop
+from nanogpt.training.mailbox import Portable
 from nanogpt_tui.messages import Rung
 
 if TYPE_CHECKING:
@@ -179,6 +180,30 @@ class Training(Job):
             self.history.fail("training was cut off")
 
 
+class Watching(Job):
+    """A run that another process trains: its events go into `history` as they are recorded."""
+
+    def __init__(self, folder: Path, bell: Bell, history: "History") -> None:
+        def work() -> Iterator[Any]:
+            from nanogpt import runs
+
+            return runs.follow(folder)
+
+        super().__init__(work, bell, "watching")
+        self.history = history
+
+    def heard(self, event: Any) -> None:
+        if isinstance(event, Event):  # and not that all is quiet
+            self.history.add(event)
+
+    def ended(self) -> None:
+        if self.error is not None:
+            self.history.fail(self.error)
+        elif self.history.running:
+            self.history.state = "interrupted"
+            self.history.version += 1
+
+
 class Session:
     """What the app is doing and has done. `changed` is called in the interface's thread when the training has news.
 
@@ -192,6 +217,7 @@ class Session:
         self._bell = Bell(app, changed, per_second)
         self.runs_dir = runs_dir
         self.training: Training | None = None
+        self.watching: Watching | None = None
         self.folder: Path | None = None
         self.history: History | None = None
 
@@ -202,6 +228,12 @@ class Session:
     @property
     def is_training(self) -> bool:
         return self.training is not None and not self.training.done
+
+    @property
+    def is_steered(self) -> bool:
+        """Whether `tell` reaches a trainer, here or in another process."""
+        watched = self.watching is not None and not self.watching.done
+        return self.is_training or (watched and self.history is not None and self.history.started is not None)
 
     def start_training(self, config: Config, folder: Path) -> Training:
         """Trains a new run in `folder` (see `nanogpt.runs.new_folder`). Raises `UserError` while one is trained."""
@@ -238,6 +270,7 @@ class Session:
         from nanogpt_tui.history import History
 
         self._refuse_while_training()
+        self._turn_away()
         self.history, self.folder, mailbox = History(folder.name), folder, Mailbox()
         self.training = Training(lambda: work(mailbox), self._bell, self.history, mailbox, config)
         self.training.start()
@@ -245,11 +278,17 @@ class Session:
         return self.training
 
     def tell(self, letter: Letter) -> bool:
-        """Drops a letter in the mailbox of the training that runs; False where none does."""
-        if not self.is_training or self.training is None:
-            return False
-        self.training.tell(letter)
-        return True
+        """Drops a letter in the mailbox of the training that runs; False where none does. Raises `UserError` where a
+        run of another process cannot be reached."""
+        if self.is_training and self.training is not None:
+            self.training.tell(letter)
+            return True
+        if self.is_steered and self.folder is not None and isinstance(letter, Portable):
+            from nanogpt import runs
+
+            runs.drop_letter(self.folder, letter)
+            return True
+        return False
 
     def look_at(self, folder: Path | None = None) -> Job:
         """Shows a recorded run (None: the newest, if there is one) once it is read; the job's `error` says why
@@ -262,19 +301,32 @@ class Session:
 
             found = folder or next((Path(each.path) for each in runs.list_runs(self.runs_dir)), None)
             if found is not None:
-                from nanogpt_tui.history import from_events
+                from nanogpt_tui.history import History, from_events
 
                 state = runs.summary(found).state
-                read.append((found, from_events(found.name, runs.history(found), state)))
+                live = state in ("running", "paused")
+                read.append(
+                    (found, History(found.name) if live else from_events(found.name, runs.history(found), state))
+                )
             return iter(())
 
         def done() -> None:
             if read and not self.is_training:
+                self._turn_away()
                 self.folder, self.history = read.pop()
                 self.training = None
+                if self.history.running:
+                    self.watching = Watching(self.folder, self._bell, self.history)
+                    self.watching.start()
                 self._bell.pull()
 
         return self.work(work, done, name="look")
+
+    def _turn_away(self) -> None:
+        """No longer watches another process's run."""
+        if self.watching is not None:
+            self.watching.cancel()
+            self.watching = None
 
     def _refuse_while_training(self) -> None:
         if self.is_training and self.history is not None:

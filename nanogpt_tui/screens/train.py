@@ -110,7 +110,7 @@ class TrainScreen(LabScreen):
         history = self.session.history
         self.set_class(history is None, "-empty")
         known = history and (history.state, history.started is None, bool(history.saves))
-        able = (known, self.session.is_training)
+        able = (known, self.session.is_steered)
         if able != self._able:  # which keys do something
             self._able = able
             self.refresh_bindings()
@@ -146,19 +146,22 @@ class TrainScreen(LabScreen):
         """Keys that would do nothing now are neither shown nor obeyed."""
         history = self.session.history
         if action in WHILE_TRAINING:
-            return self.session.is_training and history is not None and history.state != "preparing"
+            return self.session.is_steered and history is not None and history.state != "preparing"
         if action in WITH_A_RUN:
             return history is not None
         if action == "quick_start":
-            return not self.session.is_training and (history is None or history.started is None)
+            return not self.session.is_steered and (history is None or history.started is None)
         if action == "resume_run":
-            return history is not None and not self.session.is_training and bool(history.saves)
+            return history is not None and not self.session.is_steered and bool(history.saves)
         return True
 
     # ---- steering
 
     def tell(self, letter: "Letter") -> None:
-        self.session.tell(letter)
+        try:
+            self.session.tell(letter)
+        except UserError as error:
+            self.notify(str(error), severity="error", markup=False)
         self.training_changed()
 
     def action_quick_start(self) -> None:
@@ -196,8 +199,9 @@ class TrainScreen(LabScreen):
 
     def action_eval_interval(self) -> None:
         training = self.session.training
-        if training is not None:
-            question = AskValue("Evaluate every so many steps:", str(training.eval_interval), number_problem)
+        if self.session.is_steered:
+            now = str(training.eval_interval) if training is not None else ""
+            question = AskValue("Evaluate every so many steps:", now, number_problem)
             self.app.push_screen(question, lambda text: self.tell(SetEvalInterval(number(text))) if text else None)
 
     def action_max_iters(self) -> None:

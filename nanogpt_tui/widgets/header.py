@@ -60,7 +60,6 @@ def running_text(session: "Session", width: int) -> Content:
         "stopped": ("■", "$quiet"),
         "failed": ("×", "$error"),
         "interrupted": ("■", "$warning"),
-        "elsewhere": ("○", "$alive"),
     }[history.state]
     name = short(printable(history.run), max(8, width - 72))
     start = Content.assemble((f"{mark} ", style), (name, "$foreground"))

@@ -1,6 +1,9 @@
 """Work in threads: its events arrive, it can be cancelled, its errors are one line, and nobody waits for anybody."""
 
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,3 +141,28 @@ async def test_the_newest_run_is_shown_at_the_start(lab: Any, rhymes: dict[str, 
         await at.until(lambda: at.app.session.history is not None)
         assert at.app.session.history.step == rhymes["max_iters"]
         assert len(at.app.session.history) == rhymes["max_iters"]
+
+
+async def test_a_run_of_another_process_is_watched_and_steered(lab: Any, rhymes: dict[str, Any], home: Path) -> None:
+    options = [f"--{name}={value}" for name, value in (rhymes | {"max_iters": 1_000_000}).items()]
+    with subprocess.Popen(
+        [sys.executable, "-m", "nanogpt", "train", "--name=far", *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as trainer:
+        try:
+            while not (home / "runs" / "far" / "run.toml").exists() and trainer.poll() is None:
+                time.sleep(0.1)
+            async with lab() as at:
+                await at.until(lambda: at.session.history and at.session.history.step > 3)
+                assert not at.session.is_training  # so that quitting does not ask
+                held = at.session.history.step
+                await at.until(lambda: at.session.history.step > held)
+                await at.press("space")
+                await at.until(lambda: at.session.history.state == "paused")
+                await at.press("x", "s")
+                await at.until(lambda: at.session.history.state == "stopped")
+                assert at.session.history.saves[-1].step == at.session.history.step
+            assert trainer.wait(30) == 0
+        finally:
+            trainer.kill()
