@@ -1,7 +1,393 @@
-"""The Runs screen."""
+"""The Runs screen: what was trained, side by side; and what can be done with it. Knows nothing of training."""
 
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.content import Content
+from textual.events import Resize
+from textual.widget import Widget
+from textual.widgets import DataTable, Input, Static
+
+from nanogpt.errors import UserError
+from nanogpt.events import Event
+from nanogpt.runs.folder import Summary
 from nanogpt_tui.screens.base import LabScreen
+from nanogpt_tui.takes import LIVE, Source
+from nanogpt_tui.text import printable
+from nanogpt_tui.widgets.dialog import Ask, AskValue
+from nanogpt_tui.widgets.run_table import ALIVE, FIELDS, RunTable, arranged
+
+if TYPE_CHECKING:
+    from nanogpt_tui.history import History
+    from nanogpt_tui.screens.sample import SampleScreen
+    from nanogpt_tui.session import Job
+    from nanogpt_tui.widgets.chart import LossChart
+
+LIST_INTERVAL_S = 2.0
+SETTLED_S = 0.15  # the cursor has to rest so long before its run is read
+HISTORIES_KEPT = 12
+Curves = tuple[tuple[str, float], ...]  # the folder of each, and when it changed
+Wanted = tuple[Curves, tuple[Path, ...]]
+EMPTY = "No runs yet. Train one: 2, then enter for the quick start."
 
 
 class RunsScreen(LabScreen):
-    HELP = "Runs"
+    CSS_PATH = "runs.tcss"
+    AUTO_FOCUS = "RunTable"
+    HELP = (
+        "Every run in the folder of runs. The chart shows the one under the cursor, and over it those that are ticked; "
+        "beside it stands what is known of it, or where the ticked ones differ."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "look", "look", id="runs.look", tooltip="Look at the run in Train", priority=True),
+        Binding("space", "tick", "tick", id="runs.tick", tooltip="Tick it for the chart and the comparison"),
+        Binding("o", "sort", "sort", id="runs.sort", tooltip="Sort by the next column"),
+        Binding("O", "turn_round", "turn the order round", id="runs.reverse", show=False),
+        Binding("slash", "filter", "filter", id="runs.filter", tooltip="Show only runs with these words"),
+        Binding("s", "sample", "sample", id="runs.sample", tooltip="Sample from the run's best checkpoint"),
+        Binding("r", "resume_run", "resume", id="runs.resume", tooltip="Train on at the latest checkpoint"),
+        Binding("e", "rename", "rename", id="runs.rename", tooltip="Give the run another name"),
+        Binding("n", "note", "note", id="runs.note", tooltip="Write a note on the run"),
+        Binding("c", "export", "csv", id="runs.export", tooltip="Export the run's metrics as CSV"),
+        Binding("x,delete", "delete", "delete", id="runs.delete", tooltip="Delete the run; asks first"),
+        Binding(
+            "v", "other_panel", "details", id="runs.panel", tooltip="Chart or details, where there is room for one"
+        ),
+        Binding("l", "chart('toggle_log_y')", "log-y", id="runs.log_y", show=False),
+        Binding("a", "chart('next_x_axis')", "x by step, tokens or time", id="runs.x_axis", show=False),
+        Binding("z", "chart('next_smoothing')", "smoothing", id="runs.smoothing", show=False),
+        Binding("escape", "clear", "no filter, no ticks", id="runs.clear", show=False, priority=True),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs: list[Summary] = []
+        self.by, self.reverse, self.words = "age", False, ""
+        self.ticked: list[str] = []
+        self.chart: LossChart | None = None  # made with the first run: its parts import numpy
+        self._histories: dict[tuple[str, float], History] = {}
+        self._listing: Job | None = None
+        self._reading: Job | None = None
+        self._drawn: object = None
+
+    def body(self) -> Iterator[Widget]:
+        yield Input(id="filter", compact=True, placeholder="words of name, state, data set; esc shows all")
+        yield RunTable()
+        yield Static(Content.styled(EMPTY, "$quiet"), id="none")
+        with Horizontal(id="about"), VerticalScroll(id="details", can_focus=False):
+            yield Static(id="text")
+
+    def on_mount(self) -> None:
+        self.set_interval(LIST_INTERVAL_S, self._list)
+
+    def on_screen_resume(self) -> None:
+        super().on_screen_resume()
+        self._list()
+
+    def on_resize(self, event: Resize) -> None:
+        super().on_resize(event)
+        self.call_after_refresh(self.repaint)
+
+    # ---- listing
+
+    def _list(self) -> None:
+        """Reads the folder of runs in a thread, unless that is being done."""
+        if self.app.screen is not self or (self._listing is not None and not self._listing.done):
+            return
+        found: list[Summary] = []
+
+        def work() -> Iterator[Event]:
+            from nanogpt import runs
+
+            found.extend(runs.list_runs(self.session.runs_dir))
+            return iter(())
+
+        def done() -> None:
+            if job is self._listing and job.done and self.is_attached:
+                self._problem(job.error)
+                self.runs = found
+                self.ticked = [name for name in self.ticked if self.summary(name)]
+                self.repaint()
+
+        self._listing = job = self.session.work(work, done, name="runs")
+
+    def _problem(self, text: str | None) -> None:
+        if text is not None:
+            self.notify(text, severity="error", markup=False)
+
+    def summary(self, name: str | None) -> Summary | None:
+        return next((run for run in self.runs if run.name == name), None)
+
+    @property
+    def table(self) -> RunTable:
+        return self.query_one(RunTable)
+
+    @property
+    def current(self) -> Summary | None:
+        """The run under the cursor."""
+        return self.summary(self.table.current)
+
+    def repaint(self) -> None:
+        self.set_class(not self.runs, "-none")
+        shown = arranged(self.runs, self.by, self.reverse, self.words)
+        self.table.show(shown, self.ticked, self.by, self.reverse)
+        self.refresh_bindings()
+        self._about_soon()
+
+    # ---- the run under the cursor, and those that are ticked
+
+    def _about_soon(self) -> None:
+        wanted = self._wanted()
+        if wanted[0] and wanted != self._drawn:
+            self.set_timer(SETTLED_S, lambda: self._read(wanted) if wanted == self._wanted() != self._drawn else None)
+
+    def _wanted(self) -> Wanted:
+        """What is to be shown: of the run under the cursor, then of those that are ticked, the path and when it
+        changed; and the folders to compare."""
+        ticked = [run for name in self.ticked if (run := self.summary(name))]
+        current = self.current
+        curves = [current, *(run for run in ticked if run is not current)] if current else []
+        return tuple((run.path, run.updated) for run in curves), tuple(Path(run.path) for run in ticked)
+
+    def _read(self, wanted: Wanted) -> None:
+        """Reads what is wanted in a thread, and shows it if it still is."""
+        read: dict[tuple[str, float], History] = {}
+        text: list[Content] = []
+        curves, ticked = wanted
+
+        def work() -> Iterator[Event]:
+            from nanogpt import runs
+            from nanogpt_tui.history import from_events
+            from nanogpt_tui.widgets import run_details
+
+            for key in curves:
+                if key not in self._histories:
+                    read[key] = from_events(Path(key[0]).name, runs.history(Path(key[0])))
+            compare = len(ticked) > 1
+            text.append(run_details.compared(ticked) if compare else run_details.described(Path(curves[0][0])))
+            return iter(())
+
+        def done() -> None:
+            if job is not self._reading or not job.done or not self.is_attached:
+                return
+            self._problem(job.error)
+            if job.error is None:
+                self._histories = dict([*self._histories.items(), *read.items()][-HISTORIES_KEPT:]) | read
+                self._draw(curves, text[0])
+
+        self._reading = job = self.session.work(work, done, name="run")
+        self._drawn = wanted
+
+    def _draw(self, curves: Curves, text: Content) -> None:
+        from nanogpt_tui.widgets.chart import LossChart
+
+        self.query_one("#text", Static).update(text)
+        if self.chart is None:
+            self.chart = LossChart(glyphs=self.lab.settings.glyphs, id="losses")
+            self.chart.can_focus = False
+            self.query_one("#about").mount(self.chart, before=0)
+        chart, columns = self.chart, ("step", "tokens", "elapsed_s", "loss")
+        chart.clear()
+        for name in chart.overlays:
+            chart.remove_overlay(name)
+        for place, key in enumerate(curves):
+            history = self._histories.get(key)
+            if history is None:
+                continue
+            if place == 0:
+                chart.append(*(history.column(name) for name in columns))
+                points = history.evaluations
+                chart.add_validation([each.step for each in points], [each.val_loss for each in points])
+            else:
+                chart.set_overlay(printable(history.run), *(history.column(name) for name in columns))
+
+    def on_data_table_row_highlighted(self) -> None:
+        self.refresh_bindings()
+        self._about_soon()
+
+    def on_data_table_header_selected(self, event: DataTable.HeaderSelected) -> None:
+        name = event.column_key.value or self.by
+        self.reverse = not self.reverse if name == self.by else False
+        self.by = name
+        self.repaint()
+
+    # ---- keys
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys that would do nothing now are neither shown nor obeyed."""
+        if not self.is_mounted or action not in NEEDS_A_RUN:
+            return True
+        run = self.current
+        if run is None or (action in ("look", "tick") and not self.table.has_focus):
+            return False
+        if action == "resume_run":
+            return not self.session.is_training and run.state not in ALIVE
+        return action not in ("rename", "delete") or run.state not in ALIVE
+
+    def action_tick(self) -> None:
+        run = self.current
+        if run is not None:
+            self.ticked = [name for name in self.ticked if name != run.name] + [run.name] * (
+                run.name not in self.ticked
+            )
+            self.repaint()
+
+    def action_sort(self) -> None:
+        names = list(FIELDS)
+        self.by, self.reverse = names[(names.index(self.by) + 1) % len(names)], False
+        self.repaint()
+
+    def action_turn_round(self) -> None:
+        self.reverse = not self.reverse
+        self.repaint()
+
+    def action_filter(self) -> None:
+        self.add_class("-filter")
+        self.query_one("#filter", Input).focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        self.words = event.value
+        self.repaint()
+
+    def on_input_submitted(self) -> None:
+        self.table.focus()
+
+    def action_clear(self) -> None:
+        field = self.query_one("#filter", Input)
+        if not field.has_focus and not field.value:
+            self.ticked = []
+        field.value = self.words = ""
+        self.remove_class("-filter")
+        self.table.focus()
+        self.repaint()
+
+    def action_other_panel(self) -> None:
+        self.toggle_class("-details")
+
+    def action_chart(self, action: str) -> None:
+        if self.chart is not None:
+            getattr(self.chart, f"action_{action}")()
+
+    def _try(self, act: Callable[[], object]) -> bool:
+        """Does something to a run, and says in one line where that cannot be done."""
+        try:
+            act()
+        except UserError as error:
+            self._problem(str(error))
+            return False
+        self._list()
+        return True
+
+    async def action_look(self) -> None:
+        run = self.current
+        if run is None:
+            return
+        folder = Path(run.path)
+        if folder == self.session.folder or self._try(lambda: self.session.look_at(folder)):
+            await self.app.switch_mode("train")
+
+    async def action_sample(self) -> None:
+        run = self.current
+        if run is None:
+            return
+        live = self.session.is_training and Path(run.path) == self.session.folder
+        await self.app.switch_mode("sample")
+        screen: SampleScreen = self.app.screen  # type: ignore[assignment]  # what the mode "sample" shows
+        screen.use_source(Source(None, LIVE) if live else Source(run.name, "best"))
+
+    async def action_resume_run(self) -> None:
+        run = self.current
+        if run is None:
+            return
+        if run.state == "finished" and run.step >= run.max_iters:
+            from nanogpt_tui.screens.train import number, number_problem
+
+            more = str(run.max_iters + max(1, run.max_iters // 2))
+            question = AskValue(f"{printable(run.name)} is complete. Train on, up to step:", more, number_problem)
+            self.app.push_screen(
+                question, lambda text: self._resume(run, {"max_iters": number(text)}) if text else None
+            )
+        else:
+            self._resume(run, {})
+
+    def _resume(self, run: Summary, changes: dict[str, int]) -> None:
+        if self._try(lambda: self.session.resume(Path(run.path), changes)):
+            self.app.switch_mode("train")
+
+    def action_rename(self) -> None:
+        run = self.current
+        if run is not None:
+            from nanogpt.runs import manage
+
+            question = AskValue(
+                "Rename the run to:", run.name, problem_of(lambda name: manage.rename(Path(run.path), name))
+            )
+            self.app.push_screen(question, lambda name: self._renamed(run.name, name))
+
+    def _renamed(self, old: str, new: str | None) -> None:
+        if new is not None:
+            self.ticked = [new if name == old else name for name in self.ticked]
+            if self.session.folder is not None and self.session.folder.name == old:
+                self.session.folder = self.session.folder.with_name(new)
+            self._list()
+
+    def action_note(self) -> None:
+        run = self.current
+        if run is not None:
+            from nanogpt.runs import manage
+
+            folder = Path(run.path)
+            known = manage.read_note(folder).replace("\n", " ")
+            question = AskValue("A note on the run:", known, problem_of(lambda text: manage.write_note(folder, text)))
+            self.app.push_screen(question, lambda _: self._reread())
+
+    def _reread(self) -> None:
+        self._drawn = None
+        self._about_soon()
+
+    def action_delete(self) -> None:
+        run = self.current
+        if run is not None:
+            about = f"Delete {printable(run.name)}, step {run.step:,}, with all its checkpoints? This cannot be undone."
+            self.app.push_screen(Ask(about, DELETE_ANSWERS), lambda answer: self._delete(run, answer))
+
+    def _delete(self, run: Summary, answer: str | None) -> None:
+        if answer == "delete":
+            from nanogpt.runs import manage
+
+            self._try(lambda: manage.delete(Path(run.path)))
+
+    def action_export(self) -> None:
+        run = self.current
+        if run is None:
+            return
+        from nanogpt.runs import manage
+
+        file = Path.cwd() / f"{run.name}-{time.strftime('%Y%m%d-%H%M%S')}.csv"
+        check = problem_of(lambda text: manage.export_metrics(Path(run.path), Path(text).expanduser()))
+        self.app.push_screen(AskValue("Export the metrics to a CSV file:", str(file), check), self._exported)
+
+    def _exported(self, file: str | None) -> None:
+        if file is not None:
+            self.notify(f"written to {file}", markup=False)
+
+
+NEEDS_A_RUN = {"look", "tick", "sample", "resume_run", "rename", "note", "delete", "export", "chart"}
+DELETE_ANSWERS = {"delete": ("y", "delete it"), "keep": ("escape", "keep it")}
+
+
+def problem_of(act: Callable[[str], object]) -> Callable[[str], str]:
+    """Does something with a typed text; returns the one line where that cannot be done, empty where it was."""
+
+    def check(text: str) -> str:
+        try:
+            act(text)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    return check

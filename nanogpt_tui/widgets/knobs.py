@@ -76,9 +76,8 @@ def turned(knobs: SamplingConfig, name: str, text: str) -> SamplingConfig:
     if name == "stop":
         texts = (part.replace("\\n", "\n").replace("\\t", "\t") for part in text.split("|"))
         return dataclasses.replace(knobs, stop=tuple(part for part in texts if part))
-    value = sampling_settings()[name].parse("0" if text.strip() == "off" else text.strip())
-    if name == "top_p" and text.strip() == "off":
-        value = 1.0
+    off, text = BY_NAME[name].off, text.strip()
+    value = sampling_settings()[name].parse(off if text == "off" and off is not None else text)
     known = {item.name: getattr(knobs, item.name) for item in dataclasses.fields(knobs) if item.name != "stop"}
     return resolve_sampling(known | {name: value}, knobs.stop)
 

@@ -19,7 +19,7 @@ from textual.widgets import Static
 
 from nanogpt_tui.takes import Take
 from nanogpt_tui.text import harmless, printable, short
-from nanogpt_tui.widgets.flow import Cell, Flow
+from nanogpt_tui.widgets.flow import LEFT_OUT, Cell, Flow
 
 SHADES = (0.5, 0.2, 0.05)  # the probabilities above which a token has shade 0, 1, 2; below them it has 3
 PROMPT = -1
@@ -259,4 +259,5 @@ def status_line(take: Take | None) -> Content:
 def visible(text: str, ascii_only: bool = False) -> str:
     """A token's text so that spaces and line breaks in it can be seen."""
     space, newline, tab = ("_", "\\n", "\\t") if ascii_only else ("␣", "↵", "⇥")
-    return printable(text).replace("\n", newline).replace("\t", tab).replace(" ", space)
+    shown = "".join(each for each in printable(text) if each not in LEFT_OUT)
+    return shown.replace("\n", newline).replace("\t", tab).replace(" ", space)

@@ -1,0 +1,134 @@
+"""The table of runs: sorted by any column, filtered by words, some of them ticked. Knows no files.
+
+Repaints only the cells that changed.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rich.text import Text
+from textual.widgets import DataTable
+
+from nanogpt.runs.folder import Summary
+from nanogpt_tui.text import count, printable, short
+
+ALIVE = ("running", "paused")
+STATES = {"running": "●", "paused": "‖", "finished": "✓", "stopped": "■", "failed": "×", "interrupted": "!"}
+STYLES = {"running": "bold", "failed": "red", "interrupted": "yellow", "paused": "yellow"}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A column: its title, what it shows of a run, what it is sorted by, and whether numbers stand in it."""
+
+    title: str
+    shown: Callable[[Summary], str]
+    key: Callable[[Summary], Any]
+    number: bool = True
+    first: bool = False  # whether the largest comes first
+
+
+def _loss(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else count(value)
+
+
+def age(seconds: float) -> str:
+    """How long ago, in one unit: 40 s, 12 min, 5 h, 9 d."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(0, seconds):.0f} s"
+
+
+FIELDS = {
+    "name": Field("run", lambda run: short(printable(run.name), 28), lambda run: run.name.casefold(), number=False),
+    "state": Field(
+        "state", lambda run: f"{STATES.get(run.state, '?')} {run.state}", lambda run: run.state, number=False
+    ),
+    "step": Field("step", lambda run: f"{run.step:,}", lambda run: run.step, first=True),
+    "train": Field("train", lambda run: _loss(run.train_loss), lambda run: run.train_loss),
+    "val": Field("val", lambda run: _loss(run.val_loss), lambda run: run.val_loss),
+    "best": Field("best val", lambda run: _loss(run.best_val_loss), lambda run: run.best_val_loss),
+    "age": Field(
+        "changed", lambda run: age(time.time() - run.updated) if run.updated else "–", lambda run: -run.updated
+    ),
+    "speed": Field("tok/s", lambda run: _number(run.tokens_per_second), lambda run: run.tokens_per_second, first=True),
+    "parameters": Field("params", lambda run: _number(run.n_parameters), lambda run: run.n_parameters, first=True),
+    "dataset": Field("data set", lambda run: short(printable(run.dataset), 20), lambda run: run.dataset, number=False),
+}
+
+NARROW = ("name", "state", "step", "val", "best", "age")  # where there is no room for all
+
+
+def arranged(runs: list[Summary], by: str, reverse: bool, words: str) -> list[Summary]:
+    """Those that have every word of `words` in name, state, data set or device, sorted; unknown values come last."""
+    field = FIELDS[by]
+    wanted = words.casefold().split()
+    kept = [run for run in runs if all(word in searched(run) for word in wanted)]
+    known = [run for run in kept if field.key(run) is not None]
+    known.sort(key=field.key, reverse=reverse != field.first)
+    return known + [run for run in kept if field.key(run) is None]
+
+
+def searched(run: Summary) -> str:
+    return " ".join((run.name, run.state, run.dataset, run.device)).casefold()
+
+
+class RunTable(DataTable[Text]):
+    """`show` brings it up to date; the cursor stays on its run."""
+
+    glossary = "checkpoint"
+    HELP = (
+        "All runs. Space ticks a run for the chart and the comparison; o sorts, / filters, enter looks at it in Train."
+    )
+
+    def __init__(self) -> None:
+        super().__init__(id="runs", cursor_type="row", zebra_stripes=False, cell_padding=1)
+        self._shown: dict[str, tuple[str, ...]] = {}
+        self._heads: tuple[str, ...] = ()
+        self._names: tuple[str, ...] = ()
+
+    @property
+    def current(self) -> str | None:
+        """The name of the run under the cursor."""
+        if not self.row_count:
+            return None
+        return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value
+
+    def show(self, runs: list[Summary], ticked: list[str], by: str, reverse: bool) -> None:
+        """`runs` in their order; `ticked` names some; `by` is the column that they are sorted by."""
+        arrow = "▾" if reverse != FIELDS[by].first else "▴"
+        self._names = tuple(FIELDS) if self.app.size.width >= 110 else NARROW
+        heads = ("", *(f"{FIELDS[name].title} {arrow if name == by else ' '}" for name in self._names))
+        rows = {run.name: self._row(run, ticked) for run in runs}
+        if heads == self._heads and list(rows) == list(self._shown):
+            for name, row in rows.items():
+                for key, new, old in zip(("", *self._names), row, self._shown[name], strict=True):
+                    if new != old:
+                        self.update_cell(name, key, self._cell(key, new))
+        else:
+            self._fill(heads, rows)
+        self._heads, self._shown = heads, rows
+
+    def _fill(self, heads: tuple[str, ...], rows: dict[str, tuple[str, ...]]) -> None:
+        at, was = self.current, self.cursor_row
+        self.clear(columns=True)
+        for key, head in zip(("", *self._names), heads, strict=True):
+            self.add_column(Text(head, justify="right" if key and FIELDS[key].number else "left"), key=key)
+        for name, row in rows.items():
+            self.add_row(*(self._cell(key, text) for key, text in zip(("", *self._names), row, strict=True)), key=name)
+        if rows:
+            self.move_cursor(row=list(rows).index(at) if at in rows else min(was, len(rows) - 1), animate=False)
+
+    def _row(self, run: Summary, ticked: list[str]) -> tuple[str, ...]:
+        return ("◆" if run.name in ticked else " ", *(FIELDS[name].shown(run) for name in self._names))
+
+    def _cell(self, key: str, text: str) -> Text:
+        style = STYLES.get(text[2:], "") if key == "state" else ""
+        return Text(text, style=style, justify="right" if key and FIELDS[key].number else "left", no_wrap=True)

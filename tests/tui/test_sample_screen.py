@@ -1,0 +1,389 @@
+"""The Sample screen: writing, turning knobs meanwhile, looking at alternatives, branching, sides, history, harm."""
+
+import dataclasses
+import json
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import pytest
+
+from nanogpt.config import SamplingConfig
+from nanogpt.errors import SettingError
+from nanogpt.events import Alternative, Token
+from nanogpt_tui.takes import LIVE, Source, Take
+from nanogpt_tui.widgets.flow import Flow
+from nanogpt_tui.widgets.knobs import BY_NAME, moved, turned
+from nanogpt_tui.widgets.pick_source import PickSource
+from nanogpt_tui.widgets.prompt import Prompt, plain
+from nanogpt_tui.widgets.token_text import shade
+
+
+@pytest.fixture
+def run(two_runs: Path) -> Path:
+    """The run "one" alone."""
+    rmtree(two_runs / "two")
+    return two_runs / "one"
+
+
+def set_knobs(at: Any, **knobs: Any) -> None:
+    at.app.screen.knobs = dataclasses.replace(at.app.screen.knobs, **knobs)
+
+
+async def written(at: Any, *keys: str) -> Take:
+    """Presses keys on the Sample screen, and waits for the text to end."""
+    await at.press(*keys)
+    await at.until(lambda: at.app.screen.take is not None and at.app.screen.take.reason)
+    take: Take = at.app.screen.take
+    return take
+
+
+async def test_enter_writes_from_the_prompt_and_says_how_fast_and_why_it_ended(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=30)
+        take = await written(at, "i", *"ab", "f5")
+        assert (take.prompt, take.run, take.step, take.reason) == ("ab", "one", 60, "length")
+        assert len(take.tokens) == 30
+        seen = at.seen()
+        assert "one · step 60" in seen
+        assert "30 tokens" in seen
+        assert "tokens/s" in seen
+        assert "length reached" in seen
+        for line in ("ab" + take.text).split("\n")[:2]:
+            assert line[:20] in seen
+
+
+async def test_the_same_seed_writes_the_same_again_and_the_next_seed_another(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=30)
+        first = await written(at, "g")
+        again = await written(at, "g")
+        other = await written(at, "a")
+        assert first is not again
+        assert first.text == again.text != other.text
+        assert (first.knobs.seed, other.knobs.seed) == (1337, 1338)
+
+
+async def test_knobs_turned_while_it_writes_change_the_tokens_that_come(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=100_000, temperature=1.5)
+        await at.press("g")
+        screen = at.app.screen
+        await at.until(lambda: len(screen.take.tokens) > 20)
+        await at.press("t")
+        assert screen.knobs.temperature == pytest.approx(1.45)
+        set_knobs(at, temperature=0.0)
+        await at.until(lambda: len(screen.take.turns) == 2)
+        assert [turn.temperature for _, turn in screen.take.turns] == pytest.approx([1.45, 0])
+        cold_from = screen.take.turns[-1][0]
+        await at.until(lambda: len(screen.take.tokens) > cold_from + 30)
+        await at.press("escape")
+        take = screen.take
+        assert take.reason == "esc"
+        warm, cold = take.tokens[:20], take.tokens[cold_from + 1 : cold_from + 30]
+        assert all(token.id == token.alternatives[0].id for token in cold)
+        assert not all(token.id == token.alternatives[0].id for token in warm)
+        length = len(take.tokens)
+        await at.pilot.pause(0.3)
+        assert len(take.tokens) == length
+        assert "stopped by you" in at.seen()
+
+
+async def test_continuing_goes_on_as_if_it_had_not_stopped(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=40)
+        whole = await written(at, "g")
+        set_knobs(at, max_new_tokens=20)
+        part = await written(at, "g")
+        assert len(part.tokens) == 20
+        await at.press("c")
+        await at.until(lambda: len(part.tokens) == 40 and part.reason)
+        assert part.text == whole.text
+
+
+async def test_the_cursor_shows_alternatives_and_another_one_leads_elsewhere(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=20, temperature=0.0)
+        take = await written(at, "g")
+        await at.press("left", "left", "left")
+        token = take.tokens[17]
+        assert at.app.screen.view.cursor == 17
+        seen = at.seen()
+        assert "token 18 of 20" in seen
+        assert f"{token.probability:.3f}" in seen
+        assert f"{token.alternatives[1].probability:.1%}" in seen
+        await at.press("down")
+        branch = await written(at, "enter")
+        assert branch is not take
+        assert branch.branched_at == 17
+        assert [each.id for each in branch.tokens[:17]] == [each.id for each in take.tokens[:17]]
+        assert branch.tokens[17].id == token.alternatives[1].id
+        assert len(branch.tokens) == 18 + 20
+        assert len(take.tokens) == 20
+        await at.press("left_square_bracket")
+        assert at.app.screen.take is take
+
+
+async def test_a_click_puts_the_cursor_on_a_token(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=20)
+        await written(at, "i", *"ab", "f5")
+        await at.pilot.click("TokenText", offset=(2, 0))  # behind the prompt's two characters
+        assert at.app.screen.view.cursor == 0
+
+
+async def test_an_answer_goes_into_its_own_text_whatever_is_shown(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        screen = at.app.screen
+        set_knobs(at, max_new_tokens=10)
+        short = await written(at, "g")
+        text = short.text
+        set_knobs(at, max_new_tokens=100_000)
+        await at.press("g")
+        long = screen.take
+        await at.until(lambda: len(long.tokens) > 20)
+        await at.press("left_square_bracket")  # look at the earlier one while the new one is written
+        length = len(long.tokens)
+        await at.until(lambda: len(long.tokens) > length + 20)
+        assert screen.take is short
+        assert short.text == text
+        assert "10 tokens" in at.seen()
+        await at.press("1", "3")
+        assert screen.take is short
+        await at.press("right_square_bracket", "escape")
+        assert long.reason == "esc"
+
+
+async def test_any_checkpoint_of_any_run_can_be_chosen(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await at.press("3", "f")
+        assert isinstance(at.app.screen, PickSource)
+        await at.until(lambda: "two" in at.seen())
+        assert all(f"step {step:>9}" in at.seen() for step in (20, 40, 60))
+        await at.press(*"one 40", "enter")
+        set_knobs(at, max_new_tokens=5)
+        take = await written(at, "g")
+        assert (take.run, take.step) == ("one", 40)
+
+
+async def test_two_checkpoints_write_side_by_side_with_the_same_seed(lab: Any, run: Path) -> None:
+    async with lab(size=(140, 40)) as at:
+        await at.press("3", "b")
+        await at.until(lambda: "20" in at.seen())
+        await at.press(*"one 20", "enter")
+        set_knobs(at, max_new_tokens=25)
+        screen = at.app.screen
+        await at.press("g")
+        await at.until(lambda: len(screen.current) == 2 and all(take.reason for take in screen.current))
+        left, right = screen.current
+        assert (left.step, right.step) == (60, 20)
+        assert left.knobs == right.knobs
+        assert [pane.take for pane in screen.panes] == [left, right]
+        assert "step 60" in at.seen()
+        assert "step 20" in at.seen()
+        await at.press("w", "left")
+        assert screen.take is right
+        await at.press("escape", "b")  # one side again, for the next text
+        await at.press("g")
+        await at.until(lambda: len(screen.current) == 1 and screen.take.reason)
+        assert len(screen.panes) == 1
+
+
+async def test_the_weights_in_training_are_sampled_without_stopping_the_training(lab: Any) -> None:
+    async with lab(max_iters=100_000, eval_interval=50_000, sample_interval=0) as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history and at.session.history.step > 5)
+        await at.press("3")
+        screen = at.app.screen
+        assert screen.sources == [Source(None, LIVE)]
+        set_knobs(at, max_new_tokens=20)
+        first = await written(at, "g")
+        assert first.step is not None
+        assert first.step > 5
+        assert len(first.tokens) == 20
+        await at.until(lambda: at.session.history.step > first.step)
+        second = await written(at, "g")
+        assert second.step > first.step
+        assert at.session.is_training
+        assert "live weights" in at.seen()
+
+
+async def test_live_weights_without_a_training_and_an_empty_home_are_one_line(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("3")
+        take = await written(at, "g")
+        assert take.reason == "error"
+        assert "there are no runs" in at.seen()
+        at.app.screen.use_source(Source(None, LIVE))
+        await written(at, "g")
+        assert "nothing is being trained now" in at.seen()
+
+
+async def test_a_prompt_that_the_model_cannot_read_is_one_line(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        at.app.screen.query_one(Prompt).text = "π"
+        await written(at, "g")
+        assert "unknown character 'π'" in at.seen()
+
+
+async def test_the_history_is_exported_as_markdown_and_json(lab: Any, run: Path, tmp_path: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=10)
+        takes = [await written(at, "g"), await written(at, "a")]
+        for name in ("all.json", "all.md"):
+            await at.press("e")
+            at.app.screen.query_one("Input").value = str(tmp_path / name)
+            await at.press("enter")
+        exported = json.loads((tmp_path / "all.json").read_text())["rounds"]
+        assert [each[0]["text"] for each in exported] == [take.text for take in takes]
+        assert [each[0]["knobs"]["seed"] for each in exported] == [1337, 1338]
+        assert {(each[0]["run"], each[0]["step"]) for each in exported} == {("one", 60)}
+        markdown = (tmp_path / "all.md").read_text()
+        assert all(take.text in markdown for take in takes)
+        assert "seed=1338" in markdown
+        await at.press("e")
+        at.app.screen.query_one("Input").value = str(tmp_path / "all.txt")
+        await at.press("enter")
+        assert "has to end in .md" in at.seen()
+
+
+async def test_an_earlier_text_s_prompt_and_knobs_are_taken_over(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=5, temperature=0.5)
+        await written(at, "i", *"ab", "f5")
+        set_knobs(at, temperature=1.5)
+        at.app.screen.query_one(Prompt).text = "other"
+        await written(at, "g")
+        await at.press("left_square_bracket", "u")
+        assert at.app.screen.query_one(Prompt).text == "ab"
+        assert at.app.screen.knobs.temperature == 0.5
+
+
+HOSTILE = [
+    "[bold]",
+    "[/x]",
+    "\x1b]0;owned\x07",
+    "\x00",
+    "\u202egnp.exe",
+    "🙂",
+    "👩\u200d👧",
+    "\ufffd",
+    "\udce2",
+    "e\u0301",
+    "\x9b2J",
+]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_hostile_output_is_harmless_text(lab: Any, run: Path, size: tuple[int, int]) -> None:
+    async with lab(size=size) as at:
+        await at.press("3")
+        screen = at.app.screen
+        take = Take("[red]p\x1b[2J", Source("one", "60"), SamplingConfig(), run="one", step=60, reason="length")
+        for number, text in enumerate(HOSTILE):
+            others = tuple(Alternative(100 + i, other, 0.1) for i, other in enumerate(HOSTILE[:5]))
+            take.tokens.append(Token(sample=0, id=number, text=text, probability=0.3, alternatives=others))
+        screen.rounds.append([take])
+        screen.shown = 0
+        screen.repaint()
+        await at.press("left")
+        for _ in HOSTILE:
+            seen = at.seen()
+            assert not [c for c in seen if (ord(c) < 32 and c != "\n") or 0x7F <= ord(c) < 0xA0]
+            assert not set(seen) & set("\u202e\u200d\u200f\udce2")
+            await at.press("left")
+        for shown in ("[red]p␛[2J", "[bold][/x]", "␛]0;owned␇", "␀", "\\u202e", "🙂"):
+            assert shown in at.seen().replace("\n", "")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+@pytest.mark.parametrize("theme", ["dark", "light", "ansi"])
+async def test_prompt_text_knobs_and_alternatives_have_room(
+    lab: Any, run: Path, size: tuple[int, int], theme: str
+) -> None:
+    async with lab(size=size) as at:
+        at.app.change_theme(theme)
+        await at.press("3")
+        set_knobs(at, max_new_tokens=200)
+        take = await written(at, "i", *"ab", "f5")
+        await at.press("left")
+        seen = at.seen()
+        assert f"token {len(take.tokens)} of 200" in seen
+        for words in ("top-k", "min-p", "0.80", "1337", "200 tokens", "branch here"):
+            assert words in seen
+
+
+def test_knobs_step_along_their_scales_and_switch_off_at_the_end() -> None:
+    knobs = SamplingConfig()
+    assert moved(knobs, BY_NAME["temperature"], 1).temperature == pytest.approx(0.85)
+    assert moved(dataclasses.replace(knobs, top_k=1000), BY_NAME["top_k"], 1).top_k == 0
+    assert moved(dataclasses.replace(knobs, top_k=0), BY_NAME["top_k"], -1).top_k == 1000
+    assert moved(dataclasses.replace(knobs, top_p=0.99), BY_NAME["top_p"], 1).top_p == 1
+    assert moved(dataclasses.replace(knobs, min_p=0.01), BY_NAME["min_p"], -1).min_p == 0
+    assert moved(dataclasses.replace(knobs, temperature=0.0), BY_NAME["temperature"], -1).temperature == 0
+    assert moved(dataclasses.replace(knobs, temperature=0.83), BY_NAME["temperature"], 1).temperature == 0.85
+    assert moved(dataclasses.replace(knobs, temperature=0.83), BY_NAME["temperature"], -1).temperature == 0.8
+    assert moved(knobs, BY_NAME["seed"], -1).seed == 1336
+
+
+def test_typed_knobs_are_checked_and_stop_texts_split() -> None:
+    knobs = SamplingConfig()
+    assert turned(knobs, "top_k", "40").top_k == 40
+    assert turned(dataclasses.replace(knobs, top_p=0.5), "top_p", "off").top_p == 1
+    assert turned(knobs, "stop", "\\n\\n|END").stop == ("\n\n", "END")
+    with pytest.raises(SettingError, match="min_p"):
+        turned(knobs, "min_p", "3")
+
+
+async def test_a_knob_s_value_is_typed_where_it_stands(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        await at.pilot.click("#top_k")
+        at.app.screen.query_one("Input").value = "-4"
+        await at.press("enter")
+        assert "top_k=-4: has to be at least 0" in at.seen()
+        at.app.screen.query_one("Input").value = "42"
+        await at.press("enter")
+        assert at.app.screen.knobs.top_k == 42
+        await at.press("x")
+        at.app.screen.query_one("Input").value = "\\n"
+        await at.press("enter")
+        assert at.app.screen.knobs.stop == ("\n",)
+
+
+def test_shades_go_from_sure_to_surprised() -> None:
+    assert [shade(p) for p in (1.0, 0.5, 0.49, 0.2, 0.19, 0.05, 0.04, 0.0)] == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_lines_break_at_spaces_and_know_their_pieces() -> None:
+    flow = Flow(12)
+    for piece, text in enumerate(["the qu", "ick brown", " fox\n", "", "jumped"]):
+        flow.add(text, piece)
+    lines = ["".join(cell.text for cell in line).rstrip() for line in flow.lines]
+    assert lines == ["the quick", "brown fox", "jumped"]
+    assert [flow.line_of(piece) for piece in range(5)] == [0, 0, 1, 2, 2]
+    assert (flow.piece_at(0, 0), flow.piece_at(0, 6), flow.piece_at(1, 6), flow.piece_at(2, 40)) == (0, 1, 2, None)
+
+
+@pytest.mark.parametrize("width", [3, 7, 20])
+def test_no_line_is_wider_than_the_text_area_and_nothing_is_lost(width: int) -> None:
+    text = "wide 漢字漢字 emoji 🙂🙂🙂 and averyveryverylongwordwithoutend\n\n  indented\n"
+    flow = Flow(width)
+    for piece, character in enumerate(text):
+        flow.add(character, piece)
+    assert all(sum(cell.width for cell in line[:-1]) <= width for line in flow.lines)
+    assert "".join(cell.text for line in flow.lines for cell in line) == text.replace("\n", " ")
+
+
+def test_pasted_control_characters_are_left_out() -> None:
+    assert plain("a\r\nb\x1b[2J\x00\tc\u202e") == "a\nb[2J\tc"
