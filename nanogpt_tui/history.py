@@ -43,6 +43,7 @@ FIELDS = (
     "eta_s",
 )
 EMA_DECAY = 0.95
+SEVERITY = {"nan": "error", "learning": "info", "going on": "info"}  # of a change in health; others are a "warning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,8 @@ class History:
                 self._obeyed(event)
             case Health():
                 self.health = event
-                self.note(event, event.message)
+                kind = SEVERITY.get(event.state, "warning")
+                self.log.append(Line(event.time, kind, event.message))
             case Notice():
                 self.log.append(Line(event.time, event.level, event.text))
             case Finished():

@@ -15,6 +15,7 @@ from textual.events import MouseMove
 from textual.geometry import Region
 from textual.widget import Widget
 
+from nanogpt_tui.history import SEVERITY
 from nanogpt_tui.text import count, duration
 from nanogpt_tui.widgets.strip import sparkline
 
@@ -174,7 +175,9 @@ def described(history: "History", waiting: str) -> Iterator[tuple[str, str, str]
     epochs = f"{last.tokens / started.train_tokens:.1f} epochs" if last and started and started.train_tokens else ""
     yield count(last.tokens) if last else "–", epochs, "value"
     style = {"failed": "error", "paused": "warning", "training": "alive", "preparing": "alive"}
-    yield waiting or history.state, "", "warning" if waiting else style.get(history.state, "value")
+    health = history.health.state if history.health and history.running else ""
+    alarming = waiting or SEVERITY.get(health, "warning" if health else "info") != "info"
+    yield waiting or history.state, health, "warning" if alarming else style.get(history.state, "value")
     yield loss(float(history.column("ema")[-1]) if len(history) else None), "", "value"
     if evaluation:
         best = min(history.evaluations, key=lambda each: each.val_loss)

@@ -19,7 +19,7 @@ from nanogpt_tui.widgets.watch import Watch
 if TYPE_CHECKING:
     from nanogpt_tui.history import History, Line
 
-LOG_STYLES = {"error": "red", "warning": "yellow", "health": "red", "saved": "green"}
+LOG_STYLES = {"error": "red", "warning": "yellow", "saved": "green"}
 
 
 class RunChart(LossChart, inherit_bindings=False):
@@ -96,7 +96,7 @@ class RunView(Vertical):
         failed = history.state == "failed"
         self.set_class(failed, "-failed")
         if failed:
-            reasons = [line.text for line in history.log if line.kind in ("error", "health")]
+            reasons = [line.text for line in history.log if line.kind == "error"]
             self.query_one("#error", Static).update(harmless(reasons[-1] if reasons else "failed"))
 
 

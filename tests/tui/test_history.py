@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from nanogpt.events import Acknowledged, Evaluated, Finished, Notice, Sampled, Saved, Started, Step
+from nanogpt.events import Acknowledged, Evaluated, Finished, Health, Notice, Sampled, Saved, Started, Step
 from nanogpt_tui.history import EMA_DECAY, History, from_events
 
 
@@ -139,3 +139,10 @@ def test_a_notice_stands_in_the_log_under_its_level() -> None:
 @pytest.mark.parametrize("state", ["stopped", "interrupted", "failed"])
 def test_a_recorded_run_without_an_end_is_as_its_summary_says(state: str) -> None:
     assert from_events("r", [started(), step(1)], state).state == state
+
+
+@pytest.mark.parametrize(("state", "kind"), [("nan", "error"), ("overfitting", "warning"), ("learning", "info")])
+def test_a_change_in_health_is_logged_as_grave_as_it_is(state: str, kind: str) -> None:
+    history = History()
+    history.add(Health(step=3, state=state, message="why"))
+    assert (history.log[-1].kind, history.log[-1].text) == (kind, "why")
