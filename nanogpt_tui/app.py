@@ -2,22 +2,23 @@
 
 import asyncio
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.screen import ModalScreen, Screen
 
+from nanogpt.errors import UserError
 from nanogpt_tui import screens, theme
 from nanogpt_tui.ascii import Ascii
+from nanogpt_tui.keys import complete
 from nanogpt_tui.messages import Rung
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.session import Session, write_log
-from nanogpt_tui.settings import Settings
+from nanogpt_tui.settings import Settings, load, save, with_changes
 from nanogpt_tui.widgets.dialog import Ask
 
 
@@ -83,7 +84,7 @@ class LabApp(App[int]):
         from nanogpt_tui.widgets.help import Help, help_for
 
         if not isinstance(self.screen, Help):
-            self.push_screen(help_for(self.screen, self.focused))
+            self.push_screen(help_for(self.screen, self.focused or self.mouse_over))
 
     async def action_quit(self) -> None:
         if self.session.is_training and not isinstance(self.screen, Ask):
@@ -119,8 +120,7 @@ class LabApp(App[int]):
                     lambda binding=binding, node=active.node: self.call_later(self.run_action, binding.action, node),
                 )
         for name in theme.NAMES:
-            changed = replace(self.settings, theme=name)
-            yield SystemCommand(f"Theme: {name}", "Change the colours", lambda settings=changed: self.obey(settings))
+            yield SystemCommand(f"Theme: {name}", "Change the colours", lambda name=name: self.change({"theme": name}))
 
     def action_preferences(self) -> None:
         from nanogpt_tui.widgets.preferences import Preferences
@@ -128,11 +128,22 @@ class LabApp(App[int]):
         if not isinstance(self.screen, ModalScreen):
             self.push_screen(Preferences())
 
+    def change(self, changes: Mapping[str, Any]) -> bool:
+        """Puts changed settings into force and writes them down, and them alone: not what the command line asked of
+        this session. Says in one line what is wrong, and returns False, where a value or the file cannot be used."""
+        try:
+            self.obey(with_changes(self.settings, changes))
+            save(with_changes(load(), changes))
+        except UserError as error:
+            self.notify(str(error), severity="error", markup=False)
+            return False
+        return True
+
     def obey(self, settings: Settings) -> None:
         """Puts settings into force."""
         self.settings = settings
         self.theme = theme.NAMES[settings.theme]
-        self.set_keymap(settings.keymap)
+        self.set_keymap(complete(settings.keymap))
         self.session.per_second(settings.repaints_per_second)
         for stack in self._screen_stacks.values():
             for each in stack:

@@ -1,6 +1,7 @@
 """The person's own settings of the app, in a TOML file. Knows nothing of the screens that obey them."""
 
 import dataclasses
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,12 +30,17 @@ def path() -> Path:
     return paths.config_dir() / "tui.toml"
 
 
+def defaults() -> Settings:
+    """What holds where the file says nothing: fewer repaints where they go over a network."""
+    return Settings(repaints_per_second=1.0) if "SSH_CONNECTION" in os.environ else Settings()
+
+
 def load() -> Settings:
     """The settings on disk, defaults where there are none. Raises `UserError` for a file that cannot be used."""
     try:
-        return with_changes(Settings(), tomllib.loads(path().read_text(encoding="utf-8")))
+        return with_changes(defaults(), tomllib.loads(path().read_text(encoding="utf-8")))
     except FileNotFoundError:
-        return Settings()
+        return defaults()
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the settings {path()}: {error}; mend or remove the file") from None
 
@@ -53,8 +59,16 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     keymap = changes.get("keymap", {})
     if not isinstance(keymap, dict) or not all(isinstance(keys, str) for keys in keymap.values()):
         raise SettingError("keymap", 'keymap: has to be a table of texts, as in "train.save" = "w"')
-    if not isinstance(changes.get("quickstart", {}), dict):
+    quickstart = changes.get("quickstart", {})
+    if not isinstance(quickstart, dict):
         raise SettingError("quickstart", "quickstart: has to be a table of settings, as in max_iters = 500")
+    if quickstart:
+        from nanogpt.config import resolve
+
+        try:
+            resolve(preset="quickstart", flags=quickstart)
+        except SettingError as error:
+            raise SettingError("quickstart", f"quickstart: {error}") from None
     return dataclasses.replace(settings, **changes)
 
 

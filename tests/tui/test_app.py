@@ -49,6 +49,17 @@ async def test_question_mark_explains_the_figure_in_focus(lab: Any) -> None:
         assert not isinstance(at.app.screen, Help)
 
 
+async def test_question_mark_explains_what_the_mouse_is_over(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history and at.session.history.state == "finished")
+        lines = at.seen().splitlines()
+        row = next(y for y, line in enumerate(lines) if "grad norm" in line)
+        await at.pilot.hover(offset=(lines[row].index("grad norm"), row))
+        await at.press("question_mark")
+        assert "gradient norm" in at.seen()
+
+
 async def test_help_shows_the_keys_and_searches_the_glossary(lab: Any) -> None:
     async with lab() as at:
         await at.press("question_mark")
@@ -62,6 +73,21 @@ async def test_the_palette_has_the_screens_and_the_keys_of_this_one(lab: Any) ->
     async with lab() as at:
         commands = {command.title for command in at.app.get_system_commands(at.app.screen)}
         assert {"Data", "Train", "Sample", "Runs", "Quick start", "Quit", "Theme: light"} <= commands
+
+
+async def test_a_command_of_the_palette_does_what_its_key_does(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("ctrl+p")
+        await at.press(*"quick start")
+        await at.until(lambda: "Quick start" in at.seen())
+        await at.press("enter")
+        await at.until(lambda: at.session.history is not None, timeout_s=10)
+
+
+async def test_a_key_in_the_last_line_can_be_clicked(lab: Any) -> None:
+    async with lab() as at:
+        await at.pilot.click("KeyBar", offset=(at.seen().splitlines()[-1].index("quick start"), 0))
+        await at.until(lambda: at.session.history is not None, timeout_s=10)
 
 
 async def test_a_remapped_key_does_what_the_old_one_did(rhymes: dict[str, Any]) -> None:

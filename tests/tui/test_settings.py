@@ -7,8 +7,18 @@ from nanogpt_tui import main
 from nanogpt_tui.settings import Settings, load, path, save, with_changes
 
 
+@pytest.fixture(autouse=True)
+def local(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSH_CONNECTION", raising=False)
+
+
 def test_without_a_file_the_defaults_hold() -> None:
     assert load() == Settings()
+
+
+def test_over_ssh_it_repaints_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_CONNECTION", "10.0.0.1 22 10.0.0.2 22")
+    assert load().repaints_per_second == 1.0
 
 
 def test_what_is_saved_is_read_back() -> None:
