@@ -23,10 +23,16 @@ def main(argv: list[str] | None = None) -> int:
     try:
         changes = {name: value for name in ("theme", "glyphs") if (value := getattr(options, name)) is not None}
         settings = with_changes(load(), changes)
+        if settings.keymap:
+            from nanogpt_tui import keys  # which needs all screens
+
+            keys.check(settings.keymap)
     except UserError as error:
         print(f"nanogpt-tui: {error}", file=sys.stderr)
         return 2
+    from nanogpt.hardware import share_cores
     from nanogpt_tui.app import LabApp
     from nanogpt_tui.terminal import run
 
+    share_cores()
     return run(LabApp(settings, runs_dir=options.runs_dir))

@@ -362,3 +362,17 @@ def test_the_measured_peak_is_the_fastest_product(monkeypatch: pytest.MonkeyPatc
     fake.perf_counter = lambda: next(ticks)
     monkeypatch.setattr(peak, "time", fake)
     assert peak.measure_cpu("float32", size=10, seconds=0.3) == 2 * 10**3 / 1.0
+
+
+def test_threads_that_wait_give_up_their_core_soon_unless_the_person_has_decided(monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    hardware.share_cores()
+    assert os.environ.pop("GOMP_SPINCOUNT") == "1000"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    hardware.share_cores()
+    assert "GOMP_SPINCOUNT" not in os.environ
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    hardware.share_cores()
+    assert os.environ["GOMP_SPINCOUNT"] == "7"

@@ -86,7 +86,9 @@ def _dispatch(name: str, words: Sequence[str]) -> int:
     from importlib import import_module
 
     from nanogpt.cli.options import Parser
+    from nanogpt.hardware import share_cores
 
+    share_cores()
     command = import_module(f"nanogpt.cli.{name}")
     parser = Parser(name, getattr(command, "DESCRIPTION", COMMANDS[name]))
     command.add_arguments(parser)

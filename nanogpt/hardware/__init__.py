@@ -11,6 +11,7 @@ from nanogpt.hardware.choices import (
     resolve_device,
     resolve_dtype,
     resolve_threads,
+    share_cores,
 )
 from nanogpt.hardware.facts import (
     available_memory,
@@ -42,6 +43,7 @@ __all__ = [
     "resolve_device",
     "resolve_dtype",
     "resolve_threads",
+    "share_cores",
     "total_memory",
     "usable_cores",
 ]
