@@ -61,9 +61,11 @@ def resolve_threads(asked: int) -> int:
 
 
 def share_cores() -> None:
-    """Lets torch's threads on Linux give up their core soon while they wait for each other: to be called before torch is
-    imported. By default they spin for long, which beside any other busy process makes a step ten times slower (28 ms to
-    250 on two cores; with this 28 to 100). A value that the person has set stays."""
+    """Lets torch threads on Linux give up their core soon while they wait for others; for before torch is imported.
+
+    By default they spin for long, which beside any other busy process makes a step ten times slower (28 ms to 250 on
+    two cores; with this, 28 to 100). A value that the person has set stays.
+    """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
