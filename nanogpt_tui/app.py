@@ -14,7 +14,7 @@ from textual.screen import ModalScreen, Screen
 from nanogpt.errors import UserError
 from nanogpt_tui import screens, theme
 from nanogpt_tui.ascii import Ascii
-from nanogpt_tui.keys import complete
+from nanogpt_tui.keys import check, complete
 from nanogpt_tui.messages import Rung
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.session import Session, write_log
@@ -120,7 +120,7 @@ class LabApp(App[int]):
                     lambda binding=binding, node=active.node: self.call_later(self.run_action, binding.action, node),
                 )
         for name in theme.NAMES:
-            yield SystemCommand(f"Theme: {name}", "Change the colours", lambda name=name: self.change({"theme": name}))
+            yield SystemCommand(f"Theme: {name}", "Change the colours", lambda name=name: self._change_theme(name))
 
     def action_preferences(self) -> None:
         from nanogpt_tui.widgets.preferences import Preferences
@@ -128,16 +128,19 @@ class LabApp(App[int]):
         if not isinstance(self.screen, ModalScreen):
             self.push_screen(Preferences())
 
-    def change(self, changes: Mapping[str, Any]) -> bool:
+    def change(self, changes: Mapping[str, Any]) -> None:
         """Puts changed settings into force and writes them down, and them alone: not what the command line asked of
-        this session. Says in one line what is wrong, and returns False, where a value or the file cannot be used."""
+        this session. Raises `UserError` for a value, or a settings file, that cannot be used."""
+        changed = with_changes(self.settings, changes)
+        check(changed.keymap)
+        self.obey(changed)
+        save(with_changes(load(), changes))
+
+    def _change_theme(self, name: str) -> None:
         try:
-            self.obey(with_changes(self.settings, changes))
-            save(with_changes(load(), changes))
+            self.change({"theme": name})
         except UserError as error:
             self.notify(str(error), severity="error", markup=False)
-            return False
-        return True
 
     def obey(self, settings: Settings) -> None:
         """Puts settings into force."""

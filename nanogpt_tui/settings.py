@@ -73,14 +73,15 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
 
 
 def save(settings: Settings) -> None:
-    """Replaces the file. Raises `UserError` where it cannot be written."""
+    """Replaces the file by what differs from the defaults. Raises `UserError` where it cannot be written."""
     import tomli_w
 
-    file = path()
+    file, usual = path(), dataclasses.asdict(defaults())
+    chosen = {name: value for name, value in dataclasses.asdict(settings).items() if value != usual[name]}
     beside = file.with_suffix(".toml.new")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(tomli_w.dumps(dataclasses.asdict(settings)), encoding="utf-8")
+        beside.write_text(tomli_w.dumps(chosen), encoding="utf-8")
         beside.replace(file)
     except OSError as error:
         raise UserError(f"cannot write the settings {file}: {error.strerror}") from None

@@ -1,42 +1,49 @@
 """The app's own settings and keys, changed where they are listed, and written to the settings file at once.
 
-Knows nothing of what obeys them: `LabApp.obey` puts new settings into force.
+Knows nothing of what obeys them: `LabApp.change` puts new settings into force and saves them.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.events import Key
+from textual.events import Click, Key
 from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from nanogpt.errors import UserError
-from nanogpt_tui import screens
-from nanogpt_tui.settings import CHOICES, path, save, with_changes
+from nanogpt_tui.keys import keys_of, remappable, room, taken_by
+from nanogpt_tui.settings import CHOICES, defaults, path
+from nanogpt_tui.text import harmless
+from nanogpt_tui.widgets.dialog import AskValue
 
 if TYPE_CHECKING:
     from nanogpt_tui.app import LabApp
-    from nanogpt_tui.screens.base import LabScreen
 
 RATES = (0.5, 1.0, 2.0, 4.0)
-HINT = "enter changes · escape closes · written to {path}"
+HINT = "enter changes · backspace resets · escape closes"
+QUICKSTART = "Settings of the quick start that differ, as in: max_iters=500 batch_size=8 (empty: none)"
 
 
 class Preferences(ModalScreen[None]):
     DEFAULT_CSS = """
     Preferences { align: center middle; background: $background 60%; }
-    Preferences > Vertical { width: 76; max-width: 95%; height: 90%; padding: 1 2; background: $panel; }
+    Preferences > Vertical { width: 95%; max-width: 100; height: 90%; padding: 1 2; background: $panel; }
     Preferences OptionList { height: 1fr; border: none; background: $panel; padding: 0; text-wrap: nowrap; }
     Preferences OptionList { text-overflow: ellipsis; }
     Preferences OptionList:focus { border: none; background: $panel; background-tint: transparent 0%; }
-    Preferences Static { height: auto; margin-bottom: 1; }
+    Preferences Static { height: auto; }
+    Preferences #where { color: $quiet; margin-bottom: 1; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "close")]
+    HELP = "The settings of the app, and every key: what it is called, what it is now, what it does."
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "close", "close"),
+        Binding("backspace,delete", "reset", "reset"),
+    ]
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,35 +55,48 @@ class Preferences(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical():
-            yield Static(Content.styled(HINT.format(path=path()), "$quiet"), id="hint")
+            yield Static(id="hint")
+            yield Static(harmless(f"written to {path()}"), id="where")
             yield OptionList(*self._options())
+
+    def on_mount(self) -> None:
+        self._say(HINT)
 
     def _options(self) -> Iterator[Option]:
         settings = self.lab.settings
         for name in CHOICES:
             yield Option(_line(name, getattr(settings, name), " · ".join(CHOICES[name])), id=name)
         rate = f"{settings.repaints_per_second:g}"
-        yield Option(_line("repaints a second", rate, "of the Train screen; fewer over a slow line"), id="rate")
+        words = "of the Train screen; fewer over a slow line"
+        yield Option(_line("repaints a second", rate, words), id="repaints_per_second")
+        words = _pairs(settings.quickstart) or "settings of a run that differ in the quick start"
+        yield Option(_line("quick start", str(len(settings.quickstart) or "none"), words), id="quickstart")
+        last = ""
         for name, binding in remappable().items():
-            keys = " ".join(map(self._shown, settings.keymap.get(name, binding.key).split(",")))
-            yield Option(_line(name, keys, binding.tooltip or binding.description), id=f"key {name}")
-
-    def _shown(self, key: str) -> str:
-        return self.app.get_key_display(Binding(key, ""))
+            if room(name) != last:
+                last = room(name)
+                yield Option("", disabled=True)
+                title = "everywhere" if last == "app" else last.replace("_", " ").capitalize()
+                yield Option(Content.styled(f"Keys: {title}", "bold $accent"), disabled=True)
+            keys = " ".join(self.app.get_key_display(Binding(key, "")) for key in keys_of(name, settings.keymap))
+            words = binding.tooltip or binding.description
+            yield Option(_line(name, keys, words, name in settings.keymap), id=f"key {name}")
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         chosen, settings = event.option_id or "", self.lab.settings
+        self._asking = ""
+        self._say(HINT)
         if chosen in CHOICES:
             values = CHOICES[chosen]
             self._change({chosen: values[(values.index(getattr(settings, chosen)) + 1) % len(values)]})
-        elif chosen == "rate":
-            self._change(
-                {"repaints_per_second": next((r for r in RATES if r > settings.repaints_per_second), RATES[0])}
-            )
+        elif chosen == "repaints_per_second":
+            self._change({chosen: next((rate for rate in RATES if rate > settings.repaints_per_second), RATES[0])})
+        elif chosen == "quickstart":
+            self.app.push_screen(AskValue(QUICKSTART, _pairs(settings.quickstart), _problem), self._set_quickstart)
         else:
             self._asking = chosen.removeprefix("key ")
             self.set_focus(None)  # so that the key comes here
-            self._say(f"press the new key for {self._asking} (escape keeps the old one)")
+            self._say(f"Press the new key for {self._asking}; escape keeps the old one.", "bold $accent")
 
     def on_key(self, event: Key) -> None:
         """The key that was asked for, before anything else takes it."""
@@ -86,53 +106,73 @@ class Preferences(ModalScreen[None]):
         event.prevent_default()
         name, self._asking = self._asking, ""
         self.query_one(OptionList).focus()
+        self._say(HINT)
+        keymap = self.lab.settings.keymap
         if event.key == "escape":
-            self._say(HINT.format(path=path()))
             return
-        taken = taken_by(name, event.key, self.lab.settings.keymap)
-        if taken:
-            self._say(f"{event.key} is {taken} already: choose another key, or change that one first")
+        if taken := taken_by(name, event.key, keymap):
+            shown = self.app.get_key_display(Binding(event.key, ""))
+            self._say(f"{shown} is {taken} already: choose another key, or change that one first.", "$warning")
         else:
-            self._change({"keymap": self.lab.settings.keymap | {name: event.key}})
+            self._change({"keymap": keymap | {name: event.key}})
+
+    def on_click(self, event: Click) -> None:
+        if event.widget is self:
+            self.action_close()
 
     def action_close(self) -> None:
         self.dismiss()
 
-    def _change(self, changes: dict[str, object]) -> None:
-        settings = with_changes(self.lab.settings, changes)
-        self.lab.obey(settings)
+    def action_reset(self) -> None:
+        """What is highlighted becomes what it is without a settings file."""
+        options, keymap = self.query_one(OptionList), self.lab.settings.keymap
+        chosen = "" if options.highlighted is None else options.get_option_at_index(options.highlighted).id or ""
+        if chosen.startswith("key "):
+            own = chosen.removeprefix("key ")
+            self._change({"keymap": {name: keys for name, keys in keymap.items() if name != own}})
+        elif chosen:
+            self._change({chosen: getattr(defaults(), chosen)})
+
+    def _set_quickstart(self, text: str | None) -> None:
+        if text is not None:
+            self._change({"quickstart": _settings(text)})
+
+    def _change(self, changes: dict[str, Any]) -> None:
         try:
-            save(settings)
-            self._say(HINT.format(path=path()))
+            self.lab.change(changes)
+            self._say(HINT)
         except UserError as error:
-            self._say(str(error))
+            self._say(str(error), "$warning")
         options = self.query_one(OptionList)
         at = options.highlighted
         options.set_options(self._options())
         options.highlighted = at
 
-    def _say(self, text: str) -> None:
-        self.query_one("#hint", Static).update(Content.styled(text, "$quiet"))
+    def _say(self, text: str, style: str = "$quiet") -> None:
+        self.query_one("#hint", Static).update(Content.styled(text, style))
 
 
-def remappable() -> dict[str, Binding]:
-    """Every binding of the app and its modes that has an id, by id."""
-    from nanogpt_tui.app import LabApp
-
-    homes: list[type[App[int]] | type[LabScreen]] = [LabApp, *map(screens.screen_class, screens.MODES)]
-    bindings = [each for home in homes for each in home.BINDINGS if isinstance(each, Binding)]
-    return {each.id: each for each in bindings if each.id}
+def _line(name: str, value: str, words: str, changed: bool = False) -> Content:
+    return Content.assemble(f"{name:<23} ", (f"{value:<13} ", "bold $accent" if changed else "bold"), (words, "$quiet"))
 
 
-def taken_by(name: str, key: str, keymap: dict[str, str]) -> str:
-    """The other binding of the same screen, or of the app, that `key` belongs to; empty where it is free."""
-    rooms = {name.partition(".")[0], "app"}
-    for other, binding in remappable().items():
-        keys = keymap.get(other, binding.key).split(",")
-        if other != name and (other.partition(".")[0] in rooms or name.partition(".")[0] == "app") and key in keys:
-            return other
+def _pairs(quickstart: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in quickstart.items())
+
+
+def _settings(text: str) -> dict[str, Any]:
+    """What `_pairs` writes, read. Raises `SettingError`."""
+    from nanogpt.config import resolve, settings
+
+    pairs = dict(word.partition("=")[::2] for word in text.split())
+    resolve(preset="quickstart", flags=pairs)
+    parsed = {name: settings()[name].parse(value) for name, value in pairs.items()}
+    return {name: value if isinstance(value, int | float) else pairs[name] for name, value in parsed.items()}
+
+
+def _problem(text: str) -> str:
+    try:
+        _settings(text)
+    except UserError as error:
+        return str(error)
     return ""
-
-
-def _line(name: str, value: str, words: str) -> Content:
-    return Content.assemble(f"{name:<22} ", (f"{value:<14} ", "bold"), words)

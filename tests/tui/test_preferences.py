@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from textual.widgets import OptionList
+from textual.widgets import Input, OptionList
 
 from nanogpt_tui import theme
-from nanogpt_tui.settings import load
-from nanogpt_tui.widgets.preferences import Preferences, remappable
+from nanogpt_tui.keys import remappable
+from nanogpt_tui.settings import Settings, load, path, save
+from nanogpt_tui.widgets.preferences import Preferences
 
 
 async def choose(at: Any, name: str) -> None:
@@ -62,3 +63,78 @@ def test_no_screen_takes_a_key_of_the_whole_app() -> None:
     keys = {name: set(binding.key.split(",")) for name, binding in remappable().items()}
     taken = {key for name, own in keys.items() if name.startswith("app.") for key in own}
     assert [name for name, own in keys.items() if own & taken and not name.startswith("app.")] == []
+
+
+async def test_backspace_brings_the_default_back(lab: Any) -> None:
+    save(Settings(theme="light", keymap={"train.save": "w"}))
+    async with lab() as at:
+        at.app.obey(load())
+        await at.press("f2")
+        options = at.app.screen.query_one(OptionList)
+        for name in ("theme", "key train.save"):
+            options.highlighted = options.get_option_index(name)
+            await at.press("backspace")
+        assert at.app.theme == theme.NAMES["dark"]
+        assert load() == Settings()
+
+
+async def test_a_default_that_another_has_now_is_not_brought_back(lab: Any) -> None:
+    swapped = {"train.save": "x", "train.stop": "s"}
+    save(Settings(keymap=swapped))
+    async with lab() as at:
+        at.app.obey(load())
+        await at.press("f2")
+        options = at.app.screen.query_one(OptionList)
+        options.highlighted = options.get_option_index("key train.save")
+        await at.press("backspace")
+        assert "train.stop=s: that key is train.save already" in at.seen()
+        assert load().keymap == swapped
+
+
+async def test_what_the_command_line_asked_for_is_not_written_down(lab: Any) -> None:
+    async with lab() as at:
+        at.app.obey(Settings(theme="light", glyphs="block"))  # as with --light --glyphs block
+        await at.press("f2")
+        await choose(at, "repaints_per_second")
+        assert load() == Settings(repaints_per_second=4.0)
+        assert at.app.theme == theme.NAMES["light"]
+
+
+async def test_a_file_broken_meanwhile_is_named_and_left_alone(lab: Any) -> None:
+    async with lab() as at:
+        path().parent.mkdir(parents=True, exist_ok=True)
+        path().write_text("theme =", encoding="utf-8")
+        await at.press("f2")
+        await choose(at, "theme")
+        assert "cannot read the settings" in at.seen()
+        assert path().read_text(encoding="utf-8") == "theme ="
+
+
+async def test_the_quick_start_is_changed_and_checked(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("f2")
+        await choose(at, "quickstart")
+        at.app.screen.query_one(Input).value = "max_itres=70"
+        await at.press("enter")
+        assert "Did you mean max_iters?" in " ".join(at.seen().split())
+        at.app.screen.query_one(Input).value = "max_iters=70 learning_rate=1e-3 device=cpu"
+        await at.press("enter")
+        assert load().quickstart == {"max_iters": 70, "learning_rate": 0.001, "device": "cpu"}
+
+
+async def test_a_theme_of_the_palette_is_written_down(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("ctrl+p", *"ansi")
+        await at.pilot.pause(0.5)
+        await at.press("enter", "enter")
+        await at.until(lambda: at.app.theme == theme.NAMES["ansi"], 5)
+        assert load().theme == "ansi"
+
+
+async def test_the_mouse_changes_and_closes(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("f2")
+        await at.pilot.click(OptionList, offset=(3, 0))
+        await at.until(lambda: at.app.theme == theme.NAMES["light"], 5)
+        await at.pilot.click(offset=(0, 0))
+        await at.until(lambda: not isinstance(at.app.screen, Preferences), 5)

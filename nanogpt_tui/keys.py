@@ -1,0 +1,105 @@
+"""The keys that a person can change: which there are, which are taken, and whether a keymap can be used.
+
+Knows nothing of the settings file. A keymap maps the id of a binding ("train.save") to its keys ("w", "w,ctrl+w").
+"""
+
+import unicodedata
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+
+from textual.binding import Binding
+from textual.keys import KEY_TO_UNICODE_NAME, REPLACED_KEYS, Keys
+
+from nanogpt.errors import SettingError, nearest
+
+HOMES = (
+    "app:LabApp",
+    "screens.data:DataScreen",
+    "screens.data:DatasetList",
+    "screens.new_run:NewRunScreen",
+    "widgets.choice:Choice",
+    "screens.train:TrainScreen",
+    "widgets.figures:Figures",
+    "screens.sample:SampleScreen",
+    "widgets.knobs:KnobRow",
+    "widgets.prompt:Prompt",
+    "screens.runs:RunsScreen",
+)
+ROOMS = {"choice": "new_run", "figures": "train", "knob": "sample", "prompt": "sample"}  # widgets, and where they are
+FIXED = {"tab": "the next field", "shift+tab": "the field before", "ctrl+p": "the command palette"}
+MODIFIERS = {"alt", "ctrl", "hyper", "meta", "shift", "super"}
+
+
+@cache
+def remappable() -> Mapping[str, Binding]:
+    """Every binding with an id, by id; importing all screens."""
+    found: dict[str, Binding] = {}
+    for home in HOMES:
+        module, _, name = home.partition(":")
+        bindings = getattr(import_module(f"nanogpt_tui.{module}"), name).BINDINGS
+        found |= {each.id: each for each in bindings if isinstance(each, Binding) and each.id}
+    return found
+
+
+def room(name: str) -> str:
+    """The screen where the binding called `name` works, or "app" for all of them."""
+    prefix = name.partition(".")[0]
+    return ROOMS.get(prefix, prefix)
+
+
+def keys_of(name: str, keymap: Mapping[str, str]) -> list[str]:
+    """The keys of a binding, in Textual's long names ("question_mark")."""
+    return list(_split(keymap.get(name) or remappable()[name].key))
+
+
+def complete(keymap: Mapping[str, str]) -> Mapping[str, str]:
+    """`keymap` with the keys of all other bindings. Textual needs it where two bindings share a key (enter): to give
+    one of them another key takes the shared key from both."""
+    return {name: ",".join(keys_of(name, keymap)) for name in remappable()} if keymap else {}
+
+
+def taken_by(name: str, key: str, keymap: Mapping[str, str]) -> str:
+    """What `key` is already where the binding `name` works; empty where it is free, or its own by default."""
+    if key in FIXED:
+        return FIXED[key]
+    if key in keys_of(name, {}):
+        return ""
+    for other in remappable():
+        together = room(other) == room(name) or "app" in (room(other), room(name))
+        if other != name and together and key in keys_of(other, keymap):
+            return other
+    return ""
+
+
+def check(keymap: Mapping[str, str]) -> None:
+    """Raises `SettingError` for an id or a key that is not one, and for a key that is taken."""
+    for name, keys in keymap.items():
+        if name not in remappable():
+            raise SettingError("keymap", f"keymap: there is no binding {name!r}.{nearest(name, list(remappable()))}")
+        for key in keys.split(","):
+            if not _is_key(key.strip()):
+                raise SettingError("keymap", f"keymap: {name}={keys}: {key!r} is no key; write it as w, ctrl+w or f9")
+    for name in keymap:
+        for key in keys_of(name, keymap):
+            if taken := taken_by(name, key, keymap):
+                raise SettingError("keymap", f"keymap: {name}={key}: that key is {taken} already; choose another")
+
+
+def _split(keys: str) -> Iterator[str]:
+    for binding in Binding.make_bindings([Binding(keys, "")]):
+        yield binding.key
+
+
+def _is_key(key: str) -> bool:
+    *modifiers, last = key.split("+")
+    if not MODIFIERS.issuperset(modifiers):
+        return False
+    if len(last) == 1 or last in {each.value for each in Keys}:
+        return True
+    last = REPLACED_KEYS.get(last, last)
+    try:
+        unicodedata.lookup(KEY_TO_UNICODE_NAME.get(last, last.replace("_", " ")))
+    except KeyError:
+        return False
+    return bool(last)
