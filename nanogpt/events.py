@@ -88,7 +88,8 @@ class Step(Event):
     """One optimizer step. `loss` (nats per token) is the mean over its micro-batches.
 
     `tokens_per_second` and `mfu` (0..1) are over the last steps, without evaluation, saving, sampling and pauses;
-    `elapsed_s` is the training time so far, over all resumes; `memory_bytes` is what the process or device holds.
+    `elapsed_s` is the training time so far, over all resumes; `memory_bytes` is what the process or device holds;
+    `data_share` (0..1) is the share of the last steps' time that went to waiting for data.
     """
 
     step: int
@@ -101,6 +102,7 @@ class Step(Event):
     memory_bytes: int
     elapsed_s: float
     eta_s: float
+    data_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +130,12 @@ class Sampled(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health(Event):
-    """A change in how training does: `state` is a short name ("learning", "diverging", "nan"), `message` the reason."""
+    """A change in how training does; `message` is the reason.
+
+    `state`: "learning", "plateau", "overfitting", "diverging" or "data-bound" (see training/health.py); "waiting" and
+    "going on" (the disk refuses what has to be written, or takes it again); "nan" (it ends) or "rollback" (it goes back
+    to a checkpoint: a `Started` follows).
+    """
 
     step: int
     state: str
@@ -166,7 +173,7 @@ class Notice(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished(Event):
-    """Training is over. `reason`: "max_iters", "stopped" (asked to), "nan", or "eval_only"."""
+    """Training is over. `reason`: "max_iters", "stopped" (asked to), "nan" (or a loss that ran away), "eval_only"."""
 
     step: int
     reason: Literal["max_iters", "stopped", "nan", "eval_only"]

@@ -154,6 +154,12 @@ class CheckpointConfig:
     init_from: str = _setting("scratch", "scratch, resume, or a run (or checkpoint folder) whose weights to start from")
     always_save_checkpoint: bool = _setting(True, "save at each evaluation; false: only at a new best")
     checkpoint_interval: int = _setting(0, "keep a checkpoint every so many iterations; 0: only best and latest", low=0)
+    on_divergence: str = _setting(
+        "stop",
+        "when the loss becomes NaN or runs away: stop, or go back to the last good checkpoint with half the learning "
+        "rate, at most 3 times",
+        choices=("stop", "rollback"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

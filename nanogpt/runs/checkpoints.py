@@ -5,10 +5,13 @@
 Listing them imports no torch.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +85,7 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0) -> Path:
     Kept are the latest, the best, and every `keep_every` steps (0: none but those two). Raises OSError, in which case
     nothing has changed.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     home = run / "checkpoints"
@@ -89,11 +93,15 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0) -> Path:
     beside = final.with_suffix(".partial")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        beside.mkdir(parents=True)
+        home.mkdir(exist_ok=True)  # but not the run's folder, which may have vanished for a reason
+        beside.mkdir()
         sums = {}
         for name, tensors in (("model", snapshot.model), ("optimizer", snapshot.optimizer)):
             path = beside / f"{name}.safetensors"
-            save_file({key: tensor.detach().contiguous() for key, tensor in tensors.items()}, path)
+            try:
+                save_file({key: tensor.detach().contiguous() for key, tensor in tensors.items()}, path)
+            except SafetensorError as error:
+                raise _as_refusal(error, path) from error
             _sync(path)
             sums[path.name] = _sha256(path)
         trainer: dict[str, Any] = {
@@ -108,13 +116,40 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0) -> Path:
         _sync(beside / "trainer.json")
         if final.exists():
             final.rename(final.with_suffix(".removed"))
-        beside.rename(final)
+        try:
+            beside.rename(final)
+        except OSError:
+            final.with_suffix(".removed").rename(final)
+            raise
         _sync(home)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
     _prune(run, keep_every)
     return final
+
+
+def _as_refusal(error: Exception, path: Path) -> OSError:
+    """What the system refused, which safetensors tells in words only: `… (os error 28)`."""
+    found = re.search(r"os error (\d+)", str(error))
+    number = int(found[1]) if found else errno.EIO
+    return OSError(number, os.strerror(number), str(path))
+
+
+def recall(run: Path, step: int) -> "Snapshot | None":
+    """The latest whole checkpoint not after `step`, to go back to; those after it are removed, so that whoever resumes
+    goes on from there as well. None where there is none."""
+    there = list_checkpoints(run)
+    for checkpoint in reversed([each for each in there if each.step <= step]):
+        try:
+            snapshot = read(checkpoint.path)
+        except UserError:
+            continue
+        for later in there:
+            if later.step > checkpoint.step:
+                _remove(later.path)
+        return snapshot
+    return None
 
 
 def read(checkpoint: Path, *, weights_only: bool = False) -> "Snapshot":
@@ -193,15 +228,20 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _remove(checkpoint: Path) -> None:
+    """Renamed first, so that a kill in between leaves no half checkpoint under a checkpoint's name."""
+    doomed = checkpoint.with_suffix(".removed")
+    with suppress(OSError):  # another of several processes did it, or the disk refuses: it is no harm
+        checkpoint.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
 def _prune(run: Path, keep_every: int) -> None:
     there = list_checkpoints(run)
     kept = best(run)
     for checkpoint in there[:-1]:
         if checkpoint == kept or (keep_every and checkpoint.step % keep_every == 0):
             continue
-        # Renamed first, so that a kill in between leaves no half checkpoint under a checkpoint's name.
-        doomed = checkpoint.path.with_suffix(".removed")
-        checkpoint.path.rename(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
+        _remove(checkpoint.path)
     for leftover in [*run.glob("checkpoints/*.removed"), *run.glob("checkpoints/*.partial")]:
         shutil.rmtree(leftover, ignore_errors=True)

@@ -4,13 +4,13 @@ Yields the events of all of that as one stream. Knows nothing of who watches.
 """
 
 import dataclasses
-import errno
 import json
 import os
 import platform
 import time
 from collections.abc import Generator, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from nanogpt.events import Event, Started, Token
 from nanogpt.runs import checkpoints, folder
 from nanogpt.runs.load import load_tokenizer, locate
 from nanogpt.runs.post import FileMailbox
-from nanogpt.runs.recorder import Recorder, write_atomically
+from nanogpt.runs.recorder import Recorder, in_words, write_atomically
 from nanogpt.training import Mailbox, Snapshot, train
 from nanogpt.training.distributed import rank
 
@@ -181,7 +181,8 @@ def _recorded(
 ) -> Events:
     """Trains in the run's folder, under its lock. Of several processes under torchrun only the first one records."""
     if rank() > 0:
-        yield from train(config, splits(dataset), run=run.name, start=begin, resume=resume)
+        recall = partial(checkpoints.recall, run)
+        yield from train(config, splits(dataset), run=run.name, start=begin, resume=resume, recall=recall)
         return
     is_new = not folder.is_run(run)
     if not is_new:
@@ -200,9 +201,13 @@ def _recorded(
     try:
         if is_new:
             (run / "events.jsonl").unlink(missing_ok=True)
+        recorder = Recorder(run, dataset=dataset.name)
 
         def save(snapshot: Snapshot, is_best: bool) -> str:
-            path = checkpoints.write(run, snapshot, config.checkpoint.checkpoint_interval)
+            try:
+                path = checkpoints.write(run, snapshot, config.checkpoint.checkpoint_interval)
+            except OSError as error:
+                raise OSError(error.errno, in_words(error)) from error
             return str(path.relative_to(run))
 
         def sample(model: Any, prompt: str, seed: int) -> str:
@@ -217,6 +222,8 @@ def _recorded(
             mailbox=FileMailbox(run, mailbox),
             save=save,
             sample=sample,
+            recall=partial(checkpoints.recall, run),
+            hindrance=recorder.hindrance,
             start=begin,
             resume=resume,
         )
@@ -224,7 +231,7 @@ def _recorded(
             from nanogpt.interop.wandb_log import logged
 
             events = logged(events, config, run.name)
-        recorded = Recorder(run, dataset=dataset.name).record(_founded(events, config, run, dataset))
+        recorded = recorder.record(_founded(events, config, run, dataset))
         with closing(_explained(config, recorded)) as explained:
             yield from explained
     finally:
@@ -249,9 +256,11 @@ def _refuse_elsewhere(run: Path) -> None:
 
 def _founded(events: Events, config: Config, run: Path, dataset: data.Dataset) -> Events:
     """Writes run.toml and tokenizer.json once training has really started, with every choice as it was made."""
+    founded = False
     with closing(events):
         for event in events:
-            if isinstance(event, Started):
+            if isinstance(event, Started) and not founded:
+                founded = True  # another one comes after a rollback
                 made = {
                     "device": event.device,
                     "dtype": event.dtype,
@@ -267,8 +276,11 @@ def _founded(events: Events, config: Config, run: Path, dataset: data.Dataset) -
                     **hardware.describe(),
                 }
                 tables = config_to_toml(with_settings(config, made))
-                write_atomically(run / "tokenizer.json", json.dumps(dataset.tokenizer.to_json()))
-                write_atomically(run / "run.toml", tomli_w.dumps({"run": about, **tables}))
+                try:
+                    write_atomically(run / "tokenizer.json", json.dumps(dataset.tokenizer.to_json()))
+                    write_atomically(run / "run.toml", tomli_w.dumps({"run": about, **tables}))
+                except OSError as error:
+                    raise UserError(f"cannot begin in {run}: {in_words(error)}; choose another folder") from None
             yield event
 
 
@@ -283,10 +295,4 @@ def _explained(config: Config, events: Events) -> Events:
                 f"out of memory: lower batch_size (now {size}) and raise gradient_accumulation_steps by as much, "
                 f"or lower block_size (now {config.model.block_size}) or the model's size"
             ) from None
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                "the disk is full: the last checkpoint is whole; free some space and go on with --init_from=resume"
-            ) from None
-        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise UserError(f"cannot write {error.filename}: {error.strerror}; the last checkpoint is whole") from None
         raise

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nanogpt.training.loop import train
+    from nanogpt.training.build import train
     from nanogpt.training.mailbox import (
         Copy,
         Letter,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from nanogpt.training.snapshot import Snapshot
 
-_HOMES = {"train": "loop", "Snapshot": "snapshot"} | dict.fromkeys(
+_HOMES = {"train": "build", "Snapshot": "snapshot"} | dict.fromkeys(
     (
         "Copy",
         "Letter",

@@ -1,4 +1,4 @@
-"""The training loop: an iterator of events. Knows nothing of files or screens.
+"""The training loop: an iterator of events. Knows nothing of files or screens, nor of how its parts were made.
 
 What it needs is handed in: tokens, a way to save a snapshot, a way to write a sample, a mailbox. Closing the iterator
 ends training where it is; to end it with a checkpoint, drop a `Stop` in the mailbox.
@@ -16,23 +16,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nanogpt import hardware, models
+from nanogpt import hardware
 from nanogpt.config import Config
-from nanogpt.data.batches import Batches, check_length
+from nanogpt.data.batches import Batches
 from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Evaluated, Event, Finished, Health, Notice, Sampled, Saved, Started, Step
 from nanogpt.training import distributed
 from nanogpt.training import mailbox as letters
 from nanogpt.training.evaluation import evaluate
-from nanogpt.training.machine import Machine, check_memory, settle
+from nanogpt.training.health import Spike
+from nanogpt.training.machine import Machine
 from nanogpt.training.mailbox import Letter, Mailbox
 from nanogpt.training.schedule import learning_rate
-from nanogpt.training.snapshot import Progress, Snapshot, restore, restore_weights, take
+from nanogpt.training.snapshot import Progress, Snapshot, restore, take
+from nanogpt.training.steering import apply
 from nanogpt.training.throughput import Throughput
 
 Tokens = NDArray[np.unsignedinteger]
 SaveSnapshot = Callable[[Snapshot, bool], str]
 WriteSample = Callable[[Any, str, int], str]
+Recall = Callable[[int], Snapshot | None]
+
+RETRY_S = 2.0  # between attempts to save what the disk refused
+MOST_ROLLBACKS = 3
 
 
 @dataclass(kw_only=True)
@@ -52,11 +58,19 @@ class Trainer:
     batches: Batches
     throughput: Throughput
     progress: Progress
+    spike: Spike
+    name: str = ""
+    hindrance: Callable[[], str] | None = None
+    recall: Recall | None = None
     saved_at: int = -1
+    owed: str = ""  # why the checkpoint that is due could not be saved
+    retry_at: float = 0.0  # monotonic, as the next two
+    idle_since: float = 0.0
+    rollbacks: int = 0
     stopping: letters.Stop | None = None
     began: float = field(default_factory=time.monotonic)
 
-    def run(self) -> Iterator[Event]:
+    def run(self) -> Generator[Event, None, None]:
         progress, schedule = self.progress, self.config.evaluation
         while True:
             if self.evaluation_is_due():
@@ -66,31 +80,35 @@ class Trainer:
                     return
             if self.checkpoint_is_due():
                 yield from self.save_checkpoint()
-            if schedule.sample_interval and progress.step % schedule.sample_interval == 0:
+            if schedule.sample_interval and progress.step % schedule.sample_interval == 0 and not self.owed:
                 yield from self.write_sample(schedule.sample_start, self.config.system.seed)
-            yield from self.obey(distributed.agree(self.mailbox.collect(), self.machine.world))
+            yield from self.obey()
             if self.stopping is not None:
-                if self.stopping.save:
-                    yield from self.save_checkpoint()
-                yield self.finished("stopped")
+                yield from self.stop()
                 return
             if progress.step >= progress.max_iters:
                 if self.evaluation_is_due():  # max_iters was lowered to here just now
                     continue
                 yield from self.save_checkpoint()
+                if self.owed:  # wait for it above
+                    continue
                 yield self.finished("max_iters")
                 return
             with self.throughput.step():
                 loss, grad_norm, rate = self.step()
-            if not math.isfinite(loss):
-                yield from self.give_up(loss)
-                return
+            if trouble := self.trouble(loss, grad_norm):
+                yield from self.recover(trouble)
+                if self.progress is progress:  # it could not
+                    yield self.finished("nan")
+                    return
+                progress = self.progress
+                continue
             if progress.step % schedule.log_interval == 0:
                 yield self.stepped(loss, grad_norm, rate)
 
     def step(self) -> tuple[float, float, float]:
-        """One optimizer step: (loss, gradient norm before clipping, learning rate). A loss that is not finite leaves
-        the weights as they are."""
+        """One optimizer step: (loss, gradient norm before clipping, learning rate). A loss or gradient that
+        is not finite leaves the weights as they are."""
         config, progress = self.config, self.progress
         rate = learning_rate(config, progress.step, progress.max_iters) * progress.learning_rate_scale
         for group in self.optimizer.param_groups:
@@ -98,7 +116,8 @@ class Trainer:
         accumulated = config.data.gradient_accumulation_steps // self.machine.world.size
         losses = torch.zeros((), device=self.machine.device)
         for _ in range(accumulated):
-            window = torch.from_numpy(self.batches.next())  # (B, T + 1)
+            with self.throughput.fetching():
+                window = torch.from_numpy(self.batches.next())  # (B, T + 1)
             if self.machine.device.startswith("cuda"):
                 window = window.pin_memory().to(self.machine.device, non_blocking=True)
             else:
@@ -110,19 +129,19 @@ class Trainer:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         distributed.average_gradients(parameters, self.machine.world)
         mean_loss = float(distributed.total(losses / accumulated, self.machine.world)) / self.machine.world.size
+        grad_norm = math.nan
         if math.isfinite(mean_loss):
             self.scaler.unscale_(self.optimizer)
             limit = config.optimizer.grad_clip or math.inf
-            grad_norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
-            self.scaler.step(self.optimizer)
+            grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+        if math.isfinite(grad_norm) or (math.isfinite(mean_loss) and self.scaler.is_enabled()):
+            self.scaler.step(self.optimizer)  # which skips it, and scales less, where float16 was not enough
             self.scaler.update()
             progress.step += 1
             progress.tokens += config.tokens_per_iteration
-        else:
-            grad_norm = losses
         self.optimizer.zero_grad(set_to_none=True)
         progress.train_loss = mean_loss
-        return mean_loss, float(grad_norm), rate
+        return mean_loss, grad_norm, rate
 
     def evaluation_is_due(self) -> bool:
         progress = self.progress
@@ -170,6 +189,7 @@ class Trainer:
         )
 
     def save_checkpoint(self) -> Iterator[Event]:
+        """Saves, unless this step is saved. What the disk refuses is owed from then on: see `obey`."""
         progress = self.progress
         if self.save is None or self.saved_at == progress.step or not self.machine.world.is_main:
             return
@@ -177,8 +197,13 @@ class Trainer:
         current = replace(progress, elapsed_s=self.elapsed_s())
         snapshot = take(self.model, self.optimizer, self.scaler, current, self.batches.position)
         is_best = progress.best_step == progress.step
-        path = self.save(snapshot, is_best)
-        self.saved_at = progress.step
+        try:
+            path = self.save(snapshot, is_best)
+        except OSError as error:
+            self.owed = f"no checkpoint can be saved: {error.strerror or error}"
+            self.retry_at = time.monotonic() + RETRY_S
+            return
+        self.owed, self.saved_at = "", progress.step
         yield Saved(step=progress.step, path=path, is_best=is_best, stall_s=time.monotonic() - started)
 
     def write_sample(self, prompt: str, seed: int) -> Iterator[Event]:
@@ -191,60 +216,66 @@ class Trainer:
         else:
             yield Sampled(step=self.progress.step, prompt=prompt, text=text, seed=seed)
 
-    def obey(self, waiting: list[Letter]) -> Iterator[Event]:
-        """Does what the letters say; returns when no pause is in force. Letters that come during a pause count too."""
-        paused_at: float | None = None
-        while waiting or paused_at is not None:
-            for letter in waiting:
-                if isinstance(letter, letters.Unreadable):
-                    yield Notice(level="warning", text=letter.reason)
-                    continue
-                text = self.apply(letter)
-                if isinstance(letter, letters.Pause) and paused_at is None:
-                    paused_at = time.monotonic()
-                if isinstance(letter, letters.Resume | letters.Stop) and paused_at is not None:
-                    self.began += time.monotonic() - paused_at
-                    paused_at = None
-                yield Acknowledged(step=self.progress.step, letter=type(letter).__name__, text=text, id=letter.id)
-                if isinstance(letter, letters.Save):
-                    yield from self.save_checkpoint()
-                if isinstance(letter, letters.Sample):
-                    yield from self.write_sample(letter.prompt, letter.seed)
-                if isinstance(letter, letters.Copy):
-                    letter.receive(copy.deepcopy(self.model).eval(), self.progress.step)
-            if paused_at is not None and self.machine.world.is_main:
-                self.mailbox.wait(timeout_s=0.2)
-            waiting = distributed.agree(self.mailbox.collect(), self.machine.world)
+    def obey(self) -> Iterator[Event]:
+        """Does what the letters say; returns when no pause is in force and nothing hinders training, or to stop.
 
-    def apply(self, letter: letters.Portable | letters.Copy) -> str:
-        """Changes the progress as the letter says, and says so in words."""
-        progress = self.progress
+        A checkpoint that is owed, and a record that cannot be written, hinder it: they are tried again meanwhile.
+        """
+        world, paused, told = self.machine.world, False, ""
+        while True:
+            if self.owed and time.monotonic() >= self.retry_at:
+                yield from self.save_checkpoint()
+            hindrance = self.owed or (self.hindrance() if self.hindrance else "")
+            waiting, hindrance = distributed.agree((self.mailbox.collect(), hindrance), world)
+            for letter in waiting:
+                yield from self.do(letter)
+                if isinstance(letter, letters.Pause | letters.Resume):
+                    paused = isinstance(letter, letters.Pause)
+            if self.stopping is not None:
+                break
+            if hindrance != told:
+                yield self.hindered(hindrance)
+                told = hindrance
+            if waiting:  # what they did may hinder it, too
+                continue
+            if not paused and not hindrance:
+                break
+            self.idle_since = self.idle_since or time.monotonic()
+            if world.is_main:
+                self.mailbox.wait(timeout_s=0.2)
+        if self.idle_since:
+            self.began += time.monotonic() - self.idle_since
+            self.idle_since = 0.0
+
+    def do(self, letter: Letter) -> Iterator[Event]:
+        if isinstance(letter, letters.Unreadable):
+            yield Notice(level="warning", text=letter.reason)
+            return
+        text = apply(letter, self.progress, self.saved_at == self.progress.step)
+        yield Acknowledged(step=self.progress.step, letter=type(letter).__name__, text=text, id=letter.id)
         match letter:
             case letters.Stop():
                 self.stopping = letter
-                return "stopping" if letter.save else "stopping without a checkpoint"
-            case letters.ScaleLearningRate(factor):
-                progress.learning_rate_scale *= factor
-                return f"learning rate × {factor:g}, now × {progress.learning_rate_scale:g} of its schedule"
-            case letters.SetLearningRateScale(scale):
-                progress.learning_rate_scale = scale
-                return f"learning rate × {scale:g} of its schedule"
-            case letters.SetEvalInterval(iterations):
-                progress.eval_interval = iterations
-                return f"evaluation every {progress.eval_interval:,} iterations"
-            case letters.SetMaxIters(iterations):
-                progress.max_iters = max(progress.step, iterations)
-                return f"last iteration {progress.max_iters:,}"
-            case letters.Pause():
-                return "paused"
-            case letters.Resume():
-                return "going on"
             case letters.Save():
-                return "saved already" if self.saved_at == progress.step else "saving a checkpoint"
-            case letters.Sample():
-                return "sampling"
-            case letters.Copy():
-                return "copying the weights"
+                yield from self.save_checkpoint()
+            case letters.Sample(prompt, seed):
+                yield from self.write_sample(prompt, seed)
+            case letters.Copy(receive):
+                receive(copy.deepcopy(self.model).eval(), self.progress.step)
+
+    def hindered(self, reason: str) -> Health:
+        if reason:
+            text = f"training waits: {reason}. It goes on by itself when that has changed; stopping is possible"
+            return Health(step=self.progress.step, state="waiting", message=text)
+        return Health(step=self.progress.step, state="going on", message="what hindered training is over: it goes on")
+
+    def stop(self) -> Iterator[Event]:
+        """Ends as it was asked to: with a checkpoint, if the disk takes one at the first attempt."""
+        if self.stopping is not None and self.stopping.save and not self.owed:
+            yield from self.save_checkpoint()
+        if self.owed:
+            yield Notice(level="error", text=f"{self.owed}; stopped without one, the last checkpoint is whole")
+        yield self.finished("stopped")
 
     def stepped(self, loss: float, grad_norm: float, rate: float) -> Step:
         progress, speed = self.progress, self.throughput
@@ -257,18 +288,69 @@ class Trainer:
             tokens=progress.tokens,
             tokens_per_second=speed.tokens_per_second,
             mfu=speed.mfu,
+            data_share=speed.data_share,
             memory_bytes=hardware.memory_bytes(self.machine.device),
             elapsed_s=self.elapsed_s(),
             eta_s=speed.eta_s(left, -(-left // progress.eval_interval)),
         )
 
-    def give_up(self, loss: float) -> Iterator[Event]:
-        message = (
-            f"the loss became {loss} after step {self.progress.step:,}; the last checkpoint is untouched. "
-            "Lower learning_rate, set grad_clip=1, or use dtype=float32"
+    def trouble(self, loss: float, grad_norm: float) -> str:
+        """In words what went so wrong that training cannot go on from here; empty where nothing did."""
+        if not math.isfinite(loss):
+            return f"the loss became {loss}"
+        if not math.isfinite(grad_norm) and not self.scaler.is_enabled():
+            return f"the gradient became {grad_norm}"
+        return f"the loss ran away, to {loss:.4g}" if self.spike.add(loss) else ""
+
+    def recover(self, trouble: str) -> Iterator[Event]:
+        """Where the settings say so, and there is a checkpoint from before the trouble, goes back to it."""
+        at, lost = self.progress.step, self.spike.WORSE_STEPS if "ran away" in trouble else 0
+        back = None
+        if self.config.checkpoint.on_divergence == "rollback" and self.recall and self.rollbacks < MOST_ROLLBACKS:
+            back = self.recall(at - lost)
+        if back is None:
+            message = (
+                f"{trouble} after step {at:,}; the last checkpoint is untouched. "
+                "Lower learning_rate, set grad_clip=1, or use dtype=float32"
+            )
+            yield Health(step=at, state="nan", message=message)
+            return
+        restore(back, self.model, self.optimizer, self.scaler, "the checkpoint")
+        elapsed_s, self.began = self.elapsed_s(), time.monotonic()
+        self.progress = replace(
+            back.progress,
+            max_iters=self.progress.max_iters,
+            eval_interval=self.progress.eval_interval,
+            learning_rate_scale=self.progress.learning_rate_scale / 2,
+            elapsed_s=elapsed_s,
         )
-        yield Health(step=self.progress.step, state="nan", message=message)
-        yield self.finished("nan")
+        self.batches.position, self.saved_at = back.position, back.progress.step
+        self.spike, self.rollbacks = Spike(self.config.model.vocab_size), self.rollbacks + 1
+        message = (
+            f"{trouble} after step {at:,}: back at step {back.progress.step:,} with half the learning rate "
+            f"({self.rollbacks} of at most {MOST_ROLLBACKS} times)"
+        )
+        yield Health(step=back.progress.step, state="rollback", message=message)
+        yield self.started()
+
+    def started(self) -> Started:
+        progress, machine, config = self.progress, self.machine, self.config
+        return Started(
+            run=self.name,
+            step=progress.step,
+            max_iters=progress.max_iters,
+            n_parameters=self.model.n_parameters(),
+            tokens_per_iteration=config.tokens_per_iteration,
+            train_tokens=len(self.tokens["train"]),
+            val_tokens=len(self.tokens["val"]),
+            vocab_size=config.model.vocab_size,
+            device=machine.device,
+            dtype=machine.dtype,
+            compile=machine.compile,
+            threads=machine.threads,
+            peak_flops=machine.peak_flops,
+            choices=machine.choices,
+        )
 
     def finished(self, reason: Any) -> Finished:
         progress = self.progress
@@ -282,90 +364,4 @@ class Trainer:
         )
 
     def elapsed_s(self) -> float:
-        return self.progress.elapsed_s + time.monotonic() - self.began
-
-
-def train(
-    config: Config,
-    tokens: Mapping[str, Tokens],
-    *,
-    run: str = "",
-    mailbox: Mailbox | None = None,
-    save: SaveSnapshot | None = None,
-    sample: WriteSample | None = None,
-    start: Snapshot | None = None,
-    resume: bool = False,
-) -> Generator[Event, None, None]:
-    """Trains as `config` says: Started; Step, Evaluated, Saved, Sampled, Acknowledged, Health as they come; Finished.
-
-    `tokens` maps "train" and "val" to token ids; `config.model.vocab_size` is set. `start` gives the first weights;
-    with `resume` also everything else, and training goes on at its step as if it had never been interrupted.
-    `save(snapshot, is_best)` writes a checkpoint and returns its name; `sample(model, prompt, seed)` returns a text.
-    Raises `UserError` for what the person can mend.
-    """
-    for split in ("train", "val"):
-        check_length(len(tokens[split]), config.model.block_size, split)
-    with torch.device("meta"):  # the shape alone: no memory, no random numbers
-        blueprint = models.create(config.model)
-    machine = settle(config, blueprint.flops_per_token())
-    device, world = machine.device, machine.world
-    check_memory(config, machine.dtype, device)
-    torch.manual_seed(config.system.seed)
-    model = models.create(config.model)
-    if start is not None:
-        restore_weights(model, start.model, "the starting weights")
-    model.to(device).train()
-    optimizer = torch.optim.AdamW(
-        model.parameter_groups(config.optimizer.weight_decay),
-        lr=config.optimizer.learning_rate,
-        betas=(config.optimizer.beta1, config.optimizer.beta2),
-        fused=device != "mps",
-    )
-    scaler = torch.amp.GradScaler(device.partition(":")[0], enabled=machine.dtype == "float16")
-    progress = Progress(max_iters=config.schedule.max_iters, eval_interval=config.evaluation.eval_interval)
-    batches = Batches(
-        tokens["train"], config.model.block_size, config.data.batch_size, config.system.seed, world.rank, world.size
-    )
-    if start is not None and resume:
-        restore(start, model, optimizer, scaler, "the checkpoint")
-        progress, batches.position = replace(start.progress), start.position
-    if not (resume and world.is_main):  # dropout differs in each process; a checkpoint has the main one's random state
-        torch.manual_seed(config.system.seed + 1 + world.rank + progress.step)
-    # A compiler that turns out not to work is no reason to stop where nobody asked for it by name.
-    torch._dynamo.config.suppress_errors = config.system.compile == "auto"
-    trainer = Trainer(
-        config=config,
-        tokens=tokens,
-        mailbox=mailbox or Mailbox(),
-        save=save,
-        sample=sample,
-        machine=machine,
-        model=model,
-        forward=torch.compile(model) if machine.compile else model,
-        optimizer=optimizer,
-        scaler=scaler,
-        batches=batches,
-        throughput=Throughput(config.tokens_per_iteration, model.flops_per_token(), machine.peak_flops),
-        progress=progress,
-        saved_at=progress.step if resume else -1,
-    )
-    yield Started(
-        run=run,
-        step=progress.step,
-        max_iters=progress.max_iters,
-        n_parameters=model.n_parameters(),
-        tokens_per_iteration=config.tokens_per_iteration,
-        train_tokens=len(tokens["train"]),
-        val_tokens=len(tokens["val"]),
-        vocab_size=config.model.vocab_size,
-        device=device,
-        dtype=machine.dtype,
-        compile=machine.compile,
-        threads=machine.threads,
-        peak_flops=machine.peak_flops,
-        choices=machine.choices,
-    )
-    try:
-        yield from trainer.run()
-    finally:
-        distributed.leave(world)
+        return self.progress.elapsed_s + (self.idle_since or time.monotonic()) - self.began

@@ -9,7 +9,7 @@ from typing import Any
 
 from nanogpt.config import Config, with_settings
 from nanogpt.events import Event, Started, Step
-from nanogpt.training.loop import train
+from nanogpt.training.build import train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

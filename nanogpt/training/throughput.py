@@ -19,16 +19,31 @@ class Throughput:
         self._durations: deque[float] = deque(maxlen=50)  # seconds
         self._first = 0.0
         self._evaluation_s = 0.0
+        self._fetching_s = 0.0  # in the present step
+        self._fetches: deque[float] = deque(maxlen=50)
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        started = time.perf_counter()
+        started, self._fetching_s = time.perf_counter(), 0.0
         yield
         duration = time.perf_counter() - started
         if self._first:
             self._durations.append(duration)
+            self._fetches.append(self._fetching_s)
         else:
             self._first = duration
+
+    @contextmanager
+    def fetching(self) -> Iterator[None]:
+        """The part of a step in which it waits for data."""
+        started = time.perf_counter()
+        yield
+        self._fetching_s += time.perf_counter() - started
+
+    @property
+    def data_share(self) -> float:
+        """Of the last steps' time, 0 to 1."""
+        return sum(self._fetches) / sum(self._durations) if self._durations else 0.0
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:

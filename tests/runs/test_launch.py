@@ -1,5 +1,6 @@
 """Runs on disk: started, interrupted, resumed, started from others, refused."""
 
+import errno
 import json
 import os
 import signal
@@ -14,8 +15,9 @@ from nanogpt import runs
 from nanogpt.config import config_from_toml
 from nanogpt.data import prepare, textfile_recipe
 from nanogpt.errors import SettingError, UserError
-from nanogpt.events import Evaluated, Finished, Sampled, Saved, Step
-from nanogpt.training import Mailbox, Stop
+from nanogpt.events import Evaluated, Finished, Health, Sampled, Saved, Started, Step
+from nanogpt.runs import checkpoints, recorder
+from nanogpt.training import Mailbox, Stop, loop, train
 
 
 def trained(config, name="one", **more):
@@ -258,28 +260,130 @@ def test_a_place_where_no_folder_can_be_made_is_one_line(small, home):
         trained(small())
 
 
-def test_a_full_disk_ends_training_in_one_line_and_keeps_the_last_checkpoint(small, monkeypatch):
-    from nanogpt.runs import checkpoints
+class Disk:
+    """Refuses the files of a name while it is full."""
 
-    real, written = checkpoints._sync, []
+    def __init__(self, monkeypatch, name):
+        self.is_full = False
 
-    def sync(path):  # the third checkpoint finds the disk full half way
-        if len(list(path.parent.parent.glob("step-*[0-9]"))) == 2 and path.name == "optimizer.safetensors":
-            raise OSError(28, "No space left on device", str(path))
-        real(path)
-        written.append(path)
+        def refusing(real):
+            def write(path, *rest):
+                if self.is_full and path.name == name:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+                return real(path, *rest)
 
-    monkeypatch.setattr(checkpoints, "_sync", sync)
+            return write
+
+        monkeypatch.setattr(checkpoints, "_sync", refusing(checkpoints._sync))
+        monkeypatch.setattr(recorder, "write_atomically", refusing(recorder.write_atomically))
+        for module in (loop, recorder):
+            monkeypatch.setattr(module, "RETRY_S", 0.05)
+
+
+@pytest.mark.parametrize(("name", "saved"), [("optimizer.safetensors", 4), ("status.json", 6)])
+def test_a_full_disk_makes_training_wait_and_it_goes_on_when_there_is_space(small, monkeypatch, name, saved):
+    disk = Disk(monkeypatch, name)
     folder = runs.new_folder("run", name="full")
-    with pytest.raises(UserError, match="disk is full"):
-        list(runs.start(small(checkpoint_interval=2), folder))
-    assert [checkpoint.step for checkpoint in runs.list_checkpoints(folder)] == [2, 4]
+    events, at_health = [], []
+    for event in runs.start(small(checkpoint_interval=2), folder):
+        events.append(event)
+        if isinstance(event, Step) and event.step == 5:
+            disk.is_full = True
+        if isinstance(event, Health) and event.state == "waiting":
+            at_health.append(runs.summary(folder).state)
+            assert runs.latest(folder).step == saved
+            disk.is_full = False
+    assert "the disk is full" in next(e.message for e in events if isinstance(e, Health) and e.state == "waiting")
+    assert [e.state for e in events if isinstance(e, Health)][:2] == ["waiting", "going on"]
+    assert at_health == ["paused" if name != "status.json" else "running"], "as far as it can be written"
+    assert list(runs.read_events(folder)) == events, "nothing is lost"
+    whole, _ = trained(small(checkpoint_interval=2), name="whole")
+    assert weights(folder) == weights(whole)
+
+
+def test_while_the_disk_is_full_training_can_be_stopped_and_the_last_checkpoint_stays_whole(small, monkeypatch):
+    disk = Disk(monkeypatch, "model.safetensors")
+    folder, mailbox = runs.new_folder("run", name="full"), Mailbox()
+    events = []
+    for event in runs.start(small(checkpoint_interval=2), folder, mailbox=mailbox):
+        events.append(event)
+        if isinstance(event, Step) and event.step == 5:
+            disk.is_full = True
+        if isinstance(event, Health) and event.state == "waiting":
+            mailbox.drop(Stop())
+    assert (events[-1].reason, events[-1].step) == ("stopped", 6)
+    assert "stopped without one" in events[-2].text
+    assert runs.latest(folder).step == 4
     assert not list((folder / "checkpoints").glob("*.partial"))
-    assert runs.summary(folder).state == "failed"
-    monkeypatch.setattr(checkpoints, "_sync", real)
+    disk.is_full = False
     whole, _ = trained(small(checkpoint_interval=2), name="whole")
     list(runs.resume(folder))
     assert weights(folder) == weights(whole)
+
+
+def test_a_run_folder_that_vanishes_makes_training_wait_until_it_is_back(small, monkeypatch):
+    monkeypatch.setattr(loop, "RETRY_S", 0.05)
+    monkeypatch.setattr(recorder, "RETRY_S", 0.05)
+    folder = runs.new_folder("run", name="one")
+    away = folder.with_name("elsewhere")
+    events = []
+    for event in runs.start(small(), folder):
+        events.append(event)
+        if isinstance(event, Step) and event.step == 7:
+            folder.rename(away)
+        if isinstance(event, Health) and event.state == "waiting":
+            assert "vanished" in event.message
+            assert not folder.exists(), "it is not made anew"
+            away.rename(folder)
+    assert events[-1].reason == "max_iters"
+    assert list(runs.read_events(folder)) == events
+    assert runs.latest(folder).step == 12
+
+
+def test_a_loss_that_ends_in_nan_goes_back_with_half_the_learning_rate_where_it_is_asked_to(small, monkeypatch):
+    real = train
+
+    def poisoned(config, tokens, **more):
+        """Step 7 has a loss of NaN until the learning rate is a quarter."""
+        from nanogpt.training.loop import Trainer
+
+        step = Trainer.step
+
+        def bad(self):
+            if self.progress.step == 6 and self.progress.learning_rate_scale > 0.25:
+                return float("nan"), 1.0, 1.0
+            return step(self)
+
+        monkeypatch.setattr(Trainer, "step", bad)
+        return real(config, tokens, **more)
+
+    monkeypatch.setattr("nanogpt.runs.launch.train", poisoned)
+    folder, events = trained(small(on_divergence="rollback"))
+    assert [e.step for e in events if isinstance(e, Started)] == [0, 4, 4]
+    assert [e.step for e in events if isinstance(e, Step)] == [1, 2, 3, 4, 5, 6, 5, 6, *range(5, 13)]
+    assert events[-1].reason == "max_iters"
+    assert [e.step for e in runs.history(folder) if isinstance(e, Step)] == list(range(1, 13))
+
+
+def test_going_back_ends_after_three_times_and_removes_what_came_after(small):
+    config = small(
+        learning_rate=1000,
+        min_lr=1000,
+        decay_lr=False,
+        warmup_iters=0,
+        grad_clip=0,
+        weight_decay=1000,
+        max_iters=500,
+        on_divergence="rollback",
+        checkpoint_interval=1,
+    )
+    folder, events = trained(config)
+    assert events[-1].reason == "nan"
+    assert [e.state for e in events if isinstance(e, Health) and e.state in ("rollback", "nan")] == [
+        *["rollback"] * 3,
+        "nan",
+    ]
+    assert runs.latest(folder).step <= events[-1].step
 
 
 def test_nan_keeps_the_last_good_checkpoint_and_marks_the_run_failed(small):

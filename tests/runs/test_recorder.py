@@ -1,6 +1,7 @@
 """What is written down of a training, and read back."""
 
 import json
+import resource
 
 from nanogpt import runs
 from nanogpt.events import Finished, Started, Step, to_json
@@ -114,3 +115,26 @@ def test_history_drops_what_a_resume_undid(tmp_path):
     given = [started(), *map(stepped, (1, 2, 3)), started(2), stepped(3, 7.0)]
     (tmp_path / "events.jsonl").write_text("".join(to_json(event) + "\n" for event in given))
     assert [(e.step, e.loss) for e in runs.history(tmp_path) if isinstance(e, Step)] == [(1, 1.0), (2, 1.0), (3, 7.0)]
+
+
+def test_a_line_that_the_disk_takes_only_half_of_is_written_whole_when_there_is_space(tmp_path, monkeypatch):
+    monkeypatch.setattr("nanogpt.runs.recorder.RETRY_S", 0.0)
+    given = [started(), *map(stepped, range(1, 9))]
+    recorder = Recorder(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        for event in recorder.record(events(*given)):
+            size = (tmp_path / "events.jsonl").stat().st_size
+            if event == given[5]:
+                assert recorder.hindrance() == ""
+                resource.setrlimit(resource.RLIMIT_FSIZE, (size + 30, limits[1]))
+            if event == given[6]:
+                assert "the disk" in recorder.hindrance()
+                assert len(list(runs.read_events(tmp_path))) == 6
+            if event == given[7]:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+                assert recorder.hindrance() == ""
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(runs.read_events(tmp_path)) == given
+    assert (tmp_path / "events.jsonl").read_bytes().count(b"\n") == len(given)

@@ -1,0 +1,102 @@
+"""Makes everything that a training holds out of its configuration, and runs it: `train`. Knows nothing of files.
+
+The loop itself is in `loop.py`.
+"""
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from itertools import chain
+
+import torch
+
+from nanogpt import models
+from nanogpt.config import Config
+from nanogpt.data.batches import Batches, check_length
+from nanogpt.events import Event
+from nanogpt.training import distributed
+from nanogpt.training.health import Spike, watched
+from nanogpt.training.loop import Recall, SaveSnapshot, Tokens, Trainer, WriteSample
+from nanogpt.training.machine import check_memory, settle
+from nanogpt.training.mailbox import Mailbox
+from nanogpt.training.snapshot import Progress, Snapshot, restore, restore_weights
+from nanogpt.training.throughput import Throughput
+
+
+def train(
+    config: Config,
+    tokens: Mapping[str, Tokens],
+    *,
+    run: str = "",
+    mailbox: Mailbox | None = None,
+    save: SaveSnapshot | None = None,
+    sample: WriteSample | None = None,
+    recall: Recall | None = None,
+    hindrance: Callable[[], str] | None = None,
+    start: Snapshot | None = None,
+    resume: bool = False,
+) -> Generator[Event, None, None]:
+    """Trains as `config` says: Started; Step, Evaluated, Saved, Sampled, Acknowledged, Health as they come; Finished.
+
+    `tokens` maps "train" and "val" to token ids; `config.model.vocab_size` is set. `start` gives the first weights;
+    with `resume` also everything else, and training goes on at its step as if it had never been interrupted.
+    `save(snapshot, is_best)` writes a checkpoint and returns its name; where it raises OSError, training waits and
+    tries again. `sample(model, prompt, seed)` returns a text. `recall(step)` gives the latest checkpoint not after
+    `step`, for on_divergence=rollback. `hindrance()`, asked at each step, says why training has to wait, if it has to.
+    Raises `UserError` for what the person can mend.
+    """
+    for split in ("train", "val"):
+        check_length(len(tokens[split]), config.model.block_size, split)
+    with torch.device("meta"):  # the shape alone: no memory, no random numbers
+        blueprint = models.create(config.model)
+    machine = settle(config, blueprint.flops_per_token())
+    device, world = machine.device, machine.world
+    check_memory(config, machine.dtype, device)
+    torch.manual_seed(config.system.seed)
+    model = models.create(config.model)
+    if start is not None:
+        restore_weights(model, start.model, "the starting weights")
+    model.to(device).train()
+    optimizer = torch.optim.AdamW(
+        model.parameter_groups(config.optimizer.weight_decay),
+        lr=config.optimizer.learning_rate,
+        betas=(config.optimizer.beta1, config.optimizer.beta2),
+        fused=device != "mps",
+    )
+    scaler = torch.amp.GradScaler(device.partition(":")[0], enabled=machine.dtype == "float16")
+    progress = Progress(max_iters=config.schedule.max_iters, eval_interval=config.evaluation.eval_interval)
+    batches = Batches(
+        tokens["train"], config.model.block_size, config.data.batch_size, config.system.seed, world.rank, world.size
+    )
+    if start is not None and resume:
+        restore(start, model, optimizer, scaler, "the checkpoint")
+        progress, batches.position = replace(start.progress), start.position
+    if not (resume and world.is_main):  # dropout differs in each process; a checkpoint has the main one's random state
+        torch.manual_seed(config.system.seed + 1 + world.rank + progress.step)
+    # A compiler that turns out not to work is no reason to stop where nobody asked for it by name.
+    torch._dynamo.config.suppress_errors = config.system.compile == "auto"
+    trainer = Trainer(
+        config=config,
+        tokens=tokens,
+        mailbox=mailbox or Mailbox(),
+        save=save,
+        sample=sample,
+        recall=recall,
+        hindrance=hindrance,
+        name=run,
+        spike=Spike(config.model.vocab_size),
+        machine=machine,
+        model=model,
+        forward=torch.compile(model) if machine.compile else model,
+        optimizer=optimizer,
+        scaler=scaler,
+        batches=batches,
+        throughput=Throughput(config.tokens_per_iteration, model.flops_per_token(), machine.peak_flops),
+        progress=progress,
+        saved_at=progress.step if resume else -1,
+    )
+    try:
+        with closing(trainer.run()) as events:
+            yield from watched(chain([trainer.started()], events))
+    finally:
+        distributed.leave(world)

@@ -1,0 +1,119 @@
+"""How a training does, by simple rules from its events alone: the lamps. Knows nothing of the loop.
+
+The rules, each of which has to hold before a lamp changes; the first that holds counts:
+
+- diverging: the mean loss of the last 20 reported steps is above the lowest such mean by more than 1 nat, or by more
+  than half of what it had come down since the first, whichever is less, but by at least 0.3 nats.
+- overfitting: since the best evaluation there were two more, the validation loss is above the best by more than 1 %,
+  and the training loss is below what it was then.
+- data-bound: waiting for data took more than 30 % of the time of the last 20 reported steps.
+- plateau: the best validation loss of the last four evaluations is within 0.5 % of the best one before them.
+- learning: none of these.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from nanogpt.events import Evaluated, Event, Health, Started, Step
+
+WINDOW = 20  # reported steps
+PLATEAU = 4  # evaluations
+
+MESSAGES = {
+    "learning": "training does well again",
+    "diverging": "the loss rises: lower the learning rate, or go back to an earlier checkpoint",
+    "overfitting": "the validation loss rises while the training loss falls: stop, raise dropout, or use more data",
+    "data-bound": "training waits for data for much of its time: a faster disk would make it faster",
+    "plateau": "the validation loss hardly falls any more: lower the learning rate, or stop",
+}
+
+
+@dataclass(slots=True)
+class Watch:
+    """What is remembered of the events so far."""
+
+    losses: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    waits: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    highest: float = -math.inf  # mean loss over a window
+    lowest: float = math.inf
+    evaluations: list[tuple[float, float]] = field(default_factory=list)  # (training loss, validation loss)
+
+    def add(self, event: Event) -> None:
+        match event:
+            case Started():  # the first, or one after a rollback
+                self.losses.clear()
+                self.waits.clear()
+                self.evaluations.clear()
+                self.highest, self.lowest = -math.inf, math.inf
+            case Step(loss=loss) if math.isfinite(loss):
+                self.losses.append(loss)
+                self.waits.append(event.data_share)
+                if len(self.losses) == WINDOW:
+                    mean = sum(self.losses) / WINDOW
+                    self.highest = mean if self.highest == -math.inf else self.highest
+                    self.lowest = min(self.lowest, mean)
+            case Evaluated(train_loss=train_loss, val_loss=val_loss) if math.isfinite(val_loss):
+                self.evaluations.append((train_loss, val_loss))
+
+    def state(self) -> str:
+        if self._diverges():
+            return "diverging"
+        if self._overfits():
+            return "overfitting"
+        if len(self.waits) == WINDOW and sum(self.waits) / WINDOW > 0.3:
+            return "data-bound"
+        if self._stands_still():
+            return "plateau"
+        return "learning"
+
+    def _diverges(self) -> bool:
+        if len(self.losses) < WINDOW:
+            return False
+        allowed = max(0.3, min(1.0, (self.highest - self.lowest) / 2))
+        return sum(self.losses) / WINDOW > self.lowest + allowed
+
+    def _overfits(self) -> bool:
+        if not self.evaluations:
+            return False
+        best = min(range(len(self.evaluations)), key=lambda number: self.evaluations[number][1])
+        (then, lowest), (now, last) = self.evaluations[best], self.evaluations[-1]
+        return len(self.evaluations) - best > 2 and last > 1.01 * lowest and now < then
+
+    def _stands_still(self) -> bool:
+        values = [val_loss for _, val_loss in self.evaluations]
+        return len(values) > PLATEAU + 1 and min(values[-PLATEAU:]) > 0.995 * min(values[:-PLATEAU])
+
+
+def watched(events: Iterator[Event]) -> Iterator[Event]:
+    """Passes the events on, with a `Health` wherever the state changes; it begins as learning."""
+    watch, state = Watch(), "learning"
+    for event in events:
+        yield event
+        watch.add(event)
+        if isinstance(event, Step | Evaluated) and (now := watch.state()) != state:
+            state = now
+            yield Health(step=event.step, state=state, message=MESSAGES[state])
+
+
+class Spike:
+    """Tells a loss that ran away from one that wavers: for `WORSE_STEPS` steps in a row it was above that of guessing
+    (ln of the vocabulary), and a nat above the lowest mean that it had over as many steps or, before that, at first."""
+
+    WORSE_STEPS = 50
+
+    def __init__(self, vocab_size: int) -> None:
+        self._guessing = math.log(vocab_size)
+        self._lowest = math.inf
+        self._mean = 0.0
+        self._seen = self._worse = 0
+
+    def add(self, loss: float) -> bool:
+        """Whether the loss has run away, with this step's."""
+        self._seen += 1
+        self._mean += (loss - self._mean) / min(self._seen, self.WORSE_STEPS)
+        above = loss > self._guessing and loss > self._lowest + 1.0
+        self._worse = self._worse + 1 if above else 0
+        self._lowest = min(self._lowest, self._mean)
+        return self._worse >= self.WORSE_STEPS

@@ -1,0 +1,121 @@
+"""The lamps, from made-up events whose story is known."""
+
+import math
+
+import pytest
+
+from nanogpt.events import Evaluated, Health, Started, Step
+from nanogpt.training.health import MESSAGES, WINDOW, Spike, watched
+
+
+def started(step=0):
+    counts = (
+        "n_parameters",
+        "tokens_per_iteration",
+        "train_tokens",
+        "val_tokens",
+        "vocab_size",
+        "max_iters",
+        "threads",
+    )
+    return Started(
+        run="",
+        step=step,
+        device="cpu",
+        dtype="",
+        compile=False,
+        peak_flops=None,
+        choices={},
+        **dict.fromkeys(counts, 1),
+    )
+
+
+def stepped(losses, data_share=0.0):
+    figures = dict.fromkeys(("learning_rate", "grad_norm", "tokens_per_second", "elapsed_s", "eta_s"), 1.0)
+    for step, loss in enumerate(losses, start=1):
+        yield Step(step=step, loss=loss, tokens=1, mfu=None, memory_bytes=1, data_share=data_share, **figures)
+
+
+def evaluated(*pairs):
+    for step, (train_loss, val_loss) in enumerate(pairs):
+        yield Evaluated(
+            step=step,
+            train_loss=train_loss,
+            val_loss=val_loss,
+            best_val_loss=0.0,
+            is_best=False,
+            tokens=1,
+            elapsed_s=1.0,
+        )
+
+
+def lamps(*events):
+    return [event.state for event in watched(iter(events)) if isinstance(event, Health)]
+
+
+FALLING = [4 - step / 50 for step in range(100)]  # from 4 to 2
+
+
+def test_a_training_that_learns_lights_no_lamp():
+    falling = [(4 - n / 4, 4 - n / 4) for n in range(10)]
+    assert lamps(*stepped(FALLING), *evaluated(*falling)) == []
+    assert lamps(*stepped([loss + 0.2 * math.sin(9 * n) for n, loss in enumerate(FALLING)])) == []
+
+
+def test_a_loss_that_rises_by_half_of_what_it_had_come_down_diverges_and_one_that_comes_back_learns():
+    assert lamps(*stepped([*FALLING, *[3.5] * WINDOW, *[2.0] * WINDOW])) == ["diverging", "learning"]
+    assert lamps(*stepped([*FALLING, *[2.2] * WINDOW])) == []
+    assert lamps(*stepped([*FALLING, 9.0, *[2.0] * WINDOW])) == [], "a single step is no trend"
+
+
+def test_a_validation_loss_that_rises_while_the_training_loss_falls_overfits():
+    up = [(3.0, 3.0), (2.0, 2.0), (1.8, 2.05), (1.6, 2.1)]
+    assert lamps(*evaluated(*up)) == ["overfitting"]
+    assert lamps(*evaluated(*up, (1.5, 1.9))) == ["overfitting", "learning"]
+    assert lamps(*evaluated((3.0, 3.0), (2.0, 2.0), (2.1, 2.05), (2.2, 2.1))) == [], "both rise: not that"
+
+
+def test_evaluations_that_hardly_fall_are_a_plateau():
+    assert lamps(*evaluated((4, 4), *[(2.0, 2.0 - n / 1000) for n in range(5)])) == ["plateau"]
+    assert lamps(*evaluated((4, 4), *[(2.0, 2.0 - n / 50) for n in range(9)])) == []
+
+
+def test_a_training_that_waits_for_data_is_data_bound():
+    assert lamps(*stepped(FALLING, data_share=0.4)) == ["data-bound"]
+    assert lamps(*stepped(FALLING, data_share=0.2)) == []
+
+
+def test_after_a_return_to_a_checkpoint_it_is_judged_anew():
+    assert lamps(*stepped([*FALLING, *[5.0] * WINDOW]), started(3), *stepped([3.0] * WINDOW)) == [
+        "diverging",
+        "learning",
+    ]
+
+
+def test_losses_that_are_not_numbers_are_left_to_whoever_ends_training():
+    assert lamps(*stepped([math.nan, math.inf] * WINDOW), *evaluated((1.0, math.nan), (1.0, 1.0))) == []
+
+
+def test_every_lamp_has_its_message():
+    for state, message in MESSAGES.items():
+        assert message, state
+
+
+def runs_away(losses, vocab_size=50):
+    spike = Spike(vocab_size)  # ln 50 = 3.9
+    return next((number for number, loss in enumerate(losses, start=1) if spike.add(loss)), None)
+
+
+@pytest.mark.parametrize(
+    ("losses", "at"),
+    [
+        ([4.0] * 10 + [2.0] * 100 + [9.0] * 100, 10 + 100 + Spike.WORSE_STEPS),
+        ([4.0] + [60.0] * 100, 1 + Spike.WORSE_STEPS),
+        ([4.0] * 10 + [2.0] * 100 + [9.0] * 49 + [2.0] * 100, None),  # it came back
+        ([4.0] * 10 + [2.0] * 100 + [3.5] * 300, None),  # worse, but better than guessing
+        ([30.0] * 300, None),  # bad from the start, as with foreign weights: it is not worse than it was
+        ([4.0, 4.2] * 300, None),
+    ],
+)
+def test_a_loss_has_run_away_when_it_is_worse_than_guessing_for_long_and_was_better(losses, at):
+    assert runs_away(losses) == at
