@@ -247,7 +247,7 @@ class RunsScreen(LabScreen):
 
     def action_filter(self) -> None:
         self.add_class("-filter")
-        self.query_one("#filter", Input).focus()
+        self.set_focus(self.query_one("#filter", Input))  # at once: the next key is for it
 
     def on_input_changed(self, event: Input.Changed) -> None:
         self.words = event.value

@@ -314,7 +314,7 @@ class SampleScreen(LabScreen):
         self.app.push_screen(AskValue(words, typed(self.knobs, name), problem), take)
 
     def action_edit(self) -> None:
-        self.query_one(Prompt).focus()
+        self.set_focus(self.query_one(Prompt))  # at once: the next key is for it
 
     def action_use(self) -> None:
         take = self.take
