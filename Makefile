@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 .PHONY: run test lint clean
 
 run: $(VENV)/.installed
-	@$(BIN)/nanogpt quickstart
+	@$(BIN)/nanogpt-tui
 
 test: lint
 	@$(BIN)/python -m pytest
