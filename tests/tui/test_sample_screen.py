@@ -7,11 +7,13 @@ from shutil import rmtree
 from typing import Any
 
 import pytest
+from rich.color import ColorSystem
 
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import SettingError
 from nanogpt.events import Alternative, Token
 from nanogpt_tui.takes import LIVE, Source, Take
+from nanogpt_tui.theme import NAMES
 from nanogpt_tui.widgets.flow import Flow
 from nanogpt_tui.widgets.knobs import BY_NAME, moved, turned
 from nanogpt_tui.widgets.pick_source import PickSource
@@ -312,7 +314,7 @@ async def test_prompt_text_knobs_and_alternatives_have_room(
     lab: Any, run: Path, size: tuple[int, int], theme: str
 ) -> None:
     async with lab(size=size) as at:
-        at.app.change_theme(theme)
+        at.app.theme = NAMES[theme]
         await at.press("3")
         set_knobs(at, max_new_tokens=200)
         take = await written(at, "i", *"ab", "f5")
@@ -321,6 +323,20 @@ async def test_prompt_text_knobs_and_alternatives_have_room(
         assert f"token {len(take.tokens)} of 200" in seen
         for words in ("top-k", "min-p", "0.80", "1337", "200 tokens", "branch here"):
             assert words in seen
+
+
+@pytest.mark.parametrize("theme", ["dark", "light", "ansi"])
+async def test_shades_differ_in_256_colours_and_without_colours(lab: Any, theme: str) -> None:
+    async with lab() as at:
+        at.app.theme = NAMES[theme]
+        await at.press("3")
+        view = at.app.screen.view
+        styles = [view.rich_style, *(view.get_component_rich_style(f"tokentext--shade-{n}") for n in (1, 2, 3))]
+        if theme == "ansi":
+            shades = {(style.italic, style.underline, style.bold) for style in styles}
+        else:
+            shades = {style.bgcolor.downgrade(ColorSystem.EIGHT_BIT).number for style in styles}
+        assert len(shades) == 4
 
 
 def test_knobs_step_along_their_scales_and_switch_off_at_the_end() -> None:
