@@ -121,6 +121,7 @@ def test_every_name_that_the_package_offers_is_there() -> None:
         "sample --help",
         "watch --help",
         "ctl --help",
+        "doctor --help",
     ],
 )
 def test_a_light_command_loads_no_torch(words: str) -> None:

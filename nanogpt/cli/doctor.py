@@ -1,0 +1,154 @@
+"""`nanogpt doctor`: what there is here to work with, what is wrong, and how to mend it."""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from nanogpt import hardware, paths
+from nanogpt.cli import terminal
+from nanogpt.cli.console import printable
+
+DESCRIPTION = """Look at the terminal, Python, torch, devices, number formats, compiler, disk and folders, and say what
+is wrong and how to mend it. The exit code is 1 where something has to be mended before this program can work."""
+
+FEW_BYTES, SCARCE_BYTES = 200e6, 2e9
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`level`: "good"; "poor": it works, with less speed or beauty; "bad": it has to be mended. `mend` says how."""
+
+    name: str
+    level: Literal["good", "poor", "bad"]
+    text: str
+    mend: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="the findings as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    findings = []
+    width = 14
+    unicode = terminal.speaks_unicode(sys.stdout.encoding)
+    marks = dict(zip(("good", "poor", "bad"), "✓!✗" if unicode else "+!x", strict=True))
+    for finding in examined():
+        findings.append(finding)
+        if not args.json:
+            advice = f"; {finding.mend}" if finding.mend else ""
+            print(printable(f"{marks[finding.level]} {finding.name:<{width}}{finding.text}{advice}"), flush=True)
+    fit = all(finding.level != "bad" for finding in findings)
+    if args.json:
+        print(json.dumps({"fit": fit, "findings": [asdict(finding) for finding in findings]}, indent=1))
+    return 0 if fit else 1
+
+
+def examined() -> Iterator[Finding]:
+    yield from the_terminal()
+    yield Finding("python", "good", f"{platform.python_version()} at {sys.executable}")
+    yield from torch_and_devices()
+    yield from folders()
+
+
+def the_terminal() -> Iterator[Finding]:
+    """What it shows, as far as can be told without looking at it."""
+    size = terminal.size()
+    if size is None:
+        yield Finding("terminal", "good", "none: the output goes to a file or a pipe")
+    else:
+        small = size[0] < 80 or size[1] < 24
+        shown = f"{size[0]} columns, {size[1]} rows"
+        yield Finding("terminal", "poor" if small else "good", shown, "the app wants 80 × 24 or more" if small else "")
+        yield _colours()
+        synchronises = terminal.synchronises_output()
+        answer = {True: "yes", False: "no: a repaint may flicker", None: "unknown: it did not answer"}[synchronises]
+        yield Finding("synchronised", "good" if synchronises else "poor", answer)
+    encoding = sys.stdout.encoding
+    if terminal.speaks_unicode(encoding):
+        yield Finding("characters", "good", f"{encoding}: charts in braille or blocks, as the font has them")
+    else:
+        yield Finding("characters", "poor", f"{encoding}: charts in ASCII", "set LANG or LC_ALL to one with UTF-8")
+    if os.environ.get("TMUX"):
+        yield Finding("tmux", "good", "yes: runs survive a lost connection")
+    if os.environ.get("SSH_CONNECTION"):
+        advice = "" if os.environ.get("TMUX") else "`nanogpt train --detach` survives a lost connection"
+        yield Finding("ssh", "good", "yes", advice)
+
+
+def _colours() -> Finding:
+    count = terminal.colours(os.environ)
+    if count >= 256:
+        return Finding("colours", "good", f"{count:,}")
+    if os.environ.get("NO_COLOR"):
+        return Finding("colours", "good", "none, as NO_COLOR asks")
+    named = os.environ.get("TERM", "") or "not set"
+    return Finding("colours", "poor", f"{count} (TERM is {named})", "set TERM=xterm-256color if the terminal has 256")
+
+
+def torch_and_devices() -> Iterator[Finding]:
+    try:
+        import torch
+    except Exception as error:  # a broken installation fails in every way
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        yield Finding("torch", "bad", f"cannot be imported: {text[:200]}", "install it anew: `make run` does")
+        return
+    yield Finding("torch", "good", str(torch.__version__))
+    device = hardware.resolve_device("auto")
+    for index in range(torch.cuda.device_count()):
+        gpu = torch.cuda.get_device_properties(index)
+        memory = f"{gpu.total_memory / 2**30:.0f} GiB"
+        yield Finding(f"cuda:{index}", "good", f"{gpu.name}, {memory}, capability {gpu.major}.{gpu.minor}")
+    if device == "cpu" and shutil.which("nvidia-smi"):
+        reason = "this torch is built without CUDA" if not torch.version.cuda else "torch cannot use it"
+        yield Finding("gpu", "poor", f"there is an NVIDIA driver, but {reason}", "install a torch that fits the driver")
+    if device == "mps":
+        yield Finding("mps", "good", "Apple's GPU")
+    left = hardware.available_memory("cpu")
+    free = f", {left / 2**30:.1f} GiB of memory free" if left is not None else ""
+    yield Finding("cpu", "good", f"{hardware.cpu_model()}, {hardware.usable_cores()} cores{free}")
+    # for a model large enough that it is worth it
+    dtype, why = hardware.resolve_dtype("auto", device, n_embd=10**6, tokens=10**6)
+    yield Finding("number format", "good", f"{dtype} on {device}: {why}")
+    lacking = hardware.compile_needs(device)
+    if lacking:
+        yield Finding("torch.compile", "poor", f"it needs {lacking}", "install that for more speed; all works without")
+    else:
+        yield Finding("torch.compile", "good", "a compiler is there")
+
+
+def folders() -> Iterator[Finding]:
+    """The places that are written to, and the space there."""
+    places = {
+        "runs": (paths.runs_dir(), "NANOGPT_RUNS_DIR"),
+        "data sets": (paths.datasets_dir(), "NANOGPT_DATA_DIR"),
+        "cache": (paths.cache_dir(), "NANOGPT_CACHE_DIR"),
+    }
+    for name, (folder, variable) in places.items():
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        try:
+            with tempfile.TemporaryFile(dir=there) as file:
+                file.write(b"x")
+        except OSError as error:
+            mend = f"set {variable} to a folder that can be written"
+            yield Finding(name, "bad", f"{folder} cannot be written: {error.strerror}", mend)
+            continue
+        yield _space(name, folder, there)
+
+
+def _space(name: str, folder: Path, there: Path) -> Finding:
+    free = shutil.disk_usage(there).free
+    text = f"{folder}, {free / 1e9:,.1f} GB free"
+    if free < FEW_BYTES:
+        return Finding(name, "bad", text, "free some space")
+    return Finding(
+        name, "poor" if free < SCARCE_BYTES else "good", text, "" if free >= SCARCE_BYTES else "that is little"
+    )

@@ -1,0 +1,105 @@
+"""`nanogpt doctor`: what it finds, what it calls bad, and how it asks a real terminal."""
+
+import json
+import os
+import pty
+import select
+import sys
+
+import pytest
+
+from nanogpt.cli import doctor, main, terminal
+
+
+def findings(capsys):
+    code = main(["doctor", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    return code, told["fit"], {finding["name"]: finding for finding in told["findings"]}
+
+
+def test_on_a_machine_that_is_well_everything_has_a_line_and_the_exit_code_is_0(capsys):
+    code, fit, found = findings(capsys)
+    assert (code, fit) == (0, True)
+    names = {"terminal", "characters", "python", "torch", "cpu", "number format", "torch.compile"}
+    assert names | {"runs", "data sets", "cache"} <= found.keys()
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(found)
+    assert all(line[0] in "✓!✗" for line in lines)
+
+
+def test_a_folder_that_cannot_be_written_is_bad_and_says_which_variable_moves_it(capsys, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NANOGPT_RUNS_DIR", str(tmp_path / "file"))
+    code, fit, found = findings(capsys)
+    assert (code, fit) == (1, False)
+    assert found["runs"]["level"] == "bad"
+    assert "NANOGPT_RUNS_DIR" in found["runs"]["mend"]
+
+
+def test_a_disk_that_is_almost_full_is_bad_and_one_with_little_space_is_poor(capsys, monkeypatch):
+    for free, level in ((1e8, "bad"), (1e9, "poor"), (1e10, "good")):
+        monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _, free=free: type("Usage", (), {"free": int(free)}))
+        assert {finding.level for finding in doctor.folders()} == {level}
+
+
+def test_a_torch_that_cannot_be_imported_is_bad_and_the_rest_is_still_looked_at(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    code, _, found = findings(capsys)
+    assert code == 1
+    assert found["torch"]["level"] == "bad"
+    assert "runs" in found
+
+
+@pytest.mark.parametrize(
+    ("environment", "count"),
+    [
+        ({"TERM": "xterm-256color", "COLORTERM": "truecolor"}, 1 << 24),
+        ({"TERM": "xterm-256color"}, 256),
+        ({"TERM": "linux"}, 16),
+        ({"TERM": "dumb"}, 0),
+        ({}, 0),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, 0),
+    ],
+)
+def test_colours_are_what_the_environment_says(environment, count):
+    assert terminal.colours(environment) == count
+
+
+@pytest.mark.parametrize(("encoding", "speaks"), [("utf-8", True), ("UTF8", True), ("latin-1", False), (None, False)])
+def test_only_an_encoding_of_unicode_has_the_characters_of_charts(encoding, speaks):
+    assert terminal.speaks_unicode(encoding) is speaks
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"\x1b[?2026;2$y\x1b[?62;22c", "yes"),
+        (b"\x1b[?2026;0$y\x1b[?62c", "no"),
+        (b"\x1b[?1;2c", "no"),
+        (b"", "unknown"),
+    ],
+)
+def test_a_terminal_is_asked_whether_it_synchronises_and_left_as_it_was(answer, said):
+    script = (
+        "from nanogpt.cli import terminal; print(terminal.size());"
+        "print({True: 'yes', False: 'no', None: 'unknown'}[terminal.synchronises_output()]); print('typed:', input())"
+    )
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-c", script])
+    seen = b""
+    answered = False
+    while b"typed:" not in seen or not seen.endswith(b"\n"):
+        assert select.select([master], [], [], 30)[0], seen
+        seen += os.read(master, 4096)
+        if not answered and terminal.ASK_SYNCHRONISED in seen:
+            os.write(master, answer)
+            answered = True
+        if answered and said.encode() + b"\r\n" in seen and b"typed" not in seen:
+            os.write(master, b"hello\n")
+            said_hello = True
+    os.waitpid(pid, 0)
+    os.close(master)
+    assert said_hello
+    assert b"typed: hello" in seen
