@@ -13,7 +13,7 @@ from textual.screen import ModalScreen, Screen
 
 from nanogpt.errors import UserError
 from nanogpt_tui import screens, theme
-from nanogpt_tui.ascii import Ascii
+from nanogpt_tui.ascii import KEYS, Ascii
 from nanogpt_tui.keys import check, complete
 from nanogpt_tui.messages import Rung
 from nanogpt_tui.screens.base import LabScreen
@@ -48,6 +48,13 @@ class LabApp(App[int]):
     def get_line_filters(self) -> Sequence[LineFilter]:
         filters = super().get_line_filters()
         return [*filters, self._ascii] if self.settings.glyphs == "ascii" else filters
+
+    def get_key_display(self, binding: Binding) -> str:
+        shown = super().get_key_display(binding)
+        if self.settings.glyphs == "ascii":
+            for sign, name in KEYS.items():
+                shown = shown.replace(sign, name)
+        return shown
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return theme.DEFAULTS

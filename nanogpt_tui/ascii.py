@@ -17,7 +17,8 @@ _PAIRS = {
     "█▓▉▊▋▇▆▅": "#",
     "▒░▄▃▂▁▀▔": ":",
     "●◆◉■▪✓★": "*",
-    "○◇□◌•·∙": "o",
+    "○◇□◌•": "o",
+    "·∙": ".",
     "▲△↑▴": "^",
     "▼▽↓▾": "v",
     "◀◁←⏎⏴↵": "<",
@@ -30,6 +31,7 @@ _PAIRS = {
     "∞": "~",
     "\u00a0\u2800": " ",
 }
+KEYS = {"⏎": "enter", "⌫": "bksp", "←": "left", "→": "right", "↑": "up", "↓": "down"}  # not v and <, which are keys too
 _PLAIN = {ord(char): plain for chars, plain in _PAIRS.items() for char in chars}
 
 

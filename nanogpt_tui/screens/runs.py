@@ -182,6 +182,10 @@ class RunsScreen(LabScreen):
         self._reading = job = self.session.work(work, done, name="run")
         self._drawn = wanted
 
+    def settings_changed(self) -> None:
+        if self.chart is not None:
+            self.chart.glyphs = self.lab.settings.glyphs
+
     def _draw(self, curves: Curves, text: Content) -> None:
         from nanogpt_tui.widgets.chart import LossChart
 

@@ -96,6 +96,11 @@ class SampleScreen(LabScreen):
         for writing in self._writings:
             writing.stop()
 
+    def settings_changed(self) -> None:
+        for each in (*self.query(KnobRow), *self.query(Alternatives)):
+            each.ascii_only = self.lab.settings.glyphs == "ascii"
+            each.refresh()
+
     def training_changed(self) -> None:
         """Until a source is chosen: the live weights while a run is trained, else the newest run's best."""
         if not self._chosen:

@@ -31,7 +31,7 @@ class Alternatives(Widget):
 
     def __init__(self, ascii_only: bool) -> None:
         super().__init__()
-        self._ascii = ascii_only
+        self.ascii_only = ascii_only
         self._token: Token | None = None
         self._place = (0, 0)
         self.chosen = 0
@@ -60,7 +60,7 @@ class Alternatives(Widget):
         if token is None:
             return Content.styled("← → walks over the tokens and shows\nwhat else could have come", "$quiet")
         number, total = self._place
-        text = short(visible(token.text or "…", self._ascii), TEXT_WIDTH)
+        text = short(visible(token.text or "…", self.ascii_only), TEXT_WIDTH)
         head = Content.assemble(
             (f"token {number + 1:,} of {total:,}  ", "$quiet"),
             (text, "bold $foreground"),
@@ -70,8 +70,8 @@ class Alternatives(Widget):
         return Content("\n").join([head, *(self._row(i, row, token.id) for i, row in enumerate(rows_of(token)))])
 
     def _row(self, index: int, row: Alternative, written: int) -> Content:
-        pointer, own, bar = (">", "*", "#") if self._ascii else ("▸", "●", "━")
-        text = short(visible(row.text, self._ascii), TEXT_WIDTH)
+        pointer, own, bar = (">", "*", "#") if self.ascii_only else ("▸", "●", "━")
+        text = short(visible(row.text, self.ascii_only), TEXT_WIDTH)
         room = max(4, self.size.width - TEXT_WIDTH - 13)
         length = max(round(row.probability * room), 1 if row.probability >= 0.005 else 0)
         chosen = index == self.chosen

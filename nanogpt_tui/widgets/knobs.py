@@ -114,7 +114,7 @@ class KnobRow(Widget, can_focus=True):
         known = sampling_settings().get(knob.name)
         self.knob, self.glossary = knob, knob.term
         self.HELP = known.help if known else STOP_HELP  # type: ignore[misc]  # each row's own
-        self._ascii = ascii_only
+        self.ascii_only = ascii_only
         self._value: Any = None
 
     def show(self, value: Any) -> None:
@@ -158,7 +158,7 @@ class KnobRow(Widget, can_focus=True):
     def _shown(self) -> str:
         value = self._value
         if isinstance(value, tuple):
-            return " ".join(visible(text, self._ascii) for text in value)
+            return " ".join(visible(text, self.ascii_only) for text in value)
         return f"{value:.2f}" if isinstance(value, float) else f"{value}"
 
     def _bar(self, room: int) -> Content:
@@ -168,7 +168,7 @@ class KnobRow(Widget, can_focus=True):
             return Content(" " * room)
         share = bisect_left(scale, self._value) / (len(scale) - 1)
         filled = round(min(1.0, share) * room)
-        full, rest = ("#", "-") if self._ascii else ("━", "━")
+        full, rest = ("#", "-") if self.ascii_only else ("━", "━")
         return Content.assemble((full * filled, "$accent"), (rest * (room - filled), "$rule"))
 
 

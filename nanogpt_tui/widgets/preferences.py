@@ -153,7 +153,8 @@ class Preferences(ModalScreen[None]):
 
 
 def _line(name: str, value: str, words: str, changed: bool = False) -> Content:
-    return Content.assemble(f"{name:<23} ", (f"{value:<13} ", "bold $accent" if changed else "bold"), (words, "$quiet"))
+    style = "bold underline" if changed else "bold"
+    return Content.assemble(f"{name:<23} ", (value, style), " " * max(14 - len(value), 1), words)
 
 
 def _pairs(quickstart: dict[str, Any]) -> str:

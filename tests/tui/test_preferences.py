@@ -1,12 +1,16 @@
 """Settings and keys, changed in the app: obeyed at once, and written down."""
 
+from pathlib import Path
 from typing import Any
 
+import pytest
 from textual.widgets import Input, OptionList
 
 from nanogpt_tui import theme
 from nanogpt_tui.keys import remappable
 from nanogpt_tui.settings import Settings, load, path, save
+from nanogpt_tui.widgets.chart import LossChart
+from nanogpt_tui.widgets.knobs import KnobRow
 from nanogpt_tui.widgets.preferences import Preferences
 
 
@@ -34,6 +38,19 @@ async def test_ascii_glyphs_reach_what_is_already_drawn(lab: Any) -> None:
         await at.press("escape")
         assert load().glyphs == "ascii"
         assert at.seen().isascii()
+
+
+@pytest.mark.parametrize("mode", ["runs", "sample"])
+async def test_ascii_glyphs_reach_the_screens_behind(lab: Any, two_runs: Path, mode: str) -> None:
+    async with lab(size=(120, 60)) as at:
+        at.app.switch_mode(mode)
+        await at.until(lambda: "━" in at.seen())
+        at.app.change({"glyphs": "ascii"})
+        await at.until(lambda: at.seen().isascii(), 5)
+        drawn = {widget.glyphs for widget in at.app.screen.query(LossChart)}
+        assert drawn <= {"ascii"}
+        assert all(row.ascii_only for row in at.app.screen.query(KnobRow))
+        assert drawn or at.app.screen.query(KnobRow)
 
 
 async def test_a_key_is_changed_by_pressing_the_new_one(lab: Any) -> None:
