@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ALTERNATIVES = 8
 MODELS_KEPT = 2
+# After each token beside a training: three threads share the interpreter then, and keys would wait for two of them.
+PAUSE_S = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,7 @@ class Writing:
         changed: Callable[["Writing"], None],
     ) -> None:
         self.take = take
-        self._models, self._knobs, self._changed = models, knobs, changed
+        self._session, self._models, self._knobs, self._changed = session, models, knobs, changed
         self._kept = tuple(take.tokens)
         self._in_force = dataclasses.replace(knobs(), seed=take.knobs.seed)
         self._asked = len(self._kept)
@@ -149,6 +151,8 @@ class Writing:
             self._in_force = knobs
             self.take.turns.append((self._asked, knobs))
         self._asked += 1
+        if self._session.is_training:
+            time.sleep(PAUSE_S)
         return dataclasses.replace(knobs, max_new_tokens=knobs.max_new_tokens + len(self._kept))
 
     def _heard(self) -> None:
