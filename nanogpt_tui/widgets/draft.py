@@ -130,7 +130,7 @@ def spoken(value: Any) -> str:
 def reason(error: SettingError) -> str:
     """The error without the setting's name and value, which stand beside it."""
     start, separator, rest = str(error).partition(": ")
-    return rest if separator and start.startswith(f"{error.setting}=") else str(error)
+    return rest if separator and start.startswith(f"{error.setting}=") and " " not in start else str(error)
 
 
 def unfit(config: Config, dataset: DatasetInfo) -> Mapping[str, str]:
