@@ -27,7 +27,7 @@ TINY = {
 }
 
 
-async def form(at: Any, **start: str) -> NewRunScreen:
+async def form(at: Any, **start: str) -> Any:
     """The form, once it knows the data sets."""
     screen = NewRunScreen(**start)
     at.app.push_screen(screen)
@@ -35,19 +35,19 @@ async def form(at: Any, **start: str) -> NewRunScreen:
     return screen
 
 
-async def fill(at: Any, screen: NewRunScreen, values: dict[str, str]) -> None:
+async def fill(at: Any, screen: Any, values: dict[str, str]) -> None:
     for name, value in values.items():
         screen.field(name).editor.value = value
     await at.pilot.pause(0.05)
 
 
-def figure(screen: NewRunScreen, name: str) -> str:
-    return next(line for line in screen.query(Line) if line.name == name)._shown[0]
+def figure(screen: Any, name: str) -> str:
+    return str(next(line for line in screen.query(Line) if line.name == name)._shown[0])
 
 
-def problem(screen: NewRunScreen, name: str) -> str:
+def problem(screen: Any, name: str) -> str:
     field = screen.field(name)
-    return field._problem.render().plain if field.has_class("-wrong") else ""
+    return str(field._problem.render().plain) if field.has_class("-wrong") else ""
 
 
 async def test_what_it_comes_to_changes_as_it_is_typed(lab: Any, rhymes: Any) -> None:
