@@ -1,6 +1,6 @@
 """The mean loss over a split. Uses no random state of training's, so evaluating more often changes nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,9 @@ def evaluate(
     config: Config,
     n_batches: int,
     machine: Machine,
-) -> tuple[float, int]:
-    """(mean cross-entropy in nats per token, number of tokens) over `n_batches` fixed batches, or all for 0.
+) -> Generator[None, None, tuple[float, int]]:
+    """(mean cross-entropy in nats per token, number of tokens) over `n_batches` fixed batches, or all for 0; yields
+    after each batch, so that a long evaluation need not be deaf.
 
     `forward(ids, targets)` gives (…, mean loss over the targets that are not -1). Batches are shared among processes.
     """
@@ -37,5 +38,6 @@ def evaluate(
         with machine.autocast():
             _, loss = forward(torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device))
         sums += torch.stack((loss.double() * counted, torch.tensor(float(counted), device=loss.device))).to(sums.device)
+        yield
     loss_sum, count = total(sums, world).tolist()
     return loss_sum / count, int(count)

@@ -75,6 +75,9 @@ class Trainer:
         while True:
             if self.evaluation_is_due():
                 yield from self.evaluate()
+                if self.stopping is not None:
+                    yield from self.stop()
+                    return
                 if schedule.eval_only:
                     yield self.finished("eval_only")
                     return
@@ -168,11 +171,16 @@ class Trainer:
                 forward = self.forward if self.machine.device.startswith("cuda") else self.model
                 losses = partial(evaluate, forward, config=config, machine=self.machine)
                 n_batches = config.evaluation.eval_iters
-                val_loss, counted = losses(self.tokens["val"], n_batches=n_batches)
-                as_many = max(1, counted // (config.data.batch_size * config.model.block_size))
-                train_loss, _ = losses(self.tokens["train"], n_batches=n_batches or as_many)
+                on_val = yield from self.listening(losses(self.tokens["val"], n_batches=n_batches))
+                as_many = max(1, on_val[1] // (config.data.batch_size * config.model.block_size)) if on_val else 1
+                on_train = yield from self.listening(losses(self.tokens["train"], n_batches=n_batches or as_many))
         finally:
             self.model.train()
+        if on_val is None or on_train is None:
+            return
+        (val_loss, counted), (train_loss, _) = on_val, on_train
+        if self.saved_at == progress.step:  # a letter asked for it meanwhile: that checkpoint lacks these losses
+            self.saved_at = -1
         best = val_loss if progress.best_val_loss is None else min(val_loss, progress.best_val_loss)
         is_best = best != progress.best_val_loss
         progress.evaluated_at, progress.train_loss, progress.val_loss = progress.step, train_loss, val_loss
@@ -187,6 +195,21 @@ class Trainer:
             tokens=counted,
             elapsed_s=self.elapsed_s(),
         )
+
+    def listening(
+        self, evaluation: Generator[None, None, tuple[float, int]]
+    ) -> Generator[Event, None, tuple[float, int] | None]:
+        """Works through an evaluation, obeying letters between its batches; None where it is to stop."""
+        alone = self.machine.world.size == 1  # several processes have different numbers of batches
+        while self.stopping is None:
+            try:
+                next(evaluation)
+            except StopIteration as done:
+                result: tuple[float, int] = done.value
+                return result
+            if alone:
+                yield from self.obey()
+        return None
 
     def save_checkpoint(self) -> Iterator[Event]:
         """Saves, unless this step is saved. What the disk refuses is owed from then on: see `obey`."""

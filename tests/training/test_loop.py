@@ -208,6 +208,23 @@ def test_a_pause_lasts_until_it_is_ended_and_does_not_count_as_training_time(tin
     assert next(event.step for event in of(Step, training)) == 4
 
 
+def test_letters_are_obeyed_in_the_middle_of_an_evaluation_and_its_checkpoint_has_its_losses(tiny, tokens):
+    saves = Saves()
+    events = steered(tiny(eval_iters=50), tokens, 6, Save(), save=saves)
+    after = [type(event) for event in events if isinstance(event, Acknowledged) or getattr(event, "step", 0) == 6][1:5]
+    assert after == [Acknowledged, Saved, Evaluated, Saved]
+    assert saves.by_step[6].progress.evaluated_at == 6
+    assert losses(events) == losses(train(tiny(eval_iters=50), tokens))
+
+
+def test_a_stop_in_the_middle_of_an_evaluation_ends_it(tiny, tokens):
+    mailbox, saves = Mailbox(), Saves()
+    mailbox.drop(Stop())
+    events = list(train(tiny(eval_iters=10**6), tokens, mailbox=mailbox, save=saves))
+    assert [type(event) for event in events] == [Started, Acknowledged, Saved, Finished]
+    assert saves.by_step[0].progress.evaluated_at == -1
+
+
 def test_a_sample_is_written_with_the_present_weights_and_disturbs_nothing(tiny, tokens):
     def sample(model, prompt, seed):
         torch.rand(3, generator=torch.Generator().manual_seed(seed))
