@@ -18,6 +18,7 @@ def _bars(bar: str, ground: str) -> dict[str, str]:
 _DARK = {"quiet": "#8a8a8a", "alive": "#5fd7af", "raw": "#4e4e4e", "rule": "#3a3a3a"} | _bars("#3a3a3a", "#121212")
 _LIGHT = {"quiet": "#6c6c6c", "alive": "#00875f", "raw": "#bcbcbc", "rule": "#d0d0d0"} | _bars("#d0d0d0", "#fdfdfd")
 _ANSI = {"quiet": "ansi_bright_black", "alive": "ansi_cyan", "raw": "ansi_bright_black", "rule": "ansi_bright_black"}
+_ANSI |= _bars("ansi_bright_black", "ansi_default")
 
 NAMES = {"dark": "nanogpt-dark", "light": "nanogpt-light", "ansi": "nanogpt-ansi"}
 
