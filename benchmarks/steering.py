@@ -1,0 +1,82 @@
+"""How soon a training of another process obeys, and what listening costs it.
+
+    python benchmarks/steering.py TEXT_FILE
+
+Every letter is dropped some times into the mailbox of a detached run, and the time until its acknowledgement is
+measured from outside; then 50 letters at once; then the cost of one look into the mailbox and at the disk's state.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator
+from itertools import islice
+from pathlib import Path
+
+from kills import command
+
+from nanogpt import runs
+from nanogpt.events import Acknowledged, Event, Step
+from nanogpt.runs import Quiet
+from nanogpt.runs.post import FileMailbox, drop_letter
+from nanogpt.training import mailbox as letters
+
+TIMES = 5
+KINDS: dict[str, letters.Portable] = {
+    "pause": letters.Pause(),
+    "learning rate, while paused": letters.SetLearningRateScale(0.5),
+    "resume": letters.Resume(),
+    "learning rate": letters.SetLearningRateScale(0.5),
+    "evaluation interval": letters.SetEvalInterval(10**6),
+    "last step": letters.SetMaxIters(10**7),
+    "sample": letters.Sample("\n"),
+    "save": letters.Save(),
+}
+Followed = Generator[Event | Quiet, None, None]
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as home:
+        os.environ |= {"NANOGPT_HOME": home, "NANOGPT_CACHE_DIR": f"{home}/cache"}
+        subprocess.run(command("prepare", "textfile", sys.argv[1], "--output=text"), check=True, capture_output=True)
+        settings = ["--preset=macbook", "--dataset=text", "--max_iters=1000000", "--eval_interval=100000"]
+        subprocess.run(command("train", "--name=one", "--detach", *settings), check=True, capture_output=True)
+        run = runs.find("one")
+        events = runs.follow(run, from_start=False, poll_s=0.005)
+        seconds = [event.elapsed_s for event in islice((e for e in events if isinstance(e, Step)), 200)]
+        step_s = (seconds[-1] - seconds[0]) / (len(seconds) - 1)
+        print(f"one step: {1000 * step_s:.1f} ms")
+        for name, letter in KINDS.items():
+            delays = [obeyed(run, events, [letter]) for _ in range(TIMES)]
+            print(f"{name:<28} {1000 * statistics.median(delays):4.0f} ms, at most {1000 * max(delays):4.0f} ms")
+        many: list[letters.Portable] = [letters.SetMaxIters(10**7 + number) for number in range(50)]
+        print(f"{'50 letters at once':<28} {1000 * obeyed(run, events, many):4.0f} ms for all, in order")
+        delay = obeyed(run, events, [letters.Stop(save=False)])
+        print(f"{'stop':<28} {1000 * delay:4.0f} ms")
+        mailbox, looks = FileMailbox(run), 200_000
+        began = time.perf_counter()
+        for _ in range(looks):
+            mailbox.collect()
+        print(f"a look into the mailbox at each step: {1e6 * (time.perf_counter() - began) / looks:.2f} µs")
+    return 0
+
+
+def obeyed(run: Path, events: Followed, posted: list[letters.Portable]) -> float:
+    """Seconds until all were acknowledged, in the order in which they were dropped."""
+    began = time.monotonic()
+    ids = [drop_letter(run, letter) for letter in posted]
+    for event in events:
+        if isinstance(event, Acknowledged) and event.id == ids[0]:
+            ids.pop(0)
+            if not ids:
+                break
+    if ids:
+        sys.exit(f"{len(ids)} letters were not obeyed in order")
+    return time.monotonic() - began
+
+
+if __name__ == "__main__":
+    sys.exit(main())
