@@ -134,7 +134,9 @@ def interruptible(mailbox: Mailbox) -> Iterator[None]:
 def interruptible_once_started(events: Iterable[Event], mailbox: Mailbox) -> Iterator[Event]:
     """Passes the events on; before training starts Ctrl+C cancels, from then on it asks for a checkpoint first."""
     with ExitStack() as stack:
+        begun = False
         for event in events:
-            if isinstance(event, Started):
+            if isinstance(event, Started) and not begun:  # another one follows a return to a checkpoint
+                begun = True
                 stack.enter_context(interruptible(mailbox))
             yield event
