@@ -1,0 +1,345 @@
+"""Every screen, as it was looked at and found good: its characters, and the names of its colours, cell by cell.
+
+The files in snapshots/ are what is compared with. `UPDATE_SNAPSHOTS=1 pytest tests/tui/test_snapshots.py` writes them
+anew: look at what differs before it is committed. The home shown is made up, so that nothing depends on the machine.
+"""
+
+import asyncio
+import dataclasses
+import json
+import math
+import os
+import random
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from difflib import unified_diff
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import tomli_w
+from textual.pilot import Pilot
+from textual.widgets import Input, OptionList
+
+from nanogpt import data
+from nanogpt.config import SamplingConfig, config_to_toml, resolve
+from nanogpt.data import catalog
+from nanogpt.data.recipes import StdlibSource
+from nanogpt.events import (
+    Alternative,
+    Evaluated,
+    Event,
+    Finished,
+    Health,
+    Sampled,
+    Saved,
+    Started,
+    Step,
+    Token,
+    to_json,
+)
+from nanogpt.runs.recorder import updated
+from nanogpt.training.probe import Measured
+from nanogpt_tui.app import LabApp
+from nanogpt_tui.screens import new_run
+from nanogpt_tui.settings import Settings
+from nanogpt_tui.takes import Source, Take
+from nanogpt_tui.widgets.outlook import Room
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+SIZES = ((80, 24), (120, 40), (200, 60))
+SCREENS = ("welcome", "train", "training", "data", "new_run", "sample", "alternatives", "runs", "comparison", "help")
+NOON = 1_767_268_800.0  # 2026-01-01 12:00:00 UTC
+SHAPE = {"n_layer": 4, "n_head": 4, "n_embd": 128, "block_size": 64, "batch_size": 12, "device": "cpu"}
+TOKENS = 12 * 64
+
+
+# ---- a home that is the same everywhere
+
+
+def furnish(home: Path, text: str) -> None:
+    """A prepared data set and four runs: one that is being trained, one finished, one stopped, one that failed."""
+    book = home / "verses.txt"
+    book.write_text(text, encoding="utf-8")
+    for _ in data.prepare(data.textfile_recipe([book], name="verses")):
+        pass
+    meta = home / "data" / "verses" / "meta.json"
+    known = json.loads(meta.read_text(encoding="utf-8"))
+    known["source"]["path"] = "/home/ada/texts/verses.txt"
+    meta.write_text(json.dumps(known), encoding="utf-8")
+    record(home, text, "verses-small", hours_ago=26.5, seed=1, steps=1200, best=1.62)
+    record(home, text, "verses-wide", hours_ago=5.5, seed=2, steps=700, best=1.71, n_embd=192, learning_rate=3e-3)
+    record(home, text, "too-fast", hours_ago=3.5, seed=3, steps=140, best=2.4, learning_rate=0.5)
+    record(home, text, "verses-long", hours_ago=-1, seed=4, steps=820, best=1.52, max_iters=2000)
+
+
+def record(
+    home: Path, text: str, name: str, *, hours_ago: float, seed: int, steps: int, best: float, **changes: Any
+) -> None:
+    """Writes a run's folder: its settings, what happened in it, how it stands. In the future: it is being trained."""
+    config = resolve(flags=SHAPE | {"dataset": "verses", "max_iters": 1200, "eval_interval": 100} | changes).config
+    folder = home / "runs" / name
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "run.toml").write_text(tomli_w.dumps({"run": {"name": name}, **config_to_toml(config)}), encoding="utf-8")
+    status: dict[str, Any] = {"dataset": "verses", "pid": os.getpid(), "host": socket.gethostname(), "message": ""}
+    events = list(happened(name, text, random.Random(seed), steps, best, config.schedule.max_iters))
+    for event in events:
+        status = updated(status, event)
+    status["updated"] = time.time() - 3600 * hours_ago
+    (folder / "events.jsonl").write_text("".join(to_json(event) + "\n" for event in events), encoding="utf-8")
+    (folder / "status.json").write_text(json.dumps(status), encoding="utf-8")
+    os.utime(folder / "status.json", (status["updated"], status["updated"]))
+
+
+def happened(run: str, text: str, draw: random.Random, steps: int, best: float, max_iters: int) -> Iterator[Event]:
+    """The events of a training whose loss falls towards `best`, with noise; one of under 200 steps runs away."""
+    choices = {"device": "the only one here", "dtype": "the CPU has no faster one"}
+    yield Started(
+        time=NOON, run=run, step=0, max_iters=max_iters, n_parameters=804_096, tokens_per_iteration=TOKENS,
+        train_tokens=37_888, val_tokens=4_210, vocab_size=38, device="cpu", dtype="float32", compile=False, threads=2,
+        peak_flops=1e11, choices=choices,
+    )  # fmt: skip
+    low = math.inf
+    for step in range(1, steps + 1):
+        at = NOON + 0.05 * step
+        mean = best + (3.4 - best) * math.exp(-step / 90)
+        loss = mean + draw.gauss(0, 0.06) if steps >= 200 or step < 120 else math.nan
+        speed = 15_000 + 300 * math.sin(step / 9)
+        rate = 1e-3 * min(1, step / 100) * (0.55 + 0.45 * math.cos(math.pi * step / max_iters))
+        yield Step(
+            time=at, step=step, loss=loss, learning_rate=rate, grad_norm=0.5 + abs(draw.gauss(0, 0.1)),
+            tokens=step * TOKENS, tokens_per_second=speed, mfu=0.41, memory_bytes=412_000_000, elapsed_s=0.05 * step,
+            eta_s=0.05 * (max_iters - step),
+        )  # fmt: skip
+        if math.isnan(loss):
+            yield Health(time=at, step=step, state="nan", message=f"the loss at step {step} is not a number")
+            yield Finished(
+                time=at, step=step, reason="nan", train_loss=None, val_loss=None, best_val_loss=low, elapsed_s=6.0
+            )
+            return
+        if step % 100 == 0:
+            val_loss = mean + 0.02 + 0.05 * step / 1200
+            low, is_best = min(low, val_loss), val_loss < low
+            yield Evaluated(
+                time=at, step=step, train_loss=mean, val_loss=val_loss, best_val_loss=low, is_best=is_best, tokens=9600,
+                elapsed_s=0.05 * step,
+            )  # fmt: skip
+            yield Saved(time=at, step=step, path=f"checkpoints/step-{step:08d}", is_best=is_best, stall_s=0.01)
+        if step % 200 == 0:
+            yield Sampled(time=at, step=step, prompt="\n", text=babble(text, draw, 1 / math.sqrt(step / 20)), seed=1337)
+    if steps < max_iters and max_iters == 1200:
+        yield Finished(
+            time=at, step=steps, reason="stopped", train_loss=mean, val_loss=low, best_val_loss=low, elapsed_s=35.0
+        )
+    elif steps == max_iters:
+        yield Finished(
+            time=at, step=steps, reason="max_iters", train_loss=mean, val_loss=low, best_val_loss=low, elapsed_s=60.0
+        )
+
+
+def babble(text: str, draw: random.Random, wrong: float) -> str:
+    """A piece of the text with a share of its letters replaced."""
+    start = draw.randrange(len(text) - 400)
+    letters = sorted(set(text))
+    return "".join(draw.choice(letters) if draw.random() < wrong else each for each in text[start : start + 400])
+
+
+def written(text: str) -> Take:
+    """A text as the Sample screen has it once it is written, each token with what else could have come."""
+    draw, letters = random.Random(7), sorted(set(text))
+    take = Take("\n", Source("verses-small", "best"), SamplingConfig(), "verses-small", 1200, 1.6934, "cpu")
+    for letter in babble(text, draw, 0.05):
+        share, others = draw.random() ** 0.5, draw.sample(letters, 9)
+        places = [share, *((1 - share) * 0.6**rank * 0.4 for rank in range(1, 10))]
+        chosen = [Alternative(letters.index(each), each, p) for each, p in zip([letter, *others], places, strict=True)]
+        ranked = tuple(sorted(chosen, key=lambda each: -each.probability))
+        token = Token(sample=0, id=letters.index(letter), text=letter, probability=share, alternatives=ranked)
+        take.tokens.append(token)
+    take.reason, take.tokens_per_second, take.began = "length", 1234.0, NOON
+    return take
+
+
+def measured(config: Any, dataset: str) -> Iterator[Event]:
+    """What the form measures, without the machine: 12 ms a step."""
+    yield Room(device="cpu", free=8_000_000_000)
+    yield Measured(seconds_per_step=0.012, batch_size=config.data.batch_size, device="cpu", dtype="float32", threads=2)
+
+
+# ---- what is on the screen
+
+
+class Shot(NamedTuple):
+    characters: str
+    colours: str
+
+
+def shot(app: LabApp) -> Shot:
+    """The characters of the screen, and a line of runs for each of its rows: 12a 4b …, with a legend above them."""
+    lines, colours, legend = [], [], dict[str, str]()
+    names = {str(app.theme_variables[name]).lower(): name for name in reversed(NAMED)}
+    for strip in app.screen._compositor.render_strips():
+        lines.append("".join(segment.text for segment in strip).rstrip())
+        cells = [(named(segment.style, names), segment.cell_length) for segment in strip if segment.cell_length]
+        runs = []
+        for name, pieces in groupby(cells, key=lambda cell: cell[0]):
+            letter = legend.setdefault(name, LETTERS[len(legend)])
+            runs.append(f"{sum(length for _, length in pieces)}{letter}")
+        colours.append(" ".join(runs))
+    key = [f"{letter}: {name}" for name, letter in legend.items()]
+    return Shot("\n".join(lines) + "\n", "\n".join([*key, "", *colours]) + "\n")
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZαβγδεζηθικλμνξοπρστυφχψω"
+NAMED = ("foreground", "background", "surface", "panel", "quiet", "accent", "alive", "raw", "rule", "warning", "error")
+
+
+def named(style: Any, names: dict[str, str]) -> str:
+    """A style in words: colours by the theme's names where they have one."""
+    if style is None:
+        return "plain"
+    over, under = (
+        names.get(colour.name.lower(), colour.name.lower()) if colour else "default"
+        for colour in (style.color, style.bgcolor)
+    )
+    marks = [word for word in ("bold", "dim", "italic", "underline", "reverse", "strike") if getattr(style, word)]
+    return " ".join([f"{over} on {under}", *marks])
+
+
+async def until(pilot: Pilot[Any], *words: str) -> None:
+    """Waits until the screen says all of that and then keeps still."""
+    before = Shot("", "")
+    for _ in range(400):
+        await pilot.pause(0.03)
+        now = shot(pilot.app)  # type: ignore[arg-type]
+        if now == before and all(word in now.characters for word in words):
+            return
+        before = now
+    raise AssertionError(f"not all of {words} on the screen:\n{before.characters}")
+
+
+async def seen(home: Path, text: str, glyphs: str) -> AsyncIterator[tuple[str, Shot]]:
+    """(name, shot) of every screen in every size, by one app that begins in an empty home; braille in light, too."""
+    app = LabApp(Settings(glyphs=glyphs, repaints_per_second=20))
+    themes = ("dark", "light") if glyphs == "braille" else ("dark",)
+
+    async with app.run_test(size=(120, 40)) as pilot:
+
+        async def views(screen: str, *words: str) -> AsyncIterator[tuple[str, Shot]]:
+            for width, height in SIZES:
+                await pilot.resize_terminal(width, height)
+                app.training_changed()
+                for theme in themes if app.settings.theme == themes[0] else themes[::-1]:  # changing it takes time
+                    if theme != app.settings.theme:
+                        app.obey(dataclasses.replace(app.settings, theme=theme))
+                    await until(pilot, *words)
+                    yield f"{screen}_{width}x{height}_{theme if glyphs == 'braille' else 'ascii'}", shot(app)
+
+        async def look(run: str) -> None:
+            app.session.look_at(home / "runs" / run)
+            await until(pilot, run)
+
+        async for view in views("welcome", "quick start"):
+            yield view
+        furnish(home, text)
+        await look("verses-small")
+        async for view in views("train", "finished", "perplexity"):
+            yield view
+        await look("verses-long")
+        async for view in views("training", "training", "4 of 4"):
+            yield view
+        await pilot.press("1")
+        await until(pilot, "verses")
+        rows = app.screen.query_one(OptionList)
+        rows.highlighted = rows.get_option_index("verses")
+        async for view in views("data", "most common"):
+            yield view
+        app.screen.action_new_run()  # type: ignore[attr-defined]
+        await until(pilot, "ms each")
+        async for view in views("new_run", "start"):
+            yield view
+        await pilot.press("escape", "3")
+        await until(pilot, "temperature")
+        app.screen.rounds, app.screen.shown = [[written(text)]], 0  # type: ignore[attr-defined]
+        app.screen.repaint()  # type: ignore[attr-defined]
+        async for view in views("sample", "1,234 tokens/s"):
+            yield view
+        await pilot.press("home", *["right"] * 12)
+        async for view in views("alternatives", "token 13 of 400"):
+            yield view
+        await pilot.press("4")
+        await until(pilot, "verses-wide")
+        await pilot.press("down", "down")
+        async for view in views("runs", "verses-wide", "stopped"):
+            yield view
+        await pilot.press("space", "down", "space")
+        async for view in views("comparison", "verses-wide"):
+            yield view
+        await pilot.press("question_mark")
+        app.screen.query_one(Input).cursor_blink = False
+        async for view in views("help", "checkpoint"):
+            yield view
+    app.session.close()
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory: pytest.TempPathFactory, text: str) -> dict[str, Shot]:
+    """Every view, by name."""
+
+    async def all_of(home: Path, glyphs: str) -> dict[str, Shot]:
+        return {name: each async for name, each in seen(home, text, glyphs)}
+
+    found: dict[str, Shot] = {}
+    for glyphs in ("braille", "ascii"):
+        home = tmp_path_factory.mktemp(glyphs)
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("RUNS", "DATA", "CACHE", "CONFIG"):
+                patch.setenv(f"NANOGPT_{name}_DIR", str(home / name.lower()))
+            patch.setenv("NANOGPT_HOME", str(home))
+            patch.setenv("TZ", "UTC")
+            patch.setattr(new_run, "measure", measured)
+            patch.setattr(catalog, "works_offline", lambda source: isinstance(source, StdlibSource))
+            time.tzset()
+            found |= asyncio.run(all_of(home, glyphs))
+    time.tzset()
+    return found
+
+
+VIEWS = [f"{screen}_{width}x{height}" for screen in SCREENS for width, height in SIZES]
+
+
+def check(name: str, now: str) -> None:
+    """Compares with the file, or writes it."""
+    file = SNAPSHOTS / name
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(now, encoding="utf-8")
+    before = file.read_text(encoding="utf-8") if file.exists() else ""
+    if now != before:
+        lines = unified_diff(before.splitlines(), now.splitlines(), "as it was", "now", n=1, lineterm="")
+        changes = "\n".join(lines)
+        pytest.fail(f"{name} differs; UPDATE_SNAPSHOTS=1 takes it as it is now\n{changes}", pytrace=False)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_screen_looks_as_it_did_when_it_was_found_good(shots: dict[str, Shot], view: str) -> None:
+    check(f"{view}.txt", shots[f"{view}_dark"].characters)
+    check(f"{view}_dark.colours", shots[f"{view}_dark"].colours)
+    check(f"{view}_light.colours", shots[f"{view}_light"].colours)
+    check(f"{view}_ascii.txt", shots[f"{view}_ascii"].characters)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_light_theme_changes_colours_alone(shots: dict[str, Shot], view: str) -> None:
+    assert shots[f"{view}_light"].characters == shots[f"{view}_dark"].characters
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_ascii_is_ascii_and_fills_the_same_screen(shots: dict[str, Shot], view: str) -> None:
+    assert shots[f"{view}_ascii"].characters.isascii()
+
+
+def test_there_is_no_snapshot_of_nothing() -> None:
+    wanted = {f"{view}{kind}" for view in VIEWS for kind in (".txt", "_ascii.txt", "_dark.colours", "_light.colours")}
+    assert {file.name for file in SNAPSHOTS.iterdir()} == wanted
