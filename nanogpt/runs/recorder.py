@@ -164,7 +164,7 @@ def _not_finite(value: Any) -> bool:
 def updated(status: dict[str, Any], event: Event) -> dict[str, Any]:
     """What the status says after `event`."""
     names = {item.name for item in fields(Summary)} - {"name", "path"}
-    status = status | {key: value for key, value in asdict(event).items() if key in names}
+    status = status | {key: value for key, value in asdict(event).items() if key in names and value is not None}
     match event:
         case Started():
             status["state"] = "running"
