@@ -155,12 +155,13 @@ class Saved(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledged(Event):
     """A letter from the mailbox was obeyed at `step`; `text` says what changed, `id` which letter it was (empty for one
-    that needs no answer)."""
+    that needs no answer), `max_iters` the last iteration where that is what changed."""
 
     step: int
     letter: str
     text: str
     id: str = ""
+    max_iters: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

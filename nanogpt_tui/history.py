@@ -166,6 +166,8 @@ class History:
             self.state = "paused"
         if event.letter in ("Resume", "Stop"):
             self.state = "training"
+        if event.max_iters is not None:
+            self.max_iters = event.max_iters
         if event.letter in ("ScaleLearningRate", "SetEvalInterval", "SetMaxIters"):
             self.changes.append(event)
         self.note(event, event.text)

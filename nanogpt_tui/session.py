@@ -17,7 +17,7 @@ from nanogpt import paths
 from nanogpt.config import Config, resolve
 from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Event, Finished, Saved
-from nanogpt.training import Letter, Mailbox, Save, SetEvalInterval, SetMaxIters, Stop
+from nanogpt.training import Letter, Mailbox, Save, SetEvalInterval, Stop
 from nanogpt.training.mailbox import Portable
 from nanogpt_tui.messages import Rung
 
@@ -163,9 +163,7 @@ class Training(Job):
     def heard(self, event: Event) -> None:
         if isinstance(event, Acknowledged) and self.asked and type(self.asked[0]).__name__ == event.letter:
             letter = self.asked.popleft()
-            if isinstance(letter, SetMaxIters):
-                self.history.max_iters = max(event.step, letter.iterations)
-            elif isinstance(letter, SetEvalInterval):
+            if isinstance(letter, SetEvalInterval):
                 self.eval_interval = letter.iterations
             elif isinstance(letter, Save) or (isinstance(letter, Stop) and letter.save):
                 self.saving = event.text != "saved already"

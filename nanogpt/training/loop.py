@@ -275,7 +275,13 @@ class Trainer:
             yield Notice(level="warning", text=letter.reason)
             return
         text = apply(letter, self.progress, self.saved_at == self.progress.step)
-        yield Acknowledged(step=self.progress.step, letter=type(letter).__name__, text=text, id=letter.id)
+        yield Acknowledged(
+            step=self.progress.step,
+            letter=type(letter).__name__,
+            text=text,
+            id=letter.id,
+            max_iters=self.progress.max_iters if isinstance(letter, letters.SetMaxIters) else None,
+        )
         match letter:
             case letters.Stop():
                 self.stopping = letter

@@ -17,7 +17,7 @@ from nanogpt.data import prepare, textfile_recipe
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Evaluated, Finished, Health, Sampled, Saved, Started, Step
 from nanogpt.runs import checkpoints, recorder
-from nanogpt.training import Mailbox, Stop, loop, train
+from nanogpt.training import Mailbox, SetMaxIters, Stop, loop, train
 
 
 def trained(config, name="one", **more):
@@ -110,6 +110,15 @@ def test_a_stop_letter_saves_and_the_run_goes_on_from_there(small):
     assert runs.latest(folder).step == 6
     list(runs.resume(folder))
     assert weights(folder) == weights(whole)
+
+
+def test_a_last_step_that_a_letter_changed_is_the_run_s_own_from_then_on(small):
+    folder, mailbox = runs.new_folder("run", name="shorter"), Mailbox()
+    for event in runs.start(small(), folder, mailbox=mailbox):
+        if isinstance(event, Step) and event.step == 5:
+            mailbox.drop(SetMaxIters(8))
+    about = runs.summary(folder)
+    assert (about.state, about.step, about.max_iters) == ("finished", 8, 8)
 
 
 def test_killed_at_random_moments_a_run_ends_with_the_same_weights(small):
