@@ -146,20 +146,26 @@ def summary(folder: Path) -> Summary:
     """The run's state. Raises `UserError` where `folder` holds none or its files are unreadable."""
     if not is_run(folder):
         raise UserError(f"{folder} is not a run: it has no run.toml")
+    found = _read_status(folder)
+    if found.state in ("running", "paused") and not _lives(folder, found):
+        found = _read_status(folder)  # it may have ended since the first look, and said how before it went
+        if found.state in ("running", "paused"):
+            return replace(found, state="interrupted")
+    return found
+
+
+def _read_status(folder: Path) -> Summary:
     path = folder / "status.json"
     try:
         status: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         known = {key: value for key, value in status.items() if key in Summary.__dataclass_fields__}
         found = Summary(**known | {"name": folder.name, "path": str(folder)})
         # On a disk of another machine the file's own time is by that disk's clock: the later one counts.
-        found = replace(found, silent_s=max(0.0, time.time() - max(found.updated, path.stat().st_mtime)))
+        return replace(found, silent_s=max(0.0, time.time() - max(found.updated, path.stat().st_mtime)))
     except FileNotFoundError:
         return Summary(folder.name, str(folder), "running" if is_locked(folder) else "interrupted", 0, 0)
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
-    if found.state in ("running", "paused") and not _lives(folder, found):
-        return replace(found, state="interrupted")
-    return found
 
 
 def _lives(folder: Path, found: Summary) -> bool:

@@ -189,6 +189,19 @@ def test_here_a_dead_pid_is_certain_and_a_live_one_needs_a_recent_heartbeat(away
     assert runs.summary(folder).state == "interrupted"
 
 
+def test_a_run_that_ends_between_two_looks_is_not_taken_for_dead(away, monkeypatch):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    folder = away(host=socket.gethostname(), pid=dead.pid)
+
+    def ends(run):
+        away(state="stopped", host=socket.gethostname(), pid=dead.pid)
+        return False
+
+    monkeypatch.setattr("nanogpt.runs.folder.is_locked", ends)
+    assert runs.summary(folder).state == "stopped"
+
+
 def test_the_heart_beats_while_nothing_happens(tmp_path, monkeypatch):
     monkeypatch.setattr("nanogpt.runs.recorder.HEARTBEAT_S", 0.02)
 
