@@ -7,12 +7,14 @@ measured from outside; then 50 letters at once; then the cost of one look into t
 """
 
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -45,17 +47,21 @@ def main() -> int:
         settings = ["--preset=macbook", "--dataset=text", "--max_iters=1000000", "--eval_interval=100000"]
         subprocess.run(command("train", "--name=one", "--detach", *settings), check=True, capture_output=True)
         run = runs.find("one")
-        events = runs.follow(run, from_start=False, poll_s=0.005)
-        seconds = [event.elapsed_s for event in islice((e for e in events if isinstance(e, Step)), 200)]
-        step_s = (seconds[-1] - seconds[0]) / (len(seconds) - 1)
-        print(f"one step: {1000 * step_s:.1f} ms")
-        for name, letter in KINDS.items():
-            delays = [obeyed(run, events, [letter]) for _ in range(TIMES)]
-            print(f"{name:<28} {1000 * statistics.median(delays):4.0f} ms, at most {1000 * max(delays):4.0f} ms")
-        many: list[letters.Portable] = [letters.SetMaxIters(10**7 + number) for number in range(50)]
-        print(f"{'50 letters at once':<28} {1000 * obeyed(run, events, many):4.0f} ms for all, in order")
-        delay = obeyed(run, events, [letters.Stop(save=False)])
-        print(f"{'stop':<28} {1000 * delay:4.0f} ms")
+        try:
+            events = runs.follow(run, from_start=False, poll_s=0.005)
+            seconds = [event.elapsed_s for event in islice((e for e in events if isinstance(e, Step)), 200)]
+            step_s = (seconds[-1] - seconds[0]) / (len(seconds) - 1)
+            print(f"one step: {1000 * step_s:.1f} ms")
+            for name, letter in KINDS.items():
+                delays = [obeyed(run, events, [letter]) for _ in range(TIMES)]
+                print(f"{name:<28} {1000 * statistics.median(delays):4.0f} ms, at most {1000 * max(delays):4.0f} ms")
+            many: list[letters.Portable] = [letters.SetMaxIters(10**7 + number) for number in range(50)]
+            print(f"{'50 letters at once':<28} {1000 * obeyed(run, events, many):4.0f} ms for all, in order")
+            delay = obeyed(run, events, [letters.Stop(save=False)])
+            print(f"{'stop':<28} {1000 * delay:4.0f} ms")
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(runs.summary(run).pid, signal.SIGTERM)
         mailbox, looks = FileMailbox(run), 200_000
         began = time.perf_counter()
         for _ in range(looks):
