@@ -168,7 +168,7 @@ class History:
             self.state = "training"
         if event.max_iters is not None:
             self.max_iters = event.max_iters
-        if event.letter in ("ScaleLearningRate", "SetEvalInterval", "SetMaxIters"):
+        if event.letter in ("ScaleLearningRate", "SetLearningRateScale", "SetEvalInterval", "SetMaxIters"):
             self.changes.append(event)
         self.note(event, event.text)
 
