@@ -11,7 +11,7 @@ run: $(VENV)/.installed
 	@$(BIN)/nanogpt-tui
 
 test: lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --quiet

@@ -93,11 +93,12 @@ class Recorder:
             for event in events:
                 if heartbeat.ident is None:  # a status shall say that training goes on once it has begun
                     heartbeat.start()
-                self._unwritten.append(to_json(event).encode() + b"\n")
-                self._write_log()
+                # The status first: who has read an event finds its effect there.
                 self._status = updated(self._status, event)
                 if not isinstance(event, Step):
                     self._write_status()
+                self._unwritten.append(to_json(event).encode() + b"\n")
+                self._write_log()
                 yield event
         except GeneratorExit:
             self._status = self._status | {"state": "stopped"}

@@ -31,6 +31,9 @@ class Header(Widget):
             self._right = right
             self.refresh()
 
+    def on_resize(self) -> None:
+        self.show(self.app.session)  # type: ignore[attr-defined]
+
     async def on_click(self, event: Click) -> None:
         if "mode" in event.style.meta:
             await self.app.switch_mode(event.style.meta["mode"])
