@@ -24,24 +24,6 @@ if TYPE_CHECKING:
     )
     from nanogpt.training.snapshot import Snapshot
 
-_HOMES = {"train": "build", "Snapshot": "snapshot"} | dict.fromkeys(
-    (
-        "Copy",
-        "Letter",
-        "Mailbox",
-        "Pause",
-        "Resume",
-        "Sample",
-        "Save",
-        "ScaleLearningRate",
-        "SetEvalInterval",
-        "SetLearningRateScale",
-        "SetMaxIters",
-        "Stop",
-    ),
-    "mailbox",
-)
-
 __all__ = [
     "Copy",
     "Letter",
@@ -58,6 +40,8 @@ __all__ = [
     "Stop",
     "train",
 ]
+
+_HOMES = dict.fromkeys(__all__, "mailbox") | {"train": "build", "Snapshot": "snapshot"}
 
 
 def __getattr__(name: str) -> Any:
