@@ -12,8 +12,7 @@ from types import FrameType
 
 from nanogpt.cli import prepare as preparation
 from nanogpt.cli.console import live_line, talk
-from nanogpt.data import Dataset, open_dataset, prepare
-from nanogpt.data.store import prepared_names
+from nanogpt.data import Dataset, is_prepared, open_dataset, prepare
 from nanogpt.events import (
     Acknowledged,
     Downloading,
@@ -76,7 +75,7 @@ def show(events: Iterator[Event]) -> Finished | None:
 
 def opened(name: str, data_dir: Path | None) -> Dataset:
     """The data set, prepared first where it was not yet."""
-    if name not in prepared_names(data_dir) and not Path(name).is_dir():
+    if not is_prepared(name, data_dir):
         preparation.show(prepare(name, data_dir=data_dir))
     return open_dataset(name, data_dir)
 

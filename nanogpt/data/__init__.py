@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nanogpt.data.recipes import textfile_recipe as textfile_recipe
     from nanogpt.data.store import Dataset as Dataset
     from nanogpt.data.store import delete_dataset as delete_dataset
+    from nanogpt.data.store import is_prepared as is_prepared
     from nanogpt.data.store import open_dataset as open_dataset
 
 _HOME = {
@@ -22,6 +23,7 @@ _HOME = {
     "DatasetInfo": "catalog",
     "Recipe": "recipes",
     "delete_dataset": "store",
+    "is_prepared": "store",
     "list_datasets": "catalog",
     "load_recipe": "recipes",
     "open_dataset": "store",

@@ -120,6 +120,11 @@ def prepared_names(data_dir: Path | None = None) -> list[str]:
     return sorted(path.parent.name for path in found if not path.parent.name.startswith("."))
 
 
+def is_prepared(name_or_path: str, data_dir: Path | None = None) -> bool:
+    """Whether `open_dataset` finds something to open under this name or path, so that nothing is to be prepared."""
+    return name_or_path in prepared_names(data_dir) or Path(name_or_path).is_dir()
+
+
 # A folder that is being written or thrown away bears the name, host and process that it belongs to, so that what
 # a killed process left can be told from what another one is at work on.
 _STALE = re.compile(r"\.(?P<name>.+)~(?P<host>[^~]+)~(?P<pid>\d+)~(?P<role>part|old)~[^~]*")

@@ -19,7 +19,6 @@ from filelock import Timeout
 
 from nanogpt import __version__, data, hardware, sampling, tokenizers
 from nanogpt.config import Config, SamplingConfig, config_to_toml, with_settings
-from nanogpt.data.store import prepared_names
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, Started, Token
 from nanogpt.runs import checkpoints, folder
@@ -74,8 +73,9 @@ def resume(
     `changes` are settings by name that differ from now on (another device, more iterations). Raises `UserError`.
     """
     changes = {name: value for name, value in (changes or {}).items() if name != "init_from"}
-    config = with_settings(folder.run_config(run), changes)
-    _refuse_reshaping(folder.run_config(run), config)
+    recorded = folder.run_config(run)
+    config = with_settings(recorded, changes)
+    _refuse_reshaping(recorded, config)
     dataset = yield from obtain(config.data.dataset, data_dir)
     if tokenizers.fingerprint(load_tokenizer(run)) != tokenizers.fingerprint(dataset.tokenizer):
         raise UserError(f"the data set {dataset.name} was prepared with another tokenizer than the run {run.name}")
@@ -110,7 +110,7 @@ _STEERED = {"max_iters": "schedule", "eval_interval": "evaluation"}
 
 def obtain(name: str, data_dir: Path | None = None) -> Generator[Event, None, data.Dataset]:
     """Opens a data set, by name or path, preparing it first where it is a recipe that was not prepared yet."""
-    if name not in prepared_names(data_dir) and not Path(name).is_dir():
+    if not data.is_prepared(name, data_dir):
         if "RANK" in os.environ:
             raise UserError(f"prepare the data set before several processes train on it: `nanogpt prepare {name}`")
         yield from data.prepare(name, data_dir=data_dir)
