@@ -100,7 +100,7 @@ class Trainer:
             with self.throughput.step():
                 loss, grad_norm, rate = self.step()
             if trouble := self.trouble(loss, grad_norm):
-                yield from self.recover(trouble)
+                yield from self.recover(*trouble)
                 if self.progress is progress:  # it could not
                     yield self.finished("nan")
                     return
@@ -323,17 +323,18 @@ class Trainer:
             eta_s=speed.eta_s(left, -(-left // progress.eval_interval)),
         )
 
-    def trouble(self, loss: float, grad_norm: float) -> str:
-        """In words what went so wrong that training cannot go on from here; empty where nothing did."""
+    def trouble(self, loss: float, grad_norm: float) -> tuple[str, int] | None:
+        """In words what went so wrong that training cannot go on from here, and for how many steps it already did;
+        None where nothing did."""
         if not math.isfinite(loss):
-            return f"the loss became {loss}"
+            return f"the loss became {loss}", 0
         if not math.isfinite(grad_norm) and not self.scaler.is_enabled():
-            return f"the gradient became {grad_norm}"
-        return f"the loss ran away, to {loss:.4g}" if self.spike.add(loss) else ""
+            return f"the gradient became {grad_norm}", 0
+        return (f"the loss ran away, to {loss:.4g}", self.spike.WORSE_STEPS) if self.spike.add(loss) else None
 
-    def recover(self, trouble: str) -> Iterator[Event]:
-        """Where the settings say so, and there is a checkpoint from before the trouble, goes back to it."""
-        at, lost = self.progress.step, self.spike.WORSE_STEPS if "ran away" in trouble else 0
+    def recover(self, trouble: str, lost: int) -> Iterator[Event]:
+        """Where the settings say so, and there is a checkpoint from before the `lost` steps, goes back to it."""
+        at = self.progress.step
         back = None
         if self.config.checkpoint.on_divergence == "rollback" and self.recall and self.rollbacks < MOST_ROLLBACKS:
             back = self.recall(at - lost)
