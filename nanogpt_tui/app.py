@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.screen import ModalScreen, Screen
@@ -14,6 +14,7 @@ from textual.screen import ModalScreen, Screen
 from nanogpt.errors import UserError
 from nanogpt_tui import screens, theme
 from nanogpt_tui.ascii import KEYS, Ascii
+from nanogpt_tui.display import TerminalApp
 from nanogpt_tui.keys import check, complete
 from nanogpt_tui.messages import Rung
 from nanogpt_tui.screens.base import LabScreen
@@ -22,7 +23,7 @@ from nanogpt_tui.settings import Settings, load, save, with_changes
 from nanogpt_tui.widgets.dialog import Ask
 
 
-class LabApp(App[int]):
+class LabApp(TerminalApp):
     """One session: four modes over one `Session`."""
 
     TITLE = "nanogpt"

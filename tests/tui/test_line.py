@@ -1,0 +1,69 @@
+"""The line to the terminal: who writes never waits, and what is under way is known."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from nanogpt_tui.line import PATIENCE_S, ROOM, Writer
+
+
+def until(condition: Callable[[], object], timeout_s: float = 30) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.005)
+
+
+def test_what_is_written_arrives_in_order_and_is_counted() -> None:
+    reader, writer = os.pipe()
+    line = Writer(writer, lambda: None)
+    for number in range(100):
+        line.write(f"{number},".encode())
+    expected = b"".join(f"{number},".encode() for number in range(100))
+    seen = b""
+    while len(seen) < len(expected):
+        seen += os.read(reader, 4096)
+    assert seen == expected
+    until(lambda: line.sent == len(expected) and not line.under_way)
+    line.stop()
+
+
+def test_a_reader_that_reads_nothing_is_not_waited_for_and_all_arrives_when_it_does() -> None:
+    reader, writer = os.pipe()
+    drained = threading.Event()
+    line = Writer(writer, drained.set)
+    frame = b"x" * ROOM
+    for _ in range(16):  # a pipe holds 64 KiB
+        line.write(frame)
+    assert line.under_way > ROOM
+    assert not drained.is_set()
+    seen = 0
+    while seen < 16 * ROOM:
+        seen += len(os.read(reader, 4096))
+    assert drained.wait(30)
+    assert (line.sent, line.under_way) == (16 * ROOM, 0)
+    line.stop()
+
+
+def test_stopping_does_not_wait_for_a_reader_that_never_comes_back() -> None:
+    _reader, writer = os.pipe()
+    line = Writer(writer, lambda: None)
+    line.write(b"x" * 2**20)
+    until(lambda: line.sent)
+    began = time.monotonic()
+    line.stop()
+    assert time.monotonic() - began < 30 * PATIENCE_S
+    line.write(b"too late")
+    assert not line.under_way
+
+
+def test_a_terminal_that_has_gone_takes_everything_silently() -> None:
+    reader, writer = os.pipe()
+    line = Writer(writer, lambda: None)
+    os.close(reader)
+    line.write(b"x")
+    until(lambda: not line.under_way)
+    line.write(b"y")
+    line.stop()
+    assert line.sent == 0
