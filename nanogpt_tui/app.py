@@ -13,6 +13,7 @@ from textual.screen import ModalScreen, Screen
 
 from nanogpt.errors import UserError
 from nanogpt_tui import screens, theme
+from nanogpt_tui.alerts import Alerts
 from nanogpt_tui.ascii import KEYS, Ascii
 from nanogpt_tui.display import TerminalApp
 from nanogpt_tui.keys import check, complete
@@ -21,6 +22,7 @@ from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.session import Session, write_log
 from nanogpt_tui.settings import Settings, load, save, with_changes
 from nanogpt_tui.widgets.dialog import Ask
+from nanogpt_tui.widgets.keybar import KeyBar
 
 
 class LabApp(TerminalApp):
@@ -37,6 +39,8 @@ class LabApp(TerminalApp):
         ),
         Binding("question_mark,f1", "help", "help", show=False, id="app.help"),
         Binding("f2", "preferences", "settings", show=False, id="app.preferences", tooltip="Colours, glyphs, keys"),
+        Binding("f3", "traffic", "traffic", show=False, id="app.traffic", tooltip="Bytes a second to the terminal"),
+        Binding("ctrl+l", "redraw", "redraw", show=False, id="app.redraw", tooltip="Send the whole screen again"),
         Binding("q,ctrl+q", "quit", "quit", show=False, id="app.quit"),
     ]
 
@@ -44,7 +48,8 @@ class LabApp(TerminalApp):
         self.settings, self._ascii = settings, Ascii()
         self.crash = ""  # the one line to show when the app ended by an error of its own
         super().__init__()
-        self.session = Session(self, self.training_changed, runs_dir=runs_dir, per_second=settings.repaints_per_second)
+        self.session = Session(self, self.training_changed, runs_dir=runs_dir, per_second=settings.repaints)
+        self._alerts = Alerts()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         filters = super().get_line_filters()
@@ -84,6 +89,9 @@ class LabApp(TerminalApp):
 
     def training_changed(self) -> None:
         """The training has news: the screen in front shows it, the others when they come to the front."""
+        for news in self._alerts.look(self.session.history):
+            if self.settings.notifications != "off":
+                self.tell(news, self.settings.notifications)
         front = next((screen for screen in reversed(self.screen_stack) if isinstance(screen, LabScreen)), None)
         if front is not None and front.is_mounted:
             front.show_training()
@@ -128,7 +136,17 @@ class LabApp(TerminalApp):
                     lambda binding=binding, node=active.node: self.call_later(self.run_action, binding.action, node),
                 )
         for name in theme.NAMES:
-            yield SystemCommand(f"Theme: {name}", "Change the colours", lambda name=name: self._change_theme(name))
+            yield SystemCommand(f"Theme: {name}", "Change the colours", lambda name=name: self._set("theme", name))
+
+    def traffic_changed(self) -> None:
+        for bar in self.screen.query(KeyBar):
+            bar.refresh()
+
+    def action_traffic(self) -> None:
+        self._set("traffic", "hidden" if self.settings.traffic == "shown" else "shown")
+
+    def action_redraw(self) -> None:
+        self.redraw()
 
     def action_preferences(self) -> None:
         from nanogpt_tui.widgets.preferences import Preferences
@@ -144,9 +162,9 @@ class LabApp(TerminalApp):
         self.obey(changed)
         save(with_changes(load(), changes))
 
-    def _change_theme(self, name: str) -> None:
+    def _set(self, setting: str, value: str) -> None:
         try:
-            self.change({"theme": name})
+            self.change({setting: value})
         except UserError as error:
             self.notify(str(error), severity="error", markup=False)
 
@@ -155,7 +173,9 @@ class LabApp(TerminalApp):
         self.settings = settings
         self.theme = theme.NAMES[settings.theme]
         self.set_keymap(complete(settings.keymap))
-        self.session.per_second(settings.repaints_per_second)
+        self.sparing = settings.sparing
+        self.session.spare(settings.repaints, settings.sparing)
+        self.measure_traffic(settings.traffic == "shown")
         for stack in self._screen_stacks.values():
             for each in stack:
                 if isinstance(each, LabScreen):

@@ -3,7 +3,10 @@
 Knows Textual's way to the terminal, and nothing of this app's screens.
 """
 
+import os
 import sys
+import time
+from collections import deque
 from typing import Any
 
 from rich.color import ColorSystem
@@ -12,8 +15,12 @@ from textual._compositor import CompositorUpdate
 from textual.app import App
 from textual.driver import Driver
 from textual.screen import Screen
+from textual.timer import Timer
 
+from nanogpt.cli.console import printable
 from nanogpt_tui.painting import Painter
+
+READING_S = 5  # what a reading of the traffic is the mean of
 
 
 class TerminalApp(App[int]):
@@ -25,6 +32,8 @@ class TerminalApp(App[int]):
     def __init__(self) -> None:
         self._painter = Painter()
         self._sparing = False
+        self._readings: deque[tuple[float, int]] = deque(maxlen=READING_S + 1)
+        self._reader: Timer | None = None
         super().__init__()
 
     @property
@@ -40,6 +49,36 @@ class TerminalApp(App[int]):
     def bytes_sent(self) -> int:
         """What the terminal took since the start."""
         return getattr(self._driver, "sent", 0)
+
+    @property
+    def traffic(self) -> float | None:
+        """Bytes a second that the terminal took lately; None where that is not measured."""
+        if self._reader is None:
+            return None
+        (began, before), (ended, after) = self._readings[0], self._readings[-1]
+        return (after - before) / (ended - began) if ended > began else 0.0
+
+    def measure_traffic(self, on: bool) -> None:
+        if on and self._reader is None:
+            self._reader = self.set_interval(1.0, self._read)
+            self._read()
+        elif not on and self._reader is not None:
+            self._reader.stop()
+            self._reader = None
+            self._readings.clear()
+            self.traffic_changed()
+
+    def _read(self) -> None:
+        self._readings.append((time.monotonic(), self.bytes_sent))
+        self.traffic_changed()
+
+    def traffic_changed(self) -> None:
+        """There is a new reading of the traffic, or none any more."""
+
+    def tell(self, text: str, how: str) -> None:
+        """Rings the terminal's bell ("bell"), or has it show a notification with `text` ("osc9")."""
+        if self._driver is not None and not self.is_headless:
+            self._driver.write(notification(text, in_tmux="TMUX" in os.environ) if how == "osc9" else "\a")
 
     def get_driver_class(self) -> type[Driver]:
         if sys.platform == "win32" or constants.DRIVER:
@@ -78,3 +117,10 @@ class _Changes(CompositorUpdate):
 
     def render_segments(self, console: Any) -> str:
         return self._app.changes(self._update)
+
+
+def notification(text: str, in_tmux: bool) -> str:
+    """The sequence (OSC 9) that has a terminal show `text` as a notification; tmux has to be told to pass it on."""
+    line = " ".join(printable(text).split())[:200]
+    sequence = f"\x1b]9;{line}\a"
+    return f"\x1bPtmux;{sequence.replace(chr(27), chr(27) * 2)}\x1b\\" if in_tmux else sequence

@@ -213,15 +213,16 @@ class Session:
     ) -> None:
         self._app = app
         self._bell = Bell(app, changed, per_second)
+        self._pace = 1.0
         self.runs_dir = runs_dir
         self.training: Training | None = None
         self.watching: Watching | None = None
         self.folder: Path | None = None
         self.history: History | None = None
 
-    def per_second(self, rings: float) -> None:
-        """How often at most `changed` is called."""
-        self._bell.interval_s = 1 / rings
+    def spare(self, per_second: float, sparing: bool) -> None:
+        """How often at most `changed` is called; and, `sparing`, all other work is heard of a fifth as often."""
+        self._bell.interval_s, self._pace = 1 / per_second, 0.2 if sparing else 1.0
 
     @property
     def is_training(self) -> bool:
@@ -369,4 +370,4 @@ class Session:
     ) -> Job:
         """Runs any iterator of events in a thread; `on_change` is called in the interface's thread after events and at
         the end."""
-        return Job(work, Bell(self._app, on_change, per_second), name).start()
+        return Job(work, Bell(self._app, on_change, per_second * self._pace), name).start()

@@ -11,36 +11,52 @@ from typing import Any
 from nanogpt import paths
 from nanogpt.errors import SettingError, UserError, nearest
 
-CHOICES: dict[str, tuple[str, ...]] = {"theme": ("dark", "light", "ansi"), "glyphs": ("braille", "block", "ascii")}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "theme": ("dark", "light", "ansi"),
+    "glyphs": ("braille", "block", "ascii"),
+    "ssh_mode": ("auto", "on", "off"),
+    "traffic": ("hidden", "shown"),
+    "notifications": ("off", "bell", "osc9"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """`repaints_per_second` limits the Train screen; `keymap` maps the id of a binding to its keys ("space,p");
-    `quickstart` has settings of a training run that differ in the quick start."""
+    """`repaints_per_second` limits the Train screen; `ssh_mode` spares the line to the terminal, "auto" over SSH;
+    `traffic` shows the bytes that go there; `notifications` tell of a run's end, a new best and trouble; `keymap` maps
+    the id of a binding to its keys ("space,p"); `quickstart` has settings of a training run that differ in the quick
+    start."""
 
     theme: str = "dark"
     glyphs: str = "braille"
     repaints_per_second: float = 2.0
+    ssh_mode: str = "auto"
+    traffic: str = "hidden"
+    notifications: str = "off"
     keymap: dict[str, str] = field(default_factory=dict)
     quickstart: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def sparing(self) -> bool:
+        """Whether what is sent to the terminal goes over a network."""
+        return self.ssh_mode == "on" or (self.ssh_mode == "auto" and "SSH_CONNECTION" in os.environ)
+
+    @property
+    def repaints(self) -> float:
+        """How often a second the Train screen may change."""
+        return min(self.repaints_per_second, 1.0) if self.sparing else self.repaints_per_second
 
 
 def path() -> Path:
     return paths.config_dir() / "tui.toml"
 
 
-def defaults() -> Settings:
-    """What holds where the file says nothing: fewer repaints where they go over a network."""
-    return Settings(repaints_per_second=1.0) if "SSH_CONNECTION" in os.environ else Settings()
-
-
 def load() -> Settings:
     """The settings on disk, defaults where there are none. Raises `UserError` for a file that cannot be used."""
     try:
-        return with_changes(defaults(), tomllib.loads(path().read_text(encoding="utf-8")))
+        return with_changes(Settings(), tomllib.loads(path().read_text(encoding="utf-8")))
     except FileNotFoundError:
-        return defaults()
+        return Settings()
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the settings {path()}: {error}; mend or remove the file") from None
 
@@ -76,7 +92,7 @@ def save(settings: Settings) -> None:
     """Replaces the file by what differs from the defaults. Raises `UserError` where it cannot be written."""
     import tomli_w
 
-    file, usual = path(), dataclasses.asdict(defaults())
+    file, usual = path(), dataclasses.asdict(Settings())
     chosen = {name: value for name, value in dataclasses.asdict(settings).items() if value != usual[name]}
     beside = file.with_suffix(".toml.new")
     try:

@@ -32,6 +32,9 @@ class KeyBar(Widget):
                 keys, _ = shown.setdefault(active.binding.description, ([], active.binding.action))
                 keys.append(self.app.get_key_display(active.binding))
         more = _item("?", "help", "app.help")
+        traffic = getattr(self.app, "traffic", None)  # of the app's terminal, where that is asked for
+        if traffic is not None:
+            more = Content.assemble((f"{traffic / 1e3:7.2f} kB/s  ", "$quiet"), more)
         room = self.size.width - more.cell_length - 2
         items = []
         for description, (keys, action) in shown.items():

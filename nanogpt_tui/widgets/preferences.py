@@ -17,7 +17,7 @@ from textual.widgets.option_list import Option
 
 from nanogpt.errors import UserError
 from nanogpt_tui.keys import keys_of, remappable, room, taken_by
-from nanogpt_tui.settings import CHOICES, defaults, path
+from nanogpt_tui.settings import CHOICES, Settings, path
 from nanogpt_tui.text import harmless
 from nanogpt_tui.widgets.dialog import AskValue
 
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from nanogpt_tui.app import LabApp
 
 RATES = (0.5, 1.0, 2.0, 4.0)
+WORDS = {
+    "ssh_mode": ": one repaint a second, 256 colours, nothing moves",
+    "traffic": ": what is sent to the terminal, in the bottom line",
+    "notifications": ": of a run's end, a new best, trouble",
+}
 HINT = "enter changes · backspace resets · escape closes"
 QUICKSTART = "Settings of the quick start that differ, as in: max_iters=500 batch_size=8 (empty: none)"
 
@@ -65,7 +70,8 @@ class Preferences(ModalScreen[None]):
     def _options(self) -> Iterator[Option]:
         settings = self.lab.settings
         for name in CHOICES:
-            yield Option(_line(name, getattr(settings, name), " · ".join(CHOICES[name])), id=name)
+            words = " · ".join(CHOICES[name]) + WORDS.get(name, "")
+            yield Option(_line(name.replace("_", " "), getattr(settings, name), words), id=name)
         rate = f"{settings.repaints_per_second:g}"
         words = "of the Train screen; fewer over a slow line"
         yield Option(_line("repaints a second", rate, words), id="repaints_per_second")
@@ -131,7 +137,7 @@ class Preferences(ModalScreen[None]):
             own = chosen.removeprefix("key ")
             self._change({"keymap": {name: keys for name, keys in keymap.items() if name != own}})
         elif chosen:
-            self._change({chosen: getattr(defaults(), chosen)})
+            self._change({chosen: getattr(Settings(), chosen)})
 
     def _set_quickstart(self, text: str | None) -> None:
         if text is not None:

@@ -1,5 +1,7 @@
 """The app's settings: read, checked with the reason, written, and obeyed."""
 
+from typing import Any
+
 import pytest
 
 from nanogpt.errors import UserError
@@ -16,9 +18,26 @@ def test_without_a_file_the_defaults_hold() -> None:
     assert load() == Settings()
 
 
-def test_over_ssh_it_repaints_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("changes", "sparing", "repaints"),
+    [
+        ({}, True, 1.0),
+        ({"repaints_per_second": 4.0}, True, 1.0),
+        ({"repaints_per_second": 0.5}, True, 0.5),
+        ({"ssh_mode": "off"}, False, 2.0),
+    ],
+)
+def test_over_ssh_it_repaints_once_a_second(
+    changes: dict[str, Any], sparing: bool, repaints: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SSH_CONNECTION", "10.0.0.1 22 10.0.0.2 22")
-    assert load().repaints_per_second == 1.0
+    settings = with_changes(load(), changes)
+    assert (settings.sparing, settings.repaints) == (sparing, repaints)
+
+
+def test_ssh_mode_can_be_had_without_ssh() -> None:
+    assert not Settings().sparing
+    assert Settings(ssh_mode="on").repaints == 1.0
 
 
 def test_what_is_saved_is_read_back() -> None:
