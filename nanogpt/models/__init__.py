@@ -1,7 +1,7 @@
 """Architectures: one file each, and what they all promise. Knows nothing of training, sampling or files.
 
 A new architecture is one new file here, named as the setting `architecture` names it, whose class `Model` keeps the
-promise below.
+promise below. What several of them are built of is in `parts`.
 """
 
 import pkgutil
@@ -65,7 +65,7 @@ class LanguageModel(Protocol):
 
 def names() -> list[str]:
     """The architectures that there are."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
 
 
 def create(config: "ModelConfig") -> Any:

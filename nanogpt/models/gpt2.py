@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from nanogpt.config import ModelConfig
 from nanogpt.errors import SettingError
+from nanogpt.models.parts.attention import causal_attention
+from nanogpt.models.parts.dropout import Dropout
 
 
 class Cache:
@@ -38,7 +40,7 @@ class CausalSelfAttention(nn.Module):
         super().__init__()
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
-        self.resid_dropout = nn.Dropout(config.dropout)
+        self.resid_dropout = Dropout(config.dropout)
         self.n_head = config.n_head
         self.dropout = config.dropout
 
@@ -48,15 +50,14 @@ class CausalSelfAttention(nn.Module):
         q = q.view(B, T, self.n_head, -1).transpose(1, 2)  # (B, nh, T, hs)
         k = k.view(B, T, self.n_head, -1).transpose(1, 2)  # (B, nh, T, hs)
         v = v.view(B, T, self.n_head, -1).transpose(1, 2)  # (B, nh, T, hs)
-        mask = None
-        if cache is not None:
-            past = cache.length
+        if cache is None:
+            y = causal_attention(q, k, v, self.dropout if self.training else 0.0)  # (B, nh, T, hs)
+        else:
+            past, mask = cache.length, None
             k, v = cache.extend(layer, k, v)  # (B, nh, S, hs)
             if past and T > 1:  # position i of the new ones sees past + i + 1 positions
                 mask = torch.ones(T, past + T, dtype=torch.bool, device=x.device).tril(past)
-        y = F.scaled_dot_product_attention(
-            q, k, v, mask, self.dropout if self.training else 0.0, is_causal=mask is None and T > 1
-        )  # (B, nh, T, hs)
+            y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None and T > 1)  # (B, nh, T, hs)
         y = y.transpose(1, 2).reshape(B, T, C)  # (B, T, C)
         return self.resid_dropout(self.c_proj(y))  # type: ignore[no-any-return]
 
@@ -66,7 +67,7 @@ class MLP(nn.Module):
         super().__init__()
         self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
         self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.gelu(self.c_fc(x), approximate="tanh")  # (B, T, 4C)
@@ -92,7 +93,7 @@ class Model(nn.Module):
         self.config = config
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.block_size, config.n_embd)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout)
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd, bias=config.bias)
         self.initialise()

@@ -1,0 +1,78 @@
+"""The parts that are faster on a CPU do what torch's own do: values, gradients, and dropout's statistics."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from nanogpt.models.parts.attention import causal_attention
+from nanogpt.models.parts.dropout import Dropout, dropout
+
+
+def projections(dtype=torch.float32):
+    """q, k, v as a model makes them: (2, 3, 10, 8) views of one (2, 10, 3·24)."""
+    torch.manual_seed(1)
+    whole = torch.randn(2, 10, 72).to(dtype).requires_grad_()
+    return whole, [part.view(2, 10, 3, 8).transpose(1, 2) for part in whole.split(24, dim=2)]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_attention_and_its_gradients_are_those_of_torch(dtype, tolerance):
+    whole, (q, k, v) = projections(dtype)
+    ours, theirs = causal_attention(q, k, v), F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+    upstream = torch.randn_like(ours)
+    gradients = [torch.autograd.grad(y, whole, upstream)[0] for y in (ours, theirs)]
+    torch.testing.assert_close(*gradients, rtol=tolerance, atol=tolerance)
+
+
+def test_attention_with_dropout_has_the_gradients_of_its_own_masks():
+    """With v the identity the output is the dropped weights themselves, which the definition then takes as given."""
+    torch.manual_seed(2)
+    q, k = torch.randn(2, 1, 2, 6, 6, dtype=torch.float64).requires_grad_().unbind(0)
+    v = torch.eye(6, dtype=torch.float64).expand(1, 2, 6, 6).clone().requires_grad_()
+    state = torch.get_rng_state()
+
+    def attend(q, k, v):
+        torch.set_rng_state(state)
+        return causal_attention(q, k, v, 0.4)
+
+    dropped = attend(q, k, v)
+    weights = ((q @ k.mT) / 6**0.5 + torch.full((6, 6), -torch.inf).triu(1)).softmax(-1)
+    kept = dropped != 0
+    assert 0 < kept.sum() < weights.count_nonzero()
+    torch.testing.assert_close(dropped, weights * kept * 256 / (256 - 102))
+    assert torch.autograd.gradcheck(attend, (q, k, v))
+
+
+def test_dropout_zeroes_as_many_as_it_says_and_keeps_the_mean():
+    torch.manual_seed(3)
+    y = dropout(torch.ones(1000, 1000), 0.2)
+    assert y.eq(0).float().mean().item() == pytest.approx(51 / 256, abs=2e-3)  # five times the spread, √(0.16/10⁶)
+    assert y.unique().tolist() == pytest.approx([0, 256 / 205])
+    rows, columns = y.mean(0), y.mean(1)  # a pattern would show here: the spread of a mean is 0.5/√1000
+    assert (rows - 1).abs().max() < 0.09
+    assert (columns - 1).abs().max() < 0.09
+
+
+def test_dropout_scales_the_gradient_by_the_same_mask():
+    x = torch.randn(7, 9, requires_grad=True)
+    y = dropout(x, 0.5)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(gradient * x, y)
+
+
+def test_the_seed_alone_decides_what_is_dropped_and_each_call_drops_anew():
+    def two():
+        torch.manual_seed(4)
+        return dropout(torch.ones(64), 0.5), dropout(torch.ones(64), 0.5)
+
+    (first, second), again = two(), two()
+    assert torch.equal(first, again[0])
+    assert torch.equal(second, again[1])
+    assert not torch.equal(first, second)
+
+
+def test_nothing_is_dropped_while_evaluating_or_at_a_probability_of_zero():
+    x = torch.randn(100)
+    assert torch.equal(Dropout(0.5).eval()(x), x)
+    assert torch.equal(Dropout(0.0)(x), x)
