@@ -30,9 +30,14 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"nanogpt-tui: {error}", file=sys.stderr)
         return 2
-    from nanogpt.hardware import share_cores
-    from nanogpt_tui.app import LabApp
-    from nanogpt_tui.terminal import run
+    from nanogpt_tui.leaving import attended
 
-    share_cores()
-    return run(LabApp(settings, runs_dir=options.runs_dir))
+    def app() -> int:
+        from nanogpt.hardware import share_cores
+        from nanogpt_tui.app import LabApp
+        from nanogpt_tui.terminal import run
+
+        share_cores()
+        return run(LabApp(settings, runs_dir=options.runs_dir))
+
+    return attended(app)

@@ -1,6 +1,7 @@
 """The app: its modes, its keys, its palette. What the screens show is theirs; the work is the session's."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ from textual.filter import LineFilter
 from textual.screen import ModalScreen, Screen
 
 from nanogpt.errors import UserError
-from nanogpt_tui import screens, theme
+from nanogpt_tui import leaving, screens, theme
 from nanogpt_tui.alerts import Alerts
 from nanogpt_tui.ascii import KEYS, Ascii
 from nanogpt_tui.display import TerminalApp
@@ -23,6 +24,8 @@ from nanogpt_tui.session import Session, write_log
 from nanogpt_tui.settings import Settings, load, save, with_changes
 from nanogpt_tui.widgets.dialog import Ask
 from nanogpt_tui.widgets.keybar import KeyBar
+
+TERMINAL_INTERVAL_S = 1.0
 
 
 class LabApp(TerminalApp):
@@ -47,6 +50,7 @@ class LabApp(TerminalApp):
     def __init__(self, settings: Settings, runs_dir: str | None = None) -> None:
         self.settings, self._ascii = settings, Ascii()
         self.crash = ""  # the one line to show when the app ended by an error of its own
+        self.left = False  # whether the training is to go on when the app has ended
         super().__init__()
         self.session = Session(self, self.training_changed, runs_dir=runs_dir, per_second=settings.repaints)
         self._alerts = Alerts()
@@ -70,14 +74,36 @@ class LabApp(TerminalApp):
             self.register_theme(each)
         self.obey(self.settings)
         self.switch_mode("train")
-        self.call_after_refresh(self.session.look_at)
+        self.call_after_refresh(self._look_first)
         self._leave_on_signals()
 
+    def _look_first(self) -> None:
+        """Shows the newest run, unless a key has started one already."""
+        if not self.session.is_training:
+            self.session.look_at()
+
     def _leave_on_signals(self) -> None:
-        """A closed terminal, kill and shutdown end the app in order; training is then saved by whoever runs the app."""
+        """Kill and shutdown end the app in order, and whoever runs it saves the training then. A terminal that goes
+        away ends the app alone."""
+        loop = asyncio.get_running_loop()
         with suppress(NotImplementedError, RuntimeError):  # where there are no signals, and outside the main thread
-            for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, self.exit, 0)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self.exit, 0)
+            # Later, because a keeper that is killed sends it before it is seen to have gone.
+            loop.add_signal_handler(signal.SIGHUP, lambda: loop.call_later(0.1, self._hang_up))
+        if os.isatty(0) and not self.is_headless:
+            self.set_interval(TERMINAL_INTERVAL_S, self._look_for_the_terminal)
+
+    def _look_for_the_terminal(self) -> None:
+        if leaving.abandoned():
+            self.exit(0)
+        elif leaving.hung_up():
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """The terminal has gone: training does not need it."""
+        self.left = not leaving.abandoned()
+        self.exit(0)
 
     def _handle_exception(self, error: Exception) -> None:
         """An error in the interface itself: to the log file, then Textual ends the app."""
@@ -104,11 +130,15 @@ class LabApp(TerminalApp):
 
     async def action_quit(self) -> None:
         if self.session.is_training and not isinstance(self.screen, Ask):
-            self.push_screen(Ask("A run is being trained.", QUIT_ANSWERS), self._quit_as)
+            answers = {name: each for name, each in QUIT_ANSWERS.items() if name != "leave" or leaving.can_leave()}
+            self.push_screen(Ask("A run is being trained.", answers), self._quit_as)
         elif not self.session.is_training:
             self.exit(0)
 
     def _quit_as(self, answer: str | None) -> None:
+        if answer == "leave":
+            self.left = True
+            self.exit(0)
         if answer not in ("save", "stop"):
             return
         from nanogpt.training import Stop
@@ -184,6 +214,7 @@ class LabApp(TerminalApp):
 
 
 QUIT_ANSWERS = {
+    "leave": ("b", "quit, and train on in the background"),
     "save": ("s", "save a checkpoint, then quit"),
     "stop": ("x", "quit now, losing what came after the last checkpoint"),
     "stay": ("escape", "go on training"),

@@ -1,11 +1,18 @@
 """Running the app in a terminal: what may write there, and how it ends. Knows nothing of what the app shows."""
 
 import os
+import select
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import TYPE_CHECKING
 
+from nanogpt.cli.console import printable
+from nanogpt.cli.runs import run_name
+from nanogpt.training import Stop
+from nanogpt_tui.leaving import leave
 from nanogpt_tui.session import log_file
 
 if TYPE_CHECKING:
@@ -13,24 +20,56 @@ if TYPE_CHECKING:
 
 
 def run(app: "LabApp") -> int:
-    """Runs the app to its end and returns the exit code. However it ends, a run in training is saved first."""
+    """Runs the app to its end and returns the exit code. A run in training is saved first, or goes on without it."""
     code: int | None = 1
     try:
         with screen_alone():
             code = app.run()
     finally:
-        if app.session.is_training:
-            say(f"saving a checkpoint of {app.session.history.run if app.session.history else 'the run'} …")
-        app.session.close()
+        see_out(app)
     if app.crash:
         say(f"nanogpt-tui: {app.crash}")
         return 1
     return code or 0
 
 
+def see_out(app: "LabApp") -> None:
+    """Waits for the training's end: with a checkpoint now, or, where the app was left, whenever it comes.
+
+    A signal ends it with a checkpoint; the next one, or one while that is written, at once.
+    """
+    session, ending = app.session, not app.left
+    training = session.training
+    if not session.is_training or training is None or session.folder is None:
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal ending
+        if ending:
+            os._exit(128 + number)
+        ending = True
+        training.tell(Stop())
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if app.left:
+        name = run_name(session.folder)
+        say(f"trains on in the background as process {os.getpid()}: nanogpt watch {name}, nanogpt ctl {name} stop")
+        leave(log_file())
+    elif training.history.started is None:
+        training.cancel()  # there is nothing to save yet
+    else:
+        say(f"saving a checkpoint of {session.folder.name} … (Ctrl+C leaves without)")
+        training.tell(Stop())
+    training.wait()
+
+
 def say(text: str) -> None:
-    with suppress(OSError):  # the terminal may be closed
-        print(text, file=sys.stderr)
+    with suppress(OSError, ValueError):  # the terminal may be closed, or take nothing more
+        if select.select([], [sys.stderr], [], 0)[1]:
+            print(printable(text), file=sys.stderr)
 
 
 @contextmanager

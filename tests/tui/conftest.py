@@ -1,11 +1,22 @@
 """What the app's tests have: a small recipe, and settings that make the quick start a matter of a second."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from shutil import copytree
 from typing import Any
 
+import pyte
 import pytest
 from textual.events import Key
 from textual.keys import _character_to_key
@@ -126,3 +137,75 @@ def two_runs(trained: Path, home: Path) -> Path:
     """The two runs in the person's own folder of runs; "two" changed last."""
     copytree(trained, home / "runs")
     return home / "runs"
+
+
+class Terminal:
+    """A program in a pseudo-terminal, and what its screen shows."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", master: int, columns: int, rows: int) -> None:
+        self.process, self._master = process, master
+        self._screen = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self._screen)
+
+    def press(self, keys: str) -> None:
+        os.write(self._master, keys.encode())
+
+    def text(self) -> str:
+        return "\n".join(self._screen.display)
+
+    def read(self, seconds: float) -> None:
+        ready, _, _ = select.select([self._master], [], [], seconds)
+        if ready:
+            try:
+                # pyte 0.8 takes the "<" of private sequences for text: the terminal only ever gets them as modes
+                data = os.read(self._master, 65536)
+                self._stream.feed(re.sub(rb"\x1b\[[<>=][0-9;]*[a-zA-Z]", b"", data))
+            except OSError:  # the program has gone
+                time.sleep(seconds)
+
+    def until(self, condition: Callable[[str], Any], timeout_s: float = 60) -> str:
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            self.read(0.1)
+            if condition(self.text()):
+                return self.text()
+        raise AssertionError(f"not within {timeout_s} s; the terminal shows:\n{self.text()}")
+
+    def close(self) -> None:
+        """Takes the terminal away, as a connection that drops does."""
+        os.close(self._master)
+        self._master = os.open(os.devnull, os.O_RDWR)
+
+    def wait(self, timeout_s: float = 60) -> int:
+        end = time.monotonic() + timeout_s
+        while self.process.poll() is None and time.monotonic() < end:
+            self.read(0.1)
+        return self.process.wait(1)
+
+
+@contextmanager
+def opened_terminal(columns: int, rows: int, *words: str) -> Iterator[Terminal]:
+    """`nanogpt-tui WORDS` in a terminal of that size."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nanogpt_tui", *words],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(rows)},
+    )
+    os.close(slave)
+    try:
+        yield Terminal(process, master, columns, rows)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        os.close(master)
+
+
+@pytest.fixture
+def terminal() -> Callable[..., AbstractContextManager[Terminal]]:
+    return opened_terminal

@@ -1,86 +1,12 @@
 """The whole way in a real pseudo-terminal, whose screen a terminal emulator reads: first start to quit."""
 
-import fcntl
-import os
-import pty
 import re
-import select
 import signal
-import struct
-import subprocess
-import sys
-import termios
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyte
 import pytest
 import tomli_w
-
-
-class Terminal:
-    """A program in a pseudo-terminal, and what its screen shows."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]", master: int, columns: int, rows: int) -> None:
-        self.process, self._master = process, master
-        self._screen = pyte.Screen(columns, rows)
-        self._stream = pyte.ByteStream(self._screen)
-
-    def press(self, keys: str) -> None:
-        os.write(self._master, keys.encode())
-
-    def text(self) -> str:
-        return "\n".join(self._screen.display)
-
-    def read(self, seconds: float) -> None:
-        ready, _, _ = select.select([self._master], [], [], seconds)
-        if ready:
-            try:
-                # pyte 0.8 takes the "<" of private sequences for text: the terminal only ever gets them as modes
-                data = os.read(self._master, 65536)
-                self._stream.feed(re.sub(rb"\x1b\[[<>=][0-9;]*[a-zA-Z]", b"", data))
-            except OSError:  # the program has gone
-                time.sleep(seconds)
-
-    def until(self, condition: Callable[[str], Any], timeout_s: float = 60) -> str:
-        end = time.monotonic() + timeout_s
-        while time.monotonic() < end:
-            self.read(0.1)
-            if condition(self.text()):
-                return self.text()
-        raise AssertionError(f"not within {timeout_s} s; the terminal shows:\n{self.text()}")
-
-    def wait(self, timeout_s: float = 60) -> int:
-        end = time.monotonic() + timeout_s
-        while self.process.poll() is None and time.monotonic() < end:
-            self.read(0.1)
-        return self.process.wait(1)
-
-
-@contextmanager
-def terminal(columns: int, rows: int) -> Iterator[Terminal]:
-    """`nanogpt-tui` in a terminal of that size."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nanogpt_tui"],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(rows)},
-    )
-    os.close(slave)
-    try:
-        yield Terminal(process, master, columns, rows)
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        os.close(master)
 
 
 @pytest.fixture
@@ -99,7 +25,7 @@ def shown_loss(text: str) -> float | None:
 
 @pytest.mark.parametrize(("columns", "rows"), [(80, 24), (120, 40)])
 def test_from_the_first_start_to_a_falling_loss_and_out_again(
-    quick: dict[str, Any], home: Path, columns: int, rows: int
+    quick: dict[str, Any], home: Path, terminal: Any, columns: int, rows: int
 ) -> None:
     with terminal(columns, rows) as screen:
         screen.until(lambda text: "Nothing has been trained here yet." in text)
@@ -122,12 +48,12 @@ def test_from_the_first_start_to_a_falling_loss_and_out_again(
     assert saved
 
 
-def test_a_closed_terminal_leaves_a_saved_run(quick: dict[str, Any], home: Path) -> None:
+def test_a_terminated_app_leaves_a_saved_run(quick: dict[str, Any], home: Path, terminal: Any) -> None:
     with terminal(80, 24) as screen:
         screen.until(lambda text: "Nothing has been trained here yet." in text)
         screen.press("g")
         screen.until(lambda text: shown_loss(text) is not None)
-        screen.process.send_signal(signal.SIGHUP)
+        screen.process.send_signal(signal.SIGTERM)
         screen.wait()
     status = (home / "runs" / "quickstart" / "status.json").read_text(encoding="utf-8")
     assert '"state": "stopped"' in status

@@ -1,0 +1,119 @@
+"""What becomes of a training when its terminal goes away, or is left: real pseudo-terminals, real processes."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from nanogpt import runs
+from nanogpt.cli import main
+from nanogpt.events import Finished
+from nanogpt.training import SetMaxIters
+
+
+@pytest.fixture
+def run(home: Path, rhymes: dict[str, Any]) -> Iterator[Path]:
+    """The folder of the run that the quick start will train for long; nobody trains it when the test has ended."""
+    changes = rhymes | {"max_iters": 10_000_000, "eval_interval": 1000, "sample_interval": 0}
+    (home / "config" / "tui.toml").write_text(tomli_w.dumps({"quickstart": changes}), encoding="utf-8")
+    folder = home / "runs" / "quickstart"
+    yield folder
+    with suppress(Exception):
+        os.kill(runs.summary(folder).pid, signal.SIGKILL)
+
+
+def shown_loss(text: str) -> float | None:
+    found = re.search(r"train loss\s+(\d\.\d+)", text)
+    return float(found[1]) if found else None
+
+
+def begin(screen: Any) -> None:
+    screen.until(lambda text: "Nothing has been trained here yet." in text)
+    screen.press("g")
+    screen.until(lambda text: shown_loss(text) is not None)
+
+
+def until(condition: Callable[[], object], timeout_s: float = 60) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, f"not within {timeout_s} s"
+        time.sleep(0.05)
+
+
+def lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def goes_on(run: Path) -> bool:
+    """Waits until it has trained some steps more."""
+    held = runs.summary(run).step
+    until(lambda: runs.summary(run).step > held)
+    return runs.summary(run).state == "running"
+
+
+def test_a_training_outlives_its_terminal_and_is_seen_from_another(run: Path, terminal: Any, capfd: Any) -> None:
+    with terminal(80, 24) as screen:
+        begin(screen)
+        pid = runs.summary(run).pid
+        screen.close()
+        assert screen.process.wait(60) == 0
+    assert goes_on(run)
+    assert main(["watch", "--once"]) == 0
+    assert "quickstart  running" in capfd.readouterr().out
+    with terminal(120, 40) as screen:
+        first = shown_loss(screen.until(lambda text: shown_loss(text) is not None))
+        screen.until(lambda text: shown_loss(text) not in (None, first))
+        screen.press("q")
+        assert screen.wait() == 0  # and does not ask: it is not this one's
+    assert goes_on(run)
+    runs.drop_letter(run, SetMaxIters(1))  # which is past: it ends here
+    until(lambda: not lives(pid))
+    end = runs.history(run)[-1]
+    assert isinstance(end, Finished)
+    assert end.reason == "max_iters"
+    assert runs.latest(run).step == end.step
+    assert runs.summary(run).state == "finished"
+
+
+def test_a_training_that_is_left_in_the_background_gives_the_shell_back_and_says_how_to_reach_it(
+    run: Path, terminal: Any
+) -> None:
+    with terminal(120, 40) as screen:
+        begin(screen)
+        pid = runs.summary(run).pid
+        screen.press("q")
+        screen.until(lambda text: "train on in the background" in text)
+        screen.press("b")
+        assert screen.wait() == 0
+        screen.until(lambda text: "nanogpt watch quickstart, nanogpt ctl" in text)
+        assert goes_on(run)  # while the terminal is still there
+        assert Path(f"/proc/{pid}/fd/0").readlink() == Path(os.devnull)
+    os.kill(pid, signal.SIGHUP)  # nobody's affair any more
+    assert goes_on(run)
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: not lives(pid))
+    about = runs.summary(run)
+    assert about.state == "stopped"
+    assert runs.latest(run).step == about.step
+
+
+def test_an_app_whose_first_process_is_killed_saves_and_ends(run: Path, terminal: Any) -> None:
+    with terminal(80, 24) as screen:
+        begin(screen)
+        pid = runs.summary(run).pid
+        screen.process.kill()
+    until(lambda: not lives(pid))
+    about = runs.summary(run)
+    assert about.state == "stopped"
+    assert runs.latest(run).step == about.step
