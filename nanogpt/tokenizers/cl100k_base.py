@@ -6,11 +6,8 @@ from functools import cache
 from nanogpt.tokenizers import _published
 from nanogpt.tokenizers._bpe import END_OF_TEXT, BpeTokenizer
 from nanogpt.tokenizers._bpe import from_json as from_json
+from nanogpt.tokenizers._pieces import GPT4
 
-PATTERN = (
-    r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"""
-    r"""|\s++$|\s*[\r\n]|\s+(?!\S)|\s"""
-)
 SPECIAL_TOKENS = {
     END_OF_TEXT: 100257,
     "<|fim_prefix|>": 100258,
@@ -30,4 +27,4 @@ def available_offline() -> bool:
 
 @cache
 def _published_tokenizer() -> BpeTokenizer:
-    return BpeTokenizer("cl100k_base", PATTERN, _published.vocabulary("cl100k_base"), SPECIAL_TOKENS)
+    return BpeTokenizer("cl100k_base", GPT4, _published.vocabulary("cl100k_base"), SPECIAL_TOKENS)

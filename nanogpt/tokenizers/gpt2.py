@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from functools import cache
 
 from nanogpt.tokenizers import _published
-from nanogpt.tokenizers._bpe import END_OF_TEXT, GPT2_PATTERN, BpeTokenizer
+from nanogpt.tokenizers._bpe import END_OF_TEXT, BpeTokenizer
 from nanogpt.tokenizers._bpe import from_json as from_json
+from nanogpt.tokenizers._pieces import GPT2
 
 
 def create(text_chunks: Iterable[str] | None) -> BpeTokenizer:
@@ -18,4 +19,4 @@ def available_offline() -> bool:
 
 @cache
 def _published_tokenizer() -> BpeTokenizer:
-    return BpeTokenizer("gpt2", GPT2_PATTERN, _published.vocabulary("r50k_base"), {END_OF_TEXT: 50256})
+    return BpeTokenizer("gpt2", GPT2, _published.vocabulary("r50k_base"), {END_OF_TEXT: 50256})

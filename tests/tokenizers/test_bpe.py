@@ -36,12 +36,14 @@ def test_a_long_run_of_blanks_is_encoded_all_the_same() -> None:
     assert gpt2.decode(gpt2.encode(text)) == text
 
 
-def test_threads_with_much_to_encode_agree_with_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("text", ["Each  thread\n\nsays the\tsame. ", "Even  with \0 in  it. "])
+def test_threads_with_much_to_encode_agree_with_the_rest(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    gpt2 = tokenizers.create("gpt2")
+    expected = gpt2.encode(text)
     monkeypatch.setattr(_bpe, "MUCH", 100)
-    gpt2, text = tokenizers.create("gpt2"), "Each thread says the same. "
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(gpt2.encode, [text] * 40))
-    assert results == [gpt2.encode(text)] * 40
+    assert results == [expected] * 40
 
 
 @pytest.mark.parametrize(

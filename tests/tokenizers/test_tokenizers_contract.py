@@ -28,7 +28,7 @@ def made(kind: str) -> tokenizers.Tokenizer:
         return tokenizers.create(kind, [SAMPLE])
     module = import_module(f"nanogpt.tokenizers.{kind}")
     vocabulary = [made("gpt2").token_bytes(id) for id in range(50256)]
-    return BpeTokenizer(kind, module.PATTERN, vocabulary, module.SPECIAL_TOKENS)
+    return BpeTokenizer(kind, module.GPT4, vocabulary, module.SPECIAL_TOKENS)
 
 
 def test_the_kinds_are_found_by_looking_and_shared_parts_are_none() -> None:
