@@ -1,102 +1,134 @@
 """What the app costs training: steps per second of the same run in the app, in a pseudo-terminal, and without a screen.
 
-    python benchmarks/app_cost.py [--preset macbook] [--rounds 5] [--iterations 300] [--dataset D] [--name=value …]
+    python benchmarks/app_cost.py [--preset macbook] [--processes 4] [--rounds 3] [--slice_s 4] [--name=value …]
 
-The two take turns, each in a process of its own; what counts is the median of the rounds' ratios. The first third of
-each run is warm-up and left out. Prepares the data set first, in the person's own folder.
+Three sides take turns in short slices, so that what else the machine does meets all: a process without a screen (the
+app's is stopped meanwhile); the app with its interface asleep, its first thread waiting in a signal's handler; and the
+app as it is. Two processes of the same program differ by some hundredths in speed for as long as they live, so both are
+started anew `--processes` times; what the interface costs is seen within one process. A slice counts from `--settle_s`
+on, by the times of its recorded steps. Prepares the data set first, in the person's own folder.
 """
 
 import argparse
-import fcntl
-import json
 import os
-import pty
-import select
-import struct
+import signal
 import subprocess
 import sys
 import tempfile
-import termios
 import time
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
+import terminals
 import tomli_w
 
 from nanogpt import data
 from nanogpt.config import PRESETS
 
 FIXED = {"eval_interval": 10**6, "eval_iters": 1, "sample_interval": 0, "sample_tokens": 0, "max_iters": 10**6}
+SIDES = ("headless", "asleep", "awake")
+# the first thread sleeps from SIGUSR2 on, until a byte comes
+APP = """
+import os, signal, sys
+bell = int(sys.argv.pop(1))
+signal.signal(signal.SIGUSR2, lambda number, frame: os.read(bell, 1))
+from nanogpt_tui import main
+sys.exit(main())
+"""
 
 
-def steps_per_second(events: Path, iterations: int) -> float | None:
-    """Over the last two thirds of `iterations` steps by the trainer's own clock; None before they are recorded."""
+def interface_s(pid: int) -> float:
+    """Processor seconds that the first thread of a process, in the app the interface's, has used."""
+    fields = Path(f"/proc/{pid}/task/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(
+    settings: dict[str, Any], rounds: int, slice_s: float, settle_s: float, home: Path
+) -> list[dict[str, float]]:
+    """Of each round of one pair of processes: steps a second of each side, and "busy", the interface's share of a core."""
+    (home / "tui.toml").write_text(tomli_w.dumps({"quickstart": settings}), encoding="utf-8")
+    folders = {side: home / side / "quickstart" for side in ("headless", "app")}
+    env = {
+        side: os.environ | {"NANOGPT_RUNS_DIR": str(home / side), "NANOGPT_CONFIG_DIR": str(home)} for side in folders
+    }
+    options = [f"--{name}={value}" for name, value in settings.items()]
+    command = [sys.executable, "-m", "nanogpt", "train", "--name=quickstart", *options]
+    alone = subprocess.Popen(command, env=env["headless"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ear, bell = os.pipe()
+    app = terminals.Terminal([sys.executable, "-c", APP, str(ear)], env["app"], pass_fds=(ear,))
+    pids: dict[str, int] = {}
+    slices: list[dict[str, tuple[float, float]]] = []
+    busy: list[float] = []
     try:
-        lines = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
-    except (FileNotFoundError, ValueError):
-        return None
-    at = {line["step"]: line["elapsed_s"] for line in lines if line["event"] == "Step"}
-    if iterations not in at:
-        return None
-    warm = iterations // 3
-    return (iterations - warm) / (at[iterations] - at[warm])
+        terminals.until(lambda: b"Nothing has been" in app.last)
+        app.press("g")
+        for side, folder in folders.items():
+            terminals.until(lambda folder=folder: len(terminals.steps(folder)) > 2)
+            pids[side] = terminals.trainer(folder)
+        for pid in pids.values():
+            os.kill(pid, signal.SIGSTOP)
+        for number in range(rounds):
+            slices.append({})
+            for side in SIDES if number % 2 == 0 else reversed(SIDES):
+                pid = pids["headless" if side == "headless" else "app"]
+                os.kill(pid, signal.SIGCONT)
+                if side == "asleep":
+                    time.sleep(0.1)
+                    os.kill(pid, signal.SIGUSR2)
+                time.sleep(settle_s)
+                began, used = time.time(), interface_s(pid)
+                time.sleep(slice_s)
+                slices[-1][side] = began, time.time()
+                if side == "awake":
+                    busy.append((interface_s(pid) - used) / slice_s)
+                if side == "asleep":
+                    os.write(bell, b"!")
+                os.kill(pid, signal.SIGSTOP)
+    finally:
+        for pid in pids.values():
+            os.kill(pid, signal.SIGKILL)
+        alone.kill()
+        app.process.kill()
+        os.close(ear)
+        os.close(bell)
+    recorded = {side: terminals.steps(folder) for side, folder in folders.items()}
+    return [
+        {side: terminals.rate(recorded[side if side == "headless" else "app"], *each[side]) for side in SIDES}
+        | {"busy": share}
+        for each, share in zip(slices, busy, strict=True)
+    ]
 
 
-def measure(settings: dict[str, Any], iterations: int, in_app: bool) -> float:
-    with tempfile.TemporaryDirectory() as home:
-        env = os.environ | {"NANOGPT_RUNS_DIR": f"{home}/runs", "NANOGPT_CONFIG_DIR": home, "TERM": "xterm-256color"}
-        if in_app:
-            (Path(home) / "tui.toml").write_text(tomli_w.dumps({"quickstart": settings}), encoding="utf-8")
-            master, slave = pty.openpty()
-            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-            command = [sys.executable, "-m", "nanogpt_tui"]
-            process = subprocess.Popen(
-                command, stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True
-            )
-            os.write(master, b"g")
-        else:
-            options = [f"--{name}={value}" for name, value in settings.items()]
-            command = [sys.executable, "-m", "nanogpt", "train", "--name=quickstart", *options]
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
-        try:
-            looked = time.monotonic()
-            while process.poll() is None:
-                if in_app:
-                    if select.select([master], [], [], 0.5)[0]:
-                        os.read(master, 65536)
-                else:
-                    time.sleep(0.5)
-                if time.monotonic() - looked > 2:  # seldom: reading the record costs as well
-                    looked = time.monotonic()
-                    found = steps_per_second(Path(home) / "runs" / "quickstart" / "events.jsonl", iterations)
-                    if found is not None:
-                        return found
-            raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-        finally:
-            process.kill()
-            process.wait()
+def report(what: str, ratios: list[float]) -> None:
+    low, middle, high = quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    print(
+        f"{what}: median ratio {middle:.3f} (quartiles {low:.3f} to {high:.3f} of {len(ratios)}), cost {1 - middle:.1%}"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="macbook")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--iterations", type=int, default=300)
+    parser.add_argument("--processes", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--slice_s", type=float, default=4.0)
+    parser.add_argument("--settle_s", type=float, default=0.7)
     parser.add_argument("--dataset", default="python_stdlib")
     options, rest = parser.parse_known_args()
     for _ in data.prepare(options.dataset):
         pass
     given = dict(item.removeprefix("--").split("=", 1) for item in rest)
     settings = PRESETS[options.preset].values | FIXED | {"dataset": options.dataset} | given
-    ratios = []
-    for number in range(options.rounds):
-        headless, app = (measure(settings, options.iterations, in_app) for in_app in (False, True))
-        ratios.append(app / headless)
-        print(
-            f"round {number + 1}: {headless:.2f} steps/s without a screen, {app:.2f} in the app, ratio {ratios[-1]:.3f}"
-        )
-    print(f"median ratio {median(ratios):.3f}: the app costs {1 - median(ratios):.1%}")
+    found: list[dict[str, float]] = []
+    for _ in range(options.processes):
+        with tempfile.TemporaryDirectory() as home:
+            found += measure(settings, options.rounds, options.slice_s, options.settle_s, Path(home))
+    print("steps/s:", ", ".join(f"{side} {median(each[side] for each in found):.3f}" for side in SIDES))
+    print(f"the interface's thread was busy {median(each['busy'] for each in found):.2%} of the time")
+    report("app to itself with the interface asleep", [each["awake"] / each["asleep"] for each in found])
+    report("app to a process without a screen", [each["awake"] / each["headless"] for each in found])
 
 
 if __name__ == "__main__":
