@@ -47,7 +47,7 @@ def interface_s(pid: int) -> float:
 def measure(
     settings: dict[str, Any], rounds: int, slice_s: float, settle_s: float, home: Path
 ) -> list[dict[str, float]]:
-    """Of each round of one pair of processes: steps a second of each side, and "busy", the interface's share of a core."""
+    """Of each round of one pair of processes: steps a second of each side, and the interface's share of a core."""
     (home / "tui.toml").write_text(tomli_w.dumps({"quickstart": settings}), encoding="utf-8")
     folders = {side: home / side / "quickstart" for side in ("headless", "app")}
     env = {
