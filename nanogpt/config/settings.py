@@ -117,7 +117,11 @@ class DataConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerConfig:
-    optimizer: str = _setting("adamw", "the optimizer", choices=("adamw",))
+    optimizer: str = _setting(
+        "adamw",
+        "adamw; or muon, which takes Muon for the matrices of the blocks and AdamW for the rest",
+        choices=("adamw", "muon"),
+    )
     learning_rate: float = _setting(1e-3, "highest learning rate", above=0, high=1000)
     weight_decay: float = _setting(0.1, "decay of the matrices; vectors are not decayed", low=0, high=1000)
     beta1: float = _setting(0.9, "decay of Adam's first moment", low=0, below=1)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain
+from typing import Any
 
 import torch
 
@@ -14,10 +15,10 @@ from nanogpt import models
 from nanogpt.config import Config
 from nanogpt.data.batches import Batches, check_length
 from nanogpt.events import Event
-from nanogpt.training import distributed
+from nanogpt.training import distributed, muon
 from nanogpt.training.health import Spike, watched
 from nanogpt.training.loop import Recall, SaveSnapshot, Tokens, Trainer, WriteSample
-from nanogpt.training.machine import check_memory, settle
+from nanogpt.training.machine import Machine, check_memory, settle
 from nanogpt.training.mailbox import Mailbox
 from nanogpt.training.snapshot import Progress, Snapshot, restore, restore_weights
 from nanogpt.training.throughput import Throughput
@@ -57,12 +58,7 @@ def train(
     if start is not None:
         restore_weights(model, start.model, "the starting weights")
     model.to(device).train()
-    optimizer = torch.optim.AdamW(
-        model.parameter_groups(config.optimizer.weight_decay),
-        lr=config.optimizer.learning_rate,
-        betas=(config.optimizer.beta1, config.optimizer.beta2),
-        fused=device != "mps",
-    )
+    optimizer = new_optimizer(config, model, machine)
     scaler = torch.amp.GradScaler(device.partition(":")[0], enabled=machine.dtype == "float16")
     progress = Progress(max_iters=config.schedule.max_iters, eval_interval=config.evaluation.eval_interval)
     batches = Batches(
@@ -100,3 +96,17 @@ def train(
             yield from watched(chain([trainer.started()], events))
     finally:
         distributed.leave(world)
+
+
+def new_optimizer(config: Config, model: Any, machine: Machine) -> torch.optim.Optimizer:
+    """The optimizer that `config` names, over the model's parameters as they are now."""
+    asked = config.optimizer
+    common: dict[str, Any] = {
+        "lr": asked.learning_rate,
+        "betas": (asked.beta1, asked.beta2),
+        "fused": machine.device != "mps",
+    }
+    if asked.optimizer == "muon":
+        dtype = torch.float32 if machine.dtype == "float32" else torch.bfloat16
+        return muon.Muon(muon.groups(model, asked.weight_decay), dtype=dtype, **common)
+    return torch.optim.AdamW(model.parameter_groups(asked.weight_decay), **common)

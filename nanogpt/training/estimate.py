@@ -1,9 +1,10 @@
 """What a configuration will come to, before anything is built: parameters, memory, tokens, epochs. Imports no torch.
 
-The formulas are those of `models/gpt2.py`; tests hold them against real models.
+The formulas are those of the files in `models/`; tests hold them against real models.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nanogpt.config import Config, ModelConfig
@@ -24,12 +25,35 @@ class Memory:
 
 
 def n_parameters(model: ModelConfig) -> int:
-    """Trainable parameters, the tied head counted once. `vocab_size` is set."""
+    """Trainable parameters, a tied head counted once. `vocab_size` is set.
+
+    For an architecture without a formula here one is put together without memory, which imports torch.
+    """
+    if formula := FORMULAS.get(model.architecture):
+        return formula(model)
+    import torch
+
+    from nanogpt import models
+
+    with torch.device("meta"):
+        return models.create(model).n_parameters()  # type: ignore[no-any-return]
+
+
+def _of_gpt2(model: ModelConfig) -> int:
     C, biases = model.n_embd, int(model.bias)
     norm = C + biases * C
     attention = 4 * C * C + biases * 4 * C  # q, k, v and the projection
     mlp = 8 * C * C + biases * 5 * C
     return (model.vocab_size + model.block_size) * C + model.n_layer * (attention + mlp + 2 * norm) + norm
+
+
+def _of_modern(model: ModelConfig) -> int:
+    C, V = model.n_embd, model.vocab_size
+    block = 12 * C * C + 2 * 3 * C + 2  # matrices, two short convolutions, how much of the first embedding
+    return (2 * V + min(2**15, V * V)) * C + model.n_layer * block  # embedding, head, pairs
+
+
+FORMULAS: dict[str, Callable[[ModelConfig], int]] = {"gpt2": _of_gpt2, "modern": _of_modern}
 
 
 def memory(config: Config, dtype: str = "float32", device: str = "cpu") -> Memory:

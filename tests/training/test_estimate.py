@@ -25,6 +25,12 @@ def test_parameters_are_counted_as_the_model_has_them(architecture: str, changes
     assert estimate.n_parameters(config.model) == models.create(config.model).n_parameters()
 
 
+def test_an_architecture_without_a_formula_is_counted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, known = configured(), estimate.n_parameters(configured().model)
+    monkeypatch.delitem(estimate.FORMULAS, "gpt2")
+    assert estimate.n_parameters(config.model) == known
+
+
 def test_published_gpt2_has_its_124_million_parameters() -> None:
     assert estimate.n_parameters(resolve(preset="gpt2", flags={"vocab_size": 50257}).config.model) == 124_439_808
 

@@ -1,0 +1,223 @@
+"""A small GPT as one would build it now: learns in a tenth of the tokens that GPT-2's block needs. Reads top to bottom.
+
+What differs from `gpt2.py`, each from a published finding:
+- rotary positions (RoPE, Su et al. 2021) in place of learned ones; queries and keys normalised (Henry et al. 2020)
+- root-mean-square norms without weights (Zhang & Sennrich 2019), ReLU² in the MLP (So et al. 2021), no biases
+- a short causal convolution before attention and MLP shows each position the three before it (So et al. 2021;
+  Allen-Zhu 2025), and an embedding of the last two tokens together is added to that of the last one
+- each block mixes the first embedding back in; projections into the residual stream and the head start at zero; the
+  head has weights of its own, and its logits are softly capped (Jordan et al. 2024, the NanoGPT speedrun)
+
+Knows nothing of tokenization, data or files. In the shapes: B batch, T positions, C = n_embd, nh = n_head,
+hs = C / nh the head size, V = vocab_size, S = positions seen so far, cache included.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nanogpt.config import ModelConfig
+from nanogpt.errors import SettingError
+from nanogpt.models.parts.attention import causal_attention
+from nanogpt.models.parts.dropout import Dropout
+
+LOOK_BACK = 3  # positions before its own that the short convolution sees
+PAIRS = 2**15  # rows of the embedding of token pairs, at most: rarer pairs of large vocabularies share rows
+CAP = 15.0  # logits stay within ±CAP
+
+
+class Cache:
+    """What generation remembers of the positions seen so far; `length` of the block_size places are filled in."""
+
+    def __init__(self, config: ModelConfig, batch_size: int, like: Tensor) -> None:
+        shape = (config.n_layer, 2, batch_size, config.n_head, config.block_size, config.n_embd // config.n_head)
+        self.keys_values = like.new_zeros(shape)  # (n_layer, 2, B, nh, block_size, hs)
+        self.recent = like.new_zeros(config.n_layer, 2, batch_size, LOOK_BACK, config.n_embd)
+        self.last_ids: Tensor | None = None  # (B, 1)
+        self.length = 0
+
+    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores k, v (B, nh, T, hs) behind what is there and returns all: two (B, nh, S, hs)."""
+        end = self.length + k.size(2)
+        stored = self.keys_values[layer]
+        stored[0, :, :, self.length : end] = k
+        stored[1, :, :, self.length : end] = v
+        return stored[0, :, :, :end], stored[1, :, :, :end]
+
+
+def norm(x: Tensor) -> Tensor:
+    return F.rms_norm(x, (x.size(-1),))
+
+
+class ShortConvolution(nn.Module):
+    """Adds to each position a weighted sum of the three before it, channel by channel; weights start at zero."""
+
+    def __init__(self, n_embd: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(LOOK_BACK, 1, n_embd))
+
+    def forward(self, x: Tensor, recent: Tensor | None = None) -> Tensor:
+        """x: (B, T, C). recent (B, LOOK_BACK, C): the positions before x; nothing there is zeros. It is brought up
+        to date."""
+        before = x.new_zeros(x.size(0), LOOK_BACK, x.size(2)) if recent is None else recent
+        seen = torch.cat((before.to(x.dtype), x), dim=1)  # (B, LOOK_BACK + T, C)
+        if recent is not None:
+            recent.copy_(seen[:, -LOOK_BACK:])
+        weight = self.weight.to(x.dtype)
+        for back in range(1, LOOK_BACK + 1):
+            x = x + seen[:, LOOK_BACK - back : seen.size(1) - back] * weight[back - 1]
+        return x
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """RoPE: turns each pair of numbers of x (B, nh, T, hs) by an angle that grows with the position."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
+
+
+class CausalSelfAttention(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=False)
+        self.n_head = config.n_head
+
+    def forward(self, x: Tensor, turns: tuple[Tensor, Tensor], cache: Cache | None = None, layer: int = 0) -> Tensor:
+        B, T, C = x.shape
+        q, k, v = self.c_attn(x).view(B, T, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)  # 3 × (B, nh, T, hs)
+        q, k = rotate(norm(q), *turns).to(v.dtype), rotate(norm(k), *turns).to(v.dtype)
+        if cache is None:
+            y = causal_attention(q, k, v)  # (B, nh, T, hs)
+        else:
+            past, mask = cache.length, None
+            k, v = cache.extend(layer, k, v)  # (B, nh, S, hs)
+            if past and T > 1:  # position i of the new ones sees past + i + 1 positions
+                mask = torch.ones(T, past + T, dtype=torch.bool, device=x.device).tril(past)
+            y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=not past and T > 1)
+        return self.c_proj(y.transpose(1, 2).reshape(B, T, C))  # type: ignore[no-any-return]
+
+
+class MLP(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=False)
+        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c_proj(F.relu(self.c_fc(x)).square())  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.mix = nn.Parameter(torch.tensor([1.0, 0.0]))
+        self.conv_1 = ShortConvolution(config.n_embd)
+        self.attn = CausalSelfAttention(config)
+        self.conv_2 = ShortConvolution(config.n_embd)
+        self.mlp = MLP(config)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(
+        self, x: Tensor, first: Tensor, turns: tuple[Tensor, Tensor], cache: Cache | None = None, layer: int = 0
+    ) -> Tensor:
+        recent = (None, None) if cache is None else cache.recent[layer]
+        x = self.mix[0] * x + self.mix[1] * first
+        x = x + self.dropout(self.attn(self.conv_1(norm(x), recent[0]), turns, cache, layer))
+        return x + self.dropout(self.mlp(self.conv_2(norm(x), recent[1])))  # type: ignore[no-any-return]
+
+
+class Model(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        if config.n_embd // config.n_head % 2:
+            raise SettingError(
+                "n_head",
+                f"n_embd={config.n_embd} and n_head={config.n_head} make heads of {config.n_embd // config.n_head} "
+                "numbers: rotary positions turn pairs, so that has to be even",
+            )
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.pairs = nn.Embedding(min(PAIRS, config.vocab_size**2), config.n_embd)
+        self.drop = Dropout(config.dropout)
+        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.initialise()
+
+    def initialise(self) -> None:
+        """Zero for all that adds to the residual stream and for the head: a fresh model gives every token alike."""
+        nn.init.normal_(self.wte.weight)
+        nn.init.zeros_(self.pairs.weight)
+        nn.init.zeros_(self.head.weight)
+        bound = self.config.n_embd**-0.5
+        for name, parameter in self.h.named_parameters():
+            if name.endswith("c_proj.weight"):
+                nn.init.zeros_(parameter)
+            elif name.endswith(("c_attn.weight", "c_fc.weight")):
+                nn.init.uniform_(parameter, -bound, bound)
+
+    def turns(self, past: int, T: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of the angles of RoPE at positions past … past + T - 1: two (T, hs / 2)."""
+        half = self.config.n_embd // self.config.n_head // 2
+        speeds = 1024.0 ** -torch.linspace(0, 1, half + 1, device=like.device)[:-1]
+        angles = torch.outer(torch.arange(past, past + T, device=like.device), speeds)
+        return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+
+    def hidden(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
+        """The last block's normalised output for ids (B, T): (B, T, C). Advances the cache."""
+        T, past = ids.size(1), cache.length if cache is not None else 0
+        if past + T > self.config.block_size:
+            raise ValueError(f"{past} + {T} positions do not fit block_size={self.config.block_size}")
+        first = ids[:, :1] if cache is None or cache.last_ids is None else cache.last_ids  # (B, 1)
+        before = torch.cat((first, ids[:, :-1]), dim=1)  # (B, T)
+        pair = (before * self.config.vocab_size + ids) % self.pairs.num_embeddings  # (B, T)
+        x = first = self.drop(norm(self.wte(ids) + self.pairs(pair)))  # (B, T, C)
+        turns = self.turns(past, T, x)
+        for layer, block in enumerate(self.h):
+            x = block(x, first, turns, cache, layer)
+        if cache is not None:
+            cache.length += T
+            cache.last_ids = ids[:, -1:]
+        return norm(x)
+
+    def capped(self, x: Tensor) -> Tensor:
+        return CAP * torch.tanh(self.head(x).float() / CAP)  # (B, T, V)
+
+    def forward(
+        self, ids: Tensor, targets: Tensor | None = None, cache: Cache | None = None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        x = self.hidden(ids, cache)
+        if targets is None:
+            return self.capped(x[:, -1:]), None  # (B, 1, V)
+        return None, F.cross_entropy(self.capped(x).flatten(0, 1), targets.flatten(), ignore_index=-1)
+
+    def logits(self, ids: Tensor) -> Tensor:
+        return self.capped(self.hidden(ids))  # (B, T, V)
+
+    def new_cache(self, batch_size: int) -> Cache:
+        return Cache(self.config, batch_size, like=self.wte.weight)
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        matrices = [p for p in self.parameters() if p.dim() >= 2]
+        vectors = [p for p in self.parameters() if p.dim() < 2]
+        return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+    def n_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def flops_per_token(self) -> int:
+        """As in `gpt2.py`: 6 for each weight that is multiplied, and 12·n_layer·C·T for attention."""
+        config = self.config
+        looked_up = self.wte.weight.numel() + self.pairs.weight.numel()
+        return 6 * (self.n_parameters() - looked_up) + 12 * config.n_layer * config.n_embd * config.block_size
+
+    def crop_block_size(self, block_size: int) -> None:
+        """Shortens the window; nothing else depends on it. Raises `SettingError` where it would be longer."""
+        if block_size > self.config.block_size:
+            raise SettingError(
+                "block_size",
+                f"block_size={block_size}: these weights know {self.config.block_size} positions, not more",
+            )
+        self.config = replace(self.config, block_size=block_size)
