@@ -1,7 +1,7 @@
 """From a recipe to a data set on disk, as an iterator of events, in constant memory. Knows nothing of screens.
 
-The text is read twice: once for its length, encoding and characters, once to write its tokens. Closing the iterator
-at any point leaves nothing half written.
+The text is read twice: once for its length, encoding and characters, once to write its tokens. Hashing, encoding and
+writing have threads of their own. Closing the iterator at any point leaves nothing half written.
 """
 
 import errno
@@ -10,28 +10,26 @@ import json
 import os
 import shutil
 import time
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from io import FileIO
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nanogpt import tokenizers
 from nanogpt.data import store
+from nanogpt.data.beside import beside, in_parallel
 from nanogpt.data.recipes import Recipe, UrlSource, load_recipe
 from nanogpt.data.sources import files_of
 from nanogpt.data.text import SEPARATOR, Alphabet, TextFile, read, scan
 from nanogpt.errors import UserError
 from nanogpt.events import Encoding, Event, Notice, Prepared
 from nanogpt.tokenizers import Tokenizer
-
-if TYPE_CHECKING:
-    from nanogpt.tokenizers import TokenArray
 
 MAX_CARRY = 1 << 21  # characters without a safe place to cut before they are cut anywhere
 REPORT_INTERVAL_S = 0.05
@@ -168,19 +166,21 @@ def scan_files(candidates: list[Path]) -> Generator[Event, None, tuple[list[Text
     total = sum(path.stat().st_size for path in candidates if path.is_file())
     files: list[TextFile] = []
     done, reported = 0, 0.0
-    for path in candidates:
-        if files:
-            digest.update(SEPARATOR.encode())  # so that equal sums mean equal texts, however they are cut into files
-        reading = scan(path, alphabet, digest)
-        while True:
-            try:
-                done += next(reading)
-            except StopIteration as end:
-                files.append(end.value)
-                break
-            if time.monotonic() - reported > REPORT_INTERVAL_S:
-                reported = time.monotonic()
-                yield Encoding(phase="scan", done_bytes=done, total_bytes=total, tokens=0)
+    with beside() as hashing:
+        hash_ = partial(hashing, digest.update)
+        for path in candidates:
+            if files:
+                hash_(SEPARATOR.encode())  # so that equal sums mean equal texts, however they are cut into files
+            reading = scan(path, alphabet, hash_)
+            while True:
+                try:
+                    done += next(reading)
+                except StopIteration as end:
+                    files.append(end.value)
+                    break
+                if time.monotonic() - reported > REPORT_INTERVAL_S:
+                    reported = time.monotonic()
+                    yield Encoding(phase="scan", done_bytes=done, total_bytes=total, tokens=0)
     yield Encoding(phase="scan", done_bytes=done, total_bytes=done, tokens=0)
     if not any(file.characters for file in files):
         raise UserError(f"{candidates[0]}{' and the rest' if len(candidates) > 1 else ''} is empty; give some text")
@@ -189,7 +189,7 @@ def scan_files(candidates: list[Path]) -> Generator[Event, None, tuple[list[Text
         what = str(of_it[0]) if len(of_it) == 1 else f"{len(of_it)} files"
         yield Notice(level="info", text=f"{what} read as {'Windows-1252' if codec == 'cp1252' else codec.upper()}")
     if len(files) > 1:
-        alphabet.add(SEPARATOR)
+        alphabet.add(SEPARATOR.encode())
     return files, done, alphabet.characters(), digest.hexdigest()
 
 
@@ -222,20 +222,28 @@ def _write(
     tokens = dict.fromkeys(ends, 0)
     digests = {split: hashlib.sha256() for split in ends}
     with ExitStack() as stack:
-        outputs = {split: stack.enter_context((folder / f"{split}.bin").open("wb", buffering=0)) for split in ends}
-        for split, length, ids in _in_parallel(pieces(by_split(texts, ends), tokenizer), tokenizer):
+        outputs = {split: stack.enter_context(FileIO(folder / f"{split}.bin", "w")) for split in ends}
+        hashing, writing = stack.enter_context(beside()), stack.enter_context(beside())
+        encoded = in_parallel(
+            lambda piece: tokenizer.encode_to_array(piece[1]), pieces(by_split(texts, ends), tokenizer)
+        )
+        for (split, text), ids in encoded:
             content = ids.astype(little_endian, copy=False).data.cast("B")
-            digests[split].update(content)
-            while content:  # a raw file may take less than it is given
-                content = content[outputs[split].write(content) :]
+            hashing(digests[split].update, content)
+            writing(_write_all, outputs[split], content)
             tokens[split] += len(ids)
-            done += length
+            done += len(text)
             if time.monotonic() - reported > REPORT_INTERVAL_S:
                 reported = time.monotonic()
                 share = text_bytes * done // characters
                 yield Encoding(phase="encode", done_bytes=share, total_bytes=text_bytes, tokens=sum(tokens.values()))
     yield Encoding(phase="encode", done_bytes=text_bytes, total_bytes=text_bytes, tokens=sum(tokens.values()))
     return tokens, {split: digest.hexdigest() for split, digest in digests.items()}
+
+
+def _write_all(file: FileIO, content: memoryview) -> None:
+    while content:  # a file may take less than it is given
+        content = content[file.write(content) :]
 
 
 def by_split(texts: Iterable[str], ends: dict[str, int]) -> Iterator[tuple[str, str]]:
@@ -264,24 +272,6 @@ def pieces(texts: Iterable[tuple[str, str]], tokenizer: Tokenizer) -> Iterator[t
             carry = text[cut:]
         if carry:
             yield split, carry
-
-
-def _in_parallel(pieces: Iterable[tuple[str, str]], tokenizer: Tokenizer) -> Iterator[tuple[str, int, "TokenArray"]]:
-    """(split, characters, ids) of each piece, in order. Encoders let other threads run; few pieces are in flight."""
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
-    waiting: deque[tuple[str, int, Future[TokenArray]]] = deque()
-    try:
-        for split, text in pieces:
-            waiting.append((split, len(text), pool.submit(tokenizer.encode_to_array, text)))
-            if len(waiting) > workers:
-                split, length, ids = waiting.popleft()
-                yield split, length, ids.result()
-        while waiting:
-            split, length, ids = waiting.popleft()
-            yield split, length, ids.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _disk_full(folder: Path, characters: int, tokenizer: Tokenizer) -> str:

@@ -5,10 +5,9 @@ the place where it stops being text. Line ends stay as they are.
 """
 
 import codecs
-import hashlib
 import os
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,6 @@ _MARKS = (  # the longer first: UTF-32's little-endian mark begins with UTF-16's
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _CONTROLS = bytes(code for code in range(32) if code not in b"\b\t\n\v\f\r\x1a\x1b")
-_NO_CONTROLS = dict.fromkeys(_CONTROLS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,73 +45,94 @@ class Alphabet:
     """The distinct characters of the text seen so far."""
 
     def __init__(self) -> None:
-        self._ascii = b""
-        self._others: np.ndarray[tuple[int], np.dtype[np.bool_]] | None = None  # by code point
+        self._seen = np.zeros(0x110000, np.bool_)  # by code point
+        self._ascii = b""  # those among them
 
-    def add(self, text: str) -> None:
-        if text.isascii():
-            new = text.encode("ascii").translate(None, self._ascii)  # deletes what is known: 4 GB/s
-            self._ascii += bytes(set(new))
-            return
-        if self._others is None:
-            self._others = np.zeros(0x110000, np.bool_)
-        self._others[np.frombuffer(text.encode("utf-32-le"), "<u4")] = True
+    def add(self, text: bytes) -> None:
+        """`text` is UTF-8."""
+        if new := text.translate(None, self._ascii):  # deletes what is known: 4 GB/s
+            self._seen[np.frombuffer(new.decode().encode("utf-32-le"), "<u4")] = True
+            self._ascii = bytes(np.flatnonzero(self._seen[:128]).tolist())
 
     def characters(self) -> str:
-        codes = set(self._ascii)
-        if self._others is not None:
-            codes |= set(np.flatnonzero(self._others).tolist())
-        return "".join(map(chr, sorted(codes)))
+        return "".join(map(chr, np.flatnonzero(self._seen).tolist()))
 
 
 def scan(
-    path: Path, alphabet: Alphabet, digest: "hashlib._Hash", block_bytes: int | None = None
+    path: Path, alphabet: Alphabet, take: Callable[[bytes], object], block_bytes: int | None = None
 ) -> Generator[int, None, TextFile]:
-    """Reads a whole file: its characters go to `alphabet`, its bytes to `digest`.
+    """Reads a whole file: its characters go to `alphabet`, its bytes, block by block, to `take`.
 
     Yields the bytes of each block that was read and returns what the file is. Raises UserError for a file that is
     missing, unreadable or no text, naming the offset in bytes.
     """
     with _opened(path) as file:
         codec, mark_bytes = _mark(file)
-        digest.update(file.read(mark_bytes))
-        decoder = codecs.getincrementaldecoder(codec)()
-        offset, characters, controls, final = mark_bytes, 0, 0, False
-        pure_ascii = True
+        take(file.read(mark_bytes))
+        decoder = _Decoder(path, codec, mark_bytes)
+        characters, controls, final = 0, 0, False
         while not final:
             block = file.read(block_bytes or BLOCK_BYTES)
             final = not block
-            digest.update(block)
-            held = decoder.getstate()[0]
-            try:
-                text = decoder.decode(block, final)
-            except UnicodeDecodeError as error:
-                # So far all was ASCII, which Windows-1252 reads alike: only from here on does it matter.
-                if codec != "utf-8" or mark_bytes or not pure_ascii or not error.object[: error.start].isascii():
-                    raise UserError(_broken(path, codec, offset, error)) from error
-                codec = "cp1252"
-                decoder = codecs.getincrementaldecoder(codec)()
-                try:
-                    text = decoder.decode(held + block, final)
-                except UnicodeDecodeError as worse:
-                    nulls = [place for place in [(held + block).find(b"\0")] if place >= 0]
-                    raise UserError(_binary(path, offset + min([worse.start, *nulls]))) from worse
-            pure_ascii = pure_ascii and text.isascii()
-            characters += len(text)
-            controls += _count_controls(text)
-            if (null := text.find("\0")) >= 0 or controls > MAX_CONTROL_SHARE * characters:
-                place = null if null >= 0 else _first_control(text)
-                raise UserError(_binary(path, offset + len(text[:place].encode(codec))))
+            take(block)
+            offset = decoder.offset
+            text, length = decoder.decode(block, final)
+            characters += length
+            controls += len(text) - len(text.translate(None, _CONTROLS))
+            if (null := text.find(0)) >= 0 or controls > MAX_CONTROL_SHARE * characters:
+                before = text[: null if null >= 0 else _first_control(text)].decode()
+                raise UserError(_binary(path, offset + len(before.encode(decoder.codec))))
             alphabet.add(text)
-            offset += len(held) + len(block) - len(decoder.getstate()[0])
             yield len(block)
-    return TextFile(path, codec, mark_bytes, characters)
+    return TextFile(path, decoder.codec, mark_bytes, characters)
+
+
+class _Decoder:
+    """Reads blocks as the codec that a file began with, and as Windows-1252 where it turns out not to be UTF-8.
+
+    `offset`: the bytes of the file that were decoded so far.
+    """
+
+    def __init__(self, path: Path, codec: str, mark_bytes: int) -> None:
+        self.codec, self.offset = codec, mark_bytes
+        self._path, self._mark_bytes = path, mark_bytes
+        self._decoder = codecs.getincrementaldecoder(codec)()
+        self._pure_ascii = True
+
+    def decode(self, block: bytes, final: bool) -> tuple[bytes, int]:
+        """(the text of this block in UTF-8, its characters). Raises UserError where it is none."""
+        held = self._decoder.getstate()[0]
+        if not held and self.codec in ("utf-8", "cp1252") and block.isascii():  # most are: nothing to decode
+            self.offset += len(block)
+            return block, len(block)
+        text = self._decoded(block, held, final)
+        read = len(held) + len(block) - len(self._decoder.getstate()[0])
+        self.offset += read
+        raw = (held + block)[:read] if self.codec == "utf-8" else text.encode()
+        self._pure_ascii = self._pure_ascii and raw.isascii()
+        return raw, len(text)
+
+    def _decoded(self, block: bytes, held: bytes, final: bool) -> str:
+        try:
+            return self._decoder.decode(block, final)
+        except UnicodeDecodeError as error:
+            # So far all was ASCII, which Windows-1252 reads alike: only from here on does it matter.
+            mended = self.codec == "utf-8" and not self._mark_bytes and self._pure_ascii
+            if not mended or not error.object[: error.start].isascii():
+                raise UserError(_broken(self._path, self.codec, self.offset, error)) from error
+        self.codec = "cp1252"
+        self._decoder = codecs.getincrementaldecoder(self.codec)()
+        try:
+            return self._decoder.decode(held + block, final)
+        except UnicodeDecodeError as worse:
+            nulls = [place for place in [(held + block).find(b"\0")] if place >= 0]
+            raise UserError(_binary(self._path, self.offset + min([worse.start, *nulls]))) from worse
 
 
 def looks_like_text(path: Path) -> bool:
     """Whether a file's first 64 kB are text, and not nothing."""
     try:
-        return next(scan(path, Alphabet(), hashlib.sha256(), 1 << 16), 0) > 0
+        return next(scan(path, Alphabet(), len, 1 << 16), 0) > 0
     except UserError:
         return False
 
@@ -154,14 +173,8 @@ def _mark(file: BinaryIO) -> tuple[str, int]:
     return next(((codec, len(mark)) for mark, codec in _MARKS if start.startswith(mark)), ("utf-8", 0))
 
 
-def _count_controls(text: str) -> int:
-    if text.isascii():
-        return len(text) - len(text.encode("ascii").translate(None, _CONTROLS))
-    return sum(text.count(chr(code)) for code in _CONTROLS)
-
-
-def _first_control(text: str) -> int:
-    return next((place for place, character in enumerate(text) if ord(character) in _NO_CONTROLS), 0)
+def _first_control(text: bytes) -> int:
+    return next((place for place, code in enumerate(text) if code in _CONTROLS), 0)
 
 
 def _broken(path: Path, codec: str, offset: int, error: UnicodeDecodeError) -> str:

@@ -25,8 +25,8 @@ class CharTokenizer(Tokenizer):
         self.vocab_size = len(characters)
         codes = np.array([ord(character) for character in characters], np.uint32)  # (vocab_size,)
         self._missing = len(characters)  # an id past the last one, in the look-up table only
-        self._table = np.full(int(codes[-1]) + 2, self._missing, np.uint32)  # code point → id
-        self._table[codes] = np.arange(len(characters), dtype=np.uint32)
+        self._table = np.full(int(codes[-1]) + 2, self._missing, token_dtype(self._missing + 1))  # code point → id
+        self._table[codes] = np.arange(len(characters))
         ascii_ids = dict(zip(characters, range(128), strict=False))
         self._ascii_table = bytes(ascii_ids.get(chr(code), NO_BYTE) for code in range(256))
 
@@ -39,13 +39,13 @@ class CharTokenizer(Tokenizer):
             if bytes([NO_BYTE]) not in ids:
                 return np.frombuffer(ids, np.uint8).astype(dtype)
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")  # (n,)
-        found = self._table[np.minimum(codes, len(self._table) - 1)]  # (n,)
+        found = self._table.take(codes, mode="clip")  # (n,); past the table's end its last id, the missing one
         unknown = found == self._missing
         if unknown.any():
             if errors == "strict":
                 raise UserError(self._complaint(sorted(set(codes[unknown].tolist()))))
             found[unknown] = self._table[ord(self._substitute())]
-        encoded: TokenArray = found.astype(dtype)
+        encoded: TokenArray = found.astype(dtype, copy=False)
         return encoded
 
     def token_bytes(self, id: int) -> bytes:
