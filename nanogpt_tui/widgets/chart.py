@@ -110,22 +110,33 @@ class LossChart(Widget, can_focus=True):
         self._strips: dict[int, Strip] = {}
         self._styles: list[Style] = []
         self._pending = False
+        self._drawn_to, self._column = 0.0, 0.0  # the newest x that is drawn, and what half a cell is wide
         self._hover: float | None = None
         self._told: float | None = None
         self._grabbed: tuple[int, tuple[float, float]] | None = None
         self.set_reactive(LossChart.glyphs, glyphs)
 
     def append(self, steps: ArrayLike, tokens: ArrayLike, elapsed_s: ArrayLike, losses: ArrayLike) -> None:
-        """Adds training points, scalars or arrays alike; steps that come again replace what was there from them on."""
-        before = float(self._curve.field(self.x_axis)[-1]) if len(self._curve) else 0.0
+        """Adds training points, scalars or arrays alike; steps that come again replace what was there from them on.
+
+        They are drawn once they fill half a cell, or at `settle`.
+        """
+        before = self._curve.newest(self.x_axis)
         self._curve.append(steps, tokens, elapsed_s, losses)
         if self.window and len(self._curve):
             low, high = self.window
-            last = float(self._curve.field(self.x_axis)[-1])
-            if low <= before <= high < last:  # follow, an eighth at a time, so that most frames stand still
-                shift = last - high + (high - low) / 8
+            if (
+                low <= before <= high < self._curve.newest(self.x_axis)
+            ):  # follow, an eighth at a time, so that most frames stand still
+                shift = self._curve.newest(self.x_axis) - high + (high - low) / 8
                 self.window = (low + shift, high + shift)
-        self._soon()
+        if not 0 <= self._curve.newest(self.x_axis) - self._drawn_to < self._column:
+            self._soon()
+
+    def settle(self) -> None:
+        """Draws what `append` has left for later: the run is not going on."""
+        if self._curve.newest(self.x_axis) != self._drawn_to:
+            self._soon()
 
     def add_validation(self, steps: ArrayLike, losses: ArrayLike) -> None:
         """Adds validation points; one at a step that is known replaces it."""
@@ -203,6 +214,8 @@ class LossChart(Widget, can_focus=True):
     def _draw(self) -> Canvas:
         width, height = self.size
         picture = self.picture
+        low, high = picture.extent()
+        self._drawn_to, self._column = self._curve.newest(self.x_axis), (high - low) / max(1, (width - MARGIN) * 2)
         if width >= SMALLEST[0] and height >= SMALLEST[1] and not picture.empty():
             return draw(picture, width, height)
         canvas = Canvas(width, height, GLYPHS[self.glyphs])

@@ -143,6 +143,10 @@ class Curve:
         left, right = max(after - 1, 0), min(after, self._length - 1)
         return left if x - at[left] <= at[right] - x else right
 
+    def newest(self, axis: str) -> float:
+        """Where on `axis` the last point is; 0 without one."""
+        return float(self.field(axis)[-1]) if self._length else 0.0
+
     def locate(self, axis: str, steps: ArrayLike) -> Floats:
         """Where `steps` are on `axis`, between the points that were recorded."""
         steps = np.asarray(steps, float)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.segment import Segment
+from rich.style import Style
 from textual import strip
 from textual.binding import Binding, BindingType
 from textual.events import MouseMove
@@ -80,6 +81,8 @@ class Figures(Widget, can_focus=True):
         self._history: History | None = None
         self._waiting = ""
         self._lines: list[Line] = []
+        self._styles: dict[str, Style] = {}
+        self._curves: dict[str, tuple[int, object, str]] = {}  # by column: rows it is of, its kind, the text
         self._chosen = 0
         self._hovered: int | None = None
 
@@ -155,14 +158,31 @@ class Figures(Widget, can_focus=True):
         return f"{ROWS[index].label:<{LABEL}}", "chosen" if chosen else "label"
 
     def _curve(self, row: Row) -> str:
+        """Drawn anew once there is half a cell more to show."""
         values = self._history.column(row.column) if self._history else ()
-        return sparkline(values, max(0, self.size.width - LABEL - VALUE - 2), self._glyphs, log=row.log)
+        width = max(0, self.size.width - LABEL - VALUE - 2)
+        kind = (self._history, self._glyphs, width)
+        rows, known, text = self._curves.get(row.column, (0, None, ""))
+        if kind != known or not rows <= len(values) < rows * (1 + 0.5 / max(1, width)):
+            text = sparkline(values, width, self._glyphs, log=row.log)
+            self._curves[row.column] = len(values), kind, text
+        return text
+
+    def notify_style_update(self) -> None:
+        """Colours may be others now."""
+        super().notify_style_update()
+        self._styles.clear()
 
     def render_line(self, y: int) -> strip.Strip:
-        base = self.rich_style
         line = self._lines[y] if y < len(self._lines) else []
-        segments = [Segment(text, base + self.get_component_rich_style(f"figures--{style}")) for text, style in line]
-        return strip.Strip(segments).adjust_cell_length(self.size.width, base)
+        segments = [Segment(text, self._style(name)) for text, name in line]
+        return strip.Strip(segments).adjust_cell_length(self.size.width, self._style(""))
+
+    def _style(self, name: str) -> Style:
+        if name not in self._styles:
+            component = self.get_component_rich_style(f"figures--{name}") if name else Style.null()
+            self._styles[name] = self.rich_style + component
+        return self._styles[name]
 
 
 def described(history: "History", waiting: str) -> Iterator[tuple[str, str, str]]:

@@ -91,6 +91,8 @@ class RunView(Vertical):
             self.chart.add_mark(change.step, "change", change.text)
             self._changes += 1
         self.chart.empty_text = preparing_text(history)
+        if history.state != "training":
+            self.chart.settle()
 
     def _show_error(self, history: "History") -> None:
         failed = history.state == "failed"

@@ -649,3 +649,26 @@ async def test_other_runs_are_drawn_without_a_run_of_its_own() -> None:
         chart.remove_overlay("first")
         await pilot.pause()
         assert "first" not in screen(chart)[0]
+
+
+async def test_points_are_drawn_once_there_is_something_to_see_or_when_the_run_rests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Shown().run_test(size=(80, 20)) as pilot:
+        chart = pilot.app.query_one(LossChart)
+        steps = np.arange(1, 10_001)
+        chart.append(steps, steps, steps, 2 + np.cos(steps / 500))
+        await pilot.pause()
+        drawn: list[float] = []
+        monkeypatch.setattr(chart, "_redraw", lambda redraw=chart._redraw: (drawn.append(len(chart._curve)), redraw()))
+        for step in range(10_001, 10_021):
+            chart.append(step, step, step, 9.0)
+            await pilot.pause()
+        assert drawn == []
+        chart.settle()
+        await pilot.pause()
+        assert drawn == [10_020]
+        for step in range(10_021, 10_400):
+            chart.append(step, step, step, 9.0)
+        await pilot.pause()
+        assert drawn == [10_020, 10_399]
