@@ -20,6 +20,7 @@ from nanogpt.hardware.facts import (
     describe,
     memory_bytes,
     out_of_memory,
+    synchronize,
     total_memory,
     usable_cores,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "resolve_dtype",
     "resolve_threads",
     "share_cores",
+    "synchronize",
     "total_memory",
     "usable_cores",
 ]

@@ -84,6 +84,18 @@ def memory_bytes(device: str) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def synchronize(device: str) -> None:
+    """Waits until a GPU has done what it was given; on a CPU all is done already."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize(device)
+    elif device == "mps":
+        import torch
+
+        torch.mps.synchronize()
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether this error means that memory ran out, on whichever device."""
     if isinstance(error, MemoryError):

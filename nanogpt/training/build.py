@@ -6,12 +6,13 @@ The loop itself is in `loop.py`.
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import torch
 
-from nanogpt import models
+from nanogpt import hardware, models
 from nanogpt.config import Config
 from nanogpt.data.batches import Batches, check_length
 from nanogpt.events import Event
@@ -21,7 +22,7 @@ from nanogpt.training.loop import Recall, SaveSnapshot, Tokens, Trainer, WriteSa
 from nanogpt.training.machine import Machine, check_memory, settle
 from nanogpt.training.mailbox import Mailbox
 from nanogpt.training.snapshot import Progress, Snapshot, restore, restore_weights
-from nanogpt.training.throughput import Throughput
+from nanogpt.training.throughput import Parts, Throughput
 
 
 def train(
@@ -36,6 +37,7 @@ def train(
     hindrance: Callable[[], str] | None = None,
     start: Snapshot | None = None,
     resume: bool = False,
+    record: list[Parts] | None = None,
 ) -> Generator[Event, None, None]:
     """Trains as `config` says: Started; Step, Evaluated, Saved, Sampled, Acknowledged, Health as they come; Finished.
 
@@ -44,6 +46,7 @@ def train(
     `save(snapshot, is_best)` writes a checkpoint and returns its name; where it raises OSError, training waits and
     tries again. `sample(model, prompt, seed)` returns a text. `recall(step)` gives the latest checkpoint not after
     `step`, for on_divergence=rollback. `hindrance()`, asked at each step, says why training has to wait, if it has to.
+    `record` gets the seconds of each step by part, for which a GPU is waited for again and again.
     Raises `UserError` for what the person can mend.
     """
     for split in ("train", "val"):
@@ -87,7 +90,13 @@ def train(
         optimizer=optimizer,
         scaler=scaler,
         batches=batches,
-        throughput=Throughput(config.tokens_per_iteration, model.flops_per_token(), machine.peak_flops),
+        throughput=Throughput(
+            config.tokens_per_iteration,
+            model.flops_per_token(),
+            machine.peak_flops,
+            record,
+            partial(hardware.synchronize, device if record is not None else "cpu"),
+        ),
         progress=progress,
         saved_at=progress.step if resume else -1,
     )

@@ -119,19 +119,28 @@ class Trainer:
         accumulated = config.data.gradient_accumulation_steps // self.machine.world.size
         losses = torch.zeros((), device=self.machine.device)
         for _ in range(accumulated):
-            with self.throughput.fetching():
+            with self.throughput.part("data"):
                 window = torch.from_numpy(self.batches.next())  # (B, T + 1)
-            if self.machine.device.startswith("cuda"):
-                window = window.pin_memory().to(self.machine.device, non_blocking=True)
-            else:
-                window = window.to(self.machine.device)
-            with self.machine.autocast():
+                if self.machine.device.startswith("cuda"):
+                    window = window.pin_memory().to(self.machine.device, non_blocking=True)
+                else:
+                    window = window.to(self.machine.device)
+            with self.throughput.part("forward"), self.machine.autocast():
                 _, loss = self.forward(window[:, :-1], window[:, 1:])
-            losses += loss.detach()
-            self.scaler.scale(loss / accumulated).backward()
+            with self.throughput.part("backward"):
+                losses += loss.detach()
+                self.scaler.scale(loss / accumulated).backward()
+        with self.throughput.part("optimizer"):
+            mean_loss, grad_norm = self.update(losses / accumulated)
+        return mean_loss, grad_norm, rate
+
+    def update(self, loss: torch.Tensor) -> tuple[float, float]:
+        """Moves the weights by the gradients that are there. Returns the mean of the processes' losses, and the
+        gradients' norm before clipping; where one of them is not finite, nothing moves."""
+        config, progress = self.config, self.progress
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         distributed.average_gradients(parameters, self.machine.world)
-        mean_loss = float(distributed.total(losses / accumulated, self.machine.world)) / self.machine.world.size
+        mean_loss = float(distributed.total(loss, self.machine.world)) / self.machine.world.size
         grad_norm = math.nan
         if math.isfinite(mean_loss):
             self.scaler.unscale_(self.optimizer)
@@ -144,7 +153,7 @@ class Trainer:
             progress.tokens += config.tokens_per_iteration
         self.optimizer.zero_grad(set_to_none=True)
         progress.train_loss = mean_loss
-        return mean_loss, grad_norm, rate
+        return mean_loss, grad_norm
 
     def evaluation_is_due(self) -> bool:
         progress = self.progress

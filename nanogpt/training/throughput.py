@@ -2,43 +2,59 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+Parts = dict[str, float]  # seconds by what they were spent on
 
 
 class Throughput:
     """Rates over the last steps. What happens outside `step()` (evaluation, saving, pauses) does not count in them.
 
     The first step of a process is left out: it compiles, allocates and warms caches.
+
+    Where `record` is given, each step's parts are added to it, and the whole under the name "step". What a GPU still
+    has to do would count where something waits for it: `wait` is therefore called at the end of each part.
     """
 
-    def __init__(self, tokens_per_iteration: int, flops_per_token: int, peak_flops: float | None) -> None:
+    def __init__(
+        self,
+        tokens_per_iteration: int,
+        flops_per_token: int,
+        peak_flops: float | None,
+        record: list[Parts] | None = None,
+        wait: Callable[[], object] = lambda: None,
+    ) -> None:
         self._tokens = tokens_per_iteration
         self._flops_per_token = flops_per_token
         self._peak_flops = peak_flops
         self._durations: deque[float] = deque(maxlen=50)  # seconds
         self._first = 0.0
         self._evaluation_s = 0.0
-        self._fetching_s = 0.0  # in the present step
+        self._record, self._wait = record, wait
+        self._parts: Parts = {}  # of the present step
         self._fetches: deque[float] = deque(maxlen=50)
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        started, self._fetching_s = time.perf_counter(), 0.0
+        started, self._parts = time.perf_counter(), {}
         yield
         duration = time.perf_counter() - started
+        if self._record is not None:
+            self._record.append(self._parts | {"step": duration})
         if self._first:
             self._durations.append(duration)
-            self._fetches.append(self._fetching_s)
+            self._fetches.append(self._parts.get("data", 0.0))
         else:
             self._first = duration
 
     @contextmanager
-    def fetching(self) -> Iterator[None]:
-        """The part of a step in which it waits for data."""
+    def part(self, name: str) -> Iterator[None]:
+        """A part of a step: data, forward, backward or optimizer."""
         started = time.perf_counter()
         yield
-        self._fetching_s += time.perf_counter() - started
+        self._wait()
+        self._parts[name] = self._parts.get(name, 0.0) + time.perf_counter() - started
 
     @property
     def data_share(self) -> float:
