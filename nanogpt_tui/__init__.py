@@ -12,6 +12,9 @@ from nanogpt.errors import UserError
 def main(argv: list[str] | None = None) -> int:
     """The `nanogpt-tui` command. Returns the exit code: 0, or 2 for bad options or settings."""
     parser = argparse.ArgumentParser(prog="nanogpt-tui", description=__doc__.partition("\n")[0])
+    parser.add_argument("command", nargs="?", choices=("watch",), metavar="watch", help="go straight to a run")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="its name or its folder (default: the newest)")
+    parser.add_argument("--readonly", action="store_true", help="look only: start, steer and change no run")
     parser.add_argument("--runs_dir", "--runs-dir", help="folder of the runs")
     parser.add_argument("--theme", help="dark, light or ansi (the terminal's own colours)")
     parser.add_argument("--light", action="store_const", const="light", dest="theme", help="the light theme")
@@ -20,7 +23,12 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     from nanogpt_tui.settings import load, with_changes
 
+    watched = None
     try:
+        if options.command == "watch":
+            from nanogpt.runs.folder import find
+
+            watched = find(options.run, options.runs_dir)
         changes = {name: value for name in ("theme", "glyphs") if (value := getattr(options, name)) is not None}
         settings = with_changes(load(), changes)
         if settings.keymap:
@@ -38,6 +46,6 @@ def main(argv: list[str] | None = None) -> int:
         from nanogpt_tui.terminal import run
 
         share_cores()
-        return run(LabApp(settings, runs_dir=options.runs_dir))
+        return run(LabApp(settings, runs_dir=options.runs_dir, watched=watched, readonly=options.readonly))
 
     return attended(app)

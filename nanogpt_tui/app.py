@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, ClassVar
 
 from textual.app import SystemCommand
@@ -17,10 +18,11 @@ from nanogpt_tui import leaving, screens, theme
 from nanogpt_tui.alerts import Alerts
 from nanogpt_tui.ascii import KEYS, Ascii
 from nanogpt_tui.display import TerminalApp
+from nanogpt_tui.jobs import write_log
 from nanogpt_tui.keys import check, complete
 from nanogpt_tui.messages import Rung
 from nanogpt_tui.screens.base import LabScreen
-from nanogpt_tui.session import Session, write_log
+from nanogpt_tui.session import Session
 from nanogpt_tui.settings import Settings, load, save, with_changes
 from nanogpt_tui.widgets.dialog import Ask
 from nanogpt_tui.widgets.keybar import KeyBar
@@ -47,12 +49,18 @@ class LabApp(TerminalApp):
         Binding("q,ctrl+q", "quit", "quit", show=False, id="app.quit"),
     ]
 
-    def __init__(self, settings: Settings, runs_dir: str | None = None) -> None:
+    def __init__(
+        self, settings: Settings, runs_dir: str | None = None, watched: Path | None = None, readonly: bool = False
+    ) -> None:
+        """`watched` is the folder of the run that is shown first, instead of one that is being trained or the newest;
+        `readonly`, no run is started, steered or changed."""
         self.settings, self._ascii = settings, Ascii()
         self.crash = ""  # the one line to show when the app ended by an error of its own
         self.left = False  # whether the training is to go on when the app has ended
         super().__init__()
         self.session = Session(self, self.training_changed, runs_dir=runs_dir, per_second=settings.repaints)
+        self.session.readonly = readonly
+        self._watched = watched
         self._alerts = Alerts()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
@@ -78,9 +86,9 @@ class LabApp(TerminalApp):
         self._leave_on_signals()
 
     def _look_first(self) -> None:
-        """Shows the newest run, unless a key has started one already."""
-        if not self.session.is_training:
-            self.session.look_at()
+        """Shows a run, unless a key has started one already."""
+        if not self.session.is_alive:
+            self.session.look_at(self._watched)
 
     def _leave_on_signals(self) -> None:
         """Kill and shutdown end the app in order, and whoever runs it saves the training then. A terminal that goes
@@ -129,15 +137,19 @@ class LabApp(TerminalApp):
             self.push_screen(help_for(self.screen, self.focused or self.mouse_over))
 
     async def action_quit(self) -> None:
-        if self.session.is_training and not isinstance(self.screen, Ask):
+        if isinstance(self.screen, Ask):
+            return
+        if self.session.is_starting:
+            self.push_screen(Ask("A process that is to train has not begun yet.", STARTING_ANSWERS), self._quit_as)
+        elif self.session.is_training:
             answers = {name: each for name, each in QUIT_ANSWERS.items() if name != "leave" or leaving.can_leave()}
             self.push_screen(Ask("A run is being trained.", answers), self._quit_as)
-        elif not self.session.is_training:
+        else:
             self.exit(0)
 
     def _quit_as(self, answer: str | None) -> None:
-        if answer == "leave":
-            self.left = True
+        if answer in ("leave", "give up"):
+            self.left = answer == "leave"
             self.exit(0)
         if answer not in ("save", "stop"):
             return
@@ -213,6 +225,7 @@ class LabApp(TerminalApp):
         self.refresh(layout=True)
 
 
+STARTING_ANSWERS = {"give up": ("x", "quit: it may not train"), "stay": ("escape", "wait for it")}
 QUIT_ANSWERS = {
     "leave": ("b", "quit, and train on in the background"),
     "save": ("s", "save a checkpoint, then quit"),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 
 if TYPE_CHECKING:
-    from nanogpt_tui.session import Bell
+    from nanogpt_tui.jobs import Bell
 
 
 class Rung(Message):

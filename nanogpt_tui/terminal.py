@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from nanogpt.cli.console import printable
 from nanogpt.cli.runs import run_name
 from nanogpt.training import Stop
+from nanogpt_tui.jobs import log_file
 from nanogpt_tui.leaving import leave
-from nanogpt_tui.session import log_file
 
 if TYPE_CHECKING:
     from nanogpt_tui.app import LabApp

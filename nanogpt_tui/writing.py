@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Stopped, Token
+from nanogpt.training import Save
 from nanogpt_tui.takes import LIVE, Take
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def copied(session: "Session", wanted: Callable[[], bool]) -> "LoadedModel":
     from nanogpt.training import Copy
 
     training, folder = session.training, session.folder
+    if session.is_steered and not session.is_training:
+        return saved_now(session, wanted)
     if not session.is_training or training is None or folder is None:
         raise UserError("nothing is being trained now: choose a checkpoint instead")
     answers: queue.SimpleQueue[tuple[Any, int]] = queue.SimpleQueue()
@@ -89,6 +92,20 @@ def copied(session: "Session", wanted: Callable[[], bool]) -> "LoadedModel":
                 raise UserError("stopped before the weights were there") from None
     device = str(next(model.parameters()).device)
     return LoadedModel(model, load_tokenizer(folder), folder.name, step, None, device)
+
+
+def saved_now(session: "Session", wanted: Callable[[], bool]) -> "LoadedModel":
+    """The weights that another process trains: it saves a checkpoint, and that is read."""
+    from nanogpt.runs import load_model
+
+    session.tell(Save())
+    while session.steered is not None and (session.steered.asked or session.steered.saving):
+        time.sleep(0.1)
+        if not wanted():
+            raise UserError("stopped before the weights were there")
+    if session.steered is None or session.folder is None:
+        raise UserError("the training has just ended: choose one of its checkpoints instead")
+    return load_model(str(session.folder), "latest")
 
 
 class Writing:

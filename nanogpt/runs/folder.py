@@ -10,6 +10,7 @@ import socket
 import time
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -131,15 +132,20 @@ def lock(folder: Path) -> FileLock:
 
 def is_locked(folder: Path) -> bool:
     """Whether a trainer of this machine holds the run's lock. One that was killed does not, although the file stays."""
+    return _lock_held(folder) is True
+
+
+def _lock_held(folder: Path) -> bool | None:
+    """None where nothing can tell: there is no lock, or the disk is read-only, or knows no locks."""
     if not (folder / "lock").exists():
-        return False
+        return None
     try:
         with lock(folder).acquire(timeout=0):
             return False
     except Timeout:
         return True
-    except (OSError, NotImplementedError):  # a disk that is read-only, or knows no locks
-        return False
+    except (OSError, NotImplementedError):
+        return None
 
 
 def summary(folder: Path) -> Summary:
@@ -183,11 +189,20 @@ def is_here(found: Summary) -> bool:
     return found.host in ("", socket.gethostname())
 
 
+def is_gone(found: Summary) -> bool:
+    """Whether no trainer of this machine goes on with the run, for certain: no clock has a say in it."""
+    if found.state in ("running", "paused") or not is_here(found):
+        return False
+    return found.state != "interrupted" or _lock_held(Path(found.path)) is False or not _process_runs(found.pid)
+
+
 def _process_runs(pid: int) -> bool:
     if os.name == "nt":  # there os.kill would end the process; its heartbeat has to do
         return True
     try:
         os.kill(pid, 0)
+        with suppress(OSError):  # where there is /proc: a process that nobody has waited for yet is none
+            return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2][1] != "Z"
     except PermissionError:
         return True
     except (OSError, OverflowError):

@@ -7,12 +7,12 @@ so that files are replaced, cut and grow again, and the other machine's clock ma
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Finished, Notice, from_json
-from nanogpt.runs.folder import LOST_S, SLOW_S, Summary, is_here, is_locked, is_run, summary
+from nanogpt.runs.folder import LOST_S, SLOW_S, Summary, is_gone, is_here, is_locked, is_run, summary
 
 LONGEST_LINE = 1 << 20  # bytes that are read of the first line
 
@@ -24,11 +24,13 @@ class Quiet:
     summary: Summary
 
 
-def follow(run: Path, *, from_start: bool = True, poll_s: float = 0.5) -> Generator[Event | Quiet, None, None]:
+def follow(
+    run: Path, *, from_start: bool = True, poll_s: float = 0.5, patient: bool = False
+) -> Generator[Event | Quiet, None, None]:
     """All events of the run (or those from now on), and `Quiet` every `poll_s` seconds while nothing comes.
 
-    Ends after `Finished`, or when the trainer is gone; what that was, `summary(run)` tells. Raises `UserError` where
-    there is no run.
+    Ends after `Finished`, or when the trainer is gone; what that was, `summary(run)` tells. A `patient` one waits then,
+    for another trainer, or for a copy that grows again. Raises `UserError` where there is no run.
     """
     if not is_run(run) and not is_locked(run):
         raise UserError(f"{run} is not a run: it has no run.toml")
@@ -41,7 +43,7 @@ def follow(run: Path, *, from_start: bool = True, poll_s: float = 0.5) -> Genera
         yield from tail.read()
         if tail.offset != before:
             pulse.quicken()
-        elif gone:
+        elif gone and not patient:
             return
         else:
             yield Quiet(about)
@@ -66,10 +68,15 @@ class _Pulse:
         if self._last.updated and found.updated != self._last.updated:
             self.quicken()
         self._last = found
-        if found.state in ("running", "paused"):
-            return found, False
-        patience_s = 0.0 if is_here(found) else LOST_S if self._was_seen else SLOW_S
-        return found, time.monotonic() - self._changed_at >= patience_s
+        waited_s = time.monotonic() - self._changed_at
+        alive = found.state in ("running", "paused")
+        if is_gone(found):
+            return found, True
+        if alive and not is_here(found) and waited_s > LOST_S:  # its clock is ahead of ours
+            found, alive = replace(found, state="interrupted", silent_s=waited_s), False
+        elif found.state == "interrupted" and self._was_seen and waited_s < LOST_S:  # behind; or one of them was set
+            found, alive = replace(found, state="running", silent_s=waited_s), True
+        return found, not alive and waited_s >= (LOST_S if self._was_seen else SLOW_S)
 
     def quicken(self) -> None:
         """A sign of life was seen just now."""

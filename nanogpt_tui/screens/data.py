@@ -27,7 +27,7 @@ from nanogpt_tui.widgets.progress import Progress
 if TYPE_CHECKING:
     from nanogpt.data.inspection import Look
     from nanogpt.data.recipes import Recipe
-    from nanogpt_tui.session import Job
+    from nanogpt_tui.jobs import Job
 
 PREVIEW_CHARACTERS = 1500
 LOOK_AFTER_S = 0.12  # on one row, before its tokens are read: running through the list reads nothing

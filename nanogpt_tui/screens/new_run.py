@@ -29,7 +29,7 @@ from nanogpt_tui.widgets.outlook import Outlook, Room, Speed, measure
 
 if TYPE_CHECKING:
     from nanogpt.training.probe import Measured
-    from nanogpt_tui.session import Job
+    from nanogpt_tui.jobs import Job
 
 PAUSE_S = 1.0  # without a key, before the speed is measured
 COMMON = {
@@ -39,6 +39,9 @@ COMMON = {
 }
 START = "what the weights are at first: random, those of another run, or all of a run that was interrupted"
 PRESET = "where the values come from that are not changed here"
+APART = "Start training in a process of its own"
+PLACE = "in this app it goes on when the terminal closes; in a process of its own it needs the app for nothing"
+PLACES = [("app", "this app"), ("own", "a process of its own")]
 NAME = "the run's name; nothing takes the one that is shown"
 
 
@@ -80,6 +83,8 @@ class NewRunScreen(LabScreen):
         Binding("ctrl+t", "measure", "measure", id="new_run.measure", tooltip="Measure the speed here and now"),
         Binding("ctrl+o", "more", "more settings", id="new_run.more", tooltip="Show or hide the other settings"),
         Binding("ctrl+r", "reset", "reset", id="new_run.reset", tooltip="Back to the preset's values"),
+        Binding("ctrl+g", "start_apart", "start apart", id="new_run.start_apart", tooltip=APART),
+        Binding("f7", "start_apart", "start apart", show=False, id="new_run.start_apart_too"),
         Binding("f5", "start", "start", show=False, id="new_run.start_too"),
         Binding("f6", "measure", "measure", show=False, id="new_run.measure_too"),
         Binding("down", "app.focus_next", "next field", show=False, id="new_run.next"),
@@ -98,6 +103,7 @@ class NewRunScreen(LabScreen):
         self._jobs: list[Job] = []  # measurings that are cancelled, and may not have ended yet
         self._timer: Timer | None = None
         self._starting = False
+        self.apart = False  # whether it is to train in a process of its own
 
     def body(self) -> Iterator[Widget]:
         self.draft.runs_dir = self.session.runs_dir
@@ -111,6 +117,7 @@ class NewRunScreen(LabScreen):
                 yield Field("preset", "preset", self.draft.preset, PRESET, options=presets)
                 yield Field("start", "begin with", self.draft.start, START, options=starts, term="checkpoint")
                 yield Field("name", "name", "", NAME, free_text=True, term="run")
+                yield Field("place", "trains in", "app", PLACE, options=PLACES, term="run")
                 for group, names in COMMON.items():
                     yield Static(Content(group), classes="group")
                     for name in names:
@@ -174,6 +181,8 @@ class NewRunScreen(LabScreen):
             self.draft.start = text
         elif name == "name":
             self.draft.name = text
+        elif name == "place":
+            self.apart = text == "own"
         else:
             self.draft.edit(name, text)
         self._changed(show_values=name in ("preset", "start"))
@@ -309,7 +318,7 @@ class NewRunScreen(LabScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that would do nothing now are neither shown nor obeyed."""
-        if action in ("start", "measure"):
+        if action in ("start", "start_apart", "measure"):
             return self.config is not None
         if action == "reset":
             return bool(self.draft.edits)
@@ -360,16 +369,24 @@ class NewRunScreen(LabScreen):
         self.query_one("#start-button", Button).label = "starting …"
         self._start_when_quiet()
 
+    def action_start_apart(self) -> None:
+        self.apart = True
+        self.choice("place").show("own")
+        self.action_start()
+
     def _start_when_quiet(self) -> None:
         if self._at_work():
             self.set_timer(0.05, self._start_when_quiet)
             return
         self._starting = False
         try:
+            session = self.session
             if self.draft.resumes:
-                self.session.resume(self.draft.folder(), self.draft.changes())
+                resume = session.resume_detached if self.apart else session.resume
+                resume(self.draft.folder(), self.draft.changes())
             elif self.config is not None:
-                self.session.start_training(self.config, self.draft.target())
+                start = session.start_detached if self.apart else session.start_training
+                start(self.config, self.draft.target())
         except UserError as error:
             self.notify(str(error), severity="error", markup=False)
             self._changed()

@@ -23,8 +23,8 @@ from nanogpt_tui.widgets.run_table import ALIVE, FIELDS, RunTable, arranged
 
 if TYPE_CHECKING:
     from nanogpt_tui.history import History
+    from nanogpt_tui.jobs import Job
     from nanogpt_tui.screens.sample import SampleScreen
-    from nanogpt_tui.session import Job
     from nanogpt_tui.widgets.chart import LossChart
 
 LIST_INTERVAL_S = 2.0
@@ -226,7 +226,8 @@ class RunsScreen(LabScreen):
         if not self.is_mounted or action not in NEEDS_A_RUN:
             return True
         run = self.current
-        if run is None or (action in ("look", "tick") and not self.table.has_focus):
+        aside = action in ("look", "tick") and not self.table.has_focus
+        if run is None or aside or (self.session.readonly and action in CHANGES_A_RUN):
             return False
         if action == "resume_run":
             return not self.session.is_training and run.state not in ALIVE
@@ -291,7 +292,8 @@ class RunsScreen(LabScreen):
         if run is None:
             return
         folder = Path(run.path)
-        if folder == self.session.folder or self._try(lambda: self.session.look_at(folder)):
+        known = folder == self.session.folder and (self.session.is_alive or run.state not in ALIVE)
+        if known or self._try(lambda: self.session.look_at(folder)):
             await self.app.switch_mode("train")
 
     async def action_sample(self) -> None:
@@ -380,6 +382,7 @@ class RunsScreen(LabScreen):
             self.notify(f"written to {file}", markup=False)
 
 
+CHANGES_A_RUN = {"resume_run", "rename", "note", "delete"}
 NEEDS_A_RUN = {"look", "tick", "sample", "resume_run", "rename", "note", "delete", "export", "chart"}
 DELETE_ANSWERS = {"delete": ("y", "delete it"), "keep": ("escape", "keep it")}
 

@@ -14,6 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
+from nanogpt.cli.runs import run_name
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Token
@@ -102,9 +103,12 @@ class SampleScreen(LabScreen):
             each.refresh()
 
     def training_changed(self) -> None:
-        """Until a source is chosen: the live weights while a run is trained, else the newest run's best."""
+        """Until a source is chosen: the live weights while a run is trained here, the latest checkpoint of one that
+        another process trains, else the newest run's best."""
         if not self._chosen:
             self.sources[0] = Source(None, LIVE) if self.session.is_training else Source()
+            if self.session.is_alive and not self.session.is_training and self.session.folder is not None:
+                self.sources[0] = Source(run_name(self.session.folder), "latest")
         self.repaint()
 
     def use_source(self, source: Source) -> None:

@@ -15,6 +15,7 @@ from textual.widgets import Static
 from nanogpt.errors import UserError
 from nanogpt.training import Pause, Resume, Sample, Save, ScaleLearningRate, SetEvalInterval, SetMaxIters, Stop
 from nanogpt_tui.screens.base import LabScreen
+from nanogpt_tui.text import duration
 from nanogpt_tui.widgets.dialog import Ask, AskValue
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ WAITING = {
     SetEvalInterval: "changing …",
     SetMaxIters: "changing …",
 }
-WHILE_TRAINING = {"pause", "save", "stop", "sample", "scale", "eval_interval", "max_iters"}
+WHILE_TRAINING = {"pause", "save", "stop", "sample", "sample_prompt", "scale", "eval_interval", "max_iters"}
 WITH_A_RUN = {"chart", "overlay", "earlier_sample", "scroll_sample", "other_panel"}
 
 
@@ -68,6 +69,7 @@ class TrainScreen(LabScreen):
         Binding("x", "stop", "stop", id="train.stop", tooltip="Stop; asks whether to save"),
         Binding("r", "resume_run", "resume", id="train.resume", tooltip="Go on at the latest checkpoint"),
         Binding("t", "sample", "sample", id="train.sample", tooltip="Sample the present weights into “watch it learn”"),
+        Binding("T", "sample_prompt", "sample a prompt of your own", id="train.sample_prompt", show=False),
         Binding("plus,equals_sign", "scale(1.25)", "lr ×1.25", id="train.lr_up", show=False),
         Binding("minus", "scale(0.8)", "lr ×0.8", id="train.lr_down", show=False),
         Binding("e", "eval_interval", "eval interval", id="train.eval_interval", show=False),
@@ -110,7 +112,7 @@ class TrainScreen(LabScreen):
         history = self.session.history
         self.set_class(history is None, "-empty")
         known = history and (history.state, history.started is None, bool(history.saves))
-        able = (known, self.session.is_steered)
+        able = (known, self.session.is_steered, self.session.is_alive)
         if able != self._able:  # which keys do something
             self._able = able
             self.refresh_bindings()
@@ -135,12 +137,12 @@ class TrainScreen(LabScreen):
             self.run_view.use_glyphs(self.lab.settings.glyphs)
 
     def _waiting(self) -> str:
-        training = self.session.training
-        if not self.session.is_training or training is None:
-            return ""
-        if training.asked:
-            return WAITING[type(training.asked[-1])]
-        return "saving …" if training.saving else ""
+        steered, watching = self.session.steered, self.session.watching
+        if steered is not None and steered.asked:
+            return WAITING[type(steered.asked[-1])]
+        if steered is not None and steered.saving:
+            return "saving …"
+        return f"silent {duration(watching.silent_s)}" if watching is not None and watching.silent_s else ""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that would do nothing now are neither shown nor obeyed."""
@@ -149,10 +151,13 @@ class TrainScreen(LabScreen):
             return self.session.is_steered and history is not None and history.state != "preparing"
         if action in WITH_A_RUN:
             return history is not None
+        idle = not self.session.is_alive and not self.session.readonly
         if action == "quick_start":
-            return not self.session.is_steered and (history is None or history.started is None)
+            return idle and (history is None or history.started is None)
         if action == "resume_run":
-            return history is not None and not self.session.is_steered and bool(history.saves)
+            return idle and history is not None and (bool(history.saves) or history.state == "interrupted")
+        if action == "new_run":
+            return not self.session.readonly
         return True
 
     # ---- steering
@@ -187,6 +192,16 @@ class TrainScreen(LabScreen):
         known = history.samples[-1] if history is not None and history.samples else None
         self.tell(Sample(known.prompt, known.seed) if known else Sample("\n"))
 
+    def action_sample_prompt(self) -> None:
+        history = self.session.history
+        known = history.samples[-1].prompt.replace("\n", "\\n") if history is not None and history.samples else ""
+        question = AskValue("Sample the present weights, from this prompt (\\n is a line break):", known, lambda _: "")
+        self.app.push_screen(question, self._sample_prompt)
+
+    def _sample_prompt(self, text: str | None) -> None:
+        if text is not None:
+            self.tell(Sample(text.replace("\\n", "\n")))
+
     def action_stop(self) -> None:
         self.app.push_screen(Ask("Stop training?", STOP_ANSWERS), self._stop_as)
 
@@ -198,9 +213,9 @@ class TrainScreen(LabScreen):
         self.tell(ScaleLearningRate(factor))
 
     def action_eval_interval(self) -> None:
-        training = self.session.training
-        if self.session.is_steered:
-            now = str(training.eval_interval) if training is not None else ""
+        steered = self.session.steered
+        if steered is not None:
+            now = str(steered.eval_interval or "")
             question = AskValue("Evaluate every so many steps:", now, number_problem)
             self.app.push_screen(question, lambda text: self.tell(SetEvalInterval(number(text))) if text else None)
 

@@ -25,7 +25,8 @@ from nanogpt_tui.widgets.progress import Progress
 
 if TYPE_CHECKING:
     from nanogpt.data.inspection import Forecast
-    from nanogpt_tui.session import Job, Session
+    from nanogpt_tui.jobs import Job
+    from nanogpt_tui.session import Session
 
 PAUSE_S = 0.4  # without a key, before the text is counted
 TOKENIZERS = {

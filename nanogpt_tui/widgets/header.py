@@ -40,7 +40,9 @@ class Header(Widget):
 
     def render(self) -> Content:
         current = self.app.current_mode
-        parts: list[Content | tuple[str, str | Style]] = [(" nanogpt  ", "bold $accent")]
+        readonly = self.app.session.readonly  # type: ignore[attr-defined]
+        name = (" readonly ", "bold $warning") if readonly else (" nanogpt  ", "bold $accent")
+        parts: list[Content | tuple[str, str | Style]] = [name]
         for mode, (key, title) in MODES.items():
             style = "bold $foreground" if mode == current else "$quiet"
             click = Style.from_meta({"mode": mode})

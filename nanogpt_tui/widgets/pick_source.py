@@ -97,9 +97,10 @@ def sources(session: "Session") -> Iterator[tuple[Source, Content]]:
     """Everything that can be sampled, the run that changed last first, each with its line. Reads files."""
     from nanogpt import runs
 
-    if session.is_training and session.folder is not None:
+    if session.is_steered and session.folder is not None:
         name = short(session.folder.name, NAME_WIDTH)
-        yield Source(None, LIVE), row(name, "live: the weights being trained, as they are then", "$alive")
+        how = "as they are then" if session.is_training else "which its process saves first"
+        yield Source(None, LIVE), row(name, f"live: the weights being trained, {how}", "$alive")
     for summary in runs.list_runs(session.runs_dir):
         folder = runs.find(summary.path)
         best = runs.best(folder)

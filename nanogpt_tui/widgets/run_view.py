@@ -19,7 +19,7 @@ from nanogpt_tui.widgets.watch import Watch
 if TYPE_CHECKING:
     from nanogpt_tui.history import History, Line
 
-LOG_STYLES = {"error": "red", "warning": "yellow", "saved": "green"}
+LOG_STYLES = {"error": "red", "warning": "yellow", "gone": "yellow", "saved": "green"}
 
 
 class RunChart(LossChart, inherit_bindings=False):
@@ -95,10 +95,10 @@ class RunView(Vertical):
             self.chart.settle()
 
     def _show_error(self, history: "History") -> None:
-        failed = history.state == "failed"
+        failed = history.state in ("failed", "interrupted")
         self.set_class(failed, "-failed")
         if failed:
-            reasons = [line.text for line in history.log if line.kind == "error"]
+            reasons = [line.text for line in history.log if line.kind in ("error", "gone")]
             self.query_one("#error", Static).update(harmless(reasons[-1] if reasons else "failed"))
 
 

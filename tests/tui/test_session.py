@@ -14,7 +14,7 @@ from nanogpt.errors import UserError
 from nanogpt.events import Event, Notice
 from nanogpt.training import SetMaxIters
 from nanogpt_tui.app import LabApp
-from nanogpt_tui.session import Bell, Job, log_file
+from nanogpt_tui.jobs import Bell, Job, log_file
 
 
 def notices(count: int) -> Iterator[Event]:
