@@ -83,6 +83,7 @@ def test_only_an_encoding_of_unicode_has_the_characters_of_charts(encoding, spea
 def test_a_terminal_is_asked_whether_it_synchronises_and_left_as_it_was(answer, said):
     script = (
         "from nanogpt.cli import terminal; print(terminal.size());"
+        f"terminal.ANSWER_S = {60 if answer else 0.1};"
         "print({True: 'yes', False: 'no', None: 'unknown'}[terminal.synchronises_output()]); print('typed:', input())"
     )
     pid, master = pty.fork()
@@ -91,7 +92,7 @@ def test_a_terminal_is_asked_whether_it_synchronises_and_left_as_it_was(answer, 
     seen = b""
     answered = said_hello = False
     while b"typed: hello" not in seen:
-        assert select.select([master], [], [], 30)[0], seen
+        assert select.select([master], [], [], 60)[0], seen
         seen += os.read(master, 4096)
         if not answered and terminal.ASK_SYNCHRONISED in seen:
             os.write(master, answer)

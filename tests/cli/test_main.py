@@ -3,8 +3,10 @@
 import argparse
 import errno
 import os
+import pty
 import subprocess
 import sys
+import termios
 from types import ModuleType
 
 import pytest
@@ -179,19 +181,14 @@ def test_a_live_line_is_a_plain_line_now_and_then_where_there_is_no_terminal(cap
 
 def terminal_screen(script, columns):
     """The lines of a terminal with so many columns, after `script` has run in it."""
-    import pty
-
     import pyte
 
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.environ["TERM"] = "xterm"
-        os.execv(sys.executable, [sys.executable, "-c", script])
-    import fcntl
-    import struct
-    import termios
-
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 12, columns, 0, 0))
+    fd, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (12, columns))
+    environment = {**os.environ, "TERM": "xterm"}
+    command = [sys.executable, "-c", script]
+    child = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment)
+    os.close(terminal)
     screen = pyte.Screen(columns, 12)
     stream = pyte.ByteStream(screen)
     try:
@@ -199,13 +196,14 @@ def terminal_screen(script, columns):
             stream.feed(data)
     except OSError:  # Linux says so when the last writer has gone
         pass
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    os.close(fd)
+    assert child.wait(60) == 0
     return [line.rstrip() for line in screen.display if line.strip()]
 
 
 def test_on_a_terminal_a_live_line_rewrites_itself_and_never_wraps():
     script = """
-import time; time.sleep(0.3)
+import time
 from nanogpt.cli.console import live_line, talk
 with live_line() as show:
     show('x' * 500)
@@ -222,7 +220,6 @@ with live_line() as show:
 
 def test_on_a_terminal_a_bar_leaves_nothing_behind():
     script = """
-import time; time.sleep(0.3)
 from nanogpt.cli import console
 console.BAR_DELAY_S = -1
 with console.bar('[bold]copying') as update:

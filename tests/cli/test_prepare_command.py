@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,7 @@ def test_an_interrupt_leaves_nothing_half_written(home: Path) -> None:
     folder = home / "HOME" / "datasets"
     while not (folder.exists() and list(folder.glob(".big~*"))):
         assert child.poll() is None
+        time.sleep(0.001)
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 130

@@ -60,7 +60,7 @@ def test_a_detached_run_is_watched_steered_and_stopped_by_other_commands(endless
         "resume": "going on",
     }
     for words, answer in said.items():
-        assert main(["ctl", "one", *words.split()]) == 0
+        assert main(["ctl", "one", *words.split(), "--timeout=120"]) == 0
         out = capsys.readouterr().out
         assert answer in out
         if words == "pause":
@@ -70,12 +70,12 @@ def test_a_detached_run_is_watched_steered_and_stopped_by_other_commands(endless
             assert (folder / out.split()[-1] / "trainer.json").exists()
         if words.startswith("sample"):
             assert len(out.splitlines()) >= 2
-    assert main(["ctl", "one", "stop"]) == 0
+    assert main(["ctl", "one", "stop", "--timeout=120"]) == 0
     assert capsys.readouterr().out == "stopping\n"
     assert main(["watch", "one"]) == 0
     out, err = capsys.readouterr()
     assert "one  stopped" in out
-    assert "nanogpt train --init_from=resume" in (folder / "train.log").read_text()
+    until(lambda: "nanogpt train --init_from=resume" in (folder / "train.log").read_text())
 
     assert main(["ctl", "one", "pause"]) == 2
     assert "not being trained (it is stopped)" in capsys.readouterr().err

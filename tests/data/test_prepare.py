@@ -148,9 +148,10 @@ def test_closing_leaves_what_was_to_be_replaced(tmp_path: Path, data_dir: Path, 
 def test_what_a_killed_process_left_is_cleaned_up(tmp_path: Path, data_dir: Path) -> None:
     path = written(tmp_path, nasty_text(20_000) * 200)
     code = (
-        "import sys, pathlib; from nanogpt.data import prepare, textfile_recipe\n"
+        "import sys, pathlib, time; from nanogpt.data import prepare, textfile_recipe\n"
         "for event in prepare(textfile_recipe([sys.argv[1]], tokenizer='gpt2'), data_dir=pathlib.Path(sys.argv[2])):\n"
         "    print(getattr(event, 'phase', ''), flush=True)\n"
+        "    time.sleep(600 if getattr(event, 'phase', '') == 'encode' else 0)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", code, path, data_dir], stdout=subprocess.PIPE, text=True)
     assert child.stdout

@@ -20,10 +20,10 @@ def losses(name):
 def test_two_processes_take_the_steps_that_one_takes_with_the_whole_batch(text_file):
     list(prepare(textfile_recipe([text_file], name="small")))
     alone = [sys.executable, "-m", "nanogpt", "train", *SETTINGS, "--name=alone", "--batch_size=8"]
-    subprocess.run(alone, check=True, capture_output=True, timeout=120)
+    subprocess.run(alone, check=True, capture_output=True, timeout=300)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "nanogpt"]
     shared = ["--name=shared", "--batch_size=4", "--gradient_accumulation_steps=2"]
-    done = subprocess.run([*torchrun, "train", *SETTINGS, *shared], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*torchrun, "train", *SETTINGS, *shared], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert len(losses("shared")) == 10
     assert losses("shared") == pytest.approx(losses("alone"), abs=1e-5)
