@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,11 @@ def steps(folder: Path) -> list[dict[str, Any]]:
 def trainer(folder: Path) -> int:
     """The process that trains a run."""
     return int(json.loads((folder / "status.json").read_text(encoding="utf-8"))["pid"])
+
+
+def kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def rate(recorded: list[dict[str, Any]], began: float, ended: float) -> float:
