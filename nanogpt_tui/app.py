@@ -130,6 +130,11 @@ class LabApp(TerminalApp):
         if front is not None and front.is_mounted:
             front.show_training()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A key that the preferences ask for is no command, not even Textual's own."""
+        asked = bool(self.screen_stack) and getattr(self.screen, "awaits_a_key", False)
+        return False if asked else super().check_action(action, parameters)
+
     def action_help(self) -> None:
         from nanogpt_tui.widgets.help import Help, help_for
 

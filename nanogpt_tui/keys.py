@@ -1,17 +1,22 @@
-"""The keys that a person can change: which there are, which are taken, and whether a keymap can be used.
+"""The keys that a person can change: which there are, which are taken, how texts name them, what keymap can be used.
 
 Knows nothing of the settings file. A keymap maps the id of a binding ("train.save") to its keys ("w", "w,ctrl+w").
 """
 
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from textual.binding import Binding
 from textual.keys import KEY_TO_UNICODE_NAME, REPLACED_KEYS, Keys
 
 from nanogpt.errors import SettingError, nearest
+
+if TYPE_CHECKING:
+    from textual.app import App
 
 HOMES = (
     "app:LabApp",
@@ -28,6 +33,7 @@ HOMES = (
 )
 ROOMS = {"choice": "new_run", "figures": "train", "knob": "sample", "prompt": "sample"}  # widgets, and where they are
 FIXED = {"tab": "the next field", "shift+tab": "the field before", "ctrl+p": "the command palette"}
+HINT = re.compile(r"\{([a-z_]+\.[a-z_]+)\}")  # in a text: the key of the binding of that id
 MODIFIERS = {"alt", "ctrl", "hyper", "meta", "shift", "super"}
 
 
@@ -36,10 +42,34 @@ def remappable() -> Mapping[str, Binding]:
     """Every binding with an id, by id; importing all screens."""
     found: dict[str, Binding] = {}
     for home in HOMES:
-        module, _, name = home.partition(":")
-        bindings = getattr(import_module(f"nanogpt_tui.{module}"), name).BINDINGS
-        found |= {each.id: each for each in bindings if isinstance(each, Binding) and each.id}
+        found |= _bindings(home)
     return found
+
+
+def _bindings(home: str) -> dict[str, Binding]:
+    module, _, name = home.partition(":")
+    bindings = getattr(import_module(f"nanogpt_tui.{module}"), name).BINDINGS
+    return {each.id: each for each in bindings if isinstance(each, Binding) and each.id}
+
+
+@cache
+def _of_old(name: str) -> str:
+    """The keys of a binding without a keymap, importing no other screens than its own."""
+    homes = (home for home in HOMES if home.partition(":")[0].rpartition(".")[2].startswith(name.partition(".")[0]))
+    return next(bindings[name].key for home in homes if name in (bindings := _bindings(home)))
+
+
+def spelled(text: str, app: "App[Any]") -> str:
+    """`text` with keys for the bindings that it names: "{sample.prompt} edits" becomes "i edits", or whatever key that
+    is by now."""
+    return HINT.sub(lambda found: shown(found[1], app), text)
+
+
+def shown(name: str, app: "App[Any]") -> str:
+    """The first key of a binding, as a text names it."""
+    settings = getattr(app, "settings", None)
+    keys = (settings.keymap.get(name) if settings else None) or _of_old(name)
+    return app.get_key_display(Binding(next(_split(keys)), "")).replace("⏎", "enter")
 
 
 def room(name: str) -> str:

@@ -17,10 +17,11 @@ from textual.widgets.option_list import Option
 
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Notice, Prepared
+from nanogpt_tui.keys import spelled
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.text import harmless
 from nanogpt_tui.widgets import token_views
-from nanogpt_tui.widgets.dataset_facts import Entry, Listed, facts, heading, listed, row
+from nanogpt_tui.widgets.dataset_facts import Entry, Listed, facts, heading, listed, row, way
 from nanogpt_tui.widgets.dialog import Ask
 from nanogpt_tui.widgets.progress import Progress
 
@@ -42,7 +43,10 @@ class DatasetList(OptionList, inherit_bindings=False):
         Binding("home", "first", "first", show=False, id="data.first"),
         Binding("end", "last", "last", show=False, id="data.last"),
     ]
-    HELP = "The data sets: ● is ready, ○ can be prepared here and now, ⊘ needs the network first. Enter trains on one."
+    HELP = (
+        "The data sets: ● is ready, ○ can be prepared here and now, ⊘ needs the network first. {data.new_run} "
+        "trains on one."
+    )
     glossary = "data set"
 
     class Resized(Message):
@@ -91,6 +95,7 @@ class DataScreen(LabScreen):
                 yield DatasetList(compact=True)
             with VerticalScroll(id="details"):
                 yield Static(id="facts")
+                yield Static(id="way")
                 yield Static(id="progress")
                 yield Static(id="problem")
                 with Container(id="look"):
@@ -167,6 +172,10 @@ class DataScreen(LabScreen):
     def on_option_list_option_highlighted(self) -> None:
         self._show_details()
 
+    def settings_changed(self) -> None:
+        if self.is_mounted:
+            self._show_list(self.entry.name if self.entry else "")
+
     # ---- the details
 
     def _show_details(self) -> None:
@@ -178,6 +187,8 @@ class DataScreen(LabScreen):
         busy = entry.name == self.preparing
         problem = self.problems.get(entry.name) or entry.info.problem
         self.query_one("#facts", Static).update(facts(entry, width, self._ascii))
+        to_press = "" if busy else spelled(way(entry), self.app)
+        self._show("#way", Content.styled(to_press, "$accent") if to_press else None)
         self._show("#progress", self.progress.line(width, self._ascii) if busy else None)
         self._show("#problem", harmless(problem, "$error") if problem and not busy else None)
         look = self.looks.get(entry.name) if entry.info.prepared else None

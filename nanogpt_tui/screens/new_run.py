@@ -4,7 +4,9 @@ What was typed is in a `Draft`; reading what there is and measuring the speed go
 """
 
 import dataclasses
+import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -25,7 +27,7 @@ from nanogpt_tui.text import harmless
 from nanogpt_tui.widgets.choice import Choice
 from nanogpt_tui.widgets.draft import NOT_IN_FORM, SCRATCH, Draft
 from nanogpt_tui.widgets.fields import Field, field_of
-from nanogpt_tui.widgets.outlook import Outlook, Room, Speed, measure
+from nanogpt_tui.widgets.outlook import Compiled, Outlook, Room, Speed, measure
 
 if TYPE_CHECKING:
     from nanogpt.training.probe import Measured
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 PAUSE_S = 1.0  # without a key, before the speed is measured
 COMMON = {
-    "data": ("dataset", "batch_size", "gradient_accumulation_steps", "block_size"),
+    "data": ("batch_size", "gradient_accumulation_steps", "block_size"),
     "model": ("n_layer", "n_head", "n_embd", "dropout"),
     "training": ("max_iters", "learning_rate", "warmup_iters", "eval_interval", "device"),
 }
@@ -47,23 +49,33 @@ NAME = "the run's name; nothing takes the one that is shown"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Offered(Event):
-    """The data sets that there are, and what a run can start from: (value of the field, words)."""
+    """The data sets that there are, what a run can start from: (value of the field, words), and the tokenizers of all
+    of them: fingerprints of "run NAME" and "data set NAME"."""
 
     datasets: tuple[DatasetInfo, ...]
     starts: tuple[tuple[str, str], ...]
+    tokenizers: dict[str, str]
 
 
 def offered(runs_dir: str | None) -> Iterator[Event]:
     """Reads them, and yields them at once."""
     from nanogpt import data, runs
+    from nanogpt.tokenizers import fingerprint, from_json
 
-    starts = [(SCRATCH, "from scratch")]
+    starts, tokenizers = [(SCRATCH, "from scratch")], dict[str, str]()
+    datasets = data.list_datasets()
+    for info in datasets:
+        if info.prepared and not info.problem:
+            tokenizers[f"data set {info.name}"] = data.open_dataset(info.name).meta.tokenizer_fingerprint
     for run in runs.list_runs(runs_dir):
         if (Path(run.path) / "checkpoints").is_dir():
+            with suppress(OSError, ValueError, UserError):  # what is wrong with it is said when it is chosen
+                text = (Path(run.path) / "tokenizer.json").read_text(encoding="utf-8")
+                tokenizers[f"run {run.name}"] = fingerprint(from_json(json.loads(text)))
             starts.append((f"weights {run.name}", f"weights of {run.name}"))
             if run.state not in ("running", "paused"):
                 starts.append((f"resume {run.name}", f"go on with {run.name} at step {run.step:,}"))
-    yield Offered(datasets=tuple(data.list_datasets()), starts=tuple(starts))
+    yield Offered(datasets=tuple(datasets), starts=tuple(starts), tokenizers=tokenizers)
 
 
 class Form(VerticalScroll, inherit_bindings=False):
@@ -74,8 +86,9 @@ class NewRunScreen(LabScreen):
     CSS_PATH = "new_run.tcss"
     AUTO_FOCUS = "Choice"
     HELP = (
-        "A new run. Tab or up and down go from field to field; left and right turn a choice, enter lists it. What the "
-        "run will come to stands at the right as it is typed. A dot marks what is not the preset's. ? explains a field."
+        "A new run. Tab or {new_run.next} and {new_run.previous} go from field to field; {choice.previous} and "
+        "{choice.next} turn a choice, {choice.list} lists it. What the run will come to stands at the right as it is "
+        "typed. A dot marks what is not the preset's. {app.help} explains a field."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "start", "start", id="new_run.start", tooltip="Start training"),
@@ -107,26 +120,25 @@ class NewRunScreen(LabScreen):
 
     def body(self) -> Iterator[Widget]:
         self.draft.runs_dir = self.session.runs_dir
-        presets = [("", "none: the defaults"), *((name, name) for name in PRESETS)]
+        presets = [("", "none, the defaults"), *((name, name) for name in PRESETS)]
         starts = [(SCRATCH, "from scratch")]
         if self.draft.source:
             starts.append((self.draft.start, self.draft.start))
         known = settings()
         with Horizontal(id="new-run"):
             with Form(id="form"):
-                yield Field("preset", "preset", self.draft.preset, PRESET, options=presets)
-                yield Field("start", "begin with", self.draft.start, START, options=starts, term="checkpoint")
-                yield Field("name", "name", "", NAME, free_text=True, term="run")
-                yield Field("place", "trains in", "app", PLACE, options=PLACES, term="run")
+                yield Field("preset", "preset", self.draft.preset, PRESET, options=presets, classes="-first")
+                start = self.draft.start
+                yield Field("start", "begin with", start, START, options=starts, term="checkpoint", classes="-first")
+                dataset = self.draft.shown("dataset")
+                about, datasets = known["dataset"].help, [(dataset, dataset)]
+                yield Field("dataset", "dataset", dataset, about, options=datasets, term="data set", classes="-first")
+                yield Field("name", "name", "", NAME, free_text=True, term="run", classes="-first")
+                yield Field("place", "trains in", "app", PLACE, options=PLACES, term="run", classes="-first")
                 for group, names in COMMON.items():
                     yield Static(Content(group), classes="group")
                     for name in names:
-                        value = self.draft.shown(name)
-                        if name == "dataset":
-                            options = [(value, value)]
-                            yield Field(name, name, value, known[name].help, options=options, term="data set")
-                        else:
-                            yield field_of(known[name], value)
+                        yield field_of(known[name], self.draft.shown(name))
                 yield Vertical(id="more")
                 yield Button("more settings", compact=True, id="more-button")
             with Vertical(id="side"):
@@ -150,6 +162,7 @@ class NewRunScreen(LabScreen):
         for event in job.take():
             if isinstance(event, Offered):
                 self.datasets = {info.name: info for info in event.datasets}
+                self.draft.tokenizers = event.tokenizers
                 self._offer_datasets()
                 self.choice("start").set_options(list(event.starts))
                 self._changed()
@@ -307,6 +320,8 @@ class NewRunScreen(LabScreen):
                 self.speed = dataclasses.replace(
                     self.speed, seconds_per_step=event.seconds_per_step, note=how(event, self.config), dtype=event.dtype
                 )
+            elif isinstance(event, Compiled):
+                self.speed = dataclasses.replace(self.speed, note=f"{self.speed.note}. {event.words}")
         if job.done:
             if job.error:
                 self.speed = dataclasses.replace(self.speed, problem=job.error)
@@ -341,7 +356,7 @@ class NewRunScreen(LabScreen):
         self._changed(show_values=True)
 
     def _rare(self) -> Iterator[Widget]:
-        common = {name for names in COMMON.values() for name in names}
+        common = {"dataset", *(name for names in COMMON.values() for name in names)}
         section = ""
         for name, setting in settings().items():
             if name in common or name in NOT_IN_FORM:
@@ -402,6 +417,4 @@ def how(measured: "Measured", config: Config | None) -> str:
         parts.append(f"{measured.threads} thread{'s' if measured.threads != 1 else ''}")
     if config is not None and measured.batch_size < config.data.batch_size:
         parts.append(f"from {measured.batch_size} of {config.data.batch_size} sequences")
-    if config is not None and config.system.compile != "false" and measured.device != "cpu":
-        parts.append("not compiled")
     return ", ".join(parts)

@@ -15,6 +15,7 @@ from textual.widgets import DataTable, Input, Static
 from nanogpt.errors import UserError
 from nanogpt.events import Event
 from nanogpt.runs.folder import Summary
+from nanogpt_tui.keys import spelled
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.takes import LIVE, Source
 from nanogpt_tui.text import printable
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
 LIST_INTERVAL_S = 2.0
 SETTLED_S = 0.15  # the cursor has to rest so long before its run is read
 HISTORIES_KEPT = 12
+DETAILS = (52, 80)  # cells of a line beside the chart, where it is of medium width, and where it is wide
 Curves = tuple[tuple[str, float], ...]  # the folder of each, and when it changed
-Wanted = tuple[Curves, tuple[Path, ...]]
-EMPTY = "No runs yet. Train one: 2, then enter for the quick start."
+Wanted = tuple[Curves, tuple[Path, ...], int]
+EMPTY = "No runs yet. Train one: {app.train}, then {train.quick_start} for the quick start."
+FILTER = "words of name, state, data set; {runs.clear} shows all"
 
 
 class RunsScreen(LabScreen):
@@ -75,9 +78,9 @@ class RunsScreen(LabScreen):
         self._drawn: object = None
 
     def body(self) -> Iterator[Widget]:
-        yield Input(id="filter", compact=True, placeholder="words of name, state, data set; esc shows all")
+        yield Input(id="filter", compact=True, placeholder=spelled(FILTER, self.app))
         yield RunTable()
-        yield Static(Content.styled(EMPTY, "$quiet"), id="none")
+        yield Static(Content.styled(spelled(EMPTY, self.app), "$quiet"), id="none")
         with Horizontal(id="about"), VerticalScroll(id="details", can_focus=False):
             yield Static(id="text")
 
@@ -147,17 +150,18 @@ class RunsScreen(LabScreen):
 
     def _wanted(self) -> Wanted:
         """What is to be shown: of the run under the cursor, then of those that are ticked, the path and when it
-        changed; and the folders to compare."""
+        changed; the folders to compare, and the cells of a line for that."""
         ticked = [run for name in self.ticked if (run := self.summary(name))]
         current = self.current
         curves = [current, *(run for run in ticked if run is not current)] if current else []
-        return tuple((run.path, run.updated) for run in curves), tuple(Path(run.path) for run in ticked)
+        width = self.app.size.width - 4 if self.has_class("-narrow") else DETAILS[self.has_class("-wide")]
+        return tuple((run.path, run.updated) for run in curves), tuple(Path(run.path) for run in ticked), width
 
     def _read(self, wanted: Wanted) -> None:
         """Reads what is wanted in a thread, and shows it if it still is."""
         read: dict[tuple[str, float], History] = {}
         text: list[Content] = []
-        curves, ticked = wanted
+        curves, ticked, width = wanted
 
         def work() -> Iterator[Event]:
             from nanogpt import runs
@@ -168,7 +172,7 @@ class RunsScreen(LabScreen):
                 if key not in self._histories:
                     read[key] = from_events(Path(key[0]).name, runs.history(Path(key[0])))
             compare = len(ticked) > 1
-            text.append(run_details.compared(ticked) if compare else run_details.described(Path(curves[0][0])))
+            text.append(run_details.compared(ticked, width) if compare else run_details.described(Path(curves[0][0])))
             return iter(())
 
         def done() -> None:
@@ -183,11 +187,15 @@ class RunsScreen(LabScreen):
         self._drawn = wanted
 
     def settings_changed(self) -> None:
+        for none in self.query("#none").results(Static):
+            none.update(Content.styled(spelled(EMPTY, self.app), "$quiet"))
+            self.query_one("#filter", Input).placeholder = spelled(FILTER, self.app)
         if self.chart is not None:
             self.chart.glyphs = self.lab.settings.glyphs
 
     def _draw(self, curves: Curves, text: Content) -> None:
         from nanogpt_tui.widgets.chart import LossChart
+        from nanogpt_tui.widgets.plot import OVERLAYS
 
         self.query_one("#text", Static).update(text)
         if self.chart is None:
@@ -198,6 +206,13 @@ class RunsScreen(LabScreen):
         chart.clear()
         for name in chart.overlays:
             chart.remove_overlay(name)
+        drawn = ["line", *(f"overlay-{1 + number % OVERLAYS}" for number in range(len(curves) - 1))]
+        self.table.colour(
+            {
+                Path(key[0]).name: chart.get_component_rich_style(f"losschart--{name}", partial=True)
+                for key, name in zip(curves, drawn, strict=True)
+            }
+        )
         for place, key in enumerate(curves):
             history = self._histories.get(key)
             if history is None:

@@ -5,7 +5,7 @@ Knows nothing of models: what writes is a `Writing`, what was written is a `Take
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,8 +17,8 @@ from textual.widget import Widget
 from nanogpt.cli.runs import run_name
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import SettingError, UserError
-from nanogpt.events import Token
-from nanogpt_tui import takes
+from nanogpt.events import Event, Token
+from nanogpt_tui import kept, takes
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.takes import LIVE, Round, Source, Take
 from nanogpt_tui.widgets.alternatives import Alternatives
@@ -35,14 +35,16 @@ class SampleScreen(LabScreen):
     CSS_PATH = "sample.tcss"
     AUTO_FOCUS = ""
     HELP = (
-        "Write a prompt (i), start (enter), and turn the knobs while it writes: small letters turn down, capitals turn "
-        "up. The background shows how sure the model was of each token; the arrows walk over the tokens and show what "
-        "else could have come. The same prompt, knobs and seed write the same text again."
+        "Write a prompt ({sample.prompt}), start ({sample.write}), and turn the knobs while it writes: small letters "
+        "turn down, capitals turn up. The background shows how sure the model was of each token; {sample.left} and "
+        "{sample.right} walk over the tokens and show what else could have come. The same prompt, knobs and seed write "
+        "the same text again."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "branch", "branch here", id="sample.branch", tooltip="Go on from the chosen token"),
         Binding("enter,g", "write", "write", id="sample.write", tooltip="Write with this prompt, knobs and seed"),
-        Binding("escape", "stop", "stop", id="sample.stop_writing", tooltip="Stop writing; or take the cursor away"),
+        Binding("escape", "stop", "stop", id="sample.stop_writing", tooltip="Stop writing; what is written stays"),
+        Binding("escape", "no_cursor", "no cursor", id="sample.no_cursor", tooltip="Take the cursor off the tokens"),
         Binding("a", "again", "again", id="sample.again", tooltip="Write again with the next seed"),
         Binding("c", "go_on", "continue", id="sample.continue", tooltip="Go on where the text ended"),
         Binding("i", "edit", "prompt", id="sample.prompt", tooltip="Edit the prompt"),
@@ -92,15 +94,31 @@ class SampleScreen(LabScreen):
 
     def on_mount(self) -> None:
         self.models = Models(self.session)
+        read: list[Round] = []
+
+        def work() -> Iterator[Event]:
+            read.extend(kept.rounds())
+            return iter(())
+
+        def done() -> None:
+            if job.done and self.is_mounted:
+                self.shown = max(self.shown, 0) + len(read)
+                self.rounds[:0] = read
+                self.repaint()
+
+        job = self.session.work(work, done, name="history")
 
     def on_unmount(self) -> None:
-        for writing in self._writings:
-            writing.stop()
+        self._end(self._writings)
 
     def settings_changed(self) -> None:
         for each in (*self.query(KnobRow), *self.query(Alternatives)):
             each.ascii_only = self.lab.settings.glyphs == "ascii"
-            each.refresh()
+        for prompt in self.query(Prompt):
+            prompt.name_keys()
+            self.query_one(RoundList).show(self.rounds, self.shown)
+        for drawn in self.query("KnobRow, Alternatives, TokenText"):
+            drawn.refresh()
 
     def training_changed(self) -> None:
         """Until a source is chosen: the live weights while a run is trained here, the latest checkpoint of one that
@@ -172,7 +190,9 @@ class SampleScreen(LabScreen):
         if action == "write":
             return cursor is None
         if action == "stop":
-            return cursor is not None or any(self.is_writing(each) for each in self.current)
+            return any(self.is_writing(each) for each in self.current)
+        if action == "no_cursor":
+            return cursor is not None and not any(self.is_writing(each) for each in self.current)
         if action == "go_on":
             return take is not None and bool(take.reason)
         if action in ("walk", "again", "use", "export", "shades"):
@@ -203,8 +223,24 @@ class SampleScreen(LabScreen):
             self._writings.append(Writing(self.session, self.models, take, lambda: self.knobs, self._written))
         self.repaint()
 
+    def _end(self, writings: Iterable[Writing]) -> None:
+        for writing in [each for each in writings if not each.done]:
+            writing.stop()
+            self._keep(writing.take)
+
+    def _keep(self, take: Take) -> None:
+        """Writes the round of a take down for later sessions."""
+        for takes_ in self.rounds:
+            if any(each is take for each in takes_):
+                try:
+                    kept.keep(takes_)
+                except UserError as error:
+                    self.notify(str(error), severity="warning", markup=False)
+
     def _written(self, writing: Writing) -> None:
         """News of a writing: they go into its take, and onto the screen only where that is shown."""
+        if writing.done:
+            self._keep(writing.take)
         if self.is_attached and any(writing.take is take for take in self.current):
             self.repaint_text()
 
@@ -215,8 +251,7 @@ class SampleScreen(LabScreen):
             self.repaint()
 
     def action_write(self) -> None:
-        for writing in self._writings:
-            writing.stop()
+        self._end(self._writings)
         prompt = self.query_one(Prompt).text
         self.view.point(None)
         self._begin([Take(prompt, source, self.knobs) for source in self.sources])
@@ -233,8 +268,7 @@ class SampleScreen(LabScreen):
         take, cursor, choice = self.take, self.view.cursor, self.query_one(Alternatives).choice
         if take is None or cursor is None or choice is None:
             return
-        for writing in self._writings:
-            writing.stop()
+        self._end(self._writings)
         old = take.tokens[cursor]
         picked = Token(
             sample=0, id=choice.id, text=choice.text, probability=choice.probability, alternatives=old.alternatives
@@ -247,11 +281,11 @@ class SampleScreen(LabScreen):
         self._begin([branch if each is take else each for each in self.current])
 
     def action_stop(self) -> None:
-        writing = [each for each in self._writings if not each.done and any(each.take is take for take in self.current)]
-        for each in writing:
-            each.stop()
-        if not writing:
-            self.view.point(None)
+        self._end(writing for writing in self._writings if any(writing.take is take for take in self.current))
+        self.repaint()
+
+    def action_no_cursor(self) -> None:
+        self.view.point(None)
         self.repaint()
 
     # ---- the cursor

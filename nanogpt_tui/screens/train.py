@@ -14,6 +14,7 @@ from textual.widgets import Static
 
 from nanogpt.errors import UserError
 from nanogpt.training import Pause, Resume, Sample, Save, ScaleLearningRate, SetEvalInterval, SetMaxIters, Stop
+from nanogpt_tui.keys import spelled
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.text import duration
 from nanogpt_tui.widgets.dialog import Ask, AskValue
@@ -23,16 +24,17 @@ if TYPE_CHECKING:
     from nanogpt_tui.widgets.run_view import RunView
 
 WELCOME = (
-    ("enter", "quick start: prepares tiny Shakespeare and trains a small"),
+    ("{train.quick_start}", "quick start: prepares tiny Shakespeare and trains a small"),
     ("", "model on it, a character at a time. It begins to write words"),
     ("", "within a minute. Where there is no network, it takes Python's"),
     ("", "own standard library instead."),
     ("", ""),
-    ("1", "Data: other texts, and your own"),
-    ("4", "Runs: what was trained before"),
-    ("?", "help: every key, and every word explained"),
+    ("{train.new_run}", "a run of your own: every setting, and what it comes to"),
+    ("{app.data}", "Data: other texts, and your own"),
+    ("{app.runs}", "Runs: what was trained before"),
+    ("{app.help}", "help: every key, and every word explained"),
     ("^p", "everything that can be done here, by name"),
-    ("q", "quit"),
+    ("{app.quit}", "quit"),
 )
 STOP_ANSWERS = {
     "save": ("s", "checkpoint and stop"),
@@ -59,8 +61,8 @@ class TrainScreen(LabScreen):
     AUTO_FOCUS = ""
     HELP = (
         "The run that is trained now, or the one looked at last. The chart shows the training loss, its smoothed line "
-        "over the raw band, and the validation loss where it was measured. Tab goes through the figures; ? explains "
-        "the one in focus, or under the mouse."
+        "over the raw band, and the validation loss where it was measured. Tab goes to the figures; {app.help} "
+        "explains the one that is chosen there, or under the mouse."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,g", "quick_start", "quick start", id="train.quick_start"),
@@ -105,8 +107,13 @@ class TrainScreen(LabScreen):
 
     def body(self) -> Iterator[Widget]:
         with Vertical(id="empty"):
-            lines = [Content.assemble((f"{key:>5}", "bold $accent"), f"   {words}") for key, words in WELCOME]
-            yield Static(Content("\n").join(["Nothing has been trained here yet.", "", *lines]), id="welcome")
+            yield Static(self._welcome(), id="welcome")
+
+    def _welcome(self) -> Content:
+        keyed = [(spelled(key, self.app), words) for key, words in WELCOME]
+        width = max(len(key) for key, _ in keyed)
+        lines = [Content.assemble((f"{key:>{width}}", "bold $accent"), f"   {words}") for key, words in keyed]
+        return Content("\n").join(["Nothing has been trained here yet.", "", *lines])
 
     def training_changed(self) -> None:
         history = self.session.history
@@ -133,6 +140,8 @@ class TrainScreen(LabScreen):
         self.training_changed()
 
     def settings_changed(self) -> None:
+        for welcome in self.query("#welcome").results(Static):
+            welcome.update(self._welcome())
         if self.run_view is not None:
             self.run_view.use_glyphs(self.lab.settings.glyphs)
 

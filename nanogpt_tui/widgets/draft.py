@@ -27,6 +27,7 @@ class Draft:
     dataset: str = ""
     runs_dir: str | None = None
     edits: dict[str, str] = field(default_factory=dict)
+    tokenizers: Mapping[str, str] = field(default_factory=dict)  # fingerprints of "run NAME" and "data set NAME"
     _base: tuple[tuple[str, str], Config] | None = None
 
     @property
@@ -103,12 +104,19 @@ class Draft:
         except SettingError as error:
             problems.setdefault(error.setting, reason(error))
         if config is not None and dataset is not None:
-            problems |= unfit(config, dataset)
+            problems |= self._other_tokenizer(dataset.name) or unfit(config, dataset)
         try:
             self.target()
         except UserError as error:
             problems["name"] = str(error)
         return (None if problems else config), problems
+
+    def _other_tokenizer(self, dataset: str) -> Mapping[str, str]:
+        """What keeps the weights from reading the data set, where both have been read."""
+        theirs, ours = (self.tokenizers.get(name) for name in (f"run {self.source}", f"data set {dataset}"))
+        if theirs is None or ours is None or theirs == ours:
+            return {}
+        return {"start": f"its tokenizer is not that of {dataset}: choose a text that was prepared with it"}
 
     def target(self) -> Path:
         """The folder that the run will have. Raises `UserError` for a name that is taken or is none."""

@@ -48,8 +48,9 @@ class Field(Vertical):
         placeholder: str = "",
         free_text: bool = False,
         term: str = "",
+        classes: str | None = None,
     ) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, classes=classes)
         self.glossary = term or name
         self.label, self.about = label, about
         self.editor: Choice | Typed = (

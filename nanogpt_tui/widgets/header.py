@@ -7,10 +7,12 @@ from textual.events import Click
 from textual.style import Style
 from textual.widget import Widget
 
+from nanogpt_tui.keys import shown
 from nanogpt_tui.screens import MODES
 from nanogpt_tui.text import duration, printable, short
 
 if TYPE_CHECKING:
+    from nanogpt_tui.history import History
     from nanogpt_tui.session import Session
 
 
@@ -26,7 +28,7 @@ class Header(Widget):
         self._right = Content()
 
     def show(self, session: "Session") -> None:
-        right = running_text(session, self.size.width)
+        right = running_text(session, self.size.width, self.size.width - self._left().cell_length - 2)
         if right.plain != self._right.plain or right.spans != self._right.spans:
             self._right = right
             self.refresh()
@@ -38,22 +40,26 @@ class Header(Widget):
         if "mode" in event.style.meta:
             await self.app.switch_mode(event.style.meta["mode"])
 
-    def render(self) -> Content:
+    def _left(self) -> Content:
         current = self.app.current_mode
         readonly = self.app.session.readonly  # type: ignore[attr-defined]
         name = (" readonly ", "bold $warning") if readonly else (" nanogpt  ", "bold $accent")
         parts: list[Content | tuple[str, str | Style]] = [name]
-        for mode, (key, title) in MODES.items():
+        for mode, (_, title) in MODES.items():
+            key = shown(f"app.{mode}", self.app)
             style = "bold $foreground" if mode == current else "$quiet"
             click = Style.from_meta({"mode": mode})
             parts.append(Content.assemble((f" {key} ", "$quiet"), (f"{title} ", style)).stylize(click))
-        left = Content.assemble(*parts)
+        return Content.assemble(*parts)
+
+    def render(self) -> Content:
+        left = self._left()
         gap = self.size.width - left.cell_length - self._right.cell_length - 1
         return left if gap < 1 else Content.assemble(left, " " * gap, self._right)
 
 
-def running_text(session: "Session", width: int) -> Content:
-    """What runs, in what the line has room for; nothing where nothing runs or was looked at."""
+def running_text(session: "Session", width: int, room: int) -> Content:
+    """What runs, in `room` cells of a line of `width`; the run's name has what the rest leaves of them."""
     history = session.history
     if history is None:
         return Content.styled("nothing runs", "$quiet")
@@ -66,20 +72,24 @@ def running_text(session: "Session", width: int) -> Content:
         "failed": ("×", "$error"),
         "interrupted": ("■", "$warning"),
     }[history.state]
-    name = short(printable(history.run), max(8, width - 72))
-    start = Content.assemble((f"{mark} ", style), (name, "$foreground"))
-    if history.state == "preparing":
-        return Content.assemble(start, ("  preparing", "$quiet"))
+    far = Content.styled("  preparing", "$quiet") if history.state == "preparing" else _far(history, style, width)
+    name = short(printable(history.run), max(8, room - 2 - far.cell_length))
+    return Content.assemble((f"{mark} ", style), (name, "$foreground"), far)
+
+
+def _far(history: "History", style: str, width: int) -> Content:
+    """Steps, a bar, the share, and what is left: as much of them as a line of `width` has room for."""
     share = history.step / history.max_iters if history.max_iters else 0.0
     eta = duration(history.last.eta_s) if history.last and history.state == "training" else history.state
-    parts = [start]
+    parts: list[Content] = []
     if width >= 110:
         filled = round(min(1.0, share) * 20)
         steps = f"{history.step:,} / {history.max_iters:,}".rjust(2 * len(f"{history.max_iters:,}") + 3)
         parts += [
             Content.styled(f"  {steps}  "),
-            Content.assemble(("━" * filled, style), ("━" * (20 - filled), "$rule")),
+            Content.assemble(("━" * filled, style), ("─" * (20 - filled), "$rule")),
         ]
     label = "ETA " if history.state == "training" and width >= 90 else ""
-    parts.append(Content.assemble((f" {share:4.0%}", "$foreground"), (f"  {label}{eta:>7}", "$quiet")))
+    done = history.state == "finished" and width < 110
+    parts.append(Content.assemble(("" if done else f" {share:4.0%}", "$foreground"), (f"  {label}{eta:>7}", "$quiet")))
     return Content("").join(parts)

@@ -10,6 +10,7 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
+from nanogpt_tui.keys import spelled
 from nanogpt_tui.text import printable
 
 
@@ -48,7 +49,7 @@ class Help(ModalScreen[None]):
         self.query_one("#found", Static).update(explained(text.strip()))
 
     def _keys_and_about(self) -> Content:
-        lines = [Content(self._about), Content()] if self._about else []
+        lines = [Content(spelled(self._about, self.app)), Content()] if self._about else []
         lines += [Content.assemble((f"{key:>12}", "bold $accent"), f"  {words}") for key, words in self._keys]
         return Content("\n").join(lines)
 

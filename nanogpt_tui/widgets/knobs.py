@@ -168,7 +168,7 @@ class KnobRow(Widget, can_focus=True):
             return Content(" " * room)
         share = bisect_left(scale, self._value) / (len(scale) - 1)
         filled = round(min(1.0, share) * room)
-        full, rest = ("#", "-") if self.ascii_only else ("━", "━")
+        full, rest = ("#", "-") if self.ascii_only else ("━", "─")
         return Content.assemble((full * filled, "$accent"), (rest * (room - filled), "$rule"))
 
 

@@ -42,6 +42,17 @@ class Room(Event):
     free: int | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled(Event):
+    """The run will use torch.compile, which the steps that were measured did not; `why`, in the engine's words."""
+
+    why: str
+
+    @property
+    def words(self) -> str:
+        return f"Without torch.compile, which the run will use ({self.why})"
+
+
 @dataclass(frozen=True, slots=True)
 class Speed:
     """What `measure` has found so far. `problem` is why it could not, in one line."""
@@ -54,7 +65,8 @@ class Speed:
 
 
 def measure(config: Config, dataset: str) -> Iterator[Event]:
-    """A few training steps of `config` on a prepared data set: `Room`, then what `nanogpt.training.probe` yields.
+    """A few training steps of `config` on a prepared data set: `Room`, then what `nanogpt.training.probe` yields, and
+    `Compiled` where the run's own steps will be.
 
     Raises `UserError` where it would not fit into memory, before trying.
     """
@@ -71,12 +83,27 @@ def measure(config: Config, dataset: str) -> Iterator[Event]:
         raise UserError(f"needs about {megabytes(needed)}, and {megabytes(free)} are free")
     try:
         yield from sounded(config, runs.splits(opened))
+        yield from compiled(config)
     finally:
         gc.collect()
         if device.startswith("cuda"):
             import torch
 
             torch.cuda.empty_cache()
+
+
+def compiled(config: Config) -> Iterator[Event]:
+    """Says so where a run of `config`, whose `vocab_size` is set, will use torch.compile here."""
+    import torch
+
+    from nanogpt import models
+    from nanogpt.training.machine import settle
+
+    with torch.device("meta"):  # the shape alone
+        blueprint = models.create(config.model)
+    machine = settle(config, blueprint.flops_per_token())
+    if machine.compile:
+        yield Compiled(why=machine.choices["compile"])
 
 
 def vocabulary(config: Config, dataset: DatasetInfo | None) -> int | None:

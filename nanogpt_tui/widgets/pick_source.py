@@ -12,14 +12,17 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from nanogpt.events import Event
+from nanogpt_tui.keys import spelled
 from nanogpt_tui.takes import LIVE, Source
 from nanogpt_tui.text import harmless, short
 
 if TYPE_CHECKING:
     from nanogpt_tui.session import Session
 
-NAME_WIDTH = 28
-EMPTY = "There is no checkpoint yet: train a run first (key 2). A run saves its first at its first evaluation."
+NAME_WIDTH = 24
+EMPTY = (
+    "There is no checkpoint yet: train a run first (key {app.train}). A run saves its first at its first evaluation."
+)
 
 
 class PickSource(ModalScreen[Source | None]):
@@ -32,6 +35,7 @@ class PickSource(ModalScreen[Source | None]):
     }
     PickSource Static { height: auto; margin-bottom: 1; }
     PickSource OptionList { height: auto; max-height: 18; border: none; padding: 0; background: $panel; }
+    PickSource OptionList { text-wrap: nowrap; text-overflow: ellipsis; }
     PickSource Input { margin-bottom: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -66,7 +70,7 @@ class PickSource(ModalScreen[Source | None]):
         if not self._job.done or not self.is_attached:
             return
         self._there = self._found
-        problem = self._job.error or ("" if self._there else EMPTY)
+        problem = self._job.error or ("" if self._there else spelled(EMPTY, self.app))
         if problem:
             self.query_one("#question", Static).update(harmless(problem))
         self._list("")
@@ -109,7 +113,7 @@ def sources(session: "Session") -> Iterator[tuple[Source, Content]]:
             marks = ("best " if best is not None and each.step == best.step else "") + ("latest" if place == 0 else "")
             yield (
                 Source(summary.name, str(each.step)),
-                row(short(summary.name, NAME_WIDTH), f"step {each.step:>9,}   {loss}   {marks}", "$quiet"),
+                row(short(summary.name, NAME_WIDTH), f"step {each.step:>9,}  {loss}  {marks}", "$quiet"),
             )
 
 

@@ -261,10 +261,14 @@ class _Drawing:
             left.append(("log", LABEL))
         room = self.canvas.width - sum(len(text) + 2 for text, _ in left)
         entries = self._legend(readout)
-        # what does not fit is left out from the end, other runs first, but for the training loss
-        while len(entries) > 1 and sum(len(text) + len(value) + 2 for text, _, value in entries) > room:
+        # what does not fit is left out: how the line was smoothed, what the raw band is, then from the end other runs
+        if _length(entries) > room:
+            entries = [(text.partition(" (EMA")[0], style, value) for text, style, value in entries]
+        if _length(entries) > room:
+            entries = [each for each in entries if each[1] != RAW]
+        while len(entries) > 1 and _length(entries) > room:
             entries.pop()
-        at, x = self.canvas.width + 2 - sum(len(text) + len(value) + 2 for text, _, value in entries), 0
+        at, x = self.canvas.width + 2 - _length(entries), 0
         for text, style in left:
             fits = max(0, at - x - 2)
             self.canvas.text(x, 0, text if len(text) <= fits else text[: max(0, fits - 1)] + "…"[:fits], style)
@@ -328,6 +332,10 @@ class _Drawing:
         for name, other in picture.overlays.items():
             readout[f"run {name}"] = _at(other, "smooth", picture.axis, x, cell)
         return readout
+
+
+def _length(entries: Sequence[tuple[str, int, str]]) -> int:
+    return sum(len(text) + len(value) + 2 for text, _, value in entries)
 
 
 def _at(curve: Curve, name: str, axis: str, x: float, reach: float) -> str:

@@ -55,6 +55,11 @@ class Preferences(ModalScreen[None]):
         self._asking = ""  # the binding whose next key is awaited
 
     @property
+    def awaits_a_key(self) -> bool:
+        """Whether the next key is asked for, and no command."""
+        return bool(self._asking)
+
+    @property
     def lab(self) -> "LabApp":
         return cast("LabApp", self.app)
 

@@ -6,9 +6,10 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.widgets import TextArea
 
+from nanogpt_tui.keys import spelled
 from nanogpt_tui.text import printable
 
-PLACEHOLDER = "the beginning of a text, for the model to go on with: i writes here, enter starts"
+PLACEHOLDER = "the beginning of a text: {sample.prompt} writes here, {sample.write} starts"
 
 
 class Prompt(TextArea):
@@ -16,14 +17,21 @@ class Prompt(TextArea):
     characters."""
 
     glossary = "autoregressive"
-    HELP = "The text that the model goes on with. ctrl+j or f5 starts from here, escape leaves the editor."
+    HELP = "The text that the model goes on with. {prompt.write} starts from here, {prompt.leave} leaves the editor."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "leave", id="prompt.leave", tooltip="Leave the editor"),
         Binding("f5,ctrl+j", "write", "write", id="prompt.write", tooltip="Write from this prompt"),
     ]
 
     def __init__(self) -> None:
-        super().__init__(id="prompt", placeholder=PLACEHOLDER, show_line_numbers=False, highlight_cursor_line=False)
+        super().__init__(id="prompt", show_line_numbers=False, highlight_cursor_line=False)
+
+    def on_mount(self) -> None:
+        self.name_keys()
+
+    def name_keys(self) -> None:
+        """The hint, with the keys as they are now."""
+        self.placeholder = spelled(PLACEHOLDER, self.app)
 
     def action_leave(self) -> None:
         self.screen.set_focus(None)

@@ -6,17 +6,22 @@ from textual.content import Content
 from textual.style import Style
 from textual.widgets import Static
 
+from nanogpt_tui.keys import spelled
 from nanogpt_tui.takes import Round, Take
 from nanogpt_tui.text import printable, short
 
 LISTED = 5
+EMPTY = "no text yet: {sample.write} starts"
 
 
 class RoundList(Static):
     """`show` takes all rounds, and which of them is on the screen (their number where that is a new, empty one)."""
 
     glossary = "sampling"
-    HELP = "What was written since the start of the app. [ and ] go back and forth, u takes over prompt and knobs."
+    HELP = (
+        "What was written, also before this start of the app. {sample.earlier} and {sample.later} go back and forth, "
+        "{sample.use} takes over prompt and knobs."
+    )
 
     def __init__(self) -> None:
         super().__init__(id="history")
@@ -32,13 +37,14 @@ class RoundList(Static):
                 (short(about(takes), max(10, self.size.width - 2)), "$foreground" if here else "$quiet"),
             )
             lines.append(line.stylize(Style.from_meta({"act": f"history({number - shown})"})))
-        self.update(Content("\n").join(lines) if rounds else Content.styled("no text yet: enter starts", "$quiet"))
+        self.update(Content("\n").join(lines) if rounds else Content.styled(spelled(EMPTY, self.app), "$quiet"))
 
 
 def about(takes: Round) -> str:
     """One line on a round."""
     take: Take = takes[0]
-    clock = time.strftime("%H:%M", time.localtime(take.began))
-    prompt = short(printable(take.prompt).replace("\n", "↵") or "…", 8)
+    when = time.localtime(take.began)
+    clock = time.strftime("%H:%M" if when[:3] == time.localtime()[:3] else "%m-%d", when)
+    prompt = short(printable(take.prompt).replace("\n", "↵") or "–", 8)
     both = f" and {takes[1].weights}" if len(takes) > 1 else ""
     return f"{clock} {prompt:<8} T {take.knobs.temperature:g} seed {take.knobs.seed} {printable(take.weights + both)}"

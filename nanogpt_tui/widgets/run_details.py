@@ -12,6 +12,9 @@ from nanogpt.runs import manage, summary
 from nanogpt.runs.folder import run_config
 from nanogpt_tui.text import count, duration, harmless, printable, short
 
+LABEL = 28  # cells; of several runs fewer, down to
+LEAST_LABEL, COLUMN = 14, 9
+
 
 def described(run: Path) -> Content:
     """One run: state, note, what it came to, and where it differs from the defaults. Reads files."""
@@ -37,26 +40,43 @@ def described(run: Path) -> Content:
     return Content("\n").join([*lines, *(line(name, value(pair[0])) for name, pair in changed.items())])
 
 
-def compared(runs: Sequence[Path]) -> Content:
-    """The settings in which the runs differ, a column a run. Reads files."""
+def compared(runs: Sequence[Path], width: int) -> Content:
+    """The settings in which the runs differ, a column a run, in lines of `width` cells. Reads files."""
     try:
         configs = [run_config(run) for run in runs]
     except UserError as error:
         return harmless(str(error), "$error")
-    width = max(8, min(16, 60 // len(runs)))
     different = manage.differences(configs)
-    heads = "".join(f"{short(printable(run.name), width - 1):<{width}}" for run in runs)
-    rows = [Content.assemble(("differ in".ljust(20), "$quiet"), (heads, "bold $foreground"))]
+    label = max(LEAST_LABEL, min(LABEL, width - 1 - COLUMN * len(runs)))
+    column = min(20, max(COLUMN, (width - label) // len(runs)))
+    fit = min(len(runs), max(1, (width - label) // column))
+    names = apart([run.name for run in runs], column - 1)[:fit]
+    heads = "".join(f"{short(name, column - 1):<{column}}" for name in names)
+    rows = [Content.assemble(("differ in".ljust(label), "$quiet"), (heads, "bold $foreground"))]
     for name, values in different.items():
-        cells = "".join(f"{short(value(each), width - 1):<{width}}" for each in values)
-        rows.append(Content.assemble((f"{short(name, 19):<20}", "$quiet"), (cells, "$foreground")))
+        cells = "".join(f"{short(value(each), column - 1):<{column}}" for each in values[:fit])
+        rows.append(Content.assemble((f"{short(name, label - 1):<{label}}", "$quiet"), (cells, "$foreground")))
+    if fit < len(runs):
+        rows.append(Content.styled(f"and {len(runs) - fit} more: there is no room for them", "$quiet"))
     if not different:
         rows.append(Content.styled("nothing: they were started with the same settings", "$quiet"))
     return Content("\n").join(rows)
 
 
+def apart(names: Sequence[str], width: int) -> list[str]:
+    """The names, harmless; without the beginning that all have in common where they are too long for `width`."""
+    known = [printable(name) for name in names]
+    if all(len(name) <= width for name in known):
+        return known
+    low, high = min(known), max(known)
+    same = next((at for at, letter in enumerate(low) if letter != high[at]), len(low))
+    while same and low[same - 1].isalnum():  # whole words
+        same -= 1
+    return [f"…{name[same:]}" if same > 1 and name[same:] else name for name in known]
+
+
 def line(label: str, text: str) -> Content:
-    return Content.assemble((f"{short(label, 19):<20}", "$quiet"), (text, "$foreground"))
+    return Content.assemble((f"{short(label, LABEL - 1):<{LABEL}}", "$quiet"), (text, "$foreground"))
 
 
 def value(of: Any) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rich.style import Style
 from rich.text import Text
 from textual.widgets import DataTable
 
@@ -63,7 +64,7 @@ FIELDS = {
     "dataset": Field("data set", lambda run: short(printable(run.dataset), 20), lambda run: run.dataset, number=False),
 }
 
-NARROW = ("name", "state", "step", "val", "best", "age")  # where there is no room for all
+LEFT_OUT = ("parameters", "train", "speed", "dataset", "val")  # where there is no room for all, the first one first
 
 
 def arranged(runs: list[Summary], by: str, reverse: bool, words: str) -> list[Summary]:
@@ -80,12 +81,28 @@ def searched(run: Summary) -> str:
     return " ".join((run.name, run.state, run.dataset, run.device)).casefold()
 
 
+def head(name: str, arrow: str) -> str:
+    """A column's title, with the arrow where it does not move the title from above the values."""
+    field = FIELDS[name]
+    return f"{arrow}{field.title}" if field.number else f"{field.title}{arrow}"
+
+
+def fitting(widths: dict[str, int], room: int) -> tuple[str, ...]:
+    """The columns that `room` cells are enough for."""
+    names = list(widths)
+    for name in LEFT_OUT:
+        if sum(widths[each] + 2 for each in names) > room:
+            names.remove(name)
+    return tuple(names)
+
+
 class RunTable(DataTable[Text]):
-    """`show` brings it up to date; the cursor stays on its run."""
+    """`show` brings it up to date; the cursor stays on its run. `colour` gives marks the colours of their curves."""
 
     glossary = "checkpoint"
     HELP = (
-        "All runs. Space ticks a run for the chart and the comparison; o sorts, / filters, enter looks at it in Train."
+        "All runs. {runs.tick} ticks a run for the chart and the comparison; {runs.sort} sorts, {runs.filter} filters, "
+        "{runs.look} looks at it in Train."
     )
 
     def __init__(self) -> None:
@@ -93,6 +110,7 @@ class RunTable(DataTable[Text]):
         self._shown: dict[str, tuple[str, ...]] = {}
         self._heads: tuple[str, ...] = ()
         self._names: tuple[str, ...] = ()
+        self._colours: dict[str, Style] = {}
 
     @property
     def current(self) -> str | None:
@@ -104,17 +122,28 @@ class RunTable(DataTable[Text]):
     def show(self, runs: list[Summary], ticked: list[str], by: str, reverse: bool) -> None:
         """`runs` in their order; `ticked` names some; `by` is the column that they are sorted by."""
         arrow = "▾" if reverse != FIELDS[by].first else "▴"
-        self._names = tuple(FIELDS) if self.app.size.width >= 110 else NARROW
-        heads = ("", *(f"{FIELDS[name].title} {arrow if name == by else ' '}" for name in self._names))
+        columns = {name: [head(name, arrow if name == by else " "), *map(FIELDS[name].shown, runs)] for name in FIELDS}
+        self._names = fitting({name: max(map(len, texts)) for name, texts in columns.items()}, self.app.size.width - 3)
+        heads = ("", *(columns[name][0] for name in self._names))
         rows = {run.name: self._row(run, ticked) for run in runs}
         if heads == self._heads and list(rows) == list(self._shown):
             for name, row in rows.items():
                 for key, new, old in zip(("", *self._names), row, self._shown[name], strict=True):
                     if new != old:
-                        self.update_cell(name, key, self._cell(key, new))
+                        self.update_cell(name, key, self._cell(key, new) if key else self._mark(name, new))
         else:
             self._fill(heads, rows)
         self._heads, self._shown = heads, rows
+
+    def colour(self, colours: dict[str, Style]) -> None:
+        """The style of the curve of each run that is drawn, by the run's name."""
+        changed = {name for name in {*colours, *self._colours} if colours.get(name) != self._colours.get(name)}
+        self._colours = colours
+        for name in changed & {*self._shown}:
+            self.update_cell(name, "", self._mark(name, self._shown[name][0]))
+
+    def _mark(self, name: str, text: str) -> Text:
+        return Text(text, style=self._colours.get(name, ""), no_wrap=True)
 
     def _fill(self, heads: tuple[str, ...], rows: dict[str, tuple[str, ...]]) -> None:
         at, was = self.current, self.cursor_row
@@ -122,7 +151,8 @@ class RunTable(DataTable[Text]):
         for key, head in zip(("", *self._names), heads, strict=True):
             self.add_column(Text(head, justify="right" if key and FIELDS[key].number else "left"), key=key)
         for name, row in rows.items():
-            self.add_row(*(self._cell(key, text) for key, text in zip(("", *self._names), row, strict=True)), key=name)
+            cells = (self._cell(key, text) for key, text in zip(self._names, row[1:], strict=True))
+            self.add_row(self._mark(name, row[0]), *cells, key=name)
         if rows:
             self.move_cursor(row=list(rows).index(at) if at in rows else min(was, len(rows) - 1), animate=False)
 

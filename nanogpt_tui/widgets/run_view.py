@@ -3,11 +3,13 @@
 `show` is called a few times a second and hands on only what is new since the last call.
 """
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
+from textual.events import Resize
 from textual.widgets import RichLog, Static
 
 from nanogpt.events import Downloading, Encoding
@@ -28,13 +30,42 @@ class RunChart(LossChart, inherit_bindings=False):
     glossary = "loss"
 
 
+class Log(RichLog):
+    """The log. In another size its lines are broken anew, and it shows the newest ones."""
+
+    glossary = "checkpoint"
+    HELP = "What happened to the run. In focus, the arrows scroll."
+
+    def __init__(self) -> None:
+        super().__init__(id="log", max_lines=1000, wrap=True, markup=False, min_width=20)
+        self._texts: deque[Text] = deque(maxlen=1000)
+        self._broken_at = 0
+
+    def add(self, text: Text) -> None:
+        self._texts.append(text)
+        self.write(text)
+
+    def forget(self) -> None:
+        self._texts.clear()
+        self.clear()
+
+    def on_resize(self, event: Resize) -> None:
+        width = self.scrollable_content_region.width
+        before, self._broken_at = self._broken_at, width
+        if before not in (0, width):  # at first RichLog itself writes what it has kept back
+            self.clear()
+            for text in self._texts:
+                self.write(text)
+        self.call_after_refresh(self.scroll_end, animate=False, immediate=True)
+
+
 class RunView(Vertical):
     def __init__(self, glyphs: str) -> None:
         super().__init__(id="run")
         self.chart = RunChart(glyphs=glyphs, id="chart")
         self.figures = Figures(glyphs)
         self.samples = Watch()
-        self.log_lines = RichLog(id="log", max_lines=1000, wrap=True, markup=False, min_width=20)
+        self.log_lines = Log()
         self._history: History | None = None
         self._generation = -1
         self._rows = self._evaluations = self._saves = self._changes = self._logged = 0
@@ -52,7 +83,7 @@ class RunView(Vertical):
         """`waiting` says what was asked of the trainer and is not done yet."""
         if history is not self._history:
             self._forget()
-            self.log_lines.clear()
+            self.log_lines.forget()
             self._history, self._logged = history, 0
         if history.generation != self._generation:
             self._forget()
@@ -62,7 +93,7 @@ class RunView(Vertical):
         self.samples.show(history.samples)
         lines = history.log[self._logged :]
         for line in lines:
-            self.log_lines.write(log_text(line))
+            self.log_lines.add(log_text(line))
         self._logged += len(lines)
         self._show_error(history)
 

@@ -17,6 +17,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Static
 
+from nanogpt_tui.keys import shown
 from nanogpt_tui.takes import Take
 from nanogpt_tui.text import harmless, printable, short
 from nanogpt_tui.widgets.flow import LEFT_OUT, Cell, Flow
@@ -24,10 +25,10 @@ from nanogpt_tui.widgets.flow import LEFT_OUT, Cell, Flow
 SHADES = (0.5, 0.2, 0.05)  # the probabilities above which a token has shade 0, 1, 2; below them it has 3
 PROMPT = -1
 HINT = (
-    "enter  writes with these weights, knobs and seed",
-    "i      edits the prompt",
-    "f      chooses other weights: any checkpoint, or those that are being trained",
-    "t T k K p P …  turn the knobs, also while it writes",
+    ("sample.write", "writes with these weights, knobs and seed"),
+    ("sample.prompt", "edits the prompt"),
+    ("sample.source", "chooses the weights: any checkpoint, or the live ones"),
+    ("sample.temperature_up", "and the other keys beside the knobs turn them, also meanwhile"),
 )
 ENDS = {
     "length": "length reached",
@@ -48,8 +49,9 @@ class TokenText(ScrollView, can_focus=True):
     glossary = "token"
     HELP = (
         "What the model writes. The background says how probable each token was: none from 50 % on, a faint one from "
-        "20 %, a stronger one from 5 %, the strongest below that. Left and right walk over the tokens and show what "
-        "else could have come; up and down choose another, enter goes on from there."
+        "20 %, a stronger one from 5 %, the strongest below that. {sample.left} and {sample.right} walk over the "
+        "tokens and show what else could have come; {sample.up} and {sample.down} choose another, {sample.branch} goes "
+        "on from there."
     )
     DEFAULT_CSS = """
     TokenText {
@@ -157,7 +159,8 @@ class TokenText(ScrollView, can_focus=True):
         width = self.scrollable_content_region.width
         line = y + self.scroll_offset.y
         if self._take is None and line < len(HINT):
-            hint = Segment(HINT[line][:width], self._named("prompt"))
+            name, words = HINT[line]
+            hint = Segment(f"{shown(name, self.app):<6} {words}"[:width], self._named("prompt"))
             return Strip([hint]).adjust_cell_length(width, self.rich_style)
         if line >= len(self._flow.lines):
             return Strip.blank(width, self.rich_style)
@@ -248,7 +251,7 @@ def status_line(take: Take | None) -> Content:
         return harmless(take.error, "$error")
     if not take.reason and not take.tokens:
         return Content.styled("fetching the weights …", "$quiet")
-    rate = f"{take.tokens_per_second:>6,.0f} tokens/s  {len(take.tokens):>6,} tokens  "
+    rate = f"{f'{len(take.tokens):,} tokens':<14}{f'{take.tokens_per_second:,.0f} tokens/s':<17}"
     ended = ENDS.get(take.reason, "")
     branch = "" if take.branched_at is None else f"  branched at token {take.branched_at + 1:,}"
     if not take.reason:

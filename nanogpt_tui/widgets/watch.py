@@ -8,9 +8,10 @@ from textual.style import Style
 from textual.widgets import Static
 
 from nanogpt.events import Sampled
+from nanogpt_tui.keys import spelled
 from nanogpt_tui.text import harmless, printable, short
 
-EMPTY = "no sample yet: one comes every sample_interval steps, and one at each t"
+EMPTY = "no sample yet: one comes every sample_interval steps, and one at each {train.sample}"
 
 
 class Watch(Vertical):
@@ -18,14 +19,14 @@ class Watch(Vertical):
 
     glossary = "sampling"
     HELP = (
-        "The same prompt and seed, sampled as the model learns. The keys , and . go back and forth in time, t takes "
-        "a sample of the present weights, page up and page down scroll."
+        "The same prompt and seed, sampled as the model learns. {train.earlier} and {train.later} go back and forth in "
+        "time, {train.sample} takes a sample of the present weights, {train.scroll_up} and {train.scroll_down} scroll."
     )
 
     def __init__(self) -> None:
         super().__init__(id="watch")
         self._title_line = Static(Content(), id="watch-title")
-        self._text = Static(Content.styled(EMPTY, "$quiet"), id="watch-text")
+        self._text = Static(id="watch-text")
         self._scroll = VerticalScroll(self._text, can_focus=False)
         self._samples: list[Sampled] = []
         self._chosen: int | None = None
@@ -72,12 +73,12 @@ class Watch(Vertical):
         sample = self._samples[index] if self._samples else None
         if (len(self._samples), sample) == self._shown:
             return
-        new_text = sample != self._shown[1]
+        new_text = sample is None or sample != self._shown[1]
         self._shown = (len(self._samples), sample)
         self._title_line.update(self._title(index), layout=False)
         if new_text:
             if sample is None:
-                self._text.update(Content.styled(EMPTY, "$quiet"))
+                self._text.update(Content.styled(spelled(EMPTY, self.app), "$quiet"))
             else:
                 self._text.update(
                     Content.assemble(harmless(sample.prompt, "$quiet"), harmless(sample.text, "$foreground"))
