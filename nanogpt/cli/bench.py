@@ -1,70 +1,89 @@
-"""`nanogpt bench`: how fast this machine trains and samples a configuration. Writes no run."""
+"""`nanogpt bench`: how fast this machine trains, samples and prepares with a configuration. Writes no run."""
 
 import argparse
 import json
-from statistics import median
-from typing import Any
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from nanogpt.cli.console import talk
+from nanogpt.cli.console import live_line
 from nanogpt.cli.settings import add_settings, configured
 from nanogpt.cli.train import add_folders
 from nanogpt.cli.training_display import opened
+from nanogpt.config import Setting
 
-DESCRIPTION = (
-    """Measure training (after a burn-in) and sampling on this machine, with the settings of `nanogpt train`."""
-)
+if TYPE_CHECKING:
+    from nanogpt.runs import Benchmark
+
+DESCRIPTION = """Measure on this machine, with the settings of `nanogpt train`, how fast it trains, what of an iteration
+takes how long, how fast it samples and prepares, and say what was chosen automatically and why."""
+
+STEPS = Setting("steps", "bench", int, False, 50, "iterations to measure, if 6 s are enough", low=1, high=100_000)
+BURN_IN = Setting("burn_in", "bench", int, False, 10, "iterations before that, as well", low=1, high=100_000)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the figures as JSON")
-    parser.add_argument("--steps", type=int, default=20, help="iterations to measure (default: 20)")
-    parser.add_argument("--burn_in", type=int, default=10, help="iterations before that (default: 10)")
+    for option in (STEPS, BURN_IN):
+        parser.add_argument(
+            f"--{option.name}",
+            default=str(option.default),
+            metavar="INT",
+            help=f"{option.help} (default: {option.default})",
+        )
     add_folders(parser)
     add_settings(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    steps, burn_in = STEPS.parse(args.steps), BURN_IN.parse(args.burn_in)
     config = configured(args).config
     dataset = opened(config.data.dataset, args.data_dir)
-    figures = measure(config, dataset, args.burn_in, args.steps)
+
+    from nanogpt.runs import Benchmark, Measuring, benchmark
+
+    figures: Benchmark | None = None
+    with live_line() as live, closing(benchmark(config, dataset, burn_in=burn_in, steps=steps)) as events:
+        for event in events:
+            if isinstance(event, Measuring):
+                live(f"{event.what} {event.done}/{event.total} …" if event.total else f"{event.what} …")
+            elif isinstance(event, Benchmark):
+                figures = event
+        live("")
+    if figures is None:
+        return 1
     if args.json:
-        print(json.dumps(figures, indent=1))
-        return 0
-    peak = f"{figures['peak_flops'] / 1e12:.3g} TFLOP/s" if figures["peak_flops"] else "unknown"
-    mfu = f"{figures['mfu']:.1%} of {peak}" if figures["mfu"] is not None else "unknown: the device's peak is not known"
-    print(f"on          {figures['device']}, {figures['dtype']}{', compiled' if figures['compile'] else ''}")
-    print(f"parameters  {figures['n_parameters']:,}")
-    print(f"training    {figures['ms_per_iteration']:.2f} ms/iteration, {figures['tokens_per_second']:,.0f} tokens/s")
-    print(f"MFU         {mfu}")
-    print(f"sampling    {figures['sampling_tokens_per_second']:,.0f} tokens/s")
+        print(json.dumps(asdict(figures), indent=1))
+    else:
+        for name, what in table(figures):
+            print(f"{name:<14}{what}")
     return 0
 
 
-def measure(config: Any, dataset: Any, burn_in: int, steps: int) -> dict[str, Any]:
-    """The figures by name; times in the units that the names say."""
-    from nanogpt import hardware, models, runs, sampling
-    from nanogpt.config import SamplingConfig, with_settings
-    from nanogpt.events import Stopped
-    from nanogpt.training.probe import seconds_per_step
+def table(figures: "Benchmark") -> Iterator[tuple[str, str]]:
+    """The figures' names and what they are, line by line."""
+    compiled = ", compiled" if figures.compile else ""
+    yield "machine", f"{figures.cpu}, {figures.threads} threads"
+    yield "on", f"{figures.device} in {figures.dtype}{compiled}"
+    for choice, why in figures.choices.items():
+        yield f"  {choice}", why
+    yield "model", f"{figures.n_parameters:,} parameters, {figures.tokens_per_iteration:,} tokens an iteration"
+    yield "training", f"{figures.tokens_per_second:,.0f} tokens/s, {figures.ms_per_iteration:,.2f} ms an iteration"
+    for part, ms in figures.parts_ms.items():
+        yield f"  {part}", f"{ms:9,.2f} ms {ms / figures.ms_per_iteration:6.1%}"
+    yield "  first", f"{1000 * figures.first_iteration_s:9,.0f} ms"
+    if figures.mfu is None or figures.peak_flops is None:
+        yield "MFU", "unknown: the device's peak is not known"
+    else:
+        peak = f"{figures.peak_flops / 1e12:.3g} TFLOP/s in {figures.dtype} ({figures.peak_from})"
+        yield "MFU", f"{figures.mfu:.1%} of {peak}"
+    yield "sampling", rate(figures.sampling_tokens_per_second, "tokens/s", "not measured: out of memory")
+    together = rate(figures.sampling_together_tokens_per_second, "tokens/s", "not measured: out of memory")
+    yield f"  {figures.sampling_together} at once", together
+    unmeasured = f"not measured: no room on the disk, or no {figures.tokenizer} vocabulary here"
+    yield "preparing", rate(figures.preparation_mb_per_second, f"MB/s as {figures.tokenizer}", unmeasured)
 
-    config = with_settings(config, {"vocab_size": config.model.vocab_size or dataset.tokenizer.vocab_size})
-    talk(f"training {burn_in} + {steps} iterations …")
-    started, durations = seconds_per_step(config, runs.splits(dataset), burn_in=burn_in, steps=steps)
-    per_second = config.tokens_per_iteration / median(durations)
-    model = models.create(config.model).to(hardware.resolve_device(config.system.device)).eval()
-    talk("sampling …")
-    knobs = SamplingConfig(max_new_tokens=4 * min(config.model.block_size, 256))
-    ends = [e for e in sampling.generate(model, dataset.tokenizer, "", knobs) if isinstance(e, Stopped)]
-    return {
-        "device": started.device,
-        "dtype": started.dtype,
-        "compile": started.compile,
-        "choices": started.choices,
-        "n_parameters": started.n_parameters,
-        "tokens_per_iteration": started.tokens_per_iteration,
-        "ms_per_iteration": 1000 * median(durations),
-        "tokens_per_second": per_second,
-        "mfu": per_second * model.flops_per_token() / started.peak_flops if started.peak_flops else None,
-        "peak_flops": started.peak_flops,
-        "sampling_tokens_per_second": ends[0].tokens_per_second,
-    }
+
+def rate(figure: float | None, unit: str, otherwise: str) -> str:
+    return otherwise if figure is None else f"{figure:,.0f} {unit}"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nanogpt.runs.launch import resume, splits, start
     from nanogpt.runs.load import LoadedModel, load_model
     from nanogpt.runs.post import FileMailbox, drop_letter
+    from nanogpt.runs.speed import Benchmark, Measuring, benchmark
 
 _HOMES = (
     dict.fromkeys(("Checkpoint", "best", "choose", "latest", "list_checkpoints"), "checkpoints")
@@ -22,17 +23,21 @@ _HOMES = (
     | dict.fromkeys(("resume", "splits", "start"), "launch")
     | dict.fromkeys(("resume_detached", "start_detached"), "detached")
     | {"quickstart": "first_run"}
+    | dict.fromkeys(("Benchmark", "Measuring", "benchmark"), "speed")
     | dict.fromkeys(("LoadedModel", "load_model"), "load")
     | dict.fromkeys(("Quiet", "follow"), "following")
     | dict.fromkeys(("FileMailbox", "drop_letter"), "post")
 )
 
 __all__ = [
+    "Benchmark",
     "Checkpoint",
     "FileMailbox",
     "LoadedModel",
+    "Measuring",
     "Quiet",
     "Summary",
+    "benchmark",
     "best",
     "choose",
     "drop_letter",

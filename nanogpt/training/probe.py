@@ -10,6 +10,7 @@ from typing import Any
 from nanogpt.config import Config, with_settings
 from nanogpt.events import Event, Started, Step
 from nanogpt.training.build import train
+from nanogpt.training.throughput import Parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,29 @@ def seconds_per_step(
     if started is None:
         raise RuntimeError("training ended before it started")
     return started, durations
+
+
+def step_parts(
+    config: Config, tokens: Mapping[str, Any], *, burn_in: int, steps: int, limit_s: float
+) -> Generator[Started | Step, None, tuple[float, list[Parts]]]:
+    """Yields Started and each Step. Returns the seconds of the first iteration, and of `steps` iterations after
+    `burn_in` others the seconds by part: data, forward, backward, optimizer, and step for the whole.
+
+    Fewer of both where they take longer than `limit_s`, but at least one each.
+    """
+    record: list[Parts] = []
+    warm: int | None = None
+    with closing(_timed(config, tokens, burn_in + steps + 1, record)) as events:
+        for event, _ in events:
+            if not isinstance(event, Started | Step):
+                continue
+            yield event
+            if warm is None and record and (len(record) >= burn_in or sum(p["step"] for p in record) > limit_s):
+                warm = len(record)
+            measured = record[warm:] if warm is not None else []
+            if len(measured) >= steps or sum(parts["step"] for parts in measured) > limit_s:
+                break
+    return record[0]["step"], record[warm:]
 
 
 def sounded(config: Config, tokens: Mapping[str, Any], budget_s: float = 2.0) -> Iterator[Event]:
@@ -84,7 +108,9 @@ def sounded(config: Config, tokens: Mapping[str, Any], budget_s: float = 2.0) ->
         rows = affordable
 
 
-def _timed(config: Config, tokens: Mapping[str, Any], steps: int) -> Generator[tuple[Event, float], None, None]:
+def _timed(
+    config: Config, tokens: Mapping[str, Any], steps: int, record: list[Parts] | None = None
+) -> Generator[tuple[Event, float], None, None]:
     """The events of a training that saves nothing and reports each step, with the seconds since the one before."""
     short = with_settings(
         config,
@@ -98,7 +124,7 @@ def _timed(config: Config, tokens: Mapping[str, Any], steps: int) -> Generator[t
             "eval_interval": max(config.schedule.max_iters, steps),
         },
     )
-    with closing(train(short, tokens)) as events:
+    with closing(train(short, tokens, record=record)) as events:
         before = time.perf_counter()
         for event in events:
             now = time.perf_counter()

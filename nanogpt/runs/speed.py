@@ -1,0 +1,169 @@
+"""How fast this machine prepares, trains and samples with a configuration, as an iterator of events. Leaves no run.
+
+Training is the trainer's own step, timed by part; sampling and preparing are those that the commands do. Knows nothing
+of how the figures are shown.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from nanogpt import data, hardware, models, sampling, tokenizers
+from nanogpt.config import Config, SamplingConfig, with_settings
+from nanogpt.errors import UserError
+from nanogpt.events import Event, Prepared, Started, Stopped
+from nanogpt.runs.launch import splits
+from nanogpt.training.probe import step_parts
+from nanogpt.training.throughput import Parts
+
+PARTS = ("data", "forward", "backward", "optimizer")
+TOGETHER = 32  # samples at once
+SAMPLING_S = 1.5  # about so long, each of the two times
+PREPARED_BYTES = 1 << 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measuring(Event):
+    """What is measured now, and how far it is: `done` of `total`, 0 of 0 where that cannot be told."""
+
+    what: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark(Event):
+    """The figures; what could not be measured is None. `ms_per_iteration` is the median of `iterations`.
+
+    `parts_ms` splits it into data, forward, backward and optimizer; a little is left between them.
+    `first_iteration_s` includes compiling. `mfu` is a share (0..1) of `peak_flops`, which is `peak_from` somewhere.
+    """
+
+    cpu: str
+    device: str
+    dtype: str
+    compile: bool
+    threads: int
+    choices: dict[str, str]
+    n_parameters: int
+    tokens_per_iteration: int
+    iterations: int
+    first_iteration_s: float
+    ms_per_iteration: float
+    parts_ms: dict[str, float]
+    tokens_per_second: float
+    mfu: float | None
+    peak_flops: float | None
+    peak_from: str
+    sampling_tokens_per_second: float | None
+    sampling_together: int
+    sampling_together_tokens_per_second: float | None
+    tokenizer: str
+    preparation_mb_per_second: float | None
+
+
+def benchmark(
+    config: Config, dataset: data.Dataset, *, burn_in: int = 10, steps: int = 50, limit_s: float = 6.0
+) -> Generator[Event, None, None]:
+    """Yields Measuring as it goes, and `Benchmark` at last; closing the iterator cancels.
+
+    `steps` iterations after `burn_in` others, fewer of each where they take longer than `limit_s`. Raises `UserError`
+    for what the person can mend.
+    """
+    config = with_settings(config, {"vocab_size": config.model.vocab_size or dataset.tokenizer.vocab_size})
+    started, first_s, parts = yield from _training(config, dataset, burn_in, steps, limit_s)
+    step_s = median(part["step"] for part in parts)  # because other programs disturb a step now and then
+    total = {name: sum(part[name] for part in parts) for name in (*PARTS, "step")}
+    yield Measuring(what="sampling")
+    model = models.create(config.model).to(hardware.resolve_device(config.system.device)).eval()
+    alone = sampling_rate(model, dataset.tokenizer, 1)
+    yield Measuring(what=f"sampling {TOGETHER} at once")
+    together = sampling_rate(model, dataset.tokenizer, TOGETHER)
+    yield Measuring(what="preparing")
+    per_second = config.tokens_per_iteration / step_s
+    yield Benchmark(
+        cpu=hardware.cpu_model(),
+        device=started.device,
+        dtype=started.dtype,
+        compile=started.compile,
+        threads=started.threads,
+        choices=started.choices,
+        n_parameters=started.n_parameters,
+        tokens_per_iteration=config.tokens_per_iteration,
+        iterations=len(parts),
+        first_iteration_s=first_s,
+        ms_per_iteration=1000 * step_s,
+        parts_ms={name: 1000 * step_s * total[name] / total["step"] for name in PARTS},
+        tokens_per_second=per_second,
+        mfu=per_second * model.flops_per_token() / started.peak_flops if started.peak_flops else None,
+        peak_flops=started.peak_flops,
+        peak_from="the maker's data sheet" if started.device.startswith("cuda") else "products of matrices, timed here",
+        sampling_tokens_per_second=alone,
+        sampling_together=TOGETHER,
+        sampling_together_tokens_per_second=together,
+        tokenizer=dataset.tokenizer.name,
+        preparation_mb_per_second=preparation_rate(dataset),
+    )
+
+
+def _training(
+    config: Config, dataset: data.Dataset, burn_in: int, steps: int, limit_s: float
+) -> Generator[Event, None, tuple[Started, float, list[Parts]]]:
+    """(what was chosen, the first iteration's seconds, the parts of those that count)."""
+    started: Started | None = None
+    events = step_parts(config, splits(dataset), burn_in=burn_in, steps=steps, limit_s=limit_s)
+    yield Measuring(what="training", done=0, total=burn_in + steps)
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as end:
+            first_s, parts = end.value
+            break
+        if isinstance(event, Started):
+            started = event
+        else:
+            yield Measuring(what="training", done=event.step, total=burn_in + steps)
+    if started is None or not parts:
+        raise UserError("training ended before anything could be measured: its loss is not finite; lower learning_rate")
+    return started, first_s, parts
+
+
+def sampling_rate(model: Any, tokenizer: Any, num_samples: int) -> float | None:
+    """Tokens/s of all samples together, from an empty prompt; None where there is not enough memory for so many."""
+    try:
+        few = _sampled(model, tokenizer, num_samples, 8)
+        affordable = int(few * SAMPLING_S / num_samples)
+        return _sampled(model, tokenizer, num_samples, max(8, min(affordable, 4 * model.config.block_size)))
+    except (RuntimeError, MemoryError) as error:
+        if not hardware.out_of_memory(error):
+            raise
+        return None
+
+
+def _sampled(model: Any, tokenizer: Any, num_samples: int, max_new_tokens: int) -> float:
+    knobs = SamplingConfig(max_new_tokens=max_new_tokens)
+    events = sampling.generate(model, tokenizer, "", knobs, num_samples=num_samples)
+    ends = [event for event in events if isinstance(event, Stopped)]
+    # All are written at once, so the slowest took as long as all of them.
+    return sum(end.tokens for end in ends) / max(end.tokens / end.tokens_per_second for end in ends)
+
+
+def preparation_rate(dataset: data.Dataset) -> float | None:
+    """MB of text a second, written to the disk, with the data set's kind of tokenizer and its own text over and over;
+    None where such a tokenizer cannot be made here, or the disk has no room."""
+    text = dataset.tokenizer.decode(dataset.split("train")[: 1 << 18]).encode()
+    with tempfile.TemporaryDirectory(prefix="nanogpt-bench-") as folder:
+        if shutil.disk_usage(folder).free < 10 * PREPARED_BYTES or not tokenizers.available_offline(
+            dataset.meta.tokenizer
+        ):
+            return None
+        path = Path(folder, "text.txt")
+        path.write_bytes(text * (PREPARED_BYTES // len(text) + 1))
+        recipe = data.textfile_recipe([path], tokenizer=dataset.meta.tokenizer)
+        events = data.prepare(recipe, data_dir=Path(folder, "prepared"))
+        elapsed_s = sum(event.elapsed_s for event in events if isinstance(event, Prepared))
+        return path.stat().st_size / 1e6 / elapsed_s
