@@ -3,8 +3,9 @@
 The names below load on first use: importing torch takes seconds, and `nanogpt --help` shall not wait for it.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nanogpt.lazy import exports
 
 if TYPE_CHECKING:
     from nanogpt.config import PRESETS as PRESETS
@@ -45,11 +46,7 @@ _HOME = {
     "train": "training",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"nanogpt.{_HOME[name]}"), name)
+__getattr__ = exports(__name__, _HOME)
 
 
 def __dir__() -> list[str]:

@@ -3,8 +3,9 @@
 The names below load on first use: listing data sets imports no numpy.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nanogpt.lazy import exports
 
 if TYPE_CHECKING:
     from nanogpt.data.catalog import DatasetInfo as DatasetInfo
@@ -31,8 +32,4 @@ _HOME = {
     "textfile_recipe": "recipes",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = exports(__name__, _HOME)

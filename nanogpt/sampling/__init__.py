@@ -3,18 +3,15 @@
 Exports lazily (PEP 562), so that naming this package does not cost the second that importing torch takes.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nanogpt.lazy import exports
 
 if TYPE_CHECKING:
     from nanogpt.sampling.generation import generate as generate
 
-_HOMES = {"generate": "nanogpt.sampling.generation"}
+_HOMES = {"generate": "generation"}
 
 __all__ = ["generate"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = exports(__name__, _HOMES)

@@ -3,8 +3,9 @@
 Exports lazily: the mailbox and its letters are wanted where torch is not (the app's first paint, another process).
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nanogpt.lazy import exports
 
 if TYPE_CHECKING:
     from nanogpt.training.build import train
@@ -43,8 +44,4 @@ __all__ = [
 
 _HOMES = dict.fromkeys(__all__, "mailbox") | {"train": "build", "Snapshot": "snapshot"}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = exports(__name__, _HOMES)
