@@ -26,7 +26,14 @@ import tomli_w
 from nanogpt import data
 from nanogpt.config import PRESETS
 
-FIXED = {"eval_interval": 10**6, "eval_iters": 1, "sample_interval": 0, "sample_tokens": 0, "max_iters": 10**6}
+FIXED: dict[str, Any] = {
+    "eval_interval": 10**6,
+    "eval_iters": 1,
+    "sample_interval": 0,
+    "sample_tokens": 0,
+    "max_iters": 10**6,
+}
+FIXED["compile"] = "false"  # as in runs of the presets' lengths; with so many steps it would be worth while
 SIDES = ("headless", "asleep", "awake")
 # the first thread sleeps from SIGUSR2 on, until a byte comes
 APP = """
