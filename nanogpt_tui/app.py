@@ -171,11 +171,12 @@ class LabApp(TerminalApp):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         for mode, (key, title) in screens.MODES.items():
             yield SystemCommand(title, f"Go to the {title} screen ({key})", lambda mode=mode: self.switch_mode(mode))
-        listed: set[str | None] = {None}  # Textual's own bindings have no id
+        listed: set[str] = set()  # what stands there by one key need not stand there by another
         for active in screen.active_bindings.values():
             binding = active.binding
-            if active.enabled and binding.id not in listed and not binding.action.startswith("switch_mode"):
-                listed.add(binding.id)
+            known = binding.id is None or binding.action in listed  # Textual's own bindings have no id
+            if active.enabled and not known and not binding.action.startswith("switch_mode"):
+                listed.add(binding.action)
                 title = binding.description[:1].upper() + binding.description[1:]
                 yield SystemCommand(
                     title,

@@ -65,8 +65,13 @@ class LabScreen(Screen[None]):
         self.training_changed()
 
     def on_screen_resume(self) -> None:
+        self.query_one(KeyBar).refresh()
         self.call_after_refresh(self.show_training)
+
+    def on_screen_suspend(self) -> None:
+        self.call_after_refresh(self.query_one(KeyBar).refresh)
 
     def on_resize(self, event: Any) -> None:
         text = TOO_SMALL.format(width=event.size.width, height=event.size.height)
         self.query_one("#too-small", Static).update(text)
+        self.call_after_refresh(self.refresh_bindings)  # the layout decides what some keys do

@@ -238,6 +238,10 @@ class RunsScreen(LabScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that would do nothing now are neither shown nor obeyed."""
+        if action == "other_panel":
+            return self.has_class("-narrow") and bool(self.runs)
+        if action in ("sort", "turn_round", "filter"):
+            return bool(self.runs)
         if not self.is_mounted or action not in NEEDS_A_RUN:
             return True
         run = self.current

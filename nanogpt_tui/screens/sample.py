@@ -195,10 +195,17 @@ class SampleScreen(LabScreen):
             return cursor is not None and not any(self.is_writing(each) for each in self.current)
         if action == "go_on":
             return take is not None and bool(take.reason)
-        if action in ("walk", "again", "use", "export", "shades"):
+        if action == "walk":
+            last = len(take.tokens) - 1 if take is not None else -1
+            by = int(str(parameters[0]))
+            return last >= 0 and (cursor is None or 0 <= cursor + by // abs(by) <= last)
+        if action in ("use", "shades"):
+            return take is not None
+        if action in ("again", "export"):
             return bool(self.rounds)
         if action == "history":
-            return len(self.rounds) > 1
+            to = self.shown + int(str(parameters[0]))
+            return 0 <= to < len(self.rounds) and self.shown >= 0
         if action == "choose_by":
             return cursor is not None
         if action == "other_pane":

@@ -21,6 +21,7 @@ from nanogpt_tui.widgets.dialog import Ask, AskValue
 
 if TYPE_CHECKING:
     from nanogpt.training.mailbox import Letter
+    from nanogpt_tui.history import History
     from nanogpt_tui.widgets.run_view import RunView
 
 WELCOME = (
@@ -118,7 +119,7 @@ class TrainScreen(LabScreen):
     def training_changed(self) -> None:
         history = self.session.history
         self.set_class(history is None, "-empty")
-        known = history and (history.state, history.started is None, bool(history.saves))
+        known = history and (history.state, history.started is None, bool(history.saves), *self._to_look_at(history))
         able = (known, self.session.is_steered, self.session.is_alive)
         if able != self._able:  # which keys do something
             self._able = able
@@ -138,6 +139,10 @@ class TrainScreen(LabScreen):
         await self.query_one("#body").mount(view)
         self.run_view = view
         self.training_changed()
+
+    def _to_look_at(self, history: "History") -> tuple[bool, bool, bool]:
+        """Whether there is a curve, a sample, and more than one."""
+        return len(history) > 0, bool(history.samples), len(history.samples) > 1
 
     def settings_changed(self) -> None:
         for welcome in self.query("#welcome").results(Static):
@@ -159,7 +164,11 @@ class TrainScreen(LabScreen):
         if action in WHILE_TRAINING:
             return self.session.is_steered and history is not None and history.state != "preparing"
         if action in WITH_A_RUN:
-            return history is not None
+            if history is None:
+                return False
+            curve, sample, samples = self._to_look_at(history)
+            shown = {"chart": curve, "scroll_sample": sample, "earlier_sample": samples}
+            return shown.get(action, True) and (action != "other_panel" or self.has_class("-short"))
         idle = not self.session.is_alive and not self.session.readonly
         if action == "quick_start":
             return idle and (history is None or history.started is None)

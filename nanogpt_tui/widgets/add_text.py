@@ -20,6 +20,7 @@ from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, Notice
 from nanogpt_tui.text import harmless
 from nanogpt_tui.widgets.choice import Choice
+from nanogpt_tui.widgets.dialog import hint
 from nanogpt_tui.widgets.path_input import PathInput
 from nanogpt_tui.widgets.progress import Progress
 
@@ -51,6 +52,8 @@ class AddText(ModalScreen[Recipe | None]):
     AddText .error.-shown { display: block; }
     AddText #outcome { height: auto; min-height: 4; margin-bottom: 1; }
     AddText Button { width: auto; }
+    AddText #end { margin-bottom: 0; }
+    AddText #end > .hint { width: 1fr; }
     AddText.-short Horizontal, AddText.-short #outcome { margin-bottom: 0; }
     """
     HELP = (
@@ -83,7 +86,9 @@ class AddText(ModalScreen[Recipe | None]):
             yield self._row("validation", Input("0.1", compact=True, id="val_ratio"))
             yield self._row("test", Input("0", compact=True, id="test_ratio"))
             yield Static(id="outcome")
-            yield Button("prepare", compact=True, id="prepare", variant="primary")
+            with Horizontal(id="end"):
+                yield Button("prepare", compact=True, id="prepare", variant="primary")
+                yield hint("   ctrl+s prepares, tab: the next field, esc goes back")
 
     def _row(self, label: str, editor: Input | Choice | PathInput) -> Horizontal:
         return Horizontal(Static(label), Vertical(editor, Static("", classes="error", id=f"{editor.id}-error")))

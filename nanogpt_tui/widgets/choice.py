@@ -16,6 +16,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from nanogpt_tui.text import printable, short
+from nanogpt_tui.widgets.dialog import hint
 
 FEW = 4  # options that are quicker reached by arrows than in a list
 
@@ -105,8 +106,11 @@ class Pick(ModalScreen[str | None]):
 
     DEFAULT_CSS = """
     Pick { align: center middle; background: $background 60%; }
-    Pick > Vertical { width: auto; max-width: 80%; height: auto; max-height: 80%; padding: 1 2; background: $panel; }
-    Pick OptionList { width: auto; min-width: 30; height: auto; border: none; background: $panel; }
+    Pick .hint { width: auto; }
+    Pick > Vertical { width: auto; max-width: 80%; height: auto; max-height: 80%; padding: 1 3; background: $panel; }
+    Pick OptionList, Pick OptionList:focus {
+        width: auto; min-width: 30; height: auto; border: none; padding: 0; margin-bottom: 1; background: $panel;
+    }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "close")]
 
@@ -118,6 +122,7 @@ class Pick(ModalScreen[str | None]):
         rows = [Option(Content(printable(words))) for _, words in self._options]
         with Vertical():
             yield OptionList(*rows)
+            yield hint("enter takes it, esc goes back")
 
     def on_mount(self) -> None:
         values = [value for value, _ in self._options]

@@ -162,7 +162,9 @@ def facts(entry: Entry, width: int, ascii_only: bool) -> Content:
     if info.description:
         lines.append(harmless(info.description, "$quiet"))
     mark, style, meaning = state(entry, ascii_only)
-    lines += [Content(), Content.assemble((f"{'state':<{LABEL}}", "$quiet"), (f"{mark} ", style), meaning)]
+    first, *further = textwrap.wrap(meaning, max(10, width - LABEL - 2))
+    lines += [Content(), Content.assemble((f"{'state':<{LABEL}}", "$quiet"), (f"{mark} ", style), first)]
+    lines += [Content(" " * (LABEL + 2) + line) for line in further]
     for label, value in _known(entry):
         wrapped = textwrap.wrap(printable(value), max(10, width - LABEL)) or [""]
         for number, line in enumerate(wrapped):

@@ -10,6 +10,11 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 
+def hint(text: str) -> Static:
+    """The quiet last line of a dialog: which keys answer it."""
+    return Static(Content.styled(text, "$quiet"), classes="hint")
+
+
 class Ask(ModalScreen[str | None]):
     """Dismisses with the chosen answer's name; escape is None where no answer is on it.
 
@@ -24,8 +29,11 @@ class Ask(ModalScreen[str | None]):
     Ask Static, AskValue Static { width: auto; max-width: 66; height: auto; }
     .question { margin-bottom: 1; text-style: bold; }
     .answer:hover { background: $boost; }
-    AskValue Input { width: 50; }
-    AskValue .error { color: $error; }
+    AskValue Input { width: 60; max-width: 100%; background: $surface; }
+    AskValue .error { color: $error; display: none; }
+    AskValue .error.-shown { display: block; }
+    .hint { height: auto; }
+    AskValue .hint { margin-top: 1; }
     """
 
     def __init__(self, question: Content | str, answers: dict[str, tuple[str, str]]) -> None:
@@ -64,13 +72,16 @@ class AskValue(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Static(Content(self._question), classes="question")
-            yield Input(self._value)
+            yield Input(self._value, compact=True)
             yield Static("", classes="error")
+            yield hint("enter takes it, esc goes back")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         problem = self._check(event.value)
         if problem:
-            self.query_one(".error", Static).update(Content(problem))
+            shown = self.query_one(".error", Static)
+            shown.update(Content(problem))
+            shown.add_class("-shown")
         else:
             self.dismiss(event.value)
 

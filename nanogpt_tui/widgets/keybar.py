@@ -6,9 +6,12 @@ from textual.screen import Screen
 from textual.style import Style
 from textual.widget import Widget
 
+from nanogpt_tui.keys import shown as named
+
 
 class KeyBar(Widget):
-    """Shows the active bindings with `show=True` in their order; `?` stands at the right always."""
+    """Shows the active bindings with `show=True` in their order, and `?` at the right; nothing while a dialog is in
+    front, which says itself what its keys are."""
 
     DEFAULT_CSS = """
     KeyBar { dock: bottom; height: 1; background: $surface; }
@@ -26,12 +29,14 @@ class KeyBar(Widget):
             await self.screen.run_action(event.style.meta["press"])
 
     def render(self) -> Content:
+        if self.app.screen is not self.screen:
+            return Content()
         shown: dict[str, tuple[list[str], str]] = {}
         for active in self.screen.active_bindings.values():
             if active.binding.show and active.enabled:
                 keys, _ = shown.setdefault(active.binding.description, ([], active.binding.action))
                 keys.append(self.app.get_key_display(active.binding))
-        more = _item("?", "help", "app.help")
+        more = _item(named("app.help", self.app), "help", "app.help")
         traffic = getattr(self.app, "traffic", None)  # of the app's terminal, where that is asked for
         if traffic is not None:
             more = Content.assemble((f"{traffic / 1e3:7.2f} kB/s  ", "$quiet"), more)

@@ -8,14 +8,19 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import SelectionList, Static
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
 
 from nanogpt.events import Event
-from nanogpt_tui.text import harmless
+from nanogpt_tui.text import harmless, short
+from nanogpt_tui.widgets.dialog import hint
 
 if TYPE_CHECKING:
     from nanogpt_tui.session import Session
     from nanogpt_tui.widgets.chart import LossChart
+
+
+NAME_WIDTH = 40
 
 
 class PickRuns(ModalScreen[list[str] | None]):
@@ -23,44 +28,70 @@ class PickRuns(ModalScreen[list[str] | None]):
 
     DEFAULT_CSS = """
     PickRuns { align: center middle; background: $background 60%; }
-    PickRuns > Vertical { width: 72; max-width: 90%; height: auto; max-height: 80%; padding: 1 2; background: $panel; }
-    PickRuns SelectionList { height: auto; max-height: 16; border: none; background: $panel; }
-    PickRuns Static { margin-bottom: 1; }
+    PickRuns > Vertical { width: 64; max-width: 90%; height: auto; max-height: 80%; padding: 1 3; background: $panel; }
+    PickRuns OptionList, PickRuns OptionList:focus {
+        height: auto; max-height: 16; border: none; padding: 0; margin: 1 0; background: $panel; text-wrap: nowrap;
+    }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", "close"),
-        Binding("enter,o", "done", "lay over", priority=True),
+        Binding("escape", "dismiss(None)", "back"),
+        Binding("space", "tick", "tick"),
+        Binding("enter,o", "done", "draw", priority=True),
     ]
 
     def __init__(self, session: "Session", own: str, chosen: list[str]) -> None:
         super().__init__()
-        self._session, self._own, self._chosen = session, own, chosen
+        self._session, self._own, self._ticked = session, own, list(chosen)
+        self._there: list[tuple[str, float | None]] = []
 
     def compose(self) -> ComposeResult:
-        from nanogpt import runs
-
-        summaries = [each for each in runs.list_runs(self._session.runs_dir) if each.name != self._own]
         with Vertical():
-            if not summaries:
-                yield Static(Content("There is no other run yet. Esc goes back."))
-                return
-            yield Static(Content("Losses to lay over the chart: space ticks, enter draws, esc goes back"))
-            yield SelectionList[str](
-                *(
-                    (
-                        Content.assemble(
-                            harmless(f"{each.name:<32} "), (f"{each.best_val_loss or float('nan'):7.4f}", "$quiet")
-                        ),
-                        each.name,
-                        each.name in self._chosen,
-                    )
-                    for each in summaries
-                )
-            )
+            yield Static(Content("Losses to lay over the chart"), classes="question")
+            yield OptionList()
+            yield hint("space ticks, enter draws, esc goes back")
+
+    def on_mount(self) -> None:
+        found: list[tuple[str, float | None]] = []
+
+        def work() -> Iterator[Event]:
+            from nanogpt import runs
+
+            summaries = runs.list_runs(self._session.runs_dir)
+            found.extend((each.name, each.best_val_loss) for each in summaries if each.name != self._own)
+            return iter(())
+
+        def done() -> None:
+            if job.done and self.is_attached:
+                self._there = found
+                problem = job.error or ("" if found else "There is no other run yet.")
+                if problem:
+                    self.query_one(".question", Static).update(harmless(problem))
+                options = self.query_one(OptionList)
+                options.set_options([Option(self._row(*each)) for each in found])
+                options.highlighted = 0 if found else None
+
+        job = self._session.work(work, done, name="runs")
+
+    def _row(self, name: str, loss: float | None) -> Content:
+        shown = harmless(short(name, NAME_WIDTH))
+        gap = " " * (NAME_WIDTH + 2 - shown.cell_length)
+        best = f"{loss:7.4f}" if loss is not None else "      –"
+        return Content.assemble(("◆ " if name in self._ticked else "  ", "$accent"), shown, gap, (best, "$quiet"))
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        self.action_tick()
+
+    def action_tick(self) -> None:
+        options = self.query_one(OptionList)
+        at = options.highlighted
+        if at is None:
+            return
+        name, loss = self._there[at]
+        self._ticked = [each for each in self._ticked if each != name] + [name] * (name not in self._ticked)
+        options.replace_option_prompt_at_index(at, self._row(name, loss))
 
     def action_done(self) -> None:
-        lists = self.query(SelectionList)
-        self.dismiss(lists.first().selected if lists else None)
+        self.dismiss(self._ticked)
 
 
 def lay_over(session: "Session", chart: "LossChart", names: list[str]) -> None:

@@ -17,6 +17,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from nanogpt_tui.text import harmless
+from nanogpt_tui.widgets.dialog import hint
 
 SEEN = 5000  # entries of a folder that are looked at
 SHOWN = 60
@@ -159,7 +160,8 @@ class AskPath(ModalScreen[Path | None]):
     AskPath { align: center middle; background: $background 60%; }
     AskPath > Vertical { width: 72; max-width: 90%; height: auto; padding: 1 3; background: $panel; }
     AskPath Static { height: auto; margin-bottom: 1; }
-    AskPath .error { color: $error; margin: 1 0 0 0; }
+    AskPath .error { color: $error; margin: 0; }
+    AskPath .hint { margin: 1 0 0 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "close")]
 
@@ -170,8 +172,9 @@ class AskPath(ModalScreen[Path | None]):
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Static(Content(self._question))
-            yield PathInput(placeholder="path (tab completes)")
+            yield PathInput(placeholder="path")
             yield Static("", classes="error")
+            yield hint("tab completes, enter takes it, esc goes back")
 
     def on_path_input_submitted(self, message: PathInput.Submitted) -> None:
         path = Path(message.path).expanduser()

@@ -15,6 +15,7 @@ from nanogpt.events import Event
 from nanogpt_tui.keys import spelled
 from nanogpt_tui.takes import LIVE, Source
 from nanogpt_tui.text import harmless, short
+from nanogpt_tui.widgets.dialog import hint
 
 if TYPE_CHECKING:
     from nanogpt_tui.session import Session
@@ -31,12 +32,13 @@ class PickSource(ModalScreen[Source | None]):
     DEFAULT_CSS = """
     PickSource { align: center middle; background: $background 60%; }
     PickSource > Vertical {
-        width: 76; max-width: 95%; height: auto; max-height: 85%; padding: 1 2; background: $panel;
+        width: 78; max-width: 98%; height: auto; max-height: 85%; padding: 1 3; background: $panel;
     }
     PickSource Static { height: auto; margin-bottom: 1; }
     PickSource OptionList { height: auto; max-height: 18; border: none; padding: 0; background: $panel; }
     PickSource OptionList { text-wrap: nowrap; text-overflow: ellipsis; }
     PickSource Input { margin-bottom: 1; }
+    PickSource .hint { margin: 1 0 0 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "close"),
@@ -54,8 +56,9 @@ class PickSource(ModalScreen[Source | None]):
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Static(Content(self._question), id="question")
-            yield Input(compact=True, placeholder="part of a name or step; ↑ ↓ choose, enter takes it, esc goes back")
+            yield Input(compact=True, placeholder="part of a name or step")
             yield OptionList(id="sources")
+            yield hint("↑ and ↓ choose, enter takes it, esc goes back")
 
     def on_mount(self) -> None:
         self._found: list[tuple[Source, Content]] = []

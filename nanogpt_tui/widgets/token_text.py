@@ -223,6 +223,7 @@ class Pane(Vertical):
         super().__init__(classes=classes)
         self.take: Take | None = None
         self.text = TokenText()
+        self._source = ""
 
     def compose(self) -> ComposeResult:
         yield Static(classes="weights")
@@ -231,11 +232,14 @@ class Pane(Vertical):
 
     def show(self, take: Take | None, source: str) -> None:
         """A take, or where there is none yet, the weights that would write it."""
-        self.take = take
+        self.take, self._source = take, source
         self.text.show(take)
         weights, status = self.query(Static)
         weights.update(weights_line(take, source, self.size.width - 2), layout=False)
         status.update(status_line(take), layout=False)
+
+    def on_resize(self) -> None:
+        self.show(self.take, self._source)
 
 
 def weights_line(take: Take | None, source: str, width: int) -> Content:

@@ -1,0 +1,132 @@
+"""What stands on the screen stands there whole, in every width and after every change of it, with the keys of now."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.command import CommandPalette
+
+import nanogpt_tui
+from nanogpt.events import Alternative, Saved, Token
+from nanogpt_tui import keys
+from nanogpt_tui.app import LabApp
+from nanogpt_tui.ascii import plain
+from nanogpt_tui.history import History
+from nanogpt_tui.settings import Settings
+from nanogpt_tui.widgets import run_details
+from nanogpt_tui.widgets.alternatives import Alternatives
+from nanogpt_tui.widgets.keybar import KeyBar
+from nanogpt_tui.widgets.preferences import Preferences
+
+ROWS = tuple(Alternative(number, letter, 0.1) for number, letter in enumerate("abcdefgh"))
+
+
+async def test_alternatives_take_a_line_each_after_every_change_of_width(lab: Any) -> None:
+    async with lab(size=(120, 40)) as at:
+        await at.press("3")
+        shown = at.app.screen.query_one(Alternatives)
+        at.app.screen.add_class("-cursor")
+        shown.show(Token(sample=0, id=0, text="a", probability=0.1, alternatives=ROWS), 12, 400)
+        for size in ((80, 24), (120, 40), (200, 60), (80, 24)):
+            await at.pilot.resize_terminal(*size)
+            at.app.screen.add_class("-cursor")
+            await at.until(lambda: shown.size.width and shown.virtual_size.height)
+            await at.sees("token 13 of 400  “a”  p 0.100")
+            assert shown.get_content_height(shown.size, shown.size, shown.size.width) == 1 + len(ROWS)
+
+
+def test_ascii_has_a_likeness_for_arrows_bars_and_about() -> None:
+    assert plain("‹ x › ≈ ━━──") == "< x > ~ ==--"
+
+
+@pytest.mark.parametrize("width", [52, 76, 80])
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_compared_runs_stay_in_their_columns(two_runs: Path, width: int, count: int) -> None:
+    names = [two_runs / name for name in ("one", "two") * 3][:count]
+    for line in run_details.compared(names, width).plain.splitlines():
+        assert len(line) <= width
+
+
+def test_names_that_begin_alike_are_shown_where_they_differ() -> None:
+    names = ["shakespeare_char-gpt2", "shakespeare_char-gpt2-2", "shakespeare_char-llama"]
+    assert run_details.apart(names, 10) == ["…gpt2", "…gpt2-2", "…llama"]
+    assert run_details.apart(names, 30) == names
+    assert run_details.apart(["alike-by-letters", "alike-by-lettering"], 8) == ["…letters", "…lettering"]
+
+
+async def test_a_runs_name_is_whole_in_the_header_where_there_is_room(lab: Any, two_runs: Path) -> None:
+    (two_runs / "two").rename(two_runs / "a-name-of-20-letters")
+    async with lab(size=(80, 24)) as at:
+        await at.until(lambda: "a-name-of-20-letters" in at.seen().splitlines()[0])
+
+
+async def test_choices_of_a_new_run_are_whole_in_80_columns(lab: Any, two_runs: Path) -> None:
+    async with lab(size=(80, 24)) as at:
+        await at.press("n")
+        await at.sees("‹ none, the defaults ›", "‹ from scratch ›")
+
+
+async def test_the_log_stands_at_its_newest_line_in_every_size(lab: Any, two_runs: Path) -> None:
+    async with lab(size=(80, 24)) as at:
+        await at.until(lambda: at.app.screen.run_view is not None)
+        history = History("long")
+        for step in range(60):
+            history.add(Saved(step=step, path="", is_best=False, stall_s=0.0))
+        at.session.history = history
+        at.app.training_changed()
+        for size in ((200, 60), (120, 40), (200, 60)):
+            await at.pilot.resize_terminal(*size)
+            await at.sees("saved step 59")
+
+
+def test_every_key_that_a_text_names_is_the_key_of_a_binding() -> None:
+    named: set[str] = set()
+    for file in Path(nanogpt_tui.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named.update(keys.HINT.findall(node.value))
+    assert named <= {*keys.remappable()}
+    assert {"train.quick_start", "sample.prompt", "data.prepare", "app.help"} <= named
+
+
+async def test_texts_name_the_keys_as_they_are_mapped(rhymes: dict[str, Any]) -> None:
+    keymap = {"train.quick_start": "f8", "sample.prompt": "f9", "sample.write": "f10", "app.data": "f12"}
+    app = LabApp(Settings(quickstart=rhymes, keymap=keymap))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause(0.2)
+
+        def seen() -> str:
+            strips = app.screen._compositor.render_strips()
+            return "\n".join("".join(segment.text for segment in strip) for strip in strips)
+
+        assert "f8   quick start" in seen()
+        assert "f12 Data" in seen()
+        await pilot.press("3")
+        await pilot.pause(0.2)
+        assert "f9 writes here, f10 starts" in seen()
+        assert "f10    writes with these weights" in seen()
+        app.change({"keymap": keymap | {"sample.prompt": "f7"}})
+        await pilot.pause(0.2)
+        assert "f7 writes here" in seen()
+    app.session.close()
+
+
+async def test_a_key_that_is_asked_for_opens_no_palette(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("f2")
+        await at.until(lambda: isinstance(at.app.screen, Preferences))
+        at.app.screen._asking = "train.save"
+        at.app.screen.set_focus(None)
+        await at.press("ctrl+p")
+        assert not isinstance(at.app.screen, CommandPalette)
+        await at.sees("^p is the command palette already")
+        await at.press("ctrl+p")
+        await at.until(lambda: isinstance(at.app.screen, CommandPalette))
+
+
+async def test_no_keys_stand_below_the_message_of_a_terminal_that_is_too_small(lab: Any) -> None:
+    async with lab(size=(79, 24)) as at:
+        await at.until(lambda: not at.app.screen.query_one(KeyBar).display)
+        await at.pilot.resize_terminal(80, 24)
+        await at.until(lambda: at.app.screen.query_one(KeyBar).display)
