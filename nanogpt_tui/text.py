@@ -5,7 +5,7 @@ What is made here is plain `Content`: never markup, so `[bold]` is six character
 
 from textual.content import Content
 
-from nanogpt.cli.console import printable
+from nanogpt.cli.console import duration, printable
 
 __all__ = ["count", "duration", "harmless", "printable", "short"]
 
@@ -21,18 +21,6 @@ def count(number: float) -> str:
         if abs(number) >= size:
             return f"{number / (1e3 if unit == 'k' else size):.{0 if unit == 'k' else 1}f} {unit}"
     return f"{number:,.0f}"
-
-
-def duration(seconds: float | None) -> str:
-    """12:41, or 3:07:09, or 4 d 02 h; – where it is not known."""
-    if seconds is None or seconds != seconds or seconds < 0 or seconds == float("inf"):
-        return "–"
-    whole = int(seconds)
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02}"
-    if whole < 86400:
-        return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
-    return f"{whole // 86400} d {whole // 3600 % 24:02} h"
 
 
 def short(text: str, width: int) -> str:

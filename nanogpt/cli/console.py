@@ -73,6 +73,18 @@ def _visible() -> dict[int, str]:
     return {**controls, 0x7F: "␡", **c1, **{code: f"\\u{code:04x}" for code in layout}, **surrogates}
 
 
+def duration(seconds: float | None) -> str:
+    """12:41, or 3:07:09, or 4 d 02 h; – where it is not known."""
+    if seconds is None or seconds != seconds or seconds < 0 or seconds == float("inf"):
+        return "–"
+    whole = int(seconds)
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02}"
+    if whole < 86400:
+        return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+    return f"{whole // 86400} d {whole // 3600 % 24:02} h"
+
+
 def on_terminal() -> bool:
     """Whether stderr is a terminal that can rewrite a line."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
@@ -112,8 +124,7 @@ def _progress(done: int, total: int | None, bytes_per_second: float) -> Iterator
         yield f"{done / 1e6:.1f} MB"
     yield f"{bytes_per_second / 1e6:.1f} MB/s"
     if total and bytes_per_second:
-        minutes, seconds = divmod(round((total - done) / bytes_per_second), 60)
-        yield f"{minutes}:{seconds:02} left"
+        yield f"{duration((total - done) / bytes_per_second)} left"
 
 
 @contextmanager

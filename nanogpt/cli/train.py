@@ -5,10 +5,10 @@ import os
 import sys
 from pathlib import Path
 
-from nanogpt.cli.console import surviving_the_terminal, talk
+from nanogpt.cli.console import duration, surviving_the_terminal, talk
 from nanogpt.cli.runs import address, run_name
 from nanogpt.cli.settings import add_settings, configured, typed
-from nanogpt.cli.training_display import duration, interruptible_once_started, opened, show
+from nanogpt.cli.training_display import interruptible_once_started, opened, show
 from nanogpt.config import Config, SamplingConfig, settings
 from nanogpt.config.resolve import read_settings
 from nanogpt.errors import UserError

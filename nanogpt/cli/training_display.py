@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from nanogpt.cli import prepare as preparation
-from nanogpt.cli.console import live_line, talk
+from nanogpt.cli.console import duration, live_line, talk
 from nanogpt.data import Dataset, is_prepared, open_dataset, prepare
 from nanogpt.events import (
     Acknowledged,
@@ -99,13 +99,6 @@ def stepped(event: Step, max_iters: int) -> str:
         f"step {event.step:{width},}/{max_iters:,}  loss {event.loss:.4f}  lr {event.learning_rate:.2e}  "
         f"{event.tokens_per_second:9,.0f} tok/s  MFU {mfu}  ETA {duration(event.eta_s)}"
     )
-
-
-def duration(seconds: float) -> str:
-    """h:mm:ss, or m:ss below an hour."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 @contextmanager

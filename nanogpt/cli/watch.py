@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from nanogpt.cli.console import printable, talk
+from nanogpt.cli.console import duration, printable, talk
 from nanogpt.cli.runs import address, loss, whole
 from nanogpt.events import Event, Notice, Started, from_json, to_json
 from nanogpt.runs.folder import SLOW_S, Summary, find, summary
@@ -86,8 +86,6 @@ def last_start(folder: Path) -> Started | None:
 
 def line(about: Summary) -> str:
     """One line for a status bar."""
-    from nanogpt.cli.training_display import duration
-
     parts = [about.name, about.state, f"step {about.step:,}/{about.max_iters:,}"]
     if about.train_loss is not None:
         parts.append(f"loss {about.train_loss:.4f}")

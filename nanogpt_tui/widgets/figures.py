@@ -18,7 +18,7 @@ from textual.widget import Widget
 
 from nanogpt_tui.history import SEVERITY
 from nanogpt_tui.text import count, duration
-from nanogpt_tui.widgets.strip import sparkline
+from nanogpt_tui.widgets.sparkline import sparkline
 
 if TYPE_CHECKING:
     from nanogpt_tui.history import History

@@ -3,14 +3,8 @@
 Many values are drawn as the mean of each column over the whole history, few ones a column each.
 """
 
-from typing import ClassVar
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from rich.segment import Segment
-from textual import strip as textual_strip
-from textual.reactive import reactive
-from textual.widget import Widget
 
 from nanogpt_tui.widgets.canvas import GLYPHS, code_points, pack, polyline
 
@@ -49,64 +43,3 @@ def sparkline(values: ArrayLike, width: int, glyphs: str = "braille", *, log: bo
     bars = code_points(kind.bars)
     level = np.where(np.isfinite(height), 1 + np.rint(np.nan_to_num(height) * (len(bars) - 2)), 0).astype(int)
     return "".join(map(chr, bars[level]))
-
-
-class Strip(Widget):
-    """One row for a series; asks for a repaint only where the picture changed."""
-
-    DEFAULT_CSS = """
-    Strip { height: 1; width: 1fr; color: $foreground; }
-    Strip > .strip--line { color: $alive; }
-    """
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"strip--line"}
-
-    glyphs: reactive[str] = reactive("braille", repaint=False)
-
-    def __init__(
-        self,
-        *,
-        glyphs: str = "braille",
-        log: bool = False,
-        name: str | None = None,
-        id: str | None = None,
-        classes: str | None = None,
-    ) -> None:
-        super().__init__(name=name, id=id, classes=classes)
-        self._values, self._length = np.empty(64), 0
-        self._log, self._shown = log, ""
-        self.set_reactive(Strip.glyphs, glyphs)
-
-    def append(self, values: ArrayLike) -> None:
-        """Adds a value or several; one that is not finite leaves a gap."""
-        new = np.atleast_1d(np.asarray(values, float))
-        end = self._length + len(new)
-        if end > len(self._values):
-            self._values = np.concatenate([self._values[: self._length], np.empty(end)])
-        self._values[self._length : end] = new
-        self._length = end
-        self._update()
-
-    def load(self, values: ArrayLike) -> None:
-        """Replaces the series."""
-        self._length = 0
-        self.append(values)
-
-    def clear(self) -> None:
-        self.load([])
-
-    def watch_glyphs(self) -> None:
-        self._update()
-
-    def _update(self) -> None:
-        if self.is_mounted and self._text() != self._shown:
-            self.refresh()
-
-    def _text(self) -> str:
-        return sparkline(self._values[: self._length], self.size.width, self.glyphs, log=self._log)
-
-    def render_line(self, y: int) -> textual_strip.Strip:
-        width = self.size.width
-        if y:
-            return textual_strip.Strip.blank(width, self.rich_style)
-        self._shown = self._text()
-        return textual_strip.Strip([Segment(self._shown, self.get_component_rich_style("strip--line"))], width)

@@ -4,10 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from textual.app import App, ComposeResult
 
-from nanogpt_tui import theme
-from nanogpt_tui.widgets.strip import Strip, means, sparkline
+from nanogpt_tui.widgets.sparkline import means, sparkline
 
 
 def test_bars_grow_from_the_lowest_to_the_highest() -> None:
@@ -46,33 +44,5 @@ def test_what_does_not_change_runs_through_the_middle() -> None:
     assert sparkline([3.0, 3.0 + 1e-12] * 4, 4, "block") == sparkline([3.0] * 8, 4, "block")
 
 
-def test_a_log_strip_is_even_in_factors() -> None:
+def test_a_log_sparkline_is_even_in_factors() -> None:
     assert sparkline([1, 10, 100], 3, "block", log=True) == sparkline([0, 1, 2], 3, "block")
-
-
-class Shown(App[None]):
-    CSS = "Strip { width: 8; }"
-
-    def get_theme_variable_defaults(self) -> dict[str, str]:
-        return theme.DEFAULTS
-
-    def compose(self) -> ComposeResult:
-        yield Strip(glyphs="block")
-
-
-async def test_the_widget_shows_what_is_added_and_repaints_only_for_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with Shown().run_test(size=(20, 4)) as pilot:
-        strip = pilot.app.query_one(Strip)
-        strip.append([1, 2])
-        strip.append(3)
-        await pilot.pause()
-        assert strip.render_line(0).text == "     ▁▅█"
-        asked: list[object] = []
-        monkeypatch.setattr(strip, "refresh", lambda *areas, **options: asked.append(areas))
-        strip.load([10, 20, 30])
-        assert asked == []
-        strip.load([30, 20, 10])
-        assert len(asked) == 1
-        assert strip.render_line(0).text == "     █▅▁"
-        strip.clear()
-        assert strip.render_line(0).text == " " * 8
