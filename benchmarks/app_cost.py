@@ -62,20 +62,25 @@ def measure(
     }
     options = [f"--{name}={value}" for name, value in settings.items()]
     command = [sys.executable, "-m", "nanogpt", "train", "--name=quickstart", *options]
-    alone = subprocess.Popen(command, env=env["headless"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    ear, bell = os.pipe()
-    app = terminals.Terminal([sys.executable, "-c", APP, str(ear)], env["app"], pass_fds=(ear,))
     pids: dict[str, int] = {}
     slices: list[dict[str, tuple[float, float]]] = []
     busy: list[float] = []
+
+    def begun(side: str) -> None:
+        """Waits for a side's first steps and stops it: two that start together hinder each other for a minute."""
+        terminals.until(lambda: len(terminals.steps(folders[side])) > 2)
+        pids[side] = terminals.trainer(folders[side])
+        os.kill(pids[side], signal.SIGSTOP)
+
+    alone = subprocess.Popen(command, env=env["headless"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ear, bell = os.pipe()
+    app: terminals.Terminal | None = None
     try:
+        begun("headless")
+        app = terminals.Terminal([sys.executable, "-c", APP, str(ear)], env["app"], pass_fds=(ear,))
         terminals.until(lambda: b"Nothing has been" in app.last)
         app.press("g")
-        for side, folder in folders.items():
-            terminals.until(lambda folder=folder: len(terminals.steps(folder)) > 2)
-            pids[side] = terminals.trainer(folder)
-        for pid in pids.values():
-            os.kill(pid, signal.SIGSTOP)
+        begun("app")
         for number in range(rounds):
             slices.append({})
             for side in SIDES if number % 2 == 0 else reversed(SIDES):
@@ -95,9 +100,10 @@ def measure(
                 os.kill(pid, signal.SIGSTOP)
     finally:
         for pid in pids.values():
-            os.kill(pid, signal.SIGKILL)
+            terminals.kill(pid)
         alone.kill()
-        app.process.kill()
+        if app is not None:
+            app.process.kill()
         os.close(ear)
         os.close(bell)
     recorded = {side: terminals.steps(folder) for side, folder in folders.items()}
@@ -132,6 +138,12 @@ def main() -> None:
     for _ in range(options.processes):
         with tempfile.TemporaryDirectory() as home:
             found += measure(settings, options.rounds, options.slice_s, options.settle_s, Path(home))
+        print("to itself asleep, to the other:", end=" ")
+        print(
+            *(f"{each['awake'] / each['asleep']:.3f} {each['awake'] / each['headless']:.3f}" for each in found),
+            sep=", ",
+            flush=True,
+        )
     print("steps/s:", ", ".join(f"{side} {median(each[side] for each in found):.3f}" for side in SIDES))
     print(f"the interface's thread was busy {median(each['busy'] for each in found):.2%} of the time")
     report("app to itself with the interface asleep", [each["awake"] / each["asleep"] for each in found])
