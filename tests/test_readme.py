@@ -11,7 +11,13 @@ from nanogpt.cli import main
 README = Path(__file__).parents[1] / "README.md"
 
 # Set-up: what these do to a bare clone cannot be done within the tests that they run.
-OF_THE_SHELL = {"make run", "make test", "source .venv/bin/activate", "nanogpt-tui"}
+OF_THE_SHELL = {
+    "make run",
+    "make test",
+    "source .venv/bin/activate",
+    "nanogpt-tui",
+    "nanogpt-tui watch away --readonly",
+}
 
 # Commands that need the network or whole minutes, and what is run for each, so that the later ones find what it leaves.
 STAND_INS = {

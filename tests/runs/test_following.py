@@ -252,3 +252,51 @@ def test_a_copied_folder_of_a_run_that_still_trains_can_be_followed(small, tmp_p
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"no run\.toml"):
         next(follow(tmp_path))
+
+
+def test_another_machines_clock_that_is_behind_makes_no_dead_of_a_trainer_that_is_seen_to_live(away):
+    long_ago = time.time() - 3600
+    folder = away(updated=long_ago)
+
+    def beat(number):
+        away(updated=long_ago + number)
+        os.utime(folder / "status.json", (long_ago + number, long_ago + number))
+
+    beat(1)
+    with closing(follow(folder, **QUICKLY)) as events:
+        assert next(events).summary.state == "interrupted", "nothing was seen yet"
+        beat(2)
+        about = next(event.summary for event in events if event.summary.updated == long_ago + 2)
+        assert about.state == "running"
+        assert about.silent_s < 60
+
+
+def test_a_clock_that_is_ahead_keeps_no_dead_trainer_alive(away, monkeypatch):
+    monkeypatch.setattr(following, "LOST_S", 0.2)
+    monkeypatch.setattr(following, "SLOW_S", 0.1)
+    folder = away(updated=time.time() + 3600)
+    states = [event.summary.state for event in follow(folder, **QUICKLY)]
+    assert states, "at first it lives"
+    assert set(states) == {"running"}
+
+
+def test_a_patient_watcher_waits_for_another_trainer(away, monkeypatch):
+    monkeypatch.setattr(following, "SLOW_S", 0.05)
+    folder = away(updated=1.0)
+    os.utime(folder / "status.json", (1, 1))
+    (folder / "events.jsonl").write_text(lines(stepped(1)))
+    assert [type(event) for event in follow(folder, **QUICKLY)][-1] is Quiet, "it ends"
+    with closing(follow(folder, **QUICKLY, patient=True)) as events:
+        assert next(events).step == 1
+        for _ in range(20):
+            assert next(events).summary.state == "interrupted"
+        with (folder / "events.jsonl").open("a") as log:
+            log.write(lines(stepped(2)))
+        assert next(event for event in events if isinstance(event, Step)).step == 2
+
+
+def test_a_process_that_has_died_and_was_not_waited_for_trains_nothing(away):
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        folder = away(host=socket.gethostname(), pid=process.pid)
+        assert runs.summary(folder).state == "interrupted"

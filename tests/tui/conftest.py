@@ -113,6 +113,20 @@ def lab(rhymes: dict[str, Any]) -> Callable[..., AbstractAsyncContextManager[Lab
     return opened
 
 
+@pytest.fixture
+def looking(home: Path) -> Callable[..., AbstractAsyncContextManager[Lab]]:
+    """Opens the app as `nanogpt-tui watch FOLDER` does."""
+
+    @asynccontextmanager
+    async def opened(folder: Path, **options: Any) -> AsyncIterator[Lab]:
+        app = LabApp(Settings(repaints_per_second=20), watched=folder, **options)
+        async with app.run_test(size=(120, 40), notifications=True) as pilot:
+            await pilot.pause()
+            yield Lab(app, pilot)
+
+    return opened
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, text: str) -> Path:
     """A folder of two finished runs, "one" (checkpoints at 20, 40 and 60) and "two" (a checkpoint at 20): to copy."""

@@ -21,7 +21,7 @@ from nanogpt.training import SetMaxIters
 @pytest.fixture
 def run(home: Path, rhymes: dict[str, Any]) -> Iterator[Path]:
     """The folder of the run that the quick start will train for long; nobody trains it when the test has ended."""
-    changes = rhymes | {"max_iters": 10_000_000, "eval_interval": 1000, "sample_interval": 0}
+    changes = rhymes | {"max_iters": 10_000_000, "eval_interval": 1000, "sample_interval": 0, "compile": "false"}
     (home / "config" / "tui.toml").write_text(tomli_w.dumps({"quickstart": changes}), encoding="utf-8")
     folder = home / "runs" / "quickstart"
     yield folder
@@ -71,7 +71,7 @@ def test_a_training_outlives_its_terminal_and_is_seen_from_another(run: Path, te
     assert goes_on(run)
     assert main(["watch", "--once"]) == 0
     assert "quickstart  running" in capfd.readouterr().out
-    with terminal(120, 40) as screen:
+    with terminal(120, 40, "watch", "quickstart", "--readonly") as screen:
         first = shown_loss(screen.until(lambda text: shown_loss(text) is not None))
         screen.until(lambda text: shown_loss(text) not in (None, first))
         screen.press("q")

@@ -1,0 +1,186 @@
+"""Runs that other processes train, in the app: started apart, found, steered, only looked at, silent, dead, copied."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanogpt import runs
+from nanogpt.config import config_to_toml, resolve
+from nanogpt.data import prepare
+from nanogpt.errors import UserError
+from nanogpt.events import Event, Started, Step, to_json
+from nanogpt_tui import main
+from nanogpt_tui.screens.new_run import NewRunScreen
+from nanogpt_tui.screens.sample import SampleScreen
+from nanogpt_tui.writing import copied
+
+SHAPE = {"n_layer": "1", "n_head": "2", "n_embd": "16", "block_size": "16", "batch_size": "4", "device": "cpu"}
+LONG = SHAPE | {"max_iters": "10000000", "eval_interval": "1000000"}
+
+
+def started(step: int = 0) -> Started:
+    sizes = dict.fromkeys(("n_parameters", "tokens_per_iteration", "train_tokens", "val_tokens", "vocab_size"), 9)
+    how: dict[str, Any] = {"device": "cpu", "dtype": "float32", "compile": False, "threads": 1, "peak_flops": None}
+    return Started(run="far", step=step, max_iters=100, choices={}, **sizes, **how)
+
+
+def stepped(step: int) -> Step:
+    figures = dict.fromkeys(("learning_rate", "grad_norm", "tokens_per_second", "elapsed_s", "eta_s"), 1.0)
+    return Step(step=step, loss=2.0, tokens=step, mfu=None, memory_bytes=1, **figures)
+
+
+class Far:
+    """A run's folder as a trainer on another machine writes it."""
+
+    def __init__(self, folder: Path) -> None:
+        import tomli_w
+
+        self.folder = folder
+        folder.mkdir(parents=True)
+        (folder / "run.toml").write_text(tomli_w.dumps(config_to_toml(resolve().config)), encoding="utf-8")
+
+    def record(self, *events: Event) -> None:
+        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as log:
+            log.writelines(to_json(event) + "\n" for event in events)
+
+    def beat(self, updated: float, state: str = "running") -> None:
+        """A heartbeat by the other machine's clock; the file has kept its time when it was copied."""
+        about = {"state": state, "step": 3, "max_iters": 100, "updated": updated, "host": "elsewhere", "pid": 7}
+        beside = self.folder / ".status"
+        beside.write_text(json.dumps(about), encoding="utf-8")
+        os.utime(beside, (updated, updated))
+        beside.replace(self.folder / "status.json")
+
+
+@pytest.fixture
+def far(home: Path) -> Far:
+    run = Far(home / "runs" / "far")
+    run.record(started(), stepped(1), stepped(2), stepped(3))
+    return run
+
+
+def last_line(at: Any) -> str:
+    return str(at.seen().splitlines()[-1])
+
+
+async def test_a_run_started_apart_is_steered_like_ones_own_and_resumed_here_when_its_process_dies(
+    lab: Callable[..., Any], rhymes: dict[str, Any], home: Path
+) -> None:
+    list(prepare("rhymes"))
+    run = home / "runs" / "apart"
+    try:
+        async with lab() as at:
+            screen = NewRunScreen(dataset="rhymes")
+            at.app.push_screen(screen)
+            await at.until(lambda: screen.datasets)
+            for name, value in {"threads": "1", "compile": "false"}.items():  # which stand further down
+                screen.draft.edit(name, value)
+            for name, value in (LONG | {"name": "apart"}).items():
+                screen.field(name).editor.value = value
+            await at.until(lambda: screen.config is not None)
+            await at.press("ctrl+g")
+            await at.until(lambda: at.session.is_alive and at.session.history.step > 3)
+            assert not at.session.is_training
+            assert runs.summary(run).pid != os.getpid()
+            await at.press("space")
+            await at.until(lambda: at.session.history.state == "paused")
+            await at.press("space")
+            await at.until(lambda: at.session.history.state == "training")
+            await at.press("T", *"tana", "enter")
+            await at.until(lambda: [each.prompt for each in at.session.history.samples] == ["tana"])
+
+            loaded = []
+            await at.press("3")  # where text is written with the weights that there are, or with those it saves now
+            assert at.app.screen.sources[0].label == "apart · latest"
+            assert isinstance(at.app.screen, SampleScreen)
+            job = at.session.work(lambda: iter(loaded.append(copied(at.session, lambda: True)) or ()), lambda: None)
+            await at.until(lambda: job.done)
+            assert [each.step for each in loaded] == [at.session.history.saves[-1].step]
+            await at.press("2")
+
+            with pytest.raises(UserError, match="is being trained by process"):
+                at.session.resume(run)
+            os.kill(runs.summary(run).pid, signal.SIGKILL)
+            await at.until(lambda: at.session.history.state == "interrupted")
+            await at.until(lambda: "gone without a word" in at.seen() and "resume" in last_line(at))
+            saved = at.session.history.saves[-1].step
+            await at.press("r")
+            await at.until(lambda: at.session.is_training and at.session.history.started.step == saved)
+            await at.until(lambda: at.session.history.step > saved)
+    finally:
+        with suppress(Exception):
+            about = runs.summary(run)
+            if about.state in ("running", "paused") and about.pid != os.getpid():
+                os.kill(about.pid, signal.SIGKILL)
+
+
+async def test_a_process_that_cannot_begin_says_why(
+    lab: Callable[..., Any], rhymes: dict[str, Any], home: Path
+) -> None:
+    list(prepare("rhymes"))
+    (home / "runs" / "full").mkdir(parents=True)
+    (home / "runs" / "full" / "letter.txt").touch()
+    async with lab() as at:
+        config = resolve(flags={"dataset": "rhymes"} | {name: int(value) for name, value in list(SHAPE.items())[:-1]})
+        at.session.start_detached(config.config, home / "runs" / "full")
+        await at.until(lambda: at.session.history.state == "failed")
+        assert "is not empty and not a run" in at.seen()
+        await at.press("q")
+        await at.until(lambda: not at.app.is_running)
+
+
+async def test_a_session_that_only_looks_drops_no_letter_and_offers_no_key_that_would(
+    far: Far, rhymes: dict[str, Any], looking: Callable[..., Any]
+) -> None:
+    far.beat(time.time())
+    async with looking(far.folder, readonly=True) as at:
+        await at.until(lambda: at.session.history and at.session.history.step == 3)
+        assert at.session.is_alive
+        assert "readonly" in at.seen()
+        assert not {"pause", "save", "stop", "sample", "new run", "resume"} & set(last_line(at).split())
+        await at.press("space", "s", "x", "t", "n", "r", "plus", "g")
+        assert len(at.app.screen_stack) == 1  # no question, no form
+        with pytest.raises(UserError, match="only looks"):
+            at.session.quick_start(rhymes)
+        await at.press("4")
+        await at.until(lambda: "far" in at.seen())
+        await at.press("x", "e", "n")
+        assert len(at.app.screen_stack) == 1
+    assert {path.name for path in far.folder.iterdir()} == {"run.toml", "events.jsonl", "status.json"}
+
+
+async def test_a_silent_trainer_is_told_from_a_dead_one_and_one_that_comes_back(
+    far: Far, looking: Callable[..., Any]
+) -> None:
+    far.beat(time.time() - 60)
+    async with looking(far.folder) as at:
+        await at.until(lambda: "silent 1:" in at.seen())
+        assert at.session.history.state == "training"
+        far.beat(time.time() - 300)
+        # Seen to change a moment ago, it lives, whatever the other machine's clock says.
+        await at.until(lambda: at.session.watching.about.updated < time.time() - 200)
+        assert at.session.history.state == "training"
+    async with looking(far.folder) as at:
+        await at.until(lambda: at.session.history and at.session.history.state == "interrupted")
+        await at.until(lambda: "process 7 on elsewhere is gone" in at.seen())
+        assert len(at.session.history) == 3
+        far.record(stepped(4))
+        far.beat(time.time())
+        await at.until(lambda: at.session.history.state == "training")
+        assert list(at.session.history.column("step")) == [1, 2, 3, 4]
+
+
+def test_a_run_that_is_not_there_is_one_line(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "runs" / "first").mkdir(parents=True)
+    (home / "runs" / "first" / "run.toml").touch()
+    assert main(["watch", "firts"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "Did you mean first?" in told
