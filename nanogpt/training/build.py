@@ -16,7 +16,9 @@ from nanogpt import hardware, models
 from nanogpt.config import Config
 from nanogpt.data.batches import Batches, check_length
 from nanogpt.events import Event
+from nanogpt.models.parts.shapes import shapes_alone
 from nanogpt.training import distributed, muon
+from nanogpt.training.adamw import AdamW
 from nanogpt.training.health import Spike, watched
 from nanogpt.training.loop import Recall, SaveSnapshot, Tokens, Trainer, WriteSample
 from nanogpt.training.machine import Machine, check_memory, settle
@@ -51,7 +53,7 @@ def train(
     """
     for split in ("train", "val"):
         check_length(len(tokens[split]), config.model.block_size, split)
-    with torch.device("meta"):  # the shape alone: no memory, no random numbers
+    with shapes_alone():
         blueprint = models.create(config.model)
     machine = settle(config, blueprint.flops_per_token())
     device, world = machine.device, machine.world
@@ -73,7 +75,8 @@ def train(
     if not (resume and world.is_main):  # dropout differs in each process; a checkpoint has the main one's random state
         torch.manual_seed(config.system.seed + 1 + world.rank + progress.step)
     # A compiler that turns out not to work is no reason to stop where nobody asked for it by name.
-    torch._dynamo.config.suppress_errors = config.system.compile == "auto"
+    if machine.compile:  # importing the compiler takes as long as importing torch
+        torch._dynamo.config.suppress_errors = config.system.compile == "auto"
     trainer = Trainer(
         config=config,
         tokens=tokens,
@@ -110,12 +113,8 @@ def train(
 def new_optimizer(config: Config, model: Any, machine: Machine) -> torch.optim.Optimizer:
     """The optimizer that `config` names, over the model's parameters as they are now."""
     asked = config.optimizer
-    common: dict[str, Any] = {
-        "lr": asked.learning_rate,
-        "betas": (asked.beta1, asked.beta2),
-        "fused": machine.device != "mps",
-    }
+    common: dict[str, Any] = {"lr": asked.learning_rate, "betas": (asked.beta1, asked.beta2)}
     if asked.optimizer == "muon":
         dtype = torch.float32 if machine.dtype == "float32" else torch.bfloat16
         return muon.Muon(muon.groups(model, asked.weight_decay), dtype=dtype, **common)
-    return torch.optim.AdamW(model.parameter_groups(asked.weight_decay), **common)
+    return AdamW(model.parameter_groups(asked.weight_decay), **common)

@@ -31,11 +31,10 @@ def n_parameters(model: ModelConfig) -> int:
     """
     if formula := FORMULAS.get(model.architecture):
         return formula(model)
-    import torch
-
     from nanogpt import models
+    from nanogpt.models.parts.shapes import shapes_alone
 
-    with torch.device("meta"):
+    with shapes_alone():
         return models.create(model).n_parameters()  # type: ignore[no-any-return]
 
 

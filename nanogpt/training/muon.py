@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nanogpt.training.adamw import AdamW
+
 MOMENTUM = 0.95
 RMS = 0.2  # root mean square of an update of AdamW, about
 # Jordan's coefficients: five steps bring singular values from anywhere in (0, 1] to between about 0.7 and 1.2.
@@ -19,30 +21,27 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 STEPS = 5
 
 
-class Muon(torch.optim.AdamW):
+class Muon(AdamW):
     """AdamW, but for the groups that say `muon=True`, whose parameters are matrices.
 
     dtype: of the products that bring the singular values together; bfloat16 is exact enough, where it is fast.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], *, dtype: torch.dtype, **of_adamw: Any) -> None:
-        super().__init__(list(groups), **of_adamw)
-        self._step_supports_amp_scaling = False
+        super().__init__(groups, **of_adamw)
         self.dtype = dtype
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        for group in self.param_groups:
-            if group.get("muon"):
-                by_shape: dict[torch.Size, list[Tensor]] = {}
-                for parameter in group["params"]:
-                    if parameter.grad is not None:
-                        by_shape.setdefault(parameter.shape, []).append(parameter)
-                for parameters in by_shape.values():
-                    self._update(parameters, group["lr"], group["weight_decay"])
-        return super().step(closure)  # which passes over parameters without a gradient
+    def move(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        if not group.get("muon"):
+            super().move(parameters, group)
+            return
+        by_shape: dict[torch.Size, list[Tensor]] = {}
+        for parameter in parameters:
+            by_shape.setdefault(parameter.shape, []).append(parameter)
+        for alike in by_shape.values():
+            self.turn(alike, group["lr"], group["weight_decay"])
 
-    def _update(self, parameters: list[Tensor], rate: float, weight_decay: float) -> None:
+    def turn(self, parameters: list[Tensor], rate: float, weight_decay: float) -> None:
         """One step for N matrices (n, m) of one shape; their gradients are used up."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         for parameter in parameters:
@@ -55,8 +54,6 @@ class Muon(torch.optim.AdamW):
         torch._foreach_mul_(parameters, 1 - rate * weight_decay)
         size = rate * RMS * math.sqrt(max(parameters[0].shape))
         torch._foreach_add_(parameters, list(updates.to(parameters[0].dtype)), alpha=-size)
-        for parameter in parameters:
-            parameter.grad = None
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

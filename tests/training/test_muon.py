@@ -8,6 +8,7 @@ from nanogpt.config import ModelConfig
 from nanogpt.training.muon import MOMENTUM, RMS, Muon, groups, orthogonal
 
 SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 8, "vocab_size": 11}
+BETAS = (0.9, 0.99)
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 64, 16), (2, 16, 64)])
@@ -45,7 +46,7 @@ def test_the_matrices_of_the_blocks_are_muons_and_nothing_else_is(architecture):
 def stepped(gradient, rate, weight_decay, steps=1):
     weight = torch.nn.Parameter(torch.full_like(gradient, 2.0))
     optimizer = Muon(
-        [{"params": [weight], "weight_decay": weight_decay, "muon": True}], dtype=torch.float32, lr=rate, fused=True
+        [{"params": [weight], "weight_decay": weight_decay, "muon": True}], dtype=torch.float32, lr=rate, betas=BETAS
     )
     for _ in range(steps):
         weight.grad = gradient.clone()
@@ -78,10 +79,8 @@ def test_what_is_not_muons_moves_as_under_adamw():
     start, gradient = torch.randn(5, 3), torch.randn(5, 3)
     ours, theirs = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
     matrix = torch.nn.Parameter(torch.randn(4, 4))
-    both = Muon(
-        [{"params": [matrix], "muon": True}, {"params": [ours]}], dtype=torch.float32, lr=0.01, betas=(0.9, 0.99)
-    )
-    alone = torch.optim.AdamW([theirs], lr=0.01, betas=(0.9, 0.99))
+    both = Muon([{"params": [matrix], "muon": True}, {"params": [ours]}], dtype=torch.float32, lr=0.01, betas=BETAS)
+    alone = torch.optim.AdamW([theirs], lr=0.01, betas=BETAS, weight_decay=0.0)
     for _ in range(3):
         ours.grad, theirs.grad, matrix.grad = gradient.clone(), gradient.clone(), torch.randn(4, 4)
         both.step()
@@ -91,5 +90,5 @@ def test_what_is_not_muons_moves_as_under_adamw():
 
 def test_a_matrix_without_a_gradient_stays():
     matrix = torch.nn.Parameter(torch.ones(3, 3))
-    Muon([{"params": [matrix], "muon": True}], dtype=torch.float32, lr=0.1).step()
+    Muon([{"params": [matrix], "muon": True}], dtype=torch.float32, lr=0.1, betas=BETAS).step()
     assert torch.equal(matrix.detach(), torch.ones(3, 3))
