@@ -3,43 +3,11 @@
 import json
 import resource
 
+from made_events import started, stepped
+
 from nanogpt import runs
-from nanogpt.events import Finished, Started, Step, to_json
+from nanogpt.events import Finished, Step, to_json
 from nanogpt.runs.recorder import Recorder, mend
-
-
-def started(step=0):
-    return Started(
-        run="r",
-        step=step,
-        max_iters=9,
-        n_parameters=5,
-        tokens_per_iteration=2,
-        train_tokens=10,
-        val_tokens=10,
-        vocab_size=3,
-        device="cpu",
-        dtype="float32",
-        compile=False,
-        threads=1,
-        peak_flops=None,
-        choices={},
-    )
-
-
-def stepped(step, loss=1.0):
-    return Step(
-        step=step,
-        loss=loss,
-        learning_rate=1.0,
-        grad_norm=1.0,
-        tokens=1,
-        tokens_per_second=5.0,
-        mfu=None,
-        memory_bytes=1,
-        elapsed_s=1.0,
-        eta_s=1.0,
-    )
 
 
 def events(*given):

@@ -4,18 +4,12 @@ import time
 from typing import Any
 
 import pytest
+from made_events import started
 
-from nanogpt.events import Evaluated, Event, Finished, Health, Started, Step
+from nanogpt.events import Evaluated, Event, Finished, Health, Step
 from nanogpt_tui.alerts import BEST_EVERY_S, RECENT_S, Alerts
 from nanogpt_tui.display import notification
 from nanogpt_tui.history import History
-
-
-def started() -> Started:
-    return Started(
-        run="tiny", step=0, max_iters=100, n_parameters=1, tokens_per_iteration=1, train_tokens=1, val_tokens=1,
-        vocab_size=2, device="cpu", dtype="float32", compile=False, threads=1, peak_flops=None, choices={},
-    )  # fmt: skip
 
 
 def evaluated(step: int, best: float, at: float | None = None) -> Evaluated:

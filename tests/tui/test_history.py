@@ -4,43 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from made_events import started, stepped
 
-from nanogpt.events import Acknowledged, Evaluated, Finished, Health, Notice, Sampled, Saved, Started, Step
+from nanogpt.events import Acknowledged, Evaluated, Finished, Health, Notice, Sampled, Saved
 from nanogpt_tui.history import EMA_DECAY, History, from_events
-
-
-def started(step: int = 0, max_iters: int = 1000) -> Started:
-    return Started(
-        run="r",
-        step=step,
-        max_iters=max_iters,
-        n_parameters=1,
-        tokens_per_iteration=8,
-        train_tokens=100,
-        val_tokens=10,
-        vocab_size=5,
-        device="cpu",
-        dtype="float32",
-        compile=False,
-        threads=1,
-        peak_flops=None,
-        choices={},
-    )
-
-
-def step(number: int, loss: float = 1.0) -> Step:
-    return Step(
-        step=number,
-        loss=loss,
-        learning_rate=1e-3,
-        grad_norm=0.5,
-        tokens=8 * number,
-        tokens_per_second=100.0,
-        mfu=None,
-        memory_bytes=1,
-        elapsed_s=float(number),
-        eta_s=1.0,
-    )
 
 
 def evaluated(number: int) -> Evaluated:
@@ -53,7 +20,7 @@ def test_columns_hold_every_step_in_order_beyond_their_first_size() -> None:
     history = History()
     history.add(started())
     for number in range(1, 3001):
-        history.add(step(number, loss=float(number)))
+        history.add(stepped(number, loss=float(number)))
     assert len(history) == 3000
     np.testing.assert_array_equal(history.column("step"), np.arange(1, 3001))
     np.testing.assert_array_equal(history.column("loss"), np.arange(1, 3001))
@@ -63,20 +30,20 @@ def test_columns_hold_every_step_in_order_beyond_their_first_size() -> None:
 
 def test_a_column_read_before_growth_keeps_its_values() -> None:
     history = History()
-    history.add(step(1, loss=7.0))
+    history.add(stepped(1, loss=7.0))
     early = history.column("loss")
     for number in range(2, 5000):
-        history.add(step(number))
+        history.add(stepped(number))
     np.testing.assert_array_equal(early, [7.0])
 
 
 def test_the_smoothed_loss_starts_at_the_first_loss_and_passes_over_what_is_not_finite() -> None:
     history = History()
-    history.add(step(1, loss=4.0))
+    history.add(stepped(1, loss=4.0))
     assert history.column("ema")[-1] == pytest.approx(4.0)
-    history.add(step(2, loss=math.nan))
+    history.add(stepped(2, loss=math.nan))
     assert history.column("ema")[-1] == pytest.approx(4.0)
-    history.add(step(3, loss=2.0))
+    history.add(stepped(3, loss=2.0))
     # debiased: weights (1-d)·d and (1-d) of the two finite losses, over their sum 1 - d²
     d = EMA_DECAY
     assert history.column("ema")[-1] == pytest.approx((d * 4.0 + 2.0) * (1 - d) / (1 - d * d))
@@ -86,7 +53,7 @@ def test_a_resume_undoes_what_came_after_its_step() -> None:
     history = History()
     history.add(started())
     for number in range(1, 31):
-        history.add(step(number))
+        history.add(stepped(number))
         if number % 10 == 0:
             history.add(evaluated(number))
             history.add(Saved(step=number, path="", is_best=True, stall_s=0.0))
@@ -138,7 +105,7 @@ def test_a_notice_stands_in_the_log_under_its_level() -> None:
 
 @pytest.mark.parametrize("state", ["stopped", "interrupted", "failed"])
 def test_a_recorded_run_without_an_end_is_as_its_summary_says(state: str) -> None:
-    assert from_events("r", [started(), step(1)], state).state == state
+    assert from_events("r", [started(), stepped(1)], state).state == state
 
 
 @pytest.mark.parametrize(("state", "kind"), [("nan", "error"), ("overfitting", "warning"), ("learning", "info")])
