@@ -47,6 +47,7 @@ class Session:
         self.watching: Watching | None = None
         self.folder: Path | None = None
         self.history: History | None = None
+        self.looked = False  # whether it is known by now which runs there are
 
     def spare(self, per_second: float, sparing: bool) -> None:
         """How often at most `changed` is called; and, `sparing`, all other work is heard of a fifth as often."""
@@ -188,6 +189,9 @@ class Session:
         def done() -> None:
             if job.error is not None:
                 self._app.notify(job.error, severity="error", markup=False)
+            if job.done and not self.looked:
+                self.looked = True
+                self._bell.pull()
             if read and not self.is_training and self.watching is watched:
                 self._turn_away()
                 self.training = None

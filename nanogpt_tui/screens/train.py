@@ -93,6 +93,9 @@ class TrainScreen(LabScreen):
         Binding("escape", "chart('hide_cursor')", "no crosshair", id="train.cursor_hide", show=False),
         Binding("z", "chart('next_smoothing')", "smoothing", id="train.smoothing", show=False),
         Binding("b", "chart('toggle_raw')", "raw band", id="train.raw", show=False),
+        Binding(
+            "y", "chart('toggle_trim')", "whole height", id="train.trim", show=False, tooltip="All of the first fall"
+        ),
         Binding("comma", "earlier_sample(-1)", "earlier sample", id="train.earlier", show=False),
         Binding("full_stop", "earlier_sample(1)", "later sample", id="train.later", show=False),
         Binding("pagedown", "scroll_sample(1)", "scroll the sample", id="train.scroll_down", show=False),
@@ -118,7 +121,7 @@ class TrainScreen(LabScreen):
 
     def training_changed(self) -> None:
         history = self.session.history
-        self.set_class(history is None, "-empty")
+        self.set_class(history is None and self.session.looked, "-empty")
         known = history and (history.state, history.started is None, bool(history.saves), *self._to_look_at(history))
         able = (known, self.session.is_steered, self.session.is_alive)
         if able != self._able:  # which keys do something

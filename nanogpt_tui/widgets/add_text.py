@@ -47,7 +47,8 @@ class AddText(ModalScreen[Recipe | None]):
     AddText Horizontal { height: auto; margin-bottom: 1; }
     AddText Horizontal > Static { width: 12; color: $quiet; }
     AddText Horizontal > Vertical { width: 1fr; height: auto; }
-    AddText Input { width: 1fr; }
+    AddText Input { width: 1fr; background: $surface; }
+    AddText Input:focus, AddText Choice:focus { background: $rule; }
     AddText .error { width: 1fr; color: $error; height: auto; display: none; }
     AddText .error.-shown { display: block; }
     AddText #outcome { height: auto; min-height: 4; margin-bottom: 1; }

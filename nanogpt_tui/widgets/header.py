@@ -62,7 +62,7 @@ def running_text(session: "Session", width: int, room: int) -> Content:
     """What runs, in `room` cells of a line of `width`; the run's name has what the rest leaves of them."""
     history = session.history
     if history is None:
-        return Content.styled("nothing runs", "$quiet")
+        return Content.styled("nothing runs" if session.looked else "", "$quiet")
     mark, style = {
         "preparing": ("○", "$alive"),
         "training": ("●", "$alive"),
@@ -83,11 +83,12 @@ def _far(history: "History", style: str, width: int) -> Content:
     eta = duration(history.last.eta_s) if history.last and history.state == "training" else history.state
     parts: list[Content] = []
     if width >= 110:
-        filled = round(min(1.0, share) * 20)
+        long = 20 if width >= 140 else 12
+        filled = round(min(1.0, share) * long)
         steps = f"{history.step:,} / {history.max_iters:,}".rjust(2 * len(f"{history.max_iters:,}") + 3)
         parts += [
             Content.styled(f"  {steps}  "),
-            Content.assemble(("━" * filled, style), ("─" * (20 - filled), "$rule")),
+            Content.assemble(("━" * filled, style), ("─" * (long - filled), "$rule")),
         ]
     label = "ETA " if history.state == "training" and width >= 90 else ""
     done = history.state == "finished" and width < 110

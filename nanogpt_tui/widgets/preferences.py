@@ -30,19 +30,21 @@ WORDS = {
     "traffic": ": what is sent to the terminal, in the bottom line",
     "notifications": ": of a run's end, a new best, trouble",
 }
-HINT = "enter changes · backspace resets · escape closes"
+HINT = "enter changes, backspace resets, esc closes"
 QUICKSTART = "Settings of the quick start that differ, as in: max_iters=500 batch_size=8 (empty: none)"
 
 
 class Preferences(ModalScreen[None]):
     DEFAULT_CSS = """
     Preferences { align: center middle; background: $background 60%; }
-    Preferences > Vertical { width: 95%; max-width: 100; height: 90%; padding: 1 2; background: $panel; }
+    Preferences > Vertical { width: 95%; max-width: 100; height: 90%; padding: 1 3; background: $panel; }
     Preferences OptionList { height: 1fr; border: none; background: $panel; padding: 0; text-wrap: nowrap; }
     Preferences OptionList { text-overflow: ellipsis; }
     Preferences OptionList:focus { border: none; background: $panel; background-tint: transparent 0%; }
     Preferences Static { height: auto; }
+    Preferences .question { margin-bottom: 0; text-style: bold; }
     Preferences #where { color: $quiet; margin-bottom: 1; }
+    Preferences #hint { margin-top: 1; }
     """
     HELP = "The settings of the app, and every key: what it is called, what it is now, what it does."
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -65,9 +67,10 @@ class Preferences(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical():
-            yield Static(id="hint")
+            yield Static(Content("settings and keys"), classes="question")
             yield Static(harmless(f"written to {path()}"), id="where")
             yield OptionList(*self._options())
+            yield Static(id="hint")
 
     def on_mount(self) -> None:
         self._say(HINT)
@@ -165,7 +168,8 @@ class Preferences(ModalScreen[None]):
 
 def _line(name: str, value: str, words: str, changed: bool = False) -> Content:
     style = "bold underline" if changed else "bold"
-    return Content.assemble(f"{name:<23} ", (value, style), " " * max(14 - len(value), 1), words)
+    gap = " " * max(14 - len(value), 1)
+    return Content.assemble((f"{name:<23} ", "$quiet"), (value, style), gap, (words, "$quiet"))
 
 
 def _pairs(quickstart: dict[str, Any]) -> str:

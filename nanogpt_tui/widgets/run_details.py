@@ -47,7 +47,8 @@ def compared(runs: Sequence[Path], width: int) -> Content:
     except UserError as error:
         return harmless(str(error), "$error")
     different = manage.differences(configs)
-    label = max(LEAST_LABEL, min(LABEL, width - 1 - COLUMN * len(runs)))
+    longest = max(LEAST_LABEL, *(len(name) + 2 for name in different), 0)
+    label = max(LEAST_LABEL, min(longest, LABEL, width - 1 - COLUMN * len(runs)))
     column = min(20, max(COLUMN, (width - label) // len(runs)))
     fit = min(len(runs), max(1, (width - label) // column))
     names = apart([run.name for run in runs], column - 1)[:fit]
@@ -70,7 +71,7 @@ def apart(names: Sequence[str], width: int) -> list[str]:
         return known
     low, high = min(known), max(known)
     same = next((at for at, letter in enumerate(low) if letter != high[at]), len(low))
-    while same and low[same - 1].isalnum():  # whole words
+    while same and low[same - 1].isalnum() and any(name[same : same + 1].isalnum() for name in known):  # whole words
         same -= 1
     return [f"…{name[same:]}" if same > 1 and name[same:] else name for name in known]
 

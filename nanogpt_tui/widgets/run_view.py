@@ -90,7 +90,7 @@ class RunView(Vertical):
             self._generation = history.generation
         self._extend_chart(history)
         self.figures.show(history, waiting)
-        self.samples.show(history.samples)
+        self.samples.show(history.samples, history.running)
         lines = history.log[self._logged :]
         for line in lines:
             self.log_lines.add(log_text(line))

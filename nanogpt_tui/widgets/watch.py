@@ -11,6 +11,7 @@ from nanogpt.events import Sampled
 from nanogpt_tui.keys import spelled
 from nanogpt_tui.text import harmless, printable, short
 
+NONE = "no sample was taken in this run"
 EMPTY = "no sample yet: one comes every sample_interval steps, and one at each {train.sample}"
 
 
@@ -30,7 +31,8 @@ class Watch(Vertical):
         self._scroll = VerticalScroll(self._text, can_focus=False)
         self._samples: list[Sampled] = []
         self._chosen: int | None = None
-        self._shown: tuple[int, Sampled | None] = (-1, None)
+        self._shown: tuple[int, Sampled | str] = (-1, "")
+        self._empty = EMPTY
 
     def compose(self) -> ComposeResult:
         yield self._title_line
@@ -40,9 +42,9 @@ class Watch(Vertical):
         if "move" in event.style.meta:
             self.move(event.style.meta["move"])
 
-    def show(self, samples: list[Sampled]) -> None:
-        """Takes the samples so far, in the order of their steps."""
-        self._samples = samples
+    def show(self, samples: list[Sampled], running: bool) -> None:
+        """Takes the samples so far, in the order of their steps; more may come while it is `running`."""
+        self._samples, self._empty = samples, EMPTY if running else NONE
         if self._chosen is not None and self._chosen >= len(samples) - 1:
             self._chosen = None
         self._repaint()
@@ -65,20 +67,21 @@ class Watch(Vertical):
         self._scroll.scroll_relative(y=pages * max(1, self._scroll.size.height - 1), animate=False)
 
     def on_resize(self) -> None:
-        self._shown = (-1, None)
+        self._shown = (-1, "")
         self._repaint()
 
     def _repaint(self) -> None:
         index = len(self._samples) - 1 if self._chosen is None else self._chosen
         sample = self._samples[index] if self._samples else None
-        if (len(self._samples), sample) == self._shown:
+        shown = (len(self._samples), sample or self._empty)
+        if shown == self._shown:
             return
-        new_text = sample is None or sample != self._shown[1]
-        self._shown = (len(self._samples), sample)
+        new_text = shown[1] != self._shown[1]
+        self._shown = shown
         self._title_line.update(self._title(index), layout=False)
         if new_text:
             if sample is None:
-                self._text.update(Content.styled(spelled(EMPTY, self.app), "$quiet"))
+                self._text.update(Content.styled(spelled(self._empty, self.app), "$quiet"))
             else:
                 self._text.update(
                     Content.assemble(harmless(sample.prompt, "$quiet"), harmless(sample.text, "$foreground"))

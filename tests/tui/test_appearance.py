@@ -52,6 +52,7 @@ def test_names_that_begin_alike_are_shown_where_they_differ() -> None:
     names = ["shakespeare_char-gpt2", "shakespeare_char-gpt2-2", "shakespeare_char-llama"]
     assert run_details.apart(names, 10) == ["…gpt2", "…gpt2-2", "…llama"]
     assert run_details.apart(names, 30) == names
+    assert run_details.apart(["plays-fast", "plays_char-baby"], 8) == ["…-fast", "…_char-baby"]
     assert run_details.apart(["alike-by-letters", "alike-by-lettering"], 8) == ["…letters", "…lettering"]
 
 
