@@ -8,6 +8,8 @@ import pytest
 
 # Two threads on every machine, also in the processes that tests start: float sums depend on how work is split.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+# They sleep while they wait for one another: where others want the processor too, spinning makes a step take seconds.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(autouse=True)

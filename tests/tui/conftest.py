@@ -78,17 +78,28 @@ class Lab:
         for key in keys:
             letter = key if len(key) == 1 else None
             self.app.post_message(Key(_character_to_key(key) if letter else key, letter))
-            await self.pilot.pause(0.03)
-        await self.pilot.pause(0.1)
+            await self.settle()
+        await self.pilot.pause(0.05)
+
+    async def settle(self) -> None:
+        """Waits until what was asked for up to now is done and drawn, however slow the machine is: by the app, by the
+        screen and the widget that it hands a key to, by whom these tell, and by a screen that came of it."""
+        for _ in range(4):
+            if self.app.is_running:
+                await self.pilot.pause(0)
 
     async def until(self, condition: Callable[[], object], timeout_s: float = 60) -> None:
         """Waits until `condition()` holds, and a repaint after it."""
-        for _ in range(int(timeout_s / 0.05)):
-            if condition():
-                await self.pilot.pause(0.15)
-                return
+        end = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < end, f"not within {timeout_s} s; the screen shows:\n{self.seen()}"
             await self.pilot.pause(0.05)
-        raise AssertionError(f"not within {timeout_s} s; the screen shows:\n{self.seen()}")
+        await self.pilot.pause(0.1)
+        await self.settle()
+
+    async def sees(self, *words: str) -> None:
+        """Waits until all of these are on the screen."""
+        await self.until(lambda: all(each in self.seen() for each in words))
 
     def seen(self) -> str:
         """The characters on the screen."""
@@ -105,8 +116,9 @@ def lab(rhymes: dict[str, Any]) -> Callable[..., AbstractAsyncContextManager[Lab
         app = LabApp(Settings(quickstart=rhymes | changes, repaints_per_second=20))
         try:
             async with app.run_test(size=size, notifications=True) as pilot:
-                await pilot.pause()
-                yield Lab(app, pilot)
+                at = Lab(app, pilot)
+                await at.until(lambda: app.screen_stack and app.screen.is_mounted)
+                yield at
         finally:
             app.session.close()
 

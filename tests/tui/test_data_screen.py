@@ -30,8 +30,8 @@ async def test_recipes_are_listed_with_what_keeps_them_from_being_ready(lab: Any
         await opened(at, "shakespeare_char")
         rows = {line.split()[1]: line.split()[0] for line in at.seen().splitlines()[2:7]}
         assert (rows["rhymes"], rows["python_stdlib"], rows["shakespeare_char"]) == ("○", "○", "⊘")
-        assert "needs the network" in at.seen()
-        assert "give the file" in at.seen().splitlines()[-1]
+        await at.sees("needs the network")
+        await at.until(lambda: "give the file" in at.seen().splitlines()[-1])
 
 
 async def test_preparing_turns_a_recipe_into_tokens_and_shows_them(lab: Any) -> None:
@@ -40,12 +40,8 @@ async def test_preparing_turns_a_recipe_into_tokens_and_shows_them(lab: Any) -> 
         await at.press("p")
         await at.until(lambda: "rhymes" in screen.looks)
         meta = open_dataset("rhymes").meta
-        screen_text = at.seen()
-        assert f"train {meta.tokens['train']:,}" in screen_text
-        assert "● ready" in screen_text
-        assert "the text, token by token" in screen_text
-        assert "most common of" in screen_text
-        assert "prepare" not in screen_text.splitlines()[-1]
+        await at.sees(f"train {meta.tokens['train']:,}", "● ready", "the text, token by token", "most common of")
+        await at.until(lambda: "prepare" not in at.seen().splitlines()[-1])
 
 
 async def test_a_cancelled_preparation_leaves_nothing(
@@ -60,8 +56,8 @@ async def test_a_cancelled_preparation_leaves_nothing(
         screen = await opened(at, "rhymes")
         screen._add(textfile_recipe([big], tokenizer="gpt2"))
         await at.until(lambda: screen.progress.share > 0)
-        assert "MB/s" in at.seen()
-        assert "cancel" in at.seen().splitlines()[-1]
+        await at.sees("MB/s")
+        await at.until(lambda: "cancel" in at.seen().splitlines()[-1])
         await at.press("escape")
         await at.until(lambda: not screen.preparing and not any(entry.name == "big" for entry in screen.entries))
         assert list(paths.datasets_dir().glob("*big*")) == []
@@ -73,8 +69,8 @@ async def test_what_goes_wrong_stands_beside_the_data_set(lab: Any, text_file: P
         text_file.write_bytes(b"\0\1\2" * 100)
         await at.press("p")
         await at.until(lambda: "rhymes" in screen.problems)
-        assert "is not text" in at.seen()
-        assert "prepare" in at.seen().splitlines()[-1]  # and can be tried again
+        await at.sees("is not text")
+        await at.until(lambda: "prepare" in at.seen().splitlines()[-1])  # and can be tried again
 
 
 async def test_a_file_given_by_hand_is_checked_against_the_recipe(lab: Any, text_file: Path) -> None:
@@ -91,7 +87,7 @@ async def test_an_own_text_is_counted_before_it_is_prepared(lab: Any, text_file:
         await at.press("a", *typed(str(text_file)))
         await at.until(lambda: "tokens" in at.seen() and "vocabulary" in at.seen())
         characters = len(text_file.read_text())
-        assert f"{characters:,} tokens" in at.seen()
+        await at.sees(f"{characters:,} tokens")
         assert not (paths.datasets_dir() / "small").exists()  # nothing is written yet
         await at.press("ctrl+s")
         await at.until(lambda: (paths.datasets_dir() / "small" / "meta.json").exists())
@@ -123,7 +119,7 @@ async def test_deleting_asks_and_keeps_the_recipe(lab: Any, rhymes: Any) -> None
         await at.press("d", "d")
         await at.until(lambda: screen.entry and not screen.entry.info.prepared)
         assert screen.entry.name == "rhymes"
-        assert "not prepared" in at.seen()
+        await at.sees("not prepared")
 
 
 async def test_enter_opens_a_new_run_with_the_data_set(lab: Any) -> None:
@@ -141,7 +137,7 @@ async def test_it_fits_every_size(lab: Any, size: tuple[int, int], rhymes: Any) 
         screen = await opened(at, "rhymes")
         await at.until(lambda: "rhymes" in screen.looks)
         for word in ("rhymes", "tokenizer", "CC0-1.0", "train on it"):
-            assert word in at.seen()
+            await at.sees(word)
 
 
 async def test_text_that_looks_like_markup_or_controls_is_shown_as_it_is(lab: Any, tmp_path: Path) -> None:
@@ -151,7 +147,7 @@ async def test_text_that_looks_like_markup_or_controls_is_shown_as_it_is(lab: An
     async with lab() as at:
         screen = await opened(at, "odd")
         await at.until(lambda: "odd" in screen.looks)
-        assert "[bold]x[/x]" in at.seen()
+        await at.sees("[bold]x[/x]")
         assert not any(control in at.seen() for control in "\x1b\x07\u202e")
 
 

@@ -43,7 +43,7 @@ def test_every_key_of_a_screen_has_an_id() -> None:
 async def test_the_palette_lists_what_works_now(lab: Any, two_runs: Any, mode: str) -> None:
     async with lab() as at:
         at.app.switch_mode(mode)
-        await at.pilot.pause(0.5)
+        await at.until(lambda: sum(each.enabled for each in at.app.screen.active_bindings.values()) > 12)
         works = {
             each.binding.id: each.binding
             for each in at.app.screen.active_bindings.values()
@@ -95,5 +95,4 @@ async def test_a_key_shared_by_two_stays_with_the_other(lab: Any) -> None:
     async with lab() as at:
         at.app.change({"keymap": {"sample.branch": "ctrl+k"}})
         at.app.switch_mode("sample")
-        await at.pilot.pause(0.3)
-        assert at.app.screen.active_bindings["enter"].binding.id == "sample.write"
+        await at.until(lambda: at.app.screen.active_bindings["enter"].binding.id == "sample.write")

@@ -38,7 +38,7 @@ async def form(at: Any, **start: str) -> Any:
 async def fill(at: Any, screen: Any, values: dict[str, str]) -> None:
     for name, value in values.items():
         screen.field(name).editor.value = value
-    await at.pilot.pause(0.05)
+    await at.settle()
 
 
 def figure(screen: Any, name: str) -> str:
@@ -65,7 +65,7 @@ async def test_what_it_comes_to_changes_as_it_is_typed(lab: Any, rhymes: Any) ->
         assert figure(screen, "iteration") == "6,400"
         train_tokens = next(info.tokens["train"] for info in list_datasets() if info.name == "rhymes")
         assert figure(screen, "epochs") == f"{2000 * 6400 / train_tokens:,.1f}"
-        assert f"ln {vocab}" in at.seen()
+        await at.sees(f"ln {vocab}")
 
 
 async def test_a_wrong_value_is_marked_where_it_stands_and_nothing_starts(lab: Any, rhymes: Any) -> None:
@@ -102,10 +102,10 @@ async def test_a_preset_fills_in_what_was_not_changed_and_reset_forgets_changes(
         await fill(at, screen, {"preset": "baby"})
         assert screen.field("n_embd").editor.value == "384"
         assert screen.field("n_layer").editor.value == "3"
-        assert "• n_layer" in at.seen()
+        await at.sees("• n_layer")
         await at.press("ctrl+r")
         assert screen.field("n_layer").editor.value == "6"
-        assert "•" not in at.seen()
+        await at.until(lambda: "•" not in at.seen())
 
 
 async def test_the_time_is_measured_by_real_steps_and_remembered(lab: Any, rhymes: Any) -> None:
@@ -116,7 +116,7 @@ async def test_the_time_is_measured_by_real_steps_and_remembered(lab: Any, rhyme
         await at.press("ctrl+t")
         await at.until(lambda: screen.speed.seconds_per_step and screen._measuring is None)
         assert figure(screen, "time").startswith("≈")
-        assert "cpu, float32" in at.seen()
+        await at.sees("cpu, float32")
         measured = screen.speed
         await fill(at, screen, {"n_layer": "2"})
         assert screen.speed.seconds_per_step is None  # another model's speed says nothing
@@ -205,7 +205,7 @@ async def test_another_runs_weights_decide_the_shape_of_a_new_run(lab: Any, rhym
         assert screen.field("n_layer").editor.disabled
         await fill(at, screen, {"name": "tuned", "max_iters": "10", "eval_interval": "5", "device": "cpu"})
         await at.press("ctrl+s")
-        await at.until(lambda: at.session.history and at.session.history.state == "finished")
+        await at.until(lambda: (now := at.session.history) and (now.run, now.state) == ("tuned", "finished"))
         assert runs.folder.run_config(runs.find("tuned")).model.n_embd == 16
         # it begins where the other ended, far below a uniform guess
         old_loss = runs.summary(run).best_val_loss
@@ -232,7 +232,7 @@ async def test_question_mark_explains_the_field_in_focus(lab: Any) -> None:
         screen = await form(at)
         screen.field("n_head").editor.focus()
         await at.press("question_mark")
-        assert "attention" in at.seen()
+        await at.sees("attention")
         assert screen.field("n_head").editor.value == "4"
 
 
@@ -241,7 +241,7 @@ async def test_the_common_settings_and_the_figures_fit_every_size(lab: Any, size
     async with lab(size) as at:
         await form(at)
         for word in [*(name for names in COMMON.values() for name in names), "parameters", "memory", "time", "start"]:
-            assert word in at.seen()
+            await at.sees(word)
 
 
 async def test_more_settings_come_when_they_are_wanted(lab: Any) -> None:

@@ -37,7 +37,7 @@ async def test_ascii_glyphs_reach_what_is_already_drawn(lab: Any) -> None:
         await choose(at, "glyphs")
         await at.press("escape")
         assert load().glyphs == "ascii"
-        assert at.seen().isascii()
+        await at.until(lambda: at.seen().isascii())
 
 
 @pytest.mark.parametrize("mode", ["runs", "sample"])
@@ -46,7 +46,7 @@ async def test_ascii_glyphs_reach_the_screens_behind(lab: Any, two_runs: Path, m
         at.app.switch_mode(mode)
         await at.until(lambda: "━" in at.seen())
         at.app.change({"glyphs": "ascii"})
-        await at.until(lambda: at.seen().isascii(), 5)
+        await at.until(lambda: at.seen().isascii())
         drawn = {widget.glyphs for widget in at.app.screen.query(LossChart)}
         assert drawn <= {"ascii"}
         assert all(row.ascii_only for row in at.app.screen.query(KnobRow))
@@ -71,7 +71,7 @@ async def test_a_key_that_is_taken_is_refused_with_what_it_does(lab: Any) -> Non
         await at.press("f2")
         await choose(at, "key train.save")
         await at.press("x")
-        assert "x is train.stop already" in at.seen()
+        await at.sees("x is train.stop already")
         assert load().keymap == {}
         assert isinstance(at.app.screen, Preferences)
 
@@ -104,7 +104,7 @@ async def test_a_default_that_another_has_now_is_not_brought_back(lab: Any) -> N
         options = at.app.screen.query_one(OptionList)
         options.highlighted = options.get_option_index("key train.save")
         await at.press("backspace")
-        assert "train.stop=s: that key is train.save already" in at.seen()
+        await at.sees("train.stop=s: that key is train.save already")
         assert load().keymap == swapped
 
 
@@ -123,7 +123,7 @@ async def test_a_file_broken_meanwhile_is_named_and_left_alone(lab: Any) -> None
         path().write_text("theme =", encoding="utf-8")
         await at.press("f2")
         await choose(at, "theme")
-        assert "cannot read the settings" in at.seen()
+        await at.sees("cannot read the settings")
         assert path().read_text(encoding="utf-8") == "theme ="
 
 
@@ -133,7 +133,7 @@ async def test_the_quick_start_is_changed_and_checked(lab: Any) -> None:
         await choose(at, "quickstart")
         at.app.screen.query_one(Input).value = "max_itres=70"
         await at.press("enter")
-        assert "Did you mean max_iters?" in " ".join(at.seen().split())
+        await at.until(lambda: "Did you mean max_iters?" in " ".join(at.seen().split()))
         at.app.screen.query_one(Input).value = "max_iters=70 learning_rate=1e-3 device=cpu"
         await at.press("enter")
         assert load().quickstart == {"max_iters": 70, "learning_rate": 0.001, "device": "cpu"}
@@ -142,9 +142,9 @@ async def test_the_quick_start_is_changed_and_checked(lab: Any) -> None:
 async def test_a_theme_of_the_palette_is_written_down(lab: Any) -> None:
     async with lab() as at:
         await at.press("ctrl+p", *"ansi")
-        await at.pilot.pause(0.5)
+        await at.sees("Theme: ansi")
         await at.press("enter", "enter")
-        await at.until(lambda: at.app.theme == theme.NAMES["ansi"], 5)
+        await at.until(lambda: at.app.theme == theme.NAMES["ansi"])
         assert load().theme == "ansi"
 
 
@@ -152,6 +152,6 @@ async def test_the_mouse_changes_and_closes(lab: Any) -> None:
     async with lab() as at:
         await at.press("f2")
         await at.pilot.click(OptionList, offset=(3, 0))
-        await at.until(lambda: at.app.theme == theme.NAMES["light"], 5)
+        await at.until(lambda: at.app.theme == theme.NAMES["light"])
         await at.pilot.click(offset=(0, 0))
-        await at.until(lambda: not isinstance(at.app.screen, Preferences), 5)
+        await at.until(lambda: not isinstance(at.app.screen, Preferences))

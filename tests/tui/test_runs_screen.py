@@ -35,9 +35,9 @@ async def on(at: Any, name: str) -> None:
 async def test_an_empty_folder_says_what_to_do(lab: Any) -> None:
     async with lab() as at:
         await at.press("4")
-        assert "No runs yet" in at.seen()
+        await at.sees("No runs yet")
         await at.press("x", "e", "enter", "s", "r", "c", "n", "space", "o", "v")
-        assert "No runs yet" in at.seen()
+        await at.sees("No runs yet")
 
 
 async def test_every_run_is_a_row_with_its_figures(lab: Any, two_runs: Path) -> None:
@@ -91,7 +91,7 @@ async def test_ticked_runs_lie_over_the_chart_and_their_differences_are_listed(l
         await at.until(lambda: screen.chart.overlays == ["one"] and "differ in" in at.seen())
         lines = [line for line in at.seen().splitlines() if "n_layer" in line or "max_iters" in line]
         assert [line.split()[-2:] for line in lines] == [["1", "2"], ["60", "20"]]
-        assert "batch_size" not in at.seen()
+        await at.until(lambda: "batch_size" not in at.seen())
         await at.press("escape")
         await at.until(lambda: screen.chart.overlays == [] and "differ in" not in at.seen())
 
@@ -104,10 +104,10 @@ async def test_a_run_is_renamed_and_a_taken_name_is_refused_where_it_is_typed(la
         field = at.app.screen.query_one("Input")
         field.value = "two"
         await at.press("enter")
-        assert "already" in at.seen()
+        await at.sees("already")
         field.value = "[bold]no"
         await at.press("enter")
-        assert "cannot name a run" in at.seen()
+        await at.sees("cannot name a run")
         field.value = "three"
         await at.press("enter")
         await at.until(lambda: sorted(listed(at)) == ["three", "two"])
@@ -130,7 +130,7 @@ async def test_a_run_is_deleted_only_after_a_yes(lab: Any, two_runs: Path) -> No
         await opened(at)
         await on(at, "one")
         await at.press("x")
-        assert isinstance(at.app.screen, Ask)
+        await at.until(lambda: isinstance(at.app.screen, Ask))
         await at.press("escape")
         assert (two_runs / "one").is_dir()
         await at.press("x", "y")
@@ -144,7 +144,7 @@ async def test_a_run_that_a_trainer_holds_is_not_deleted(lab: Any, two_runs: Pat
         await on(at, "one")
         with lock(two_runs / "one").acquire():
             await at.press("x", "y")
-        await at.until(lambda: "being trained" in at.seen())
+            await at.sees("being trained")
         assert (two_runs / "one" / "run.toml").is_file()
 
 
@@ -156,7 +156,7 @@ async def test_the_run_in_training_can_be_neither_deleted_nor_renamed(lab: Any) 
         await at.until(lambda: listed(at) == ["quickstart"])
         await at.press("x", "e", "r")
         assert type(at.app.screen).__name__ == "RunsScreen"
-        assert "running" in at.seen()
+        await at.sees("running")
         await at.press("s")
         assert at.app.screen.sources[0].which == "live"
 
@@ -168,6 +168,7 @@ async def test_metrics_are_exported_as_csv(lab: Any, two_runs: Path, tmp_path: P
         await at.press("c")
         at.app.screen.query_one("Input").value = str(tmp_path / "out.csv")
         await at.press("enter")
+        await at.until((tmp_path / "out.csv").exists)
         with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as lines:
             assert len(list(csv.DictReader(lines))) == 61
 
@@ -200,7 +201,7 @@ async def test_a_complete_run_goes_on_up_to_a_step_that_is_asked_for(lab: Any, t
         await at.press("r")
         at.app.screen.query_one("Input").value = "80"
         await at.press("enter")
-        await at.until(lambda: at.app.current_mode == "train")
+        await at.until(lambda: at.app.current_mode == "train" and at.session.history.step > 60)
         await at.until(lambda: at.session.history.state == "finished")
         assert at.session.history.step == 80
         assert runs.summary(two_runs / "one").max_iters == 80
@@ -222,7 +223,7 @@ async def test_table_chart_and_details_have_room(lab: Any, two_runs: Path, size:
     async with lab(size=size) as at:
         await opened(at)
         await at.until(lambda: "train (EMA" in at.seen() or "loss" in at.seen())
-        assert "best val" in at.seen()
+        await at.sees("best val")
         if size[0] < 110:
             await at.press("v")
         await at.until(lambda: "differs from the defaults" in at.seen())

@@ -77,6 +77,7 @@ async def test_knobs_turned_while_it_writes_change_the_tokens_that_come(lab: Any
         await at.until(lambda: len(screen.take.tokens) > 20)
         await at.press("t")
         assert screen.knobs.temperature == pytest.approx(1.45)
+        await at.until(lambda: len(screen.take.turns) == 1)
         set_knobs(at, temperature=0.0)
         await at.until(lambda: len(screen.take.turns) == 2)
         assert [turn.temperature for _, turn in screen.take.turns] == pytest.approx([1.45, 0])
@@ -91,7 +92,7 @@ async def test_knobs_turned_while_it_writes_change_the_tokens_that_come(lab: Any
         length = len(take.tokens)
         await at.pilot.pause(0.3)
         assert len(take.tokens) == length
-        assert "stopped by you" in at.seen()
+        await at.sees("stopped by you")
 
 
 async def test_continuing_goes_on_as_if_it_had_not_stopped(lab: Any, run: Path) -> None:
@@ -156,7 +157,7 @@ async def test_an_answer_goes_into_its_own_text_whatever_is_shown(lab: Any, run:
         await at.until(lambda: len(long.tokens) > length + 20)
         assert screen.take is short
         assert short.text == text
-        assert "10 tokens" in at.seen()
+        await at.sees("10 tokens")
         await at.press("1", "3")
         assert screen.take is short
         await at.press("right_square_bracket", "escape")
@@ -166,9 +167,9 @@ async def test_an_answer_goes_into_its_own_text_whatever_is_shown(lab: Any, run:
 async def test_any_checkpoint_of_any_run_can_be_chosen(lab: Any, two_runs: Path) -> None:
     async with lab() as at:
         await at.press("3", "f")
-        assert isinstance(at.app.screen, PickSource)
+        await at.until(lambda: isinstance(at.app.screen, PickSource))
         await at.until(lambda: "two" in at.seen())
-        assert all(f"step {step:>9}" in at.seen() for step in (20, 40, 60))
+        await at.sees(*(f"step {step:>9}" for step in (20, 40, 60)))
         await at.press(*"one 40", "enter")
         set_knobs(at, max_new_tokens=5)
         take = await written(at, "g")
@@ -188,8 +189,8 @@ async def test_two_checkpoints_write_side_by_side_with_the_same_seed(lab: Any, r
         assert (left.step, right.step) == (60, 20)
         assert left.knobs == right.knobs
         assert [pane.take for pane in screen.panes] == [left, right]
-        assert "step 60" in at.seen()
-        assert "step 20" in at.seen()
+        await at.sees("step 60")
+        await at.sees("step 20")
         await at.press("w", "left")
         assert screen.take is right
         await at.press("escape", "b")  # one side again, for the next text
@@ -214,7 +215,7 @@ async def test_the_weights_in_training_are_sampled_without_stopping_the_training
         second = await written(at, "g")
         assert second.step > first.step
         assert at.session.is_training
-        assert "live weights" in at.seen()
+        await at.sees("live weights")
 
 
 async def test_live_weights_without_a_training_and_an_empty_home_are_one_line(lab: Any) -> None:
@@ -222,10 +223,10 @@ async def test_live_weights_without_a_training_and_an_empty_home_are_one_line(la
         await at.press("3")
         take = await written(at, "g")
         assert take.reason == "error"
-        assert "there are no runs" in at.seen()
+        await at.sees("there are no runs")
         at.app.screen.use_source(Source(None, LIVE))
         await written(at, "g")
-        assert "nothing is being trained now" in at.seen()
+        await at.sees("nothing is being trained now")
 
 
 async def test_a_prompt_that_the_model_cannot_read_is_one_line(lab: Any, run: Path) -> None:
@@ -233,7 +234,7 @@ async def test_a_prompt_that_the_model_cannot_read_is_one_line(lab: Any, run: Pa
         await at.press("3")
         at.app.screen.query_one(Prompt).text = "π"
         await written(at, "g")
-        assert "unknown character 'π'" in at.seen()
+        await at.sees("unknown character 'π'")
 
 
 async def test_the_history_is_exported_as_markdown_and_json(lab: Any, run: Path, tmp_path: Path) -> None:
@@ -255,7 +256,7 @@ async def test_the_history_is_exported_as_markdown_and_json(lab: Any, run: Path,
         await at.press("e")
         at.app.screen.query_one("Input").value = str(tmp_path / "all.txt")
         await at.press("enter")
-        assert "has to end in .md" in at.seen()
+        await at.sees("has to end in .md")
 
 
 async def test_an_earlier_text_s_prompt_and_knobs_are_taken_over(lab: Any, run: Path) -> None:
@@ -367,7 +368,7 @@ async def test_a_knob_s_value_is_typed_where_it_stands(lab: Any, run: Path) -> N
         await at.pilot.click("#top_k")
         at.app.screen.query_one("Input").value = "-4"
         await at.press("enter")
-        assert "top_k=-4: has to be at least 0" in at.seen()
+        await at.sees("top_k=-4: has to be at least 0")
         at.app.screen.query_one("Input").value = "42"
         await at.press("enter")
         assert at.app.screen.knobs.top_k == 42

@@ -72,10 +72,10 @@ def test_cancelling_closes_the_work() -> None:
             closed.set()
 
     job = Job(endless).start()
-    assert going.wait(10)
+    assert going.wait(60)
     job.cancel()
-    assert closed.wait(10)
-    job.wait(10)
+    assert closed.wait(60)
+    job.wait(60)
     assert job.done
     assert job.error is None
 
@@ -86,7 +86,7 @@ def test_an_error_of_the_engine_is_its_one_line() -> None:
         yield
 
     job = Job(work).start()
-    job.wait(10)
+    job.wait(60)
     assert job.error == "no space left: free some"
     assert not log_file().exists()
 
@@ -97,7 +97,7 @@ def test_an_unexpected_error_goes_to_the_log_file_that_its_line_names() -> None:
         raise ZeroDivisionError("division by zero")
 
     job = Job(work).start()
-    job.wait(10)
+    job.wait(60)
     assert job.error is not None
     assert "\n" not in job.error
     assert str(log_file()) in job.error
@@ -163,6 +163,6 @@ async def test_a_run_of_another_process_is_watched_and_steered(lab: Any, rhymes:
                 await at.press("x", "s")
                 await at.until(lambda: at.session.history.state == "stopped")
                 assert at.session.history.saves[-1].step == at.session.history.step
-            assert trainer.wait(30) == 0
+            assert trainer.wait(60) == 0
         finally:
             trainer.kill()

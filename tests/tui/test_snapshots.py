@@ -211,25 +211,28 @@ def named(style: Any, names: dict[str, str]) -> str:
 async def until(pilot: Pilot[Any], *words: str, view: str = "") -> Shot:
     """Waits until the screen is what the files have of the view; else until it says all these words and keeps still."""
     known = remembered(view)
-    patience = 2 if not view else 10
-    before, still = Shot("", ""), 0
-    for _ in range(400):
+    patience_s = 5.0 if known else 0.3 if view else 0.06
+    before, since = Shot("", ""), time.monotonic()
+    end = since + 60
+    while time.monotonic() < end:
         await pilot.pause(0.03)
         now = shot(pilot.app)  # type: ignore[arg-type]
-        still = still + 1 if now == before else 0
-        if now in known or (still >= patience and all(word in now.characters for word in words)):
+        since = since if now == before else time.monotonic()
+        keeps_still = time.monotonic() - since >= patience_s
+        if known & {now, now._replace(colours="")} or (keeps_still and all(word in now.characters for word in words)):
             return now
         before = now
     raise AssertionError(f"not all of {words} on the screen:\n{before.characters}")
 
 
-def remembered(view: str) -> list[Shot]:
-    """What the files have of it; nothing while they are written anew, and nothing of ASCII, whose colours are not."""
+def remembered(view: str) -> set[Shot]:
+    """What the files have of it, without colours for ASCII; nothing while they are written anew."""
     place, _, theme = view.rpartition("_")
-    files = SNAPSHOTS / f"{place}.txt", SNAPSHOTS / f"{place}_{theme}.colours"
-    if "UPDATE_SNAPSHOTS" in os.environ or not all(file.exists() for file in files):
-        return []
-    return [Shot(*(file.read_text(encoding="utf-8") for file in files))]
+    names = [f"{view}.txt"] if theme == "ascii" else [f"{place}.txt", f"{view}.colours"]
+    if not view or "UPDATE_SNAPSHOTS" in os.environ or not all((SNAPSHOTS / name).exists() for name in names):
+        return set()
+    characters, *colours = ((SNAPSHOTS / name).read_text(encoding="utf-8") for name in names)
+    return {Shot(characters, "".join(colours))}
 
 
 async def seen(home: Path, text: str, glyphs: str) -> AsyncIterator[tuple[str, Shot]]:
