@@ -5,6 +5,7 @@ hs = C / nh the head size, V = vocab_size, S = positions seen so far, cache incl
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -134,6 +135,12 @@ class Model(nn.Module):
 
     def new_cache(self, batch_size: int) -> Cache:
         return Cache(self.config, batch_size, like=self.wte.weight)
+
+    def stepper(self, cache: Cache) -> Callable[[int], Any]:
+        """One position more for one sample on the CPU, in numpy (see `parts/gpt2_step.py`)."""
+        from nanogpt.models.parts.gpt2_step import stepper
+
+        return stepper(self, cache)
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         matrices = [p for p in self.parameters() if p.dim() >= 2]

@@ -3,13 +3,13 @@
 Knows nothing of runs, files or who listens.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import cache
 from time import perf_counter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
@@ -17,6 +17,14 @@ from nanogpt.events import Alternative, Stopped, Token
 from nanogpt.sampling.choice import choose
 from nanogpt.sampling.decoding import decode, extended
 from nanogpt.sampling.text import TextStream
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+    Ids = NDArray[np.int64]
+
+THROWS = 64  # random numbers made at once
 
 
 @torch.inference_mode()  # torch enters it for each step of a generator, and leaves it while the listener works
@@ -61,37 +69,36 @@ def generate(
     def shown(token_id: int) -> str:
         return tokenizer.token_bytes(token_id).decode("utf-8", "replace")  # type: ignore[no-any-return]
 
-    device = next(model.parameters()).device
     prompted = prompt_ids(tokenizer, prompt)
-    known = torch.tensor([*prompted, *written]).repeat(num_samples, 1)  # (B, P)
-    seen = torch.zeros(num_samples, tokenizer.vocab_size, dtype=torch.bool).scatter_(1, known, True)  # (B, V)
-    dice = [torch.Generator().manual_seed(turned.seed + row) for row in range(num_samples)]
+    known = np.array([[*prompted, *written]] * num_samples)  # (B, P) int64
+    rows = np.arange(num_samples)
+    seen = np.zeros((num_samples, tokenizer.vocab_size), np.bool_)  # (B, V)
+    seen[:, known[0]] = True
+    uniforms = throws(turned.seed, num_samples)
     streams = [TextStream() for _ in range(num_samples)]
-    ids = known[:, : len(prompted)][:, -model.config.block_size :]  # (B, W)
+    window = known[:, : len(prompted)][:, -model.config.block_size :]  # (B, W)
     for place, token_id in enumerate(written, len(prompted)):  # what the window, the dice and the text went through
-        ids = extended(ids, known[:, place : place + 1], model.config.block_size)
-        for die, stream in zip(dice, streams, strict=True):
-            torch.rand(1, 1, generator=die)
+        window = extended(window, known[:, place], model.config.block_size)
+        next(uniforms)
+        for stream in streams:
             stream.feed(tokenizer.token_bytes(token_id))
-    steps: Generator[Tensor, Tensor, None] | None = None
+    steps = decode(model, window, use_cache)
+    ids: Ids | None = None  # (B)
     running = list(range(num_samples))
     n_tokens, busy_s = len(written), 0.0
     while running:
         began = perf_counter()
-        if steps is None:
-            steps = decode(model, ids.to(device), use_cache)
-            logits = next(steps)  # (B, V)
-        else:
-            logits = steps.send(ids.to(device))  # (B, V)
-            turned = read()
-        uniforms = torch.cat([torch.rand(1, 1, generator=die) for die in dice])  # (B, 1)
+        logits = next(steps) if ids is None else steps.send(ids)  # (B, V)
+        turned = turned if ids is None else read()
         # A padded vocabulary has more logits than there are tokens: those are never drawn.
-        choice = choose(logits[:, : tokenizer.vocab_size].float().cpu(), turned, seen, uniforms, alternatives)
-        ids = choice.ids  # (B, 1)
-        seen.scatter_(1, ids, True)
+        choice = choose(logits[:, : tokenizer.vocab_size], turned, seen, next(uniforms), alternatives)
+        ids = choice.ids
+        seen[rows, ids] = True
         n_tokens += 1
         events: list[Token | Stopped] = []
-        for row, (chosen,) in [(row, ids[row].tolist()) for row in running]:
+        chosen_ids = ids.tolist()
+        for row in running.copy():
+            chosen = chosen_ids[row]
             ended = chosen == tokenizer.end_of_text
             last = ended or n_tokens >= turned.max_new_tokens
             text, stopped = streams[row].feed(b"" if ended else tokenizer.token_bytes(chosen), turned.stop, last)
@@ -106,6 +113,14 @@ def generate(
                 events.append(Stopped(sample=row, reason=reason, tokens=n_tokens, tokens_per_second=rate))
         busy_s += perf_counter() - began  # the listener's time does not count
         yield from events
+
+
+def throws(seed: int, num_samples: int) -> "Iterator[Floats]":
+    """For each token (B, 1) numbers in [0, 1): sample number i's are those of a generator seeded with seed + i."""
+    dice = [torch.Generator().manual_seed(seed + row) for row in range(num_samples)]
+    while True:  # many at a time, which are the same as one by one
+        block = torch.stack([torch.rand(THROWS, generator=die) for die in dice], 1).numpy()  # (THROWS, B)
+        yield from block[:, :, None]
 
 
 def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:

@@ -2,87 +2,99 @@
 
 import math
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
-from nanogpt.sampling.choice import choose, draw, heated, likeliest, not_unlikely, penalised
+from nanogpt.sampling.choice import choose, draw, likeliest, not_unlikely, penalised
 
 
 def log(*probabilities):
-    return torch.tensor([probabilities]).log()
+    return np.log(np.array([probabilities], np.float32))
 
 
-def kept(scores):
-    return scores.isfinite().nonzero()[:, 1].tolist()
+def kept(scores, ids=None):
+    """The ids whose scores, of one row, are not -inf."""
+    places = np.isfinite(scores[0]).nonzero()[0]
+    return (places if ids is None else ids[0][places]).tolist()
+
+
+def left(scores, top_k, top_p):
+    ids, scores = likeliest(scores, top_k, top_p)
+    return kept(scores, ids)
 
 
 def chosen(logits, seen=None, uniforms=None, alternatives=3, **knobs):
-    rows = logits.size(0)
-    seen = torch.zeros_like(logits, dtype=torch.bool) if seen is None else seen
-    uniforms = torch.full((rows, 1), 0.5) if uniforms is None else uniforms
+    seen = np.zeros_like(logits, np.bool_) if seen is None else seen
+    uniforms = halves(len(logits)) if uniforms is None else uniforms
     return choose(logits, SamplingConfig(**{"top_k": 0, "temperature": 1.0} | knobs), seen, uniforms, alternatives)
+
+
+def halves(rows):
+    return np.full((rows, 1), 0.5, np.float32)
 
 
 def test_draws_come_as_often_as_the_probabilities_say():
     """Evenly spaced uniforms hit each token in proportion to its share, to within one draw."""
-    uniforms = ((torch.arange(1000) + 0.5) / 1000)[:, None]
-    ids = draw(log(0.1, 0.2, 0.3, 0.4).expand(1000, 4), uniforms)
-    assert torch.bincount(ids.flatten(), minlength=4).tolist() == pytest.approx([100, 200, 300, 400], abs=1)
+    uniforms = ((np.arange(1000, dtype=np.float32) + 0.5) / 1000)[:, None]
+    ids = draw(log(0.1, 0.2, 0.3, 0.4).repeat(1000, 0), uniforms)
+    assert np.bincount(ids, minlength=4).tolist() == pytest.approx([100, 200, 300, 400], abs=1)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.5, 1 - 2**-24]), st.integers(1, 5000))
 def test_a_token_without_a_share_is_never_drawn(seed, uniform, size):
-    generator = torch.Generator().manual_seed(seed)
-    scores = torch.randn(4, size, generator=generator) * 5
-    scores[torch.rand(4, size, generator=generator) < 0.7] = -math.inf
+    random = np.random.default_rng(seed)
+    scores = random.standard_normal((4, size), np.float32) * 5
+    scores[random.random((4, size)) < 0.7] = -math.inf
     scores[:, seed % size] = 0
-    ids = draw(scores, torch.full((4, 1), uniform))
-    assert scores.gather(1, ids).isfinite().all()
+    ids = draw(scores, np.full((4, 1), uniform, np.float32))
+    assert np.isfinite(scores[range(4), ids]).all()
 
 
 def test_temperature_zero_takes_the_likeliest():
-    assert chosen(log(0.2, 0.5, 0.3), temperature=0.0, uniforms=torch.tensor([[0.99]])).ids.item() == 1
+    assert chosen(log(0.2, 0.5, 0.3), temperature=0.0, uniforms=halves(1) * 1.98).ids == [1]
 
 
 @pytest.mark.parametrize("temperature", [1e-300, 1e-40, 1e-7, 1e-5])
 def test_a_temperature_near_zero_is_greedy_and_overflows_nowhere(temperature):
     for uniform in (0.0, 0.999):
-        assert chosen(log(0.2, 0.5, 0.3), temperature=temperature, uniforms=torch.tensor([[uniform]])).ids.item() == 1
+        uniforms = np.array([[uniform]], np.float32)
+        assert chosen(log(0.2, 0.5, 0.3), temperature=temperature, uniforms=uniforms).ids == [1]
 
 
 def test_temperature_divides_the_logits():
-    expected = torch.tensor([[0.04, 0.25, 0.09]]) / 0.38  # squares, for a temperature of a half
-    torch.testing.assert_close(heated(log(0.2, 0.5, 0.3), 0.5).softmax(1), expected)
+    """Squares, for a temperature of a half: shares of 0.04, 0.25 and 0.09 of 0.38."""
+    uniforms = ((np.arange(380, dtype=np.float32) + 0.5) / 380)[:, None]
+    ids = chosen(log(0.2, 0.5, 0.3).repeat(380, 0), uniforms=uniforms, temperature=0.5).ids
+    assert np.bincount(ids).tolist() == pytest.approx([40, 250, 90], abs=1)
 
 
 def test_top_k_keeps_exactly_k_even_of_equals():
-    assert len(kept(likeliest(torch.zeros(1, 9), 4, 1.0))) == 4
-    assert kept(likeliest(log(0.1, 0.4, 0.2, 0.3), 2, 1.0)) == [1, 3]
+    assert len(left(np.zeros((1, 9), np.float32), 4, 1.0)) == 4
+    assert left(log(0.1, 0.4, 0.2, 0.3), 2, 1.0) == [1, 3]
 
 
 @pytest.mark.parametrize("top_k", [0, 4, 5, 10**12])
 def test_top_k_of_zero_or_more_than_there_are_keeps_all(top_k):
-    scores = log(0.1, 0.4, 0.2, 0.3)
-    assert torch.equal(likeliest(scores, top_k, 1.0), scores)
+    assert left(log(0.1, 0.4, 0.2, 0.3), top_k, 1.0) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
-    ("top_p", "left"),
+    ("top_p", "ids"),
     [(1e-9, [1]), (0.39, [1]), (0.41, [1, 3]), (0.69, [1, 3]), (0.71, [1, 2, 3]), (0.95, [0, 1, 2, 3])],
 )
-def test_top_p_keeps_the_fewest_that_reach_it(top_p, left):
-    assert kept(likeliest(log(0.1, 0.4, 0.2, 0.3), 0, top_p)) == left
+def test_top_p_keeps_the_fewest_that_reach_it(top_p, ids):
+    assert left(log(0.1, 0.4, 0.2, 0.3), 0, top_p) == ids
 
 
 def test_top_p_counts_within_what_top_k_left():
     """Of 0.4 and 0.3 the first has 4/7 = 0.571."""
-    assert kept(likeliest(log(0.1, 0.4, 0.2, 0.3), 2, 0.57)) == [1]
-    assert kept(likeliest(log(0.1, 0.4, 0.2, 0.3), 2, 0.58)) == [1, 3]
+    assert left(log(0.1, 0.4, 0.2, 0.3), 2, 0.57) == [1]
+    assert left(log(0.1, 0.4, 0.2, 0.3), 2, 0.58) == [1, 3]
 
 
 def test_min_p_drops_what_is_less_likely_than_that_share_of_the_best():
@@ -92,29 +104,29 @@ def test_min_p_drops_what_is_less_likely_than_that_share_of_the_best():
 
 
 def test_a_repetition_penalty_lowers_seen_tokens_on_either_side_of_zero():
-    logits, seen = torch.tensor([[2.0, -2.0, 2.0, -2.0]]), torch.tensor([[True, True, False, False]])
+    logits, seen = np.array([[2.0, -2.0, 2.0, -2.0]], np.float32), np.array([[True, True, False, False]])
     assert penalised(logits, seen, 2.0).tolist() == [[1.0, -4.0, 2.0, -2.0]]
-    assert chosen(torch.tensor([[2.0, 1.5]]), torch.tensor([[True, False]]), temperature=0.0).ids.item() == 0
-    penalty = {"temperature": 0.0, "repetition_penalty": 1.5}
-    assert chosen(torch.tensor([[2.0, 1.5]]), torch.tensor([[True, False]]), **penalty).ids.item() == 1
+    logits, seen = np.array([[2.0, 1.5]], np.float32), np.array([[True, False]])
+    assert chosen(logits, seen, temperature=0.0).ids == [0]
+    assert chosen(logits, seen, temperature=0.0, repetition_penalty=1.5).ids == [1]
 
 
 def test_each_row_is_chosen_as_if_it_were_alone():
-    generator = torch.Generator().manual_seed(4)
-    logits, uniforms = torch.randn(6, 50, generator=generator) * 3, torch.rand(6, 1, generator=generator)
-    seen = torch.rand(6, 50, generator=generator) < 0.3
+    random = np.random.default_rng(4)
+    logits, uniforms = random.standard_normal((6, 50), np.float32) * 3, random.random((6, 1), np.float32)
+    seen = random.random((6, 50)) < 0.3
     knobs = {"top_k": 20, "top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.3, "temperature": 0.9}
     together = chosen(logits, seen, uniforms, **knobs)
     for row in range(6):
         alone = chosen(logits[[row]], seen[[row]], uniforms[[row]], **knobs)
-        assert alone.ids.item() == together.ids[row].item()
+        assert alone.ids == together.ids[row]
         assert alone.probabilities == pytest.approx([together.probabilities[row]])
 
 
 def test_probabilities_are_the_models_own_whatever_the_knobs():
     choice = chosen(
         log(0.1, 0.4, 0.2, 0.3),
-        torch.ones(1, 4, dtype=torch.bool),
+        np.ones((1, 4), np.bool_),
         temperature=3.0,
         top_k=1,
         repetition_penalty=5.0,
@@ -123,7 +135,7 @@ def test_probabilities_are_the_models_own_whatever_the_knobs():
     ids, shares = zip(*choice.alternatives[0], strict=True)
     assert ids == (1, 3, 2)
     assert shares == pytest.approx((0.4, 0.3, 0.2))
-    assert choice.probabilities == pytest.approx([(0.1, 0.4, 0.2, 0.3)[choice.ids.item()]])
+    assert choice.probabilities == pytest.approx([(0.1, 0.4, 0.2, 0.3)[choice.ids[0]]])
 
 
 @pytest.mark.parametrize("wanted", [0, 1, 4, 100])
@@ -134,7 +146,7 @@ def test_there_are_as_many_alternatives_as_wanted_and_possible(wanted):
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_logits_that_are_no_numbers_are_refused_in_one_line(value, temperature):
-    logits = torch.zeros(2, 5)
+    logits = np.zeros((2, 5), np.float32)
     logits[1, 3] = value
     with pytest.raises(UserError, match="not finite") as caught:
         chosen(logits, temperature=temperature)

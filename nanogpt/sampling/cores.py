@@ -1,0 +1,53 @@
+"""How many cores numpy's matrix products use while text is written. Knows nothing of models.
+
+Two threads wait for each other at each product. Alone on the machine that is nothing; beside another busy process the
+one waits until the scheduler lets the other run, and a step of 1 ms took 90. Nothing tells beforehand which it will be,
+so it is tried.
+"""
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+MOST_PATIENCE = 1024  # steps
+
+
+def by_trial(cores: int) -> Generator[int, float, None]:
+    """Yields how many threads the next step is to use (1 or all cores), then is sent the seconds that it took.
+
+    All are used as long as that is faster than one alone ever was. After a step that was not, one thread does some
+    steps, four times as many when the try before had not lasted either.
+    """
+    alone, patience = float("inf"), 4
+    while cores > 1:
+        for _ in range(patience):
+            alone = min(alone, (yield 1))
+        lasted = 0
+        while (yield cores) < alone:
+            lasted += 1
+        patience = 4 if lasted > patience else min(4 * patience, MOST_PATIENCE)
+    while True:
+        yield 1
+
+
+@contextmanager
+def blas_threads(count: int) -> Iterator[None]:
+    """So many threads inside for numpy's matrix products, as many as before after."""
+    before = [library.get_num_threads() for library in _libraries()]
+    for library in _libraries():
+        library.set_num_threads(count)
+    try:
+        yield
+    finally:
+        for library, threads in zip(_libraries(), before, strict=True):
+            library.set_num_threads(threads)
+
+
+@cache
+def _libraries() -> list[Any]:
+    """What numpy multiplies with, as far as its threads can be set."""
+    import numpy  # noqa: F401 (so that its library is loaded)
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
