@@ -1,0 +1,60 @@
+"""What the form of a new run says before it is started: whose tokenizer does not fit, and what was not measured."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanogpt.config import resolve
+from nanogpt.data import prepare, textfile_recipe
+from nanogpt.events import Event
+from nanogpt.training.probe import Measured
+from nanogpt_tui.screens import new_run
+from nanogpt_tui.screens.new_run import NewRunScreen
+from nanogpt_tui.widgets.outlook import Compiled, Room, compiled
+
+
+async def test_weights_that_read_other_tokens_are_marked_where_they_are_chosen(
+    lab: Any, two_runs: Path, trained: Path, home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "digits.txt").write_text("0123456789\n" * 500)
+    list(prepare(textfile_recipe([tmp_path / "digits.txt"], name="digits")))
+    list(prepare(textfile_recipe([trained.parent / "small.txt"], name="same")))
+    async with lab() as at:
+        screen = NewRunScreen(dataset="digits", start="weights one")
+        at.app.push_screen(screen)
+        await at.sees("its tokenizer is not that of digits")
+        assert screen.field("start").has_class("-wrong")
+        assert screen.config is None
+        screen.field("dataset").editor.value = "same"
+        await at.until(lambda: screen.config is not None)
+        assert not screen.field("start").has_class("-wrong")
+
+
+async def test_a_time_measured_without_the_compiler_says_so_where_the_run_has_it(
+    lab: Any, two_runs: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(config: Any, dataset: str) -> Iterator[Event]:
+        yield Room(device="cpu", free=8_000_000_000)
+        yield Measured(
+            seconds_per_step=0.012, batch_size=config.data.batch_size, device="cpu", dtype="float32", threads=2
+        )
+        yield Compiled(why="compiling takes about 40 s and saves about 200 s in this run")
+
+    monkeypatch.setattr(new_run, "measure", measure)
+    list(prepare(textfile_recipe([trained.parent / "small.txt"], name="same")))
+    async with lab(size=(200, 60)) as at:
+        at.app.push_screen(NewRunScreen(dataset="same"))
+        await at.sees("12 ms each", "Without torch.compile, which", "about 200 s in this run")
+
+
+@pytest.mark.parametrize(("asked", "told"), [("true", 1), ("false", 0)])
+def test_whether_a_run_will_be_compiled_is_the_engines_own_answer(
+    asked: str, told: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nanogpt.hardware import choices
+
+    monkeypatch.setattr(choices, "compile_needs", lambda device: None)
+    config = resolve(flags={"compile": asked, "device": "cpu", "vocab_size": 65, "n_layer": 1}).config
+    assert len(list(compiled(config))) == told
