@@ -49,6 +49,7 @@ class AddText(ModalScreen[Recipe | None]):
     AddText Horizontal > Vertical { width: 1fr; height: auto; }
     AddText Input { width: 1fr; background: $surface; }
     AddText Input:focus, AddText Choice:focus { background: $rule; }
+    AddText Input:focus:ansi, AddText Choice:focus:ansi { background: ansi_default; text-style: underline; }
     AddText .error { width: 1fr; color: $error; height: auto; display: none; }
     AddText .error.-shown { display: block; }
     AddText #outcome { height: auto; min-height: 4; margin-bottom: 1; }
