@@ -1,8 +1,10 @@
-"""How long a key takes to be seen on the Train screen while a model is trained, and how much training the app costs.
+"""How long a key takes to be seen while a model is trained in the app: on the Train screen, and on Sample.
 
     python benchmarks/key_latency.py [--keys 200] [--history 100000] [--n_layer=4 … any setting of the quick start]
 
-`--history` puts that many recorded steps before the first one. The time is from the key to the finished frame.
+`--history` puts that many recorded steps before the first one. The time is from the key to the finished frame that was
+begun after it was obeyed. On Train the key is the one for a logarithmic axis, which changes the whole chart; on Sample
+it turns the temperature, while the weights in training write.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -40,10 +43,9 @@ def lengthen(history: Any, steps: int) -> None:
         )
 
 
-async def measure(keys: int, past: int, changes: dict[str, Any]) -> list[float]:
-    """Seconds of each key."""
+async def measure(keys: int, past: int, changes: dict[str, Any]) -> dict[str, list[float]]:
+    """Seconds of each key, by screen."""
     app = LabApp(Settings(quickstart={"max_iters": 10**6, "eval_interval": 10**6, "sample_interval": 0} | changes))
-    taken: list[float] = []
     async with app.run_test(size=(120, 40)):
         await asyncio.sleep(0.2)
         training = app.session.quick_start(app.settings.quickstart)
@@ -63,26 +65,46 @@ async def measure(keys: int, past: int, changes: dict[str, Any]) -> list[float]:
         if training.error:
             sys.exit(training.error)
         await asyncio.sleep(1)
-        painted, display = asyncio.Event(), app._display
-
-        def seen(*frame: Any) -> None:
-            display(*frame)
-            painted.set()
-
-        app._display = seen  # type: ignore[method-assign]
         before, began, busy = history.last, time.perf_counter(), time.thread_time()
-        for number in range(keys):
-            await asyncio.sleep(0.03 + 0.002 * (number % 31))
-            painted.clear()
-            pressed = time.perf_counter()
-            app.post_message(Key("l", "l"))  # linear and logarithmic in turn: the whole chart changes
-            await painted.wait()
-            taken.append(time.perf_counter() - pressed)
+        found = {"Train": await pressed(app, keys, "ll", lambda: app.screen.run_view.chart.log_y)}
         elapsed = time.perf_counter() - began
         share = (time.thread_time() - busy) / elapsed
         steps = history.last.step - before.step if history.last and before else 0
         print(f"{steps / elapsed:.1f} steps/s meanwhile; the interface's thread was busy {share:.0%} of the time")
+        app.post_message(Key("3", "3"))
+        while getattr(app.screen, "knobs", None) is None:
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
+        app.screen.knobs = replace(app.screen.knobs, max_new_tokens=10_000)
+        app.post_message(Key("g", "g"))
+        while app.screen.take is None or len(app.screen.take.tokens) < 3:
+            await asyncio.sleep(0.1)
+        found["Sample"] = await pressed(app, keys, "tT", lambda: app.screen.knobs.temperature)
+        print(f"{len(app.screen.take.tokens):,} tokens were written meanwhile")
     app.session.close()
+    return found
+
+
+async def pressed(app: LabApp, keys: int, letters: str, state: Callable[[], Any]) -> list[float]:
+    """Presses two keys in turn, each of which changes `state()`: the seconds of each, sorted."""
+    painted, display, taken = asyncio.Event(), app._display, []
+
+    def seen(*frame: Any) -> None:
+        display(*frame)
+        painted.set()
+
+    app._display = seen  # type: ignore[method-assign]
+    for number in range(keys):
+        await asyncio.sleep(0.03 + 0.002 * (number % 31))
+        letter, before = letters[number % 2], state()
+        began = time.perf_counter()
+        app.post_message(Key(letter if letter.islower() else f"upper_{letter.lower()}", letter))
+        while state() == before:
+            await asyncio.sleep(0)
+        painted.clear()
+        await painted.wait()
+        taken.append(time.perf_counter() - began)
+    app._display = display  # type: ignore[method-assign]
     return sorted(taken)
 
 
@@ -94,11 +116,10 @@ def main() -> None:
     changes = dict(item.removeprefix("--").split("=", 1) for item in rest)
     with tempfile.TemporaryDirectory() as home:
         os.environ |= {"NANOGPT_RUNS_DIR": f"{home}/runs", "NANOGPT_CONFIG_DIR": f"{home}/config"}
-        taken = asyncio.run(measure(options.keys, options.history, changes))
-    half, most = taken[len(taken) // 2], taken[int(0.95 * len(taken))]
-    print(
-        f"key to repaint: median {half * 1e3:.0f} ms, 95 % within {most * 1e3:.0f} ms, slowest {taken[-1] * 1e3:.0f} ms"
-    )
+        found = asyncio.run(measure(options.keys, options.history, changes))
+    for screen, taken in found.items():
+        half, most = taken[len(taken) // 2] * 1e3, taken[int(0.95 * len(taken))] * 1e3
+        print(f"{screen}: key to repaint: median {half:.0f} ms, 95 % within {most:.0f}, slowest {taken[-1] * 1e3:.0f}")
 
 
 if __name__ == "__main__":
