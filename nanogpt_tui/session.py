@@ -179,10 +179,10 @@ class Session:
         read: list[tuple[Path, History, Watching | None]] = []
 
         def work() -> Iterator[Event]:
-            from nanogpt_tui.steered import looked_at
-
             found = folder or self._newest()
             if found is not None:
+                from nanogpt_tui.steered import looked_at
+
                 read.append((found, *looked_at(found, self._bell)))
             return iter(())
 
@@ -198,6 +198,8 @@ class Session:
                 self.folder, self.history, self.watching = read.pop()
                 if self.watching is not None:
                     self.watching.start()
+                if folder is None and self.others_alive:
+                    self._app.notify(f"runs that are being trained besides this one: {self.others_alive}; 4 lists them")
                 self._bell.pull()
 
         watched = self.watching
