@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from textual.events import Key
+from textual.keys import _character_to_key
 
 from nanogpt.events import Event, Started, Step
 from nanogpt_tui.app import LabApp
@@ -87,21 +88,21 @@ async def measure(keys: int, past: int, changes: dict[str, Any]) -> dict[str, li
 
 async def pressed(app: LabApp, keys: int, letters: str, state: Callable[[], Any]) -> list[float]:
     """Presses two keys in turn, each of which changes `state()`: the seconds of each, sorted."""
-    painted, display, taken = asyncio.Event(), app._display, []
+    painted, display, taken, before = asyncio.Event(), app._display, [], state()
 
     def seen(*frame: Any) -> None:
+        obeyed = state() != before
         display(*frame)
-        painted.set()
+        if obeyed:
+            painted.set()
 
     app._display = seen  # type: ignore[method-assign]
     for number in range(keys):
         await asyncio.sleep(0.03 + 0.002 * (number % 31))
         letter, before = letters[number % 2], state()
-        began = time.perf_counter()
-        app.post_message(Key(letter if letter.islower() else f"upper_{letter.lower()}", letter))
-        while state() == before:
-            await asyncio.sleep(0)
         painted.clear()
+        began = time.perf_counter()
+        app.post_message(Key(_character_to_key(letter), letter))
         await painted.wait()
         taken.append(time.perf_counter() - began)
     app._display = display  # type: ignore[method-assign]
