@@ -12,6 +12,7 @@ from nanogpt.cli.settings import add_settings, configured
 from nanogpt.cli.train import add_folders
 from nanogpt.cli.training_display import opened
 from nanogpt.config import Setting
+from nanogpt.events import Step
 
 if TYPE_CHECKING:
     from nanogpt.runs import Benchmark
@@ -46,8 +47,10 @@ def run(args: argparse.Namespace) -> int:
     figures: Benchmark | None = None
     with live_line() as live, closing(benchmark(config, dataset, burn_in=burn_in, steps=steps)) as events:
         for event in events:
-            if isinstance(event, Measuring):
-                live(f"{event.what} {event.done}/{event.total} …" if event.total else f"{event.what} …")
+            if isinstance(event, Step):
+                live(f"training {event.step}/{burn_in + steps} …")
+            elif isinstance(event, Measuring):
+                live(f"{event.what} …")
             elif isinstance(event, Benchmark):
                 figures = event
         live("")

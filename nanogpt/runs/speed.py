@@ -15,10 +15,9 @@ from typing import Any
 from nanogpt import data, hardware, models, sampling, tokenizers
 from nanogpt.config import Config, SamplingConfig, with_settings
 from nanogpt.errors import UserError
-from nanogpt.events import Event, Prepared, Started, Stopped
+from nanogpt.events import Event, Prepared, Stopped
 from nanogpt.runs.launch import splits
 from nanogpt.training.probe import step_parts
-from nanogpt.training.throughput import Parts
 
 PARTS = ("data", "forward", "backward", "optimizer")
 TOGETHER = 32  # samples at once
@@ -28,11 +27,9 @@ PREPARED_BYTES = 1 << 25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measuring(Event):
-    """What is measured now, and how far it is: `done` of `total`, 0 of 0 where that cannot be told."""
+    """What is measured now, after training."""
 
     what: str
-    done: int = 0
-    total: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +66,17 @@ class Benchmark(Event):
 def benchmark(
     config: Config, dataset: data.Dataset, *, burn_in: int = 10, steps: int = 50, limit_s: float = 6.0
 ) -> Generator[Event, None, None]:
-    """Yields Measuring as it goes, and `Benchmark` at last; closing the iterator cancels.
+    """Yields Started and Step of the training, Measuring for what comes then, and `Benchmark` at last.
 
-    `steps` iterations after `burn_in` others, fewer of each where they take longer than `limit_s`. Raises `UserError`
+    Closing the iterator cancels. `steps` iterations after `burn_in` others, fewer of each where they take longer than `limit_s`. Raises `UserError`
     for what the person can mend.
     """
     config = with_settings(config, {"vocab_size": config.model.vocab_size or dataset.tokenizer.vocab_size})
-    started, first_s, parts = yield from _training(config, dataset, burn_in, steps, limit_s)
+    started, first_s, parts = yield from step_parts(
+        config, splits(dataset), burn_in=burn_in, steps=steps, limit_s=limit_s
+    )
+    if not parts:
+        raise UserError("training ended before anything could be measured: its loss is not finite; lower learning_rate")
     step_s = median(part["step"] for part in parts)  # because other programs disturb a step now and then
     total = {name: sum(part[name] for part in parts) for name in (*PARTS, "step")}
     yield Measuring(what="sampling")
@@ -108,28 +109,6 @@ def benchmark(
         tokenizer=dataset.tokenizer.name,
         preparation_mb_per_second=preparation_rate(dataset),
     )
-
-
-def _training(
-    config: Config, dataset: data.Dataset, burn_in: int, steps: int, limit_s: float
-) -> Generator[Event, None, tuple[Started, float, list[Parts]]]:
-    """(what was chosen, the first iteration's seconds, the parts of those that count)."""
-    started: Started | None = None
-    events = step_parts(config, splits(dataset), burn_in=burn_in, steps=steps, limit_s=limit_s)
-    yield Measuring(what="training", done=0, total=burn_in + steps)
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            first_s, parts = end.value
-            break
-        if isinstance(event, Started):
-            started = event
-        else:
-            yield Measuring(what="training", done=event.step, total=burn_in + steps)
-    if started is None or not parts:
-        raise UserError("training ended before anything could be measured: its loss is not finite; lower learning_rate")
-    return started, first_s, parts
 
 
 def sampling_rate(model: Any, tokenizer: Any, num_samples: int) -> float | None:

@@ -50,25 +50,29 @@ def seconds_per_step(
 
 def step_parts(
     config: Config, tokens: Mapping[str, Any], *, burn_in: int, steps: int, limit_s: float
-) -> Generator[Started | Step, None, tuple[float, list[Parts]]]:
-    """Yields Started and each Step. Returns the seconds of the first iteration, and of `steps` iterations after
-    `burn_in` others the seconds by part: data, forward, backward, optimizer, and step for the whole.
+) -> Generator[Started | Step, None, tuple[Started, float, list[Parts]]]:
+    """Yields Started and each Step. Returns Started, the seconds of the first iteration, and of `steps` iterations
+    after `burn_in` others the seconds by part: data, forward, backward, optimizer, and step for the whole.
 
-    Fewer of both where they take longer than `limit_s`, but at least one each.
+    Fewer of both where they take longer than `limit_s`, but at least one each; none where the loss is not finite.
     """
+    started: Started | None = None
     record: list[Parts] = []
     warm: int | None = None
     with closing(_timed(config, tokens, burn_in + steps + 1, record)) as events:
         for event, _ in events:
             if not isinstance(event, Started | Step):
                 continue
+            started = event if isinstance(event, Started) else started
             yield event
             if warm is None and record and (len(record) >= burn_in or sum(p["step"] for p in record) > limit_s):
                 warm = len(record)
             measured = record[warm:] if warm is not None else []
             if len(measured) >= steps or sum(parts["step"] for parts in measured) > limit_s:
                 break
-    return record[0]["step"], record[warm:]
+    if started is None:
+        raise RuntimeError("training ended before it started")
+    return started, record[0]["step"], [] if warm is None else record[warm:]
 
 
 def sounded(config: Config, tokens: Mapping[str, Any], budget_s: float = 2.0) -> Iterator[Event]:
