@@ -68,8 +68,8 @@ def benchmark(
 ) -> Generator[Event, None, None]:
     """Yields Started and Step of the training, Measuring for what comes then, and `Benchmark` at last.
 
-    Closing the iterator cancels. `steps` iterations after `burn_in` others, fewer of each where they take longer than `limit_s`. Raises `UserError`
-    for what the person can mend.
+    Closing the iterator cancels. `steps` iterations are measured after `burn_in` others, fewer of each where they take
+    longer than `limit_s`. Raises `UserError` for what the person can mend.
     """
     config = with_settings(config, {"vocab_size": config.model.vocab_size or dataset.tokenizer.vocab_size})
     started, first_s, parts = yield from step_parts(
