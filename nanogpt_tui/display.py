@@ -14,6 +14,7 @@ from textual import constants
 from textual._compositor import CompositorUpdate
 from textual.app import App
 from textual.driver import Driver
+from textual.events import DescendantFocus
 from textual.screen import Screen
 from textual.timer import Timer
 
@@ -44,6 +45,11 @@ class TerminalApp(App[int]):
     def sparing(self, on: bool) -> None:
         self._sparing = on
         self.animation_level = "none" if on else constants.TEXTUAL_ANIMATIONS
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        """No cursor blinks: each turn of it would be sent, and would draw the eye."""
+        if hasattr(event.widget, "cursor_blink"):
+            event.widget.cursor_blink = False
 
     @property
     def bytes_sent(self) -> int:

@@ -72,3 +72,10 @@ async def test_the_reading_is_of_the_last_seconds(lab: Any, monkeypatch: pytest.
         assert at.app.traffic == 0.0
         at.app.measure_traffic(False)
         assert at.app.traffic is None
+
+
+async def test_no_cursor_blinks(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("3", "i")
+        await at.until(lambda: at.app.focused is not None and hasattr(at.app.focused, "cursor_blink"))
+        assert not at.app.focused.cursor_blink
