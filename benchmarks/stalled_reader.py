@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,25 @@ import tomli_w
 from nanogpt import data
 from nanogpt.config import PRESETS
 
-FIXED = {"eval_interval": 10**6, "eval_iters": 1, "sample_interval": 0, "sample_tokens": 0, "max_iters": 10**6}
+FIXED: dict[str, Any] = {
+    "eval_interval": 10**6,
+    "eval_iters": 1,
+    "sample_interval": 0,
+    "sample_tokens": 0,
+    "max_iters": 10**6,
+}
+FIXED["compile"] = "false"
 
 
 def memory_mb(pid: int) -> float:
     pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def longest(recorded: list[dict[str, Any]], began: float, ended: float) -> float:
+    """Seconds between two steps that followed on each other, at most, between two wall clock times."""
+    times = [event["time"] for event in recorded if began <= event["time"] <= ended]
+    return max(later - sooner for sooner, later in pairwise(times))
 
 
 @contextmanager
@@ -76,6 +90,8 @@ def stall(settings: dict[str, Any], seconds: float) -> None:
         recorded = terminals.steps(folder)
         rates = [terminals.rate(recorded, *each) for each in (before, stalled, after)]
         print(f"steps/s: {rates[0]:.2f} while read, {rates[1]:.2f} while not for {seconds:g} s, {rates[2]:.2f} after")
+        gaps = [longest(recorded, *each) for each in (before, stalled, after)]
+        print("longest time between two steps: {:.2f}, {:.2f} and {:.2f} s".format(*gaps))
         print(f"ratio {rates[1] / ((rates[0] + rates[2]) / 2):.3f}; memory grew by {grown:.1f} MiB meanwhile")
         print(f"{missed:,} bytes were read meanwhile, {came - missed:,} in the 2 s after")
 
