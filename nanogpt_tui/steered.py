@@ -106,12 +106,12 @@ class Watching(Steered):
         self._posting = threading.Lock()  # an answer may come before it is noted what was asked
         self.about: Summary | None = None  # as the folder last said
         self._before = "training"  # the state before it was interrupted
+        self._told = False  # that it is silent
 
     @property
-    def silent_s(self) -> float:
-        """Seconds without a sign of life, where they are many; of a trainer that is slow, stuck or asleep."""
-        silent = self.about.silent_s if self.about is not None and self.history.running else 0.0
-        return silent if silent > SLOW_S else 0.0
+    def silent(self) -> bool:
+        """Whether a trainer that lives gives no sign of it: it is slow, stuck or asleep."""
+        return self.about is not None and self.history.running and self.about.silent_s > SLOW_S
 
     def tell(self, letter: Portable) -> None:
         """Raises `UserError` where the folder cannot be written."""
@@ -136,6 +136,14 @@ class Watching(Steered):
                 self._revive()
             elif self.about.state == "interrupted" and self.history.running:
                 self._interrupt()
+            self._tell_silence(self.about)
+
+    def _tell_silence(self, about: Summary) -> None:
+        if self.silent and not self._told:
+            text = "no sign of life for some time: it is slow or asleep, or its disk or connection is"
+            self.history.log.append(Line(time.time() - about.silent_s, "warning", text))
+            self.history.version += 1
+        self._told = self.silent
 
     def _interrupt(self) -> None:
         self._before, self.saving = self.history.state, False

@@ -16,7 +16,6 @@ from nanogpt.errors import UserError
 from nanogpt.training import Pause, Resume, Sample, Save, ScaleLearningRate, SetEvalInterval, SetMaxIters, Stop
 from nanogpt_tui.keys import spelled
 from nanogpt_tui.screens.base import LabScreen
-from nanogpt_tui.text import duration
 from nanogpt_tui.widgets.dialog import Ask, AskValue
 
 if TYPE_CHECKING:
@@ -159,7 +158,7 @@ class TrainScreen(LabScreen):
             return WAITING[type(steered.asked[-1])]
         if steered is not None and steered.saving:
             return "saving …"
-        return f"silent {duration(watching.silent_s)}" if watching is not None and watching.silent_s else ""
+        return "silent" if watching is not None and watching.silent else ""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that would do nothing now are neither shown nor obeyed."""
