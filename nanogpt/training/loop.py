@@ -263,9 +263,10 @@ class Trainer:
                 yield from self.do(letter)
                 if isinstance(letter, letters.Pause | letters.Resume):
                     paused = isinstance(letter, letters.Pause)
+                    told = told if paused or not hindrance else ""  # it waits all the same, and says so again
             if self.stopping is not None:
                 break
-            if hindrance != told:
+            if hindrance != told and (hindrance or not paused):
                 yield self.hindered(hindrance)
                 told = hindrance
             if waiting:  # what they did may hinder it, too
