@@ -2,7 +2,7 @@
 
 What differs from `gpt2.py`, each from a published finding:
 - rotary positions (RoPE, Su et al. 2021) in place of learned ones; queries and keys normalised (Henry et al. 2020)
-- root-mean-square norms without weights (Zhang & Sennrich 2019), ReLU² in the MLP (So et al. 2021), no biases
+- norms without weights (Groeneveld et al. 2024), ReLU² in the MLP (So et al. 2021), no biases
 - a short causal convolution before attention and MLP shows each position the three before it (So et al. 2021;
   Allen-Zhu 2025), and an embedding of the last two tokens together is added to that of the last one
 - each block mixes the first embedding back in; projections into the residual stream and the head start at zero; the
@@ -49,7 +49,7 @@ class Cache:
 
 
 def norm(x: Tensor) -> Tensor:
-    return F.rms_norm(x, (x.size(-1),))
+    return F.layer_norm(x, (x.size(-1),))
 
 
 class ShortConvolution(nn.Module):
@@ -73,7 +73,7 @@ class ShortConvolution(nn.Module):
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """RoPE: turns each pair of numbers of x (B, nh, T, hs) by an angle that grows with the position."""
+    """RoPE: turns each pair of numbers of x (B, T, …, hs) by an angle that grows with the position."""
     a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
 
@@ -87,8 +87,9 @@ class CausalSelfAttention(nn.Module):
 
     def forward(self, x: Tensor, turns: tuple[Tensor, Tensor], cache: Cache | None = None, layer: int = 0) -> Tensor:
         B, T, C = x.shape
-        q, k, v = self.c_attn(x).view(B, T, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)  # 3 × (B, nh, T, hs)
-        q, k = rotate(norm(q), *turns).to(v.dtype), rotate(norm(k), *turns).to(v.dtype)
+        qkv = self.c_attn(x).view(B, T, 3, self.n_head, -1)  # (B, T, 3, nh, hs)
+        qk, v = rotate(norm(qkv[:, :, :2]), *turns).to(qkv.dtype), qkv[:, :, 2]
+        q, k, v = qk[:, :, 0].transpose(1, 2), qk[:, :, 1].transpose(1, 2), v.transpose(1, 2)  # 3 × (B, nh, T, hs)
         if cache is None:
             y = causal_attention(q, k, v)  # (B, nh, T, hs)
         else:
@@ -159,10 +160,10 @@ class Model(nn.Module):
                 nn.init.uniform_(parameter, -bound, bound)
 
     def turns(self, past: int, T: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of the angles of RoPE at positions past … past + T - 1: two (T, hs / 2)."""
+        """Cosine and sine of the angles of RoPE at positions past … past + T - 1: two (T, 1, 1, hs / 2)."""
         half = self.config.n_embd // self.config.n_head // 2
         speeds = 1024.0 ** -torch.linspace(0, 1, half + 1, device=like.device)[:-1]
-        angles = torch.outer(torch.arange(past, past + T, device=like.device), speeds)
+        angles = torch.arange(past, past + T, device=like.device)[:, None, None, None] * speeds
         return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
 
     def hidden(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
