@@ -133,7 +133,7 @@ def test_a_character_model_is_not_compiled_for_a_run_of_minutes() -> None:
 
 @pytest.mark.usefixtures("compiler")
 def test_dropout_makes_compiling_pay_less() -> None:
-    run = RUN | {"tokens": 10**8, "vocab_size": 1000}
+    run = RUN | {"tokens": 10**8, "vocab_size": 10_000}
     assert hardware.resolve_compile("auto", "cpu", **run)[0]
     assert not hardware.resolve_compile("auto", "cpu", **run | {"dropout": 0.2, "n_layer": 12, "n_embd": 1536})[0]
 

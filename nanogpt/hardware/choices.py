@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nanogpt.errors import SettingError
 from nanogpt.hardware.facts import usable_cores
+from nanogpt.hardware.heap import share_heap
 from nanogpt.hardware.peak import peak_flops
 
 # bfloat16 pays on a CPU from about this size on; below, converting takes longer than multiplying saves.
@@ -21,10 +22,11 @@ BFLOAT16_WIDTH = 128
 BFLOAT16_TOKENS = 256
 
 # torch.compile on a CPU: what it saves for each token, in nanoseconds of one core, for each logit (the cross-entropy
-# becomes one loop). Matrix products, attention and norms were no faster, and dropout was slower: for each channel of
-# each layer by so much.
+# becomes one loop). What it loses, for each channel of each layer: blocks are written out for a CPU, which is faster
+# than what it makes of them, and far more so with dropout.
 LOGIT_NS = {"float32": 6.0, "bfloat16": 9.0, "float16": 9.0}
-DROPOUT_NS = 30.0
+BLOCK_NS = {"float32": 6.0, "bfloat16": 45.0, "float16": 45.0}
+DROPOUT_NS = 150.0
 # What it costs once, in seconds, with an empty cache: the training step and the first evaluation, which are unrolled.
 COMPILE_S = 2.0
 COMPILE_LAYER_S = 5.0
@@ -61,13 +63,16 @@ def resolve_threads(asked: int) -> int:
 
 
 def share_cores() -> None:
-    """Lets torch threads on Linux give up their core soon while they wait for others; for before torch is imported.
+    """Readies a process on Linux for training beside others; for before torch is imported and threads begin.
+
+    Lets torch threads give up their core soon while they wait for others, and all threads share one heap.
 
     By default they spin for long, which beside any other busy process makes a step ten times slower (28 ms to 250 on
     two cores; with this, 28 to 100). A value that the person has set stays.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    share_heap()
 
 
 def resolve_dtype(asked: str, device: str, *, n_embd: int, tokens: int) -> tuple[str, str]:
@@ -140,7 +145,7 @@ def resolve_compile(
         # A third of the time of an eager run, which reaches about a third of the peak: as long as it takes at the peak.
         saved = tokens * flops_per_token / (peak_flops(device, dtype) or UNKNOWN_GPU_FLOPS)
     else:
-        lost = n_layer * n_embd * DROPOUT_NS if dropout else 0.0
+        lost = n_layer * n_embd * (BLOCK_NS[dtype] + (DROPOUT_NS if dropout else 0.0))
         saved = 1e-9 * tokens * (vocab_size * LOGIT_NS[dtype] - lost) / usable_cores()
     cost = COMPILE_S + n_layer * COMPILE_LAYER_S
     pays = saved > COMPILE_MARGIN * cost

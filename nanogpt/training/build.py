@@ -20,9 +20,10 @@ from nanogpt.models.parts.shapes import shapes_alone
 from nanogpt.training import distributed, muon
 from nanogpt.training.adamw import AdamW
 from nanogpt.training.health import Spike, watched
-from nanogpt.training.loop import Recall, SaveSnapshot, Tokens, Trainer, WriteSample
+from nanogpt.training.loop import Recall, Tokens, Trainer, WriteSample
 from nanogpt.training.machine import Machine, check_memory, settle
 from nanogpt.training.mailbox import Mailbox
+from nanogpt.training.saving import SaveSnapshot, Writer
 from nanogpt.training.snapshot import Progress, Snapshot, restore, restore_weights
 from nanogpt.training.throughput import Parts, Throughput
 
@@ -81,7 +82,7 @@ def train(
         config=config,
         tokens=tokens,
         mailbox=mailbox or Mailbox(),
-        save=save,
+        writer=Writer(save if world.is_main else None),
         sample=sample,
         recall=recall,
         hindrance=hindrance,
@@ -101,13 +102,16 @@ def train(
             partial(hardware.synchronize, device if record is not None else "cpu"),
         ),
         progress=progress,
-        saved_at=progress.step if resume else -1,
     )
+    if resume:
+        trainer.writer.taken_at = progress.step
     try:
         with closing(trainer.run()) as events:
             yield from watched(chain([trainer.started()], events))
     finally:
+        trainer.writer.close()
         distributed.leave(world)
+        hardware.give_memory_back()
 
 
 def new_optimizer(config: Config, model: Any, machine: Machine) -> torch.optim.Optimizer:

@@ -20,25 +20,25 @@ from nanogpt import hardware
 from nanogpt.config import Config
 from nanogpt.data.batches import Batches
 from nanogpt.errors import UserError
-from nanogpt.events import Acknowledged, Evaluated, Event, Finished, Health, Notice, Sampled, Saved, Started, Step
+from nanogpt.events import Acknowledged, Evaluated, Event, Finished, Health, Notice, Sampled, Started, Step
 from nanogpt.training import distributed
 from nanogpt.training import mailbox as letters
 from nanogpt.training.evaluation import evaluate
 from nanogpt.training.health import Spike
 from nanogpt.training.machine import Machine
 from nanogpt.training.mailbox import Letter, Mailbox
+from nanogpt.training.saving import Writer
 from nanogpt.training.schedule import learning_rate
 from nanogpt.training.snapshot import Progress, Snapshot, restore, take
 from nanogpt.training.steering import apply
 from nanogpt.training.throughput import Throughput
 
 Tokens = NDArray[np.unsignedinteger]
-SaveSnapshot = Callable[[Snapshot, bool], str]
 WriteSample = Callable[[Any, str, int], str]
 Recall = Callable[[int], Snapshot | None]
 
-RETRY_S = 2.0  # between attempts to save what the disk refused
 MOST_ROLLBACKS = 3
+TRAIN_BATCHES = 20  # for the training split's loss, where the other's is to be measured over the whole split
 
 
 @dataclass(kw_only=True)
@@ -48,7 +48,7 @@ class Trainer:
     config: Config
     tokens: Mapping[str, Tokens]
     mailbox: Mailbox
-    save: SaveSnapshot | None
+    writer: Writer
     sample: WriteSample | None
     machine: Machine
     model: Any
@@ -62,10 +62,7 @@ class Trainer:
     name: str = ""
     hindrance: Callable[[], str] | None = None
     recall: Recall | None = None
-    saved_at: int = -1
-    owed: str = ""  # why the checkpoint that is due could not be saved
-    retry_at: float = 0.0  # monotonic, as the next two
-    idle_since: float = 0.0
+    idle_since: float = 0.0  # monotonic, as `began`
     rollbacks: int = 0
     stopping: letters.Stop | None = None
     began: float = field(default_factory=time.monotonic)
@@ -83,7 +80,7 @@ class Trainer:
                     return
             if self.checkpoint_is_due():
                 yield from self.save_checkpoint()
-            if schedule.sample_interval and progress.step % schedule.sample_interval == 0 and not self.owed:
+            if schedule.sample_interval and progress.step % schedule.sample_interval == 0 and not self.writer.owed:
                 yield from self.write_sample(schedule.sample_start, self.config.system.seed)
             yield from self.obey()
             if self.stopping is not None:
@@ -93,15 +90,19 @@ class Trainer:
                 if self.evaluation_is_due():  # max_iters was lowered to here just now
                     continue
                 yield from self.save_checkpoint()
-                if self.owed:  # wait for it above
+                yield from self.writer.report(wait=True)
+                if self.writer.owed:  # wait for it above
                     continue
                 yield self.finished("max_iters")
                 return
+            if self.checkpoint_is_due():  # the one before was owed until just now
+                yield from self.save_checkpoint()
             with self.throughput.step():
                 loss, grad_norm, rate = self.step()
             if trouble := self.trouble(loss, grad_norm):
                 yield from self.recover(*trouble)
                 if self.progress is progress:  # it could not
+                    yield from self.writer.report(wait=True)
                     yield self.finished("nan")
                     return
                 progress = self.progress
@@ -159,8 +160,10 @@ class Trainer:
         progress = self.progress
         if progress.evaluated_at == progress.step:
             return False
-        last = progress.step >= progress.max_iters
-        return last or progress.step % progress.eval_interval == 0 or self.config.evaluation.eval_only
+        if progress.step >= progress.max_iters or self.config.evaluation.eval_only:
+            return True
+        # Where the interval is longer than the run, the end alone is of interest.
+        return progress.step % progress.eval_interval == 0 and progress.eval_interval <= progress.max_iters
 
     def checkpoint_is_due(self) -> bool:
         """At a multiple of `checkpoint_interval`; and after an evaluation that was the best, or always if asked."""
@@ -169,7 +172,11 @@ class Trainer:
         kept = bool(every) and progress.step % every == 0
         evaluated = progress.evaluated_at == progress.step
         wanted = evaluated and (checkpoint.always_save_checkpoint or progress.best_step == progress.step)
-        return progress.step > 0 and (kept or wanted)
+        return progress.step > 0 and (kept or wanted) and self.can_save()
+
+    def can_save(self) -> bool:
+        """Whether checkpoints are kept here, and this step has none yet."""
+        return self.writer.save is not None and self.writer.taken_at != self.progress.step
 
     def evaluate(self) -> Iterator[Event]:
         config, progress = self.config, self.progress
@@ -181,15 +188,15 @@ class Trainer:
                 losses = partial(evaluate, forward, config=config, machine=self.machine)
                 n_batches = config.evaluation.eval_iters
                 on_val = yield from self.listening(losses(self.tokens["val"], n_batches=n_batches))
-                as_many = max(1, on_val[1] // (config.data.batch_size * config.model.block_size)) if on_val else 1
-                on_train = yield from self.listening(losses(self.tokens["train"], n_batches=n_batches or as_many))
+                on_train = yield from self.listening(losses(self.tokens["train"], n_batches=n_batches or TRAIN_BATCHES))
         finally:
             self.model.train()
         if on_val is None or on_train is None:
             return
         (val_loss, counted), (train_loss, _) = on_val, on_train
-        if self.saved_at == progress.step:  # a letter asked for it meanwhile: that checkpoint lacks these losses
-            self.saved_at = -1
+        if self.writer.taken_at == progress.step:  # a letter asked for it meanwhile: it lacks these losses
+            yield from self.writer.report(wait=True)
+            self.writer.taken_at = -1
         best = val_loss if progress.best_val_loss is None else min(val_loss, progress.best_val_loss)
         is_best = best != progress.best_val_loss
         progress.evaluated_at, progress.train_loss, progress.val_loss = progress.step, train_loss, val_loss
@@ -221,22 +228,12 @@ class Trainer:
         return None
 
     def save_checkpoint(self) -> Iterator[Event]:
-        """Saves, unless this step is saved. What the disk refuses is owed from then on: see `obey`."""
-        progress = self.progress
-        if self.save is None or self.saved_at == progress.step or not self.machine.world.is_main:
-            return
-        started = time.monotonic()
-        current = replace(progress, elapsed_s=self.elapsed_s())
-        snapshot = take(self.model, self.optimizer, self.scaler, current, self.batches.position)
-        is_best = progress.best_step == progress.step
-        try:
-            path = self.save(snapshot, is_best)
-        except OSError as error:
-            self.owed = f"no checkpoint can be saved: {error.strerror or error}"
-            self.retry_at = time.monotonic() + RETRY_S
-            return
-        self.owed, self.saved_at = "", progress.step
-        yield Saved(step=progress.step, path=path, is_best=is_best, stall_s=time.monotonic() - started)
+        """Has this step's state written beside, unless that was done. It is told as saved when it is on disk, and what
+        the disk refuses is owed from then on: see `obey`."""
+        if self.can_save():
+            current = replace(self.progress, elapsed_s=self.elapsed_s())
+            state = partial(take, self.model, self.optimizer, self.scaler, current, self.batches.position)
+            yield from self.writer.begin(state, is_best=current.best_step == current.step)
 
     def write_sample(self, prompt: str, seed: int) -> Iterator[Event]:
         if self.sample is None or not self.machine.world.is_main:
@@ -255,9 +252,8 @@ class Trainer:
         """
         world, paused, told = self.machine.world, False, ""
         while True:
-            if self.owed and time.monotonic() >= self.retry_at:
-                yield from self.save_checkpoint()
-            hindrance = self.owed or (self.hindrance() if self.hindrance else "")
+            yield from self.writer.report()
+            hindrance = self.writer.owed or (self.hindrance() if self.hindrance else "")
             waiting, hindrance = distributed.agree((self.mailbox.collect(), hindrance), world)
             for letter in waiting:
                 yield from self.do(letter)
@@ -284,7 +280,7 @@ class Trainer:
         if isinstance(letter, letters.Unreadable):
             yield Notice(level="warning", text=letter.reason)
             return
-        text = apply(letter, self.progress, self.saved_at == self.progress.step)
+        text = apply(letter, self.progress, self.writer.has(self.progress.step))
         yield Acknowledged(
             step=self.progress.step,
             letter=type(letter).__name__,
@@ -310,10 +306,12 @@ class Trainer:
 
     def stop(self) -> Iterator[Event]:
         """Ends as it was asked to: with a checkpoint, if the disk takes one at the first attempt."""
-        if self.stopping is not None and self.stopping.save and not self.owed:
+        if self.stopping is not None and self.stopping.save and not self.writer.owed:
             yield from self.save_checkpoint()
-        if self.owed:
-            yield Notice(level="error", text=f"{self.owed}; stopped without one, the last checkpoint is whole")
+        if not self.writer.owed:
+            yield from self.writer.report(wait=True)
+        if self.writer.owed:
+            yield Notice(level="error", text=f"{self.writer.owed}; stopped without one, the last checkpoint is whole")
         yield self.finished("stopped")
 
     def stepped(self, loss: float, grad_norm: float, rate: float) -> Step:
@@ -346,6 +344,7 @@ class Trainer:
         """Where the settings say so, and there is a checkpoint from before the `lost` steps, goes back to it."""
         at = self.progress.step
         back = None
+        yield from self.writer.report(wait=True)
         if self.config.checkpoint.on_divergence == "rollback" and self.recall and self.rollbacks < MOST_ROLLBACKS:
             back = self.recall(at - lost)
         if back is None:
@@ -364,7 +363,8 @@ class Trainer:
             learning_rate_scale=self.progress.learning_rate_scale / 2,
             elapsed_s=elapsed_s,
         )
-        self.batches.position, self.saved_at = back.position, back.progress.step
+        self.batches.position = back.position
+        self.writer.forget(taken_at=back.progress.step)
         self.spike, self.rollbacks = Spike(self.config.model.vocab_size), self.rollbacks + 1
         message = (
             f"{trouble} after step {at:,}: back at step {back.progress.step:,} with half the learning rate "

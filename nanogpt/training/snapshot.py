@@ -34,7 +34,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`optimizer` is empty in a snapshot that gives weights only. Tensors may be the live ones: write them at once."""
+    """`optimizer` is empty in a snapshot that gives weights only."""
 
     model_config: ModelConfig
     model: dict[str, Tensor]
@@ -50,10 +50,11 @@ def take(
     progress: Progress,
     position: int,
 ) -> Snapshot:
-    """The state as it is now. Names in `optimizer`: `<parameter>.<state>`, `random.<device>`, `scaler.<value>`."""
+    """A copy of the state as it is now, in main memory. Names in `optimizer`: `<parameter>.<state>`, `random.<device>`,
+    `scaler.<value>`."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     tensors = {
-        f"{names[parameter]}.{key}": torch.as_tensor(value)
+        f"{names[parameter]}.{key}": _copied(torch.as_tensor(value))
         for parameter, state in optimizer.state.items()
         for key, value in state.items()
     }
@@ -61,7 +62,12 @@ def take(
     tensors["random.cpu"] = torch.get_rng_state()
     if any(parameter.is_cuda for parameter in names):
         tensors["random.cuda"] = torch.cuda.get_rng_state()
-    return Snapshot(model.config, dict(model.state_dict()), tensors, dataclasses.replace(progress), position)
+    weights = {name: _copied(tensor) for name, tensor in model.state_dict().items()}
+    return Snapshot(model.config, weights, tensors, dataclasses.replace(progress), position)
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True)
 
 
 def restore_weights(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:

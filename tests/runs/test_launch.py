@@ -17,7 +17,7 @@ from nanogpt.data import prepare, textfile_recipe
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Evaluated, Finished, Health, Sampled, Saved, Started, Step
 from nanogpt.runs import checkpoints, recorder
-from nanogpt.training import Mailbox, SetMaxIters, Stop, loop, train
+from nanogpt.training import Mailbox, SetMaxIters, Stop, saving, train
 
 
 def trained(config, name="one", **more):
@@ -208,7 +208,7 @@ def test_a_name_that_is_no_folder_name_is_refused(name):
 
 def test_training_from_the_weights_of_another_run_starts_where_that_one_was(small):
     _, events = trained(small(max_iters=60, learning_rate=1e-2, eval_interval=60))
-    _, after = trained(small(init_from="one", n_layer=3, eval_interval=60), name="two")
+    _, after = trained(small(init_from="one", n_layer=3, eval_interval=12), name="two")
     first = next(event for event in after if isinstance(event, Evaluated))
     assert first.step == 0
     assert first.val_loss == pytest.approx(events[-1].val_loss, abs=1e-6)
@@ -285,22 +285,22 @@ class Disk:
 
         monkeypatch.setattr(checkpoints, "_sync", refusing(checkpoints._sync))
         monkeypatch.setattr(recorder, "write_atomically", refusing(recorder.write_atomically))
-        for module in (loop, recorder):
+        for module in (saving, recorder):
             monkeypatch.setattr(module, "RETRY_S", 0.05)
 
 
-@pytest.mark.parametrize(("name", "saved"), [("optimizer.safetensors", 4), ("status.json", 6)])
+@pytest.mark.parametrize(("name", "saved"), [("optimizer.safetensors", {4}), ("status.json", {4, 6})])
 def test_a_full_disk_makes_training_wait_and_it_goes_on_when_there_is_space(small, monkeypatch, name, saved):
     disk = Disk(monkeypatch, name)
     folder = runs.new_folder("run", name="full")
     events, at_health = [], []
     for event in runs.start(small(checkpoint_interval=2), folder):
         events.append(event)
-        if isinstance(event, Step) and event.step == 5:
+        if isinstance(event, Saved) and event.step == 4:
             disk.is_full = True
         if isinstance(event, Health) and event.state == "waiting":
             at_health.append(runs.summary(folder).state)
-            assert runs.latest(folder).step == saved
+            assert runs.latest(folder).step in saved
             disk.is_full = False
     assert "the disk is full" in next(e.message for e in events if isinstance(e, Health) and e.state == "waiting")
     assert [e.state for e in events if isinstance(e, Health)][:2] == ["waiting", "going on"]
@@ -316,11 +316,12 @@ def test_while_the_disk_is_full_training_can_be_stopped_and_the_last_checkpoint_
     events = []
     for event in runs.start(small(checkpoint_interval=2), folder, mailbox=mailbox):
         events.append(event)
-        if isinstance(event, Step) and event.step == 5:
+        if isinstance(event, Saved) and event.step == 4:
             disk.is_full = True
         if isinstance(event, Health) and event.state == "waiting":
             mailbox.drop(Stop())
-    assert (events[-1].reason, events[-1].step) == ("stopped", 6)
+    assert events[-1].reason == "stopped"
+    assert events[-1].step >= 6, "it goes on while the checkpoint of step 6 is written beside"
     assert "stopped without one" in events[-2].text
     assert runs.latest(folder).step == 4
     assert not list((folder / "checkpoints").glob("*.partial"))
@@ -331,7 +332,7 @@ def test_while_the_disk_is_full_training_can_be_stopped_and_the_last_checkpoint_
 
 
 def test_a_run_folder_that_vanishes_makes_training_wait_until_it_is_back(small, monkeypatch):
-    monkeypatch.setattr(loop, "RETRY_S", 0.05)
+    monkeypatch.setattr(saving, "RETRY_S", 0.05)
     monkeypatch.setattr(recorder, "RETRY_S", 0.05)
     folder = runs.new_folder("run", name="one")
     away = folder.with_name("elsewhere")
