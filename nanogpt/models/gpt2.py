@@ -16,7 +16,9 @@ from torch.nn import functional as F
 from nanogpt.config import ModelConfig
 from nanogpt.errors import SettingError
 from nanogpt.models.parts.attention import causal_attention
+from nanogpt.models.parts.block import fused_block, fused_dtype
 from nanogpt.models.parts.dropout import Dropout
+from nanogpt.models.parts.gelu import gelu
 
 
 class Cache:
@@ -24,7 +26,7 @@ class Cache:
 
     def __init__(self, config: ModelConfig, batch_size: int, like: Tensor) -> None:
         shape = (config.n_layer, 2, batch_size, config.n_head, config.block_size, config.n_embd // config.n_head)
-        self.keys_values = like.new_zeros(shape)  # (n_layer, 2, B, nh, block_size, hs)
+        self.keys_values = like.new_empty(shape)  # (n_layer, 2, B, nh, block_size, hs)
         self.length = 0
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,14 +53,14 @@ class CausalSelfAttention(nn.Module):
         q = q.view(B, T, self.n_head, -1).transpose(1, 2)  # (B, nh, T, hs)
         k = k.view(B, T, self.n_head, -1).transpose(1, 2)  # (B, nh, T, hs)
         v = v.view(B, T, self.n_head, -1).transpose(1, 2)  # (B, nh, T, hs)
-        if cache is None:
-            y = causal_attention(q, k, v, self.dropout if self.training else 0.0)  # (B, nh, T, hs)
-        else:
-            past, mask = cache.length, None
+        past = 0 if cache is None else cache.length
+        if cache is not None:
             k, v = cache.extend(layer, k, v)  # (B, nh, S, hs)
-            if past and T > 1:  # position i of the new ones sees past + i + 1 positions
-                mask = torch.ones(T, past + T, dtype=torch.bool, device=x.device).tril(past)
-            y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None and T > 1)  # (B, nh, T, hs)
+        if not past:
+            y = causal_attention(q, k, v, self.dropout if self.training else 0.0)  # (B, nh, T, hs)
+        else:  # position i of the new ones sees past + i + 1 positions
+            mask = torch.ones(T, past + T, dtype=torch.bool, device=x.device).tril(past) if T > 1 else None
+            y = F.scaled_dot_product_attention(q, k, v, mask)  # (B, nh, T, hs)
         y = y.transpose(1, 2).reshape(B, T, C)  # (B, T, C)
         return self.resid_dropout(self.c_proj(y))  # type: ignore[no-any-return]
 
@@ -71,7 +73,7 @@ class MLP(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.gelu(self.c_fc(x), approximate="tanh")  # (B, T, 4C)
+        x = gelu(self.c_fc(x))  # (B, T, 4C)
         return self.dropout(self.c_proj(x))  # type: ignore[no-any-return]  # (B, T, C)
 
 
@@ -84,6 +86,10 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, cache: Cache | None = None, layer: int = 0) -> Tensor:
+        if cache is None and (dtype := fused_dtype(x)):  # the same two lines, written out for a CPU
+            attn, mlp, dropout = self.attn, self.mlp, self.attn.dropout if self.training else 0.0
+            layers = (self.ln_1, attn.c_attn, attn.c_proj, self.ln_2, mlp.c_fc, mlp.c_proj)
+            return fused_block(x, [w for each in layers for w in (each.weight, each.bias)], attn.n_head, dropout, dtype)
         x = x + self.attn(self.ln_1(x), cache, layer)
         return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
 

@@ -61,15 +61,17 @@ def memory(config: Config, dtype: str = "float32", device: str = "cpu") -> Memor
     Weights, gradients and two moments are float32 in every format; autocast keeps a copy of the weights in 16 bits.
     A block keeps for its backward pass, for each token: its input, two normalised inputs, q, k, v, the attention's
     result twice, the residual between, the MLP's 4·C before and after GELU: 16·C numbers, some of them in 16 bits
-    under autocast (measured: 36·C bytes). Dropout adds masks and, on a CPU, the n_head·T attention weights three times,
-    since the fused attention there knows no dropout. The head keeps two rows of V for each token.
+    under autocast (36·C bytes). On a CPU it also keeps its n_head·T attention weights. Dropout adds a byte for each
+    number that it may zero: two of a block's C, and on a CPU the attention weights. The head keeps two rows of V for
+    each token.
     """
     model, parameters = config.model, n_parameters(config.model)
     half = dtype != "float32"
     block = (36 if half else 64) * model.n_embd
+    attended = model.n_head * model.block_size if device == "cpu" else 0
+    block += (2 if half else 4) * attended
     if model.dropout:
-        block += 8 * model.n_embd
-        block += 12 * model.n_head * model.block_size if device == "cpu" else 0
+        block += 2 * model.n_embd + attended
     in_passing = 32 * model.n_embd  # gradients of one block's activations
     head = (10 if half else 8) * model.vocab_size + 8 * model.n_embd
     tokens = config.data.batch_size * model.block_size

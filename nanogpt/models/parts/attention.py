@@ -23,6 +23,39 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> T
     return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=q.size(2) > 1)
 
 
+def attend(packed: Tensor, dropout: float) -> tuple[Tensor, Tensor, Tensor | None]:
+    """(result, weights before dropout, what was drawn for it): (H, T, hs), (H, T, T), (H·T·T).
+
+    packed (3, H, T, hs): q divided by √hs, k, and v, contiguous.
+    """
+    q, k, v = packed.unbind(0)
+    p = torch.bmm(q, k.transpose(1, 2)).add_(_future(q.size(1), q.dtype))  # (H, T, T)
+    p = torch.softmax(p, -1)
+    if not dropout:
+        return torch.bmm(p, v), p, None
+    drawn = draw(p.numel())
+    return torch.bmm(kept(drawn, dropout, p).mul_(p), v).mul_(scale_of(dropout)), p, drawn
+
+
+def attend_back(dy: Tensor, packed: Tensor, p: Tensor, drawn: Tensor | None, dropout: float) -> Tensor:
+    """The gradients of q, k, v before packing (3, H, T, hs), from that of the result, dy (H, T, hs)."""
+    q, k, v = packed.unbind(0)
+    out = torch.empty_like(packed)
+    used = p
+    if drawn is not None:
+        dy = dy.mul(scale_of(dropout))
+    dp = torch.bmm(dy, v.transpose(1, 2))  # (H, T, T)
+    if drawn is not None:
+        mask = kept(drawn, dropout, p)
+        dp.mul_(mask)
+        used = mask.mul_(p)
+    torch.bmm(used.transpose(1, 2), dy, out=out[2])
+    ds = torch.ops.aten._softmax_backward_data(dp, p, -1, p.dtype)  # (H, T, T)
+    torch.bmm(ds, k, out=out[0]).mul_(q.size(2) ** -0.5)
+    torch.bmm(ds.transpose(1, 2), q, out=out[1])
+    return out
+
+
 @lru_cache(maxsize=4)
 def _future(T: int, dtype: torch.dtype) -> Tensor:
     """(T, T): -inf where a key comes after the query, else 0."""
@@ -30,50 +63,25 @@ def _future(T: int, dtype: torch.dtype) -> Tensor:
 
 
 class _Attention(torch.autograd.Function):
-    """The softmax is remembered for the way back: H·T·T numbers, as much as T/hs tensors of q's size."""
+    """The weights are remembered for the way back: H·T·T numbers, as much as T/hs tensors of q's size."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
         B, nh, T, hs = q.shape
-        q, k, v = (_packed(each, factor) for each, factor in ((q, hs**-0.5), (k, 1.0), (v, _scale(dropout))))
-        p = torch.bmm(q, k.transpose(1, 2)).add_(_future(T, q.dtype))  # (H, T, T)
-        p = torch.softmax(p, -1)
-        ctx.dropout, ctx.drawn = dropout, draw(p.numel()) if dropout else None
-        ctx.save_for_backward(q, k, v, p)
-        used = kept(ctx.drawn, dropout, p).mul_(p) if dropout else p
-        return torch.bmm(used, v).view(B, nh, T, hs)
+        packed = q.new_empty(3, B, nh, T, hs)
+        torch.mul(q, hs**-0.5, out=packed[0])
+        packed[1], packed[2] = k, v
+        packed = packed.view(3, B * nh, T, hs)
+        y, p, drawn = attend(packed, dropout)
+        ctx.dropout = dropout
+        ctx.save_for_backward(packed, p, drawn)
+        return y.view(B, nh, T, hs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        shape = dy.shape
-        q, k, v, p = ctx.saved_tensors
-        dy = _packed(dy, 1.0)  # (H, T, hs)
-        dp = torch.bmm(dy, v.transpose(1, 2))  # (H, T, T)
-        used = p
-        if ctx.dropout:
-            mask = kept(ctx.drawn, ctx.dropout, p)
-            dp.mul_(mask)
-            used = mask.mul_(p)
-        dv = torch.bmm(used.transpose(1, 2), dy)  # (H, T, hs)
-        if ctx.dropout:
-            dv.mul_(_scale(ctx.dropout))
-        ds = torch.ops.aten._softmax_backward_data(dp, p, -1, p.dtype)  # (H, T, T)
-        dq = torch.bmm(ds, k).mul_(q.size(2) ** -0.5)
-        dk = torch.bmm(ds.transpose(1, 2), q)
-        return dq.view(shape), dk.view(shape), dv.view(shape), None
-
-
-def _scale(dropout: float) -> float:
-    return scale_of(dropout) if dropout else 1.0
-
-
-def _packed(x: Tensor, factor: float) -> Tensor:
-    """x · factor as a contiguous (H, T, hs)."""
-    B, nh, T, hs = x.shape
-    out = x.new_empty(x.shape)
-    if factor == 1.0:
-        out.copy_(x)
-    else:
-        torch.mul(x, factor, out=out)
-    return out.view(B * nh, T, hs)
+        B, nh, T, hs = dy.shape
+        packed, p, drawn = ctx.saved_tensors
+        dy = dy.reshape(B * nh, T, hs)
+        dq, dk, dv = attend_back(dy, packed, p, drawn, ctx.dropout).view(3, B, nh, T, hs).unbind(0)
+        return dq, dk, dv, None

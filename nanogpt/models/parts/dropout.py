@@ -62,10 +62,13 @@ def _threshold(p: float) -> int:
 class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
-        ctx.p, ctx.drawn = p, draw(x.numel())
-        return kept(ctx.drawn, p, x).mul_(x).mul_(scale_of(p))
+        drawn = draw(x.numel())
+        ctx.p = p
+        ctx.save_for_backward(drawn)
+        return kept(drawn, p, x).mul_(x).mul_(scale_of(p))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return kept(ctx.drawn, ctx.p, gradient).mul_(gradient).mul_(scale_of(ctx.p)), None
+        (drawn,) = ctx.saved_tensors
+        return kept(drawn, ctx.p, gradient).mul_(gradient).mul_(scale_of(ctx.p)), None
