@@ -19,7 +19,7 @@ from nanogpt_tui.alerts import Alerts
 from nanogpt_tui.ascii import KEYS, Ascii
 from nanogpt_tui.display import TerminalApp
 from nanogpt_tui.jobs import write_log
-from nanogpt_tui.keys import check, complete
+from nanogpt_tui.keys import check, complete, shown
 from nanogpt_tui.messages import Rung
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.session import Session
@@ -169,8 +169,9 @@ class LabApp(TerminalApp):
             self.exit(0)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        for mode, (key, title) in screens.MODES.items():
-            yield SystemCommand(title, f"Go to the {title} screen ({key})", lambda mode=mode: self.switch_mode(mode))
+        for mode, (_, title) in screens.MODES.items():
+            about = f"Go to the {title} screen ({shown(f'app.{mode}', self)})"
+            yield SystemCommand(title, about, lambda mode=mode: self.switch_mode(mode))
         listed: set[str] = set()  # what stands there by one key need not stand there by another
         for active in screen.active_bindings.values():
             binding = active.binding

@@ -10,7 +10,7 @@ from nanogpt_tui.keys import spelled
 from nanogpt_tui.takes import Round, Take
 from nanogpt_tui.text import printable, short
 
-LISTED = 5
+LISTED = 5  # at least
 EMPTY = "no text yet: {sample.write} starts"
 
 
@@ -28,9 +28,11 @@ class RoundList(Static):
         self._lines = Content()
 
     def show(self, rounds: list[Round], shown: int) -> None:
-        lines = [Content.styled(f"history  {min(shown + 1, len(rounds))} of {len(rounds)}", "$quiet")]
-        first = max(0, min(shown - LISTED // 2, len(rounds) - LISTED))
-        for number, takes in enumerate(rounds[first : first + LISTED], first):
+        place = f"{shown + 1} of " if 0 <= shown < len(rounds) else ""
+        lines = [Content.styled(f"history  {place}{len(rounds)}", "$quiet")]
+        most = max(LISTED, min(4 * LISTED, self.app.size.height - 30))
+        first = max(0, min(shown - most // 2, len(rounds) - most))
+        for number, takes in enumerate(rounds[first : first + most], first):
             here = number == shown
             line = Content.assemble(
                 ("▸ " if here else "  ", "$accent"),

@@ -28,7 +28,7 @@ HINT = (
     ("sample.write", "writes with these weights, knobs and seed"),
     ("sample.prompt", "edits the prompt"),
     ("sample.source", "chooses the weights: any checkpoint, or the live ones"),
-    ("sample.temperature_up", "and the other keys beside the knobs turn them, also meanwhile"),
+    ("sample.temperature_up", "and the keys beside the knobs turn them, also meanwhile"),
 )
 ENDS = {
     "length": "length reached",
@@ -160,7 +160,7 @@ class TokenText(ScrollView, can_focus=True):
         line = y + self.scroll_offset.y
         if self._take is None and line < len(HINT):
             name, words = HINT[line]
-            hint = Segment(f"{shown(name, self.app):<6} {words}"[:width], self._named("prompt"))
+            hint = Segment(short(f"{shown(name, self.app):<6} {words}", width), self._named("prompt"))
             return Strip([hint]).adjust_cell_length(width, self.rich_style)
         if line >= len(self._flow.lines):
             return Strip.blank(width, self.rich_style)

@@ -1,6 +1,7 @@
 """What stands on the screen stands there whole, in every width and after every change of it, with the keys of now."""
 
 import ast
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from nanogpt_tui import keys
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.ascii import plain
 from nanogpt_tui.history import History
+from nanogpt_tui.session import Session
 from nanogpt_tui.settings import Settings
 from nanogpt_tui.widgets import run_details
 from nanogpt_tui.widgets.alternatives import Alternatives
@@ -124,6 +126,24 @@ async def test_a_key_that_is_asked_for_opens_no_palette(lab: Any) -> None:
         await at.sees("^p is the command palette already")
         await at.press("ctrl+p")
         await at.until(lambda: isinstance(at.app.screen, CommandPalette))
+
+
+async def test_nothing_is_called_empty_before_it_is_known(
+    lab: Any, two_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, newest = threading.Event(), Session._newest
+
+    def later(session: Session) -> Path | None:
+        gate.wait(60)
+        return newest(session)
+
+    monkeypatch.setattr(Session, "_newest", later)
+    async with lab() as at:
+        await at.until(lambda: "2 Train" in at.seen())
+        assert "Nothing has been trained" not in at.seen()
+        assert "nothing runs" not in at.seen()
+        gate.set()
+        await at.until(lambda: at.session.history is not None)
 
 
 async def test_no_keys_stand_below_the_message_of_a_terminal_that_is_too_small(lab: Any) -> None:
