@@ -14,6 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+# no mouse, no reports of focus and paste, the usual keys, line wrap, the screen that was there before, a cursor
+TIDY = b"\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?1004l\x1b[?2004l\x1b[<u\x1b[?7h\x1b[?1049l\x1b[?25h\r\n"
+
 _keeper = 0  # the process that the shell waits for; 0 where that is this one
 
 
@@ -44,13 +47,23 @@ def _kept(child: int) -> int:
         with suppress(ProcessLookupError):
             os.kill(child, number)
 
+    import termios
+
+    modes = termios.tcgetattr(0)
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, hand_on)
     while True:
         _, status = os.waitpid(child, os.WUNTRACED)
         if not os.WIFSTOPPED(status):
             code = os.waitstatus_to_exitcode(status)
-            return 128 - code if code < 0 else code
+            if code >= 0:
+                return code
+            with suppress(OSError, termios.error):  # it could not tidy up: somebody or the system killed it
+                termios.tcsetattr(0, termios.TCSADRAIN, modes)
+                os.write(1, TIDY)
+                how = signal.strsignal(-code)
+                print(f"nanogpt-tui: ended by a signal ({how}); what it trained can be resumed", file=sys.stderr)
+            return 128 - code
         os.kill(os.getpid(), signal.SIGSTOP)  # as one job of the shell, whose `fg` wakes both
         hand_on(signal.SIGCONT, None)
 

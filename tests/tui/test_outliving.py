@@ -117,3 +117,12 @@ def test_an_app_whose_first_process_is_killed_saves_and_ends(run: Path, terminal
     about = runs.summary(run)
     assert about.state == "stopped"
     assert runs.latest(run).step == about.step
+
+
+def test_an_app_that_is_killed_leaves_a_terminal_that_can_be_used(run: Path, terminal: Any) -> None:
+    with terminal(80, 24) as screen:
+        begin(screen)
+        os.kill(runs.summary(run).pid, signal.SIGKILL)
+        assert screen.wait() == 128 + signal.SIGKILL
+        screen.until(lambda text: "ended by a signal (Killed); what it trained can be resumed" in text)
+    assert runs.summary(run).state == "interrupted"
