@@ -18,6 +18,10 @@ from pathlib import Path
 from typing import Any
 
 
+# whoever is told to end leaves no training behind
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
 class Terminal:
     """A program in a pseudo-terminal of 120 × 40, whose reader counts, and can be told to read no more for a while."""
 
