@@ -1,5 +1,6 @@
 """The whole way in a real pseudo-terminal, whose screen a terminal emulator reads: first start to quit."""
 
+import json
 import re
 import signal
 from pathlib import Path
@@ -37,6 +38,9 @@ def test_from_the_first_start_to_a_falling_loss_and_out_again(
         assert any(0x2800 < ord(char) < 0x2900 for char in later)  # a curve in braille
         screen.press(" ")
         screen.until(lambda text: "paused" in text)
+        knobs_turned_while_it_writes_change_the_text(screen, home / "texts.json")
+        screen.press("2")
+        screen.until(lambda text: "train loss" in text)
         screen.press(" ")
         screen.until(lambda text: "paused" not in text)
         screen.press("q")
@@ -46,6 +50,54 @@ def test_from_the_first_start_to_a_falling_loss_and_out_again(
         assert "Traceback" not in screen.text()
     saved = list((home / "runs" / "quickstart" / "checkpoints").glob("step-*/trainer.json"))
     assert saved
+
+
+def knobs_turned_while_it_writes_change_the_text(screen: Any, file: Path) -> None:
+    """On the Sample screen, with the weights in training: the temperature goes down to 0 in the middle of a text. The
+    same seed without that writes the same up to there, and something else afterwards."""
+    screen.press("3")
+    screen.until(lambda text: "temp" in text and "length" in text)
+    screen.press("NNNN")
+    screen.until(lambda text: re.search(r"length +10000", text))
+    screen.press("g")
+    screen.until(lambda text: written(text) > 20)
+    screen.press("t" * 16)
+    cold = written(screen.until(lambda text: re.search(r"temp\S* +0\.00", text)))
+    enough = written(screen.until(lambda text: written(text) > cold + 60))
+    screen.press("\x1b")
+    screen.until(lambda text: "stopped by you" in text)
+    screen.press("T" * 16)
+    screen.until(lambda text: re.search(r"temp\S* +0\.80", text))
+    screen.press("g")
+    screen.until(lambda text: "writing" in text)
+    screen.until(lambda text: written(text) > enough)
+    screen.press("\x1b")
+    screen.until(lambda text: "stopped by you" in text)
+    screen.press("e")
+    screen.until(lambda text: "Export the history" in text)
+    screen.press("\x15")  # ctrl+u
+    screen.until(lambda text: "samples-" not in text)
+    screen.press(str(file))
+    screen.until(lambda text: file.name in text)
+    screen.press("\r")
+    screen.until(lambda text: file.exists())
+    screen.until(lambda text: "Export the history" not in text)
+    (turned,), (plain,) = json.loads(file.read_text(encoding="utf-8"))["rounds"]
+    assert [(each["knobs"]["seed"], each["knobs"]["temperature"]) for each in (turned, plain)] == [(1337, 0.8)] * 2
+    assert turned["weights"] == "live"
+    assert turned["turned"][-1]["knobs"]["temperature"] == 0
+    assert plain["turned"] == []
+    first, last = turned["turned"][0]["from_token"], turned["turned"][-1]["from_token"]
+    ids, others = ([token["id"] for token in take["tokens"]][:enough] for take in (turned, plain))
+    assert first > 20
+    assert ids[:first] == others[:first]
+    assert ids[last:] != others[last:]
+
+
+def written(text: str) -> int:
+    """How many tokens the Sample screen says that there are."""
+    found = re.search(r"(\d[\d,]*) tokens", text)
+    return int(found[1].replace(",", "")) if found else 0
 
 
 def test_a_terminated_app_leaves_a_saved_run(quick: dict[str, Any], home: Path, terminal: Any) -> None:
