@@ -103,7 +103,7 @@ async def pressed(app: LabApp, keys: int, letters: str, state: Callable[[], Any]
         painted.clear()
         began = time.perf_counter()
         app.post_message(Key(_character_to_key(letter), letter))
-        await painted.wait()
+        await asyncio.wait_for(painted.wait(), 30)
         taken.append(time.perf_counter() - began)
     app._display = display  # type: ignore[method-assign]
     return sorted(taken)

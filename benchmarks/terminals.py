@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-
 # whoever is told to end leaves no training behind
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
