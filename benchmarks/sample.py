@@ -1,15 +1,18 @@
-"""Sampling speed, batch 1, beside nanoGPT's `generate`: the two take turns in one process on the same weights.
+"""Sampling speed beside nanoGPT's `generate` and transformers: all take turns in one process, on weights of one shape.
 
-    python benchmarks/sample.py --nanogpt=PATH [--presets macbook baby] [--tokens 500] [--rounds 3]
+    python benchmarks/sample.py --nanogpt=PATH [--presets macbook baby gpt2] [--seconds 2] [--rounds 3] [--rows 32]
 
-PATH is a checkout of https://github.com/karpathy/nanoGPT. Prints for each preset the tokens/s of the best round, as a
-`for` over the events sees them (probabilities and alternatives included), and how often nanoGPT's they are.
+PATH is a checkout of https://github.com/karpathy/nanoGPT. Prints for each preset, for one sample with the cache, the
+tokens/s of the best round of each side, ours as a `for` over the events sees them (probabilities and alternatives
+included), and how often theirs ours are; how much more ROWS samples at once bring; and for the longest prompt that
+leaves a place for its answer how long the first token takes, in forward passes over that prompt.
 """
 
 import argparse
 import importlib.util
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import torch
 
 from nanogpt import models, tokenizers
 from nanogpt.config import ModelConfig, SamplingConfig, resolve
+from nanogpt.hardware import share_cores
 from nanogpt.sampling import generate
 
 CHARACTERS = "".join(map(chr, range(32, 97)))  # 65, as tiny Shakespeare has
@@ -25,34 +29,82 @@ CHARACTERS = "".join(map(chr, range(32, 97)))  # 65, as tiny Shakespeare has
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nanogpt", type=Path, required=True)
-    parser.add_argument("--presets", nargs="+", default=["macbook", "baby"])
-    parser.add_argument("--tokens", type=int, default=500)
+    parser.add_argument("--presets", nargs="+", default=["macbook", "baby", "gpt2"])
+    parser.add_argument("--seconds", type=float, default=2.0, help="about as long does each side take in a round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=32)
     options = parser.parse_args()
+    share_cores()
     reference = imported(options.nanogpt / "model.py")
-    tokenizer = tokenizers.create("char", [CHARACTERS])
-    knobs = SamplingConfig(max_new_tokens=options.tokens)
-    print(f"{'preset':<12}{'nanoGPT':>12}{'cache':>12}{'no cache':>12}{'ratio':>8}   tokens/s, batch 1")
     for preset in options.presets:
-        config = resolve(preset=preset, flags={"vocab_size": tokenizer.vocab_size, "dropout": 0}).config.model
-        torch.manual_seed(0)
-        model = models.create(config).eval()
-        theirs = nanogpt_model(reference, config, model)
-        contenders = {
-            "nanogpt": lambda theirs=theirs: theirs.generate(
-                torch.zeros(1, 1, dtype=torch.long), options.tokens, temperature=knobs.temperature, top_k=knobs.top_k
-            ),
-            "cache": lambda model=model: list(generate(model, tokenizer, "A", knobs)),
-            "no cache": lambda model=model: list(generate(model, tokenizer, "A", knobs, use_cache=False)),
-        }
-        best = dict.fromkeys(contenders, 0.0)
-        for _ in range(options.rounds):
-            for name, work in contenders.items():
-                began = time.perf_counter()
-                work()
-                best[name] = max(best[name], options.tokens / (time.perf_counter() - began))
-        figures = "".join(f"{best[name]:>12,.0f}" for name in contenders)
-        print(f"{preset:<12}{figures}{best['cache'] / best['nanogpt']:>7.1f}×", flush=True)
+        compare(preset, reference, options)
+
+
+def compare(preset: str, reference: Any, options: argparse.Namespace) -> None:
+    tokenizer = tokenizers.create("gpt2") if preset.startswith("gpt2") else tokenizers.create("char", [CHARACTERS])
+    config = resolve(preset=preset, flags={"vocab_size": tokenizer.vocab_size, "dropout": 0}).config.model
+    torch.manual_seed(0)
+    model = models.create(config).eval()
+    knobs = SamplingConfig()
+    theirs = nanogpt_model(reference, config, model)
+    start = torch.zeros(1, 1, dtype=torch.long)
+
+    def ours(count: int, rows: int = 1) -> None:
+        list(generate(model, tokenizer, "A", SamplingConfig(max_new_tokens=count), num_samples=rows))
+
+    contenders: dict[str, Callable[[int], Any]] = {
+        "ours": ours,
+        "nanoGPT": lambda count: theirs.generate(start, count, temperature=knobs.temperature, top_k=knobs.top_k),
+        "transformers, float32": huggingface(config, torch.float32, knobs),
+        "transformers, bfloat16": huggingface(config, torch.bfloat16, knobs),
+        f"ours, {options.rows} at once": lambda count: ours(count, options.rows),
+    }
+    best = dict.fromkeys(contenders, 0.0)
+    longest = config.block_size - 1  # transformers ends there
+    for _ in range(1 + options.rounds):
+        for name, work in contenders.items():
+            rows = options.rows if name.endswith("at once") else 1
+            known = best[name] / rows  # tokens/s of one row; in the first round a few tokens tell, and warm up
+            count = min(longest, int(known * options.seconds)) if known else 5
+            began = time.perf_counter()
+            work(max(1, count))
+            best[name] = max(best[name] * (count > 5), rows * count / (time.perf_counter() - began))
+    print(f"{preset}, tokens/s:")
+    for name, rate in best.items():
+        ratio = f"{rate / best['ours']:.1f} of one" if name.endswith("at once") else f"{best['ours'] / rate:.2f}×"
+        print(f"    {name:<24}{rate:>10,.1f}    {ratio}")
+    print(f"    first token of {longest:,}: {first_token(model, tokenizer, longest):.2f} forward passes", flush=True)
+
+
+@torch.inference_mode()
+def first_token(model: Any, tokenizer: Any, length: int) -> float:
+    """The time to the first event, in forward passes over the same prompt; the best of three of each."""
+    prompt = "A" * length if tokenizer.name == "char" else " the" * length
+    ids = torch.tensor([tokenizer.encode(prompt)])
+    ours, passes = [], []
+    for _ in range(3):
+        began = time.perf_counter()
+        next(generate(model, tokenizer, prompt, SamplingConfig()))
+        ours.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        model(ids)
+        passes.append(time.perf_counter() - began)
+    return min(ours) / min(passes)
+
+
+def huggingface(config: ModelConfig, dtype: torch.dtype, knobs: SamplingConfig) -> Callable[[int], Any]:
+    """transformers' GPT-2 of the same shape, with its cache."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    shape: dict[str, Any] = {name: getattr(config, name) for name in ("n_layer", "n_head", "n_embd", "vocab_size")}
+    ends: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0}
+    theirs: Any = GPT2LMHeadModel(GPT2Config(n_positions=config.block_size, **shape, **ends))
+    theirs = theirs.to(dtype).eval()
+    start = torch.zeros(1, 1, dtype=torch.long)
+    top_k = min(knobs.top_k, config.vocab_size)
+    return lambda count: theirs.generate(
+        start, max_new_tokens=count, do_sample=True, top_k=top_k, temperature=knobs.temperature, use_cache=True
+    )
 
 
 def imported(path: Path) -> Any:

@@ -9,7 +9,7 @@ W tokens in the window, V = vocab_size.
 """
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from nanogpt.sampling.cores import blas_threads, by_trial
+from nanogpt.sampling.packing import Packed, packs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 WORTH_SHARING = 32_000_000
 # The same of a step that numpy makes: it comes to the memory's limit, which one core does not reach.
 WORTH_SHARING_A_STEP = 3_000_000
+# Weights from which a copy of them, laid out for several samples, is worth making.
+WORTH_PACKING = 3_000_000
 
 
 def extended(window: "Ids", tokens: "Ids", block_size: int) -> "Ids":
@@ -42,11 +45,14 @@ def decode(model: Any, prompt: "Ids", use_cache: bool = True) -> "Generator[Floa
     """Yields the logits (B, V) of the token that follows, then is sent that token (B), without end.
 
     prompt: (B, P), P >= 1; of a longer one than block_size the last part counts. Without the cache each token
-    costs a forward pass over the same window: the reference that the cache has to equal.
+    costs a forward pass over the same window: the reference that the cache has to equal. The model's weights are not to
+    change meanwhile: the cache and a copy of them would not.
     """
     window = prompt[:, -model.config.block_size :]  # (B, W)
     device = next(model.parameters()).device
     cache, step, weights = None, None, model.n_parameters()
+    packs_it = len(window) > 1 and weights >= WORTH_PACKING and packs(model)
+    packing = Packed(rows=len(window)) if packs_it else nullcontext()
     threads = by_trial(torch.get_num_threads() if weights >= WORTH_SHARING_A_STEP else 1)
     n_threads = next(threads)
     while True:
@@ -63,7 +69,7 @@ def decode(model: Any, prompt: "Ids", use_cache: bool = True) -> "Generator[Floa
                 logits = step(int(fresh[0, 0]))[None]  # (1, V)
             n_threads = threads.send(perf_counter() - began)
         else:
-            with evaluating(model), sized_threads(weights * fresh.size):
+            with evaluating(model), sized_threads(weights * fresh.size), packing:
                 last, _ = model(torch.from_numpy(fresh).to(device), cache=cache)  # (B, 1, V)
             logits = last[:, -1].float().cpu().numpy()
         tokens = yield logits
