@@ -217,9 +217,9 @@ async def test_keys_go_from_field_to_field_and_turn_choices(lab: Any) -> None:
         screen = await form(at)
         await at.press("right")
         assert screen.draft.preset == "macbook"
-        await at.press("down", "down")
+        await at.press("down", "down", "down")
         assert at.app.focused is screen.field("name").editor
-        await at.press("up", "up", "left")
+        await at.press("up", "up", "up", "left")
         assert screen.draft.preset == ""
         await at.press("enter", "end", "enter")  # the list of a long choice
         assert screen.draft.preset == "gpt2-xl"
