@@ -38,8 +38,8 @@ class Shape(NamedTuple):
 
 SHAPES = {
     "macbook": Shape("macbook", {}, 40, 5),
-    "baby": Shape("baby", {}, 1, 3),
-    "baby-without-dropout": Shape("baby", {"dropout": 0.0}, 1, 3),
+    "baby": Shape("baby", {}, 1, 2),
+    "baby-without-dropout": Shape("baby", {"dropout": 0.0}, 1, 2),
 }
 
 
