@@ -20,6 +20,7 @@ from nanogpt.data.recipes import PackageSource, Recipe, StdlibSource, UrlSource,
 from nanogpt.data.store import open_dataset, prepared_names
 from nanogpt.errors import UserError
 from nanogpt.events import Encoding, Notice, Prepared
+from nanogpt.tokenizers import _bpe
 
 
 def nasty_text(characters: int, seed: int = 1) -> str:
@@ -55,20 +56,24 @@ def every_event(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", ["char", "byte", "gpt2", "p50k_base"])
 @pytest.mark.parametrize("block_bytes", [777, 1 << 20])
+@pytest.mark.parametrize("much", [0, 10**12], ids=["fast", "plain"])
 def test_tokens_are_those_of_each_split_encoded_as_a_whole(
-    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, kind: str, block_bytes: int
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, kind: str, block_bytes: int, much: int
 ) -> None:
-    monkeypatch.setattr(text, "BLOCK_BYTES", block_bytes)
     whole = nasty_text(20_000)
+    tokenizer = tokenizers.create(kind, [whole])
+    parts = {"train": whole[:14_000], "val": whole[14_000:18_000], "test": whole[18_000:]}
+    monkeypatch.setattr(_bpe, "MUCH", 10**12)
+    expected = {split: tokenizer.encode(part) for split, part in parts.items()}
+    monkeypatch.setattr(_bpe, "MUCH", much)
+    monkeypatch.setattr(text, "BLOCK_BYTES", block_bytes)
     recipe = textfile_recipe([written(tmp_path, whole)], tokenizer=kind, val_ratio=0.2, test_ratio=0.1)
     tokens = prepared(recipe, data_dir=data_dir).tokens
     dataset = open_dataset("story", data_dir, verify=True)
-    tokenizer = tokenizers.create(kind, [whole])
-    parts = {"train": whole[:14_000], "val": whole[14_000:18_000], "test": whole[18_000:]}
     assert list(tokens) == ["train", "val", "test"]
     for split, part in parts.items():
         ids = dataset.split(split)
-        assert ids.tolist() == tokenizer.encode(part)
+        assert ids.tolist() == expected[split]
         assert len(ids) == tokens[split] == dataset.meta.tokens[split]
         assert dataset.tokenizer.decode(ids) == part
 
