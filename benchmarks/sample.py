@@ -1,6 +1,6 @@
 """Sampling speed beside nanoGPT's `generate` and transformers: all take turns in one process, on weights of one shape.
 
-    python benchmarks/sample.py --nanogpt=PATH [--presets macbook baby gpt2] [--seconds 2] [--rounds 3] [--rows 32]
+    python benchmarks/sample.py --nanogpt=PATH [--presets macbook baby gpt2] [--tokens 500] [--rounds 2] [--rows 32]
 
 PATH is a checkout of https://github.com/karpathy/nanoGPT. Prints for each preset, for one sample with the cache, the
 tokens/s of the best round of each side, ours as a `for` over the events sees them (probabilities and alternatives
@@ -30,8 +30,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nanogpt", type=Path, required=True)
     parser.add_argument("--presets", nargs="+", default=["macbook", "baby", "gpt2"])
-    parser.add_argument("--seconds", type=float, default=2.0, help="about as long does each side take in a round")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=500, help="of each sample; transformers ends with the window")
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--rows", type=int, default=32)
     options = parser.parse_args()
     share_cores()
@@ -61,14 +61,13 @@ def compare(preset: str, reference: Any, options: argparse.Namespace) -> None:
     }
     best = dict.fromkeys(contenders, 0.0)
     longest = config.block_size - 1  # transformers ends there
-    for _ in range(1 + options.rounds):
+    for _ in range(options.rounds):
         for name, work in contenders.items():
             rows = options.rows if name.endswith("at once") else 1
-            known = best[name] / rows  # tokens/s of one row; in the first round a few tokens tell, and warm up
-            count = min(longest, int(known * options.seconds)) if known else 5
+            count = min(longest, options.tokens) if name.startswith("transformers") else options.tokens
             began = time.perf_counter()
-            work(max(1, count))
-            best[name] = max(best[name] * (count > 5), rows * count / (time.perf_counter() - began))
+            work(count)
+            best[name] = max(best[name], rows * count / (time.perf_counter() - began))
     print(f"{preset}, tokens/s:")
     for name, rate in best.items():
         ratio = f"{rate / best['ours']:.1f} of one" if name.endswith("at once") else f"{best['ours'] / rate:.2f}×"
