@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from kills import SETTINGS, command, verify
+from kills import SETTINGS, command, readable
 
 from nanogpt import runs
 from nanogpt.events import Health, Step
@@ -51,7 +51,7 @@ def squeezed(run: Path) -> Path:
         before = step(run)
         time.sleep(1)
         print(f"full at step {before:,}: {'waits' if step(run) == before else 'TRAINS ON'}", end=", ", flush=True)
-        verify(run)
+        readable(run)
         filler.unlink()
         freed = time.monotonic()
         wait_for(lambda: step(run) > before or process.poll() is not None, process)  # noqa: B023
@@ -100,7 +100,7 @@ def wait_for(condition, process) -> None:  # type: ignore[no-untyped-def]
 
 
 def compare(whole: Path, cut: Path) -> int:
-    verify(cut)
+    readable(cut)
     sums = []
     for run in (whole, cut):
         last = runs.latest(run)

@@ -158,13 +158,19 @@ def recorded(run: Path) -> bytes:
     return written[: written.rfind(b"\n") + 1]
 
 
-def verify(run: Path, before: bytes, seen: int) -> bool:
-    """Exits where anything is lost; tells whether the last line is torn."""
-    from nanogpt.events import from_json
+def readable(run: Path) -> None:
+    """Raises `UserError` where a checkpoint is not whole."""
     from nanogpt.runs import checkpoints
 
     for checkpoint in checkpoints.list_checkpoints(run):
         checkpoints.read(checkpoint.path)
+
+
+def verify(run: Path, before: bytes, seen: int) -> bool:
+    """Exits where anything is lost; tells whether the last line is torn."""
+    from nanogpt.events import from_json
+
+    readable(run)
     now = recorded(run)
     if (run / "run.toml").exists() and not now.startswith(before):
         sys.exit("earlier lines of the record have changed")
