@@ -26,7 +26,11 @@ class Cache(Protocol):
 
 
 class LanguageModel(Protocol):
-    """What training and sampling ask of an architecture (a `torch.nn.Module` that also has these)."""
+    """What training and sampling ask of an architecture (a `torch.nn.Module` that also has these).
+
+    It may also have `stepper(cache)`, for one sample in float32 on the CPU: a function from the next token's id to the
+    logits (V) of the one after it as a numpy array, which advances the cache: what a forward pass gives, faster.
+    """
 
     config: "ModelConfig"
 
