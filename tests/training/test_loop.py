@@ -56,6 +56,10 @@ def test_it_starts_steps_evaluates_and_finishes_in_that_order(tiny, tokens):
     assert (events[-1].reason, events[-1].step) == ("max_iters", 12)
 
 
+def test_where_the_interval_is_longer_than_the_run_its_end_alone_is_evaluated(tiny, tokens):
+    assert [event.step for event in of(Evaluated, train(tiny(eval_interval=13), tokens))] == [12]
+
+
 def test_it_learns(tiny, tokens):
     evaluated = of(Evaluated, train(tiny(max_iters=150, eval_interval=150), tokens))
     assert evaluated[0].val_loss == pytest.approx(math.log(11), abs=0.1)
