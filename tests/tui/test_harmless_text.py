@@ -50,5 +50,5 @@ def test_what_is_too_long_ends_in_an_ellipsis() -> None:
 
 
 def test_ascii_keeps_the_width_of_every_character() -> None:
-    assert plain("● run ━━ 12 × 3 …") == "* run -- 12 x 3 ."
+    assert plain("● run ━━ 12 × 3 …") == "* run == 12 x 3 ."
     assert plain("漢") == "??"
