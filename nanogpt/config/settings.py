@@ -105,6 +105,9 @@ class ModelConfig:
     block_size: int = _setting(64, "context window in tokens", low=1, high=10_000_000)
     dropout: float = _setting(0.0, "share of activations zeroed while training", low=0, below=1)
     bias: bool = _setting(False, "biases in Linear and LayerNorm, as GPT-2 has them")
+    ngram: int = _setting(
+        2, "up to so many last tokens together have embeddings of their own; modern alone has them", low=1, high=4
+    )
     vocab_size: int = _setting(0, "rows of the embedding; 0 takes the tokenizer's size", low=0, high=100_000_000)
 
 

@@ -4,7 +4,7 @@ What differs from `gpt2.py`, each from a published finding:
 - rotary positions (RoPE, Su et al. 2021) in place of learned ones; queries and keys normalised (Henry et al. 2020)
 - norms without weights (Groeneveld et al. 2024), ReLU² in the MLP (So et al. 2021), no biases
 - a short causal convolution before attention and MLP shows each position the three before it (So et al. 2021;
-  Allen-Zhu 2025), and an embedding of the last two tokens together is added to that of the last one
+  Allen-Zhu 2025), and embeddings of the last two, three, … `ngram` tokens together are added to that of the last one
 - each block mixes the first embedding back in; projections into the residual stream and the head start at zero; the
   head has weights of its own, and its logits are softly capped (Jordan et al. 2024, the NanoGPT speedrun)
 
@@ -25,7 +25,8 @@ from nanogpt.models.parts.attention import causal_attention
 from nanogpt.models.parts.dropout import Dropout
 
 LOOK_BACK = 3  # positions before its own that the short convolution sees
-PAIRS = 2**15  # rows of the embedding of token pairs, at most: rarer pairs of large vocabularies share rows
+GRAMS = 2**15  # rows of each embedding of several tokens, at most: where there are more, some share a row
+SPREAD = 1_000_003  # odd, so that every token of several has a say in the row that they come to
 CAP = 15.0  # logits stay within ±CAP
 
 
@@ -36,7 +37,7 @@ class Cache:
         shape = (config.n_layer, 2, batch_size, config.n_head, config.block_size, config.n_embd // config.n_head)
         self.keys_values = like.new_zeros(shape)  # (n_layer, 2, B, nh, block_size, hs)
         self.recent = like.new_zeros(config.n_layer, 2, batch_size, LOOK_BACK, config.n_embd)
-        self.last_ids: Tensor | None = None  # (B, 1)
+        self.last_ids: Tensor | None = None  # (B, ngram - 1)
         self.length = 0
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,7 +142,9 @@ class Model(nn.Module):
             )
         self.config = config
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
-        self.pairs = nn.Embedding(min(PAIRS, config.vocab_size**2), config.n_embd)
+        self.grams = nn.ModuleList(
+            nn.Embedding(min(GRAMS, config.vocab_size**n), config.n_embd) for n in range(2, config.ngram + 1)
+        )
         self.drop = Dropout(config.dropout)
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
@@ -150,8 +153,9 @@ class Model(nn.Module):
     def initialise(self) -> None:
         """Zero for all that adds to the residual stream and for the head: a fresh model gives every token alike."""
         nn.init.normal_(self.wte.weight)
-        nn.init.zeros_(self.pairs.weight)
         nn.init.zeros_(self.head.weight)
+        for gram in self.grams:
+            nn.init.zeros_(gram.weight)  # type: ignore[arg-type]
         bound = self.config.n_embd**-0.5
         for name, parameter in self.h.named_parameters():
             if name.endswith("c_proj.weight"):
@@ -171,17 +175,28 @@ class Model(nn.Module):
         T, past = ids.size(1), cache.length if cache is not None else 0
         if past + T > self.config.block_size:
             raise ValueError(f"{past} + {T} positions do not fit block_size={self.config.block_size}")
-        first = ids[:, :1] if cache is None or cache.last_ids is None else cache.last_ids  # (B, 1)
-        before = torch.cat((first, ids[:, :-1]), dim=1)  # (B, T)
-        pair = (before * self.config.vocab_size + ids) % self.pairs.num_embeddings  # (B, T)
-        x = first = self.drop(norm(self.wte(ids) + self.pairs(pair)))  # (B, T, C)
+        x = first = self.drop(norm(self.embedded(ids, cache)))  # (B, T, C)
         turns = self.turns(past, T, x)
         for layer, block in enumerate(self.h):
             x = block(x, first, turns, cache, layer)
         if cache is not None:
             cache.length += T
-            cache.last_ids = ids[:, -1:]
         return norm(x)
+
+    def embedded(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
+        """What is known of each token from itself and the `ngram` - 1 before it: (B, T, C). At the window's start its
+        first token stands for those before it."""
+        before, T = self.config.ngram - 1, ids.size(1)
+        last = cache.last_ids if cache is not None else None
+        seen = torch.cat((ids[:, :1].expand(-1, before) if last is None else last, ids), dim=1)  # (B, before + T)
+        if cache is not None:
+            cache.last_ids = seen[:, seen.size(1) - before :]
+        x = self.wte(ids)  # (B, T, C)
+        for n, gram in enumerate(self.grams, 2):
+            step = self.config.vocab_size if self.config.vocab_size**n <= GRAMS else SPREAD
+            row = sum(seen[:, before - back : before - back + T] * step**back for back in range(n))  # (B, T)
+            x = x + gram(row % gram.num_embeddings)
+        return x  # type: ignore[no-any-return]
 
     def capped(self, x: Tensor) -> Tensor:
         return CAP * torch.tanh(self.head(x).float() / CAP)  # (B, T, V)
@@ -211,7 +226,7 @@ class Model(nn.Module):
     def flops_per_token(self) -> int:
         """As in `gpt2.py`: 6 for each weight that is multiplied, and 12·n_layer·C·T for attention."""
         config = self.config
-        looked_up = self.wte.weight.numel() + self.pairs.weight.numel()
+        looked_up = self.wte.weight.numel() + sum(gram.numel() for gram in self.grams.parameters())
         return 6 * (self.n_parameters() - looked_up) + 12 * config.n_layer * config.n_embd * config.block_size
 
     def crop_block_size(self, block_size: int) -> None:

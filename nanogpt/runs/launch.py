@@ -168,7 +168,7 @@ def _cropped(begin: Snapshot, block_size: int) -> Snapshot:
 
 
 def _refuse_reshaping(before: Config, after: Config) -> None:
-    for name in ("architecture", "n_layer", "n_head", "n_embd", "block_size", "bias", "vocab_size"):
+    for name in ("architecture", "n_layer", "n_head", "n_embd", "block_size", "bias", "ngram", "vocab_size"):
         was, asked = getattr(before.model, name), getattr(after.model, name)
         if was != asked:
             raise SettingError(

@@ -49,7 +49,8 @@ def _of_gpt2(model: ModelConfig) -> int:
 def _of_modern(model: ModelConfig) -> int:
     C, V = model.n_embd, model.vocab_size
     block = 12 * C * C + 2 * 3 * C + 2  # matrices, two short convolutions, how much of the first embedding
-    return (2 * V + min(2**15, V * V)) * C + model.n_layer * block  # embedding, head, pairs
+    grams = sum(min(2**15, int(V**n)) for n in range(2, model.ngram + 1))
+    return (2 * V + grams) * C + model.n_layer * block  # embedding, head, several tokens together
 
 
 FORMULAS: dict[str, Callable[[ModelConfig], int]] = {"gpt2": _of_gpt2, "modern": _of_modern}

@@ -11,7 +11,7 @@ from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import SettingError, UserError
 from nanogpt.runs.folder import run_config
 
-SHAPE = ("architecture", "n_layer", "n_head", "n_embd", "bias", "vocab_size")  # what weights decide
+SHAPE = ("architecture", "n_layer", "n_head", "n_embd", "bias", "ngram", "vocab_size")  # what weights decide
 NOT_IN_FORM = ("init_from", "eval_only")  # the first is the field "start"; the second is no run
 SCRATCH = "scratch"
 
