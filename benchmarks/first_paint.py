@@ -10,6 +10,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def first_paint_s(columns: int = 120, rows: int = 40, timeout_s: float = 20.0) -
                     seen += os.read(master, 65536)
             return time.perf_counter() - began
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # the app is a child of what was started
             process.wait()
             os.close(master)
 
