@@ -68,7 +68,7 @@ def main() -> None:
             times["ours"].append(timed(train, Path.cwd(), env))
             loss = run_loss(folder / "runs" / f"round-{number}" / "events.jsonl")
             print(
-                f"round {number + 1}: nanoGPT {times['nanoGPT'][-1]:.1f} s, loss {float(measured.stdout):.4f}; "
+                f"round {number + 1}: nanoGPT {times['nanoGPT'][-1]:.1f} s, loss {float(measured.stdout.split()[-1]):.4f}; "
                 f"{options.preset} {times['ours'][-1]:.1f} s, loss {loss:.4f}",
                 flush=True,
             )

@@ -138,6 +138,8 @@ class RunsScreen(LabScreen):
         self.set_class(not self.runs, "-none")
         shown = arranged(self.runs, self.by, self.reverse, self.words)
         self.table.show(shown, self.ticked, self.by, self.reverse)
+        if self.focused is None and shown:  # it was hidden as long as there was nothing to show
+            self.table.focus()
         self.refresh_bindings()
         self._about_soon()
 

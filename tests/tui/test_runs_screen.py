@@ -23,6 +23,7 @@ async def opened(at: Any, *keys: str) -> None:
     """Goes to the Runs screen and waits for the two runs and the chart of the first."""
     await at.press("4")
     await at.until(lambda: len(listed(at)) == 2 and at.app.screen.chart is not None)
+    await at.until(lambda: at.app.screen.query_one(RunTable).has_focus)
     await at.press(*keys)
 
 

@@ -74,8 +74,8 @@ def knobs_turned_while_it_writes_change_the_text(screen: Any, file: Path) -> Non
     screen.press("\x1b")
     screen.until(lambda text: "stopped by you" in text)
     screen.press("e")
-    screen.until(lambda text: "Export the history" in text)
-    screen.press("\x15")  # ctrl+u
+    screen.until(lambda text: "Export the history" in text and "samples-" in text)
+    screen.press("\x15")  # ctrl+u, which Textual obeys after what is typed right behind it
     screen.until(lambda text: "samples-" not in text)
     screen.press(str(file))
     screen.until(lambda text: file.name in text)
