@@ -66,9 +66,10 @@ def main() -> None:
             measured = subprocess.run(told, cwd=folder / "reference", check=True, capture_output=True, text=True)
             train = [*ours, "train", f"--preset={options.preset}", f"--name=round-{number}"]
             times["ours"].append(timed(train, Path.cwd(), env))
+            reference = float(measured.stdout.split()[-1])
             loss = run_loss(folder / "runs" / f"round-{number}" / "events.jsonl")
             print(
-                f"round {number + 1}: nanoGPT {times['nanoGPT'][-1]:.1f} s, loss {float(measured.stdout.split()[-1]):.4f}; "
+                f"round {number + 1}: nanoGPT {times['nanoGPT'][-1]:.1f} s, loss {reference:.4f}; "
                 f"{options.preset} {times['ours'][-1]:.1f} s, loss {loss:.4f}",
                 flush=True,
             )
