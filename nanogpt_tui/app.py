@@ -127,7 +127,7 @@ class LabApp(TerminalApp):
             if self.settings.notifications != "off":
                 self.tell(news, self.settings.notifications)
         front = next((screen for screen in reversed(self.screen_stack) if isinstance(screen, LabScreen)), None)
-        if front is not None and front.is_mounted:
+        if front is not None and front.is_whole:
             front.show_training()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

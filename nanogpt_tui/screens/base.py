@@ -53,6 +53,12 @@ class LabScreen(Screen[None]):
         """The app's settings (`self.lab.settings`) are others now."""
 
     @property
+    def is_whole(self) -> bool:
+        """Whether all its parts are there: not before it is composed, nor while it is being taken away, when
+        `is_mounted` still holds and work in a thread may yet have news for it."""
+        return self.is_mounted and self.is_attached and self.display
+
+    @property
     def lab(self) -> "LabApp":
         return cast("LabApp", self.app)
 

@@ -119,7 +119,7 @@ class DataScreen(LabScreen):
         job = self._list_job = self.session.work(listed, lambda: self._listed(job), name="list data sets")
 
     def _listed(self, job: "Job") -> None:
-        if job is not self._list_job or not self.is_mounted:
+        if job is not self._list_job or not self.is_whole:
             return
         if job.error:
             self.notify(job.error, severity="error", markup=False)
@@ -173,7 +173,7 @@ class DataScreen(LabScreen):
         self._show_details()
 
     def settings_changed(self) -> None:
-        if self.is_mounted:
+        if self.is_whole:
             self._show_list(self.entry.name if self.entry else "")
 
     # ---- the details
@@ -221,7 +221,7 @@ class DataScreen(LabScreen):
         job = self._look_job = self.session.work(work, lambda: self._looked(job, name), name="look")
 
     def _looked(self, job: "Job", name: str) -> None:
-        if not self.is_mounted:
+        if not self.is_whole:
             return
         from nanogpt.data.inspection import Look
 
@@ -241,7 +241,7 @@ class DataScreen(LabScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that would do nothing now are neither shown nor obeyed."""
-        entry, busy = self.entry if self.is_mounted else None, bool(self.preparing)
+        entry, busy = self.entry if self.is_whole else None, bool(self.preparing)
         if action == "cancel":
             return busy
         if action in ("prepare", "give"):
@@ -298,7 +298,7 @@ class DataScreen(LabScreen):
         self._show_details()
 
     def _prepared(self, job: "Job", name: str) -> None:
-        if job is not self._prepare_job or not self.is_mounted:
+        if job is not self._prepare_job or not self.is_whole:
             return
         for event in job.take():
             self.progress.add(event)
@@ -312,6 +312,8 @@ class DataScreen(LabScreen):
                 self.problems[name] = job.error
             self._wanted = name
             self._show_details()
+            if job.error:
+                self.call_after_refresh(self.query_one("#problem").scroll_visible, animate=False)
             self.action_reload()
         else:
             self._show_row(name)

@@ -26,7 +26,7 @@ from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.text import harmless
 from nanogpt_tui.widgets.choice import Choice
 from nanogpt_tui.widgets.draft import NOT_IN_FORM, SCRATCH, Draft
-from nanogpt_tui.widgets.fields import Field, field_of
+from nanogpt_tui.widgets.fields import Field, explained, field_of
 from nanogpt_tui.widgets.outlook import Compiled, Outlook, Room, Speed, measure
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 PAUSE_S = 1.0  # without a key, before the speed is measured
 COMMON = {
     "data": ("batch_size", "gradient_accumulation_steps", "block_size"),
-    "model": ("n_layer", "n_head", "n_embd", "dropout"),
-    "training": ("max_iters", "learning_rate", "warmup_iters", "eval_interval", "device"),
+    "model": ("architecture", "n_layer", "n_head", "n_embd", "dropout", "ngram"),
+    "training": ("optimizer", "max_iters", "learning_rate", "warmup_iters", "eval_interval", "device"),
 }
 START = "what the weights are at first: random, those of another run, or all of a run that was interrupted"
 PRESET = "where the values come from that are not changed here"
@@ -157,12 +157,14 @@ class NewRunScreen(LabScreen):
         job = self.session.work(lambda: offered(runs_dir), lambda: self._offered(job), name="list data sets and runs")
 
     def _offered(self, job: "Job") -> None:
-        if not self.is_mounted:
+        if not self.is_whole:
             return
         for event in job.take():
             if isinstance(event, Offered):
                 self.datasets = {info.name: info for info in event.datasets}
                 self.draft.tokenizers = event.tokenizers
+                self.draft.prefer_prepared(self.datasets)
+                self.choice("dataset").show(self.draft.shown("dataset"))
                 self._offer_datasets()
                 self.choice("start").set_options(list(event.starts))
                 self._changed()
@@ -199,6 +201,8 @@ class NewRunScreen(LabScreen):
         else:
             self.draft.edit(name, text)
         self._changed(show_values=name in ("preset", "start"))
+        if name == "preset":
+            self._show_about(self.field(name))
 
     def _changed(self, show_values: bool = False) -> None:
         """Checks everything, marks what is wrong where it stands, and shows what it comes to."""
@@ -240,9 +244,11 @@ class NewRunScreen(LabScreen):
                 editor.placeholder = ""
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
-        field = next((node for node in event.widget.ancestors if isinstance(node, Field)), None)
-        about = f"{field.label}: {field.about}" if field is not None else ""
-        self.query_one("#about", Static).update(Content.styled(about, "$quiet"))
+        self._show_about(next((node for node in event.widget.ancestors if isinstance(node, Field)), None))
+
+    def _show_about(self, field: Field | None) -> None:
+        about = explained(field, self.draft.preset, self.has_class("-tall")) if field is not None else Content()
+        self.query_one("#about", Static).update(about)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         self.focus_next()
@@ -309,7 +315,7 @@ class NewRunScreen(LabScreen):
         self._show_outlook()
 
     def _measured(self, job: "Job") -> None:
-        if self._measuring is None or job is not self._measuring[1] or not self.is_mounted:
+        if self._measuring is None or job is not self._measuring[1] or not self.is_whole:
             return
         from nanogpt.training.probe import Measured
 

@@ -110,7 +110,7 @@ class RunsScreen(LabScreen):
             return iter(())
 
         def done() -> None:
-            if job is self._listing and job.done and self.is_attached:
+            if job is self._listing and job.done and self.is_whole:
                 self._problem(job.error)
                 self.runs = found
                 self.ticked = [name for name in self.ticked if self.summary(name)]
@@ -178,7 +178,7 @@ class RunsScreen(LabScreen):
             return iter(())
 
         def done() -> None:
-            if job is not self._reading or not job.done or not self.is_attached:
+            if job is not self._reading or not job.done or not self.is_whole:
                 return
             self._problem(job.error)
             if job.error is None:
@@ -244,7 +244,7 @@ class RunsScreen(LabScreen):
             return self.has_class("-narrow") and bool(self.runs)
         if action in ("sort", "turn_round", "filter"):
             return bool(self.runs)
-        if not self.is_mounted or action not in NEEDS_A_RUN:
+        if not self.is_whole or action not in NEEDS_A_RUN:
             return True
         run = self.current
         aside = action in ("look", "tick") and not self.table.has_focus

@@ -101,7 +101,7 @@ class SampleScreen(LabScreen):
             return iter(())
 
         def done() -> None:
-            if job.done and self.is_mounted:
+            if job.done and self.is_whole:
                 self.shown = max(self.shown, 0) + len(read)
                 self.rounds[:0] = read
                 self.repaint()
@@ -182,7 +182,7 @@ class SampleScreen(LabScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that would do nothing now are neither shown nor obeyed."""
-        if not self.is_mounted or not self.panes:
+        if not self.is_whole or not self.panes:
             return True
         take, cursor = self.take, self.view.cursor
         if action == "branch":
@@ -248,7 +248,7 @@ class SampleScreen(LabScreen):
         """News of a writing: they go into its take, and onto the screen only where that is shown."""
         if writing.done:
             self._keep(writing.take)
-        if self.is_attached and any(writing.take is take for take in self.current):
+        if self.is_whole and any(writing.take is take for take in self.current):
             self.repaint_text()
 
     def repaint_text(self) -> None:

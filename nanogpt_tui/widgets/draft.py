@@ -69,6 +69,13 @@ class Draft:
             return self.dataset
         return spoken(self.base().values()[name])
 
+    def prefer_prepared(self, datasets: Mapping[str, DatasetInfo]) -> None:
+        """Takes a data set that is prepared where nobody has said which, and the preset's own is not."""
+        wanted = datasets.get(self.shown("dataset"))
+        ready = [info.name for info in datasets.values() if info.prepared and not info.problem]
+        if ready and not self.dataset and not self.source and (wanted is None or not wanted.prepared):
+            self.dataset = ready[0]
+
     def edit(self, name: str, text: str) -> None:
         """Takes what was typed; what the base has anyway is no edit."""
         if name == "dataset":

@@ -7,7 +7,9 @@ from textual.events import Key
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from nanogpt.config import Setting
+from nanogpt.config import PRESETS, Setting
+from nanogpt.models import names
+from nanogpt_tui.glossary import lookup
 from nanogpt_tui.text import harmless
 from nanogpt_tui.widgets.choice import Choice
 
@@ -103,8 +105,8 @@ def field_of(setting: Setting, value: str) -> Field:
     options: list[tuple[str, str]] | None = None
     if setting.kind is bool:
         options = YES_NO
-    elif setting.choices:
-        options = [(choice, choice) for choice in setting.choices]
+    elif choices := names() if setting.name == "architecture" else setting.choices:  # each architecture is a file
+        options = [(choice, choice) for choice in choices]
     placeholder = "none" if setting.optional else ""
     return Field(
         setting.name,
@@ -115,3 +117,13 @@ def field_of(setting: Setting, value: str) -> Field:
         placeholder=placeholder,
         free_text=setting.kind is str,
     )
+
+
+def explained(field: Field, preset: str, at_length: bool) -> Content:
+    """What a field is for, the chosen preset itself where it is that field; `at_length`, what its word means too."""
+    about = PRESETS[preset].help if field.name == "preset" and preset else field.about
+    lines = [Content.styled(f"{field.label}: {about}", "$quiet")]
+    term = lookup(field.glossary) if at_length else None
+    if term is not None:
+        lines += [Content(), Content.styled(term.name, "bold $accent"), Content.styled(term.text, "$quiet")]
+    return Content("\n").join(lines)

@@ -114,9 +114,11 @@ class Figures(Widget, can_focus=True):
         self._repaint()
 
     def on_mouse_move(self, event: MouseMove) -> None:
-        y, tiles = event.y, self._tiles
-        width = self.size.width // TILES
-        index = y * TILES + event.x // max(1, width) if tiles else self._places.index(y) if y in self._places else None
+        y, width = event.y, max(1, self.size.width // TILES)
+        if self._tiles:
+            index: int | None = y * TILES + min(TILES - 1, event.x // width)
+        else:
+            index = self._places.index(y) if y in self._places else None
         self._hovered = index if index is not None and index < len(ROWS) else None
 
     def on_leave(self) -> None:
@@ -142,7 +144,9 @@ class Figures(Widget, can_focus=True):
             width = self.size.width // TILES
             for index, (value, _, style) in enumerate(figures):
                 if index // TILES < len(lines):
-                    lines[index // TILES] += [self._label(index), (f"{value:<{width - LABEL}}"[: width - LABEL], style)]
+                    last = index % TILES == TILES - 1  # it has what the division leaves
+                    room = (self.size.width - width * (TILES - 1) if last else width) - LABEL
+                    lines[index // TILES] += [self._label(index), (f"{value:<{room}}"[:room], style)]
         else:
             for index, (place, (value, note, style)) in enumerate(zip(self._places, figures, strict=True)):
                 line = [self._label(index), (f"{value:<{VALUE}} ", style)]

@@ -171,7 +171,7 @@ class _Drawing:
 
     def _axes(self) -> None:
         canvas, plot = self.canvas, slice(MARGIN, None)
-        ticks = y_ticks(self.y, max(2, min(9, self.height // 3)))
+        ticks = y_ticks(self.y, max(4, min(9, self.height // 3)))
         for tick, label in zip(ticks, y_labels(ticks), strict=True):
             y = HEADER + int(self._row(np.array(tick))) // self.glyphs.down
             canvas.fill(y, plot, self.glyphs.grid, GRID)

@@ -34,6 +34,7 @@ def described(run: Path) -> Content:
         line("trained for", duration(known.elapsed_s)),
         line("parameters", "–" if known.n_parameters is None else count(known.n_parameters)),
         line("device", f"{known.device} {known.dtype}"),
+        Content(),
         Content.styled("differs from the defaults in", "$quiet"),
     ]
     changed = manage.differences([config, Config()])

@@ -12,7 +12,7 @@ from nanogpt_tui.keys import spelled
 from nanogpt_tui.text import harmless, printable, short
 
 NONE = "no sample was taken in this run"
-EMPTY = "no sample yet: one comes every sample_interval steps, and one at each {train.sample}"
+EMPTY = "no sample yet: {train.sample} takes one now, and sample_interval one every so many steps"
 
 
 class Watch(Vertical):

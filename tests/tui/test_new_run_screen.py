@@ -1,6 +1,8 @@
 """The form of a new run, driven by keys: what it says, what it refuses, and what it starts."""
 
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,8 +12,8 @@ from nanogpt import runs
 from nanogpt.config import resolve
 from nanogpt.data import list_datasets, prepare, textfile_recipe
 from nanogpt.training.estimate import n_parameters
-from nanogpt_tui.screens.new_run import COMMON, NewRunScreen
-from nanogpt_tui.widgets.draft import Draft
+from nanogpt_tui.screens.new_run import COMMON, NewRunScreen, Offered
+from nanogpt_tui.widgets.draft import SCRATCH, Draft
 from nanogpt_tui.widgets.fields import Field
 from nanogpt_tui.widgets.outlook import Line
 
@@ -286,3 +288,30 @@ def test_a_text_too_short_for_the_block_is_found_before_it_is_trained_on(tmp_pat
     info = next(info for info in list_datasets() if info.name == "short")
     _, problems = Draft(dataset="short").checked(info)
     assert "block_size" in problems
+
+
+async def test_news_that_come_while_the_form_is_taken_away_are_dropped(lab: Any, rhymes: Any) -> None:
+    async with lab() as at:
+        screen = await form(at)
+        news = Offered(datasets=tuple(screen.datasets.values()), starts=((SCRATCH, "from scratch"),), tokenizers={})
+        screen.dismiss()
+        for _ in range(500):
+            screen._offered(SimpleNamespace(take=lambda: [news]))
+            await asyncio.sleep(0)
+        assert not screen.query(Field)
+
+
+async def test_where_nobody_said_which_the_form_takes_a_data_set_that_is_prepared(lab: Any, rhymes: Any) -> None:
+    list(prepare("rhymes"))
+    async with lab() as at:
+        screen = await form(at)
+        assert screen.config.data.dataset == "rhymes"  # the defaults' own is not prepared
+
+
+async def test_the_chosen_preset_says_what_it_is_for_and_a_field_what_its_word_means(lab: Any, rhymes: Any) -> None:
+    async with lab() as at:
+        screen = await form(at)
+        await at.press("right")
+        await at.sees("small character model", "A named set of values")
+        screen.field("optimizer").editor.focus()
+        await at.sees("rule that turns gradients")
