@@ -4,8 +4,9 @@
 
 PATH is a checkout of https://github.com/karpathy/nanoGPT. Prints for each preset, for one sample with the cache, the
 tokens/s of the best round of each side, ours as a `for` over the events sees them (probabilities and alternatives
-included), and how often theirs ours are; how much more ROWS samples at once bring; and for the longest prompt that
-leaves a place for its answer how long the first token takes, in forward passes over that prompt.
+included), in the number format that "auto" takes and in float32, and how often theirs both are; how much more ROWS
+samples at once bring; and for the longest prompt that leaves a place for its answer how long the first token takes, in
+forward passes over that prompt as the model itself makes them, in float32.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import torch
 from nanogpt import models, tokenizers
 from nanogpt.config import ModelConfig, SamplingConfig, resolve
 from nanogpt.hardware import share_cores
-from nanogpt.sampling import generate
+from nanogpt.sampling import generate, number_format
 
 CHARACTERS = "".join(map(chr, range(32, 97)))  # 65, as tiny Shakespeare has
 
@@ -49,15 +50,21 @@ def compare(preset: str, reference: Any, options: argparse.Namespace) -> None:
     theirs = nanogpt_model(reference, config, model)
     start = torch.zeros(1, 1, dtype=torch.long)
 
-    def ours(count: int, rows: int = 1) -> None:
-        list(generate(model, tokenizer, "A", SamplingConfig(max_new_tokens=count), num_samples=rows))
+    def ours(dtype: str, rows: int = 1) -> Callable[[int], Any]:
+        return lambda count: list(
+            generate(model, tokenizer, "A", SamplingConfig(max_new_tokens=count), num_samples=rows, dtype=dtype)
+        )
 
+    chosen, why = number_format("auto", model)
+    formats = dict.fromkeys((chosen, "float32"))
     contenders: dict[str, Callable[[int], Any]] = {
-        "ours": ours,
-        "nanoGPT": lambda count: theirs.generate(start, count, temperature=knobs.temperature, top_k=knobs.top_k),
+        **{f"ours, {dtype}": ours(dtype) for dtype in formats},
+        "nanoGPT, float32": lambda count: theirs.generate(
+            start, count, temperature=knobs.temperature, top_k=knobs.top_k
+        ),
         "transformers, float32": huggingface(config, torch.float32, knobs),
         "transformers, bfloat16": huggingface(config, torch.bfloat16, knobs),
-        f"ours, {options.rows} at once": lambda count: ours(count, options.rows),
+        **{f"ours, {dtype}, {options.rows} at once": ours(dtype, options.rows) for dtype in formats},
     }
     best = dict.fromkeys(contenders, 0.0)
     longest = config.block_size - 1  # transformers ends there
@@ -68,22 +75,28 @@ def compare(preset: str, reference: Any, options: argparse.Namespace) -> None:
             began = time.perf_counter()
             work(count)
             best[name] = max(best[name], rows * count / (time.perf_counter() - began))
-    print(f"{preset}, tokens/s:")
+    print(f"{preset}, tokens/s (auto is {chosen}: {why}):")
     for name, rate in best.items():
-        ratio = f"{rate / best['ours']:.1f} of one" if name.endswith("at once") else f"{best['ours'] / rate:.2f}×"
-        print(f"    {name:<24}{rate:>10,.1f}    {ratio}")
-    print(f"    first token of {longest:,}: {first_token(model, tokenizer, longest):.2f} forward passes", flush=True)
+        one = name.removesuffix(f", {options.rows} at once")
+        if one != name:
+            ratio = f"{rate / best[one]:.1f} of one"
+        else:
+            ratio = ", ".join(f"{best[f'ours, {dtype}'] / rate:.2f}× in {dtype}" for dtype in formats)
+        print(f"    {name:<28}{rate:>10,.1f}    {'' if name.startswith('ours') and one == name else ratio}")
+    for dtype in formats:
+        passes = first_token(model, tokenizer, longest, dtype)
+        print(f"    first token of {longest:,} in {dtype}: {passes:.2f} forward passes", flush=True)
 
 
 @torch.inference_mode()
-def first_token(model: Any, tokenizer: Any, length: int) -> float:
-    """The time to the first event, in forward passes over the same prompt; the best of three of each."""
+def first_token(model: Any, tokenizer: Any, length: int, dtype: str) -> float:
+    """The time to the first event, in forward passes over the same prompt; the best of five of each."""
     prompt = "A" * length if tokenizer.name == "char" else " the" * length
     ids = torch.tensor([tokenizer.encode(prompt)])
     ours, passes = [], []
-    for _ in range(3):
+    for _ in range(5):
         began = time.perf_counter()
-        next(generate(model, tokenizer, prompt, SamplingConfig()))
+        next(generate(model, tokenizer, prompt, SamplingConfig(), dtype=dtype))
         ours.append(time.perf_counter() - began)
         began = time.perf_counter()
         model(ids)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 
 from nanogpt import hardware
 from nanogpt.errors import SettingError
-from nanogpt.hardware import choices, facts, peak
+from nanogpt.hardware import choices, facts, heap, peak
 
 RUN: dict[str, Any] = {"dtype": "float32", "flops_per_token": 10**6, "n_layer": 4, "n_embd": 128, "dropout": 0.0}
 
@@ -376,3 +377,22 @@ def test_threads_that_wait_give_up_their_core_soon_unless_the_person_has_decided
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     hardware.share_cores()
     assert os.environ["GOMP_SPINCOUNT"] == "7"
+
+
+def test_memory_is_kept_until_the_last_that_asked_for_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a training, and a text that is written beside it."""
+    calls: list[Any] = []
+    libc = SimpleNamespace(mallopt=lambda *setting: calls.append(setting), malloc_trim=lambda _: calls.append("trim"))
+    monkeypatch.setattr(heap, "_glibc", lambda: libc)
+    monkeypatch.setattr(heap, "_keepers", 0)
+    hardware.keep_memory()
+    kept = list(calls)
+    with hardware.kept_memory():
+        assert calls == kept
+    assert calls == kept
+    hardware.give_memory_back()
+    assert calls[-1] == "trim"
+    count = len(calls)
+    with hardware.kept_memory():
+        assert calls[count:] == kept
+    assert calls.count("trim") == 2

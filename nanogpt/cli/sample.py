@@ -15,6 +15,15 @@ from nanogpt.events import Stopped, Token, to_json
 
 BETWEEN_SAMPLES = "---------------"
 NUM_SAMPLES = Setting("num_samples", "sampling", int, False, 1, "texts to write, all at once", low=1, high=10_000)
+DTYPE = Setting(
+    "dtype",
+    "sampling",
+    str,
+    False,
+    "auto",
+    "number format of matrix products; auto: the faster one here",
+    choices=("auto", "float32", "bfloat16"),
+)
 
 DESCRIPTION = """Writes text with a trained model: stdout gets the prompt and what follows it, token by token, stderr
 the rest. The same seed writes the same text."""
@@ -32,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", default="best", metavar="best|latest|STEP", help="which one (default: best)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     parser.add_argument(
+        "--dtype", default=DTYPE.default, metavar="|".join(DTYPE.choices), help=f"{DTYPE.help} (default: auto)"
+    )
+    parser.add_argument(
         "--unknown",
         choices=("error", "replace"),
         default="error",
@@ -43,20 +55,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     knobs = resolve_sampling(typed(args, sampling_settings()), args.stop)
-    num_samples = NUM_SAMPLES.parse(args.num_samples)
+    num_samples, dtype = NUM_SAMPLES.parse(args.num_samples), DTYPE.parse(args.dtype)
     prompt = start_text(args.start)
 
     # Only now: torch takes a second to import, and a bad option can be refused without it.
     from nanogpt.hardware import out_of_memory
     from nanogpt.runs import load_model
-    from nanogpt.sampling import generate
+    from nanogpt.sampling import generate, number_format
 
     loaded = load_model(args.source, args.checkpoint, args.device, args.runs_dir)
     prompt = known_text(loaded.tokenizer, prompt, args.unknown == "replace")
     loss = "" if loaded.val_loss is None else f", val loss {loaded.val_loss:.4f}"
-    talk(f"{loaded.run}, step {loaded.step:,}{loss}, on {loaded.device}, seed {knobs.seed}")
+    dtype, _ = number_format(dtype, loaded.model)
+    talk(f"{loaded.run}, step {loaded.step:,}{loss}, on {loaded.device} in {dtype}, seed {knobs.seed}")
+    events = generate(
+        loaded.model,
+        loaded.tokenizer,
+        prompt,
+        knobs,
+        num_samples=num_samples,
+        alternatives=5 if args.json else 0,  # the text alone shows none
+        dtype=dtype,
+    )
     try:
-        with closing(generate(loaded.model, loaded.tokenizer, prompt, knobs, num_samples=num_samples)) as events:
+        with closing(events):
             ends = write_json(events) if args.json else write_text(events, prompt, num_samples)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):

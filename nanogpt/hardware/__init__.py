@@ -24,7 +24,7 @@ from nanogpt.hardware.facts import (
     total_memory,
     usable_cores,
 )
-from nanogpt.hardware.heap import give_memory_back, keep_memory
+from nanogpt.hardware.heap import give_memory_back, keep_memory, kept_memory
 from nanogpt.hardware.peak import GPUS, gpu_peak, measure_cpu, peak_flops
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "give_memory_back",
     "gpu_peak",
     "keep_memory",
+    "kept_memory",
     "measure_cpu",
     "memory_bytes",
     "out_of_memory",

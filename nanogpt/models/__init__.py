@@ -28,8 +28,9 @@ class Cache(Protocol):
 class LanguageModel(Protocol):
     """What training and sampling ask of an architecture (a `torch.nn.Module` that also has these).
 
-    It may also have `stepper(cache)`, for one sample in float32 on the CPU: a function from the next token's id to the
-    logits (V) of the one after it as a numpy array, which advances the cache: what a forward pass gives, faster.
+    It may also have `stepper(cache, product)`, in float32 on the CPU: a function from the next token's ids (B) to the
+    logits (B, V) of the one after it, as numpy arrays, which advances the cache: what a forward pass gives, faster.
+    `product(weight)` is what multiplies vectors (…, in) with that matrix of the model's; None: torch or numpy do.
     """
 
     config: "ModelConfig"

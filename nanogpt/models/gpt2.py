@@ -142,11 +142,11 @@ class Model(nn.Module):
     def new_cache(self, batch_size: int) -> Cache:
         return Cache(self.config, batch_size, like=self.wte.weight)
 
-    def stepper(self, cache: Cache) -> Callable[[int], Any]:
-        """One position more for one sample on the CPU, in numpy (see `parts/gpt2_step.py`)."""
+    def stepper(self, cache: Cache, product: Any = None) -> Callable[[Any], Any]:
+        """One position more on a CPU, written out (see `parts/gpt2_step.py`)."""
         from nanogpt.models.parts.gpt2_step import stepper
 
-        return stepper(self, cache)
+        return stepper(self, cache, product)
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         matrices = [p for p in self.parameters() if p.dim() >= 2]

@@ -81,6 +81,7 @@ def benchmark(
     total = {name: sum(part[name] for part in parts) for name in (*PARTS, "step")}
     yield Measuring(what="sampling")
     model = models.create(config.model).to(hardware.resolve_device(config.system.device)).eval()
+    sampling_dtype, why_sampling_dtype = sampling.number_format("auto", model)
     alone = sampling_rate(model, dataset.tokenizer, 1)
     yield Measuring(what=f"sampling {TOGETHER} at once")
     together = sampling_rate(model, dataset.tokenizer, TOGETHER)
@@ -92,7 +93,7 @@ def benchmark(
         dtype=started.dtype,
         compile=started.compile,
         threads=started.threads,
-        choices=started.choices,
+        choices=started.choices | {"sampling": f"in {sampling_dtype}: {why_sampling_dtype}"},
         n_parameters=started.n_parameters,
         tokens_per_iteration=config.tokens_per_iteration,
         iterations=len(parts),

@@ -9,9 +9,10 @@ from nanogpt.lazy import exports
 
 if TYPE_CHECKING:
     from nanogpt.sampling.generation import generate as generate
+    from nanogpt.sampling.packing import number_format as number_format
 
-_HOMES = {"generate": "generation"}
+_HOMES = {"generate": "generation", "number_format": "packing"}
 
-__all__ = ["generate"]
+__all__ = ["generate", "number_format"]
 
 __getattr__ = exports(__name__, _HOMES)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 COLDEST = 1e-6  # below it, logits that differ at all in float32 differ by more than any draw can tell: greedy
 ROUGHLY = 200  # a few of many are found faster among more of them: numpy's partition is slow at the very end of a row
+DEPTH = 64  # so many values of a long row at a time are represented by their highest
 
 
 class Choice(NamedTuple):
@@ -28,7 +29,7 @@ class Choice(NamedTuple):
 
     ids: "Ids"  # (B)
     probabilities: list[float]
-    alternatives: list[list[tuple[int, float]]]  # for each row (id, probability), best first
+    alternatives: list[tuple[list[int], list[float]]]  # for each row ids and their probabilities, best first
 
 
 def choose(
@@ -38,24 +39,36 @@ def choose(
     uniforms: (B, 1) float32 in [0, 1), which decide the draw. Raises `UserError` where logits are NaN or infinite.
     """
     with np.errstate(invalid="ignore"):  # what is not finite is told below
-        shares = np.exp(below_best(logits))  # (B, V)
-        shares /= shares.sum(1, keepdims=True)
-    if not np.isfinite(shares).all():
+        highest = logits.max(1, keepdims=True)  # (B, 1)
+        below = logits - highest  # (B, V)
+        total = np.exp(below, out=below).sum(1, keepdims=True)  # (B, 1)
+    if not np.isfinite(total).all():
         raise UserError(
             "the model's logits are not finite numbers: its weights are damaged or its training diverged; "
             "sample an earlier checkpoint"
         )
-    scores = penalised(logits, seen, knobs.repetition_penalty)
+
+    def shares(ids: "Ids") -> "Floats":
+        """The model's probabilities of ids (B, k)."""
+        chosen: Floats = np.exp(of_rows(logits, ids) - highest) / total
+        return chosen
+
+    scores = penalised(logits, seen, knobs.repetition_penalty)  # (B, V)
+    left = None  # the ids to choose among (B, k), ascending; None: all
     if knobs.temperature < COLDEST:
         ids = scores.argmax(1)  # (B)
     else:
+        if 0 < knobs.top_k < scores.shape[1]:
+            left = np.sort(likeliest(scores, knobs.top_k), 1)
+            scores = of_rows(scores, left)  # (B, k)
         scores = below_best(scores) / np.float32(knobs.temperature)
-        left, scores = likeliest(scores, knobs.top_k, knobs.top_p)  # (B, k) each
-        drawn = draw(not_unlikely(scores, knobs.min_p), uniforms)  # (B)
-        ids = of_rows(left, drawn[:, None])[:, 0]
-    best = highest(shares, min(alternatives, shares.shape[1]))  # (B, alternatives)
-    pairs = zip(best.tolist(), of_rows(shares, best).tolist(), strict=True)
-    return Choice(ids, of_rows(shares, ids[:, None])[:, 0].tolist(), [list(zip(*row, strict=True)) for row in pairs])
+        ids = draw(not_unlikely(nucleus(scores, knobs.top_p), knobs.min_p), uniforms)  # (B)
+        if left is not None:
+            ids = of_rows(left, ids[:, None])[:, 0]
+    known = left if knobs.repetition_penalty == 1 else None  # where the best that are left are the best of all
+    best = best_first(logits, known, alternatives)  # (B, alternatives)
+    others = list(zip(best.tolist(), shares(best).tolist(), strict=True))
+    return Choice(ids, shares(ids[:, None])[:, 0].tolist(), others)
 
 
 def below_best(scores: "Floats") -> "Floats":
@@ -69,13 +82,32 @@ def of_rows(values: "NDArray[Any]", places: "Ids") -> "NDArray[Any]":
     return values[np.arange(len(values))[:, None], places]
 
 
-def highest(values: "Floats", k: int) -> "Ids":
-    """(B, k): the places of each row's k highest values, best first."""
+def best_first(values: "Floats", known: "Ids | None", k: int) -> "Ids":
+    """(B, k): the places of each row's k highest values, best first; all of a row that has fewer. known (B, n): the
+    places of its n highest."""
+    k = min(k, values.shape[1])
     if k == 0:
         return np.empty((len(values), 0), np.int64)
-    some = min(values.shape[1], max(k, ROUGHLY))
-    places = values.argpartition(-some, 1)[:, -some:]  # in any order
-    return of_rows(places, (-of_rows(values, places)).argsort(1)[:, :k])
+    if known is None or known.shape[1] < k:
+        known = likeliest(values, max(k, ROUGHLY))
+    return of_rows(known, (-of_rows(values, known)).argsort(1)[:, :k])
+
+
+def likeliest(values: "Floats", k: int) -> "Ids":
+    """(B, k): the places of each row's k highest values in any order: exactly as many, ties or not; all of a row that
+    has fewer."""
+    everything = values.shape[1]
+    if k < everything // DEPTH:
+        return np.stack([few_of_many(row, k) for row in values])
+    return values.argpartition(-min(k, everything), 1)[:, -k:]
+
+
+def few_of_many(row: "Floats", k: int) -> "Ids":
+    """The same for one row (V) and k ≤ V / DEPTH, in fewer readings of it: k values at least are as high as the k-th
+    highest of the maxima of V / DEPTH groups, and hardly more."""
+    maxima = row[: len(row) // DEPTH * DEPTH].reshape(DEPTH, -1).max(0)
+    places = np.flatnonzero(row >= np.partition(maxima, -k)[-k])
+    return places[row[places].argpartition(-k)[-k:]]
 
 
 def penalised(logits: "Floats", seen: "NDArray[np.bool_]", penalty: float) -> "Floats":
@@ -86,26 +118,19 @@ def penalised(logits: "Floats", seen: "NDArray[np.bool_]", penalty: float) -> "F
     return np.where(seen, np.where(logits > 0, logits / factor, logits * factor), logits)
 
 
-def likeliest(scores: "Floats", top_k: int, top_p: float) -> "tuple[Ids, Floats]":
-    """(ids, scores), (B, k) both, in the order of the ids: the `top_k` best of each row (exactly as many, ties or not;
-    0 keeps all). Those that are not among the fewest of them that together reach the probability `top_p` (Holtzman et
-    al. 2020) have the score -inf; at least one is."""
-    rows, everything = scores.shape
-    k = min(top_k or everything, everything)
-    left = np.arange(everything)[None].repeat(rows, 0)  # (B, V)
-    if k < everything:
-        left = np.sort(scores.argpartition(-k, 1)[:, -k:], 1)  # (B, k)
-        scores = of_rows(scores, left)
-    if top_p < 1:
-        order = (-scores).argsort(1)  # best first
-        shares = np.exp(below_best(of_rows(scores, order)))
-        shares /= shares.sum(1, keepdims=True)
-        before = shares.cumsum(1) - shares  # the probability of all that are better
-        before[:, 0] = -1  # where rounding puts even the best behind a tiny top_p
-        kept = np.empty(scores.shape, np.bool_)
-        np.put_along_axis(kept, order, before < top_p, 1)
-        scores = np.where(kept, scores, np.float32(-math.inf))
-    return left, scores
+def nucleus(scores: "Floats", top_p: float) -> "Floats":
+    """Drops what is not among the fewest tokens that together reach the probability `top_p` (Holtzman et al. 2020);
+    at least one stays."""
+    if top_p == 1:
+        return scores
+    order = (-scores).argsort(1)  # best first
+    shares = np.exp(below_best(of_rows(scores, order)))
+    shares /= shares.sum(1, keepdims=True)
+    before = shares.cumsum(1) - shares  # the probability of all that are better
+    before[:, 0] = -1  # where rounding puts even the best behind a tiny top_p
+    kept = np.empty(scores.shape, np.bool_)
+    np.put_along_axis(kept, order, before < top_p, 1)
+    return np.where(kept, scores, np.float32(-math.inf))
 
 
 def not_unlikely(scores: "Floats", min_p: float) -> "Floats":

@@ -1,4 +1,4 @@
-"""How many cores numpy's matrix products use while text is written. Knows nothing of models.
+"""How many cores a step of writing uses. Knows nothing of models.
 
 Two threads wait for each other at each product. Alone on the machine that is nothing; beside another busy process the
 one waits until the scheduler lets the other run, and a step of 1 ms took 90. Nothing tells beforehand which it will be,
@@ -10,38 +10,45 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import torch
+
 MOST_PATIENCE = 1024  # steps
 
 
 def by_trial(cores: int) -> Generator[int, float, None]:
     """Yields how many threads the next step is to use (1 or all cores), then is sent the seconds that it took.
 
-    All are used as long as that is faster than one alone ever was. After a step that was not, one thread does some
-    steps, four times as many when the try before had not lasted either.
+    All are used as long as that is faster than one alone was just before (steps take longer the more there is to
+    attend to). Once that is over, one thread does some steps, four times as many when the try had not lasted either.
     """
-    alone, patience = float("inf"), 4
+    patience = 4
     while cores > 1:
+        alone = float("inf")
         for _ in range(patience):
             alone = min(alone, (yield 1))
-        lasted = 0
-        while (yield cores) < alone:
-            lasted += 1
+        yield cores  # wakes the others, which takes a while
+        lasted, usual = 0, 0.0
+        while usual < alone:
+            took = yield cores
+            lasted, usual = lasted + 1, took if not lasted else usual + (took - usual) / 4
         patience = 4 if lasted > patience else min(4 * patience, MOST_PATIENCE)
     while True:
         yield 1
 
 
 @contextmanager
-def blas_threads(count: int) -> Iterator[None]:
-    """So many threads inside for numpy's matrix products, as many as before after."""
-    before = [library.get_num_threads() for library in _libraries()]
+def threads(count: int) -> Iterator[None]:
+    """So many threads inside for torch and for numpy's matrix products, as many as before after."""
+    before, torchs = [library.get_num_threads() for library in _libraries()], torch.get_num_threads()
     for library in _libraries():
         library.set_num_threads(count)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
-        for library, threads in zip(_libraries(), before, strict=True):
-            library.set_num_threads(threads)
+        torch.set_num_threads(torchs)
+        for library, many in zip(_libraries(), before, strict=True):
+            library.set_num_threads(many)
 
 
 @cache

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from nanogpt.sampling.cores import blas_threads, by_trial
+from nanogpt.hardware import kept_memory
+from nanogpt.sampling.cores import by_trial, threads
 from nanogpt.sampling.packing import Packed, packs
 
 if TYPE_CHECKING:
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
     Ids = NDArray[np.int64]
 
-# Weight uses in a pass below which a second thread brought nothing (measured with 11M parameters and one token).
+# Weight uses in a pass over many positions below which a second thread brings nothing.
 WORTH_SHARING = 32_000_000
-# The same of a step that numpy makes: it comes to the memory's limit, which one core does not reach.
-WORTH_SHARING_A_STEP = 3_000_000
-# Weights from which a copy of them, laid out for several samples, is worth making.
+# Weight uses in a step, over one position of each sample, from which it is tried whether a second thread helps.
+WORTH_TRYING = 3_000_000
+# Weights from which a copy of them, laid out for several samples, is worth making where the model itself steps: each
+# call of torch's then costs some microseconds more.
 WORTH_PACKING = 3_000_000
 
 
@@ -41,47 +43,63 @@ def extended(window: "Ids", tokens: "Ids", block_size: int) -> "Ids":
     return np.concatenate((window, tokens[:, None]), 1)
 
 
-def decode(model: Any, prompt: "Ids", use_cache: bool = True) -> "Generator[Floats, Ids, None]":
+@torch.inference_mode()  # torch enters it for each step of a generator, and leaves it while the listener works
+def decode(model: Any, prompt: "Ids", use_cache: bool = True, dtype: str = "float32") -> "Generator[Floats, Ids, None]":
     """Yields the logits (B, V) of the token that follows, then is sent that token (B), without end.
 
     prompt: (B, P), P >= 1; of a longer one than block_size the last part counts. Without the cache each token
     costs a forward pass over the same window: the reference that the cache has to equal. The model's weights are not to
-    change meanwhile: the cache and a copy of them would not.
+    change meanwhile: the cache and a copy of them would not. dtype: "float32" or "bfloat16", of the factors of matrix
+    products alone.
     """
     window = prompt[:, -model.config.block_size :]  # (B, W)
-    device = next(model.parameters()).device
-    cache, step, weights = None, None, model.n_parameters()
-    packs_it = len(window) > 1 and weights >= WORTH_PACKING and packs(model)
-    packing = Packed(rows=len(window)) if packs_it else nullcontext()
-    threads = by_trial(torch.get_num_threads() if weights >= WORTH_SHARING_A_STEP else 1)
-    n_threads = next(threads)
-    while True:
-        fresh = window
-        if use_cache:
+    samples, weights = len(window), model.n_parameters()
+    large = weights * samples >= WORTH_TRYING
+    packed = packing(model, samples, dtype)
+    trial = by_trial(torch.get_num_threads() if large else 1)
+    n_threads = next(trial)
+    cache: Any = None
+    step: Callable[[Ids], Floats] | None = None
+    with kept_memory() if large else nullcontext():
+        while True:
             if cache is not None and window.shape[1] == cache.length + 1:
-                fresh = window[:, -1:]
-                step = step or stepper(model, cache, len(window))
+                step = step or stepper(model, packed, cache)
+                began = perf_counter()
+                with threads(n_threads):
+                    logits = step(window[:, -1])  # (B, V)
+                n_threads = trial.send(perf_counter() - began)
             else:
-                cache, step = model.new_cache(len(window)), None
-        if step:
-            began = perf_counter()
-            with blas_threads(n_threads):
-                logits = step(int(fresh[0, 0]))[None]  # (1, V)
-            n_threads = threads.send(perf_counter() - began)
-        else:
-            with evaluating(model), sized_threads(weights * fresh.size), packing:
-                last, _ = model(torch.from_numpy(fresh).to(device), cache=cache)  # (B, 1, V)
-            logits = last[:, -1].float().cpu().numpy()
-        tokens = yield logits
-        window = extended(window, tokens, model.config.block_size)
+                cache, step = model.new_cache(samples) if use_cache else None, None
+                with sized_threads(weights * window.size):
+                    logits = passed(model, packed, cache, window)
+            tokens = yield logits
+            window = extended(window, tokens, model.config.block_size)
 
 
-def stepper(model: Any, cache: Any, samples: int) -> "Callable[[int], Floats] | None":
-    """The model's own faster way over one position more (see `LanguageModel`), where it has one for this case."""
+def packing(model: Any, samples: int, dtype: str) -> Packed | None:
+    """What multiplies instead of the model's own weights, where that is asked for or faster."""
+    if dtype != "float32":
+        return Packed(samples, getattr(torch, dtype), layout=packs(model))
+    if samples > 1 and (hasattr(model, "stepper") or model.n_parameters() >= WORTH_PACKING) and packs(model):
+        return Packed(samples, torch.float32, layout=True)
+    return None
+
+
+def passed(model: Any, packed: Packed | None, cache: Any, ids: "Ids") -> "Floats":
+    """The logits (B, V) of the token behind ids (B, T), by the model itself."""
+    device = next(model.parameters()).device
+    with evaluating(model), packed or nullcontext():
+        last, _ = model(torch.from_numpy(ids).to(device), cache=cache)  # (B, 1, V)
+    return last[:, -1].float().cpu().numpy()  # type: ignore[no-any-return]
+
+
+def stepper(model: Any, packed: Packed | None, cache: Any) -> "Callable[[Ids], Floats]":
+    """From ids (B) to the logits (B, V) behind them: the model's own faster way over one position (see
+    `LanguageModel`) where it has one, else the model itself."""
     one = next(model.parameters())
-    if samples > 1 or one.device.type != "cpu" or one.dtype != torch.float32 or not hasattr(model, "stepper"):
-        return None
-    return model.stepper(cache)  # type: ignore[no-any-return]
+    if one.device.type == "cpu" and one.dtype == torch.float32 and hasattr(model, "stepper"):
+        return model.stepper(cache, packed and packed.product)  # type: ignore[no-any-return]
+    return lambda ids: passed(model, packed, cache, ids[:, None])
 
 
 @contextmanager
@@ -101,12 +119,5 @@ def evaluating(model: Any) -> Iterator[None]:
 def sized_threads(weight_uses: int) -> Iterator[None]:
     """One CPU thread inside for a small pass. Beside other work, as a training, threads that wait for each other at
     every small product made it tens of times slower; alone, they made it no faster."""
-    threads = torch.get_num_threads()
-    alone = threads > 1 and weight_uses < WORTH_SHARING
-    if alone:
-        torch.set_num_threads(1)
-    try:
+    with threads(1 if weight_uses < WORTH_SHARING else torch.get_num_threads()):
         yield
-    finally:
-        if alone:
-            torch.set_num_threads(threads)

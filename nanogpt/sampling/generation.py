@@ -16,6 +16,7 @@ from nanogpt.errors import UserError
 from nanogpt.events import Alternative, Stopped, Token
 from nanogpt.sampling.choice import choose
 from nanogpt.sampling.decoding import decode, extended
+from nanogpt.sampling.packing import number_format
 from nanogpt.sampling.text import TextStream
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 THROWS = 64  # random numbers made at once
 
 
-@torch.inference_mode()  # torch enters it for each step of a generator, and leaves it while the listener works
 def generate(
     model: Any,
     tokenizer: Any,
@@ -38,6 +38,7 @@ def generate(
     num_samples: int = 1,
     use_cache: bool = True,
     alternatives: int = 5,
+    dtype: str = "auto",
 ) -> Generator[Token | Stopped, None, None]:
     """Continues the prompt, which is not repeated, `num_samples` times at once; closing the iterator stops.
 
@@ -48,9 +49,12 @@ def generate(
     written: ids of tokens that are there already behind the prompt: the sample goes on as if it had written them itself
     and not stopped, with the draws that come then; they count in `max_new_tokens`, and are not repeated.
 
+    dtype: the format of the factors of matrix products, "float32", "bfloat16", or "auto" for the faster one of this
+    machine and model (see `number_format`). All else is in float32.
+
     Sample number i draws from its own generator seeded with seed + i, so its text does not depend on the others, on the
-    cache or on the device, up to float rounding. An empty prompt starts from the end-of-text token where the tokenizer
-    has one, else from a line break. Of a prompt longer than block_size the last part counts.
+    cache or on the device, up to rounding, of which bfloat16 has more. An empty prompt starts from the end-of-text
+    token where the tokenizer has one, else from a line break. Of a prompt longer than block_size the last part counts.
     Raises `UserError` for a character that the tokenizer does not know and for a model that is broken.
     """
     read: Callable[[], SamplingConfig] = knobs if callable(knobs) else lambda: knobs
@@ -82,7 +86,7 @@ def generate(
         next(uniforms)
         for stream in streams:
             stream.feed(tokenizer.token_bytes(token_id))
-    steps = decode(model, window, use_cache)
+    steps = decode(model, window, use_cache, number_format(dtype, model)[0])
     ids: Ids | None = None  # (B)
     running = list(range(num_samples))
     n_tokens, busy_s = len(written), 0.0
@@ -102,7 +106,8 @@ def generate(
             ended = chosen == tokenizer.end_of_text
             last = ended or n_tokens >= turned.max_new_tokens
             text, stopped = streams[row].feed(b"" if ended else tokenizer.token_bytes(chosen), turned.stop, last)
-            others = tuple(Alternative(other, shown(other), share) for other, share in choice.alternatives[row])
+            ids_shares = zip(*choice.alternatives[row], strict=True)
+            others = tuple([Alternative(other, shown(other), share) for other, share in ids_shares])
             events.append(
                 Token(sample=row, id=chosen, text=text, probability=choice.probabilities[row], alternatives=others)
             )

@@ -30,10 +30,12 @@ def split_at_stop(text: str, stops: Iterable[str]) -> tuple[str, str, bool]:
     Of several stop strings the one that is complete first counts, as if the text came character by character.
     """
     stops = [stop for stop in stops if stop]
+    if not stops:
+        return text, "", False
     found = [(start + len(stop), start) for stop in stops if (start := text.find(stop)) >= 0]
     if found:
         return text[: min(found)[1]], "", True
-    for length in range(min(len(text), max(map(len, stops), default=1) - 1), 0, -1):
+    for length in range(min(len(text), max(map(len, stops)) - 1), 0, -1):
         if any(stop.startswith(text[-length:]) for stop in stops):
             return text[:-length], text[-length:], False
     return text, "", False

@@ -75,6 +75,17 @@ def test_the_prompt_and_what_follows_it_go_to_stdout_and_the_rest_to_stderr(runs
         assert word in err
 
 
+def test_the_number_format_is_said_and_reaches_the_sampler(runs, capsys):
+    options = ("--start=once", "--max_new_tokens=40", "--json")
+    exact, err = sampled(capsys, *options)
+    assert "in float32" in err
+    rounded, err = sampled(capsys, *options, "--dtype=bfloat16")
+    assert "in bfloat16" in err
+    first, again = (json.loads(out.splitlines()[0])["probability"] for out in (exact, rounded))
+    assert first != again
+    assert first == pytest.approx(again, abs=0.02)
+
+
 def test_every_knob_reaches_the_sampler(runs, capsys):
     knobs = {"temperature": 1.5, "top_k": 9, "top_p": 0.9, "min_p": 0.05, "repetition_penalty": 1.2, "seed": 4}
     options = [f"--{name}={value}" for name, value in {**knobs, "max_new_tokens": 30}.items()]
@@ -146,6 +157,7 @@ def test_an_unknown_character_is_named_with_the_way_out_and_replaced_on_request(
         (["--seed=-1"], ["seed=-1"]),
         (["--num_samples=0"], ["num_samples=0", "at least 1"]),
         (["--num_samples=two"], ["num_samples=two", "whole number"]),
+        (["--dtype=half"], ["dtype=half", "float32, bfloat16"]),
         (["--checkpoint=11"], ["11", "10, 20, 30"]),
         (["firts"], ["firts", "Did you mean first?"]),
         (["--start=FILE:nowhere.txt"], ["nowhere.txt"]),

@@ -9,22 +9,22 @@ from hypothesis import strategies as st
 
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
-from nanogpt.sampling.choice import choose, draw, likeliest, not_unlikely, penalised
+from nanogpt.sampling.choice import choose, draw, likeliest, not_unlikely, nucleus, penalised
 
 
 def log(*probabilities):
     return np.log(np.array([probabilities], np.float32))
 
 
-def kept(scores, ids=None):
+def kept(scores):
     """The ids whose scores, of one row, are not -inf."""
-    places = np.isfinite(scores[0]).nonzero()[0]
-    return (places if ids is None else ids[0][places]).tolist()
+    return np.isfinite(scores[0]).nonzero()[0].tolist()
 
 
-def left(scores, top_k, top_p):
-    ids, scores = likeliest(scores, top_k, top_p)
-    return kept(scores, ids)
+def drawn(shares, **knobs):
+    """The ids that any draw can come to."""
+    uniforms = np.linspace(0, 1, 1000, endpoint=False, dtype=np.float32)[:, None]
+    return sorted(set(chosen(log(*shares).repeat(1000, 0), uniforms=uniforms, **knobs).ids.tolist()))
 
 
 def chosen(logits, seen=None, uniforms=None, alternatives=3, **knobs):
@@ -74,13 +74,30 @@ def test_temperature_divides_the_logits():
 
 
 def test_top_k_keeps_exactly_k_even_of_equals():
-    assert len(left(np.zeros((1, 9), np.float32), 4, 1.0)) == 4
-    assert left(log(0.1, 0.4, 0.2, 0.3), 2, 1.0) == [1, 3]
+    assert len(drawn([1 / 9] * 9, top_k=4)) == 4
+    assert drawn([0.1, 0.4, 0.2, 0.3], top_k=2) == [1, 3]
 
 
 @pytest.mark.parametrize("top_k", [0, 4, 5, 10**12])
 def test_top_k_of_zero_or_more_than_there_are_keeps_all(top_k):
-    assert left(log(0.1, 0.4, 0.2, 0.3), top_k, 1.0) == [0, 1, 2, 3]
+    assert drawn([0.1, 0.4, 0.2, 0.3], top_k=top_k) == [0, 1, 2, 3]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 20_000), st.integers(1, 300), st.booleans())
+def test_the_likeliest_of_many_are_the_first_of_all_sorted(seed, size, k, ties):
+    random = np.random.default_rng(seed)
+    values = random.standard_normal((2, size), np.float32) * 3
+    if ties:
+        values = values.round()
+    found = likeliest(values, k)
+    assert all(len(set(places)) == min(k, size) for places in found.tolist())
+    np.testing.assert_array_equal(np.sort(np.take_along_axis(values, found, 1)), np.sort(values)[:, -k:])
+
+
+def test_many_that_are_all_alike_or_impossible_are_still_counted_out():
+    for value in (0.0, -math.inf):
+        assert len(set(likeliest(np.full((1, 9999), value, np.float32), 7)[0].tolist())) == 7
 
 
 @pytest.mark.parametrize(
@@ -88,13 +105,13 @@ def test_top_k_of_zero_or_more_than_there_are_keeps_all(top_k):
     [(1e-9, [1]), (0.39, [1]), (0.41, [1, 3]), (0.69, [1, 3]), (0.71, [1, 2, 3]), (0.95, [0, 1, 2, 3])],
 )
 def test_top_p_keeps_the_fewest_that_reach_it(top_p, ids):
-    assert left(log(0.1, 0.4, 0.2, 0.3), 0, top_p) == ids
+    assert kept(nucleus(log(0.1, 0.4, 0.2, 0.3), top_p)) == ids
 
 
 def test_top_p_counts_within_what_top_k_left():
     """Of 0.4 and 0.3 the first has 4/7 = 0.571."""
-    assert left(log(0.1, 0.4, 0.2, 0.3), 2, 0.57) == [1]
-    assert left(log(0.1, 0.4, 0.2, 0.3), 2, 0.58) == [1, 3]
+    assert drawn([0.1, 0.4, 0.2, 0.3], top_k=2, top_p=0.57) == [1]
+    assert drawn([0.1, 0.4, 0.2, 0.3], top_k=2, top_p=0.58) == [1, 3]
 
 
 def test_min_p_drops_what_is_less_likely_than_that_share_of_the_best():
@@ -132,15 +149,27 @@ def test_probabilities_are_the_models_own_whatever_the_knobs():
         repetition_penalty=5.0,
         alternatives=3,
     )
-    ids, shares = zip(*choice.alternatives[0], strict=True)
-    assert ids == (1, 3, 2)
-    assert shares == pytest.approx((0.4, 0.3, 0.2))
+    ids, shares = choice.alternatives[0]
+    assert ids == [1, 3, 2]
+    assert shares == pytest.approx([0.4, 0.3, 0.2])
     assert choice.probabilities == pytest.approx([(0.1, 0.4, 0.2, 0.3)[choice.ids[0]]])
 
 
 @pytest.mark.parametrize("wanted", [0, 1, 4, 100])
 def test_there_are_as_many_alternatives_as_wanted_and_possible(wanted):
-    assert len(chosen(log(0.1, 0.4, 0.2, 0.3), alternatives=wanted).alternatives[0]) == min(wanted, 4)
+    ids, shares = chosen(log(0.1, 0.4, 0.2, 0.3), alternatives=wanted).alternatives[0]
+    assert len(ids) == len(shares) == min(wanted, 4)
+
+
+@pytest.mark.parametrize("knobs", [{}, {"top_k": 9}, {"top_k": 2}, {"top_k": 300, "repetition_penalty": 5.0}])
+def test_alternatives_are_the_models_best_of_a_large_vocabulary_too(knobs):
+    logits = np.random.default_rng(2).standard_normal((3, 30_000), np.float32) * 4
+    choice = chosen(logits, seen=logits > 9, alternatives=5, **knobs)
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    for row, (ids, found) in enumerate(choice.alternatives):
+        assert ids == (-logits[row]).argsort()[:5].tolist()
+        assert found == pytest.approx(shares[row, ids].tolist(), rel=1e-4)
+        assert choice.probabilities[row] == pytest.approx(shares[row, choice.ids[row]], rel=1e-4)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
