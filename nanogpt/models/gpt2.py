@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from nanogpt.config import ModelConfig
 from nanogpt.errors import SettingError
 from nanogpt.models.parts.attention import causal_attention
-from nanogpt.models.parts.block import fused_block, fused_dtype
 from nanogpt.models.parts.dropout import Dropout
 from nanogpt.models.parts.gelu import gelu
+from nanogpt.models.parts.gpt2_loss import fused_dtype, fused_loss
 
 
 class Cache:
@@ -86,10 +86,6 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, cache: Cache | None = None, layer: int = 0) -> Tensor:
-        if cache is None and (dtype := fused_dtype(x)):  # the same two lines, written out for a CPU
-            attn, mlp, dropout = self.attn, self.mlp, self.attn.dropout if self.training else 0.0
-            layers = (self.ln_1, attn.c_attn, attn.c_proj, self.ln_2, mlp.c_fc, mlp.c_proj)
-            return fused_block(x, [w for each in layers for w in (each.weight, each.bias)], attn.n_head, dropout, dtype)
         x = x + self.attn(self.ln_1(x), cache, layer)
         return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
 
@@ -130,6 +126,8 @@ class Model(nn.Module):
     def forward(
         self, ids: Tensor, targets: Tensor | None = None, cache: Cache | None = None
     ) -> tuple[Tensor | None, Tensor | None]:
+        if targets is not None and (dtype := fused_dtype(self.wte.weight)):  # what follows, written out for a CPU
+            return None, fused_loss(self, ids, targets, dtype)
         x = self.hidden(ids, cache)
         if targets is None:
             return F.linear(x[:, -1:], self.wte.weight), None  # (B, 1, V)

@@ -9,16 +9,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nanogpt.models.parts.packed import joined, pack
+
+STATE = ("exp_avg", "exp_avg_sq", "step")
+
 
 class AdamW(torch.optim.Optimizer):
-    """`groups` as for `torch.optim.AdamW`; parameters without a gradient stay as they are."""
+    """`groups` as for `torch.optim.AdamW`; parameters without a gradient stay as they are.
+
+    Where a group's parameters lie one behind another in memory, and their gradients too, all of them move as one.
+    """
 
     def __init__(self, groups: Iterable[dict[str, Any]], *, lr: float, betas: tuple[float, float]) -> None:
         known = {"lr": lr, "betas": betas, "eps": 1e-8, "weight_decay": 0.0, "fused": True}
+        self.packed: dict[Tensor, list[Tensor]] = {}  # by a group's first parameter, the state of all in one
         super().__init__(list(groups), known)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         self.param_groups.append(self.defaults | param_group)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.packed.clear()
+        super().load_state_dict(state_dict)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         for group in self.param_groups:
@@ -38,16 +50,18 @@ class AdamW(torch.optim.Optimizer):
                 state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
                 state["exp_avg"] = torch.zeros_like(parameter)
                 state["exp_avg_sq"] = torch.zeros_like(parameter)
-        states = [self.state[parameter] for parameter in parameters]
-        steps = [state["step"] for state in states]
-        torch._foreach_add_(steps, 1)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        weights, gradient = joined(parameters), joined(gradients)
+        if weights is not None and gradient is not None and (state_of_all := self.as_one(parameters)):
+            averages, squares, steps, first_step = state_of_all
+            steps += 1
+            lists = [[weights], [gradient], [averages], [squares], [], [first_step]]
+        else:
+            apart = {key: [self.state[parameter][key] for parameter in parameters] for key in STATE}
+            torch._foreach_add_(apart["step"], 1)
+            lists = [parameters, gradients, apart["exp_avg"], apart["exp_avg_sq"], [], apart["step"]]
         torch._fused_adamw_(
-            parameters,
-            [parameter.grad for parameter in parameters if parameter.grad is not None],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            steps,
+            *lists,
             lr=group["lr"],
             beta1=group["betas"][0],
             beta2=group["betas"][1],
@@ -56,3 +70,15 @@ class AdamW(torch.optim.Optimizer):
             amsgrad=False,
             maximize=False,
         )
+
+    def as_one(self, parameters: list[Tensor]) -> list[Tensor] | None:
+        """The state of all these parameters, a tensor for each name in `STATE`, and the first step; None where their
+        steps differ."""
+        known = self.packed.get(parameters[0])
+        if known is None or len(known[-2]) != len(parameters):
+            lists = [[self.state[parameter][key] for parameter in parameters] for key in STATE]
+            if len({float(step) for step in lists[-1]}) > 1:
+                return None
+            *moments, steps = map(pack, lists)
+            known = self.packed[parameters[0]] = [*moments, steps, steps[0]]
+        return known

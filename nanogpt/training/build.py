@@ -16,6 +16,7 @@ from nanogpt import hardware, models
 from nanogpt.config import Config
 from nanogpt.data.batches import Batches, check_length
 from nanogpt.events import Event
+from nanogpt.models.parts.packed import pack
 from nanogpt.models.parts.shapes import shapes_alone
 from nanogpt.training import distributed, muon
 from nanogpt.training.adamw import AdamW
@@ -64,6 +65,8 @@ def train(
     if start is not None:
         restore_weights(model, start.model, "the starting weights")
     model.to(device).train()
+    if device == "cpu" and not machine.compile:  # a compiler has more to check of weights that share their memory
+        pack([parameter for group in model.parameter_groups(0.0) for parameter in group["params"]])
     optimizer = new_optimizer(config, model, machine)
     scaler = torch.amp.GradScaler(device.partition(":")[0], enabled=machine.dtype == "float16")
     progress = Progress(max_iters=config.schedule.max_iters, eval_interval=config.evaluation.eval_interval)

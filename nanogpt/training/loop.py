@@ -23,6 +23,7 @@ from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Evaluated, Event, Finished, Health, Notice, Sampled, Started, Step
 from nanogpt.training import distributed
 from nanogpt.training import mailbox as letters
+from nanogpt.training.clipping import clip
 from nanogpt.training.evaluation import evaluate
 from nanogpt.training.health import Spike
 from nanogpt.training.machine import Machine
@@ -145,8 +146,7 @@ class Trainer:
         grad_norm = math.nan
         if math.isfinite(mean_loss):
             self.scaler.unscale_(self.optimizer)
-            limit = config.optimizer.grad_clip or math.inf
-            grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+            grad_norm = clip(parameters, config.optimizer.grad_clip or math.inf)
         if math.isfinite(grad_norm) or (math.isfinite(mean_loss) and self.scaler.is_enabled()):
             self.scaler.step(self.optimizer)  # which skips it, and scales less, where float16 was not enough
             self.scaler.update()

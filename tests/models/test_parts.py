@@ -4,10 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nanogpt.config import ModelConfig
-from nanogpt.models.gpt2 import Block
 from nanogpt.models.parts.attention import causal_attention
-from nanogpt.models.parts.block import fused_block
 from nanogpt.models.parts.dropout import Dropout, dropout
 from nanogpt.models.parts.gelu import gelu
 
@@ -93,64 +90,3 @@ def test_gelu_in_bfloat16_is_the_tanh_form_within_its_rounding_and_in_float32_th
     there = half.detach().float().requires_grad_()
     (exact_gradient,) = torch.autograd.grad(F.gelu(there, approximate="tanh").sum(), there)
     torch.testing.assert_close(gradient.float(), exact_gradient, rtol=2**-8, atol=3e-3)
-
-
-def block_and_weights(bias, dropout=0.0, dtype=torch.float32, width=24):
-    """A readable block whose weights are all random, and the list of them that the fused one takes."""
-    torch.manual_seed(6)
-    shape = ModelConfig(n_layer=1, n_head=3, n_embd=width, block_size=10, vocab_size=5, bias=bias, dropout=dropout)
-    block = Block(shape).to(dtype)
-    with torch.no_grad():
-        for parameter in block.parameters():
-            parameter.normal_(1.0 if parameter.dim() == 1 else 0.0, 0.3)
-    layers = (block.ln_1, block.attn.c_attn, block.attn.c_proj, block.ln_2, block.mlp.c_fc, block.mlp.c_proj)
-    return block, [weight for layer in layers for weight in (layer.weight, layer.bias)]
-
-
-@pytest.mark.parametrize("bias", [False, True])
-def test_the_fused_block_is_the_readable_one(bias):
-    block, weights = block_and_weights(bias)
-    x = torch.randn(2, 10, 24, requires_grad=True)
-    readable, fused = block(x), fused_block(x, weights, 3, 0.0, torch.float32)
-    torch.testing.assert_close(fused, readable, rtol=1e-4, atol=1e-5)
-    upstream = torch.randn_like(x)
-    inputs = [x, *block.parameters()]
-    for ours, theirs in zip(*(torch.autograd.grad(y, inputs, upstream) for y in (fused, readable)), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("bias", [False, True])
-def test_the_fused_block_with_dropout_has_the_gradients_of_its_own_masks(bias):
-    _, weights = block_and_weights(bias, dtype=torch.float64, width=6)
-    x = torch.randn(2, 4, 6, dtype=torch.float64, requires_grad=True)
-    state, there = torch.get_rng_state(), [weight for weight in weights if weight is not None]
-
-    def fused(x, *given):
-        torch.set_rng_state(state)
-        rest = iter(given)
-        return fused_block(x, [None if w is None else next(rest) for w in weights], 3, 0.3, torch.float64)
-
-    assert torch.autograd.gradcheck(fused, (x, *there), fast_mode=True)
-
-
-@pytest.mark.parametrize("silent", ["attn", "mlp"])
-def test_the_fused_block_with_dropout_gives_the_readable_one_on_average(silent):
-    """With one half silent the result is linear in all masks, so that its mean is what no dropout gives."""
-    block, weights = block_and_weights(bias=False)
-    with torch.no_grad():
-        getattr(block, silent).c_proj.weight.zero_()
-        x = torch.randn(2, 10, 24)
-        mean = torch.stack([fused_block(x, weights, 3, 0.2, torch.float32) for _ in range(500)]).mean(0)
-        branch = block(x) - x
-    assert (mean - x - branch).norm() / branch.norm() < 0.08  # twice √(0.2/0.8)/√500, and for two masks √2 of that
-
-
-def test_under_autocast_a_block_is_fused_and_close_to_the_readable_one():
-    block, _ = block_and_weights(bias=False)
-    x = torch.randn(4, 10, 24)
-    with torch.autocast("cpu", torch.bfloat16):
-        half = block(x)
-    assert half.dtype == torch.float32
-    assert "_Block" in type(half.grad_fn).__name__
-    readable = block(x)
-    assert (half - readable).norm() / readable.norm() < 0.01

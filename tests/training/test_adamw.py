@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from nanogpt.models.parts.packed import pack
 from nanogpt.training.adamw import AdamW
 
 SETTINGS = {"lr": 0.01, "betas": (0.9, 0.99)}
@@ -50,6 +51,57 @@ def test_it_goes_on_from_the_state_that_torchs_has_saved():
     advance(ours, gradients[2:])
     advance(theirs, gradients[2:])
     assert torch.equal(ours[0], theirs[0])
+
+
+def in_one_piece(optimizer, weights, gradients):
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = gradient.clone()
+    pack([weight.grad for weight in weights])
+    optimizer.step()
+
+
+def test_what_lies_one_behind_another_moves_as_one_and_the_same_and_its_state_is_named_as_ever():
+    torch.manual_seed(1)
+    shapes = [(7, 3), (5,), (2, 2)]
+    start = [torch.randn(shape) for shape in shapes]
+    gradients = [[torch.randn(shape) for shape in shapes] for _ in range(4)]
+    apart, together = ([torch.nn.Parameter(weight.clone()) for weight in start] for _ in range(2))
+    pack(together)
+    theirs = torch.optim.AdamW([{"params": apart, "weight_decay": 0.1}], fused=True, **SETTINGS)
+    ours = AdamW([{"params": together, "weight_decay": 0.1}], **SETTINGS)
+    for step, each in enumerate(gradients):
+        for weight, gradient in zip(apart, each, strict=True):
+            weight.grad = gradient.clone()
+        theirs.step()
+        if step == 2:  # as a resume does
+            saved = copy.deepcopy(ours.state_dict())
+            assert saved["state"].keys() == theirs.state_dict()["state"].keys()
+            assert {key: value.shape for key, value in saved["state"][0].items()} == {
+                "step": (),
+                "exp_avg": (7, 3),
+                "exp_avg_sq": (7, 3),
+            }
+            ours = AdamW([{"params": together, "weight_decay": 0.1}], **SETTINGS)
+            ours.load_state_dict(saved)
+        in_one_piece(ours, together, each)
+    assert ours.packed
+    for mine, other in zip(together, apart, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-7)
+    states = [optimizer.state_dict()["state"] for optimizer in (ours, theirs)]
+    for number in range(3):
+        for key, value in states[1][number].items():
+            torch.testing.assert_close(states[0][number][key], value, rtol=1e-6, atol=1e-7)
+
+
+def test_weights_in_one_piece_that_have_taken_different_steps_each_keep_their_count():
+    weights = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
+    pack(weights)
+    ours = AdamW([{"params": weights}], **SETTINGS)
+    weights[0].grad = torch.ones(2)
+    ours.step()
+    in_one_piece(ours, weights, [torch.ones(2)] * 2)
+    in_one_piece(ours, weights, [torch.ones(2)] * 2)
+    assert [state["step"].item() for state in ours.state.values()] == [3, 2]
 
 
 def test_what_has_no_gradient_stays():

@@ -26,11 +26,12 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> T
 def attend(packed: Tensor, dropout: float) -> tuple[Tensor, Tensor, Tensor | None]:
     """(result, weights before dropout, what was drawn for it): (H, T, hs), (H, T, T), (H·T·T).
 
-    packed (3, H, T, hs): q divided by √hs, k, and v, contiguous.
+    packed (3, H, T, hs): q, k, and v, contiguous.
     """
     q, k, v = packed.unbind(0)
-    p = torch.bmm(q, k.transpose(1, 2)).add_(_future(q.size(1), q.dtype))  # (H, T, T)
-    p = torch.softmax(p, -1)
+    future = _future(q.size(1), q.dtype)
+    p = torch.baddbmm(future, q, k.transpose(1, 2), alpha=q.size(2) ** -0.5)  # (H, T, T)
+    torch.softmax(p, -1, out=p)
     if not dropout:
         return torch.bmm(p, v), p, None
     drawn = draw(p.numel())
@@ -38,10 +39,11 @@ def attend(packed: Tensor, dropout: float) -> tuple[Tensor, Tensor, Tensor | Non
 
 
 def attend_back(dy: Tensor, packed: Tensor, p: Tensor, drawn: Tensor | None, dropout: float) -> Tensor:
-    """The gradients of q, k, v before packing (3, H, T, hs), from that of the result, dy (H, T, hs)."""
+    """The gradients of q, k, v (3, H, T, hs), from that of the result, dy (H, T, hs)."""
     q, k, v = packed.unbind(0)
     out = torch.empty_like(packed)
-    used = p
+    dq, dk, dv = out.unbind(0)
+    used, scale = p, q.size(2) ** -0.5
     if drawn is not None:
         dy = dy.mul(scale_of(dropout))
     dp = torch.bmm(dy, v.transpose(1, 2))  # (H, T, T)
@@ -49,17 +51,17 @@ def attend_back(dy: Tensor, packed: Tensor, p: Tensor, drawn: Tensor | None, dro
         mask = kept(drawn, dropout, p)
         dp.mul_(mask)
         used = mask.mul_(p)
-    torch.bmm(used.transpose(1, 2), dy, out=out[2])
-    ds = torch.ops.aten._softmax_backward_data(dp, p, -1, p.dtype)  # (H, T, T)
-    torch.bmm(ds, k, out=out[0]).mul_(q.size(2) ** -0.5)
-    torch.bmm(ds.transpose(1, 2), q, out=out[1])
+    torch.bmm(used.transpose(1, 2), dy, out=dv)
+    ds = torch.ops.aten._softmax_backward_data.out(dp, p, -1, p.dtype, grad_input=dp)  # (H, T, T)
+    torch.baddbmm(dq, ds, k, beta=0, alpha=scale, out=dq)  # of what is there nothing is kept
+    torch.baddbmm(dk, ds.transpose(1, 2), q, beta=0, alpha=scale, out=dk)
     return out
 
 
 @lru_cache(maxsize=4)
 def _future(T: int, dtype: torch.dtype) -> Tensor:
-    """(T, T): -inf where a key comes after the query, else 0."""
-    return torch.full((T, T), -math.inf).triu_(1).to(dtype)
+    """(1, T, T): -inf where a key comes after the query, else 0."""
+    return torch.full((1, T, T), -math.inf).triu_(1).to(dtype)
 
 
 class _Attention(torch.autograd.Function):
@@ -69,8 +71,7 @@ class _Attention(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
         B, nh, T, hs = q.shape
         packed = q.new_empty(3, B, nh, T, hs)
-        torch.mul(q, hs**-0.5, out=packed[0])
-        packed[1], packed[2] = k, v
+        packed[0], packed[1], packed[2] = q, k, v
         packed = packed.view(3, B * nh, T, hs)
         y, p, drawn = attend(packed, dropout)
         ctx.dropout = dropout

@@ -55,6 +55,11 @@ def kept(drawn: Tensor, p: float, like: Tensor) -> Tensor:
     return torch.ge(drawn.view(like.shape), _threshold(p), out=mask)
 
 
+def dropped(x: Tensor, drawn: Tensor, p: float) -> Tensor:
+    """x, or its gradient, after dropout as drawn."""
+    return kept(drawn, p, x).mul_(x).mul_(scale_of(p))
+
+
 def _threshold(p: float) -> int:
     return min(255, max(1, round(256 * p)))
 
@@ -65,10 +70,10 @@ class _Dropout(torch.autograd.Function):
         drawn = draw(x.numel())
         ctx.p = p
         ctx.save_for_backward(drawn)
-        return kept(drawn, p, x).mul_(x).mul_(scale_of(p))
+        return dropped(x, drawn, p)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (drawn,) = ctx.saved_tensors
-        return kept(drawn, ctx.p, gradient).mul_(gradient).mul_(scale_of(ctx.p)), None
+        return dropped(gradient, drawn, ctx.p), None

@@ -1,0 +1,123 @@
+"""GPT-2's loss in one piece for training on a CPU in 16 bits: what `nanogpt.models.gpt2.Model` says readably.
+
+Matrices are converted to 16 bits, and their gradients back, all at once, and all gradients lie one behind another in
+memory for whoever uses them next (see `packed.py`). In the shapes: N = B·T tokens, C = n_embd, V = vocab_size.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nanogpt.models.parts import block
+from nanogpt.models.parts.dropout import cheap, draw, dropped
+from nanogpt.models.parts.packed import joined, parts
+
+MEAN, IGNORED = 1, -1  # torch's number for the mean of the losses, and the target whose loss does not count
+
+
+def fused_dtype(weight: Tensor) -> torch.dtype | None:
+    """The 16 bits to multiply in, where a model of such weights does best in one piece; None where not."""
+    if not cheap(weight) or weight.dtype != torch.float32 or not torch.is_autocast_enabled("cpu"):
+        return None
+    return torch.get_autocast_dtype("cpu")
+
+
+def fused_loss(model: Any, ids: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+    """The loss of a `gpt2.Model` for ids and targets (B, T). Matrices are multiplied in `dtype`."""
+    layers: list[Any] = []
+    for b in model.h:
+        layers += (b.ln_1, b.attn.c_attn, b.attn.c_proj, b.ln_2, b.mlp.c_fc, b.mlp.c_proj)
+    weights = [weight for layer in (*layers, model.ln_f) for weight in (layer.weight, layer.bias)]
+    dropout, keep = model.config.dropout if model.training else 0.0, torch.is_grad_enabled()
+    return _Loss.apply(  # type: ignore[no-any-return, no-untyped-call]
+        ids, targets, model.config.n_head, dropout, dtype, keep, model.wte.weight, model.wpe.weight, *weights
+    )
+
+
+class _Loss(torch.autograd.Function):
+    """`weights`: of each layer, and its bias, None where it has none. `keep`: what the way back needs."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        ids: Tensor,
+        targets: Tensor,
+        n_head: int,
+        dropout: float,
+        dtype: torch.dtype,
+        keep: bool,
+        wte: Tensor,
+        wpe: Tensor,
+        *weights: Tensor | None,
+    ) -> Tensor:
+        (B, T), ids, targets = ids.shape, ids.flatten(), targets.flatten()
+        low = _converted([wte, wpe, *weights], dtype)
+        x = torch.embedding(wte, ids)  # (N, C)
+        x.view(B, T, -1).add_(wpe[:T])
+        drawn = draw(x.numel()) if dropout else None
+        if drawn is not None:
+            x = dropped(x, drawn, dropout)
+        of_blocks = []
+        for w in _blocks(low):
+            x, of_block = block.forward(x, w, B, n_head, dropout)
+            if keep:
+                of_blocks.append(of_block)
+        normed, mean, spread = block.norm(x, low[-2], low[-1], dtype)  # (N, C)
+        log_p = torch.log_softmax(torch.mm(normed, low[0].t()), -1, dtype=x.dtype)  # (N, V)
+        loss, counted = torch.ops.aten.nll_loss_forward(log_p, targets, None, MEAN, IGNORED)
+        if keep:
+            ctx.save_for_backward(ids, targets, drawn, x, mean, spread, normed, log_p, counted)
+            ctx.of_blocks, ctx.low, ctx.shape, ctx.n_head, ctx.dropout = of_blocks, low, (B, T), n_head, dropout
+        return loss  # type: ignore[no-any-return]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        ids, targets, drawn, x, mean, spread, normed, log_p, counted = ctx.saved_tensors
+        low, (B, T) = ctx.low, ctx.shape
+        gradients, into, of_matrices, of_matrices_low = _room(low)
+
+        d = torch.ops.aten.nll_loss_backward(upstream, log_p, targets, None, MEAN, IGNORED, counted)
+        d = torch.ops.aten._log_softmax_backward_data(d, log_p, -1, log_p.dtype).to(normed.dtype)  # (N, V)
+        torch.mm(d.t(), normed, out=into[0])
+        gradient = block.norm_back(torch.mm(d, low[0]), x, mean, spread, *low[-2:], *into[-2:])  # (N, C)
+        for w, of_w in zip(reversed(_blocks(low)), reversed(_blocks(into)), strict=True):
+            gradient = block.backward(gradient, ctx.of_blocks.pop(), w, of_w, B, ctx.n_head, ctx.dropout)
+        of_matrices.copy_(of_matrices_low)
+        if drawn is not None:
+            gradient = dropped(gradient, drawn, ctx.dropout)
+        of_wte, of_wpe = gradients[:2]
+        of_wte += torch.ops.aten.embedding_dense_backward(gradient, ids, of_wte.size(0), -1, False)
+        torch.sum(gradient.view(B, T, -1), 0, out=of_wpe[:T])
+        of_wpe[T:] = 0
+        return None, None, None, None, None, None, *gradients
+
+
+def _blocks(weights: list[Any]) -> list[block.Weights]:
+    n = len(block.Weights._fields)
+    return [block.Weights(*weights[place : place + n]) for place in range(2, len(weights) - 2, n)]
+
+
+def _converted(weights: list[Tensor | None], dtype: torch.dtype) -> list[Any]:
+    """The weights, matrices in `dtype`."""
+    matrices = [weight for weight in weights if weight is not None and weight.dim() == 2]
+    flat = joined(matrices)
+    low = [matrix.to(dtype) for matrix in matrices] if flat is None else parts(flat.to(dtype), matrices)
+    by_id = dict(zip(map(id, matrices), low, strict=True))
+    return [by_id.get(id(weight), weight) for weight in weights]
+
+
+def _room(low: list[Any]) -> tuple[list[Any], list[Any], Tensor, Tensor]:
+    """Where gradients go, of weights whose matrices are in 16 bits: (for each weight; the same with 16 bits for
+    matrices; of the first, all matrices; of the second, all matrices). Matrices come first, then vectors."""
+    matrices = [weight for weight in low if weight is not None and weight.dim() == 2]
+    vectors = [weight for weight in low if weight is not None and weight.dim() < 2]
+    numbers = sum(matrix.numel() for matrix in matrices)
+    flat = vectors[0].new_empty(numbers + sum(vector.numel() for vector in vectors))
+    flat_low = matrices[0].new_empty(numbers)
+    there = [*matrices, *vectors]
+    wide = dict(zip(map(id, there), parts(flat, there), strict=True))
+    narrow = wide | dict(zip(map(id, matrices), parts(flat_low, matrices), strict=True))
+    return [wide.get(id(w)) for w in low], [narrow.get(id(w)) for w in low], flat[:numbers], flat_low

@@ -1,0 +1,30 @@
+"""The gradients' norm is bounded as torch's own function bounds it, whether they lie one behind another or not."""
+
+import pytest
+import torch
+
+from nanogpt.models.parts.packed import pack
+from nanogpt.training.clipping import clip
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("limit", [0.5, 100.0, float("inf")])
+def test_it_clips_as_torchs_does_and_tells_the_norm_before(limit, packed):
+    torch.manual_seed(2)
+    gradients = [torch.randn(3, 4), torch.randn(5)]
+    ours, theirs = ([torch.nn.Parameter(torch.zeros_like(g)) for g in gradients] for _ in range(2))
+    for some in (ours, theirs):
+        for weight, gradient in zip(some, gradients, strict=True):
+            weight.grad = gradient.clone()
+    if packed:
+        pack([weight.grad for weight in ours])
+    norm = clip([*ours, torch.nn.Parameter(torch.zeros(2))], limit)
+    assert norm == pytest.approx(torch.nn.utils.clip_grad_norm_(theirs, limit).item())
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, other.grad)
+
+
+def test_a_gradient_that_is_not_finite_gives_a_norm_that_is_not():
+    weight = torch.nn.Parameter(torch.zeros(2))
+    weight.grad = torch.tensor([1.0, float("nan")])
+    assert clip([weight], 1.0) != clip([weight], 1.0), "nan"
