@@ -88,6 +88,8 @@ def best_first(values: "Floats", known: "Ids | None", k: int) -> "Ids":
     k = min(k, values.shape[1])
     if k == 0:
         return np.empty((len(values), 0), np.int64)
+    if values.shape[1] <= ROUGHLY:
+        return (-values).argsort(1)[:, :k]
     if known is None or known.shape[1] < k:
         known = likeliest(values, max(k, ROUGHLY))
     return of_rows(known, (-of_rows(values, known)).argsort(1)[:, :k])
@@ -148,5 +150,5 @@ def draw(scores: "Floats", uniforms: "Floats") -> "Ids":
     that has a share.
     """
     cumulative = np.exp(below_best(scores)).cumsum(1)  # (B, k)
-    drawn: Ids = np.count_nonzero(cumulative <= uniforms * cumulative[:, -1:], axis=1)
+    drawn: Ids = (cumulative <= uniforms * cumulative[:, -1:]).sum(1)
     return drawn

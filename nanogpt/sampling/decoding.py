@@ -79,8 +79,8 @@ def decode(model: Any, prompt: "Ids", use_cache: bool = True, dtype: str = "floa
 def packing(model: Any, samples: int, dtype: str) -> Packed | None:
     """What multiplies instead of the model's own weights, where that is asked for or faster."""
     if dtype != "float32":
-        return Packed(samples, getattr(torch, dtype), layout=packs(model))
-    if samples > 1 and (hasattr(model, "stepper") or model.n_parameters() >= WORTH_PACKING) and packs(model):
+        return Packed(samples, getattr(torch, dtype), layout=packs(model, dtype))
+    if samples > 1 and (hasattr(model, "stepper") or model.n_parameters() >= WORTH_PACKING) and packs(model, dtype):
         return Packed(samples, torch.float32, layout=True)
     return None
 

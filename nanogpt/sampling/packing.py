@@ -18,6 +18,8 @@ from nanogpt.hardware import cpu_multiplies_bfloat16
 
 # Weights multiplied for a token, attention counted as such, from which bfloat16 is faster on a CPU that has it.
 WORTH_BFLOAT16 = 8_000_000
+# Up to so many products oneDNN adds up in one order; beyond, it has another one for a vector that comes alone.
+SUMMED_ALIKE = 1024
 
 
 def number_format(asked: str, model: Any) -> tuple[str, str]:
@@ -27,7 +29,7 @@ def number_format(asked: str, model: Any) -> tuple[str, str]:
         return asked, "as asked"
     if next(model.parameters()).device.type != "cpu":
         return "float32", "bfloat16 is measured to pay on CPUs alone"
-    if not packs(model) or not cpu_multiplies_bfloat16():
+    if not packs(model, "bfloat16") or not cpu_multiplies_bfloat16():
         return "float32", "this CPU has no native bfloat16, or this torch no layout for it"
     multiplied = model.flops_per_token() // 6
     if multiplied < WORTH_BFLOAT16:
@@ -37,8 +39,8 @@ def number_format(asked: str, model: Any) -> tuple[str, str]:
     return "bfloat16", "this CPU multiplies it natively, and it is half the bytes to read"
 
 
-def packs(model: Any) -> bool:
-    """Whether this torch can lay out the model's weights for oneDNN."""
+def packs(model: Any, dtype: str) -> bool:
+    """Whether this torch can lay out the model's weights in that format for oneDNN here."""
     one = next(model.parameters())
     return bool(
         one.device.type == "cpu"
@@ -46,6 +48,7 @@ def packs(model: Any) -> bool:
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+        and (dtype == "float32" or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )
 
 
@@ -71,8 +74,17 @@ class Packed(TorchFunctionMode):
         copy, dtype = weight.detach().to(self._dtype), self._dtype
         if not self._layout:
             return lambda x: F.linear(x.to(dtype), copy).to(x.dtype)
-        packed, multiply = torch.ops.mkldnn._reorder_linear_weight(copy, self._rows), torch.ops.mkldnn._linear_pointwise
-        return lambda x: multiply(x.to(dtype), packed, None, "none", [], "").to(x.dtype)
+        packed, op = torch.ops.mkldnn._reorder_linear_weight(copy, self._rows), torch.ops.mkldnn._linear_pointwise
+
+        def product(x: Tensor) -> Tensor:
+            rounded = x.to(dtype)
+            # In float32 the order hardly matters; a sum rounded otherwise to 8 bits leads to another text before long.
+            if alone := dtype != torch.float32 and x.numel() == x.size(-1) > SUMMED_ALIKE:
+                rounded = rounded.view(1, -1).repeat(2, 1)
+            y: Tensor = op(rounded, packed, None, "none", [], "").to(x.dtype)
+            return y[0].view(*x.shape[:-1], -1) if alone else y
+
+        return product
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.linear and not kwargs:

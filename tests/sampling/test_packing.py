@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from nanogpt import models
 from nanogpt.config import ModelConfig, SamplingConfig
 from nanogpt.events import Token
+from nanogpt.hardware import cpu_multiplies_bfloat16
 from nanogpt.sampling import decoding, generate, packing
 from nanogpt.sampling.decoding import decode
 from nanogpt.sampling.packing import Packed, number_format, packs
@@ -20,7 +21,7 @@ BFLOAT16 = {"rtol": 3 * 2.0**-9, "atol": 0.1}
 
 @pytest.fixture
 def layout(model):
-    return packs(model)  # a torch without oneDNN stays with its own
+    return packs(model, "float32")  # a torch without oneDNN stays with its own
 
 
 @pytest.fixture
@@ -54,8 +55,9 @@ def test_a_linear_layer_gives_the_same(layout):
 
 @pytest.mark.parametrize("laid_out", [False, True])
 @torch.inference_mode()
-def test_a_linear_layer_gives_nearly_the_same_in_bfloat16(layout, laid_out):
-    packed, weight, bias = Packed(1, torch.bfloat16, layout and laid_out), torch.randn(70, 48), torch.randn(70)
+def test_a_linear_layer_gives_nearly_the_same_in_bfloat16(model, laid_out):
+    layout = laid_out and packs(model, "bfloat16")
+    packed, weight, bias = Packed(1, torch.bfloat16, layout), torch.randn(70, 48), torch.randn(70)
     for shape in ((48,), (1, 1, 48), (3, 5, 48)):
         x = torch.randn(shape)
         with packed:
@@ -63,6 +65,18 @@ def test_a_linear_layer_gives_nearly_the_same_in_bfloat16(layout, laid_out):
         assert y.dtype == torch.float32
         torch.testing.assert_close(y, F.linear(x, weight, bias), **BFLOAT16)
         assert not torch.equal(y, F.linear(x, weight, bias))
+
+
+@pytest.mark.parametrize("width", [384, 1536])
+@torch.inference_mode()
+def test_in_bfloat16_a_vector_has_the_same_product_alone_and_among_others(model, width):
+    """To the bit where the CPU has the format; elsewhere up to rounding."""
+    exact = cpu_multiplies_bfloat16() and packs(model, "bfloat16")
+    product = Packed(1, torch.bfloat16, packs(model, "bfloat16")).product(torch.randn(300, width))
+    x = torch.randn(40, width)
+    together = product(x)
+    alone = torch.stack([product(row) for row in x])
+    torch.testing.assert_close(alone, together, **{"rtol": 0, "atol": 0} if exact else BFLOAT16)
 
 
 @torch.inference_mode()
@@ -94,7 +108,7 @@ def test_several_samples_of_a_large_model_have_the_logits_of_the_plain_one(new_l
 def test_automatic_is_bfloat16_for_a_large_model_on_a_cpu_that_has_it(new_large, layout, monkeypatch):
     model = new_large("gpt2")
     monkeypatch.setattr(packing, "cpu_multiplies_bfloat16", lambda: True)
-    monkeypatch.setattr(packing, "packs", lambda model: True)
+    monkeypatch.setattr(packing, "packs", lambda *_: True)
     dtype, why = number_format("auto", model)
     assert dtype == "float32"
     assert "8 million" in why

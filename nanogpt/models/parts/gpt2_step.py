@@ -2,9 +2,9 @@
 
 For a single sample in numpy: a call of numpy's costs a fraction of one of torch's, which is most of the time of a small
 model, and its product of a matrix and a vector reads memory up to twice as fast, which is most of the time of a large
-one. For several in torch, without its modules. Weights and cache are the model's own memory: nothing is copied, and
-`gpt2.py` can go on where this ends, or the other way round. Only who calls may have copies of the matrices, in another
-format, and multiply with those.
+one. For several in torch, without its modules; so too for one where who calls has copies of the matrices, in another
+format, to multiply with: then it writes alone what it writes among others. Weights and cache are else the model's own
+memory, and `gpt2.py` can go on where this ends, or the other way round.
 
 In the shapes: B samples, C = n_embd, nh = n_head, hs = C / nh, V = vocab_size, S = positions seen so far, this one
 included.
@@ -37,10 +37,10 @@ def stepper(model: Any, cache: Any, product: Product | None = None) -> Callable[
     model: a `gpt2.Model` in float32 on the CPU; its cache. Good for as long as both are.
     product: makes of a weight (out, in) the function that multiplies it with vectors (…, in).
     """
-    if cache.keys_values.size(2) > 1:
+    if product or cache.keys_values.size(2) > 1:
         step = several(model, cache, product or plain)
         return lambda ids: step(torch.from_numpy(ids)).numpy()
-    single = one(model, cache, product)
+    single = one(model, cache)
     return lambda ids: single(int(ids[0]))[None]
 
 
@@ -71,21 +71,14 @@ def several(model: Any, cache: Any, product: Product) -> Callable[[Tensor], Tens
     return step
 
 
-def one(model: Any, cache: Any, product: Product | None) -> Callable[[int], Floats]:
+def one(model: Any, cache: Any) -> Callable[[int], Floats]:
     C, nh = model.config.n_embd, model.config.n_head
     wte, wpe = array(model.wte.weight), array(model.wpe.weight)  # (V, C), (block_size, C)
-
-    def multiply(weight: Tensor) -> Callable[[Floats], Floats]:
-        if product is None:
-            return array(weight).dot
-        made = product(weight)
-        return lambda x: made(torch.from_numpy(x)).numpy()
-
     layers = [
-        (*past, vectors(block.ln_1), vectors(block.ln_2), *linears(block, multiply, array))
+        (*past, vectors(block.ln_1), vectors(block.ln_2), *linears(block, dot, array))
         for block, past in zip(model.h, array(cache.keys_values)[:, :, 0], strict=True)
     ]
-    final, head, scale = vectors(model.ln_f), multiply(model.wte.weight), np.float32((C // nh) ** -0.5)
+    final, head, scale = vectors(model.ln_f), dot(model.wte.weight), np.float32((C // nh) ** -0.5)
 
     def step(token: int) -> Floats:
         S = cache.length + 1
@@ -116,6 +109,10 @@ def with_bias(multiply: Callable[[Any], Any], bias: Any, x: Any) -> Any:
 
 def plain(weight: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda x: F.linear(x, weight)
+
+
+def dot(weight: Tensor) -> Callable[[Floats], Floats]:
+    return array(weight).dot
 
 
 def array(tensor: Tensor) -> Floats:
