@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -73,9 +74,12 @@ def memory_bytes(device: str) -> int:
         import torch
 
         return int(torch.mps.driver_allocated_memory())
-    resident = _text(PROCESS / "self/statm").split()[1:2]
-    if resident:
-        return int(resident[0]) * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError):
+        file = os.open(f"{PROCESS}/self/statm", os.O_RDONLY)  # twice as fast as `_text`, and asked at every step
+        try:
+            return int(os.read(file, 100).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        finally:
+            os.close(file)
     try:
         import resource
     except ImportError:  # Windows
