@@ -16,8 +16,9 @@ from torch.overrides import TorchFunctionMode
 
 from nanogpt.hardware import cpu_multiplies_bfloat16
 
-# Weights multiplied for a token, attention counted as such, from which bfloat16 is faster on a CPU that has it.
-WORTH_BFLOAT16 = 8_000_000
+# Weights multiplied for a token, attention counted as such, from which some hundred tokens of one sample are written
+# faster in bfloat16 on a CPU that has it.
+WORTH_BFLOAT16 = 20_000_000
 # Up to so many products oneDNN adds up in one order; beyond, it has another one for a vector that comes alone.
 SUMMED_ALIKE = 1024
 

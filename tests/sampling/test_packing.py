@@ -111,7 +111,7 @@ def test_automatic_is_bfloat16_for_a_large_model_on_a_cpu_that_has_it(new_large,
     monkeypatch.setattr(packing, "packs", lambda *_: True)
     dtype, why = number_format("auto", model)
     assert dtype == "float32"
-    assert "8 million" in why
+    assert "20 million" in why
     monkeypatch.setattr(packing, "WORTH_BFLOAT16", model.flops_per_token() // 6)
     assert number_format("auto", model)[0] == "bfloat16"
     monkeypatch.setattr(packing, "cpu_multiplies_bfloat16", lambda: False)
