@@ -88,7 +88,10 @@ def test_micro_batches_accumulate_to_the_same_step_as_one_large_batch(tiny, toke
     assert parts == pytest.approx(whole, abs=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{}, {"dropout": 0.2}, {"architecture": "modern", "optimizer": "muon"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"dropout": 0.2}, {"dropout": 0.2, "dtype": "bfloat16"}, {"architecture": "modern", "optimizer": "muon"}],
+)
 def test_a_resumed_training_gives_bit_identical_losses_and_weights(tiny, tokens, changes):
     config = tiny(**changes, checkpoint_interval=5)
     saves, resumed_saves = Saves(), Saves()
