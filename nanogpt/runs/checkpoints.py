@@ -8,6 +8,7 @@ Listing them imports no torch.
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from nanogpt.training import Snapshot
 
 FORMAT = 1
+REPLACED = ".replaced"  # a checkpoint for which another one of its step is about to take the place
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +42,15 @@ def list_checkpoints(run: Path) -> list[Checkpoint]:
     """All whole checkpoints of a run, by step. One whose trainer.json is damaged is listed without a loss."""
     found = []
     for folder in sorted((run / "checkpoints").glob("step-*")):
-        if folder.suffix or not folder.name[5:].isdigit():
+        replaced = folder.suffix == REPLACED and not folder.with_suffix("").exists()
+        if (folder.suffix and not replaced) or not folder.stem[5:].isdigit():
             continue
-        try:
+        loss = None
+        with suppress(UserError):
             progress = _read_trainer(folder)["progress"]
-            evaluated = progress["evaluated_at"] == progress["step"]
-            found.append(Checkpoint(int(folder.name[5:]), folder, progress["val_loss"] if evaluated else None))
-        except UserError:
-            found.append(Checkpoint(int(folder.name[5:]), folder, None))
+            evaluated = progress["evaluated_at"] == progress["step"] and math.isfinite(progress["val_loss"])
+            loss = progress["val_loss"] if evaluated else None
+        found.append(Checkpoint(int(folder.stem[5:]), folder, loss))
     return sorted(found, key=lambda checkpoint: checkpoint.step)
 
 
@@ -115,11 +118,13 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0) -> Path:
         (beside / "trainer.json").write_text(json.dumps(trainer, indent=1) + "\n", encoding="utf-8")
         _sync(beside / "trainer.json")
         if final.exists():
-            final.rename(final.with_suffix(".removed"))
+            _remove(final.with_suffix(REPLACED))
+            final.rename(final.with_suffix(REPLACED))
         try:
             beside.rename(final)
         except OSError:
-            final.with_suffix(".removed").rename(final)
+            with suppress(OSError):
+                final.with_suffix(REPLACED).rename(final)
             raise
         _sync(home)
     except BaseException:
@@ -245,3 +250,6 @@ def _prune(run: Path, keep_every: int) -> None:
         _remove(checkpoint.path)
     for leftover in [*run.glob("checkpoints/*.removed"), *run.glob("checkpoints/*.partial")]:
         shutil.rmtree(leftover, ignore_errors=True)
+    for replaced in run.glob(f"checkpoints/*{REPLACED}"):
+        if replaced.with_suffix("").exists():
+            _remove(replaced)

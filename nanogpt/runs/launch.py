@@ -9,7 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Generator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -236,9 +236,10 @@ def _recorded(
             yield from explained
     finally:
         held.release()
-        if not folder.is_run(run):  # nothing came of it: leave no empty folder behind
-            folder.clear_unstarted(run)
-            run.rmdir()
+        if is_new and not folder.is_run(run):  # nothing came of it, or it was removed: leave no empty folder behind
+            with suppress(OSError):
+                folder.clear_unstarted(run)
+                run.rmdir()
 
 
 def _refuse_elsewhere(run: Path) -> None:

@@ -130,6 +130,8 @@ class Recorder:
     def _write_log(self) -> None:
         try:
             while self._unwritten:
+                if not self._has_its_name():
+                    self._close_log()
                 if self._log is None:
                     mend(self._folder / "events.jsonl")
                     self._log = (self._folder / "events.jsonl").open("ab", buffering=0)
@@ -139,6 +141,14 @@ class Recorder:
         except OSError as error:
             self._close_log()  # opened again by its name: a folder that comes back may be another one
             self._refusal = in_words(error)
+
+    def _has_its_name(self) -> bool:
+        """Whether the open file is the one of that name: not where the folder was moved, or replaced by a copy."""
+        try:
+            there = (self._folder / "events.jsonl").stat()
+        except FileNotFoundError:
+            return False
+        return self._log is not None and os.path.samestat(os.fstat(self._log.fileno()), there)
 
     def _close_log(self) -> None:
         if self._log is not None:

@@ -197,7 +197,7 @@ class Trainer:
         if self.writer.taken_at == progress.step:  # a letter asked for it meanwhile: it lacks these losses
             yield from self.writer.report(wait=True)
             self.writer.taken_at = -1
-        best = val_loss if progress.best_val_loss is None else min(val_loss, progress.best_val_loss)
+        best = val_loss if progress.best_val_loss is None else min(progress.best_val_loss, val_loss)
         is_best = best != progress.best_val_loss
         progress.evaluated_at, progress.train_loss, progress.val_loss = progress.step, train_loss, val_loss
         if is_best:
@@ -335,9 +335,9 @@ class Trainer:
         """In words what went so wrong that training cannot go on from here, and for how many steps it already did;
         None where nothing did."""
         if not math.isfinite(loss):
-            return f"the loss became {loss}", 0
+            return f"the loss became {loss}", 1  # of the weights that are there: the step that made them is to blame
         if not math.isfinite(grad_norm) and not self.scaler.is_enabled():
-            return f"the gradient became {grad_norm}", 0
+            return f"the gradient became {grad_norm}", 1
         return (f"the loss ran away, to {loss:.4g}", self.spike.WORSE_STEPS) if self.spike.add(loss) else None
 
     def recover(self, trouble: str, lost: int) -> Iterator[Event]:
@@ -345,6 +345,7 @@ class Trainer:
         at = self.progress.step
         back = None
         yield from self.writer.report(wait=True)
+        distributed.agree(None, self.machine.world)  # the others look for checkpoints when the last one is on disk
         if self.config.checkpoint.on_divergence == "rollback" and self.recall and self.rollbacks < MOST_ROLLBACKS:
             back = self.recall(at - lost)
         if back is None:

@@ -1,13 +1,19 @@
 """Checkpoints that are whole or not there, and damage that is noticed."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
+from shutil import rmtree
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from nanogpt import runs
 from nanogpt.errors import UserError
@@ -19,6 +25,11 @@ def run(small):
     folder = runs.new_folder("run", name="one")
     list(runs.start(small(checkpoint_interval=4), folder))
     return folder
+
+
+@pytest.fixture
+def snapshot(run):
+    return checkpoints.read(runs.latest(run).path)
 
 
 def test_reading_gives_back_what_was_written(run):
@@ -123,6 +134,71 @@ def test_left_overs_of_a_killed_process_are_cleared_at_the_next_save(run):
     assert 99 not in {checkpoint.step for checkpoint in runs.list_checkpoints(run)}
     checkpoints.write(run, checkpoints.read(runs.latest(run).path))
     assert not leftover.exists()
+
+
+class Killed(BaseException):
+    """What no handler mends."""
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    saves=st.lists(
+        st.tuples(
+            st.integers(0, 2),  # steps since the last save; none: it takes that one's place
+            st.sampled_from([1.0, 2.0, 3.0, math.nan, None]),  # validation loss, if there was an evaluation
+            st.integers(0, 4) | st.none(),  # after how many renamings it is killed
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    keep_every=st.sampled_from([0, 2]),
+)
+def test_neither_the_best_nor_the_latest_is_ever_lost_however_often_saving_is_killed(
+    snapshot, tmp_path_factory, saves, keep_every
+):
+    run = tmp_path_factory.mktemp("run")
+    step, rename = 1, Path.rename
+    for ahead, loss, killed_after in saves:
+        step += ahead
+        before = {(each.step, each.val_loss) for each in runs.list_checkpoints(run)}
+        snapshot.progress.step, snapshot.progress.val_loss = step, loss
+        snapshot.progress.evaluated_at = -1 if loss is None else step
+        renames = []
+
+        def renamed(path, target, renames=renames, most=killed_after):
+            renames.append(target)
+            if most is not None and len(renames) > most:
+                raise Killed
+            return rename(path, target)
+
+        def removed(path, renames=renames, most=killed_after, **_):
+            if most is None or len(renames) <= most:  # who is dead removes nothing
+                rmtree(path, ignore_errors=True)
+
+        with pytest.MonkeyPatch.context() as patch, suppress(Killed):
+            patch.setattr(Path, "rename", renamed)
+            patch.setattr(checkpoints.shutil, "rmtree", removed)
+            checkpoints.write(run, snapshot, keep_every)
+        there = runs.list_checkpoints(run)
+        was = max(before)[0] if before else 0
+        assert runs.latest(run) is None or runs.latest(run).step in (was, step)
+        assert killed_after is not None or runs.latest(run).step == step
+        assert not before or runs.latest(run) is not None
+        known = [(value, number) for number, value in before if value is not None and number != step]
+        if known:
+            assert runs.best(run).val_loss <= min(known)[0]
+        for each in there:
+            assert checkpoints.read(each.path).progress.step == each.step
+
+
+def test_a_checkpoint_whose_successor_never_came_is_there_all_the_same(run, monkeypatch):
+    """Killed between the two renamings that put another checkpoint of the same step in its place."""
+    latest = runs.latest(run)
+    latest.path.rename(latest.path.with_suffix(".replaced"))
+    assert runs.latest(run).step == latest.step
+    snapshot = checkpoints.read(runs.latest(run).path)
+    assert checkpoints.write(run, snapshot) == latest.path
+    assert not list((run / "checkpoints").glob("*.replaced"))
 
 
 def test_a_tokenizer_that_does_not_fit_the_model_is_refused(run):

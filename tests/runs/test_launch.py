@@ -2,7 +2,9 @@
 
 import errno
 import json
+import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -350,6 +352,50 @@ def test_a_run_folder_that_vanishes_makes_training_wait_until_it_is_back(small, 
     assert runs.latest(folder).step == 12
 
 
+def test_a_copy_that_takes_the_folder_s_place_gets_every_event_from_then_on(small):
+    folder = runs.new_folder("run", name="one")
+    away = folder.with_name("elsewhere")
+    events = []
+    for event in runs.start(small(), folder):
+        events.append(event)
+        if isinstance(event, Step) and event.step == 7:
+            folder.rename(away)
+            shutil.copytree(away, folder)
+    assert list(runs.read_events(folder)) == events
+    assert len(list(runs.read_events(away))) < len(events)
+
+
+def test_what_is_recorded_where_the_events_cannot_be_is_kept_until_they_can(small, monkeypatch):
+    monkeypatch.setattr(recorder, "RETRY_S", 0.05)
+    folder = runs.new_folder("run", name="one")
+    recorded = folder / "events.jsonl"
+    events = []
+    for event in runs.start(small(), folder):
+        events.append(event)
+        if isinstance(event, Step) and event.step == 7:
+            recorded.rename(folder / "elsewhere")
+            recorded.mkdir()
+        if isinstance(event, Health) and event.state == "waiting":
+            recorded.rmdir()
+            (folder / "elsewhere").rename(recorded)
+    assert [event.state for event in events if isinstance(event, Health)][:2] == ["waiting", "going on"]
+    assert list(runs.read_events(folder)) == events
+
+
+def test_a_training_whose_folder_was_removed_can_be_stopped(small, monkeypatch):
+    monkeypatch.setattr(saving, "RETRY_S", 0.05)
+    monkeypatch.setattr(recorder, "RETRY_S", 0.05)
+    folder, mailbox, events = runs.new_folder("run", name="one"), Mailbox(), []
+    for event in runs.start(small(), folder, mailbox=mailbox):
+        events.append(event)
+        if isinstance(event, Step) and event.step == 7:
+            shutil.rmtree(folder)
+        if isinstance(event, Health) and event.state == "waiting":
+            mailbox.drop(Stop())
+    assert events[-1].reason == "stopped"
+    assert not folder.exists(), "it is not made anew"
+
+
 def test_a_loss_that_ends_in_nan_goes_back_with_half_the_learning_rate_where_it_is_asked_to(small, monkeypatch):
     real = train
 
@@ -373,6 +419,43 @@ def test_a_loss_that_ends_in_nan_goes_back_with_half_the_learning_rate_where_it_
     assert [e.step for e in events if isinstance(e, Step)] == [1, 2, 3, 4, 5, 6, 5, 6, *range(5, 13)]
     assert events[-1].reason == "max_iters"
     assert [e.step for e in runs.history(folder) if isinstance(e, Step)] == list(range(1, 13))
+
+
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+def test_going_back_passes_over_a_checkpoint_of_weights_that_have_gone_wrong_already(small, monkeypatch, kind):
+    from nanogpt.training.loop import Trainer
+
+    step = Trainer.step
+
+    def bad(self):
+        if self.progress.step == 8 and self.progress.learning_rate_scale == 1.0:
+            return (math.nan, 1.0, 1.0) if kind == "loss" else (1.0, math.inf, 1.0)
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "step", bad)
+    _, events = trained(small(on_divergence="rollback", checkpoint_interval=4))
+    assert [e.step for e in events if isinstance(e, Started)] == [0, 4], "that of step 8 gives NaN whatever the rate"
+    assert events[-1].reason == "max_iters"
+
+
+def test_a_validation_loss_of_nan_is_never_the_best(small, monkeypatch):
+    from nanogpt.training import loop
+
+    measured = iter([3.0, 3.0, 2.0, 2.0, math.nan, math.nan, 2.5, 2.5])
+
+    def evaluate(*_args, **_more):
+        yield
+        return next(measured), 4
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+    folder, events = trained(small(always_save_checkpoint=True))
+    assert [(e.step, e.is_best, e.best_val_loss) for e in events if isinstance(e, Evaluated)] == [
+        (0, True, 3.0),
+        (4, True, 2.0),
+        (8, False, 2.0),
+        (12, False, 2.0),
+    ]
+    assert [runs.best(folder).step, runs.latest(folder).step] == [4, 12]
 
 
 def test_going_back_ends_after_three_times_and_removes_what_came_after(small):
