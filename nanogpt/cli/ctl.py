@@ -1,6 +1,7 @@
 """`nanogpt ctl RUN …`: steers a run of whatever process, by a letter in its mailbox. Imports no torch."""
 
 import argparse
+import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -34,7 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's name or path")
     parser.add_argument("command", choices=("pause", "resume", "save", "stop", "set", "sample"), metavar="COMMAND")
     parser.add_argument(
-        "words", nargs="*", metavar="WORD", help=f"set: NAME=VALUE … ({', '.join(SETTABLE)}); sample: the prompt"
+        "words",
+        nargs="*",
+        default=[],
+        metavar="WORD",
+        help=f"set: NAME=VALUE … ({', '.join(SETTABLE)}); sample: the prompt",
     )
     parser.add_argument("--no_save", action="store_true", help="stop: without a checkpoint")
     parser.add_argument("--seed", type=int, default=1337, help="sample: its seed (default: 1337)")
@@ -44,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if not 0 <= args.timeout < math.inf:
+        raise UserError(f"--timeout={args.timeout:g}: has to be a number of seconds, 0 or more")
     letters = list(written(args.command, args.words, args.no_save, args.seed))
     folder = find(args.run, args.runs_dir)
     about = summary(folder)

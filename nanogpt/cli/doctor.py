@@ -1,12 +1,14 @@
 """`nanogpt doctor`: what there is here to work with, what is wrong, and how to mend it."""
 
 import argparse
+import errno
 import json
 import os
 import platform
 import shutil
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ DESCRIPTION = """Look at the terminal, Python, torch, devices, number formats, c
 is wrong and how to mend it. The exit code is 1 where something has to be mended before this program can work."""
 
 FEW_BYTES, SCARCE_BYTES = 200e6, 2e9
+APP = {"ssh_mode": "auto", "notifications": "off", "glyphs": "braille"}  # what the app does where it is not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def the_terminal() -> Iterator[Finding]:
         yield Finding("terminal", "good", "none: the output goes to a file or a pipe")
     else:
         small = size[0] < 80 or size[1] < 24
-        shown = f"{size[0]} columns, {size[1]} rows"
+        shown = f"{size[0]} columns, {size[1]} rows" if all(size) else "of a size that it does not tell"
         yield Finding("terminal", "poor" if small else "good", shown, "the app wants 80 × 24 or more" if small else "")
         yield _colours()
         synchronises = terminal.synchronises_output()
@@ -81,7 +84,17 @@ def the_terminal() -> Iterator[Finding]:
         yield Finding("tmux", "good", "yes: runs survive a lost connection")
     if os.environ.get("SSH_CONNECTION"):
         advice = "" if os.environ.get("TMUX") else "`nanogpt train --detach` survives a lost connection"
-        yield Finding("ssh", "good", "yes", advice)
+        yield Finding("ssh", "good", "yes: the app sends less, unless its setting ssh_mode is off", advice)
+    file = paths.config_dir() / "tui.toml"
+    try:
+        chosen = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        chosen = {}
+    except (OSError, ValueError) as error:
+        yield Finding("app", "bad", f"its settings {file} cannot be read: {error}", "mend or remove the file")
+        return
+    told = ", ".join(f"{name}={chosen.get(name, usual)}" for name, usual in APP.items())
+    yield Finding("app", "good", f"{told}; to change with F2 in the app, or in {file}")
 
 
 def _colours() -> Finding:
@@ -131,6 +144,7 @@ def folders() -> Iterator[Finding]:
         "runs": (paths.runs_dir(), "NANOGPT_RUNS_DIR"),
         "data sets": (paths.datasets_dir(), "NANOGPT_DATA_DIR"),
         "cache": (paths.cache_dir(), "NANOGPT_CACHE_DIR"),
+        "settings": (paths.config_dir(), "NANOGPT_CONFIG_DIR"),
     }
     for name, (folder, variable) in places.items():
         there = next(place for place in (folder, *folder.parents) if place.exists())
@@ -138,7 +152,8 @@ def folders() -> Iterator[Finding]:
             with tempfile.TemporaryFile(dir=there) as file:
                 file.write(b"x")
         except OSError as error:
-            mend = f"set {variable} to a folder that can be written"
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            mend = "free some space" if full else f"set {variable} to a folder that can be written"
             yield Finding(name, "bad", f"{folder} cannot be written: {error.strerror}", mend)
             continue
         yield _space(name, folder, there)

@@ -43,6 +43,8 @@ def size() -> tuple[int, int] | None:
 
 def synchronises_output() -> bool | None:
     """Whether the terminal shows a repaint as a whole (mode 2026); None where it does not answer, or is none."""
+    if os.environ.get("TERM") in (None, "", "dumb"):  # it would show the question
+        return None
     try:
         import termios
         import tty

@@ -1,14 +1,17 @@
 """`nanogpt doctor`: what it finds, what it calls bad, and how it asks a real terminal."""
 
+import errno
 import json
 import os
 import pty
 import select
 import sys
+from dataclasses import asdict
 
 import pytest
 
 from nanogpt.cli import doctor, main, terminal
+from nanogpt_tui import settings
 
 
 def findings(capsys):
@@ -41,6 +44,32 @@ def test_a_disk_that_is_almost_full_is_bad_and_one_with_little_space_is_poor(cap
     for free, level in ((1e8, "bad"), (1e9, "poor"), (1e10, "good")):
         monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _, free=free: type("Usage", (), {"free": int(free)}))
         assert {finding.level for finding in doctor.folders()} == {level}
+
+
+def test_a_full_disk_wants_space_and_no_other_folder(capsys, monkeypatch):
+    def refuse(dir):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
+    assert {(finding.level, finding.mend) for finding in doctor.folders()} == {("bad", "free some space")}
+
+
+def test_what_the_app_is_set_to_is_told_and_a_file_that_cannot_be_read_is_bad(capsys):
+    assert asdict(settings.Settings()) | doctor.APP == asdict(settings.Settings())
+    settings.save(settings.Settings(notifications="osc9"))
+    code, _, found = findings(capsys)
+    assert code == 0
+    assert "ssh_mode=auto, notifications=osc9, glyphs=braille" in found["app"]["text"]
+    settings.path().write_text("ssh_mode = ")
+    code, _, found = findings(capsys)
+    assert (code, found["app"]["level"]) == (1, "bad")
+    assert str(settings.path()) in found["app"]["text"]
+
+
+def test_a_dumb_terminal_is_asked_nothing_that_it_would_show(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(terminal.os, "open", lambda *_: pytest.fail("it was asked"))
+    assert terminal.synchronises_output() is None
 
 
 def test_a_torch_that_cannot_be_imported_is_bad_and_the_rest_is_still_looked_at(capsys, monkeypatch):
@@ -88,7 +117,7 @@ def test_a_terminal_is_asked_whether_it_synchronises_and_left_as_it_was(answer, 
     )
     pid, master = pty.fork()
     if pid == 0:
-        os.execv(sys.executable, [sys.executable, "-c", script])
+        os.execve(sys.executable, [sys.executable, "-c", script], os.environ | {"TERM": "xterm"})
     seen = b""
     answered = said_hello = False
     while b"typed: hello" not in seen:

@@ -132,6 +132,9 @@ def test_what_is_wrong_before_the_start_is_one_line_also_where_it_is_detached(sm
         (["set", "learning_rate_scale=0"], "above 0"),
         (["set", "eval_interval=0"], "at least 1"),
         (["jump"], "invalid choice"),
+        (["pause", "--timeout=nan"], "0 or more"),
+        (["pause", "--timeout=-1"], "0 or more"),
+        ([], "are required: COMMAND\n"),
     ],
 )
 def test_a_wrong_order_is_one_line_and_no_letter(small, capsys, words, said):
