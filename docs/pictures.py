@@ -1,6 +1,6 @@
 """Makes the pictures of the screens in docs/pictures/: prepares a text, trains on it, and takes each screen as SVG.
 
-    python docs/pictures.py [TEXT] [--steps=900]
+    python docs/pictures.py [TEXT] [--steps=400]
 
 Without a text, tiny Shakespeare is fetched. All of it happens in the app itself, without a terminal and in a home of
 its own that is gone afterwards, so the pictures show real figures of the machine that made them.
@@ -20,29 +20,64 @@ from typing import Any
 
 from rich.cells import cell_len
 from textual.pilot import Pilot
-from textual.widgets import OptionList
+from textual.widgets import Input, OptionList
 
 PICTURES = Path(__file__).parent / "pictures"
 SIZE = (120, 40)
 NAME = "shakespeare_char"
 FONTS = "'DejaVu Sans Mono', 'Cascadia Mono', Menlo, Consolas, monospace"
-SHAPE = {"preset": "macbook", "dataset": NAME, "device": "cpu", "eval_interval": 100, "eval_iters": 10}
-WATCHED = {"sample_interval": 100, "sample_start": "ROMEO:", "sample_tokens": 300, "compile": "false"}
+SHAPE = {
+    "preset": "speedrun",
+    "dataset": NAME,
+    "batch_size": 32,
+    "learning_rate": 1e-2,
+    "eval_interval": 50,
+    "eval_iters": 10,
+}
+WATCHED = {"sample_interval": 50, "sample_start": "ROMEO:", "sample_tokens": 300, "device": "cpu", "compile": "false"}
 
 
 TEXT = re.compile(
     r'<text class="([^"]+)" x="([\d.]+)" y="([\d.]+)" textLength="[\d.]+" clip-path="[^"]+">((?:&#160;)*)(.*?)</text>',
     re.DOTALL,
 )
-CELL = 12.2  # the width of a character
+CELL, LINE, ASCENT = 12.2, 24.4, 18.5  # a cell's width and height, and how far its top is above what text stands on
+BRAILLE = re.compile("[\u2800-\u28ff ]+")
+PLACES = (
+    (0, 0),
+    (0, 1),
+    (0, 2),
+    (1, 0),
+    (1, 1),
+    (1, 2),
+    (0, 3),
+    (1, 3),
+)  # of a dot, by bit
+DOT = 4.4
+
+
+def dots(text: str, left: float, base: float) -> str:
+    """Braille as squares, since not every viewer's font has it: a path's description."""
+    return "".join(
+        f"M{left + CELL * (at + column / 2 + 0.25) - DOT / 2:.1f} "
+        f"{base - ASCENT + LINE * (row / 4 + 0.125) - DOT / 2:.1f}h{DOT}v{DOT}h-{DOT}z"
+        for at, letter in enumerate(text)
+        for bit, (column, row) in enumerate(PLACES)
+        if letter != " " and ord(letter) >> bit & 1
+    )
 
 
 def placed(found: re.Match[str]) -> str:
     """A piece of text that begins and ends with what is seen: not every viewer keeps a space at the start of one."""
     style, x, y, gap, text = found.groups()
     text = re.sub(r"(&#160;|\s)+$", "", text)
-    start, width = float(x) + CELL * gap.count(";"), CELL * cell_len(html.unescape(text))
-    return f'<text class="{style}" x="{start:.1f}" y="{y}" textLength="{width:.1f}">{text}</text>' if text else ""
+    words = html.unescape(text).replace("\N{NO-BREAK SPACE}", " ")
+    start, width = float(x) + CELL * gap.count(";"), CELL * cell_len(words)
+    if not words:
+        return ""
+    if BRAILLE.fullmatch(words):
+        return f'<path class="{style}" d="{dots(words, start, float(y))}"/>'
+    return f'<text class="{style}" x="{start:.1f}" y="{y}" textLength="{width:.1f}">{text}</text>'
 
 
 def plain(svg: str) -> str:
@@ -68,12 +103,21 @@ async def until(pilot: Pilot[Any], condition: Callable[[], object], rest_s: floa
     await pilot.pause(rest_s)
 
 
+async def go(pilot: Pilot[Any], mode: str) -> Any:
+    """The screen of a mode, once it is in front: a key that is pressed before would be another screen's."""
+    await pilot.app.switch_mode(mode)
+    await until(pilot, lambda: pilot.app.screen.is_mounted and pilot.app.current_mode == mode)
+    return pilot.app.screen
+
+
 async def tour(steps: int) -> None:
     """Takes every screen: the finished runs of two short trainings, and a third one while it is trained."""
     from nanogpt import runs
     from nanogpt.config import resolve
     from nanogpt_tui.app import LabApp
+    from nanogpt_tui.screens.new_run import NewRunScreen
     from nanogpt_tui.settings import Settings
+    from nanogpt_tui.widgets.help import Help
 
     def config(**changes: Any) -> Any:
         flags = {name: value for name, value in SHAPE.items() if name != "preset"} | WATCHED | changes
@@ -85,7 +129,7 @@ async def tour(steps: int) -> None:
         await until(pilot, lambda: "-empty" in app.screen.classes)
         for name, changes in {
             "narrow": {"n_embd": 64, "max_iters": steps // 2},
-            "fast": {"learning_rate": 1e-2, "max_iters": steps // 2},
+            "fast": {"learning_rate": 3e-2, "max_iters": steps // 2},
         }.items():
             session.start_training(config(**changes), runs.new_folder(name))
             await until(pilot, lambda: not session.is_training)
@@ -93,9 +137,8 @@ async def tour(steps: int) -> None:
         await until(pilot, lambda: session.history.step > 0.7 * steps)
         take(app, "train")
 
-        await pilot.press("3")
+        screen = await go(pilot, "sample")
         await pilot.press("i", *"ROMEO:", "escape")
-        screen: Any = app.screen
         screen.knobs = dataclasses.replace(screen.knobs, max_new_tokens=420)
         await pilot.press("g")
         await until(pilot, lambda: screen.take is not None and screen.take.reason)
@@ -104,34 +147,40 @@ async def tour(steps: int) -> None:
         take(app, "sample")
 
         await until(pilot, lambda: not session.is_training)
-        await pilot.press("4")
-        await until(pilot, lambda: len(app.screen.runs) == 3)
+        screen = await go(pilot, "runs")
+        await until(pilot, lambda: len(screen.runs) == 3)
         for key in ("space", "down", "down", "space", "up", "up"):
             await pilot.press(key)
         await until(pilot, lambda: True, 1.5)
         take(app, "runs")
 
-        await pilot.press("1")
-        await until(pilot, lambda: app.screen.entries)
-        rows = app.screen.query_one(OptionList)
+        screen = await go(pilot, "data")
+        await until(pilot, lambda: screen.entries)
+        rows = screen.query_one(OptionList)
         rows.highlighted = rows.get_option_index(NAME)
-        await until(pilot, lambda: NAME in app.screen.looks, 1)
+        await until(pilot, lambda: NAME in screen.looks, 1)
         take(app, "data")
 
         await pilot.press("enter")
-        await until(pilot, lambda: app.screen.speed.seconds_per_step, 3)
+        await until(pilot, lambda: isinstance(app.screen, NewRunScreen) and app.screen.datasets)
+        app.screen.choice("preset").value = SHAPE["preset"]
+        await until(pilot, lambda: app.screen.speed.seconds_per_step, 5)
         take(app, "new_run")
 
-        await pilot.press("escape", "2")
-        await pilot.press("question_mark", *"perplexity")
-        await until(pilot, lambda: True)
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, NewRunScreen))
+        await go(pilot, "train")
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, Help))
+        await pilot.press(*"perplexity")
+        await until(pilot, lambda: app.screen.query_one(Input).value == "perplexity")
         take(app, "help")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text", nargs="?", type=Path, help="tiny Shakespeare, where it should not be fetched")
-    parser.add_argument("--steps", type=int, default=900, help="of the longest training")
+    parser.add_argument("--steps", type=int, default=400, help="of the longest training")
     options = parser.parse_args()
     home = Path(tempfile.mkdtemp())
     os.environ.update({f"NANOGPT_{name}_DIR": str(home / name) for name in ("RUNS", "DATA", "CACHE", "CONFIG")})

@@ -173,15 +173,19 @@ class LabApp(TerminalApp):
             about = f"Go to the {title} screen ({shown(f'app.{mode}', self)})"
             yield SystemCommand(title, about, lambda mode=mode: self.switch_mode(mode))
         listed: set[str] = set()  # what stands there by one key need not stand there by another
+        bound = [active.binding for active in screen.active_bindings.values()]
+        shared = {each.description for each in bound for other in bound if _apart(each, other)}
+        shared |= {title.lower() for _, title in screens.MODES.values()}
         for active in screen.active_bindings.values():
             binding = active.binding
             known = binding.id is None or binding.action in listed  # Textual's own bindings have no id
             if active.enabled and not known and not binding.action.startswith("switch_mode"):
                 listed.add(binding.action)
-                title = binding.description[:1].upper() + binding.description[1:]
+                key, about = f"Key {self.get_key_display(binding)}", binding.tooltip
+                title = about if about and binding.description in shared else binding.description
                 yield SystemCommand(
-                    title,
-                    binding.tooltip or f"Key {self.get_key_display(binding)}",
+                    title[:1].upper() + title[1:],
+                    about if about and title != about else key,
                     lambda binding=binding, node=active.node: self.call_later(self.run_action, binding.action, node),
                 )
         for name in theme.NAMES:
@@ -230,6 +234,11 @@ class LabApp(TerminalApp):
                 if isinstance(each, LabScreen):
                     each.settings_changed()
         self.refresh(layout=True)
+
+
+def _apart(one: Binding, other: Binding) -> bool:
+    """Whether one word in the line of keys stands for both: zoom, for in and out."""
+    return one.description == other.description and one.action != other.action
 
 
 STARTING_ANSWERS = {"give up": ("x", "quit: it may not train"), "stay": ("escape", "wait for it")}

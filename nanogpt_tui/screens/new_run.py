@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.events import DescendantFocus
+from textual.events import DescendantFocus, Resize
 from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Button, Input, Static
@@ -33,11 +33,20 @@ if TYPE_CHECKING:
     from nanogpt.training.probe import Measured
     from nanogpt_tui.jobs import Job
 
+TALL = 34  # lines of a terminal that has room for what a word means
 PAUSE_S = 1.0  # without a key, before the speed is measured
 COMMON = {
     "data": ("batch_size", "gradient_accumulation_steps", "block_size"),
     "model": ("architecture", "n_layer", "n_head", "n_embd", "dropout", "ngram"),
-    "training": ("optimizer", "max_iters", "learning_rate", "warmup_iters", "eval_interval", "device"),
+    "training": (
+        "optimizer",
+        "max_iters",
+        "learning_rate",
+        "warmup_iters",
+        "eval_interval",
+        "sample_interval",
+        "device",
+    ),
 }
 START = "what the weights are at first: random, those of another run, or all of a run that was interrupted"
 PRESET = "where the values come from that are not changed here"
@@ -202,7 +211,7 @@ class NewRunScreen(LabScreen):
             self.draft.edit(name, text)
         self._changed(show_values=name in ("preset", "start"))
         if name == "preset":
-            self._show_about(self.field(name))
+            self._show_about()
 
     def _changed(self, show_values: bool = False) -> None:
         """Checks everything, marks what is wrong where it stands, and shows what it comes to."""
@@ -244,10 +253,16 @@ class NewRunScreen(LabScreen):
                 editor.placeholder = ""
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
-        self._show_about(next((node for node in event.widget.ancestors if isinstance(node, Field)), None))
+        self._show_about()
 
-    def _show_about(self, field: Field | None) -> None:
-        about = explained(field, self.draft.preset, self.has_class("-tall")) if field is not None else Content()
+    def on_resize(self, event: Resize) -> None:
+        super().on_resize(event)
+        self._show_about()
+
+    def _show_about(self) -> None:
+        above = self.focused.ancestors if self.focused is not None else ()
+        field = next((node for node in above if isinstance(node, Field)), None)
+        about = explained(field, self.draft.preset, self.app.size.height >= TALL) if field is not None else Content()
         self.query_one("#about", Static).update(about)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:

@@ -41,6 +41,7 @@ STOP_ANSWERS = {
     "stop": ("x", "stop now, losing what came after the last checkpoint"),
     "stay": ("escape", "go on"),
 }
+WHOLE_HEIGHT = "The chart from the first loss on, or closer to where it is now"
 # what is shown from a key until the trainer has done it
 WAITING = {
     Pause: "pausing …",
@@ -71,20 +72,38 @@ class TrainScreen(LabScreen):
         Binding("x", "stop", "stop", id="train.stop", tooltip="Stop; asks whether to save"),
         Binding("r", "resume_run", "resume", id="train.resume", tooltip="Go on at the latest checkpoint"),
         Binding("t", "sample", "sample", id="train.sample", tooltip="Sample the present weights into “watch it learn”"),
-        Binding("T", "sample_prompt", "sample a prompt of your own", id="train.sample_prompt", show=False),
-        Binding("plus,equals_sign", "scale(1.25)", "lr ×1.25", id="train.lr_up", show=False),
-        Binding("minus", "scale(0.8)", "lr ×0.8", id="train.lr_down", show=False),
-        Binding("e", "eval_interval", "eval interval", id="train.eval_interval", show=False),
-        Binding("m", "max_iters", "last step", id="train.max_iters", show=False),
         Binding("n", "new_run", "new run", id="train.new_run", tooltip="Set up a new run"),
         Binding("o", "overlay", "overlay", id="train.overlay", tooltip="Lay the losses of other runs over this one"),
         Binding("l", "chart('toggle_log_y')", "log-y", id="train.log_y"),
-        Binding("a", "chart('next_x_axis')", "x axis", id="train.x_axis", tooltip="x by step, tokens or time"),
-        Binding("right_square_bracket", "chart('zoom', 0.5)", "zoom in", id="train.zoom_in", show=False),
-        Binding("left_square_bracket", "chart('zoom', 2)", "zoom out", id="train.zoom_out", show=False),
+        Binding("a", "chart('next_x_axis')", "x axis", id="train.x_axis", tooltip="The x axis by step, tokens or time"),
+        Binding("v", "other_panel", "log", id="train.panel", tooltip="Samples or log, where there is room for one"),
+        Binding("T", "sample_prompt", "sample a prompt of your own", id="train.sample_prompt", show=False),
+        Binding("plus", "scale(1.25)", "lr", id="train.lr_up", tooltip="Learning rate × 1.25"),
+        Binding("minus", "scale(0.8)", "lr", id="train.lr_down", tooltip="Learning rate × 0.8"),
+        Binding("equals_sign", "scale(1.25)", "lr", show=False, id="train.lr_up_too", tooltip="Learning rate × 1.25"),
+        Binding("e", "eval_interval", "eval interval", id="train.eval_interval"),
+        Binding("m", "max_iters", "last step", id="train.max_iters"),
+        Binding(
+            "right_square_bracket", "chart('zoom', 0.5)", "zoom", id="train.zoom_in", show=False, tooltip="Zoom in"
+        ),
+        Binding("left_square_bracket", "chart('zoom', 2)", "zoom", id="train.zoom_out", show=False, tooltip="Zoom out"),
         Binding("0", "chart('reset_view')", "whole run", id="train.reset_view", show=False),
-        Binding("left", "chart('move_cursor', -1)", "crosshair left", id="train.cursor_left", show=False),
-        Binding("right", "chart('move_cursor', 1)", "crosshair right", id="train.cursor_right", show=False),
+        Binding(
+            "left",
+            "chart('move_cursor', -1)",
+            "crosshair",
+            id="train.cursor_left",
+            show=False,
+            tooltip="Crosshair left",
+        ),
+        Binding(
+            "right",
+            "chart('move_cursor', 1)",
+            "crosshair",
+            id="train.cursor_right",
+            show=False,
+            tooltip="Crosshair right",
+        ),
         Binding("shift+left", "chart('pan', -0.25)", "pan left", id="train.pan_left", show=False),
         Binding("shift+right", "chart('pan', 0.25)", "pan right", id="train.pan_right", show=False),
         Binding("home", "chart('cursor_start')", "crosshair to the start", id="train.cursor_start", show=False),
@@ -92,14 +111,11 @@ class TrainScreen(LabScreen):
         Binding("escape", "chart('hide_cursor')", "no crosshair", id="train.cursor_hide", show=False),
         Binding("z", "chart('next_smoothing')", "smoothing", id="train.smoothing", show=False),
         Binding("b", "chart('toggle_raw')", "raw band", id="train.raw", show=False),
-        Binding(
-            "y", "chart('toggle_trim')", "whole height", id="train.trim", show=False, tooltip="All of the first fall"
-        ),
-        Binding("comma", "earlier_sample(-1)", "earlier sample", id="train.earlier", show=False),
-        Binding("full_stop", "earlier_sample(1)", "later sample", id="train.later", show=False),
+        Binding("y", "chart('toggle_trim')", "whole height", id="train.trim", show=False, tooltip=WHOLE_HEIGHT),
+        Binding("comma", "earlier_sample(-1)", "samples", id="train.earlier", show=False, tooltip="Earlier sample"),
+        Binding("full_stop", "earlier_sample(1)", "samples", id="train.later", show=False, tooltip="Later sample"),
         Binding("pagedown", "scroll_sample(1)", "scroll the sample", id="train.scroll_down", show=False),
         Binding("pageup", "scroll_sample(-1)", "scroll the sample back", id="train.scroll_up", show=False),
-        Binding("v", "other_panel", "log", id="train.panel", tooltip="Samples or log, where there is room for one"),
     ]
 
     def __init__(self) -> None:

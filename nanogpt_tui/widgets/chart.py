@@ -376,6 +376,9 @@ class LossChart(Widget, can_focus=True):
             if moved and self.window:
                 self._look(low + moved, high + moved)
             return
+        self._point_at(event)
+
+    def _point_at(self, event: events.MouseEvent) -> None:
         x, curve = self._x_at(event), self.picture.reference()
         self._hover = None if x is None or not len(curve) else float(curve.field("step")[curve.nearest(self.x_axis, x)])
         self._pointed()
@@ -391,8 +394,9 @@ class LossChart(Widget, can_focus=True):
     def on_mouse_up(self, event: events.MouseUp) -> None:
         self.release_mouse()
         grabbed, self._grabbed = self._grabbed, None
-        if grabbed and grabbed[0] == event.screen_x and self._hover is not None:
-            self.cursor = self._hover
+        if grabbed and grabbed[0] == event.screen_x:
+            self._point_at(event)  # where the terminal tells of clicks alone
+            self.cursor = self.cursor if self._hover is None else self._hover
 
     def on_click(self, event: events.Click) -> None:
         if event.chain == 2:

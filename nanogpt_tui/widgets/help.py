@@ -21,6 +21,7 @@ class Help(ModalScreen[None]):
     Help { align: center middle; background: $background 60%; }
     Help > Vertical { width: 90%; max-width: 100; height: 90%; padding: 1 2; background: $panel; }
     Help Input { margin-bottom: 1; }
+    Help VerticalScroll { scrollbar-gutter: stable; scrollbar-size-vertical: 1; }
     Help Static { height: auto; }
     Help #found { margin-bottom: 1; }
     """
@@ -89,5 +90,5 @@ def help_for(screen: Any, widget: Widget | None) -> Help:
     for active in screen.active_bindings.values():
         if active.enabled and active.binding.id:  # ours, each with an id
             words = active.binding.tooltip or active.binding.description
-            keys.setdefault(words, []).append(screen.app.get_key_display(active.binding))
+            keys.setdefault(words[:1].upper() + words[1:], []).append(screen.app.get_key_display(active.binding))
     return Help(about, [(" ".join(each), words) for words, each in keys.items()], term)

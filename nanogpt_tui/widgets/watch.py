@@ -11,7 +11,10 @@ from nanogpt.events import Sampled
 from nanogpt_tui.keys import spelled
 from nanogpt_tui.text import harmless, printable, short
 
-NONE = "no sample was taken in this run"
+NONE = (
+    "no sample was taken in this run: the setting sample_interval takes one every so many steps; {app.sample} writes "
+    "with its weights now"
+)
 EMPTY = "no sample yet: {train.sample} takes one now, and sample_interval one every so many steps"
 
 
