@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from nanogpt import __version__
 from nanogpt.cli.console import talk
@@ -42,6 +43,7 @@ REFUSALS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code. An error that no person caused is raised, with its traceback."""
+    _open_streams()
     if hasattr(sys.stdout, "reconfigure"):  # a character that the terminal's encoding lacks is no reason to stop
         sys.stdout.reconfigure(errors="replace")
     name, *words = (sys.argv[1:] if argv is None else argv) or ["--help"]
@@ -65,6 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         place = f"{error.filename}: " if error.filename else ""
         return _refuse(speaker, place + REFUSALS[error.errno])
+
+
+def _open_streams() -> None:
+    """Opens the standard streams that whoever started this process has closed: the next file to be opened would take
+    such a one's place, and be written into by whatever prints."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))
 
 
 def _refuse(speaker: str, message: str) -> int:

@@ -228,3 +228,9 @@ with console.bar('[bold]copying') as update:
 console.talk('done')
 """
     assert terminal_screen(script, columns=40) == ["done"]
+
+
+@pytest.mark.parametrize(("words", "code"), [(["runs"], 0), (["doctor"], 0), (["ctl", "nobody", "pause"], 2)])
+def test_closed_standard_streams_change_nothing_but_what_is_heard(words, code):
+    closed = f'exec "{sys.executable}" -m nanogpt {" ".join(words)} <&- >&- 2>&-'
+    assert subprocess.run(["sh", "-c", closed], check=False).returncode == code
