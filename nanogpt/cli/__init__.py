@@ -74,7 +74,7 @@ def _open_streams() -> None:
     such a one's place, and be written into by whatever prints."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (they stay open)
 
 
 def _refuse(speaker: str, message: str) -> int:
