@@ -13,7 +13,7 @@ from nanogpt.config import Config, SamplingConfig, settings
 from nanogpt.config.resolve import read_settings
 from nanogpt.errors import UserError
 from nanogpt.events import Finished
-from nanogpt.runs.folder import run_config
+from nanogpt.runs.folder import is_run, run_config
 
 DESCRIPTION = """Train a model, or resume a run. Settings come from the defaults, a preset, FILE, then options.
 `nanogpt config` with the same options shows what they come to."""
@@ -92,7 +92,8 @@ def finish(finished: Finished | None, folder: Path) -> int:
         print(f"train loss {finished.train_loss:.4f}, val loss {finished.val_loss:.4f}")
         return 0
     if finished.reason == "stopped":
-        talk(f"stopped at step {finished.step:,}; go on with: nanogpt train --init_from=resume {address(folder)}")
+        way = f"go on with: nanogpt train --init_from=resume {address(folder)}"
+        talk(f"stopped at step {finished.step:,}; {way if is_run(folder) else f'its folder {folder} is gone'}")
         return 0
     best = f"best val loss {finished.best_val_loss:.4f}, " if finished.best_val_loss is not None else ""
     talk(f"done: {finished.step:,} iterations in {duration(finished.elapsed_s)}, {best}in {folder}")

@@ -12,7 +12,9 @@ import pytest
 
 from nanogpt import runs
 from nanogpt.cli import main
+from nanogpt.cli.train import finish
 from nanogpt.config import PRESETS, settings
+from nanogpt.events import Finished
 from nanogpt.runs import first_run
 from nanogpt.runs.folder import run_config
 
@@ -214,3 +216,10 @@ def test_ctrl_c_while_the_data_is_prepared_leaves_nothing_half_written(home, tmp
     process.communicate(timeout=60)
     assert process.returncode in (0, 130)
     assert [item.name for item in folder.iterdir()] == (["large"] if process.returncode == 0 else [])
+
+
+def test_a_run_whose_folder_was_removed_is_not_said_to_go_on(tmp_path, capsys):
+    gone = tmp_path / "gone"
+    end = Finished(step=7, reason="stopped", train_loss=1.0, val_loss=None, best_val_loss=None, elapsed_s=1.0)
+    assert finish(end, gone) == 0
+    assert capsys.readouterr().err == f"stopped at step 7; its folder {gone} is gone\n"
