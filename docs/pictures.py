@@ -43,16 +43,7 @@ TEXT = re.compile(
 )
 CELL, LINE, ASCENT = 12.2, 24.4, 18.5  # a cell's width and height, and how far its top is above what text stands on
 BRAILLE = re.compile("[\u2800-\u28ff ]+")
-PLACES = (
-    (0, 0),
-    (0, 1),
-    (0, 2),
-    (1, 0),
-    (1, 1),
-    (1, 2),
-    (0, 3),
-    (1, 3),
-)  # of a dot, by bit
+PLACES = (0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3), (1, 3)  # of a dot, by bit
 DOT = 4.4
 
 
@@ -137,15 +128,6 @@ async def tour(steps: int) -> None:
         await until(pilot, lambda: session.history.step > 0.7 * steps)
         take(app, "train")
 
-        screen = await go(pilot, "sample")
-        await pilot.press("i", *"ROMEO:", "escape")
-        screen.knobs = dataclasses.replace(screen.knobs, max_new_tokens=420)
-        await pilot.press("g")
-        await until(pilot, lambda: screen.take is not None and screen.take.reason)
-        await pilot.press("home", *["right"] * 27)
-        await until(pilot, lambda: True)
-        take(app, "sample")
-
         await until(pilot, lambda: not session.is_training)
         screen = await go(pilot, "runs")
         await until(pilot, lambda: len(screen.runs) == 3)
@@ -153,6 +135,19 @@ async def tour(steps: int) -> None:
             await pilot.press(key)
         await until(pilot, lambda: True, 1.5)
         take(app, "runs")
+
+        await pilot.press("s")  # with the best weights of the run that the cursor is on
+        await until(pilot, lambda: pilot.app.current_mode == "sample" and pilot.app.screen.is_mounted)
+        screen = pilot.app.screen
+        await pilot.press("i", "ctrl+a", "ctrl+k", *"ROMEO:", "escape")
+        screen.knobs = dataclasses.replace(screen.knobs, max_new_tokens=420)
+        await pilot.press("g")
+        await until(pilot, lambda: screen.take is not None and screen.take.reason)
+        if not screen.take.tokens:
+            raise SystemExit("the picture of Sample would show no text")
+        await pilot.press("home", *["right"] * 27)
+        await until(pilot, lambda: True)
+        take(app, "sample")
 
         screen = await go(pilot, "data")
         await until(pilot, lambda: screen.entries)

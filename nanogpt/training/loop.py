@@ -311,7 +311,7 @@ class Trainer:
         if not self.writer.owed:
             yield from self.writer.report(wait=True)
         if self.writer.owed:
-            yield Notice(level="error", text=f"{self.writer.owed}; stopped without one, the last checkpoint is whole")
+            yield Notice(level="error", text=f"{self.writer.owed}; stopped without one, what was saved before is whole")
         yield self.finished("stopped")
 
     def stepped(self, loss: float, grad_norm: float, rate: float) -> Step:
@@ -350,7 +350,7 @@ class Trainer:
             back = self.recall(at - lost)
         if back is None:
             message = (
-                f"{trouble} after step {at:,}; the last checkpoint is untouched. "
+                f"{trouble} after step {at:,}; what was saved before is untouched. "
                 "Lower learning_rate, set grad_clip=1, or use dtype=float32"
             )
             yield Health(step=at, state="nan", message=message)
