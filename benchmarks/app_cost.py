@@ -26,14 +26,6 @@ import tomli_w
 from nanogpt import data
 from nanogpt.config import PRESETS
 
-FIXED: dict[str, Any] = {
-    "eval_interval": 10**6,
-    "eval_iters": 1,
-    "sample_interval": 0,
-    "sample_tokens": 0,
-    "max_iters": 10**6,
-}
-FIXED["compile"] = "false"  # as in runs of the presets' lengths; with so many steps it would be worth while
 SIDES = ("headless", "asleep", "awake")
 # the first thread sleeps from SIGUSR2 on, until a byte comes
 APP = """
@@ -133,7 +125,7 @@ def main() -> None:
     for _ in data.prepare(options.dataset):
         pass
     given = dict(item.removeprefix("--").split("=", 1) for item in rest)
-    settings = PRESETS[options.preset].values | FIXED | {"dataset": options.dataset} | given
+    settings = PRESETS[options.preset].values | terminals.STEPS_ALONE | {"dataset": options.dataset} | given
     found: list[dict[str, float]] = []
     for _ in range(options.processes):
         with tempfile.TemporaryDirectory() as home:

@@ -27,15 +27,6 @@ import tomli_w
 from nanogpt import data
 from nanogpt.config import PRESETS
 
-FIXED: dict[str, Any] = {
-    "eval_interval": 10**6,
-    "eval_iters": 1,
-    "sample_interval": 0,
-    "sample_tokens": 0,
-    "max_iters": 10**6,
-}
-FIXED["compile"] = "false"
-
 
 def memory_mb(pid: int) -> float:
     pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
@@ -130,7 +121,7 @@ def main() -> int:
     for _ in data.prepare(options.dataset):
         pass
     given = dict(item.removeprefix("--").split("=", 1) for item in rest)
-    settings = PRESETS[options.preset].values | FIXED | {"dataset": options.dataset} | given
+    settings = PRESETS[options.preset].values | terminals.STEPS_ALONE | {"dataset": options.dataset} | given
     if not options.quick:
         stall(settings, options.seconds)
     acts: dict[str, Callable[[terminals.Terminal, int], None]] = {

@@ -20,6 +20,16 @@ from typing import Any
 # whoever is told to end leaves no training behind
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
+# settings of a training that does nothing but steps, without end
+STEPS_ALONE: dict[str, Any] = {
+    "eval_interval": 10**6,
+    "eval_iters": 1,
+    "sample_interval": 0,
+    "sample_tokens": 0,
+    "max_iters": 10**6,
+    "compile": "false",  # as in runs of the presets' lengths; with so many steps it would be worth while
+}
+
 
 class Terminal:
     """A program in a pseudo-terminal of 120 × 40, whose reader counts, and can be told to read no more for a while."""
