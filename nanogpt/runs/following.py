@@ -37,21 +37,20 @@ def follow(
     tail, pulse = _Tail(run / "events.jsonl"), _Pulse(run)
     if not from_start:
         tail.skip()
-    recorded = True  # before somebody looked: no sign of life
+    looked = False  # what was recorded before is no sign of life
     while not tail.finished:
         about, gone = pulse.feel()  # before reading: whatever a trainer wrote before it went is still read
         before = tail.offset
         yield from tail.read()
         if tail.offset != before:
-            if not recorded:
+            if looked:
                 pulse.quicken()
-            recorded = False
         elif gone and not patient:
             return
         else:
-            recorded = False
             yield Quiet(about)
             time.sleep(poll_s)
+        looked = True
 
 
 class _Pulse:
