@@ -113,8 +113,9 @@ def write_sample(folder: Path, config: Config) -> None:
 
     loaded = runs.load_model(str(folder), "best", config.system.device)
     knobs = SamplingConfig(max_new_tokens=config.evaluation.sample_tokens, seed=config.system.seed)
-    sys.stdout.write(printable(config.evaluation.sample_start))
-    for event in sampling.generate(loaded.model, loaded.tokenizer, config.evaluation.sample_start, knobs):
+    prompt = config.evaluation.sample_start
+    sys.stdout.write(printable(prompt))
+    for event in sampling.generate(loaded.model, loaded.tokenizer, prompt, knobs, alternatives=0):
         if isinstance(event, Token):
             sys.stdout.write(printable(event.text))
             sys.stdout.flush()

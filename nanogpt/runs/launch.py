@@ -212,7 +212,7 @@ def _recorded(
 
         def sample(model: Any, prompt: str, seed: int) -> str:
             knobs = SamplingConfig(max_new_tokens=config.evaluation.sample_tokens, seed=seed)
-            events = sampling.generate(model, dataset.tokenizer, prompt, knobs)
+            events = sampling.generate(model, dataset.tokenizer, prompt, knobs, alternatives=0)
             return "".join(event.text for event in events if isinstance(event, Token))
 
         events = train(
