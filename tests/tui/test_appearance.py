@@ -18,10 +18,22 @@ from nanogpt_tui.session import Session
 from nanogpt_tui.settings import Settings
 from nanogpt_tui.widgets import run_details
 from nanogpt_tui.widgets.alternatives import Alternatives
+from nanogpt_tui.widgets.dialog import AskValue
 from nanogpt_tui.widgets.keybar import KeyBar
 from nanogpt_tui.widgets.preferences import Preferences
 
 ROWS = tuple(Alternative(number, letter, 0.1) for number, letter in enumerate("abcdefgh"))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_what_is_longer_than_its_field_is_seen_while_it_is_typed(lab: Any, size: tuple[int, int]) -> None:
+    async with lab(size=size) as at:
+        at.app.push_screen(AskValue("Where to?", "/home" * 30, lambda text: ""))
+        await at.sees("/home/home")
+        await at.press("end", *"/texts.json")  # else it would replace what is selected
+        await at.sees("/home/texts.json")
+        await at.press("ctrl+u", *"/elsewhere" * 9)
+        await at.sees("/elsewhere/elsewhere")
 
 
 async def test_alternatives_take_a_line_each_after_every_change_of_width(lab: Any) -> None:
