@@ -24,13 +24,18 @@ class Cache(Protocol):
 
     length: int
 
+    def copy_from(self, one: Any) -> None:
+        """Takes over for each of its samples what `one`, a cache of a single sample, holds."""
+        ...
+
 
 class LanguageModel(Protocol):
     """What training and sampling ask of an architecture (a `torch.nn.Module` that also has these).
 
-    It may also have `stepper(cache, product)`, in float32 on the CPU: a function from the next token's ids (B) to the
-    logits (B, V) of the one after it, as numpy arrays, which advances the cache: what a forward pass gives, faster.
-    `product(weight)` is what multiplies vectors (…, in) with that matrix of the model's; None: torch or numpy do.
+    It may also have `stepper(cache, linear)`, in float32 on the CPU: a function from ids (B, T), T = 1 or the cache
+    still empty, to the logits (B, V) of the token behind them, as numpy arrays, which advances the cache: what a
+    forward pass gives, faster. `linear(weight, bias, "none" or "gelu")` gives what computes a layer of them; None:
+    torch or numpy do.
     """
 
     config: "ModelConfig"

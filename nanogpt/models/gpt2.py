@@ -37,6 +37,11 @@ class Cache:
         stored[1, :, :, self.length : end] = v
         return stored[0, :, :, :end], stored[1, :, :, :end]
 
+    def copy_from(self, one: "Cache") -> None:
+        """Takes over for each of its samples what `one` of a single sample holds."""
+        self.length = one.length
+        self.keys_values[:, :, :, :, : self.length] = one.keys_values[:, :, :, :, : self.length]
+
 
 class CausalSelfAttention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
@@ -140,11 +145,11 @@ class Model(nn.Module):
     def new_cache(self, batch_size: int) -> Cache:
         return Cache(self.config, batch_size, like=self.wte.weight)
 
-    def stepper(self, cache: Cache, product: Any = None) -> Callable[[Any], Any]:
-        """One position more on a CPU, written out (see `parts/gpt2_step.py`)."""
+    def stepper(self, cache: Cache, linear: Any = None) -> Callable[[Any], Any]:
+        """A prompt, or one position more, on a CPU, written out (see `parts/gpt2_step.py`)."""
         from nanogpt.models.parts.gpt2_step import stepper
 
-        return stepper(self, cache, product)
+        return stepper(self, cache, linear)
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         matrices = [p for p in self.parameters() if p.dim() >= 2]

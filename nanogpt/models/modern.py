@@ -48,6 +48,13 @@ class Cache:
         stored[1, :, :, self.length : end] = v
         return stored[0, :, :, :end], stored[1, :, :, :end]
 
+    def copy_from(self, one: "Cache") -> None:
+        """Takes over for each of its samples what `one` of a single sample holds."""
+        self.length = one.length
+        self.keys_values[:, :, :, :, : self.length] = one.keys_values[:, :, :, :, : self.length]
+        self.recent[:] = one.recent
+        self.last_ids = None if one.last_ids is None else one.last_ids.repeat(self.keys_values.size(2), 1)
+
 
 def norm(x: Tensor) -> Tensor:
     return F.layer_norm(x, (x.size(-1),))

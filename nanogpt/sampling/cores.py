@@ -13,13 +13,15 @@ from typing import Any
 import torch
 
 MOST_PATIENCE = 1024  # steps
+HARDLY = 1.25
 
 
 def by_trial(cores: int) -> Generator[int, float, None]:
     """Yields how many threads the next step is to use (1 or all cores), then is sent the seconds that it took.
 
-    All are used as long as that is faster than one alone was just before (steps take longer the more there is to
-    attend to). Once that is over, one thread does some steps, four times as many when the try had not lasted either.
+    All are used as long as one of two steps takes no longer, or hardly, than one thread alone just before (steps take
+    longer the more there is to attend to). Once that is over, one thread does some steps, four times as many when the
+    try had not lasted either.
     """
     patience = 4
     while cores > 1:
@@ -27,10 +29,9 @@ def by_trial(cores: int) -> Generator[int, float, None]:
         for _ in range(patience):
             alone = min(alone, (yield 1))
         yield cores  # wakes the others, which takes a while
-        lasted, usual = 0, 0.0
-        while usual < alone:
-            took = yield cores
-            lasted, usual = lasted + 1, took if not lasted else usual + (took - usual) / 4
+        lasted, took, before = 0, 0.0, 0.0
+        while min(took, before) < HARDLY * alone:
+            took, before, lasted = (yield cores), took, lasted + 1
         patience = 4 if lasted > patience else min(4 * patience, MOST_PATIENCE)
     while True:
         yield 1

@@ -59,21 +59,39 @@ def decode(model: Any, prompt: "Ids", use_cache: bool = True, dtype: str = "floa
     trial = by_trial(torch.get_num_threads() if large else 1)
     n_threads = next(trial)
     cache: Any = None
-    step: Callable[[Ids], Floats] | None = None
+    step: Any = None
     with kept_memory() if large else nullcontext():
         while True:
             if cache is not None and window.shape[1] == cache.length + 1:
-                step = step or stepper(model, packed, cache)
                 began = perf_counter()
                 with threads(n_threads):
-                    logits = step(window[:, -1])  # (B, V)
+                    logits = step(window[:, -1:])  # (B, V)
                 n_threads = trial.send(perf_counter() - began)
+            elif use_cache:
+                cache = step = None  # so that there are not two at once
+                logits, cache, step = begun(model, packed, window)
             else:
-                cache, step = model.new_cache(samples) if use_cache else None, None
                 with sized_threads(weights * window.size):
-                    logits = passed(model, packed, cache, window)
+                    logits = passed(model, packed, None, window)
             tokens = yield logits
             window = extended(window, tokens, model.config.block_size)
+
+
+def begun(model: Any, packed: Packed | None, window: "Ids") -> "tuple[Floats, Any, Callable[[Ids], Floats]]":
+    """The logits (B, V) behind the window (B, W), a cache of it, and what continues that. Samples that are still alike,
+    as behind a prompt, share one pass."""
+    samples = len(window)
+    alike = samples > 1 and (window == window[0]).all()
+    ids = window[:1] if alike else window
+    cache = model.new_cache(len(ids))
+    step = stepper(model, packed, cache)
+    with sized_threads(model.n_parameters() * ids.size):
+        logits = step(ids)
+    if alike:
+        one, cache = cache, model.new_cache(samples)
+        cache.copy_from(one)
+        logits, step = logits.repeat(samples, 0), stepper(model, packed, cache)
+    return logits, cache, step
 
 
 def packing(model: Any, samples: int, dtype: str) -> Packed | None:
@@ -94,12 +112,12 @@ def passed(model: Any, packed: Packed | None, cache: Any, ids: "Ids") -> "Floats
 
 
 def stepper(model: Any, packed: Packed | None, cache: Any) -> "Callable[[Ids], Floats]":
-    """From ids (B) to the logits (B, V) behind them: the model's own faster way over one position (see
+    """From ids (B, T), which continue the cache, to the logits (B, V) behind them: the model's own faster way (see
     `LanguageModel`) where it has one, else the model itself."""
     one = next(model.parameters())
     if one.device.type == "cpu" and one.dtype == torch.float32 and hasattr(model, "stepper"):
-        return model.stepper(cache, packed and packed.product)  # type: ignore[no-any-return]
-    return lambda ids: passed(model, packed, cache, ids[:, None])
+        return model.stepper(cache, packed and packed.linear)  # type: ignore[no-any-return]
+    return lambda ids: passed(model, packed, cache, ids)
 
 
 @contextmanager

@@ -63,33 +63,50 @@ class Packed(TorchFunctionMode):
     def __init__(self, rows: int, dtype: torch.dtype, layout: bool) -> None:
         super().__init__()
         self._rows, self._dtype, self._layout = rows, dtype, layout
-        self._products: dict[int, tuple[Tensor, Callable[[Tensor], Tensor]]] = {}
+        self._made: dict[tuple[int, int, str], tuple[Tensor, Tensor | None, Callable[[Tensor], Tensor]]] = {}
 
-    def product(self, weight: Tensor) -> Callable[[Tensor], Tensor]:
-        """What makes of x (…, in) x·weightᵀ (…, out), in the dtype of x."""
-        if id(weight) not in self._products:  # the weight is kept, so that its id stays its own
-            self._products[id(weight)] = weight, self._made(weight)
-        return self._products[id(weight)][1]
+    def linear(
+        self, weight: Tensor, bias: Tensor | None = None, activation: str = "none"
+    ) -> Callable[[Tensor], Tensor]:
+        """What makes of x (…, in) x·weightᵀ + bias (…, out), and its GELU (the tanh form) where `activation` is "gelu"
+        and not "none", in the dtype of x."""
+        key = id(weight), id(bias), activation
+        if key not in self._made:  # weight and bias are kept, so that their ids stay their own
+            self._made[key] = weight, bias, self._laid_out(weight.detach().to(self._dtype), bias, activation)
+        return self._made[key][2]
 
-    def _made(self, weight: Tensor) -> Callable[[Tensor], Tensor]:
-        copy, dtype = weight.detach().to(self._dtype), self._dtype
+    def _laid_out(self, copy: Tensor, bias: Tensor | None, activation: str) -> Callable[[Tensor], Tensor]:
+        dtype = self._dtype
         if not self._layout:
-            return lambda x: F.linear(x.to(dtype), copy).to(x.dtype)
+            return finished(lambda x: F.linear(x.to(dtype), copy).to(x.dtype), bias, activation)
         packed, op = torch.ops.mkldnn._reorder_linear_weight(copy, self._rows), torch.ops.mkldnn._linear_pointwise
+        if dtype == torch.float32:
+            return lambda x: op(x, packed, bias, activation, [], "tanh")
 
         def product(x: Tensor) -> Tensor:
             rounded = x.to(dtype)
             # In float32 the order hardly matters; a sum rounded otherwise to 8 bits leads to another text before long.
-            if alone := dtype != torch.float32 and x.numel() == x.size(-1) > SUMMED_ALIKE:
+            if alone := x.numel() == x.size(-1) > SUMMED_ALIKE:
                 rounded = rounded.view(1, -1).repeat(2, 1)
             y: Tensor = op(rounded, packed, None, "none", [], "").to(x.dtype)
             return y[0].view(*x.shape[:-1], -1) if alone else y
 
-        return product
+        return finished(product, bias, activation)
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.linear and not kwargs:
             x, weight, *bias = args
-            y = self.product(weight)(x)
-            return y if not bias or bias[0] is None else y.add_(bias[0])
+            return self.linear(weight, *bias)(x)
         return func(*args, **(kwargs or {}))
+
+
+def finished(product: Callable[[Tensor], Tensor], bias: Tensor | None, activation: str) -> Callable[[Tensor], Tensor]:
+    """The product with its bias and its activation, both in float32."""
+
+    def layer(x: Tensor) -> Tensor:
+        y = product(x)
+        if bias is not None:
+            y = y.add_(bias)
+        return F.gelu(y, approximate="tanh") if activation == "gelu" else y
+
+    return product if bias is None and activation == "none" else layer

@@ -28,7 +28,7 @@ def test_all_cores_are_used_while_that_is_faster():
 def test_beside_a_busy_process_sharing_is_tried_ever_more_rarely():
     used = tried(4, lambda step, threads: 90.0 if threads > 1 else 1.0, 8 * MOST_PATIENCE)
     alone = [len(list(steps)) for threads, steps in groupby(used) if threads == 1]
-    assert used.count(4) == 2 * (len(alone) - 1)
+    assert used.count(4) == 3 * (len(alone) - 1)
     assert alone[:5] == [4, 16, 64, 256, MOST_PATIENCE]
     assert set(alone[5:-1]) == {MOST_PATIENCE}
 
@@ -37,11 +37,16 @@ def test_the_first_step_of_all_cores_may_take_longer():
     assert tried(2, lambda step, threads: 3.0 if step == 4 else 1.0 / threads, 50) == [1] * 4 + [2] * 46
 
 
-def test_one_slow_step_costs_a_few_steps_alone():
-    used = tried(2, lambda step, threads: 9.0 if step == 20 else 1.0 / threads, 60)
-    assert used[4:21] == [2] * 17
-    assert used[21:25] == [1] * 4
-    assert set(used[25:]) == {2}
+def test_one_slow_step_costs_nothing_and_two_cost_a_few_steps_alone():
+    used = tried(2, lambda step, threads: 9.0 if step in (12, 20, 21) else 1.0 / threads, 60)
+    assert used[4:22] == [2] * 18
+    assert used[22:26] == [1] * 4
+    assert set(used[26:]) == {2}
+
+
+def test_all_cores_may_take_hardly_longer_than_one_but_not_more():
+    assert tried(2, lambda step, threads: 1.1 if threads > 1 else 1.0, 50) == [1] * 4 + [2] * 46
+    assert tried(2, lambda step, threads: 1.5 if threads > 1 else 1.0, 104).count(2) < 10
 
 
 def test_steps_that_grow_longer_keep_all_cores():

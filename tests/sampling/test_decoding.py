@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from nanogpt.models.parts import gpt2_step
+from nanogpt.sampling import decoding
 from nanogpt.sampling.decoding import WORTH_SHARING, decode, evaluating, extended, sized_threads
 
 
@@ -37,15 +39,18 @@ def test_cached_logits_are_those_of_a_full_forward_pass(new_model, block_size, p
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("bias", [False, True])
 @torch.inference_mode()
-def test_the_models_own_step_is_a_pass_over_one_position(new_model, rows, bias):
+def test_the_models_own_step_is_a_pass_over_a_prompt_or_one_position(new_model, rows, bias, monkeypatch):
     model, ids = new_model(bias=bias), some_ids(rows, 9)
     cache = model.new_cache(rows)
-    model(torch.from_numpy(ids[:, :4]), cache=cache)
     step = model.stepper(cache)
-    for place in range(4, 9):
-        expected, _ = model(torch.from_numpy(ids[:, : place + 1]))
-        np.testing.assert_allclose(step(ids[:, place]), expected[:, 0], rtol=1e-4, atol=1e-4)
+    for begin, end in [(0, 4), *zip(range(4, 9), range(5, 10), strict=True)]:
+        monkeypatch.setattr(gpt2_step, "FROM_MEMORY", 0 if end == 6 else 10**9)
+        expected, _ = model(torch.from_numpy(ids[:, :end]))
+        np.testing.assert_allclose(step(ids[:, begin:end]), expected[:, 0], rtol=1e-4, atol=1e-4)
     assert cache.length == 9
+    following, _ = model(torch.from_numpy(ids[:, :1]), cache=cache)  # which reads what the steps have stored
+    expected, _ = model(torch.from_numpy(np.concatenate((ids, ids[:, :1]), 1)))
+    torch.testing.assert_close(following, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_full_window_restarts_on_its_last_half():
@@ -69,13 +74,22 @@ def test_of_a_long_prompt_the_last_part_counts(model):
 
 
 @torch.inference_mode()
-def test_one_pass_over_a_half_window_is_made_each_half_window(model):
-    """With the cache all other steps see one position, if any: the model's own step needs no pass."""
-    lengths = []
-    hook = model.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].size(1)))
-    list(history(model, some_ids(2, 3), 50, True))
-    hook.remove()
-    assert [length for length in lengths if length > 1] == [3, 8, 8, 8, 8]
+@pytest.mark.parametrize("alike", [False, True])
+def test_one_pass_over_a_half_window_is_made_each_half_window(model, monkeypatch, alike):
+    """With the cache all other steps see one position; samples that begin alike share the first pass."""
+    shapes, stepper = [], decoding.stepper
+
+    def watched(*args):
+        step = stepper(*args)
+        return lambda ids: shapes.append(ids.shape) or step(ids)
+
+    monkeypatch.setattr(decoding, "stepper", watched)
+    prompt = some_ids(2, 3)
+    steps = decode(model, prompt[:1].repeat(2, 0) if alike else prompt)
+    next(steps)
+    for token in range(49):
+        steps.send(np.array([token % 28, token // 2]))
+    assert [shape for shape in shapes if shape[1] > 1] == [(1 if alike else 2, 3), (2, 8), (2, 8), (2, 8), (2, 8)]
 
 
 def test_evaluation_mode_lasts_for_the_step_only_and_every_module_gets_its_own_mode_back(new_model):

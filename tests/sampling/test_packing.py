@@ -72,7 +72,7 @@ def test_a_linear_layer_gives_nearly_the_same_in_bfloat16(model, laid_out):
 def test_in_bfloat16_a_vector_has_the_same_product_alone_and_among_others(model, width):
     """To the bit where the CPU has the format; elsewhere up to rounding."""
     exact = cpu_multiplies_bfloat16() and packs(model, "bfloat16")
-    product = Packed(1, torch.bfloat16, packs(model, "bfloat16")).product(torch.randn(300, width))
+    product = Packed(1, torch.bfloat16, packs(model, "bfloat16")).linear(torch.randn(300, width))
     x = torch.randn(40, width)
     together = product(x)
     alone = torch.stack([product(row) for row in x])
@@ -89,14 +89,17 @@ def test_weights_that_are_gone_are_not_taken_for_new_ones(layout):
 
 
 @pytest.mark.parametrize("architecture", models.names())
+@pytest.mark.parametrize("alike", [False, True])
 @torch.inference_mode()
-def test_several_samples_of_a_large_model_have_the_logits_of_the_plain_one(new_large, architecture, monkeypatch):
-    model, prompt = new_large(architecture), np.random.default_rng(0).integers(28, size=(3, 5))
+def test_several_samples_of_a_large_model_have_the_logits_of_the_plain_one(new_large, architecture, alike, monkeypatch):
+    model, prompt = new_large(architecture), np.random.default_rng(0).integers(28, size=(1 if alike else 3, 5))
+    prompt = prompt.repeat(3 // len(prompt), 0)
     plain, steps = [], decode(model, prompt, use_cache=False)
     logits = next(steps)
     for _ in range(30):
-        plain.append((logits, logits.argmax(1)))
-        logits = steps.send(logits.argmax(1))
+        tokens = (logits.argmax(1) + np.arange(3)) % 28  # another for each
+        plain.append((logits, tokens))
+        logits = steps.send(tokens)
     monkeypatch.setattr(decoding, "WORTH_PACKING", 0)
     steps = decode(model, prompt)
     logits = next(steps)

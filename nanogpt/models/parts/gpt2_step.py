@@ -1,13 +1,14 @@
-"""GPT-2 over one position more, on a CPU: what `gpt2.py` computes, several times as fast.
+"""GPT-2 over the positions of a prompt, or over one more, on a CPU: what `gpt2.py` computes, several times as fast.
 
-For a single sample in numpy: a call of numpy's costs a fraction of one of torch's, which is most of the time of a small
-model, and its product of a matrix and a vector reads memory up to twice as fast, which is most of the time of a large
-one. For several in torch, without its modules; so too for one where who calls has copies of the matrices, in another
-format, to multiply with: then it writes alone what it writes among others. Weights and cache are else the model's own
-memory, and `gpt2.py` can go on where this ends, or the other way round.
+One position of a single sample in numpy: a call of numpy's costs a fraction of one of torch's, which is most of the
+time of a small model, and its product of a matrix and a vector reads memory up to twice as fast, which is most of the
+time of a large one. All else in torch, without its modules, and of the last layer only what the logits and the cache
+need; so too one sample where who calls has copies of the matrices, in another format, to multiply with: then it writes
+alone what it writes among others. Weights and cache are else the model's own memory, and `gpt2.py` can go on where this
+ends, or the other way round.
 
-In the shapes: B samples, C = n_embd, nh = n_head, hs = C / nh, V = vocab_size, S = positions seen so far, this one
-included.
+In the shapes: B samples, T positions, C = n_embd, nh = n_head, hs = C / nh, V = vocab_size, S = positions seen so far,
+these included.
 """
 
 import math
@@ -21,61 +22,92 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from nanogpt.models.parts.attention import causal_attention
+
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
-Product = Callable[[Tensor], Callable[[Tensor], Tensor]]
+Linear = Callable[[Tensor, Tensor | None, str], Callable[[Tensor], Tensor]]
 
 GELU = np.float32(math.sqrt(2 / math.pi))
 CUBE = np.float32(0.044715)
 HALF, ONE = np.float32(0.5), np.float32(1)
+# Numbers in a layer's keys from which they come from memory: keys · query then reads them faster than query · keysᵀ.
+FROM_MEMORY = 1_250_000
 
 
-def stepper(model: Any, cache: Any, product: Product | None = None) -> Callable[[Ids], Floats]:
-    """Returns a function from the next token's ids (B) to the logits (B, V) of the one after it, which advances the
-    cache.
+def stepper(model: Any, cache: Any, linear: Linear | None = None) -> Callable[[Ids], Floats]:
+    """Returns a function from ids (B, T), T = 1 or the cache still empty, to the logits (B, V) of the token behind
+    them, which advances the cache.
 
     model: a `gpt2.Model` in float32 on the CPU; its cache. Good for as long as both are.
-    product: makes of a weight (out, in) the function that multiplies it with vectors (…, in).
+    linear: makes of a weight (out, in), a bias and "none" or "gelu" what computes a layer of them over (…, in).
     """
-    if product or cache.keys_values.size(2) > 1:
-        step = several(model, cache, product or plain)
+    step = several(model, cache, linear or plain)
+    if linear or cache.keys_values.size(2) > 1:
         return lambda ids: step(torch.from_numpy(ids)).numpy()
     single = one(model, cache)
-    return lambda ids: single(int(ids[0]))[None]
+    return lambda ids: single(int(ids[0, 0]))[None] if ids.shape[1] == 1 else step(torch.from_numpy(ids)).numpy()
 
 
-def several(model: Any, cache: Any, product: Product) -> Callable[[Tensor], Tensor]:
-    B, C, nh = cache.keys_values.size(2), model.config.n_embd, model.config.n_head
+def several(model: Any, cache: Any, linear: Linear) -> Callable[[Tensor], Tensor]:
+    C, nh = model.config.n_embd, model.config.n_head
     layers = [
-        (*past, block.ln_1, block.ln_2, *linears(block, product, Tensor.detach))
+        (past, block.ln_1, block.ln_2, *linears(block, linear))
         for block, past in zip(model.h, cache.keys_values, strict=True)
     ]
-    head, scale = product(model.wte.weight), (C // nh) ** -0.5
+    head, last = linear(model.wte.weight, None, "none"), len(layers) - 1
 
     def norm(x: Tensor, layer: Any) -> Tensor:
         return F.layer_norm(x, (C,), layer.weight, layer.bias, layer.eps)
 
     def step(ids: Tensor) -> Tensor:
-        S = cache.length + 1
-        x = model.wte.weight[ids] + model.wpe.weight[S - 1]  # (B, C)
-        for keys, values, ln_1, ln_2, c_attn, attn_proj, c_fc, mlp_proj in layers:
-            q, k, v = c_attn(norm(x, ln_1)).view(B, 3, nh, -1).unbind(1)  # 3 × (B, nh, hs)
-            keys[:, :, S - 1], values[:, :, S - 1] = k, v  # (B, nh, block_size, hs)
-            scores = torch.matmul((q * scale)[:, :, None], keys[:, :, :S].transpose(2, 3))  # (B, nh, 1, S)
-            y = torch.matmul(torch.softmax(scores, -1), values[:, :, :S])  # (B, nh, 1, hs)
-            x += attn_proj(y.view(B, C))
-            x += mlp_proj(F.gelu(c_fc(norm(x, ln_2)), approximate="tanh"))
+        B, T = ids.shape
+        S = cache.length + T
+        x = F.embedding(ids, model.wte.weight) + model.wpe.weight[cache.length : S]  # (B, T, C)
+        for layer, (past, ln_1, ln_2, c_attn, attn_proj, c_fc, mlp_proj) in enumerate(layers):
+            qkv = c_attn(norm(x, ln_1)).view(B, T, 3, nh, -1).permute(2, 0, 3, 1, 4)  # (3, B, nh, T, hs)
+            past[:, :, :, S - T : S] = qkv[1:]  # (2, B, nh, block_size, hs)
+            q, k, v = qkv
+            if layer == last:
+                x, q = x[:, -1:], q[:, :, -1:]
+            y = of_one_position(q, past, S) if q.size(2) == 1 else causal_attention(q, k, v)  # (B, nh, T, hs)
+            x = x + attn_proj(y.transpose(1, 2).reshape(B, -1, C))
+            x = x + mlp_proj(c_fc(norm(x, ln_2)))
         cache.length = S
-        return head(norm(x, model.ln_f))  # (B, V)
+        return head(norm(x[:, 0], model.ln_f))  # (B, V)
 
     return step
+
+
+def of_one_position(q: Tensor, past: Tensor, S: int) -> Tensor:
+    """What queries of one position, (B, nh, 1, hs) as the result, get from the first S of the keys and values past (2,
+    B, nh, block_size, hs)."""
+    query = (q * q.size(3) ** -0.5).reshape(-1, 1, q.size(3))  # (B · nh, 1, hs)
+    keys, values = past.flatten(1, 2)[:, :, :S]  # 2 × (B · nh, S, hs)
+    if keys.numel() < FROM_MEMORY:
+        scores = torch.bmm(query, keys.transpose(1, 2))  # (B · nh, 1, S)
+    else:
+        scores = torch.bmm(keys, query.transpose(1, 2)).transpose(1, 2)
+    return torch.bmm(torch.softmax(scores, -1), values).view(q.shape)
+
+
+def linears(block: Any, linear: Linear) -> Iterator[Callable[[Tensor], Tensor]]:
+    """A block's linear layers, the third with the GELU behind it."""
+    for module in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj):
+        yield linear(module.weight, module.bias, "gelu" if module is block.mlp.c_fc else "none")
+
+
+def plain(weight: Tensor, bias: Tensor | None, activation: str) -> Callable[[Tensor], Tensor]:
+    if activation == "gelu":
+        return lambda x: F.gelu(F.linear(x, weight, bias), approximate="tanh")
+    return lambda x: F.linear(x, weight, bias)
 
 
 def one(model: Any, cache: Any) -> Callable[[int], Floats]:
     C, nh = model.config.n_embd, model.config.n_head
     wte, wpe = array(model.wte.weight), array(model.wpe.weight)  # (V, C), (block_size, C)
     layers = [
-        (*past, vectors(block.ln_1), vectors(block.ln_2), *linears(block, dot, array))
+        (*past, vectors(block.ln_1), vectors(block.ln_2), *dots(block))
         for block, past in zip(model.h, array(cache.keys_values)[:, :, 0], strict=True)
     ]
     final, head, scale = vectors(model.ln_f), dot(model.wte.weight), np.float32((C // nh) ** -0.5)
@@ -96,19 +128,15 @@ def one(model: Any, cache: Any) -> Callable[[int], Floats]:
     return step
 
 
-def linears(block: Any, product: Any, seen: Callable[[Tensor], Any]) -> Iterator[Callable[[Any], Any]]:
-    """What a block's linear layers compute, in torch or in numpy: `product` is of it, and biases are `seen` in it."""
+def dots(block: Any) -> Iterator[Callable[[Floats], Floats]]:
+    """A block's linear layers in numpy."""
     for module in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj):
-        multiply = product(module.weight)
-        yield multiply if module.bias is None else partial(with_bias, multiply, seen(module.bias))
+        multiply = dot(module.weight)
+        yield multiply if module.bias is None else partial(with_bias, multiply, array(module.bias))
 
 
-def with_bias(multiply: Callable[[Any], Any], bias: Any, x: Any) -> Any:
+def with_bias(multiply: Callable[[Floats], Floats], bias: Floats, x: Floats) -> Floats:
     return multiply(x) + bias
-
-
-def plain(weight: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda x: F.linear(x, weight)
 
 
 def dot(weight: Tensor) -> Callable[[Floats], Floats]:
