@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from nanogpt.config import Config, ModelConfig
 
+AT_ONCE, NUMBERS = 1024, 1 << 22  # as in `models/parts/cross_entropy.py`
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -64,7 +66,7 @@ def memory(config: Config, dtype: str = "float32", device: str = "cpu") -> Memor
     result twice, the residual between, the MLP's 4·C before and after GELU: 16·C numbers, some of them in 16 bits
     under autocast (36·C bytes). On a CPU it also keeps its n_head·T attention weights. Dropout adds a byte for each
     number that it may zero: two of a block's C, and on a CPU the attention weights. The head keeps two rows of V for
-    each token.
+    each token; GPT-2's on a CPU under autocast a row for `AT_ONCE` of them alone, and the gradient of its weights.
     """
     model, parameters = config.model, n_parameters(config.model)
     half = dtype != "float32"
@@ -74,13 +76,17 @@ def memory(config: Config, dtype: str = "float32", device: str = "cpu") -> Memor
     if model.dropout:
         block += 2 * model.n_embd + attended
     in_passing = 32 * model.n_embd  # gradients of one block's activations
-    head = (10 if half else 8) * model.vocab_size + 8 * model.n_embd
-    tokens = config.data.batch_size * model.block_size
+    tokens, V = config.data.batch_size * model.block_size, model.vocab_size
+    if half and device == "cpu" and model.architecture == "gpt2":
+        in_32_bits = min(tokens * V, NUMBERS)
+        head = 2 * V * min(tokens, AT_ONCE) + 4 * in_32_bits + (2 if tokens <= AT_ONCE else 6) * V * model.n_embd
+    else:
+        head = tokens * (10 if half else 8) * V
     return Memory(
         weights=(6 if half else 4) * parameters,
         gradients=4 * parameters,
         optimizer=8 * parameters,
-        activations=tokens * (model.n_layer * block + in_passing + head),
+        activations=tokens * (model.n_layer * block + in_passing + 8 * model.n_embd) + head,
     )
 
 

@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nanogpt.models.parts import block
+from nanogpt.models.parts.cross_entropy import cross_entropy
 from nanogpt.models.parts.dropout import cheap, draw, dropped
 from nanogpt.models.parts.packed import joined, parts
-
-MEAN, IGNORED = 1, -1  # torch's number for the mean of the losses, and the target whose loss does not count
 
 
 def fused_dtype(weight: Tensor) -> torch.dtype | None:
@@ -65,31 +64,29 @@ class _Loss(torch.autograd.Function):
             if keep:
                 of_blocks.append(of_block)
         normed, mean, spread = block.norm(x, low[-2], low[-1], dtype)  # (N, C)
-        log_p = torch.log_softmax(torch.mm(normed, low[0].t()), -1, dtype=x.dtype)  # (N, V)
-        loss, counted = torch.ops.aten.nll_loss_forward(log_p, targets, None, MEAN, IGNORED)
+        loss, of_normed, of_head = cross_entropy(normed, low[0], targets, keep)
         if keep:
-            ctx.save_for_backward(ids, targets, drawn, x, mean, spread, normed, log_p, counted)
+            ctx.save_for_backward(ids, drawn, x, mean, spread, of_normed, of_head)
             ctx.of_blocks, ctx.low, ctx.shape, ctx.n_head, ctx.dropout = of_blocks, low, (B, T), n_head, dropout
-        return loss  # type: ignore[no-any-return]
+        return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        ids, targets, drawn, x, mean, spread, normed, log_p, counted = ctx.saved_tensors
+        ids, drawn, x, mean, spread, of_normed, of_head = ctx.saved_tensors
         low, (B, T) = ctx.low, ctx.shape
         gradients, into, of_matrices, of_matrices_low = _room(low)
 
-        d = torch.ops.aten.nll_loss_backward(upstream, log_p, targets, None, MEAN, IGNORED, counted)
-        d = torch.ops.aten._log_softmax_backward_data(d, log_p, -1, log_p.dtype).to(normed.dtype)  # (N, V)
-        torch.mm(d.t(), normed, out=into[0])
-        gradient = block.norm_back(torch.mm(d, low[0]), x, mean, spread, *low[-2:], *into[-2:])  # (N, C)
+        if upstream != 1:
+            of_normed, of_head = of_normed * upstream, of_head * upstream
+        gradient = block.norm_back(of_normed, x, mean, spread, *low[-2:], *into[-2:])  # (N, C)
         for w, of_w in zip(reversed(_blocks(low)), reversed(_blocks(into)), strict=True):
             gradient = block.backward(gradient, ctx.of_blocks.pop(), w, of_w, B, ctx.n_head, ctx.dropout)
         of_matrices.copy_(of_matrices_low)
         if drawn is not None:
             gradient = dropped(gradient, drawn, ctx.dropout)
         of_wte, of_wpe = gradients[:2]
-        of_wte += torch.ops.aten.embedding_dense_backward(gradient, ids, of_wte.size(0), -1, False)
+        of_wte.copy_(of_head).index_add_(0, ids, gradient)
         torch.sum(gradient.view(B, T, -1), 0, out=of_wpe[:T])
         of_wpe[T:] = 0
         return None, None, None, None, None, None, *gradients
@@ -110,14 +107,16 @@ def _converted(weights: list[Tensor | None], dtype: torch.dtype) -> list[Any]:
 
 
 def _room(low: list[Any]) -> tuple[list[Any], list[Any], Tensor, Tensor]:
-    """Where gradients go, of weights whose matrices are in 16 bits: (for each weight; the same with 16 bits for
-    matrices; of the first, all matrices; of the second, all matrices). Matrices come first, then vectors."""
-    matrices = [weight for weight in low if weight is not None and weight.dim() == 2]
+    """Where gradients go, of two embeddings and the weights of layers, whose matrices are in 16 bits: (for each; the
+    same, with 16 bits for the layers' matrices; all of these in the first; all in the second). Matrices come first."""
+    embeddings = low[:2]
+    matrices = [weight for weight in low[2:] if weight is not None and weight.dim() == 2]
     vectors = [weight for weight in low if weight is not None and weight.dim() < 2]
-    numbers = sum(matrix.numel() for matrix in matrices)
-    flat = vectors[0].new_empty(numbers + sum(vector.numel() for vector in vectors))
-    flat_low = matrices[0].new_empty(numbers)
-    there = [*matrices, *vectors]
+    begin = sum(matrix.numel() for matrix in embeddings)
+    end = begin + sum(matrix.numel() for matrix in matrices)
+    flat = vectors[0].new_empty(end + sum(vector.numel() for vector in vectors))
+    flat_low = matrices[0].new_empty(end - begin)
+    there = [*embeddings, *matrices, *vectors]
     wide = dict(zip(map(id, there), parts(flat, there), strict=True))
     narrow = wide | dict(zip(map(id, matrices), parts(flat_low, matrices), strict=True))
-    return [wide.get(id(w)) for w in low], [narrow.get(id(w)) for w in low], flat[:numbers], flat_low
+    return [wide.get(id(w)) for w in low], [narrow.get(id(w)) for w in low], flat[begin:end], flat_low
