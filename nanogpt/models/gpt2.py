@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from nanogpt.config import ModelConfig
 from nanogpt.errors import SettingError
 from nanogpt.models.parts.attention import causal_attention
+from nanogpt.models.parts.cross_entropy import cross_entropy
 from nanogpt.models.parts.dropout import Dropout
 from nanogpt.models.parts.gelu import gelu
 from nanogpt.models.parts.gpt2_loss import fused_dtype, fused_loss
@@ -136,8 +137,7 @@ class Model(nn.Module):
         x = self.hidden(ids, cache)
         if targets is None:
             return F.linear(x[:, -1:], self.wte.weight), None  # (B, 1, V)
-        logits = F.linear(x, self.wte.weight)  # (B, T, V)
-        return None, F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-1)
+        return None, cross_entropy(x, self.wte.weight, targets)
 
     def logits(self, ids: Tensor) -> Tensor:
         return F.linear(self.hidden(ids), self.wte.weight)  # (B, T, V)

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from nanogpt.config import ModelConfig
 from nanogpt.errors import SettingError
 from nanogpt.models.parts.attention import causal_attention
+from nanogpt.models.parts.cross_entropy import capped, cross_entropy
 from nanogpt.models.parts.dropout import Dropout
 
 LOOK_BACK = 3  # positions before its own that the short convolution sees
@@ -206,7 +207,7 @@ class Model(nn.Module):
         return x  # type: ignore[no-any-return]
 
     def capped(self, x: Tensor) -> Tensor:
-        return CAP * torch.tanh(self.head(x).float() / CAP)  # (B, T, V)
+        return capped(self.head(x).float(), CAP)  # (B, T, V)
 
     def forward(
         self, ids: Tensor, targets: Tensor | None = None, cache: Cache | None = None
@@ -214,7 +215,7 @@ class Model(nn.Module):
         x = self.hidden(ids, cache)
         if targets is None:
             return self.capped(x[:, -1:]), None  # (B, 1, V)
-        return None, F.cross_entropy(self.capped(x).flatten(0, 1), targets.flatten(), ignore_index=-1)
+        return None, cross_entropy(x, self.head.weight, targets, CAP)
 
     def logits(self, ids: Tensor) -> Tensor:
         return self.capped(self.hidden(ids))  # (B, T, V)

@@ -66,7 +66,7 @@ def memory(config: Config, dtype: str = "float32", device: str = "cpu") -> Memor
     result twice, the residual between, the MLP's 4·C before and after GELU: 16·C numbers, some of them in 16 bits
     under autocast (36·C bytes). On a CPU it also keeps its n_head·T attention weights. Dropout adds a byte for each
     number that it may zero: two of a block's C, and on a CPU the attention weights. The head keeps two rows of V for
-    each token; GPT-2's on a CPU under autocast a row for `AT_ONCE` of them alone, and the gradient of its weights.
+    each token; on a CPU one for `AT_ONCE` of them alone, and the gradient of its weights.
     """
     model, parameters = config.model, n_parameters(config.model)
     half = dtype != "float32"
@@ -77,9 +77,9 @@ def memory(config: Config, dtype: str = "float32", device: str = "cpu") -> Memor
         block += 2 * model.n_embd + attended
     in_passing = 32 * model.n_embd  # gradients of one block's activations
     tokens, V = config.data.batch_size * model.block_size, model.vocab_size
-    if half and device == "cpu" and model.architecture == "gpt2":
-        in_32_bits = min(tokens * V, NUMBERS)
-        head = 2 * V * min(tokens, AT_ONCE) + 4 * in_32_bits + (2 if tokens <= AT_ONCE else 6) * V * model.n_embd
+    if device == "cpu":
+        number, added_up = (2 if half else 4), (4 if tokens > AT_ONCE else 0)
+        head = number * V * min(tokens, AT_ONCE) + 4 * min(tokens * V, NUMBERS) + (number + added_up) * V * model.n_embd
     else:
         head = tokens * (10 if half else 8) * V
     return Memory(

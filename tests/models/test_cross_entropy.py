@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from nanogpt.models.parts import cross_entropy as module
-from nanogpt.models.parts.cross_entropy import cross_entropy
+from nanogpt.models.parts.cross_entropy import cross_entropy, in_pieces
 from nanogpt.training import estimate
 
 
@@ -18,22 +18,27 @@ def made(ignored):
     return torch.randn(37, 8, dtype=torch.float64), torch.randn(50, 8, dtype=torch.float64), targets
 
 
+@pytest.mark.parametrize("cap", [0.0, 3.0])
 @pytest.mark.parametrize("ignored", [False, True])
 @pytest.mark.parametrize(("rows", "numbers"), [(1024, 1 << 22), (10, 1 << 22), (10, 200), (1024, 1)])
-def test_it_is_torchs_in_pieces_of_every_size(monkeypatch, ignored, rows, numbers):
+def test_it_is_torchs_in_pieces_of_every_size(monkeypatch, ignored, rows, numbers, cap):
     monkeypatch.setattr(module, "ROWS", rows)
     monkeypatch.setattr(module, "NUMBERS", numbers)
     x, weight, targets = made(ignored)
-    loss, of_x, of_weight = cross_entropy(x, weight, targets, keep=True)
-    theirs = F.cross_entropy(x.requires_grad_() @ weight.requires_grad_().t(), targets, ignore_index=-1)
-    for ours, wanted in zip((loss, of_x, of_weight), (theirs, *torch.autograd.grad(theirs, (x, weight))), strict=True):
-        torch.testing.assert_close(ours, wanted.detach())
+    logits = x.requires_grad_() @ weight.requires_grad_().t()
+    theirs = F.cross_entropy(cap * torch.tanh(logits / cap) if cap else logits, targets, ignore_index=-1)
+    ours = cross_entropy(x[None], weight, targets[None], cap)
+    torch.testing.assert_close(ours, theirs)
+    for scale in (1, 0.25):
+        gradients = (torch.autograd.grad(scale * loss, (x, weight), retain_graph=True) for loss in (ours, theirs))
+        for mine, wanted in zip(*gradients, strict=True):
+            torch.testing.assert_close(mine, wanted)
 
 
 def test_in_16_bits_it_is_near():
     x, weight, targets = made(ignored=True)
-    exact = cross_entropy(x, weight, targets, keep=True)
-    near = cross_entropy(x.bfloat16(), weight.bfloat16(), targets, keep=True)
+    exact = in_pieces(x, weight, targets, 0.0, keep=True)
+    near = in_pieces(x.bfloat16(), weight.bfloat16(), targets, 0.0, keep=True)
     assert near[0].dtype == torch.float32
     for ours, wanted in zip(near, exact, strict=True):
         assert (ours - wanted).norm() < 0.02 * wanted.norm()
@@ -41,7 +46,7 @@ def test_in_16_bits_it_is_near():
 
 def test_without_gradients_there_are_none():
     x, weight, targets = made(ignored=False)
-    loss, of_x, of_weight = cross_entropy(x, weight, targets, keep=False)
+    loss, of_x, of_weight = in_pieces(x, weight, targets, 0.0, keep=False)
     torch.testing.assert_close(loss, F.cross_entropy(x @ weight.t(), targets))
     assert of_x is None
     assert of_weight is None
@@ -50,9 +55,9 @@ def test_without_gradients_there_are_none():
 def test_the_loss_of_what_is_all_but_impossible_is_finite_and_of_what_is_no_number_is_none():
     weight, targets = torch.tensor([[1.0], [-1.0]]), torch.tensor([1, 0])
     x = torch.tensor([[300.0], [300.0]])
-    assert cross_entropy(x, weight, targets, keep=False)[0] == 300
-    assert math.isnan(cross_entropy(x * math.nan, weight, targets, keep=False)[0])
-    assert math.isnan(cross_entropy(x, weight, targets * 0 - 1, keep=False)[0])
+    assert in_pieces(x, weight, targets, 0.0, keep=False)[0] == 300
+    assert math.isnan(in_pieces(x * math.nan, weight, targets, 0.0, keep=False)[0])
+    assert math.isnan(in_pieces(x, weight, targets * 0 - 1, 0.0, keep=False)[0])
 
 
 def test_the_estimate_of_memory_knows_the_pieces():

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nanogpt.models.parts import block
-from nanogpt.models.parts.cross_entropy import cross_entropy
+from nanogpt.models.parts.cross_entropy import in_pieces
 from nanogpt.models.parts.dropout import cheap, draw, dropped
 from nanogpt.models.parts.packed import joined, parts
 
@@ -64,7 +64,7 @@ class _Loss(torch.autograd.Function):
             if keep:
                 of_blocks.append(of_block)
         normed, mean, spread = block.norm(x, low[-2], low[-1], dtype)  # (N, C)
-        loss, of_normed, of_head = cross_entropy(normed, low[0], targets, keep)
+        loss, of_normed, of_head = in_pieces(normed, low[0], targets, 0.0, keep)
         if keep:
             ctx.save_for_backward(ids, drawn, x, mean, spread, of_normed, of_head)
             ctx.of_blocks, ctx.low, ctx.shape, ctx.n_head, ctx.dropout = of_blocks, low, (B, T), n_head, dropout
