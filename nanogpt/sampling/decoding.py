@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Ids = NDArray[np.int64]
 
 # Weight uses in a pass over many positions below which a second thread brings nothing.
-WORTH_SHARING = 32_000_000
+WORTH_SHARING = 24_000_000
 # Weight uses in a step, over one position of each sample, from which it is tried whether a second thread helps.
 WORTH_TRYING = 3_000_000
 # Weights from which a copy of them, laid out for several samples, is worth making where the model itself steps: each

@@ -22,8 +22,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from nanogpt.models.parts.attention import causal_attention
-
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 Linear = Callable[[Tensor, Tensor | None, str], Callable[[Tensor], Tensor]]
@@ -70,8 +68,9 @@ def several(model: Any, cache: Any, linear: Linear) -> Callable[[Tensor], Tensor
             q, k, v = qkv
             if layer == last:
                 x, q = x[:, -1:], q[:, :, -1:]
-            y = of_one_position(q, past, S) if q.size(2) == 1 else causal_attention(q, k, v)  # (B, nh, T, hs)
-            x = x + attn_proj(y.transpose(1, 2).reshape(B, -1, C))
+            alone = q.size(2) == 1
+            y = of_one_position(q, past, S) if alone else F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + attn_proj(y.transpose(1, 2).reshape(B, -1, C))  # of y (B, nh, T, hs)
             x = x + mlp_proj(c_fc(norm(x, ln_2)))
         cache.length = S
         return head(norm(x[:, 0], model.ln_f))  # (B, V)
