@@ -35,6 +35,7 @@ DETAILS = (52, 80)  # cells of a line beside the chart, where it is of medium wi
 Curves = tuple[tuple[str, float], ...]  # the folder of each, and when it changed
 Wanted = tuple[Curves, tuple[Path, ...], int]
 EMPTY = "No runs yet. Train one: {app.train}, then {train.quick_start} for the quick start."
+NO_SUCH = "No run has all of these words. {runs.clear} shows all runs again."
 FILTER = "words of name, state, data set; {runs.clear} shows all"
 
 
@@ -80,7 +81,7 @@ class RunsScreen(LabScreen):
     def body(self) -> Iterator[Widget]:
         yield Input(id="filter", compact=True, placeholder=spelled(FILTER, self.app))
         yield RunTable()
-        yield Static(Content.styled(spelled(EMPTY, self.app), "$quiet"), id="none")
+        yield Static(self._why_none(), id="none")
         with Horizontal(id="about"), VerticalScroll(id="details", can_focus=False):
             yield Static(id="text")
 
@@ -135,13 +136,17 @@ class RunsScreen(LabScreen):
         return self.summary(self.table.current)
 
     def repaint(self) -> None:
-        self.set_class(not self.runs, "-none")
         shown = arranged(self.runs, self.by, self.reverse, self.words)
+        self.set_class(not shown, "-none")
+        self.query_one("#none", Static).update(self._why_none())
         self.table.show(shown, self.ticked, self.by, self.reverse)
         if self.focused is None and shown:  # it was hidden as long as there was nothing to show
             self.table.focus()
         self.refresh_bindings()
         self._about_soon()
+
+    def _why_none(self) -> Content:
+        return Content.styled(spelled(NO_SUCH if self.runs else EMPTY, self.app), "$quiet")
 
     # ---- the run under the cursor, and those that are ticked
 
@@ -189,9 +194,9 @@ class RunsScreen(LabScreen):
         self._drawn = wanted
 
     def settings_changed(self) -> None:
-        for none in self.query("#none").results(Static):
-            none.update(Content.styled(spelled(EMPTY, self.app), "$quiet"))
-            self.query_one("#filter", Input).placeholder = spelled(FILTER, self.app)
+        for field in self.query("#filter").results(Input):
+            field.placeholder = spelled(FILTER, self.app)
+            self.query_one("#none", Static).update(self._why_none())
         if self.chart is not None:
             self.chart.glyphs = self.lab.settings.glyphs
 

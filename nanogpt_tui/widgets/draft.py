@@ -53,7 +53,7 @@ class Draft:
     def base(self) -> Config:
         """The configuration before anything was typed. Raises `UserError` for a run that cannot be read."""
         if self._base is None or self._base[0] != (self.preset, self.start):
-            config = run_config(self.folder()) if self.resumes else resolve(preset=self.preset or None).config
+            config = run_config(self.folder()) if self.resumes else watched(resolve(preset=self.preset or None).config)
             if self.source and not self.resumes:
                 theirs = run_config(self.folder()).values()
                 shape = {name: theirs[name] for name in (*SHAPE, "block_size")}
@@ -131,6 +131,13 @@ class Draft:
             return self.folder()
         base = f"{Path(self.shown('dataset')).name}-{self.preset or self.base().model.architecture}"
         return runs.new_folder(base, name=self.name.strip() or None, runs_dir=self.runs_dir)
+
+
+def watched(config: Config) -> Config:
+    """With a sample at each evaluation where there would be none: who trains here wants to see what it learns."""
+    if config.evaluation.sample_interval:
+        return config
+    return with_settings(config, {"sample_interval": config.evaluation.eval_interval})
 
 
 def spoken(value: Any) -> str:

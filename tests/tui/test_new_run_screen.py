@@ -315,3 +315,14 @@ async def test_the_chosen_preset_says_what_it_is_for_and_a_field_what_its_word_m
         await at.sees("small character model", "A named set of values")
         screen.field("optimizer").editor.focus()
         await at.sees("rule that turns gradients")
+
+
+def test_a_run_is_watched_unless_told_otherwise() -> None:
+    draft = Draft(preset="baby")
+    config, _ = draft.checked(None)
+    assert config is not None
+    assert config.evaluation.sample_interval == config.evaluation.eval_interval == 250
+    draft.edit("sample_interval", "0")
+    config, _ = draft.checked(None)
+    assert config is not None
+    assert config.evaluation.sample_interval == 0
