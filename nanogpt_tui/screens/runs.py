@@ -77,6 +77,7 @@ class RunsScreen(LabScreen):
         self._listing: Job | None = None
         self._reading: Job | None = None
         self._drawn: object = None
+        self._curves: tuple[str, ...] = ()  # names of the runs that are drawn
 
     def body(self) -> Iterator[Widget]:
         yield Input(id="filter", compact=True, placeholder=spelled(FILTER, self.app))
@@ -87,6 +88,7 @@ class RunsScreen(LabScreen):
 
     def on_mount(self) -> None:
         self.set_interval(LIST_INTERVAL_S, self._list)
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._colour_names())
 
     def on_screen_resume(self) -> None:
         super().on_screen_resume()
@@ -142,6 +144,7 @@ class RunsScreen(LabScreen):
         self.table.show(shown, self.ticked, self.by, self.reverse)
         if self.focused is None and shown:  # it was hidden as long as there was nothing to show
             self.table.focus()
+        self._colour_names()
         self.refresh_bindings()
         self._about_soon()
 
@@ -202,7 +205,6 @@ class RunsScreen(LabScreen):
 
     def _draw(self, curves: Curves, text: Content) -> None:
         from nanogpt_tui.widgets.chart import LossChart
-        from nanogpt_tui.widgets.plot import OVERLAYS
 
         self.query_one("#text", Static).update(text)
         if self.chart is None:
@@ -213,13 +215,8 @@ class RunsScreen(LabScreen):
         chart.clear()
         for name in chart.overlays:
             chart.remove_overlay(name)
-        drawn = ["line", *(f"overlay-{1 + number % OVERLAYS}" for number in range(len(curves) - 1))]
-        self.table.colour(
-            {
-                Path(key[0]).name: chart.get_component_rich_style(f"losschart--{name}", partial=True)
-                for key, name in zip(curves, drawn, strict=True)
-            }
-        )
+        self._curves = tuple(Path(path).name for path, _ in curves)
+        self._colour_names()
         for place, key in enumerate(curves):
             history = self._histories.get(key)
             if history is None:
@@ -230,6 +227,17 @@ class RunsScreen(LabScreen):
                 chart.add_validation([each.step for each in points], [each.val_loss for each in points])
             else:
                 chart.set_overlay(printable(history.run), *(history.column(name) for name in columns))
+
+    def _colour_names(self) -> None:
+        """Gives the name of each run that is drawn the colour of its curve."""
+        if self.chart is None:
+            return
+        from nanogpt_tui.widgets.plot import OVERLAYS
+
+        lines = ["line", *(f"overlay-{1 + number % OVERLAYS}" for number in range(len(self._curves) - 1))]
+        style = self.chart.get_component_rich_style
+        drawn = zip(self._curves, lines, strict=False)
+        self.table.colour({name: style(f"losschart--{line}", partial=True) for name, line in drawn})
 
     def on_data_table_row_highlighted(self) -> None:
         self.refresh_bindings()

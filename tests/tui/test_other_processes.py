@@ -22,7 +22,7 @@ from nanogpt_tui.screens.sample import SampleScreen
 from nanogpt_tui.writing import copied
 
 SHAPE = {"n_layer": "1", "n_head": "2", "n_embd": "16", "block_size": "16", "batch_size": "4", "device": "cpu"}
-LONG = SHAPE | {"max_iters": "10000000", "eval_interval": "1000000"}
+LONG = SHAPE | {"max_iters": "10000000", "eval_interval": "1000000", "sample_interval": "0"}
 
 
 def started(step: int = 0) -> Started:

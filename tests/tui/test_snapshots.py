@@ -293,9 +293,11 @@ async def seen(home: Path, text: str, glyphs: str) -> AsyncIterator[tuple[str, S
         await pilot.press("space", "down", "space")
         async for view in views("comparison", "verses-wide"):
             yield view
+        await pilot.press("1")  # behind the help a screen that does nothing by itself
+        await until(pilot, "licence")
         await pilot.press("question_mark")
         app.screen.query_one(Input).cursor_blink = False
-        async for view in views("help", "checkpoint"):
+        async for view in views("help", "recipe"):
             yield view
     app.session.close()
 
