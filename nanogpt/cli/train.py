@@ -7,10 +7,9 @@ from pathlib import Path
 
 from nanogpt.cli.console import duration, surviving_the_terminal, talk
 from nanogpt.cli.runs import address, run_name
-from nanogpt.cli.settings import add_settings, configured, typed
+from nanogpt.cli.settings import add_settings, configured
 from nanogpt.cli.training_display import interruptible_once_started, opened, show
-from nanogpt.config import Config, SamplingConfig, settings
-from nanogpt.config.resolve import read_settings
+from nanogpt.config import Config, Resolved, SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Finished
 from nanogpt.runs.folder import is_run, run_config
@@ -42,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--detach is for one process that trains: not for torchrun, nor for eval_only")
     with surviving_the_terminal():
         if resolved.config.checkpoint.init_from == "resume":
-            return resume(args)
+            return resume(args, resolved)
         base = f"{resolved.config.data.dataset}-{args.preset or resolved.config.model.architecture}"
         return train(resolved.config, args, base)
 
@@ -61,12 +60,19 @@ def train(config: Config, args: argparse.Namespace, base: str) -> int:
     return finish(show(interruptible_once_started(events, mailbox)), folder)
 
 
-def resume(args: argparse.Namespace) -> int:
+def resume(args: argparse.Namespace, resolved: Resolved) -> int:
+    """Goes on with a run: with options as they are given, and what preset and file say otherwise than the run did."""
     from nanogpt import runs
     from nanogpt.training import Mailbox
 
     folder = runs.find(str(args.out_dir) if args.out_dir else args.name, args.runs_dir)
-    changes = (read_settings(Path(args.file)) if args.file else {}) | typed(args, settings())
+    recorded, asked = run_config(folder).values(), resolved.config.values()
+    asked["vocab_size"] = asked["vocab_size"] or recorded["vocab_size"]  # 0: as the tokenizer has
+    changes = {
+        name: asked[name]
+        for name, source in resolved.sources.items()
+        if source == "flag" or (source != "default" and asked[name] != recorded[name])
+    }
     if args.detach:
         return detached(folder, runs.resume_detached(folder, changes, data_dir=args.data_dir))
     mailbox = Mailbox()

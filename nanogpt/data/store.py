@@ -8,9 +8,9 @@
 import json
 import os
 import re
+import secrets
 import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -122,7 +122,7 @@ def prepared_names(data_dir: Path | None = None) -> list[str]:
 
 def is_prepared(name_or_path: str, data_dir: Path | None = None) -> bool:
     """Whether `open_dataset` finds something to open under this name or path, so that nothing is to be prepared."""
-    return name_or_path in prepared_names(data_dir) or Path(name_or_path).is_dir()
+    return name_or_path in prepared_names(data_dir) or (os.sep in name_or_path and Path(name_or_path).is_dir())
 
 
 # A folder that is being written or thrown away bears the name, host and process that it belongs to, so that what
@@ -133,20 +133,20 @@ _STALE = re.compile(r"\.(?P<name>.+)~(?P<host>[^~]+)~(?P<pid>\d+)~(?P<role>part|
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder to fill, which takes the place of `path` when all went well and is removed otherwise."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        clean(path.parent)
-        part = _beside(path, "part")
-    except OSError as error:
-        raise UserError(
-            f"cannot write in {path.parent} ({error.strerror}); change its permissions, or choose another folder "
-            f"with NANOGPT_DATA_DIR"
-        ) from error
-    try:
+    part = _beside(path, "part")
+    try:  # an interrupt while the folder is made finds it too
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            clean(path.parent)
+            part.mkdir()
+        except OSError as error:
+            raise UserError(
+                f"cannot write in {path.parent} ({error.strerror}); change its permissions, or choose another folder "
+                f"with NANOGPT_DATA_DIR"
+            ) from error
         yield part
         for file in [*part.iterdir(), part]:
             _sync(file)
-        part.chmod(0o777 & ~_umask())  # a temporary folder is made for its owner alone
         old = _beside(path, "old") if path.exists() else None
         if old:
             path.replace(old)
@@ -184,8 +184,8 @@ def _remove(path: Path) -> None:
 
 
 def _beside(path: Path, role: str) -> Path:
-    prefix = f".{path.name}~{_host()}~{os.getpid()}~{role}~"
-    return Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
+    """A name beside `path` that nothing has."""
+    return path.with_name(f".{path.name}~{_host()}~{os.getpid()}~{role}~{secrets.token_hex(4)}")
 
 
 def _host() -> str:
@@ -200,12 +200,6 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _umask() -> int:
-    current = os.umask(0o077)
-    os.umask(current)
-    return current
 
 
 def _sync(path: Path) -> None:

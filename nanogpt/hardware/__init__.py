@@ -24,7 +24,7 @@ from nanogpt.hardware.facts import (
     total_memory,
     usable_cores,
 )
-from nanogpt.hardware.heap import give_memory_back, keep_memory, kept_memory
+from nanogpt.hardware.heap import kept_memory
 from nanogpt.hardware.peak import GPUS, gpu_peak, measure_cpu, peak_flops
 
 __all__ = [
@@ -36,9 +36,7 @@ __all__ = [
     "cpu_multiplies_bfloat16",
     "cpu_quota",
     "describe",
-    "give_memory_back",
     "gpu_peak",
-    "keep_memory",
     "kept_memory",
     "measure_cpu",
     "memory_bytes",

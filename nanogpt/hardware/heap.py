@@ -20,40 +20,34 @@ _counting, _keepers = Lock(), 0  # a training and a text beside it
 
 
 def share_heap() -> None:
-    """Lets all threads allocate from one heap, the only one that `keep_memory` can keep; for before they begin."""
+    """Lets all threads allocate from one heap, the only one that `kept_memory` can keep; for before they begin."""
     if libc := _glibc():
         libc.mallopt(M_ARENA_MAX, 1)
 
 
-def keep_memory() -> None:
-    """From now on what is freed stays with the process, to be used again."""
-    global _keepers
-    with _counting:
-        _keepers += 1
-        if _keepers == 1 and (libc := _glibc()):
-            libc.mallopt(M_MMAP_MAX, 0)
-            libc.mallopt(M_TRIM_THRESHOLD, NEVER)
-
-
-def give_memory_back() -> None:
-    """Ends what `keep_memory` began, and after the last of several returns what is free to the system."""
-    global _keepers
-    with _counting:
-        _keepers = max(0, _keepers - 1)
-        if not _keepers and (libc := _glibc()):
-            libc.mallopt(M_MMAP_MAX, MMAP_DEFAULT)
-            libc.mallopt(M_TRIM_THRESHOLD, TRIM_DEFAULT)
-            libc.malloc_trim(0)
-
-
 @contextmanager
 def kept_memory() -> Iterator[None]:
-    """Both, around what is done inside."""
-    keep_memory()
+    """What is freed inside stays with the process, to be used again; after the last of several that ask for this, what
+    is free goes back to the system."""
+    _count(1)
     try:
         yield
     finally:
-        give_memory_back()
+        _count(-1)
+
+
+def _count(more: int) -> None:
+    global _keepers
+    with _counting:
+        before, _keepers = _keepers, _keepers + more
+        libc = _glibc() if bool(before) != bool(_keepers) else None
+        if libc and _keepers:
+            libc.mallopt(M_MMAP_MAX, 0)
+            libc.mallopt(M_TRIM_THRESHOLD, NEVER)
+        elif libc:
+            libc.mallopt(M_MMAP_MAX, MMAP_DEFAULT)
+            libc.mallopt(M_TRIM_THRESHOLD, TRIM_DEFAULT)
+            libc.malloc_trim(0)
 
 
 @cache

@@ -21,7 +21,7 @@ def logged(events: Generator[Event, None, None], config: Config, run: str) -> Ge
     with closing(events):
         try:
             for event in events:
-                if isinstance(event, Started):
+                if isinstance(event, Started) and there is None:  # another one comes after a rollback
                     try:
                         there = wandb.init(
                             project=config.system.wandb_project,

@@ -6,7 +6,6 @@ Yields the events of all of that as one stream. Knows nothing of who watches.
 import dataclasses
 import json
 import os
-import platform
 import time
 from collections.abc import Generator, Mapping
 from contextlib import closing, suppress
@@ -184,8 +183,7 @@ def _recorded(
         recall = partial(checkpoints.recall, run)
         yield from train(config, splits(dataset), run=run.name, start=begin, resume=resume, recall=recall)
         return
-    is_new = not folder.is_run(run)
-    if not is_new:
+    if folder.is_run(run):
         _refuse_elsewhere(run)
     try:
         run.mkdir(parents=True, exist_ok=True)
@@ -198,6 +196,7 @@ def _recorded(
     except (OSError, NotImplementedError) as error:  # the second: a disk that knows no locks
         why = getattr(error, "strerror", None) or str(error)
         raise UserError(f"cannot write in {run}: {why}; choose another folder with --runs_dir") from None
+    is_new = not folder.is_run(run)
     try:
         if is_new:
             (run / "events.jsonl").unlink(missing_ok=True)
@@ -272,7 +271,6 @@ def _founded(events: Events, config: Config, run: Path, dataset: data.Dataset) -
                     "name": run.name,
                     "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                     "nanogpt": __version__,
-                    "python": platform.python_version(),
                     "train_sha256": dataset.meta.sha256["train"],
                     **hardware.describe(),
                 }

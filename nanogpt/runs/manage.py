@@ -55,7 +55,9 @@ def delete(run: Path) -> None:
     with _unused(run, "deleted"):
         try:
             # Renamed and unmarked first: a deletion that is cut off leaves nothing that looks like a run.
-            doomed = run.rename(run.with_name(f".{run.name}.deleted"))
+            doomed = run.with_name(f".{run.name}.deleted")
+            shutil.rmtree(doomed, ignore_errors=True)  # what one left that was cut off
+            run.rename(doomed)
             (doomed / "run.toml").unlink()
             shutil.rmtree(doomed)
         except OSError as error:

@@ -109,8 +109,9 @@ class Recorder:
         finally:
             events.close()
             self._ended.set()
-            self._write_log()
-            self._write_status()
+            if heartbeat.ident is not None:  # what never began leaves the record as it was
+                self._write_log()
+                self._write_status()
             self._close_log()
 
     def hindrance(self) -> str:
@@ -174,7 +175,7 @@ def _not_finite(value: Any) -> bool:
 
 def updated(status: dict[str, Any], event: Event) -> dict[str, Any]:
     """What the status says after `event`."""
-    names = {item.name for item in fields(Summary)} - {"name", "path"}
+    names = {item.name for item in fields(Summary)} - {"name", "path", "state"}  # Health has a state of its own
     status = status | {key: value for key, value in asdict(event).items() if key in names and value is not None}
     match event:
         case Started():

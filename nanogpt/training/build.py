@@ -59,62 +59,58 @@ def train(
         blueprint = models.create(config.model)
     machine = settle(config, blueprint.flops_per_token())
     device, world = machine.device, machine.world
-    check_memory(config, machine.dtype, device)
-    torch.manual_seed(config.system.seed)
-    model = models.create(config.model)
-    if start is not None:
-        restore_weights(model, start.model, "the starting weights")
-    model.to(device).train()
-    if device == "cpu" and not machine.compile:  # a compiler has more to check of weights that share their memory
-        pack([parameter for group in model.parameter_groups(0.0) for parameter in group["params"]])
-    optimizer = new_optimizer(config, model, machine)
-    scaler = torch.amp.GradScaler(device.partition(":")[0], enabled=machine.dtype == "float16")
-    progress = Progress(max_iters=config.schedule.max_iters, eval_interval=config.evaluation.eval_interval)
-    batches = Batches(
-        tokens["train"], config.model.block_size, config.data.batch_size, config.system.seed, world.rank, world.size
-    )
-    if start is not None and resume:
-        restore(start, model, optimizer, scaler, "the checkpoint")
-        progress, batches.position = replace(start.progress), start.position
-    if not (resume and world.is_main):  # dropout differs in each process; a checkpoint has the main one's random state
-        torch.manual_seed(config.system.seed + 1 + world.rank + progress.step)
-    # A compiler that turns out not to work is no reason to stop where nobody asked for it by name.
-    if machine.compile:  # importing the compiler takes as long as importing torch
-        torch._dynamo.config.suppress_errors = config.system.compile == "auto"
-    trainer = Trainer(
-        config=config,
-        tokens=tokens,
-        mailbox=mailbox or Mailbox(),
-        writer=Writer(save if world.is_main else None),
-        sample=sample,
-        recall=recall,
-        hindrance=hindrance,
-        name=run,
-        spike=Spike(config.model.vocab_size),
-        machine=machine,
-        model=model,
-        forward=torch.compile(model) if machine.compile else model,
-        optimizer=optimizer,
-        scaler=scaler,
-        batches=batches,
-        throughput=Throughput(
-            config.tokens_per_iteration,
-            model.flops_per_token(),
-            machine.peak_flops,
-            record,
-            partial(hardware.synchronize, device if record is not None else "cpu"),
-        ),
-        progress=progress,
-    )
-    if resume:
-        trainer.writer.taken_at = progress.step
-    try:
-        with closing(trainer.run()) as events:
+    with distributed.left_after(world), hardware.kept_memory():
+        check_memory(config, machine.dtype, device)
+        torch.manual_seed(config.system.seed)
+        model = models.create(config.model)
+        if start is not None:
+            restore_weights(model, start.model, "the starting weights")
+        model.to(device).train()
+        if device == "cpu" and not machine.compile:  # a compiler has more to check of weights that share their memory
+            pack([parameter for group in model.parameter_groups(0.0) for parameter in group["params"]])
+        optimizer = new_optimizer(config, model, machine)
+        scaler = torch.amp.GradScaler(device.partition(":")[0], enabled=machine.dtype == "float16")
+        progress = Progress(max_iters=config.schedule.max_iters, eval_interval=config.evaluation.eval_interval)
+        batches = Batches(
+            tokens["train"], config.model.block_size, config.data.batch_size, config.system.seed, world.rank, world.size
+        )
+        if start is not None and resume:
+            restore(start, model, optimizer, scaler, "the checkpoint")
+            progress, batches.position = replace(start.progress), start.position
+        if not (resume and world.is_main):  # whose random state a checkpoint has; dropout differs in each
+            torch.manual_seed(config.system.seed + 1 + world.rank + progress.step)
+        # A compiler that turns out not to work is no reason to stop where nobody asked for it by name.
+        if machine.compile:  # importing the compiler takes as long as importing torch
+            torch._dynamo.config.suppress_errors = config.system.compile == "auto"
+        trainer = Trainer(
+            config=config,
+            tokens=tokens,
+            mailbox=mailbox or Mailbox(),
+            writer=Writer(save if world.is_main else None),
+            sample=sample,
+            recall=recall,
+            hindrance=hindrance,
+            name=run,
+            spike=Spike(config.model.vocab_size),
+            machine=machine,
+            model=model,
+            forward=torch.compile(model) if machine.compile else model,
+            optimizer=optimizer,
+            scaler=scaler,
+            batches=batches,
+            throughput=Throughput(
+                config.tokens_per_iteration,
+                model.flops_per_token(),
+                machine.peak_flops,
+                record,
+                partial(hardware.synchronize, device if record is not None else "cpu"),
+            ),
+            progress=progress,
+        )
+        if resume:
+            trainer.writer.taken_at = progress.step
+        with closing(trainer.writer), closing(trainer.run()) as events:
             yield from watched(chain([trainer.started()], events))
-    finally:
-        trainer.writer.close()
-        distributed.leave(world)
-        hardware.give_memory_back()
 
 
 def new_optimizer(config: Config, model: Any, machine: Machine) -> torch.optim.Optimizer:

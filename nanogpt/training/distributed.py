@@ -5,6 +5,8 @@ process alone is a world of one, for which all of this does nothing.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,10 +41,14 @@ def join(backend: str, device: str) -> World:
     return world
 
 
-def leave(world: World) -> None:
-    """Ends the group, so that the next training in this process can join a new one."""
-    if world.size > 1:
-        distributed.destroy_process_group()
+@contextmanager
+def left_after(world: World) -> Iterator[None]:
+    """Ends the group after what is done inside, so that the next training in this process can join a new one."""
+    try:
+        yield
+    finally:
+        if world.size > 1:
+            distributed.destroy_process_group()
 
 
 def average_gradients(parameters: list[torch.nn.Parameter], world: World) -> None:

@@ -64,6 +64,7 @@ class Trainer:
     hindrance: Callable[[], str] | None = None
     recall: Recall | None = None
     idle_since: float = 0.0  # monotonic, as `began`
+    sampled_at: int = -1
     rollbacks: int = 0
     stopping: letters.Stop | None = None
     began: float = field(default_factory=time.monotonic)
@@ -81,7 +82,8 @@ class Trainer:
                     return
             if self.checkpoint_is_due():
                 yield from self.save_checkpoint()
-            if schedule.sample_interval and progress.step % schedule.sample_interval == 0 and not self.writer.owed:
+            if self.sample_is_due():
+                self.sampled_at = progress.step
                 yield from self.write_sample(schedule.sample_start, self.config.system.seed)
             yield from self.obey()
             if self.stopping is not None:
@@ -92,7 +94,7 @@ class Trainer:
                     continue
                 yield from self.save_checkpoint()
                 yield from self.writer.report(wait=True)
-                if self.writer.owed:  # wait for it above
+                if distributed.agree(self.writer.owed, self.machine.world):  # all wait for it above
                     continue
                 yield self.finished("max_iters")
                 return
@@ -174,25 +176,31 @@ class Trainer:
         wanted = evaluated and (checkpoint.always_save_checkpoint or progress.best_step == progress.step)
         return progress.step > 0 and (kept or wanted) and self.can_save()
 
+    def sample_is_due(self) -> bool:
+        """At a multiple of `sample_interval`, once; a checkpoint that is owed comes first."""
+        every, step = self.config.evaluation.sample_interval, self.progress.step
+        return bool(every) and step % every == 0 and self.sampled_at != step and not self.writer.owed
+
     def can_save(self) -> bool:
         """Whether checkpoints are kept here, and this step has none yet."""
         return self.writer.save is not None and self.writer.taken_at != self.progress.step
 
     def evaluate(self) -> Iterator[Event]:
         config, progress = self.config, self.progress
+        began = self.elapsed_s()
         self.model.eval()
         try:
-            with self.throughput.evaluation():
-                # On a CPU compiling for evaluation too would take longer than it saves.
-                forward = self.forward if self.machine.device.startswith("cuda") else self.model
-                losses = partial(evaluate, forward, config=config, machine=self.machine)
-                n_batches = config.evaluation.eval_iters
-                on_val = yield from self.listening(losses(self.tokens["val"], n_batches=n_batches))
-                on_train = yield from self.listening(losses(self.tokens["train"], n_batches=n_batches or TRAIN_BATCHES))
+            # On a CPU compiling for evaluation too would take longer than it saves.
+            forward = self.forward if self.machine.device.startswith("cuda") else self.model
+            losses = partial(evaluate, forward, config=config, machine=self.machine)
+            n_batches = config.evaluation.eval_iters
+            on_val = yield from self.listening(losses(self.tokens["val"], n_batches=n_batches))
+            on_train = yield from self.listening(losses(self.tokens["train"], n_batches=n_batches or TRAIN_BATCHES))
         finally:
             self.model.train()
         if on_val is None or on_train is None:
             return
+        self.throughput.evaluated(self.elapsed_s() - began)
         (val_loss, counted), (train_loss, _) = on_val, on_train
         if self.writer.taken_at == progress.step:  # a letter asked for it meanwhile: it lacks these losses
             yield from self.writer.report(wait=True)

@@ -53,7 +53,6 @@ def settle(config: Config, flops_per_token: int) -> Machine:
         torch.set_float32_matmul_precision("high")
     threads = hardware.resolve_threads(system.threads)
     torch.set_num_threads(threads)
-    hardware.keep_memory()
     micro_batch = config.data.batch_size * shape.block_size
     dtype, why_dtype = hardware.resolve_dtype(system.dtype, device, n_embd=shape.n_embd, tokens=micro_batch)
     compiled, why_compiled = hardware.resolve_compile(

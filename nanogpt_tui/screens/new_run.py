@@ -256,7 +256,6 @@ class NewRunScreen(LabScreen):
         self._show_about()
 
     def on_resize(self, event: Resize) -> None:
-        super().on_resize(event)
         self._show_about()
 
     def _show_about(self) -> None:

@@ -91,11 +91,9 @@ class RunsScreen(LabScreen):
         self.app.theme_changed_signal.subscribe(self, lambda _: self._colour_names())
 
     def on_screen_resume(self) -> None:
-        super().on_screen_resume()
         self._list()
 
     def on_resize(self, event: Resize) -> None:
-        super().on_resize(event)
         self.call_after_refresh(self.repaint)
 
     # ---- listing
@@ -366,13 +364,13 @@ class RunsScreen(LabScreen):
             question = AskValue(
                 "Rename the run to:", run.name, problem_of(lambda name: manage.rename(Path(run.path), name))
             )
-            self.app.push_screen(question, lambda name: self._renamed(run.name, name))
+            self.app.push_screen(question, lambda name: self._renamed(Path(run.path), name))
 
-    def _renamed(self, old: str, new: str | None) -> None:
+    def _renamed(self, old: Path, new: str | None) -> None:
         if new is not None:
-            self.ticked = [new if name == old else name for name in self.ticked]
-            if self.session.folder is not None and self.session.folder.name == old:
-                self.session.folder = self.session.folder.with_name(new)
+            self.ticked = [new if name == old.name else name for name in self.ticked]
+            if self.session.folder == old:
+                self.session.folder = old.with_name(new)
             self._list()
 
     def action_note(self) -> None:

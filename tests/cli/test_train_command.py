@@ -59,6 +59,37 @@ def test_a_file_of_settings_is_read_and_flags_win_over_it(small, tmp_path, capsy
     assert runs.summary(runs.find("one")).max_iters == 2
 
 
+def test_a_run_goes_on_with_the_file_that_it_was_begun_with(small, tmp_path, capsys):
+    assert main(["config", "--toml", *small]) == 0
+    file = tmp_path / "mine.toml"
+    file.write_text('preset = "macbook"\n' + capsys.readouterr().out)
+    assert main(["train", str(file), "--name=one"]) == 0
+    assert main(["train", str(file), "--init_from=resume", "--name=one", "--max_iters=8"]) == 0
+    assert runs.summary(runs.find("one")).step == 8
+
+
+def test_what_a_file_says_otherwise_than_the_run_did_is_a_change(small, tmp_path, capsys):
+    assert main(["train", *small, "--name=one"]) == 0
+    file = tmp_path / "other.toml"
+    file.write_text("max_iters = 8\n")
+    assert main(["train", str(file), "--init_from=resume", "--name=one"]) == 0
+    assert runs.summary(runs.find("one")).step == 8
+    capsys.readouterr()
+    assert main(["train", "--preset=baby", "--init_from=resume", "--name=one", "--max_iters=9"]) == 2
+    assert "a resumed run keeps its shape" in capsys.readouterr().err
+
+
+def test_a_resume_that_is_refused_leaves_the_run_as_it_was(small, capsys):
+    assert main(["train", *small, "--name=one"]) == 0
+    status = runs.find("one") / "status.json"
+    before = status.read_bytes()
+    words = ["train", "--init_from=resume", "--name=one", "--max_iters=9", "--device=cuda:7"]
+    assert main(words) == 2
+    assert main([*words, "--detach"]) == 2
+    assert "cuda" in capsys.readouterr().err
+    assert status.read_bytes() == before
+
+
 def test_resuming_without_a_name_takes_the_newest_run(small, capsys):
     assert main(["train", *small, "--name=one"]) == 0
     assert main(["train", "--init_from=resume", "--max_iters=9"]) == 0

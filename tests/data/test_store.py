@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nanogpt.data import delete_dataset, list_datasets, open_dataset, prepare, textfile_recipe
+from nanogpt.data import delete_dataset, is_prepared, list_datasets, open_dataset, prepare, textfile_recipe
 from nanogpt.data.store import clean
 from nanogpt.errors import UserError
 
@@ -35,6 +35,14 @@ def test_it_opens_by_name_and_by_path(data_dir: Path, monkeypatch: pytest.Monkey
         assert dataset.tokenizer.decode(dataset.split("train")) == TEXT[:576]  # nine tenths of 640
     with pytest.raises(UserError, match="no split 'test'; it has train, val"):
         dataset.split("test")
+
+
+def test_a_folder_here_that_bears_the_name_of_a_recipe_does_not_stand_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "python_stdlib").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert not is_prepared("python_stdlib", tmp_path / "data")
 
 
 def test_what_is_not_there_says_how_to_get_it(data_dir: Path) -> None:

@@ -44,6 +44,14 @@ def test_a_deleted_run_is_gone_and_its_name_is_free(run):
     assert new_folder("first") == run
 
 
+def test_what_a_deletion_left_that_was_cut_off_hinders_no_later_one(run, small):
+    left = run.with_name(".first.deleted")
+    left.mkdir()
+    (left / "events.jsonl").write_text("")
+    delete(run)
+    assert list(run.parent.iterdir()) == []
+
+
 def test_what_is_no_run_is_not_deleted(tmp_path):
     (tmp_path / "precious").mkdir()
     with pytest.raises(UserError, match="not a run"):

@@ -1,7 +1,9 @@
 """What a training does, seen through its events."""
 
+import gc
 import math
 from contextlib import closing
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Acknowledged, Evaluated, Finished, Health, Notice, Sampled, Saved, Started, Step
+from nanogpt.hardware import heap
 from nanogpt.training import (
     Mailbox,
     Pause,
@@ -215,6 +218,18 @@ def test_a_pause_lasts_until_it_is_ended_and_does_not_count_as_training_time(tin
     assert next(event.step for event in of(Step, training)) == 4
 
 
+def test_a_pause_in_an_evaluation_does_not_lengthen_what_is_left(tiny, tokens):
+    mailbox = Mailbox()
+    training = train(tiny(), tokens, mailbox=mailbox)
+    mailbox.drop(Pause())  # obeyed after the first batch that is evaluated
+    for event in training:
+        if isinstance(event, Acknowledged) and event.letter == "Pause":
+            Timer(1, mailbox.drop, [Resume()]).start()
+        if isinstance(event, Step) and event.step == 5:
+            break
+    assert event.eta_s < 1
+
+
 def test_letters_are_obeyed_in_the_middle_of_an_evaluation_and_its_checkpoint_has_its_losses(tiny, tokens):
     saves = Saves()
     events = steered(tiny(eval_iters=50), tokens, 6, Save(), save=saves)
@@ -255,6 +270,21 @@ def test_a_prompt_that_cannot_be_read_is_a_notice_and_training_goes_on(tiny, tok
 def test_samples_are_taken_every_sample_interval_steps(tiny, tokens):
     events = list(train(tiny(sample_interval=5), tokens, sample=lambda *_: "text"))
     assert [event.step for event in of(Sampled, events)] == [0, 5, 10]
+
+
+def test_a_last_step_that_is_lowered_to_the_present_one_takes_no_second_sample_there(tiny, tokens):
+    events = steered(tiny(sample_interval=5), tokens, 5, SetMaxIters(5), sample=lambda *_: "text")
+    assert [event.step for event in of(Sampled, events)] == [0, 5]
+
+
+@pytest.mark.parametrize("refused", [{"block_size": 10_000}, {"device": "cuda:7"}, {"n_embd": 10**6}])
+def test_a_training_that_is_refused_or_over_keeps_no_memory(tiny, tokens, refused):
+    gc.collect()  # of tests that left theirs in the middle
+    before = heap._keepers
+    with pytest.raises(UserError):
+        list(train(tiny(**refused), tokens))
+    list(train(tiny(max_iters=1), tokens))
+    assert heap._keepers == before
 
 
 def test_closing_the_iterator_ends_training(tiny, tokens):

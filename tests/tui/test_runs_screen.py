@@ -125,6 +125,20 @@ async def test_a_run_is_renamed_and_a_taken_name_is_refused_where_it_is_typed(la
         assert (two_runs / "three" / "run.toml").is_file()
 
 
+async def test_a_run_of_that_name_in_another_place_is_not_renamed_with_it(
+    lab: Any, two_runs: Path, tmp_path: Path
+) -> None:
+    async with lab() as at:
+        await opened(at)
+        at.session.folder = tmp_path / "one"
+        await on(at, "one")
+        await at.press("e")
+        at.app.screen.query_one("Input").value = "three"
+        await at.press("enter")
+        await at.until(lambda: sorted(listed(at)) == ["three", "two"])
+        assert at.session.folder == tmp_path / "one"
+
+
 async def test_a_note_is_kept_with_the_run_and_shown_as_plain_text(lab: Any, two_runs: Path) -> None:
     async with lab() as at:
         await opened(at)
