@@ -62,6 +62,7 @@ class History:
     def __init__(self, run: str = "") -> None:
         self.run = run
         self.state = "preparing"
+        self.rest = ""  # the state that a run keeps which is to go on, where it does not begin
         self.version = 0  # grows with every event
         self.generation = 0  # grows when steps are undone
         self.started: Started | None = None
@@ -139,7 +140,7 @@ class History:
 
     def fail(self, text: str) -> None:
         """The work ended with an error, which `text` says in one line."""
-        self.state = "failed"
+        self.state = self.rest or "failed"
         self.log.append(Line(time.time(), "error", text))
         self.version += 1
 
@@ -149,8 +150,10 @@ class History:
     def _begin(self, event: Started) -> None:
         """A start, or a resume: what was recorded after its step is undone."""
         self.started, self.finished, self.preparing, self.state = event, None, None, "training"
-        self.max_iters = event.max_iters
+        self.max_iters, self.rest = event.max_iters, ""
         self._rows = int(np.searchsorted(self.column("step"), event.step, side="right"))
+        self._weight = 1 - EMA_DECAY**self._rows
+        self._smooth = self._weight * float(self.column("ema")[-1]) if self._rows else 0.0
         self.generation += 1
         kept: dict[str, list[Any]] = {
             name: [item for item in getattr(self, name) if item.step <= event.step]

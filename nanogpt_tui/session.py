@@ -102,13 +102,16 @@ class Session:
 
     def resume_detached(self, folder: Path, changes: Mapping[str, Any] | None = None) -> None:
         """Goes on with a run at its latest checkpoint in a process of its own. Raises `UserError`."""
-        self._refuse_alive(folder)
+        before = self._refuse_alive(folder)
 
         def begin() -> Iterator[Event]:
             from nanogpt import runs
 
-            runs.resume_detached(folder, changes)
-            return iter(())
+            try:
+                runs.resume_detached(folder, changes)
+            except UserError:
+                yield from self._recorded(folder, before)
+                raise
 
         self._watch(folder, begin)
 
@@ -135,15 +138,23 @@ class Session:
         """Goes on with a run at its latest checkpoint. Raises `UserError`."""
         from nanogpt.runs.folder import run_config
 
-        self._refuse_alive(folder)
+        before = self._refuse_alive(folder)
 
         def work(mailbox: Mailbox) -> Iterator[Event]:
             from nanogpt import runs
 
-            yield from runs.history(folder)
+            yield from self._recorded(folder, before)
             yield from runs.resume(folder, changes, mailbox=mailbox)
 
         return self._train(work, folder, run_config(folder))
+
+    def _recorded(self, folder: Path, state: str) -> Iterator[Event]:
+        """What a run did so far, which is in `state` and stays so unless it goes on."""
+        from nanogpt import runs
+
+        yield from runs.history(folder)
+        if self.history is not None:
+            self.history.rest = state
 
     def _train(self, work: Callable[[Mailbox], Iterator[Event]], folder: Path, config: Config) -> "Training":
         from nanogpt_tui.history import History
@@ -235,8 +246,8 @@ class Session:
         if self.is_starting and self.history is not None:
             raise UserError(f"{self.history.run} is being started: wait until it trains")
 
-    def _refuse_alive(self, folder: Path) -> None:
-        """Two trainers never share a run; said before the screen shows anything else."""
+    def _refuse_alive(self, folder: Path) -> str:
+        """The state of the run. Two trainers never share one; said before the screen shows anything else."""
         from nanogpt import runs
 
         about = runs.summary(folder)
@@ -245,6 +256,7 @@ class Session:
                 f"{about.name} is being trained by process {about.pid} on {about.host}: look at it instead, "
                 "and steer it from here"
             )
+        return about.state
 
     def close(self) -> None:
         """Ends the training that runs, with a checkpoint, and waits until it is on disk: for after the app's end."""
@@ -261,20 +273,6 @@ class Session:
             return data.prepare(recipe, **options)
 
         return self.work(work, on_change, name="prepare")
-
-    def sample(
-        self, model: Callable[[], Any], prompt: str, knobs: Callable[[], Any], on_change: Callable[[], None]
-    ) -> Job:
-        """Streams Token and Stopped events. `model()` is called in the worker's thread and gives a `LoadedModel`
-        (`lambda: runs.load_model(name, "best")`); `knobs()` is asked before each token for a `SamplingConfig`."""
-
-        def work() -> Iterator[Event]:
-            from nanogpt import sampling
-
-            loaded = model()
-            return sampling.generate(loaded.model, loaded.tokenizer, prompt, knobs)
-
-        return self.work(work, on_change, per_second=20, name="sample")
 
     def work(
         self,

@@ -102,7 +102,7 @@ class Watching(Steered):
 
         super().__init__(work, bell, history, "watching")
         self.folder = folder
-        self.begun = begin is None
+        self.begun, self.ours = begin is None, begin is not None
         self._posting = threading.Lock()  # an answer may come before it is noted what was asked
         self.about: Summary | None = None  # as the folder last said
         self._before = "training"  # the state before it was interrupted

@@ -40,7 +40,13 @@ def see_out(app: "LabApp") -> None:
     """
     session, ending = app.session, not app.left
     training = session.training
-    if not session.is_training or training is None or session.folder is None:
+    if session.folder is None:
+        return
+    name = run_name(session.folder)
+    steering = f"nanogpt watch {name}, nanogpt ctl {name} stop"
+    if not session.is_training or training is None:
+        if session.is_alive and session.watching is not None and session.watching.ours:
+            say(f"trains on in a process of its own: {steering}")
         return
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -55,8 +61,7 @@ def see_out(app: "LabApp") -> None:
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if app.left:
-        name = run_name(session.folder)
-        say(f"trains on in the background as process {os.getpid()}: nanogpt watch {name}, nanogpt ctl {name} stop")
+        say(f"trains on in the background as process {os.getpid()}: {steering}")
         leave(log_file())
     elif training.history.started is None:
         training.cancel()  # there is nothing to save yet

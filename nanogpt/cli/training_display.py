@@ -64,9 +64,13 @@ def show(events: Iterator[Event]) -> Finished | None:
                 case Sampled():
                     live("")
                     talk(f"step {event.step:,} writes: {event.prompt}{event.text}")
-                case Health() | Notice() | Acknowledged():
+                case Acknowledged():
                     live("")
-                    talk(event.text if isinstance(event, Notice | Acknowledged) else event.message)
+                    talk(event.text)
+                    max_iters = event.max_iters or max_iters
+                case Health() | Notice():
+                    live("")
+                    talk(event.text if isinstance(event, Notice) else event.message)
                 case Finished():
                     live("")
                     finished = event

@@ -26,6 +26,7 @@ from nanogpt.runs.post import FileMailbox
 from nanogpt.runs.recorder import Recorder, in_words, write_atomically
 from nanogpt.training import Mailbox, Snapshot, train
 from nanogpt.training.distributed import rank
+from nanogpt.training.snapshot import Progress
 
 Events = Generator[Event, None, None]
 
@@ -200,7 +201,9 @@ def _recorded(
     try:
         if is_new:
             (run / "events.jsonl").unlink(missing_ok=True)
-        recorder = Recorder(run, dataset=dataset.name)
+        progress = begin.progress if begin is not None and resume else Progress()
+        known = {"val_loss": progress.val_loss, "best_val_loss": progress.best_val_loss}
+        recorder = Recorder(run, dataset=dataset.name, **known)
 
         def save(snapshot: Snapshot, is_best: bool) -> str:
             try:

@@ -2,8 +2,9 @@
 
 The rules, each of which has to hold before a lamp changes; the first that holds counts:
 
-- diverging: the mean loss of the last 20 reported steps is above the lowest such mean by more than 1 nat, or by more
-  than half of what it had come down since the first, whichever is less, but by at least 0.3 nats.
+- diverging: the mean loss of the last 20 reported steps is above the lowest such mean by more than half of what it had
+  come down since the first, but at least by 0.3 nats and by two standard deviations of those steps; always by more than
+  1 nat. It is over when the mean is within half of that.
 - overfitting: since the best evaluation there were two more, the validation loss is above the best by more than 1 %,
   and the training loss is below what it was then.
 - data-bound: waiting for data took more than 30 % of the time of the last 20 reported steps.
@@ -15,6 +16,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from statistics import pstdev
 
 from nanogpt.events import Evaluated, Event, Health, Started, Step
 
@@ -36,6 +38,7 @@ class Watch:
 
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     waits: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    diverging: bool = False
     highest: float = -math.inf  # mean loss over a window
     lowest: float = math.inf
     evaluations: list[tuple[float, float]] = field(default_factory=list)  # (training loss, validation loss)
@@ -46,7 +49,7 @@ class Watch:
                 self.losses.clear()
                 self.waits.clear()
                 self.evaluations.clear()
-                self.highest, self.lowest = -math.inf, math.inf
+                self.highest, self.lowest, self.diverging = -math.inf, math.inf, False
             case Step(loss=loss) if math.isfinite(loss):
                 self.losses.append(loss)
                 self.waits.append(event.data_share)
@@ -54,11 +57,13 @@ class Watch:
                     mean = sum(self.losses) / WINDOW
                     self.highest = mean if self.highest == -math.inf else self.highest
                     self.lowest = min(self.lowest, mean)
+                    needed = max(0.3, 2 * pstdev(self.losses), (self.highest - self.lowest) / 2)
+                    self.diverging = mean > self.lowest + min(1.0, needed) / (2 if self.diverging else 1)
             case Evaluated(train_loss=train_loss, val_loss=val_loss) if math.isfinite(val_loss):
                 self.evaluations.append((train_loss, val_loss))
 
     def state(self) -> str:
-        if self._diverges():
+        if self.diverging:
             return "diverging"
         if self._overfits():
             return "overfitting"
@@ -67,12 +72,6 @@ class Watch:
         if self._stands_still():
             return "plateau"
         return "learning"
-
-    def _diverges(self) -> bool:
-        if len(self.losses) < WINDOW:
-            return False
-        allowed = max(0.3, min(1.0, (self.highest - self.lowest) / 2))
-        return sum(self.losses) / WINDOW > self.lowest + allowed
 
     def _overfits(self) -> bool:
         if not self.evaluations:

@@ -267,7 +267,12 @@ class TrainScreen(LabScreen):
             return
         if history.finished is not None and history.step >= history.max_iters:
             more = str(history.max_iters + max(1, history.max_iters // 2))
-            question = AskValue("The run is complete. Train on, up to step:", more, number_problem)
+
+            def problem(text: str) -> str:
+                at = history.step
+                return number_problem(text) or ("" if number(text) > at else f"it is at step {at:,}: a later one")
+
+            question = AskValue("The run is complete. Train on, up to step:", more, problem)
             self.app.push_screen(question, lambda text: self._resume({"max_iters": number(text)}) if text else None)
         else:
             self._resume({})

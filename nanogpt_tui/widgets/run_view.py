@@ -21,6 +21,7 @@ from nanogpt_tui.widgets.watch import Watch
 if TYPE_CHECKING:
     from nanogpt_tui.history import History, Line
 
+NEW_S = 5.0  # a line of the log that is older was not written just now
 LOG_STYLES = {"error": "red", "warning": "yellow", "gone": "yellow", "saved": "green"}
 
 
@@ -90,10 +91,13 @@ class RunView(Vertical):
             self._generation = history.generation
         self._extend_chart(history)
         self.figures.show(history, waiting)
-        self.samples.show(history.samples, history.running)
+        trains = history.running and history.state != "preparing"
+        self.samples.show(history.samples, history.running, trains or bool(history.saves))
         lines = history.log[self._logged :]
         for line in lines:
             self.log_lines.add(log_text(line))
+            if line.kind == "error" and history.state != "failed" and _is_new(line):  # else it stands above
+                self.notify(printable(line.text), severity="error", markup=False)
         self._logged += len(lines)
         self._show_error(history)
 
@@ -131,6 +135,12 @@ class RunView(Vertical):
         if failed:
             reasons = [line.text for line in history.log if line.kind in ("error", "gone")]
             self.query_one("#error", Static).update(harmless(reasons[-1] if reasons else "failed"))
+
+
+def _is_new(line: "Line") -> bool:
+    import time
+
+    return time.time() - line.time < NEW_S
 
 
 def log_text(line: "Line") -> Text:

@@ -11,11 +11,14 @@ from nanogpt.events import Sampled
 from nanogpt_tui.keys import spelled
 from nanogpt_tui.text import harmless, printable, short
 
-NONE = (
-    "no sample was taken in this run: the setting sample_interval takes one every so many steps; {app.sample} writes "
-    "with its weights now"
-)
-EMPTY = "no sample yet: {train.sample} takes one now, and sample_interval one every so many steps"
+EVERY = "the setting sample_interval takes one every so many steps"
+# by whether it is running, and whether there are weights to sample
+EMPTY = {
+    (True, True): f"no sample yet: {{train.sample}} takes one now, and {EVERY}",
+    (True, False): f"no sample yet: {EVERY}",
+    (False, True): f"no sample was taken in this run: {EVERY}; {{app.sample}} writes with its weights now",
+    (False, False): f"no sample was taken in this run: {EVERY}",
+}
 
 
 class Watch(Vertical):
@@ -35,7 +38,7 @@ class Watch(Vertical):
         self._samples: list[Sampled] = []
         self._chosen: int | None = None
         self._shown: tuple[int, Sampled | str] = (-1, "")
-        self._empty = EMPTY
+        self._empty = EMPTY[True, False]
 
     def compose(self) -> ComposeResult:
         yield self._title_line
@@ -45,9 +48,10 @@ class Watch(Vertical):
         if "move" in event.style.meta:
             self.move(event.style.meta["move"])
 
-    def show(self, samples: list[Sampled], running: bool) -> None:
-        """Takes the samples so far, in the order of their steps; more may come while it is `running`."""
-        self._samples, self._empty = samples, EMPTY if running else NONE
+    def show(self, samples: list[Sampled], running: bool, weights: bool) -> None:
+        """Takes the samples so far, in the order of their steps; more may come while it is `running`. `weights`: there
+        are some to sample."""
+        self._samples, self._empty = samples, EMPTY[running, weights]
         if self._chosen is not None and self._chosen >= len(samples) - 1:
             self._chosen = None
         self._repaint()

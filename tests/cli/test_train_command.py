@@ -6,15 +6,19 @@ import subprocess
 import sys
 import time
 import tomllib
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from made_events import started, stepped
 
 from nanogpt import runs
-from nanogpt.cli import main
+from nanogpt.cli import main, training_display
+from nanogpt.cli.console import talk
 from nanogpt.cli.train import finish
+from nanogpt.cli.training_display import show
 from nanogpt.config import PRESETS, settings
-from nanogpt.events import Finished
+from nanogpt.events import Acknowledged, Finished
 from nanogpt.runs import first_run
 from nanogpt.runs.folder import run_config
 
@@ -57,6 +61,15 @@ def test_a_file_of_settings_is_read_and_flags_win_over_it(small, tmp_path, capsy
     file.write_text(capsys.readouterr().out)
     assert main(["train", str(file), "--max_iters=2", "--name=one"]) == 0
     assert runs.summary(runs.find("one")).max_iters == 2
+
+
+def test_the_line_of_progress_knows_a_last_step_that_was_changed(capsys, monkeypatch):
+    monkeypatch.setattr(training_display, "live_line", lambda: nullcontext(talk))
+    told = Acknowledged(step=1, letter="SetMaxIters", text="last iteration 5,000", max_iters=5000)
+    show(iter([started(max_iters=1500), stepped(1), told, stepped(2)]))
+    err = capsys.readouterr().err
+    assert "step     1/1,500" in err
+    assert "step     2/5,000" in err
 
 
 def test_a_run_goes_on_with_the_file_that_it_was_begun_with(small, tmp_path, capsys):

@@ -102,6 +102,16 @@ def test_a_run_that_was_interrupted_before_its_first_checkpoint_starts_over_the_
     assert weights(folder) == weights(whole)
 
 
+def test_while_a_resumed_run_has_not_evaluated_again_its_losses_so_far_are_known(small):
+    folder = interrupted(small(eval_interval=5), "one", at_step=7)
+    before = runs.summary(folder)
+    resumed = runs.resume(folder, {"eval_interval": 100})
+    next(event for event in resumed if isinstance(event, Step))
+    resumed.close()
+    about = runs.summary(folder)
+    assert (about.val_loss, about.best_val_loss) == (before.val_loss, before.best_val_loss) != (None, None)
+
+
 def test_a_stop_letter_saves_and_the_run_goes_on_from_there(small):
     whole, _ = trained(small())
     folder, mailbox = runs.new_folder("run", name="letter"), Mailbox()

@@ -1,6 +1,7 @@
 """The lamps, from made-up events whose story is known."""
 
 import math
+import random
 
 import pytest
 
@@ -66,6 +67,19 @@ def test_a_loss_that_rises_by_half_of_what_it_had_come_down_diverges_and_one_tha
     assert lamps(*stepped([*FALLING, *[3.5] * WINDOW, *[2.0] * WINDOW])) == ["diverging", "learning"]
     assert lamps(*stepped([*FALLING, *[2.2] * WINDOW])) == []
     assert lamps(*stepped([*FALLING, 9.0, *[2.0] * WINDOW])) == [], "a single step is no trend"
+
+
+def test_a_loss_that_wavers_far_without_rising_lights_no_lamp():
+    draw = random.Random(1)
+    wavering = [draw.gauss(2.0, 0.5) for _ in range(5000)]
+    assert lamps(*stepped(wavering)) == []
+
+
+def test_a_loss_on_the_brink_does_not_flicker():
+    brink = [value for _ in range(20) for value in [2.85] * WINDOW + [2.75] * WINDOW]
+    assert lamps(*stepped([*[3.8] * WINDOW, *[2.0] * WINDOW, *brink])) == []
+    brink = [value for _ in range(20) for value in [2.95] * WINDOW + [2.85] * WINDOW]
+    assert lamps(*stepped([*[3.8] * WINDOW, *[2.0] * WINDOW, *brink])) == ["diverging"]
 
 
 def test_a_validation_loss_that_rises_while_the_training_loss_falls_overfits():

@@ -68,6 +68,31 @@ def test_a_resume_undoes_what_came_after_its_step() -> None:
     assert history.step == 20
 
 
+def test_the_smoothed_loss_forgets_what_was_undone() -> None:
+    undone, kept = History(), History()
+    for history in (undone, kept):
+        history.add(started())
+        for number in range(1, 11):
+            history.add(stepped(number, loss=2.0 / number))
+    for number in range(11, 20):
+        undone.add(stepped(number, loss=50.0))
+    undone.add(started(step=10))
+    for history in (undone, kept):
+        history.add(stepped(11, loss=0.1))
+    assert undone.column("ema") == pytest.approx(kept.column("ema"))
+
+
+def test_a_run_that_is_to_go_on_and_cannot_stays_as_it_was() -> None:
+    history = History()
+    history.add(started())
+    history.rest = "finished"
+    history.fail("complete already")
+    assert (history.state, history.log[-1].text) == ("finished", "complete already")
+    history.add(started(step=3))
+    history.fail("the disk is gone")
+    assert history.state == "failed"
+
+
 def test_pause_resume_and_the_end_are_the_state() -> None:
     history = History()
     assert history.state == "preparing"

@@ -16,7 +16,7 @@ from nanogpt.config import config_to_toml, resolve
 from nanogpt.data import prepare
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Started, Step, to_json
-from nanogpt_tui import main
+from nanogpt_tui import main, terminal
 from nanogpt_tui.screens.new_run import NewRunScreen
 from nanogpt_tui.screens.sample import SampleScreen
 from nanogpt_tui.writing import copied
@@ -134,6 +134,34 @@ async def test_a_process_that_cannot_begin_says_why(
         assert "is not empty and not a run" in at.seen()
         await at.press("q")
         await at.until(lambda: not at.app.is_running)
+
+
+async def test_a_resume_in_another_process_that_is_refused_leaves_the_run_as_it_was(
+    lab: Callable[..., Any], two_runs: Path
+) -> None:
+    async with lab() as at:
+        at.session.resume_detached(two_runs / "two", {"max_iters": 20})
+        await at.until(lambda: at.session.watching is not None and at.session.watching.done)
+        assert (at.session.history.state, at.session.history.step) == ("finished", 20)
+        await at.until(lambda: any("is complete at step" in toast.message for toast in at.app._notifications))
+
+
+async def test_leaving_says_that_a_run_trains_on_in_its_own_process(
+    lab: Callable[..., Any], rhymes: dict[str, Any], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(terminal, "say", said.append)
+    list(prepare("rhymes"))
+    run = home / "runs" / "apart"
+    try:
+        async with lab() as at:
+            config = resolve(flags=rhymes | {"max_iters": 10_000_000, "eval_interval": 5_000_000}).config
+            at.session.start_detached(config, run)
+            await at.until(lambda: at.session.history.step > 3)
+            terminal.see_out(at.app)
+            assert said == ["trains on in a process of its own: nanogpt watch apart, nanogpt ctl apart stop"]
+    finally:
+        os.kill(runs.summary(run).pid, signal.SIGKILL)
 
 
 async def test_a_session_that_only_looks_drops_no_letter_and_offers_no_key_that_would(

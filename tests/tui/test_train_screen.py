@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from textual.widgets import Input
+
 from nanogpt.events import Saved
 from nanogpt_tui.widgets.dialog import Ask, AskValue
 
@@ -126,6 +128,31 @@ async def test_a_stopped_run_is_resumed_where_it_was(lab: Any) -> None:
         steps = at.session.history.column("step")
         assert steps.tolist() == list(range(1, len(steps) + 1))
         assert at.app.screen.run_view.chart is not None
+
+
+async def test_a_complete_run_goes_on_to_a_later_step_alone(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history and at.session.history.state == "finished")
+        done = at.session.history.step
+        await at.press("r")
+        at.app.screen.query_one(Input).value = str(done)
+        await at.press("enter")
+        await at.sees(f"it is at step {done:,}")
+        await at.press("escape")
+        at.session.resume(at.session.folder, {"max_iters": done})
+        await at.until(lambda: not at.session.is_training)
+        assert at.session.history.state == "finished"
+        await at.until(lambda: any("is complete at step" in toast.message for toast in at.app._notifications))
+
+
+async def test_a_prompt_that_the_tokenizer_cannot_read_is_said_where_one_looks(lab: Any) -> None:
+    async with lab(size=(80, 24), **LONG) as at:
+        await started(at)
+        await at.press("T")
+        at.app.screen.query_one(Input).value = "漢字"
+        await at.press("enter")
+        await at.until(lambda: any("unknown character" in toast.message for toast in at.app._notifications))
 
 
 async def test_t_samples_the_present_weights_and_comma_goes_back_in_time(lab: Any) -> None:
