@@ -37,5 +37,5 @@ def cache_dir() -> Path:
 
 
 def config_dir() -> Path:
-    """The person's own presets and recipes; `NANOGPT_CONFIG_DIR` moves it."""
+    """The person's own recipes and the app's settings; `NANOGPT_CONFIG_DIR` moves it."""
     return _folder("NANOGPT_CONFIG_DIR", _DIRS.user_config_path)

@@ -58,8 +58,8 @@ class LabApp(TerminalApp):
         self.crash = ""  # the one line to show when the app ended by an error of its own
         self.left = False  # whether the training is to go on when the app has ended
         super().__init__()
-        self.session = Session(self, self.training_changed, runs_dir=runs_dir, per_second=settings.repaints)
-        self.session.readonly = readonly
+        pace = settings.repaints
+        self.session = Session(self, self.training_changed, runs_dir=runs_dir, per_second=pace, readonly=readonly)
         self._watched = watched
         self._alerts = Alerts()
 

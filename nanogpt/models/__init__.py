@@ -70,7 +70,9 @@ class LanguageModel(Protocol):
         """Shortens the context window in place."""
         ...
 
-    def named_parameters(self) -> "Iterator[tuple[str, Parameter]]": ...
+    def named_parameters(self) -> "Iterator[tuple[str, Parameter]]":
+        """The names of what belongs to a block begin with "h.": their matrices are what Muon trains."""
+        ...
 
 
 def names() -> list[str]:

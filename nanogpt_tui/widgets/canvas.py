@@ -151,14 +151,10 @@ class Canvas:
         self.codes[y, x : x + len(codes)] = codes
         self.styles[y, x : x + len(codes)] = style
 
-    def fill(self, y: int, x: NDArray[np.intp] | slice, char: str, style: int, *, under: bool = False) -> None:
-        """Puts `char` at the columns `x` of row `y`; with `under`, only where the cell is blank."""
-        row, styles = self.codes[y], self.styles[y]
-        columns = np.arange(self.width)[x]
-        if under:
-            columns = columns[row[columns] == BLANK]
-        row[columns] = ord(char)
-        styles[columns] = style
+    def fill(self, y: int, x: NDArray[np.intp] | slice, char: str, style: int) -> None:
+        """Puts `char` at the columns `x` of row `y`."""
+        self.codes[y, x] = ord(char)
+        self.styles[y, x] = style
 
     def segments(self, y: int, styles: Sequence[Style]) -> Iterator[Segment]:
         """Row `y` as one segment a run of one style."""

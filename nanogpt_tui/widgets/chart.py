@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from rich.style import Style
 from textual import events
-from textual.binding import Binding, BindingType
 from textual.geometry import Region
 from textual.message import Message
 from textual.reactive import reactive
@@ -24,12 +23,13 @@ from nanogpt_tui.widgets.plot import MARGIN, SMALLEST, STYLES, Mark, Picture, dr
 from nanogpt_tui.widgets.scales import AXES
 
 SMOOTHINGS = (0.0, 0.9, 0.95, 0.99, 0.998)
-SHOWN = ("glyphs", "log_y", "show_raw", "show_validation_line", "trim", "window")  # as they are, part of the picture
+SHOWN = ("glyphs", "log_y", "show_raw", "trim", "window")  # as they are, part of the picture
 CLOSEST = 4.0  # steps, tokens or seconds that a window is wide at least
 
 
 class LossChart(Widget, can_focus=True):
-    """Training loss over steps, tokens or time. The reactive attributes, the methods and BINDINGS are what it can do.
+    """Training loss over steps, tokens or time. The reactive attributes, the methods and actions are what it can do; the
+    keys for them are bound by whoever shows it.
 
     `cursor` is a step; `window` is in units of `x_axis`, and None shows everything and grows with it. A window whose
     right end shows the newest point goes along with the training.
@@ -54,36 +54,13 @@ class LossChart(Widget, can_focus=True):
         & > .losschart--overlay-6 { color: #87875f; }
     }
     """
+    glossary = "loss"
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"losschart--{name}" for name in STYLES if name != "base"}
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(key, action, text, id=f"chart.{name}", show=False)
-        for key, action, text, name in (
-            ("left", "move_cursor(-1)", "Crosshair left", "cursor_left"),
-            ("right", "move_cursor(1)", "Crosshair right", "cursor_right"),
-            ("shift+left", "move_cursor(-10)", "Crosshair far left", "cursor_far_left"),
-            ("shift+right", "move_cursor(10)", "Crosshair far right", "cursor_far_right"),
-            ("home", "cursor_start", "Crosshair to the first point", "cursor_start"),
-            ("end", "cursor_end", "Crosshair to the newest point", "cursor_end"),
-            ("escape", "hide_cursor", "Hide crosshair", "hide_cursor"),
-            ("right_square_bracket", "zoom(0.5)", "Zoom in", "zoom_in"),
-            ("left_square_bracket", "zoom(2.0)", "Zoom out", "zoom_out"),
-            ("right_curly_bracket", "pan(0.25)", "Pan right", "pan_right"),
-            ("left_curly_bracket", "pan(-0.25)", "Pan left", "pan_left"),
-            ("0", "reset_view", "Show everything", "reset_view"),
-            ("l", "toggle_log_y", "Log y", "log_y"),
-            ("x", "next_x_axis", "X by step, tokens, time", "x_axis"),
-            ("r", "toggle_raw", "Raw band", "raw"),
-            ("y", "toggle_trim", "Whole height", "trim"),
-            ("e", "next_smoothing", "Smoothing", "smoothing"),
-        )
-    ]
-
     glyphs: reactive[str] = reactive("braille", repaint=False)
     x_axis: reactive[str] = reactive("step", repaint=False)
     log_y: reactive[bool] = reactive(False, repaint=False)
     smoothing: reactive[float] = reactive(0.95, repaint=False)
     show_raw: reactive[bool] = reactive(True, repaint=False)
-    show_validation_line: reactive[bool] = reactive(True, repaint=False)
     trim: reactive[bool] = reactive(True, repaint=False)
     cursor: reactive[float | None] = reactive(None, repaint=False)
     window: reactive[tuple[float, float] | None] = reactive(None, repaint=False)
@@ -175,10 +152,6 @@ class LossChart(Widget, can_focus=True):
 
     def remove_overlay(self, name: str) -> None:
         self._overlays.pop(name, None)
-        self._soon()
-
-    def clear_overlays(self) -> None:
-        self._overlays.clear()
         self._soon()
 
     @property

@@ -50,7 +50,6 @@ class Picture:
     window: tuple[float, float] | None = None
     log_y: bool = False
     show_raw: bool = True
-    show_validation_line: bool = True
     trim: bool = True
     cursor: float | None = None
     glyphs: str = "braille"
@@ -101,7 +100,7 @@ class _Drawing:
         self.validation_x = self._validation_x()[shown]
         self.validation_loss = picture.validation[1][shown]
         self.validation_row = self._row(self.validation_loss)
-        if picture.show_validation_line and len(self.validation_x) > 1:
+        if len(self.validation_x) > 1:
             self._join_validation()
         for number, (name, curve) in enumerate(picture.overlays.items()):
             self._line(curve, self.parts[name], OVERLAY + number % OVERLAYS)

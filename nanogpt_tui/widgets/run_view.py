@@ -25,12 +25,6 @@ NEW_S = 5.0  # a line of the log that is older was not written just now
 LOG_STYLES = {"error": "red", "warning": "yellow", "gone": "yellow", "saved": "green"}
 
 
-class RunChart(LossChart, inherit_bindings=False):
-    """The chart without keys of its own: they are the screen's, and work wherever the focus is."""
-
-    glossary = "loss"
-
-
 class Log(RichLog):
     """The log. In another size its lines are broken anew, and it shows the newest ones."""
 
@@ -63,7 +57,7 @@ class Log(RichLog):
 class RunView(Vertical):
     def __init__(self, glyphs: str) -> None:
         super().__init__(id="run")
-        self.chart = RunChart(glyphs=glyphs, id="chart")
+        self.chart = LossChart(glyphs=glyphs, id="chart")
         self.figures = Figures(glyphs)
         self.samples = Watch()
         self.log_lines = Log()

@@ -8,6 +8,7 @@ import torch
 from nanogpt import models
 from nanogpt.config import ModelConfig
 from nanogpt.errors import SettingError
+from nanogpt.training.muon import groups
 
 V, T = 61, 12
 
@@ -34,6 +35,15 @@ def opinionated(model):
 
 def some_ids(rows=2, length=T):
     return torch.randint(V, (rows, length), generator=torch.Generator().manual_seed(3))
+
+
+def test_muon_finds_the_matrices_of_the_blocks_by_their_names(architecture):
+    model = small(architecture)
+    muon, *_ = groups(model, 0.1)
+    assert {name for name, p in model.named_parameters() if any(p is each for each in muon["params"])} == {
+        name for name, p in model.named_parameters() if name.startswith("h.") and p.dim() == 2
+    }
+    assert len(muon["params"]) >= 4 * model.config.n_layer
 
 
 @torch.inference_mode()

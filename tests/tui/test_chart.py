@@ -14,7 +14,7 @@ from nanogpt_tui import theme
 from nanogpt_tui.widgets.canvas import GLYPHS, Canvas, pack, plain, polyline, spans
 from nanogpt_tui.widgets.chart import LossChart
 from nanogpt_tui.widgets.curve import Curve, digest, merged, moving_average
-from nanogpt_tui.widgets.plot import BEST, HEADER, JOIN, LINE, MARGIN, RAW, SMALLEST, VALIDATION, Mark, Picture, draw
+from nanogpt_tui.widgets.plot import BEST, HEADER, JOIN, LINE, MARGIN, RAW, SMALLEST, Mark, Picture, draw
 from nanogpt_tui.widgets.scales import Scale, loss_text, nice_step, x_end, x_text, y_labels, y_scale, y_ticks
 
 
@@ -333,7 +333,7 @@ def test_a_single_point_is_drawn() -> None:
 
 
 def test_validation_is_a_diamond_at_its_step_and_height() -> None:
-    picture = Picture(filled(np.linspace(4, 2, 100)), show_validation_line=False)
+    picture = Picture(filled(np.linspace(4, 2, 100)))
     picture.validation = np.array([50.0]), np.array([3.0])
     lines, styles = plot_of(picture)
     (row,), (column,) = np.nonzero(np.array([list(line) for line in lines]) == "◆")
@@ -348,14 +348,12 @@ def test_the_best_validation_point_is_the_lowest_even_by_a_hair() -> None:
     assert np.flatnonzero((styles == BEST).any(axis=0)).tolist() == [16]  # 33 columns, the middle one
 
 
-def test_the_validation_line_can_be_left_out_and_lies_behind_the_smoothed_one() -> None:
+def test_the_validation_line_lies_behind_the_smoothed_one() -> None:
     picture = Picture(filled(np.full(100, 3.0)))
+    without = plot_of(picture)[1]
     picture.validation = np.array([0.0, 100.0]), np.array([3.0, 3.0])
     with_line = plot_of(picture)[1]
-    picture.show_validation_line = False
-    without = plot_of(picture)[1]
-    assert (with_line[:, 5:-5] == LINE).sum() == (without[:, 5:-5] == LINE).sum()
-    assert not (without[:, 5:-5] == VALIDATION).any()
+    assert (with_line[:, 5:-5] == LINE).sum() == (without[:, 5:-5] == LINE).sum() > 0
 
 
 def test_one_spike_does_not_flatten_the_rest() -> None:
@@ -522,13 +520,13 @@ async def test_zoom_keeps_the_crosshair_where_it_is() -> None:
         chart.cursor = 400.0
         await pilot.pause()
         column = screen(chart)[-2].rindex("●")
-        for key in ("right_square_bracket", "right_square_bracket", "left_square_bracket"):
-            await pilot.press(key)
+        for factor in (0.5, 0.5, 2.0):
+            chart.action_zoom(factor)
             await pilot.pause()
             assert screen(chart)[-2].rindex("●") == pytest.approx(column, abs=1)
             assert chart.cursor == 400.0
         assert chart.window is not None
-        await pilot.press("0")
+        chart.action_reset_view()
         assert chart.window is None
 
 
@@ -557,16 +555,18 @@ async def test_a_window_with_the_newest_point_goes_along_and_another_stays() -> 
         assert chart.window == (100, 200)
 
 
-async def test_keys_move_the_crosshair_over_recorded_points_and_tell_of_it() -> None:
+async def test_the_crosshair_moves_over_recorded_points_and_tells_of_it() -> None:
     app = Shown()
     async with app.run_test(size=(80, 24)) as pilot:
         chart = app.query_one(LossChart)
         chart.append([100, 200, 900], [1, 2, 9], [1, 2, 9], [4.0, 3.0, 2.0])
-        chart.focus()
-        for key in ("left", "left", "left", "left", "right", "end", "home", "escape"):
-            await pilot.press(key)
+        for columns in (-1, -1, -1, -1, 1):
+            chart.action_move_cursor(columns)
             await pilot.pause()
-        # the first key puts it on the newest point; the fourth finds it at the first already
+        for act in (chart.action_cursor_end, chart.action_cursor_start, chart.action_hide_cursor):
+            act()
+            await pilot.pause()
+        # the first move puts it on the newest point; the fourth finds it at the first already
         assert app.steps == [900, 200, 100, 200, 900, 100, None]
 
 
@@ -574,9 +574,9 @@ async def test_the_crosshair_takes_the_window_along() -> None:
     async with Shown().run_test(size=(80, 24)) as pilot:
         chart = await feed(pilot)
         chart.window = (400.0, 500.0)
-        await pilot.press("home")
+        chart.action_cursor_start()
         assert chart.window == pytest.approx((1, 101))
-        await pilot.press("end")
+        chart.action_cursor_end()
         assert chart.window == pytest.approx((900, 1000))
 
 
@@ -584,20 +584,22 @@ async def test_the_window_shows_the_same_points_on_another_axis() -> None:
     async with Shown().run_test(size=(80, 24)) as pilot:
         chart = await feed(pilot)
         chart.window, chart.cursor = (200.0, 400.0), 300.0
-        await pilot.press("x")
+        chart.action_next_x_axis()
         assert (chart.x_axis, chart.window) == ("tokens", (20_000.0, 40_000.0))
-        await pilot.press("x")
+        chart.action_next_x_axis()
         assert (chart.x_axis, chart.window) == ("time", (100.0, 200.0))
         await pilot.pause()
         assert "step 300  2:30" in screen(chart)[0]
-        await pilot.press("x")
+        chart.action_next_x_axis()
         assert (chart.x_axis, chart.window) == ("step", (200.0, 400.0))
 
 
-async def test_keys_switch_log_y_raw_and_smoothing() -> None:
+async def test_actions_switch_log_y_raw_and_smoothing() -> None:
     async with Shown().run_test(size=(80, 24)) as pilot:
         chart = await feed(pilot)
-        await pilot.press("l", "r", "e")
+        chart.action_toggle_log_y()
+        chart.action_toggle_raw()
+        chart.action_next_smoothing()
         await pilot.pause()
         assert (chart.log_y, chart.show_raw, chart.smoothing) == (True, False, 0.99)
         assert "log" in screen(chart)[0]
