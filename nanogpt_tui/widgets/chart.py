@@ -28,8 +28,8 @@ CLOSEST = 4.0  # steps, tokens or seconds that a window is wide at least
 
 
 class LossChart(Widget, can_focus=True):
-    """Training loss over steps, tokens or time. The reactive attributes, the methods and actions are what it can do; the
-    keys for them are bound by whoever shows it.
+    """Training loss over steps, tokens or time. Reactive attributes, methods and actions are what it can do; keys are
+    bound to them by whoever shows it.
 
     `cursor` is a step; `window` is in units of `x_axis`, and None shows everything and grows with it. A window whose
     right end shows the newest point goes along with the training.
