@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from nanogpt_tui.history import History
     from nanogpt_tui.steered import Steered, Training, Watching
 
-ALIVE = ("running", "paused")
-
 
 class Session:
     """What the app is doing and has done. `changed` is called in the interface's thread when the training has news.
@@ -222,7 +220,7 @@ class Session:
         from nanogpt import runs
 
         there = runs.list_runs(self.runs_dir)
-        alive = [each for each in there if each.state in ALIVE]
+        alive = [each for each in there if each.alive]
         self.others_alive = max(0, len(alive) - 1)
         return next((Path(each.path) for each in alive or there), None)
 
@@ -251,7 +249,7 @@ class Session:
         from nanogpt import runs
 
         about = runs.summary(folder)
-        if about.state in ALIVE:
+        if about.alive:
             raise UserError(
                 f"{about.name} is being trained by process {about.pid} on {about.host}: look at it instead, "
                 "and steer it from here"

@@ -132,7 +132,7 @@ class Watching(Steered):
                 self.asked.clear()  # another trainer, which obeys no letters from before its time
         else:  # all is quiet: how does it stand?
             self.about = event.summary
-            if self.about.state in ("running", "paused"):
+            if self.about.alive:
                 self._revive()
             elif self.about.state == "interrupted" and self.history.running:
                 self._interrupt()
@@ -177,7 +177,7 @@ def looked_at(folder: Path, bell: Bell) -> tuple["History", Watching | None]:
 
     about = runs.summary(folder)
     state = about.state
-    if state in ("running", "paused"):
+    if about.alive:
         history = History(folder.name)
         return history, Watching(folder, bell, history)
     if state != "interrupted":

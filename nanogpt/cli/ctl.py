@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     letters = list(written(args.command, args.words, args.no_save, args.seed))
     folder = find(args.run, args.runs_dir)
     about = summary(folder)
-    if about.state not in ("running", "paused"):
+    if not about.alive:
         raise UserError(f"the run {about.name} is not being trained (it is {about.state}): there is nobody to obey")
     if args.no_wait:
         for letter in letters:

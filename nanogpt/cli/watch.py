@@ -66,7 +66,7 @@ def seen(folder: Path) -> Iterator[Event]:
 def settled(folder: Path) -> Summary:
     """How the run stands after its last event: the trainer writes that a moment later."""
     deadline = time.monotonic() + 5
-    while (about := summary(folder)).state in ("running", "paused") and time.monotonic() < deadline:
+    while (about := summary(folder)).alive and time.monotonic() < deadline:
         time.sleep(0.05)
     return about
 

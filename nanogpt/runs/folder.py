@@ -56,6 +56,11 @@ class Summary:
     host: str = ""
     silent_s: float = 0.0
 
+    @property
+    def alive(self) -> bool:
+        """Whether somebody trains it."""
+        return self.state in ("running", "paused")
+
 
 def runs_folder(runs_dir: str | Path | None = None) -> Path:
     return Path(runs_dir).expanduser().absolute() if runs_dir else paths.runs_dir()
@@ -153,9 +158,9 @@ def summary(folder: Path) -> Summary:
     if not is_run(folder):
         raise UserError(f"{folder} is not a run: it has no run.toml")
     found = _read_status(folder)
-    if found.state in ("running", "paused") and not _lives(folder, found):
+    if found.alive and not _lives(folder, found):
         found = _read_status(folder)  # it may have ended since the first look, and said how before it went
-        if found.state in ("running", "paused"):
+        if found.alive:
             return replace(found, state="interrupted")
     return found
 
@@ -191,7 +196,7 @@ def is_here(found: Summary) -> bool:
 
 def is_gone(found: Summary) -> bool:
     """Whether no trainer of this machine goes on with the run, for certain: no clock has a say in it."""
-    if found.state in ("running", "paused") or not is_here(found):
+    if found.alive or not is_here(found):
         return False
     return found.state != "interrupted" or _lock_held(Path(found.path)) is False or not _process_runs(found.pid)
 

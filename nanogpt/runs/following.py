@@ -72,7 +72,7 @@ class _Pulse:
             self.quicken()
         self._last = found
         waited_s = time.monotonic() - self._changed_at
-        alive = found.state in ("running", "paused")
+        alive = found.alive
         if is_gone(found):
             return found, True
         if alive and not is_here(found) and waited_s > LOST_S:  # its clock is ahead of ours

@@ -250,7 +250,7 @@ def _refuse_elsewhere(run: Path) -> None:
         about = folder.summary(run)
     except UserError:  # a status that cannot be read is that of no trainer
         return
-    if about.state in ("running", "paused") and not folder.is_here(about):
+    if about.alive and not folder.is_here(about):
         raise UserError(
             f"the run {run.name} is being trained on {about.host!r}, which wrote {about.silent_s:.0f} s "
             f"ago; two trainers never share a run: stop it, or wait until it was silent for {folder.LOST_S:.0f} s"
