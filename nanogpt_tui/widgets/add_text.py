@@ -78,6 +78,7 @@ class AddText(ModalScreen[Recipe | None]):
         self._timer: Timer | None = None
         self._progress = Progress()
         self._notices: list[str] = []
+        self._refused = False  # counting said why the text will not do
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -146,6 +147,7 @@ class AddText(ModalScreen[Recipe | None]):
         if self._job is not None:
             self._job.cancel()
             self._job = None
+        self._refused = False
         problem: UserError | None = None
         try:
             recipe = self.recipe()
@@ -188,9 +190,12 @@ class AddText(ModalScreen[Recipe | None]):
             if isinstance(event, Notice):
                 self._notices.append(event.text)
             if isinstance(event, Forecast):
+                self._refused = False
+                self._mark(None)
                 self._outcome(described(event, self._notices))
                 return
         if job.error is not None:
+            self._refused = True
             self._mark(UserError(job.error))
             self._outcome(Content())
         elif not job.done:
@@ -212,9 +217,14 @@ class AddText(ModalScreen[Recipe | None]):
 
     def action_prepare(self) -> None:
         try:
-            self.dismiss(self.recipe())
+            recipe = self.recipe()
         except UserError as error:
             self._mark(error if str(error) else SettingError("path", "name a file or a folder"))
+            return
+        if self._refused:
+            self._count(recipe)  # the text may have been mended since
+        else:
+            self.dismiss(recipe)
 
 
 def described(forecast: "Forecast", notices: list[str]) -> Content:
