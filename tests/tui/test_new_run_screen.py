@@ -11,6 +11,8 @@ from textual.widgets import Button
 from nanogpt import runs
 from nanogpt.config import resolve
 from nanogpt.data import list_datasets, prepare, textfile_recipe
+from nanogpt.events import Step
+from nanogpt.training import Mailbox, SetMaxIters
 from nanogpt.training.estimate import n_parameters
 from nanogpt_tui.screens.new_run import COMMON, NewRunScreen, Offered
 from nanogpt_tui.widgets.draft import SCRATCH, Draft
@@ -197,6 +199,22 @@ async def test_going_on_with_a_run_keeps_its_shape_and_trains_further(lab: Any, 
         await at.until(lambda: (now := at.session.history) and now.step > 30 and now.state == "finished")
         assert at.session.history.step == 40
         assert runs.summary(run).step == 40
+
+
+def test_what_was_changed_while_a_run_was_trained_is_what_it_goes_on_with(rhymes: Any) -> None:
+    list(prepare("rhymes"))
+    run, mailbox = runs.new_folder("old"), Mailbox()
+    for event in runs.start(resolve(flags=TINY | {"dataset": "rhymes"}).config, run, mailbox=mailbox):
+        if isinstance(event, Step) and event.step == 5:
+            mailbox.drop(SetMaxIters(8))
+    draft = Draft(start=f"resume {run.name}")
+    assert draft.shown("max_iters") == "8"
+    config, problems = draft.checked(None)
+    assert (config and config.schedule.max_iters, problems) == (8, {})
+    draft.edit("max_iters", "30")  # as many as it began with
+    assert draft.changes() == {"max_iters": "30"}
+    list(runs.resume(run, draft.changes()))
+    assert runs.summary(run).step == 30
 
 
 async def test_another_runs_weights_decide_the_shape_of_a_new_run(lab: Any, rhymes: Any) -> None:
