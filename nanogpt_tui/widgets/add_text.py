@@ -20,6 +20,7 @@ from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, Notice
 from nanogpt_tui.text import harmless
 from nanogpt_tui.widgets.choice import Choice
+from nanogpt_tui.widgets.dataset_facts import megabytes
 from nanogpt_tui.widgets.dialog import hint
 from nanogpt_tui.widgets.path_input import PathInput
 from nanogpt_tui.widgets.progress import Progress
@@ -230,11 +231,12 @@ class AddText(ModalScreen[Recipe | None]):
 def described(forecast: "Forecast", notices: list[str]) -> Content:
     """What would come of it, in a few lines."""
     about = "" if forecast.exact else "about "
-    files = f"{forecast.files:,} file{'s' if forecast.files > 1 else ''}"
+    files = f"{forecast.files:,} file{'s' * (forecast.files != 1)}"
+    characters = f"{forecast.characters:,} character{'s' * (forecast.characters != 1)}"
     total = sum(forecast.tokens.values())
     splits = "  ".join(f"{split} {tokens:,}" for split, tokens in forecast.tokens.items())
     lines = [
-        Content.styled(f"{files}, {forecast.text_bytes / 1e6:,.1f} MB, {forecast.characters:,} characters", "$quiet"),
+        Content.styled(f"{files}, {megabytes(forecast.text_bytes)}, {characters}", "$quiet"),
         Content.assemble((f"{about}{total:,} tokens", "bold $foreground"), (f"   {splits}", "$quiet")),
         Content.assemble((f"vocabulary {forecast.vocab_size:,}", "$foreground")),
     ]

@@ -123,7 +123,7 @@ async def test_a_text_that_counting_refused_stays_in_the_form_until_it_is_mended
         await at.sees("a text of your own", "is empty; give some text")
         empty.write_text("no longer empty\n" * 10)
         await at.press("ctrl+s")
-        await at.sees("160 characters")
+        await at.sees("1 file, 0.2 kB, 160 characters")
         assert "is empty" not in at.seen()
         await at.press("ctrl+s")
         await at.until(lambda: (paths.datasets_dir() / "empty" / "meta.json").exists())
