@@ -268,7 +268,7 @@ class DataScreen(LabScreen):
         from nanogpt_tui.screens.new_run import NewRunScreen
 
         if self.entry is not None:
-            self.app.push_screen(NewRunScreen(dataset=self.entry.name))
+            self.app.push_screen(NewRunScreen(dataset=self.entry.name, known=[each.info for each in self.entries]))
 
     def action_prepare(self) -> None:
         entry = self.entry

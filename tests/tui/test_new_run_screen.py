@@ -319,6 +319,27 @@ async def test_news_that_come_while_the_form_is_taken_away_are_dropped(lab: Any,
         assert not screen.query(Field)
 
 
+async def test_from_the_data_screen_the_first_picture_is_whole(
+    lab: Any, rhymes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted, classes = NewRunScreen.on_mount, set[str]()
+
+    def on_mount(screen: NewRunScreen) -> None:
+        classes.update(screen.classes)
+        mounted(screen)
+
+    monkeypatch.setattr(NewRunScreen, "on_mount", on_mount)
+    monkeypatch.setattr(NewRunScreen, "_offered", lambda screen, job: None)  # nothing has been read yet
+    list(prepare("rhymes"))
+    async with lab() as at:
+        await at.press("1")
+        await at.until(lambda: at.app.screen.entries)
+        at.app.screen._show_list("rhymes")
+        await at.press("enter")
+        assert {"-medium", "-tall"} <= classes  # before it was ever laid out
+        assert not figure(at.app.screen, "parameters").startswith("≈")
+
+
 async def test_where_nobody_said_which_the_form_takes_a_data_set_that_is_prepared(lab: Any, rhymes: Any) -> None:
     list(prepare("rhymes"))
     async with lab() as at:
