@@ -274,4 +274,5 @@ def test_the_rate_is_that_of_the_present_phase() -> None:
     progress.add(Encoding(phase="encode", done_bytes=20_000_000, total_bytes=10**8, tokens=5, time=12.0))
     line = progress.line(80, ascii_only=False).plain
     assert " 20%    10.0 MB/s   0:08 left" in line
+    assert progress.line(45, ascii_only=False).cell_length <= 45  # the details in a terminal of 80 columns
     assert progress.share == pytest.approx(0.6)
