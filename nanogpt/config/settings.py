@@ -36,7 +36,7 @@ class Setting:
         if self.choices:
             return "one of " + ", ".join(self.choices)
         limits = (("at least", self.low), ("above", self.above), ("at most", self.high), ("below", self.below))
-        return " and ".join(f"{word} {limit:g}" for word, limit in limits if limit is not None)
+        return " and ".join(f"{word} {limit:,}" for word, limit in limits if limit is not None)
 
     def parse(self, value: Any) -> Any:
         """`value` (a string from a flag, or a value from TOML or JSON) as this setting's type, within its bounds."""

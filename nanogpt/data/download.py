@@ -21,8 +21,8 @@ ATTEMPTS = 3
 REPORT_INTERVAL_S = 0.1
 BLOCK_BYTES = 1 << 17
 WAYS_OUT = (
-    "give the file by hand with --source FILE, set NANOGPT_CACHE_DIR to a folder that has it, "
-    "or train on what needs no network: `nanogpt train --dataset=python_stdlib`"
+    "give the file by hand (on the command line with --source FILE), set NANOGPT_CACHE_DIR to a folder that has it, "
+    "or train on python_stdlib, which needs no network"
 )
 
 

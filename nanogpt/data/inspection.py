@@ -83,8 +83,8 @@ def look(name: str, first: int = 3000, most: int = 12) -> Iterator[Look]:
 
     dataset = open_dataset(name)
     tokenizer, ids = dataset.tokenizer, dataset.split("train")
-    length = min(len(ids), COUNTED) // SLICES or len(ids)
-    starts = np.linspace(0, len(ids) - length, SLICES).astype(int) if len(ids) > length else [0]
+    slices, length = (SLICES, COUNTED // SLICES) if len(ids) > COUNTED else (1, len(ids))
+    starts = np.linspace(0, len(ids) - length, slices).astype(int)
     sample = np.concatenate([ids[start : start + length] for start in starts])
     if int(sample.max()) >= dataset.meta.vocab_size:
         raise UserError(f"{dataset.path} holds tokens that its vocabulary lacks: prepare {name} again")

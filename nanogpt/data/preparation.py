@@ -54,7 +54,7 @@ def prepare(
     """
     began = time.monotonic()
     if isinstance(recipe, str):
-        recipe = load_recipe(recipe)
+        recipe = load_recipe(recipe, data_dir)
     recipe = replace(
         recipe,
         name=recipe.name if output is None else output,
@@ -205,8 +205,9 @@ def split_ends(recipe: Recipe, characters: int) -> dict[str, int]:
     begin = 0
     for split, end in ends.items():
         if end <= begin:
+            all_of_it = f"{characters} character{'s' * (characters != 1)}"
             raise UserError(
-                f"the text of {recipe.name} is too short: {characters} characters leave none for {split} with "
+                f"the text of {recipe.name} is too short: {all_of_it} leave none for {split} with "
                 f"val_ratio={recipe.val_ratio} and test_ratio={recipe.test_ratio}; give more text or change the ratios"
             )
         begin = end

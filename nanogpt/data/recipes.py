@@ -113,15 +113,24 @@ def recipe_paths() -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def load_recipe(name: str) -> Recipe:
+def load_recipe(name: str, data_dir: Path | None = None) -> Recipe:
     """Raises UserError for an unknown name and for a recipe with anything amiss."""
+    from nanogpt.data.store import prepared_names
+
     known = recipe_paths()
-    if name not in known:
+    if name in known:
+        return read_recipe(known[name])
+    prepared = prepared_names(data_dir)
+    if name in prepared:
         raise UserError(
-            f"no data set {name!r}; there are {', '.join(known)}.{nearest(name, list(known))} "
-            f"For your own text: `nanogpt prepare textfile FILE`"
+            f"{name} was made of a text of your own and has no recipe; to prepare it again: "
+            f"`nanogpt prepare textfile FILE --output={name} --force`"
         )
-    return read_recipe(known[name])
+    there = sorted({*known, *prepared})
+    raise UserError(
+        f"no data set {name!r}; there are {', '.join(there)}.{nearest(name, there)} "
+        "For your own text: `nanogpt prepare textfile FILE`"
+    )
 
 
 def read_recipe(path: Path) -> Recipe:

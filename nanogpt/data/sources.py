@@ -56,7 +56,7 @@ def _given(source: Source, path: Path) -> Path:
     if found != source.sha256:
         raise UserError(
             f"{path} is not the expected file: its sha256 is {found[:12]}…, not {source.sha256[:12]}…; "
-            f"fetch it from {source.url}, or prepare it as a text of its own with `nanogpt prepare textfile`"
+            f"fetch it from {source.url}, or prepare it as a text of its own"
         )
     return path
 
@@ -73,9 +73,9 @@ def _text_files(given: Iterable[Path]) -> Generator[Event, None, list[Path]]:
         candidates = sorted(_walk(path))
         texts = [candidate for candidate in candidates if looks_like_text(candidate)]
         if not texts:
-            raise UserError(f"no text files in {path}: {len(candidates)} files, all empty, unreadable or binary")
+            raise UserError(f"no text files in {path}: every file in it is empty, unreadable or binary")
         if left := len(candidates) - len(texts):
-            yield Notice(level="info", text=f"{path}: {len(texts)} text files; left out {left} empty or binary ones")
+            yield Notice(level="info", text=f"{path}: left out {left} of {len(candidates)} files: empty or binary")
         files += texts
     return files
 

@@ -173,6 +173,11 @@ def read(checkpoint: Path, *, weights_only: bool = False) -> "Snapshot":
     return Snapshot(config, tensors, optimizer, progress, position)
 
 
+def progress(checkpoint: Path) -> dict[str, Any]:
+    """How far the training was, by the names of `nanogpt.training.Progress`; reads no weights. Raises `UserError`."""
+    return dict(_read_trainer(checkpoint)["progress"])
+
+
 def is_checkpoint(folder: Path) -> bool:
     return (folder / "trainer.json").is_file()
 

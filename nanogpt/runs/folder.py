@@ -22,6 +22,7 @@ from nanogpt.config import Config, config_from_toml
 from nanogpt.errors import UserError, nearest
 from nanogpt.events import Event, Started, from_json
 
+LONGEST_NAME = 60  # characters of up to four bytes: folders' names have at most 255
 SLOW_S = 15.0  # a heartbeat comes every second
 LOST_S = 120.0  # after so long a trainer on another machine, of which nothing but its heartbeat is seen, is gone
 
@@ -94,27 +95,31 @@ def new_folder(base: str, *, name: str | None = None, runs_dir: str | Path | Non
     """
     home = runs_folder(runs_dir)
     if name is not None:
-        if not re.fullmatch(r"[\w][\w.+ -]*", name):
-            raise UserError(
-                f"{name!r} cannot name a run: use letters, digits, '-', '_' and '.'; --out_dir takes a path"
-            )
-        check_free(home / name)
-        return home / name
+        folder = home / check_name(name)
+        check_free(folder)
+        return folder
     number = 1
     while (folder := home / (base if number == 1 else f"{base}-{number}")).exists():
         number += 1
     return folder
 
 
+def check_name(name: str) -> str:
+    """The name itself. Raises `UserError` unless a run's folder can have it."""
+    if not re.fullmatch(rf"\w[\w.+ -]{{0,{LONGEST_NAME - 1}}}", name):
+        raise UserError(
+            f"{name!r} cannot name a run: use up to {LONGEST_NAME} letters, digits, spaces, '_', '-', '+' and '.', the "
+            "first a letter, a digit or '_'"
+        )
+    return name
+
+
 def check_free(folder: Path) -> None:
     """Raises `UserError` where there is a run, or anything else, in `folder` already."""
     if is_run(folder):
-        raise UserError(
-            f"there is a run in {folder} already: resume it with "
-            f"`nanogpt train --init_from=resume --name={folder.name}`, or give another --name"
-        )
+        raise UserError(f"there is a run in {folder} already: resume it, or give another name")
     if folder.exists() and not (folder.is_dir() and all(map(_is_unstarted, folder.iterdir()))):
-        raise UserError(f"{folder} is not empty and not a run: give another --name or --out_dir")
+        raise UserError(f"{folder} is not empty and not a run: give another name")
 
 
 def _is_unstarted(item: Path) -> bool:

@@ -5,7 +5,6 @@ A run that a trainer holds is never renamed or deleted: both are done under the 
 
 import csv
 import io
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from filelock import Timeout
 from nanogpt.config import Config
 from nanogpt.errors import UserError
 from nanogpt.events import Evaluated, Step
-from nanogpt.runs.folder import check_free, history, is_run, lock, read_run_toml
+from nanogpt.runs.folder import check_free, check_name, history, is_run, lock, read_run_toml
 from nanogpt.runs.recorder import write_atomically
 
 NOTE = "note.txt"
@@ -30,11 +29,9 @@ COLUMNS = ("step", *MEASURED, "eval_train_loss", "val_loss")
 def rename(run: Path, name: str) -> Path:
     """Gives the run another name, and returns its new folder. Raises `UserError` for a name that is taken or cannot be
     one, and for a run that is being trained."""
-    if not re.fullmatch(r"[\w][\w.+ -]*", name):
-        raise UserError(f"{name!r} cannot name a run: use letters, digits, '-', '_' and '.'")
-    new = run.with_name(name)
-    if new == run:
+    if name == run.name:
         return run
+    new = run.with_name(check_name(name))
     check_free(new)
     with _unused(run, "renamed"):
         tables = read_run_toml(run)

@@ -36,6 +36,10 @@ class LabScreen(Screen[None]):
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (24, "-short"), (34, "-tall")]  # noqa: RUF012
 
     def compose(self) -> ComposeResult:
+        # Textual sets these classes with the first Resize, which comes after the first picture.
+        size = self.app.size
+        for breakpoints, cells in ((self.HORIZONTAL_BREAKPOINTS, size.width), (self.VERTICAL_BREAKPOINTS, size.height)):
+            self.add_class([name for least, name in breakpoints if cells >= least][-1])
         yield Header()
         with Container(id="body"):
             yield from self.body()

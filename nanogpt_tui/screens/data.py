@@ -3,7 +3,7 @@
 The list and the looks into data sets are read in threads; nothing on the screen waits for a disk.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.binding import Binding, BindingType
@@ -78,6 +78,7 @@ class DataScreen(LabScreen):
     def __init__(self) -> None:
         super().__init__()
         self.entries: list[Entry] = []
+        self.own: dict[str, Recipe] = {}  # own texts that are being prepared, or could not be
         self.looks: dict[str, Look] = {}
         self.problems: dict[str, str] = {}  # the last failure, by data set
         self.preparing = ""  # the data set that is being prepared
@@ -126,15 +127,22 @@ class DataScreen(LabScreen):
         for event in job.take():
             if isinstance(event, Listed):
                 wanted = self._wanted or (self.entry.name if self.entry else "")
-                self.entries, self._wanted = list(event.entries), ""
+                self.entries, self._wanted = self._with_own(event.entries), ""
                 self._show_list(wanted)
+
+    def _with_own(self, entries: Iterable[Entry]) -> list[Entry]:
+        """The list with the own texts that are not on disk yet."""
+        there = {entry.name: entry for entry in entries}
+        own = {name: Entry.of_recipe(recipe) for name, recipe in self.own.items() if name not in there}
+        return sorted([*there.values(), *own.values()], key=lambda entry: entry.name)
 
     def _show_list(self, wanted: str = "") -> None:
         names = [entry.name for entry in self.entries]
         rows = self.query_one(DatasetList)
+        at = rows.highlighted or 0
         rows.set_options([Option(self._row(entry), id=entry.name) for entry in self.entries])
         if names:
-            rows.highlighted = names.index(wanted) if wanted in names else 0
+            rows.highlighted = names.index(wanted) if wanted in names else min(at, len(names) - 1)
         self.query_one("#columns", Static).update(heading(self._list_width))
         self._show_details()
 
@@ -251,21 +259,21 @@ class DataScreen(LabScreen):
         if action == "add":
             return not busy
         if action == "delete":
-            return entry is not None and entry.deletable and entry.name != self.preparing
+            return entry is not None and (entry.deletable or entry.name in self.own) and entry.name != self.preparing
         if action == "new_run":
-            return entry is not None and not entry.info.problem and not busy
+            return entry is not None and not entry.info.problem and entry.name not in self.own and not busy
         return True
 
     def action_new_run(self) -> None:
         from nanogpt_tui.screens.new_run import NewRunScreen
 
         if self.entry is not None:
-            self.app.push_screen(NewRunScreen(dataset=self.entry.name))
+            self.app.push_screen(NewRunScreen(dataset=self.entry.name, known=[each.info for each in self.entries]))
 
     def action_prepare(self) -> None:
         entry = self.entry
         if entry is not None:
-            self.prepare(entry.name, entry.name, force=bool(entry.info.problem))
+            self.prepare(entry.name, self.own.get(entry.name, entry.name), force=bool(entry.info.problem))
 
     def action_give(self) -> None:
         from nanogpt_tui.widgets.path_input import AskPath
@@ -281,11 +289,12 @@ class DataScreen(LabScreen):
     def action_add(self) -> None:
         from nanogpt_tui.widgets.add_text import AddText
 
-        taken = [entry.name for entry in self.entries]
+        taken = [entry.name for entry in self.entries if entry.name not in self.own]
         self.app.push_screen(AddText(self.session, taken), lambda recipe: self._add(recipe) if recipe else None)
 
     def _add(self, recipe: "Recipe") -> None:
-        self.entries.append(Entry.of_recipe(recipe))
+        self.own[recipe.name] = recipe
+        self.entries = self._with_own(entry for entry in self.entries if entry.name != recipe.name)
         self._show_list(recipe.name)
         self.prepare(recipe.name, recipe)
 
@@ -310,6 +319,8 @@ class DataScreen(LabScreen):
             self.preparing = ""
             if job.error:
                 self.problems[name] = job.error
+            else:
+                self.own.pop(name, None)  # it is on disk now, or was cancelled
             self._wanted = name
             self._show_details()
             if job.error:
@@ -327,6 +338,10 @@ class DataScreen(LabScreen):
     def action_delete(self) -> None:
         entry = self.entry
         if entry is None:
+            return
+        if entry.name in self.own:  # nothing of it is on disk
+            del self.own[entry.name]
+            self.action_reload()
             return
         again = "the recipe stays" if entry.recipe else "the text itself stays where it is"
         question = Content.assemble("Delete the tokens of ", harmless(entry.name), f"?  ({again})")

@@ -5,7 +5,7 @@ What was typed is in a `Draft`; reading what there is and measuring the speed go
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -113,12 +113,15 @@ class NewRunScreen(LabScreen):
         Binding("up", "app.focus_previous", "previous field", show=False, id="new_run.previous"),
     ]
 
-    def __init__(self, dataset: str = "", preset: str = "", start: str = SCRATCH) -> None:
-        """`start` is "scratch", "weights NAME" or "resume NAME" of a run."""
+    def __init__(
+        self, dataset: str = "", preset: str = "", start: str = SCRATCH, known: Iterable[DatasetInfo] = ()
+    ) -> None:
+        """`start` is "scratch", "weights NAME" or "resume NAME" of a run; `known` are data sets that there are, so that
+        the first picture is whole. All are read from disk later."""
         super().__init__()
         self.draft = Draft(preset=preset, start=start, dataset=dataset)
         self.config: Config | None = None  # what the form says, None while something is wrong
-        self.datasets: dict[str, DatasetInfo] = {}
+        self.datasets = {info.name: info for info in known}
         self.speed = Speed()
         self._known: dict[object, Speed] = {}  # what was measured, by all that it depends on
         self._measuring: tuple[object, Job] | None = None  # what it depends on, and the work

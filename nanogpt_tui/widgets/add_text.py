@@ -20,6 +20,7 @@ from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, Notice
 from nanogpt_tui.text import harmless
 from nanogpt_tui.widgets.choice import Choice
+from nanogpt_tui.widgets.dataset_facts import megabytes
 from nanogpt_tui.widgets.dialog import hint
 from nanogpt_tui.widgets.path_input import PathInput
 from nanogpt_tui.widgets.progress import Progress
@@ -78,6 +79,7 @@ class AddText(ModalScreen[Recipe | None]):
         self._timer: Timer | None = None
         self._progress = Progress()
         self._notices: list[str] = []
+        self._refused = False  # counting said why the text will not do
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -146,6 +148,7 @@ class AddText(ModalScreen[Recipe | None]):
         if self._job is not None:
             self._job.cancel()
             self._job = None
+        self._refused = False
         problem: UserError | None = None
         try:
             recipe = self.recipe()
@@ -188,9 +191,12 @@ class AddText(ModalScreen[Recipe | None]):
             if isinstance(event, Notice):
                 self._notices.append(event.text)
             if isinstance(event, Forecast):
+                self._refused = False
+                self._mark(None)
                 self._outcome(described(event, self._notices))
                 return
         if job.error is not None:
+            self._refused = True
             self._mark(UserError(job.error))
             self._outcome(Content())
         elif not job.done:
@@ -212,19 +218,25 @@ class AddText(ModalScreen[Recipe | None]):
 
     def action_prepare(self) -> None:
         try:
-            self.dismiss(self.recipe())
+            recipe = self.recipe()
         except UserError as error:
             self._mark(error if str(error) else SettingError("path", "name a file or a folder"))
+            return
+        if self._refused:
+            self._count(recipe)  # the text may have been mended since
+        else:
+            self.dismiss(recipe)
 
 
 def described(forecast: "Forecast", notices: list[str]) -> Content:
     """What would come of it, in a few lines."""
     about = "" if forecast.exact else "about "
-    files = f"{forecast.files:,} file{'s' if forecast.files > 1 else ''}"
+    files = f"{forecast.files:,} file{'s' * (forecast.files != 1)}"
+    characters = f"{forecast.characters:,} character{'s' * (forecast.characters != 1)}"
     total = sum(forecast.tokens.values())
     splits = "  ".join(f"{split} {tokens:,}" for split, tokens in forecast.tokens.items())
     lines = [
-        Content.styled(f"{files}, {forecast.text_bytes / 1e6:,.1f} MB, {forecast.characters:,} characters", "$quiet"),
+        Content.styled(f"{files}, {megabytes(forecast.text_bytes)}, {characters}", "$quiet"),
         Content.assemble((f"{about}{total:,} tokens", "bold $foreground"), (f"   {splits}", "$quiet")),
         Content.assemble((f"vocabulary {forecast.vocab_size:,}", "$foreground")),
     ]

@@ -13,6 +13,7 @@ from nanogpt.data.recipes import PackageSource, Recipe, Source, StdlibSource, Ur
 from nanogpt.data.store import open_dataset
 from nanogpt.errors import UserError
 from nanogpt.events import Event
+from nanogpt.tokenizers import available_offline
 from nanogpt_tui.text import count, harmless, printable, short
 
 LABEL = 12
@@ -20,7 +21,7 @@ LABEL = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A data set and where its text is from. `recipe`: there is one by that name; `url`: its text is fetched, of
+    """A data set and where its text is from. `recipe`: it can be prepared from one; `url`: its text is fetched, of
     `fetched_bytes` where that is known; `package`: the distribution that has it; `deletable`: it is on disk."""
 
     info: DatasetInfo
@@ -40,12 +41,18 @@ class Entry:
 
     @classmethod
     def of_recipe(cls, recipe: Recipe) -> "Entry":
-        """One that is about to be prepared from a recipe of its own."""
-        info = DatasetInfo(name=recipe.name, title=recipe.title, licence=recipe.licence, tokenizer=recipe.tokenizer)
+        """An own text that is not on disk yet."""
+        info = DatasetInfo(
+            name=recipe.name,
+            title=recipe.title,
+            licence=recipe.licence,
+            tokenizer=recipe.tokenizer,
+            offline=available_offline(recipe.tokenizer),
+        )
         return cls(
             info=info,
             source=origin(recipe.source),
-            recipe=False,
+            recipe=True,
             val_ratio=recipe.val_ratio,
             test_ratio=recipe.test_ratio,
         )

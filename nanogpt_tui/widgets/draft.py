@@ -9,10 +9,12 @@ from nanogpt import runs
 from nanogpt.config import Config, resolve, settings, with_settings
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import SettingError, UserError
+from nanogpt.runs import checkpoints
 from nanogpt.runs.folder import run_config
 
 SHAPE = ("architecture", "n_layer", "n_head", "n_embd", "bias", "ngram", "vocab_size")  # what weights decide
 NOT_IN_FORM = ("init_from", "eval_only")  # the first is the field "start"; the second is no run
+STEERED = ("max_iters", "eval_interval")  # what a letter may change while a run is trained
 SCRATCH = "scratch"
 
 
@@ -53,7 +55,7 @@ class Draft:
     def base(self) -> Config:
         """The configuration before anything was typed. Raises `UserError` for a run that cannot be read."""
         if self._base is None or self._base[0] != (self.preset, self.start):
-            config = run_config(self.folder()) if self.resumes else watched(resolve(preset=self.preset or None).config)
+            config = resumed(self.folder()) if self.resumes else watched(resolve(preset=self.preset or None).config)
             if self.source and not self.resumes:
                 theirs = run_config(self.folder()).values()
                 shape = {name: theirs[name] for name in (*SHAPE, "block_size")}
@@ -131,6 +133,15 @@ class Draft:
             return self.folder()
         base = f"{Path(self.shown('dataset')).name}-{self.preset or self.base().model.architecture}"
         return runs.new_folder(base, name=self.name.strip() or None, runs_dir=self.runs_dir)
+
+
+def resumed(folder: Path) -> Config:
+    """What a run goes on with: the settings that were changed while it was trained are in its latest checkpoint."""
+    config, latest = run_config(folder), checkpoints.latest(folder)
+    if latest is None:
+        return config
+    progress = checkpoints.progress(latest.path)
+    return with_settings(config, {name: progress[name] for name in STEERED})
 
 
 def watched(config: Config) -> Config:

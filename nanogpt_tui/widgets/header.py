@@ -28,10 +28,14 @@ class Header(Widget):
         self._right = Content()
 
     def show(self, session: "Session") -> None:
-        right = running_text(session, self.size.width, self.size.width - self._left().cell_length - 2)
+        width = self.size.width or self.app.size.width  # before the first layout it has none
+        right = running_text(session, width, width - self._left().cell_length - 2)
         if right.plain != self._right.plain or right.spans != self._right.spans:
             self._right = right
             self.refresh()
+
+    def on_mount(self) -> None:
+        self.show(self.app.session)  # type: ignore[attr-defined]
 
     def on_resize(self) -> None:
         self.show(self.app.session)  # type: ignore[attr-defined]

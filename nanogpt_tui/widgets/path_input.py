@@ -49,7 +49,7 @@ def common_start(texts: list[str]) -> str:
 
 
 class PathInput(Vertical):
-    """Tab completes, up and down choose among the suggestions, enter takes the chosen one or submits the path."""
+    """Tab completes a name, up and down choose a suggestion, enter takes the chosen one or submits the path."""
 
     class Changed(Message):
         def __init__(self, path: str) -> None:
@@ -66,7 +66,7 @@ class PathInput(Vertical):
     }
     PathInput > OptionList.-none { display: none; }
     """
-    HELP = "A file or folder. Tab completes, up and down choose among what there is, enter takes it."
+    HELP = "A file or folder. Tab completes a name, up and down choose among what there is, enter takes it."
 
     def __init__(self, value: str = "", placeholder: str = "", id: str | None = None) -> None:
         super().__init__(id=id)
@@ -138,14 +138,18 @@ class PathInput(Vertical):
         return self._found[index] if self._found and index is not None else None
 
     def _completed(self) -> bool:
-        """Whether something was left to complete: the chosen suggestion, or what all of them have in common."""
-        if not self._found:
+        """Whether something was left to complete: the chosen suggestion, or what all of them have in common. A path
+        that is whole already, as a folder is before what is in it, stays as it is."""
+        chosen = self._chosen()
+        if not self._found or (chosen is None and self.value.endswith("/")):
             return False
-        further = self._chosen() or common_start(self._found)
-        if len(further) <= len(self.value):
-            self._list.action_cursor_down()
-        else:
+        further = chosen or common_start(self._found)
+        if len(further) > len(self.value):
             self._take(further)
+        elif Path(self.value).expanduser().exists():
+            return False
+        else:
+            self._list.action_cursor_down()
         return True
 
     def _take(self, path: str) -> None:
@@ -174,7 +178,7 @@ class AskPath(ModalScreen[Path | None]):
             yield Static(Content(self._question))
             yield PathInput(placeholder="path")
             yield Static("", classes="error")
-            yield hint("tab completes, enter takes it, esc goes back")
+            yield hint("tab completes, down chooses, enter takes it, esc goes back")
 
     def on_path_input_submitted(self, message: PathInput.Submitted) -> None:
         path = Path(message.path).expanduser()

@@ -41,7 +41,7 @@ class Progress:
         left = (last.total_bytes - last.done_bytes) / rate if rate and last.total_bytes else None
         share = last.done_bytes / last.total_bytes if last.total_bytes else 0.0
         figures = f" {min(1.0, share):4.0%}  {rate / 1e6:6.1f} MB/s  {duration(left):>5} left"
-        room = max(6, min(40, width - len(figures) - 13))
+        room = max(0, min(40, width - len(figures) - 13))
         filled = round(min(1.0, share) * room)
         on, off = ("=", "-") if ascii_only else ("━", "─")
         return Content.assemble(

@@ -192,3 +192,8 @@ def test_a_configuration_cannot_be_changed_in_place() -> None:
     with pytest.raises(AttributeError):
         Config().model.n_layer = 5  # type: ignore[misc]
     assert replace(Config(), optimizer=OptimizerConfig(beta1=0.5)) != Config()
+
+
+def test_bounds_are_written_out() -> None:
+    assert settings()["batch_size"].bounds == "at least 1 and at most 1,000,000"
+    assert settings()["dropout"].bounds == "at least 0 and below 1"

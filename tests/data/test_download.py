@@ -129,6 +129,6 @@ def test_a_damaged_copy_is_fetched_again(server: Server) -> None:
 
 def test_without_a_network_the_ways_out_are_named(server: Server) -> None:
     wanted = UrlSource(url="http://127.0.0.1:9/input.txt", sha256=SHA256)
-    with pytest.raises(UserError, match=r"--source FILE.*NANOGPT_CACHE_DIR.*--dataset=python_stdlib") as refusal:
+    with pytest.raises(UserError, match=r"--source FILE.*NANOGPT_CACHE_DIR.*python_stdlib") as refusal:
         fetched(wanted)
     assert "\n" not in str(refusal.value)

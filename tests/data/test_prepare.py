@@ -238,7 +238,7 @@ def test_force_replaces_no_folder_that_is_not_a_data_set(tmp_path: Path, data_di
     [
         (b"", "is empty; give some text"),
         (b"\xef\xbb\xbf", "is empty; give some text"),
-        (b"x", "too short: 1 characters leave none for train"),
+        (b"x", "too short: 1 character leave none for train"),
         (b"x" * 100, "'x' over and over"),
         (b"text\0text", "binary data at byte 4"),
     ],
@@ -258,7 +258,7 @@ def test_a_folder_stands_for_its_text_files(tmp_path: Path, data_dir: Path) -> N
     for name, content in {"b.md": b"bbbb", "sub/a.txt": b"aaaa", ".git/x": b"zzzz", "c.png": b"\0\1", "d": b""}.items():
         (folder / name).write_bytes(content)
     events = list(prepare(textfile_recipe([folder]), data_dir=data_dir))
-    assert any(isinstance(event, Notice) and "left out 2 empty or binary" in event.text for event in events)
+    assert any(isinstance(event, Notice) and "left out 2 of 4 files: empty or binary" in event.text for event in events)
     dataset = open_dataset("texts", data_dir)
     assert dataset.tokenizer.decode([*dataset.split("train"), *dataset.split("val")]) == "bbbb\naaaa"
     (tmp_path / "nothing").mkdir()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from nanogpt.data import prepare
 from nanogpt.data.recipes import Recipe, StdlibSource, load_recipe, read_recipe, recipe_paths, textfile_recipe
 from nanogpt.errors import SettingError, UserError
 
@@ -81,6 +82,15 @@ def test_what_is_wrong_in_a_recipe_is_named(tmp_path: Path, change: tuple[str, s
 def test_an_unknown_name_gets_a_suggestion() -> None:
     with pytest.raises(UserError, match="Did you mean shakespeare_char"):
         load_recipe("shakespear_char")
+
+
+def test_what_is_prepared_is_listed_with_the_recipes_where_a_name_is_unknown(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("a text of one's own\n" * 20)
+    list(prepare(textfile_recipe([tmp_path / "own.txt"])))
+    with pytest.raises(UserError, match=r"no data set 'onw'; there are own, .*Did you mean own"):
+        load_recipe("onw")
+    with pytest.raises(UserError, match=r"own was made of a text of your own.*--output=own"):
+        load_recipe("own")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", ".hidden", "-x", "a b", "a\n", "é", "x" * 65])

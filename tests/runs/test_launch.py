@@ -212,10 +212,15 @@ def test_a_name_that_is_taken_is_refused_and_a_default_name_counts_on(small):
     assert runs.summary(folder).state == "finished"
 
 
-@pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a\nb"])
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a\nb", "x" * 61])
 def test_a_name_that_is_no_folder_name_is_refused(name):
     with pytest.raises(UserError, match="cannot name a run"):
         runs.new_folder("run", name=name)
+
+
+def test_the_longest_name_of_a_run_fits_a_folder(home):
+    name = "\U00010400" * 60  # four bytes each
+    assert runs.new_folder("run", name=name).name == name
 
 
 def test_training_from_the_weights_of_another_run_starts_where_that_one_was(small):

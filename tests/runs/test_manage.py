@@ -33,6 +33,8 @@ def test_a_name_that_is_taken_or_leads_elsewhere_is_refused(run, small):
     for name, problem in (("other", "already"), ("../away", "cannot name"), ("", "cannot name"), (".x", "cannot name")):
         with pytest.raises(UserError, match=problem):
             rename(run, name)
+    with pytest.raises(UserError, match=r"letters, digits, spaces, '_', '-', '\+' and '\.'"):
+        rename(run, "a/b c")
     assert rename(run, "first") == run
     assert {each.name for each in list_runs()} == {"first", other.name}
 

@@ -1,16 +1,18 @@
 """The Data screen, driven by keys over real files: listing, preparing, adding, looking, deleting."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
-from nanogpt import paths
+from nanogpt import data, paths
 from nanogpt.data import open_dataset, prepare, textfile_recipe
 from nanogpt.events import Downloading, Encoding
 from nanogpt_tui.screens.new_run import NewRunScreen
 from nanogpt_tui.widgets import token_views
-from nanogpt_tui.widgets.path_input import common_start, completions
+from nanogpt_tui.widgets.path_input import PathInput, common_start, completions
 from nanogpt_tui.widgets.progress import Progress
 
 
@@ -110,6 +112,100 @@ async def test_what_is_wrong_with_an_own_text_is_marked_where_it_stands(lab: Any
         assert at.app.screen.query("#val_ratio")  # it stays
 
 
+async def test_a_text_that_counting_refused_stays_in_the_form_until_it_is_mended(lab: Any, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    async with lab() as at:
+        await opened(at, "rhymes")
+        await at.press("a", *typed(str(empty)))
+        await at.sees("is empty; give some text")
+        await at.press("ctrl+s")
+        await at.sees("a text of your own", "is empty; give some text")
+        empty.write_text("no longer empty\n" * 10)
+        await at.press("ctrl+s")
+        await at.sees("1 file, 0.2 kB, 160 characters")
+        assert "is empty" not in at.seen()
+        await at.press("ctrl+s")
+        await at.until(lambda: (paths.datasets_dir() / "empty" / "meta.json").exists())
+
+
+async def test_an_own_text_that_cannot_be_prepared_keeps_its_row_and_says_why(lab: Any, tmp_path: Path) -> None:
+    own = tmp_path / "own.txt"
+    own.write_bytes(b"\0\1\2" * 100)
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        screen._add(textfile_recipe([own]))
+        await at.until(lambda: "own" in screen.problems)
+        await at.press("r")
+        await at.sees("is not text")
+        assert screen.entry.name == "own"
+        assert screen.check_action("new_run", ()) is False
+        own.write_text("it is text now\n" * 50)
+        await at.press("p")
+        await at.until(lambda: screen.entry.name == "own" and screen.entry.info.prepared)
+        assert not screen.own
+
+
+async def test_an_own_text_that_cannot_be_prepared_is_taken_off_the_list(lab: Any, tmp_path: Path) -> None:
+    (tmp_path / "own.txt").touch()
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        screen._add(textfile_recipe([tmp_path / "own.txt"]))
+        await at.until(lambda: "own" in screen.problems)
+        await at.press("d")
+        await at.until(lambda: all(entry.name != "own" for entry in screen.entries))
+
+
+async def test_an_own_text_has_its_row_and_its_progress_while_it_is_prepared(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = Event()
+
+    def slow(recipe: Any, **options: Any) -> Iterator[Encoding]:
+        yield Encoding(phase="encode", done_bytes=40, total_bytes=100, tokens=40)
+        go_on.wait(60)
+        yield from ()
+
+    monkeypatch.setattr(data, "prepare", slow)
+    own = tmp_path / "own.txt"
+    own.write_text("some text of one's own\n" * 100)
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        await at.press("a", *typed(str(own)), "ctrl+s")
+        await at.sees("70%", "encoding")
+        await at.press("r")  # the list is read again, and it is not on disk yet
+        await at.pilot.pause(0.3)
+        assert screen.entry.name == "own"
+        await at.sees("70%", "encoding")
+        go_on.set()
+
+
+async def test_tab_leaves_a_whole_path_for_the_next_field(lab: Any, tmp_path: Path) -> None:
+    for name in ("texts/a.txt", "tales.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text")
+    async with lab() as at:
+        await opened(at, "rhymes")
+        await at.press("a", *typed(f"{tmp_path}/te"), "tab")
+        path = at.app.screen.query_one(PathInput)
+        assert path.value == f"{tmp_path}/texts/"
+        await at.press("tab")
+        assert at.app.focused.id == "name"
+        assert path.value == f"{tmp_path}/texts/"
+        await at.press("shift+tab", "end", "a", "backspace", "down", "tab")
+        assert path.value == f"{tmp_path}/texts/a.txt"
+
+
+async def test_after_deleting_the_cursor_stays_where_it_was(lab: Any, text_file: Path) -> None:
+    for name in ("sa", "sb"):
+        list(prepare(textfile_recipe([text_file], name=name)))
+    async with lab() as at:
+        screen = await opened(at, "sa")
+        await at.press("d", "d")
+        await at.until(lambda: all(entry.name != "sa" for entry in screen.entries))
+        assert screen.entry.name == "sb"
+
+
 async def test_deleting_asks_and_keeps_the_recipe(lab: Any, rhymes: Any) -> None:
     list(prepare("rhymes"))
     async with lab() as at:
@@ -178,4 +274,5 @@ def test_the_rate_is_that_of_the_present_phase() -> None:
     progress.add(Encoding(phase="encode", done_bytes=20_000_000, total_bytes=10**8, tokens=5, time=12.0))
     line = progress.line(80, ascii_only=False).plain
     assert " 20%    10.0 MB/s   0:08 left" in line
+    assert progress.line(45, ascii_only=False).cell_length <= 45  # the details in a terminal of 80 columns
     assert progress.share == pytest.approx(0.6)

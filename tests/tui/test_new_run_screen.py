@@ -11,6 +11,8 @@ from textual.widgets import Button
 from nanogpt import runs
 from nanogpt.config import resolve
 from nanogpt.data import list_datasets, prepare, textfile_recipe
+from nanogpt.events import Step
+from nanogpt.training import Mailbox, SetMaxIters
 from nanogpt.training.estimate import n_parameters
 from nanogpt_tui.screens.new_run import COMMON, NewRunScreen, Offered
 from nanogpt_tui.widgets.draft import SCRATCH, Draft
@@ -199,6 +201,22 @@ async def test_going_on_with_a_run_keeps_its_shape_and_trains_further(lab: Any, 
         assert runs.summary(run).step == 40
 
 
+def test_what_was_changed_while_a_run_was_trained_is_what_it_goes_on_with(rhymes: Any) -> None:
+    list(prepare("rhymes"))
+    run, mailbox = runs.new_folder("old"), Mailbox()
+    for event in runs.start(resolve(flags=TINY | {"dataset": "rhymes"}).config, run, mailbox=mailbox):
+        if isinstance(event, Step) and event.step == 5:
+            mailbox.drop(SetMaxIters(8))
+    draft = Draft(start=f"resume {run.name}")
+    assert draft.shown("max_iters") == "8"
+    config, problems = draft.checked(None)
+    assert (config and config.schedule.max_iters, problems) == (8, {})
+    draft.edit("max_iters", "30")  # as many as it began with
+    assert draft.changes() == {"max_iters": "30"}
+    list(runs.resume(run, draft.changes()))
+    assert runs.summary(run).step == 30
+
+
 async def test_another_runs_weights_decide_the_shape_of_a_new_run(lab: Any, rhymes: Any) -> None:
     list(prepare("rhymes"))
     run = finished_run()
@@ -299,6 +317,27 @@ async def test_news_that_come_while_the_form_is_taken_away_are_dropped(lab: Any,
             screen._offered(SimpleNamespace(take=lambda: [news]))
             await asyncio.sleep(0)
         assert not screen.query(Field)
+
+
+async def test_from_the_data_screen_the_first_picture_is_whole(
+    lab: Any, rhymes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted, classes = NewRunScreen.on_mount, set[str]()
+
+    def on_mount(screen: NewRunScreen) -> None:
+        classes.update(screen.classes)
+        mounted(screen)
+
+    monkeypatch.setattr(NewRunScreen, "on_mount", on_mount)
+    monkeypatch.setattr(NewRunScreen, "_offered", lambda screen, job: None)  # nothing has been read yet
+    list(prepare("rhymes"))
+    async with lab() as at:
+        await at.press("1")
+        await at.until(lambda: at.app.screen.entries)
+        at.app.screen._show_list("rhymes")
+        await at.press("enter")
+        assert {"-medium", "-tall"} <= classes  # before it was ever laid out
+        assert not figure(at.app.screen, "parameters").startswith("≈")
 
 
 async def test_where_nobody_said_which_the_form_takes_a_data_set_that_is_prepared(lab: Any, rhymes: Any) -> None:
