@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "sample": "write text with a trained model",
     "runs": "list the runs",
     "info": "show one run: its state, losses, speed and checkpoints",
+    "export": "write a trained GPT-2 as Hugging Face's transformers read it",
     "config": "show the settings in force and where each comes from",
     "doctor": "look at this machine and terminal: what is wrong, and how to mend it",
     "bench": "measure the speed of training and sampling on this machine",

@@ -4,6 +4,8 @@ Knows nothing of runs or tokenizers. Nothing that is read here can run code.
 """
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from nanogpt.config import Config, ModelConfig, with_settings
 from nanogpt.errors import SettingError, UserError
 
 PREFIX = "transformer."
+END_OF_TEXT = 50_256  # in GPT-2's own vocabulary
 # GPT-2's Conv1D keeps its weights as (in, out), a Linear as (out, in).
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 CAUSAL_MASKS = (".attn.bias", ".attn.masked_bias")  # buffers that old files carry
@@ -61,8 +64,29 @@ def to_huggingface(model: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "embd_pdrop": config.dropout,
         "resid_pdrop": config.dropout,
         "tie_word_embeddings": True,
+        **dict.fromkeys(("bos_token_id", "eos_token_id"), END_OF_TEXT if config.vocab_size > END_OF_TEXT else None),
         "torch_dtype": str(model.wte.weight.dtype).removeprefix("torch."),
     }, tensors
+
+
+def write_huggingface(model: Any, folder: Path) -> None:
+    """Writes both files into a new folder, which appears whole or not at all. Raises `UserError` for one that is there,
+    for a place where none can be made, and as `to_huggingface` does."""
+    from safetensors.torch import save_file
+
+    config, tensors = to_huggingface(model)
+    if folder.exists():
+        raise UserError(f"{folder} is there already: give another folder")
+    part = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        part.mkdir(parents=True)
+        (part / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_file(tensors, part / "model.safetensors", metadata={"format": "pt"})
+        part.rename(folder)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror or error}; choose another place") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def from_huggingface(folder: str | Path) -> Any:

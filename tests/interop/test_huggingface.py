@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from nanogpt import models, tokenizers
 from nanogpt.config import ModelConfig, SamplingConfig
 from nanogpt.errors import UserError
-from nanogpt.interop.huggingface import from_huggingface, to_huggingface
+from nanogpt.interop.huggingface import from_huggingface, to_huggingface, write_huggingface
 from nanogpt.sampling import generate
 
 SHAPE = {"n_layer": 3, "n_head": 4, "n_embd": 64}
@@ -60,6 +60,21 @@ def test_our_weights_give_our_logits_there(bias, tmp_path):
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     torch.testing.assert_close(theirs.eval()(ids()).logits, ours.logits(ids()), rtol=0, atol=1e-4)
+
+
+def test_a_folder_that_was_written_is_whole_and_nothing_is_written_over(theirs, folder, tmp_path):
+    first = from_huggingface(folder)
+    write_huggingface(first, tmp_path / "there" / "new")
+    again = GPT2LMHeadModel.from_pretrained(tmp_path / "there" / "new").eval()
+    with torch.inference_mode():
+        torch.testing.assert_close(again(ids()).logits, theirs(ids()).logits)
+    assert again.generation_config.eos_token_id is None, "97 tokens have no end of text"
+    assert [item.name for item in (tmp_path / "there").iterdir()] == ["new"]
+    with pytest.raises(UserError, match="is there already"):
+        write_huggingface(first, tmp_path / "there")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="choose another place"):
+        write_huggingface(first, tmp_path / "file" / "new")
 
 
 def test_a_model_that_goes_there_and_back_is_the_same(folder, tmp_path):
