@@ -6,6 +6,7 @@ Knows nothing of torch, and starts no work.
 from nanogpt.config.presets import PRESETS, Preset, preset_names
 from nanogpt.config.resolve import Resolved, config_from_toml, config_to_toml, resolve, resolve_sampling, with_settings
 from nanogpt.config.settings import (
+    SHAPE,
     CheckpointConfig,
     Config,
     DataConfig,
@@ -22,6 +23,7 @@ from nanogpt.config.settings import (
 
 __all__ = [
     "PRESETS",
+    "SHAPE",
     "CheckpointConfig",
     "Config",
     "DataConfig",

@@ -111,6 +111,9 @@ class ModelConfig:
     vocab_size: int = _setting(0, "rows of the embedding; 0 takes the tokenizer's size", low=0, high=100_000_000)
 
 
+SHAPE = tuple(item.name for item in fields(ModelConfig) if item.name != "dropout")  # what weights decide
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
     dataset: str = _setting("shakespeare_char", "a prepared data set or a recipe; see `nanogpt datasets`")
@@ -234,11 +237,6 @@ class Config:
     def tokens_per_iteration(self) -> int:
         """Tokens that one optimizer step sees, over all its micro-batches."""
         return self.data.batch_size * self.data.gradient_accumulation_steps * self.model.block_size
-
-    @property
-    def lr_decay_iters(self) -> int:
-        decay = self.schedule.lr_decay_iters
-        return self.schedule.max_iters if decay is None else decay
 
     @property
     def min_lr(self) -> float:

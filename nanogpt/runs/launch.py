@@ -17,7 +17,7 @@ import tomli_w
 from filelock import Timeout
 
 from nanogpt import __version__, data, hardware, sampling, tokenizers
-from nanogpt.config import Config, SamplingConfig, config_to_toml, with_settings
+from nanogpt.config import SHAPE, Config, SamplingConfig, config_to_toml, with_settings
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, Started, Token
 from nanogpt.runs import checkpoints, folder
@@ -168,7 +168,7 @@ def _cropped(begin: Snapshot, block_size: int) -> Snapshot:
 
 
 def _refuse_reshaping(before: Config, after: Config) -> None:
-    for name in ("architecture", "n_layer", "n_head", "n_embd", "block_size", "bias", "ngram", "vocab_size"):
+    for name in SHAPE:
         was, asked = getattr(before.model, name), getattr(after.model, name)
         if was != asked:
             raise SettingError(

@@ -47,15 +47,6 @@ def drop_letter(run: Path, letter: Portable) -> str:
     return name
 
 
-def withdraw(run: Path, id: str) -> bool:
-    """Takes back a letter that was not obeyed; False where the trainer has taken it."""
-    try:
-        (run / "mailbox" / f"{id}.json").unlink()
-    except OSError:
-        return False
-    return True
-
-
 def _next_name() -> int:
     """Nanoseconds since 1970, but always later than the last: order survives a clock that is set back."""
     global _last_name

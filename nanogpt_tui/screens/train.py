@@ -330,6 +330,6 @@ def number(text: str) -> int:
 def number_problem(text: str) -> str:
     """Why `text` is no number of steps; empty where it is one."""
     try:
-        return "" if 1 <= number(text) <= 10**12 else f"{text}: has to be at least 1 and at most 10^12"
+        return "" if 1 <= number(text) <= 10**12 else f"{text}: has to be at least 1 and at most {10**12:,}"
     except ValueError:
         return f"{text!r}: has to be a whole number"

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from nanogpt import runs
-from nanogpt.config import Config, resolve, settings, with_settings
+from nanogpt.config import SHAPE, Config, resolve, settings, with_settings
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import SettingError, UserError
 from nanogpt.runs import checkpoints
 from nanogpt.runs.folder import run_config
 
-SHAPE = ("architecture", "n_layer", "n_head", "n_embd", "bias", "ngram", "vocab_size")  # what weights decide
 NOT_IN_FORM = ("init_from", "eval_only")  # the first is the field "start"; the second is no run
 STEERED = ("max_iters", "eval_interval")  # what a letter may change while a run is trained
 SCRATCH = "scratch"
@@ -45,8 +44,8 @@ class Draft:
     def fixed(self) -> tuple[str, ...]:
         """Settings that cannot differ from those of the run that it starts from."""
         if self.resumes:
-            return (*SHAPE, "block_size", "dataset")
-        return SHAPE if self.source else ()
+            return (*SHAPE, "dataset")
+        return tuple(name for name in SHAPE if name != "block_size") if self.source else ()
 
     def folder(self) -> Path:
         """Of the run that it starts from or goes on with. Raises `UserError`."""
@@ -58,7 +57,7 @@ class Draft:
             config = resumed(self.folder()) if self.resumes else watched(resolve(preset=self.preset or None).config)
             if self.source and not self.resumes:
                 theirs = run_config(self.folder()).values()
-                shape = {name: theirs[name] for name in (*SHAPE, "block_size")}
+                shape = {name: theirs[name] for name in SHAPE}
                 config = with_settings(config, shape | {"init_from": self.source})
             self._base = ((self.preset, self.start), config)
         return self._base[1]

@@ -141,14 +141,6 @@ def test_letters_to_a_trainer_that_is_gone_are_not_obeyed_by_the_next(folder):
     assert "before this training began" in late.reason
 
 
-def test_a_letter_can_be_withdrawn_until_it_is_taken(folder, unhurried):
-    mailbox = FileMailbox(folder)
-    first, second = drop_letter(folder, Stop()), drop_letter(folder, Pause())
-    assert post.withdraw(folder, first)
-    assert mailbox.collect() == [Pause()]
-    assert not post.withdraw(folder, second)
-
-
 def test_names_are_in_order_even_when_the_clock_is_set_back(folder, monkeypatch):
     mailbox = FileMailbox(folder)
     drop_letter(folder, SetMaxIters(1))
