@@ -54,7 +54,7 @@ async def test_every_run_is_a_row_with_its_figures(lab: Any, two_runs: Path) -> 
 
 
 async def test_a_value_that_grows_while_the_table_is_open_is_shown_whole(lab: Any, two_runs: Path) -> None:
-    async with lab(size=(80, 24)) as at:
+    async with lab(size=(160, 40)) as at:  # all columns have room, before and after
         await opened(at)
         file = two_runs / "one" / "status.json"
         status = json.loads(file.read_text())
