@@ -27,9 +27,8 @@ _PAIRS = {
     "×✗⊘": "x",
     "“”„": '"',
     "‘’‚": "'",
-    "…": ".",
     "‖": "=",
-    "∞≈": "~",
+    "∞≈…": "~",  # an ellipsis as a full stop would make what is cut off look finished
     "\u00a0\u2800": " ",
 }
 KEYS = {"⏎": "enter", "⌫": "bksp", "←": "left", "→": "right", "↑": "up", "↓": "down"}  # not v and <, which are keys too

@@ -3,11 +3,14 @@
 What is made here is plain `Content`: never markup, so `[bold]` is six characters, and never a control character.
 """
 
+from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
 from nanogpt.cli.console import duration, printable
 
-__all__ = ["count", "duration", "harmless", "printable", "short"]
+__all__ = ["count", "duration", "harmless", "printable", "short", "short_weights"]
+
+LEAST_NAME = 2  # cells
 
 
 def harmless(text: str, style: str = "") -> Content:
@@ -24,5 +27,11 @@ def count(number: float) -> str:
 
 
 def short(text: str, width: int) -> str:
-    """`text` in at most `width` characters, its end cut off with an ellipsis."""
-    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+    """`text` in at most `width` cells, its end cut off with an ellipsis."""
+    return text if cell_len(text) <= width else set_cell_size(text, max(0, width - 1)) + "…"
+
+
+def short_weights(weights: str, width: int) -> str:
+    """The label of weights ("a-long-name · step 900") in at most `width` cells: the name is cut before the step is."""
+    name, dot, step = weights.rpartition(" · ")
+    return short(short(name, max(LEAST_NAME, width - cell_len(dot + step))) + dot + step, width)

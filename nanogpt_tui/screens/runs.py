@@ -416,7 +416,7 @@ class RunsScreen(LabScreen):
 
 CHANGES_A_RUN = {"resume_run", "rename", "note", "delete"}
 NEEDS_A_RUN = {"look", "tick", "sample", "resume_run", "rename", "note", "delete", "export", "chart"}
-DELETE_ANSWERS = {"delete": ("y", "delete it"), "keep": ("escape", "keep it")}
+DELETE_ANSWERS = {"delete": ("d", "delete"), "keep": ("escape", "keep")}
 
 
 def problem_of(act: Callable[[str], object]) -> Callable[[str], str]:

@@ -185,16 +185,14 @@ class SampleScreen(LabScreen):
         if not self.is_whole or not self.panes:
             return True
         take, cursor = self.take, self.view.cursor
-        if action == "branch":
-            return cursor is not None
-        if action == "write":
-            return cursor is None
+        if action in ("branch", "write"):  # in the editor enter is a line break
+            return (cursor is not None) == (action == "branch") and not isinstance(self.focused, Prompt)
         if action == "stop":
             return any(self.is_writing(each) for each in self.current)
         if action == "no_cursor":
             return cursor is not None and not any(self.is_writing(each) for each in self.current)
         if action == "go_on":
-            return take is not None and bool(take.reason)
+            return take is not None and bool(take.reason) and not take.error
         if action == "walk":
             last = len(take.tokens) - 1 if take is not None else -1
             by = int(str(parameters[0]))
@@ -229,6 +227,9 @@ class SampleScreen(LabScreen):
         for take in takes_:
             self._writings.append(Writing(self.session, self.models, take, lambda: self.knobs, self._written))
         self.repaint()
+        for pane in self.panes:
+            if any(pane.take is take for take in takes_):
+                pane.text.follow()
 
     def _end(self, writings: Iterable[Writing]) -> None:
         for writing in [each for each in writings if not each.done]:
@@ -268,7 +269,7 @@ class SampleScreen(LabScreen):
         self.action_write()
 
     def action_go_on(self) -> None:
-        self._write([take for take in self.current if take.reason])
+        self._write([take for take in self.current if take.reason and not take.error])
 
     def action_branch(self) -> None:
         """Takes the chosen alternative in place of the token under the cursor, and writes on in a new take."""

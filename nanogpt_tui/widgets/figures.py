@@ -4,6 +4,7 @@ One widget that draws its lines itself, for many small ones would cost more to r
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -17,14 +18,14 @@ from textual.geometry import Region
 from textual.widget import Widget
 
 from nanogpt_tui.history import SEVERITY
-from nanogpt_tui.text import count, duration
+from nanogpt_tui.text import count, duration, short
 from nanogpt_tui.widgets.sparkline import sparkline
 
 if TYPE_CHECKING:
     from nanogpt_tui.history import History
 
 LABEL, VALUE = 11, 9  # widths
-TILES = 4  # figures in a line where there are no curves
+TILES = 4  # figures in a line where there are no curves; those below each other share the width of their labels
 
 Line = list[tuple[str, str]]  # (text, name of its style)
 
@@ -54,6 +55,7 @@ ROWS = (
     Row("MFU", "MFU", "mfu"),
     Row("memory", "memory", "memory_bytes"),
 )
+LABELS = [1 + max(len(row.label) for row in ROWS[place::TILES]) for place in range(TILES)]
 
 
 class Figures(Widget, can_focus=True):
@@ -114,9 +116,9 @@ class Figures(Widget, can_focus=True):
         self._repaint()
 
     def on_mouse_move(self, event: MouseMove) -> None:
-        y, width = event.y, max(1, self.size.width // TILES)
+        y = event.y
         if self._tiles:
-            index: int | None = y * TILES + min(TILES - 1, event.x // width)
+            index: int | None = y * TILES + bisect_right(self._edges, event.x) - 1
         else:
             index = self._places.index(y) if y in self._places else None
         self._hovered = index if index is not None and index < len(ROWS) else None
@@ -134,6 +136,12 @@ class Figures(Widget, can_focus=True):
         apart = self.size.height >= len(ROWS) + 2
         return [index + (index // TILES if apart else 0) for index in range(len(ROWS))]
 
+    @property
+    def _edges(self) -> list[int]:
+        """Where each tile of a line begins; the values have equal room, and the last what the division leaves."""
+        value = (self.size.width - sum(LABELS)) // TILES
+        return [sum(LABELS[:place]) + place * value for place in range(TILES)]
+
     def _repaint(self) -> None:
         """Draws all lines anew, and has those that differ sent."""
         if self._history is None or not self.size.width:
@@ -141,15 +149,16 @@ class Figures(Widget, can_focus=True):
         figures = list(described(self._history, self._waiting))
         lines: list[Line] = [[] for _ in range(self.size.height)]
         if self._tiles:
-            width = self.size.width // TILES
+            edges = [*self._edges, self.size.width + 1]
             for index, (value, _, style) in enumerate(figures):
                 if index // TILES < len(lines):
-                    last = index % TILES == TILES - 1  # it has what the division leaves
-                    room = (self.size.width - width * (TILES - 1) if last else width) - LABEL
-                    lines[index // TILES] += [self._label(index), (f"{value:<{room}}"[:room], style)]
+                    place = index % TILES
+                    room = edges[place + 1] - edges[place] - LABELS[place] - 1  # a space before the next label
+                    text = short(fitted(value, room), room)
+                    lines[index // TILES] += [self._label(index, LABELS[place]), (f"{text:<{room}} ", style)]
         else:
             for index, (place, (value, note, style)) in enumerate(zip(self._places, figures, strict=True)):
-                line = [self._label(index), (f"{value:<{VALUE}} ", style)]
+                line = [self._label(index, LABEL), (f"{fitted(value, VALUE):<{VALUE}} ", style)]
                 line.append((note, "note") if note or not ROWS[index].column else (self._curve(ROWS[index]), "curve"))
                 lines[place] = line
         changed = [y for y, line in enumerate(lines) if y >= len(self._lines) or line != self._lines[y]]
@@ -157,9 +166,9 @@ class Figures(Widget, can_focus=True):
         if changed:
             self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
 
-    def _label(self, index: int) -> tuple[str, str]:
+    def _label(self, index: int, width: int) -> tuple[str, str]:
         chosen = self.has_focus and index == self._chosen
-        return f"{ROWS[index].label:<{LABEL}}", "chosen" if chosen else "label"
+        return f"{ROWS[index].label:<{width}}", "chosen" if chosen else "label"
 
     def _curve(self, row: Row) -> str:
         """Drawn anew once there is half a cell more to show."""
@@ -219,6 +228,15 @@ def described(history: "History", waiting: str) -> Iterator[tuple[str, str, str]
 
 def loss(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def fitted(text: str, room: int) -> str:
+    """A number that is too long for `room` cells with fewer digits; any other text as it is."""
+    number = text.replace(",", "")
+    if len(text) <= room or not number.replace(".", "").isdecimal():
+        return text
+    whole = f"{float(number):,.0f}"
+    return whole if len(whole) <= room else count(float(number))
 
 
 def perplexity(value: float) -> str:

@@ -74,7 +74,7 @@ def running_text(session: "Session", width: int, room: int) -> Content:
         "finished": ("✓", "$success"),
         "stopped": ("■", "$quiet"),
         "failed": ("×", "$error"),
-        "interrupted": ("■", "$warning"),
+        "interrupted": ("!", "$warning"),
     }[history.state]
     far = Content.styled("  preparing", "$quiet") if history.state == "preparing" else _far(history, style, width)
     name = short(printable(history.run), max(8, room - 2 - far.cell_length))

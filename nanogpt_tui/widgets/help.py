@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
@@ -25,7 +26,15 @@ class Help(ModalScreen[None]):
     Help Static { height: auto; }
     Help #found { margin-bottom: 1; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f1", "dismiss", "close")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,f1", "dismiss", "close"),
+        Binding("up", "scroll('up')", "up", priority=True, show=False),
+        Binding("down", "scroll('down')", "down", priority=True, show=False),
+        Binding("pageup", "scroll('page_up')", "page up", priority=True, show=False),
+        Binding("pagedown", "scroll('page_down')", "page down", priority=True, show=False),
+        Binding("home", "scroll('home')", "to the top", priority=True, show=False),
+        Binding("end", "scroll('end')", "to the end", priority=True, show=False),
+    ]
 
     def __init__(self, about: str, keys: list[tuple[str, str]], term: str = "") -> None:
         super().__init__()
@@ -38,20 +47,39 @@ class Help(ModalScreen[None]):
             )
             with VerticalScroll():
                 yield Static(id="found")
-                yield Static(self._keys_and_about(), id="keys")
+                yield Static(id="keys")
 
     def on_mount(self) -> None:
         self._show(self._term)
 
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._show_keys)
+
     def on_input_changed(self, event: Input.Changed) -> None:
-        self._show(event.value)
+        if event.value == "?":  # the key that opened it, pressed again
+            self.dismiss()
+        else:
+            self._show(event.value)
+
+    def action_scroll(self, how: str) -> None:
+        """The help's text, while the field above it has the focus too."""
+        getattr(self.query_one(VerticalScroll), f"scroll_{how}")(animate=False)
 
     def _show(self, text: str) -> None:
         self.query_one("#found", Static).update(explained(text.strip()))
 
-    def _keys_and_about(self) -> Content:
+    def _show_keys(self) -> None:
+        keys = self.query_one("#keys", Static)
+        keys.update(self._keys_and_about(keys.size.width))
+
+    def _keys_and_about(self, width: int) -> Content:
+        """In lines of `width` cells, which what is said of a key does not leave its column for."""
         lines = [Content(spelled(self._about, self.app)), Content()] if self._about else []
-        lines += [Content.assemble((f"{key:>12}", "bold $accent"), f"  {words}") for key, words in self._keys]
+        column = max([12, *(cell_len(key) for key, _ in self._keys)])
+        for key, words in self._keys:
+            first, *rest = Content(words).wrap(max(1, width - column - 2))
+            lines.append(Content.assemble((" " * (column - cell_len(key)) + key, "bold $accent"), "  ", first))
+            lines += [Content.assemble(" " * (column + 2), more) for more in rest]
         return Content("\n").join(lines)
 
 

@@ -10,8 +10,8 @@ from nanogpt_tui.keys import shown as named
 
 
 class KeyBar(Widget):
-    """Shows the active bindings with `show=True` in their order, and `?` at the right; nothing while a dialog is in
-    front, which says itself what its keys are."""
+    """Shows the active bindings with `show=True` in their order, and `?` at the right, behind an ellipsis where there
+    are more keys than fit; nothing while a dialog is in front, which says itself what its keys are."""
 
     DEFAULT_CSS = """
     KeyBar { dock: bottom; height: 1; background: $surface; }
@@ -40,15 +40,16 @@ class KeyBar(Widget):
         traffic = getattr(self.app, "traffic", None)  # of the app's terminal, where that is asked for
         if traffic is not None:
             more = Content.assemble((f"{traffic / 1e3:7.2f} kB/s  ", "$quiet"), more)
+        items = [_item(" ".join(keys), description, action) for description, (keys, action) in shown.items()]
         room = self.size.width - more.cell_length - 2
-        items = []
-        for description, (keys, action) in shown.items():
-            item = _item(" ".join(keys), description, action)
-            if item.cell_length > room:
-                break
-            room -= item.cell_length
-            items.append(item)
-        return Content.assemble(" ", *items, " " * room, more)
+        used = sum(item.cell_length for item in items)
+        if used > room:
+            more = Content.assemble(("… ", "$quiet"), more)
+            room -= 1  # the last key's two spaces are one then
+            while items and used > room:
+                used -= items.pop().cell_length
+            return Content.assemble(Content.assemble(" ", *items)[:-1], " " * (room - used), more)
+        return Content.assemble(" ", *items, " " * (room - used), more)
 
 
 def _item(keys: str, description: str, action: str) -> Content:

@@ -106,8 +106,8 @@ def sources(session: "Session") -> Iterator[tuple[Source, Content]]:
 
     if session.is_steered and session.folder is not None:
         name = short(session.folder.name, NAME_WIDTH)
-        how = "as they are then" if session.is_training else "which its process saves first"
-        yield Source(None, LIVE), row(name, f"live: the weights being trained, {how}", "$alive")
+        how = "as they are then" if session.is_training else "saved first"
+        yield Source(None, LIVE), row(name, f"live: being trained, {how}", "$alive")
     for summary in runs.list_runs(session.runs_dir):
         folder = runs.find(summary.path)
         best = runs.best(folder)

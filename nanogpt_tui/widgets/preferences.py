@@ -44,7 +44,7 @@ class Preferences(ModalScreen[None]):
     Preferences Static { height: auto; }
     Preferences .question { margin-bottom: 0; text-style: bold; }
     Preferences #where { color: $quiet; margin-bottom: 1; }
-    Preferences #hint { margin-top: 1; }
+    Preferences #about { height: 2; margin-top: 1; }
     """
     HELP = "The settings of the app, and every key: what it is called, what it is now, what it does."
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -55,6 +55,7 @@ class Preferences(ModalScreen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._asking = ""  # the binding whose next key is awaited
+        self._words: dict[str, str] = {}  # by option: what is said of it
 
     @property
     def awaits_a_key(self) -> bool:
@@ -70,6 +71,7 @@ class Preferences(ModalScreen[None]):
             yield Static(Content("settings and keys"), classes="question")
             yield Static(harmless(f"written to {path()}"), id="where")
             yield OptionList(*self._options())
+            yield Static(id="about")
             yield Static(id="hint")
 
     def on_mount(self) -> None:
@@ -79,12 +81,12 @@ class Preferences(ModalScreen[None]):
         settings = self.lab.settings
         for name in CHOICES:
             words = " · ".join(CHOICES[name]) + WORDS.get(name, "")
-            yield Option(_line(name.replace("_", " "), getattr(settings, name), words), id=name)
+            yield self._option(name, name.replace("_", " "), getattr(settings, name), words)
         rate = f"{settings.repaints_per_second:g}"
         words = "of the Train screen; fewer over a slow line"
-        yield Option(_line("repaints a second", rate, words), id="repaints_per_second")
+        yield self._option("repaints_per_second", "repaints a second", rate, words)
         words = _pairs(settings.quickstart) or "settings of a run that differ in the quick start"
-        yield Option(_line("quick start", str(len(settings.quickstart) or "none"), words), id="quickstart")
+        yield self._option("quickstart", "quick start", str(len(settings.quickstart) or "none"), words)
         last = ""
         for name, binding in remappable().items():
             if room(name) != last:
@@ -94,7 +96,15 @@ class Preferences(ModalScreen[None]):
                 yield Option(Content.styled(f"Keys: {title}", "bold $accent"), disabled=True)
             keys = " ".join(self.app.get_key_display(Binding(key, "")) for key in keys_of(name, settings.keymap))
             words = binding.tooltip or binding.description
-            yield Option(_line(name, keys, words, name in settings.keymap), id=f"key {name}")
+            yield self._option(f"key {name}", name, keys, words, name in settings.keymap)
+
+    def _option(self, id: str, name: str, value: str, words: str, changed: bool = False) -> Option:
+        self._words[id] = words
+        return Option(_line(name, value, words, changed), id=id)
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        """Says whole what the list may have no room for."""
+        self.query_one("#about", Static).update(Content(self._words.get(event.option_id or "", "")))
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         chosen, settings = event.option_id or "", self.lab.settings

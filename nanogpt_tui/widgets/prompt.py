@@ -9,7 +9,8 @@ from textual.widgets import TextArea
 from nanogpt_tui.keys import spelled
 from nanogpt_tui.text import printable
 
-PLACEHOLDER = "the beginning of a text: {sample.prompt} writes here, {sample.write} starts"
+PLACEHOLDER = "the beginning of a text: {sample.prompt} edits it, {sample.write} starts"
+EDITED = "the beginning of a text: {prompt.write} starts, {prompt.leave} leaves the editor"
 
 
 class Prompt(TextArea):
@@ -30,8 +31,12 @@ class Prompt(TextArea):
         self.name_keys()
 
     def name_keys(self) -> None:
-        """The hint, with the keys as they are now."""
-        self.placeholder = spelled(PLACEHOLDER, self.app)
+        """The hint, with the keys as they are now: those of the editor while it has the focus."""
+        self.placeholder = spelled(EDITED if self.has_focus else PLACEHOLDER, self.app)
+
+    def watch_has_focus(self, _has_focus: bool) -> None:
+        super().watch_has_focus(_has_focus)
+        self.name_keys()
 
     def action_leave(self) -> None:
         self.screen.set_focus(None)

@@ -2,13 +2,14 @@
 
 import time
 
+from rich.cells import cell_len
 from textual.content import Content
 from textual.style import Style
 from textual.widgets import Static
 
 from nanogpt_tui.keys import spelled
 from nanogpt_tui.takes import Round, Take
-from nanogpt_tui.text import printable, short
+from nanogpt_tui.text import printable, short, short_weights
 
 LISTED = 5  # at least
 EMPTY = "no text yet: {sample.write} starts"
@@ -36,17 +37,19 @@ class RoundList(Static):
             here = number == shown
             line = Content.assemble(
                 ("▸ " if here else "  ", "$accent"),
-                (short(about(takes), max(10, self.size.width - 2)), "$foreground" if here else "$quiet"),
+                (about(takes, max(10, self.size.width - 2)), "$foreground" if here else "$quiet"),
             )
             lines.append(line.stylize(Style.from_meta({"act": f"history({number - shown})"})))
         self.update(Content("\n").join(lines) if rounds else Content.styled(spelled(EMPTY, self.app), "$quiet"))
 
 
-def about(takes: Round) -> str:
-    """One line on a round."""
+def about(takes: Round, width: int) -> str:
+    """One line of at most `width` cells on a round."""
     take: Take = takes[0]
     when = time.localtime(take.began)
     clock = time.strftime("%H:%M" if when[:3] == time.localtime()[:3] else "%m-%d", when)
     prompt = short(printable(take.prompt).replace("\n", "↵") or "–", 8)
     both = f" and {takes[1].weights}" if len(takes) > 1 else ""
-    return f"{clock} {prompt:<8} T {take.knobs.temperature:g} seed {take.knobs.seed} {printable(take.weights + both)}"
+    start = f"{clock} {prompt:<8} T {take.knobs.temperature:g} seed {take.knobs.seed} "
+    weights = short_weights(printable(take.weights).replace("step ", ""), max(0, width - cell_len(start)))
+    return short(start + weights + printable(both), width)

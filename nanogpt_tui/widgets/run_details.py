@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.cells import set_cell_size
 from textual.content import Content
 
 from nanogpt.config import Config
@@ -37,8 +38,10 @@ def described(run: Path) -> Content:
         Content(),
         Content.styled("differs from the defaults in", "$quiet"),
     ]
-    changed = manage.differences([config, Config()])
-    return Content("\n").join([*lines, *(line(name, value(pair[0])) for name, pair in changed.items())])
+    changed = {name: value(pair[0]) for name, pair in manage.differences([config, Config()]).items()}
+    if "max_iters" in changed:
+        changed["max_iters"] = value(known.max_iters)  # it may have been changed on the way
+    return Content("\n").join([*lines, *(line(name, text) for name, text in changed.items())])
 
 
 def compared(runs: Sequence[Path], width: int) -> Content:
@@ -53,10 +56,10 @@ def compared(runs: Sequence[Path], width: int) -> Content:
     column = min(20, max(COLUMN, (width - label) // len(runs)))
     fit = min(len(runs), max(1, (width - label) // column))
     names = apart([run.name for run in runs], column - 1)[:fit]
-    heads = "".join(f"{short(name, column - 1):<{column}}" for name in names)
+    heads = "".join(set_cell_size(short(name, column - 1), column) for name in names)
     rows = [Content.assemble(("differ in".ljust(label), "$quiet"), (heads, "bold $foreground"))]
     for name, values in different.items():
-        cells = "".join(f"{short(value(each), column - 1):<{column}}" for each in values[:fit])
+        cells = "".join(set_cell_size(short(value(each), column - 1), column) for each in values[:fit])
         rows.append(Content.assemble((f"{short(name, label - 1):<{label}}", "$quiet"), (cells, "$foreground")))
     if fit < len(runs):
         rows.append(Content.styled(f"and {len(runs) - fit} more: there is no room for them", "$quiet"))

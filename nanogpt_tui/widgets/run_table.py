@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 from textual.widgets import DataTable
@@ -123,14 +124,16 @@ class RunTable(DataTable[Text]):
         """`runs` in their order; `ticked` names some; `by` is the column that they are sorted by."""
         arrow = "▾" if reverse != FIELDS[by].first else "▴"
         columns = {name: [head(name, arrow if name == by else " "), *map(FIELDS[name].shown, runs)] for name in FIELDS}
-        self._names = fitting({name: max(map(len, texts)) for name, texts in columns.items()}, self.app.size.width - 3)
+        widths = {name: max(map(cell_len, texts)) for name, texts in columns.items()}
+        self._names = fitting(widths, self.app.size.width - 3)
         heads = ("", *(columns[name][0] for name in self._names))
         rows = {run.name: self._row(run, ticked) for run in runs}
         if heads == self._heads and list(rows) == list(self._shown):
             for name, row in rows.items():
                 for key, new, old in zip(("", *self._names), row, self._shown[name], strict=True):
                     if new != old:
-                        self.update_cell(name, key, self._cell(key, new) if key else self._mark(name, new))
+                        cell = self._cell(key, new) if key else self._mark(name, new)
+                        self.update_cell(name, key, cell, update_width=True)
         else:
             self._fill(heads, rows)
         self._heads, self._shown = heads, rows

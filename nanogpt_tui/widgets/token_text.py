@@ -5,6 +5,7 @@ Repaints only the lines that changed.
 
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -19,11 +20,12 @@ from textual.widgets import Static
 
 from nanogpt_tui.keys import shown
 from nanogpt_tui.takes import Take
-from nanogpt_tui.text import harmless, printable, short
+from nanogpt_tui.text import harmless, printable, short, short_weights
 from nanogpt_tui.widgets.flow import LEFT_OUT, Cell, Flow
 
 SHADES = (0.5, 0.2, 0.05)  # the probabilities above which a token has shade 0, 1, 2; below them it has 3
 PROMPT = -1
+LEAST_WEIGHTS = 20  # cells for run and step; the loss beside them has to leave so much
 HINT = (
     ("sample.write", "writes with these weights, knobs and seed"),
     ("sample.prompt", "edits the prompt"),
@@ -44,7 +46,10 @@ def shade(probability: float) -> int:
 
 
 class TokenText(ScrollView, can_focus=True):
-    """`show` follows a take; `cursor` is the number of a token, or None."""
+    """`show` follows a take; `cursor` is the number of a token, or None.
+
+    While a text is written its end stays in sight, until somebody scrolls up; back at the end, it does again.
+    """
 
     glossary = "token"
     HELP = (
@@ -94,6 +99,7 @@ class TokenText(ScrollView, can_focus=True):
         self._take: Take | None = None
         self._flow = Flow(80)
         self._count = 0
+        self._following = False
         self._styles: dict[str, Style] = {}
 
     # ---- what is shown
@@ -103,10 +109,12 @@ class TokenText(ScrollView, can_focus=True):
         tokens = take.tokens if take else []
         same = take is self._take and len(tokens) >= self._count
         if not same or (self._count and tokens[self._count - 1] is not self._last):
-            if take is not self._take:
+            another, self._take = take is not self._take, take
+            if another:
                 self.cursor = None
-            self._take = take
             self._lay_out()
+            if another:
+                self.scroll_home(animate=False, immediate=True)
             return
         first = len(self._flow.lines)
         for number in range(self._count, len(tokens)):
@@ -129,11 +137,22 @@ class TokenText(ScrollView, can_focus=True):
         tokens = self._take.tokens if self._take else []
         self._count = len(tokens)
         self._last = tokens[-1] if tokens else None
-        at_the_end = self.scroll_offset.y >= self.max_scroll_y - 1
         self.virtual_size = Size(self._flow.width, len(self._flow.lines))
         self.refresh_lines(first_changed, len(self._flow.lines) - first_changed)
-        if at_the_end and self.cursor is None:
+        self._keep_up()
+
+    def follow(self) -> None:
+        """Shows the end of the text, also as it grows."""
+        self._following = True
+        self._keep_up()
+
+    def _keep_up(self) -> None:
+        if self._following and self.cursor is None:
             self.scroll_end(animate=False, immediate=True)
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        self._following = new_value >= self.max_scroll_y - 1
 
     def point(self, token: int | None) -> None:
         """Puts the cursor on a token of the take, and shows it; None takes it away."""
@@ -202,6 +221,8 @@ class TokenText(ScrollView, can_focus=True):
     def on_resize(self) -> None:
         if self.scrollable_content_region.width != self._flow.width:
             self._lay_out()
+        else:
+            self._keep_up()
 
     def on_click(self, event: events.Click) -> None:
         offset = event.get_content_offset(self)
@@ -217,6 +238,7 @@ class Pane(Vertical):
     DEFAULT_CSS = """
     Pane { width: 1fr; height: 100%; padding: 0 1; }
     Pane > Static { height: 1; text-wrap: nowrap; }
+    Pane > .-problem { height: auto; max-height: 6; text-wrap: wrap; }
     """
 
     def __init__(self, classes: str = "") -> None:
@@ -235,32 +257,44 @@ class Pane(Vertical):
         self.take, self._source = take, source
         self.text.show(take)
         weights, status = self.query(Static)
-        weights.update(weights_line(take, source, self.size.width - 2), layout=False)
-        status.update(status_line(take), layout=False)
+        weights.update(weights_line(take, source, self.size.width), layout=False)
+        problem = take is not None and bool(take.error)
+        status.set_class(problem, "-problem")
+        status.update(status_line(take, self.size.width), layout=problem)
 
     def on_resize(self) -> None:
         self.show(self.take, self._source)
 
 
 def weights_line(take: Take | None, source: str, width: int) -> Content:
-    name = harmless(short(take.weights if take else source, max(8, width - 24)), "$foreground")
+    """In `width` cells: the run, the step, and the loss where there is room for it."""
+    weights = take.weights if take else source
     loss = f"   val loss {take.val_loss:.4f}" if take and take.val_loss is not None else ""
-    return Content.assemble(("from ", "$quiet"), name, (loss, "$quiet"))
+    room = width - len("from ") - len(loss)
+    if room < min(LEAST_WEIGHTS, cell_len(weights)):
+        loss, room = "", room + len(loss)
+    return Content.assemble(
+        ("from ", "$quiet"), (short_weights(printable(weights), room), "$foreground"), (loss, "$quiet")
+    )
 
 
-def status_line(take: Take | None) -> Content:
+def status_line(take: Take | None, width: int) -> Content:
+    """How much was written, how fast, and why it ended; in few cells without how fast."""
     if take is None:
         return Content()
     if take.error:
         return harmless(take.error, "$error")
     if not take.reason and not take.tokens:
         return Content.styled("fetching the weights …", "$quiet")
-    rate = f"{f'{len(take.tokens):,} tokens':<14}{f'{take.tokens_per_second:,.0f} tokens/s':<17}"
-    ended = ENDS.get(take.reason, "")
+    count = f"{f'{len(take.tokens):,} tokens':<14}"
+    rate = f"{f'{take.tokens_per_second:,.0f} tokens/s':<17}"
+    now, style = (ENDS.get(take.reason, ""), "$quiet") if take.reason else ("writing …", "$alive")
     branch = "" if take.branched_at is None else f"  branched at token {take.branched_at + 1:,}"
-    if not take.reason:
-        return Content.assemble((rate, "$quiet"), ("writing …", "$alive"), (branch, "$quiet"))
-    return Content.assemble((rate, "$quiet"), (f"{ended}{branch}", "$quiet"))
+    if len(count + rate + now + branch) > width:
+        rate = ""
+    if len(count + now + branch) > width:
+        branch = ""
+    return Content.assemble((count + rate, "$quiet"), (now, style), (branch, "$quiet"))
 
 
 def visible(text: str, ascii_only: bool = False) -> str:

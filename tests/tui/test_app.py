@@ -6,6 +6,8 @@ import time
 from typing import Any
 
 import pytest
+from textual.containers import VerticalScroll
+from textual.widgets import Input
 
 from nanogpt_tui import screens, theme
 from nanogpt_tui.app import LabApp
@@ -70,6 +72,38 @@ async def test_help_shows_the_keys_and_searches_the_glossary(lab: Any) -> None:
         await at.press(*"perplexity")
         await at.sees("perplexity")
         await at.sees("exp")
+
+
+async def test_the_help_is_scrolled_from_its_search_field(lab: Any) -> None:
+    async with lab(size=(80, 24)) as at:
+        await at.press("3", "question_mark")
+        text = at.app.screen.query_one(VerticalScroll)
+        await at.until(lambda: text.max_scroll_y > 2)
+        places = {}
+        for key in ("down", "end", "up", "home", "pagedown", "pageup"):
+            await at.press(key)
+            places[key] = text.scroll_offset.y
+        last = text.max_scroll_y
+        page = places.pop("pagedown")
+        assert places == {"down": 1, "end": last, "up": last - 1, "home": 0, "pageup": 0}
+        assert page > 2
+
+
+async def test_a_second_question_mark_closes_the_help_and_is_no_word_to_search_for(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("question_mark")
+        await at.until(lambda: isinstance(at.app.focused, Input))
+        await at.press("?")
+        await at.until(lambda: not isinstance(at.app.screen, Help))
+
+
+async def test_what_is_said_of_a_key_stays_in_its_column(lab: Any) -> None:
+    async with lab(size=(80, 24)) as at:
+        at.app.push_screen(Help("", [("x", "again " * 20)]))
+        await at.until(lambda: at.seen().count("again") == 20)
+        starts = [line.index("again") for line in at.seen().splitlines() if "again" in line]
+        assert len(starts) > 1
+        assert len(set(starts)) == 1
 
 
 async def test_the_palette_has_the_screens_and_the_keys_of_this_one(lab: Any) -> None:

@@ -119,11 +119,11 @@ async def test_texts_name_the_keys_as_they_are_mapped(rhymes: dict[str, Any]) ->
         assert "f12 Data" in seen()
         await pilot.press("3")
         await pilot.pause(0.2)
-        assert "f9 writes here, f10 starts" in seen()
+        assert "f9 edits it, f10 starts" in seen()
         assert "f10    writes with these weights" in seen()
         app.change({"keymap": keymap | {"sample.prompt": "f7"}})
         await pilot.pause(0.2)
-        assert "f7 writes here" in seen()
+        assert "f7 edits it" in seen()
     app.session.close()
 
 

@@ -6,7 +6,7 @@ import pytest
 from textual.widgets import Static
 
 from nanogpt_tui.ascii import plain
-from nanogpt_tui.text import count, duration, harmless, short
+from nanogpt_tui.text import count, duration, harmless, short, short_weights
 
 HOSTILE = "[bold]b[/bold] [/x] \x1b]0;title\x07 \x00 \x9b31m ‮evil‬ \u200f 🎭 \ud83d [@click=app.quit]x[/]"
 
@@ -47,8 +47,16 @@ def test_durations_read_as_a_clock(seconds: float | None, text: str) -> None:
 def test_what_is_too_long_ends_in_an_ellipsis() -> None:
     assert short("shakespeare-baby", 8) == "shakesp…"
     assert short("short", 8) == "short"
+    assert short("漢字漢字", 8) == "漢字漢字"
+    assert short("漢字漢字!", 8) == "漢字漢 …"
+
+
+def test_of_weights_the_name_is_cut_before_the_step() -> None:
+    assert short_weights("shakespeare-baby · step 15,240", 22) == "shakesp… · step 15,240"
+    assert short_weights("tiny · best", 22) == "tiny · best"
+    assert short_weights("live weights", 8) == "live we…"
 
 
 def test_ascii_keeps_the_width_of_every_character() -> None:
-    assert plain("● run ━━ 12 × 3 …") == "* run == 12 x 3 ."
+    assert plain("● run ━━ 12 × 3 cu…") == "* run == 12 x 3 cu~"
     assert plain("漢") == "??"

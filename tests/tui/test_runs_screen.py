@@ -1,6 +1,7 @@
 """The Runs screen: the table, what it shows of a run, and everything that can be done with one."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 
 from nanogpt import runs
 from nanogpt.runs.folder import Summary, lock
-from nanogpt.runs.manage import read_note
+from nanogpt.runs.manage import read_note, write_note
 from nanogpt_tui.takes import Source
 from nanogpt_tui.widgets.dialog import Ask
+from nanogpt_tui.widgets.run_details import described
 from nanogpt_tui.widgets.run_table import RunTable, age, arranged
 
 
@@ -49,6 +51,15 @@ async def test_every_run_is_a_row_with_its_figures(lab: Any, two_runs: Path) -> 
             assert f"{summary.best_val_loss:.4f}" in line
             assert f"{summary.step}" in line
             assert "finished" in line
+
+
+async def test_a_value_that_grows_while_the_table_is_open_is_shown_whole(lab: Any, two_runs: Path) -> None:
+    async with lab(size=(160, 40)) as at:  # all columns have room, before and after
+        await opened(at)
+        file = two_runs / "one" / "status.json"
+        status = json.loads(file.read_text())
+        file.write_text(json.dumps(status | {"step": 1_234_567, "state": "interrupted"}))
+        await at.sees(" 1,234,567 ", "! interrupted ")
 
 
 async def test_the_table_sorts_by_each_column_and_turns_round(lab: Any, two_runs: Path) -> None:
@@ -150,6 +161,32 @@ async def test_a_note_is_kept_with_the_run_and_shown_as_plain_text(lab: Any, two
         assert read_note(two_runs / "one") == "best so far [red]"
 
 
+async def test_a_note_in_wide_characters_loses_no_letter_where_it_is_wrapped(lab: Any, two_runs: Path) -> None:
+    write_note(two_runs / "two", "漢字" * 20 + " one two three four five six seven eight")
+    async with lab() as at:
+        await opened(at)
+        await at.sees("one two three four", "eight")
+        words = " ".join(line.partition("│")[2].strip() for line in at.seen().splitlines())
+        assert "one two three four five six seven eight" in words
+
+
+def test_details_show_the_last_step_as_it_was_changed_on_the_way(two_runs: Path) -> None:
+    file = two_runs / "one" / "status.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"max_iters": 90}))
+    shown = [line.split() for line in described(two_runs / "one").plain.splitlines()]
+    assert ["step", "60", "of", "90"] in shown
+    assert ["max_iters", "90"] in shown
+
+
+async def test_keys_that_the_bottom_line_has_no_room_for_leave_a_sign(lab: Any, two_runs: Path) -> None:
+    async with lab(size=(80, 24)) as at:
+        await opened(at)
+        assert at.seen().splitlines()[-1].rstrip().endswith(" … ? help")
+    async with lab(size=(160, 40)) as at:
+        await opened(at)
+        assert "…" not in at.seen().splitlines()[-1]
+
+
 async def test_a_run_is_deleted_only_after_a_yes(lab: Any, two_runs: Path) -> None:
     async with lab() as at:
         await opened(at)
@@ -158,7 +195,7 @@ async def test_a_run_is_deleted_only_after_a_yes(lab: Any, two_runs: Path) -> No
         await at.until(lambda: isinstance(at.app.screen, Ask))
         await at.press("escape")
         assert (two_runs / "one").is_dir()
-        await at.press("x", "y")
+        await at.press("x", "d")
         await at.until(lambda: listed(at) == ["two"])
         assert not (two_runs / "one").exists()
 
@@ -168,7 +205,7 @@ async def test_a_run_that_a_trainer_holds_is_not_deleted(lab: Any, two_runs: Pat
         await opened(at)
         await on(at, "one")
         with lock(two_runs / "one").acquire():
-            await at.press("x", "y")
+            await at.press("x", "d")
             await at.sees("being trained")
         assert (two_runs / "one" / "run.toml").is_file()
 

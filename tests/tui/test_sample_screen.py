@@ -18,7 +18,7 @@ from nanogpt_tui.widgets.flow import Flow
 from nanogpt_tui.widgets.knobs import BY_NAME, moved, turned
 from nanogpt_tui.widgets.pick_source import PickSource
 from nanogpt_tui.widgets.prompt import Prompt, plain
-from nanogpt_tui.widgets.token_text import shade
+from nanogpt_tui.widgets.token_text import shade, status_line, weights_line
 
 
 @pytest.fixture
@@ -54,6 +54,88 @@ async def test_enter_writes_from_the_prompt_and_says_how_fast_and_why_it_ended(l
         assert "length reached" in seen
         for line in ("ab" + take.text).split("\n")[:2]:
             assert line[:20] in seen
+
+
+async def test_in_the_editor_only_its_own_keys_are_promised(lab: Any, run: Path) -> None:
+    async with lab(size=(80, 24)) as at:
+        await at.press("3")
+        await at.sees("i edits it, enter starts")
+        await at.press("i")
+        await at.sees("f5 starts, esc leaves the editor")
+        await at.until(lambda: "f5 ^j write" in at.seen().splitlines()[-1])
+        assert "⏎" not in at.seen().splitlines()[-1]
+        await at.press("escape")
+        await at.until(lambda: "⏎ g write" in at.seen().splitlines()[-1])
+        await at.sees("i edits it, enter starts")
+
+
+async def test_the_end_of_what_is_written_stays_in_sight_until_somebody_scrolls_up(lab: Any, run: Path) -> None:
+    async with lab(size=(80, 24)) as at:
+        await at.press("3")
+        screen = at.app.screen
+        set_knobs(at, max_new_tokens=300)
+        screen.query_one(Prompt).text = "a\n" * 40
+        await written(at, "g")
+        view = screen.view
+        assert view.scroll_offset.y == view.max_scroll_y > 40
+        await at.press(*["pageup"] * 4)
+        assert view.scroll_offset.y == 0
+        set_knobs(at, max_new_tokens=100_000)
+        await at.press("g")
+        await at.until(lambda: len(screen.take.tokens) > 100 and view.scroll_offset.y == view.max_scroll_y > 40)
+        await at.press("pageup")
+        length, at_line = len(screen.take.tokens), view.scroll_offset.y
+        await at.until(lambda: len(screen.take.tokens) > length + 300)
+        assert view.scroll_offset.y == at_line < view.max_scroll_y - 1
+        await at.press("escape")
+
+
+async def test_a_text_of_the_history_is_shown_from_its_beginning(lab: Any, run: Path) -> None:
+    async with lab(size=(80, 24)) as at:
+        await at.press("3")
+        screen = at.app.screen
+        set_knobs(at, max_new_tokens=30)
+        screen.query_one(Prompt).text = "a\n" * 40
+        await written(at, "g")
+        await written(at, "a")
+        await at.press("left_square_bracket")
+        assert screen.view.scroll_offset.y == 0
+        await at.press("c")
+        await at.until(lambda: screen.view.scroll_offset.y == screen.view.max_scroll_y > 0)
+
+
+async def test_characters_that_the_model_does_not_know_are_named_and_not_continued(lab: Any, run: Path) -> None:
+    async with lab(size=(80, 24)) as at:
+        await at.press("3")
+        await at.press("i", "§", "漢")
+        take = await written(at, "f5")
+        assert "'§' (U+00A7), '漢' (U+6F22)" in take.error
+        await at.until(lambda: take.error in " ".join(at.seen().split()))
+        assert "continue" not in at.seen().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("width", "line"),
+    [
+        (78, "from shakespeare-baby · step 15,240   val loss 1.7183"),
+        (48, "from shakespear… · step 15,240   val loss 1.7183"),
+        (37, "from shakespeare-baby · step 15,240"),
+        (28, "from shakespe… · step 15,240"),
+    ],
+)
+def test_the_step_of_the_weights_is_never_cut_before_their_name(width: int, line: str) -> None:
+    take = Take("", Source(), SamplingConfig(), "shakespeare-baby", 15_240, 1.71834)
+    assert weights_line(take, "", width).plain == line
+
+
+def test_why_a_text_ended_is_told_before_how_fast_it_came() -> None:
+    take = Take("", Source(), SamplingConfig(), reason="length", branched_at=11, tokens_per_second=2000.0)
+    shown = {width: " ".join(status_line(take, width).plain.split()) for width in (70, 60, 37)}
+    assert shown == {
+        70: "0 tokens 2,000 tokens/s length reached branched at token 12",
+        60: "0 tokens length reached branched at token 12",
+        37: "0 tokens length reached",
+    }
 
 
 async def test_the_same_seed_writes_the_same_again_and_the_next_seed_another(lab: Any, run: Path) -> None:

@@ -1,0 +1,39 @@
+"""The figures of the Train screen: numbers that have no room lose digits that matter little, never the last ones."""
+
+from typing import Any
+
+import pytest
+
+from nanogpt_tui.widgets import figures
+
+LARGE = (
+    "12,345,678", "4 d 02 h", "20.3 M", "interrupted", "10.0578", "10.8345", "50,743,123.45", "1.19e-4", "1234.567",
+    "1,200,000.25", "41.0%", "123.45 GB",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "room", "shown"),
+    [
+        ("50,743.34", 9, "50,743.34"),
+        ("50,743.34", 8, "50,743"),
+        ("1,200,000", 8, "1.2 M"),
+        ("1234.567", 7, "1,235"),
+        ("∞", 1, "∞"),
+        ("training", 4, "training"),
+    ],
+)
+def test_a_number_that_does_not_fit_has_fewer_digits(text: str, room: int, shown: str) -> None:
+    assert figures.fitted(text, room) == shown
+
+
+async def test_tiles_cut_no_number_and_keep_values_and_labels_apart(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with lab(size=(80, 24)) as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history and at.session.history.state == "finished")
+        monkeypatch.setattr(figures, "described", lambda *_: ((text, "", "value") for text in LARGE))
+        at.app.screen.run_view.figures.show(at.session.history, "")
+        await at.sees("step       12.3 M    ")
+        lines = [" ".join(line.split()) for line in at.seen().splitlines()]
+        assert "train loss 10.0578 val loss 10.8345 perplexity 50.7 M lr 1.19e-4" in lines
+        assert "grad norm 1234.567 tokens/s 1,200,000 MFU 41.0% memory 123.45 GB" in lines
