@@ -106,6 +106,15 @@ class Step(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluating(Event):
+    """An evaluation that takes a while: `done` of `total` batches. Not recorded."""
+
+    step: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated(Event):
     """Mean loss (nats per token) over `tokens` tokens of each split; `best_val_loss` includes this one."""
 
@@ -243,13 +252,18 @@ def written(what: str, record: Any) -> str:
     return json.dumps(_speakable(plain), allow_nan=False, separators=(",", ":"))
 
 
+def typed(kind: type[Record], fields: Mapping[str, Any]) -> Record:
+    """A dataclass out of plain values, as JSON has them, those that it does not know left out. Raises TypeError or
+    ValueError for values of other types."""
+    hints = _hints(kind)  # type: ignore[arg-type]
+    return kind(**{name: _typed(value, hints[name]) for name, value in fields.items() if name in hints})
+
+
 def read(what: str, line: str | bytes, kinds: Mapping[str, type[Record]]) -> Record:
     """The record that `written` wrote, of one of these kinds. Raises `UserError` for anything else."""
     try:
         fields = json.loads(line)
-        kind = kinds[fields.pop(what)]
-        hints = _hints(kind)  # type: ignore[arg-type]
-        return kind(**{name: _typed(value, hints[name]) for name, value in fields.items() if name in hints})
+        return typed(kinds[fields.pop(what)], fields)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         shown = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
         article = "an" if what[0] in "aeiou" else "a"

@@ -18,6 +18,7 @@ from nanogpt.events import (
     Downloading,
     Encoding,
     Evaluated,
+    Evaluating,
     Event,
     Finished,
     Health,
@@ -69,6 +70,7 @@ class History:
         self.finished: Finished | None = None
         self.preparing: Downloading | Encoding | None = None
         self.max_iters = 0
+        self.evaluating: Evaluating | None = None
         self.evaluations: list[Evaluated] = []
         self.saves: list[Saved] = []
         self.changes: list[Acknowledged] = []
@@ -110,7 +112,10 @@ class History:
                 self._append(event)
             case Started():
                 self._begin(event)
+            case Evaluating():
+                self.evaluating = event
             case Evaluated():
+                self.evaluating = None
                 self.evaluations.append(event)
                 best = " (best)" if event.is_best else ""
                 self.note(event, f"step {event.step:,}: validation loss {event.val_loss:.4f}{best}")
@@ -150,7 +155,7 @@ class History:
     def _begin(self, event: Started) -> None:
         """A start, or a resume: what was recorded after its step is undone."""
         self.started, self.finished, self.preparing, self.state = event, None, None, "training"
-        self.max_iters, self.rest = event.max_iters, ""
+        self.max_iters, self.rest, self.evaluating = event.max_iters, "", None
         self._rows = int(np.searchsorted(self.column("step"), event.step, side="right"))
         self._weight = 1 - EMA_DECAY**self._rows
         self._smooth = self._weight * float(self.column("ema")[-1]) if self._rows else 0.0

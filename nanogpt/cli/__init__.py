@@ -7,10 +7,13 @@ Knows nothing of what the commands do. `nanogpt/cli/<command>.py` is imported on
 
 import errno
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from nanogpt import __version__
 from nanogpt.cli.console import talk
@@ -38,6 +41,7 @@ REFUSALS = {
     errno.EPERM: "permission denied: change its permissions, or choose another place",
     errno.EROFS: "the file system is read-only: choose another place",
     errno.ENOSPC: "no space left on the disk: free some, or choose another place",
+    errno.ENAMETOOLONG: "the name is too long for a file: give a shorter one",
     errno.EDQUOT: "the disk quota is used up: free some space, or choose another place",
 }
 
@@ -50,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, *words = (sys.argv[1:] if argv is None else argv) or ["--help"]
     speaker = f"nanogpt {name}" if name in COMMANDS else "nanogpt"
     try:
-        code = _dispatch(name, words)
+        with _interruptible_imports():
+            code = _dispatch(name, words)
         sys.stdout.flush()
         return code
     except UserError as error:
@@ -68,6 +73,29 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         place = f"{error.filename}: " if error.filename else ""
         return _refuse(speaker, place + REFUSALS[error.errno])
+
+
+@contextmanager
+def _interruptible_imports() -> Iterator[None]:
+    """Ctrl+C while torch or numpy is imported ends the process at once: their C code may swallow KeyboardInterrupt, and
+    nothing is at stake yet."""
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        specs = [getattr(sys.modules.get(name), "__spec__", None) for name in ("numpy", "torch")]
+        if any(getattr(spec, "_initializing", False) for spec in specs):
+            os.write(2, b"\nnanogpt: interrupted\n")
+            os._exit(130)
+        raise KeyboardInterrupt
+
+    is_plain = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not is_plain or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _open_streams() -> None:

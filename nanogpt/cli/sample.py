@@ -112,7 +112,7 @@ def known_text(tokenizer: Any, prompt: str, replace: bool) -> str:
     try:
         tokenizer.encode(prompt)
     except UserError as error:
-        raise UserError(f"{error} (--unknown=replace)") from None
+        raise UserError(f"{error}, or have another in its place with --unknown=replace") from None
     return prompt
 
 

@@ -18,6 +18,7 @@ from nanogpt.events import (
     Downloading,
     Encoding,
     Evaluated,
+    Evaluating,
     Event,
     Finished,
     Health,
@@ -53,6 +54,8 @@ def show(events: Iterator[Event]) -> Finished | None:
                         talk(line)
                 case Step():
                     live(stepped(event, max_iters) + evaluated)
+                case Evaluating():
+                    live(f"evaluating: {event.done:,} of {event.total:,} batches")
                 case Evaluated():
                     live("")
                     evaluated = f"  val {event.val_loss:.4f}"

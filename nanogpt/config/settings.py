@@ -199,7 +199,7 @@ class SamplingConfig:
     top_p: float = _setting(1.0, "choose among the likeliest tokens that sum to this probability", above=0, high=1)
     min_p: float = _setting(0.0, "drop tokens less likely than this share of the likeliest", low=0, high=1)
     repetition_penalty: float = _setting(
-        1.0, "above 1 makes tokens that are there already less likely", above=0, high=1000
+        1.0, "above 1 makes tokens that are there already less likely", low=0.01, high=1000
     )
     seed: int = _setting(1337, "seed; the same seed writes the same text", low=0, high=2**63 - 1)
     stop: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ Knows nothing of models or torch. A window is block_size + 1 consecutive tokens:
 by one as targets.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,6 +22,16 @@ def check_length(n_tokens: int, block_size: int, split: str) -> None:
             f"the {split} split has {n_tokens:,} tokens, too few for block_size={block_size}, which takes "
             f"{block_size + 1:,}: lower block_size to at most {max(n_tokens - 1, 0):,}, or prepare more text"
         )
+
+
+def check_ids(ids: Ids, vocab_size: int) -> Ids:
+    """The ids themselves. Raises `UserError` where one is not among the model's."""
+    if (highest := int(ids.max())) >= vocab_size:
+        raise UserError(
+            f"the data set holds the token {highest:,}, and the model's last one is {vocab_size - 1:,}: its files are "
+            "damaged; prepare it again with --force"
+        )
+    return ids
 
 
 class Batches:
@@ -67,6 +78,12 @@ class Batches:
             self._starts = random.permutation(self.windows_per_epoch) * self.block_size + offset
             self._epoch = epoch
         return int(self._starts[place])
+
+
+def evaluation_size(n_tokens: int, block_size: int, batch_size: int, n_batches: int) -> int:
+    """How many batches `evaluation_batches` has for a split of so many tokens."""
+    all_of_it = math.ceil(math.ceil((n_tokens - 1) / block_size) / batch_size)
+    return min(n_batches or all_of_it, all_of_it)
 
 
 def evaluation_batches(

@@ -136,7 +136,7 @@ def load_recipe(name: str, data_dir: Path | None = None) -> Recipe:
 def read_recipe(path: Path) -> Recipe:
     try:
         table = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"recipe {path} cannot be read: {error}") from error
     where = f"recipe {path}"
     top = _checked(

@@ -239,7 +239,7 @@ def _again(name: str) -> str:
 def _read_json(path: Path, name: str) -> Any:
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{path} cannot be read ({reason}); {_again(name)}") from error
 

@@ -72,6 +72,7 @@ def to_huggingface(model: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def write_huggingface(model: Any, folder: Path) -> None:
     """Writes both files into a new folder, which appears whole or not at all. Raises `UserError` for one that is there,
     for a place where none can be made, and as `to_huggingface` does."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     config, tensors = to_huggingface(model)
@@ -83,8 +84,8 @@ def write_huggingface(model: Any, folder: Path) -> None:
         (part / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_file(tensors, part / "model.safetensors", metadata={"format": "pt"})
         part.rename(folder)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}; choose another place") from None
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write {folder}: {error}; choose another place") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

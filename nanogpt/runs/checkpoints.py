@@ -17,8 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanogpt.config import ModelConfig
-from nanogpt.errors import UserError
+from nanogpt.config import Config, with_settings
+from nanogpt.errors import SettingError, UserError
+from nanogpt.events import typed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +44,7 @@ def list_checkpoints(run: Path) -> list[Checkpoint]:
     found = []
     for folder in sorted((run / "checkpoints").glob("step-*")):
         replaced = folder.suffix == REPLACED and not folder.with_suffix("").exists()
-        if (folder.suffix and not replaced) or not folder.stem[5:].isdigit():
+        if (folder.suffix and not replaced) or not folder.stem[5:].isdecimal():
             continue
         loss = None
         with suppress(UserError):
@@ -163,10 +164,10 @@ def read(checkpoint: Path, *, weights_only: bool = False) -> "Snapshot":
 
     trainer = _read_trainer(checkpoint)
     try:
-        config = ModelConfig(**trainer["model"])
-        progress = Progress(**trainer["progress"])
+        config = with_settings(Config(), trainer["model"]).model
+        progress = typed(Progress, trainer["progress"])
         position = int(trainer["position"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, SettingError) as error:
         raise UserError(f"{checkpoint} is not a checkpoint that this version reads: {error}") from None
     tensors = _read_tensors(checkpoint, "model.safetensors", trainer)
     optimizer = {} if weights_only else _read_tensors(checkpoint, "optimizer.safetensors", trainer)
@@ -202,7 +203,7 @@ def _read_trainer(checkpoint: Path) -> dict[str, Any]:
         claimed = trainer["sha256"].pop("trainer")
     except FileNotFoundError:
         raise UserError(f"{checkpoint} is not a checkpoint: it has no trainer.json") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, str(error)) from None
     if trainer.get("format") != FORMAT or claimed != _fingerprint(trainer):
         raise _damaged(path, "its contents do not match their sha256")
@@ -211,7 +212,9 @@ def _read_trainer(checkpoint: Path) -> dict[str, Any]:
 
 def _damaged(path: Path, reason: str) -> UserError:
     others = _others(path.parent)
-    advice = f"use another with --checkpoint ({', '.join(others)})" if others else "there is no other in this run"
+    advice = "there is no other in this run"
+    if others:
+        advice = f"there are those of the steps {', '.join(others)}; to resume at the last of them, remove this folder"
     return UserError(f"{path} is damaged ({reason}): {advice}")
 
 

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from nanogpt import paths
 from nanogpt.config import Config, config_from_toml
 from nanogpt.errors import UserError, nearest
-from nanogpt.events import Event, Started, from_json
+from nanogpt.events import Event, Saved, Started, from_json, typed
 
 LONGEST_NAME = 60  # characters of up to four bytes: folders' names have at most 255
 SLOW_S = 15.0  # a heartbeat comes every second
@@ -174,13 +174,12 @@ def _read_status(folder: Path) -> Summary:
     path = folder / "status.json"
     try:
         status: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        known = {key: value for key, value in status.items() if key in Summary.__dataclass_fields__}
-        found = Summary(**known | {"name": folder.name, "path": str(folder)})
+        found = typed(Summary, status | {"name": folder.name, "path": str(folder)})
         # On a disk of another machine the file's own time is by that disk's clock: the later one counts.
         return replace(found, silent_s=max(0.0, time.time() - max(found.updated, path.stat().st_mtime)))
     except FileNotFoundError:
         return Summary(folder.name, str(folder), "running" if is_locked(folder) else "interrupted", 0, 0)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
 
 
@@ -247,7 +246,7 @@ def read_run_toml(folder: Path) -> dict[str, Any]:
     """The tables of run.toml. Raises `UserError`."""
     try:
         return tomllib.loads((folder / "run.toml").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {folder / 'run.toml'}: {error}") from None
 
 
@@ -275,6 +274,7 @@ def history(folder: Path) -> list[Event]:
     for event in read_events(folder):
         if isinstance(event, Started):
             at = event.step
-            events = [past for past in events if getattr(past, "step", 0) <= at]
+            goes_on = at > 0 or any(isinstance(past, Saved) and past.step == at for past in events)
+            events = [past for past in events if getattr(past, "step", 0) <= at] if goes_on else []
         events.append(event)
     return events

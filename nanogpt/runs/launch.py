@@ -53,12 +53,13 @@ def start(
         config = _with_shape_of(config, begin)
         begin = _cropped(begin, config.model.block_size)
     config = _with_vocabulary(config, dataset)
+    _check_start(config, dataset)
     if config.evaluation.eval_only:
         yield from _explained(config, train(config, splits(dataset), run=run.name, mailbox=mailbox, start=begin))
         return
     if rank() == 0:
         folder.check_free(run)
-    yield from _recorded(config, run, dataset, mailbox, begin, resume=False)
+    yield from _recorded(config, run, dataset, mailbox, begin, founds=True)
 
 
 def resume(
@@ -77,6 +78,7 @@ def resume(
     config = with_settings(recorded, changes)
     _refuse_reshaping(recorded, config)
     dataset = yield from obtain(config.data.dataset, data_dir)
+    _check_start(config, dataset)
     if tokenizers.fingerprint(load_tokenizer(run)) != tokenizers.fingerprint(dataset.tokenizer):
         raise UserError(f"the data set {dataset.name} was prepared with another tokenizer than the run {run.name}")
     trained_on = folder.read_run_toml(run).get("run", {}).get("train_sha256")
@@ -101,7 +103,7 @@ def resume(
         events = train(config, splits(dataset), run=run.name, mailbox=mailbox, start=begin, resume=begin is not None)
         yield from _explained(config, events)
         return
-    yield from _recorded(config, run, dataset, mailbox, begin, resume=begin is not None)
+    yield from _recorded(config, run, dataset, mailbox, begin, founds=False)
 
 
 # Settings that may have been changed by letters while training: the checkpoint's value holds, unless asked for anew.
@@ -151,6 +153,15 @@ def _with_vocabulary(config: Config, dataset: data.Dataset) -> Config:
     return with_settings(config, {"vocab_size": asked or needed})
 
 
+def _check_start(config: Config, dataset: data.Dataset) -> None:
+    """Raises `SettingError` for a prompt of samples that the tokenizer cannot read: before training, not after it."""
+    start = config.evaluation.sample_start
+    try:
+        dataset.tokenizer.encode(start)
+    except UserError as error:
+        raise SettingError("sample_start", f"sample_start={start!r}: {error}") from None
+
+
 def _with_shape_of(config: Config, begin: Snapshot) -> Config:
     """The configuration with the shape that the weights have; only dropout and a shorter block_size may differ."""
     shape = dataclasses.asdict(begin.model_config)
@@ -177,9 +188,11 @@ def _refuse_reshaping(before: Config, after: Config) -> None:
 
 
 def _recorded(
-    config: Config, run: Path, dataset: data.Dataset, mailbox: Mailbox | None, begin: Snapshot | None, resume: bool
+    config: Config, run: Path, dataset: data.Dataset, mailbox: Mailbox | None, begin: Snapshot | None, founds: bool
 ) -> Events:
-    """Trains in the run's folder, under its lock. Of several processes under torchrun only the first one records."""
+    """Trains in the run's folder, under its lock, a run that is new where it `founds` one. Of several processes under
+    torchrun only the first one records."""
+    resume = begin is not None and not founds
     if rank() > 0:
         recall = partial(checkpoints.recall, run)
         yield from train(config, splits(dataset), run=run.name, start=begin, resume=resume, recall=recall)
@@ -199,11 +212,13 @@ def _recorded(
         raise UserError(f"cannot write in {run}: {why}; choose another folder with --runs_dir") from None
     is_new = not folder.is_run(run)
     try:
+        if founds:  # another one may have founded it while this one waited for the lock
+            folder.check_free(run)
         if is_new:
             (run / "events.jsonl").unlink(missing_ok=True)
         progress = begin.progress if begin is not None and resume else Progress()
         known = {"val_loss": progress.val_loss, "best_val_loss": progress.best_val_loss}
-        recorder = Recorder(run, dataset=dataset.name, **known)
+        recorder = Recorder(run, "run.toml", dataset=dataset.name, **known)
 
         def save(snapshot: Snapshot, is_best: bool) -> str:
             try:

@@ -61,9 +61,12 @@ def load_tokenizer(run: Path) -> Any:
     path = run / "tokenizer.json"
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read the run's tokenizer {path}: {error}") from None
-    return tokenizers.from_json(saved)
+    try:
+        return tokenizers.from_json(saved)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def model_from(snapshot: Snapshot, source: str) -> Any:

@@ -19,7 +19,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nanogpt.events import Acknowledged, Evaluated, Event, Finished, Health, Started, Step, to_json
+from nanogpt.events import Acknowledged, Evaluated, Evaluating, Event, Finished, Health, Started, Step, to_json
 from nanogpt.runs.folder import Summary
 
 HEARTBEAT_S = 1.0
@@ -70,10 +70,11 @@ def mend(path: Path) -> None:
 
 
 class Recorder:
-    """The record of one training. `known` are fields of `Summary` that no event tells."""
+    """The record of one training. `mark` is a file without which the folder is no longer its own, once it has begun;
+    `known` are fields of `Summary` that no event tells."""
 
-    def __init__(self, folder: Path, **known: Any) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, mark: str = "", **known: Any) -> None:
+        self._folder, self._mark = folder, folder / mark
         self._status: dict[str, Any] = known | {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
         self._status |= {"step": 0, "max_iters": 0}
         self._log: BinaryIO | None = None
@@ -93,6 +94,9 @@ class Recorder:
             for event in events:
                 if heartbeat.ident is None:  # a status shall say that training goes on once it has begun
                     heartbeat.start()
+                if isinstance(event, Evaluating):
+                    yield event
+                    continue
                 # The status first: who has read an event finds its effect there.
                 self._status = updated(self._status, event)
                 if not isinstance(event, Step):
@@ -131,6 +135,7 @@ class Recorder:
     def _write_log(self) -> None:
         try:
             while self._unwritten:
+                self._mark.stat()  # a folder that is being removed is not to be filled again
                 if not self._has_its_name():
                     self._close_log()
                 if self._log is None:
@@ -164,6 +169,7 @@ class Recorder:
             status = self._status | {"updated": time.time()}
             plain = {key: None if _not_finite(value) else value for key, value in status.items()}
             try:
+                self._mark.stat()
                 write_atomically(self._folder / "status.json", json.dumps(plain, indent=1, allow_nan=False) + "\n")
             except OSError as error:
                 self._refusal = in_words(error)

@@ -62,7 +62,7 @@ class CharTokenizer(Tokenizer):
         more = f" and {len(codes) - 5} more" if len(codes) > 5 else ""
         return (
             f"unknown character {shown}{more}: not among the {self.vocab_size} that this tokenizer was made from; "
-            f"leave it out, or ask for {self._substitute()!r} in its place"
+            "leave it out"
         )
 
 

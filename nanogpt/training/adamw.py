@@ -46,7 +46,7 @@ class AdamW(torch.optim.Optimizer):
     def move(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         """One step for parameters of a group, each with its gradient."""
         for parameter in parameters:
-            if not (state := self.state[parameter]):
+            if "exp_avg" not in (state := self.state[parameter]):  # none, or another optimizer's
                 state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
                 state["exp_avg"] = torch.zeros_like(parameter)
                 state["exp_avg_sq"] = torch.zeros_like(parameter)

@@ -3,12 +3,12 @@
 The loop itself is in `loop.py`.
 """
 
-from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -43,7 +43,8 @@ def train(
     resume: bool = False,
     record: list[Parts] | None = None,
 ) -> Generator[Event, None, None]:
-    """Trains as `config` says: Started; Step, Evaluated, Saved, Sampled, Acknowledged, Health as they come; Finished.
+    """Trains as `config` says: Started; Step, Evaluating, Evaluated, Saved, Sampled, Acknowledged, Health as they come;
+    Finished.
 
     `tokens` maps "train" and "val" to token ids; `config.model.vocab_size` is set. `start` gives the first weights;
     with `resume` also everything else, and training goes on at its step as if it had never been interrupted.
@@ -59,7 +60,8 @@ def train(
         blueprint = models.create(config.model)
     machine = settle(config, blueprint.flops_per_token())
     device, world = machine.device, machine.world
-    with distributed.left_after(world), hardware.kept_memory():
+    compiled_here = machine.compile and device == "cpu"
+    with distributed.left_after(world), hardware.kept_memory(), same_every_time(compiled_here):
         check_memory(config, machine.dtype, device)
         torch.manual_seed(config.system.seed)
         model = models.create(config.model)
@@ -108,9 +110,26 @@ def train(
             progress=progress,
         )
         if resume:
-            trainer.writer.taken_at = progress.step
+            trainer.writer.taken_at = trainer.sampled_at = progress.step
         with closing(trainer.writer), closing(trainer.run()) as events:
             yield from watched(chain([trainer.started()], events))
+
+
+@contextmanager
+def same_every_time(wanted: bool) -> Iterator[None]:
+    """Inside, where it is `wanted`, what is compiled for a CPU adds in one order: else several threads add up an
+    embedding's gradient as they come, and a run that is resumed is not the same."""
+    if not wanted:
+        yield
+        return
+    before, settings = torch.are_deterministic_algorithms_enabled(), cast("Any", torch.utils.deterministic)
+    filled, settings.fill_uninitialized_memory = settings.fill_uninitialized_memory, False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        settings.fill_uninitialized_memory = filled
 
 
 def new_optimizer(config: Config, model: Any, machine: Machine) -> torch.optim.Optimizer:

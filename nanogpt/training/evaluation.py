@@ -1,6 +1,8 @@
 """The mean loss over a split. Uses no random state of training's, so evaluating more often changes nothing else."""
 
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -8,9 +10,29 @@ import torch
 from numpy.typing import NDArray
 
 from nanogpt.config import Config
-from nanogpt.data.batches import evaluation_batches
+from nanogpt.data.batches import check_ids, evaluation_batches
+from nanogpt.events import Evaluating
 from nanogpt.training.distributed import total
 from nanogpt.training.machine import Machine
+
+TELL_S = 1.0
+
+
+@dataclass(slots=True)
+class EvaluationProgress:
+    """Says every second how far an evaluation is, of `total` batches."""
+
+    step: int
+    total: int
+    done: int = 0
+    told_at: float = field(default_factory=time.monotonic)
+
+    def batch(self) -> Iterator[Evaluating]:
+        """Counts a batch more."""
+        self.done += 1
+        if time.monotonic() - self.told_at >= TELL_S:
+            self.told_at = time.monotonic()
+            yield Evaluating(step=self.step, done=self.done, total=self.total)
 
 
 @torch.no_grad()
@@ -34,6 +56,8 @@ def evaluate(
     for number, (inputs, targets) in enumerate(batches):
         if number % world.size != world.rank:
             continue
+        check_ids(inputs, config.model.vocab_size)
+        check_ids(targets, config.model.vocab_size)
         counted = int((targets >= 0).sum())
         with machine.autocast():
             _, loss = forward(torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device))

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from nanogpt import hardware
 from nanogpt.config import Config
-from nanogpt.data.batches import Batches
+from nanogpt.data.batches import Batches, check_ids, evaluation_size
 from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Evaluated, Event, Finished, Health, Notice, Sampled, Started, Step
 from nanogpt.training import distributed
 from nanogpt.training import mailbox as letters
 from nanogpt.training.clipping import clip
-from nanogpt.training.evaluation import evaluate
+from nanogpt.training.evaluation import EvaluationProgress, evaluate
 from nanogpt.training.health import Spike
 from nanogpt.training.machine import Machine
 from nanogpt.training.mailbox import Letter, Mailbox
@@ -124,7 +124,7 @@ class Trainer:
         losses = torch.zeros((), device=self.machine.device)
         for _ in range(accumulated):
             with self.throughput.part("data"):
-                window = torch.from_numpy(self.batches.next())  # (B, T + 1)
+                window = torch.from_numpy(check_ids(self.batches.next(), config.model.vocab_size))  # (B, T + 1)
                 if self.machine.device.startswith("cuda"):
                     window = window.pin_memory().to(self.machine.device, non_blocking=True)
                 else:
@@ -182,8 +182,10 @@ class Trainer:
         return bool(every) and step % every == 0 and self.sampled_at != step and not self.writer.owed
 
     def can_save(self) -> bool:
-        """Whether checkpoints are kept here, and this step has none yet."""
-        return self.writer.save is not None and self.writer.taken_at != self.progress.step
+        """Whether checkpoints are kept here, this step has none yet, and its weights are not known to be bad."""
+        progress = self.progress
+        is_sound = progress.evaluated_at != progress.step or math.isfinite(progress.val_loss or 0.0)
+        return self.writer.save is not None and self.writer.taken_at != progress.step and is_sound
 
     def evaluate(self) -> Iterator[Event]:
         config, progress = self.config, self.progress
@@ -193,9 +195,12 @@ class Trainer:
             # On a CPU compiling for evaluation too would take longer than it saves.
             forward = self.forward if self.machine.device.startswith("cuda") else self.model
             losses = partial(evaluate, forward, config=config, machine=self.machine)
-            n_batches = config.evaluation.eval_iters
-            on_val = yield from self.listening(losses(self.tokens["val"], n_batches=n_batches))
-            on_train = yield from self.listening(losses(self.tokens["train"], n_batches=n_batches or TRAIN_BATCHES))
+            asked = {"val": config.evaluation.eval_iters, "train": config.evaluation.eval_iters or TRAIN_BATCHES}
+            shape = config.model.block_size, config.data.batch_size
+            sizes = {split: evaluation_size(len(self.tokens[split]), *shape, n) for split, n in asked.items()}
+            told = EvaluationProgress(progress.step, sum(sizes.values()) // self.machine.world.size)
+            on_val = yield from self.listening(losses(self.tokens["val"], n_batches=asked["val"]), told)
+            on_train = yield from self.listening(losses(self.tokens["train"], n_batches=asked["train"]), told)
         finally:
             self.model.train()
         if on_val is None or on_train is None:
@@ -221,7 +226,7 @@ class Trainer:
         )
 
     def listening(
-        self, evaluation: Generator[None, None, tuple[float, int]]
+        self, evaluation: Generator[None, None, tuple[float, int]], told: "EvaluationProgress"
     ) -> Generator[Event, None, tuple[float, int] | None]:
         """Works through an evaluation, obeying letters between its batches; None where it is to stop."""
         alone = self.machine.world.size == 1  # several processes have different numbers of batches
@@ -231,6 +236,7 @@ class Trainer:
             except StopIteration as done:
                 result: tuple[float, int] = done.value
                 return result
+            yield from told.batch()
             if alone:
                 yield from self.obey()
         return None

@@ -210,7 +210,10 @@ def described(history: "History", waiting: str) -> Iterator[tuple[str, str, str]
     style = {"failed": "error", "paused": "warning", "training": "alive", "preparing": "alive"}
     health = history.health.state if history.health and history.running else ""
     alarming = waiting or SEVERITY.get(health, "warning" if health else "info") != "info"
-    yield waiting or history.state, health, "warning" if alarming else style.get(history.state, "value")
+    under_way = history.evaluating if history.state == "training" else None
+    share = under_way.done / max(1, under_way.total) if under_way else 0.0
+    state = f"eval {share:.0%}" if under_way else history.state
+    yield waiting or state, health, "warning" if alarming else style.get(history.state, "value")
     yield loss(float(history.column("ema")[-1]) if len(history) else None), "", "value"
     if evaluation:
         best = min(history.evaluations, key=lambda each: each.val_loss)

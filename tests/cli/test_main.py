@@ -234,3 +234,37 @@ console.talk('done')
 def test_closed_standard_streams_change_nothing_but_what_is_heard(words, code):
     closed = f'exec "{sys.executable}" -m nanogpt {" ".join(words)} <&- >&- 2>&-'
     assert subprocess.run(["sh", "-c", closed], check=False).returncode == code
+
+
+def test_ctrl_c_while_torch_is_imported_ends_it_whatever_swallows_the_exception():
+    code = """
+import os, signal, sys
+from types import ModuleType, SimpleNamespace
+from nanogpt.cli import _interruptible_imports
+sys.modules["torch"] = ModuleType("torch")
+sys.modules["torch"].__spec__ = SimpleNamespace(_initializing=True)
+with _interruptible_imports():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        pass
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "\nnanogpt: interrupted\n")
+
+
+def test_a_name_too_long_for_a_file_is_one_line(home, capsys):
+    for words in (["sample", "x" * 300], ["info", "x" * 300], ["prepare", "textfile", "x" * 300]):
+        assert main(words) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_one_run_whose_status_cannot_be_read_does_not_hide_the_others(home, capsys):
+    for name, status in (("list", "[]"), ("words", '{"step": "x"}'), ("deep", "[" * 100_000)):
+        (home / "runs" / name).mkdir(parents=True)
+        (home / "runs" / name / "run.toml").write_text("")
+        (home / "runs" / name / "status.json").write_text(status)
+    assert main(["runs"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"{name} " in out for name in ("list", "words", "deep"))
+    assert out.count("failed") == 3

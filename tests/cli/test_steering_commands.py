@@ -94,12 +94,12 @@ def test_a_detached_resume_goes_on_with_the_changes_that_were_asked(small, capsy
 
 
 def test_every_setting_reaches_the_detached_process(small, capsys, ended):
-    words = ["--sample_start=a b\n'", "--min_lr=none", "--lr_decay_iters=5", "--bias", "--learning_rate=3e-4"]
+    words = ["--sample_start=a b\n?", "--min_lr=none", "--lr_decay_iters=5", "--bias", "--learning_rate=3e-4"]
     assert main(["train", *small, *words, "--name=one", "--detach"]) == 0
     folder = runs.find("one")
     until(lambda: not is_locked(folder))
     config = run_config(folder)
-    assert config.evaluation.sample_start == "a b\n'"
+    assert config.evaluation.sample_start == "a b\n?"
     assert (config.schedule.min_lr, config.schedule.lr_decay_iters) == (None, 5)
     assert (config.model.bias, config.optimizer.learning_rate) == (True, 3e-4)
 

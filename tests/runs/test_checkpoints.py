@@ -62,10 +62,22 @@ def test_a_flipped_bit_anywhere_is_noticed_in_one_line(run, name):
     checkpoints.read(path.parent)
 
 
+@pytest.mark.parametrize("wrong", [{"n_head": 0}, {"n_layer": "many"}, {"vocab_size": 10**12}])
+def test_a_checkpoint_of_an_impossible_shape_is_one_line(run, wrong):
+    path = runs.latest(run).path / "trainer.json"
+    trainer = json.loads(path.read_text())
+    trainer["model"] |= wrong
+    del trainer["sha256"]["trainer"]
+    trainer["sha256"]["trainer"] = checkpoints._fingerprint(trainer)
+    path.write_text(json.dumps(trainer))
+    with pytest.raises(UserError, match="not a checkpoint that this version reads"):
+        checkpoints.read(path.parent)
+
+
 def test_a_truncated_file_is_noticed_and_the_other_checkpoints_are_named(run):
     path = runs.latest(run).path / "model.safetensors"
     os.truncate(path, path.stat().st_size - 1)
-    with pytest.raises(UserError, match=r"damaged.*--checkpoint \(4, 8\)"):
+    with pytest.raises(UserError, match=r"damaged.*steps 4, 8"):
         checkpoints.read(path.parent)
 
 

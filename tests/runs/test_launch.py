@@ -112,6 +112,54 @@ def test_while_a_resumed_run_has_not_evaluated_again_its_losses_so_far_are_known
     assert (about.val_loss, about.best_val_loss) == (before.val_loss, before.best_val_loss) != (None, None)
 
 
+def test_of_two_that_found_a_run_of_one_name_at_once_the_second_is_refused(small):
+    folder = runs.new_folder("run", name="one")
+    first, second = runs.start(small(), folder), runs.start(small(), folder)
+    began = next(first)
+    assert isinstance(began, Started)
+    losses = steps(first)
+    with pytest.raises(UserError, match="there is a run in"):
+        list(second)
+    assert steps(runs.history(folder)) == losses
+
+
+def test_a_prompt_of_samples_that_cannot_be_read_is_refused_before_training(small, home):
+    with pytest.raises(SettingError, match="unknown character '日'"):
+        trained(small(sample_start="日本"))
+    assert not (home / "runs" / "one").exists()
+
+
+def test_what_was_done_before_the_first_checkpoint_is_there_once(small):
+    folder = interrupted(small(eval_interval=6, sample_interval=6), "one", at_step=3)
+    for _ in range(2):
+        resumed = runs.resume(folder)
+        next(event for event in resumed if isinstance(event, Step))
+        resumed.close()
+    kinds = [type(event) for event in runs.history(folder)]
+    assert (kinds.count(Evaluated), kinds.count(Sampled)) == (1, 1)
+
+
+def test_a_sample_of_the_step_that_is_resumed_is_not_taken_again(small):
+    folder, _ = trained(small(sample_interval=6))
+    list(runs.resume(folder, {"max_iters": 18}))
+    assert [event.step for event in runs.history(folder) if isinstance(event, Sampled)] == [0, 6, 12, 18]
+
+
+def test_a_folder_that_is_being_removed_is_not_filled_again(small, monkeypatch):
+    monkeypatch.setattr(recorder, "RETRY_S", 0.05)
+    folder, mailbox, events = runs.new_folder("run", name="one"), Mailbox(), []
+    for event in runs.start(small(), folder, mailbox=mailbox):
+        events.append(event)
+        if isinstance(event, Step) and event.step == 7:
+            for item in folder.iterdir():
+                shutil.rmtree(item) if item.is_dir() else item.unlink()
+        if isinstance(event, Health) and event.state == "waiting":
+            assert "vanished" in event.message
+            assert not {"events.jsonl", "status.json"} & {item.name for item in folder.iterdir()}
+            mailbox.drop(Stop())
+    assert events[-1].reason == "stopped"
+
+
 def test_a_stop_letter_saves_and_the_run_goes_on_from_there(small):
     whole, _ = trained(small())
     folder, mailbox = runs.new_folder("run", name="letter"), Mailbox()

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from nanogpt.data.batches import evaluation_batches, evaluation_size
 from nanogpt.errors import SettingError, UserError
-from nanogpt.events import Acknowledged, Evaluated, Finished, Health, Notice, Sampled, Saved, Started, Step
+from nanogpt.events import Acknowledged, Evaluated, Evaluating, Finished, Health, Notice, Sampled, Saved, Started, Step
 from nanogpt.hardware import heap
 from nanogpt.training import (
     Mailbox,
@@ -22,6 +23,8 @@ from nanogpt.training import (
     SetEvalInterval,
     SetMaxIters,
     Stop,
+    evaluation,
+    loop,
     train,
 )
 
@@ -237,6 +240,64 @@ def test_letters_are_obeyed_in_the_middle_of_an_evaluation_and_its_checkpoint_ha
     assert after == [Acknowledged, Saved, Evaluated, Saved]
     assert saves.by_step[6].progress.evaluated_at == 6
     assert losses(events) == losses(train(tiny(eval_iters=50), tokens))
+
+
+def test_a_long_evaluation_says_how_far_it_is(tiny, tokens, monkeypatch):
+    monkeypatch.setattr(evaluation, "TELL_S", 0.0)
+    events = list(train(tiny(max_iters=0, eval_iters=3), tokens))
+    assert [(event.done, event.total) for event in of(Evaluating, events)] == [(n, 6) for n in range(1, 7)]
+    monkeypatch.undo()
+    assert not of(Evaluating, train(tiny(max_iters=0, eval_iters=3), tokens))
+
+
+@pytest.mark.parametrize("eval_iters", [0, 1, 15, 16, 17])
+def test_how_many_batches_an_evaluation_has_is_known_before(tiny, tokens, eval_iters):
+    for n in range(490, 500):
+        batches = list(evaluation_batches(tokens["val"][:n], 8, 4, eval_iters, seed=1))
+        assert len(batches) == evaluation_size(n, 8, 4, eval_iters)
+
+
+def test_weights_that_an_evaluation_found_bad_are_not_saved(tiny, tokens):
+    saves, bad = Saves(), {"vocab_size": 11}
+    real = evaluation.evaluate
+
+    def evaluate(*given, **named):
+        result = yield from real(*given, **named)
+        return (math.nan, result[1]) if len(losses_seen) else result
+
+    losses_seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "evaluate", evaluate)
+        for event in train(tiny(always_save_checkpoint=True, **bad), tokens, save=saves):
+            if isinstance(event, Saved):
+                losses_seen.append(event.step)
+    assert list(saves.by_step) == [6]
+
+
+def test_a_token_that_the_model_lacks_is_one_line(tiny, tokens):
+    tokens["train"][1000:] = 60_000
+    with pytest.raises(UserError, match=r"token 60,000, and the model's last one is 10.*--force"):
+        list(train(tiny(), tokens))
+
+
+def test_adamw_goes_on_where_muon_was(tiny, tokens):
+    saves = Saves()
+    list(train(tiny(optimizer="muon"), tokens, save=saves))
+    events = list(train(tiny(), tokens, start=saves.by_step[6], resume=True))
+    assert len(of(Step, events)) == 6
+
+
+def test_a_compiled_training_asks_for_one_order_of_adding_and_gives_it_back(tiny, tokens):
+    asked = []
+
+    def sample(model, prompt, seed):
+        asked.append(torch.are_deterministic_algorithms_enabled())
+        return ""
+
+    compiled = tiny(compile="true", max_iters=1, sample_interval=1)
+    list(train(compiled, tokens, sample=sample))
+    assert asked == [True, True]
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_a_stop_in_the_middle_of_an_evaluation_ends_it(tiny, tokens):
