@@ -5,7 +5,7 @@ The session is what the screens ask; each piece of work is a job in a thread (jo
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nanogpt.config import Config, resolve
 from nanogpt.errors import UserError
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from nanogpt_tui.history import History
     from nanogpt_tui.steered import Steered, Training, Watching
+
+
+T = TypeVar("T")
 
 
 class Session:
@@ -185,35 +188,31 @@ class Session:
         """Shows a run (None: one that is being trained, else the newest, if there is one) once it is read; the job's
         `error` says why it cannot be. Raises `UserError` while a run is trained here."""
         self._refuse_while_training()
-        read: list[tuple[Path, History, Watching | None]] = []
+        watched = self.watching
 
-        def work() -> Iterator[Event]:
+        def read() -> "tuple[Path, History, Watching | None] | None":
             found = folder or self._newest()
-            if found is not None:
-                from nanogpt_tui.steered import looked_at
+            if found is None:
+                return None
+            from nanogpt_tui.steered import looked_at  # which needs numpy: not for a first picture without a run
 
-                read.append((found, *looked_at(found, self._bell)))
-            return iter(())
+            return found, *looked_at(found, self._bell)
 
-        def done() -> None:
-            if job.error is not None:
-                self._app.notify(job.error, severity="error", markup=False)
-            if job.done and not self.looked:
-                self.looked = True
-                self._bell.pull()
-            if read and not self.is_training and self.watching is watched:
+        def show(found: "tuple[Path, History, Watching | None] | None", error: str) -> None:
+            if error:
+                self._app.notify(error, severity="error", markup=False)
+            if found is not None and not self.is_training and self.watching is watched:
                 self._turn_away()
                 self.training = None
-                self.folder, self.history, self.watching = read.pop()
+                self.folder, self.history, self.watching = found
                 if self.watching is not None:
                     self.watching.start()
                 if folder is None and self.others_alive:
                     self._app.notify(f"runs that are being trained besides this one: {self.others_alive}; 4 lists them")
-                self._bell.pull()
+            self.looked = True
+            self._bell.pull()
 
-        watched = self.watching
-        job = self.work(work, done, name="look")
-        return job
+        return self.fetch(read, show, "look")
 
     def _newest(self) -> Path | None:
         """The run that changed last of those that are being trained, and noted how many these are; else of all."""
@@ -282,3 +281,22 @@ class Session:
         """Runs any iterator of events in a thread; `on_change` is called in the interface's thread after events and at
         the end."""
         return Job(work, Bell(self._app, on_change, per_second * self._pace), name).start()
+
+    def fetch(self, read: Callable[[], T], then: Callable[[T | None, str], None], name: str) -> Job:
+        """Calls `read` in a thread and then, in the interface's, `then` with what it gave and "", or with None and why
+        there is nothing, in one line."""
+        gave: list[T] = []
+        told = False
+
+        def work() -> Iterator[Event]:
+            gave.append(read())
+            return iter(())
+
+        def done() -> None:
+            nonlocal told
+            if job.done and not told:
+                told = True
+                then(gave[0] if gave else None, job.error or "")
+
+        job = self.work(work, done, name=name)
+        return job

@@ -82,7 +82,7 @@ def offered(runs_dir: str | None) -> Iterator[Event]:
                 text = (Path(run.path) / "tokenizer.json").read_text(encoding="utf-8")
                 tokenizers[f"run {run.name}"] = fingerprint(from_json(json.loads(text)))
             starts.append((f"weights {run.name}", f"weights of {run.name}"))
-            if run.state not in ("running", "paused"):
+            if not run.alive:
                 starts.append((f"resume {run.name}", f"go on with {run.name} at step {run.step:,}"))
     yield Offered(datasets=tuple(datasets), starts=tuple(starts), tokenizers=tokenizers)
 

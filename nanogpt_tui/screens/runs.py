@@ -13,14 +13,13 @@ from textual.widget import Widget
 from textual.widgets import DataTable, Input, Static
 
 from nanogpt.errors import UserError
-from nanogpt.events import Event
 from nanogpt.runs.folder import Summary
 from nanogpt_tui.keys import spelled
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.takes import LIVE, Source
 from nanogpt_tui.text import printable
 from nanogpt_tui.widgets.dialog import Ask, AskValue
-from nanogpt_tui.widgets.run_table import ALIVE, FIELDS, RunTable, arranged
+from nanogpt_tui.widgets.run_table import FIELDS, RunTable, arranged
 
 if TYPE_CHECKING:
     from nanogpt_tui.history import History
@@ -75,7 +74,6 @@ class RunsScreen(LabScreen):
         self.chart: LossChart | None = None  # made with the first run: its parts import numpy
         self._histories: dict[tuple[str, float], History] = {}
         self._listing: Job | None = None
-        self._reading: Job | None = None
         self._drawn: object = None
         self._curves: tuple[str, ...] = ()  # names of the runs that are drawn
 
@@ -102,25 +100,23 @@ class RunsScreen(LabScreen):
         """Reads the folder of runs in a thread, unless that is being done."""
         if self.app.screen is not self or (self._listing is not None and not self._listing.done):
             return
-        found: list[Summary] = []
 
-        def work() -> Iterator[Event]:
+        def read() -> list[Summary]:
             from nanogpt import runs
 
-            found.extend(runs.list_runs(self.session.runs_dir))
-            return iter(())
+            return runs.list_runs(self.session.runs_dir)
 
-        def done() -> None:
-            if job is self._listing and job.done and self.is_whole:
-                self._problem(job.error)
-                self.runs = found
+        def show(found: list[Summary] | None, error: str) -> None:
+            if self.is_whole:
+                self._problem(error)
+                self.runs = found or []
                 self.ticked = [name for name in self.ticked if self.summary(name)]
                 self.repaint()
 
-        self._listing = job = self.session.work(work, done, name="runs")
+        self._listing = self.session.fetch(read, show, "runs")
 
-    def _problem(self, text: str | None) -> None:
-        if text is not None:
+    def _problem(self, text: str) -> None:
+        if text:
             self.notify(text, severity="error", markup=False)
 
     def summary(self, name: str | None) -> Summary | None:
@@ -167,32 +163,31 @@ class RunsScreen(LabScreen):
 
     def _read(self, wanted: Wanted) -> None:
         """Reads what is wanted in a thread, and shows it if it still is."""
-        read: dict[tuple[str, float], History] = {}
-        text: list[Content] = []
         curves, ticked, width = wanted
 
-        def work() -> Iterator[Event]:
+        def read() -> "tuple[dict[tuple[str, float], History], Content]":
             from nanogpt import runs
             from nanogpt_tui.history import from_events
             from nanogpt_tui.widgets import run_details
 
-            for key in curves:
-                if key not in self._histories:
-                    read[key] = from_events(Path(key[0]).name, runs.history(Path(key[0])))
+            paths = {key: Path(key[0]) for key in curves}
+            new = {key: path for key, path in paths.items() if key not in self._histories}
+            histories = {key: from_events(path.name, runs.history(path)) for key, path in new.items()}
             compare = len(ticked) > 1
-            text.append(run_details.compared(ticked, width) if compare else run_details.described(Path(curves[0][0])))
-            return iter(())
+            return histories, run_details.compared(ticked, width) if compare else run_details.described(
+                paths[curves[0]]
+            )
 
-        def done() -> None:
-            if job is not self._reading or not job.done or not self.is_whole:
-                return
-            self._problem(job.error)
-            if job.error is None:
-                self._histories = dict([*self._histories.items(), *read.items()][-HISTORIES_KEPT:]) | read
-                self._draw(curves, text[0])
+        def show(found: "tuple[dict[tuple[str, float], History], Content] | None", error: str) -> None:
+            if self._drawn == wanted and self.is_whole:
+                self._problem(error)
+                if found:
+                    histories, text = found
+                    self._histories = dict([*self._histories.items(), *histories.items()][-HISTORIES_KEPT:]) | histories
+                    self._draw(curves, text)
 
-        self._reading = job = self.session.work(work, done, name="run")
         self._drawn = wanted
+        self.session.fetch(read, show, "run")
 
     def settings_changed(self) -> None:
         for field in self.query("#filter").results(Input):
@@ -262,8 +257,8 @@ class RunsScreen(LabScreen):
         if run is None or aside or (self.session.readonly and action in CHANGES_A_RUN):
             return False
         if action == "resume_run":
-            return not self.session.is_training and run.state not in ALIVE
-        return action not in ("rename", "delete") or run.state not in ALIVE
+            return not self.session.is_training and not run.alive
+        return action not in ("rename", "delete") or not run.alive
 
     def action_tick(self) -> None:
         run = self.current
@@ -324,7 +319,7 @@ class RunsScreen(LabScreen):
         if run is None:
             return
         folder = Path(run.path)
-        known = folder == self.session.folder and (self.session.is_alive or run.state not in ALIVE)
+        known = folder == self.session.folder and (self.session.is_alive or not run.alive)
         if known or self._try(lambda: self.session.look_at(folder)):
             await self.app.switch_mode("train")
 

@@ -17,7 +17,7 @@ from textual.widget import Widget
 from nanogpt.cli.runs import run_name
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import SettingError, UserError
-from nanogpt.events import Event, Token
+from nanogpt.events import Token
 from nanogpt_tui import kept, takes
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.takes import LIVE, Round, Source, Take
@@ -94,19 +94,13 @@ class SampleScreen(LabScreen):
 
     def on_mount(self) -> None:
         self.models = Models(self.session)
-        read: list[Round] = []
+        self.session.fetch(lambda: list(kept.rounds()), self._remember, "history")
 
-        def work() -> Iterator[Event]:
-            read.extend(kept.rounds())
-            return iter(())
-
-        def done() -> None:
-            if job.done and self.is_whole:
-                self.shown = max(self.shown, 0) + len(read)
-                self.rounds[:0] = read
-                self.repaint()
-
-        job = self.session.work(work, done, name="history")
+    def _remember(self, rounds: list[Round] | None, error: str) -> None:
+        if self.is_whole and rounds:
+            self.shown = max(self.shown, 0) + len(rounds)
+            self.rounds[:0] = rounds
+            self.repaint()
 
     def on_unmount(self) -> None:
         self._end(self._writings)

@@ -1,6 +1,5 @@
 """Which other runs' losses lie over the chart: a list to choose from, and reading the chosen ones in a thread."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -11,11 +10,11 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from nanogpt.events import Event
 from nanogpt_tui.text import harmless, short
 from nanogpt_tui.widgets.dialog import hint
 
 if TYPE_CHECKING:
+    from nanogpt_tui.history import History
     from nanogpt_tui.session import Session
     from nanogpt_tui.widgets.chart import LossChart
 
@@ -51,26 +50,23 @@ class PickRuns(ModalScreen[list[str] | None]):
             yield hint("space ticks, enter draws, esc goes back")
 
     def on_mount(self) -> None:
-        found: list[tuple[str, float | None]] = []
-
-        def work() -> Iterator[Event]:
+        def read() -> list[tuple[str, float | None]]:
             from nanogpt import runs
 
             summaries = runs.list_runs(self._session.runs_dir)
-            found.extend((each.name, each.best_val_loss) for each in summaries if each.name != self._own)
-            return iter(())
+            return [(each.name, each.best_val_loss) for each in summaries if each.name != self._own]
 
-        def done() -> None:
-            if job.done and self.is_attached:
-                self._there = found
-                problem = job.error or ("" if found else "There is no other run yet.")
+        def show(found: list[tuple[str, float | None]] | None, error: str) -> None:
+            if self.is_attached:
+                self._there = found or []
+                problem = error or ("" if found else "There is no other run yet.")
                 if problem:
                     self.query_one(".question", Static).update(harmless(problem))
                 options = self.query_one(OptionList)
-                options.set_options([Option(self._row(*each)) for each in found])
+                options.set_options([Option(self._row(*each)) for each in self._there])
                 options.highlighted = 0 if found else None
 
-        job = self._session.work(work, done, name="runs")
+        self._session.fetch(read, show, "runs")
 
     def _row(self, name: str, loss: float | None) -> Content:
         shown = harmless(short(name, NAME_WIDTH))
@@ -105,21 +101,16 @@ def lay_over(session: "Session", chart: "LossChart", names: list[str]) -> None:
 
 
 def _read(session: "Session", chart: "LossChart", name: str) -> None:
-    read: list[Event] = []
-
-    def work() -> Iterator[Event]:
+    def read() -> "History":
         from nanogpt import runs
-
-        read.extend(runs.history(runs.find(name, session.runs_dir)))
-        return iter(())
-
-    def done() -> None:
         from nanogpt_tui.history import from_events
 
-        if job.error is not None:
-            chart.app.notify(job.error, severity="error", markup=False)
-        elif job.done and chart.is_mounted:
-            history = from_events(name, read)
+        return from_events(name, runs.history(runs.find(name, session.runs_dir)))
+
+    def show(history: "History | None", error: str) -> None:
+        if error:
+            chart.app.notify(error, severity="error", markup=False)
+        elif history and chart.is_mounted:
             chart.set_overlay(name, *(history.column(part) for part in ("step", "tokens", "elapsed_s", "loss")))
 
-    job = session.work(work, done, name="overlay")
+    session.fetch(read, show, "overlay")

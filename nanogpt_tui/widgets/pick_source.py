@@ -11,7 +11,6 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from nanogpt.events import Event
 from nanogpt_tui.keys import spelled
 from nanogpt_tui.takes import LIVE, Source
 from nanogpt_tui.text import harmless, short
@@ -61,22 +60,15 @@ class PickSource(ModalScreen[Source | None]):
             yield hint("↑ and ↓ choose, enter takes it, esc goes back")
 
     def on_mount(self) -> None:
-        self._found: list[tuple[Source, Content]] = []
+        self._session.fetch(lambda: list(sources(self._session)), self._show, "sources")
 
-        def work() -> Iterator[Event]:
-            self._found = list(sources(self._session))
-            return iter(())
-
-        self._job = self._session.work(work, self._read, name="sources")
-
-    def _read(self) -> None:
-        if not self._job.done or not self.is_attached:
-            return
-        self._there = self._found
-        problem = self._job.error or ("" if self._there else spelled(EMPTY, self.app))
-        if problem:
-            self.query_one("#question", Static).update(harmless(problem))
-        self._list("")
+    def _show(self, found: list[tuple[Source, Content]] | None, error: str) -> None:
+        if self.is_attached:
+            self._there = found or []
+            problem = error or ("" if found else spelled(EMPTY, self.app))
+            if problem:
+                self.query_one("#question", Static).update(harmless(problem))
+            self._list("")
 
     def _list(self, text: str) -> None:
         options = self.query_one(OptionList)

@@ -16,7 +16,6 @@ from textual.widgets import DataTable
 from nanogpt.runs.folder import Summary
 from nanogpt_tui.text import count, printable, short
 
-ALIVE = ("running", "paused")
 STATES = {"running": "●", "paused": "‖", "finished": "✓", "stopped": "■", "failed": "×", "interrupted": "!"}
 STYLES = {"running": "bold", "failed": "red", "interrupted": "yellow", "paused": "yellow"}
 
