@@ -159,7 +159,7 @@ async def tour(steps: int) -> None:
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, NewRunScreen) and app.screen.datasets)
         app.screen.choice("preset").value = SHAPE["preset"]
-        await until(pilot, lambda: app.screen.speed.seconds_per_step, 5)
+        await until(pilot, lambda: app.screen.measuring.speed.seconds_per_step, 5)
         take(app, "new_run")
 
         await pilot.press("escape")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 PREVIEW_CHARACTERS = 1500
 LOOK_AFTER_S = 0.12  # on one row, before its tokens are read: running through the list reads nothing
+CHANGES = ("prepare", "give", "add", "delete", "new_run")  # what a session that only looks does not do
 
 
 class DatasetList(OptionList, inherit_bindings=False):
@@ -250,6 +251,8 @@ class DataScreen(LabScreen):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that would do nothing now are neither shown nor obeyed."""
         entry, busy = self.entry if self.is_whole else None, bool(self.preparing)
+        if self.session.readonly and action in CHANGES:
+            return False
         if action == "cancel":
             return busy
         if action in ("prepare", "give"):

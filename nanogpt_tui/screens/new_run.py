@@ -14,7 +14,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.events import DescendantFocus, Resize
-from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Button, Input, Static
 
@@ -22,19 +21,18 @@ from nanogpt.config import PRESETS, Config, settings
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import UserError
 from nanogpt.events import Event
+from nanogpt_tui.measuring import Measuring
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.text import harmless
 from nanogpt_tui.widgets.choice import Choice
 from nanogpt_tui.widgets.draft import NOT_IN_FORM, SCRATCH, Draft
 from nanogpt_tui.widgets.fields import Field, explained, field_of
-from nanogpt_tui.widgets.outlook import Compiled, Outlook, Room, Speed, measure
+from nanogpt_tui.widgets.outlook import Outlook
 
 if TYPE_CHECKING:
-    from nanogpt.training.probe import Measured
     from nanogpt_tui.jobs import Job
 
 TALL = 34  # lines of a terminal that has room for what a word means
-PAUSE_S = 1.0  # without a key, before the speed is measured
 COMMON = {
     "data": ("batch_size", "gradient_accumulation_steps", "block_size"),
     "model": ("architecture", "n_layer", "n_head", "n_embd", "dropout", "ngram"),
@@ -122,16 +120,12 @@ class NewRunScreen(LabScreen):
         self.draft = Draft(preset=preset, start=start, dataset=dataset)
         self.config: Config | None = None  # what the form says, None while something is wrong
         self.datasets = {info.name: info for info in known}
-        self.speed = Speed()
-        self._known: dict[object, Speed] = {}  # what was measured, by all that it depends on
-        self._measuring: tuple[object, Job] | None = None  # what it depends on, and the work
-        self._jobs: list[Job] = []  # measurings that are cancelled, and may not have ended yet
-        self._timer: Timer | None = None
         self._starting = False
         self.apart = False  # whether it is to train in a process of its own
 
     def body(self) -> Iterator[Widget]:
         self.draft.runs_dir = self.session.runs_dir
+        self.measuring = Measuring(self.session, self.set_timer, self._measured)
         presets = [("", "none, the defaults"), *((name, name) for name in PRESETS)]
         starts = [(SCRATCH, "from scratch")]
         if self.draft.source:
@@ -236,7 +230,7 @@ class NewRunScreen(LabScreen):
         self.query_one("#trouble", Static).update(harmless("\n".join(hidden), "$error"))
         self.query_one("#start-button", Button).disabled = self.config is None
         self.query_one("#start-button", Button).label = "go on" if self.draft.resumes else "start"
-        self._measure_soon()
+        self.measuring.want(self.config, self.datasets)
         self._show_outlook()
         self.refresh_bindings()
 
@@ -276,81 +270,18 @@ class NewRunScreen(LabScreen):
         self.query_one(Outlook).set_class(self.config is None, "-stale")
         if self.config is not None:
             dataset = self.datasets.get(self.config.data.dataset)
-            self.query_one(Outlook).show(self.config, dataset, self.speed, self._measuring is not None)
+            self.query_one(Outlook).show(self.config, dataset, self.measuring.speed, self.measuring.under_way)
 
-    def _depends(self, config: Config) -> object:
-        """All that the speed depends on."""
-        return (config.model, config.data, config.system)
-
-    def _measure_soon(self) -> None:
-        """Forgets the speed where it is another's now, and measures it after a pause."""
-        if self._timer is not None:
-            self._timer.stop()
-        if self.config is None:
-            self._cancel()
-            return
-        found = self._known.get(self._depends(self.config))
-        if found is not None:
-            self._cancel()
-            self.speed = found
-        elif self._measuring is None or self._measuring[0] != self._depends(self.config):
-            self._cancel()
-            self.speed = Speed()
-            self._timer = self.set_timer(PAUSE_S, self.action_measure)
-
-    def _cancel(self) -> None:
-        if self._measuring is not None:
-            self._measuring[1].cancel()
-            self._jobs.append(self._measuring[1])
-            self._measuring = None
-
-    def _at_work(self) -> bool:
-        """Whether a measuring that was cancelled still has its last step to end."""
-        self._jobs = [job for job in self._jobs if not job.done]
-        return bool(self._jobs)
+    def _measured(self) -> None:
+        if self.is_whole:
+            self._show_outlook()
 
     def on_unmount(self) -> None:
-        self._cancel()
+        self.measuring.cancel()
 
     def action_measure(self) -> None:
-        """Measures the speed of what the form says, in a thread, where it can be."""
-        config = self.config
-        if config is None:
-            return
-        dataset = self.datasets.get(config.data.dataset)
-        if self.session.is_training:
-            self.speed = Speed(note="the time is measured when nothing is being trained")
-        elif dataset is None or not dataset.prepared:
-            self.speed = Speed(note="the time can be measured once the data set is prepared") if dataset else Speed()
-        elif self._at_work():
-            self._timer = self.set_timer(0.2, self.action_measure)
-        else:
-            self._cancel()
-            name, key = config.data.dataset, self._depends(config)
-            job = self.session.work(lambda: measure(config, name), lambda: self._measured(job), name="measure")
-            self._measuring = (key, job)
-        self._show_outlook()
-
-    def _measured(self, job: "Job") -> None:
-        if self._measuring is None or job is not self._measuring[1] or not self.is_whole:
-            return
-        from nanogpt.training.probe import Measured
-
-        for event in job.take():
-            if isinstance(event, Room):
-                self.speed = Speed(room=event)
-            elif isinstance(event, Measured):
-                self.speed = dataclasses.replace(
-                    self.speed, seconds_per_step=event.seconds_per_step, note=how(event, self.config), dtype=event.dtype
-                )
-            elif isinstance(event, Compiled):
-                self.speed = dataclasses.replace(self.speed, note=f"{self.speed.note}. {event.words}")
-        if job.done:
-            if job.error:
-                self.speed = dataclasses.replace(self.speed, problem=job.error)
-            self._known[self._measuring[0]] = self.speed
-            self._measuring = None
-        self._show_outlook()
+        """Measures the speed now, without waiting for a pause in typing."""
+        self.measuring.begin()
 
     # ---- keys
 
@@ -402,7 +333,7 @@ class NewRunScreen(LabScreen):
         if self.session.is_training:
             self.notify("a run is being trained: stop it first", severity="error", markup=False)
             return
-        self._cancel()
+        self.measuring.cancel()
         self._starting = True
         self.query_one("#start-button", Button).label = "starting …"
         self._start_when_quiet()
@@ -413,7 +344,7 @@ class NewRunScreen(LabScreen):
         self.action_start()
 
     def _start_when_quiet(self) -> None:
-        if self._at_work():
+        if self.measuring.ending:
             self.set_timer(0.05, self._start_when_quiet)
             return
         self._starting = False
@@ -431,13 +362,3 @@ class NewRunScreen(LabScreen):
             return
         self.dismiss()
         self.app.switch_mode("train")
-
-
-def how(measured: "Measured", config: Config | None) -> str:
-    """In what way the time was found."""
-    parts = [measured.device, measured.dtype]
-    if measured.device == "cpu":
-        parts.append(f"{measured.threads} thread{'s' if measured.threads != 1 else ''}")
-    if config is not None and measured.batch_size < config.data.batch_size:
-        parts.append(f"from {measured.batch_size} of {config.data.batch_size} sequences")
-    return ", ".join(parts)

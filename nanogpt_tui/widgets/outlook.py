@@ -1,11 +1,9 @@
 """What a run will come to: parameters, memory, tokens, time, each explained by `?`. Knows nothing of the form.
 
-The time is measured by a few real steps in a thread; see `measure`.
+The time comes from a few real steps; see `measuring.py`.
 """
 
-import gc
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -15,9 +13,8 @@ from textual.widgets import Static
 
 from nanogpt.config import Config, with_settings
 from nanogpt.data.catalog import DatasetInfo
-from nanogpt.errors import UserError
-from nanogpt.events import Event
 from nanogpt.training import estimate
+from nanogpt_tui.measuring import Speed
 from nanogpt_tui.text import count, duration, harmless
 from nanogpt_tui.widgets.dataset_facts import megabytes
 
@@ -32,78 +29,6 @@ TERMS = {
     "time": "ETA",
 }
 KNOWN_VOCABULARIES = {"byte": 256, "gpt2": 50_257, "p50k_base": 50_281, "cl100k_base": 100_277}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Room(Event):
-    """The device that would be trained on, and the bytes that are free there."""
-
-    device: str
-    free: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compiled(Event):
-    """The run will use torch.compile, which the steps that were measured did not; `why`, in the engine's words."""
-
-    why: str
-
-    @property
-    def words(self) -> str:
-        return f"Without torch.compile, which the run will use ({self.why})"
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """What `measure` has found so far. `problem` is why it could not, in one line."""
-
-    room: Room | None = None
-    seconds_per_step: float | None = None
-    note: str = ""
-    problem: str = ""
-    dtype: str = "float32"
-
-
-def measure(config: Config, dataset: str) -> Iterator[Event]:
-    """A few training steps of `config` on a prepared data set: `Room`, then what `nanogpt.training.probe` yields, and
-    `Compiled` where the run's own steps will be.
-
-    Raises `UserError` where it would not fit into memory, before trying.
-    """
-    from nanogpt import data, hardware, runs
-    from nanogpt.training.probe import sounded
-
-    device = hardware.resolve_device(config.system.device)
-    free = hardware.available_memory(device)
-    yield Room(device=device, free=free)
-    opened = data.open_dataset(dataset)
-    config = with_settings(config, {"vocab_size": config.model.vocab_size or opened.tokenizer.vocab_size})
-    needed = estimate.memory(config, device=device).total
-    if free is not None and needed > free:
-        raise UserError(f"needs about {megabytes(needed)}, and {megabytes(free)} are free")
-    try:
-        yield from sounded(config, runs.splits(opened))
-        yield from compiled(config)
-    finally:
-        gc.collect()
-        if device.startswith("cuda"):
-            import torch
-
-            torch.cuda.empty_cache()
-
-
-def compiled(config: Config) -> Iterator[Event]:
-    """Says so where a run of `config`, whose `vocab_size` is set, will use torch.compile here."""
-    import torch
-
-    from nanogpt import models
-    from nanogpt.training.machine import settle
-
-    with torch.device("meta"):  # the shape alone
-        blueprint = models.create(config.model)
-    machine = settle(config, blueprint.flops_per_token())
-    if machine.compile:
-        yield Compiled(why=machine.choices["compile"])
 
 
 def vocabulary(config: Config, dataset: DatasetInfo | None) -> int | None:

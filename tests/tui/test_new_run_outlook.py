@@ -10,9 +10,9 @@ from nanogpt.config import resolve
 from nanogpt.data import prepare, textfile_recipe
 from nanogpt.events import Event
 from nanogpt.training.probe import Measured
-from nanogpt_tui.screens import new_run
+from nanogpt_tui import measuring
+from nanogpt_tui.measuring import Compiled, Room, compiled
 from nanogpt_tui.screens.new_run import NewRunScreen
-from nanogpt_tui.widgets.outlook import Compiled, Room, compiled
 
 
 async def test_weights_that_read_other_tokens_are_marked_where_they_are_chosen(
@@ -42,7 +42,7 @@ async def test_a_time_measured_without_the_compiler_says_so_where_the_run_has_it
         )
         yield Compiled(why="compiling takes about 40 s and saves about 200 s in this run")
 
-    monkeypatch.setattr(new_run, "measure", measure)
+    monkeypatch.setattr(measuring, "measure", measure)
     list(prepare(textfile_recipe([trained.parent / "small.txt"], name="same")))
     async with lab(size=(200, 60)) as at:
         at.app.push_screen(NewRunScreen(dataset="same"))

@@ -118,16 +118,16 @@ async def test_the_time_is_measured_by_real_steps_and_remembered(lab: Any, rhyme
         screen = await form(at, dataset="rhymes")
         await fill(at, screen, TINY)
         await at.press("ctrl+t")
-        await at.until(lambda: screen.speed.seconds_per_step and screen._measuring is None)
+        await at.until(lambda: screen.measuring.speed.seconds_per_step and not screen.measuring.under_way)
         assert figure(screen, "time").startswith("≈")
         await at.sees("cpu, float32")
-        measured = screen.speed
+        measured = screen.measuring.speed
         await fill(at, screen, {"n_layer": "2"})
-        assert screen.speed.seconds_per_step is None  # another model's speed says nothing
+        assert screen.measuring.speed.seconds_per_step is None  # another model's speed says nothing
         await fill(at, screen, {"n_layer": "1"})
-        assert screen.speed is measured
+        assert screen.measuring.speed is measured
         await fill(at, screen, {"max_iters": "60"})  # the speed does not depend on the length
-        assert screen.speed is measured
+        assert screen.measuring.speed is measured
 
 
 async def test_what_does_not_fit_into_memory_is_said_and_not_tried(lab: Any, rhymes: Any) -> None:
@@ -136,8 +136,8 @@ async def test_what_does_not_fit_into_memory_is_said_and_not_tried(lab: Any, rhy
         screen = await form(at, dataset="rhymes")
         await fill(at, screen, {"n_embd": "80000", "n_layer": "100"})
         await at.press("ctrl+t")
-        await at.until(lambda: screen.speed.problem)
-        assert "are free" in screen.speed.problem
+        await at.until(lambda: screen.measuring.speed.problem)
+        assert "are free" in screen.measuring.speed.problem
 
 
 async def test_start_trains_what_the_form_says_and_shows_it(lab: Any, rhymes: Any) -> None:
@@ -158,8 +158,8 @@ async def test_starting_ends_a_measuring_first(lab: Any, rhymes: Any) -> None:
         screen = await form(at, dataset="rhymes")
         await fill(at, screen, TINY)
         await at.press("ctrl+t")
-        await at.until(lambda: screen._measuring is not None)
-        job = screen._measuring[1]
+        await at.until(lambda: screen.measuring.under_way)
+        job = screen.measuring._current[1]
         await at.press("ctrl+s")
         await at.until(lambda: at.session.training is not None)
         assert job.done

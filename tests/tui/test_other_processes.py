@@ -181,6 +181,11 @@ async def test_a_session_that_only_looks_drops_no_letter_and_offers_no_key_that_
         await at.until(lambda: "far" in at.seen())
         await at.press("x", "e", "n")
         assert len(at.app.screen_stack) == 1
+        await at.press("1")
+        await at.until(lambda: "python_stdlib" in at.seen())
+        await at.press("a", "d", "n", "p", "f")
+        assert len(at.app.screen_stack) == 1
+        assert not at.app.screen.preparing
     assert {path.name for path in far.folder.iterdir()} == {"run.toml", "events.jsonl", "status.json"}
 
 

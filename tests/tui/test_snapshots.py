@@ -43,10 +43,10 @@ from nanogpt.events import (
 from nanogpt.runs.recorder import updated
 from nanogpt.training.probe import Measured
 from nanogpt_tui.app import LabApp
+from nanogpt_tui.measuring import Room
 from nanogpt_tui.screens import new_run
 from nanogpt_tui.settings import Settings
 from nanogpt_tui.takes import Source, Take
-from nanogpt_tui.widgets.outlook import Room
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 SIZES = ((80, 24), (120, 40), (200, 60))
