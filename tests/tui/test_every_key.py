@@ -140,8 +140,8 @@ async def test_new_run(lab: Any, two_runs: Path) -> None:
                 await at.press("n")
             at.app.screen.draft.edit("n_layer", "2")
             at.app.screen._changed()
-            if at.app.screen._timer is not None:
-                at.app.screen._timer.stop()  # measuring begins with its key, and not by itself
+            if at.app.screen.measuring._timer is not None:
+                at.app.screen.measuring._timer.stop()  # measuring begins with its key, and not by itself
 
         starting = ("ctrl+s", "ctrl+g")  # here, and in a process of its own: what they do has tests elsewhere
         found = await heard(each_key(at, visit, besides=starting))

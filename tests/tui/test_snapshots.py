@@ -42,9 +42,9 @@ from nanogpt.events import (
 )
 from nanogpt.runs.recorder import updated
 from nanogpt.training.probe import Measured
+from nanogpt_tui import measuring
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.measuring import Room
-from nanogpt_tui.screens import new_run
 from nanogpt_tui.settings import Settings
 from nanogpt_tui.takes import Source, Take
 
@@ -317,7 +317,7 @@ def shots(tmp_path_factory: pytest.TempPathFactory, text: str) -> dict[str, Shot
                 patch.setenv(f"NANOGPT_{name}_DIR", str(home / name.lower()))
             patch.setenv("NANOGPT_HOME", str(home))
             patch.setenv("TZ", "UTC")
-            patch.setattr(new_run, "measure", measured)
+            patch.setattr(measuring, "measure", measured)
             patch.setattr(catalog, "works_offline", lambda source: isinstance(source, StdlibSource))
             time.tzset()
             found |= asyncio.run(all_of(home, glyphs))
