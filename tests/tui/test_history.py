@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from made_events import started, stepped
 
-from nanogpt.events import Acknowledged, Evaluated, Finished, Health, Notice, Sampled, Saved
+from nanogpt.events import Acknowledged, Evaluated, Evaluating, Finished, Health, Notice, Sampled, Saved
 from nanogpt_tui.history import EMA_DECAY, History, from_events
+from nanogpt_tui.widgets.figures import described
 
 
 def evaluated(number: int) -> Evaluated:
@@ -105,6 +106,16 @@ def test_pause_resume_and_the_end_are_the_state() -> None:
     history.add(Finished(step=9, reason="nan", train_loss=None, val_loss=None, best_val_loss=None, elapsed_s=1.0))
     assert history.state == "failed"
     assert not history.running
+
+
+def test_an_evaluation_that_lasts_is_the_state_until_it_is_done() -> None:
+    history = History()
+    history.add(started())
+    history.add(Evaluating(step=0, done=2, total=5))
+    states = [value for value, *_ in described(history, "")]
+    assert "eval 40%" in states
+    history.add(evaluated(0))
+    assert "training" in [value for value, *_ in described(history, "")]
 
 
 def test_only_changes_of_the_training_itself_are_marked() -> None:
