@@ -18,7 +18,7 @@ from textual.events import DescendantFocus
 from textual.screen import Screen
 from textual.timer import Timer
 
-from nanogpt.cli.console import printable
+from nanogpt.words import printable
 from nanogpt_tui.painting import Painter
 
 READING_S = 5  # what a reading of the traffic is the mean of

@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from nanogpt.cli.console import printable
-from nanogpt.cli.runs import run_name
+from nanogpt.runs.folder import run_name
 from nanogpt.training import Stop
+from nanogpt.words import printable
 from nanogpt_tui.jobs import log_file
 from nanogpt_tui.leaving import leave
 

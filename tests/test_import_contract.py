@@ -15,12 +15,13 @@ APP = ENGINE.parent / "nanogpt_tui"
 
 # What each room may import of the others. A room that is not here fails the test: give it its place first.
 # "" is nanogpt/__init__.py itself, which holds the version and loads all else on use.
-LEAVES = {"", "errors", "events", "lazy", "paths"}
+LEAVES = {"", "errors", "events", "lazy", "paths", "words"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "events": {"errors"},
     "lazy": set(),
     "paths": set(),
+    "words": set(),
     "hardware": {"errors", "paths"},
     "config": LEAVES,
     "tokenizers": LEAVES | {"config"},
@@ -102,6 +103,11 @@ def test_the_app_uses_public_names_of_the_engine_only() -> None:
     assert not [
         name for name in used if any(part.startswith("_") and part != "__version__" for part in name.split("."))
     ]
+
+
+def test_the_app_does_not_go_through_the_command() -> None:
+    used = [name for path in APP.rglob("*.py") for name in imports(parsed(path))]
+    assert not [name for name in used if name.startswith("nanogpt.cli")]
 
 
 def test_every_name_that_the_package_offers_is_there() -> None:

@@ -3,10 +3,10 @@
 import argparse
 import json
 
-from nanogpt.cli.console import printable
 from nanogpt.cli.runs import table
 from nanogpt.cli.settings import add_settings, configured
 from nanogpt.config import PRESETS, config_to_toml, settings
+from nanogpt.words import printable
 
 DESCRIPTION = """Show the settings that `nanogpt train` with the same options would use, and where each comes from."""
 

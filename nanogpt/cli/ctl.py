@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from nanogpt.cli.console import printable, talk
+from nanogpt.cli.console import talk
 from nanogpt.config import settings
 from nanogpt.errors import UserError, nearest
 from nanogpt.events import Acknowledged, Event, Notice, Sampled, Saved
@@ -25,6 +25,7 @@ from nanogpt.training.mailbox import (
     SetMaxIters,
     Stop,
 )
+from nanogpt.words import printable
 
 DESCRIPTION = """Steer a run, whichever process trains it: pause, resume, save, stop, set, sample.
 It answers when the training has obeyed."""

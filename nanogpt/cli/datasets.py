@@ -5,9 +5,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from nanogpt.cli.console import printable, talk
+from nanogpt.cli.console import talk
 from nanogpt.cli.runs import table
 from nanogpt.data import DatasetInfo, list_datasets
+from nanogpt.words import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

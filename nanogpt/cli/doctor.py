@@ -16,7 +16,7 @@ from typing import Literal
 
 from nanogpt import hardware, paths
 from nanogpt.cli import terminal
-from nanogpt.cli.console import printable
+from nanogpt.words import printable
 
 DESCRIPTION = """Look at the terminal, Python, torch, devices, number formats, compiler, disk and folders, and say what
 is wrong and how to mend it. The exit code is 1 where something has to be mended before this program can work."""

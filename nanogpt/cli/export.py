@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from nanogpt.cli.console import printable, talk
+from nanogpt.cli.console import talk
+from nanogpt.words import printable
 
 DESCRIPTION = """Writes a run's model, of the architecture gpt2, as config.json and model.safetensors into a new folder,
 for transformers and whatever else reads its format."""

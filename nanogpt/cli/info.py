@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nanogpt.cli.console import printable
 from nanogpt.cli.runs import loss, whole
 from nanogpt.runs.checkpoints import best, list_checkpoints
 from nanogpt.runs.folder import find, read_run_toml, summary
+from nanogpt.words import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

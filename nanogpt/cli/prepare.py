@@ -7,9 +7,10 @@ from itertools import groupby
 from pathlib import Path
 
 from nanogpt import events, tokenizers
-from nanogpt.cli.console import bar, printable, talk
+from nanogpt.cli.console import bar, talk
 from nanogpt.errors import UserError
 from nanogpt.events import Downloading, Encoding, Event, Notice, Prepared
+from nanogpt.words import printable
 
 DESCRIPTION = """Turn text into tokens for training: `nanogpt prepare NAME` for a data set of `nanogpt datasets`,
 `nanogpt prepare textfile PATH...` for your own text files and folders of them."""

@@ -7,8 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nanogpt import paths
-from nanogpt.cli.console import printable, talk
+from nanogpt.cli.console import talk
 from nanogpt.runs.folder import list_runs, runs_folder
+from nanogpt.words import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,11 +56,6 @@ def whole(value: float | None) -> str:
 def address(folder: Path) -> str:
     """The option that names the run to `nanogpt train`."""
     return f"--name={folder.name}" if folder.parent == paths.runs_dir() else f"--out_dir={folder}"
-
-
-def run_name(folder: Path) -> str:
-    """How the person names the run: plainly where it is among the runs, else by its path."""
-    return folder.name if folder.parent == paths.runs_dir() else str(folder)
 
 
 def table(rows: Sequence[tuple[str, ...]], right: range) -> list[str]:

@@ -7,11 +7,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from nanogpt.cli.console import printable, talk
+from nanogpt.cli.console import talk
 from nanogpt.cli.settings import add_knobs, typed
 from nanogpt.config import Setting, resolve_sampling, sampling_settings
 from nanogpt.errors import UserError
 from nanogpt.events import Stopped, Token, to_json
+from nanogpt.words import printable
 
 BETWEEN_SAMPLES = "---------------"
 NUM_SAMPLES = Setting("num_samples", "sampling", int, False, 1, "texts to write, all at once", low=1, high=10_000)

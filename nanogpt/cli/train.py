@@ -5,14 +5,15 @@ import os
 import sys
 from pathlib import Path
 
-from nanogpt.cli.console import duration, surviving_the_terminal, talk
-from nanogpt.cli.runs import address, run_name
+from nanogpt.cli.console import surviving_the_terminal, talk
+from nanogpt.cli.runs import address
 from nanogpt.cli.settings import add_settings, configured
 from nanogpt.cli.training_display import interruptible_once_started, opened, show
 from nanogpt.config import Config, Resolved, SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Finished
-from nanogpt.runs.folder import is_run, run_config
+from nanogpt.runs.folder import is_run, run_config, run_name
+from nanogpt.words import duration
 
 DESCRIPTION = """Train a model, or resume a run. Settings come from the defaults, a preset, FILE, then options.
 `nanogpt config` with the same options shows what they come to."""
@@ -114,8 +115,8 @@ def finish(finished: Finished | None, folder: Path) -> int:
 def write_sample(folder: Path, config: Config) -> None:
     """Streams a sample of the run's best weights to stdout."""
     from nanogpt import runs, sampling
-    from nanogpt.cli.console import printable
     from nanogpt.events import Token
+    from nanogpt.words import printable
 
     loaded = runs.load_model(str(folder), "best", config.system.device)
     knobs = SamplingConfig(max_new_tokens=config.evaluation.sample_tokens, seed=config.system.seed)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from nanogpt.cli import prepare as preparation
-from nanogpt.cli.console import duration, live_line, talk
+from nanogpt.cli.console import live_line, talk
 from nanogpt.data import Dataset, is_prepared, open_dataset, prepare
 from nanogpt.events import (
     Acknowledged,
@@ -29,6 +29,7 @@ from nanogpt.events import (
     Step,
 )
 from nanogpt.training import Mailbox, Stop
+from nanogpt.words import duration
 
 
 def show(events: Iterator[Event]) -> Finished | None:

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from nanogpt.cli.console import duration, printable, talk
+from nanogpt.cli.console import talk
 from nanogpt.cli.runs import address, loss, whole
 from nanogpt.events import Event, Notice, Started, from_json, to_json
 from nanogpt.runs.folder import SLOW_S, Summary, find, summary
 from nanogpt.runs.following import Quiet, follow
+from nanogpt.words import duration, printable
 
 DESCRIPTION = """Show how a run goes, whichever process trains it, on this machine or another that shares its folder.
 Ctrl+C ends watching, not training."""

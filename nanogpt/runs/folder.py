@@ -67,6 +67,11 @@ def runs_folder(runs_dir: str | Path | None = None) -> Path:
     return Path(runs_dir).expanduser().absolute() if runs_dir else paths.runs_dir()
 
 
+def run_name(folder: Path) -> str:
+    """How the person names the run: plainly where it is among the runs, else by its path."""
+    return folder.name if folder.parent == paths.runs_dir() else str(folder)
+
+
 def is_run(folder: Path) -> bool:
     return (folder / "run.toml").is_file()
 

@@ -14,10 +14,10 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
-from nanogpt.cli.runs import run_name
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Token
+from nanogpt.runs.folder import run_name
 from nanogpt_tui import kept, takes
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.takes import LIVE, Round, Source, Take
