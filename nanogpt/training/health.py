@@ -16,7 +16,6 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from statistics import pstdev
 
 from nanogpt.events import Evaluated, Event, Health, Started, Step
 
@@ -57,7 +56,8 @@ class Watch:
                     mean = sum(self.losses) / WINDOW
                     self.highest = mean if self.highest == -math.inf else self.highest
                     self.lowest = min(self.lowest, mean)
-                    needed = max(0.3, 2 * pstdev(self.losses), (self.highest - self.lowest) / 2)
+                    deviation = math.dist(self.losses, [mean] * WINDOW) / math.sqrt(WINDOW)
+                    needed = max(0.3, 2 * deviation, (self.highest - self.lowest) / 2)
                     self.diverging = mean > self.lowest + min(1.0, needed) / (2 if self.diverging else 1)
             case Evaluated(train_loss=train_loss, val_loss=val_loss) if math.isfinite(val_loss):
                 self.evaluations.append((train_loss, val_loss))
