@@ -29,25 +29,21 @@ def share_heap() -> None:
 def kept_memory() -> Iterator[None]:
     """What is freed inside stays with the process, to be used again; after the last of several that ask for this, what
     is free goes back to the system."""
-    _count(1)
+    global _keepers
+    with _counting:
+        _keepers += 1
+        if _keepers == 1 and (libc := _glibc()):
+            libc.mallopt(M_MMAP_MAX, 0)
+            libc.mallopt(M_TRIM_THRESHOLD, NEVER)
     try:
         yield
     finally:
-        _count(-1)
-
-
-def _count(more: int) -> None:
-    global _keepers
-    with _counting:
-        before, _keepers = _keepers, _keepers + more
-        libc = _glibc() if bool(before) != bool(_keepers) else None
-        if libc and _keepers:
-            libc.mallopt(M_MMAP_MAX, 0)
-            libc.mallopt(M_TRIM_THRESHOLD, NEVER)
-        elif libc:
-            libc.mallopt(M_MMAP_MAX, MMAP_DEFAULT)
-            libc.mallopt(M_TRIM_THRESHOLD, TRIM_DEFAULT)
-            libc.malloc_trim(0)
+        with _counting:
+            _keepers -= 1
+            if _keepers == 0 and (libc := _glibc()):
+                libc.mallopt(M_MMAP_MAX, MMAP_DEFAULT)
+                libc.mallopt(M_TRIM_THRESHOLD, TRIM_DEFAULT)
+                libc.malloc_trim(0)
 
 
 @cache

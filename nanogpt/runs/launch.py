@@ -90,8 +90,9 @@ def resume(
     found = checkpoints.latest(run)
     begin = checkpoints.read(found.path) if found else None
     if begin is not None:
-        asked = {name: getattr(getattr(config, section), name) for name, section in _STEERED.items() if name in changes}
-        progress = dataclasses.replace(begin.progress, **asked)
+        values = config.values()
+        asked_anew = {name: values[name] for name in checkpoints.STEERED if name in changes}
+        progress = dataclasses.replace(begin.progress, **asked_anew)
         begin = dataclasses.replace(begin, progress=progress)
         if config.evaluation.eval_only:
             progress.evaluated_at = -1
@@ -104,10 +105,6 @@ def resume(
         yield from _explained(config, events)
         return
     yield from _recorded(config, run, dataset, mailbox, begin, founds=False)
-
-
-# Settings that may have been changed by letters while training: the checkpoint's value holds, unless asked for anew.
-_STEERED = {"max_iters": "schedule", "eval_interval": "evaluation"}
 
 
 def obtain(name: str, data_dir: Path | None = None) -> Generator[Event, None, data.Dataset]:
@@ -216,7 +213,7 @@ def _recorded(
             folder.check_free(run)
         if is_new:
             (run / "events.jsonl").unlink(missing_ok=True)
-        progress = begin.progress if begin is not None and resume else Progress()
+        progress = begin.progress if begin is not None else Progress()
         known = {"val_loss": progress.val_loss, "best_val_loss": progress.best_val_loss}
         recorder = Recorder(run, "run.toml", dataset=dataset.name, **known)
 

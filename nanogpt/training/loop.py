@@ -197,8 +197,8 @@ class Trainer:
             losses = partial(evaluate, forward, config=config, machine=self.machine)
             asked = {"val": config.evaluation.eval_iters, "train": config.evaluation.eval_iters or TRAIN_BATCHES}
             shape = config.model.block_size, config.data.batch_size
-            sizes = {split: evaluation_size(len(self.tokens[split]), *shape, n) for split, n in asked.items()}
-            told = EvaluationProgress(progress.step, sum(sizes.values()) // self.machine.world.size)
+            batches = sum(evaluation_size(len(self.tokens[split]), *shape, n) for split, n in asked.items())
+            told = EvaluationProgress(progress.step, batches // self.machine.world.size)
             on_val = yield from self.listening(losses(self.tokens["val"], n_batches=asked["val"]), told)
             on_train = yield from self.listening(losses(self.tokens["train"], n_batches=asked["train"]), told)
         finally:
@@ -226,7 +226,7 @@ class Trainer:
         )
 
     def listening(
-        self, evaluation: Generator[None, None, tuple[float, int]], told: "EvaluationProgress"
+        self, evaluation: Generator[None, None, tuple[float, int]], told: EvaluationProgress
     ) -> Generator[Event, None, tuple[float, int] | None]:
         """Works through an evaluation, obeying letters between its batches; None where it is to stop."""
         alone = self.machine.world.size == 1  # several processes have different numbers of batches

@@ -13,7 +13,6 @@ from nanogpt.runs import checkpoints
 from nanogpt.runs.folder import run_config
 
 NOT_IN_FORM = ("init_from", "eval_only")  # the first is the field "start"; the second is no run
-STEERED = ("max_iters", "eval_interval")  # what a letter may change while a run is trained
 SCRATCH = "scratch"
 
 
@@ -140,7 +139,7 @@ def resumed(folder: Path) -> Config:
     if latest is None:
         return config
     progress = checkpoints.progress(latest.path)
-    return with_settings(config, {name: progress[name] for name in STEERED})
+    return with_settings(config, {name: progress[name] for name in checkpoints.STEERED})
 
 
 def watched(config: Config) -> Config:
