@@ -6,7 +6,6 @@ cannot be read is passed over, so a torn line costs itself alone. What else coul
 
 import json
 import os
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,12 @@ from nanogpt import paths
 from nanogpt.config import resolve_sampling
 from nanogpt.errors import UserError
 from nanogpt.events import Token
+from nanogpt.files import check_regular, lines, open_regular, why, write_atomically
 from nanogpt_tui.takes import LIVE, Round, Source, Take, described
 
 MOST = 200  # rounds; when there are twice as many lines, the older ones go
 LONGEST = 20_000  # tokens of a round: a longer one is for its export
+LONGEST_LINE, LARGEST = 1 << 24, 1 << 30  # bytes: far more than such rounds take
 
 
 def file() -> Path:
@@ -35,7 +36,8 @@ def keep(takes: Round) -> None:
     line = json.dumps(known, ensure_ascii=True) + "\n"
     try:
         file().parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(file(), os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        check_regular(file())
+        handle = os.open(file(), os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)  # less what the umask takes away
         try:
             size = os.fstat(handle).st_size
             torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
@@ -43,32 +45,31 @@ def keep(takes: Round) -> None:
         finally:
             os.close(handle)
     except OSError as error:
-        raise UserError(f"cannot keep the text in {file()}: {error.strerror}") from None
+        raise UserError(f"cannot keep the text in {file()}: {why(error)}") from None
 
 
 def rounds() -> list[Round]:
-    """Those of earlier sessions, the oldest first, at most MOST. Makes a file that has grown twice as long shorter."""
+    """Those of earlier sessions, the oldest first, at most MOST. Makes a file that has grown twice as long shorter.
+
+    Raises `UserError` where they cannot be read.
+    """
     try:
-        lines = file().read_bytes().splitlines(keepends=True)
-    except OSError:
+        with open_regular(file(), LARGEST) as known:
+            written = list(lines(known, LONGEST_LINE))
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise UserError(f"cannot read the texts of earlier sessions in {file()}: {why(error)}") from None
     found: dict[float, tuple[bytes, Round]] = {}
-    for line in lines:
-        with suppress(ValueError, TypeError, KeyError, AttributeError, UserError):
+    for line in written:
+        with suppress(ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, UserError):
             began, takes = _read(json.loads(line))
             found[began] = line, takes
     kept = sorted(found.items())[-MOST:]
-    if len(lines) >= 2 * MOST:
+    if len(written) >= 2 * MOST:
         with suppress(OSError):
-            _replace(line for _, (line, _) in kept)
+            write_atomically(file(), b"".join(line for _, (line, _) in kept))
     return [takes for _, (_, takes) in kept]
-
-
-def _replace(lines: Iterable[bytes]) -> None:
-    beside = file().with_suffix(".new")
-    beside.write_bytes(b"".join(lines))
-    beside.chmod(0o600)
-    beside.replace(file())
 
 
 def _read(line: dict[str, Any]) -> tuple[float, Round]:

@@ -91,7 +91,7 @@ def leave(log: Path) -> None:
     """From now on this process has no terminal, and the shell goes on. What libraries say goes to `log`."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     try:
-        said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     except OSError:
         said = os.dup(nowhere)
     for old, new in ((nowhere, 0), (nowhere, 1), (said, 2)):

@@ -10,6 +10,7 @@ from typing import Any
 
 from nanogpt import paths
 from nanogpt.errors import SettingError, UserError, nearest
+from nanogpt.files import read_text, why, write_atomically
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "theme": ("dark", "light", "ansi"),
@@ -54,10 +55,12 @@ def path() -> Path:
 def load() -> Settings:
     """The settings on disk, defaults where there are none. Raises `UserError` for a file that cannot be used."""
     try:
-        return with_changes(Settings(), tomllib.loads(path().read_text(encoding="utf-8")))
+        return with_changes(Settings(), tomllib.loads(read_text(path())))
     except FileNotFoundError:
         return Settings()
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UserError(f"cannot read the settings {path()}: {why(error)}") from None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"cannot read the settings {path()}: {error}; mend or remove the file") from None
 
 
@@ -94,10 +97,8 @@ def save(settings: Settings) -> None:
 
     file, usual = path(), dataclasses.asdict(Settings())
     chosen = {name: value for name, value in dataclasses.asdict(settings).items() if value != usual[name]}
-    beside = file.with_suffix(".toml.new")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(tomli_w.dumps(chosen), encoding="utf-8")
-        beside.replace(file)
+        write_atomically(file, tomli_w.dumps(chosen))
     except OSError as error:
-        raise UserError(f"cannot write the settings {file}: {error.strerror}") from None
+        raise UserError(f"cannot write the settings {file}: {why(error)}") from None

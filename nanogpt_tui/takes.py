@@ -14,6 +14,7 @@ from typing import Any
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Token
+from nanogpt.files import why, write_atomically
 
 LIVE = "live"
 
@@ -138,6 +139,6 @@ def export(rounds: Iterable[Round], file: Path) -> None:
         raise UserError(f"{file.name}: has to end in .md (Markdown) or .json")
     text = as_markdown(rounds) if file.suffix == ".md" else as_json(rounds)
     try:
-        file.write_text(text, encoding="utf-8", errors="replace")
+        write_atomically(file, text.encode("utf-8", "replace"))
     except OSError as error:
-        raise UserError(f"cannot write {file}: {error.strerror}") from None
+        raise UserError(f"cannot write {file}: {why(error)}") from None

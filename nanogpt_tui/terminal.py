@@ -83,7 +83,7 @@ def screen_alone() -> Iterator[None]:
     the terminal by a descriptor of its own."""
     try:
         log_file().parent.mkdir(parents=True, exist_ok=True)
-        log = os.open(log_file(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        log = os.open(log_file(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     except OSError:  # a full or read-only disk is no reason not to start
         yield
         return

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from nanogpt import paths, tokenizers
 from nanogpt.data.recipes import check_name, recipe_paths
 from nanogpt.errors import UserError, nearest
+from nanogpt.files import remove
 
 if TYPE_CHECKING:
     import numpy as np
@@ -147,15 +147,15 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield part
         for file in [*part.iterdir(), part]:
             _sync(file)
-        old = _beside(path, "old") if path.exists() else None
+        old = _beside(path, "old") if os.path.lexists(path) else None
         if old:
             path.replace(old)
         part.replace(path)
         _sync(path.parent)
         if old:
-            shutil.rmtree(old)
+            remove(old)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        remove(part, ignore_errors=True)
 
 
 def clean(data_dir: Path) -> None:
@@ -168,7 +168,7 @@ def clean(data_dir: Path) -> None:
         if stale["role"] == "old" and (path / "meta.json").exists() and not home.exists():
             path.replace(home)
         else:
-            shutil.rmtree(path, ignore_errors=True)
+            remove(path, ignore_errors=True)
 
 
 def write_file(path: Path, text: str) -> None:
@@ -176,11 +176,12 @@ def write_file(path: Path, text: str) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Out of sight in one step, then piece by piece."""
+    """Out of sight in one step, then piece by piece; of a link to a folder elsewhere the link alone."""
     aside = _beside(path, "old")
     path.replace(aside)
-    (aside / "meta.json").unlink(missing_ok=True)  # so that `clean` does not put it back
-    shutil.rmtree(aside)
+    if not aside.is_symlink():
+        (aside / "meta.json").unlink(missing_ok=True)  # so that `clean` does not put it back
+    remove(aside)
 
 
 def _beside(path: Path, role: str) -> Path:

@@ -6,13 +6,12 @@ that MFU is then shown as unknown, not wrong.
 
 import json
 import re
-import tempfile
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 from nanogpt import paths
+from nanogpt.files import read_text, write_atomically
 from nanogpt.hardware.facts import cpu_model
 
 
@@ -143,8 +142,8 @@ def measure_cpu(dtype: str, size: int = 1024, seconds: float = 0.2) -> float:
 
 def _remembered() -> dict[str, float]:
     try:
-        stored = json.loads((paths.cache_dir() / "peak.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        stored = json.loads(read_text(paths.cache_dir() / "peak.json"))
+    except (OSError, ValueError, RecursionError):
         return {}
     entries = stored.items() if isinstance(stored, dict) else ()
     return {key: float(value) for key, value in entries if isinstance(value, int | float) and 0 < value < 1e18}
@@ -155,9 +154,4 @@ def _remember(known: dict[str, float]) -> None:
     folder = paths.cache_dir()
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False, encoding="utf-8") as file:
-            json.dump(known, file, indent=1)
-        try:
-            Path(file.name).replace(folder / "peak.json")
-        except OSError:
-            Path(file.name).unlink()
+        write_atomically(folder / "peak.json", json.dumps(known, indent=1))

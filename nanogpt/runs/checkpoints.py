@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-import shutil
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from nanogpt.config import Config, with_settings
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import typed
+from nanogpt.files import as_the_umask_asks, remove
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,7 +96,7 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0) -> Path:
     home = run / "checkpoints"
     final = home / f"step-{snapshot.progress.step:08d}"
     beside = final.with_suffix(".partial")
-    shutil.rmtree(beside, ignore_errors=True)
+    remove(beside, ignore_errors=True)
     try:
         home.mkdir(exist_ok=True)  # but not the run's folder, which may have vanished for a reason
         beside.mkdir()
@@ -107,6 +107,7 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0) -> Path:
                 save_file({key: tensor.detach().contiguous() for key, tensor in tensors.items()}, path)
             except SafetensorError as error:
                 raise _as_refusal(error, path) from error
+            as_the_umask_asks(path)
             _sync(path)
             sums[path.name] = _sha256(path)
         trainer: dict[str, Any] = {
@@ -119,7 +120,7 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0) -> Path:
         trainer["sha256"]["trainer"] = _fingerprint(trainer)
         (beside / "trainer.json").write_text(json.dumps(trainer, indent=1) + "\n", encoding="utf-8")
         _sync(beside / "trainer.json")
-        if final.exists():
+        if os.path.lexists(final):
             _remove(final.with_suffix(REPLACED))
             final.rename(final.with_suffix(REPLACED))
         try:
@@ -130,7 +131,7 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0) -> Path:
             raise
         _sync(home)
     except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
+        remove(beside, ignore_errors=True)
         raise
     _prune(run, keep_every)
     return final
@@ -247,7 +248,7 @@ def _remove(checkpoint: Path) -> None:
     doomed = checkpoint.with_suffix(".removed")
     with suppress(OSError):  # another of several processes did it, or the disk refuses: it is no harm
         checkpoint.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+    remove(doomed, ignore_errors=True)
 
 
 def _prune(run: Path, keep_every: int) -> None:
@@ -258,7 +259,7 @@ def _prune(run: Path, keep_every: int) -> None:
             continue
         _remove(checkpoint.path)
     for leftover in [*run.glob("checkpoints/*.removed"), *run.glob("checkpoints/*.partial")]:
-        shutil.rmtree(leftover, ignore_errors=True)
+        remove(leftover, ignore_errors=True)
     for replaced in run.glob(f"checkpoints/*{REPLACED}"):
         if replaced.with_suffix("").exists():
             _remove(replaced)

@@ -25,6 +25,8 @@ from nanogpt.events import Event, Saved, Started, from_json, typed
 LONGEST_NAME = 60  # characters of up to four bytes: folders' names have at most 255
 SLOW_S = 15.0  # a heartbeat comes every second
 LOST_S = 120.0  # after so long a trainer on another machine, of which nothing but its heartbeat is seen, is gone
+# The last are files that were being written.
+_UNSTARTED = re.compile(r"lock|train\.log|events\.jsonl|status\.json|tokenizer\.json|\..+\.\d+(\.[0-9a-f]{8})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def new_folder(base: str, *, name: str | None = None, runs_dir: str | Path | Non
         check_free(folder)
         return folder
     number = 1
-    while (folder := home / (base if number == 1 else f"{base}-{number}")).exists():
+    while os.path.lexists(folder := home / (base if number == 1 else f"{base}-{number}")):
         number += 1
     return folder
 
@@ -123,14 +125,17 @@ def check_free(folder: Path) -> None:
     """Raises `UserError` where there is a run, or anything else, in `folder` already."""
     if is_run(folder):
         raise UserError(f"there is a run in {folder} already: resume it, or give another name")
-    if folder.exists() and not (folder.is_dir() and all(map(_is_unstarted, folder.iterdir()))):
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder} exists and is not a folder: give another name")
+    if not all(item.name.startswith(".") or _is_unstarted(item) for item in folder.iterdir()):
         raise UserError(f"{folder} is not empty and not a run: give another name")
 
 
 def _is_unstarted(item: Path) -> bool:
     """Whether the file is one that a trainer leaves which was killed before it really started."""
-    names = ("lock", "events.jsonl", "status.json", "tokenizer.json", "train.log")
-    return item.name in names or item.name.startswith(".")
+    return _UNSTARTED.fullmatch(item.name) is not None
 
 
 def clear_unstarted(folder: Path) -> None:

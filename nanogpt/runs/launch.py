@@ -20,10 +20,11 @@ from nanogpt import __version__, data, hardware, sampling, tokenizers
 from nanogpt.config import SHAPE, Config, SamplingConfig, config_to_toml, with_settings
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, Started, Token
+from nanogpt.files import write_atomically
 from nanogpt.runs import checkpoints, folder
 from nanogpt.runs.load import load_tokenizer, locate
 from nanogpt.runs.post import FileMailbox
-from nanogpt.runs.recorder import Recorder, in_words, write_atomically
+from nanogpt.runs.recorder import Recorder, in_words
 from nanogpt.training import Mailbox, Snapshot, train
 from nanogpt.training.distributed import rank
 from nanogpt.training.snapshot import Progress

@@ -1,11 +1,11 @@
 """What a person does with runs that are there: rename, delete, note, compare, export. Imports no torch.
 
-A run that a trainer holds is never renamed or deleted: both are done under the run's own lock.
+A run that a trainer holds is never renamed or deleted: both are done under the run's own lock. Of a run that is a link
+to a folder elsewhere the link alone is renamed or deleted.
 """
 
 import csv
 import io
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +17,8 @@ from filelock import Timeout
 from nanogpt.config import Config
 from nanogpt.errors import UserError
 from nanogpt.events import Evaluated, Step
+from nanogpt.files import remove, why, write_atomically
 from nanogpt.runs.folder import check_free, check_name, history, is_run, lock, read_run_toml
-from nanogpt.runs.recorder import write_atomically
 
 NOTE = "note.txt"
 LONGEST_NOTE = 10_000  # characters
@@ -34,13 +34,14 @@ def rename(run: Path, name: str) -> Path:
     new = run.with_name(check_name(name))
     check_free(new)
     with _unused(run, "renamed"):
-        tables = read_run_toml(run)
-        tables.setdefault("run", {})["name"] = name
-        write_atomically(run / "run.toml", tomli_w.dumps(tables))
         try:
+            if not run.is_symlink():
+                tables = read_run_toml(run)
+                tables.setdefault("run", {})["name"] = name
+                write_atomically(run / "run.toml", tomli_w.dumps(tables))
             run.rename(new)
         except OSError as error:
-            raise UserError(f"cannot rename {run}: {error.strerror}") from None
+            raise UserError(f"cannot rename {run}: {why(error)}") from None
     return new
 
 
@@ -53,12 +54,13 @@ def delete(run: Path) -> None:
         try:
             # Renamed and unmarked first: a deletion that is cut off leaves nothing that looks like a run.
             doomed = run.with_name(f".{run.name}.deleted")
-            shutil.rmtree(doomed, ignore_errors=True)  # what one left that was cut off
+            remove(doomed, ignore_errors=True)  # what one left that was cut off
             run.rename(doomed)
-            (doomed / "run.toml").unlink()
-            shutil.rmtree(doomed)
+            if not doomed.is_symlink():
+                (doomed / "run.toml").unlink()
+            remove(doomed)
         except OSError as error:
-            raise UserError(f"cannot delete {run}: {error.strerror}") from None
+            raise UserError(f"cannot delete {run}: {why(error)}") from None
 
 
 def read_note(run: Path) -> str:
@@ -81,7 +83,7 @@ def write_note(run: Path, text: str) -> None:
         else:
             (run / NOTE).unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write the note of {run.name}: {error.strerror}") from None
+        raise UserError(f"cannot write the note of {run.name}: {why(error)}") from None
 
 
 def differences(configs: Sequence[Config]) -> dict[str, tuple[Any, ...]]:
@@ -117,7 +119,7 @@ def export_metrics(run: Path, file: Path) -> int:
     try:
         write_atomically(file, table.getvalue())
     except OSError as error:
-        raise UserError(f"cannot write {file}: {error.strerror}") from None
+        raise UserError(f"cannot write {file}: {why(error)}") from None
     return count
 
 
@@ -130,7 +132,7 @@ def _unused(run: Path, what: str) -> Iterator[None]:
     except Timeout:
         raise UserError(f"the run {run.name} is being trained: it can be {what} when that has ended") from None
     except OSError as error:
-        raise UserError(f"the run {run.name} cannot be {what}: {error.strerror}") from None
+        raise UserError(f"the run {run.name} cannot be {what}: {why(error)}") from None
     try:
         yield
     finally:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nanogpt.events import Acknowledged, Evaluated, Evaluating, Event, Finished, Health, Started, Step, to_json
+from nanogpt.files import write_atomically
 from nanogpt.runs.folder import Summary
 
 HEARTBEAT_S = 1.0
@@ -35,21 +36,6 @@ IN_WORDS = {
 def in_words(error: OSError) -> str:
     """What the disk refused, for a person."""
     return IN_WORDS.get(error.errno or 0) or f"the disk failed ({error.strerror or error})"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces `path` by a file that is whole, or leaves it as it was."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            beside.unlink()
-        raise
 
 
 def mend(path: Path) -> None:

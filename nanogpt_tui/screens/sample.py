@@ -97,6 +97,8 @@ class SampleScreen(LabScreen):
         self.session.fetch(lambda: list(kept.rounds()), self._remember, "history")
 
     def _remember(self, rounds: list[Round] | None, error: str) -> None:
+        if error:
+            self.app.notify(error, severity="error", markup=False)
         if self.is_whole and rounds:
             self.shown = max(self.shown, 0) + len(rounds)
             self.rounds[:0] = rounds

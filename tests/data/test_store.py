@@ -157,3 +157,42 @@ def test_listing_imports_neither_torch_nor_numpy() -> None:
     code = f"{listing}; print({{'torch', 'numpy'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.fixture
+def linked(data_dir: Path, tmp_path: Path) -> Path:
+    """The data set `night` as a link to a folder elsewhere."""
+    (data_dir / "night").rename(tmp_path / "disk")
+    (data_dir / "night").symlink_to(tmp_path / "disk")
+    return tmp_path / "disk"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_of_a_data_set_that_is_a_link_the_link_alone_is_deleted(data_dir: Path, linked: Path) -> None:
+    before = contents(linked)
+    delete_dataset("night", data_dir)
+    assert list(data_dir.iterdir()) == []
+    assert contents(linked) == before
+
+
+def test_a_data_set_that_is_a_link_is_replaced_and_its_target_stays(
+    data_dir: Path, linked: Path, tmp_path: Path
+) -> None:
+    before = contents(linked)
+    (tmp_path / "night.txt").write_text("Another text. " * 50)
+    list(prepare(textfile_recipe([tmp_path / "night.txt"]), data_dir=data_dir, force=True))
+    assert not (data_dir / "night").is_symlink()
+    assert "Another" in open_dataset("night", data_dir).tokenizer.decode(open_dataset("night", data_dir).split("train"))
+    assert contents(linked) == before
+    assert [each.name for each in data_dir.iterdir()] == ["night"]
+
+
+def test_a_link_that_a_killed_process_left_is_removed_as_a_link(data_dir: Path, linked: Path) -> None:
+    before, gone = contents(linked), 2**22 + 1  # Linux has no process of such a number
+    (data_dir / f".night~{os.uname().nodename}~{gone}~old~abcd").symlink_to(linked)
+    clean(data_dir)
+    assert [each.name for each in data_dir.iterdir()] == ["night"]
+    assert contents(linked) == before

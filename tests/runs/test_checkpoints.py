@@ -189,7 +189,7 @@ def test_neither_the_best_nor_the_latest_is_ever_lost_however_often_saving_is_ki
 
         with pytest.MonkeyPatch.context() as patch, suppress(Killed):
             patch.setattr(Path, "rename", renamed)
-            patch.setattr(checkpoints.shutil, "rmtree", removed)
+            patch.setattr(checkpoints, "remove", removed)
             checkpoints.write(run, snapshot, keep_every)
         there = runs.list_checkpoints(run)
         was = max(before)[0] if before else 0
@@ -223,3 +223,31 @@ def test_a_tokenizer_that_does_not_fit_the_model_is_refused(run):
     (run / "tokenizer.json").write_text(json.dumps(saved)[:-9])
     with pytest.raises(UserError, match="tokenizer"):
         runs.load_model("one")
+
+
+def test_pruning_and_replacing_leave_what_a_linked_checkpoint_leads_to(run, snapshot, tmp_path):
+    first, *_, last = runs.list_checkpoints(run)
+    targets = {}
+    for checkpoint in (first, last):
+        target = targets[checkpoint.step] = tmp_path / f"disk-{checkpoint.step}"
+        checkpoint.path.rename(target)
+        checkpoint.path.symlink_to(target)
+    checkpoints.write(run, snapshot)  # of the last one's step; keeps nothing but the best and the latest
+    assert not last.path.is_symlink()
+    for target in targets.values():
+        assert sorted(each.name for each in target.iterdir()) == [
+            "model.safetensors",
+            "optimizer.safetensors",
+            "trainer.json",
+        ]
+    there = {each.name for each in (run / "checkpoints").iterdir()}
+    assert there == {each.path.name for each in runs.list_checkpoints(run)}  # and nothing hidden is left
+
+
+def test_its_files_have_the_modes_that_the_umask_asks_for(run, snapshot):
+    before = os.umask(0o027)
+    try:
+        path = checkpoints.write(run, snapshot, keep_every=4)
+    finally:
+        os.umask(before)
+    assert {oct(each.stat().st_mode & 0o777) for each in path.iterdir()} == {"0o640"}  # 666 less 027

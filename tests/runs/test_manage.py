@@ -8,7 +8,7 @@ from nanogpt.config import resolve
 from nanogpt.errors import UserError
 from nanogpt.events import Evaluated, Step
 from nanogpt.runs import find, history, list_runs, new_folder, resume, start, summary
-from nanogpt.runs.folder import lock, read_run_toml
+from nanogpt.runs.folder import check_free, clear_unstarted, lock, read_run_toml
 from nanogpt.runs.manage import COLUMNS, delete, differences, export_metrics, read_note, rename, write_note
 
 
@@ -109,3 +109,71 @@ def test_exported_metrics_are_what_was_recorded(run, tmp_path):
 def test_a_file_that_cannot_be_written_is_one_line(run, tmp_path):
     with pytest.raises(UserError, match="cannot write"):
         export_metrics(run, tmp_path / "no such folder" / "metrics.csv")
+
+
+@pytest.fixture
+def linked(run, tmp_path):
+    """A run that is a link to a folder elsewhere."""
+    target = tmp_path / "disk" / "first"
+    target.parent.mkdir()
+    run.rename(target)
+    run.symlink_to(target)
+    return run
+
+
+def contents(folder):
+    """Every file of a folder, but for the lock, which looking at a run may make."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_of_a_run_that_is_a_link_the_link_alone_is_deleted(linked):
+    target, before = linked.resolve(), contents(linked.resolve())
+    delete(linked)
+    assert list(linked.parent.iterdir()) == []
+    assert contents(target) == before
+
+
+def test_of_a_run_that_is_a_link_the_link_alone_is_renamed(linked):
+    target, before = linked.resolve(), contents(linked.resolve())
+    renamed = rename(linked, "second")
+    assert [each.name for each in list_runs()] == ["second"]
+    assert renamed.is_symlink()
+    assert renamed.resolve() == target
+    assert contents(target) == before
+
+
+def test_a_link_that_a_cut_off_deletion_left_hinders_no_later_one(run, tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("precious")
+    run.with_name(".first.deleted").symlink_to(tmp_path / "precious")
+    delete(run)
+    assert list(run.parent.iterdir()) == []
+    assert (tmp_path / "precious" / "file").read_text() == "precious"
+
+
+def test_a_name_that_a_broken_link_has_is_not_free(run, tmp_path):
+    run.with_name("broken").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="not a folder: give another name"):
+        rename(run, "broken")
+    assert run.with_name("broken").is_symlink()
+    assert new_folder("broken").name == "broken-2"
+
+
+def test_an_export_over_a_link_leaves_its_target(run, tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "metrics.csv").symlink_to(tmp_path / "precious")
+    export_metrics(run, tmp_path / "metrics.csv")
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert (tmp_path / "metrics.csv").read_text().startswith("step,")
+
+
+def test_what_comes_to_nothing_removes_no_file_of_the_person(tmp_path):
+    """A folder of hidden files alone may become a run's; they are not the run's own."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".profile").write_text("precious")
+    (home / ".run.toml.123.0badcafe").write_text("what a killed trainer left")
+    (home / "lock").write_text("")
+    check_free(home)
+    clear_unstarted(home)
+    assert [each.name for each in home.iterdir()] == [".profile"]

@@ -1,0 +1,101 @@
+"""Reading only regular files of a bounded size, replacing files whole, and links that are removed as links."""
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nanogpt import files
+
+
+@pytest.fixture(params=["pipe", "device", "link to a device", "folder"])
+def odd(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Something that opens and is no regular file."""
+    path = tmp_path / "odd"
+    match request.param:
+        case "pipe":
+            os.mkfifo(path)
+        case "device":
+            return Path("/dev/zero")
+        case "link to a device":
+            path.symlink_to("/dev/zero")
+        case "folder":
+            path.mkdir()
+    return path
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+def test_what_is_no_regular_file_is_refused_at_once(odd: Path) -> None:
+    for read in (files.read_bytes, files.open_regular, files.check_regular):
+        with pytest.raises(OSError, match="not a regular file"):
+            read(odd)
+
+
+def test_a_file_is_read_up_to_its_bound_also_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert files.read_bytes(tmp_path / "link", 5) == b"12345"
+    with pytest.raises(OSError, match="larger than 4 bytes"):
+        files.read_bytes(tmp_path / "file", 4)
+
+
+def test_a_line_that_is_too_long_costs_itself_alone() -> None:
+    text = b"ab\n" + b"x" * 40 + b"\ncd\n" + b"y" * 40
+    assert list(files.lines(io.BytesIO(text), 8)) == [b"ab\n", b"x" * 7 + b"\n", b"cd\n", b"y" * 8]
+
+
+def test_writing_replaces_a_link_and_leaves_its_target(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    files.write_atomically(tmp_path / "link", "new")
+    assert (tmp_path / "file").read_text() == "precious"
+    assert (tmp_path / "link").read_text() == "new"
+    assert not (tmp_path / "link").is_symlink()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "link"]
+
+
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="not a regular file"):
+        files.write_atomically(tmp_path / "pipe", "new")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_file_has_the_mode_that_the_umask_asks_for(tmp_path: Path) -> None:
+    files.write_atomically(tmp_path / "new", "new")
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640  # 666 less 027
+    (tmp_path / "new").chmod(0o600)
+    files.as_the_umask_asks(tmp_path / "new")
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
+    assert [each.name for each in tmp_path.iterdir()] == ["new"]
+
+
+def test_of_a_link_the_link_alone_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_text("precious")
+    for target in ("folder", "folder/file", "nowhere"):
+        (tmp_path / "link").symlink_to(tmp_path / target)
+        files.remove(tmp_path / "link")
+        assert not os.path.lexists(tmp_path / "link")
+    assert (tmp_path / "folder" / "file").read_text() == "precious"
+    files.remove(tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+    files.remove(tmp_path / "folder", ignore_errors=True)
+    with pytest.raises(FileNotFoundError):
+        files.remove(tmp_path / "folder")
+
+
+def test_a_refused_permission_is_called_that() -> None:
+    assert files.why(PermissionError(13, "Permission denied", "x")) == "permission denied; change its permissions"
+    assert files.why(OSError(5, "Input/output error", "x")) == "Input/output error"
+    assert files.why(ValueError("line 1")) == "line 1"
