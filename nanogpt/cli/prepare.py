@@ -27,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokenizer", help=f"one of {', '.join(tokenizers.names())}")
     parser.add_argument("--val_ratio", type=float, help="share of the text for validation (default: 0.1)")
     parser.add_argument("--test_ratio", type=float, help="share of the text for a last test (default: 0)")
+    parser.add_argument(
+        "--encoding", metavar="NAME", help="encoding of the text, such as gb18030 (default: UTF-8, else Windows-1252)"
+    )
     parser.add_argument("--output", metavar="NAME", help="name of the data set (default: the recipe's or the file's)")
     parser.add_argument("--force", action="store_true", help="replace a data set of the same name")
     parser.add_argument("--data_dir", type=Path, help="where the prepared data sets live")
@@ -49,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         tokenizer=args.tokenizer,
         val_ratio=args.val_ratio,
         test_ratio=args.test_ratio,
+        encoding=args.encoding,
         output=args.output,
         force=args.force,
     )

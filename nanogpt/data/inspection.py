@@ -48,7 +48,9 @@ def forecast(recipe: Recipe) -> Generator[Event, None, None]:
 
     Raises UserError for whatever would keep the text from being prepared.
     """
-    files, text_bytes, alphabet, _ = yield from scan_files((yield from files_of(recipe.source)))
+    files, text_bytes, alphabet, _ = yield from scan_files(
+        (yield from files_of(recipe.source, encoding=recipe.encoding)), recipe.encoding
+    )
     characters = sum(file.characters for file in files) + len(SEPARATOR) * (len(files) - 1)
     ends = split_ends(recipe, characters)
     tokenizer = tokenizers.create(recipe.tokenizer, [alphabet])

@@ -24,6 +24,7 @@ from typing import Any
 from nanogpt import tokenizers
 from nanogpt.data import store
 from nanogpt.data.beside import beside, in_parallel
+from nanogpt.data.encodings import ADVICE, codec_of, spoken
 from nanogpt.data.recipes import Recipe, UrlSource, load_recipe
 from nanogpt.data.sources import files_of
 from nanogpt.data.text import SEPARATOR, Alphabet, TextFile, read, scan
@@ -43,6 +44,7 @@ def prepare(
     tokenizer: str | None = None,
     val_ratio: float | None = None,
     test_ratio: float | None = None,
+    encoding: str | None = None,
     output: str | None = None,
     force: bool = False,
 ) -> Generator[Event, None, None]:
@@ -61,25 +63,33 @@ def prepare(
         tokenizer=recipe.tokenizer if tokenizer is None else tokenizer,
         val_ratio=recipe.val_ratio if val_ratio is None else val_ratio,
         test_ratio=recipe.test_ratio if test_ratio is None else test_ratio,
+        encoding=recipe.encoding if encoding is None else encoding,
     )
     folder = store.home(data_dir) / recipe.name
 
     existing = _existing(folder, recipe, force)
-    if existing and isinstance(recipe.source, UrlSource) and existing.meta.source.get("sha256") == recipe.source.sha256:
+    if existing and source is None and _certainly_same(existing.meta, recipe):
         yield from _unchanged(existing, began)
         return
-    files, text_bytes, alphabet, sha256 = yield from scan_files((yield from files_of(recipe.source, source)))
-    if existing and existing.meta.source.get("sha256") == sha256:
-        yield from _unchanged(existing, began)
-        return
+    found = yield from files_of(recipe.source, source, recipe.encoding)
+    files, text_bytes, alphabet, sha256 = yield from scan_files(found, recipe.encoding)
+    read_as = ", ".join(sorted({file.codec for file in files}))
     if existing:
-        raise UserError(f"data set {recipe.name} exists and has another text; {_OTHERWISE}")
+        _refuse_other(existing.meta, recipe, sha256, read_as)
+        yield from _unchanged(existing, began)
+        return
 
     ends = split_ends(recipe, sum(file.characters for file in files) + len(SEPARATOR) * (len(files) - 1))
     made = tokenizers.create(recipe.tokenizer, [alphabet])
     if made.vocab_size < 2:
         raise UserError(f"the text of {recipe.name} is {alphabet!r} over and over: there is nothing to learn in it")
-    described = {"kind": recipe.source.kind, "sha256": sha256, "bytes": text_bytes, "files": len(files)}
+    described = {
+        "kind": recipe.source.kind,
+        "sha256": sha256,
+        "bytes": text_bytes,
+        "files": len(files),
+        "encoding": read_as,
+    }
     try:
         with store.new_folder(folder) as part:
             tokens, hashes = yield from _write(part, read(files), ends, made, text_bytes)
@@ -103,13 +113,14 @@ def prepare(
             store.write_file(part / "tokenizer.json", json.dumps(made.to_json()) + "\n")
             store.write_file(part / "meta.json", meta.to_json())
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(_disk_full(folder, sum(file.characters for file in files), made)) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(_disk_full(folder, sum(file.characters for file in files), made)) from error
+        raise UserError(f"cannot write in {folder.parent} ({error.strerror or error}); {_ELSEWHERE}") from error
     yield _prepared(meta, folder, began)
 
 
 _OTHERWISE = "choose another name with --output=NAME, or replace it with --force"
+_ELSEWHERE = "choose another folder with NANOGPT_DATA_DIR"
 
 
 def _existing(folder: Path, recipe: Recipe, force: bool) -> store.Dataset | None:
@@ -138,6 +149,24 @@ def _existing(folder: Path, recipe: Recipe, force: bool) -> store.Dataset | None
     return found
 
 
+def _certainly_same(meta: store.Meta, recipe: Recipe) -> bool:
+    """Whether a data set is of the recipe's text, as far as that is known without reading it."""
+    known = isinstance(recipe.source, UrlSource) and meta.source.get("sha256") == recipe.source.sha256
+    read_as = meta.source.get("encoding")  # earlier versions did not say
+    if recipe.encoding is not None:
+        return known and read_as == codec_of(recipe.encoding)
+    return known and read_as in (None, "utf-8")
+
+
+def _refuse_other(meta: store.Meta, recipe: Recipe, sha256: str, read_as: str) -> None:
+    """Raises UserError unless the text of a data set is this one, read in the same way."""
+    if meta.source.get("sha256") != sha256:
+        raise UserError(f"data set {recipe.name} exists and has another text; {_OTHERWISE}")
+    was = meta.source.get("encoding", read_as if recipe.encoding is None else "unknown")
+    if was != read_as:
+        raise UserError(f"data set {recipe.name} exists with encoding={was}, not {read_as}; {_OTHERWISE}")
+
+
 def _unchanged(dataset: store.Dataset, began: float) -> Iterator[Event]:
     yield Notice(level="info", text=f"data set {dataset.name} is already prepared from this very text")
     yield _prepared(dataset.meta, dataset.path, began)
@@ -160,10 +189,12 @@ def _origin(recipe: Recipe, files: list[TextFile]) -> dict[str, Any]:
     return {"path": str(files[0].path.absolute())} if len(files) == 1 else {}
 
 
-def scan_files(candidates: list[Path]) -> Generator[Event, None, tuple[list[TextFile], int, str, str]]:
+def scan_files(
+    candidates: list[Path], encoding: str | None = None
+) -> Generator[Event, None, tuple[list[TextFile], int, str, str]]:
     """First reading. Returns the files, their bytes, their distinct characters and the sha256 of all of them."""
     alphabet, digest = Alphabet(), hashlib.sha256()
-    total = sum(path.stat().st_size for path in candidates if path.is_file())
+    total = sum(map(_size, candidates))
     files: list[TextFile] = []
     done, reported = 0, 0.0
     with beside() as hashing:
@@ -171,7 +202,7 @@ def scan_files(candidates: list[Path]) -> Generator[Event, None, tuple[list[Text
         for path in candidates:
             if files:
                 hash_(SEPARATOR.encode())  # so that equal sums mean equal texts, however they are cut into files
-            reading = scan(path, alphabet, hash_)
+            reading = scan(path, alphabet, hash_, encoding=encoding)
             while True:
                 try:
                     done += next(reading)
@@ -184,13 +215,33 @@ def scan_files(candidates: list[Path]) -> Generator[Event, None, tuple[list[Text
     yield Encoding(phase="scan", done_bytes=done, total_bytes=done, tokens=0)
     if not any(file.characters for file in files):
         raise UserError(f"{candidates[0]}{' and the rest' if len(candidates) > 1 else ''} is empty; give some text")
-    for codec in sorted({file.codec for file in files} - {"utf-8"}):
-        of_it = [file.path for file in files if file.codec == codec]
-        what = str(of_it[0]) if len(of_it) == 1 else f"{len(of_it)} files"
-        yield Notice(level="info", text=f"{what} read as {'Windows-1252' if codec == 'cp1252' else codec.upper()}")
+    yield from _read_as(files)
     if len(files) > 1:
         alphabet.add(SEPARATOR.encode())
     return files, done, alphabet.characters(), digest.hexdigest()
+
+
+def _size(path: Path) -> int:
+    """Of a file, for the progress alone."""
+    try:
+        return path.stat().st_size
+    except OSError:  # reading it says why
+        return 0
+
+
+def _read_as(files: list[TextFile]) -> Iterator[Notice]:
+    """Says of what is not UTF-8 what it is read as, and how that looks: a person can tell whether it is right."""
+    for codec in sorted({file.codec for file in files} - {"utf-8"}):
+        of_it = [file for file in files if file.codec == codec]
+        example = next((file for file in of_it if file.excerpt), of_it[0])
+        what = str(example.path) if len(of_it) == 1 else f"{len(of_it):,} files, such as {example.path},"
+        looks = f": “{' '.join(example.excerpt.split())}”" if example.excerpt else ""
+        if codec == "cp1252" and not example.asked:
+            is_ = "is" if len(of_it) == 1 else "are"
+            text = f"{what} {is_} not UTF-8, and read as Windows-1252{looks}; if that is wrong, {ADVICE}"
+            yield Notice(level="warning", text=text)
+        else:
+            yield Notice(level="info", text=f"{what} read as {spoken(codec)}{looks}")
 
 
 def split_ends(recipe: Recipe, characters: int) -> dict[str, int]:
@@ -280,5 +331,5 @@ def _disk_full(folder: Path, characters: int, tokenizer: Tokenizer) -> str:
     free = shutil.disk_usage(folder.parent).free
     return (
         f"the disk of {folder.parent} is full: {folder.name} needs up to {characters * item_bytes / 1e6:.0f} MB and "
-        f"{free / 1e6:.0f} MB are free; free some space, or choose another folder with NANOGPT_DATA_DIR"
+        f"{free / 1e6:.0f} MB are free; free some space, or {_ELSEWHERE}"
     )

@@ -5,6 +5,7 @@ A recipe is one file, `<name>.toml`; the project ships some, and a person's own 
 """
 
 import math
+import os
 import re
 import tomllib
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nanogpt import paths, tokenizers
+from nanogpt.data.encodings import codec_of
 from nanogpt.errors import SettingError, UserError, nearest
 
 
@@ -57,7 +59,10 @@ Source = UrlSource | FilesSource | PackageSource | StdlibSource
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """`val_ratio` and `test_ratio` are shares of the characters, cut from the end of the text, the test split last."""
+    """`val_ratio` and `test_ratio` are shares of the characters, cut from the end of the text, the test split last.
+
+    `encoding` is that of the text; None: UTF-8, what a byte order mark says, or else Windows-1252.
+    """
 
     name: str
     source: Source
@@ -67,11 +72,14 @@ class Recipe:
     tokenizer: str = "char"
     val_ratio: float = 0.1
     test_ratio: float = 0.0
+    encoding: str | None = None
     path: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        """Raises UserError for a name that is no plain folder name, an unknown tokenizer, and unusable ratios."""
+        """Raises UserError for a name that is no folder name, an unknown tokenizer or encoding, and unusable ratios."""
         check_name(self.name)
+        if self.encoding is not None:
+            codec_of(self.encoding)
         if self.tokenizer not in tokenizers.names():
             known = tokenizers.names()
             raise SettingError(
@@ -141,7 +149,15 @@ def read_recipe(path: Path) -> Recipe:
     where = f"recipe {path}"
     top = _checked(
         table,
-        {"title": str, "description": str, "licence": str, "tokenizer": str, "splits": dict, "source": dict},
+        {
+            "title": str,
+            "description": str,
+            "licence": str,
+            "tokenizer": str,
+            "encoding": str,
+            "splits": dict,
+            "source": dict,
+        },
         where,
         required=("tokenizer", "source"),
     )
@@ -160,9 +176,10 @@ def textfile_recipe(
     tokenizer: str = "char",
     val_ratio: float = 0.1,
     test_ratio: float = 0.0,
+    encoding: str | None = None,
 ) -> Recipe:
     """A recipe for one's own text: files, and folders that are searched for text files. Raises UserError."""
-    given = tuple(Path(file).expanduser() for file in files)
+    given = tuple(Path(os.path.expanduser(file)) for file in files)  # noqa: PTH111 (pathlib's raises for ~nobody)
     if not given:
         raise UserError("no text given; name a file or a folder, as in `nanogpt prepare textfile FILE`")
     return Recipe(
@@ -172,6 +189,7 @@ def textfile_recipe(
         tokenizer=tokenizer,
         val_ratio=val_ratio,
         test_ratio=test_ratio,
+        encoding=encoding,
     )
 
 
@@ -207,7 +225,7 @@ def _source(table: dict[str, Any], where: str, folder: Path) -> Source:
         if not re.fullmatch(r"[0-9a-f]{64}", values["sha256"]):
             raise UserError(f"{where}: sha256 = {values['sha256']!r} must be 64 hexadecimal digits in lower case")
     if kind == "files":
-        values["paths"] = tuple(folder / Path(path).expanduser() for path in values["paths"])
+        values["paths"] = tuple(folder / os.path.expanduser(path) for path in values["paths"])  # noqa: PTH111
         if not values["paths"]:
             raise UserError(f"{where}: paths is empty; name at least one file or folder")
     source: Source = make(**values)

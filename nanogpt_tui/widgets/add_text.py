@@ -5,7 +5,7 @@ Dismisses with the recipe to prepare. Knows nothing of preparing.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -78,7 +78,7 @@ class AddText(ModalScreen[Recipe | None]):
         self._job: Job | None = None
         self._timer: Timer | None = None
         self._progress = Progress()
-        self._notices: list[str] = []
+        self._notices: list[Notice] = []
         self._refused = False  # counting said why the text will not do
 
     def compose(self) -> ComposeResult:
@@ -89,6 +89,7 @@ class AddText(ModalScreen[Recipe | None]):
             yield self._row("tokenizer", Choice(self._tokenizers, "char", id="tokenizer"))
             yield self._row("validation", Input("0.1", compact=True, id="val_ratio"))
             yield self._row("test", Input("0", compact=True, id="test_ratio"))
+            yield self._row("encoding", Input(compact=True, placeholder="UTF-8, else Windows-1252", id="encoding"))
             yield Static(id="outcome")
             with Horizontal(id="end"):
                 yield Button("prepare", compact=True, id="prepare", variant="primary")
@@ -114,16 +115,17 @@ class AddText(ModalScreen[Recipe | None]):
             raise SettingError("path", "")
         if not Path(path).expanduser().exists():
             raise SettingError("path", f"there is no file or folder {path}")
-        numbers = {}
+        numbers: dict[str, Any] = {}
         for name in ("val_ratio", "test_ratio"):
             text = self.query_one(f"#{name}", Input).value
             try:
                 numbers[name] = float(text)
             except ValueError:
                 raise SettingError(name, f"{text!r} has to be a share of the text, such as 0.1") from None
-        given = self.query_one("#name", Input).value.strip() or None
+        given, encoding = (self.query_one(f"#{name}", Input).value.strip() or None for name in ("name", "encoding"))
+        tokenizer = self.query_one(Choice).value
         try:
-            recipe = textfile_recipe([path], name=given, tokenizer=self.query_one(Choice).value, **numbers)
+            recipe = textfile_recipe([path], name=given, tokenizer=tokenizer, encoding=encoding, **numbers)
         except SettingError:
             raise
         except UserError as error:
@@ -189,7 +191,7 @@ class AddText(ModalScreen[Recipe | None]):
         for event in job.take():
             self._progress.add(event)
             if isinstance(event, Notice):
-                self._notices.append(event.text)
+                self._notices.append(event)
             if isinstance(event, Forecast):
                 self._refused = False
                 self._mark(None)
@@ -228,7 +230,7 @@ class AddText(ModalScreen[Recipe | None]):
             self.dismiss(recipe)
 
 
-def described(forecast: "Forecast", notices: list[str]) -> Content:
+def described(forecast: "Forecast", notices: list[Notice]) -> Content:
     """What would come of it, in a few lines."""
     about = "" if forecast.exact else "about "
     files = f"{forecast.files:,} file{'s' * (forecast.files != 1)}"
@@ -242,5 +244,5 @@ def described(forecast: "Forecast", notices: list[str]) -> Content:
     ]
     if not forecast.exact:
         lines.append(Content.styled("an estimate from pieces spread over the text", "$quiet"))
-    lines += [harmless(text, "$quiet") for text in notices]
+    lines += [harmless(notice.text, "$quiet" if notice.level == "info" else "$warning") for notice in notices]
     return Content("\n").join(lines)

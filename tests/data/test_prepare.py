@@ -2,21 +2,25 @@
 
 import errno
 import hashlib
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import tracemalloc
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from nanogpt import tokenizers
 from nanogpt.data import preparation, sources, text
+from nanogpt.data.encodings import ADVICE
 from nanogpt.data.preparation import prepare
-from nanogpt.data.recipes import PackageSource, Recipe, StdlibSource, UrlSource, textfile_recipe
+from nanogpt.data.recipes import FilesSource, PackageSource, Recipe, StdlibSource, UrlSource, textfile_recipe
 from nanogpt.data.store import open_dataset, prepared_names
 from nanogpt.errors import UserError
 from nanogpt.events import Encoding, Notice, Prepared
@@ -107,8 +111,10 @@ def test_encodings_are_detected_and_said(tmp_path: Path, data_dir: Path) -> None
     recipe = textfile_recipe([written(tmp_path, ("café " * 20).encode("cp1252"))])
     events = list(prepare(recipe, data_dir=data_dir))
     assert [event.text for event in events if isinstance(event, Notice)] == [
-        f"{tmp_path / 'story.txt'} read as Windows-1252"
+        f"{tmp_path / 'story.txt'} is not UTF-8, and read as Windows-1252: “café café café café café café café café”; "
+        f"if that is wrong, {ADVICE}"
     ]
+    assert next(event for event in events if isinstance(event, Notice)).level == "warning"
     dataset = open_dataset("story", data_dir)
     assert dataset.tokenizer.decode(dataset.split("val")) == "café café "
 
@@ -214,6 +220,69 @@ def test_a_different_one_is_replaced_only_by_force(
     assert open_dataset("story", data_dir, verify=True).meta != before
 
 
+def test_the_same_bytes_in_another_encoding_are_another_text(tmp_path: Path, data_dir: Path) -> None:
+    path = written(tmp_path, ("道可道，非常道。" * 20).encode("gbk"))
+    prepared(textfile_recipe([path]), data_dir=data_dir)
+    assert open_dataset("story", data_dir).meta.source["encoding"] == "cp1252"
+    with pytest.raises(UserError, match="exists with encoding=cp1252, not gbk; choose another name with --output"):
+        prepared(textfile_recipe([path]), data_dir=data_dir, encoding="gbk")
+    prepared(textfile_recipe([path], encoding="GBK"), data_dir=data_dir, force=True)
+    dataset = open_dataset("story", data_dir)
+    assert dataset.meta.source["encoding"] == "gbk"
+    assert dataset.tokenizer.decode(dataset.split("val")) == "道可道，非常道。" * 2
+    assert prepared(textfile_recipe([path], encoding="gbk"), data_dir=data_dir).vocab_size == 6
+    with pytest.raises(UserError, match="exists with encoding=gbk, not cp1252"):
+        prepared(textfile_recipe([path]), data_dir=data_dir)
+
+
+def test_a_data_set_of_an_earlier_version_did_not_say_its_encoding(tmp_path: Path, data_dir: Path) -> None:
+    path = written(tmp_path, ("道可道，非常道。" * 20).encode("gbk"))
+    prepared(textfile_recipe([path]), data_dir=data_dir)
+    meta = data_dir / "story" / "meta.json"
+    values = json.loads(meta.read_text())
+    del values["source"]["encoding"]
+    meta.write_text(json.dumps(values))
+    assert prepared(textfile_recipe([path]), data_dir=data_dir).name == "story"
+    with pytest.raises(UserError, match="exists with encoding=unknown, not gbk"):
+        prepared(textfile_recipe([path], encoding="gbk"), data_dir=data_dir)
+
+
+def test_another_file_given_for_a_prepared_data_set_is_not_taken_for_its_text(tmp_path: Path, data_dir: Path) -> None:
+    path = written(tmp_path, "the right text " * 20)
+    source = UrlSource(url="http://127.0.0.1:9/x", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    recipe = Recipe(name="given", source=source)
+    prepared(recipe, data_dir=data_dir, source=path)
+    assert prepared(recipe, data_dir=data_dir, source=path).name == "given"
+    other = written(tmp_path, "the wrong text " * 20, "wrong.txt")
+    with pytest.raises(UserError, match=r"wrong\.txt is not the expected file.*--output=NAME"):
+        prepared(recipe, data_dir=data_dir, source=other)
+    with pytest.raises(UserError, match=r"absent\.txt cannot be read"):
+        prepared(recipe, data_dir=data_dir, source=tmp_path / "absent.txt")
+
+
+def test_a_prepared_data_set_in_another_encoding_is_not_taken_for_the_recipes(tmp_path: Path, data_dir: Path) -> None:
+    path = written(tmp_path, ("naïve café " * 20))
+    source = UrlSource(url="http://127.0.0.1:9/x", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    recipe = Recipe(name="given", source=source)
+    prepared(recipe, data_dir=data_dir, source=path, encoding="latin-1")
+    with pytest.raises(UserError, match="exists with encoding=iso8859-1, not utf-8"):
+        prepared(recipe, data_dir=data_dir, source=path)
+
+
+def test_a_text_that_grows_while_it_is_prepared_is_refused_and_leaves_nothing(
+    tmp_path: Path, data_dir: Path, every_event: None
+) -> None:
+    path = written(tmp_path, nasty_text(20_000))
+    events = prepare(textfile_recipe([path]), data_dir=data_dir)
+    while not (isinstance(event := next(events), Encoding) and event.phase == "encode"):
+        pass
+    with path.open("a") as growing:
+        growing.write("more " * 10_000)
+    with pytest.raises(UserError, match=r"story\.txt changed while it was being read"):
+        list(events)
+    assert list(data_dir.iterdir()) == []
+
+
 def test_the_same_letters_in_other_files_are_another_text(tmp_path: Path, data_dir: Path) -> None:
     for part in (("abab", "ab" * 20), ("ab", "ab" * 21)):
         (tmp_path / "a.txt").write_text(part[0])
@@ -258,12 +327,62 @@ def test_a_folder_stands_for_its_text_files(tmp_path: Path, data_dir: Path) -> N
     for name, content in {"b.md": b"bbbb", "sub/a.txt": b"aaaa", ".git/x": b"zzzz", "c.png": b"\0\1", "d": b""}.items():
         (folder / name).write_bytes(content)
     events = list(prepare(textfile_recipe([folder]), data_dir=data_dir))
-    assert any(isinstance(event, Notice) and "left out 2 of 4 files: empty or binary" in event.text for event in events)
+    assert any(
+        isinstance(event, Notice) and "left out 2 of 4 files: c.png (not text), d (empty)" in event.text
+        for event in events
+    )
     dataset = open_dataset("texts", data_dir)
     assert dataset.tokenizer.decode([*dataset.split("train"), *dataset.split("val")]) == "bbbb\naaaa"
     (tmp_path / "nothing").mkdir()
     with pytest.raises(UserError, match="no text files in"):
         prepared(textfile_recipe([tmp_path / "nothing"]), data_dir=data_dir)
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Within it this process has no privileges: the superuser reads everything."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that everybody can read: pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_what_cannot_be_read_in_a_folder_is_left_out_and_named(public: Path) -> None:
+    folder = public / "texts"
+    for name in ("a.txt", "secret.txt", "closed/b.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("some text " * 10)
+    (folder / "gone.txt").symlink_to(folder / "nowhere")
+    (folder / "secret.txt").chmod(0)
+    (folder / "closed").chmod(0)
+    with nobody():
+        _, files = exhausted(sources.files_of(FilesSource(paths=(folder,))))
+        notice, *_ = sources.files_of(FilesSource(paths=(folder,)))
+        with pytest.raises(UserError, match=r"closed cannot be read; check its permissions"):
+            exhausted(sources.files_of(FilesSource(paths=(folder / "closed",))))
+        (given,) = exhausted(sources.files_of(FilesSource(paths=(folder / "closed" / "b.txt",))))[0]
+        with pytest.raises(UserError, match=r"b\.txt cannot be read \(Permission denied\)"):
+            exhausted(preparation.scan_files([given]))
+    (folder / "closed").chmod(0o755)
+    assert files == [folder / "a.txt"]
+    assert isinstance(notice, Notice)
+    assert notice.level == "warning"
+    assert notice.text == (
+        f"{folder}: left out 3 of 4 files: gone.txt (cannot be read), secret.txt (cannot be read), "
+        "closed (cannot be read)"
+    )
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

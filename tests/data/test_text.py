@@ -1,22 +1,28 @@
 """Text files of unknown encoding: what they are read as, and what is refused."""
 
 import codecs
+import gzip
 import hashlib
+import io
 import os
+import re
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from nanogpt.data.text import SEPARATOR, Alphabet, TextFile, looks_like_text, read, scan
+from nanogpt.data.encodings import codec_of
+from nanogpt.data.text import SEPARATOR, Alphabet, TextFile, read, scan, what_keeps_out
 from nanogpt.errors import UserError
 
 TEXT = "naïve café — “quoted”\r\nsecond line\n"
 
 
-def scanned(path: Path, block_bytes: int = 1 << 20) -> tuple[TextFile, str]:
+def scanned(path: Path, block_bytes: int = 1 << 20, encoding: str | None = None) -> tuple[TextFile, str]:
     """The file and its alphabet."""
     alphabet = Alphabet()
-    reading = scan(path, alphabet, len, block_bytes)
+    reading = scan(path, alphabet, len, block_bytes, encoding)
     while True:
         try:
             next(reading)
@@ -66,9 +72,7 @@ def test_files_are_joined_by_a_separator(tmp_path: Path) -> None:
     ("content", "offset"),
     [
         (b"plain text\0more", 10),
-        (b"caf\xe9 \x81", 5),  # 0x81 stands for nothing in Windows-1252
-        (b"\x7fELF\x02\x01\x01\0\0\0\xff\x81", 7),
-        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", 8),
+        (b"caf\xe9 \x81\0", 6),  # 0x81 stands for nothing in Windows-1252
         (b"fine\x01\x02\x03\x04", 4),
         (codecs.BOM_UTF16_LE + "ab\0".encode("utf-16-le"), 6),
         ("é\0".encode(), 2),
@@ -78,7 +82,7 @@ def test_binary_data_is_refused_with_its_place(tmp_path: Path, content: bytes, o
     (tmp_path / "thing").write_bytes(content)
     with pytest.raises(UserError, match=f"thing is not text.* at byte {offset};"):
         scanned(tmp_path / "thing")
-    assert not looks_like_text(tmp_path / "thing")
+    assert what_keeps_out(tmp_path / "thing") == "not text"
 
 
 @pytest.mark.parametrize(
@@ -131,3 +135,185 @@ def test_a_file_that_changed_between_the_readings_is_refused(tmp_path: Path) -> 
     path.write_text("one line\nand another\n")
     with pytest.raises(UserError, match="changed while"):
         list(read([file]))
+
+
+def test_a_change_of_the_same_length_between_the_readings_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+    path.write_text("one line\n")
+    file, _ = scanned(path)
+    path.write_text("two line\n")
+    os.utime(path, ns=(0, file.stamp[1] + 1))  # a clock may tick only every few milliseconds
+    with pytest.raises(UserError, match="changed while"):
+        list(read([file]))
+
+
+@pytest.mark.parametrize("more", [b"", b"and more"])
+def test_a_change_while_a_file_is_read_is_refused(tmp_path: Path, more: bytes) -> None:
+    path = tmp_path / "log.txt"
+    path.write_bytes(b"a line\n" * 100)
+    scanning = scan(path, Alphabet(), len, 70)
+    next(scanning)
+    path.write_bytes(b"A line\n" * 100 + more)
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    with pytest.raises(UserError, match="changed while"):
+        list(scanning)
+
+
+def test_a_file_that_grows_while_it_is_read_again_is_refused_before_more_of_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log.txt"
+    path.write_bytes(b"a line\n" * 100)
+    file, _ = scanned(path)
+    monkeypatch.setattr("nanogpt.data.text.BLOCK_BYTES", 70)
+    reading = read([file])
+    given = [next(reading)]
+    with path.open("ab") as log:
+        log.write(b"and more\n" * 100)
+    with pytest.raises(UserError, match="changed while"):
+        given.extend(reading)
+    assert len("".join(given)) <= 700
+
+
+@pytest.mark.parametrize("block_bytes", [1, 3, 1 << 20])
+@pytest.mark.parametrize(
+    ("text", "encoding", "codec"),
+    [
+        ("道可道，非常道。" * 9, "GBK", "gbk"),
+        ("道可道，非常道。" * 9, "gb18030", "gb18030"),
+        ("吾輩は猫である。" * 9, "Shift_JIS", "shift_jis"),
+        ("吾輩は猫である。" * 9, "iso-2022-jp", "iso2022_jp"),
+        ("吾輩は猫である。" * 9, "utf-16-be", "utf-16-be"),
+        ("Все счастливые семьи" * 9, "koi8-r", "koi8-r"),
+        ("naïve café", "latin1", "iso8859-1"),
+        ("naïve café", "utf-8", "utf-8"),
+        ("naïve café", "utf-8-sig", "utf-8"),
+        ("naïve café", "utf-16", "utf-16-le"),
+    ],
+)
+def test_what_is_said_to_be_in_an_encoding_is_read_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, encoding: str, codec: str, block_bytes: int
+) -> None:
+    (tmp_path / "text").write_bytes(text.encode(encoding))
+    file, alphabet = scanned(tmp_path / "text", block_bytes, encoding)
+    monkeypatch.setattr("nanogpt.data.text.BLOCK_BYTES", block_bytes)
+    assert (file.codec, alphabet) == (codec, "".join(sorted(set(text))))
+    assert "".join(read([file])) == text
+    if codec != "utf-8":
+        assert file.excerpt == (text if text.isascii() else text[:40])
+
+
+@pytest.mark.parametrize("block_bytes", [1, 3, 1 << 20])
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"a name \x81", "is not GBK: 0x81 at byte 7"),
+        ("é".encode() * 50 + b"\xff", "is not GBK: 0xff at byte 100"),
+    ],
+)
+def test_what_is_not_in_the_encoding_that_it_is_said_to_be_in_is_refused(
+    tmp_path: Path, content: bytes, complaint: str, block_bytes: int
+) -> None:
+    (tmp_path / "text").write_bytes(content)
+    with pytest.raises(UserError, match=complaint):
+        scanned(tmp_path / "text", block_bytes, "gbk")
+
+
+@pytest.mark.parametrize("encoding", ["gkb", "rot13", "idna", "utf-7", "", "a\0b", "é"])
+def test_what_is_no_encoding_is_refused(encoding: str) -> None:
+    with pytest.raises(UserError, match="there is none of that name"):
+        codec_of(encoding)
+
+
+@pytest.mark.parametrize("block_bytes", [1, 7, 1 << 20])
+@pytest.mark.parametrize(
+    ("content", "excerpt"),
+    [
+        (
+            b"We went to the caf\xe9 on the corner, all of us together",
+            "to the café on the corner, all of us together"[:40],
+        ),
+        ("道可道，非常道。".encode("gbk") * 3, "µÀ¿ÉµÀ£¬·Ç³£µÀ¡£" * 2 + "µÀ¿ÉµÀ£¬"),
+        (b"plain text that was cut off in a caf\xc3", "f in a cafÃ"),
+        (b"plain text with one \xff in it, and no more than that", "with one ÿ in it, and no more than that"),
+    ],
+)
+def test_how_a_text_reads_as_windows_1252_is_kept_for_a_person_to_judge(
+    tmp_path: Path, content: bytes, excerpt: str, block_bytes: int
+) -> None:
+    (tmp_path / "text").write_bytes(content)
+    file, _ = scanned(tmp_path / "text", block_bytes)
+    assert (file.codec, file.asked) == ("cp1252", False)
+    assert file.excerpt.strip() == excerpt.strip()
+
+
+@pytest.mark.parametrize("block_bytes", [1, 7, 1 << 20])
+def test_utf8_with_a_bad_byte_after_plain_ascii_is_not_taken_for_another_encoding(
+    tmp_path: Path, block_bytes: int
+) -> None:
+    content = b"plain ascii \xff, and then: " + "naïve café\n".encode() * 3
+    (tmp_path / "text").write_bytes(content)
+    with pytest.raises(UserError, match=r"is UTF-8 for the most part, but 0xff at byte 12 is none"):
+        scanned(tmp_path / "text", block_bytes)
+    assert scanned(tmp_path / "text", block_bytes, "cp1252")[0].codec == "cp1252"  # where the person says so
+
+
+def test_what_is_neither_utf8_nor_windows_1252_is_no_binary_data(tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes("吾輩は猫である。".encode("shift_jis"))  # 0x81 0x42 is the full stop
+    with pytest.raises(
+        UserError, match=r"neither UTF-8 \(0x8c at byte 0\) nor Windows-1252 \(0x81 at byte 14\).*--encoding"
+    ):
+        scanned(tmp_path / "text")
+
+
+def archived(how: str) -> bytes:
+    """A small archive of some text."""
+    into = io.BytesIO()
+    if how == "gz":
+        return gzip.compress(b"some text")
+    if how == "tar":
+        with tarfile.open(fileobj=into, mode="w") as archive:
+            archive.addfile(tarfile.TarInfo("a.txt"))
+    else:
+        with zipfile.ZipFile(into, "w") as archive:
+            archive.writestr("[Content_Types].xml" if how == "docx" else "a.txt", "some text")
+    return into.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        (archived("gz"), "a gzip archive: unpack it first, with `gunzip -k FILE`"),
+        (archived("tar"), "a tar archive: unpack it first"),
+        (archived("zip"), "a zip archive: unpack it first"),
+        (archived("docx"), "an office document or an e-book: save it as plain text"),
+        (b"%PDF-1.4\nall of it is ASCII\n", "a PDF: convert it first, with `pdftotext FILE`"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "an image: give a text file"),
+        (b"\x7fELF\x02\x01\x01\0\0\0\xff\x81", "a program: give a text file"),
+        (b"PAR1\x15\x04\x15", "a Parquet table: write its text column to a text file first"),
+    ],
+)
+@pytest.mark.parametrize("encoding", [None, "cp1252", "utf-16"])
+def test_a_file_that_is_not_text_is_called_what_it_is(
+    tmp_path: Path, content: bytes, hint: str, encoding: str | None
+) -> None:
+    (tmp_path / "thing").write_bytes(content)
+    with pytest.raises(UserError) as refused:
+        scanned(tmp_path / "thing", encoding=encoding)
+    assert f"thing is not text but {hint}" in str(refused.value)
+    assert what_keeps_out(tmp_path / "thing", encoding) == "not text"
+
+
+@pytest.mark.parametrize("name", ["mem", "attr/current"])
+def test_a_file_that_opens_and_cannot_be_read_is_named(name: str) -> None:
+    path = Path("/proc/self", name)
+    try:
+        path.read_bytes()
+    except OSError as error:
+        if not path.is_file():
+            pytest.skip(f"this system has no {path}")
+        with pytest.raises(UserError, match=re.escape(f"{path} cannot be read ({error.strerror})")):
+            scanned(path)
+        assert what_keeps_out(path) == "cannot be read"
+    else:
+        pytest.skip(f"this system lets {path} be read")

@@ -112,6 +112,26 @@ async def test_what_is_wrong_with_an_own_text_is_marked_where_it_stands(lab: Any
         assert at.app.screen.query("#val_ratio")  # it stays
 
 
+async def test_a_text_in_a_foreign_encoding_is_shown_as_it_reads_and_its_encoding_can_be_given(
+    lab: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "tao.txt").write_bytes(("道可道，非常道。" * 30).encode("gbk"))
+    async with lab() as at:
+        await opened(at, "rhymes")
+        await at.press("a", *typed(str(tmp_path / "tao.txt")))
+        await at.sees("read as Windows-1252", "µÀ¿ÉµÀ£¬", "480 tokens")
+        at.app.screen.query_one("#encoding").focus()
+        await at.press(*"gb")
+        await at.until(lambda: "there is none" in at.app.screen.query_one("#encoding-error").render().plain)
+        await at.press("k")
+        await at.sees("240 tokens")
+        assert "道可道，非常道。" in at.app.screen.query_one("#outcome").render().plain
+        assert not at.app.screen.query_one("#encoding-error").has_class("-shown")
+        await at.press("ctrl+s")
+        await at.until(lambda: (paths.datasets_dir() / "tao" / "meta.json").exists())
+        assert open_dataset("tao").meta.source["encoding"] == "gbk"
+
+
 async def test_a_text_that_counting_refused_stays_in_the_form_until_it_is_mended(lab: Any, tmp_path: Path) -> None:
     empty = tmp_path / "empty.txt"
     empty.touch()
