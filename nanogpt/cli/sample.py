@@ -1,6 +1,7 @@
 """`nanogpt sample [RUN]`: text out of a trained model, as it is written. Knows nothing of how it is made."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable
 from contextlib import closing
@@ -10,6 +11,7 @@ from typing import Any
 from nanogpt.cli.console import talk
 from nanogpt.cli.settings import add_knobs, typed
 from nanogpt.config import Setting, resolve_sampling, sampling_settings
+from nanogpt.data.binaries import HEAD_BYTES, recognised
 from nanogpt.errors import UserError
 from nanogpt.events import Stopped, Token, to_json
 from nanogpt.words import printable
@@ -35,7 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source", nargs="?", metavar="RUN", help="a run's name or path, or a checkpoint (default: the newest run)"
     )
     parser.add_argument(
-        "--start", default="", metavar="TEXT|FILE:PATH|-", help="what to continue: a text, a UTF-8 file, or stdin"
+        "--start",
+        default="",
+        metavar="TEXT|FILE:PATH|-",
+        help="what to continue: a text, a UTF-8 file, or stdin; taken as it is, with a line end at its end",
     )
     parser.add_argument("--num_samples", default="1", metavar="INT", help=f"{NUM_SAMPLES.help} (default: 1)")
     add_knobs(parser)
@@ -93,16 +98,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def start_text(start: str) -> str:
-    """The prompt that `--start` asks for. Raises `UserError` for a file that cannot be read or is no UTF-8."""
+    """The prompt that `--start` asks for: what a file or stdin holds, less a byte order mark, with its line ends.
+
+    Raises `UserError` for a file that cannot be read or is no UTF-8.
+    """
     if start != "-" and not start.startswith("FILE:"):
         return start
     name = "stdin" if start == "-" else start.removeprefix("FILE:")
     try:
-        data = sys.stdin.buffer.read() if start == "-" else Path(name).expanduser().read_bytes()
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
+        data = sys.stdin.buffer.read() if start == "-" else Path(os.path.expanduser(name)).read_bytes()  # noqa: PTH111
+        return data.decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"cannot read the start from {name}: {error.strerror}") from None
     except UnicodeDecodeError as error:
+        if what := recognised(f"the start from {name}", data[:HEAD_BYTES]):
+            raise UserError(what) from None
         raise UserError(f"the start from {name} is no UTF-8 (byte {error.start:,}): save it as UTF-8") from None
 
 
@@ -113,7 +123,8 @@ def known_text(tokenizer: Any, prompt: str, replace: bool) -> str:
     try:
         tokenizer.encode(prompt)
     except UserError as error:
-        raise UserError(f"{error}, or have another in its place with --unknown=replace") from None
+        windows = " (it ends lines on Windows: `tr -d '\\r'` removes it)" if "U+000D" in str(error) else ""
+        raise UserError(f"{error}{windows}, or have another in its place with --unknown=replace") from None
     return prompt
 
 

@@ -109,6 +109,7 @@ def prepare(
                 test_ratio=recipe.test_ratio,
                 source=described | _origin(recipe, files),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
+                modified_ns={split: (part / f"{split}.bin").stat().st_mtime_ns for split in tokens},
             )
             store.write_file(part / "tokenizer.json", json.dumps(made.to_json()) + "\n")
             store.write_file(part / "meta.json", meta.to_json())

@@ -12,7 +12,7 @@ import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 FORMAT = 1  # of meta.json
+CHECKED_IDS = 1 << 22  # at once, so that memory stays constant
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meta:
-    """`tokens` and `sha256` are by split; `source` says what the text came from (kind, sha256, bytes, files …);
-    `created` is ISO 8601 in UTC."""
+    """`tokens` and `sha256` are by split; `source` says what the text came from (kind, sha256, bytes, encoding …);
+    `created` is ISO 8601 in UTC. `modified_ns` is the time of each token file when it was written, in nanoseconds since
+    1970: one that still has it holds what was written. Earlier versions did not say."""
 
     format: int
     name: str
@@ -49,6 +51,7 @@ class Meta:
     test_ratio: float
     source: dict[str, Any]
     created: str
+    modified_ns: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2) + "\n"
@@ -81,6 +84,23 @@ class Dataset:
         if name not in self.meta.tokens:
             raise UserError(f"data set {self.name} has no split {name!r}; it has {', '.join(self.meta.tokens)}")
         return np.memmap(self.path / f"{name}.bin", dtype="<u2" if self.meta.dtype == "uint16" else "<u4", mode="r")
+
+    def check_ids(self, name: str) -> None:
+        """Raise UserError where a split holds an id that the tokenizer lacks.
+
+        Reads the whole split (1 GB in 0.1 s from memory), unless the file is as it was written.
+        """
+        path = self.path / f"{name}.bin"
+        if path.stat().st_mtime_ns == self.meta.modified_ns.get(name):
+            return
+        ids, vocab_size = self.split(name), self.tokenizer.vocab_size
+        for first in range(0, len(ids), CHECKED_IDS):
+            highest = int(ids[first : first + CHECKED_IDS].max())
+            if highest >= vocab_size:
+                raise UserError(
+                    f"{path} holds the token {highest:,}, and the last one of its vocabulary is {vocab_size - 1:,}: it "
+                    f"is damaged or another's; {_again(self.name)}"
+                )
 
 
 def open_dataset(name_or_path: str | Path, data_dir: Path | None = None, *, verify: bool = False) -> Dataset:
@@ -252,13 +272,15 @@ def _read_meta(path: Path) -> Meta:
             f"{path} was made by a newer version (format {values['format']}, here {FORMAT}): update this one"
         )
     try:
-        meta = Meta(**{field.name: values[field.name] for field in fields(Meta)})
+        values = {"modified_ns": {}, **values}
+        meta = Meta(**{each.name: values[each.name] for each in fields(Meta)})
         sound = (
             meta.format == FORMAT
             and meta.dtype in get_args(tokenizers.TokenDtype)
             and {"train", "val"} <= set(meta.tokens) <= set(SPLITS)
             and all(type(tokens) is int and tokens > 0 for tokens in meta.tokens.values())
             and set(meta.sha256) == set(meta.tokens)
+            and isinstance(meta.modified_ns, dict)
             and type(meta.vocab_size) is int
             and meta.vocab_size > 0
         )

@@ -118,7 +118,9 @@ def obtain(name: str, data_dir: Path | None = None) -> Generator[Event, None, da
 
 
 def splits(dataset: data.Dataset) -> dict[str, Any]:
-    """What `train` takes: the token ids of the two splits that it needs."""
+    """What `train` takes: the token ids of the two splits that it needs. Raises `UserError` for one that has others."""
+    for split in ("train", "val"):
+        dataset.check_ids(split)
     return {split: dataset.split(split) for split in ("train", "val")}
 
 

@@ -1,5 +1,6 @@
 """`nanogpt sample`: from a run on disk to text on stdout."""
 
+import gzip
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import torch
 
 from nanogpt import models, tokenizers
 from nanogpt.cli import main
+from nanogpt.cli.sample import start_text
 from nanogpt.config import ModelConfig, SamplingConfig
 from nanogpt.events import Stopped, Token, from_json
 from nanogpt.runs import checkpoints, load_model
@@ -118,10 +120,29 @@ def test_samples_are_separated_and_each_begins_with_the_prompt(runs, capsys):
 
 
 def test_the_start_can_be_a_file_or_stdin(runs, capsys, tmp_path, monkeypatch):
-    (tmp_path / "start.txt").write_bytes(b"\xef\xbb\xbfonce\r\nupon")
-    assert sampled(capsys, f"--start=FILE:{tmp_path / 'start.txt'}", "--max_new_tokens=0")[0] == "once\nupon\n"
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a time")))
-    assert sampled(capsys, "--start=-", "--max_new_tokens=0")[0] == "a time\n"
+    (tmp_path / "start.txt").write_bytes(b"\xef\xbb\xbfonce\nupon\n")
+    assert sampled(capsys, f"--start=FILE:{tmp_path / 'start.txt'}", "--max_new_tokens=0")[0] == "once\nupon\n\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a time\n\n")))
+    assert sampled(capsys, "--start=-", "--max_new_tokens=0")[0] == "a time\n\n\n"
+
+
+@pytest.mark.parametrize("text", ["once\r\nupon\r", "\r\n", "a\n\n", " a ", "\ufeffa"])
+def test_a_start_from_a_file_or_stdin_keeps_its_line_ends(tmp_path, monkeypatch, text):
+    (tmp_path / "start.txt").write_bytes(text.encode())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert start_text(f"FILE:{tmp_path / 'start.txt'}") == start_text("-") == text.removeprefix("\ufeff")
+
+
+def test_a_start_with_line_ends_that_the_model_never_saw_says_what_to_do(runs, capsys, tmp_path):
+    (tmp_path / "start.txt").write_bytes(b"once\r\nupon")
+    message = refused(capsys, f"--start=FILE:{tmp_path / 'start.txt'}")
+    assert "U+000D" in message
+    assert "`tr -d '\\r'` removes it" in message
+
+
+def test_a_start_that_is_no_text_is_called_what_it_is(runs, capsys, tmp_path):
+    (tmp_path / "start.txt.gz").write_bytes(gzip.compress(b"once"))
+    assert "is not text but a gzip archive: unpack it" in refused(capsys, f"--start=FILE:{tmp_path / 'start.txt.gz'}")
 
 
 def test_stop_strings_end_the_text_and_are_left_out(runs, capsys):

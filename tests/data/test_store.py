@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nanogpt.data import delete_dataset, is_prepared, list_datasets, open_dataset, prepare, textfile_recipe
+from nanogpt.data import delete_dataset, is_prepared, list_datasets, open_dataset, prepare, store, textfile_recipe
 from nanogpt.data.store import clean
 from nanogpt.errors import UserError
 
@@ -196,3 +196,48 @@ def test_a_link_that_a_killed_process_left_is_removed_as_a_link(data_dir: Path, 
     clean(data_dir)
     assert [each.name for each in data_dir.iterdir()] == ["night"]
     assert contents(linked) == before
+
+
+def put_id(path: Path, place: int, id: int) -> None:
+    """Puts one id into a token file, in place, and sees to it that its time tells."""
+    before = path.stat().st_mtime_ns
+    ids = np.memmap(path, dtype="<u2", mode="r+")
+    ids[place] = id
+    ids.flush()
+    os.utime(path, ns=(before, before + 1))  # a clock may tick only every few milliseconds
+
+
+@pytest.mark.parametrize(("split", "place"), [("train", 0), ("train", -1), ("val", 40)])
+def test_an_id_outside_the_vocabulary_is_found_in_one_look(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, split: str, place: int
+) -> None:
+    monkeypatch.setattr(store, "CHECKED_IDS", 100)  # train has 576, val 64
+    dataset = open_dataset("night", data_dir)
+    last = dataset.meta.vocab_size - 1
+    put_id(dataset.path / f"{split}.bin", place, last)
+    dataset.check_ids(split)
+    put_id(dataset.path / f"{split}.bin", place, last + 1)
+    with pytest.raises(UserError, match=rf"{split}\.bin holds the token {last + 1}, and the last one .* is {last}"):
+        dataset.check_ids(split)
+
+
+def test_token_files_that_are_as_they_were_written_are_not_read_for_it(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = open_dataset("night", data_dir)
+    monkeypatch.setattr(store.Dataset, "split", lambda self, name: pytest.fail("it was read"))
+    dataset.check_ids("train")
+
+
+def test_a_data_set_of_an_earlier_version_opens_and_is_checked(data_dir: Path) -> None:
+    meta = data_dir / "night" / "meta.json"
+    values = json.loads(meta.read_text())
+    del values["modified_ns"]
+    meta.write_text(json.dumps(values))
+    path = data_dir / "night" / "val.bin"
+    ids = np.fromfile(path, "<u2")
+    open_dataset("night", data_dir).check_ids("val")
+    ids[-1] = 60_000
+    ids.tofile(path)
+    with pytest.raises(UserError, match="holds the token 60,000"):
+        open_dataset("night", data_dir).check_ids("val")

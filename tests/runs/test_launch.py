@@ -15,7 +15,7 @@ import pytest
 
 from nanogpt import runs
 from nanogpt.config import config_from_toml
-from nanogpt.data import prepare, textfile_recipe
+from nanogpt.data import open_dataset, prepare, textfile_recipe
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Evaluated, Finished, Health, Sampled, Saved, Started, Step
 from nanogpt.runs import checkpoints, recorder
@@ -317,6 +317,19 @@ def test_a_data_set_that_is_neither_prepared_nor_a_recipe_is_named_and_leaves_no
 def test_a_vocabulary_smaller_than_the_tokenizer_s_is_refused(small):
     with pytest.raises(SettingError, match="vocab_size=3"):
         trained(small(vocab_size=3))
+
+
+def test_an_id_outside_the_vocabulary_is_found_before_training_wherever_it_stands(small, home):
+    dataset = open_dataset("small")
+    for split in ("train", "val"):
+        path = dataset.path / f"{split}.bin"
+        content = path.read_bytes()
+        path.write_bytes(content[:-2] + b"\x00\xf0")  # the last id is 0xf000, little-endian
+        os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+        with pytest.raises(UserError, match=rf"{split}\.bin holds the token 61,440.*prepare it again"):
+            trained(small(max_iters=1, eval_interval=10))
+        assert not (home / "runs" / "one").exists()
+        path.write_bytes(content)
 
 
 def test_a_padded_vocabulary_trains_and_samples(small):
