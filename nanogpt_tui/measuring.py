@@ -156,7 +156,7 @@ class Measuring:
         name = config.data.dataset
         dataset = self._datasets.get(name)
         if self._session.is_training:
-            self.speed = Speed(note="the time is measured when nothing is being trained")
+            self.speed = Speed(note="the time is measured while nothing is training")
         elif dataset is None or not dataset.prepared:
             self.speed = Speed(note="the time can be measured once the data set is prepared") if dataset else Speed()
         elif self.ending:

@@ -12,9 +12,11 @@ for transformers and whatever else reads its format."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="RUN", help="a run's name or path, or a checkpoint")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to write it; must not exist yet")
-    parser.add_argument("--checkpoint", default="best", metavar="best|latest|STEP", help="which one (default: best)")
-    parser.add_argument("--runs_dir", type=Path, help="where the runs live")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder to write; must not exist yet")
+    parser.add_argument(
+        "--checkpoint", default="best", metavar="best|latest|STEP", help="which checkpoint (default: best)"
+    )
+    parser.add_argument("--runs_dir", type=Path, help="folder of the runs")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,6 +28,6 @@ def run(args: argparse.Namespace) -> int:
     write_huggingface(loaded.model, folder)
     print(printable(str(folder)))
     name = loaded.tokenizer.name
-    where = "is Hugging Face's own" if name == "gpt2" else "is in the run's tokenizer.json alone"
+    where = "is Hugging Face's own" if name == "gpt2" else "is only in the run's tokenizer.json"
     talk(f"{loaded.run}, step {loaded.step:,}; its tokenizer, {name}, {where}")
     return 0

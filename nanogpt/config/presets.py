@@ -60,7 +60,7 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "quickstart": Preset(
-        "the shortest way to text that reads like something; `nanogpt quickstart` fits max_iters to a minute",
+        "readable text in the shortest time; `nanogpt quickstart` fits max_iters to a minute",
         {
             "n_layer": 4,
             "n_head": 4,
@@ -89,7 +89,7 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "speedrun": Preset(
-        "from a text to nanoGPT's loss on a laptop's CPU in a tenth of its time: n-grams, one modern block, and Muon",
+        "nanoGPT's loss on a laptop's CPU in a tenth of the time: n-grams, one modern block, and Muon",
         _MODERN
         | {
             "n_layer": 1,

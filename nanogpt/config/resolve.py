@@ -73,17 +73,13 @@ def resolve_sampling(values: Mapping[str, Any], stop: Iterable[str] = ()) -> Sam
 
 
 def unknown_setting(name: str, known: Iterable[str]) -> SettingError:
-    return SettingError(
-        name, f"there is no setting {name!r}.{nearest(name, list(known))} `nanogpt config` lists them all"
-    )
+    return SettingError(name, f"no setting {name!r}.{nearest(name, list(known))} `nanogpt config` lists them all")
 
 
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings of a TOML or JSON file, flattened. Raises `UserError` in one line for anything unreadable."""
     if path.suffix == ".py":
-        raise UserError(
-            f"{path}: configurations are TOML or JSON here, never Python that would be run; rewrite it as TOML"
-        )
+        raise UserError(f"{path}: a configuration is TOML or JSON, never Python code; rewrite it as TOML")
     try:
         text = path.read_text(encoding="utf-8")
         parsed = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
@@ -104,7 +100,7 @@ def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
         if name == "run":
             continue  # a run.toml's own record of versions and hardware
         if isinstance(value, dict) and name not in sections:
-            raise SettingError(name, f"there is no section {name!r}.{nearest(name, list(sections))}")
+            raise SettingError(name, f"no section {name!r}.{nearest(name, list(sections))}")
         flat |= value if isinstance(value, dict) else {name: value}
     return flat
 

@@ -103,11 +103,9 @@ class ModelConfig:
     n_head: int = _setting(4, "attention heads in each block", low=1, high=1000)
     n_embd: int = _setting(128, "width of the residual stream; a multiple of n_head", low=1, high=1_000_000)
     block_size: int = _setting(64, "context window in tokens", low=1, high=10_000_000)
-    dropout: float = _setting(0.0, "share of activations zeroed while training", low=0, below=1)
+    dropout: float = _setting(0.0, "fraction of activations zeroed while training", low=0, below=1)
     bias: bool = _setting(False, "biases in Linear and LayerNorm, as GPT-2 has them")
-    ngram: int = _setting(
-        2, "up to so many last tokens together have embeddings of their own; modern alone has them", low=1, high=4
-    )
+    ngram: int = _setting(2, "longest n-gram that has an embedding of its own; modern only", low=1, high=4)
     vocab_size: int = _setting(0, "rows of the embedding; 0 takes the tokenizer's size", low=0, high=100_000_000)
 
 
@@ -125,14 +123,14 @@ class DataConfig:
 class OptimizerConfig:
     optimizer: str = _setting(
         "adamw",
-        "adamw; or muon, which takes Muon for the matrices of the blocks and AdamW for the rest",
+        "adamw, or muon: Muon for the matrices of the blocks, AdamW for the rest",
         choices=("adamw", "muon"),
     )
     learning_rate: float = _setting(1e-3, "highest learning rate", above=0, high=1000)
     weight_decay: float = _setting(0.1, "decay of the matrices; vectors are not decayed", low=0, high=1000)
     beta1: float = _setting(0.9, "decay of Adam's first moment", low=0, below=1)
     beta2: float = _setting(0.99, "decay of Adam's second moment", low=0, below=1)
-    grad_clip: float = _setting(1.0, "highest norm of the gradient; 0 is no clipping", low=0)
+    grad_clip: float = _setting(1.0, "largest norm of the gradient; 0: no clipping", low=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +161,9 @@ class EvaluationConfig:
 class CheckpointConfig:
     init_from: str = _setting("scratch", "scratch, resume, or a run (or checkpoint folder) whose weights to start from")
     always_save_checkpoint: bool = _setting(True, "save at each evaluation; false: only at a new best")
-    checkpoint_interval: int = _setting(0, "keep a checkpoint every so many iterations; 0: only best and latest", low=0)
+    checkpoint_interval: int = _setting(
+        0, "iterations between checkpoints that are kept; 0: only best and latest", low=0
+    )
     on_divergence: str = _setting(
         "stop",
         "when the loss becomes NaN or runs away: stop, or go back to the last good checkpoint with half the learning "
@@ -179,7 +179,7 @@ class SystemConfig:
     compile: str = _setting(
         "auto", "torch.compile; auto: where it pays within the run", choices=("auto", "true", "false")
     )
-    threads: int = _setting(0, "CPU threads; 0: one a core", low=0, high=4096)
+    threads: int = _setting(0, "CPU threads; 0: one per core", low=0, high=4096)
     backend: str = _setting("auto", "torch.distributed backend under torchrun", choices=("auto", "nccl", "gloo"))
     seed: int = _setting(1337, "seed of initialisation, batch order and dropout", low=0, high=2**63 - 1)
     wandb_log: bool = _setting(False, "log to Weights & Biases too (the optional extra `wandb`)")
@@ -195,11 +195,11 @@ class SamplingConfig:
     temperature: float = _setting(
         0.8, "below 1 is safer, above 1 wilder; 0 always takes the likeliest token", low=0, high=1000
     )
-    top_k: int = _setting(200, "choose among so many likeliest tokens; 0: all", low=0)
-    top_p: float = _setting(1.0, "choose among the likeliest tokens that sum to this probability", above=0, high=1)
+    top_k: int = _setting(200, "keep only this many of the likeliest tokens; 0: all", low=0)
+    top_p: float = _setting(1.0, "keep the likeliest tokens whose probabilities sum to this", above=0, high=1)
     min_p: float = _setting(0.0, "drop tokens less likely than this share of the likeliest", low=0, high=1)
     repetition_penalty: float = _setting(
-        1.0, "above 1 makes tokens that are there already less likely", low=0.01, high=1000
+        1.0, "above 1: tokens that are already in the text become less likely", low=0.01, high=1000
     )
     seed: int = _setting(1337, "seed; the same seed writes the same text", low=0, high=2**63 - 1)
     stop: tuple[str, ...] = ()

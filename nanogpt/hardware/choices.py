@@ -140,7 +140,7 @@ def resolve_compile(
     if missing:
         return False, f"torch.compile needs {missing}"
     if device == "mps":
-        return False, "it has not been measured to pay on mps"
+        return False, "not measured to pay on mps"
     if device.startswith("cuda"):
         # A third of the time of an eager run, which reaches about a third of the peak: as long as it takes at the peak.
         saved = tokens * flops_per_token / (peak_flops(device, dtype) or UNKNOWN_GPU_FLOPS)

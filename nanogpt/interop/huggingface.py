@@ -77,7 +77,7 @@ def write_huggingface(model: Any, folder: Path) -> None:
 
     config, tensors = to_huggingface(model)
     if folder.exists():
-        raise UserError(f"{folder} is there already: give another folder")
+        raise UserError(f"{folder} already exists: choose another folder")
     part = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         part.mkdir(parents=True)
@@ -158,7 +158,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise UserError(f"no {path}: weights are read from safetensors only, never from pickled files") from None
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: damaged or no safetensors file ({error}); fetch it again") from None
+        raise UserError(f"{path}: damaged or not a safetensors file ({error}); fetch it again") from None
     tensors = {}
     for name, tensor in stored.items():
         name = name.removeprefix(PREFIX)

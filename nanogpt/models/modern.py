@@ -242,6 +242,6 @@ class Model(nn.Module):
         if block_size > self.config.block_size:
             raise SettingError(
                 "block_size",
-                f"block_size={block_size}: these weights know {self.config.block_size} positions, not more",
+                f"block_size={block_size}: these weights have only {self.config.block_size} positions",
             )
         self.config = replace(self.config, block_size=block_size)

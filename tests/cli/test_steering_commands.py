@@ -57,7 +57,7 @@ def test_a_detached_run_is_watched_steered_and_stopped_by_other_commands(endless
         "set eval-interval=7000 max_iters=20000000 learning_rate_scale=0.5": "last iteration 20,000,000",
         "sample ab": "sampling",
         "save": "checkpoint",
-        "resume": "going on",
+        "resume": "resumed",
     }
     for words, answer in said.items():
         assert main(["ctl", "one", *words.split(), "--timeout=120"]) == 0

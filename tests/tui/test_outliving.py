@@ -124,5 +124,5 @@ def test_an_app_that_is_killed_leaves_a_terminal_that_can_be_used(run: Path, ter
         begin(screen)
         os.kill(runs.summary(run).pid, signal.SIGKILL)
         assert screen.wait() == 128 + signal.SIGKILL
-        screen.until(lambda text: "ended by a signal (Killed); what it trained can be resumed" in text)
+        screen.until(lambda text: "ended by a signal (Killed); the run can be resumed" in text)
     assert runs.summary(run).state == "interrupted"

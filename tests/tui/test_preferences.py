@@ -31,7 +31,7 @@ async def test_a_theme_is_put_on_at_once_and_written_down(lab: Any) -> None:
 async def test_what_is_chosen_is_explained_whole_where_the_list_has_no_room_for_it(lab: Any) -> None:
     async with lab(size=(80, 24)) as at:
         await at.press("f2", "down", "down")
-        await at.sees("auto · on · off: one repaint a second, 256 colours, nothing moves")
+        await at.sees("auto · on · off: one repaint per second, 256 colours, no animation")
         await at.press("down")
         await at.until(lambda: "nothing moves" not in at.seen())
 
