@@ -30,7 +30,7 @@ COMMANDS: dict[str, str] = {
     "runs": "list the runs",
     "info": "show one run: its state, losses, speed and checkpoints",
     "export": "export a trained GPT-2 for Hugging Face transformers",
-    "config": "show the settings in force and where each comes from",
+    "config": "show the settings in use and where each comes from",
     "doctor": "check this machine and terminal: what is wrong and how to fix it",
     "bench": "measure the speed of training and sampling on this machine",
 }

@@ -86,7 +86,7 @@ def resume(
     if "dataset" not in changes and trained_on != dataset.meta.sha256["train"]:
         raise UserError(
             f"the data set {dataset.name} is not the one that {run.name} was trained on: prepare the old text again, "
-            f"or say --dataset={dataset.name} to go on with the new one"
+            f"or say --dataset={dataset.name} to continue with the new one"
         )
     found = checkpoints.latest(run)
     begin = checkpoints.read(found.path) if found else None

@@ -44,7 +44,10 @@ class DatasetList(OptionList, inherit_bindings=False):
         Binding("home", "first", "first", show=False, id="data.first"),
         Binding("end", "last", "last", show=False, id="data.last"),
     ]
-    HELP = "The data sets: ● is ready, ○ can be prepared now, ⊘ needs the network first. {data.new_run} trains on one."
+    HELP = (
+        "The data sets: ● is ready, ○ can be prepared now, ⊘ needs the network first. {data.new_run} starts a run "
+        "on one."
+    )
     glossary = "data set"
 
     class Resized(Message):

@@ -18,7 +18,7 @@ from nanogpt_tui.measuring import Speed
 from nanogpt_tui.text import count, duration, harmless
 from nanogpt_tui.widgets.dataset_facts import megabytes
 
-LABEL = 16
+LABEL, VALUE = 16, 9  # widths
 TERMS = {
     "parameters": "parameters",
     "memory": "memory",
@@ -90,8 +90,9 @@ class Line(Widget):
     def render(self) -> Content:
         value, note, style = self._shown
         label = Content.styled(f"{LABELS[self.name or '']:<{LABEL}}", "$quiet")
-        fits = self.size.width >= LABEL + 11 + len(note)
-        return Content.assemble(label, (f"{value:<10} ", style), (note if fits else "", "$quiet"))
+        shown = f"{value:<{VALUE}} "
+        fits = self.size.width >= LABEL + len(shown) + len(note)
+        return Content.assemble(label, (shown, style), (note if fits else "", "$quiet"))
 
 
 LABELS = {name: name for name in TERMS} | {"iteration": "tokens per step", "guess": "uniform guess"}

@@ -70,7 +70,7 @@ def test_a_folder_that_was_written_is_whole_and_nothing_is_written_over(theirs, 
         torch.testing.assert_close(again(ids()).logits, theirs(ids()).logits)
     assert again.generation_config.eos_token_id is None, "97 tokens have no end of text"
     assert [item.name for item in (tmp_path / "there").iterdir()] == ["new"]
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         write_huggingface(first, tmp_path / "there")
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="choose another place"):

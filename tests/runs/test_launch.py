@@ -246,7 +246,7 @@ def test_a_run_that_another_machine_trains_on_a_shared_disk_is_refused_until_it_
     path = folder / "status.json"
     status = json.loads(path.read_text())
     path.write_text(json.dumps(status | {"state": "running", "host": "elsewhere", "updated": time.time()}))
-    with pytest.raises(UserError, match="being trained on 'elsewhere'"):
+    with pytest.raises(UserError, match="training on 'elsewhere'"):
         list(runs.resume(folder))
     long_ago = time.time() - 1000
     path.write_text(json.dumps(status | {"state": "running", "host": "elsewhere", "updated": long_ago}))

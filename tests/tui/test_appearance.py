@@ -79,7 +79,7 @@ async def test_a_runs_name_is_whole_in_the_header_where_there_is_room(lab: Any, 
 async def test_choices_of_a_new_run_are_whole_in_80_columns(lab: Any, two_runs: Path) -> None:
     async with lab(size=(80, 24)) as at:
         await at.press("n")
-        await at.sees("‹ none, the defaults ›", "‹ from scratch ›")
+        await at.sees("‹ none (defaults) ›", "‹ random weights ›")
 
 
 async def test_the_log_stands_at_its_newest_line_in_every_size(lab: Any, two_runs: Path) -> None:
@@ -135,7 +135,7 @@ async def test_a_key_that_is_asked_for_opens_no_palette(lab: Any) -> None:
         at.app.screen.set_focus(None)
         await at.press("ctrl+p")
         assert not isinstance(at.app.screen, CommandPalette)
-        await at.sees("^p is the command palette already")
+        await at.sees("^p is already the command palette")
         await at.press("ctrl+p")
         await at.until(lambda: isinstance(at.app.screen, CommandPalette))
 

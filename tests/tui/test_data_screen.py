@@ -102,7 +102,7 @@ async def test_what_is_wrong_with_an_own_text_is_marked_where_it_stands(lab: Any
     async with lab() as at:
         await opened(at, "small")
         await at.press("a", *typed(str(text_file)), "tab")
-        assert "there is a data set small already" in at.app.screen.query_one("#name-error").render().plain
+        assert "the data set small already exists" in at.app.screen.query_one("#name-error").render().plain
         await at.press(*"other")
         assert not at.app.screen.query_one("#name-error").has_class("-shown")
         at.app.screen.query_one("#val_ratio").value = "1.5"

@@ -93,7 +93,7 @@ def test_a_training_that_is_left_in_the_background_gives_the_shell_back_and_says
         begin(screen)
         pid = runs.summary(run).pid
         screen.press("q")
-        screen.until(lambda text: "train on in the background" in text)
+        screen.until(lambda text: "keep training in the background" in text)
         screen.press("b")
         assert screen.wait() == 0
         screen.until(lambda text: "nanogpt watch quickstart, nanogpt ctl" in text)

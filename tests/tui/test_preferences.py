@@ -79,7 +79,7 @@ async def test_a_key_that_is_taken_is_refused_with_what_it_does(lab: Any) -> Non
         await at.press("f2")
         await choose(at, "key train.save")
         await at.press("x")
-        await at.sees("x is train.stop already")
+        await at.sees("x is already train.stop")
         assert load().keymap == {}
         assert isinstance(at.app.screen, Preferences)
 
@@ -112,7 +112,7 @@ async def test_a_default_that_another_has_now_is_not_brought_back(lab: Any) -> N
         options = at.app.screen.query_one(OptionList)
         options.highlighted = options.get_option_index("key train.save")
         await at.press("backspace")
-        await at.sees("train.stop=s: that key is train.save already")
+        await at.sees("train.stop=s: that key is already train.save")
         assert load().keymap == swapped
 
 

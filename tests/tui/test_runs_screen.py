@@ -206,7 +206,7 @@ async def test_a_run_that_a_trainer_holds_is_not_deleted(lab: Any, two_runs: Pat
         await on(at, "one")
         with lock(two_runs / "one").acquire():
             await at.press("x", "d")
-            await at.sees("being trained")
+            await at.sees("is training")
         assert (two_runs / "one" / "run.toml").is_file()
 
 
