@@ -118,7 +118,7 @@ def test_of_two_that_found_a_run_of_one_name_at_once_the_second_is_refused(small
     began = next(first)
     assert isinstance(began, Started)
     losses = steps(first)
-    with pytest.raises(UserError, match="there is a run in"):
+    with pytest.raises(UserError, match="already has a run"):
         list(second)
     assert steps(runs.history(folder)) == losses
 
