@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start",
         default="",
         metavar="TEXT|FILE:PATH|-",
-        help="what to continue: a text, a UTF-8 file, or stdin; taken as it is, with a line end at its end",
+        help="the prompt: a text, a UTF-8 file, or stdin; taken as it is, with a line end at its end",
     )
     parser.add_argument("--num_samples", default="1", metavar="INT", help=f"{NUM_SAMPLES.help} (default: 1)")
     add_knobs(parser)
@@ -113,7 +113,7 @@ def start_text(start: str) -> str:
     except OSError as error:
         raise UserError(f"cannot read the prompt from {name}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        if what := recognised(f"the start from {name}", data[:HEAD_BYTES]):
+        if what := recognised(f"the prompt from {name}", data[:HEAD_BYTES]):
             raise UserError(what) from None
         raise UserError(f"the prompt from {name} is not UTF-8 (byte {error.start:,}): save it as UTF-8") from None
 

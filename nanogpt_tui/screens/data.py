@@ -62,8 +62,8 @@ class DataScreen(LabScreen):
     AUTO_FOCUS = "DatasetList"
     HELP = (
         "The texts that a model can learn from. ● is ready, ○ can be prepared now, ⊘ needs the network "
-"first. Preparing turns text into tokens on disk, once. The text on the right shades every other "
-"token."
+        "first. Preparing turns text into tokens on disk, once. The text on the right shades every other "
+        "token."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,n", "new_run", "train on it", id="data.new_run", tooltip="New run with this data set"),

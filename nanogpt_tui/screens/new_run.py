@@ -96,9 +96,9 @@ class NewRunScreen(LabScreen):
     AUTO_FOCUS = "Choice"
     HELP = (
         "A new run. Tab or {new_run.next} and {new_run.previous} go from field to field; {choice.previous} "
-"and {choice.next} change a choice, {choice.list} lists all of them. The estimate on the right "
-"follows what you type. A dot marks a value that differs from the preset. {app.help} explains a "
-"field."
+        "and {choice.next} change a choice, {choice.list} lists all of them. The estimate on the right "
+        "follows what you type. A dot marks a value that differs from the preset. {app.help} explains a "
+        "field."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "start", "start", id="new_run.start", tooltip="Start training"),

@@ -36,9 +36,9 @@ class SampleScreen(LabScreen):
     AUTO_FOCUS = ""
     HELP = (
         "Write a prompt ({sample.prompt}), start ({sample.write}), and turn the knobs while it writes: small "
-"letters turn down, capitals turn up. The background shows how sure the model was of each token; "
-"{sample.left} and {sample.right} walk over the tokens and show what it could have written instead. "
-"The same prompt, knobs and seed write the same text again."
+        "letters turn down, capitals turn up. The background shows how sure the model was of each token; "
+        "{sample.left} and {sample.right} walk over the tokens and show what it could have written instead. "
+        "The same prompt, knobs and seed write the same text again."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "branch", "branch here", id="sample.branch", tooltip="Continue from the chosen token"),

@@ -28,7 +28,7 @@ class Alternatives(Widget):
     glossary = "top-k"
     HELP = (
         "The model's own probabilities here, before temperature and the other knobs. {sample.up} and "
-"{sample.down} choose, {sample.branch} continues from there in a new text; the history keeps both."
+        "{sample.down} choose, {sample.branch} continues from there in a new text; the history keeps both."
     )
     DEFAULT_CSS = "Alternatives { height: auto; text-wrap: nowrap; }"
 

@@ -54,9 +54,9 @@ class TokenText(ScrollView, can_focus=True):
     glossary = "token"
     HELP = (
         "What the model writes. The background says how probable each token was: none from 50 % on, a faint "
-"one from 20 %, a stronger one from 5 %, the strongest below that. {sample.left} and {sample.right} "
-"walk over the tokens and show what it could have written instead; {sample.up} and {sample.down} "
-"choose another, {sample.branch} continues from there."
+        "one from 20 %, a stronger one from 5 %, the strongest below that. {sample.left} and {sample.right} "
+        "walk over the tokens and show what it could have written instead; {sample.up} and {sample.down} "
+        "choose another, {sample.branch} continues from there."
     )
     DEFAULT_CSS = """
     TokenText {

@@ -27,8 +27,8 @@ class Watch(Vertical):
     glossary = "sampling"
     HELP = (
         "The same prompt and seed, sampled as the model learns. {train.earlier} and {train.later} go back "
-"and forth in time, {train.sample} samples the current weights, {train.scroll_up} and "
-"{train.scroll_down} scroll."
+        "and forth in time, {train.sample} samples the current weights, {train.scroll_up} and "
+        "{train.scroll_down} scroll."
     )
 
     def __init__(self) -> None:
