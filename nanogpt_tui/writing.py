@@ -50,7 +50,7 @@ class Models:
         Raises `UserError`; also as soon as `wanted()` is false.
         """
         from nanogpt.runs import load_model
-        from nanogpt.runs.load import locate
+        from nanogpt.runs.checkpoints import locate
 
         source = take.source
         if source.which == LIVE:

@@ -6,8 +6,8 @@ from pathlib import Path
 from nanogpt.cli.console import talk
 from nanogpt.words import printable
 
-DESCRIPTION = """Writes a run's model, of the architecture gpt2, as config.json and model.safetensors into a new folder,
-for transformers and whatever else reads its format."""
+DESCRIPTION = """Writes a run's model, of the architecture gpt2, and its tokenizer into a new folder, for transformers
+and whatever else reads its format."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,9 +25,7 @@ def run(args: argparse.Namespace) -> int:
 
     loaded = load_model(args.source, args.checkpoint, "cpu", args.runs_dir)
     folder = args.folder.expanduser().absolute()
-    write_huggingface(loaded.model, folder)
+    write_huggingface(loaded.model, loaded.tokenizer, folder)
     print(printable(str(folder)))
-    name = loaded.tokenizer.name
-    where = "is Hugging Face's own" if name == "gpt2" else "is only in the run's tokenizer.json"
-    talk(f"{loaded.run}, step {loaded.step:,}; its tokenizer, {name}, {where}")
+    talk(f"{loaded.run}, step {loaded.step:,}, with its tokenizer, {loaded.tokenizer.name}")
     return 0

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from nanogpt.cli.console import surviving_the_terminal, talk
@@ -44,20 +45,21 @@ def run(args: argparse.Namespace) -> int:
         if resolved.config.checkpoint.init_from == "resume":
             return resume(args, resolved)
         base = f"{resolved.config.data.dataset}-{args.preset or resolved.config.model.architecture}"
-        return train(resolved.config, args, base)
+        return train(resolved.config, args, base, resolved.sources)
 
 
-def train(config: Config, args: argparse.Namespace, base: str) -> int:
+def train(config: Config, args: argparse.Namespace, base: str, sources: Mapping[str, str] | None = None) -> int:
     from nanogpt import runs
     from nanogpt.training import Mailbox
 
     folder = args.out_dir.absolute() if args.out_dir else runs.new_folder(base, name=args.name, runs_dir=args.runs_dir)
     if args.detach:
         opened(config.data.dataset, args.data_dir)  # prepared where the person sees it
-        pid = runs.start_detached(config, folder, data_dir=args.data_dir, runs_dir=args.runs_dir)
+        pid = runs.start_detached(config, folder, data_dir=args.data_dir, runs_dir=args.runs_dir, sources=sources)
         return detached(folder, pid)
     mailbox = Mailbox()
-    events = runs.start(config, folder, mailbox=mailbox, data_dir=args.data_dir, runs_dir=args.runs_dir)
+    places = {"data_dir": args.data_dir, "runs_dir": args.runs_dir}
+    events = runs.start(config, folder, mailbox=mailbox, sources=sources, **places)
     return finish(show(interruptible_once_started(events, mailbox)), folder)
 
 

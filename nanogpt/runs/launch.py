@@ -19,12 +19,13 @@ from filelock import Timeout
 from nanogpt import __version__, data, hardware, sampling, tokenizers
 from nanogpt.config import SHAPE, Config, SamplingConfig, config_to_toml, with_settings
 from nanogpt.errors import SettingError, UserError
-from nanogpt.events import Event, Started, Token
+from nanogpt.events import Event, Notice, Started, Token
 from nanogpt.files import write_atomically
 from nanogpt.runs import checkpoints, folder
-from nanogpt.runs.load import load_tokenizer, locate
+from nanogpt.runs.load import load_tokenizer
 from nanogpt.runs.post import FileMailbox
 from nanogpt.runs.recorder import Recorder, in_words
+from nanogpt.runs.weights import read_weights, with_shape_of_weights
 from nanogpt.training import Mailbox, Snapshot, train
 from nanogpt.training.distributed import rank
 from nanogpt.training.snapshot import Progress
@@ -39,28 +40,37 @@ def start(
     mailbox: Mailbox | None = None,
     data_dir: Path | None = None,
     runs_dir: Path | None = None,
+    sources: Mapping[str, str] | None = None,
 ) -> Events:
     """A new run in the folder `run`, from scratch or from other weights. Prepares a missing data set first.
 
-    With `eval_only` nothing is written. Raises `UserError`.
+    `sources`, as in `Resolved`, says which settings of the shape were asked for (None: all): see
+    `with_shape_of_weights`. With `eval_only` nothing is written. Raises `UserError`.
     """
     begin: Snapshot | None = None
+    notice = ""
     source = config.checkpoint.init_from
     if source == "resume":
         raise SettingError("init_from", "init_from=resume continues an existing run: see `runs.resume`")
+    config = with_shape_of_weights(config, sources, runs_dir)
     dataset = yield from obtain(config.data.dataset, data_dir)
     if source != "scratch":
-        begin = _weights_of(source, dataset, runs_dir)
-        config = _with_shape_of(config, begin)
-        begin = _cropped(begin, config.model.block_size)
+        begin = read_weights(source, dataset, runs_dir)
+        if begin.model_config.block_size > config.model.block_size:
+            notice = (
+                f"the weights of {source} know {begin.model_config.block_size:,} positions; the new run keeps the "
+                f"first {config.model.block_size:,} of them, as block_size asks"
+            )
+            begin = _cropped(begin, config.model.block_size)
     config = _with_vocabulary(config, dataset)
     _check_start(config, dataset)
     if config.evaluation.eval_only:
-        yield from _explained(config, train(config, splits(dataset), run=run.name, mailbox=mailbox, start=begin))
+        events = train(config, splits(dataset), run=run.name, mailbox=mailbox, start=begin)
+        yield from _noticed(notice, _explained(config, events))
         return
     if rank() == 0:
         folder.check_free(run)
-    yield from _recorded(config, run, dataset, mailbox, begin, founds=True)
+    yield from _recorded(config, run, dataset, mailbox, begin, founds=True, notice=notice)
 
 
 def resume(
@@ -77,7 +87,7 @@ def resume(
     changes = {name: value for name, value in (changes or {}).items() if name != "init_from"}
     recorded = folder.run_config(run)
     config = with_settings(recorded, changes)
-    _refuse_reshaping(recorded, config)
+    _refuse_reshaping(run, recorded, config)
     dataset = yield from obtain(config.data.dataset, data_dir)
     _check_start(config, dataset)
     if tokenizers.fingerprint(load_tokenizer(run)) != tokenizers.fingerprint(dataset.tokenizer):
@@ -124,28 +134,6 @@ def splits(dataset: data.Dataset) -> dict[str, Any]:
     return {split: dataset.split(split) for split in ("train", "val")}
 
 
-def _weights_of(source: str, dataset: data.Dataset, runs_dir: Path | None) -> Snapshot:
-    """The weights of a run, a checkpoint, or a Hugging Face GPT-2's folder, if the data set's tokenizer is theirs."""
-    if (Path(source) / "config.json").is_file():
-        from nanogpt.interop.huggingface import from_huggingface
-
-        model = from_huggingface(source)
-        name, fits = "gpt2", dataset.meta.tokenizer == "gpt2"
-        begin = Snapshot(model.config, model.state_dict())
-    else:
-        run, path = locate(source, "best", runs_dir)
-        begin = checkpoints.read(path, weights_only=True)
-        tokenizer = load_tokenizer(run)
-        name, fits = tokenizer.name, tokenizers.fingerprint(tokenizer) == dataset.meta.tokenizer_fingerprint
-    if not fits:
-        raise SettingError(
-            "init_from",
-            f"init_from={source}: its tokenizer is not that of the data set {dataset.name}; prepare the text with the "
-            f"tokenizer of those weights, {name}",
-        )
-    return begin
-
-
 def _with_vocabulary(config: Config, dataset: data.Dataset) -> Config:
     asked, needed = config.model.vocab_size, dataset.tokenizer.vocab_size
     if 0 < asked < needed:
@@ -162,14 +150,6 @@ def _check_start(config: Config, dataset: data.Dataset) -> None:
         raise SettingError("sample_start", f"sample_start={start!r}: {error}") from None
 
 
-def _with_shape_of(config: Config, begin: Snapshot) -> Config:
-    """The configuration with the shape that the weights have; only dropout and a shorter block_size may differ."""
-    shape = dataclasses.asdict(begin.model_config)
-    shape["dropout"] = config.model.dropout
-    shape["block_size"] = min(config.model.block_size, begin.model_config.block_size)
-    return with_settings(config, shape)
-
-
 def _cropped(begin: Snapshot, block_size: int) -> Snapshot:
     from nanogpt.runs.load import model_from
 
@@ -178,20 +158,34 @@ def _cropped(begin: Snapshot, block_size: int) -> Snapshot:
     return Snapshot(model.config, model.state_dict())
 
 
-def _refuse_reshaping(before: Config, after: Config) -> None:
+def _refuse_reshaping(run: Path, before: Config, after: Config) -> None:
     for name in SHAPE:
         was, asked = getattr(before.model, name), getattr(after.model, name)
-        if was != asked:
-            raise SettingError(
-                name, f"{name}={asked}: a resumed run keeps its shape, {name}={was}; use --init_from=RUN"
+        if was == asked:
+            continue
+        way = "train a new run for another shape"
+        if name == "block_size" and asked < was:
+            way = (
+                f"start a new run from its weights with --init_from={folder.run_name(run)} --block_size={asked} "
+                f"--dataset={before.data.dataset}"
             )
+        raise SettingError(
+            name, f"{name}={asked}: a resumed run keeps its shape, and {run.name} has {name}={was}; {way}"
+        )
 
 
 def _recorded(
-    config: Config, run: Path, dataset: data.Dataset, mailbox: Mailbox | None, begin: Snapshot | None, founds: bool
+    config: Config,
+    run: Path,
+    dataset: data.Dataset,
+    mailbox: Mailbox | None,
+    begin: Snapshot | None,
+    *,
+    founds: bool,
+    notice: str = "",
 ) -> Events:
     """Trains in the run's folder, under its lock, a run that is new where it `founds` one. Of several processes under
-    torchrun only the first one records."""
+    torchrun only the first one records. `notice` is told once training has started."""
     resume = begin is not None and not founds
     if rank() > 0:
         recall = partial(checkpoints.recall, run)
@@ -246,7 +240,7 @@ def _recorded(
             from nanogpt.interop.wandb_log import logged
 
             events = logged(events, config, run.name)
-        recorded = recorder.record(_founded(events, config, run, dataset))
+        recorded = recorder.record(_founded(_noticed(notice, events), config, run, dataset))
         with closing(_explained(config, recorded)) as explained:
             yield from explained
     finally:
@@ -297,6 +291,16 @@ def _founded(events: Events, config: Config, run: Path, dataset: data.Dataset) -
                 except OSError as error:
                     raise UserError(f"cannot begin in {run}: {in_words(error)}; choose another folder") from None
             yield event
+
+
+def _noticed(text: str, events: Events) -> Events:
+    """The events, with a notice after the first Started where there is a text."""
+    with closing(events):
+        for event in events:
+            yield event
+            if text and isinstance(event, Started):
+                yield Notice(level="warning", text=text)
+                text = ""
 
 
 def _explained(config: Config, events: Events) -> Events:

@@ -7,8 +7,9 @@ from typing import Any
 
 from nanogpt import hardware, models, tokenizers
 from nanogpt.errors import UserError
-from nanogpt.runs import checkpoints, folder
-from nanogpt.training.snapshot import Snapshot, restore_weights
+from nanogpt.models.parts.shapes import shapes_alone
+from nanogpt.runs import checkpoints
+from nanogpt.training.snapshot import Snapshot, check_weights, restore_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ def load_model(
 
     Raises `UserError` for what is not there, damaged, or does not fit together.
     """
-    run, path = locate(source, which, runs_dir)
+    run, path = checkpoints.locate(source, which, runs_dir)
     snapshot = checkpoints.read(path, weights_only=True)
     tokenizer = load_tokenizer(run)
     if tokenizer.vocab_size > snapshot.model_config.vocab_size:
@@ -43,17 +44,6 @@ def load_model(
     progress = snapshot.progress
     evaluated = progress.evaluated_at == progress.step
     return LoadedModel(model, tokenizer, run.name, progress.step, progress.val_loss if evaluated else None, device)
-
-
-def locate(source: str | None, which: str, runs_dir: str | Path | None = None) -> tuple[Path, Path]:
-    """(run folder, checkpoint folder) of a run's name or path, or of the path of a checkpoint."""
-    if source is not None and checkpoints.is_checkpoint(Path(source).expanduser()):
-        path = Path(source).expanduser().absolute()
-        return path.parent.parent, path
-    if source is not None and Path(source).suffix in (".pt", ".pth", ".bin", ".ckpt", ".pkl"):
-        raise UserError(f"{source} is a pickle, which can run code when it is loaded: only safetensors are read here")
-    run = folder.find(source, runs_dir)
-    return run, checkpoints.choose(run, which).path
 
 
 def load_tokenizer(run: Path) -> Any:
@@ -70,7 +60,10 @@ def load_tokenizer(run: Path) -> Any:
 
 
 def model_from(snapshot: Snapshot, source: str) -> Any:
-    """A model with the snapshot's weights, on the CPU, without dropout."""
+    """A model with the snapshot's weights, on the CPU, without dropout. Raises `UserError` naming `source` where they
+    are not those of its configuration, before any memory is taken."""
+    with shapes_alone():
+        check_weights(models.create(snapshot.model_config), snapshot.model, source)
     model = models.create(replace(snapshot.model_config, dropout=0.0))
     restore_weights(model, snapshot.model, source)
     return model

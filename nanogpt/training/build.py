@@ -25,7 +25,7 @@ from nanogpt.training.loop import Recall, Tokens, Trainer, WriteSample
 from nanogpt.training.machine import Machine, check_memory, settle
 from nanogpt.training.mailbox import Mailbox
 from nanogpt.training.saving import SaveSnapshot, Writer
-from nanogpt.training.snapshot import Progress, Snapshot, restore, restore_weights
+from nanogpt.training.snapshot import Progress, Snapshot, check_weights, restore, restore_weights
 from nanogpt.training.throughput import Parts, Throughput
 
 
@@ -58,6 +58,8 @@ def train(
         check_length(len(tokens[split]), config.model.block_size, split)
     with shapes_alone():
         blueprint = models.create(config.model)
+    if start is not None:
+        check_weights(blueprint, start.model, "the starting weights")
     machine = settle(config, blueprint.flops_per_token())
     device, world = machine.device, machine.world
     compiled_here = machine.compile and device == "cpu"

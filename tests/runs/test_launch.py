@@ -276,7 +276,7 @@ def test_the_longest_name_of_a_run_fits_a_folder(home):
 
 def test_training_from_the_weights_of_another_run_starts_where_that_one_was(small):
     _, events = trained(small(max_iters=60, learning_rate=1e-2, eval_interval=60))
-    _, after = trained(small(init_from="one", n_layer=3, eval_interval=12), name="two")
+    _, after = trained(small(init_from="one", eval_interval=12), name="two")
     first = next(event for event in after if isinstance(event, Evaluated))
     assert first.step == 0
     assert first.val_loss == pytest.approx(events[-1].val_loss, abs=1e-6)
