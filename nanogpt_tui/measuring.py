@@ -36,13 +36,15 @@ class Room(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled(Event):
-    """The run will use torch.compile, which the steps that were measured did not; `why`, in the engine's words."""
+    """The run will use torch.compile, which the steps that were measured did not; `why`, in the engine's words, where
+    it chose that itself."""
 
     why: str
 
     @property
     def words(self) -> str:
-        return f"Without torch.compile, which the run will use ({self.why})"
+        why = f" ({self.why})" if self.why else ""
+        return f"Without torch.compile, which the run will use{why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def compiled(config: Config) -> Iterator[Event]:
         blueprint = models.create(config.model)
     machine = settle(config, blueprint.flops_per_token())
     if machine.compile:
-        yield Compiled(why=machine.choices["compile"])
+        yield Compiled(why=machine.choices.get("compile", ""))
 
 
 class Measuring:

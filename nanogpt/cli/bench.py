@@ -13,6 +13,7 @@ from nanogpt.cli.train import add_folders
 from nanogpt.cli.training_display import opened
 from nanogpt.config import Setting
 from nanogpt.events import Step
+from nanogpt.words import counted
 
 if TYPE_CHECKING:
     from nanogpt.runs import Benchmark
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 def table(figures: "Benchmark") -> Iterator[tuple[str, str]]:
     """The figures' names and what they are, line by line."""
     compiled = ", compiled" if figures.compile else ""
-    yield "machine", f"{figures.cpu}, {figures.threads} threads"
+    yield "machine", f"{figures.cpu}, {counted(figures.threads, 'thread')}"
     yield "on", f"{figures.device} in {figures.dtype}{compiled}"
     for choice, why in figures.choices.items():
         yield f"  {choice}", why

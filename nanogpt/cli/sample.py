@@ -14,7 +14,7 @@ from nanogpt.config import Setting, resolve_sampling, sampling_settings
 from nanogpt.data.binaries import HEAD_BYTES, recognised
 from nanogpt.errors import UserError
 from nanogpt.events import Stopped, Token, to_json
-from nanogpt.words import printable
+from nanogpt.words import counted, printable
 
 BETWEEN_SAMPLES = "---------------"
 NUM_SAMPLES = Setting("num_samples", "sampling", int, False, 1, "texts to write in parallel", low=1, high=10_000)
@@ -91,11 +91,12 @@ def run(args: argparse.Namespace) -> int:
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
-        raise UserError(f"out of memory: lower num_samples (now {num_samples}), or use another --device") from None
+        way = f"lower num_samples (now {num_samples}), or use another --device"
+        raise UserError(f"out of memory: {way if num_samples > 1 else 'use another --device'}") from None
     tokens = sum(end.tokens for end in ends)
     # All samples are written at once, so the slowest took as long as all of them.
     took_s = max((end.tokens / end.tokens_per_second for end in ends if end.tokens), default=0.0)
-    talk(f"{tokens:,} tokens" + (f", {tokens / took_s:,.0f} tokens/s" if took_s else ""))
+    talk(counted(tokens, "token") + (f", {tokens / took_s:,.0f} tokens/s" if took_s else ""))
     return 0
 
 

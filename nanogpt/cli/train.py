@@ -14,7 +14,7 @@ from nanogpt.config import Config, Resolved, SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Finished
 from nanogpt.runs.folder import is_run, run_config, run_name
-from nanogpt.words import duration
+from nanogpt.words import counted, duration
 
 DESCRIPTION = """Train a model, or resume a run. Settings come from the defaults, a preset, FILE, then options.
 `nanogpt config` with the same options shows the result."""
@@ -105,7 +105,7 @@ def finish(finished: Finished | None, folder: Path) -> int:
         talk(f"stopped at step {finished.step:,}; {way if is_run(folder) else f'its folder {folder} is gone'}")
         return 0
     best = f"best val loss {finished.best_val_loss:.4f}, " if finished.best_val_loss is not None else ""
-    talk(f"done: {finished.step:,} iterations in {duration(finished.elapsed_s)}, {best}in {folder}")
+    talk(f"done: {counted(finished.step, 'iteration')} in {duration(finished.elapsed_s)}, {best}in {folder}")
     config = run_config(folder)
     if config.evaluation.sample_tokens:
         talk("sample:")

@@ -159,10 +159,12 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointConfig:
-    init_from: str = _setting("scratch", "scratch, resume, or a run (or checkpoint folder) whose weights to start from")
+    init_from: str = _setting(
+        "scratch", "scratch, resume, or a run, checkpoint or Hugging Face folder whose weights to start from"
+    )
     always_save_checkpoint: bool = _setting(True, "save at each evaluation; false: only at a new best")
     checkpoint_interval: int = _setting(
-        0, "iterations between checkpoints that are kept; 0: only best and latest", low=0
+        0, "iterations between checkpoints that are kept; 0: only best and latest", low=0, high=10**12
     )
     on_divergence: str = _setting(
         "stop",
@@ -195,7 +197,7 @@ class SamplingConfig:
     temperature: float = _setting(
         0.8, "below 1 is safer, above 1 wilder; 0 always takes the likeliest token", low=0, high=1000
     )
-    top_k: int = _setting(200, "keep only this many of the likeliest tokens; 0: all", low=0)
+    top_k: int = _setting(200, "keep only this many of the likeliest tokens; 0: all", low=0, high=10**9)
     top_p: float = _setting(1.0, "keep the likeliest tokens whose probabilities sum to this", above=0, high=1)
     min_p: float = _setting(0.0, "drop tokens less likely than this share of the likeliest", low=0, high=1)
     repetition_penalty: float = _setting(

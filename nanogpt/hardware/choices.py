@@ -76,9 +76,9 @@ def share_cores() -> None:
 
 
 def resolve_dtype(asked: str, device: str, *, n_embd: int, tokens: int) -> tuple[str, str]:
-    """(number format of matrix products, why). `tokens`: in one micro-batch."""
+    """(number format of matrix products, why; nothing where it was not chosen here). `tokens`: in one micro-batch."""
     if asked != "auto":
-        return asked, "as asked"
+        return asked, ""
     if device.startswith("cuda"):
         import torch
 
@@ -123,20 +123,21 @@ def resolve_compile(
     vocab_size: int,
     dropout: float,
 ) -> tuple[bool, str]:
-    """(whether to use torch.compile, why). `tokens`: all that the run is still to train on.
+    """(whether to use torch.compile, why; nothing where it was not chosen here). `tokens`: all that the run is still to
+    train on.
 
     "auto" compiles where the seconds that it saves in the run are estimated at more than twice those that it takes.
     Raises `SettingError` where "true" is asked and something that it needs is not installed.
     """
     if asked == "false":
-        return False, "as asked"
+        return False, ""
     missing = compile_needs(device)
     if asked == "true":
         if missing:
             raise SettingError(
                 "compile", f"compile=true: torch.compile needs {missing}; install it, or say compile=auto"
             )
-        return True, "as asked"
+        return True, ""
     if missing:
         return False, f"torch.compile needs {missing}"
     if device == "mps":

@@ -28,6 +28,7 @@ from nanogpt.runs.recorder import Recorder, in_words
 from nanogpt.runs.weights import read_weights, with_shape_of_weights
 from nanogpt.training import Mailbox, Snapshot, train
 from nanogpt.training.distributed import rank
+from nanogpt.training.machine import less_memory
 from nanogpt.training.snapshot import Progress
 
 Events = Generator[Event, None, None]
@@ -309,9 +310,5 @@ def _explained(config: Config, events: Events) -> Events:
         yield from events
     except Exception as error:
         if hardware.out_of_memory(error):
-            size = config.data.batch_size
-            raise UserError(
-                f"out of memory: lower batch_size (now {size}) and raise gradient_accumulation_steps by as much, "
-                f"or lower block_size (now {config.model.block_size}) or the model's size"
-            ) from None
+            raise UserError(f"out of memory: {less_memory(config)}") from None
         raise

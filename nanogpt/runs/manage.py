@@ -21,6 +21,7 @@ from nanogpt.files import remove, why, write_atomically
 from nanogpt.runs.folder import check_free, check_name, history, is_run, lock, read_run_toml
 
 NOTE = "note.txt"
+CHOSEN = ("device", "dtype", "compile", "threads", "vocab_size")  # a run records what they were settled to
 LONGEST_NOTE = 10_000  # characters
 MEASURED = ("loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "mfu", "memory_bytes", "elapsed_s")
 COLUMNS = ("step", *MEASURED, "eval_train_loss", "val_loss")
@@ -91,6 +92,12 @@ def differences(configs: Sequence[Config]) -> dict[str, tuple[Any, ...]]:
     values = [config.values() for config in configs]
     compared = {name: tuple(each[name] for each in values) for name in (values[0] if values else ())}
     return {name: row for name, row in compared.items() if any(value != row[0] for value in row)}
+
+
+def changed(config: Config) -> dict[str, Any]:
+    """Return the settings that are not the defaults, by name; what was chosen for the machine or is the tokenizer's is
+    left out."""
+    return {name: row[0] for name, row in differences([config, Config()]).items() if name not in CHOSEN}
 
 
 def metrics(run: Path) -> Iterator[Mapping[str, Any]]:

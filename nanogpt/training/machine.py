@@ -1,4 +1,4 @@
-"""What a training runs on: device, number format, compilation, threads, processes, each chosen or as asked.
+"""What a training runs on: device, number format, compilation, threads, processes, each chosen or as set.
 
 Knows nothing of the loop.
 """
@@ -67,7 +67,7 @@ def settle(config: Config, flops_per_token: int) -> Machine:
         dropout=shape.dropout,
     )
     peak = hardware.peak_flops(device, dtype)
-    choices = {"dtype": why_dtype, "compile": why_compiled}
+    choices = {name: why for name, why in (("dtype", why_dtype), ("compile", why_compiled)) if why}
     return Machine(device, dtype, compiled, threads, world, peak * world.size if peak else None, choices)
 
 
@@ -80,8 +80,13 @@ def check_memory(config: Config, dtype: str, device: str) -> None:
         f"out of memory: this training takes about {needed.total / 1e9:,.0f} GB, and {device} has {there / 1e9:,.0f} GB"
     )
     if needed.total - needed.activations > there:
-        raise UserError(f"{takes}: lower n_layer or n_embd")
-    raise UserError(
-        f"{takes}: lower batch_size (now {config.data.batch_size}) and raise gradient_accumulation_steps by as much, "
-        "or lower block_size"
-    )
+        raise UserError(f"{takes}: make the model smaller (n_layer, n_embd, or the vocabulary)")
+    raise UserError(f"{takes}: {less_memory(config)}")
+
+
+def less_memory(config: Config) -> str:
+    """What to change of a training that takes too much memory, in words."""
+    rows, context = config.data.batch_size, config.model.block_size
+    ways = [f"lower batch_size (now {rows}) and raise gradient_accumulation_steps by as much"] if rows > 1 else []
+    ways += [f"lower block_size (now {context})"] if context > 1 else []
+    return ", or ".join([*ways, "make the model smaller (n_layer, n_embd)"])

@@ -84,7 +84,7 @@ def running_text(session: "Session", width: int, room: int) -> Content:
 def _far(history: "History", style: str, width: int) -> Content:
     """Steps, a bar, the share, and what is left: as much of them as a line of `width` has room for."""
     share = history.step / history.max_iters if history.max_iters else 0.0
-    eta = duration(history.last.eta_s) if history.last and history.state == "training" else history.state
+    eta = duration(history.last.eta_s) if history.last and history.state == "training" else ""
     parts: list[Content] = []
     if width >= 110:
         long = 20 if width >= 140 else 12
@@ -94,7 +94,7 @@ def _far(history: "History", style: str, width: int) -> Content:
             Content.styled(f"  {steps}  "),
             Content.assemble(("━" * filled, style), ("─" * (long - filled), "$rule")),
         ]
-    label = "ETA " if history.state == "training" and width >= 90 else ""
+    left = f"ETA {eta:>7}" if eta and width >= 90 else f"{eta or history.state:>7}"
     done = history.state == "finished" and width < 110
-    parts.append(Content.assemble(("" if done else f" {share:4.0%}", "$foreground"), (f"  {label}{eta:>7}", "$quiet")))
+    parts.append(Content.assemble(("" if done else f" {share:4.0%}", "$foreground"), (f"  {left}", "$quiet")))
     return Content("").join(parts)

@@ -7,7 +7,6 @@ from typing import Any
 from rich.cells import set_cell_size
 from textual.content import Content
 
-from nanogpt.config import Config
 from nanogpt.errors import UserError
 from nanogpt.runs import manage, summary
 from nanogpt.runs.folder import run_config
@@ -38,7 +37,7 @@ def described(run: Path) -> Content:
         Content(),
         Content.styled("differs from the defaults", "$quiet"),
     ]
-    changed = {name: value(pair[0]) for name, pair in manage.differences([config, Config()]).items()}
+    changed = {name: value(each) for name, each in manage.changed(config).items()}
     if "max_iters" in changed:
         changed["max_iters"] = value(known.max_iters)  # it may have been changed on the way
     return Content("\n").join([*lines, *(line(name, text) for name, text in changed.items())])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_events import started, stepped
 from textual.command import CommandPalette
 
 import nanogpt_tui
@@ -19,6 +20,7 @@ from nanogpt_tui.settings import Settings
 from nanogpt_tui.widgets import run_details
 from nanogpt_tui.widgets.alternatives import Alternatives
 from nanogpt_tui.widgets.dialog import AskValue
+from nanogpt_tui.widgets.header import _far
 from nanogpt_tui.widgets.keybar import KeyBar
 from nanogpt_tui.widgets.preferences import Preferences
 
@@ -48,6 +50,24 @@ async def test_alternatives_take_a_line_each_after_every_change_of_width(lab: An
             await at.until(lambda: shown.size.width and shown.virtual_size.height)
             await at.sees("token 13 of 400  “a”  p 0.100")
             assert shown.get_content_height(shown.size, shown.size, shown.size.width) == 1 + len(ROWS)
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_before_the_first_step_the_header_has_the_state_and_no_time_left(width: int) -> None:
+    history = History()
+    history.add(started())
+    assert history.state == "training"
+    assert "ETA" not in _far(history, "$alive", width).plain
+    assert _far(history, "$alive", width).plain.split()[-1] == "training"
+    history.add(stepped(1))
+    assert ("ETA" in _far(history, "$alive", width).plain) == (width >= 90)
+
+
+def test_what_was_chosen_for_the_machine_is_no_difference_from_the_defaults(two_runs: Path) -> None:
+    lines = run_details.described(two_runs / "one").plain.splitlines()
+    names = [line.split()[0] for line in lines[lines.index("differs from the defaults in") + 1 :]]
+    assert "n_layer" in names
+    assert not {"device", "dtype", "compile", "threads", "vocab_size"} & set(names)
 
 
 def test_ascii_has_a_likeness_for_arrows_bars_and_about() -> None:
