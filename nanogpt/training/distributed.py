@@ -41,7 +41,7 @@ def join(backend: str, device: str) -> World:
     on_gpu = device.startswith("cuda")
     chosen = backend if backend != "auto" else ("nccl" if on_gpu else "gloo")
     if chosen == "nccl" and not on_gpu:
-        raise SettingError("backend", f"backend=nccl joins NVIDIA GPUs, and this trains on {device}; say backend=auto")
+        raise SettingError("backend", f"backend=nccl is for NVIDIA GPUs, and the device is {device}; use backend=auto")
     with _in_words():
         distributed.init_process_group(backend=chosen)
     return world
@@ -62,7 +62,7 @@ def _in_words() -> Iterator[None]:
     except (RuntimeError, ValueError, OSError) as error:
         raise UserError(
             "the processes of this training cannot reach one another, or one of them has ended: see what the others "
-            "said; start all of them with torchrun, and go on with init_from=resume"
+            "said; start all of them with torchrun, and resume with init_from=resume"
         ) from error
 
 

@@ -69,7 +69,7 @@ assert os.environ["RANK"] != "0" or next(refusals, None) is None
     [
         ({"RANK": "first"}, "auto", "RANK='first'"),
         ({"RANK": "0"}, "auto", "WORLD_SIZE=''"),
-        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, "nccl", "backend=nccl joins NVIDIA GPUs"),
+        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, "nccl", "backend=nccl is for NVIDIA GPUs"),
         ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, "auto", "cannot reach one another"),  # no MASTER_ADDR
     ],
 )
