@@ -24,7 +24,7 @@ import terminals
 import tomli_w
 
 from nanogpt import data
-from nanogpt.config import PRESETS
+from nanogpt.config import load_preset
 
 SIDES = ("headless", "asleep", "awake")
 # the first thread sleeps from SIGUSR2 on, until a byte comes
@@ -125,7 +125,7 @@ def main() -> None:
     for _ in data.prepare(options.dataset):
         pass
     given = dict(item.removeprefix("--").split("=", 1) for item in rest)
-    settings = PRESETS[options.preset].values | terminals.STEPS_ALONE | {"dataset": options.dataset} | given
+    settings = dict(load_preset(options.preset).values) | terminals.STEPS_ALONE | {"dataset": options.dataset} | given
     found: list[dict[str, float]] = []
     for _ in range(options.processes):
         with tempfile.TemporaryDirectory() as home:

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from nanogpt import hardware, models
+from nanogpt import hardware
 from nanogpt.config import ModelConfig
 
 
@@ -57,7 +57,7 @@ class Trainer:
 
     def __init__(self, shape: Shape, mode: str, dtype: str, device: str) -> None:
         torch.manual_seed(0)
-        model = models.create(shape.model).to(device)
+        model = shape.model.build().to(device)
         self.device, self.dtype = device, dtype
         self.parameters = list(model.parameters())
         self.optimizer = torch.optim.AdamW(model.parameter_groups(0.1), lr=1e-3, fused=True)
@@ -158,7 +158,7 @@ def report(name: str, device: str, args: argparse.Namespace, folder: Path) -> No
         device,
         dtype=dtype,
         tokens=tokens * shape.max_iters,
-        flops_per_token=models.create(shape.model).flops_per_token(),
+        flops_per_token=shape.model.build().flops_per_token(),
         n_layer=shape.model.n_layer,
         n_embd=shape.model.n_embd,
         vocab_size=shape.model.vocab_size,

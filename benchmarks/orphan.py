@@ -21,7 +21,7 @@ from typing import Any
 import tomli_w
 
 from nanogpt import data
-from nanogpt.config import PRESETS
+from nanogpt.config import load_preset
 
 ENDLESS = {"max_iters": 10**7, "eval_interval": 500, "eval_iters": 8, "sample_interval": 0, "threads": 1}
 
@@ -73,7 +73,7 @@ def main() -> None:
             os.environ.pop(name, None)
         for _ in data.prepare(data.textfile_recipe([options.text], name="text")):
             pass
-        settings = PRESETS["macbook"].values | ENDLESS | {"dataset": "text"}
+        settings = dict(load_preset("macbook").values) | ENDLESS | {"dataset": "text"}
         (Path(home) / "tui.toml").write_text(tomli_w.dumps({"quickstart": settings}), encoding="utf-8")
         pid = orphaned(home)
         try:

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from nanogpt import models, tokenizers
+from nanogpt import tokenizers
 from nanogpt.config import ModelConfig, SamplingConfig, resolve
 from nanogpt.hardware import share_cores
 from nanogpt.sampling import generate, number_format
@@ -45,7 +45,7 @@ def compare(preset: str, reference: Any, options: argparse.Namespace) -> None:
     tokenizer = tokenizers.create("gpt2") if preset.startswith("gpt2") else tokenizers.create("char", [CHARACTERS])
     config = resolve(preset=preset, flags={"vocab_size": tokenizer.vocab_size, "dropout": 0}).config.model
     torch.manual_seed(0)
-    model = models.create(config).eval()
+    model = config.build().eval()
     knobs = SamplingConfig()
     theirs = nanogpt_model(reference, config, model)
     start = torch.zeros(1, 1, dtype=torch.long)

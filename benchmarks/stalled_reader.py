@@ -25,7 +25,7 @@ import terminals
 import tomli_w
 
 from nanogpt import data
-from nanogpt.config import PRESETS
+from nanogpt.config import load_preset
 
 
 def memory_mb(pid: int) -> float:
@@ -121,7 +121,7 @@ def main() -> int:
     for _ in data.prepare(options.dataset):
         pass
     given = dict(item.removeprefix("--").split("=", 1) for item in rest)
-    settings = PRESETS[options.preset].values | terminals.STEPS_ALONE | {"dataset": options.dataset} | given
+    settings = dict(load_preset(options.preset).values) | terminals.STEPS_ALONE | {"dataset": options.dataset} | given
     if not options.quick:
         stall(settings, options.seconds)
     acts: dict[str, Callable[[terminals.Terminal, int], None]] = {

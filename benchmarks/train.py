@@ -73,17 +73,16 @@ def ours(config: Config, tokens: dict[str, Any]) -> Iterator[tuple[float, dict[s
 
 def theirs(config: Config, tokens: dict[str, Any], folder: str) -> Iterator[tuple[float, dict[str, Any]]]:
     import torch
-
-    from nanogpt import models
-    from nanogpt.data.batches import Batches
     from nanogpt.training.schedule import learning_rate
+
+    from nanogpt.data.batches import Batches
 
     sys.path.insert(0, folder)
     from model import GPT, GPTConfig  # type: ignore[import-not-found]
 
     shape, asked = config.model, config.optimizer
     torch.manual_seed(config.system.seed)
-    weights = models.create(shape).state_dict()
+    weights = shape.build().state_dict()
     names = ("block_size", "vocab_size", "n_layer", "n_head", "n_embd", "dropout", "bias")
     model = GPT(GPTConfig(**{name: getattr(shape, name) for name in names}))
     model.load_state_dict(

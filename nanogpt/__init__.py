@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from nanogpt.lazy import exports
 
 if TYPE_CHECKING:
-    from nanogpt.config import PRESETS as PRESETS
     from nanogpt.config import Config as Config
     from nanogpt.config import SamplingConfig as SamplingConfig
+    from nanogpt.config import preset_names as preset_names
     from nanogpt.config import resolve as resolve
     from nanogpt.data import list_datasets as list_datasets
     from nanogpt.data import load_recipe as load_recipe
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "PRESETS": "config",
     "Config": "config",
     "Mailbox": "training",
     "SamplingConfig": "config",
@@ -41,6 +40,7 @@ _HOME = {
     "load_recipe": "data",
     "open_dataset": "data",
     "prepare": "data",
+    "preset_names": "config",
     "resolve": "config",
     "textfile_recipe": "data",
     "train": "training",

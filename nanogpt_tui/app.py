@@ -44,10 +44,8 @@ class LabApp(TerminalApp):
         ),
         Binding("question_mark,f1", "help", "help", show=False, id="app.help"),
         Binding("f2", "preferences", "settings", show=False, id="app.preferences", tooltip="Colours, glyphs, keys"),
-        Binding(
-            "f3", "traffic", "traffic", show=False, id="app.traffic", tooltip="Bytes per second sent to the terminal"
-        ),
-        Binding("ctrl+l", "redraw", "redraw", show=False, id="app.redraw", tooltip="Redraw the whole screen"),
+        Binding("f3", "traffic", "traffic", show=False, id="app.traffic", tooltip="Bytes a second to the terminal"),
+        Binding("ctrl+l", "redraw", "redraw", show=False, id="app.redraw", tooltip="Send the whole screen again"),
         Binding("q,ctrl+q", "quit", "quit", show=False, id="app.quit"),
     ]
 
@@ -147,10 +145,10 @@ class LabApp(TerminalApp):
         if isinstance(self.screen, Ask):
             return
         if self.session.is_starting:
-            self.push_screen(Ask("A training process is still starting.", STARTING_ANSWERS), self._quit_as)
+            self.push_screen(Ask("A process that is to train has not begun yet.", STARTING_ANSWERS), self._quit_as)
         elif self.session.is_training:
             answers = {name: each for name, each in QUIT_ANSWERS.items() if name != "leave" or leaving.can_leave()}
-            self.push_screen(Ask("A run is training.", answers), self._quit_as)
+            self.push_screen(Ask("A run is being trained.", answers), self._quit_as)
         else:
             self.exit(0)
 
@@ -243,10 +241,10 @@ def _apart(one: Binding, other: Binding) -> bool:
     return one.description == other.description and one.action != other.action
 
 
-STARTING_ANSWERS = {"give up": ("x", "quit now: the training may not start"), "stay": ("escape", "wait")}
+STARTING_ANSWERS = {"give up": ("x", "quit: it may not train"), "stay": ("escape", "wait for it")}
 QUIT_ANSWERS = {
-    "leave": ("b", "quit and keep training in the background"),
+    "leave": ("b", "quit, and train on in the background"),
     "save": ("s", "save a checkpoint, then quit"),
     "stop": ("x", "quit now, losing what came after the last checkpoint"),
-    "stay": ("escape", "keep training"),
+    "stay": ("escape", "go on training"),
 }

@@ -58,7 +58,7 @@ class Line:
 
 class History:
     """What is known of one run. `state`: "preparing", "training", "paused", "finished", "stopped",
-    "failed", or "interrupted" where a trainer ended without a message."""
+    "failed", or "interrupted" where a trainer died without a word."""
 
     def __init__(self, run: str = "") -> None:
         self.run = run

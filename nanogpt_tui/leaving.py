@@ -62,7 +62,7 @@ def _kept(child: int) -> int:
                 termios.tcsetattr(0, termios.TCSADRAIN, modes)
                 os.write(1, TIDY)
                 how = signal.strsignal(-code)
-                print(f"nanogpt-tui: ended by a signal ({how}); the run can be resumed", file=sys.stderr)
+                print(f"nanogpt-tui: ended by a signal ({how}); what it trained can be resumed", file=sys.stderr)
             return 128 - code
         os.kill(os.getpid(), signal.SIGSTOP)  # as one job of the shell, whose `fg` wakes both
         hand_on(signal.SIGCONT, None)

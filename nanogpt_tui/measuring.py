@@ -36,15 +36,13 @@ class Room(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled(Event):
-    """The run will use torch.compile, which the steps that were measured did not; `why`, in the engine's words, where
-    it chose that itself."""
+    """The run will use torch.compile, which the steps that were measured did not; `why`, in the engine's words."""
 
     why: str
 
     @property
     def words(self) -> str:
-        why = f" ({self.why})" if self.why else ""
-        return f"Without torch.compile, which the run will use{why}"
+        return f"Without torch.compile, which the run will use ({self.why})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +86,11 @@ def measure(config: Config, dataset: str) -> Iterator[Event]:
 
 def compiled(config: Config) -> Iterator[Event]:
     """Says so where a run of `config`, whose `vocab_size` is set, will use torch.compile here."""
-    import torch
-
-    from nanogpt import models
     from nanogpt.training.machine import settle
 
-    with torch.device("meta"):  # the shape alone
-        blueprint = models.create(config.model)
-    machine = settle(config, blueprint.flops_per_token())
+    machine = settle(config)
     if machine.compile:
-        yield Compiled(why=machine.choices.get("compile", ""))
+        yield Compiled(why=machine.choices["compile"])
 
 
 class Measuring:
@@ -158,7 +151,7 @@ class Measuring:
         name = config.data.dataset
         dataset = self._datasets.get(name)
         if self._session.is_training:
-            self.speed = Speed(note="the time is measured while nothing is training")
+            self.speed = Speed(note="the time is measured when nothing is being trained")
         elif dataset is None or not dataset.prepared:
             self.speed = Speed(note="the time can be measured once the data set is prepared") if dataset else Speed()
         elif self.ending:

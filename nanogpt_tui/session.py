@@ -208,7 +208,7 @@ class Session:
                 if self.watching is not None:
                     self.watching.start()
                 if folder is None and self.others_alive:
-                    self._app.notify(f"{self.others_alive} more training; 4 lists them")
+                    self._app.notify(f"runs that are being trained besides this one: {self.others_alive}; 4 lists them")
             self.looked = True
             self._bell.pull()
 
@@ -226,7 +226,7 @@ class Session:
     def _make_room(self) -> None:
         """Raises `UserError` where no other run can be trained here now."""
         if self.readonly:
-            raise UserError("this session is read-only: start the app without --readonly to train")
+            raise UserError("this session only looks (--readonly): start another without it to train")
         self._refuse_while_training()
         self._turn_away()
         self.training = None
@@ -239,9 +239,9 @@ class Session:
 
     def _refuse_while_training(self) -> None:
         if self.is_training and self.history is not None:
-            raise UserError(f"{self.history.run} is training: stop it first")
+            raise UserError(f"{self.history.run} is being trained: stop it first")
         if self.is_starting and self.history is not None:
-            raise UserError(f"{self.history.run} is starting: wait until it trains")
+            raise UserError(f"{self.history.run} is being started: wait until it trains")
 
     def _refuse_alive(self, folder: Path) -> str:
         """The state of the run. Two trainers never share one; said before the screen shows anything else."""
@@ -250,7 +250,7 @@ class Session:
         about = runs.summary(folder)
         if about.alive:
             raise UserError(
-                f"{about.name} is training in process {about.pid} on {about.host}: look at it instead, "
+                f"{about.name} is being trained by process {about.pid} on {about.host}: look at it instead, "
                 "and steer it from here"
             )
         return about.state

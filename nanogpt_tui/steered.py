@@ -50,7 +50,7 @@ class Steered(Job):
         if isinstance(letter, SetEvalInterval):
             self.eval_interval = letter.iterations
         elif isinstance(letter, Save) or (isinstance(letter, Stop) and letter.save):
-            self.saving = event.text != "already saved"
+            self.saving = event.text != "saved already"
 
 
 class Training(Steered):
@@ -140,7 +140,7 @@ class Watching(Steered):
 
     def _tell_silence(self, about: Summary) -> None:
         if self.silent and not self._told:
-            text = "no heartbeat for some time: the process, its disk or its connection may be slow"
+            text = "no sign of life for some time: it is slow or asleep, or its disk or connection is"
             self.history.log.append(Line(time.time() - about.silent_s, "warning", text))
             self.history.version += 1
         self._told = self.silent
@@ -165,7 +165,7 @@ def bury(history: "History", about: Summary) -> None:
     """Notes that the trainer is gone."""
     history.state = "interrupted"
     where = f"process {about.pid} on {about.host}" if about.pid else "its process"
-    text = f"{where} ended without a message: resume the run from its latest checkpoint"
+    text = f"{where} is gone without a word: it can be resumed where it saved last"
     history.log.append(Line(time.time(), "gone", text))
     history.version += 1
 

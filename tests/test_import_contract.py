@@ -27,9 +27,11 @@ ALLOWED: dict[str, set[str]] = {
     "config": LEAVES,
     "tokenizers": LEAVES | {"config"},
     "data": LEAVES | {"config", "tokenizers"},
-    "models": LEAVES | {"config", "tokenizers", "data"},
+    "models": LEAVES | {"config"},
+    "optimizers": LEAVES | {"config", "models"},
+    "schedules": LEAVES | {"config"},
     "sampling": LEAVES | {"config", "tokenizers", "models", "hardware"},
-    "training": LEAVES | {"config", "tokenizers", "data", "models", "hardware"},
+    "training": LEAVES | {"config", "tokenizers", "data", "models", "optimizers", "hardware"},
     "interop": LEAVES | {"config", "tokenizers", "data", "models", "hardware"},
     "runs": LEAVES | {"config", "tokenizers", "data", "models", "hardware", "sampling", "training", "interop"},
 }
@@ -38,8 +40,11 @@ ALLOWED["__main__"] = {"cli"}
 
 # Rooms that work with tensors throughout; the others import torch inside the functions that need it.
 TORCH_ROOMS = {"models", "sampling", "training", "interop"}
+# Of the other rooms, what an optimizer is built of.
+TORCH_FILES = {"optimizers/base.py", "optimizers/adamw/optimizer.py", "optimizers/muon/optimizer.py"}
 
 MODULES = sorted(path.relative_to(ENGINE) for path in ENGINE.rglob("*.py"))
+LIGHT = [path for path in MODULES if path.parts[0] not in TORCH_ROOMS and path.as_posix() not in TORCH_FILES]
 
 
 def room_of(module: Path) -> str:
@@ -48,8 +53,8 @@ def room_of(module: Path) -> str:
 
 
 def imports(tree: ast.AST, at_import_time: bool = False) -> Iterator[str]:
-    """Every module that is imported, as a dotted name, with each name of a `from … import`; `at_import_time` leaves
-    out what is inside functions and under `if TYPE_CHECKING`."""
+    """Every module that is imported, as a dotted name, with each name of a `from … import`, but for types alone
+    (`if TYPE_CHECKING`); `at_import_time` also leaves out what is inside functions."""
     for node in ast.iter_child_nodes(tree):
         match node:
             case ast.Import(names=names):
@@ -59,7 +64,7 @@ def imports(tree: ast.AST, at_import_time: bool = False) -> Iterator[str]:
                 yield from (f"{module}.{name.name}" for name in names)
             case ast.FunctionDef() | ast.AsyncFunctionDef() if at_import_time:
                 pass
-            case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=orelse) if at_import_time:
+            case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=orelse):
                 for statement in orelse:
                     yield from imports(statement, at_import_time)
             case _:
@@ -94,9 +99,14 @@ def test_the_engine_knows_no_screen(module: Path) -> None:
     assert not used & {"textual", "nanogpt_tui"}
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) not in TORCH_ROOMS], ids=str)
+@pytest.mark.parametrize("module", LIGHT, ids=str)
 def test_only_the_tensor_rooms_import_torch_when_they_are_imported(module: Path) -> None:
     assert not [name for name in imports(parsed(ENGINE / module), at_import_time=True) if name.split(".")[0] == "torch"]
+
+
+def test_the_settings_of_a_component_need_no_torch() -> None:
+    script = "import sys; from nanogpt.config import every_setting; every_setting(); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"
 
 
 def test_the_app_uses_public_names_of_the_engine_only() -> None:

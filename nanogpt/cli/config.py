@@ -5,7 +5,7 @@ import json
 
 from nanogpt.cli.runs import table
 from nanogpt.cli.settings import add_settings, configured
-from nanogpt.config import PRESETS, config_to_toml, settings
+from nanogpt.config import KINDS, component, config_to_toml, load_preset, names, preset_names
 from nanogpt.words import printable
 
 DESCRIPTION = """Show the settings that `nanogpt train` with the same options would use, and where each comes from."""
@@ -15,22 +15,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="value, source, default and bounds of each, as JSON")
     parser.add_argument("--toml", action="store_true", help="as a file that `nanogpt train FILE` takes")
     parser.add_argument("--presets", action="store_true", help="list the presets instead")
+    parser.add_argument("--components", action="store_true", help="list what architecture, optimizer … can be instead")
     add_settings(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     if args.presets:
-        for line in table([(name, preset.help) for name, preset in PRESETS.items()], right=range(0)):
+        for line in table([(name, load_preset(name).help) for name in preset_names()], right=range(0)):
             print(line)
         return 0
+    if args.components:
+        there = [(kind.name, name, _about(component(kind, name))) for kind in KINDS for name in names(kind)]
+        for line in table(there, right=range(0)):
+            print(printable(line))
+        return 0
     resolved = configured(args)
-    values = resolved.config.values()
+    values, known = resolved.config.values(), resolved.config.settings()
     if args.toml:
         import tomli_w
 
         print(tomli_w.dumps(config_to_toml(resolved.config)), end="")
     elif args.json:
-        known = {
+        shown = {
             name: {
                 "value": values[name],
                 "source": resolved.sources[name],
@@ -39,12 +45,12 @@ def run(args: argparse.Namespace) -> int:
                 "bounds": setting.bounds,
                 "help": setting.help,
             }
-            for name, setting in settings().items()
+            for name, setting in known.items()
         }
-        print(json.dumps(known, indent=1))
+        print(json.dumps(shown, indent=1))
     else:
         rows = [("setting", "value", "from", "meaning")]
-        rows += [(name, _shown(values[name]), resolved.sources[name], settings()[name].help) for name in values]
+        rows += [(name, _shown(values[name]), resolved.sources[name], known[name].help) for name in values]
         for line in table(rows, right=range(0)):
             print(printable(line))
     return 0
@@ -54,3 +60,7 @@ def _shown(value: object) -> str:
     if value is None:
         return "none"
     return str(value).lower() if isinstance(value, bool) else repr(value) if value == "" else str(value)
+
+
+def _about(config: type) -> str:
+    return (config.__doc__ or "").strip().partition("\n")[0]

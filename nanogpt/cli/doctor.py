@@ -19,7 +19,7 @@ from nanogpt.cli import terminal
 from nanogpt.words import printable
 
 DESCRIPTION = """Look at the terminal, Python, torch, devices, number formats, compiler, disk and folders, and say what
-is wrong and how to fix it. The exit code is 1 if something has to be fixed before this program can work."""
+is wrong and how to mend it. The exit code is 1 where something has to be mended before this program can work."""
 
 FEW_BYTES, SCARCE_BYTES = 200e6, 2e9
 APP = {"ssh_mode": "auto", "notifications": "off", "glyphs": "braille"}  # what the app does where it is not told
@@ -69,7 +69,7 @@ def the_terminal() -> Iterator[Finding]:
         yield Finding("terminal", "good", "none: the output goes to a file or a pipe")
     else:
         small = size[0] < 80 or size[1] < 24
-        shown = f"{size[0]} columns, {size[1]} rows" if all(size) else "of unknown size"
+        shown = f"{size[0]} columns, {size[1]} rows" if all(size) else "of a size that it does not tell"
         yield Finding("terminal", "poor" if small else "good", shown, "the app wants 80 × 24 or more" if small else "")
         yield _colours()
         synchronises = terminal.synchronises_output()
@@ -91,7 +91,7 @@ def the_terminal() -> Iterator[Finding]:
     except FileNotFoundError:
         chosen = {}
     except (OSError, ValueError) as error:
-        yield Finding("app", "bad", f"its settings {file} cannot be read: {error}", "fix or remove the file")
+        yield Finding("app", "bad", f"its settings {file} cannot be read: {error}", "mend or remove the file")
         return
     told = ", ".join(f"{name}={chosen.get(name, usual)}" for name, usual in APP.items())
     yield Finding("app", "good", f"{told}; to change with F2 in the app, or in {file}")
@@ -112,7 +112,7 @@ def torch_and_devices() -> Iterator[Finding]:
         import torch
     except Exception as error:  # a broken installation fails in every way
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        yield Finding("torch", "bad", f"cannot be imported: {text[:200]}", "reinstall it: `make run` does")
+        yield Finding("torch", "bad", f"cannot be imported: {text[:200]}", "install it anew: `make run` does")
         return
     yield Finding("torch", "good", str(torch.__version__))
     device = hardware.resolve_device("auto")
@@ -129,7 +129,7 @@ def torch_and_devices() -> Iterator[Finding]:
     free = f", {left / 2**30:.1f} GiB of memory free" if left is not None else ""
     yield Finding("cpu", "good", f"{hardware.cpu_model()}, {hardware.usable_cores()} cores{free}")
     # for a model large enough that it is worth it
-    dtype, why = hardware.resolve_dtype("auto", device, n_embd=10**6, tokens=10**6)
+    dtype, why = hardware.resolve_dtype("auto", device, width=10**6, tokens=10**6)
     yield Finding("number format", "good", f"{dtype} on {device}: {why}")
     lacking = hardware.compile_needs(device)
     if lacking:
@@ -164,4 +164,6 @@ def _space(name: str, folder: Path, there: Path) -> Finding:
     text = f"{folder}, {free / 1e9:,.1f} GB free"
     if free < FEW_BYTES:
         return Finding(name, "bad", text, "free some space")
-    return Finding(name, "poor" if free < SCARCE_BYTES else "good", text, "" if free >= SCARCE_BYTES else "that is low")
+    return Finding(
+        name, "poor" if free < SCARCE_BYTES else "good", text, "" if free >= SCARCE_BYTES else "that is little"
+    )

@@ -1,29 +1,48 @@
-"""Every setting of a run as an option, and what was typed merged into a configuration. Knows nothing of what is done
-with it."""
+"""Every setting of a run as an option, and what was typed merged into a configuration."""
 
 import argparse
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nanogpt.config import PRESETS, Resolved, Setting, resolve, sampling_settings, settings
+from nanogpt.config import (
+    KINDS,
+    Resolved,
+    Setting,
+    component_settings,
+    every_setting,
+    names,
+    preset_names,
+    resolve,
+    sampling_settings,
+    settings,
+)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """FILE, `--preset`, and an option for each setting, grouped as in run.toml."""
+    """Add FILE, `--preset`, and an option for each setting: first those of the default components, grouped as in
+    run.toml, then what each other component adds."""
     parser.add_argument("file", nargs="?", metavar="FILE", help="settings from a TOML or JSON file")
-    parser.add_argument("--preset", help=f"a starting point: {', '.join(PRESETS)}")
-    sections: dict[str, list[Setting]] = {}
-    for setting in settings().values():
-        sections.setdefault(setting.section, []).append(setting)
-    for section, members in sections.items():
-        _add_group(parser, section, members)
+    parser.add_argument("--preset", help=f"a starting point: {', '.join(preset_names())}")
+    groups: dict[str, list[Setting]] = {}
+    common = settings()
+    for setting in common.values():
+        groups.setdefault(setting.section, []).append(setting)
+    added = set(common)
+    for kind in KINDS:
+        for name in names(kind):
+            own = [one for one in component_settings(kind, name).values() if one.name not in added]
+            groups[f"{kind.name} {name}"] = own
+            added |= {one.name for one in own}
+    for title, members in groups.items():
+        if members:
+            _add_group(parser, title, members)
 
 
 def add_knobs(parser: argparse.ArgumentParser) -> None:
-    """An option for each knob of sampling, and `--stop`."""
+    """Add an option for each knob of sampling, and `--stop`."""
     _add_group(parser, "sampling", sampling_settings().values())
     parser.add_argument(
-        "--stop", action="append", default=[], metavar="TEXT", help="string that ends a sample (repeatable)"
+        "--stop", action="append", default=[], metavar="TEXT", help="end a sample where this is written (repeatable)"
     )
 
 
@@ -50,10 +69,10 @@ def _shown(value: Any) -> str:
 
 
 def typed(args: argparse.Namespace, known: Mapping[str, Setting]) -> dict[str, str]:
-    """The settings that were given as options."""
+    """Return the settings that were given as options."""
     return {name: value for name in known if (value := getattr(args, name)) is not None}
 
 
 def configured(args: argparse.Namespace) -> Resolved:
-    """The configuration out of preset, file and options. Raises `SettingError`."""
-    return resolve(preset=args.preset, file=args.file, flags=typed(args, settings()))
+    """Return the configuration out of preset, file and options. Raise `SettingError`."""
+    return resolve(preset=args.preset, file=args.file, flags=typed(args, every_setting()))

@@ -14,15 +14,15 @@ from nanogpt.runs.folder import SLOW_S, Summary, find, summary
 from nanogpt.runs.following import Quiet, follow
 from nanogpt.words import duration, printable
 
-DESCRIPTION = """Follow a run, whichever process trains it, on this machine or another that shares its folder.
-Ctrl+C stops watching, not the training."""
+DESCRIPTION = """Show how a run goes, whichever process trains it, on this machine or another that shares its folder.
+Ctrl+C ends watching, not training."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run's name or path (default: the newest)")
-    parser.add_argument("--once", action="store_true", help="print its state in one line and exit")
-    parser.add_argument("--json", action="store_true", help="all its events, one JSON object per line")
-    parser.add_argument("--runs_dir", type=Path, help="folder of the runs")
+    parser.add_argument("--once", action="store_true", help="print how it stands in one line, and end")
+    parser.add_argument("--json", action="store_true", help="its events from the first on, one JSON object a line")
+    parser.add_argument("--runs_dir", type=Path, help="where the runs live")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,11 +60,7 @@ def seen(folder: Path) -> Iterator[Event]:
             yield event
         elif (silent := event.summary.silent_s > SLOW_S) != told:
             told = silent
-            text = (
-                "no heartbeat for some time: the process, its disk or its connection may be slow"
-                if silent
-                else "the heartbeat is back"
-            )
+            text = "no sign of life for some time: it is slow, or its disk or connection is" if silent else "it goes on"
             yield Notice(level="warning" if silent else "info", text=text)
 
 
@@ -103,7 +99,7 @@ def line(about: Summary) -> str:
         elif about.eta_s is not None:
             parts.append(f"ETA {duration(about.eta_s)}")
     if about.state == "interrupted":
-        parts.append("its process is gone; resume with: nanogpt train --init_from=resume " + address(Path(about.path)))
+        parts.append("its process is gone; go on with: nanogpt train --init_from=resume " + address(Path(about.path)))
     if about.message:
         parts.append(about.message)
     return "  ".join(parts)

@@ -1,34 +1,59 @@
-"""What a run can be asked: settings with defaults, bounds and meanings; presets; flags and files merged over them.
+"""What a run can be asked: settings with defaults, bounds and meanings; components; presets; flags and files merged.
 
-Knows nothing of torch, and starts no work.
+Imports no torch, and starts no work.
 """
 
-from nanogpt.config.presets import PRESETS, Preset, preset_names
-from nanogpt.config.resolve import Resolved, config_from_toml, config_to_toml, resolve, resolve_sampling, with_settings
+from nanogpt.config.components import (
+    ARCHITECTURE,
+    KINDS,
+    OPTIMIZER,
+    SCHEDULE,
+    ArchitectureConfig,
+    Capabilities,
+    ComponentConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    component,
+    component_settings,
+    names,
+)
+from nanogpt.config.presets import Preset, load_preset, preset_names
+from nanogpt.config.resolution import (
+    FORMAT,
+    Resolved,
+    architecture_from,
+    config_from_toml,
+    config_to_toml,
+    resolve,
+    resolve_sampling,
+    with_settings,
+)
+from nanogpt.config.setting import Setting, setting
 from nanogpt.config.settings import (
-    SHAPE,
     CheckpointConfig,
     Config,
     DataConfig,
     EvaluationConfig,
-    ModelConfig,
-    OptimizerConfig,
     SamplingConfig,
-    ScheduleConfig,
-    Setting,
     SystemConfig,
+    every_setting,
     sampling_settings,
     settings,
 )
 
 __all__ = [
-    "PRESETS",
-    "SHAPE",
+    "ARCHITECTURE",
+    "FORMAT",
+    "KINDS",
+    "OPTIMIZER",
+    "SCHEDULE",
+    "ArchitectureConfig",
+    "Capabilities",
     "CheckpointConfig",
+    "ComponentConfig",
     "Config",
     "DataConfig",
     "EvaluationConfig",
-    "ModelConfig",
     "OptimizerConfig",
     "Preset",
     "Resolved",
@@ -36,12 +61,19 @@ __all__ = [
     "ScheduleConfig",
     "Setting",
     "SystemConfig",
+    "architecture_from",
+    "component",
+    "component_settings",
     "config_from_toml",
     "config_to_toml",
+    "every_setting",
+    "load_preset",
+    "names",
     "preset_names",
     "resolve",
     "resolve_sampling",
     "sampling_settings",
+    "setting",
     "settings",
     "with_settings",
 ]

@@ -21,15 +21,6 @@ from nanogpt.hardware.peak import peak_flops
 BFLOAT16_WIDTH = 128
 BFLOAT16_TOKENS = 256
 
-# torch.compile on a CPU: what it saves for each token, in nanoseconds of one core, for each logit (the cross-entropy
-# is done in fewer passes). What it loses, for each channel of each layer: blocks are written out for a CPU, which is
-# faster than what it makes of them, and far more so with dropout.
-LOGIT_NS = {"float32": 1.7, "bfloat16": 0.2, "float16": 0.2}
-BLOCK_NS = {"float32": 6.0, "bfloat16": 45.0, "float16": 45.0}
-DROPOUT_NS = 150.0
-# What it costs once, in seconds, with an empty cache: the training step and the first evaluation, which are unrolled.
-COMPILE_S = 2.0
-COMPILE_LAYER_S = 5.0
 # An estimate may be wrong by a factor of two, and who waits without need is more annoyed than who saves is glad.
 COMPILE_MARGIN = 2.0
 # FLOP/s of a GPU that is not in the table, of the order of those that people train on.
@@ -75,10 +66,10 @@ def share_cores() -> None:
     share_heap()
 
 
-def resolve_dtype(asked: str, device: str, *, n_embd: int, tokens: int) -> tuple[str, str]:
-    """(number format of matrix products, why; nothing where it was not chosen here). `tokens`: in one micro-batch."""
+def resolve_dtype(asked: str, device: str, *, width: int, tokens: int) -> tuple[str, str]:
+    """Return (number format of matrix products, why). width: of a hidden state; tokens: in one micro-batch."""
     if asked != "auto":
-        return asked, ""
+        return asked, "as asked"
     if device.startswith("cuda"):
         import torch
 
@@ -89,10 +80,10 @@ def resolve_dtype(asked: str, device: str, *, n_embd: int, tokens: int) -> tuple
         return "float32", f"nothing else has been measured to be faster on {device}"
     if not cpu_multiplies_bfloat16():
         return "float32", "this CPU has no native bfloat16"
-    if n_embd < BFLOAT16_WIDTH or tokens < BFLOAT16_TOKENS:
+    if width < BFLOAT16_WIDTH or tokens < BFLOAT16_TOKENS:
         return "float32", (
-            f"bfloat16 pays from n_embd={BFLOAT16_WIDTH} and {BFLOAT16_TOKENS} tokens in a batch on, "
-            f"here {n_embd} and {tokens}"
+            f"bfloat16 pays from a width of {BFLOAT16_WIDTH} and {BFLOAT16_TOKENS} tokens in a batch on, "
+            f"here {width} and {tokens}"
         )
     return "bfloat16", "this CPU multiplies it natively"
 
@@ -118,37 +109,33 @@ def resolve_compile(
     dtype: str,
     tokens: int,
     flops_per_token: int,
-    n_layer: int,
-    n_embd: int,
-    vocab_size: int,
-    dropout: float,
+    estimate: tuple[float, float],
 ) -> tuple[bool, str]:
-    """(whether to use torch.compile, why; nothing where it was not chosen here). `tokens`: all that the run is still to
-    train on.
+    """Return (whether to use torch.compile, why). tokens: all that the run is still to train on. estimate: what it
+    saves on a CPU, in nanoseconds of one core a token, and what it costs once, in seconds.
 
     "auto" compiles where the seconds that it saves in the run are estimated at more than twice those that it takes.
     Raises `SettingError` where "true" is asked and something that it needs is not installed.
     """
     if asked == "false":
-        return False, ""
+        return False, "as asked"
     missing = compile_needs(device)
     if asked == "true":
         if missing:
             raise SettingError(
                 "compile", f"compile=true: torch.compile needs {missing}; install it, or say compile=auto"
             )
-        return True, ""
+        return True, "as asked"
     if missing:
         return False, f"torch.compile needs {missing}"
     if device == "mps":
-        return False, "not measured to pay on mps"
+        return False, "it has not been measured to pay on mps"
+    saving_ns, cost = estimate
     if device.startswith("cuda"):
         # A third of the time of an eager run, which reaches about a third of the peak: as long as it takes at the peak.
         saved = tokens * flops_per_token / (peak_flops(device, dtype) or UNKNOWN_GPU_FLOPS)
     else:
-        lost = n_layer * n_embd * (BLOCK_NS[dtype] + (DROPOUT_NS if dropout else 0.0))
-        saved = 1e-9 * tokens * (vocab_size * LOGIT_NS[dtype] - lost) / usable_cores()
-    cost = COMPILE_S + n_layer * COMPILE_LAYER_S
+        saved = 1e-9 * tokens * saving_ns / usable_cores()
     pays = saved > COMPILE_MARGIN * cost
     return pays, f"compiling takes about {cost:.0f} s and saves about {max(0.0, saved):.0f} s in this run"
 

@@ -31,7 +31,7 @@ _UNSTARTED = re.compile(r"lock|train\.log|events\.jsonl|status\.json|tokenizer\.
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What `status.json` says of a run, with the state corrected: a trainer that died silently is "interrupted".
+    """What `status.json` says of a run, with the state corrected: a trainer that died without a word is "interrupted".
 
     `state`: "running", "paused", "finished", "stopped", "failed" or "interrupted". Losses are nats per token.
     `silent_s`: seconds since the last heartbeat; one that lives and was silent for more than SLOW_S is stuck or slow.
@@ -84,13 +84,13 @@ def find(name: str | None = None, runs_dir: str | Path | None = None) -> Path:
     if name is None:
         folders = _folders(home)
         if not folders:
-            raise UserError(f"no runs in {home} yet: train one with `nanogpt train` or `nanogpt quickstart`")
+            raise UserError(f"there are no runs in {home} yet: train one with `nanogpt train` or `nanogpt quickstart`")
         return folders[0]
     for folder in (home / name, Path(name).expanduser()):
         if is_run(folder):
             return folder.absolute()
     raise UserError(
-        f"no run {name!r} in {home}.{nearest(name, [folder.name for folder in _folders(home)])} "
+        f"there is no run {name!r} in {home}.{nearest(name, [folder.name for folder in _folders(home)])} "
         "`nanogpt runs` lists them"
     )
 
@@ -124,7 +124,7 @@ def check_name(name: str) -> str:
 def check_free(folder: Path) -> None:
     """Raises `UserError` where there is a run, or anything else, in `folder` already."""
     if is_run(folder):
-        raise UserError(f"{folder} already has a run: resume it, or choose another name")
+        raise UserError(f"there is a run in {folder} already: resume it, or give another name")
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
@@ -262,7 +262,8 @@ def read_run_toml(folder: Path) -> dict[str, Any]:
 
 def run_config(folder: Path) -> Config:
     """The configuration that the run was started with, all choices made. Raises `UserError`."""
-    return config_from_toml(read_run_toml(folder))
+    tables = read_run_toml(folder)
+    return config_from_toml(tables, tables.get("run", {}).get("format", 1))
 
 
 def read_events(folder: Path) -> Iterator[Event]:

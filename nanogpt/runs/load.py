@@ -1,23 +1,23 @@
 """A trained model with its tokenizer, out of a run or a checkpoint, ready to write. Knows nothing of training."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from nanogpt import hardware, models, tokenizers
+from nanogpt import hardware, tokenizers
 from nanogpt.errors import UserError
-from nanogpt.models.parts.shapes import shapes_alone
-from nanogpt.runs import checkpoints
-from nanogpt.training.snapshot import Snapshot, check_weights, restore_weights
+from nanogpt.models.base import LanguageModel
+from nanogpt.runs import checkpoints, folder
+from nanogpt.tokenizers import Tokenizer
+from nanogpt.training.snapshot import Snapshot, restore_weights
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
     """`model` is on `device` in evaluation mode; `val_loss` is None where its step was not evaluated."""
 
-    model: Any
-    tokenizer: Any
+    model: LanguageModel
+    tokenizer: Tokenizer
     run: str
     step: int
     val_loss: float | None
@@ -31,7 +31,7 @@ def load_model(
 
     Raises `UserError` for what is not there, damaged, or does not fit together.
     """
-    run, path = checkpoints.locate(source, which, runs_dir)
+    run, path = locate(source, which, runs_dir)
     snapshot = checkpoints.read(path, weights_only=True)
     tokenizer = load_tokenizer(run)
     if tokenizer.vocab_size > snapshot.model_config.vocab_size:
@@ -46,7 +46,18 @@ def load_model(
     return LoadedModel(model, tokenizer, run.name, progress.step, progress.val_loss if evaluated else None, device)
 
 
-def load_tokenizer(run: Path) -> Any:
+def locate(source: str | None, which: str, runs_dir: str | Path | None = None) -> tuple[Path, Path]:
+    """(run folder, checkpoint folder) of a run's name or path, or of the path of a checkpoint."""
+    if source is not None and checkpoints.is_checkpoint(Path(source).expanduser()):
+        path = Path(source).expanduser().absolute()
+        return path.parent.parent, path
+    if source is not None and Path(source).suffix in (".pt", ".pth", ".bin", ".ckpt", ".pkl"):
+        raise UserError(f"{source} is a pickle, which can run code when it is loaded: only safetensors are read here")
+    run = folder.find(source, runs_dir)
+    return run, checkpoints.choose(run, which).path
+
+
+def load_tokenizer(run: Path) -> Tokenizer:
     """The tokenizer that the run was trained with. Raises `UserError`."""
     path = run / "tokenizer.json"
     try:
@@ -59,11 +70,8 @@ def load_tokenizer(run: Path) -> Any:
         raise UserError(f"{path}: {error}") from None
 
 
-def model_from(snapshot: Snapshot, source: str) -> Any:
-    """A model with the snapshot's weights, on the CPU, without dropout. Raises `UserError` naming `source` where they
-    are not those of its configuration, before any memory is taken."""
-    with shapes_alone():
-        check_weights(models.create(snapshot.model_config), snapshot.model, source)
-    model = models.create(replace(snapshot.model_config, dropout=0.0))
+def model_from(snapshot: Snapshot, source: str) -> LanguageModel:
+    """Return a model with the snapshot's weights, on the CPU."""
+    model = snapshot.model_config.build()
     restore_weights(model, snapshot.model, source)
     return model

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from nanogpt import data, hardware, models, sampling, tokenizers
+from nanogpt import data, hardware, sampling, tokenizers
 from nanogpt.config import Config, SamplingConfig, with_settings
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Prepared, Stopped
@@ -80,7 +80,7 @@ def benchmark(
     step_s = median(part["step"] for part in parts)  # because other programs disturb a step now and then
     total = {name: sum(part[name] for part in parts) for name in (*PARTS, "step")}
     yield Measuring(what="sampling")
-    model = models.create(config.model).to(hardware.resolve_device(config.system.device)).eval()
+    model = config.model.build().to(hardware.resolve_device(config.system.device)).eval()
     sampling_dtype, why_sampling_dtype = sampling.number_format("auto", model)
     alone = sampling_rate(model, dataset.tokenizer, 1)
     yield Measuring(what=f"sampling {TOGETHER} at once")
@@ -101,7 +101,7 @@ def benchmark(
         ms_per_iteration=1000 * step_s,
         parts_ms={name: 1000 * step_s * total[name] / total["step"] for name in PARTS},
         tokens_per_second=per_second,
-        mfu=per_second * model.flops_per_token() / started.peak_flops if started.peak_flops else None,
+        mfu=per_second * config.model.flops_per_token() / started.peak_flops if started.peak_flops else None,
         peak_flops=started.peak_flops,
         peak_from="the maker's data sheet" if started.device.startswith("cuda") else "products of matrices, timed here",
         sampling_tokens_per_second=alone,

@@ -8,15 +8,16 @@ Tokens and logits are numpy arrays: whoever chooses the next token does so on th
 W tokens in the window, V = vocab_size.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from nanogpt.hardware import kept_memory
+from nanogpt.models.base import Cache, DecodeStep, LanguageModel
 from nanogpt.sampling.cores import by_trial, threads
 from nanogpt.sampling.packing import Packed, packs
 
@@ -44,7 +45,9 @@ def extended(window: "Ids", tokens: "Ids", block_size: int) -> "Ids":
 
 
 @torch.inference_mode()  # torch enters it for each step of a generator, and leaves it while the listener works
-def decode(model: Any, prompt: "Ids", use_cache: bool = True, dtype: str = "float32") -> "Generator[Floats, Ids, None]":
+def decode(
+    model: LanguageModel, prompt: "Ids", use_cache: bool = True, dtype: str = "float32"
+) -> "Generator[Floats, Ids, None]":
     """Yields the logits (B, V) of the token that follows, then is sent that token (B), without end.
 
     prompt: (B, P), P >= 1; of a longer one than block_size the last part counts. Without the cache each token
@@ -58,11 +61,11 @@ def decode(model: Any, prompt: "Ids", use_cache: bool = True, dtype: str = "floa
     packed = packing(model, samples, dtype)
     trial = by_trial(torch.get_num_threads() if large else 1)
     n_threads = next(trial)
-    cache: Any = None
-    step: Any = None
+    cache: Cache | None = None
+    step: DecodeStep | None = None
     with kept_memory() if large else nullcontext():
         while True:
-            if cache is not None and window.shape[1] == cache.length + 1:
+            if cache is not None and step is not None and window.shape[1] == cache.length + 1:
                 began = perf_counter()
                 with threads(n_threads):
                     logits = step(window[:, -1:])  # (B, V)
@@ -77,51 +80,58 @@ def decode(model: Any, prompt: "Ids", use_cache: bool = True, dtype: str = "floa
             window = extended(window, tokens, model.config.block_size)
 
 
-def begun(model: Any, packed: Packed | None, window: "Ids") -> "tuple[Floats, Any, Callable[[Ids], Floats]]":
+def begun(model: LanguageModel, packed: Packed | None, window: "Ids") -> tuple["Floats", Cache, DecodeStep]:
     """The logits (B, V) behind the window (B, W), a cache of it, and what continues that. Samples that are still alike,
     as behind a prompt, share one pass."""
     samples = len(window)
     alike = samples > 1 and (window == window[0]).all()
     ids = window[:1] if alike else window
     cache = model.new_cache(len(ids))
-    step = stepper(model, packed, cache)
+    step = decode_step(model, packed, cache)
     with sized_threads(model.n_parameters() * ids.size):
         logits = step(ids)
     if alike:
         one, cache = cache, model.new_cache(samples)
         cache.copy_from(one)
-        logits, step = logits.repeat(samples, 0), stepper(model, packed, cache)
+        logits, step = logits.repeat(samples, 0), decode_step(model, packed, cache)
     return logits, cache, step
 
 
-def packing(model: Any, samples: int, dtype: str) -> Packed | None:
+def packing(model: LanguageModel, samples: int, dtype: str) -> Packed | None:
     """What multiplies instead of the model's own weights, where that is asked for or faster."""
     if dtype != "float32":
         return Packed(samples, getattr(torch, dtype), layout=packs(model, dtype))
-    if samples > 1 and (hasattr(model, "stepper") or model.n_parameters() >= WORTH_PACKING) and packs(model, dtype):
+    has_backend = model.config.capabilities.decoding_backend
+    if samples > 1 and (has_backend or model.n_parameters() >= WORTH_PACKING) and packs(model, dtype):
         return Packed(samples, torch.float32, layout=True)
     return None
 
 
-def passed(model: Any, packed: Packed | None, cache: Any, ids: "Ids") -> "Floats":
+def passed(model: LanguageModel, packed: Packed | None, cache: Cache | None, ids: "Ids") -> "Floats":
     """The logits (B, V) of the token behind ids (B, T), by the model itself."""
     device = next(model.parameters()).device
     with evaluating(model), packed or nullcontext():
         last, _ = model(torch.from_numpy(ids).to(device), cache=cache)  # (B, 1, V)
-    return last[:, -1].float().cpu().numpy()  # type: ignore[no-any-return]
+    if last is None:
+        raise TypeError("a model without targets returns logits")
+    return last[:, -1].float().cpu().numpy()
 
 
-def stepper(model: Any, packed: Packed | None, cache: Any) -> "Callable[[Ids], Floats]":
-    """From ids (B, T), which continue the cache, to the logits (B, V) behind them: the model's own faster way (see
-    `LanguageModel`) where it has one, else the model itself."""
+def decode_step(model: LanguageModel, packed: Packed | None, cache: Cache) -> DecodeStep:
+    """Return the function from ids (B, T), which continue the cache, to the logits (B, V) of the next token.
+
+    It is the model's decoding backend where there is one, else the model itself.
+    """
     one = next(model.parameters())
-    if one.device.type == "cpu" and one.dtype == torch.float32 and hasattr(model, "stepper"):
-        return model.stepper(cache, packed and packed.linear)  # type: ignore[no-any-return]
+    if one.device.type == "cpu" and one.dtype == torch.float32:
+        step = model.decoding_backend(cache, packed.linear if packed else None)
+        if step is not None:
+            return step
     return lambda ids: passed(model, packed, cache, ids)
 
 
 @contextmanager
-def evaluating(model: Any) -> Iterator[None]:
+def evaluating(model: LanguageModel) -> Iterator[None]:
     """Evaluation mode (no dropout) inside, each module's own mode again after: a model in training can be asked."""
     changed = [module for module in model.modules() if module.training] if model.training else []
     if changed:

@@ -6,7 +6,7 @@ Knows nothing of runs, files or who listens.
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import cache
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -14,10 +14,12 @@ import torch
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Alternative, Stopped, Token
+from nanogpt.models.base import LanguageModel
 from nanogpt.sampling.choice import choose
 from nanogpt.sampling.decoding import decode, extended
 from nanogpt.sampling.packing import number_format
 from nanogpt.sampling.text import TextStream
+from nanogpt.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,8 +31,8 @@ THROWS = 64  # random numbers made at once
 
 
 def generate(
-    model: Any,
-    tokenizer: Any,
+    model: LanguageModel,
+    tokenizer: Tokenizer,
     prompt: str,
     knobs: SamplingConfig | Callable[[], SamplingConfig],
     *,
@@ -42,7 +44,7 @@ def generate(
 ) -> Generator[Token | Stopped, None, None]:
     """Continues the prompt, which is not repeated, `num_samples` times at once; closing the iterator stops.
 
-    model: a `nanogpt.models.LanguageModel` in any mode and on any device; neither its mode nor torch's global random
+    model: in any mode and on any device; neither its mode nor torch's global random
     state changes. knobs: a callable is asked before each token, so that they can be turned meanwhile; the seed counts
     at the start only, and `max_new_tokens` lowered below what is written ends the sample with the next token.
 
@@ -71,7 +73,7 @@ def generate(
 
     @cache
     def shown(token_id: int) -> str:
-        return tokenizer.token_bytes(token_id).decode("utf-8", "replace")  # type: ignore[no-any-return]
+        return tokenizer.token_bytes(token_id).decode("utf-8", "replace")
 
     prompted = prompt_ids(tokenizer, prompt)
     known = np.array([[*prompted, *written]] * num_samples)  # (B, P) int64
@@ -128,14 +130,13 @@ def throws(seed: int, num_samples: int) -> "Iterator[Floats]":
         yield from block[:, :, None]
 
 
-def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
+def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
     """At least one id: of the prompt, or where it is empty of what a text begins after."""
-    ids: list[int] = tokenizer.encode(prompt)
-    if ids:
+    if ids := tokenizer.encode(prompt):
         return ids
     if tokenizer.end_of_text is not None:
         return [tokenizer.end_of_text]
     try:
-        return tokenizer.encode("\n")[:1]  # type: ignore[no-any-return]
+        return tokenizer.encode("\n")[:1]
     except UserError:
         return [0]

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from nanogpt.hardware import cpu_multiplies_bfloat16
+from nanogpt.models.base import LanguageModel
 
 # Weights multiplied for a token, attention counted as such, from which some hundred tokens of one sample are written
 # faster in bfloat16 on a CPU that has it.
@@ -23,7 +24,7 @@ WORTH_BFLOAT16 = 20_000_000
 SUMMED_ALIKE = 1024
 
 
-def number_format(asked: str, model: Any) -> tuple[str, str]:
+def number_format(asked: str, model: LanguageModel) -> tuple[str, str]:
     """(the format of the factors of matrix products while the model writes, why). asked: "auto", "float32" or
     "bfloat16"."""
     if asked != "auto":
@@ -32,7 +33,7 @@ def number_format(asked: str, model: Any) -> tuple[str, str]:
         return "float32", "bfloat16 is measured to pay on CPUs alone"
     if not packs(model, "bfloat16") or not cpu_multiplies_bfloat16():
         return "float32", "this CPU has no native bfloat16, or this torch no layout for it"
-    multiplied = model.flops_per_token() // 6
+    multiplied = model.config.flops_per_token() // 6
     if multiplied < WORTH_BFLOAT16:
         return "float32", (
             f"bfloat16 pays from {WORTH_BFLOAT16 / 1e6:.0f} million weights on, here {multiplied / 1e6:.1f} million"
@@ -40,7 +41,7 @@ def number_format(asked: str, model: Any) -> tuple[str, str]:
     return "bfloat16", "this CPU multiplies it natively, and it is half the bytes to read"
 
 
-def packs(model: Any, dtype: str) -> bool:
+def packs(model: LanguageModel, dtype: str) -> bool:
     """Whether this torch can lay out the model's weights in that format for oneDNN here."""
     one = next(model.parameters())
     return bool(

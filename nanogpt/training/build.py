@@ -12,20 +12,19 @@ from typing import Any, cast
 
 import torch
 
-from nanogpt import hardware, models
+from nanogpt import hardware
 from nanogpt.config import Config
 from nanogpt.data.batches import Batches, check_length
 from nanogpt.events import Event
-from nanogpt.models.parts.packed import pack
-from nanogpt.models.parts.shapes import shapes_alone
-from nanogpt.training import distributed, muon
-from nanogpt.training.adamw import AdamW
+from nanogpt.models.base import LanguageModel
+from nanogpt.models.flat_parameters import FlatParameters
+from nanogpt.training import distributed
 from nanogpt.training.health import Spike, watched
 from nanogpt.training.loop import Recall, Tokens, Trainer, WriteSample
-from nanogpt.training.machine import Machine, check_memory, settle
+from nanogpt.training.machine import check_memory, settle
 from nanogpt.training.mailbox import Mailbox
 from nanogpt.training.saving import SaveSnapshot, Writer
-from nanogpt.training.snapshot import Progress, Snapshot, check_weights, restore, restore_weights
+from nanogpt.training.snapshot import Progress, Snapshot, restore, restore_weights
 from nanogpt.training.throughput import Parts, Throughput
 
 
@@ -56,23 +55,23 @@ def train(
     """
     for split in ("train", "val"):
         check_length(len(tokens[split]), config.model.block_size, split)
-    with shapes_alone():
-        blueprint = models.create(config.model)
-    if start is not None:
-        check_weights(blueprint, start.model, "the starting weights")
-    machine = settle(config, blueprint.flops_per_token())
+    machine = settle(config)
     device, world = machine.device, machine.world
     compiled_here = machine.compile and device == "cpu"
     with distributed.left_after(world), hardware.kept_memory(), same_every_time(compiled_here):
         check_memory(config, machine.dtype, device)
         torch.manual_seed(config.system.seed)
-        model = models.create(config.model)
+        model = config.model.build()
         if start is not None:
             restore_weights(model, start.model, "the starting weights")
         model.to(device).train()
+        dtype, flat = getattr(torch, machine.dtype), None
         if device == "cpu" and not machine.compile:  # a compiler has more to check of weights that share their memory
-            pack([parameter for group in model.parameter_groups(0.0) for parameter in group["params"]])
-        optimizer = new_optimizer(config, model, machine)
+            flat = FlatParameters(in_order(model))
+        optimizer = config.optimizer.build(model, dtype, flat)
+        backend = model.training_backend(device, dtype, flat)
+        if backend is not None and not machine.compile:
+            machine.choices["backend"] = backend.name
         scaler = torch.amp.GradScaler(device.partition(":")[0], enabled=machine.dtype == "float16")
         progress = Progress(max_iters=config.schedule.max_iters, eval_interval=config.evaluation.eval_interval)
         batches = Batches(
@@ -98,13 +97,16 @@ def train(
             spike=Spike(config.model.vocab_size),
             machine=machine,
             model=model,
-            forward=torch.compile(model) if machine.compile else model,
+            forward=torch.compile(model) if machine.compile else backend or model,
+            # On a CPU compiling for evaluation too would take longer than it saves.
+            evaluation_forward=None if machine.compile and device.startswith("cuda") else backend or model,
+            flat=flat,
             optimizer=optimizer,
             scaler=scaler,
             batches=batches,
             throughput=Throughput(
                 config.tokens_per_iteration,
-                model.flops_per_token(),
+                config.model.flops_per_token(),
                 machine.peak_flops,
                 record,
                 partial(hardware.synchronize, device if record is not None else "cpu"),
@@ -134,11 +136,7 @@ def same_every_time(wanted: bool) -> Iterator[None]:
         settings.fill_uninitialized_memory = filled
 
 
-def new_optimizer(config: Config, model: Any, machine: Machine) -> torch.optim.Optimizer:
-    """The optimizer that `config` names, over the model's parameters as they are now."""
-    asked = config.optimizer
-    common: dict[str, Any] = {"lr": asked.learning_rate, "betas": (asked.beta1, asked.beta2)}
-    if asked.optimizer == "muon":
-        dtype = torch.float32 if machine.dtype == "float32" else torch.bfloat16
-        return muon.Muon(muon.groups(model, asked.weight_decay), dtype=dtype, **common)
-    return AdamW(model.parameter_groups(asked.weight_decay), **common)
+def in_order(model: LanguageModel) -> list[torch.nn.Parameter]:
+    """Return the parameters, those that decay first, so that what an optimizer moves alike are neighbours."""
+    decay = {parameter for group in model.parameter_groups() if group.decay for parameter in group.parameters}
+    return sorted(model.parameters(), key=lambda parameter: parameter not in decay)

@@ -1,9 +1,8 @@
 """The mean loss over a split. Uses no random state of training's, so evaluating more often changes nothing else."""
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from nanogpt.config import Config
 from nanogpt.data.batches import check_ids, evaluation_batches
 from nanogpt.events import Evaluating
+from nanogpt.models.base import Forward, loss_of
 from nanogpt.training.distributed import total
 from nanogpt.training.machine import Machine
 
@@ -37,7 +37,7 @@ class EvaluationProgress:
 
 @torch.no_grad()
 def evaluate(
-    forward: Callable[..., Any],
+    forward: Forward,
     tokens: NDArray[np.unsignedinteger],
     config: Config,
     n_batches: int,
@@ -60,7 +60,7 @@ def evaluate(
         check_ids(targets, config.model.vocab_size)
         counted = int((targets >= 0).sum())
         with machine.autocast():
-            _, loss = forward(torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device))
+            loss = loss_of(forward, torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device))
         sums += torch.stack((loss.double() * counted, torch.tensor(float(counted), device=loss.device))).to(sums.device)
         yield
     loss_sum, count = total(sums, world).tolist()

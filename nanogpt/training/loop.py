@@ -21,6 +21,8 @@ from nanogpt.config import Config
 from nanogpt.data.batches import Batches, check_ids, evaluation_size
 from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Evaluated, Event, Finished, Health, Notice, Sampled, Started, Step
+from nanogpt.models.base import Forward, LanguageModel, loss_of
+from nanogpt.models.flat_parameters import FlatParameters
 from nanogpt.training import distributed
 from nanogpt.training import mailbox as letters
 from nanogpt.training.clipping import clip
@@ -29,13 +31,12 @@ from nanogpt.training.health import Spike
 from nanogpt.training.machine import Machine
 from nanogpt.training.mailbox import Letter, Mailbox
 from nanogpt.training.saving import Writer
-from nanogpt.training.schedule import learning_rate
 from nanogpt.training.snapshot import Progress, Snapshot, restore, take
 from nanogpt.training.steering import apply
 from nanogpt.training.throughput import Throughput
 
 Tokens = NDArray[np.unsignedinteger]
-WriteSample = Callable[[Any, str, int], str]
+WriteSample = Callable[[LanguageModel, str, int], str]
 Recall = Callable[[int], Snapshot | None]
 
 MOST_ROLLBACKS = 3
@@ -52,8 +53,9 @@ class Trainer:
     writer: Writer
     sample: WriteSample | None
     machine: Machine
-    model: Any
-    forward: Callable[..., Any]
+    model: LanguageModel
+    forward: Forward
+    evaluation_forward: Forward | None  # None: `forward`
     optimizer: torch.optim.Optimizer
     scaler: "torch.amp.GradScaler"
     batches: Batches
@@ -63,6 +65,7 @@ class Trainer:
     name: str = ""
     hindrance: Callable[[], str] | None = None
     recall: Recall | None = None
+    flat: FlatParameters | None = None
     idle_since: float = 0.0  # monotonic, as `began`
     sampled_at: int = -1
     rollbacks: int = 0
@@ -117,9 +120,10 @@ class Trainer:
         """One optimizer step: (loss, gradient norm before clipping, learning rate). A loss or gradient that
         is not finite leaves the weights as they are."""
         config, progress = self.config, self.progress
-        rate = learning_rate(config, progress.step, progress.max_iters) * progress.learning_rate_scale
+        highest = config.optimizer.learning_rate
+        rate = config.schedule.learning_rate(progress.step, highest, progress.max_iters) * progress.learning_rate_scale
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["learning_rate_scale"]
         accumulated = config.data.gradient_accumulation_steps // self.machine.world.size
         losses = torch.zeros((), device=self.machine.device)
         for _ in range(accumulated):
@@ -130,10 +134,10 @@ class Trainer:
                 else:
                     window = window.to(self.machine.device)
             with self.throughput.part("forward"), self.machine.autocast():
-                _, loss = self.forward(window[:, :-1], window[:, 1:])
+                loss = loss_of(self.forward, window[:, :-1], window[:, 1:])
             with self.throughput.part("backward"):
                 losses += loss.detach()
-                self.scaler.scale(loss / accumulated).backward()
+                self.scaler.scale(loss / accumulated).backward()  # type: ignore[no-untyped-call]
         with self.throughput.part("optimizer"):
             mean_loss, grad_norm = self.update(losses / accumulated)
         return mean_loss, grad_norm, rate
@@ -148,7 +152,7 @@ class Trainer:
         grad_norm = math.nan
         if math.isfinite(mean_loss):
             self.scaler.unscale_(self.optimizer)
-            grad_norm = clip(parameters, config.optimizer.grad_clip or math.inf)
+            grad_norm = clip(parameters, config.optimizer.grad_clip or math.inf, self.flat)
         if math.isfinite(grad_norm) or (math.isfinite(mean_loss) and self.scaler.is_enabled()):
             self.scaler.step(self.optimizer)  # which skips it, and scales less, where float16 was not enough
             self.scaler.update()
@@ -192,9 +196,7 @@ class Trainer:
         began = self.elapsed_s()
         self.model.eval()
         try:
-            # On a CPU compiling for evaluation too would take longer than it saves.
-            forward = self.forward if self.machine.device.startswith("cuda") else self.model
-            losses = partial(evaluate, forward, config=config, machine=self.machine)
+            losses = partial(evaluate, self.evaluation_forward or self.forward, config=config, machine=self.machine)
             asked = {"val": config.evaluation.eval_iters, "train": config.evaluation.eval_iters or TRAIN_BATCHES}
             shape = config.model.block_size, config.data.batch_size
             batches = sum(evaluation_size(len(self.tokens[split]), *shape, n) for split, n in asked.items())
@@ -314,9 +316,9 @@ class Trainer:
 
     def hindered(self, reason: str) -> Health:
         if reason:
-            text = f"training waits: {reason}. It resumes by itself when that is solved; you can also stop it"
+            text = f"training waits: {reason}. It goes on by itself when that has changed; stopping is possible"
             return Health(step=self.progress.step, state="waiting", message=text)
-        return Health(step=self.progress.step, state="going on", message="the problem is solved: training resumes")
+        return Health(step=self.progress.step, state="going on", message="what hindered training is over: it goes on")
 
     def stop(self) -> Iterator[Event]:
         """Ends as it was asked to: with a checkpoint, if the disk takes one at the first attempt."""
@@ -325,7 +327,7 @@ class Trainer:
         if not self.writer.owed:
             yield from self.writer.report(wait=True)
         if self.writer.owed:
-            yield Notice(level="error", text=f"{self.writer.owed}; stopped without one, earlier checkpoints are intact")
+            yield Notice(level="error", text=f"{self.writer.owed}; stopped without one, what was saved before is whole")
         yield self.finished("stopped")
 
     def stepped(self, loss: float, grad_norm: float, rate: float) -> Step:
@@ -364,7 +366,7 @@ class Trainer:
             back = self.recall(at - lost)
         if back is None:
             message = (
-                f"{trouble} after step {at:,}; earlier checkpoints are intact. "
+                f"{trouble} after step {at:,}; what was saved before is untouched. "
                 "Lower learning_rate, set grad_clip=1, or use dtype=float32"
             )
             yield Health(step=at, state="nan", message=message)

@@ -1,4 +1,4 @@
-"""What a training runs on: device, number format, compilation, threads, processes, each chosen or as set.
+"""What a training runs on: device, number format, compilation, threads, processes, each chosen or as asked.
 
 Knows nothing of the loop.
 """
@@ -32,7 +32,7 @@ class Machine:
         return hardware.autocast(self.device, self.dtype)
 
 
-def settle(config: Config, flops_per_token: int) -> Machine:
+def settle(config: Config) -> Machine:
     """Makes every choice that the configuration leaves open, and readies torch for it in this thread.
 
     Raises `SettingError`.
@@ -54,20 +54,17 @@ def settle(config: Config, flops_per_token: int) -> Machine:
     threads = hardware.resolve_threads(system.threads)
     torch.set_num_threads(threads)
     micro_batch = config.data.batch_size * shape.block_size
-    dtype, why_dtype = hardware.resolve_dtype(system.dtype, device, n_embd=shape.n_embd, tokens=micro_batch)
+    dtype, why_dtype = hardware.resolve_dtype(system.dtype, device, width=shape.width, tokens=micro_batch)
     compiled, why_compiled = hardware.resolve_compile(
         system.compile,
         device,
         dtype=dtype,
         tokens=config.schedule.max_iters * config.tokens_per_iteration,
-        flops_per_token=flops_per_token,
-        n_layer=shape.n_layer,
-        n_embd=shape.n_embd,
-        vocab_size=shape.vocab_size,
-        dropout=shape.dropout,
+        flops_per_token=shape.flops_per_token(),
+        estimate=shape.compile_estimate(dtype),
     )
     peak = hardware.peak_flops(device, dtype)
-    choices = {name: why for name, why in (("dtype", why_dtype), ("compile", why_compiled)) if why}
+    choices = {"dtype": why_dtype, "compile": why_compiled}
     return Machine(device, dtype, compiled, threads, world, peak * world.size if peak else None, choices)
 
 
@@ -80,13 +77,8 @@ def check_memory(config: Config, dtype: str, device: str) -> None:
         f"out of memory: this training takes about {needed.total / 1e9:,.0f} GB, and {device} has {there / 1e9:,.0f} GB"
     )
     if needed.total - needed.activations > there:
-        raise UserError(f"{takes}: make the model smaller (n_layer, n_embd, or the vocabulary)")
-    raise UserError(f"{takes}: {less_memory(config)}")
-
-
-def less_memory(config: Config) -> str:
-    """What to change of a training that takes too much memory, in words."""
-    rows, context = config.data.batch_size, config.model.block_size
-    ways = [f"lower batch_size (now {rows}) and raise gradient_accumulation_steps by as much"] if rows > 1 else []
-    ways += [f"lower block_size (now {context})"] if context > 1 else []
-    return ", or ".join([*ways, "make the model smaller (n_layer, n_embd)"])
+        raise UserError(f"{takes}: choose a smaller model")
+    raise UserError(
+        f"{takes}: lower batch_size (now {config.data.batch_size}) and raise gradient_accumulation_steps by as much, "
+        "or lower block_size"
+    )

@@ -6,13 +6,13 @@ weights, optimizer, gradient scaler, random states, batch position, and the prog
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from nanogpt.config import ModelConfig
+from nanogpt.config import ArchitectureConfig
 from nanogpt.errors import UserError
+from nanogpt.models.base import LanguageModel
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class Progress:
 class Snapshot:
     """`optimizer` is empty in a snapshot that gives weights only."""
 
-    model_config: ModelConfig
+    model_config: ArchitectureConfig
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
@@ -44,7 +44,7 @@ class Snapshot:
 
 
 def take(
-    model: Any,
+    model: LanguageModel,
     optimizer: torch.optim.Optimizer,
     scaler: "torch.amp.GradScaler",
     progress: Progress,
@@ -52,7 +52,7 @@ def take(
 ) -> Snapshot:
     """A copy of the state as it is now, in main memory. Names in `optimizer`: `<parameter>.<state>`, `random.<device>`,
     `scaler.<value>`."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     tensors = {
         f"{names[parameter]}.{key}": _copied(torch.as_tensor(value))
         for parameter, state in optimizer.state.items()
@@ -70,8 +70,8 @@ def _copied(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True)
 
 
-def check_weights(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
-    """Raise `UserError` naming `source` where names or shapes do not fit the model, of which shapes alone will do."""
+def restore_weights(model: LanguageModel, tensors: dict[str, Tensor], source: str) -> None:
+    """Copies the weights in. Raises `UserError` naming `source` where names or shapes do not fit the model."""
     expected = model.state_dict()
     for name in sorted(expected.keys() ^ tensors.keys()):
         raise UserError(
@@ -82,16 +82,15 @@ def check_weights(model: nn.Module, tensors: dict[str, Tensor], source: str) -> 
             raise UserError(
                 f"{source} does not fit this model: {name} is {tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
             )
-
-
-def restore_weights(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
-    """Copies the weights in. Raises `UserError` as `check_weights` does."""
-    check_weights(model, tensors, source)
     model.load_state_dict(tensors)
 
 
 def restore(
-    snapshot: Snapshot, model: Any, optimizer: torch.optim.Optimizer, scaler: "torch.amp.GradScaler", source: str
+    snapshot: Snapshot,
+    model: LanguageModel,
+    optimizer: torch.optim.Optimizer,
+    scaler: "torch.amp.GradScaler",
+    source: str,
 ) -> None:
     """Puts weights, optimizer, scaler and random states back. Raises `UserError` naming `source` if they do not fit."""
     restore_weights(model, snapshot.model, source)

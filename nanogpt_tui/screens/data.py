@@ -17,7 +17,6 @@ from textual.widgets.option_list import Option
 
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Notice, Prepared
-from nanogpt.words import counted
 from nanogpt_tui.keys import spelled
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.text import harmless
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 PREVIEW_CHARACTERS = 1500
 LOOK_AFTER_S = 0.12  # on one row, before its tokens are read: running through the list reads nothing
-WARNING_S = 20  # that what went wrong is shown while the person is elsewhere
 CHANGES = ("prepare", "give", "add", "delete", "new_run")  # what a session that only looks does not do
 
 
@@ -47,8 +45,8 @@ class DatasetList(OptionList, inherit_bindings=False):
         Binding("end", "last", "last", show=False, id="data.last"),
     ]
     HELP = (
-        "The data sets: ● is ready, ○ can be prepared now, ⊘ needs the network first. {data.new_run} starts a run "
-        "on one."
+        "The data sets: ● is ready, ○ can be prepared here and now, ⊘ needs the network first. {data.new_run} "
+        "trains on one."
     )
     glossary = "data set"
 
@@ -63,22 +61,15 @@ class DataScreen(LabScreen):
     CSS_PATH = "data.tcss"
     AUTO_FOCUS = "DatasetList"
     HELP = (
-        "The texts that a model can learn from. ● is ready, ○ can be prepared now, ⊘ needs the network "
-        "first. Preparing turns text into tokens on disk, once. The text on the right shades every other "
-        "token."
+        "The texts that a model can learn from. ● is ready, ○ can be prepared here and now, ⊘ needs the network first. "
+        "Preparing turns text into tokens on disk, once. The text at the right has each other token on another ground."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,n", "new_run", "train on it", id="data.new_run", tooltip="New run with this data set"),
         Binding("p", "prepare", "prepare", id="data.prepare", tooltip="Turn the text into tokens on disk"),
-        Binding("escape", "cancel", "cancel", id="data.cancel", tooltip="Cancel preparing; no partial data is kept"),
-        Binding("a", "add", "add text", id="data.add", tooltip="Make a data set from your own file or folder"),
-        Binding(
-            "f",
-            "give",
-            "use local file",
-            id="data.give",
-            tooltip="Without a network: use a file that you downloaded elsewhere",
-        ),
+        Binding("escape", "cancel", "cancel", id="data.cancel", tooltip="Cancel preparing; nothing half written stays"),
+        Binding("a", "add", "add a text", id="data.add", tooltip="Make a data set of your own file or folder"),
+        Binding("f", "give", "give the file", id="data.give", tooltip="Where there is no network: the file by hand"),
         Binding("d,delete", "delete", "delete", id="data.delete", tooltip="Delete the tokens; the recipe stays"),
         Binding("r", "reload", "reload", id="data.reload", show=False, tooltip="Read the list from disk again"),
         Binding("pagedown", "scroll_details(1)", "scroll the text", id="data.scroll_down", show=False),
@@ -216,7 +207,7 @@ class DataScreen(LabScreen):
             text = token_views.shaded(look.beginning, PREVIEW_CHARACTERS, plain, self._ascii)
             self.query_one("#preview", Static).update(text)
             self.query_one("#counted", Static).update(
-                Content.styled(f"most common of {counted(look.counted, 'token')}", "$quiet")
+                Content.styled(f"most common of {look.counted:,} tokens", "$quiet")
             )
             self.query_one("#common", Static).update(token_views.bars(look.common, 34, self._ascii))
         elif entry.info.prepared:
@@ -292,9 +283,9 @@ class DataScreen(LabScreen):
 
         entry = self.entry
         if entry is not None:
-            question = f"The file of {entry.name}, which is otherwise downloaded from\n{entry.source}"
+            question = f"The file of {entry.name}, which is otherwise fetched from\n{entry.source}"
             self.app.push_screen(
-                AskPath(question, lambda path: "" if path.is_file() else f"no such file: {path}"),
+                AskPath(question, lambda path: "" if path.is_file() else f"there is no file {path}"),
                 lambda path: self.prepare(entry.name, entry.name, source=path) if path else None,
             )
 
@@ -324,10 +315,7 @@ class DataScreen(LabScreen):
         for event in job.take():
             self.progress.add(event)
             if isinstance(event, Notice):
-                if event.level == "info":
-                    self.notify(event.text, markup=False)
-                else:
-                    self.notify(event.text, severity=event.level, timeout=WARNING_S, markup=False)
+                self.notify(event.text, markup=False)
             if isinstance(event, Prepared):
                 self.looks.pop(name, None)
         if job.done:
@@ -336,11 +324,9 @@ class DataScreen(LabScreen):
                 self.problems[name] = job.error
             else:
                 self.own.pop(name, None)  # it is on disk now, or was cancelled
-            here = self.is_current and self.entry is not None and self.entry.name == name
+            self._wanted = name
             self._show_details()
-            if job.error and not here:  # where the person is now
-                self.notify(f"{name}: {job.error}", severity="error", timeout=WARNING_S, markup=False)
-            if job.error and here:
+            if job.error:
                 self.call_after_refresh(self.query_one("#problem").scroll_visible, animate=False)
             self.action_reload()
         else:
@@ -360,7 +346,7 @@ class DataScreen(LabScreen):
             del self.own[entry.name]
             self.action_reload()
             return
-        again = "the recipe stays" if entry.recipe else "the text file stays"
+        again = "the recipe stays" if entry.recipe else "the text itself stays where it is"
         question = Content.assemble("Delete the tokens of ", harmless(entry.name), f"?  ({again})")
         answers = {"delete": ("d", "delete"), "keep": ("escape", "keep")}
         self.app.push_screen(Ask(question, answers), lambda answer: self._delete(entry.name, answer))

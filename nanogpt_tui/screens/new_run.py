@@ -5,7 +5,7 @@ What was typed is in a `Draft`; reading what there is and measuring the speed go
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -17,7 +17,7 @@ from textual.events import DescendantFocus, Resize
 from textual.widget import Widget
 from textual.widgets import Button, Input, Static
 
-from nanogpt.config import PRESETS, Config, settings
+from nanogpt.config import Config, Setting, preset_names
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import UserError
 from nanogpt.events import Event
@@ -33,27 +33,13 @@ if TYPE_CHECKING:
     from nanogpt_tui.jobs import Job
 
 TALL = 34  # lines of a terminal that has room for what a word means
-COMMON = {
-    "data": ("batch_size", "gradient_accumulation_steps", "block_size"),
-    "model": ("architecture", "n_layer", "n_head", "n_embd", "dropout", "ngram"),
-    "training": (
-        "optimizer",
-        "max_iters",
-        "learning_rate",
-        "warmup_iters",
-        "eval_interval",
-        "sample_interval",
-        "device",
-    ),
-}
-START = "the initial weights: random, those of another run, or everything of an interrupted run, to resume "
-"it"
-PRESET = "supplies every value that is not changed here"
-APART = "Start training in a background process"
-PLACE = "a run in this app continues when the terminal closes; a background process does not need the app at "
-"all"
-PLACES = [("app", "this app"), ("own", "a background process")]
-NAME = "the run's name; leave it empty for the name shown"
+GROUPS = ("data", "model", "training")  # of what is shown at first; the last has what is of no section above
+START = "what the weights are at first: random, those of another run, or all of a run that was interrupted"
+PRESET = "where the values come from that are not changed here"
+APART = "Start training in a process of its own"
+PLACE = "in this app it goes on when the terminal closes; in a process of its own it needs the app for nothing"
+PLACES = [("app", "this app"), ("own", "a process of its own")]
+NAME = "the run's name; nothing takes the one that is shown"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +57,7 @@ def offered(runs_dir: str | None) -> Iterator[Event]:
     from nanogpt import data, runs
     from nanogpt.tokenizers import fingerprint, from_json
 
-    starts, tokenizers = [(SCRATCH, "random weights")], dict[str, str]()
+    starts, tokenizers = [(SCRATCH, "from scratch")], dict[str, str]()
     datasets = data.list_datasets()
     for info in datasets:
         if info.prepared and not info.problem:
@@ -83,8 +69,40 @@ def offered(runs_dir: str | None) -> Iterator[Event]:
                 tokenizers[f"run {run.name}"] = fingerprint(from_json(json.loads(text)))
             starts.append((f"weights {run.name}", f"weights of {run.name}"))
             if not run.alive:
-                starts.append((f"resume {run.name}", f"resume {run.name} at step {run.step:,}"))
+                starts.append((f"resume {run.name}", f"go on with {run.name} at step {run.step:,}"))
     yield Offered(datasets=tuple(datasets), starts=tuple(starts), tokenizers=tokenizers)
+
+
+def common(known: Mapping[str, Setting], title: str) -> list[Setting]:
+    """The settings that one group of the form shows at first."""
+    return [
+        setting
+        for setting in known.values()
+        if setting.common and (setting.section if setting.section in GROUPS else GROUPS[-1]) == title
+    ]
+
+
+def rare(known: Mapping[str, Setting]) -> dict[str, list[Setting]]:
+    """The other settings of the form, by section."""
+    sections: dict[str, list[Setting]] = {setting.section: [] for setting in known.values()}
+    for name, setting in known.items():
+        if not setting.common and name not in (*NOT_IN_FORM, "dataset"):
+            sections[setting.section].append(setting)
+    return sections
+
+
+def fit(group: Vertical, members: list[Setting], made: Callable[[Iterable[Setting]], list[Field]]) -> None:
+    """Brings the fields of a group to those of `members`, and keeps the ones that fit already."""
+    there = {field.setting: field for field in group.query(Field)}
+    for setting in there.keys() - set(members):
+        there.pop(setting).remove()
+    after: Field | None = None
+    for setting in members:
+        field = there.get(setting)
+        if field is None:
+            (field,) = made([setting])
+            group.mount(field, after=after) if after else group.mount(field, before=0)
+        after = field
 
 
 class Form(VerticalScroll, inherit_bindings=False):
@@ -95,19 +113,18 @@ class NewRunScreen(LabScreen):
     CSS_PATH = "new_run.tcss"
     AUTO_FOCUS = "Choice"
     HELP = (
-        "A new run. Tab or {new_run.next} and {new_run.previous} go from field to field; {choice.previous} "
-        "and {choice.next} change a choice, {choice.list} lists all of them. The estimate on the right "
-        "follows what you type. A dot marks a value that differs from the preset. {app.help} explains a "
-        "field."
+        "A new run. Tab or {new_run.next} and {new_run.previous} go from field to field; {choice.previous} and "
+        "{choice.next} turn a choice, {choice.list} lists it. What the run will come to stands at the right as it is "
+        "typed. A dot marks what is not the preset's. {app.help} explains a field."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "start", "start", id="new_run.start", tooltip="Start training"),
         Binding("escape", "close", "back", id="new_run.close", tooltip="Back, without starting anything"),
-        Binding("ctrl+t", "measure", "measure", id="new_run.measure", tooltip="Measure the speed on this machine now"),
+        Binding("ctrl+t", "measure", "measure", id="new_run.measure", tooltip="Measure the speed here and now"),
         Binding("ctrl+o", "more", "more settings", id="new_run.more", tooltip="Show or hide the other settings"),
         Binding("ctrl+r", "reset", "reset", id="new_run.reset", tooltip="Back to the preset's values"),
-        Binding("ctrl+g", "start_apart", "start in background", id="new_run.start_apart", tooltip=APART),
-        Binding("f7", "start_apart", "start in background", show=False, id="new_run.start_apart_too"),
+        Binding("ctrl+g", "start_apart", "start apart", id="new_run.start_apart", tooltip=APART),
+        Binding("f7", "start_apart", "start apart", show=False, id="new_run.start_apart_too"),
         Binding("f5", "start", "start", show=False, id="new_run.start_too"),
         Binding("f6", "measure", "measure", show=False, id="new_run.measure_too"),
         Binding("down", "app.focus_next", "next field", show=False, id="new_run.next"),
@@ -129,29 +146,28 @@ class NewRunScreen(LabScreen):
     def body(self) -> Iterator[Widget]:
         self.draft.runs_dir = self.session.runs_dir
         self.measuring = Measuring(self.session, self.set_timer, self._measured)
-        presets = [("", "none (defaults)"), *((name, name) for name in PRESETS)]
-        starts = [(SCRATCH, "random weights")]
+        presets = [("", "none, the defaults"), *((name, name) for name in preset_names())]
+        starts = [(SCRATCH, "from scratch")]
         if self.draft.source:
             starts.append((self.draft.start, self.draft.start))
-        known = settings()
+        known = self.draft.settings()
         with Horizontal(id="new-run"):
             with Form(id="form"):
                 yield Field("preset", "preset", self.draft.preset, PRESET, options=presets, classes="-first")
                 start = self.draft.start
-                yield Field("start", "start from", start, START, options=starts, term="checkpoint", classes="-first")
+                yield Field("start", "begin with", start, START, options=starts, term="checkpoint", classes="-first")
                 dataset = self.draft.shown("dataset")
                 about, datasets = known["dataset"].help, [(dataset, dataset)]
                 yield Field("dataset", "dataset", dataset, about, options=datasets, term="data set", classes="-first")
                 yield Field("name", "name", "", NAME, free_text=True, term="run", classes="-first")
-                yield Field("place", "runs in", "app", PLACE, options=PLACES, term="run", classes="-first")
-                for group, names in COMMON.items():
-                    yield Static(Content(group), classes="group")
-                    for name in names:
-                        yield field_of(known[name], self.draft.shown(name))
+                yield Field("place", "trains in", "app", PLACE, options=PLACES, term="run", classes="-first")
+                for title in GROUPS:
+                    yield Static(Content(title), classes="group")
+                    yield Vertical(*self._made(common(known, title)), id=f"common-{title}", classes="fields")
                 yield Vertical(id="more")
                 yield Button("more settings", compact=True, id="more-button")
             with Vertical(id="side"):
-                yield Static(Content("estimate"), classes="group")
+                yield Static(Content("what it comes to"), classes="group")
                 yield Outlook()
                 yield Button("start", compact=True, id="start-button", variant="primary")
                 yield Static(id="trouble")
@@ -217,9 +233,10 @@ class NewRunScreen(LabScreen):
         """Checks everything, marks what is wrong where it stands, and shows what it comes to."""
         dataset = self.datasets.get(self.draft.shown("dataset")) if self._readable() else None
         self.config, problems = self.draft.checked(dataset)
+        known = self._fit_fields()
         for field in self.query(Field):
             name = field.name or ""
-            setting = name in settings()
+            setting = name in known
             if setting and self._readable():
                 field.fix(name in self.draft.fixed)
                 if show_values or name in self.draft.fixed:
@@ -232,10 +249,25 @@ class NewRunScreen(LabScreen):
         hidden = [f"{name}: {problem}" for name, problem in problems.items() if name not in shown]
         self.query_one("#trouble", Static).update(harmless("\n".join(hidden), "$error"))
         self.query_one("#start-button", Button).disabled = self.config is None
-        self.query_one("#start-button", Button).label = "resume" if self.draft.resumes else "start"
+        self.query_one("#start-button", Button).label = "go on" if self.draft.resumes else "start"
         self.measuring.want(self.config, self.datasets)
         self._show_outlook()
         self.refresh_bindings()
+
+    def _made(self, members: Iterable[Setting]) -> list[Field]:
+        return [field_of(setting, self.draft.shown(setting.name)) for setting in members]
+
+    def _fit_fields(self) -> dict[str, Setting]:
+        """Shows the fields of the components that are chosen, and no others. Returns the settings of these."""
+        if not self._readable():
+            return {}
+        known = self.draft.settings()
+        for title in GROUPS:
+            fit(self.query_one(f"#common-{title}", Vertical), common(known, title), self._made)
+        if (more := self.query_one("#more", Vertical)).children:
+            for section, members in rare(known).items():
+                fit(more.query_one(f"#rare-{section}", Vertical), members, self._made)
+        return known
 
     def _readable(self) -> bool:
         try:
@@ -313,15 +345,9 @@ class NewRunScreen(LabScreen):
         self._changed(show_values=True)
 
     def _rare(self) -> Iterator[Widget]:
-        common = {"dataset", *(name for names in COMMON.values() for name in names)}
-        section = ""
-        for name, setting in settings().items():
-            if name in common or name in NOT_IN_FORM:
-                continue
-            if setting.section != section:
-                section = setting.section
-                yield Static(Content(section), classes="group")
-            yield field_of(setting, self.draft.shown(name))
+        for section, members in rare(self.draft.settings()).items():
+            yield Static(Content(section), classes="group")
+            yield Vertical(*self._made(members), id=f"rare-{section}", classes="fields")
 
     async def on_button_pressed(self, event: Button.Pressed) -> None:
         if event.button.id == "more-button":
@@ -334,7 +360,7 @@ class NewRunScreen(LabScreen):
         if self.config is None or self._starting:
             return
         if self.session.is_training:
-            self.notify("a run is training: stop it first", severity="error", markup=False)
+            self.notify("a run is being trained: stop it first", severity="error", markup=False)
             return
         self.measuring.cancel()
         self._starting = True

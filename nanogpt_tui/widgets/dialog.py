@@ -74,7 +74,7 @@ class AskValue(ModalScreen[str | None]):
             yield Static(Content(self._question), classes="question")
             yield Input(self._value, compact=True)
             yield Static("", classes="error")
-            yield hint("enter selects, esc cancels")
+            yield hint("enter takes it, esc goes back")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         problem = self._check(event.value)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nanogpt import runs
-from nanogpt.config import SHAPE, Config, resolve, settings, with_settings
+from nanogpt.config import ARCHITECTURE, KINDS, Config, Setting, resolve, with_settings
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import SettingError, UserError
 from nanogpt.runs import checkpoints
@@ -42,9 +42,10 @@ class Draft:
     @property
     def fixed(self) -> tuple[str, ...]:
         """Settings that cannot differ from those of the run that it starts from."""
-        if self.resumes:
-            return (*SHAPE, "dataset")
-        return tuple(name for name in SHAPE if name != "block_size") if self.source else ()
+        if not self.source:
+            return ()
+        shape = (ARCHITECTURE.name, *self.base().model.shape())
+        return (*shape, "dataset") if self.resumes else tuple(name for name in shape if name != "block_size")
 
     def folder(self) -> Path:
         """Of the run that it starts from or goes on with. Raises `UserError`."""
@@ -55,8 +56,8 @@ class Draft:
         if self._base is None or self._base[0] != (self.preset, self.start):
             config = resumed(self.folder()) if self.resumes else watched(resolve(preset=self.preset or None).config)
             if self.source and not self.resumes:
-                theirs = run_config(self.folder()).values()
-                shape = {name: theirs[name] for name in SHAPE}
+                theirs = run_config(self.folder()).model
+                shape = {ARCHITECTURE.name: theirs.name} | theirs.shape()
                 config = with_settings(config, shape | {"init_from": self.source})
             self._base = ((self.preset, self.start), config)
         return self._base[1]
@@ -67,7 +68,26 @@ class Draft:
             return self.edits[name]
         if name == "dataset" and self.dataset and not self.resumes:
             return self.dataset
-        return spoken(self.base().values()[name])
+        return spoken(self.chosen().values()[name])
+
+    def chosen(self) -> Config:
+        """The base with the components that were chosen since; where its values do not fit these, they have theirs.
+
+        Raises `UserError` for a run that cannot be read.
+        """
+        base = self.base()
+        chosen = {kind.name: self.edits[kind.name] for kind in KINDS if kind.name in self.edits}
+        chosen = {name: text for name, text in chosen.items() if name not in self.fixed}
+        if not chosen:
+            return base
+        try:
+            return with_settings(base, chosen)
+        except SettingError:
+            return with_settings(Config(), base.components() | chosen)
+
+    def settings(self) -> dict[str, Setting]:
+        """The settings of the components that are chosen, by name."""
+        return self.chosen().settings()
 
     def prefer_prepared(self, datasets: Mapping[str, DatasetInfo]) -> None:
         """Takes a data set that is prepared where nobody has said which, and the preset's own is not."""
@@ -80,14 +100,15 @@ class Draft:
         """Takes what was typed; what the base has anyway is no edit."""
         if name == "dataset":
             self.dataset = text
-        elif text.strip() == spoken(self.base().values()[name]):
+        elif text.strip() == spoken(self.base().values().get(name)):
             self.edits.pop(name, None)
         else:
             self.edits[name] = text
 
     def changes(self) -> dict[str, str]:
-        """What differs from the base, by name, as typed."""
-        changed = {name: text.strip() for name, text in self.edits.items() if name not in self.fixed}
+        """What differs from the base, by name, as typed; not what belongs to a component that is not chosen."""
+        known, fixed = self.settings(), self.fixed
+        changed = {name: text.strip() for name, text in self.edits.items() if name in known and name not in fixed}
         if self.dataset not in ("", self.base().data.dataset) and not self.resumes:
             changed["dataset"] = self.dataset
         return changed
@@ -96,7 +117,7 @@ class Draft:
         """The configuration, None where something is wrong with it; and what is wrong, by setting."""
         problems: dict[str, str] = {}
         try:
-            base, known = self.base(), settings()
+            base, known = self.base(), self.settings()
         except UserError as error:
             return None, {"start": str(error)}
         good: dict[str, Any] = {}
@@ -110,9 +131,6 @@ class Draft:
             config = with_settings(base, good)
         except SettingError as error:
             problems.setdefault(error.setting, reason(error))
-        known_positions = base.model.block_size
-        if config is not None and self.source and config.model.block_size > known_positions:
-            problems["block_size"] = f"the weights know {known_positions:,} positions, not more"
         if config is not None and dataset is not None:
             problems |= self._other_tokenizer(dataset.name) or unfit(config, dataset)
         try:
@@ -132,7 +150,7 @@ class Draft:
         """The folder that the run will have. Raises `UserError` for a name that is taken or is none."""
         if self.resumes:
             return self.folder()
-        base = f"{Path(self.shown('dataset')).name}-{self.preset or self.base().model.architecture}"
+        base = f"{Path(self.shown('dataset')).name}-{self.preset or self.chosen().model.name}"
         return runs.new_folder(base, name=self.name.strip() or None, runs_dir=self.runs_dir)
 
 

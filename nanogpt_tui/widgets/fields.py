@@ -7,8 +7,8 @@ from textual.events import Key
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from nanogpt.config import PRESETS, Setting
-from nanogpt.models import names
+from nanogpt.config import Setting, load_preset
+from nanogpt.errors import UserError
 from nanogpt_tui.glossary import lookup
 from nanogpt_tui.text import harmless
 from nanogpt_tui.widgets.choice import Choice
@@ -50,9 +50,11 @@ class Field(Vertical):
         placeholder: str = "",
         free_text: bool = False,
         term: str = "",
+        setting: Setting | None = None,
         classes: str | None = None,
     ) -> None:
         super().__init__(name=name, classes=classes)
+        self.setting = setting
         self.glossary = term or name
         self.label, self.about = label, about
         self.editor: Choice | Typed = (
@@ -105,8 +107,8 @@ def field_of(setting: Setting, value: str) -> Field:
     options: list[tuple[str, str]] | None = None
     if setting.kind is bool:
         options = YES_NO
-    elif choices := names() if setting.name == "architecture" else setting.choices:  # each architecture is a file
-        options = [(choice, choice) for choice in choices]
+    elif setting.choices:
+        options = [(choice, choice) for choice in setting.choices]
     placeholder = "none" if setting.optional else ""
     return Field(
         setting.name,
@@ -116,14 +118,23 @@ def field_of(setting: Setting, value: str) -> Field:
         options=options,
         placeholder=placeholder,
         free_text=setting.kind is str,
+        setting=setting,
     )
 
 
 def explained(field: Field, preset: str, at_length: bool) -> Content:
     """What a field is for, the chosen preset itself where it is that field; `at_length`, what its word means too."""
-    about = PRESETS[preset].help if field.name == "preset" and preset else field.about
+    about = preset_help(preset) if field.name == "preset" and preset else field.about
     lines = [Content.styled(f"{field.label}: {about}", "$quiet")]
     term = lookup(field.glossary) if at_length else None
     if term is not None:
         lines += [Content(), Content.styled(term.name, "bold $accent"), Content.styled(term.text, "$quiet")]
     return Content("\n").join(lines)
+
+
+def preset_help(name: str) -> str:
+    """What a preset is for, or what is wrong with it."""
+    try:
+        return load_preset(name).help
+    except UserError as error:
+        return str(error)

@@ -66,7 +66,7 @@ def running_text(session: "Session", width: int, room: int) -> Content:
     """What runs, in `room` cells of a line of `width`; the run's name has what the rest leaves of them."""
     history = session.history
     if history is None:
-        return Content.styled("idle" if session.looked else "", "$quiet")
+        return Content.styled("nothing runs" if session.looked else "", "$quiet")
     mark, style = {
         "preparing": ("○", "$alive"),
         "training": ("●", "$alive"),
@@ -84,7 +84,7 @@ def running_text(session: "Session", width: int, room: int) -> Content:
 def _far(history: "History", style: str, width: int) -> Content:
     """Steps, a bar, the share, and what is left: as much of them as a line of `width` has room for."""
     share = history.step / history.max_iters if history.max_iters else 0.0
-    eta = duration(history.last.eta_s) if history.last and history.state == "training" else ""
+    eta = duration(history.last.eta_s) if history.last and history.state == "training" else history.state
     parts: list[Content] = []
     if width >= 110:
         long = 20 if width >= 140 else 12
@@ -94,7 +94,7 @@ def _far(history: "History", style: str, width: int) -> Content:
             Content.styled(f"  {steps}  "),
             Content.assemble(("━" * filled, style), ("─" * (long - filled), "$rule")),
         ]
-    left = f"ETA {eta:>7}" if eta and width >= 90 else f"{eta or history.state:>7}"
+    label = "ETA " if history.state == "training" and width >= 90 else ""
     done = history.state == "finished" and width < 110
-    parts.append(Content.assemble(("" if done else f" {share:4.0%}", "$foreground"), (f"  {left}", "$quiet")))
+    parts.append(Content.assemble(("" if done else f" {share:4.0%}", "$foreground"), (f"  {label}{eta:>7}", "$quiet")))
     return Content("").join(parts)

@@ -18,7 +18,7 @@ class Prompt(TextArea):
     characters."""
 
     glossary = "autoregressive"
-    HELP = "The text that the model continues. {prompt.write} starts from here, {prompt.leave} leaves the editor."
+    HELP = "The text that the model goes on with. {prompt.write} starts from here, {prompt.leave} leaves the editor."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "leave", id="prompt.leave", tooltip="Leave the editor"),
         Binding("f5,ctrl+j", "write", "write", id="prompt.write", tooltip="Write from this prompt"),

@@ -18,7 +18,6 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Static
 
-from nanogpt.words import counted
 from nanogpt_tui.keys import shown
 from nanogpt_tui.takes import Take
 from nanogpt_tui.text import harmless, printable, short, short_weights
@@ -30,12 +29,12 @@ LEAST_WEIGHTS = 20  # cells for run and step; the loss beside them has to leave 
 HINT = (
     ("sample.write", "writes with these weights, knobs and seed"),
     ("sample.prompt", "edits the prompt"),
-    ("sample.source", "chooses the weights: any checkpoint, or live"),
-    ("sample.temperature_up", "and the keys next to the knobs turn them, also while it writes"),
+    ("sample.source", "chooses the weights: any checkpoint, or the live ones"),
+    ("sample.temperature_up", "and the keys beside the knobs turn them, also meanwhile"),
 )
 ENDS = {
     "length": "length reached",
-    "stop": "stop string written",
+    "stop": "stop text written",
     "end": "ended by the model",
     "esc": "stopped by you",
 }
@@ -54,10 +53,10 @@ class TokenText(ScrollView, can_focus=True):
 
     glossary = "token"
     HELP = (
-        "What the model writes. The background says how probable each token was: none from 50 % on, a faint "
-        "one from 20 %, a stronger one from 5 %, the strongest below that. {sample.left} and {sample.right} "
-        "walk over the tokens and show what it could have written instead; {sample.up} and {sample.down} "
-        "choose another, {sample.branch} continues from there."
+        "What the model writes. The background says how probable each token was: none from 50 % on, a faint one from "
+        "20 %, a stronger one from 5 %, the strongest below that. {sample.left} and {sample.right} walk over the "
+        "tokens and show what else could have come; {sample.up} and {sample.down} choose another, {sample.branch} goes "
+        "on from there."
     )
     DEFAULT_CSS = """
     TokenText {
@@ -286,8 +285,8 @@ def status_line(take: Take | None, width: int) -> Content:
     if take.error:
         return harmless(take.error, "$error")
     if not take.reason and not take.tokens:
-        return Content.styled("loading the weights …", "$quiet")
-    count = f"{counted(len(take.tokens), 'token'):<14}"
+        return Content.styled("fetching the weights …", "$quiet")
+    count = f"{f'{len(take.tokens):,} tokens':<14}"
     rate = f"{f'{take.tokens_per_second:,.0f} tokens/s':<17}"
     now, style = (ENDS.get(take.reason, ""), "$quiet") if take.reason else ("writing …", "$alive")
     branch = "" if take.branched_at is None else f"  branched at token {take.branched_at + 1:,}"

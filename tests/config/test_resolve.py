@@ -14,16 +14,17 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from nanogpt.config import (
-    PRESETS,
     Config,
     config_from_toml,
     config_to_toml,
+    load_preset,
     preset_names,
     resolve,
     resolve_sampling,
     settings,
     with_settings,
 )
+from nanogpt.config.presets import preset_paths
 from nanogpt.errors import SettingError, UserError
 
 quickly = hypothesis_settings(max_examples=50, deadline=None)  # a busy machine is no failure
@@ -75,7 +76,7 @@ def test_a_file_can_name_its_preset_and_the_one_given_beside_it_wins(tmp_path: P
 @pytest.mark.parametrize("preset", ["bay", "", 7, ["baby"]])
 def test_an_unknown_preset_is_refused_with_those_that_there_are(tmp_path: Path, preset: Any) -> None:
     file = write(tmp_path / "mine.json", json.dumps({"preset": preset}))
-    with pytest.raises(SettingError, match=r"there are macbook, .*gpt2-xl") as caught:
+    with pytest.raises(SettingError, match=r"there are baby, .*gpt2-xl") as caught:
         resolve(file=file)
     assert caught.value.setting == "preset"
 
@@ -136,7 +137,7 @@ def test_an_unreadable_file_is_refused_in_one_line_that_names_it(tmp_path: Path,
 
 
 def test_a_missing_file_names_the_presets(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no configuration file .*--preset=macbook\|.*\|baby"):
+    with pytest.raises(UserError, match=r"no configuration file .*--preset=NAME.*nanogpt config --presets"):
         resolve(file=tmp_path / "absent.toml")
     with pytest.raises(UserError, match="cannot read"):
         resolve(file=tmp_path)
@@ -220,8 +221,10 @@ def parameters(preset: str, vocab_size: int) -> int:
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_resolves_and_says_what_it_is(name: str) -> None:
     resolved = resolve(preset=name)
-    assert PRESETS[name].help
-    assert {key for key, place in resolved.sources.items() if place == f"preset {name}"} == PRESETS[name].values.keys()
+    assert load_preset(name).help
+    assert {key for key, place in resolved.sources.items() if place == f"preset {name}"} == load_preset(
+        name
+    ).values.keys()
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -231,9 +234,8 @@ def test_the_gpt2_presets_have_the_published_number_of_parameters(name: str) -> 
 
 @pytest.mark.parametrize(("name", "total"), [("macbook", 804_096), ("baby", 10_745_088)])
 def test_the_small_presets_make_models_of_the_known_size(name: str, total: int) -> None:
-    from nanogpt import models
 
-    model = models.create(with_settings(resolve(preset=name).config, {"vocab_size": 65}).model)
+    model = with_settings(resolve(preset=name).config, {"vocab_size": 65}).model.build()
     assert model.n_parameters() == parameters(name, vocab_size=65) == total
 
 
@@ -247,3 +249,50 @@ def test_sampling_knobs_are_read_from_text_and_checked() -> None:
         resolve_sampling({"top_p": 0})
     with pytest.raises(SettingError, match=r"'temprature'.*Did you mean temperature\?"):
         resolve_sampling({"temprature": 1})
+
+
+def test_a_setting_of_a_component_that_is_not_chosen_says_whose_it_is() -> None:
+    with pytest.raises(
+        SettingError, match=r"ngram is a setting of the architecture modern.*architecture=gpt2"
+    ) as caught:
+        resolve(flags={"ngram": 3})
+    assert caught.value.setting == "ngram"
+    with pytest.raises(SettingError, match=r"min_lr is a setting of the schedule cosine.*schedule=constant"):
+        resolve(flags={"schedule": "constant", "min_lr": 0})
+    with pytest.raises(SettingError, match=r"bias is a setting of the architecture gpt2"):
+        resolve(flags={"architecture": "modern", "bias": True})
+
+
+def test_another_component_keeps_the_values_of_the_settings_that_both_have() -> None:
+    config = resolve(preset="gpt2", flags={"architecture": "modern"}).config
+    assert (config.model.name, config.values()["n_embd"], config.model.block_size) == ("modern", 768, 1024)
+    assert "bias" not in config.values(), "which the preset sets for gpt2"
+    back = with_settings(config, {"architecture": "gpt2"})
+    assert (back.values()["n_embd"], back.values()["bias"]) == (768, False)
+
+
+def test_a_recorded_run_of_format_1_had_the_settings_of_all_components() -> None:
+    tables = {"model": {"architecture": "gpt2", "n_layer": 2, "ngram": 2}, "optimizer": {"optimizer": "muon"}}
+    config = config_from_toml(tables, format=1)
+    assert (config.model.name, config.values()["n_layer"], config.optimizer.name) == ("gpt2", 2, "muon")
+    with pytest.raises(SettingError, match="ngram"):
+        config_from_toml(tables)
+
+
+def test_a_preset_of_ones_own_is_found_and_may_build_on_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NANOGPT_CONFIG_DIR", str(tmp_path))
+    (tmp_path / "presets").mkdir()
+    write(tmp_path / "presets" / "mine.toml", 'help = "mine"\npreset = "baby"\nn_layer = 2\n')
+    assert "mine" in preset_names()
+    config = resolve(preset="mine").config
+    assert (config.values()["n_layer"], config.values()["n_embd"]) == (2, 384)
+    write(tmp_path / "presets" / "mine.toml", 'preset = "other"\n')
+    write(tmp_path / "presets" / "other.toml", 'preset = "mine"\n')
+    with pytest.raises(UserError, match="builds on itself"):
+        resolve(preset="mine")
+
+
+def test_a_preset_is_a_file_of_settings_too() -> None:
+    assert resolve(file=preset_paths()["macbook"]).config == resolve(preset="macbook").config

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nanogpt.models.parts import cross_entropy as module
-from nanogpt.models.parts.cross_entropy import cross_entropy, in_pieces
-from nanogpt.training import estimate
+from nanogpt.models.layers import costs
+from nanogpt.models.layers import cross_entropy as module
+from nanogpt.models.layers.cross_entropy import cross_entropy, in_pieces
 
 
 def made(ignored):
@@ -61,4 +61,4 @@ def test_the_loss_of_what_is_all_but_impossible_is_finite_and_of_what_is_no_numb
 
 
 def test_the_estimate_of_memory_knows_the_pieces():
-    assert (estimate.AT_ONCE, estimate.NUMBERS) == (module.ROWS, module.NUMBERS)
+    assert (costs.AT_ONCE, costs.NUMBERS) == (module.ROWS, module.NUMBERS)

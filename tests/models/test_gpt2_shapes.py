@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from nanogpt import models
 from nanogpt.config import resolve
 
 
@@ -22,13 +21,13 @@ from nanogpt.config import resolve
 def test_a_preset_has_as_many_parameters_as_published(preset, vocab_size, parameters):
     config = resolve(preset=preset, flags={"vocab_size": vocab_size}).config.model
     with torch.device("meta"):
-        assert models.create(config).n_parameters() == parameters
+        assert config.build().n_parameters() == parameters
 
 
 def test_residual_projections_start_smaller_by_the_root_of_their_number():
     config = resolve(preset="macbook", flags={"vocab_size": 65}).config.model
     torch.manual_seed(0)
-    weights = dict(models.create(config).named_parameters())
+    weights = dict(config.build().named_parameters())
     for layer in range(4):
         assert weights[f"h.{layer}.mlp.c_fc.weight"].std().item() == pytest.approx(0.02, rel=0.05)
         for name in ("attn", "mlp"):

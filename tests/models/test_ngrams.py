@@ -1,18 +1,17 @@
 """Embeddings of several tokens together, in the modern architecture."""
 
+import architectures
 import pytest
 import torch
 
-from nanogpt import models
-from nanogpt.config import ModelConfig
-from nanogpt.models.modern import GRAMS
+from nanogpt.models.modern.config import GRAMS
 
 SHAPE = {"architecture": "modern", "n_layer": 1, "n_head": 2, "n_embd": 8, "block_size": 12}
 
 
 def model_of(ngram, vocab_size):
     torch.manual_seed(1)
-    model = models.create(ModelConfig(**SHAPE, ngram=ngram, vocab_size=vocab_size)).eval()
+    model = architectures.build(**SHAPE, ngram=ngram, vocab_size=vocab_size).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model

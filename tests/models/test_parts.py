@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nanogpt.models.parts.attention import causal_attention
-from nanogpt.models.parts.dropout import Dropout, dropout
-from nanogpt.models.parts.gelu import gelu
+from nanogpt.models.layers.attention import causal_attention
+from nanogpt.models.layers.dropout import Dropout, dropout
+from nanogpt.models.layers.gelu import gelu
 
 
 def projections(dtype=torch.float32):

@@ -1,10 +1,10 @@
 """Small random models that have opinions, and tokenizers for them."""
 
+import architectures
 import pytest
 import torch
 
-from nanogpt import models, tokenizers
-from nanogpt.config import ModelConfig
+from nanogpt import tokenizers
 
 ALPHABET = "\n abcdefghijklmnopqrstuvwxyz"
 
@@ -26,7 +26,7 @@ def new_model(tokenizer):
     def make(seed=1, spread=8, **changes):
         torch.manual_seed(seed)
         shape = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 16, "vocab_size": tokenizer.vocab_size}
-        model = models.create(ModelConfig(**shape | changes)).eval()
+        model = architectures.build(**shape | changes).eval()
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if parameter.dim() == 2 and name != "wte.weight":

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nanogpt.models.parts import gpt2_step
+from nanogpt.models.gpt2 import cpu_decoding
 from nanogpt.sampling import decoding
 from nanogpt.sampling.decoding import WORTH_SHARING, decode, evaluating, extended, sized_threads
 
@@ -42,9 +42,9 @@ def test_cached_logits_are_those_of_a_full_forward_pass(new_model, block_size, p
 def test_the_models_own_step_is_a_pass_over_a_prompt_or_one_position(new_model, rows, bias, monkeypatch):
     model, ids = new_model(bias=bias), some_ids(rows, 9)
     cache = model.new_cache(rows)
-    step = model.stepper(cache)
+    step = model.decoding_backend(cache)
     for begin, end in [(0, 4), *zip(range(4, 9), range(5, 10), strict=True)]:
-        monkeypatch.setattr(gpt2_step, "FROM_MEMORY", 0 if end == 6 else 10**9)
+        monkeypatch.setattr(cpu_decoding, "FROM_MEMORY", 0 if end == 6 else 10**9)
         expected, _ = model(torch.from_numpy(ids[:, :end]))
         np.testing.assert_allclose(step(ids[:, begin:end]), expected[:, 0], rtol=1e-4, atol=1e-4)
     assert cache.length == 9
@@ -77,13 +77,13 @@ def test_of_a_long_prompt_the_last_part_counts(model):
 @pytest.mark.parametrize("alike", [False, True])
 def test_one_pass_over_a_half_window_is_made_each_half_window(model, monkeypatch, alike):
     """With the cache all other steps see one position; samples that begin alike share the first pass."""
-    shapes, stepper = [], decoding.stepper
+    shapes, decode_step = [], decoding.decode_step
 
     def watched(*args):
-        step = stepper(*args)
+        step = decode_step(*args)
         return lambda ids: shapes.append(ids.shape) or step(ids)
 
-    monkeypatch.setattr(decoding, "stepper", watched)
+    monkeypatch.setattr(decoding, "decode_step", watched)
     prompt = some_ids(2, 3)
     steps = decode(model, prompt[:1].repeat(2, 0) if alike else prompt)
     next(steps)

@@ -2,13 +2,13 @@
 
 import dataclasses
 
+import architectures
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from nanogpt import models
-from nanogpt.config import ModelConfig, SamplingConfig
+from nanogpt.config import ARCHITECTURE, SamplingConfig, names
 from nanogpt.events import Token
 from nanogpt.hardware import cpu_multiplies_bfloat16
 from nanogpt.sampling import decoding, generate, packing
@@ -31,7 +31,7 @@ def new_large(tokenizer):
     def make(architecture, **changes):
         torch.manual_seed(0)
         shape = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 16, "vocab_size": tokenizer.vocab_size}
-        model = models.create(ModelConfig(architecture=architecture, bias=True, **shape | changes)).eval()
+        model = architectures.build(architecture=architecture, bias=True, **shape | changes).eval()
         with torch.no_grad():
             for parameter in model.parameters():
                 if not parameter.any():
@@ -88,7 +88,7 @@ def test_weights_that_are_gone_are_not_taken_for_new_ones(layout):
             torch.testing.assert_close(F.linear(x, weight), x @ weight.T, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("architecture", models.names())
+@pytest.mark.parametrize("architecture", names(ARCHITECTURE))
 @pytest.mark.parametrize("alike", [False, True])
 @torch.inference_mode()
 def test_several_samples_of_a_large_model_have_the_logits_of_the_plain_one(new_large, architecture, alike, monkeypatch):
@@ -115,7 +115,7 @@ def test_automatic_is_bfloat16_for_a_large_model_on_a_cpu_that_has_it(new_large,
     dtype, why = number_format("auto", model)
     assert dtype == "float32"
     assert "20 million" in why
-    monkeypatch.setattr(packing, "WORTH_BFLOAT16", model.flops_per_token() // 6)
+    monkeypatch.setattr(packing, "WORTH_BFLOAT16", model.config.flops_per_token() // 6)
     assert number_format("auto", model)[0] == "bfloat16"
     monkeypatch.setattr(packing, "cpu_multiplies_bfloat16", lambda: False)
     assert number_format("auto", model)[0] == "float32"
@@ -128,7 +128,7 @@ def written(model, tokenizer, dtype, use_cache=True, num_samples=1, **knobs):
     return [event for event in events if isinstance(event, Token)]
 
 
-@pytest.mark.parametrize("architecture", models.names())
+@pytest.mark.parametrize("architecture", names(ARCHITECTURE))
 @pytest.mark.parametrize("num_samples", [1, 3])
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_bfloat16_has_nearly_the_probabilities_of_float32(new_large, tokenizer, architecture, num_samples, use_cache):
@@ -142,7 +142,7 @@ def test_bfloat16_has_nearly_the_probabilities_of_float32(new_large, tokenizer, 
     assert [token.probability for token in rounded] != [token.probability for token in exact]
 
 
-@pytest.mark.parametrize("architecture", models.names())
+@pytest.mark.parametrize("architecture", names(ARCHITECTURE))
 def test_in_bfloat16_the_same_seed_writes_the_same_text(new_large, tokenizer, architecture):
     model = new_large(architecture)
     first, again = (written(model, tokenizer, "bfloat16", num_samples=2) for _ in range(2))

@@ -3,22 +3,28 @@
 import pytest
 import torch
 
-from nanogpt.models.parts.packed import pack
+from nanogpt.models.flat_parameters import FlatParameters
 from nanogpt.training.clipping import clip
 
 
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("in_one_piece", [False, True])
 @pytest.mark.parametrize("limit", [0.5, 100.0, float("inf")])
-def test_it_clips_as_torchs_does_and_tells_the_norm_before(limit, packed):
+def test_it_clips_as_torchs_does_and_tells_the_norm_before(limit, in_one_piece):
     torch.manual_seed(2)
     gradients = [torch.randn(3, 4), torch.randn(5)]
     ours, theirs = ([torch.nn.Parameter(torch.zeros_like(g)) for g in gradients] for _ in range(2))
     for some in (ours, theirs):
         for weight, gradient in zip(some, gradients, strict=True):
             weight.grad = gradient.clone()
-    if packed:
-        pack([weight.grad for weight in ours])
-    norm = clip([*ours, torch.nn.Parameter(torch.zeros(2))], limit)
+    flat = None
+    if in_one_piece:
+        flat = FlatParameters(ours)
+        for weight in ours:
+            weight.grad = None
+        for weight, piece, gradient in zip(ours, flat.pieces(flat.new_gradients(), ours), gradients, strict=True):
+            weight.grad = piece.copy_(gradient)
+        assert flat.gradients_of(ours) is not None
+    norm = clip(ours if in_one_piece else [*ours, torch.nn.Parameter(torch.zeros(2))], limit, flat)
     assert norm == pytest.approx(torch.nn.utils.clip_grad_norm_(theirs, limit).item())
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine.grad, other.grad)

@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 
 from nanogpt.config import resolve
-from nanogpt.data import DatasetInfo, prepare, textfile_recipe
+from nanogpt.data import prepare, textfile_recipe
 from nanogpt.events import Event
 from nanogpt.training.probe import Measured
 from nanogpt_tui import measuring
-from nanogpt_tui.measuring import Compiled, Room, Speed, compiled
+from nanogpt_tui.measuring import Compiled, Room, compiled
 from nanogpt_tui.screens.new_run import NewRunScreen
-from nanogpt_tui.widgets.outlook import figures
 
 
 async def test_weights_that_read_other_tokens_are_marked_where_they_are_chosen(
@@ -47,7 +46,7 @@ async def test_a_time_measured_without_the_compiler_says_so_where_the_run_has_it
     list(prepare(textfile_recipe([trained.parent / "small.txt"], name="same")))
     async with lab(size=(200, 60)) as at:
         at.app.push_screen(NewRunScreen(dataset="same"))
-        await at.sees("12 ms per step", "Without torch.compile, which", "about 200 s in this run")
+        await at.sees("12 ms each", "Without torch.compile, which", "about 200 s in this run")
 
 
 @pytest.mark.parametrize(("asked", "told"), [("true", 1), ("false", 0)])
@@ -59,14 +58,3 @@ def test_whether_a_run_will_be_compiled_is_the_engines_own_answer(
     monkeypatch.setattr(choices, "compile_needs", lambda device: None)
     config = resolve(flags={"compile": asked, "device": "cpu", "vocab_size": 65, "n_layer": 1}).config
     assert len(list(compiled(config))) == told
-
-
-@pytest.mark.parametrize(
-    ("max_iters", "shown"),  # 12 · 64 tokens an iteration, of 38,400
-    [(1, "0.020"), (100, "2.0"), (50_000, "1,000")],
-)
-def test_epochs_are_told_apart_at_any_length(max_iters: int, shown: str) -> None:
-    config = resolve(flags={"max_iters": max_iters, "vocab_size": 65}).config
-    info = DatasetInfo(name="some", prepared=True, tokens={"train": 38_400, "val": 100}, vocab_size=65)
-    epochs = next(value for name, value, *_ in figures(config, info, Speed()) if name == "epochs")
-    assert epochs == shown

@@ -9,12 +9,11 @@ import pytest
 from textual.widgets import Button
 
 from nanogpt import runs
-from nanogpt.config import resolve
+from nanogpt.config import resolve, settings
 from nanogpt.data import list_datasets, prepare, textfile_recipe
 from nanogpt.events import Step
 from nanogpt.training import Mailbox, SetMaxIters
-from nanogpt.training.estimate import n_parameters
-from nanogpt_tui.screens.new_run import COMMON, NewRunScreen, Offered
+from nanogpt_tui.screens.new_run import NewRunScreen, Offered
 from nanogpt_tui.widgets.draft import SCRATCH, Draft
 from nanogpt_tui.widgets.fields import Field
 from nanogpt_tui.widgets.outlook import Line
@@ -62,13 +61,13 @@ async def test_what_it_comes_to_changes_as_it_is_typed(lab: Any, rhymes: Any) ->
         screen.field("n_layer").editor.focus()
         await at.press("ctrl+u", "7")
         config = resolve(flags={"n_layer": 7, "vocab_size": vocab}).config
-        assert figure(screen, "parameters") == f"{n_parameters(config.model) / 1e6:.1f} M"
+        assert figure(screen, "parameters") == f"{config.model.n_parameters() / 1e6:.1f} M"
         assert figure(screen, "iteration") == "768"  # 12 · 64, the defaults
         screen.field("batch_size").editor.focus()
         await at.press("ctrl+u", *"100")
         assert figure(screen, "iteration") == "6,400"
         train_tokens = next(info.tokens["train"] for info in list_datasets() if info.name == "rhymes")
-        assert figure(screen, "epochs") == f"{2000 * 6400 / train_tokens:,.0f}"
+        assert figure(screen, "epochs") == f"{2000 * 6400 / train_tokens:,.1f}"
         await at.sees(f"ln {vocab}")
 
 
@@ -236,13 +235,13 @@ async def test_keys_go_from_field_to_field_and_turn_choices(lab: Any) -> None:
     async with lab() as at:
         screen = await form(at)
         await at.press("right")
-        assert screen.draft.preset == "macbook"
+        assert screen.draft.preset == "baby"
         await at.press("down", "down", "down")
         assert at.app.focused is screen.field("name").editor
         await at.press("up", "up", "up", "left")
         assert screen.draft.preset == ""
         await at.press("enter", "end", "enter")  # the list of a long choice
-        assert screen.draft.preset == "gpt2-xl"
+        assert screen.draft.preset == "speedrun"
         await at.press("escape")
         assert not isinstance(at.app.screen, NewRunScreen)
 
@@ -260,8 +259,35 @@ async def test_question_mark_explains_the_field_in_focus(lab: Any) -> None:
 async def test_the_common_settings_and_the_figures_fit_every_size(lab: Any, size: tuple[int, int]) -> None:
     async with lab(size) as at:
         await form(at)
-        for word in [*(name for names in COMMON.values() for name in names), "parameters", "memory", "time", "start"]:
+        common = [name for name, known in settings().items() if known.common]
+        for word in [*common, "parameters", "memory", "time", "start"]:
             await at.sees(word)
+
+
+async def test_the_fields_are_those_of_the_chosen_components(lab: Any) -> None:
+    async with lab() as at:
+        screen = await form(at)
+
+        def shown() -> set[str | None]:
+            return {field.name for field in screen.query(Field)}
+
+        assert "ngram" not in shown()
+        await fill(at, screen, {"n_layer": "3"})
+        screen.choice("architecture").value = "modern"
+        await at.until(lambda: "ngram" in shown())
+        assert screen.config is not None
+        assert (screen.config.model.name, screen.config.values()["n_layer"]) == ("modern", 3)
+        await fill(at, screen, {"ngram": "9"})
+        await at.sees("at most 4")
+        screen.choice("architecture").value = "gpt2"
+        await at.until(lambda: "ngram" not in shown())
+        assert screen.config is not None, "what belongs to the other architecture is no mistake"
+        await at.press("ctrl+o")
+        assert {"bias", "min_lr"} <= shown()
+        screen.choice("schedule").value = "constant"
+        await at.until(lambda: "min_lr" not in shown())
+        names = [field.name for field in screen.query_one("#common-model").query(Field)]
+        assert names == ["architecture", "block_size", "n_layer", "n_head", "n_embd", "dropout"]
 
 
 async def test_more_settings_come_when_they_are_wanted(lab: Any) -> None:
@@ -311,7 +337,7 @@ def test_a_text_too_short_for_the_block_is_found_before_it_is_trained_on(tmp_pat
 async def test_news_that_come_while_the_form_is_taken_away_are_dropped(lab: Any, rhymes: Any) -> None:
     async with lab() as at:
         screen = await form(at)
-        news = Offered(datasets=tuple(screen.datasets.values()), starts=((SCRATCH, "random weights"),), tokenizers={})
+        news = Offered(datasets=tuple(screen.datasets.values()), starts=((SCRATCH, "from scratch"),), tokenizers={})
         screen.dismiss()
         for _ in range(500):
             screen._offered(SimpleNamespace(take=lambda: [news]))
@@ -351,7 +377,7 @@ async def test_the_chosen_preset_says_what_it_is_for_and_a_field_what_its_word_m
     async with lab() as at:
         screen = await form(at)
         await at.press("right")
-        await at.sees("small character model", "A named set of values")
+        await at.sees("nanoGPT's baby GPT", "A named set of values")
         screen.field("optimizer").editor.focus()
         await at.sees("rule that turns gradients")
 

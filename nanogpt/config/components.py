@@ -1,0 +1,250 @@
+"""Components: what a run chooses by name, each with its own settings: architecture, optimizer and schedule.
+
+A component is one module or one package, and everything about it is there. Its `Config`, a subclass of one of the bases
+below, is importable without torch where the component wants fast listings. Components are found in their kind's package
+and through the entry points of installed packages, the way pytest finds its plugins; nothing else names them.
+"""
+
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nanogpt.config.setting import Setting, described, setting
+from nanogpt.errors import SettingError, UserError, nearest
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    import torch
+
+    from nanogpt.config.settings import Config
+    from nanogpt.models.base import LanguageModel
+    from nanogpt.models.flat_parameters import FlatParameters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentConfig:
+    """The settings of one component. `name` is what the setting that chooses it says."""
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        self.validate()
+
+    def validate(self) -> None:
+        """Raise `SettingError` for settings of this component that do not fit each other."""
+
+    def validate_within(self, config: "Config") -> None:
+        """Raise `SettingError` for settings of this component that do not fit the rest of the configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an architecture can do; whoever needs one of these asks here and never by name.
+
+    cache: it decodes with a cache, so that a token costs one position's work. every_position: it predicts the next
+    token at every position of a window, not at the last one alone. crop: its context can be shortened after training.
+    attention: it has attention weights to show. decoding_backend: a faster decoding step on a CPU comes with it.
+    """
+
+    cache: bool = True
+    every_position: bool = True
+    crop: bool = True
+    attention: bool = True
+    decoding_backend: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchitectureConfig(ComponentConfig):
+    """The settings of an architecture, and what follows from them without building it."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities()
+
+    block_size: int = setting(64, "context window in tokens", low=1, high=10_000_000, common=True)
+    vocab_size: int = setting(0, "rows of the embedding; 0 takes the tokenizer's size", low=0, high=100_000_000)
+
+    def build(self) -> "LanguageModel":
+        """Return a freshly initialised model, float32, on the CPU, from torch's global random state.
+
+        `vocab_size` is set.
+        """
+        raise NotImplementedError
+
+    def n_parameters(self) -> int:
+        """Return the number of trainable parameters; tied weights count once. `vocab_size` is set."""
+        raise NotImplementedError
+
+    def flops_per_token(self) -> int:
+        """Return the floating-point operations of one training step (forward and backward) for each token."""
+        raise NotImplementedError
+
+    def activation_bytes(self, batch_size: int, dtype: str, device: str) -> int:
+        """Return the bytes that one micro-batch keeps for its backward pass, at the fullest moment (an estimate)."""
+        raise NotImplementedError
+
+    @property
+    def width(self) -> int:
+        """The size of a hidden state, which decides whether a 16-bit format pays on a CPU."""
+        raise NotImplementedError
+
+    def compile_estimate(self, dtype: str) -> tuple[float, float]:
+        """Return what torch.compile saves on a CPU (ns of one core a token), and what it costs once (s)."""
+        return 0.0, 0.0
+
+    def shape(self) -> dict[str, Any]:
+        """Return the settings that trained weights decide, by name."""
+        return {item.name: getattr(self, item.name) for item in described(type(self), "model") if item.weights}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all settings by name, with the architecture's own."""
+        return {"architecture": self.name} | {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerConfig(ComponentConfig):
+    """The settings that every optimizer has."""
+
+    learning_rate: float = setting(1e-3, "highest learning rate", above=0, high=1000, common=True)
+    weight_decay: float = setting(0.1, "decay of the matrices; vectors are not decayed", low=0, high=1000)
+    grad_clip: float = setting(1.0, "highest norm of the gradient; 0 is no clipping", low=0)
+
+    def build(
+        self, model: "LanguageModel", dtype: "torch.dtype", flat: "FlatParameters | None" = None
+    ) -> "torch.optim.Optimizer":
+        """Return the optimizer over the model's parameters as they are now.
+
+        dtype: the number format of the training's matrix products. flat: the memory that the parameters share, if any.
+        Each parameter group of the result has a `learning_rate_scale`, by which the schedule's rate is multiplied.
+        Raise `SettingError` where the model has nothing that this optimizer can train.
+        """
+        raise NotImplementedError
+
+    def state_bytes(self, n_parameters: int) -> int:
+        """Return the bytes that the optimizer remembers for so many parameters (an estimate, at most)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleConfig(ComponentConfig):
+    """The settings that every learning-rate schedule has."""
+
+    max_iters: int = setting(2000, "number of iterations (optimizer steps)", low=0, high=10**12, common=True)
+
+    def learning_rate(self, step: int, highest: float, max_iters: int) -> float:
+        """Return the rate for the step after `step` complete ones.
+
+        highest: the setting learning_rate. max_iters: the run's length now, which may have been changed since it began.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of component. `name` is the setting that chooses one, `section` where its settings stand in run.toml."""
+
+    name: str
+    section: str
+    package: str
+    group: str  # of entry points
+    base: type[ComponentConfig]
+    default: str
+    help: str
+    shared: frozenset[str] = frozenset()  # modules of the package that are no components
+
+    def setting(self) -> Setting:
+        """Return the setting that chooses a component of this kind."""
+        return Setting(self.name, self.section, str, False, self.default, self.help, choices=names(self), common=True)
+
+
+ARCHITECTURE = Kind(
+    "architecture",
+    "model",
+    "nanogpt.models",
+    "nanogpt.architectures",
+    ArchitectureConfig,
+    "gpt2",
+    "kind of model",
+    frozenset({"base", "flat_parameters", "layers"}),
+)
+OPTIMIZER = Kind(
+    "optimizer",
+    "optimizer",
+    "nanogpt.optimizers",
+    "nanogpt.optimizers",
+    OptimizerConfig,
+    "adamw",
+    "how gradients become updates of the weights",
+    frozenset({"base"}),
+)
+SCHEDULE = Kind(
+    "schedule",
+    "schedule",
+    "nanogpt.schedules",
+    "nanogpt.schedules",
+    ScheduleConfig,
+    "cosine",
+    "how the learning rate changes over the run",
+    frozenset({"base"}),
+)
+KINDS = (ARCHITECTURE, OPTIMIZER, SCHEDULE)
+
+
+@cache
+def _found(kind: Kind) -> "Mapping[str, EntryPoint | str]":
+    """The components of a kind: a module's name, or the entry point of an installed package. Imports none of them."""
+    from importlib.metadata import entry_points  # some 10 ms, which a list of runs does without
+
+    spec = find_spec(kind.package)
+    inside = pkgutil.iter_modules(spec.submodule_search_locations) if spec else ()
+    own: dict[str, EntryPoint | str] = {
+        module.name: f"{kind.package}.{module.name}"
+        for module in inside
+        if module.name not in kind.shared and not module.name.startswith("_")
+    }
+    installed = {point.name: point for point in entry_points(group=kind.group)}
+    return dict(sorted((installed | own).items()))  # what is shipped cannot be replaced by a package
+
+
+def names(kind: Kind) -> tuple[str, ...]:
+    """Return the names of the components of a kind, sorted. Imports none of them."""
+    return tuple(_found(kind))
+
+
+@cache
+def component(kind: Kind, name: str) -> type[Any]:
+    """Return the configuration class of a component, a subclass of `kind.base`.
+
+    Raise `SettingError` for an unknown name, and `UserError` for an installed package whose component cannot be loaded.
+    """
+    found = _found(kind).get(name)
+    if found is None:
+        there = names(kind)
+        shown = name[:80] if name.isprintable() else repr(name[:80])
+        raise SettingError(kind.name, f"{kind.name}={shown}: there are {', '.join(there)}.{nearest(name, there)}")
+    if isinstance(found, str):
+        return import_module(found).Config  # type: ignore[no-any-return]
+    try:
+        loaded = found.load()
+    except Exception as error:  # code of another author
+        raise UserError(f"the {kind.name} {name} of an installed package cannot be loaded: {error}") from error
+    if not (isinstance(loaded, type) and issubclass(loaded, kind.base) and loaded.name == name):
+        raise UserError(
+            f"the {kind.name} {name} of an installed package is not a {kind.base.__name__} named {name!r}: "
+            f"its entry point is {found.value}"
+        )
+    return loaded
+
+
+@cache
+def component_settings(kind: Kind, name: str) -> Mapping[str, Setting]:
+    """Return the settings of a component by name, after the one that chooses it."""
+    return {kind.name: kind.setting()} | {item.name: item for item in described(component(kind, name), kind.section)}
+
+
+def owners(name: str) -> Sequence[tuple[Kind, str]]:
+    """Return the components that have a setting of this name: (kind, component)."""
+    return [(kind, one) for kind in KINDS for one in names(kind) if name in component_settings(kind, one)]

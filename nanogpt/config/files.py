@@ -1,0 +1,43 @@
+"""Files of settings, TOML or JSON, read as plain values; nothing in them is ever executed."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nanogpt.config.settings import settings
+from nanogpt.errors import SettingError, UserError, nearest
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the settings of a TOML or JSON file, flattened. Raise `UserError` in one line for anything unreadable."""
+    if path.suffix == ".py":
+        raise UserError(
+            f"{path}: configurations are TOML or JSON here, never Python that would be run; rewrite it as TOML"
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+        parsed = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except FileNotFoundError:
+        raise UserError(
+            f"no configuration file {path}; presets are given by --preset=NAME, `nanogpt config --presets` lists them"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"cannot read the configuration {path}: {error}") from None
+    if not isinstance(parsed, dict):
+        raise UserError(f"{path}: a configuration is a table of settings, not {type(parsed).__name__}")
+    return flat(parsed)
+
+
+def flat(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings without their sections. Raise `SettingError` for a section that no configuration has."""
+    sections = {setting.section for setting in settings().values()}
+    values: dict[str, Any] = {}
+    for name, value in tables.items():
+        if name == "run":
+            continue  # a run.toml's own record of versions and hardware
+        if isinstance(value, dict) and name not in sections:
+            raise SettingError(name, f"there is no section {name!r}.{nearest(name, list(sections))}")
+        values |= value if isinstance(value, dict) else {name: value}
+    return values

@@ -1,0 +1,154 @@
+"""One configuration out of many places: defaults, a preset, a file, flags; and where each value came from.
+
+Files are TOML or JSON, flat or in the sections of `run.toml`. Nothing that is read is ever executed.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nanogpt.config.components import KINDS, ArchitectureConfig, component, owners
+from nanogpt.config.files import flat, read_settings
+from nanogpt.config.presets import load_preset
+from nanogpt.config.settings import Config, SamplingConfig, sampling_settings, settings
+from nanogpt.errors import SettingError, nearest
+
+FORMAT = 2  # of the tables that `config_to_toml` makes: since 2 they hold the settings of the chosen components alone
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A configuration, and for each setting where its value came from ("default", "preset baby", a file, "flag")."""
+
+    config: Config
+    sources: dict[str, str]
+
+
+def resolve(
+    *, preset: str | None = None, file: str | Path | None = None, flags: Mapping[str, Any] | None = None
+) -> Resolved:
+    """Return the merged configuration; what comes later (preset, file, flags) wins.
+
+    A file may name its preset (`preset = "baby"`); a preset given beside it wins. Raise `SettingError` for an unknown
+    name or a bad value.
+    """
+    from_file = read_settings(Path(file)) if file else {}
+    preset = preset or from_file.pop("preset", None)
+    for name in ("preset", "help"):  # a preset is such a file too
+        from_file.pop(name, None)
+    layers: list[tuple[str, Mapping[str, Any]]] = []
+    if preset is not None:
+        layers.append((f"preset {preset}", load_preset(str(preset)).values))
+    layers += [(str(file), from_file), ("flag", flags or {})]
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for source, layer in layers:
+        values = _over(values, layer)
+        sources |= dict.fromkeys(layer, source)
+    config = _made(values)
+    return Resolved(config, {name: sources.get(name, "default") for name in config.settings()})
+
+
+def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
+    """Return `config` with some settings changed, by name; each is parsed and checked, then all of them together.
+
+    Another component takes over the values of the settings that the one before has too. Raise `SettingError`.
+    """
+    return _made(_over(config.values(), values))
+
+
+def _over(values: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` with those of a later place over them. Where that chooses another component, the settings that
+    only the one before has are left out."""
+    merged = {**values, **layer}
+    before, after = _chosen(values), _chosen(merged)
+    kept = settings(after)
+    changed = {kind.section for kind in KINDS if before[kind.name] != after[kind.name]}
+    if not changed:
+        return merged
+    known = settings(before)
+    return {
+        name: value
+        for name, value in merged.items()
+        if name in layer or name in kept or name not in known or known[name].section not in changed
+    }
+
+
+def _chosen(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the components that the values name, by kind. Raise `SettingError` for one that does not exist."""
+    chosen = {}
+    for kind in KINDS:
+        name = str(values.get(kind.name, kind.default)).lower()
+        component(kind, name)
+        chosen[kind.name] = name
+    return chosen
+
+
+def _made(values: Mapping[str, Any]) -> Config:
+    chosen = _chosen(values)
+    known = settings(chosen)
+    sections: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise unknown_setting(name, known, chosen)
+        if name not in chosen:
+            sections.setdefault(known[name].section, {})[name] = known[name].parse(value)
+    made: dict[str, Any] = {
+        kind.section: component(kind, chosen[kind.name])(**sections.pop(kind.section, {})) for kind in KINDS
+    }
+    plain = replace(Config(), **made)
+    return replace(plain, **{name: replace(getattr(plain, name), **inner) for name, inner in sections.items()})
+
+
+def resolve_sampling(values: Mapping[str, Any], stop: Iterable[str] = ()) -> SamplingConfig:
+    """Return the sampling knobs with some changed by name; values are parsed and checked like those of a run."""
+    known = sampling_settings()
+    for name in values:
+        if name not in known:
+            raise unknown_setting(name, known)
+    return SamplingConfig(**{name: known[name].parse(value) for name, value in values.items()}, stop=tuple(stop))
+
+
+def unknown_setting(name: str, known: Iterable[str], chosen: Mapping[str, str] | None = None) -> SettingError:
+    """Return the error for a name that is no setting, or one of a component that was not chosen (`chosen`, by kind)."""
+    if chosen is not None and (having := owners(name)):
+        kind = having[0][0]
+        others = " or ".join(one for _, one in having)
+        return SettingError(
+            name,
+            f"{name} is a setting of the {kind.name} {others}, and this run has {kind.name}={chosen[kind.name]}: "
+            f"leave it out, or choose --{kind.name}={having[0][1]}",
+        )
+    return SettingError(
+        name, f"there is no setting {name!r}.{nearest(name, list(known))} `nanogpt config` lists them all"
+    )
+
+
+def config_to_toml(config: Config) -> dict[str, dict[str, Any]]:
+    """Return the configuration as tables for a TOML writer; settings that are None are left out."""
+    known, tables = config.settings(), dict[str, dict[str, Any]]()
+    for name, value in config.values().items():
+        if value is not None:
+            tables.setdefault(known[name].section, {})[name] = value
+    return tables
+
+
+def config_from_toml(tables: Mapping[str, Any], format: int = FORMAT) -> Config:
+    """Return the configuration of `config_to_toml`'s tables, in their format. Raise `SettingError`."""
+    values = flat(tables)
+    return _made(values if format >= FORMAT else without_others(values))
+
+
+def without_others(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values without settings of components that are not chosen: format 1 had those of all in every run."""
+    known = settings(_chosen(values))
+    return {name: value for name, value in values.items() if name in known or not owners(name)}
+
+
+def architecture_from(values: Mapping[str, Any]) -> ArchitectureConfig:
+    """Return the architecture's configuration that `ArchitectureConfig.to_dict` wrote, or format 1 of it.
+
+    Raise `SettingError`.
+    """
+    return _made(without_others(values)).model

@@ -1,0 +1,113 @@
+"""One setting: its name, type, default, bounds and meaning, read from the fields of a frozen dataclass."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from types import UnionType
+from typing import Any, get_args, get_type_hints
+
+from nanogpt.errors import SettingError, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is known of one setting. `low` and `high` are allowed themselves, `above` and `below` are not.
+
+    `common`: the form of a new run shows it at first. `weights`: of an architecture, whether trained weights decide it.
+    """
+
+    name: str
+    section: str
+    kind: type
+    optional: bool
+    default: Any
+    help: str
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+    common: bool = False
+    weights: bool = True
+
+    @property
+    def bounds(self) -> str:
+        """The allowed values in words; empty where every value is allowed."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        limits = (("at least", self.low), ("above", self.above), ("at most", self.high), ("below", self.below))
+        return " and ".join(f"{word} {limit:,}" for word, limit in limits if limit is not None)
+
+    def parse(self, value: Any) -> Any:
+        """Return `value` (a string from a flag, or a value from TOML or JSON) as this setting's type.
+
+        Raise `SettingError` for a value of another type or outside the bounds.
+        """
+        if value is None or (self.optional and value in ("", "none", "None")):
+            if self.optional:
+                return None
+            raise self.error(value, f"has to be {self._noun}")
+        checked = self._convert(value)
+        if self.choices and checked not in self.choices:
+            hint = nearest(str(checked), self.choices)
+            raise self.error(value, f"has to be {self.bounds}.{hint}" if hint else f"has to be {self.bounds}")
+        if isinstance(checked, float) and not math.isfinite(checked):
+            raise self.error(value, "has to be a finite number")
+        if isinstance(checked, int | float) and not isinstance(checked, bool) and not self._within(checked):
+            raise self.error(value, f"has to be {self.bounds}")
+        return checked
+
+    def error(self, value: Any, reason: str) -> SettingError:
+        """Return the one-line error that says why `value` is refused."""
+        shown = str(value) if str(value).isprintable() else repr(value)  # one line, and no control characters
+        return SettingError(self.name, f"{self.name}={shown[:80]}: {reason}")
+
+    @property
+    def _noun(self) -> str:
+        return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[self.kind]
+
+    def _convert(self, value: Any) -> Any:
+        try:
+            if self.kind is bool:
+                if isinstance(value, bool):
+                    return value
+                return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
+                    str(value).lower()
+                ]
+            if isinstance(value, bool) and self.kind is not str:
+                raise ValueError
+            if self.kind is int:
+                number = value if isinstance(value, int) else float(value)
+                if not math.isfinite(number) or int(number) != number:
+                    raise ValueError
+                return int(value) if isinstance(value, str) and value.strip().lstrip("+-").isdigit() else int(number)
+            if self.kind is float:
+                return float(value)
+            return str(value).lower() if self.choices else str(value)
+        except (ValueError, TypeError, KeyError, OverflowError):
+            raise self.error(value, f"has to be {self._noun}") from None
+
+    def _within(self, value: float) -> bool:
+        return (
+            (self.low is None or value >= self.low)
+            and (self.high is None or value <= self.high)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+
+def setting(default: Any, help: str, **known: Any) -> Any:
+    """Return a dataclass field that is a setting; `known` are the other attributes of `Setting`, such as `low=1`."""
+    return field(default=default, metadata={"help": help, **known})
+
+
+def described(cls: type, section: str) -> Iterator[Setting]:
+    """Yield the settings that a dataclass declares, in the order of its fields."""
+    hints = get_type_hints(cls)
+    for item in fields(cls):
+        if not item.metadata:
+            continue
+        hint = hints[item.name]
+        optional = isinstance(hint, UnionType)
+        kind = get_args(hint)[0] if optional else hint
+        yield Setting(item.name, section, kind, optional, item.default, **item.metadata)

@@ -1,0 +1,50 @@
+"""The settings that transformers share. Imports no torch."""
+
+from dataclasses import dataclass
+
+from nanogpt.config.components import ArchitectureConfig
+from nanogpt.config.setting import setting
+from nanogpt.errors import SettingError
+from nanogpt.models.layers import costs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformerConfig(ArchitectureConfig):
+    """`n_layer` blocks of attention and MLP along a residual stream that is `n_embd` wide."""
+
+    n_layer: int = setting(4, "number of transformer blocks", low=1, high=1000, common=True)
+    n_head: int = setting(4, "attention heads in each block", low=1, high=1000, common=True)
+    n_embd: int = setting(128, "width of the residual stream; a multiple of n_head", low=1, high=1_000_000, common=True)
+    dropout: float = setting(
+        0.0, "share of activations zeroed while training", low=0, below=1, common=True, weights=False
+    )
+
+    def validate(self) -> None:
+        if self.n_embd % self.n_head:
+            raise SettingError(
+                "n_embd",
+                f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}: each head takes an equal share; "
+                f"try n_embd={max(1, round(self.n_embd / self.n_head)) * self.n_head}",
+            )
+
+    @property
+    def width(self) -> int:
+        return self.n_embd
+
+    def activation_bytes(self, batch_size: int, dtype: str, device: str) -> int:
+        return costs.activation_bytes(
+            n_layer=self.n_layer,
+            n_head=self.n_head,
+            n_embd=self.n_embd,
+            vocab_size=self.vocab_size,
+            block_size=self.block_size,
+            batch_size=batch_size,
+            dropout=self.dropout,
+            dtype=dtype,
+            device=device,
+        )
+
+    def compile_estimate(self, dtype: str) -> tuple[float, float]:
+        return costs.compile_estimate(
+            n_layer=self.n_layer, n_embd=self.n_embd, vocab_size=self.vocab_size, dropout=self.dropout, dtype=dtype
+        )

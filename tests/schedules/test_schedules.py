@@ -1,0 +1,42 @@
+"""The learning rate over a run."""
+
+import pytest
+
+from nanogpt.config import resolve
+
+
+def rates(steps, **settings):
+    config = resolve(
+        flags={"learning_rate": 1.0, "min_lr": 0.1, "warmup_iters": 10, "max_iters": 110} | settings
+    ).config
+    return [config.schedule.learning_rate(step, 1.0, config.schedule.max_iters) for step in steps]
+
+
+def test_it_rises_evenly_during_the_warm_up_and_never_is_zero():
+    assert rates(range(10)) == pytest.approx([(step + 1) / 11 for step in range(10)])
+
+
+def test_the_cosine_starts_at_the_highest_is_halfway_in_the_middle_and_ends_at_the_lowest():
+    assert rates([10, 60, 110]) == pytest.approx([1.0, 0.55, 0.1])
+
+
+def test_after_lr_decay_iters_the_lowest_rate_holds():
+    assert rates([50, 51, 109], lr_decay_iters=50) == pytest.approx([0.1] * 3)
+
+
+def test_without_decay_the_rate_is_constant_from_the_first_step():
+    assert rates([0, 5, 200], decay_lr=False) == [1.0, 1.0, 1.0]
+
+
+def test_a_warm_up_longer_than_the_decay_divides_nothing_by_zero():
+    assert rates([9, 10, 11], lr_decay_iters=10) == pytest.approx([10 / 11, 0.1, 0.1])
+
+
+def test_the_lowest_rate_is_a_tenth_of_the_highest_unless_it_is_set():
+    config = resolve(flags={"learning_rate": 0.5}).config
+    assert config.schedule.learning_rate(2000, 0.5, 2000) == pytest.approx(0.05)
+
+
+def test_a_constant_rate_holds_after_its_warm_up():
+    config = resolve(flags={"schedule": "constant", "warmup_iters": 3}).config
+    assert [config.schedule.learning_rate(step, 1.0, 9) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
