@@ -22,7 +22,6 @@ from kills import command
 
 from nanogpt import runs
 from nanogpt.events import Acknowledged, Event, Step
-from nanogpt.runs import Quiet
 from nanogpt.runs.post import FileMailbox, drop_letter
 from nanogpt.training import mailbox as letters
 
@@ -37,7 +36,7 @@ KINDS: dict[str, letters.Portable] = {
     "sample": letters.Sample("\n"),
     "save": letters.Save(),
 }
-Followed = Generator[Event | Quiet, None, None]
+Followed = Generator[Event, None, None]
 
 
 def main() -> int:

@@ -182,6 +182,36 @@ class Notice(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reading(Event):
+    """The record of a run is being read: `done_bytes` of `total_bytes`. Not recorded."""
+
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status(Event):
+    """How a run stands, seen from outside: told by who follows it, never recorded.
+
+    It tells what no other event does: that its trainer is silent, gone or failed, how far an evaluation is, and that it
+    has another name. `time` is when the trainer wrote last, by its own clock; for the rest see `nanogpt.runs.RunState`.
+    """
+
+    run: str
+    path: str
+    state: str
+    phase: str
+    step: int
+    paused: bool
+    waiting: str
+    evaluating: float | None
+    message: str
+    silent_s: float
+    pid: int
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finished(Event):
     """Training is over. `reason`: "max_iters", "stopped" (asked to), "nan" (or a loss that ran away), "eval_only"."""
 

@@ -16,7 +16,7 @@ class Alerts:
 
     def __init__(self) -> None:
         self._history: History | None = None
-        self._state = ""
+        self._running = False
         self._trouble = 0.0  # when it was
         self._best: float | None = None
         self._told_best_at = -BEST_EVERY_S
@@ -28,7 +28,7 @@ class Alerts:
         from nanogpt_tui.history import SEVERITY  # which needs numpy: not before there is a history
 
         if history is not self._history:
-            self._history, self._state, self._best = history, history.state, None
+            self._history, self._running, self._best = history, history.running, None
         yield from self._of_state(history)
         health = history.health
         if health is not None and health.time != self._trouble:
@@ -38,8 +38,8 @@ class Alerts:
         yield from self._of_best(history)
 
     def _of_state(self, history: "History") -> Iterator[str]:
-        before, self._state = self._state, history.state
-        if before == history.state or before not in ("preparing", "training", "paused") or history.running:
+        was_running, self._running = self._running, history.running
+        if not was_running or history.running:
             return
         end = history.finished
         if end is not None and not _recent(end.time):  # an old run that was read just now

@@ -28,6 +28,7 @@ from nanogpt_tui.widgets.dialog import Ask
 from nanogpt_tui.widgets.keybar import KeyBar
 
 TERMINAL_INTERVAL_S = 1.0
+LOOK_INTERVAL_S = 2.0  # for other runs that are being trained
 
 
 class LabApp(TerminalApp):
@@ -83,6 +84,7 @@ class LabApp(TerminalApp):
         self.obey(self.settings)
         self.switch_mode("train")
         self.call_after_refresh(self._look_first)
+        self.set_interval(LOOK_INTERVAL_S, self.session.look_around)
         self._leave_on_signals()
 
     def _look_first(self) -> None:

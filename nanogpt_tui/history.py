@@ -1,13 +1,13 @@
 """A training's events as a screen wants them: columns of numbers that only grow, and short lists. Knows no screen.
 
 One thread adds, another reads without a lock: a row is written before it is counted, and a table that is outgrown is
-replaced by a copy. 100,000 steps take some 10 MB, and reading a column copies nothing.
+replaced by a copy. 100,000 steps take some 7 MB, and reading a column copies nothing.
 """
 
 import math
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,22 +18,25 @@ from nanogpt.events import (
     Downloading,
     Encoding,
     Evaluated,
-    Evaluating,
     Event,
     Finished,
     Health,
     Notice,
     Prepared,
+    Reading,
     Sampled,
     Saved,
     Started,
+    Status,
     Step,
 )
+from nanogpt.runs.event_log import Steps, read_blocks
+from nanogpt.runs.folder import summary
+from nanogpt.runs.state import RunState, reduce
 
 FIELDS = (
     "step",
     "loss",
-    "ema",
     "learning_rate",
     "grad_norm",
     "tokens",
@@ -41,9 +44,7 @@ FIELDS = (
     "mfu",
     "memory_bytes",
     "elapsed_s",
-    "eta_s",
 )
-EMA_DECAY = 0.95
 SEVERITY = {"nan": "error", "learning": "info", "going on": "info"}  # of a change in health; others are a "warning"
 
 
@@ -57,65 +58,100 @@ class Line:
 
 
 class History:
-    """What is known of one run. `state`: "preparing", "training", "paused", "finished", "stopped",
-    "failed", or "interrupted" where a trainer died without a word."""
+    """What is known of one run. `now` is how it stands, `state` its phase in one word (see `nanogpt.runs.RunState`).
 
-    def __init__(self, run: str = "") -> None:
-        self.run = run
-        self.state = "preparing"
-        self.rest = ""  # the state that a run keeps which is to go on, where it does not begin
+    While the record of a run is read that was there before, `reading` is the share that is read (0..1), and `now` is
+    what the folder says of it.
+    """
+
+    def __init__(self, run: str = "", seen: RunState | None = None) -> None:
+        """`seen` is how a run stands whose record is going to be read."""
+        self.reading: float | None = None if seen is None else 0.0
+        self.preview: Steps | None = None  # some of the steps, until all are read
+        self.rest: RunState | None = None  # what a run stays that is to go on, where it does not begin
         self.version = 0  # grows with every event
         self.generation = 0  # grows when steps are undone
         self.started: Started | None = None
         self.finished: Finished | None = None
         self.preparing: Downloading | Encoding | None = None
-        self.max_iters = 0
-        self.evaluating: Evaluating | None = None
         self.evaluations: list[Evaluated] = []
         self.saves: list[Saved] = []
         self.changes: list[Acknowledged] = []
         self.samples: list[Sampled] = []
         self.health: Health | None = None
         self.log: list[Line] = []
-        self.last: Step | None = None
+        self._seen = seen or RunState(run)
+        self._recorded = RunState(run)  # by the events alone
+        self._last: Step | None = None
         self._table: NDArray[np.float64] = np.empty((len(FIELDS), 1024))
         self._rows = 0
-        self._smooth, self._weight = 0.0, 0.0
 
     def __len__(self) -> int:
-        return self._rows
+        preview = self._shown_before
+        return self._rows if preview is None else len(preview)
 
     def column(self, name: str) -> NDArray[np.float64]:
         """The values of `name` (one of FIELDS) at every reported step so far: a view, shape (rows,)."""
+        preview = self._shown_before
+        if preview is not None:
+            return np.frombuffer(preview.columns[name])
+        return self._column(name)
+
+    def _column(self, name: str) -> NDArray[np.float64]:
         rows = self._rows  # read before the table: a later table has at least as many
         return self._table[FIELDS.index(name), :rows]
 
     @property
+    def _shown_before(self) -> Steps | None:
+        """What is shown of the steps while they are read."""
+        return self.preview if self.reading is not None else None
+
+    @property
+    def now(self) -> RunState:
+        return self._recorded if self.reading is None else self._seen
+
+    @property
+    def run(self) -> str:
+        return self.now.name
+
+    @property
+    def state(self) -> str:
+        return self.now.phase
+
+    @property
     def step(self) -> int:
         """Optimizer steps that are complete."""
-        if self.last is not None:
-            return self.last.step
-        return self.started.step if self.started else 0
+        return self.now.step
+
+    @property
+    def max_iters(self) -> int:
+        return self.now.max_iters
 
     @property
     def running(self) -> bool:
-        return self.state in ("preparing", "training", "paused")
+        return self.now.alive or self.now.state == "preparing"
+
+    @property
+    def last(self) -> Step | None:
+        preview = self._shown_before
+        return self._last if preview is None else preview.last
 
     @property
     def evaluation(self) -> Evaluated | None:
         return self.evaluations[-1] if self.evaluations else None
 
-    def add(self, event: Event) -> None:
-        """Takes the next event of the stream."""
+    def add(self, event: Event | Steps) -> None:
+        """Takes the next event of the stream, or many steps together."""
+        before = self._recorded
+        self._recorded = reduce(before, event.last if isinstance(event, Steps) else event)
         match event:
+            case Steps():
+                self._extend(event)
             case Step():
                 self._append(event)
             case Started():
                 self._begin(event)
-            case Evaluating():
-                self.evaluating = event
             case Evaluated():
-                self.evaluating = None
                 self.evaluations.append(event)
                 best = " (best)" if event.is_best else ""
                 self.note(event, f"step {event.step:,}: validation loss {event.val_loss:.4f}{best}")
@@ -133,32 +169,74 @@ class History:
             case Notice():
                 self.log.append(Line(event.time, event.level, event.text))
             case Finished():
-                self.finished, self.state = event, {"nan": "failed", "stopped": "stopped"}.get(event.reason, "finished")
-                self.note(event, f"{self.state} at step {event.step:,}")
+                self.finished = event
+                self.note(event, f"{self._recorded.state} at step {event.step:,}")
             case Downloading() | Encoding():
                 self.preparing = event
             case Prepared():
                 self.preparing = None
                 tokens = sum(event.tokens.values())
                 self.note(event, f"{event.name}: {tokens:,} tokens, vocabulary {event.vocab_size:,}")
+            case Reading():
+                if self.reading is not None:
+                    self.reading = event.done_bytes / max(1, event.total_bytes)
+            case Status():
+                self._look(before, event)
         self.version += 1
 
     def fail(self, text: str) -> None:
         """The work ended with an error, which `text` says in one line."""
-        self.state = self.rest or "failed"
+        self._recorded = self.rest or replace(self.now, state="failed", message=text)
+        self._read()
         self.log.append(Line(time.time(), "error", text))
         self.version += 1
+
+    def stay(self) -> None:
+        """All that was recorded is read, and nobody goes on with the run: it is as its folder says."""
+        if self.reading is not None:
+            self._recorded = self._seen
+            self._read()
+            self.version += 1
+
+    def _read(self) -> None:
+        self.reading = None
+        self.generation += self.preview is not None
+        self.preview = None
+
+    def show_preview(self, steps: Steps | None) -> None:
+        """Shows these steps until all are read."""
+        if steps is not None:
+            self.preview = steps
+            self.generation += 1
+            self.version += 1
+
+    def _look(self, before: RunState, event: Status) -> None:
+        """All that was recorded is read; and how the run stands beyond that."""
+        phase = self._recorded.phase
+        if self.reading is not None:
+            self._read()
+            self.rest = None
+        elif phase == before.phase:
+            if self._recorded.name != before.name:
+                self.log.append(Line(time.time(), "info", f"renamed: {before.name} is {self._recorded.name} now"))
+            return
+        if phase == "interrupted":
+            self.log.append(Line(time.time(), "gone", gone(event, bool(self.saves))))
+        elif phase == "silent":
+            text = "no sign of life for some time: it is slow or asleep, or its disk or connection is"
+            self.log.append(Line(time.time() - event.silent_s, "warning", text))
+        elif phase == "failed" and event.message and self.finished is None:
+            self.log.append(Line(event.time, "error", event.message))
 
     def note(self, event: Event, text: str) -> None:
         self.log.append(Line(event.time, type(event).__name__.lower(), text))
 
     def _begin(self, event: Started) -> None:
         """A start, or a resume: what was recorded after its step is undone."""
-        self.started, self.finished, self.preparing, self.state = event, None, None, "training"
-        self.max_iters, self.rest, self.evaluating = event.max_iters, "", None
-        self._rows = int(np.searchsorted(self.column("step"), event.step, side="right"))
-        self._weight = 1 - EMA_DECAY**self._rows
-        self._smooth = self._weight * float(self.column("ema")[-1]) if self._rows else 0.0
+        self.started, self.finished, self.preparing = event, None, None
+        if self.reading is None:
+            self.rest = None
+        self._rows = int(np.searchsorted(self._column("step"), event.step, side="right"))
         self.generation += 1
         kept: dict[str, list[Any]] = {
             name: [item for item in getattr(self, name) if item.step <= event.step]
@@ -166,50 +244,48 @@ class History:
         }
         for name, items in kept.items():
             setattr(self, name, items)
-        self.last = None
+        self._last = None
         self.note(event, f"training on {event.device}, {event.dtype}, from step {event.step:,}")
 
     def _obeyed(self, event: Acknowledged) -> None:
-        if event.letter == "Pause":
-            self.state = "paused"
-        if event.letter in ("Resume", "Stop"):
-            self.state = "training"
-        if event.max_iters is not None:
-            self.max_iters = event.max_iters
         if event.letter in ("ScaleLearningRate", "SetLearningRateScale", "SetEvalInterval", "SetMaxIters"):
             self.changes.append(event)
         self.note(event, event.text)
 
     def _append(self, event: Step) -> None:
-        if math.isfinite(event.loss):
-            self._smooth = EMA_DECAY * self._smooth + (1 - EMA_DECAY) * event.loss
-            self._weight = EMA_DECAY * self._weight + (1 - EMA_DECAY)
-        if self._rows == self._table.shape[1]:
-            grown = np.empty((len(FIELDS), 2 * self._rows))
-            grown[:, : self._rows] = self._table
-            self._table = grown
-        self._table[:, self._rows] = (
-            event.step,
-            event.loss,
-            self._smooth / self._weight if self._weight else math.nan,
-            event.learning_rate,
-            event.grad_norm,
-            event.tokens,
-            event.tokens_per_second,
-            math.nan if event.mfu is None else event.mfu,
-            event.memory_bytes,
-            event.elapsed_s,
-            event.eta_s,
-        )
+        self._make_room(1)
+        self._table[:, self._rows] = [math.nan if (value := getattr(event, name)) is None else value for name in FIELDS]
         self._rows += 1
-        self.last = event
+        self._last = event
+
+    def _extend(self, steps: Steps) -> None:
+        self._make_room(len(steps))
+        there = slice(self._rows, self._rows + len(steps))
+        for row, name in zip(self._table, FIELDS, strict=True):
+            row[there] = steps.columns[name]
+        self._rows += len(steps)
+        self._last = steps.last
+
+    def _make_room(self, more: int) -> None:
+        size = self._table.shape[1]
+        if self._rows + more > size:
+            grown = np.empty((len(FIELDS), max(self._rows + more, size + (size >> 1))))
+            grown[:, : self._rows] = self._table[:, : self._rows]
+            self._table = grown
 
 
-def from_events(run: str, events: Iterable[Event], state: str = "stopped") -> History:
-    """The history of a run that is not being trained. `state` is that of its summary."""
-    history = History(run)
-    for event in events:
+def gone(event: Status, is_saved: bool) -> str:
+    """That a trainer died without a word, and what can be done."""
+    where = f"process {event.pid} on {event.host}" if event.pid else "its process"
+    way = "it can be resumed where it saved last" if is_saved else "it had saved no checkpoint yet"
+    return f"{where} is gone without a word: {way}"
+
+
+def read(folder: Path) -> History:
+    """What is recorded of a run, all at once."""
+    seen = summary(folder)
+    history = History(folder.name, seen)
+    for event in read_blocks(folder / "events.jsonl"):
         history.add(event)
-    if history.running or history.state == "stopped":
-        history.state = state
+    history.stay()
     return history

@@ -4,6 +4,7 @@ The session is what the screens ask; each piece of work is a job in a thread (jo
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,7 @@ from nanogpt_tui.jobs import Bell, Job
 if TYPE_CHECKING:
     from textual.app import App
 
+    from nanogpt.runs.state import RunState
     from nanogpt_tui.history import History
     from nanogpt_tui.steered import Steered, Training, Watching
 
@@ -43,16 +45,29 @@ class Session:
         self._bell = Bell(app, changed, per_second)
         self._pace = 1.0
         self.runs_dir, self.readonly = runs_dir, readonly
-        self.others_alive = 0  # runs that are being trained beside the one that is shown
+        self.others: list[RunState] = []  # runs that are being trained beside the one that is shown
         self.training: Training | None = None
         self.watching: Watching | None = None
-        self.folder: Path | None = None
+        self._folder: Path | None = None
         self.history: History | None = None
         self.looked = False  # whether it is known by now which runs there are
+        self._looking: Job | None = None
+        self._known: dict[Path, tuple[int, RunState]] = {}  # as `alive_runs` left it
 
     def spare(self, per_second: float, sparing: bool) -> None:
         """How often at most `changed` is called; and, `sparing`, all other work is heard of a fifth as often."""
         self._bell.interval_s, self._pace = 1 / per_second, 0.2 if sparing else 1.0
+
+    @property
+    def folder(self) -> Path | None:
+        """Of the run that is shown, by the name that it has now."""
+        return self._folder if self.watching is None else self.watching.folder
+
+    @folder.setter
+    def folder(self, folder: Path | None) -> None:
+        self._folder = folder
+        if self.watching is not None and folder is not None:
+            self.watching.folder = folder
 
     @property
     def is_training(self) -> bool:
@@ -64,7 +79,7 @@ class Session:
         watching, history = self.watching, self.history
         if watching is None or watching.done or history is None:
             return self.is_training
-        return not watching.begun or (history.started is not None and history.running)
+        return not watching.begun or history.now.alive
 
     @property
     def is_steered(self) -> bool:
@@ -111,17 +126,16 @@ class Session:
             try:
                 runs.resume_detached(folder, changes)
             except UserError:
-                yield from self._recorded(folder, before)
+                yield from self._recorded(folder)
                 raise
 
-        self._watch(folder, begin)
+        self._watch(folder, begin, before)
 
-    def _watch(self, folder: Path, begin: Callable[[], Iterator[Event]]) -> None:
-        from nanogpt_tui.history import History
+    def _watch(self, folder: Path, begin: Callable[[], Iterator[Any]], before: "RunState | None" = None) -> None:
         from nanogpt_tui.steered import Watching
 
         self._make_room()
-        self.history, self.folder = History(folder.name), folder
+        self.history, self._folder = _history(folder, before), folder
         self.watching = Watching(folder, self._bell, self.history, begin)
         self.watching.start()
         self._bell.pull()
@@ -144,25 +158,31 @@ class Session:
         def work(mailbox: Mailbox) -> Iterator[Event]:
             from nanogpt import runs
 
-            yield from self._recorded(folder, before)
+            yield from self._recorded(folder)
             yield from runs.resume(folder, changes, mailbox=mailbox)
 
-        return self._train(work, folder, run_config(folder))
+        return self._train(work, folder, run_config(folder), before)
 
-    def _recorded(self, folder: Path, state: str) -> Iterator[Event]:
-        """What a run did so far, which is in `state` and stays so unless it goes on."""
-        from nanogpt import runs
+    def _recorded(self, folder: Path) -> Iterator[Any]:
+        """What a run did so far."""
+        from nanogpt.runs.event_log import read_blocks
 
-        yield from runs.history(folder)
-        if self.history is not None:
-            self.history.rest = state
+        history = self.history
+        yield from read_blocks(folder / "events.jsonl")
+        if history is not None:
+            history.stay()
 
-    def _train(self, work: Callable[[Mailbox], Iterator[Event]], folder: Path, config: Config) -> "Training":
-        from nanogpt_tui.history import History
+    def _train(
+        self,
+        work: Callable[[Mailbox], Iterator[Any]],
+        folder: Path,
+        config: Config,
+        before: "RunState | None" = None,
+    ) -> "Training":
         from nanogpt_tui.steered import Training
 
         self._make_room()
-        self.history, self.folder, mailbox = History(folder.name), folder, Mailbox()
+        self.history, self._folder, mailbox = _history(folder, before), folder, Mailbox()
         self.training = Training(lambda: work(mailbox), self._bell, self.history, mailbox, config)
         self.training.start()
         self._bell.pull()
@@ -190,7 +210,7 @@ class Session:
         self._refuse_while_training()
         watched = self.watching
 
-        def read() -> "tuple[Path, History, Watching | None] | None":
+        def read() -> "tuple[Path, History, Watching] | None":
             found = folder or self._newest()
             if found is None:
                 return None
@@ -198,17 +218,16 @@ class Session:
 
             return found, *looked_at(found, self._bell)
 
-        def show(found: "tuple[Path, History, Watching | None] | None", error: str) -> None:
+        def show(found: "tuple[Path, History, Watching] | None", error: str) -> None:
             if error:
                 self._app.notify(error, severity="error", markup=False)
             if found is not None and not self.is_training and self.watching is watched:
                 self._turn_away()
                 self.training = None
-                self.folder, self.history, self.watching = found
-                if self.watching is not None:
-                    self.watching.start()
-                if folder is None and self.others_alive:
-                    self._app.notify(f"runs that are being trained besides this one: {self.others_alive}; 4 lists them")
+                self._folder, self.history, self.watching = found
+                self.watching.start()
+                if folder is None and self.others:
+                    self._app.notify(f"runs that are being trained besides this one: {len(self.others)}; 4 lists them")
             self.looked = True
             self._bell.pull()
 
@@ -220,8 +239,32 @@ class Session:
 
         there = runs.list_runs(self.runs_dir)
         alive = [each for each in there if each.alive]
-        self.others_alive = max(0, len(alive) - 1)
+        self.others = alive[1:]
         return next((Path(each.path) for each in alive or there), None)
+
+    def look_around(self) -> None:
+        """Looks in a thread which other runs are being trained; and where the run that was trained here goes on in
+        another process, follows it there."""
+        if self.is_alive or not self.looked or (self._looking is not None and not self._looking.done):
+            return
+        watched = self.watching
+
+        def read() -> "list[RunState]":
+            from nanogpt.runs.folder import alive_runs
+
+            return alive_runs(self.runs_dir, self._known)
+
+        def show(found: "list[RunState] | None", error: str) -> None:
+            if self.is_alive or self.watching is not watched:
+                return
+            shown = str(self.folder)
+            before, self.others = self.others, [each for each in found or [] if each.path != shown]
+            if watched is None and len(self.others) < len(found or []):
+                self.look_at(self.folder)
+            elif self.others or before:
+                self._bell.pull()
+
+        self._looking = self.fetch(read, show, "others")
 
     def _make_room(self) -> None:
         """Raises `UserError` where no other run can be trained here now."""
@@ -243,8 +286,8 @@ class Session:
         if self.is_starting and self.history is not None:
             raise UserError(f"{self.history.run} is being started: wait until it trains")
 
-    def _refuse_alive(self, folder: Path) -> str:
-        """The state of the run. Two trainers never share one; said before the screen shows anything else."""
+    def _refuse_alive(self, folder: Path) -> "RunState":
+        """How the run stands. Two trainers never share one; said before the screen shows anything else."""
         from nanogpt import runs
 
         about = runs.summary(folder)
@@ -253,7 +296,7 @@ class Session:
                 f"{about.name} is being trained by process {about.pid} on {about.host}: look at it instead, "
                 "and steer it from here"
             )
-        return about.state
+        return about
 
     def close(self) -> None:
         """Ends the training that runs, with a checkpoint, and waits until it is on disk: for after the app's end."""
@@ -300,3 +343,14 @@ class Session:
 
         job = self.work(work, done, name=name)
         return job
+
+
+def _history(folder: Path, before: "RunState | None") -> "History":
+    """For a run that is to begin, or that was `before` and is to go on: it stays so where it does not."""
+    from nanogpt_tui.history import History
+
+    if before is None:
+        return History(folder.name)
+    history = History(folder.name, replace(before, state="preparing"))
+    history.rest = before
+    return history

@@ -4,20 +4,19 @@ Knows no screen. The events go into a history, in the worker's thread.
 """
 
 import dataclasses
-import itertools
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nanogpt.config import Config
-from nanogpt.events import Acknowledged, Event, Finished, Saved, Started
-from nanogpt.runs.folder import SLOW_S, Summary, run_config
+from nanogpt.errors import UserError
+from nanogpt.events import Acknowledged, Event, Finished, Saved, Started, Status
+from nanogpt.runs.folder import run_config
 from nanogpt.training import Letter, Mailbox, Save, SetEvalInterval, Stop
 from nanogpt.training.mailbox import Portable
-from nanogpt_tui.history import Line
 from nanogpt_tui.jobs import Bell, Job
 
 if TYPE_CHECKING:
@@ -74,44 +73,31 @@ class Training(Steered):
 
 
 class Watching(Steered):
-    """A run that another process trains. `begin` is what comes before: it starts that process. The first `known` events
-    are in the history already.
+    """A run that another process trains, or may train some time. `begin` is what comes before: it starts that process.
 
-    Where that process dies the watching goes on: another may train on, and a folder that is copied may grow again.
+    It never ends by itself: another trainer may go on with the run, and a folder that is copied may grow again.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        bell: Bell,
-        history: "History",
-        begin: Callable[[], Iterator[Event]] | None = None,
-        known: int = 0,
+        self, folder: Path, bell: Bell, history: "History", begin: Callable[[], Iterator[Any]] | None = None
     ) -> None:
         def work() -> Iterator[Any]:
-            from nanogpt import runs
+            from nanogpt.runs.event_log import preview
+            from nanogpt.runs.following import RECORD, follow_blocks
 
             if begin is not None:
                 yield from begin()
             self.begun = True
-            self.eval_interval = run_config(folder).evaluation.eval_interval
-            unknown = itertools.count(-known)
-            for event in runs.follow(folder, patient=True):
-                if not isinstance(event, Event) or next(unknown) >= 0:
-                    yield event
+            with suppress(UserError):  # the rest of the run can be looked at all the same
+                self.eval_interval = run_config(folder).evaluation.eval_interval
+            if history.reading is not None:
+                history.show_preview(preview(folder / RECORD))
+            yield from follow_blocks(folder)
 
         super().__init__(work, bell, history, "watching")
         self.folder = folder
         self.begun, self.ours = begin is None, begin is not None
         self._posting = threading.Lock()  # an answer may come before it is noted what was asked
-        self.about: Summary | None = None  # as the folder last said
-        self._before = "training"  # the state before it was interrupted
-        self._told = False  # that it is silent
-
-    @property
-    def silent(self) -> bool:
-        """Whether a trainer that lives gives no sign of it: it is slow, stuck or asleep."""
-        return self.about is not None and self.history.running and self.about.silent_s > SLOW_S
 
     def tell(self, letter: Portable) -> None:
         """Raises `UserError` where the folder cannot be written."""
@@ -125,64 +111,24 @@ class Watching(Steered):
             super()._obeyed(event)
 
     def heard(self, event: Any) -> None:
-        if isinstance(event, Event):
-            self._revive()
-            super().heard(event)
-            if isinstance(event, Started):
-                self.asked.clear()  # another trainer, which obeys no letters from before its time
-        else:  # all is quiet: how does it stand?
-            self.about = event.summary
-            if self.about.alive:
-                self._revive()
-            elif self.about.state == "interrupted" and self.history.running:
-                self._interrupt()
-            self._tell_silence(self.about)
-
-    def _tell_silence(self, about: Summary) -> None:
-        if self.silent and not self._told:
-            text = "no sign of life for some time: it is slow or asleep, or its disk or connection is"
-            self.history.log.append(Line(time.time() - about.silent_s, "warning", text))
-            self.history.version += 1
-        self._told = self.silent
-
-    def _interrupt(self) -> None:
-        self._before, self.saving = self.history.state, False
-        self.asked.clear()
-        if self.about is not None:
-            bury(self.history, self.about)
-
-    def _revive(self) -> None:
-        if self.history.state == "interrupted":
-            self.history.state = self._before
-            self.history.version += 1
+        is_new = self.history.reading is None
+        super().heard(event)
+        if isinstance(event, Status):
+            self.folder = Path(event.path)
+        # Another trainer obeys no letters from before its time, and one that is gone none at all.
+        if is_new and (isinstance(event, Started) or not self.history.running):
+            self.saving = False
+            self.asked.clear()
 
     def ended(self) -> None:
         if self.error is not None:
             self.history.fail(self.error)
 
 
-def bury(history: "History", about: Summary) -> None:
-    """Notes that the trainer is gone."""
-    history.state = "interrupted"
-    where = f"process {about.pid} on {about.host}" if about.pid else "its process"
-    text = f"{where} is gone without a word: it can be resumed where it saved last"
-    history.log.append(Line(time.time(), "gone", text))
-    history.version += 1
-
-
-def looked_at(folder: Path, bell: Bell) -> tuple["History", Watching | None]:
-    """What is recorded of a run; and, where somebody trains it or may do so again, what goes on with it."""
+def looked_at(folder: Path, bell: Bell) -> tuple["History", Watching]:
+    """A run as its folder says that it stands; and what reads its record and goes on with it."""
     from nanogpt import runs
-    from nanogpt_tui.history import History, from_events
+    from nanogpt_tui.history import History
 
-    about = runs.summary(folder)
-    state = about.state
-    if about.alive:
-        history = History(folder.name)
-        return history, Watching(folder, bell, history)
-    if state != "interrupted":
-        return from_events(folder.name, runs.history(folder), state), None
-    events = list(runs.read_events(folder))
-    history = from_events(folder.name, events, state)
-    bury(history, about)
-    return history, Watching(folder, bell, history, known=len(events))
+    history = History(folder.name, runs.summary(folder))
+    return history, Watching(folder, bell, history)

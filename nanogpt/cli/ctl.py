@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     folder = find(args.run, args.runs_dir)
     about = summary(folder)
     if not about.alive:
-        raise UserError(f"the run {about.name} is not being trained (it is {about.state}): there is nobody to obey")
+        raise UserError(f"the run {about.name} is not being trained (it is {about.phase}): there is nobody to obey")
     if args.no_wait:
         for letter in letters:
             drop_letter(folder, letter)

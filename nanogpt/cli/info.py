@@ -2,13 +2,13 @@
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nanogpt.cli.runs import loss, whole
 from nanogpt.runs.checkpoints import best, list_checkpoints
 from nanogpt.runs.folder import find, read_run_toml, summary
+from nanogpt.runs.state import plain
 from nanogpt.words import printable
 
 
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     rows = {
         "run": about["name"],
         "folder": about["path"],
-        "state": about["state"] + (f": {about['message']}" if about["message"] else ""),
+        "state": about["phase"] + (f": {about['message']}" if about["message"] else ""),
         "step": f"{about['step']:,} of {about['max_iters']:,}",
         "train loss": loss(about["train_loss"]),
         "val loss": f"{loss(about['val_loss'])} (best {loss(about['best_val_loss'])})",
@@ -52,4 +52,4 @@ def described(folder: Path) -> dict[str, Any]:
         {"step": c.step, "path": str(c.path), "val_loss": c.val_loss, "is_best": c == top}
         for c in list_checkpoints(folder)
     ]
-    return asdict(summary(folder)) | {"checkpoints": saved, "config": read_run_toml(folder)}
+    return plain(summary(folder)) | {"checkpoints": saved, "config": read_run_toml(folder)}

@@ -3,12 +3,12 @@
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from nanogpt import paths
 from nanogpt.cli.console import talk
 from nanogpt.runs.folder import list_runs, runs_folder
+from nanogpt.runs.state import plain
 from nanogpt.words import printable
 
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     found = list_runs(args.runs_dir)
     if args.json:
-        print(json.dumps([asdict(summary) for summary in found], indent=1))
+        print(json.dumps([plain(summary) for summary in found], indent=1))
         return 0
     if not found:
         talk(f"no runs in {runs_folder(args.runs_dir)} yet: `nanogpt quickstart` makes one in about a minute")
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     rows += [
         (
             summary.name,
-            summary.state,
+            summary.phase,
             f"{summary.step:,}/{summary.max_iters:,}",
             loss(summary.train_loss),
             loss(summary.val_loss),

@@ -1,26 +1,35 @@
 """`nanogpt watch [RUN]`: how a run of whatever process goes, once or as it goes on. Imports no torch."""
 
 import argparse
+import io
 import json
+import re
+import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 from nanogpt.cli.console import talk
 from nanogpt.cli.runs import address, loss, whole
-from nanogpt.events import Event, Notice, Started, from_json, to_json
-from nanogpt.runs.folder import SLOW_S, Summary, find, summary
-from nanogpt.runs.following import Quiet, follow
+from nanogpt.events import Event, Notice, Started, Status, from_json, to_json
+from nanogpt.runs.checkpoints import latest
+from nanogpt.runs.event_log import event_of, objects
+from nanogpt.runs.folder import find, summary
+from nanogpt.runs.following import RECORD, follow, follow_lines
+from nanogpt.runs.state import ALIVE, RunState, plain, status
 from nanogpt.words import duration, printable
 
-DESCRIPTION = """Show how a run goes, whichever process trains it, on this machine or another that shares its folder.
-Ctrl+C ends watching, not training."""
+_PLAIN = re.compile(rb"[ -~\n]*")
+
+DESCRIPTION = """Show how a run goes, whichever process trains it, on this machine or another that shares its folder,
+until it ends; with --follow also after that, for it may be resumed. A run that is renamed is followed under its new
+name. Ctrl+C ends watching, not training."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run's name or path (default: the newest)")
     parser.add_argument("--once", action="store_true", help="print how it stands in one line, and end")
+    parser.add_argument("--follow", action="store_true", help="go on when the run has ended: it may be resumed")
     parser.add_argument("--json", action="store_true", help="its events from the first on, one JSON object a line")
     parser.add_argument("--runs_dir", type=Path, help="where the runs live")
 
@@ -29,42 +38,89 @@ def run(args: argparse.Namespace) -> int:
     folder = find(args.run, args.runs_dir)
     if args.once:
         about = summary(folder)
-        print(json.dumps(asdict(about)) if args.json else printable(line(about)))
+        print(json.dumps(plain(about)) if args.json else printable(line(about)))
         return 0
+    place = _Place(folder)
     try:
         if args.json:
-            for event in follow(folder):
-                if not isinstance(event, Quiet):
-                    print(to_json(event), flush=True)
+            for text in records(folder, args.follow, place):
+                sys.stdout.write(text)
+                sys.stdout.flush()
         else:
             from nanogpt.cli.training_display import show
 
-            show(seen(folder))
-        about = settled(folder)
+            show(seen(folder, args.follow, place))
+        about = settled(place.folder)
     except KeyboardInterrupt:
         talk()
-        about = summary(folder)
+        about = summary(place.folder)
     if not args.json:
         print(printable(line(about)))
     return 1 if about.state in ("failed", "interrupted") else 0
 
 
-def seen(folder: Path) -> Iterator[Event]:
-    """What the run began with, then its events from now on; a notice where it gives no sign of life."""
+class _Place:
+    """Where the run is by now, which may be renamed while it is watched."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+
+def records(folder: Path, patient: bool, place: _Place) -> Iterator[str]:
+    """Its events from the first on, lines of JSON; and a `Status` where something changed that no event tells."""
+    known = None
+    for item in follow_lines(folder, patient=patient):
+        if isinstance(item, Status):
+            place.folder = Path(item.path)
+            if (item.path, item.phase) != known:
+                known = item.path, item.phase
+                yield to_json(item) + "\n"
+        else:
+            yield recorded(item)
+
+
+def recorded(block: bytes) -> str:
+    """Lines of the record as they are, where they are what a terminal can be sent."""
+    if _PLAIN.fullmatch(block):
+        rows = objects(block)
+        if rows and all("event" in row for row in rows):
+            return block.decode()
+    return "".join(to_json(event_of(line, RECORD)) + "\n" for line in io.BytesIO(block))
+
+
+def seen(folder: Path, patient: bool, place: _Place) -> Iterator[Event]:
+    """What the run began with, then its events from now on; a notice where something changed that no event tells."""
     started = last_start(folder)
     if started is not None:
         yield started
-    told = False
-    for event in follow(folder, from_start=False):
-        if not isinstance(event, Quiet):
+    before = status(summary(folder))
+    for event in follow(folder, from_start=False, patient=patient):
+        if isinstance(event, Status):
+            place.folder = Path(event.path)
+            yield from told(before, event)
+            before = event
+        else:
             yield event
-        elif (silent := event.summary.silent_s > SLOW_S) != told:
-            told = silent
-            text = "no sign of life for some time: it is slow, or its disk or connection is" if silent else "it goes on"
-            yield Notice(level="warning" if silent else "info", text=text)
 
 
-def settled(folder: Path) -> Summary:
+def told(before: Status, now: Status) -> Iterator[Notice]:
+    """In words what is another than before, where no event tells it."""
+    if now.path != before.path:
+        yield Notice(level="info", text=f"it is named {now.run} now")
+    if now.phase == before.phase:
+        return
+    if now.phase == "silent":
+        text = "no sign of life for some time: it is slow, or its disk or connection is"
+        yield Notice(level="warning", text=text)
+    elif before.phase == "silent" and now.state in ALIVE:
+        yield Notice(level="info", text="it goes on")
+    elif now.phase == "interrupted":
+        yield Notice(level="warning", text="interrupted: its process is gone")
+    elif now.phase == "failed" and now.message:
+        yield Notice(level="error", text=now.message)
+
+
+def settled(folder: Path) -> RunState:
     """How the run stands after its last event: the trainer writes that a moment later."""
     deadline = time.monotonic() + 5
     while (about := summary(folder)).alive and time.monotonic() < deadline:
@@ -85,21 +141,22 @@ def last_start(folder: Path) -> Started | None:
     return found if isinstance(found, Started) else None
 
 
-def line(about: Summary) -> str:
+def line(about: RunState) -> str:
     """One line for a status bar."""
-    parts = [about.name, about.state, f"step {about.step:,}/{about.max_iters:,}"]
+    phase = f"silent for {duration(about.silent_s)}" if about.phase == "silent" else about.phase
+    parts = [about.name, phase, f"step {about.step:,}/{about.max_iters:,}"]
     if about.train_loss is not None:
         parts.append(f"loss {about.train_loss:.4f}")
     if about.val_loss is not None:
         parts.append(f"val {about.val_loss:.4f} (best {loss(about.best_val_loss)})")
-    if about.state == "running":
+    if about.phase in ("training", "evaluating"):
         parts.append(f"{whole(about.tokens_per_second)} tok/s")
-        if about.silent_s > SLOW_S:
-            parts.append(f"silent for {duration(about.silent_s)}")
-        elif about.eta_s is not None:
+        if about.eta_s is not None:
             parts.append(f"ETA {duration(about.eta_s)}")
     if about.state == "interrupted":
-        parts.append("its process is gone; go on with: nanogpt train --init_from=resume " + address(Path(about.path)))
+        folder = Path(about.path)
+        way = f"go on with: nanogpt train --init_from=resume {address(folder)}"
+        parts.append(f"its process is gone; {way if latest(folder) else 'it had saved no checkpoint yet'}")
     if about.message:
         parts.append(about.message)
     return "  ".join(parts)

@@ -11,23 +11,25 @@ if TYPE_CHECKING:
     from nanogpt.runs.checkpoints import Checkpoint, best, choose, latest, list_checkpoints
     from nanogpt.runs.detached import resume_detached, start_detached
     from nanogpt.runs.first_run import quickstart
-    from nanogpt.runs.folder import Summary, find, history, list_runs, new_folder, read_events, summary
-    from nanogpt.runs.following import Quiet, follow
+    from nanogpt.runs.folder import find, history, list_runs, new_folder, read_events, summary
+    from nanogpt.runs.following import follow
     from nanogpt.runs.launch import resume, splits, start
     from nanogpt.runs.load import LoadedModel, load_model
     from nanogpt.runs.post import FileMailbox, drop_letter
     from nanogpt.runs.speed import Benchmark, Measuring, benchmark
+    from nanogpt.runs.state import RunState, reduce
 
 _HOMES = (
     dict.fromkeys(("Checkpoint", "best", "choose", "latest", "list_checkpoints"), "checkpoints")
-    | dict.fromkeys(("Summary", "find", "history", "list_runs", "new_folder", "read_events", "summary"), "folder")
+    | dict.fromkeys(("find", "history", "list_runs", "new_folder", "read_events", "summary"), "folder")
     | dict.fromkeys(("resume", "splits", "start"), "launch")
     | dict.fromkeys(("resume_detached", "start_detached"), "detached")
     | {"quickstart": "first_run"}
     | dict.fromkeys(("Benchmark", "Measuring", "benchmark"), "speed")
     | dict.fromkeys(("LoadedModel", "load_model"), "load")
-    | dict.fromkeys(("Quiet", "follow"), "following")
+    | {"follow": "following"}
     | dict.fromkeys(("FileMailbox", "drop_letter"), "post")
+    | dict.fromkeys(("RunState", "reduce"), "state")
 )
 
 __all__ = [
@@ -36,8 +38,7 @@ __all__ = [
     "FileMailbox",
     "LoadedModel",
     "Measuring",
-    "Quiet",
-    "Summary",
+    "RunState",
     "benchmark",
     "best",
     "choose",
@@ -52,6 +53,7 @@ __all__ = [
     "new_folder",
     "quickstart",
     "read_events",
+    "reduce",
     "resume",
     "resume_detached",
     "splits",

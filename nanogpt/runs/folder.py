@@ -11,7 +11,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,48 +21,12 @@ from nanogpt import paths
 from nanogpt.config import Config, config_from_toml
 from nanogpt.errors import UserError, nearest
 from nanogpt.events import Event, Saved, Started, from_json, typed
+from nanogpt.runs.state import SLOW_S, RunState
 
 LONGEST_NAME = 60  # characters of up to four bytes: folders' names have at most 255
-SLOW_S = 15.0  # a heartbeat comes every second
 LOST_S = 120.0  # after so long a trainer on another machine, of which nothing but its heartbeat is seen, is gone
 # The last are files that were being written.
 _UNSTARTED = re.compile(r"lock|train\.log|events\.jsonl|status\.json|tokenizer\.json|\..+\.\d+(\.[0-9a-f]{8})?")
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What `status.json` says of a run, with the state corrected: a trainer that died without a word is "interrupted".
-
-    `state`: "running", "paused", "finished", "stopped", "failed" or "interrupted". Losses are nats per token.
-    `silent_s`: seconds since the last heartbeat; one that lives and was silent for more than SLOW_S is stuck or slow.
-    """
-
-    name: str
-    path: str
-    state: str
-    step: int
-    max_iters: int
-    train_loss: float | None = None
-    val_loss: float | None = None
-    best_val_loss: float | None = None
-    tokens_per_second: float | None = None
-    mfu: float | None = None
-    eta_s: float | None = None
-    elapsed_s: float | None = None
-    n_parameters: int | None = None
-    dataset: str = ""
-    device: str = ""
-    dtype: str = ""
-    message: str = ""
-    updated: float = 0.0
-    pid: int = 0
-    host: str = ""
-    silent_s: float = 0.0
-
-    @property
-    def alive(self) -> bool:
-        """Whether somebody trains it."""
-        return self.state in ("running", "paused")
 
 
 def runs_folder(runs_dir: str | Path | None = None) -> Path:
@@ -168,7 +132,7 @@ def _lock_held(folder: Path) -> bool | None:
         return None
 
 
-def summary(folder: Path) -> Summary:
+def summary(folder: Path) -> RunState:
     """The run's state. Raises `UserError` where `folder` holds none or its files are unreadable."""
     if not is_run(folder):
         raise UserError(f"{folder} is not a run: it has no run.toml")
@@ -180,20 +144,21 @@ def summary(folder: Path) -> Summary:
     return found
 
 
-def _read_status(folder: Path) -> Summary:
+def _read_status(folder: Path) -> RunState:
     path = folder / "status.json"
     try:
         status: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found = typed(Summary, status | {"name": folder.name, "path": str(folder)})
+        status.setdefault("paused", status.get("state") == "paused")  # an earlier version does not say why
+        found = typed(RunState, status | {"name": folder.name, "path": str(folder)})
         # On a disk of another machine the file's own time is by that disk's clock: the later one counts.
         return replace(found, silent_s=max(0.0, time.time() - max(found.updated, path.stat().st_mtime)))
     except FileNotFoundError:
-        return Summary(folder.name, str(folder), "running" if is_locked(folder) else "interrupted", 0, 0)
+        return RunState(folder.name, str(folder), "running" if is_locked(folder) else "interrupted", 0, 0)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
 
 
-def _lives(folder: Path, found: Summary) -> bool:
+def _lives(folder: Path, found: RunState) -> bool:
     """Whether the trainer that wrote the status is there: its lock says so for certain; without one (a copy of the
     folder, or a trainer on another machine) its heartbeat has to be recent."""
     if is_locked(folder):
@@ -203,12 +168,12 @@ def _lives(folder: Path, found: Summary) -> bool:
     return found.silent_s < LOST_S
 
 
-def is_here(found: Summary) -> bool:
+def is_here(found: RunState) -> bool:
     """Whether the run was last trained on this machine."""
     return found.host in ("", socket.gethostname())
 
 
-def is_gone(found: Summary) -> bool:
+def is_gone(found: RunState) -> bool:
     """Whether no trainer of this machine goes on with the run, for certain: no clock has a say in it."""
     if found.alive or not is_here(found):
         return False
@@ -229,14 +194,28 @@ def _process_runs(pid: int) -> bool:
     return True
 
 
-def list_runs(runs_dir: str | Path | None = None) -> list[Summary]:
+def list_runs(runs_dir: str | Path | None = None) -> list[RunState]:
     """All runs, the one that changed last first. An unreadable one is listed as "failed" with the reason."""
     found = []
     for folder in _folders(runs_folder(runs_dir)):
         try:
             found.append(summary(folder))
         except UserError as error:
-            found.append(Summary(folder.name, str(folder), "failed", 0, 0, message=str(error)))
+            found.append(RunState(folder.name, str(folder), "failed", 0, 0, message=str(error)))
+    return found
+
+
+def alive_runs(runs_dir: str | Path | None, known: dict[Path, tuple[int, RunState]]) -> list[RunState]:
+    """Those that somebody trains, the one that changed last first. `known` is kept by the caller from one call to the
+    next: a run whose status did not change since, and that nobody trained then, is not read again."""
+    found = []
+    for folder in _folders(runs_folder(runs_dir)):
+        with suppress(UserError, OSError):
+            changed = (folder / "status.json").stat().st_mtime_ns
+            if folder not in known or known[folder][0] != changed or known[folder][1].alive:
+                known[folder] = changed, summary(folder)
+            if known[folder][1].alive:
+                found.append(known[folder][1])
     return found
 
 

@@ -22,6 +22,7 @@ from nanogpt.runs.folder import check_free, check_name, history, is_run, lock, r
 
 NOTE = "note.txt"
 LONGEST_NOTE = 10_000  # characters
+PROBED_S = 0.5  # whoever looks whether a trainer lives holds the lock for a moment
 MEASURED = ("loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "mfu", "memory_bytes", "elapsed_s")
 COLUMNS = ("step", *MEASURED, "eval_train_loss", "val_loss")
 
@@ -128,7 +129,7 @@ def _unused(run: Path, what: str) -> Iterator[None]:
     """Holds the run's lock inside. Raises `UserError` where a trainer holds it."""
     held = lock(run)
     try:
-        held.acquire(timeout=0)
+        held.acquire(timeout=PROBED_S)
     except Timeout:
         raise UserError(f"the run {run.name} is being trained: it can be {what} when that has ended") from None
     except OSError as error:

@@ -15,16 +15,17 @@ import time
 from collections import deque
 from collections.abc import Generator
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nanogpt.events import Acknowledged, Evaluated, Evaluating, Event, Finished, Health, Started, Step, to_json
+from nanogpt.events import Evaluating, Event, Step, to_json
 from nanogpt.files import write_atomically
-from nanogpt.runs.folder import Summary
+from nanogpt.runs.state import RunState, plain, reduce
 
 HEARTBEAT_S = 1.0
 RETRY_S = 2.0
+FOUND = ("name", "path", "silent_s")  # of the state, what whoever reads it finds out
 
 IN_WORDS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "the disk is full"),
@@ -57,12 +58,11 @@ def mend(path: Path) -> None:
 
 class Recorder:
     """The record of one training. `mark` is a file without which the folder is no longer its own, once it has begun;
-    `known` are fields of `Summary` that no event tells."""
+    `known` are fields of `RunState` that no event tells."""
 
     def __init__(self, folder: Path, mark: str = "", **known: Any) -> None:
         self._folder, self._mark = folder, folder / mark
-        self._status: dict[str, Any] = known | {"state": "running", "pid": os.getpid(), "host": socket.gethostname()}
-        self._status |= {"step": 0, "max_iters": 0}
+        self._state = RunState(folder.name, state="running", pid=os.getpid(), host=socket.gethostname(), **known)
         self._log: BinaryIO | None = None
         self._unwritten: deque[bytes] = deque()  # lines
         self._refusal = ""
@@ -80,21 +80,21 @@ class Recorder:
             for event in events:
                 if heartbeat.ident is None:  # a status shall say that training goes on once it has begun
                     heartbeat.start()
+                # The status first: who has read an event finds its effect there.
+                self._state = reduce(self._state, event)
                 if isinstance(event, Evaluating):
                     yield event
                     continue
-                # The status first: who has read an event finds its effect there.
-                self._status = updated(self._status, event)
                 if not isinstance(event, Step):
                     self._write_status()
                 self._unwritten.append(to_json(event).encode() + b"\n")
                 self._write_log()
                 yield event
         except GeneratorExit:
-            self._status = self._status | {"state": "stopped"}
+            self._state = replace(self._state, state="stopped")
             raise
         except BaseException as error:
-            self._status = self._status | {"state": "failed", "message": str(error) or type(error).__name__}
+            self._state = replace(self._state, state="failed", message=str(error) or type(error).__name__)
             raise
         finally:
             events.close()
@@ -152,34 +152,14 @@ class Recorder:
         with self._writing:
             if beating and self._ended.is_set():
                 return
-            status = self._status | {"updated": time.time()}
-            plain = {key: None if _not_finite(value) else value for key, value in status.items()}
+            known = plain(replace(self._state, updated=time.time())).items()
+            status = {key: None if _not_finite(value) else value for key, value in known if key not in FOUND}
             try:
                 self._mark.stat()
-                write_atomically(self._folder / "status.json", json.dumps(plain, indent=1, allow_nan=False) + "\n")
+                write_atomically(self._folder / "status.json", json.dumps(status, indent=1, allow_nan=False) + "\n")
             except OSError as error:
                 self._refusal = in_words(error)
 
 
 def _not_finite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
-
-
-def updated(status: dict[str, Any], event: Event) -> dict[str, Any]:
-    """What the status says after `event`."""
-    names = {item.name for item in fields(Summary)} - {"name", "path", "state"}  # Health has a state of its own
-    status = status | {key: value for key, value in asdict(event).items() if key in names and value is not None}
-    match event:
-        case Started():
-            status["state"] = "running"
-        case Step(loss=loss):
-            status["train_loss"] = loss
-        case Evaluated():
-            status["message"] = ""
-        case Acknowledged(letter="Pause") | Health(state="waiting"):
-            status["state"] = "paused"
-        case Acknowledged(letter="Resume") | Health(state="going on"):
-            status["state"] = "running"
-        case Finished(reason=reason):
-            status["state"] = {"nan": "failed", "stopped": "stopped"}.get(reason, "finished")
-    return status

@@ -13,7 +13,7 @@ from textual.widget import Widget
 from textual.widgets import DataTable, Input, Static
 
 from nanogpt.errors import UserError
-from nanogpt.runs.folder import Summary
+from nanogpt.runs.state import RunState
 from nanogpt_tui.keys import spelled
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.takes import LIVE, Source
@@ -68,7 +68,7 @@ class RunsScreen(LabScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.runs: list[Summary] = []
+        self.runs: list[RunState] = []
         self.by, self.reverse, self.words = "age", False, ""
         self.ticked: list[str] = []
         self.chart: LossChart | None = None  # made with the first run: its parts import numpy
@@ -101,12 +101,12 @@ class RunsScreen(LabScreen):
         if self.app.screen is not self or (self._listing is not None and not self._listing.done):
             return
 
-        def read() -> list[Summary]:
+        def read() -> list[RunState]:
             from nanogpt import runs
 
             return runs.list_runs(self.session.runs_dir)
 
-        def show(found: list[Summary] | None, error: str) -> None:
+        def show(found: list[RunState] | None, error: str) -> None:
             if self.is_whole:
                 self._problem(error)
                 self.runs = found or []
@@ -119,7 +119,7 @@ class RunsScreen(LabScreen):
         if text:
             self.notify(text, severity="error", markup=False)
 
-    def summary(self, name: str | None) -> Summary | None:
+    def summary(self, name: str | None) -> RunState | None:
         return next((run for run in self.runs if run.name == name), None)
 
     @property
@@ -127,7 +127,7 @@ class RunsScreen(LabScreen):
         return self.query_one(RunTable)
 
     @property
-    def current(self) -> Summary | None:
+    def current(self) -> RunState | None:
         """The run under the cursor."""
         return self.summary(self.table.current)
 
@@ -166,13 +166,12 @@ class RunsScreen(LabScreen):
         curves, ticked, width = wanted
 
         def read() -> "tuple[dict[tuple[str, float], History], Content]":
-            from nanogpt import runs
-            from nanogpt_tui.history import from_events
+            from nanogpt_tui import history
             from nanogpt_tui.widgets import run_details
 
             paths = {key: Path(key[0]) for key in curves}
             new = {key: path for key, path in paths.items() if key not in self._histories}
-            histories = {key: from_events(path.name, runs.history(path)) for key, path in new.items()}
+            histories = {key: history.read(path) for key, path in new.items()}
             compare = len(ticked) > 1
             return histories, run_details.compared(ticked, width) if compare else run_details.described(
                 paths[curves[0]]
@@ -319,8 +318,7 @@ class RunsScreen(LabScreen):
         if run is None:
             return
         folder = Path(run.path)
-        known = folder == self.session.folder and (self.session.is_alive or not run.alive)
-        if known or self._try(lambda: self.session.look_at(folder)):
+        if folder == self.session.folder or self._try(lambda: self.session.look_at(folder)):
             await self.app.switch_mode("train")
 
     async def action_sample(self) -> None:
@@ -347,7 +345,7 @@ class RunsScreen(LabScreen):
         else:
             self._resume(run, {})
 
-    def _resume(self, run: Summary, changes: dict[str, int]) -> None:
+    def _resume(self, run: RunState, changes: dict[str, int]) -> None:
         if self._try(lambda: self.session.resume(Path(run.path), changes)):
             self.app.switch_mode("train")
 
@@ -388,7 +386,7 @@ class RunsScreen(LabScreen):
             about = f"Delete {printable(run.name)}, step {run.step:,}, with all its checkpoints? This cannot be undone."
             self.app.push_screen(Ask(about, DELETE_ANSWERS), lambda answer: self._delete(run, answer))
 
-    def _delete(self, run: Summary, answer: str | None) -> None:
+    def _delete(self, run: RunState, answer: str | None) -> None:
         if answer == "delete":
             from nanogpt.runs import manage
 

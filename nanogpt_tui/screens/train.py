@@ -169,12 +169,12 @@ class TrainScreen(LabScreen):
             self.run_view.use_glyphs(self.lab.settings.glyphs)
 
     def _waiting(self) -> str:
-        steered, watching = self.session.steered, self.session.watching
+        steered, history = self.session.steered, self.session.history
         if steered is not None and steered.asked:
             return WAITING[type(steered.asked[-1])]
         if steered is not None and steered.saving:
             return "saving …"
-        return "silent" if watching is not None and watching.silent else ""
+        return "reading" if history is not None and history.reading is not None else ""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that would do nothing now are neither shown nor obeyed."""

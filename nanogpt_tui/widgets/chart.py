@@ -110,6 +110,11 @@ class LossChart(Widget, can_focus=True):
         if not 0 <= self._curve.newest(self.x_axis) - self._drawn_to < self._column:
             self._soon()
 
+    @property
+    def smoothed(self) -> float | None:
+        """The loss at the end of the line."""
+        return self._curve.average
+
     def settle(self) -> None:
         """Draws what `append` has left for later: the run is not going on."""
         if self._curve.newest(self.x_axis) != self._drawn_to:

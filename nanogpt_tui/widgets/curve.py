@@ -94,6 +94,11 @@ class Curve:
         return self._table[FIELDS.index(name), : self._length]
 
     @property
+    def average(self) -> float | None:
+        """The smoothed loss at the last point that has one; None without one."""
+        return self._average if self._seen else None
+
+    @property
     def smoothing(self) -> float:
         return self._smoothing
 

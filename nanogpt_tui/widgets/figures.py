@@ -82,6 +82,7 @@ class Figures(Widget, can_focus=True):
         self._glyphs = glyphs
         self._history: History | None = None
         self._waiting = ""
+        self._smoothed: float | None = None
         self._lines: list[Line] = []
         self._styles: dict[str, Style] = {}
         self._curves: dict[str, tuple[int, object, str]] = {}  # by column: rows it is of, its kind, the text
@@ -97,9 +98,9 @@ class Figures(Widget, can_focus=True):
         self._glyphs = glyphs
         self._repaint()
 
-    def show(self, history: "History", waiting: str) -> None:
-        """`waiting` says what was asked of the trainer and is not done yet."""
-        self._history, self._waiting = history, waiting
+    def show(self, history: "History", waiting: str, smoothed: float | None) -> None:
+        """`waiting` says what was asked of the trainer and is not done yet; for `smoothed` see `described`."""
+        self._history, self._waiting, self._smoothed = history, waiting, smoothed
         self._repaint()
 
     def action_choose(self, by: int) -> None:
@@ -146,7 +147,7 @@ class Figures(Widget, can_focus=True):
         """Draws all lines anew, and has those that differ sent."""
         if self._history is None or not self.size.width:
             return
-        figures = list(described(self._history, self._waiting))
+        figures = list(described(self._history, self._waiting, self._smoothed))
         lines: list[Line] = [[] for _ in range(self.size.height)]
         if self._tiles:
             edges = [*self._edges, self.size.width + 1]
@@ -198,23 +199,22 @@ class Figures(Widget, can_focus=True):
         return self._styles[name]
 
 
-def described(history: "History", waiting: str) -> Iterator[tuple[str, str, str]]:
-    """(value, note, style) of each figure, in the order of ROWS."""
+def described(history: "History", waiting: str, smoothed: float | None) -> Iterator[tuple[str, str, str]]:
+    """(value, note, style) of each figure, in the order of ROWS; `smoothed` is the loss where the chart's line ends."""
     last, evaluation, started = history.last, history.evaluation, history.started
-    share = history.step / history.max_iters if history.max_iters else 0.0
-    yield f"{history.step:,}", f"of {history.max_iters:,}  {share:.0%}", "value"
+    now = history.now
+    yield f"{now.step:,}", f"of {now.max_iters:,}  {now.share:.0%}", "value"
     left = last.eta_s if last and history.running else None
     yield duration(left), f"after {duration(last.elapsed_s)}" if last else "", "value"
     epochs = f"{last.tokens / started.train_tokens:.1f} epochs" if last and started and started.train_tokens else ""
     yield count(last.tokens) if last else "–", epochs, "value"
-    style = {"failed": "error", "paused": "warning", "training": "alive", "preparing": "alive"}
+    style = {"failed": "error"} | dict.fromkeys(("training", "preparing", "evaluating"), "alive")
+    style |= dict.fromkeys(("paused", "waiting", "silent"), "warning")
     health = history.health.state if history.health and history.running else ""
     alarming = waiting or SEVERITY.get(health, "warning" if health else "info") != "info"
-    under_way = history.evaluating if history.state == "training" else None
-    share = under_way.done / max(1, under_way.total) if under_way else 0.0
-    state = f"eval {share:.0%}" if under_way else history.state
-    yield waiting or state, health, "warning" if alarming else style.get(history.state, "value")
-    yield loss(float(history.column("ema")[-1]) if len(history) else None), "", "value"
+    phase = f"eval {now.evaluating or 0:.0%}" if now.phase == "evaluating" else now.phase
+    yield waiting or phase, health, "warning" if alarming else style.get(now.phase, "value")
+    yield loss(smoothed), "", "value"
     if evaluation:
         best = min(history.evaluations, key=lambda each: each.val_loss)
         yield loss(evaluation.val_loss), f"best {best.val_loss:.3f} @ {best.step:,}", "value"

@@ -12,7 +12,7 @@ from nanogpt_tui.screens import MODES
 from nanogpt_tui.text import duration, printable, short
 
 if TYPE_CHECKING:
-    from nanogpt_tui.history import History
+    from nanogpt.runs.state import RunState
     from nanogpt_tui.session import Session
 
 
@@ -62,39 +62,55 @@ class Header(Widget):
         return left if gap < 1 else Content.assemble(left, " " * gap, self._right)
 
 
+MARKS = {
+    "preparing": ("○", "$alive"),
+    "training": ("●", "$alive"),
+    "evaluating": ("●", "$alive"),
+    "paused": ("‖", "$warning"),
+    "waiting": ("‖", "$warning"),
+    "silent": ("?", "$warning"),
+    "finished": ("✓", "$success"),
+    "stopped": ("■", "$quiet"),
+    "failed": ("×", "$error"),
+    "interrupted": ("!", "$warning"),
+}
+
+
 def running_text(session: "Session", width: int, room: int) -> Content:
-    """What runs, in `room` cells of a line of `width`; the run's name has what the rest leaves of them."""
+    """What runs, in `room` cells of a line of `width`; the run's name has what the rest leaves of them.
+
+    It is the run that is shown, unless that is not being trained and another one is.
+    """
     history = session.history
-    if history is None:
+    if history is None and not session.others:
         return Content.styled("nothing runs" if session.looked else "", "$quiet")
-    mark, style = {
-        "preparing": ("○", "$alive"),
-        "training": ("●", "$alive"),
-        "paused": ("‖", "$warning"),
-        "finished": ("✓", "$success"),
-        "stopped": ("■", "$quiet"),
-        "failed": ("×", "$error"),
-        "interrupted": ("!", "$warning"),
-    }[history.state]
-    far = Content.styled("  preparing", "$quiet") if history.state == "preparing" else _far(history, style, width)
-    name = short(printable(history.run), max(8, room - 2 - far.cell_length))
+    shown = history.now if history is not None and (session.is_alive or not session.others) else session.others[0]
+    mark, style = MARKS[shown.phase]
+    if shown.state == "preparing":
+        far = Content.styled("  preparing", "$quiet")
+    elif history is not None and history.reading is not None and shown is history.now:
+        far = Content.styled(f"  reading {history.reading:4.0%}", "$quiet")
+    else:
+        far = _far(shown, style, width)
+    name = short(printable(shown.name), max(8, room - 2 - far.cell_length))
     return Content.assemble((f"{mark} ", style), (name, "$foreground"), far)
 
 
-def _far(history: "History", style: str, width: int) -> Content:
+def _far(run: "RunState", style: str, width: int) -> Content:
     """Steps, a bar, the share, and what is left: as much of them as a line of `width` has room for."""
-    share = history.step / history.max_iters if history.max_iters else 0.0
-    eta = duration(history.last.eta_s) if history.last and history.state == "training" else history.state
+    has_eta = run.phase == "training" and run.eta_s is not None
+    left = duration(run.eta_s) if has_eta else run.phase
     parts: list[Content] = []
     if width >= 110:
         long = 20 if width >= 140 else 12
-        filled = round(min(1.0, share) * long)
-        steps = f"{history.step:,} / {history.max_iters:,}".rjust(2 * len(f"{history.max_iters:,}") + 3)
+        filled = round(run.share * long)
+        steps = f"{run.step:,} / {run.max_iters:,}".rjust(2 * len(f"{run.max_iters:,}") + 3)
         parts += [
             Content.styled(f"  {steps}  "),
             Content.assemble(("━" * filled, style), ("─" * (long - filled), "$rule")),
         ]
-    label = "ETA " if history.state == "training" and width >= 90 else ""
-    done = history.state == "finished" and width < 110
-    parts.append(Content.assemble(("" if done else f" {share:4.0%}", "$foreground"), (f"  {label}{eta:>7}", "$quiet")))
+    label = "ETA " if has_eta and width >= 90 else ""
+    done = run.phase == "finished" and width < 110
+    share = "" if done else f" {run.share:4.0%}"
+    parts.append(Content.assemble((share, "$foreground"), (f"  {label}{left:>7}", "$quiet")))
     return Content("").join(parts)

@@ -103,9 +103,9 @@ def lay_over(session: "Session", chart: "LossChart", names: list[str]) -> None:
 def _read(session: "Session", chart: "LossChart", name: str) -> None:
     def read() -> "History":
         from nanogpt import runs
-        from nanogpt_tui.history import from_events
+        from nanogpt_tui import history
 
-        return from_events(name, runs.history(runs.find(name, session.runs_dir)))
+        return history.read(runs.find(name, session.runs_dir))
 
     def show(history: "History | None", error: str) -> None:
         if error:

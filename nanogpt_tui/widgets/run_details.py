@@ -24,7 +24,7 @@ def described(run: Path) -> Content:
     except UserError as error:
         return harmless(str(error), "$error")
     note = manage.read_note(run)
-    lines = [Content.assemble(harmless(known.name, "bold $foreground"), (f"  {known.state}", "$quiet"))]
+    lines = [Content.assemble(harmless(known.name, "bold $foreground"), (f"  {known.phase}", "$quiet"))]
     if known.message:
         lines.append(harmless(known.message, "$warning"))
     if note:

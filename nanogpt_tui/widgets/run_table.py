@@ -13,11 +13,12 @@ from rich.style import Style
 from rich.text import Text
 from textual.widgets import DataTable
 
-from nanogpt.runs.folder import Summary
+from nanogpt.runs.state import RunState
 from nanogpt_tui.text import count, printable, short
+from nanogpt_tui.widgets.header import MARKS
 
-STATES = {"running": "●", "paused": "‖", "finished": "✓", "stopped": "■", "failed": "×", "interrupted": "!"}
-STYLES = {"running": "bold", "failed": "red", "interrupted": "yellow", "paused": "yellow"}
+STYLES = {"training": "bold", "evaluating": "bold", "failed": "red"}
+STYLES |= dict.fromkeys(("interrupted", "paused", "waiting", "silent"), "yellow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,8 @@ class Field:
     """A column: its title, what it shows of a run, what it is sorted by, and whether numbers stand in it."""
 
     title: str
-    shown: Callable[[Summary], str]
-    key: Callable[[Summary], Any]
+    shown: Callable[[RunState], str]
+    key: Callable[[RunState], Any]
     number: bool = True
     first: bool = False  # whether the largest comes first
 
@@ -49,9 +50,7 @@ def age(seconds: float) -> str:
 
 FIELDS = {
     "name": Field("run", lambda run: short(printable(run.name), 28), lambda run: run.name.casefold(), number=False),
-    "state": Field(
-        "state", lambda run: f"{STATES.get(run.state, '?')} {run.state}", lambda run: run.state, number=False
-    ),
+    "state": Field("state", lambda run: f"{MARKS[run.phase][0]} {run.phase}", lambda run: run.phase, number=False),
     "step": Field("step", lambda run: f"{run.step:,}", lambda run: run.step, first=True),
     "train": Field("train", lambda run: _loss(run.train_loss), lambda run: run.train_loss),
     "val": Field("val", lambda run: _loss(run.val_loss), lambda run: run.val_loss),
@@ -67,7 +66,7 @@ FIELDS = {
 LEFT_OUT = ("parameters", "train", "speed", "dataset", "val")  # where there is no room for all, the first one first
 
 
-def arranged(runs: list[Summary], by: str, reverse: bool, words: str) -> list[Summary]:
+def arranged(runs: list[RunState], by: str, reverse: bool, words: str) -> list[RunState]:
     """Those that have every word of `words` in name, state, data set or device, sorted; unknown values come last."""
     field = FIELDS[by]
     wanted = words.casefold().split()
@@ -77,8 +76,8 @@ def arranged(runs: list[Summary], by: str, reverse: bool, words: str) -> list[Su
     return known + [run for run in kept if field.key(run) is None]
 
 
-def searched(run: Summary) -> str:
-    return " ".join((run.name, run.state, run.dataset, run.device)).casefold()
+def searched(run: RunState) -> str:
+    return " ".join((run.name, run.phase, run.dataset, run.device)).casefold()
 
 
 def head(name: str, arrow: str) -> str:
@@ -119,7 +118,7 @@ class RunTable(DataTable[Text]):
             return None
         return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value
 
-    def show(self, runs: list[Summary], ticked: list[str], by: str, reverse: bool) -> None:
+    def show(self, runs: list[RunState], ticked: list[str], by: str, reverse: bool) -> None:
         """`runs` in their order; `ticked` names some; `by` is the column that they are sorted by."""
         arrow = "▾" if reverse != FIELDS[by].first else "▴"
         columns = {name: [head(name, arrow if name == by else " "), *map(FIELDS[name].shown, runs)] for name in FIELDS}
@@ -158,7 +157,7 @@ class RunTable(DataTable[Text]):
         if rows:
             self.move_cursor(row=list(rows).index(at) if at in rows else min(was, len(rows) - 1), animate=False)
 
-    def _row(self, run: Summary, ticked: list[str]) -> tuple[str, ...]:
+    def _row(self, run: RunState, ticked: list[str]) -> tuple[str, ...]:
         return ("◆" if run.name in ticked else " ", *(FIELDS[name].shown(run) for name in self._names))
 
     def _cell(self, key: str, text: str) -> Text:

@@ -84,8 +84,8 @@ class RunView(Vertical):
             self._forget()
             self._generation = history.generation
         self._extend_chart(history)
-        self.figures.show(history, waiting)
-        trains = history.running and history.state != "preparing"
+        self.figures.show(history, waiting, self.chart.smoothed)
+        trains = history.now.alive
         self.samples.show(history.samples, history.running, trains or bool(history.saves))
         lines = history.log[self._logged :]
         for line in lines:
@@ -120,7 +120,7 @@ class RunView(Vertical):
             self.chart.add_mark(change.step, "change", change.text)
             self._changes += 1
         self.chart.empty_text = preparing_text(history)
-        if history.state != "training":
+        if history.state not in ("training", "evaluating"):
             self.chart.settle()
 
     def _show_error(self, history: "History") -> None:
@@ -147,6 +147,8 @@ def log_text(line: "Line") -> Text:
 
 def preparing_text(history: "History") -> str:
     """What the empty chart says while the data set is prepared."""
+    if history.reading is not None:
+        return f"reading … {history.reading:.0%}"
     event = history.preparing
     if isinstance(event, Downloading):
         total = f" of {count(event.total_bytes)}" if event.total_bytes else ""

@@ -17,10 +17,10 @@ import tomli_w
 from nanogpt import runs
 from nanogpt.config import config_to_toml
 from nanogpt.errors import UserError
-from nanogpt.events import Finished, Notice, Step, to_json
+from nanogpt.events import Finished, Notice, Status, Step, to_json
 from nanogpt.runs import following
 from nanogpt.runs.folder import LOST_S
-from nanogpt.runs.following import Quiet, follow
+from nanogpt.runs.following import follow
 from nanogpt.runs.recorder import Recorder
 
 QUICKLY = {"poll_s": 0.01}
@@ -77,10 +77,10 @@ def test_a_run_that_trains_in_another_process_is_followed_to_its_end(small):
     while not (folder / "events.jsonl").exists():
         assert thread.is_alive()
         time.sleep(0.01)
-    seen = [event for event in follow(folder, **QUICKLY) if not isinstance(event, Quiet)]
+    seen = [event for event in follow(folder, **QUICKLY) if not isinstance(event, Status)]
     thread.join()
     assert seen == whole
-    assert [event for event in follow(folder) if not isinstance(event, Quiet)] == whole, "a finished run ends at once"
+    assert [event for event in follow(folder) if not isinstance(event, Status)] == whole, "a finished run ends at once"
     assert list(follow(folder, from_start=False)) == []
 
 
@@ -116,9 +116,9 @@ def test_a_torn_line_is_waited_for(away):
     log.write_text(whole[:-30])
     with closing(follow(folder, **QUICKLY)) as events:
         assert next(events).step == 1
-        assert isinstance(next(events), Quiet)
+        assert isinstance(next(events), Status)
         log.write_text(whole)
-        assert next(event for event in events if not isinstance(event, Quiet)).step == 2
+        assert next(event for event in events if not isinstance(event, Status)).step == 2
 
 
 def test_a_copy_that_is_replaced_cut_and_grows_again_gives_each_event_once(away):
@@ -129,12 +129,12 @@ def test_a_copy_that_is_replaced_cut_and_grows_again_gives_each_event_once(away)
     with closing(follow(folder, **QUICKLY)) as events:
         for event in events:
             seen += [event.step] if isinstance(event, Step) else []
-            if seen == [1, 2] and isinstance(event, Quiet):
+            if seen == [1, 2] and isinstance(event, Status):
                 beside = folder / ".copy"
                 text = log.read_text()
                 beside.write_text(text + lines(stepped(3)))
                 beside.replace(log)  # as rsync does
-            elif seen == [1, 2, 3] and isinstance(event, Quiet):
+            elif seen == [1, 2, 3] and isinstance(event, Status):
                 text = log.read_text() if log.stat().st_size else text
                 log.write_text("" if log.stat().st_size else text + lines(stepped(3), finished(3)))
                 if log.stat().st_size:
@@ -150,14 +150,14 @@ def test_another_recording_in_the_same_place_is_followed_from_its_start(away):
         assert [next(events).step, next(events).step] == [1, 2]
         next(events)
         log.write_text(lines(stepped(1, loss=7.0)))
-        again = next(event for event in events if not isinstance(event, Quiet))
+        again = next(event for event in events if not isinstance(event, Status))
         assert again.loss == 7.0
 
 
 def test_a_line_that_stays_unreadable_is_told_and_passed_over(away):
     folder = away()
     (folder / "events.jsonl").write_text(lines(stepped(1)) + "\0" * 20 + "\n" + lines(stepped(2), finished(2)))
-    seen = [event for event in follow(folder, **QUICKLY) if not isinstance(event, Quiet)]
+    seen = [event for event in follow(folder, **QUICKLY) if not isinstance(event, Status)]
     assert [type(event) for event in seen] == [Step, Notice, Step, Finished]
     assert seen[1].text.isprintable()
 
@@ -180,7 +180,7 @@ def test_on_another_machine_the_heartbeat_alone_counts_and_clocks_may_be_wrong(a
             break
     else:
         raise AssertionError("a run whose heart beats was taken for dead")
-    assert all(isinstance(event, Quiet) for event in follow(folder, poll_s=1.0)), "ends when the heart stops"
+    assert all(isinstance(event, Status) for event in follow(folder, poll_s=1.0)), "ends when the heart stops"
 
 
 def test_a_clock_that_is_ahead_does_not_make_a_dead_run_live_or_a_live_one_dead(away):
@@ -245,7 +245,7 @@ def test_a_copied_folder_of_a_run_that_still_trains_can_be_followed(small, tmp_p
     seen = [next(followed) for _ in range(4)]
     events += list(training)
     shutil.copytree(folder, copy, dirs_exist_ok=True)
-    seen += [event for event in followed if not isinstance(event, Quiet)]
+    seen += [event for event in followed if not isinstance(event, Status)]
     assert seen == events
 
 
@@ -264,9 +264,9 @@ def test_another_machines_clock_that_is_behind_makes_no_dead_of_a_trainer_that_i
 
     beat(1)
     with closing(follow(folder, **QUICKLY)) as events:
-        assert next(events).summary.state == "interrupted", "nothing was seen yet"
+        assert next(events).state == "interrupted", "nothing was seen yet"
         beat(2)
-        about = next(event.summary for event in events if event.summary.updated == long_ago + 2)
+        about = next(event for event in events if event.time == long_ago + 2)
         assert about.state == "running"
         assert about.silent_s < 60
 
@@ -275,9 +275,10 @@ def test_a_clock_that_is_ahead_keeps_no_dead_trainer_alive(away, monkeypatch):
     monkeypatch.setattr(following, "LOST_S", 0.2)
     monkeypatch.setattr(following, "SLOW_S", 0.1)
     folder = away(updated=time.time() + 3600)
-    states = [event.summary.state for event in follow(folder, **QUICKLY)]
+    *states, last = [event.state for event in follow(folder, **QUICKLY)]
     assert states, "at first it lives"
     assert set(states) == {"running"}
+    assert last == "interrupted"
 
 
 def test_a_patient_watcher_waits_for_another_trainer(away, monkeypatch):
@@ -285,11 +286,11 @@ def test_a_patient_watcher_waits_for_another_trainer(away, monkeypatch):
     folder = away(updated=1.0)
     os.utime(folder / "status.json", (1, 1))
     (folder / "events.jsonl").write_text(lines(stepped(1)))
-    assert [type(event) for event in follow(folder, **QUICKLY)][-1] is Quiet, "it ends"
+    assert [type(event) for event in follow(folder, **QUICKLY)][-1] is Status, "it ends"
     with closing(follow(folder, **QUICKLY, patient=True)) as events:
         assert next(events).step == 1
         for _ in range(20):
-            assert next(events).summary.state == "interrupted"
+            assert next(events).state == "interrupted"
         with (folder / "events.jsonl").open("a") as log:
             log.write(lines(stepped(2)))
         assert next(event for event in events if isinstance(event, Step)).step == 2

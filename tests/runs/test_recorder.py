@@ -7,9 +7,8 @@ import pytest
 from made_events import started, stepped
 
 from nanogpt import runs
-from nanogpt.events import Finished, Health, Step, to_json
-from nanogpt.runs.recorder import Recorder, mend, updated
-from nanogpt.training.health import MESSAGES
+from nanogpt.events import Finished, Step, to_json
+from nanogpt.runs.recorder import Recorder, mend
 
 
 def events(*given):
@@ -53,11 +52,6 @@ def test_an_error_of_the_work_is_the_status_and_still_raised(tmp_path):
         assert (status["state"], status["message"]) == ("failed", "boom")
     else:
         raise AssertionError("the error was swallowed")
-
-
-@pytest.mark.parametrize("lamp", [*MESSAGES, "rollback", "nan"])
-def test_how_well_it_learns_is_not_whether_it_runs(lamp):
-    assert updated({"state": "running"}, Health(step=1, state=lamp, message="so"))["state"] == "running"
 
 
 def test_work_that_fails_before_it_begins_leaves_the_status_as_it_was(tmp_path):

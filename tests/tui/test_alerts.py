@@ -1,12 +1,14 @@
 """What a person is called for, how often, and what goes to the terminal for it."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from made_events import started
 
 from nanogpt.events import Evaluated, Event, Finished, Health, Step
+from nanogpt.runs.state import status
 from nanogpt_tui.alerts import BEST_EVERY_S, RECENT_S, Alerts
 from nanogpt_tui.display import notification
 from nanogpt_tui.history import History
@@ -44,7 +46,7 @@ class Watched:
 def test_the_end_is_told_once_with_the_best_loss() -> None:
     run = Watched()
     assert run.told(started()) == []
-    assert run.told(finished()) == ["tiny: finished at step 0, validation loss 1.2500 at best"]
+    assert run.told(finished()) == ["tiny: finished at step 100, validation loss 1.2500 at best"]
     assert run.told() == []
 
 
@@ -66,8 +68,8 @@ def test_a_run_that_died_and_one_that_failed_are_told() -> None:
     for state, words in {"interrupted": "died without a word", "failed": "failed"}.items():
         run = Watched()
         run.told(started())
-        run.history.state = state
-        assert run.told() == [f"tiny: {words} at step 0"]
+        seen = status(replace(run.history.now, state=state))
+        assert run.told(seen) == [f"tiny: {words} at step 0"]
 
 
 def test_new_bests_are_told_but_not_every_one(monkeypatch: pytest.MonkeyPatch) -> None:

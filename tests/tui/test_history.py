@@ -1,13 +1,12 @@
 """The event buffer: columns that grow, undoing what a resume undid, the state in words."""
 
-import math
-
 import numpy as np
 import pytest
 from made_events import started, stepped
 
 from nanogpt.events import Acknowledged, Evaluated, Evaluating, Finished, Health, Notice, Sampled, Saved
-from nanogpt_tui.history import EMA_DECAY, History, from_events
+from nanogpt.runs.state import RunState
+from nanogpt_tui.history import History
 from nanogpt_tui.widgets.figures import described
 
 
@@ -38,18 +37,6 @@ def test_a_column_read_before_growth_keeps_its_values() -> None:
     np.testing.assert_array_equal(early, [7.0])
 
 
-def test_the_smoothed_loss_starts_at_the_first_loss_and_passes_over_what_is_not_finite() -> None:
-    history = History()
-    history.add(stepped(1, loss=4.0))
-    assert history.column("ema")[-1] == pytest.approx(4.0)
-    history.add(stepped(2, loss=math.nan))
-    assert history.column("ema")[-1] == pytest.approx(4.0)
-    history.add(stepped(3, loss=2.0))
-    # debiased: weights (1-d)·d and (1-d) of the two finite losses, over their sum 1 - d²
-    d = EMA_DECAY
-    assert history.column("ema")[-1] == pytest.approx((d * 4.0 + 2.0) * (1 - d) / (1 - d * d))
-
-
 def test_a_resume_undoes_what_came_after_its_step() -> None:
     history = History()
     history.add(started())
@@ -69,24 +56,10 @@ def test_a_resume_undoes_what_came_after_its_step() -> None:
     assert history.step == 20
 
 
-def test_the_smoothed_loss_forgets_what_was_undone() -> None:
-    undone, kept = History(), History()
-    for history in (undone, kept):
-        history.add(started())
-        for number in range(1, 11):
-            history.add(stepped(number, loss=2.0 / number))
-    for number in range(11, 20):
-        undone.add(stepped(number, loss=50.0))
-    undone.add(started(step=10))
-    for history in (undone, kept):
-        history.add(stepped(11, loss=0.1))
-    assert undone.column("ema") == pytest.approx(kept.column("ema"))
-
-
 def test_a_run_that_is_to_go_on_and_cannot_stays_as_it_was() -> None:
     history = History()
     history.add(started())
-    history.rest = "finished"
+    history.rest = RunState("r", state="finished")
     history.fail("complete already")
     assert (history.state, history.log[-1].text) == ("finished", "complete already")
     history.add(started(step=3))
@@ -112,10 +85,10 @@ def test_an_evaluation_that_lasts_is_the_state_until_it_is_done() -> None:
     history = History()
     history.add(started())
     history.add(Evaluating(step=0, done=2, total=5))
-    states = [value for value, *_ in described(history, "")]
+    states = [value for value, *_ in described(history, "", None)]
     assert "eval 40%" in states
     history.add(evaluated(0))
-    assert "training" in [value for value, *_ in described(history, "")]
+    assert "training" in [value for value, *_ in described(history, "", None)]
 
 
 def test_only_changes_of_the_training_itself_are_marked() -> None:
@@ -137,11 +110,6 @@ def test_a_notice_stands_in_the_log_under_its_level() -> None:
     history = History()
     history.add(Notice(level="warning", text="no network"))
     assert (history.log[-1].kind, history.log[-1].text) == ("warning", "no network")
-
-
-@pytest.mark.parametrize("state", ["stopped", "interrupted", "failed"])
-def test_a_recorded_run_without_an_end_is_as_its_summary_says(state: str) -> None:
-    assert from_events("r", [started(), stepped(1)], state).state == state
 
 
 @pytest.mark.parametrize(("state", "kind"), [("nan", "error"), ("overfitting", "warning"), ("learning", "info")])

@@ -3,13 +3,15 @@
 import csv
 import json
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
 
 from nanogpt import runs
-from nanogpt.runs.folder import Summary, lock
+from nanogpt.runs.folder import lock
 from nanogpt.runs.manage import read_note, write_note
+from nanogpt.runs.state import RunState
 from nanogpt_tui.takes import Source
 from nanogpt_tui.widgets.dialog import Ask
 from nanogpt_tui.widgets.run_details import described
@@ -141,12 +143,15 @@ async def test_a_run_of_that_name_in_another_place_is_not_renamed_with_it(
 ) -> None:
     async with lab() as at:
         await opened(at)
-        at.session.folder = tmp_path / "one"
+        copytree(two_runs / "one", tmp_path / "one")
+        at.session.look_at(tmp_path / "one")
+        await at.until(lambda: at.session.folder == tmp_path / "one")
         await on(at, "one")
         await at.press("e")
         at.app.screen.query_one("Input").value = "three"
         await at.press("enter")
         await at.until(lambda: sorted(listed(at)) == ["three", "two"])
+        await at.until(lambda: at.session.history.reading is None)
         assert at.session.folder == tmp_path / "one"
 
 
@@ -218,7 +223,7 @@ async def test_the_run_in_training_can_be_neither_deleted_nor_renamed(lab: Any) 
         await at.until(lambda: listed(at) == ["quickstart"])
         await at.press("x", "e", "r")
         assert type(at.app.screen).__name__ == "RunsScreen"
-        await at.sees("running")
+        await at.sees("training")
         await at.press("s")
         assert at.app.screen.sources[0].which == "live"
 
@@ -292,7 +297,7 @@ async def test_table_chart_and_details_have_room(lab: Any, two_runs: Path, size:
 
 
 def test_unknown_values_come_last_however_it_is_sorted() -> None:
-    rows = [Summary("a", "", "running", 1, 9), Summary("b", "", "finished", 2, 9, best_val_loss=1.0)]
+    rows = [RunState("a", "", "running", 1, 9), RunState("b", "", "finished", 2, 9, best_val_loss=1.0)]
     for reverse in (False, True):
         assert [run.name for run in arranged(rows, "best", reverse, "")] == ["b", "a"]
 

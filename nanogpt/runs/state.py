@@ -1,0 +1,200 @@
+"""How a run stands, as one value, and the one function that changes it: `state = reduce(state, event)`.
+
+The recorder writes it to `status.json`; the commands and every screen read it, so that they cannot disagree. Imports no
+torch.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from nanogpt.events import (
+    Acknowledged,
+    Evaluated,
+    Evaluating,
+    Event,
+    Finished,
+    Health,
+    Notice,
+    Sampled,
+    Saved,
+    Started,
+    Status,
+    Step,
+)
+
+_SEEN = ("state", "step", "paused", "waiting", "evaluating", "message", "silent_s", "pid", "host")
+
+SLOW_S = 15.0  # a heartbeat comes every second
+ALIVE = ("running", "paused")
+ENDS = {"nan": "failed", "stopped": "stopped"}  # by the reason of `Finished`; any other is "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """`state` is "preparing", "running", "paused", "finished", "stopped", "failed", or "interrupted" where a trainer
+    died without a word; earlier versions know no other. What a person is shown is `phase`, which is finer.
+
+    `paused` is what somebody asked for; `waiting` why training waits by itself, for the disk; `evaluating` how much of
+    an evaluation is done (0..1), None without one. Losses are nats per token. `updated` is when the trainer wrote last,
+    by its own clock, and `silent_s` how many seconds ago its last heartbeat was when one looked.
+    """
+
+    name: str = ""
+    path: str = ""
+    state: str = "preparing"
+    step: int = 0
+    max_iters: int = 0
+    train_loss: float | None = None
+    val_loss: float | None = None
+    best_val_loss: float | None = None
+    tokens_per_second: float | None = None
+    mfu: float | None = None
+    eta_s: float | None = None
+    elapsed_s: float | None = None
+    n_parameters: int | None = None
+    dataset: str = ""
+    device: str = ""
+    dtype: str = ""
+    message: str = ""
+    updated: float = 0.0
+    pid: int = 0
+    host: str = ""
+    silent_s: float = 0.0
+    paused: bool = False
+    waiting: str = ""
+    evaluating: float | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether somebody trains it."""
+        return self.state in ALIVE
+
+    @property
+    def phase(self) -> str:
+        """The one word for a person: "training", "evaluating", "paused", "waiting" (for the disk) or "silent" (no
+        heartbeat for more than SLOW_S) while somebody trains it; else `state`."""
+        if not self.alive:
+            return self.state
+        if self.silent_s > SLOW_S:
+            return "silent"
+        if self.paused:
+            return "paused"
+        if self.waiting:
+            return "waiting"
+        return "training" if self.evaluating is None else "evaluating"
+
+    @property
+    def share(self) -> float:
+        """How much of the steps is done, 0..1."""
+        return min(1.0, self.step / self.max_iters) if self.max_iters else 0.0
+
+
+def plain(state: RunState) -> dict[str, Any]:
+    """The state as JSON has it, with its phase."""
+    return asdict(state) | {"phase": state.phase}
+
+
+def status(state: RunState) -> Status:
+    """How a run stands, as an event."""
+    return Status(
+        time=state.updated,
+        run=state.name,
+        path=state.path,
+        phase=state.phase,
+        **{name: getattr(state, name) for name in _SEEN},
+    )
+
+
+def reduce(state: RunState, event: Event) -> RunState:
+    """The state after `event`. Of several `Step` in a row the last alone counts: the others need not be given."""
+    match event:
+        case Status():
+            return _seen(state, event)
+        case Notice():
+            return state
+        case Started():
+            state = replace(
+                state,
+                name=state.name or event.run,
+                state="running",
+                step=event.step,
+                max_iters=event.max_iters,
+                n_parameters=event.n_parameters,
+                device=event.device,
+                dtype=event.dtype,
+                train_loss=None,
+                tokens_per_second=None,
+                mfu=None,
+                eta_s=None,
+                message=state.message if state.alive else "",  # why it went back to a checkpoint
+                paused=False,
+                waiting="",
+                evaluating=None,
+            )
+        case Step():
+            state = replace(
+                state,
+                step=event.step,
+                train_loss=event.loss,
+                tokens_per_second=event.tokens_per_second,
+                mfu=event.mfu,
+                eta_s=event.eta_s,
+                elapsed_s=event.elapsed_s,
+                paused=False,
+                waiting="",
+                evaluating=None,
+            )
+        case Evaluating():
+            state = replace(state, step=event.step, evaluating=event.done / max(1, event.total))
+        case Evaluated():
+            state = replace(
+                state,
+                step=event.step,
+                train_loss=event.train_loss,
+                val_loss=event.val_loss,
+                best_val_loss=event.best_val_loss,
+                elapsed_s=event.elapsed_s,
+                message="",
+                evaluating=None,
+            )
+        case Acknowledged():
+            paused = {"Pause": True, "Resume": False, "Stop": False}.get(event.letter, state.paused)
+            limit = state.max_iters if event.max_iters is None else event.max_iters
+            state = replace(state, step=event.step, paused=paused, max_iters=limit)
+        case Health():
+            waiting = {"waiting": event.message, "going on": ""}.get(event.state, state.waiting)
+            state = replace(state, step=event.step, waiting=waiting, message=event.message)
+        case Saved() | Sampled():
+            state = replace(state, step=event.step)
+        case Finished():
+            return replace(
+                state,
+                state=ENDS.get(event.reason, "finished"),
+                step=event.step,
+                train_loss=state.train_loss if event.train_loss is None else event.train_loss,
+                val_loss=state.val_loss if event.val_loss is None else event.val_loss,
+                best_val_loss=state.best_val_loss if event.best_val_loss is None else event.best_val_loss,
+                elapsed_s=event.elapsed_s,
+                updated=event.time,
+                silent_s=0.0,
+                paused=False,
+                waiting="",
+                evaluating=None,
+            )
+        case _:  # of preparing the data
+            return state
+    is_held = state.paused or state.waiting
+    return replace(state, state="paused" if is_held else "running", updated=event.time, silent_s=0.0)
+
+
+def _seen(state: RunState, event: Status) -> RunState:
+    """The state with what the folder shows beyond the events: it was renamed, its trainer is silent or gone, it failed.
+
+    A folder may be copied file by file: a status that is older than the last event says nothing of how that went.
+    """
+    state = replace(state, name=event.run, path=event.path, pid=event.pid, host=event.host)
+    if event.time >= state.updated:
+        return replace(state, **{name: getattr(event, name) for name in _SEEN})
+    if not state.alive:
+        return state
+    return replace(state, silent_s=event.silent_s, state="interrupted" if event.state == "interrupted" else state.state)
