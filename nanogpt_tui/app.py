@@ -149,7 +149,12 @@ class LabApp(TerminalApp):
         if self.session.is_starting:
             self.push_screen(Ask("A process that is to train has not begun yet.", STARTING_ANSWERS), self._quit_as)
         elif self.session.is_training:
-            answers = {name: each for name, each in QUIT_ANSWERS.items() if name != "leave" or leaving.can_leave()}
+            unsaved = self.session.history.unsaved if self.session.history else "the run"
+            answers = {
+                name: (key, text.format(unsaved=unsaved))
+                for name, (key, text) in QUIT_ANSWERS.items()
+                if name != "leave" or leaving.can_leave()
+            }
             self.push_screen(Ask("A run is being trained.", answers), self._quit_as)
         else:
             self.exit(0)
@@ -247,6 +252,6 @@ STARTING_ANSWERS = {"give up": ("x", "quit: it may not train"), "stay": ("escape
 QUIT_ANSWERS = {
     "leave": ("b", "quit, and train on in the background"),
     "save": ("s", "save a checkpoint, then quit"),
-    "stop": ("x", "quit now, losing what came after the last checkpoint"),
+    "stop": ("x", "quit now, losing {unsaved}"),
     "stay": ("escape", "go on training"),
 }

@@ -101,7 +101,7 @@ class TerminalApp(App[int]):
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
         driver = self._driver
         if getattr(driver, "behind", False):
-            driver.missed = True  # type: ignore[union-attr]
+            driver.leave_out()  # type: ignore[union-attr]
             renderable = None
         elif isinstance(renderable, CompositorUpdate):
             renderable = _Changes(self, renderable)

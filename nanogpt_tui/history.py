@@ -137,6 +137,13 @@ class History:
         return self._last if preview is None else preview.last
 
     @property
+    def unsaved(self) -> str:
+        """What is lost where the run ends now without a checkpoint, in words."""
+        if not self.saves:
+            return "the whole run: it has no checkpoint yet"
+        return f"what came after the last checkpoint, step {self.saves[-1].step:,}"
+
+    @property
     def evaluation(self) -> Evaluated | None:
         return self.evaluations[-1] if self.evaluations else None
 

@@ -79,13 +79,13 @@ class Writer:
 
 
 class LineDriver(LinuxDriver):
-    """Textual's driver with such a writer. A frame that had better wait is left out by whoever makes frames, with
-    `missed` set: the whole screen is asked for when there is room again."""
+    """Textual's driver with such a writer. A frame that had better wait is left out by whoever makes frames, who says
+    so with `leave_out`: the whole screen is asked for when there is room again."""
 
     def __init__(self, app: Any, **options: Any) -> None:
         super().__init__(app, **options)
         self.takeovers = 0  # how often the terminal's screen was begun anew
-        self.missed = False
+        self._missed = False
         self._writer: Writer | None = None
         self._sent_before = 0
 
@@ -97,6 +97,13 @@ class LineDriver(LinuxDriver):
     @property
     def behind(self) -> bool:
         return self._writer is not None and self._writer.under_way > ROOM
+
+    def leave_out(self) -> None:
+        """A frame is not sent. The line may have drained since one looked whether it is behind: then nobody else would
+        ask for the screen."""
+        self._missed = True
+        if self._writer is None or not self._writer.under_way:
+            self._drained()
 
     def start_application_mode(self) -> None:
         assert self._file is not None, "the app draws on the error stream"
@@ -123,8 +130,8 @@ class LineDriver(LinuxDriver):
         self._ask_for_all()
 
     def _drained(self) -> None:
-        if self.missed:
-            self.missed = False
+        if self._missed:
+            self._missed = False
             self._ask_for_all()
 
     def _ask_for_all(self) -> None:

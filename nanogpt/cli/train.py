@@ -12,6 +12,7 @@ from nanogpt.cli.training_display import interruptible_once_started, opened, sho
 from nanogpt.config import Config, Resolved, SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Finished
+from nanogpt.runs.checkpoints import latest
 from nanogpt.runs.folder import is_run, run_config, run_name
 from nanogpt.words import duration
 
@@ -100,7 +101,11 @@ def finish(finished: Finished | None, folder: Path) -> int:
         return 0
     if finished.reason == "stopped":
         way = f"go on with: nanogpt train --init_from=resume {address(folder)}"
-        talk(f"stopped at step {finished.step:,}; {way if is_run(folder) else f'its folder {folder} is gone'}")
+        if not is_run(folder):
+            way = f"its folder {folder} is gone"
+        elif latest(folder) is None:
+            way = "it has no checkpoint: nothing of it can be resumed"
+        talk(f"stopped at step {finished.step:,}; {way}")
         return 0
     best = f"best val loss {finished.best_val_loss:.4f}, " if finished.best_val_loss is not None else ""
     talk(f"done: {finished.step:,} iterations in {duration(finished.elapsed_s)}, {best}in {folder}")

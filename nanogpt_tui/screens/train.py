@@ -38,7 +38,7 @@ WELCOME = (
 )
 STOP_ANSWERS = {
     "save": ("s", "checkpoint and stop"),
-    "stop": ("x", "stop now, losing what came after the last checkpoint"),
+    "stop": ("x", "stop now, losing {unsaved}"),
     "stay": ("escape", "go on"),
 }
 WHOLE_HEIGHT = "The chart from the first loss on, or closer to where it is now"
@@ -239,7 +239,10 @@ class TrainScreen(LabScreen):
             self.tell(Sample(text.replace("\\n", "\n")))
 
     def action_stop(self) -> None:
-        self.app.push_screen(Ask("Stop training?", STOP_ANSWERS), self._stop_as)
+        history = self.session.history
+        if history is not None:
+            answers = {each: (key, text.format(unsaved=history.unsaved)) for each, (key, text) in STOP_ANSWERS.items()}
+            self.app.push_screen(Ask("Stop training?", answers), self._stop_as)
 
     def _stop_as(self, answer: str | None) -> None:
         if answer in ("save", "stop"):

@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 from textual.widgets import DataTable
+from textual.widgets.data_table import ColumnKey
 
 from nanogpt.runs.state import RunState
 from nanogpt_tui.text import count, printable, short
@@ -127,13 +128,15 @@ class RunTable(DataTable[Text]):
         heads = ("", *(columns[name][0] for name in self._names))
         rows = {run.name: self._row(run, ticked) for run in runs}
         if heads == self._heads and list(rows) == list(self._shown):
+            for key in self._names:
+                self.columns[ColumnKey(key)].width = widths[key]
             for name, row in rows.items():
                 for key, new, old in zip(("", *self._names), row, self._shown[name], strict=True):
                     if new != old:
                         cell = self._cell(key, new) if key else self._mark(name, new)
                         self.update_cell(name, key, cell, update_width=True)
         else:
-            self._fill(heads, rows)
+            self._fill(heads, rows, widths)
         self._heads, self._shown = heads, rows
 
     def colour(self, colours: dict[str, Style]) -> None:
@@ -146,11 +149,14 @@ class RunTable(DataTable[Text]):
     def _mark(self, name: str, text: str) -> Text:
         return Text(text, style=self._colours.get(name, ""), no_wrap=True)
 
-    def _fill(self, heads: tuple[str, ...], rows: dict[str, tuple[str, ...]]) -> None:
+    def _fill(self, heads: tuple[str, ...], rows: dict[str, tuple[str, ...]], widths: dict[str, int]) -> None:
+        """With the widths of the columns: left to itself, the table measures its cells when it is idle, and a frame
+        that is painted before has columns as narrow as their titles."""
         at, was = self.current, self.cursor_row
         self.clear(columns=True)
         for key, head in zip(("", *self._names), heads, strict=True):
-            self.add_column(Text(head, justify="right" if key and FIELDS[key].number else "left"), key=key)
+            title = Text(head, justify="right" if key and FIELDS[key].number else "left")
+            self.add_column(title, width=widths.get(key, 1), key=key)
         for name, row in rows.items():
             cells = (self._cell(key, text) for key, text in zip(self._names, row[1:], strict=True))
             self.add_row(self._mark(name, row[0]), *cells, key=name)

@@ -1,12 +1,29 @@
 """The event buffer: columns that grow, undoing what a resume undid, the state in words."""
 
+import time
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from made_events import started, stepped
 
-from nanogpt.events import Acknowledged, Evaluated, Evaluating, Finished, Health, Notice, Sampled, Saved
-from nanogpt.runs.state import RunState
-from nanogpt_tui.history import History
+from nanogpt.events import (
+    Acknowledged,
+    Evaluated,
+    Evaluating,
+    Event,
+    Finished,
+    Health,
+    Notice,
+    Reading,
+    Sampled,
+    Saved,
+    to_json,
+)
+from nanogpt.runs.event_log import Steps, parsed
+from nanogpt.runs.state import RunState, status
+from nanogpt_tui.history import History, read
 from nanogpt_tui.widgets.figures import described
 
 
@@ -117,3 +134,68 @@ def test_a_change_in_health_is_logged_as_grave_as_it_is(state: str, kind: str) -
     history = History()
     history.add(Health(step=3, state=state, message="why"))
     assert (history.log[-1].kind, history.log[-1].text) == (kind, "why")
+
+
+def test_what_is_lost_without_a_checkpoint_is_the_whole_run_where_there_is_none() -> None:
+    history = History()
+    history.add(started())
+    assert history.unsaved == "the whole run: it has no checkpoint yet"
+    history.add(Saved(step=1200, path="p", is_best=False, stall_s=0.1))
+    assert history.unsaved == "what came after the last checkpoint, step 1,200"
+    history.add(started())  # it goes back to the start
+    assert history.unsaved.startswith("the whole run")
+
+
+def test_a_record_read_in_blocks_is_the_history_of_its_events(tmp_path: Path) -> None:
+    resumed: list[Event] = [started(3), *(stepped(number, 7.0) for number in range(4, 6))]
+    events: list[Event] = [started(), *map(stepped, range(1, 9)), evaluated(8), *resumed]
+    (tmp_path / "run.toml").touch()
+    (tmp_path / "events.jsonl").write_text("".join(to_json(event) + "\n" for event in events))
+    (tmp_path / "status.json").write_text('{"state": "stopped", "step": 5, "max_iters": 9}')
+    one_by_one = History()
+    for event in events:
+        one_by_one.add(event)
+    found = read(tmp_path)
+    assert found.column("step").tolist() == one_by_one.column("step").tolist() == [1, 2, 3, 4, 5]
+    assert found.column("loss").tolist() == [1, 1, 1, 7, 7]
+    assert (found.last, found.evaluations) == (events[-1], [])
+    assert (found.state, found.step, found.reading) == ("stopped", 5, None)
+
+
+def test_while_a_record_is_read_the_run_is_as_its_folder_says_and_drawn_coarsely() -> None:
+    def steps(*numbers: int) -> Steps:
+        (found,) = parsed("".join(to_json(stepped(number)) + "\n" for number in numbers).encode(), Path("e"))
+        assert isinstance(found, Steps)
+        return found
+
+    seen = RunState("r", state="stopped", step=900, max_iters=1000)
+    history = History("r", seen)
+    history.show_preview(steps(1, 300, 600, 900))
+    generation = history.generation
+    history.add(started())
+    history.add(steps(*range(1, 500)))
+    history.add(Reading(done_bytes=34, total_bytes=100))
+    assert (history.state, history.step, history.reading) == ("stopped", 900, 0.34)
+    assert history.column("step").tolist() == [1, 300, 600, 900]
+    assert len(history) == 4
+    assert history.last is not None
+    assert history.last.step == 900
+    history.add(steps(*range(500, 901)))
+    history.add(status(replace(seen, updated=time.time() + 9)))
+    assert (history.state, history.step, history.reading) == ("stopped", 900, None)
+    assert history.column("step").tolist() == list(range(1, 901))
+    assert history.generation > generation, "the chart is drawn anew"
+
+
+def test_a_run_that_another_process_failed_with_is_failed_and_says_why() -> None:
+    history = History("r")
+    history.add(started())
+    history.add(status(replace(history.now, state="failed", message="out of memory", updated=time.time() + 9)))
+    assert (history.state, history.log[-1].kind, history.log[-1].text) == ("failed", "error", "out of memory")
+
+
+def test_one_that_died_before_its_first_checkpoint_cannot_be_resumed_and_is_not_said_to() -> None:
+    history = History("r")
+    history.add(started())
+    history.add(status(replace(history.now, state="interrupted")))
+    assert history.log[-1].text == "its process is gone without a word: it had saved no checkpoint yet"

@@ -1,11 +1,21 @@
 """The line to the terminal: who writes never waits, and what is under way is known."""
 
+import asyncio
 import os
 import threading
 import time
 from collections.abc import Callable
 
-from nanogpt_tui.line import PATIENCE_S, ROOM, Writer
+import pytest
+from textual._compositor import LayoutUpdate
+from textual.geometry import Region
+from textual.screen import Screen
+
+from nanogpt_tui.app import LabApp
+from nanogpt_tui.line import PATIENCE_S, ROOM, LineDriver, Writer
+from nanogpt_tui.settings import Settings
+
+ROW = LayoutUpdate([], Region(0, 0, 1, 1))
 
 
 def until(condition: Callable[[], object], timeout_s: float = 30) -> None:
@@ -67,3 +77,37 @@ def test_a_terminal_that_has_gone_takes_everything_silently() -> None:
     line.write(b"y")
     line.stop()
     assert line.sent == 0
+
+
+async def test_a_frame_that_is_left_out_while_the_line_drains_is_shown_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    app = LabApp(Settings())
+
+    class Drains(LineDriver):
+        """One whose terminal takes all that is under way just when somebody has looked."""
+
+        @property
+        def behind(self) -> bool:
+            was_behind = super().behind
+            seen = 0
+            while seen < 2 * ROOM:
+                seen += len(os.read(reader, 2 * ROOM - seen))
+            until(drained.is_set)
+            return was_behind
+
+    drained = threading.Event()
+    driver = Drains(app)
+
+    def told() -> None:
+        driver._drained()
+        drained.set()
+
+    driver._writer = Writer(writer, told)
+    driver.write("x" * 2 * ROOM)
+    asked: list[object] = []
+    monkeypatch.setattr(app, "call_later", asked.append)
+    app._driver = driver
+    app._display(Screen(), ROW)
+    await asyncio.sleep(0)
+    assert asked == [app.refresh]
+    driver._writer.stop()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,3 +59,34 @@ def test_whether_a_run_will_be_compiled_is_the_engines_own_answer(
     monkeypatch.setattr(choices, "compile_needs", lambda device: None)
     config = resolve(flags={"compile": asked, "device": "cpu", "vocab_size": 65, "n_layer": 1}).config
     assert len(list(compiled(config))) == told
+
+
+def test_a_time_is_measured_anew_for_another_optimizer() -> None:
+    said: list[Any] = []
+
+    class Done:
+        """Work that has measured as soon as it is asked for."""
+
+        is_training, done, error = False, True, None
+
+        def work(self, work: Any, heard: Any, name: str) -> "Done":
+            said.append(heard)
+            return self
+
+        def take(self) -> list[Event]:
+            seconds = 0.01 * len(said)
+            return [Measured(seconds_per_step=seconds, batch_size=1, device="cpu", dtype="float32", threads=1)]
+
+        def stop(self) -> None:
+            pass
+
+    known: Any = {"same": SimpleNamespace(prepared=True)}
+    measured = measuring.Measuring(Done(), lambda seconds, then: Done(), lambda: None)  # type: ignore[arg-type]
+    found = []
+    for optimizer in ("adamw", "muon", "adamw"):
+        measured.want(resolve(flags={"dataset": "same", "optimizer": optimizer}).config, known)
+        if measured.speed.seconds_per_step is None:
+            measured.begin()
+            said[-1]()
+        found.append(measured.speed.seconds_per_step)
+    assert found == [0.01, 0.02, 0.01]

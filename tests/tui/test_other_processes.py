@@ -3,22 +3,27 @@
 import json
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from nanogpt import runs
+from nanogpt.cli import main as nanogpt
 from nanogpt.config import config_to_toml, resolve
 from nanogpt.data import prepare
 from nanogpt.errors import UserError
-from nanogpt.events import Event, Started, Step, to_json
+from nanogpt.events import Event, Finished, Health, Started, Step, to_json
+from nanogpt.runs.state import RunState
 from nanogpt_tui import main, terminal
 from nanogpt_tui.screens.new_run import NewRunScreen
 from nanogpt_tui.screens.sample import SampleScreen
+from nanogpt_tui.widgets.header import running_text
 from nanogpt_tui.writing import copied
 
 SHAPE = {"n_layer": "1", "n_head": "2", "n_embd": "16", "block_size": "16", "batch_size": "4", "device": "cpu"}
@@ -50,9 +55,9 @@ class Far:
         with (self.folder / "events.jsonl").open("a", encoding="utf-8") as log:
             log.writelines(to_json(event) + "\n" for event in events)
 
-    def beat(self, updated: float, state: str = "running") -> None:
+    def beat(self, updated: float, state: str = "running", **more: Any) -> None:
         """A heartbeat by the other machine's clock; the file has kept its time when it was copied."""
-        about = {"state": state, "step": 3, "max_iters": 100, "updated": updated, "host": "elsewhere", "pid": 7}
+        about = {"state": state, "step": 3, "max_iters": 100, "updated": updated, "host": "elsewhere", "pid": 7} | more
         beside = self.folder / ".status"
         beside.write_text(json.dumps(about), encoding="utf-8")
         os.utime(beside, (updated, updated))
@@ -207,6 +212,117 @@ async def test_a_silent_trainer_is_told_from_a_dead_one_and_one_that_comes_back(
         far.beat(time.time())
         await at.until(lambda: at.session.history.state == "training")
         assert list(at.session.history.column("step")) == [1, 2, 3, 4]
+
+
+def ended(step: int) -> Finished:
+    return Finished(step=step, reason="stopped", train_loss=None, val_loss=None, best_val_loss=None, elapsed_s=1.0)
+
+
+async def test_a_run_that_ended_is_seen_to_go_on_to_be_renamed_and_to_fail(
+    far: Far, looking: Callable[..., Any]
+) -> None:
+    far.record(ended(3))
+    far.beat(time.time(), "stopped")
+    async with looking(far.folder) as at:
+        await at.until(lambda: at.session.history and at.session.history.reading is None)
+        assert (at.session.history.state, at.session.is_alive) == ("stopped", False)
+        assert "■ far" in at.seen()
+        far.beat(time.time())
+        far.record(started(2), stepped(3), stepped(4))
+        await at.until(lambda: at.session.history.state == "training" and at.session.is_steered)
+        await at.sees("● far")
+        assert list(at.session.history.column("step")) == [1, 2, 3, 4]
+        far.folder = far.folder.rename(far.folder.with_name("farther"))
+        await at.sees("● farther")
+        assert at.session.folder == far.folder
+        far.record(stepped(5))
+        await at.until(lambda: at.session.history.step == 5)
+        far.beat(time.time() + 1, "failed", message="the loss became nan")
+        await at.sees("× farther", "the loss became nan")
+
+
+async def test_the_header_names_what_trains_not_what_is_shown(
+    far: Far, home: Path, looking: Callable[..., Any]
+) -> None:
+    far.record(ended(3))
+    far.beat(time.time(), "stopped")
+    async with looking(far.folder) as at:
+        await at.sees("■ far", "stopped")
+        other = Far(home / "runs" / "other")
+        other.record(started(), stepped(1))
+        other.beat(time.time())
+        await at.sees("● other")
+        assert at.session.history.run == "far", "what is shown stays"
+        other.beat(time.time(), "finished")
+        await at.sees("■ far", "stopped")
+
+
+async def test_a_run_that_waits_for_the_disk_says_so_everywhere(
+    far: Far, looking: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    far.record(Health(step=3, state="waiting", message="training waits: the disk is full"))
+    far.beat(time.time() + 1, "paused", waiting="training waits: the disk is full", paused=False)
+    async with looking(far.folder) as at:
+        await at.until(lambda: at.session.history and at.session.history.reading is None)
+        await at.sees("‖ far")
+        lines = [" ".join(line.split()) for line in at.seen().splitlines()]
+        assert any("state waiting" in line for line in lines)
+        await at.press("4")
+        await at.sees("‖ waiting")
+    for words in (["runs"], ["info", "far"], ["watch", "far", "--once"]):
+        assert nanogpt(words) == 0
+        shown = capsys.readouterr().out
+        assert "waiting" in shown
+        assert not {"paused", "running"} & set(shown.split())
+
+
+async def test_an_evaluation_of_another_process_is_told(far: Far, looking: Callable[..., Any]) -> None:
+    far.beat(time.time() + 1, evaluating=0.4)
+    async with looking(far.folder) as at:
+        await at.sees("eval 40%")
+        await at.press("4")
+        await at.sees("● evaluating")
+
+
+async def test_a_long_record_is_drawn_coarsely_at_once_and_says_how_far_it_is_read(
+    far: Far, looking: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nanogpt.runs import event_log, following
+
+    monkeypatch.setattr(event_log, "LARGE", 1000)
+    monkeypatch.setattr(following, "BLOCK", 2000)
+    go_on = threading.Event()
+    parse = following.parsed
+
+    def slowly(block: bytes, path: Path) -> Iterator[Any]:
+        yield from parse(block, path)
+        if b'"step":60,' in block:
+            go_on.wait(60)
+
+    monkeypatch.setattr(following, "parsed", slowly)
+    far.record(*map(stepped, range(4, 101)), ended(100))
+    far.beat(time.time(), "stopped", step=100)
+    async with looking(far.folder) as at:
+        await at.until(lambda: at.session.history and len(at.session.history) > 3 and at.session.history.reading)
+        await at.sees("reading")
+        share = at.session.history.reading
+        assert 0.3 < share < 0.8, "some 60 of 100 lines"
+        await at.sees(f"reading {share:4.0%}")
+        assert at.session.history.column("step")[-1] == 100
+        assert at.session.history.state == "stopped"
+        go_on.set()
+        await at.until(lambda: at.session.history.reading is None)
+        await at.sees("■ far", "stopped")
+        assert list(at.session.history.column("step")) == list(range(1, 101))
+
+
+def test_at_step_0_there_is_no_eta() -> None:
+    session: Any = SimpleNamespace(is_alive=True, others=[], looked=True)
+    session.history = SimpleNamespace(now=RunState("r", state="running", max_iters=9), reading=None)
+    for width in (80, 120, 200):
+        text = running_text(session, width, 60).plain
+        assert "training" in text
+        assert "ETA" not in text
 
 
 def test_a_run_that_is_not_there_is_one_line(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

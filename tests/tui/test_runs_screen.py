@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -294,6 +295,18 @@ async def test_table_chart_and_details_have_room(lab: Any, two_runs: Path, size:
         if size[0] < 110:
             await at.press("v")
         await at.until(lambda: "differs from the defaults" in at.seen())
+
+
+async def test_the_first_frame_of_the_table_has_the_widths_of_its_cells(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await opened(at)
+        table = at.app.screen.query_one(RunTable)
+        rows = [RunState(f"a-name-of-28-characters-{n:04}", "", "finished", 10**n, 10**6, 1.0) for n in range(3)]
+        table.show(rows, [], "step", False)
+        frame = [table.render_line(y).text for y in range(3)]  # before the table is idle
+        assert all(run.name in line and "finished" in line for run, line in zip(rows, frame[1:], strict=False))
+        table.show([replace(run, step=123_456_789) for run in rows], [], "step", False)
+        assert "123,456,789" in table.render_line(1).text
 
 
 def test_unknown_values_come_last_however_it_is_sorted() -> None:
