@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         about = summary(folder)
         print(json.dumps(plain(about)) if args.json else printable(line(about)))
         return 0
-    place = _Place(folder)
+    place = Place(folder)
     try:
         if args.json:
             for text in records(folder, args.follow, place):
@@ -59,14 +59,14 @@ def run(args: argparse.Namespace) -> int:
     return 1 if about.state in ("failed", "interrupted") else 0
 
 
-class _Place:
+class Place:
     """Where the run is by now, which may be renamed while it is watched."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
 
-def records(folder: Path, patient: bool, place: _Place) -> Iterator[str]:
+def records(folder: Path, patient: bool, place: Place) -> Iterator[str]:
     """Its events from the first on, lines of JSON; and a `Status` where something changed that no event tells."""
     known = None
     for item in follow_lines(folder, patient=patient):
@@ -88,7 +88,7 @@ def recorded(block: bytes) -> str:
     return "".join(to_json(event_of(line, RECORD)) + "\n" for line in io.BytesIO(block))
 
 
-def seen(folder: Path, patient: bool, place: _Place) -> Iterator[Event]:
+def seen(folder: Path, patient: bool, place: Place) -> Iterator[Event]:
     """What the run began with, then its events from now on; a notice where something changed that no event tells."""
     started = last_start(folder)
     if started is not None:

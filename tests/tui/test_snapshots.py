@@ -40,7 +40,7 @@ from nanogpt.events import (
     Token,
     to_json,
 )
-from nanogpt.runs.recorder import updated
+from nanogpt.runs.state import RunState, plain, reduce
 from nanogpt.training.probe import Measured
 from nanogpt_tui import measuring
 from nanogpt_tui.app import LabApp
@@ -83,11 +83,11 @@ def record(
     folder = home / "runs" / name
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "run.toml").write_text(tomli_w.dumps({"run": {"name": name}, **config_to_toml(config)}), encoding="utf-8")
-    status: dict[str, Any] = {"dataset": "verses", "pid": os.getpid(), "host": socket.gethostname(), "message": ""}
+    state = RunState(dataset="verses", pid=os.getpid(), host=socket.gethostname())
     events = list(happened(name, text, random.Random(seed), steps, best, config.schedule.max_iters))
     for event in events:
-        status = updated(status, event)
-    status = {key: None if value != value else value for key, value in status.items()}  # a file has no NaN
+        state = reduce(state, event)
+    status = {key: None if value != value else value for key, value in plain(state).items()}  # a file has no NaN
     status["updated"] = time.time() - 3600 * hours_ago
     (folder / "events.jsonl").write_text("".join(to_json(event) + "\n" for event in events), encoding="utf-8")
     (folder / "status.json").write_text(json.dumps(status), encoding="utf-8")
