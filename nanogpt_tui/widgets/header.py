@@ -77,23 +77,33 @@ MARKS = {
 
 
 def running_text(session: "Session", width: int, room: int) -> Content:
-    """What runs, in `room` cells of a line of `width`; the run's name has what the rest leaves of them.
+    """What runs, in `room` cells of a line of `width`; names have what the rest leaves of them.
 
-    It is the run that is shown, unless that is not being trained and another one is.
+    It is the run that is shown; and where that is not being trained and another one is, that one too.
     """
     history = session.history
-    if history is None and not session.others:
+    shown = None if history is None else history.now
+    if session.others and not session.is_alive:
+        other = session.others[0]
+        far = _far(other, MARKS[other.phase][1], 0) if width >= 110 else Content(f" {other.share:4.0%}")
+        if shown is None:
+            return Content.assemble(_named(other, room - far.cell_length), far)
+        each = (room - far.cell_length - 2) // 2
+        return Content.assemble(_named(shown, each), "  ", _named(other, each), far)
+    if shown is None or history is None:
         return Content.styled("nothing runs" if session.looked else "", "$quiet")
-    shown = history.now if history is not None and (session.is_alive or not session.others) else session.others[0]
-    mark, style = MARKS[shown.phase]
     if shown.state == "preparing":
         far = Content.styled("  preparing", "$quiet")
-    elif history is not None and history.reading is not None and shown is history.now:
+    elif history.reading is not None:
         far = Content.styled(f"  reading {history.reading:4.0%}", "$quiet")
     else:
-        far = _far(shown, style, width)
-    name = short(printable(shown.name), max(8, room - 2 - far.cell_length))
-    return Content.assemble((f"{mark} ", style), (name, "$foreground"), far)
+        far = _far(shown, MARKS[shown.phase][1], width)
+    return Content.assemble(_named(shown, room - far.cell_length), far)
+
+
+def _named(run: "RunState", room: int) -> Content:
+    mark, style = MARKS[run.phase]
+    return Content.assemble((f"{mark} ", style), (short(printable(run.name), max(8, room - 2)), "$foreground"))
 
 
 def _far(run: "RunState", style: str, width: int) -> Content:

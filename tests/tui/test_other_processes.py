@@ -251,7 +251,7 @@ async def test_the_header_names_what_trains_not_what_is_shown(
         other = Far(home / "runs" / "other")
         other.record(started(), stepped(1))
         other.beat(time.time())
-        await at.sees("● other")
+        await at.sees("■ far  ● other")
         assert at.session.history.run == "far", "what is shown stays"
         other.beat(time.time(), "finished")
         await at.sees("■ far", "stopped")

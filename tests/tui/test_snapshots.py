@@ -261,7 +261,7 @@ async def seen(home: Path, text: str, glyphs: str) -> AsyncIterator[tuple[str, S
             yield view
         furnish(home, text)
         await look("verses-small")
-        async for view in views("train", "finished", "perplexity"):
+        async for view in views("train", "finished", "perplexity", "verses-long"):
             yield view
         await look("verses-long")
         async for view in views("training", "training", "4 of 4"):
