@@ -185,7 +185,7 @@ class Measuring:
 
 def _depends(config: Config) -> object:
     """All that the speed depends on."""
-    return config.model, config.data, config.system, config.optimizer.optimizer
+    return config.model, config.data, config.system, type(config.optimizer)
 
 
 def how(measured: "Measured", config: Config | None) -> str:
