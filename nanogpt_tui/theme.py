@@ -15,8 +15,8 @@ def _bars(bar: str, ground: str) -> dict[str, str]:
     return grounds | dict.fromkeys(("scrollbar", "scrollbar-hover", "scrollbar-active"), bar)
 
 
-_DARK = {"quiet": "#8a8a8a", "alive": "#5fd7af", "raw": "#4e4e4e", "rule": "#3a3a3a"} | _bars("#3a3a3a", "#121212")
-_LIGHT = {"quiet": "#6c6c6c", "alive": "#00875f", "raw": "#bcbcbc", "rule": "#d0d0d0"} | _bars("#d0d0d0", "#fdfdfd")
+_DARK = {"quiet": "#8a8a8a", "alive": "#5fd7af", "raw": "#5f8787", "rule": "#3a3a3a"} | _bars("#3a3a3a", "#121212")
+_LIGHT = {"quiet": "#6c6c6c", "alive": "#00875f", "raw": "#5f8787", "rule": "#d0d0d0"} | _bars("#d0d0d0", "#fdfdfd")
 _ANSI = {"quiet": "ansi_bright_black", "alive": "ansi_cyan", "raw": "ansi_bright_black", "rule": "ansi_bright_black"}
 _ANSI |= _bars("ansi_bright_black", "ansi_default")
 

@@ -1,5 +1,6 @@
 """The Runs screen: what was trained, side by side; and what can be done with it. Knows nothing of training."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -215,6 +216,8 @@ class RunsScreen(LabScreen):
                 continue
             if place == 0:
                 chart.append(*(history.column(name) for name in columns))
+                if history.started is not None:
+                    chart.uniform = math.log(history.started.vocab_size)
                 points = history.evaluations
                 chart.add_validation([each.step for each in points], [each.val_loss for each in points])
             else:

@@ -23,7 +23,7 @@ from nanogpt_tui.widgets.plot import MARGIN, SMALLEST, STYLES, Mark, Picture, dr
 from nanogpt_tui.widgets.scales import AXES
 
 SMOOTHINGS = (0.0, 0.9, 0.95, 0.99, 0.998)
-SHOWN = ("glyphs", "log_y", "show_raw", "trim", "window")  # as they are, part of the picture
+SHOWN = ("glyphs", "log_y", "show_raw", "trim", "window", "uniform")  # as they are, part of the picture
 CLOSEST = 4.0  # steps, tokens or seconds that a window is wide at least
 
 
@@ -31,8 +31,9 @@ class LossChart(Widget, can_focus=True):
     """Training loss over steps, tokens or time. Reactive attributes, methods and actions are what it can do; keys are
     bound to them by whoever shows it.
 
-    `cursor` is a step; `window` is in units of `x_axis`, and None shows everything and grows with it. A window whose
-    right end shows the newest point goes along with the training.
+    `cursor` is a step; `uniform` is the loss of a model that finds every token equally likely; `window` is in units of
+    `x_axis`, and None shows everything and grows with it. A window whose right end shows the newest point goes along
+    with the training.
     """
 
     DEFAULT_CSS = """
@@ -44,7 +45,7 @@ class LossChart(Widget, can_focus=True):
         & > .losschart--validation-line { color: $warning-darken-3; }
         & > .losschart--best { color: $warning; text-style: bold; }
         & > .losschart--axis, & > .losschart--grid { color: $rule; }
-        & > .losschart--label, & > .losschart--cursor, & > .losschart--saved { color: $quiet; }
+        & > .losschart--label, & > .losschart--cursor, & > .losschart--saved, & > .losschart--uniform { color: $quiet; }
         & > .losschart--value { color: $foreground; }
         & > .losschart--change, & > .losschart--overlay-1 { color: $secondary; }
         & > .losschart--overlay-2 { color: #af87d7; }
@@ -64,6 +65,7 @@ class LossChart(Widget, can_focus=True):
     trim: reactive[bool] = reactive(True, repaint=False)
     cursor: reactive[float | None] = reactive(None, repaint=False)
     window: reactive[tuple[float, float] | None] = reactive(None, repaint=False)
+    uniform: reactive[float | None] = reactive(None, repaint=False)
     empty_text: reactive[str] = reactive("the loss appears here with the first step", repaint=False)
 
     class CursorMoved(Message):
@@ -143,7 +145,7 @@ class LossChart(Widget, can_focus=True):
         self._curve = Curve(self.smoothing)
         self._validation = np.empty(0), np.empty(0)
         self._marks = []
-        self._hover, self.cursor, self.window = None, None, None
+        self._hover, self.cursor, self.window, self.uniform = None, None, None, None
         self._soon()
 
     def set_overlay(
@@ -281,7 +283,7 @@ class LossChart(Widget, can_focus=True):
         self.show_raw = not self.show_raw
 
     def action_toggle_trim(self) -> None:
-        """Whether the first fall may leave the plot at the top where it would take more than half of the height."""
+        """Whether the first fall may leave the plot at the top, so that what comes after it has the height."""
         self.trim = not self.trim
 
     def action_next_x_axis(self) -> None:

@@ -1,8 +1,8 @@
 """The picture of a loss chart: curves, validation points and marks in, a canvas out. Knows nothing of widgets or keys.
 
-From back to front: grid, the raw band, lines of changes, the validation's line, other runs, the smoothed line,
-validation points, the crosshair. Above them one row of legend, which with a crosshair becomes the readout; below them
-the axis with its marks, and its labels.
+From back to front: grid, the line of the uniform guess, the raw band, lines of changes, the validation's line, other
+runs, the smoothed line, validation points, the crosshair. Above them one row of legend, which with a crosshair becomes
+the readout; below them the axis with its marks, and its labels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,18 @@ from nanogpt_tui.widgets.curve import Columns, Curve
 from nanogpt_tui.widgets.scales import LABEL_WIDTH, Scale, loss_text, x_end, x_step, x_text, y_labels, y_scale, y_ticks
 
 Floats = NDArray[np.float64]
+Entry = tuple[str, int, str]  # of the legend
 OVERLAYS = 6
 STYLES = (
     *("base", "line", "raw", "validation", "axis", "label", "value", "grid", "cursor", "saved", "best", "change"),
-    "validation-line",
+    *("validation-line", "uniform"),
     *(f"overlay-{number}" for number in range(1, OVERLAYS + 1)),
 )
-(BASE, LINE, RAW, VALIDATION, AXIS, LABEL, VALUE, GRID, CURSOR, SAVED, BEST, CHANGE, JOIN, OVERLAY) = range(14)
+(BASE, LINE, RAW, VALIDATION, AXIS, LABEL, VALUE, GRID, CURSOR, SAVED, BEST, CHANGE, JOIN, UNIFORM, OVERLAY) = range(15)
 MARGIN = LABEL_WIDTH + 1  # columns left of the plot
 HEADER, FOOTER = 1, 2  # rows above and below it
-FALL = 0.02  # part of the width at the left whose fall may leave the plot at the top
+FALL = 0.25  # part of a curve at its start, in which it falls: that alone does not decide what the y axis shows
+HEADROOM = 1.5  # how far the y axis reaches at most above the lowest value, in heights of what comes after that part
 SMALLEST = (MARGIN + 8, HEADER + FOOTER + 2)
 
 
@@ -40,12 +42,14 @@ class Mark:
 
 @dataclass
 class Picture:
-    """All that a chart shows. `validation` is two arrays, (n,) steps and losses; `window` is in units of `axis`."""
+    """All that a chart shows. `validation` is two arrays, (n,) steps and losses; `window` is in units of `axis`;
+    `uniform` is the loss of a model that finds every token equally likely, in nats."""
 
     curve: Curve = field(default_factory=Curve)
     overlays: dict[str, Curve] = field(default_factory=dict)
     validation: tuple[Floats, Floats] = field(default_factory=lambda: (np.empty(0), np.empty(0)))
     marks: Sequence[Mark] = ()
+    uniform: float | None = None
     axis: str = "step"
     window: tuple[float, float] | None = None
     log_y: bool = False
@@ -92,6 +96,7 @@ class _Drawing:
         self.y = self._y_scale()
         self.marks = self._seen_marks()
         self._axes()
+        self._uniform()
         if picture.show_raw and len(picture.curve):
             raw = self._row(self.own.high), self._row(self.own.low)
             self.canvas.area(*raw, self.rows, RAW, MARGIN, HEADER)
@@ -140,33 +145,45 @@ class _Drawing:
 
     def _y_scale(self) -> Scale:
         """From all that is visible, but of the raw band without its outermost fiftieth, so that one spike does not
-        flatten the rest. Nor may the first fall: where it alone takes over half of the height, `trim` lets it leave."""
-        low, high = self._y_range(0)
-        start = int(self.columns * FALL)
-        if self.picture.trim and self.x.low == 0.0:
-            trimmed = self._y_range(start)
-            if np.diff(self._power(trimmed)) < np.diff(self._power((low, high))) / 2:
-                low, high = trimmed
+        flatten the rest. Nor may the first fall: with `trim` the axis ends at HEADROOM times the height that the curves
+        need after their first FALL, and what is above that leaves the plot at the top."""
+        values = self._y_values(0)
+        if not len(values):
+            return y_scale(*((1.0, 10.0) if self.picture.log_y else (0.0, 1.0)), self.picture.log_y)
+        low, high = float(values.min()), float(values.max())
+        later = self._y_values(FALL)
+        if self.picture.trim and self.x.low == 0.0 and len(later):
+            bottom, top = self._power(low), self._power(float(later.max()))
+            high = min(high, self._value(bottom + HEADROOM * (top - bottom)))
         return y_scale(low, high, self.picture.log_y)
 
-    def _power(self, values: tuple[float, float]) -> Floats:
-        return np.log10(values) if self.picture.log_y else np.array(values)
+    def _power(self, value: float) -> float:
+        """Where `value` is on an even axis."""
+        return float(np.log10(value)) if self.picture.log_y else value
 
-    def _y_range(self, start: int) -> tuple[float, float]:
-        """The lowest and highest value to show, from column `start` on."""
-        seen = [part.smooth[start:] for part in (self.own, *self.parts.values())]
-        at = self._validation_x()
-        seen.append(self.picture.validation[1][(at >= self.edges[start]) & (at <= self.x.high)])
+    def _value(self, power: float) -> float:
+        return float(10.0**power) if self.picture.log_y else power
+
+    def _y_values(self, start: float) -> Floats:
+        """What the y axis has to show, of each curve without the part `start` of it at its beginning."""
+        own, at = self._after(self.picture.curve, start), self._validation_x()
+        others = [self.parts[name].smooth[self._after(curve, start) :] for name, curve in self.picture.overlays.items()]
+        seen = [self.own.smooth[own:], *others]
+        seen.append(self.picture.validation[1][(at >= self.edges[own]) & (at <= self.x.high)])
         if self.picture.show_raw:
-            for band, outer in ((self.own.low[start:], 2), (self.own.high[start:], 98)):
+            for band, outer in ((self.own.low[own:], 2), (self.own.high[own:], 98)):
                 known = band[~np.isnan(band)]
                 if len(known):
                     seen.append(np.percentile(known, [outer], method="nearest"))
         values = np.concatenate(seen)
-        values = values[np.isfinite(values) & ((values > 0) | (not self.picture.log_y))]
-        if not len(values):
-            return (1.0, 10.0) if self.picture.log_y else (0.0, 1.0)
-        return float(values.min()), float(values.max())
+        return values[np.isfinite(values) & ((values > 0) | (not self.picture.log_y))]
+
+    def _after(self, curve: Curve, start: float) -> int:
+        """The first column after the part `start` of a curve, as far as that is visible. It moves no more often than
+        the end of an x axis does."""
+        axis = self.picture.axis
+        at = start * min(x_end(axis, curve.newest(axis)), self.x.high)
+        return max(0, int(self.x.fraction(at) * self.columns))
 
     def _axes(self) -> None:
         canvas, plot = self.canvas, slice(MARGIN, None)
@@ -188,6 +205,12 @@ class _Drawing:
             if start >= free and start + len(text) <= end:
                 canvas.text(start, bottom + 1, text, LABEL)
                 free = start + len(text) + 1
+
+    def _uniform(self) -> None:
+        """What a model would lose that knows nothing, where that is in sight."""
+        row = self._row(np.array(np.nan if self.picture.uniform is None else self.picture.uniform))
+        if 0 <= row < self.rows:
+            self.canvas.fill(HEADER + int(row) // self.glyphs.down, slice(MARGIN, None), self.glyphs.uniform, UNIFORM)
 
     def _changes(self) -> None:
         for at in {at for at, mark in self.marks if mark.kind == "change"}:
@@ -253,32 +276,38 @@ class _Drawing:
             self.canvas.fill(bottom, np.array(at, np.intp), char, style)
 
     def _header(self) -> None:
-        """Legend at the right; at the left what is drawn, or, with a crosshair, where it stands."""
+        """What is drawn and its legend, or where the crosshair stands, the values there, and what was changed."""
         readout = self._crosshair()
-        left = [(readout["x"], VALUE), (readout["note"], CHANGE)] if readout else [("loss", VALUE)]
+        x = self._write(0, readout["x"] if readout else "loss", VALUE)
         if self.picture.log_y and not readout:
-            left.append(("log", LABEL))
-        room = self.canvas.width - sum(len(text) + 2 for text, _ in left)
-        entries = self._legend(readout)
-        # what does not fit is left out: how the line was smoothed, what the raw band is, then from the end other runs
+            x = self._write(x, "log", LABEL)
+        for text, style, value in self._fitting(self._legend(readout), self.canvas.width - x):
+            self.canvas.text(x, 0, text[:1], style)
+            self.canvas.text(x + 1, 0, text[1:], LABEL)
+            x = self._write(x + len(text), value, VALUE)
+        if readout and readout["note"]:
+            room = self.canvas.width - x
+            note = readout["note"]
+            self.canvas.text(x, 0, note if len(note) <= room else note[: max(0, room - 1)] + "…"[:room], CHANGE)
+
+    def _write(self, x: int, text: str, style: int) -> int:
+        """Writes in the header, and returns where what comes next begins."""
+        self.canvas.text(x, 0, text, style)
+        return x + len(text) + 2
+
+    def _fitting(self, entries: list[Entry], room: int) -> list[Entry]:
+        """The entries for which there is room. What does not fit is left out: how the line was smoothed, the uniform
+        guess, what the raw band is, then from the end other runs."""
         if _length(entries) > room:
             entries = [(text.partition(" (EMA")[0], style, value) for text, style, value in entries]
-        if _length(entries) > room:
-            entries = [each for each in entries if each[1] != RAW]
+        for dispensable in (UNIFORM, RAW):
+            if _length(entries) > room:
+                entries = [each for each in entries if each[1] != dispensable]
         while len(entries) > 1 and _length(entries) > room:
-            entries.pop()
-        at, x = self.canvas.width + 2 - _length(entries), 0
-        for text, style in left:
-            fits = max(0, at - x - 2)
-            self.canvas.text(x, 0, text if len(text) <= fits else text[: max(0, fits - 1)] + "…"[:fits], style)
-            x += len(text) + 2
-        for text, style, value in entries:
-            self.canvas.text(at, 0, text[:1], style)
-            self.canvas.text(at + 1, 0, text[1:], LABEL)
-            self.canvas.text(at + len(text), 0, value, VALUE)
-            at += len(text) + len(value) + 2
+            entries = entries[:-1]
+        return entries
 
-    def _legend(self, readout: Mapping[str, str]) -> list[tuple[str, int, str]]:
+    def _legend(self, readout: Mapping[str, str]) -> list[Entry]:
         """(text that begins with its sign, style of the sign, value at the crosshair or "")."""
         picture, entries = self.picture, []
         if len(picture.curve):
@@ -288,6 +317,8 @@ class _Drawing:
                 entries.append((f"{self.glyphs.shade or '⢕'} raw", RAW, readout.get("raw", "")))
         if len(picture.validation[0]):
             entries.append((f"{self.glyphs.diamond} validation", VALIDATION, readout.get("validation", "")))
+        if picture.uniform is not None:
+            entries.append((f"{self.glyphs.uniform} uniform guess {picture.uniform:.2f}", UNIFORM, ""))
         for number, name in enumerate(picture.overlays):
             text = f"{self.glyphs.line} {plain(name)[:24]}"
             entries.append((text, OVERLAY + number % OVERLAYS, readout.get(f"run {name}", "")))
@@ -309,7 +340,7 @@ class _Drawing:
         at = int(self._cells(np.array(x)))
         if MARGIN <= at < self.canvas.width:
             for y in range(HEADER, HEADER + self.height):
-                free = self.canvas.styles[y, at] in (BASE, GRID, RAW)
+                free = self.canvas.styles[y, at] in (BASE, GRID, RAW, UNIFORM)
                 if free:
                     self.canvas.text(at, y, self.glyphs.cursor, CURSOR)
             drawn = self._drawn(curve, index)
@@ -333,8 +364,8 @@ class _Drawing:
         return readout
 
 
-def _length(entries: Sequence[tuple[str, int, str]]) -> int:
-    return sum(len(text) + len(value) + 2 for text, _, value in entries)
+def _length(entries: Sequence[Entry]) -> int:
+    return sum(len(text) + len(value) + 2 for text, _, value in entries) - 2
 
 
 def _at(curve: Curve, name: str, axis: str, x: float, reach: float) -> str:

@@ -3,6 +3,7 @@
 `show` is called a few times a second and hands on only what is new since the last call.
 """
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -119,6 +120,8 @@ class RunView(Vertical):
         for change in history.changes[self._changes :]:
             self.chart.add_mark(change.step, "change", change.text)
             self._changes += 1
+        if history.started is not None:
+            self.chart.uniform = math.log(history.started.vocab_size)
         self.chart.empty_text = preparing_text(history)
         if history.state not in ("training", "evaluating"):
             self.chart.settle()

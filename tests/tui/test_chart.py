@@ -5,16 +5,20 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from rich.color import Color as RichColor
+from rich.color import ColorSystem
 from rich.style import Style
 from textual.app import App, ComposeResult
+from textual.color import Color
 from textual.geometry import Region
 from textual.pilot import Pilot
+from textual.theme import Theme
 
 from nanogpt_tui import theme
 from nanogpt_tui.widgets.canvas import GLYPHS, Canvas, pack, plain, polyline, spans
 from nanogpt_tui.widgets.chart import LossChart
 from nanogpt_tui.widgets.curve import Curve, digest, merged, moving_average
-from nanogpt_tui.widgets.plot import BEST, HEADER, JOIN, LINE, MARGIN, RAW, SMALLEST, Mark, Picture, draw
+from nanogpt_tui.widgets.plot import BEST, HEADER, JOIN, LINE, MARGIN, RAW, SMALLEST, UNIFORM, Mark, Picture, draw
 from nanogpt_tui.widgets.scales import Scale, loss_text, nice_step, x_end, x_text, y_labels, y_scale, y_ticks
 
 
@@ -375,6 +379,87 @@ def test_the_first_fall_may_leave_the_plot_unless_asked_not_to() -> None:
     assert top() < 2
     picture.trim = False
     assert top() >= 3
+
+
+@pytest.mark.parametrize("log_y", [False, True])
+@pytest.mark.parametrize("last", [60, 150, 2000])
+def test_after_the_first_fall_a_short_run_has_most_of_the_height_by_itself(last: int, log_y: bool) -> None:
+    steps = np.arange(last)
+    picture = Picture(filled(1.6 + 2.6 * np.exp(-10 * steps / last), 0.0), log_y=log_y, show_raw=False)
+
+    def used() -> float:
+        """Which part of the height the line takes from a quarter of the run on."""
+        rows = np.flatnonzero((plot_of(picture, 107, 43)[1][:, 25:] == LINE).any(axis=1))
+        return float((rows.max() - rows.min() + 1) / 40)
+
+    # two thirds, less what rounding the axis to steps (two of 20) and the line to a column (a tenth of its height) take
+    assert 0.5 <= used() <= 0.7
+    picture.trim = False
+    assert used() < 0.25
+
+
+@pytest.mark.parametrize("last", [0, 1, 2, 5, 30])
+@pytest.mark.parametrize("log_y", [False, True])
+def test_a_run_that_has_only_begun_is_drawn_with_its_first_evaluation(last: int, log_y: bool) -> None:
+    picture = Picture(filled(np.linspace(4.1, 3.5, last)), log_y=log_y, uniform=math.log(65))
+    picture.validation = np.array([0.0]), np.array([4.174])
+    lines, styles = plot_of(picture)
+    assert any("◆" in line for line in lines)
+    assert bool((styles == LINE).any()) == (last > 0)
+
+
+def test_an_overlay_that_runs_on_leaves_a_short_run_in_sight() -> None:
+    picture = Picture(filled(1.6 + 2.6 * np.exp(-np.arange(100) / 10), 0.0), show_raw=False)
+    picture.overlays["long"] = filled(np.full(5000, 1.0), 0.0)
+    _, styles = plot_of(picture, 107, 43)
+    assert (styles == LINE).any(axis=1).sum() >= 10
+
+
+def test_a_loss_that_only_rises_is_not_cut() -> None:
+    _, styles = plot_of(Picture(filled(np.linspace(2, 5, 200), 0.0), show_raw=False))
+    assert [bool((styles[:, column] == LINE).any()) for column in (0, -1)] == [True, True]
+
+
+def test_the_uniform_guess_is_a_line_where_it_is_in_sight_and_its_value_stands_in_the_legend() -> None:
+    picture = Picture(filled(np.linspace(5, 3, 100), 0.0), uniform=math.log(65), trim=False)
+    _, styles = plot_of(picture, 120, 23)
+    assert (styles == UNIFORM).any(axis=1).nonzero()[0] == [8]  # 4.17 lies 0.41 of the way down 20 rows
+    assert "╌ uniform guess 4.17" in draw(picture, 120, 23).lines()[0]
+    picture.curve = filled(np.linspace(2, 1.5, 100), 0.0)
+    assert not (plot_of(picture, 120, 23)[1] == UNIFORM).any()
+    assert "uniform guess 4.17" in draw(picture, 120, 23).lines()[0]
+    assert "uniform" not in draw(picture, 30, 23).lines()[0]
+
+
+def test_the_legend_stands_at_the_left_in_80_columns() -> None:
+    picture = Picture(filled(np.linspace(4, 2, 100), 0.95), uniform=math.log(65))
+    picture.validation = np.array([50.0]), np.array([3.0])
+    legend = "loss  ━ train (EMA 0.95)  ⢕ raw  ◆ validation  ╌ uniform guess 4.17"
+    assert draw(picture, 76, 12).lines()[0].rstrip() == legend
+
+
+@pytest.mark.parametrize("each", [theme for theme in theme.THEMES if not theme.ansi], ids=lambda each: each.name)
+@pytest.mark.parametrize("system", [ColorSystem.TRUECOLOR, ColorSystem.EIGHT_BIT])
+def test_the_raw_band_is_seen_and_told_from_line_and_labels(each: Theme, system: ColorSystem) -> None:
+    def shown(colour: str) -> Color:
+        triplet = RichColor.parse(colour).downgrade(system).get_truecolor()
+        return Color(*triplet)
+
+    raw = shown(each.variables["raw"])
+    # 3 : 1 is what WCAG 2.1 asks of what is drawn (success criterion 1.4.11)
+    assert contrast(raw, shown(each.background)) >= 3
+    assert len({raw, *(shown(each.variables[name]) for name in ("alive", "quiet", "rule"))}) == 4
+
+
+def contrast(one: Color, other: Color) -> float:
+    """The contrast ratio of WCAG 2.1, from 1 to 21."""
+
+    def luminance(colour: Color) -> float:
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour.normalized]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
 
 
 def test_the_raw_band_reaches_from_the_lowest_to_the_highest_loss() -> None:
