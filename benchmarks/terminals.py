@@ -20,8 +20,11 @@ from typing import Any
 # whoever is told to end leaves no training behind
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
-# settings of a training that does nothing but steps, without end
+# settings of a training that does nothing but steps of GPT-2's block, without end
 STEPS_ALONE: dict[str, Any] = {
+    "architecture": "gpt2",
+    "optimizer": "adamw",
+    "grad_clip": 1.0,
     "eval_interval": 10**6,
     "eval_iters": 1,
     "sample_interval": 0,
@@ -32,10 +35,12 @@ STEPS_ALONE: dict[str, Any] = {
 
 
 class Terminal:
-    """A program in a pseudo-terminal of 120 × 40, whose reader counts, and can be told to read no more for a while."""
+    """A program in a pseudo-terminal, whose reader counts, and can be told to read no more for a while."""
 
-    def __init__(self, command: list[str], env: dict[str, str], pass_fds: tuple[int, ...] = ()) -> None:
-        columns, rows = 120, 40
+    def __init__(
+        self, command: list[str], env: dict[str, str], pass_fds: tuple[int, ...] = (), size: tuple[int, int] = (120, 40)
+    ) -> None:
+        columns, rows = size
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.process = subprocess.Popen(
@@ -66,8 +71,12 @@ class Terminal:
                 data = os.read(self._master, 65536)
             except OSError:  # the program has gone
                 return
-            self.read += len(data)
-            self.last = (self.last + data)[-65536:]
+            self.take(data)
+
+    def take(self, data: bytes) -> None:
+        """What the program has written, in the reader's thread."""
+        self.read += len(data)
+        self.last = (self.last + data)[-65536:]
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from nanogpt_tui.display import TerminalApp
 from nanogpt_tui.jobs import write_log
 from nanogpt_tui.keys import check, complete, shown
 from nanogpt_tui.messages import Rung
-from nanogpt_tui.screens.base import LabScreen
+from nanogpt_tui.screens.base import QUICK_START, LabScreen
 from nanogpt_tui.session import Session
 from nanogpt_tui.settings import Settings, load, save, with_changes
 from nanogpt_tui.widgets.dialog import Ask
@@ -195,8 +195,14 @@ class LabApp(TerminalApp):
                     about if about and title != about else key,
                     lambda binding=binding, node=active.node: self.call_later(self.run_action, binding.action, node),
                 )
+        if self.current_mode != "train" and not self.session.readonly and not self.session.is_alive:
+            yield SystemCommand("Quick start", QUICK_START, self._quick_start)
         for name in theme.NAMES:
             yield SystemCommand(f"Theme: {name}", "Change the colours", lambda name=name: self._set("theme", name))
+
+    async def _quick_start(self) -> None:
+        await self.switch_mode("train")
+        await self.run_action("screen.quick_start")
 
     def traffic_changed(self) -> None:
         for bar in self.screen.query(KeyBar):

@@ -144,10 +144,9 @@ class Session:
         """Prepares a small data set and trains a small model. Raises `UserError` for what `changes` has wrong."""
         from nanogpt import runs
 
-        watched = {"sample_interval": 250, "sample_tokens": 200} | dict(changes)
-        config = resolve(preset="quickstart", flags=watched).config
+        config = resolve(preset="quickstart", flags=changes).config
         folder = runs.new_folder("quickstart", runs_dir=self.runs_dir)
-        return self._train(lambda mailbox: runs.quickstart(folder, changes=watched, mailbox=mailbox), folder, config)
+        return self._train(lambda mailbox: runs.quickstart(folder, changes=changes, mailbox=mailbox), folder, config)
 
     def resume(self, folder: Path, changes: Mapping[str, Any] | None = None) -> "Training":
         """Goes on with a run at its latest checkpoint. Raises `UserError`."""

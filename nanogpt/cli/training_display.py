@@ -65,7 +65,7 @@ def show(events: Iterator[Event]) -> Finished | None:
                 case Saved():
                     live("")
                     talk(f"step {event.step:,}: saved {event.path}{' (best)' if event.is_best else ''}")
-                case Sampled():
+                case Sampled() if event.step < max_iters:  # a sample of the finished model is written to stdout
                     live("")
                     talk(f"step {event.step:,} writes: {event.prompt}{event.text}")
                 case Acknowledged():

@@ -55,6 +55,9 @@ class CheckpointConfig:
     checkpoint_interval: int = setting(
         0, "keep a checkpoint every so many iterations; 0: only best and latest", low=0, high=10**12
     )
+    keep_checkpoints: int = setting(
+        0, "checkpoints to keep, spread over the run, best and latest included; 0: only those two", low=0, high=10**9
+    )
     on_divergence: str = setting(
         "stop",
         "when the loss becomes NaN or runs away: stop, or go back to the last good checkpoint with half the learning "

@@ -84,11 +84,11 @@ def choose(run: Path, which: str = "best") -> Checkpoint:
     raise UserError(f"the run {run.name} has no checkpoint {which!r}: there are best, latest and the steps {steps}")
 
 
-def write(run: Path, snapshot: "Snapshot", keep_every: int = 0) -> Path:
+def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -> Path:
     """Writes `snapshot` beside, makes it durable, renames it, and only then removes older ones that nobody keeps.
 
-    Kept are the latest, the best, and every `keep_every` steps (0: none but those two). Raises OSError, in which case
-    nothing has changed.
+    Kept are the latest, the best, those every `keep_every` steps (0: none), and as many others, spread over the run, as
+    make `keep` together. Raises OSError, in which case nothing has changed.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -133,7 +133,7 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0) -> Path:
     except BaseException:
         remove(beside, ignore_errors=True)
         raise
-    _prune(run, keep_every)
+    _prune(run, keep_every, keep)
     return final
 
 
@@ -251,13 +251,27 @@ def _remove(checkpoint: Path) -> None:
     remove(doomed, ignore_errors=True)
 
 
-def _prune(run: Path, keep_every: int) -> None:
+def spread_out(steps: list[int], needed: set[int], count: int) -> list[int]:
+    """`count` of the rising `steps`, about evenly apart, or more where more are `needed`: again and again the one goes
+    that leaves the smallest gap, of equal ones the latest."""
+    spread = list(steps)
+    while len(spread) > count:
+        edges = [0, *spread, spread[-1]]
+        gaps = [(edges[at + 2] - edges[at], -at) for at, step in enumerate(spread) if step not in needed]
+        if not gaps:
+            break
+        del spread[-min(gaps)[1]]
+    return spread
+
+
+def _prune(run: Path, keep_every: int, keep: int) -> None:
     there = list_checkpoints(run)
-    kept = best(run)
-    for checkpoint in there[:-1]:
-        if checkpoint == kept or (keep_every and checkpoint.step % keep_every == 0):
-            continue
-        _remove(checkpoint.path)
+    needed = {each.step for each in there if keep_every and each.step % keep_every == 0}
+    needed |= {each.step for each in (*there[-1:], best(run)) if each is not None}
+    spread = spread_out([each.step for each in there], needed, keep)
+    for checkpoint in there:
+        if checkpoint.step not in spread:
+            _remove(checkpoint.path)
     for leftover in [*run.glob("checkpoints/*.removed"), *run.glob("checkpoints/*.partial")]:
         remove(leftover, ignore_errors=True)
     for replaced in run.glob(f"checkpoints/*{REPLACED}"):

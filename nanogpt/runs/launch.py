@@ -223,7 +223,8 @@ def _recorded(
 
         def save(snapshot: Snapshot, is_best: bool) -> str:
             try:
-                path = checkpoints.write(run, snapshot, config.checkpoint.checkpoint_interval)
+                kept = config.checkpoint.checkpoint_interval, config.checkpoint.keep_checkpoints
+                path = checkpoints.write(run, snapshot, *kept)
             except OSError as error:
                 raise OSError(error.errno, in_words(error)) from error
             return str(path.relative_to(run))

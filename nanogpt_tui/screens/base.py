@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nanogpt_tui.app import LabApp
     from nanogpt_tui.session import Session
 
+QUICK_START = "Train a small model for a minute, as a new run"  # a key of Train, a command of all
 TOO_SMALL = (
     "This terminal is {width} × {height}.\nnanogpt-tui needs 80 × 24:\nenlarge the window or make its type smaller."
 )

@@ -15,7 +15,7 @@ from textual.widgets import Static
 from nanogpt.errors import UserError
 from nanogpt.training import Pause, Resume, Sample, Save, ScaleLearningRate, SetEvalInterval, SetMaxIters, Stop
 from nanogpt_tui.keys import spelled
-from nanogpt_tui.screens.base import LabScreen
+from nanogpt_tui.screens.base import QUICK_START, LabScreen
 from nanogpt_tui.widgets.dialog import Ask, AskValue
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 WELCOME = (
     ("{train.quick_start}", "quick start: prepares tiny Shakespeare and trains a small"),
-    ("", "model on it, a character at a time. It begins to write words"),
-    ("", "within a minute. Where there is no network, it takes Python's"),
+    ("", "model on it for a minute, a character at a time. It writes"),
+    ("", "words within seconds. Without a network it takes Python's"),
     ("", "own standard library instead."),
     ("", ""),
     ("{train.new_run}", "a run of your own: every setting, and what it comes to"),
@@ -41,7 +41,8 @@ STOP_ANSWERS = {
     "stop": ("x", "stop now, losing {unsaved}"),
     "stay": ("escape", "go on"),
 }
-WHOLE_HEIGHT = "The chart from the first loss on, or closer to where it is now"
+QUICK_START_ANSWERS = {"start": ("enter", "start"), "stay": ("escape", "back")}
+WHOLE_HEIGHT = "Show the whole range of the loss, or zoom in on its recent part"
 # what is shown from a key until the trainer has done it
 WAITING = {
     Pause: "pausing …",
@@ -66,8 +67,7 @@ class TrainScreen(LabScreen):
         "explains the one that is chosen there, or under the mouse."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,g", "quick_start", "quick start", id="train.quick_start"),
-        Binding("space", "pause", "pause", id="train.pause", tooltip="Pause or go on, at the next step"),
+        Binding("space", "pause", "pause", id="train.pause", tooltip="Pause or resume at the next step"),
         Binding("s", "save", "save", id="train.save", tooltip="Save a checkpoint now"),
         Binding("x", "stop", "stop", id="train.stop", tooltip="Stop; asks whether to save"),
         Binding("r", "resume_run", "resume", id="train.resume", tooltip="Go on at the latest checkpoint"),
@@ -82,7 +82,8 @@ class TrainScreen(LabScreen):
         Binding("minus", "scale(0.8)", "lr", id="train.lr_down", tooltip="Learning rate × 0.8"),
         Binding("equals_sign", "scale(1.25)", "lr", show=False, id="train.lr_up_too", tooltip="Learning rate × 1.25"),
         Binding("e", "eval_interval", "eval interval", id="train.eval_interval"),
-        Binding("m", "max_iters", "last step", id="train.max_iters"),
+        Binding("m", "max_iters", "change length", id="train.max_iters"),
+        Binding("enter,g", "quick_start", "quick start", id="train.quick_start", tooltip=QUICK_START),
         Binding(
             "right_square_bracket", "chart('zoom', 0.5)", "zoom", id="train.zoom_in", show=False, tooltip="Zoom in"
         ),
@@ -189,7 +190,7 @@ class TrainScreen(LabScreen):
             return shown.get(action, True) and (action != "other_panel" or self.has_class("-short"))
         idle = not self.session.is_alive and not self.session.readonly
         if action == "quick_start":
-            return idle and (history is None or history.started is None)
+            return idle
         if action == "resume_run":
             return idle and history is not None and (bool(history.saves) or history.state == "interrupted")
         if action == "new_run":
@@ -206,6 +207,15 @@ class TrainScreen(LabScreen):
         self.training_changed()
 
     def action_quick_start(self) -> None:
+        """Starts it where nothing was trained yet; else asks first: Enter and g come easily to the hand."""
+        if self.session.history is None or self.session.history.started is None:
+            self._quick_start("start")
+        else:
+            self.app.push_screen(Ask(f"{QUICK_START}?", QUICK_START_ANSWERS), self._quick_start)
+
+    def _quick_start(self, answer: str | None) -> None:
+        if answer != "start":
+            return
         try:
             self.session.quick_start(self.lab.settings.quickstart)
         except UserError as error:

@@ -32,6 +32,21 @@ def snapshot(run):
     return checkpoints.read(runs.latest(run).path)
 
 
+@pytest.mark.parametrize(
+    ("steps", "needed", "count", "kept"),
+    [
+        ([10, 20, 30, 40, 50], {50}, 5, [10, 20, 30, 40, 50]),
+        ([10, 20, 30, 40, 50, 60], {60}, 5, [10, 20, 30, 40, 60]),
+        ([10, 20, 30, 40, 60, 70], {70}, 5, [10, 20, 40, 60, 70]),
+        ([10, 20, 100, 200], {200}, 3, [20, 100, 200]),
+        ([10, 20, 30], {20, 30}, 0, [20, 30]),
+        ([10, 20, 30], {10, 20, 30}, 1, [10, 20, 30]),
+    ],
+)
+def test_checkpoints_are_thinned_where_they_are_closest(steps, needed, count, kept):
+    assert checkpoints.spread_out(steps, needed, count) == kept
+
+
 def test_reading_gives_back_what_was_written(run):
     path = runs.latest(run).path
     snapshot = checkpoints.read(path)

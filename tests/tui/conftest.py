@@ -42,6 +42,10 @@ paths = ["{path}"]
 
 SMALL: dict[str, Any] = {
     "dataset": "rhymes",
+    "architecture": "gpt2",
+    "optimizer": "adamw",
+    "learning_rate": 3e-3,
+    "keep_checkpoints": 0,
     "n_layer": 1,
     "n_head": 2,
     "n_embd": 16,

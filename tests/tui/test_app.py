@@ -121,6 +121,20 @@ async def test_a_command_of_the_palette_does_what_its_key_does(lab: Any) -> None
         await at.until(lambda: at.session.history is not None)
 
 
+async def test_the_quick_start_is_a_command_of_every_screen_and_makes_a_run_of_a_new_name(lab: Any) -> None:
+    async with lab(max_iters=2) as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history is not None and at.session.history.state == "finished")
+        await at.press("4")
+        await at.sees("quickstart")
+        commands = {each.title: each for each in at.app.get_system_commands(at.app.screen)}
+        at.app.call_later(commands["Quick start"].callback)
+        await at.sees("Train a small model for a minute, as a new run?")
+        assert at.session.history.run == "quickstart"
+        await at.press("enter")
+        await at.until(lambda: at.session.history.run == "quickstart-2")
+
+
 async def test_a_key_in_the_last_line_can_be_clicked(lab: Any) -> None:
     async with lab() as at:
         await at.until(lambda: "quick start" in at.seen().splitlines()[-1])

@@ -220,6 +220,20 @@ async def test_at_80_by_24_samples_and_log_take_turns(lab: Any) -> None:
         await at.sees("saved step 60")
 
 
+async def test_the_quick_start_can_be_had_again_and_asks_first(lab: Any) -> None:
+    async with lab(max_iters=2) as at:
+        await at.press("enter")
+        await at.until(lambda: at.session.history is not None and at.session.history.state == "finished")
+        await at.press("enter")
+        await at.sees("as a new run?")
+        await at.press("escape")
+        assert at.session.history.run == "quickstart"
+        await at.press("g")
+        await at.sees("as a new run?")
+        await at.press("enter")
+        await at.until(lambda: at.session.history.run == "quickstart-2")
+
+
 async def test_after_a_failed_start_the_quick_start_is_offered_again(lab: Any) -> None:
     async with lab(dataset="nowhere") as at:
         await at.press("g")
