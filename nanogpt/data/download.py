@@ -39,10 +39,10 @@ def download(source: UrlSource) -> Generator[Downloading, None, Path]:
     UserError where the network fails or the file is another one.
     """
     path = cached(source)
-    if path.is_file() and file_sha256(path) == source.sha256:
-        return path
     part = path.with_name(path.name + ".part")
     try:
+        if path.is_file() and file_sha256(path) == source.sha256:
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, ATTEMPTS + 1):
             before = part.stat().st_size if part.exists() else 0
@@ -53,17 +53,20 @@ def download(source: UrlSource) -> Generator[Downloading, None, Path]:
                 grown = part.exists() and part.stat().st_size > before
                 if attempt == ATTEMPTS or not grown or not _of_network(error):
                     raise
-    except (OSError, HTTPException) as error:
-        if isinstance(error, OSError) and not _of_network(error):
-            raise
-        reason = getattr(error, "reason", error)
-        raise UserError(f"{source.url} could not be fetched ({reason}): {WAYS_OUT}") from error
-    if file_sha256(part) != source.sha256:
+        if file_sha256(part) == source.sha256:
+            part.replace(path)
+            return path
         size = part.stat().st_size
         part.unlink()
-        raise UserError(f"{source.url} is not the expected file (its {size} bytes have another sha256): {WAYS_OUT}")
-    part.replace(path)
-    return path
+    except (OSError, HTTPException) as error:
+        if isinstance(error, OSError) and not _of_network(error):
+            raise UserError(
+                f"cannot keep what is fetched in {path.parent} ({error.strerror or error}): set NANOGPT_CACHE_DIR to "
+                "another folder"
+            ) from error
+        reason = getattr(error, "reason", error)
+        raise UserError(f"{source.url} could not be fetched ({reason}): {WAYS_OUT}") from error
+    raise UserError(f"{source.url} is not the expected file (its {size:,} bytes have another sha256): {WAYS_OUT}")
 
 
 def file_sha256(path: Path) -> str:

@@ -33,6 +33,7 @@ class Entry:
     val_ratio: float | None = None
     test_ratio: float | None = None
     characters: int | None = None
+    encoding: str = ""
     deletable: bool = False
 
     @property
@@ -91,6 +92,7 @@ def _entry(info: DatasetInfo, has_recipe: bool) -> Entry:
         val_ratio=ratios.val_ratio if ratios is not None else None,
         test_ratio=ratios.test_ratio if ratios is not None else None,
         characters=meta.characters if meta is not None else None,
+        encoding=str(meta.source.get("encoding", "")) if meta is not None else "",
         deletable=meta is not None,
     )
 
@@ -194,7 +196,9 @@ def _known(entry: Entry) -> Iterator[tuple[str, str]]:
         yield "tokens", f"{total:,}"
         yield "splits", "  ".join(f"{split} {tokens:,}" for split, tokens in info.tokens.items())
         if entry.characters:
-            yield "characters", f"{entry.characters:,}, {entry.characters / total:.2f} a token"
+            yield "characters", f"{entry.characters:,}, {entry.characters / total:.2f} per token"
+        if entry.encoding not in ("", "utf-8"):
+            yield "read as", entry.encoding
         yield "on disk", megabytes(info.size_bytes)
     elif entry.val_ratio is not None:
         yield (

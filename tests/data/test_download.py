@@ -132,3 +132,11 @@ def test_without_a_network_the_ways_out_are_named(server: Server) -> None:
     with pytest.raises(UserError, match=r"--source FILE.*NANOGPT_CACHE_DIR.*python_stdlib") as refusal:
         fetched(wanted)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").write_text("a file is in the way")
+    monkeypatch.setenv("NANOGPT_CACHE_DIR", str(tmp_path / "cache"))
+    wanted = UrlSource(url="http://127.0.0.1:9/input.txt", sha256=SHA256)
+    with pytest.raises(UserError, match=r"cannot keep what is fetched in .*cache.downloads \(.*NANOGPT_CACHE_DIR"):
+        list(download(wanted))

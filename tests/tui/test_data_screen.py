@@ -130,6 +130,7 @@ async def test_a_text_in_a_foreign_encoding_is_shown_as_it_reads_and_its_encodin
         await at.press("ctrl+s")
         await at.until(lambda: (paths.datasets_dir() / "tao" / "meta.json").exists())
         assert open_dataset("tao").meta.source["encoding"] == "gbk"
+        await at.sees("read as     gbk")
 
 
 async def test_a_text_that_counting_refused_stays_in_the_form_until_it_is_mended(lab: Any, tmp_path: Path) -> None:
