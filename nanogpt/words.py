@@ -1,5 +1,6 @@
 """Text for people, on whatever screen: made harmless, and durations in figures. Knows nothing of who shows it."""
 
+import math
 from functools import cache
 
 
@@ -15,6 +16,19 @@ def _visible() -> dict[int, str]:
     layout = (0x200E, 0x200F, 0x061C, 0x2028, 0x2029, 0xFEFF, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
     surrogates = dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
     return {**controls, 0x7F: "␡", **c1, **{code: f"\\u{code:04x}" for code in layout}, **surrogates}
+
+
+def significant(value: float) -> str:
+    """A number of any size to two digits at least, without an exponent: 0.069, 1.3, 42.0, 1,302."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    decimals = 0 if abs(value) >= 100 else max(1, 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}"
+
+
+def counted(count: int, what: str) -> str:
+    """So many of `what`, which takes an s in the plural: 1 token, 2,000 tokens."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def duration(seconds: float | None) -> str:

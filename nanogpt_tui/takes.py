@@ -15,6 +15,7 @@ from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Token
 from nanogpt.files import why, write_atomically
+from nanogpt.words import counted
 
 LIVE = "live"
 
@@ -108,7 +109,7 @@ def as_markdown(rounds: Iterable[Round]) -> str:
             parts.append(f"{knobs_text(take.knobs)}\n")
             parts += [f"- from token {at}: {knobs_text(knobs, take.knobs)}" for at, knobs in take.turns]
             parts.append(f"{'' if not take.turns else chr(10)}{fence}text\n{text}\n{fence}\n")
-            parts.append(f"{len(take.tokens):,} tokens, ended by: {take.reason or 'still writing'}\n")
+            parts.append(f"{counted(len(take.tokens), 'token')}, ended by: {take.reason or 'still writing'}\n")
     return "\n".join(parts)
 
 

@@ -10,7 +10,7 @@ from nanogpt import events, tokenizers
 from nanogpt.cli.console import bar, talk
 from nanogpt.errors import UserError
 from nanogpt.events import Downloading, Encoding, Event, Notice, Prepared
-from nanogpt.words import printable
+from nanogpt.words import counted, printable
 
 DESCRIPTION = """Turn text into tokens for training: `nanogpt prepare NAME` for a data set of `nanogpt datasets`,
 `nanogpt prepare textfile PATH...` for your own text files and folders of them."""
@@ -73,7 +73,8 @@ def show(work: Iterable[Event]) -> Prepared:
                     if isinstance(event, Downloading):
                         update(event.done_bytes, event.total_bytes)
                     elif isinstance(event, Encoding):
-                        update(event.done_bytes, event.total_bytes, f"{event.tokens:,} tokens" if event.tokens else "")
+                        note = counted(event.tokens, "token") if event.tokens else ""
+                        update(event.done_bytes, event.total_bytes, note)
             continue
         for event in phase:
             if isinstance(event, Notice):

@@ -31,6 +31,7 @@ from nanogpt.data.text import SEPARATOR, Alphabet, TextFile, read, scan
 from nanogpt.errors import UserError
 from nanogpt.events import Encoding, Event, Notice, Prepared
 from nanogpt.tokenizers import Tokenizer
+from nanogpt.words import counted
 
 MAX_CARRY = 1 << 21  # characters without a safe place to cut before they are cut anywhere
 REPORT_INTERVAL_S = 0.05
@@ -257,9 +258,9 @@ def split_ends(recipe: Recipe, characters: int) -> dict[str, int]:
     begin = 0
     for split, end in ends.items():
         if end <= begin:
-            all_of_it = f"{characters} character{'s' * (characters != 1)}"
+            all_of_it = f"{counted(characters, 'character')} {'leaves' if characters == 1 else 'leave'}"
             raise UserError(
-                f"the text of {recipe.name} is too short: {all_of_it} leave none for {split} with "
+                f"the text of {recipe.name} is too short: {all_of_it} none for {split} with "
                 f"val_ratio={recipe.val_ratio} and test_ratio={recipe.test_ratio}; give more text or change the ratios"
             )
         begin = end

@@ -17,6 +17,7 @@ from textual.widgets.option_list import Option
 
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Notice, Prepared
+from nanogpt.words import counted
 from nanogpt_tui.keys import spelled
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.text import harmless
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 PREVIEW_CHARACTERS = 1500
 LOOK_AFTER_S = 0.12  # on one row, before its tokens are read: running through the list reads nothing
+WARNING_S = 20  # that what went wrong is shown while the person is elsewhere
 CHANGES = ("prepare", "give", "add", "delete", "new_run")  # what a session that only looks does not do
 
 
@@ -207,7 +209,7 @@ class DataScreen(LabScreen):
             text = token_views.shaded(look.beginning, PREVIEW_CHARACTERS, plain, self._ascii)
             self.query_one("#preview", Static).update(text)
             self.query_one("#counted", Static).update(
-                Content.styled(f"most common of {look.counted:,} tokens", "$quiet")
+                Content.styled(f"most common of {counted(look.counted, 'token')}", "$quiet")
             )
             self.query_one("#common", Static).update(token_views.bars(look.common, 34, self._ascii))
         elif entry.info.prepared:
@@ -315,7 +317,10 @@ class DataScreen(LabScreen):
         for event in job.take():
             self.progress.add(event)
             if isinstance(event, Notice):
-                self.notify(event.text, markup=False)
+                if event.level == "info":
+                    self.notify(event.text, markup=False)
+                else:
+                    self.notify(event.text, severity=event.level, timeout=WARNING_S, markup=False)
             if isinstance(event, Prepared):
                 self.looks.pop(name, None)
         if job.done:
@@ -324,9 +329,11 @@ class DataScreen(LabScreen):
                 self.problems[name] = job.error
             else:
                 self.own.pop(name, None)  # it is on disk now, or was cancelled
-            self._wanted = name
+            here = self.is_current and self.entry is not None and self.entry.name == name
             self._show_details()
-            if job.error:
+            if job.error and not here:  # where the person is now
+                self.notify(f"{name}: {job.error}", severity="error", timeout=WARNING_S, markup=False)
+            if job.error and here:
                 self.call_after_refresh(self.query_one("#problem").scroll_visible, animate=False)
             self.action_reload()
         else:

@@ -18,6 +18,7 @@ from textual.widgets import Button, Input, Static
 from nanogpt.data.recipes import Recipe, textfile_recipe
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, Notice
+from nanogpt.words import counted
 from nanogpt_tui.text import harmless
 from nanogpt_tui.widgets.choice import Choice
 from nanogpt_tui.widgets.dataset_facts import megabytes
@@ -233,8 +234,7 @@ class AddText(ModalScreen[Recipe | None]):
 def described(forecast: "Forecast", notices: list[Notice]) -> Content:
     """What would come of it, in a few lines."""
     about = "" if forecast.exact else "about "
-    files = f"{forecast.files:,} file{'s' * (forecast.files != 1)}"
-    characters = f"{forecast.characters:,} character{'s' * (forecast.characters != 1)}"
+    files, characters = counted(forecast.files, "file"), counted(forecast.characters, "character")
     total = sum(forecast.tokens.values())
     splits = "  ".join(f"{split} {tokens:,}" for split, tokens in forecast.tokens.items())
     lines = [

@@ -14,6 +14,7 @@ from nanogpt.data.store import open_dataset
 from nanogpt.errors import UserError
 from nanogpt.events import Event
 from nanogpt.tokenizers import available_offline
+from nanogpt.words import counted
 from nanogpt_tui.text import count, harmless, printable, short
 
 LABEL = 12
@@ -100,7 +101,8 @@ def _entry(info: DatasetInfo, has_recipe: bool) -> Entry:
 def recorded_origin(source: dict[str, Any]) -> str:
     """Where a prepared text was from, as it was written down."""
     where = source.get("url") or source.get("path")
-    return str(where) if where else f"{source.get('files', '?')} files"
+    files = source.get("files")
+    return str(where) if where else counted(files, "file") if isinstance(files, int) else "files"
 
 
 def origin(source: Source) -> str:

@@ -14,6 +14,7 @@ from textual.widgets import Static
 from nanogpt.config import Config, with_settings
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.training import estimate
+from nanogpt.words import significant
 from nanogpt_tui.measuring import Speed
 from nanogpt_tui.text import count, duration, harmless
 from nanogpt_tui.widgets.dataset_facts import megabytes
@@ -59,7 +60,7 @@ def figures(config: Config, dataset: DatasetInfo | None, speed: Speed) -> Iterat
     yield "tokens", count(config.schedule.max_iters * config.tokens_per_iteration), "in all", "$foreground"
     train_tokens = dataset.tokens.get("train") if dataset else None
     if train_tokens:
-        yield "epochs", f"{estimate.epochs(config, train_tokens):,.1f}", f"of {count(train_tokens)}", "$foreground"
+        yield "epochs", significant(estimate.epochs(config, train_tokens)), f"of {count(train_tokens)}", "$foreground"
     else:
         yield "epochs", "–", "known once prepared", "$quiet"
     if vocab:

@@ -18,6 +18,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Static
 
+from nanogpt.words import counted
 from nanogpt_tui.keys import shown
 from nanogpt_tui.takes import Take
 from nanogpt_tui.text import harmless, printable, short, short_weights
@@ -285,8 +286,8 @@ def status_line(take: Take | None, width: int) -> Content:
     if take.error:
         return harmless(take.error, "$error")
     if not take.reason and not take.tokens:
-        return Content.styled("fetching the weights …", "$quiet")
-    count = f"{f'{len(take.tokens):,} tokens':<14}"
+        return Content.styled("loading the weights …", "$quiet")
+    count = f"{counted(len(take.tokens), 'token'):<14}"
     rate = f"{f'{take.tokens_per_second:,.0f} tokens/s':<17}"
     now, style = (ENDS.get(take.reason, ""), "$quiet") if take.reason else ("writing …", "$alive")
     branch = "" if take.branched_at is None else f"  branched at token {take.branched_at + 1:,}"

@@ -154,6 +154,11 @@ def test_stop_strings_end_the_text_and_are_left_out(runs, capsys):
     assert out == whole[: min(ends) - 2] + "\n"
 
 
+def test_one_token_is_not_several(runs, capsys):
+    assert "\n1 token, " in sampled(capsys, "--max_new_tokens=1")[1]
+    assert "\n2 tokens, " in sampled(capsys, "--max_new_tokens=2")[1]
+
+
 def test_json_is_one_event_a_line(runs, capsys):
     out, _ = sampled(capsys, "--json", "--max_new_tokens=6", "--num_samples=2", "--start=a")
     events = [from_json(line) for line in out.splitlines()]

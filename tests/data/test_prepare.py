@@ -307,7 +307,7 @@ def test_force_replaces_no_folder_that_is_not_a_data_set(tmp_path: Path, data_di
     [
         (b"", "is empty; give some text"),
         (b"\xef\xbb\xbf", "is empty; give some text"),
-        (b"x", "too short: 1 character leave none for train"),
+        (b"x", "too short: 1 character leaves none for train"),
         (b"x" * 100, "'x' over and over"),
         (b"text\0text", "binary data at byte 4"),
     ],

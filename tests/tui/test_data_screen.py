@@ -9,9 +9,11 @@ import pytest
 
 from nanogpt import data, paths
 from nanogpt.data import open_dataset, prepare, textfile_recipe
+from nanogpt.errors import UserError
 from nanogpt.events import Downloading, Encoding
 from nanogpt_tui.screens.new_run import NewRunScreen
 from nanogpt_tui.widgets import token_views
+from nanogpt_tui.widgets.dataset_facts import recorded_origin
 from nanogpt_tui.widgets.path_input import PathInput, common_start, completions
 from nanogpt_tui.widgets.progress import Progress
 
@@ -167,6 +169,34 @@ async def test_an_own_text_that_cannot_be_prepared_keeps_its_row_and_says_why(la
         assert not screen.own
 
 
+async def test_what_a_preparation_refuses_is_said_where_the_person_is(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = Event()
+
+    def refused(recipe: Any, **options: Any) -> Iterator[Encoding]:
+        yield Encoding(phase="scan", done_bytes=40, total_bytes=100, tokens=0)
+        go_on.wait(60)
+        raise UserError("own.txt changed while it was being read")
+
+    monkeypatch.setattr(data, "prepare", refused)
+    (tmp_path / "own.txt").write_text("some text\n")
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        for elsewhere in ("end", "2"):  # another row, another screen
+            screen._add(textfile_recipe([tmp_path / "own.txt"]))
+            await at.until(lambda: screen.progress.share > 0)
+            await at.press(elsewhere)
+            there = screen.entry.name
+            assert there != "own" or elsewhere == "2"
+            go_on.set()
+            await at.sees("own: own.txt changed while it was being read")
+            await at.until(lambda: "own" in screen.problems and not screen.preparing)
+            assert screen.entry.name == there  # the cursor stays where it was put
+            go_on.clear()
+            await at.press("1")
+
+
 async def test_an_own_text_that_cannot_be_prepared_is_taken_off_the_list(lab: Any, tmp_path: Path) -> None:
     (tmp_path / "own.txt").touch()
     async with lab() as at:
@@ -266,6 +296,13 @@ async def test_text_that_looks_like_markup_or_controls_is_shown_as_it_is(lab: An
         await at.until(lambda: "odd" in screen.looks)
         await at.sees("[bold]x[/x]")
         assert not any(control in at.seen() for control in "\x1b\x07\u202e")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"), [({"files": 1}, "1 file"), ({"files": 2000}, "2,000 files"), ({}, "files")]
+)
+def test_where_a_text_of_several_files_was_from_is_counted(source: dict[str, Any], words: str) -> None:
+    assert recorded_origin(source) == words
 
 
 def typed(text: str) -> list[str]:

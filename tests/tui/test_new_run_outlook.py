@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from nanogpt.config import resolve
-from nanogpt.data import prepare, textfile_recipe
+from nanogpt.data import DatasetInfo, prepare, textfile_recipe
 from nanogpt.events import Event
 from nanogpt.training.probe import Measured
 from nanogpt_tui import measuring
-from nanogpt_tui.measuring import Compiled, Room, compiled
+from nanogpt_tui.measuring import Compiled, Room, Speed, compiled
 from nanogpt_tui.screens.new_run import NewRunScreen
+from nanogpt_tui.widgets.outlook import figures
 
 
 async def test_weights_that_read_other_tokens_are_marked_where_they_are_chosen(
@@ -90,3 +91,14 @@ def test_a_time_is_measured_anew_for_another_optimizer() -> None:
             said[-1]()
         found.append(measured.speed.seconds_per_step)
     assert found == [0.01, 0.02, 0.01]
+
+
+@pytest.mark.parametrize(
+    ("max_iters", "shown"),  # 12 · 64 tokens an iteration, of 38,400
+    [(1, "0.020"), (100, "2.0"), (50_000, "1,000")],
+)
+def test_epochs_are_told_apart_at_any_length(max_iters: int, shown: str) -> None:
+    config = resolve(flags={"max_iters": max_iters, "vocab_size": 65}).config
+    info = DatasetInfo(name="some", prepared=True, tokens={"train": 38_400, "val": 100}, vocab_size=65)
+    epochs = next(value for name, value, *_ in figures(config, info, Speed()) if name == "epochs")
+    assert epochs == shown

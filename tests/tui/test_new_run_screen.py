@@ -67,7 +67,7 @@ async def test_what_it_comes_to_changes_as_it_is_typed(lab: Any, rhymes: Any) ->
         await at.press("ctrl+u", *"100")
         assert figure(screen, "iteration") == "6,400"
         train_tokens = next(info.tokens["train"] for info in list_datasets() if info.name == "rhymes")
-        assert figure(screen, "epochs") == f"{2000 * 6400 / train_tokens:,.1f}"
+        assert figure(screen, "epochs") == f"{2000 * 6400 / train_tokens:,.0f}"
         await at.sees(f"ln {vocab}")
 
 
