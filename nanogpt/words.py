@@ -1,7 +1,11 @@
-"""Text for people, on whatever screen: made harmless, and durations in figures. Knows nothing of who shows it."""
+"""Text for people, on whatever screen: made harmless, durations in figures, and which characters there are for it."""
 
+import codecs
 import math
+from collections.abc import Mapping
 from functools import cache
+
+CONSOLES = ("linux", "screen.linux", "tmux.linux")  # TERM of a console, whose fonts hold 256 or 512 characters
 
 
 def printable(text: str) -> str:
@@ -41,3 +45,17 @@ def duration(seconds: float | None) -> str:
     if whole < 86400:
         return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
     return f"{whole // 86400} d {whole // 3600 % 24:02} h"
+
+
+def speaks_unicode(encoding: str | None) -> bool:
+    """Whether an encoding has the characters of charts (braille, blocks)."""
+    try:
+        return codecs.lookup(encoding or "ascii").name.startswith("utf")
+    except LookupError:
+        return False
+
+
+def glyphs_of(environment: Mapping[str, str], encoding: str | None) -> str:
+    """Return what to draw with in a terminal where nobody said: "braille", or "ascii" where its font has few other
+    characters (the console of Linux) or its `encoding` has no others."""
+    return "braille" if speaks_unicode(encoding) and environment.get("TERM") not in CONSOLES else "ascii"

@@ -10,7 +10,8 @@ from nanogpt.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The `nanogpt-tui` command. Returns the exit code: 0, or 2 for bad options or settings."""
+    """The `nanogpt-tui` command. Return the exit code: 0; 1 after an error of the app itself; 2 for bad options or
+    settings, and where there is no terminal."""
     parser = argparse.ArgumentParser(prog="nanogpt-tui", description=__doc__.partition("\n")[0])
     parser.add_argument("command", nargs="?", choices=("watch",), metavar="watch", help="go straight to a run")
     parser.add_argument("run", nargs="?", metavar="RUN", help="its name or its folder (default: the newest)")
@@ -38,7 +39,11 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"nanogpt-tui: {error}", file=sys.stderr)
         return 2
-    from nanogpt_tui.leaving import attended
+    from nanogpt_tui.leaving import attended, refusal
+
+    if reason := refusal():
+        print(f"nanogpt-tui: {reason}", file=sys.stderr)
+        return 2
 
     def app() -> int:
         from nanogpt.hardware import share_cores

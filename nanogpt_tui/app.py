@@ -4,16 +4,20 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
+from textual.actions import SkipAction
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
+from textual.events import Resize
 from textual.filter import LineFilter
+from textual.geometry import Size
 from textual.screen import ModalScreen, Screen
+from textual.widgets import Input, TextArea
 
 from nanogpt.errors import UserError
+from nanogpt.words import printable
 from nanogpt_tui import leaving, screens, theme
 from nanogpt_tui.alerts import Alerts
 from nanogpt_tui.ascii import KEYS, Ascii
@@ -22,6 +26,7 @@ from nanogpt_tui.jobs import write_log
 from nanogpt_tui.keys import check, complete, shown
 from nanogpt_tui.messages import Rung
 from nanogpt_tui.screens.base import QUICK_START, LabScreen
+from nanogpt_tui.screens.compact import WHOLE, CompactScreen, fits
 from nanogpt_tui.session import Session
 from nanogpt_tui.settings import Settings, load, save, with_changes
 from nanogpt_tui.widgets.dialog import Ask
@@ -47,7 +52,17 @@ class LabApp(TerminalApp):
         Binding("f2", "preferences", "settings", show=False, id="app.preferences", tooltip="Colours, glyphs, keys"),
         Binding("f3", "traffic", "traffic", show=False, id="app.traffic", tooltip="Bytes a second to the terminal"),
         Binding("ctrl+l", "redraw", "redraw", show=False, id="app.redraw", tooltip="Send the whole screen again"),
+        Binding(
+            "ctrl+z",
+            "suspend_process",
+            "suspend",
+            show=False,
+            priority=True,
+            id="app.suspend",
+            tooltip="Back to the shell while training continues; fg returns",
+        ),
         Binding("q,ctrl+q", "quit", "quit", show=False, id="app.quit"),
+        Binding("ctrl+c", "interrupt", show=False, priority=True),
     ]
 
     def __init__(
@@ -83,9 +98,32 @@ class LabApp(TerminalApp):
             self.register_theme(each)
         self.obey(self.settings)
         self.switch_mode("train")
+        self.call_after_refresh(self.fit)
         self.call_after_refresh(self._look_first)
         self.set_interval(LOOK_INTERVAL_S, self.session.look_around)
         self._leave_on_signals()
+
+    def on_resize(self, event: Resize) -> None:
+        self.fit(event.size)
+
+    def fit(self, size: Size | None = None) -> None:
+        """Lays the compact screen over the one in front while the terminal (now of `size`) is too small for that."""
+        if not self.screen_stack or self.current_mode == "_default":
+            return
+        enough = fits(size or self.size, WHOLE)
+        if not enough and not any(isinstance(screen, CompactScreen) for screen in self.screen_stack):
+            self.push_screen(CompactScreen())
+        elif enough and isinstance(self.screen, CompactScreen):
+            self.pop_screen()
+
+    @property
+    def _background_screens(self) -> list[Screen[Any]]:
+        """The screens that get a new size with the one in front: none that lies under the compact one, where they would
+        be laid out in less room than they can be."""
+        for at, screen in enumerate(self._screen_stack):
+            if isinstance(screen, CompactScreen):
+                return list(self._screen_stack[at:-1])
+        return super()._background_screens
 
     def _look_first(self) -> None:
         """Shows a run, unless a key has started one already."""
@@ -95,30 +133,44 @@ class LabApp(TerminalApp):
     def _leave_on_signals(self) -> None:
         """Kill and shutdown end the app in order, and whoever runs it saves the training then. A terminal that goes
         away ends the app alone."""
+        if self.is_headless or not hasattr(signal, "SIGHUP"):
+            return
         loop = asyncio.get_running_loop()
-        with suppress(NotImplementedError, RuntimeError):  # where there are no signals, and outside the main thread
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self.exit, 0)
-            # Later, because a keeper that is killed sends it before it is seen to have gone.
-            loop.add_signal_handler(signal.SIGHUP, lambda: loop.call_later(0.1, self._hang_up))
-        if os.isatty(0) and not self.is_headless:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            leaving.on_signal(number, loop, lambda: self.exit(0))
+        leaving.on_signal(signal.SIGHUP, loop, self.hang_up)
+        if os.isatty(0):
             self.set_interval(TERMINAL_INTERVAL_S, self._look_for_the_terminal)
 
     def _look_for_the_terminal(self) -> None:
         if leaving.abandoned():
             self.exit(0)
         elif leaving.hung_up():
-            self._hang_up()
+            self._leave()
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
+        # Later, because the terminal of a keeper that is killed goes before it is seen to have gone itself.
+        asyncio.get_running_loop().call_later(0.1, self._leave)
+
+    def _leave(self) -> None:
         """The terminal has gone: training does not need it."""
         self.left = not leaving.abandoned()
         self.exit(0)
 
+    def thread_failed(self, error: Exception, vital: bool) -> None:
+        """In a thread that ends with `error`: notes the crash. A `vital` one is a part of the app, which ends too."""
+        self._note_crash(error)
+        if vital and self._loop is not None:
+            self._loop.call_soon_threadsafe(self.exit, 1)
+
     def _handle_exception(self, error: Exception) -> None:
         """An error in the interface itself: to the log file, then Textual ends the app."""
-        self.crash = write_log(error)
+        self._note_crash(error)
         super()._handle_exception(error)
+
+    def _note_crash(self, error: Exception) -> None:
+        line = write_log(error)
+        self.crash = self.crash or line  # the first is the cause of the others
 
     def on_rung(self, message: Rung) -> None:
         message.bell.ring()
@@ -134,8 +186,10 @@ class LabApp(TerminalApp):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A key that the preferences ask for is no command, not even Textual's own."""
-        asked = bool(self.screen_stack) and getattr(self.screen, "awaits_a_key", False)
-        return False if asked else super().check_action(action, parameters)
+        front = self.screen if self.screen_stack else None
+        if getattr(front, "awaits_a_key", False) or (isinstance(front, CompactScreen) and not front.lets(action)):
+            return False
+        return super().check_action(action, parameters)
 
     def action_help(self) -> None:
         from nanogpt_tui.widgets.help import Help, help_for
@@ -156,8 +210,37 @@ class LabApp(TerminalApp):
                 if name != "leave" or leaving.can_leave()
             }
             self.push_screen(Ask("A run is being trained.", answers), self._quit_as)
+        elif isinstance(self.screen, CompactScreen) and isinstance(self.screen_stack[-2].focused, Input | TextArea):
+            self.push_screen(Ask("Quit?", {"give up": ("q", "quit"), "stay": ("escape", "stay")}), self._quit_as)
         else:
             self.exit(0)
+
+    async def action_interrupt(self) -> None:
+        """Ctrl+C: copies what is selected, asks while a run is trained, and else says how to quit."""
+        typing = isinstance(self.focused, Input | TextArea)
+        if self.screen.get_selected_text() or (typing and self.focused.selected_text):  # type: ignore[union-attr]
+            raise SkipAction
+        if isinstance(self.screen, ModalScreen):
+            self.notify("Esc closes this window", markup=False)
+        elif self.session.is_training or self.session.is_starting:
+            await self.action_quit()
+        else:
+            self.notify(f"{shown('app.quit', self, typing=typing)} quits", markup=False)
+
+    def action_suspend_process(self) -> None:
+        if leaving.can_leave():
+            super().action_suspend_process()
+        else:
+            self.notify("cannot be suspended here: no process would keep the terminal for it", markup=False)
+
+    @property
+    def note_when_suspended(self) -> str:
+        trained = self.session.history.run if self.session.history and self.session.is_training else ""
+        what = f"{printable(trained)} is still training" if trained else "suspended"
+        return f"nanogpt-tui: {what}; fg returns to the app"
+
+    def no_shell_to_suspend_to(self) -> None:
+        self.notify("there is no shell to return to", markup=False)
 
     def _quit_as(self, answer: str | None) -> None:
         if answer in ("leave", "give up"):

@@ -78,6 +78,22 @@ class TerminalApp(App[int]):
         self._readings.append((time.monotonic(), self.bytes_sent))
         self.traffic_changed()
 
+    @property
+    def note_when_suspended(self) -> str:
+        """The line that is left on the terminal while another program has it."""
+        return "suspended"
+
+    def action_suspend_process(self) -> None:
+        if self._driver is not None and not self.is_headless:
+            self._driver.suspend()  # type: ignore[attr-defined]
+
+    def no_shell_to_suspend_to(self) -> None:
+        """The app was suspended, and came back at once because nobody could have continued it."""
+
+    def hang_up(self) -> None:
+        """The terminal has gone."""
+        self.exit(0)
+
     def traffic_changed(self) -> None:
         """There is a new reading of the traffic, or none any more."""
 

@@ -32,7 +32,12 @@ HOMES = (
     "screens.runs:RunsScreen",
 )
 ROOMS = {"choice": "new_run", "figures": "train", "knob": "sample", "prompt": "sample"}  # widgets, and where they are
-FIXED = {"tab": "the next field", "shift+tab": "the field before", "ctrl+p": "the command palette"}
+FIXED = {
+    "tab": "the next field",
+    "shift+tab": "the field before",
+    "ctrl+p": "the command palette",
+    "ctrl+c": "how to quit",
+}
 HINT = re.compile(r"\{([a-z_]+\.[a-z_]+)\}")  # in a text: the key of the binding of that id
 MODIFIERS = {"alt", "ctrl", "hyper", "meta", "shift", "super"}
 
@@ -65,11 +70,12 @@ def spelled(text: str, app: "App[Any]") -> str:
     return HINT.sub(lambda found: shown(found[1], app), text)
 
 
-def shown(name: str, app: "App[Any]") -> str:
-    """The first key of a binding, as a text names it."""
+def shown(name: str, app: "App[Any]", typing: bool = False) -> str:
+    """The first key of a binding, as a text names it; while one is `typing` the first that is no character, if any."""
     settings = getattr(app, "settings", None)
-    keys = (settings.keymap.get(name) if settings else None) or _of_old(name)
-    return app.get_key_display(Binding(next(_split(keys)), "")).replace("⏎", "enter")
+    keys = list(_split((settings.keymap.get(name) if settings else None) or _of_old(name)))
+    first = next((key for key in keys if typing and "+" in key), keys[0])
+    return app.get_key_display(Binding(first, "")).replace("⏎", "enter")
 
 
 def room(name: str) -> str:

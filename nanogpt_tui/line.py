@@ -5,17 +5,26 @@ the interface, and with it signals and the end of the process. Knows nothing of 
 """
 
 import os
+import select
+import signal
 import threading
+from codecs import getincrementaldecoder
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
+from textual.events import Resize
+from textual.message import Message
+
+from nanogpt_tui import leaving
 
 ROOM = 16_384  # bytes under way from which on a frame had better wait
 PIECE = 4096  # bytes written at once, so that progress shows
 PATIENCE_S = 1.0  # at the end, for a terminal that takes nothing more
+INPUT_WAIT_S = 0.1  # after which an escape is a key of its own, and an end of reading is noticed
 
 
 class Writer:
@@ -78,16 +87,29 @@ class Writer:
             return data
 
 
+class CellParser(XTermParser):
+    """Mouse positions are cells. Some terminals that offer pixels do not say how many a cell has."""
+
+    mouse_pixels = property(lambda self: False, lambda self, on: None)
+
+
 class LineDriver(LinuxDriver):
-    """Textual's driver with such a writer. A frame that had better wait is left out by whoever makes frames, who says
-    so with `leave_out`: the whole screen is asked for when there is room again."""
+    """Textual's driver with such a writer. It can give the terminal away while the app goes on (`suspend`).
+
+    A frame that had better wait is left out by whoever makes frames, who says so with `leave_out`: the whole screen is
+    asked for when there is room again.
+    """
 
     def __init__(self, app: Any, **options: Any) -> None:
         super().__init__(app, **options)
         self.takeovers = 0  # how often the terminal's screen was begun anew
         self._missed = False
+        self.suspended = False
+        self._must_restart = False  # when this process continues
         self._writer: Writer | None = None
         self._sent_before = 0
+        leaving.on_signal(signal.SIGUSR2, self._loop, self.resume)
+        leaving.on_signal(signal.SIGUSR1, self._loop, self._came_back_at_once)
 
     @property
     def sent(self) -> int:
@@ -96,17 +118,19 @@ class LineDriver(LinuxDriver):
 
     @property
     def behind(self) -> bool:
-        return self._writer is not None and self._writer.under_way > ROOM
+        return self.suspended or (self._writer is not None and self._writer.under_way > ROOM)
 
     def leave_out(self) -> None:
         """A frame is not sent. The line may have drained since one looked whether it is behind: then nobody else would
-        ask for the screen."""
+        ask for the screen. While the terminal is somebody else's nothing is missed: `resume` asks for all."""
+        if self.suspended:
+            return
         self._missed = True
         if self._writer is None or not self._writer.under_way:
             self._drained()
 
     def start_application_mode(self) -> None:
-        assert self._file is not None, "the app draws on the error stream"
+        assert self._file is not None, "the app draws on a terminal"
         self._writer = Writer(self._file.fileno(), self._drained)
         self.takeovers += 1
         super().start_application_mode()  # type: ignore[no-untyped-call]
@@ -121,13 +145,97 @@ class LineDriver(LinuxDriver):
             self._writer.stop()
             self._sent_before, self._writer = self.sent, None
 
+    def _get_terminal_size(self) -> tuple[int, int]:
+        """(columns, rows) of the terminal itself, else what the environment says, else 80 × 24."""
+        columns = rows = 0
+        with suppress(OSError, ValueError, AttributeError):
+            columns, rows = os.get_terminal_size(self._file.fileno())  # type: ignore[union-attr]
+        return columns or _from_environment("COLUMNS", 80), rows or _from_environment("LINES", 24)
+
+    def _enable_mouse_pixels(self) -> None:
+        """Leave the mouse in cells."""
+
+    def process_message(self, message: Message) -> None:
+        if isinstance(message, Resize) and not all(message.size):
+            return  # a terminal that does not know its size
+        super().process_message(message)
+
+    def _run_input_thread(self) -> None:
+        """An error here is one of a thread as any other: `threading.excepthook` gets it."""
+        self.run_input_thread()
+
+    def run_input_thread(self) -> None:
+        """Hand on what the terminal sends, until reading is to end. Where the input ends first, it has gone."""
+        parser = CellParser(self._debug)
+        decode = getincrementaldecoder("utf-8")("replace").decode
+        while not self.exit_event.is_set():
+            if select.select([self.fileno], [], [], INPUT_WAIT_S)[0]:
+                try:
+                    data = os.read(self.fileno, 4096)
+                except OSError:  # what a terminal that was taken away says
+                    data = b""
+                if not data:
+                    with suppress(RuntimeError):  # the interface has gone
+                        self._loop.call_soon_threadsafe(self._app.hang_up)  # type: ignore[attr-defined]
+                    return
+                text = decode(data)
+                for message in parser.feed(text) if text else ():  # to the parser, an empty text is the end
+                    self.process_message(message)
+            for message in parser.tick():
+                self.process_message(message)
+
+    def suspend(self) -> None:
+        """Give the terminal back as it was and stop the shell's job, while this process goes on."""
+        if not self.suspended and leaving.can_leave():
+            self.suspend_application_mode()
+            self.suspended = True
+            note = self._app.note_when_suspended  # type: ignore[attr-defined]
+            with suppress(OSError):
+                os.write(self._file.fileno(), f"{note}\r\n".encode())  # type: ignore[union-attr]
+            leaving.stop_job()
+
+    def resume(self) -> None:
+        """Take the terminal again."""
+        if self.suspended:
+            self.suspended = False
+            self.resume_application_mode()
+            self._ask_for_all()
+
+    def _came_back_at_once(self) -> None:
+        self.resume()
+        self._app.no_shell_to_suspend_to()  # type: ignore[attr-defined]
+
+    def stop_application_mode(self) -> None:
+        if not self.suspended:  # else the terminal is somebody else's
+            super().stop_application_mode()
+
+    def disable_input(self) -> None:
+        if not self.suspended:
+            super().disable_input()
+
+    def _sigtstp_application(self, *_: Any) -> None:
+        if self.suspended:
+            return  # this is the stop of the whole job, which goes on here
+        if self._writer is not None and leaving.can_leave():
+            self.suspend()
+        else:
+            if self._writer is not None:
+                self.suspend_application_mode()
+                self._must_restart = True
+            os.kill(os.getpid(), signal.SIGSTOP)
+
     def _sigcont_application(self, *_: Any) -> None:
         """Goes on after a stop. One that came without a warning (SIGSTOP) left the terminal as it was, while whoever
         had it meanwhile may have changed it."""
-        if self._auto_restart and self._writer is not None:
+        if self.suspended:
+            return  # the keeper says when the terminal is this process's again
+        if self._writer is not None:
             self.suspend_application_mode()
-        super()._sigcont_application()
-        self._ask_for_all()
+            self._must_restart = True
+        if self._must_restart:  # not while the app ends
+            self._must_restart = False
+            self.resume_application_mode()
+            self._ask_for_all()
 
     def _drained(self) -> None:
         if self._missed:
@@ -137,3 +245,8 @@ class LineDriver(LinuxDriver):
     def _ask_for_all(self) -> None:
         with suppress(RuntimeError):  # the interface has gone
             self._loop.call_soon_threadsafe(self._app.call_later, self._app.refresh)
+
+
+def _from_environment(name: str, usual: int) -> int:
+    value = os.environ.get(name, "")
+    return int(value) if value.isdecimal() and int(value) else usual

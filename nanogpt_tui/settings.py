@@ -1,6 +1,7 @@
 """The person's own settings of the app, in a TOML file. Knows nothing of the screens that obey them."""
 
 import dataclasses
+import locale
 import os
 import tomllib
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 from nanogpt import paths
 from nanogpt.errors import SettingError, UserError, nearest
 from nanogpt.files import read_text, why, write_atomically
+from nanogpt.words import glyphs_of
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "theme": ("dark", "light", "ansi"),
@@ -23,13 +25,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """`repaints_per_second` limits the Train screen; `ssh_mode` spares the line to the terminal, "auto" over SSH;
-    `traffic` shows the bytes that go there; `notifications` tell of a run's end, a new best and trouble; `keymap` maps
-    the id of a binding to its keys ("space,p"); `quickstart` has settings of a training run that differ in the quick
-    start."""
+    """`glyphs` go by the terminal where they are not chosen; `repaints_per_second` limits the Train screen; `ssh_mode`
+    spares the line to the terminal, "auto" over SSH; `traffic` shows the bytes that go there; `notifications` tell of a
+    run's end, a new best and trouble; `keymap` maps the id of a binding to its keys ("space,p"); `quickstart` has
+    settings of a training run that differ in the quick start."""
 
     theme: str = "dark"
-    glyphs: str = "braille"
+    glyphs: str = field(default_factory=lambda: glyphs_of(os.environ, locale.getpreferredencoding(False)))
     repaints_per_second: float = 2.0
     ssh_mode: str = "auto"
     traffic: str = "hidden"

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import json
+import locale
 import os
 import platform
 import shutil
@@ -16,13 +17,14 @@ from typing import Literal
 
 from nanogpt import hardware, paths
 from nanogpt.cli import terminal
-from nanogpt.words import printable
+from nanogpt.words import CONSOLES, glyphs_of, printable, speaks_unicode
 
 DESCRIPTION = """Look at the terminal, Python, torch, devices, number formats, compiler, disk and folders, and say what
 is wrong and how to mend it. The exit code is 1 where something has to be mended before this program can work."""
 
 FEW_BYTES, SCARCE_BYTES = 200e6, 2e9
-APP = {"ssh_mode": "auto", "notifications": "off", "glyphs": "braille"}  # what the app does where it is not told
+APP = {"ssh_mode": "auto", "notifications": "off"}  # what the app does where it is not told
+WHOLE, LEAST = (80, 24), (40, 10)  # columns and rows: of the app's screens, and of the training alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     findings = []
     width = 14
-    unicode = terminal.speaks_unicode(sys.stdout.encoding)
+    unicode = glyphs_of(os.environ, sys.stdout.encoding) != "ascii"
     marks = dict(zip(("good", "poor", "bad"), "✓!✗" if unicode else "+!x", strict=True))
     for finding in examined():
         findings.append(finding)
@@ -68,16 +70,17 @@ def the_terminal() -> Iterator[Finding]:
     if size is None:
         yield Finding("terminal", "good", "none: the output goes to a file or a pipe")
     else:
-        small = size[0] < 80 or size[1] < 24
-        shown = f"{size[0]} columns, {size[1]} rows" if all(size) else "of a size that it does not tell"
-        yield Finding("terminal", "poor" if small else "good", shown, "the app wants 80 × 24 or more" if small else "")
+        yield _size(*size)
         yield _colours()
         synchronises = terminal.synchronises_output()
         answer = {True: "yes", False: "no: a repaint may flicker", None: "unknown: it did not answer"}[synchronises]
         yield Finding("synchronised", "good" if synchronises else "poor", answer)
     encoding = sys.stdout.encoding
-    if terminal.speaks_unicode(encoding):
-        yield Finding("characters", "good", f"{encoding}: charts in braille or blocks, as the font has them")
+    if speaks_unicode(encoding):
+        named = os.environ.get("TERM")
+        few = f"{encoding}, but a console's font (TERM is {named}) has few characters: the app draws in ASCII"
+        many = f"{encoding}: charts in braille or blocks, as the font has them"
+        yield Finding("characters", "good", few if named in CONSOLES else many)
     else:
         yield Finding("characters", "poor", f"{encoding}: charts in ASCII", "set LANG or LC_ALL to one with UTF-8")
     if os.environ.get("TMUX"):
@@ -93,8 +96,23 @@ def the_terminal() -> Iterator[Finding]:
     except (OSError, ValueError) as error:
         yield Finding("app", "bad", f"its settings {file} cannot be read: {error}", "mend or remove the file")
         return
-    told = ", ".join(f"{name}={chosen.get(name, usual)}" for name, usual in APP.items())
+    usually = APP | {"glyphs": glyphs_of(os.environ, locale.getpreferredencoding(False))}
+    told = ", ".join(f"{name}={chosen.get(name, usual)}" for name, usual in usually.items())
     yield Finding("app", "good", f"{told}; to change with F2 in the app, or in {file}")
+
+
+def _size(columns: int, rows: int) -> Finding:
+    """What the app shows in a terminal of that size."""
+    if not (columns and rows):
+        return Finding("terminal", "good", "of unknown size")
+    shown = f"{columns} columns, {rows} rows"
+    if os.environ.get("TERM") == "dumb":
+        return Finding("terminal", "poor", f"{shown}, TERM is dumb: the app does not start", "set TERM to the real one")
+    if columns < LEAST[0] or rows < LEAST[1]:
+        return Finding("terminal", "poor", f"{shown}: the app shows nothing", "it needs 40 × 10, and 80 × 24 for all")
+    if columns < WHOLE[0] or rows < WHOLE[1]:
+        return Finding("terminal", "poor", f"{shown}: the app shows the training alone", "80 × 24 shows all of it")
+    return Finding("terminal", "good", shown)
 
 
 def _colours() -> Finding:

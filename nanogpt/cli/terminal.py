@@ -1,6 +1,5 @@
 """What the terminal can do, from its environment and, where there is one, its own answer. Knows nothing of commands."""
 
-import codecs
 import os
 import re
 import select
@@ -22,14 +21,6 @@ def colours(environment: Mapping[str, str]) -> int:
     if environment.get("COLORTERM", "").lower() in ("truecolor", "24bit") or term.endswith("-direct"):
         return 1 << 24
     return 256 if "256" in term or term.startswith(("xterm-kitty", "alacritty", "foot", "wezterm")) else 16
-
-
-def speaks_unicode(encoding: str | None) -> bool:
-    """Whether an encoding has the characters of charts (braille, blocks)."""
-    try:
-        return codecs.lookup(encoding or "ascii").name.startswith("utf")
-    except LookupError:
-        return False
 
 
 def size() -> tuple[int, int] | None:

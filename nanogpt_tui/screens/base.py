@@ -1,4 +1,4 @@
-"""What every screen of the app has: header, body, keys, and a plain message where the terminal is too small."""
+"""What every screen of the app has: header, body, keys."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -8,7 +8,6 @@ from textual.binding import BindingType
 from textual.containers import Container
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Static
 
 from nanogpt_tui.widgets.header import Header
 from nanogpt_tui.widgets.keybar import KeyBar
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from nanogpt_tui.session import Session
 
 QUICK_START = "Train a small model for a minute, as a new run"  # a key of Train, a command of all
-TOO_SMALL = (
-    "This terminal is {width} × {height}.\nnanogpt-tui needs 80 × 24:\nenlarge the window or make its type smaller."
-)
 
 
 class LabScreen(Screen[None]):
@@ -33,19 +29,23 @@ class LabScreen(Screen[None]):
 
     HELP = ""
     BINDINGS: ClassVar[list[BindingType]] = []
-    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (80, "-narrow"), (110, "-medium"), (160, "-wide")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS = [(0, "-flat"), (24, "-short"), (34, "-tall")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-medium"), (160, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]  # noqa: RUF012
 
     def compose(self) -> ComposeResult:
-        # Textual sets these classes with the first Resize, which comes after the first picture.
-        size = self.app.size
-        for breakpoints, cells in ((self.HORIZONTAL_BREAKPOINTS, size.width), (self.VERTICAL_BREAKPOINTS, size.height)):
-            self.add_class([name for least, name in breakpoints if cells >= least][-1])
+        self._set_breakpoints()
         yield Header()
         with Container(id="body"):
             yield from self.body()
-        yield Static(id="too-small")
         yield KeyBar()
+
+    def _set_breakpoints(self) -> None:
+        """What Textual does with a Resize, which comes after the first picture, and to the screen in front alone."""
+        size = self.app.size
+        for breakpoints, cells in ((self.HORIZONTAL_BREAKPOINTS, size.width), (self.VERTICAL_BREAKPOINTS, size.height)):
+            now = [name for least, name in breakpoints if cells >= least][-1]
+            for _, name in breakpoints:
+                self.set_class(name == now, name)
 
     def body(self) -> Iterator[Widget]:
         """The widgets between header and keys."""
@@ -76,13 +76,14 @@ class LabScreen(Screen[None]):
         self.training_changed()
 
     def on_screen_resume(self) -> None:
-        self.query_one(KeyBar).refresh()
+        self._set_breakpoints()
+        for bar in self.query(KeyBar):
+            bar.refresh()
         self.call_after_refresh(self.show_training)
 
     def on_screen_suspend(self) -> None:
-        self.call_after_refresh(self.query_one(KeyBar).refresh)
+        for bar in self.query(KeyBar):  # there is none where the app ends before the screen is made
+            self.call_after_refresh(bar.refresh)
 
     def on_resize(self, event: Any) -> None:
-        text = TOO_SMALL.format(width=event.size.width, height=event.size.height)
-        self.query_one("#too-small", Static).update(text)
         self.call_after_refresh(self.refresh_bindings)  # the layout decides what some keys do

@@ -27,6 +27,8 @@ class Ask(ModalScreen[str | None]):
         width: auto; max-width: 72; height: auto; padding: 1 3; background: $panel; border: none;
     }
     Ask Static, AskValue Static { width: auto; max-width: 66; height: auto; }
+    Ask.-tight > Vertical { width: 100%; padding: 1; }
+    Ask.-tight Static { width: 100%; }
     .question { margin-bottom: 1; text-style: bold; }
     .answer:hover { background: $boost; }
     AskValue Input { width: 60; max-width: 100%; background: $surface; }
@@ -35,6 +37,8 @@ class Ask(ModalScreen[str | None]):
     .hint { height: auto; }
     AskValue .hint { margin-top: 1; }
     """
+
+    HORIZONTAL_BREAKPOINTS = [(0, "-tight"), (80, "-roomy")]  # noqa: RUF012
 
     def __init__(self, question: Content | str, answers: dict[str, tuple[str, str]]) -> None:
         super().__init__()

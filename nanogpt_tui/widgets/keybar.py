@@ -36,7 +36,8 @@ class KeyBar(Widget):
             if active.binding.show and active.enabled:
                 keys, _ = shown.setdefault(active.binding.description, ([], active.binding.action))
                 keys.append(self.app.get_key_display(active.binding))
-        more = _item(named("app.help", self.app), "help", "app.help")
+        helps = self.app.check_action("help", ())
+        more = _item(named("app.help", self.app), "help", "app.help") if helps else Content()
         traffic = getattr(self.app, "traffic", None)  # of the app's terminal, where that is asked for
         if traffic is not None:
             more = Content.assemble((f"{traffic / 1e3:7.2f} kB/s  ", "$quiet"), more)

@@ -21,6 +21,7 @@ class Prompt(TextArea):
     HELP = "The text that the model goes on with. {prompt.write} starts from here, {prompt.leave} leaves the editor."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "leave", id="prompt.leave", tooltip="Leave the editor"),
+        Binding("ctrl+underscore,super+z", "undo", show=False),  # ctrl+z suspends
         Binding("f5,ctrl+j", "write", "write", id="prompt.write", tooltip="Write from this prompt"),
     ]
 

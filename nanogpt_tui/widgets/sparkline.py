@@ -1,4 +1,4 @@
-"""A sparkline in one row of cells, the newest value at its right end. Knows nothing of what it shows.
+"""A sparkline in one row of cells or more, the newest value at its right end. Knows nothing of what it shows.
 
 Many values are drawn as the mean of each column over the whole history, few ones a column each.
 """
@@ -43,3 +43,18 @@ def sparkline(values: ArrayLike, width: int, glyphs: str = "braille", *, log: bo
     bars = code_points(kind.bars)
     level = np.where(np.isfinite(height), 1 + np.rint(np.nan_to_num(height) * (len(bars) - 2)), 0).astype(int)
     return "".join(map(chr, bars[level]))
+
+
+def curve(values: ArrayLike, width: int, height: int, glyphs: str = "braille") -> list[str]:
+    """Return `height` strings of `width` characters: a line from the first finite value at the left to the newest at
+    the right, the lowest in the last row."""
+    kind = GLYPHS[glyphs]
+    across, down = width * kind.across, height * kind.down
+    series = np.asarray(values, float).ravel()
+    series = series[np.isfinite(series)]
+    if not across or not len(series):
+        return [" " * width] * height
+    y = means(series, across) if len(series) > across else series
+    depth = (y.max() - y) / (np.ptp(y) or 1.0) * (down - 1)
+    dots = polyline(np.linspace(0, across - 1, len(y)), depth, across, down)
+    return ["".join(map(chr, row)).replace("\u2800", " ") for row in pack(dots, kind)[0]]

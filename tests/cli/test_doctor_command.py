@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 import pytest
 
+from nanogpt import words
 from nanogpt.cli import doctor, main, terminal
 from nanogpt_tui import settings
 
@@ -97,7 +98,50 @@ def test_colours_are_what_the_environment_says(environment, count):
 
 @pytest.mark.parametrize(("encoding", "speaks"), [("utf-8", True), ("UTF8", True), ("latin-1", False), (None, False)])
 def test_only_an_encoding_of_unicode_has_the_characters_of_charts(encoding, speaks):
-    assert terminal.speaks_unicode(encoding) is speaks
+    assert words.speaks_unicode(encoding) is speaks
+    assert words.glyphs_of({"TERM": "xterm"}, encoding) == ("braille" if speaks else "ascii")
+
+
+@pytest.mark.parametrize("console", ["linux", "screen.linux"])
+def test_a_console_is_drawn_on_in_the_characters_that_its_font_has(capsys, monkeypatch, console):
+    monkeypatch.setenv("TERM", console)
+    _, _, found = findings(capsys)
+    assert "the app draws in ASCII" in found["characters"]["text"]
+    assert "glyphs=ascii" in found["app"]["text"]
+    assert settings.load().glyphs == "ascii"
+    settings.path().parent.mkdir(parents=True, exist_ok=True)
+    settings.path().write_text('glyphs = "block"\n', encoding="utf-8")  # whose font has more
+    assert settings.load().glyphs == "block"
+    assert "glyphs=block" in findings(capsys)[2]["app"]["text"]
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert settings.Settings().glyphs == "braille"
+
+
+@pytest.mark.parametrize(
+    ("size", "level", "text"),
+    [
+        ((80, 24), "good", "80 columns, 24 rows"),
+        ((79, 24), "poor", "the app shows the training alone"),
+        ((40, 10), "poor", "the app shows the training alone"),
+        ((40, 9), "poor", "the app shows nothing"),
+        ((0, 0), "good", "of unknown size"),
+    ],
+)
+def test_a_small_terminal_is_told_what_the_app_shows_there(capsys, monkeypatch, size, level, text):
+    from nanogpt_tui.screens import compact
+
+    assert (doctor.WHOLE, doctor.LEAST) == (compact.WHOLE, compact.LEAST)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(terminal, "size", lambda: size)
+    _, _, found = findings(capsys)
+    assert found["terminal"]["level"] == level
+    assert text in found["terminal"]["text"]
+
+
+def test_a_dumb_terminal_is_told_that_the_app_does_not_start(capsys, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(terminal, "size", lambda: (80, 24))
+    assert "the app does not start" in findings(capsys)[2]["terminal"]["text"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -178,7 +179,15 @@ class Terminal:
         self._stream = pyte.ByteStream(self._screen)
 
     def press(self, keys: str) -> None:
-        os.write(self._master, keys.encode())
+        self.send(keys.encode())
+
+    def send(self, data: bytes) -> None:
+        os.write(self._master, data)
+
+    def resize(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self._screen.resize(rows, columns)
+        self.process.send_signal(signal.SIGWINCH)  # which the kernel sends to a terminal's own processes alone
 
     def text(self) -> str:
         return "\n".join(self._screen.display)
@@ -214,17 +223,21 @@ class Terminal:
 
 
 @contextmanager
-def opened_terminal(columns: int, rows: int, *words: str) -> Iterator[Terminal]:
-    """`nanogpt-tui WORDS` in a terminal of that size."""
+def opened_terminal(
+    columns: int, rows: int, *words: str, command: list[str] | None = None, term: str = "xterm-256color"
+) -> Iterator[Terminal]:
+    """`nanogpt-tui WORDS` in a terminal of that size; or `command`, as the first process of a session whose terminal it
+    is."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-m", "nanogpt_tui", *words],
+        command or [sys.executable, "-m", "nanogpt_tui", *words],
         stdin=slave,
         stdout=slave,
         stderr=slave,
         start_new_session=True,
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(rows)},
+        preexec_fn=(lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) if command else None,
+        env={**os.environ, "TERM": term},
     )
     os.close(slave)
     try:

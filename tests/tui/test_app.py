@@ -33,13 +33,6 @@ async def test_a_mode_is_chosen_with_the_mouse_too(lab: Any) -> None:
         await at.until(lambda: at.app.current_mode == "runs")
 
 
-@pytest.mark.parametrize("size", [(79, 24), (80, 23), (40, 10)])
-async def test_below_80_by_24_there_is_a_plain_message(lab: Any, size: tuple[int, int]) -> None:
-    async with lab(size=size) as at:
-        await at.sees(f"{size[0]} × {size[1]}")
-        await at.until(lambda: "Nothing has been trained" not in at.seen())
-
-
 async def test_question_mark_explains_the_figure_in_focus(lab: Any) -> None:
     async with lab() as at:
         await at.press("g")

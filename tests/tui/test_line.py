@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from textual._compositor import LayoutUpdate
@@ -111,3 +112,19 @@ async def test_a_frame_that_is_left_out_while_the_line_drains_is_shown_later(mon
     await asyncio.sleep(0)
     assert asked == [app.refresh]
     driver._writer.stop()
+
+
+async def test_at_the_end_of_the_input_the_app_hangs_up_and_nothing_is_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as keys:
+        monkeypatch.setattr("sys.__stdin__", keys)
+        hung_up = asyncio.Event()
+        driver = LineDriver(SimpleNamespace(hang_up=hung_up.set))
+        reading = threading.Thread(target=driver.run_input_thread, daemon=True)
+        reading.start()
+        os.close(writer)
+        await asyncio.wait_for(hung_up.wait(), 60)
+        reading.join(60)
+        assert not reading.is_alive()
