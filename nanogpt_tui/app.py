@@ -184,6 +184,9 @@ class LabApp(TerminalApp):
         if front is not None and front.is_whole:
             front.show_training()
 
+    def is_ready(self) -> bool:
+        return not (isinstance(self.screen, LabScreen) and self.screen.is_reading)
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A key that the preferences ask for is no command, not even Textual's own."""
         front = self.screen if self.screen_stack else None

@@ -14,11 +14,13 @@ from textual import constants
 from textual._compositor import CompositorUpdate
 from textual.app import App
 from textual.driver import Driver
-from textual.events import DescendantFocus
+from textual.events import DescendantFocus, Event, InputEvent, Key, Paste
 from textual.screen import Screen
 from textual.timer import Timer
 
 from nanogpt.words import printable
+from nanogpt_tui.escape import resolved
+from nanogpt_tui.input_queue import InputQueue, edits
 from nanogpt_tui.painting import Painter
 
 READING_S = 5  # what a reading of the traffic is the mean of
@@ -36,6 +38,7 @@ class TerminalApp(App[int]):
         self._readings: deque[tuple[float, int]] = deque(maxlen=READING_S + 1)
         self._reader: Timer | None = None
         super().__init__()
+        self.input = InputQueue(self, self._handle_input, self.is_ready)
 
     @property
     def sparing(self) -> bool:
@@ -50,6 +53,27 @@ class TerminalApp(App[int]):
         """No cursor blinks: each turn of it would be sent, and would draw the eye."""
         if hasattr(event.widget, "cursor_blink"):
             event.widget.cursor_blink = False
+
+    def is_ready(self) -> bool:
+        """Whether the screen in front knows what its keys are about."""
+        return True
+
+    async def on_event(self, event: Event) -> None:
+        if isinstance(event, InputEvent | Paste) and not event.is_forwarded:
+            self.input.put(event)
+        else:
+            await super().on_event(event)
+
+    async def _handle_input(self, event: Event) -> None:
+        if isinstance(event, Key):
+            first, *others = resolved(self, event)
+            self.input.put_first(*others)
+            event, focus = first, self.focused
+            if focus is not None and edits(self, event) and not event.is_printable:
+                for binding in focus._bindings.key_to_bindings[event.key][:1]:
+                    focus.call_later(self.run_action, binding.action, focus)
+                return
+        await super().on_event(event)
 
     @property
     def bytes_sent(self) -> int:

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from textual.binding import Binding
-from textual.keys import KEY_TO_UNICODE_NAME, REPLACED_KEYS, Keys
+from textual.keys import KEY_TO_UNICODE_NAME, REPLACED_KEYS, Keys, key_to_character
 
 from nanogpt.errors import SettingError, nearest
 
@@ -71,10 +71,14 @@ def spelled(text: str, app: "App[Any]") -> str:
 
 
 def shown(name: str, app: "App[Any]", typing: bool = False) -> str:
-    """The first key of a binding, as a text names it; while one is `typing` the first that is no character, if any."""
+    """The first key of a binding that the widget in focus does not take for text, as a text names it; while one is
+    `typing` the first that is no character, if any."""
     settings = getattr(app, "settings", None)
     keys = list(_split((settings.keymap.get(name) if settings else None) or _of_old(name)))
-    first = next((key for key in keys if typing and "+" in key), keys[0])
+    focus = app.focused if app.screen_stack else None
+    typed = focus.check_consume_key if focus is not None else lambda key, character: False
+    free = [key for key in keys if not typed(key, key_to_character(key))] or keys
+    first = next((key for key in keys if typing and "+" in key), free[0])
     return app.get_key_display(Binding(first, "")).replace("⏎", "enter")
 
 

@@ -20,6 +20,7 @@ from textual.events import Resize
 from textual.message import Message
 
 from nanogpt_tui import leaving
+from nanogpt_tui.escape import teach_parser
 
 ROOM = 16_384  # bytes under way from which on a frame had better wait
 PIECE = 4096  # bytes written at once, so that progress shows
@@ -102,6 +103,7 @@ class LineDriver(LinuxDriver):
 
     def __init__(self, app: Any, **options: Any) -> None:
         super().__init__(app, **options)
+        teach_parser()
         self.takeovers = 0  # how often the terminal's screen was begun anew
         self._missed = False
         self.suspended = False

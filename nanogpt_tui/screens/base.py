@@ -28,6 +28,7 @@ class LabScreen(Screen[None]):
     """
 
     HELP = ""
+    is_reading = False  # what its keys are about is read for the first time: they wait for it
     BINDINGS: ClassVar[list[BindingType]] = []
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-medium"), (160, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]  # noqa: RUF012

@@ -86,6 +86,7 @@ class DataScreen(LabScreen):
         self.problems: dict[str, str] = {}  # the last failure, by data set
         self.preparing = ""  # the data set that is being prepared
         self.progress = Progress()
+        self.is_reading = True
         self._wanted = ""  # the one to stand on once the list is read
         self._list_job: Job | None = None
         self._look_job: Job | None = None
@@ -127,6 +128,7 @@ class DataScreen(LabScreen):
             return
         if job.error:
             self.notify(job.error, severity="error", markup=False)
+        self.is_reading = self.is_reading and not job.done
         for event in job.take():
             if isinstance(event, Listed):
                 wanted = self._wanted or (self.entry.name if self.entry else "")

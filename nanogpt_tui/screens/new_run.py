@@ -140,6 +140,7 @@ class NewRunScreen(LabScreen):
         self.draft = Draft(preset=preset, start=start, dataset=dataset)
         self.config: Config | None = None  # what the form says, None while something is wrong
         self.datasets = {info.name: info for info in known}
+        self.is_reading = True
         self._starting = False
         self.apart = False  # whether it is to train in a process of its own
 
@@ -159,7 +160,7 @@ class NewRunScreen(LabScreen):
                 dataset = self.draft.shown("dataset")
                 about, datasets = known["dataset"].help, [(dataset, dataset)]
                 yield Field("dataset", "dataset", dataset, about, options=datasets, term="data set", classes="-first")
-                yield Field("name", "name", "", NAME, free_text=True, term="run", classes="-first")
+                yield Field("name", "name", "", NAME, term="run", classes="-first")
                 yield Field("place", "trains in", "app", PLACE, options=PLACES, term="run", classes="-first")
                 for title in GROUPS:
                     yield Static(Content(title), classes="group")
@@ -184,6 +185,7 @@ class NewRunScreen(LabScreen):
     def _offered(self, job: "Job") -> None:
         if not self.is_whole:
             return
+        self.is_reading = False
         for event in job.take():
             if isinstance(event, Offered):
                 self.datasets = {info.name: info for info in event.datasets}

@@ -69,6 +69,7 @@ class RunsScreen(LabScreen):
 
     def __init__(self) -> None:
         super().__init__()
+        self.is_reading = True
         self.runs: list[RunState] = []
         self.by, self.reverse, self.words = "age", False, ""
         self.ticked: list[str] = []
@@ -110,6 +111,7 @@ class RunsScreen(LabScreen):
         def show(found: list[RunState] | None, error: str) -> None:
             if self.is_whole:
                 self._problem(error)
+                self.is_reading = False
                 self.runs = found or []
                 self.ticked = [name for name in self.ticked if self.summary(name)]
                 self.repaint()

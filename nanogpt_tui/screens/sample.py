@@ -181,8 +181,8 @@ class SampleScreen(LabScreen):
         if not self.is_whole or not self.panes:
             return True
         take, cursor = self.take, self.view.cursor
-        if action in ("branch", "write"):  # in the editor enter is a line break
-            return (cursor is not None) == (action == "branch") and not isinstance(self.focused, Prompt)
+        if action in ("branch", "write"):
+            return (cursor is not None) == (action == "branch")
         if action == "stop":
             return any(self.is_writing(each) for each in self.current)
         if action == "no_cursor":
@@ -359,6 +359,9 @@ class SampleScreen(LabScreen):
 
         words = "stop texts, | between two, \\n for a line break:" if name == "stop" else f"{BY_NAME[name].label}:"
         self.app.push_screen(AskValue(words, typed(self.knobs, name), problem), take)
+
+    def on_prompt_submitted(self) -> None:
+        self.action_write()
 
     def action_edit(self) -> None:
         self.set_focus(self.query_one(Prompt))  # at once: the next key is for it

@@ -3,7 +3,6 @@
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.events import Key
 from textual.message import Message
 from textual.widgets import Input, Static
 
@@ -14,21 +13,6 @@ from nanogpt_tui.text import harmless
 from nanogpt_tui.widgets.choice import Choice
 
 YES_NO = [("true", "true"), ("false", "false")]
-
-
-class Typed(Input):
-    """One row; `?` asks for help where it cannot be part of the value."""
-
-    def __init__(self, value: str, placeholder: str, free_text: bool) -> None:
-        super().__init__(value, placeholder=placeholder, compact=True)
-        self._free_text = free_text
-
-    def check_consume_key(self, key: str, character: str | None) -> bool:
-        return super().check_consume_key(key, character) and (self._free_text or character != "?")
-
-    async def _on_key(self, event: Key) -> None:
-        if event.character == "?" and not self._free_text:
-            event.prevent_default()
 
 
 class Field(Vertical):
@@ -48,7 +32,6 @@ class Field(Vertical):
         *,
         options: list[tuple[str, str]] | None = None,
         placeholder: str = "",
-        free_text: bool = False,
         term: str = "",
         setting: Setting | None = None,
         classes: str | None = None,
@@ -57,8 +40,8 @@ class Field(Vertical):
         self.setting = setting
         self.glossary = term or name
         self.label, self.about = label, about
-        self.editor: Choice | Typed = (
-            Typed(value, placeholder, free_text) if options is None else Choice(options, value)
+        self.editor: Choice | Input = (
+            Input(value, placeholder=placeholder, compact=True) if options is None else Choice(options, value)
         )
         self._label = Static(classes="label")
         self._problem = Static(classes="problem")
@@ -110,16 +93,7 @@ def field_of(setting: Setting, value: str) -> Field:
     elif setting.choices:
         options = [(choice, choice) for choice in setting.choices]
     placeholder = "none" if setting.optional else ""
-    return Field(
-        setting.name,
-        setting.name,
-        value,
-        about,
-        options=options,
-        placeholder=placeholder,
-        free_text=setting.kind is str,
-        setting=setting,
-    )
+    return Field(setting.name, setting.name, value, about, options=options, placeholder=placeholder, setting=setting)
 
 
 def explained(field: Field, preset: str, at_length: bool) -> Content:

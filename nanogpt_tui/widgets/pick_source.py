@@ -50,7 +50,8 @@ class PickSource(ModalScreen[Source | None]):
     def __init__(self, session: "Session", question: str) -> None:
         super().__init__()
         self._session, self._question = session, question
-        self._there: list[tuple[Source, Content]] = []
+        self._there: list[tuple[Source, Content]] | None = None  # until it is read
+        self._taken = False  # enter came before that
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -68,25 +69,30 @@ class PickSource(ModalScreen[Source | None]):
             problem = error or ("" if found else spelled(EMPTY, self.app))
             if problem:
                 self.query_one("#question", Static).update(harmless(problem))
-            self._list("")
+            self._list()
+            if self._taken:
+                self.query_one(OptionList).action_select()
 
-    def _list(self, text: str) -> None:
+    def _list(self) -> None:
         options = self.query_one(OptionList)
         options.clear_options()
-        words = text.casefold().split()
-        for number, (_, row) in enumerate(self._there):
+        words = self.query_one(Input).value.casefold().split()
+        for number, (_, row) in enumerate(self._there or []):
             if all(word in row.plain.casefold() for word in words):
                 options.add_option(Option(row, id=str(number)))
         options.highlighted = 0 if options.option_count else None
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        self._list(event.value)
+    def on_input_changed(self) -> None:
+        self._taken = False
+        self._list()
 
     def on_input_submitted(self) -> None:
+        self._taken = True
         self.query_one(OptionList).action_select()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(self._there[int(event.option.id or 0)][0])
+        if self._there:
+            self.dismiss(self._there[int(event.option.id or 0)][0])
 
     def action_move(self, how: str) -> None:
         getattr(self.query_one(OptionList), f"action_{how}")()

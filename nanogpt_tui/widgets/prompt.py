@@ -4,25 +4,37 @@ from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.message import Message
 from textual.widgets import TextArea
 
 from nanogpt_tui.keys import spelled
 from nanogpt_tui.text import printable
 
-PLACEHOLDER = "the beginning of a text: {sample.prompt} edits it, {sample.write} starts"
-EDITED = "the beginning of a text: {prompt.write} starts, {prompt.leave} leaves the editor"
+PLACEHOLDER = "the beginning of a text: {sample.prompt} edits it, {sample.write} writes on from it"
+EDITED = "the beginning of a text: {prompt.write} writes on from it, {prompt.new_line} adds a line"
 
 
 class Prompt(TextArea):
-    """Escape leaves it, f5 or ctrl+j leaves it and asks the screen to write. What is pasted loses its control
+    """Enter leaves it and submits it, alt+enter adds a line, escape leaves it. What is pasted loses its control
     characters."""
 
+    class Submitted(Message):
+        """The model is to write on from this prompt."""
+
     glossary = "autoregressive"
-    HELP = "The text that the model goes on with. {prompt.write} starts from here, {prompt.leave} leaves the editor."
+    HELP = (
+        "The text that the model continues. {prompt.write} writes from here, {prompt.new_line} adds a line, "
+        "{prompt.leave} leaves the editor."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "leave", id="prompt.leave", tooltip="Leave the editor"),
         Binding("ctrl+underscore,super+z", "undo", show=False),  # ctrl+z suspends
-        Binding("f5,ctrl+j", "write", "write", id="prompt.write", tooltip="Write from this prompt"),
+        Binding("enter", "write", "write", id="prompt.write", tooltip="Write from this prompt"),
+        Binding("f5,ctrl+j", "write", "write", id="prompt.write_too", tooltip="Write from this prompt", show=False),
+        Binding(
+            "alt+enter,shift+enter", "new_line", "new line", id="prompt.new_line", tooltip="Add a line to the prompt"
+        ),
+        Binding("ctrl+k", "delete_to_end_of_line", show=False),  # TextArea's own deletes whole lines too
     ]
 
     def __init__(self) -> None:
@@ -42,13 +54,21 @@ class Prompt(TextArea):
     def action_leave(self) -> None:
         self.screen.set_focus(None)
 
-    async def action_write(self) -> None:
+    def action_write(self) -> None:
         self.screen.set_focus(None)
-        await self.screen.run_action("write")
+        self.post_message(self.Submitted())
+
+    def action_new_line(self) -> None:
+        self.replace("\n", *self.selection, maintain_selection_offset=False)
+
+    # Textual calls the handlers of TextArea itself after these.
+
+    async def _on_key(self, event: events.Key) -> None:
+        if event.key in self._bindings.key_to_bindings:  # enter: no line break
+            event.prevent_default()
 
     async def _on_paste(self, event: events.Paste) -> None:
         event.text = plain(event.text)
-        await super()._on_paste(event)
 
 
 def plain(text: str) -> str:

@@ -87,11 +87,11 @@ class Lab:
         await self.pilot.pause(0.05)
 
     async def settle(self) -> None:
-        """Waits until what was asked for up to now is done and drawn, however slow the machine is: by the app, by the
-        screen and the widget that it hands a key to, by whom these tell, and by a screen that came of it."""
-        for _ in range(4):
-            if self.app.is_running:
-                await self.pilot.pause(0)
+        """Waits until all that was pressed up to now is obeyed and drawn, however slow the machine is."""
+        if self.app.is_running:
+            await self.app.input.join()
+        if self.app.is_running:
+            await self.pilot.pause(0)
 
     async def until(self, condition: Callable[[], object], timeout_s: float = 60) -> None:
         """Waits until `condition()` holds, and a repaint after it."""

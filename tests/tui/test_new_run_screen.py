@@ -246,13 +246,15 @@ async def test_keys_go_from_field_to_field_and_turn_choices(lab: Any) -> None:
         assert not isinstance(at.app.screen, NewRunScreen)
 
 
-async def test_question_mark_explains_the_field_in_focus(lab: Any) -> None:
+async def test_f1_explains_the_field_in_focus_and_a_question_mark_is_text_there(lab: Any) -> None:
     async with lab() as at:
         screen = await form(at)
         screen.field("n_head").editor.focus()
-        await at.press("question_mark")
+        await at.until(lambda: at.seen().splitlines()[-1].rstrip().endswith("f1 help"))
+        await at.press("f1")
         await at.sees("attention")
-        assert screen.field("n_head").editor.value == "4"
+        await at.press("escape", "end", "?")
+        assert screen.field("n_head").editor.value == "4?"
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from rich.color import ColorSystem
+from textual.events import Paste
 
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import SettingError
@@ -44,7 +45,7 @@ async def test_enter_writes_from_the_prompt_and_says_how_fast_and_why_it_ended(l
     async with lab() as at:
         await at.press("3")
         set_knobs(at, max_new_tokens=30)
-        take = await written(at, "i", *"ab", "f5")
+        take = await written(at, "i", *"ab", "enter")
         assert (take.prompt, take.run, take.step, take.reason) == ("ab", "one", 60, "length")
         assert len(take.tokens) == 30
         seen = at.seen()
@@ -59,14 +60,50 @@ async def test_enter_writes_from_the_prompt_and_says_how_fast_and_why_it_ended(l
 async def test_in_the_editor_only_its_own_keys_are_promised(lab: Any, run: Path) -> None:
     async with lab(size=(80, 24)) as at:
         await at.press("3")
-        await at.sees("i edits it, enter starts")
+        await at.sees("i edits it, enter writes on from it")
         await at.press("i")
-        await at.sees("f5 starts, esc leaves the editor")
-        await at.until(lambda: "f5 ^j write" in at.seen().splitlines()[-1])
-        assert "⏎" not in at.seen().splitlines()[-1]
+        await at.sees("enter writes on from it, alt+enter adds a line")
+        await at.until(lambda: "⏎ write" in at.seen().splitlines()[-1])
+        assert at.seen().splitlines()[-1].rstrip().endswith("f1 help")
         await at.press("escape")
         await at.until(lambda: "⏎ g write" in at.seen().splitlines()[-1])
-        await at.sees("i edits it, enter starts")
+        assert at.seen().splitlines()[-1].rstrip().endswith("? help")
+        await at.sees("i edits it, enter writes on from it")
+
+
+@pytest.mark.parametrize("key", ["alt+enter", "shift+enter"])
+async def test_enter_with_alt_or_shift_adds_a_line_and_a_question_mark_is_text(lab: Any, run: Path, key: str) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=3)
+        take = await written(at, "i", *"who?", key, "a", "enter")
+        assert take.prompt == "who?\na"
+
+
+async def test_a_paste_into_the_prompt_is_there_once(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("3", "i", *"ad", "left")
+        at.app.post_message(Paste("one\r\ntwo\x1b[2J\u202e"))
+        await at.settle()
+        assert at.app.screen.query_one(Prompt).text == "aone\ntwo[2Jd"
+
+
+async def test_enter_in_the_prompt_writes_from_it_also_while_a_token_is_chosen(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=3)
+        for number, key in enumerate(("enter", "f5", "ctrl+j"), 1):
+            await written(at, "i", "a", key)
+            assert at.app.screen.take.prompt == "a" * number
+            await at.press("right")
+            assert at.app.screen.view.cursor == 0
+        assert len(at.app.screen.rounds) == 3
+
+
+async def test_the_end_of_a_line_of_the_prompt_is_deleted_and_not_the_line(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("3", "i", *"ab", "ctrl+k", "left", "ctrl+k")
+        assert at.app.screen.query_one(Prompt).text == "a"
 
 
 async def test_the_end_of_what_is_written_stays_in_sight_until_somebody_scrolls_up(lab: Any, run: Path) -> None:
