@@ -117,7 +117,9 @@ def told(before: Status, now: Status) -> Iterator[Notice]:
     elif now.phase == "interrupted":
         yield Notice(level="warning", text="interrupted: its process is gone")
     elif now.phase == "failed" and now.message:
-        yield Notice(level="error", text=now.message)
+        yield Notice(level="error", text=f"failed: {now.message}")
+    elif now.state not in ALIVE:
+        yield Notice(level="info", text=f"{now.phase} at step {now.step:,}")
 
 
 def settled(folder: Path) -> RunState:

@@ -109,8 +109,16 @@ def happens(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def test_with_follow_a_run_that_ended_is_watched_when_it_is_resumed(run: Run, happens: Callable[..., None]) -> None:
     run.record(ended(1))
     run.beat("stopped")
-    happens(lambda: run.record(started(1), stepped(2)), run.beat)
-    assert [type(event) for event in seen(run.folder, True, Place(run.folder))] == [Started, Started, Step]
+
+    def end() -> None:
+        run.record(ended(2))
+        run.beat("stopped")
+
+    happens(lambda: run.record(started(1), stepped(2)), run.beat, end, lambda: None)
+    events = list(seen(run.folder, True, Place(run.folder)))
+    assert [type(event) for event in events] == [Started, Started, Step, Finished, Notice]
+    assert isinstance(events[-1], Notice)
+    assert events[-1].text == "stopped at step 3"  # as the status says
 
 
 def test_without_it_watching_ends_with_the_run(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,7 +149,7 @@ def test_what_no_event_tells_is_a_notice(run: Run, happens: Callable[..., None])
     happens(rename, lambda: run.beat(ago_s=60), run.beat, fail, lambda: None)
     told = [event.text for event in seen(run.folder, True, Place(run.folder)) if isinstance(event, Notice)]
     silent = "no sign of life for some time: it is slow, or its disk or connection is"
-    assert told == ["it is named two now", silent, "it goes on", "out of memory"]
+    assert told == ["it is named two now", silent, "it goes on", "failed: out of memory"]
 
 
 def test_a_record_of_another_writer_reaches_the_terminal_as_json_alone(
