@@ -141,7 +141,7 @@ class History:
         """What is lost where the run ends now without a checkpoint, in words."""
         if not self.saves:
             return "the whole run: it has no checkpoint yet"
-        return f"what came after the last checkpoint, step {self.saves[-1].step:,}"
+        return f"everything after step {self.saves[-1].step:,}, the last checkpoint"
 
     @property
     def evaluation(self) -> Evaluated | None:

@@ -302,6 +302,7 @@ class TrainScreen(LabScreen):
     def action_chart(self, action: str, *parameters: Any) -> None:
         if self.run_view is not None:
             getattr(self.run_view.chart, f"action_{action}")(*parameters)
+            self.training_changed()  # the figure of the loss is where the line ends
 
     def action_earlier_sample(self, by: int) -> None:
         if self.run_view is not None:

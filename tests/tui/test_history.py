@@ -141,7 +141,7 @@ def test_what_is_lost_without_a_checkpoint_is_the_whole_run_where_there_is_none(
     history.add(started())
     assert history.unsaved == "the whole run: it has no checkpoint yet"
     history.add(Saved(step=1200, path="p", is_best=False, stall_s=0.1))
-    assert history.unsaved == "what came after the last checkpoint, step 1,200"
+    assert history.unsaved == "everything after step 1,200, the last checkpoint"
     history.add(started())  # it goes back to the start
     assert history.unsaved.startswith("the whole run")
 

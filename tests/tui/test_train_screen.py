@@ -240,3 +240,31 @@ async def test_after_a_failed_start_the_quick_start_is_offered_again(lab: Any) -
         await at.until(lambda: at.session.history.state == "failed")
         await at.sees("no data set 'nowhere'")
         await at.until(lambda: "quick start" in at.seen().splitlines()[-1])
+
+
+async def test_what_would_be_lost_is_said_before_a_run_is_stopped_or_left(lab: Any) -> None:
+    async with lab(**LONG) as at:
+        await started(at)
+        for key in ("x", "q"):
+            await at.press(key)
+            await at.sees("losing the whole run: it has no checkpoint yet")
+            await at.press("escape")
+        await at.press("s")
+        await at.until(lambda: at.session.history.saves)
+        for key in ("x", "q"):
+            await at.press(key)
+            await at.sees(f"losing everything after step {at.session.history.saves[0].step:,}")
+            await at.press("escape")
+
+
+async def test_the_train_loss_is_where_the_line_of_the_chart_ends_however_it_is_smoothed(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history and at.session.history.state == "finished")
+        shown = []
+        for _ in range(2):
+            end = float(at.app.screen.run_view.chart.picture.curve.field("smooth")[-1])
+            await at.until(lambda end=end: f"train loss {end:.4f}" in at.seen())
+            shown.append(end)
+            await at.press("z", "z", "z")  # 0.99, 0.998, none
+        assert shown[0] != shown[1]
