@@ -70,7 +70,7 @@ def test_a_training_outlives_its_terminal_and_is_seen_from_another(run: Path, te
         assert screen.process.wait(60) == 0
     assert goes_on(run)
     assert main(["watch", "--once"]) == 0
-    assert "quickstart  running" in capfd.readouterr().out
+    assert "quickstart  training" in capfd.readouterr().out
     with terminal(120, 40, "watch", "quickstart", "--readonly") as screen:
         first = shown_loss(screen.until(lambda text: shown_loss(text) is not None))
         screen.until(lambda text: shown_loss(text) not in (None, first))
