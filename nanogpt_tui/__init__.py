@@ -13,14 +13,14 @@ def main(argv: list[str] | None = None) -> int:
     """The `nanogpt-tui` command. Return the exit code: 0; 1 after an error of the app itself; 2 for bad options or
     settings, and where there is no terminal."""
     parser = argparse.ArgumentParser(prog="nanogpt-tui", description=__doc__.partition("\n")[0])
-    parser.add_argument("command", nargs="?", choices=("watch",), metavar="watch", help="go straight to a run")
+    parser.add_argument("command", nargs="?", choices=("watch",), metavar="watch", help="open a run")
     parser.add_argument("run", nargs="?", metavar="RUN", help="its name or its folder (default: the newest)")
-    parser.add_argument("--readonly", action="store_true", help="look only: start, steer and change no run")
+    parser.add_argument("--readonly", action="store_true", help="read-only: start, steer and change no run")
     parser.add_argument("--runs_dir", "--runs-dir", help="folder of the runs")
     parser.add_argument("--theme", help="dark, light or ansi (the terminal's own colours)")
     parser.add_argument("--light", action="store_const", const="light", dest="theme", help="the light theme")
-    parser.add_argument("--glyphs", choices=("braille", "block", "ascii"), help="what charts are drawn with")
-    parser.add_argument("--ascii", action="store_const", const="ascii", dest="glyphs", help="no character beyond ASCII")
+    parser.add_argument("--glyphs", choices=("braille", "block", "ascii"), help="characters that charts are drawn with")
+    parser.add_argument("--ascii", action="store_const", const="ascii", dest="glyphs", help="ASCII characters only")
     options = parser.parse_args(argv)
     from nanogpt_tui.settings import load, with_changes
 

@@ -45,7 +45,7 @@ class Alerts:
         if end is not None and not _recent(end.time):  # an old run that was read just now
             return
         loss = f", validation loss {end.best_val_loss:.4f} at best" if end and end.best_val_loss is not None else ""
-        word = "died without a word" if history.state == "interrupted" else history.state
+        word = "ended without a message" if history.state == "interrupted" else history.state
         yield f"{history.run}: {word} at step {history.step:,}{loss}"
 
     def _of_best(self, history: "History") -> Iterator[str]:

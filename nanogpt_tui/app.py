@@ -50,8 +50,10 @@ class LabApp(TerminalApp):
         ),
         Binding("question_mark,f1", "help", "help", show=False, id="app.help"),
         Binding("f2", "preferences", "settings", show=False, id="app.preferences", tooltip="Colours, glyphs, keys"),
-        Binding("f3", "traffic", "traffic", show=False, id="app.traffic", tooltip="Bytes a second to the terminal"),
-        Binding("ctrl+l", "redraw", "redraw", show=False, id="app.redraw", tooltip="Send the whole screen again"),
+        Binding(
+            "f3", "traffic", "traffic", show=False, id="app.traffic", tooltip="Bytes per second sent to the terminal"
+        ),
+        Binding("ctrl+l", "redraw", "redraw", show=False, id="app.redraw", tooltip="Redraw the whole screen"),
         Binding(
             "ctrl+z",
             "suspend_process",
@@ -204,7 +206,7 @@ class LabApp(TerminalApp):
         if isinstance(self.screen, Ask):
             return
         if self.session.is_starting:
-            self.push_screen(Ask("A process that is to train has not begun yet.", STARTING_ANSWERS), self._quit_as)
+            self.push_screen(Ask("A training process is still starting.", STARTING_ANSWERS), self._quit_as)
         elif self.session.is_training:
             unsaved = self.session.history.unsaved if self.session.history else "the run"
             answers = {
@@ -212,7 +214,7 @@ class LabApp(TerminalApp):
                 for name, (key, text) in QUIT_ANSWERS.items()
                 if name != "leave" or leaving.can_leave()
             }
-            self.push_screen(Ask("A run is being trained.", answers), self._quit_as)
+            self.push_screen(Ask("A run is training.", answers), self._quit_as)
         elif isinstance(self.screen, CompactScreen) and isinstance(self.screen_stack[-2].focused, Input | TextArea):
             self.push_screen(Ask("Quit?", {"give up": ("q", "quit"), "stay": ("escape", "stay")}), self._quit_as)
         else:
@@ -340,10 +342,10 @@ def _apart(one: Binding, other: Binding) -> bool:
     return one.description == other.description and one.action != other.action
 
 
-STARTING_ANSWERS = {"give up": ("x", "quit: it may not train"), "stay": ("escape", "wait for it")}
+STARTING_ANSWERS = {"give up": ("x", "quit now: the training may not start"), "stay": ("escape", "wait")}
 QUIT_ANSWERS = {
-    "leave": ("b", "quit, and train on in the background"),
+    "leave": ("b", "quit and keep training in the background"),
     "save": ("s", "save a checkpoint, then quit"),
     "stop": ("x", "quit now, losing {unsaved}"),
-    "stay": ("escape", "go on training"),
+    "stay": ("escape", "keep training"),
 }

@@ -92,7 +92,7 @@ def _rank(term: Term, text: str) -> int | None:
 def _page() -> Iterator[str]:
     yield "# Glossary\n"
     yield (
-        "The field's words as this project uses them; the app explains the same words where they stand (`?`).\n"
+        "The terms of the field as this project uses them; the app explains the same words in place (`?`).\n"
         "Written by `python -m nanogpt_tui.glossary` from `nanogpt_tui/glossary.toml`: change them there.\n"
     )
     yield " · ".join(_link(term.name) for term in sorted(terms(), key=lambda term: term.name.casefold())) + "\n"

@@ -116,14 +116,16 @@ def check(keymap: Mapping[str, str]) -> None:
     """Raises `SettingError` for an id or a key that is not one, and for a key that is taken."""
     for name, keys in keymap.items():
         if name not in remappable():
-            raise SettingError("keymap", f"keymap: there is no binding {name!r}.{nearest(name, list(remappable()))}")
+            raise SettingError("keymap", f"keymap: no key named {name!r}.{nearest(name, list(remappable()))}")
         for key in keys.split(","):
             if not _is_key(key.strip()):
-                raise SettingError("keymap", f"keymap: {name}={keys}: {key!r} is no key; write it as w, ctrl+w or f9")
+                raise SettingError(
+                    "keymap", f"keymap: {name}={keys}: {key!r} is not a key; write it as w, ctrl+w or f9"
+                )
     for name in keymap:
         for key in keys_of(name, keymap):
             if taken := taken_by(name, key, keymap):
-                raise SettingError("keymap", f"keymap: {name}={key}: that key is {taken} already; choose another")
+                raise SettingError("keymap", f"keymap: {name}={key}: that key is already {taken}; choose another")
 
 
 def _split(keys: str) -> Iterator[str]:

@@ -120,7 +120,7 @@ def _kept(child: int) -> int:
             termios.tcsetattr(0, termios.TCSADRAIN, modes)
             os.write(screen_descriptor(), TIDY)
             how = signal.strsignal(-code)
-            print(f"nanogpt-tui: ended by a signal ({how}); what it trained can be resumed", file=sys.stderr)
+            print(f"nanogpt-tui: ended by a signal ({how}); the run can be resumed", file=sys.stderr)
         return 128 - code
 
 

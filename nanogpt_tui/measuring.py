@@ -36,13 +36,15 @@ class Room(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled(Event):
-    """The run will use torch.compile, which the steps that were measured did not; `why`, in the engine's words."""
+    """The run will use torch.compile, which the steps that were measured did not; `why`, in the engine's words, where
+    it chose that itself."""
 
     why: str
 
     @property
     def words(self) -> str:
-        return f"Without torch.compile, which the run will use ({self.why})"
+        why = f" ({self.why})" if self.why else ""
+        return f"Without torch.compile, which the run will use{why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def compiled(config: Config) -> Iterator[Event]:
 
     machine = settle(config)
     if machine.compile:
-        yield Compiled(why=machine.choices["compile"])
+        yield Compiled(why=machine.choices.get("compile", ""))
 
 
 class Measuring:
@@ -151,7 +153,7 @@ class Measuring:
         name = config.data.dataset
         dataset = self._datasets.get(name)
         if self._session.is_training:
-            self.speed = Speed(note="the time is measured when nothing is being trained")
+            self.speed = Speed(note="the time is measured while nothing is training")
         elif dataset is None or not dataset.prepared:
             self.speed = Speed(note="the time can be measured once the data set is prepared") if dataset else Speed()
         elif self.ending:

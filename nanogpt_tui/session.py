@@ -226,7 +226,7 @@ class Session:
                 self._folder, self.history, self.watching = found
                 self.watching.start()
                 if folder is None and self.others:
-                    self._app.notify(f"runs that are being trained besides this one: {len(self.others)}; 4 lists them")
+                    self._app.notify(f"{len(self.others)} more training; 4 lists them")
             self.looked = True
             self._bell.pull()
 
@@ -268,7 +268,7 @@ class Session:
     def _make_room(self) -> None:
         """Raises `UserError` where no other run can be trained here now."""
         if self.readonly:
-            raise UserError("this session only looks (--readonly): start another without it to train")
+            raise UserError("this session is read-only: start the app without --readonly to train")
         self._refuse_while_training()
         self._turn_away()
         self.training = None
@@ -281,9 +281,9 @@ class Session:
 
     def _refuse_while_training(self) -> None:
         if self.is_training and self.history is not None:
-            raise UserError(f"{self.history.run} is being trained: stop it first")
+            raise UserError(f"{self.history.run} is training: stop it first")
         if self.is_starting and self.history is not None:
-            raise UserError(f"{self.history.run} is being started: wait until it trains")
+            raise UserError(f"{self.history.run} is starting: wait until it trains")
 
     def _refuse_alive(self, folder: Path) -> "RunState":
         """How the run stands. Two trainers never share one; said before the screen shows anything else."""
@@ -292,7 +292,7 @@ class Session:
         about = runs.summary(folder)
         if about.alive:
             raise UserError(
-                f"{about.name} is being trained by process {about.pid} on {about.host}: look at it instead, "
+                f"{about.name} is training in process {about.pid} on {about.host}: look at it instead, "
                 "and steer it from here"
             )
         return about

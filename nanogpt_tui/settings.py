@@ -63,7 +63,7 @@ def load() -> Settings:
     except OSError as error:
         raise UserError(f"cannot read the settings {path()}: {why(error)}") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"cannot read the settings {path()}: {error}; mend or remove the file") from None
+        raise UserError(f"cannot read the settings {path()}: {error}; fix or remove the file") from None
 
 
 def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
@@ -71,7 +71,7 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     known = [item.name for item in dataclasses.fields(Settings)]
     for name, value in changes.items():
         if name not in known:
-            raise SettingError(name, f"{path().name}: there is no setting {name!r}.{nearest(name, known)}")
+            raise SettingError(name, f"{path().name}: no setting {name!r}.{nearest(name, known)}")
         if name in CHOICES and value not in CHOICES[name]:
             raise SettingError(name, f"{name}={value}: has to be one of {', '.join(CHOICES[name])}")
     rate = changes.get("repaints_per_second", 1)

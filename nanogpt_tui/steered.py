@@ -49,7 +49,7 @@ class Steered(Job):
         if isinstance(letter, SetEvalInterval):
             self.eval_interval = letter.iterations
         elif isinstance(letter, Save) or (isinstance(letter, Stop) and letter.save):
-            self.saving = event.text != "saved already"
+            self.saving = event.text != "already saved"
 
 
 class Training(Steered):

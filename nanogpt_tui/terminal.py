@@ -67,10 +67,10 @@ def see_out(app: "LabApp") -> None:
     if session.folder is None:
         return
     name = run_name(session.folder)
-    steering = f"nanogpt watch {name}, nanogpt ctl {name} stop"
+    steering = f"Watch: nanogpt watch {name}  Stop: nanogpt ctl {name} stop"
     if not session.is_training or training is None:
         if session.is_alive and session.watching is not None and session.watching.ours:
-            say(f"trains on in a process of its own: {steering}")
+            say(f"Still training in the background. {steering}")
         return
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -85,12 +85,12 @@ def see_out(app: "LabApp") -> None:
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if app.left:
-        say(f"trains on in the background as process {os.getpid()}: {steering}")
+        say(f"Still training (pid {os.getpid()}). {steering}")
         leave(log_file())
     elif training.history.started is None:
         training.cancel()  # there is nothing to save yet
     else:
-        say(f"saving a checkpoint of {session.folder.name} … (Ctrl+C leaves without)")
+        say(f"saving a checkpoint of {session.folder.name} … (Ctrl+C quits without saving)")
         training.tell(Stop())
     training.wait()
 

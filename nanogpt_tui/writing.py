@@ -50,7 +50,7 @@ class Models:
         Raises `UserError`; also as soon as `wanted()` is false.
         """
         from nanogpt.runs import load_model
-        from nanogpt.runs.load import locate
+        from nanogpt.runs.checkpoints import locate
 
         source = take.source
         if source.which == LIVE:
@@ -78,7 +78,7 @@ def copied(session: "Session", wanted: Callable[[], bool]) -> "LoadedModel":
     if session.is_steered and not session.is_training:
         return saved_now(session, wanted)
     if not session.is_training or training is None or folder is None:
-        raise UserError("nothing is being trained now: choose a checkpoint instead")
+        raise UserError("no run is training: choose a checkpoint instead")
     answers: queue.SimpleQueue[tuple[Any, int]] = queue.SimpleQueue()
     training.mailbox.drop(Copy(lambda model, step: answers.put((model, step))))
     while True:
@@ -89,7 +89,7 @@ def copied(session: "Session", wanted: Callable[[], bool]) -> "LoadedModel":
             if training.done:
                 raise UserError("the training has just ended: choose one of its checkpoints instead") from None
             if not wanted():
-                raise UserError("stopped before the weights were there") from None
+                raise UserError("stopped before the weights were loaded") from None
     device = str(next(model.parameters()).device)
     return LoadedModel(model, load_tokenizer(folder), folder.name, step, None, device)
 
@@ -102,7 +102,7 @@ def saved_now(session: "Session", wanted: Callable[[], bool]) -> "LoadedModel":
     while session.steered is not None and (session.steered.asked or session.steered.saving):
         time.sleep(0.1)
         if not wanted():
-            raise UserError("stopped before the weights were there")
+            raise UserError("stopped before the weights were loaded")
     if session.steered is None or session.folder is None:
         raise UserError("the training has just ended: choose one of its checkpoints instead")
     return load_model(str(session.folder), "latest")

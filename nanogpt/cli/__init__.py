@@ -21,17 +21,17 @@ from nanogpt.errors import UserError, nearest
 
 COMMANDS: dict[str, str] = {
     "quickstart": "prepare, train and sample in about a minute: start here",
-    "datasets": "list the data sets: what there is, what is prepared, what works offline",
+    "datasets": "list the data sets: which are prepared, which work offline",
     "prepare": "turn text into tokens for training",
     "train": "train a model, or resume a run",
-    "watch": "show how a run goes, whichever process trains it",
-    "ctl": "steer a run that trains: pause, resume, save, stop, set, sample",
-    "sample": "write text with a trained model",
+    "watch": "follow a run, whichever process trains it",
+    "ctl": "steer a training: pause, resume, save, stop, set, sample",
+    "sample": "generate text with a trained model",
     "runs": "list the runs",
     "info": "show one run: its state, losses, speed and checkpoints",
-    "export": "write a trained GPT-2 as Hugging Face's transformers read it",
-    "config": "show the settings in force and where each comes from",
-    "doctor": "look at this machine and terminal: what is wrong, and how to mend it",
+    "export": "export a trained GPT-2 for Hugging Face transformers",
+    "config": "show the settings in use and where each comes from",
+    "doctor": "check this machine and terminal: what is wrong and how to fix it",
     "bench": "measure the speed of training and sampling on this machine",
 }
 
@@ -119,7 +119,7 @@ def _dispatch(name: str, words: Sequence[str]) -> int:
         print(f"nanogpt {__version__}")
         return 0
     if name.startswith("-"):
-        raise UserError(f"unknown option {name}; the command comes first, as in `nanogpt train --help`")
+        raise UserError(f"unknown option {name}; put the command first, as in `nanogpt train --help`")
     if name not in COMMANDS:
         raise UserError(f"unknown command {name!r}.{nearest(name, list(COMMANDS)) or ' `nanogpt --help` lists them'}")
 
@@ -145,14 +145,14 @@ def _overview() -> str:
     return f"""\
 usage: nanogpt COMMAND [OPTIONS]
 
-From raw text to generated text: prepare data, train a small GPT, write with it.
+From raw text to generated text: prepare data, train a small GPT, generate text.
 
 {commands}
 
-New here?  `nanogpt quickstart` makes a model and shows what it writes.
+New here?  `nanogpt quickstart` trains a model and shows what it writes.
 Step by step:
   nanogpt prepare shakespeare_char
   nanogpt train --preset=macbook --dataset=shakespeare_char
   nanogpt sample
 
-`nanogpt COMMAND --help` lists a command's options (dashes and underscores are alike); `nanogpt --version`."""
+`nanogpt COMMAND --help` lists a command's options (dashes and underscores are equivalent); `nanogpt --version`."""

@@ -13,15 +13,16 @@ from nanogpt.cli.train import add_folders
 from nanogpt.cli.training_display import opened
 from nanogpt.config import Setting
 from nanogpt.events import Step
+from nanogpt.words import counted
 
 if TYPE_CHECKING:
     from nanogpt.runs import Benchmark
 
-DESCRIPTION = """Measure on this machine, with the settings of `nanogpt train`, how fast it trains, what of an iteration
-takes how long, how fast it samples and prepares, and say what was chosen automatically and why."""
+DESCRIPTION = """Measure on this machine, with the settings of `nanogpt train`, how fast it trains, how long each
+part of a step takes, how fast it samples and prepares data, and what was chosen automatically and why."""
 
-STEPS = Setting("steps", "bench", int, False, 50, "iterations to measure, if 6 s are enough", low=1, high=100_000)
-BURN_IN = Setting("burn_in", "bench", int, False, 10, "iterations before that, as well", low=1, high=100_000)
+STEPS = Setting("steps", "bench", int, False, 50, "iterations to measure (6 s at most)", low=1, high=100_000)
+BURN_IN = Setting("burn_in", "bench", int, False, 10, "warm-up iterations before that", low=1, high=100_000)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,12 +68,12 @@ def run(args: argparse.Namespace) -> int:
 def table(figures: "Benchmark") -> Iterator[tuple[str, str]]:
     """The figures' names and what they are, line by line."""
     compiled = ", compiled" if figures.compile else ""
-    yield "machine", f"{figures.cpu}, {figures.threads} threads"
+    yield "machine", f"{figures.cpu}, {counted(figures.threads, 'thread')}"
     yield "on", f"{figures.device} in {figures.dtype}{compiled}"
     for choice, why in figures.choices.items():
         yield f"  {choice}", why
-    yield "model", f"{figures.n_parameters:,} parameters, {figures.tokens_per_iteration:,} tokens an iteration"
-    yield "training", f"{figures.tokens_per_second:,.0f} tokens/s, {figures.ms_per_iteration:,.2f} ms an iteration"
+    yield "model", f"{figures.n_parameters:,} parameters, {figures.tokens_per_iteration:,} tokens per iteration"
+    yield "training", f"{figures.tokens_per_second:,.0f} tokens/s, {figures.ms_per_iteration:,.2f} ms per iteration"
     for part, ms in figures.parts_ms.items():
         yield f"  {part}", f"{ms:9,.2f} ms {ms / figures.ms_per_iteration:6.1%}"
     yield "  first", f"{1000 * figures.first_iteration_s:9,.0f} ms"
@@ -84,7 +85,7 @@ def table(figures: "Benchmark") -> Iterator[tuple[str, str]]:
     yield "sampling", rate(figures.sampling_tokens_per_second, "tokens/s", "not measured: out of memory")
     together = rate(figures.sampling_together_tokens_per_second, "tokens/s", "not measured: out of memory")
     yield f"  {figures.sampling_together} at once", together
-    unmeasured = f"not measured: no room on the disk, or no {figures.tokenizer} vocabulary here"
+    unmeasured = f"not measured: no disk space, or no {figures.tokenizer} vocabulary here"
     yield "preparing", rate(figures.preparation_mb_per_second, f"MB/s as {figures.tokenizer}", unmeasured)
 
 

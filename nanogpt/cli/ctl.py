@@ -28,7 +28,7 @@ from nanogpt.training.mailbox import (
 from nanogpt.words import printable
 
 DESCRIPTION = """Steer a run, whichever process trains it: pause, resume, save, stop, set, sample.
-It answers when the training has obeyed."""
+It answers when the training has applied the command."""
 SETTABLE = ("learning_rate_scale", "eval_interval", "max_iters")
 
 
@@ -44,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no_save", action="store_true", help="stop: without a checkpoint")
     parser.add_argument("--seed", type=int, default=1337, help="sample: its seed (default: 1337)")
-    parser.add_argument("--no_wait", action="store_true", help="do not wait for an answer")
+    parser.add_argument("--no_wait", action="store_true", help="do not wait for the answer")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds to wait for an answer (default: 30)")
-    parser.add_argument("--runs_dir", type=Path, help="where the runs live")
+    parser.add_argument("--runs_dir", type=Path, help="folder of the runs")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,11 +56,11 @@ def run(args: argparse.Namespace) -> int:
     folder = find(args.run, args.runs_dir)
     about = summary(folder)
     if not about.alive:
-        raise UserError(f"the run {about.name} is not being trained (it is {about.phase}): there is nobody to obey")
+        raise UserError(f"the run {about.name} is not training (it is {about.phase}), so it cannot be steered")
     if args.no_wait:
         for letter in letters:
             drop_letter(folder, letter)
-        talk("dropped in its mailbox")
+        talk("command sent")
         return 0
     with closing(heard(folder, letters, args.timeout)) as answers:
         for text in answers:
@@ -72,12 +72,12 @@ def written(command: str, words: Sequence[str], no_save: bool, seed: int) -> Ite
     """The letters for a command. Raises `UserError`."""
     if command == "set":
         if not words:
-            raise UserError(f"set what? NAME=VALUE, with one of {', '.join(SETTABLE)}")
+            raise UserError(f"set needs NAME=VALUE, with one of {', '.join(SETTABLE)}")
         yield from map(_setting, words)
     elif command == "sample":
         yield Sample(" ".join(words), seed)
     elif words:
-        raise UserError(f"{command} takes no words, and got {' '.join(words)!r}")
+        raise UserError(f"{command} takes no arguments, but got {' '.join(words)!r}")
     else:
         plain: dict[str, Portable] = {
             "pause": Pause(),
@@ -93,7 +93,7 @@ def _setting(word: str) -> Portable:
     name = name.replace("-", "_")
     if name not in SETTABLE or not equals:
         hint = nearest(name, SETTABLE) or f" It has to be one of {', '.join(SETTABLE)}"
-        raise UserError(f"set {word!r}: a run that trains has NAME=VALUE for few names.{hint}")
+        raise UserError(f"set {word!r}: only a few settings can be changed while a run trains.{hint}")
     if name == "max_iters":
         return SetMaxIters(settings()[name].parse(value))
     if name == "eval_interval":
@@ -134,6 +134,6 @@ def heard(folder: Path, letters: Sequence[Portable], timeout_s: float) -> Genera
             return
         if time.monotonic() > due:
             raise UserError(
-                f"no answer within {timeout_s:g} s: it may be in a long evaluation; the letter stays in its mailbox"
+                f"no answer within {timeout_s:g} s: it may be in a long evaluation; the command stays in its mailbox"
             )
     raise UserError(f"the run {folder.name} ended before it answered")

@@ -12,8 +12,8 @@ from nanogpt.words import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="all that is known, as JSON")
-    parser.add_argument("--data_dir", type=Path, help="where the prepared data sets live")
+    parser.add_argument("--json", action="store_true", help="everything known, as JSON")
+    parser.add_argument("--data_dir", type=Path, help="folder of the prepared data sets")
 
 
 def run(args: argparse.Namespace) -> int:

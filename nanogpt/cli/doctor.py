@@ -20,7 +20,7 @@ from nanogpt.cli import terminal
 from nanogpt.words import CONSOLES, glyphs_of, printable, speaks_unicode
 
 DESCRIPTION = """Look at the terminal, Python, torch, devices, number formats, compiler, disk and folders, and say what
-is wrong and how to mend it. The exit code is 1 where something has to be mended before this program can work."""
+is wrong and how to fix it. The exit code is 1 if something has to be fixed before this program can work."""
 
 FEW_BYTES, SCARCE_BYTES = 200e6, 2e9
 APP = {"ssh_mode": "auto", "notifications": "off"}  # what the app does where it is not told
@@ -94,7 +94,7 @@ def the_terminal() -> Iterator[Finding]:
     except FileNotFoundError:
         chosen = {}
     except (OSError, ValueError) as error:
-        yield Finding("app", "bad", f"its settings {file} cannot be read: {error}", "mend or remove the file")
+        yield Finding("app", "bad", f"its settings {file} cannot be read: {error}", "fix or remove the file")
         return
     usually = APP | {"glyphs": glyphs_of(os.environ, locale.getpreferredencoding(False))}
     told = ", ".join(f"{name}={chosen.get(name, usual)}" for name, usual in usually.items())
@@ -130,7 +130,7 @@ def torch_and_devices() -> Iterator[Finding]:
         import torch
     except Exception as error:  # a broken installation fails in every way
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        yield Finding("torch", "bad", f"cannot be imported: {text[:200]}", "install it anew: `make run` does")
+        yield Finding("torch", "bad", f"cannot be imported: {text[:200]}", "reinstall it: `make run` does")
         return
     yield Finding("torch", "good", str(torch.__version__))
     device = hardware.resolve_device("auto")
@@ -182,6 +182,4 @@ def _space(name: str, folder: Path, there: Path) -> Finding:
     text = f"{folder}, {free / 1e9:,.1f} GB free"
     if free < FEW_BYTES:
         return Finding(name, "bad", text, "free some space")
-    return Finding(
-        name, "poor" if free < SCARCE_BYTES else "good", text, "" if free >= SCARCE_BYTES else "that is little"
-    )
+    return Finding(name, "poor" if free < SCARCE_BYTES else "good", text, "" if free >= SCARCE_BYTES else "that is low")

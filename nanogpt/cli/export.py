@@ -6,15 +6,17 @@ from pathlib import Path
 from nanogpt.cli.console import talk
 from nanogpt.words import printable
 
-DESCRIPTION = """Writes a run's model, of the architecture gpt2, as config.json and model.safetensors into a new folder,
-for transformers and whatever else reads its format."""
+DESCRIPTION = """Writes a run's model, of the architecture gpt2, and its tokenizer into a new folder, for transformers
+and whatever else reads its format."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="RUN", help="a run's name or path, or a checkpoint")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to write it; must not exist yet")
-    parser.add_argument("--checkpoint", default="best", metavar="best|latest|STEP", help="which one (default: best)")
-    parser.add_argument("--runs_dir", type=Path, help="where the runs live")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder to write; must not exist yet")
+    parser.add_argument(
+        "--checkpoint", default="best", metavar="best|latest|STEP", help="which checkpoint (default: best)"
+    )
+    parser.add_argument("--runs_dir", type=Path, help="folder of the runs")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -23,9 +25,7 @@ def run(args: argparse.Namespace) -> int:
 
     loaded = load_model(args.source, args.checkpoint, "cpu", args.runs_dir)
     folder = args.folder.expanduser().absolute()
-    write_huggingface(loaded.model, folder)
+    write_huggingface(loaded.model, loaded.tokenizer, folder)
     print(printable(str(folder)))
-    name = loaded.tokenizer.name
-    where = "is Hugging Face's own" if name == "gpt2" else "is in the run's tokenizer.json alone"
-    talk(f"{loaded.run}, step {loaded.step:,}; its tokenizer, {name}, {where}")
+    talk(f"{loaded.run}, step {loaded.step:,}, with its tokenizer, {loaded.tokenizer.name}")
     return 0

@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from nanogpt.cli.runs import loss, whole
+from nanogpt.errors import UserError
 from nanogpt.runs.checkpoints import best, list_checkpoints
-from nanogpt.runs.folder import find, read_run_toml, summary
+from nanogpt.runs.folder import find, read_run_toml, run_config, summary
+from nanogpt.runs.manage import changed
 from nanogpt.runs.state import plain
 from nanogpt.words import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run's name or path (default: the newest)")
-    parser.add_argument("--json", action="store_true", help="all that is known, as JSON")
-    parser.add_argument("--runs_dir", type=Path, help="where the runs live")
+    parser.add_argument("--json", action="store_true", help="everything known, as JSON")
+    parser.add_argument("--runs_dir", type=Path, help="folder of the runs")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -36,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         "parameters": whole(about["n_parameters"]),
         "data set": about["dataset"],
         "on": f"{about['device']}, {about['dtype']}",
+        "settings": settings(folder),
     }
     for name, value in rows.items():
         print(printable(f"{name:<12}{value}"))
@@ -43,6 +46,14 @@ def run(args: argparse.Namespace) -> int:
         mark = "  best" if checkpoint["is_best"] else ""
         print(f"{'checkpoint':<12}step {checkpoint['step']:,}, val loss {loss(checkpoint['val_loss'])}{mark}")
     return 0
+
+
+def settings(folder: Path) -> str:
+    """The settings that are not the defaults, or why they cannot be read."""
+    try:
+        return " ".join(f"{name}={value}" for name, value in changed(run_config(folder)).items()) or "the defaults"
+    except UserError as error:
+        return str(error)
 
 
 def described(folder: Path) -> dict[str, Any]:

@@ -21,18 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths", metavar="PATH", nargs="*", type=Path, help="with textfile: text files, or folders of them"
     )
-    parser.add_argument(
-        "--source", type=Path, metavar="FILE", help="the file that would be downloaded, fetched by hand"
-    )
+    parser.add_argument("--source", type=Path, metavar="FILE", help="a local copy of the file that would be downloaded")
     parser.add_argument("--tokenizer", help=f"one of {', '.join(tokenizers.names())}")
-    parser.add_argument("--val_ratio", type=float, help="share of the text for validation (default: 0.1)")
-    parser.add_argument("--test_ratio", type=float, help="share of the text for a last test (default: 0)")
+    parser.add_argument("--val_ratio", type=float, help="fraction of the text for validation (default: 0.1)")
+    parser.add_argument("--test_ratio", type=float, help="fraction of the text for the test split (default: 0)")
     parser.add_argument(
         "--encoding", metavar="NAME", help="encoding of the text, such as gb18030 (default: UTF-8, else Windows-1252)"
     )
     parser.add_argument("--output", metavar="NAME", help="name of the data set (default: the recipe's or the file's)")
     parser.add_argument("--force", action="store_true", help="replace a data set of the same name")
-    parser.add_argument("--data_dir", type=Path, help="where the prepared data sets live")
+    parser.add_argument("--data_dir", type=Path, help="folder of the prepared data sets")
     parser.add_argument("--json", action="store_true", help="print what was prepared as JSON")
 
 

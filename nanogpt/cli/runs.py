@@ -13,8 +13,8 @@ from nanogpt.words import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="all that is known, as JSON")
-    parser.add_argument("--runs_dir", type=Path, help="where the runs live")
+    parser.add_argument("--json", action="store_true", help="everything known, as JSON")
+    parser.add_argument("--runs_dir", type=Path, help="folder of the runs")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,10 +14,10 @@ from nanogpt.config import Setting, resolve_sampling, sampling_settings
 from nanogpt.data.binaries import HEAD_BYTES, recognised
 from nanogpt.errors import UserError
 from nanogpt.events import Stopped, Token, to_json
-from nanogpt.words import printable
+from nanogpt.words import counted, printable
 
 BETWEEN_SAMPLES = "---------------"
-NUM_SAMPLES = Setting("num_samples", "sampling", int, False, 1, "texts to write, all at once", low=1, high=10_000)
+NUM_SAMPLES = Setting("num_samples", "sampling", int, False, 1, "texts to write in parallel", low=1, high=10_000)
 DTYPE = Setting(
     "dtype",
     "sampling",
@@ -28,8 +28,8 @@ DTYPE = Setting(
     choices=("auto", "float32", "bfloat16"),
 )
 
-DESCRIPTION = """Writes text with a trained model: stdout gets the prompt and what follows it, token by token, stderr
-the rest. The same seed writes the same text."""
+DESCRIPTION = """Generate text with a trained model. The prompt and the text go to stdout, token by token; messages go
+to stderr. The same seed gives the same text."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,11 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start",
         default="",
         metavar="TEXT|FILE:PATH|-",
-        help="what to continue: a text, a UTF-8 file, or stdin; taken as it is, with a line end at its end",
+        help="the prompt: a text, a UTF-8 file, or stdin; taken as it is, with a line end at its end",
     )
     parser.add_argument("--num_samples", default="1", metavar="INT", help=f"{NUM_SAMPLES.help} (default: 1)")
     add_knobs(parser)
-    parser.add_argument("--checkpoint", default="best", metavar="best|latest|STEP", help="which one (default: best)")
+    parser.add_argument(
+        "--checkpoint", default="best", metavar="best|latest|STEP", help="which checkpoint (default: best)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     parser.add_argument(
         "--dtype", default=DTYPE.default, metavar="|".join(DTYPE.choices), help=f"{DTYPE.help} (default: auto)"
@@ -53,10 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--unknown",
         choices=("error", "replace"),
         default="error",
-        help="what to do with characters of the start that the model never saw (default: error)",
+        help="what to do with prompt characters that the model does not know (default: error)",
     )
     parser.add_argument("--json", action="store_true", help="every event as one line of JSON, instead of the text")
-    parser.add_argument("--runs_dir", type=Path, help="where the runs live")
+    parser.add_argument("--runs_dir", type=Path, help="folder of the runs")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -89,11 +91,12 @@ def run(args: argparse.Namespace) -> int:
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
-        raise UserError(f"out of memory: lower num_samples (now {num_samples}), or take another --device") from None
+        way = f"lower num_samples (now {num_samples}), or use another --device"
+        raise UserError(f"out of memory: {way if num_samples > 1 else 'use another --device'}") from None
     tokens = sum(end.tokens for end in ends)
     # All samples are written at once, so the slowest took as long as all of them.
     took_s = max((end.tokens / end.tokens_per_second for end in ends if end.tokens), default=0.0)
-    talk(f"{tokens:,} tokens" + (f", {tokens / took_s:,.0f} tokens/s" if took_s else ""))
+    talk(counted(tokens, "token") + (f", {tokens / took_s:,.0f} tokens/s" if took_s else ""))
     return 0
 
 
@@ -109,11 +112,11 @@ def start_text(start: str) -> str:
         data = sys.stdin.buffer.read() if start == "-" else Path(os.path.expanduser(name)).read_bytes()  # noqa: PTH111
         return data.decode("utf-8-sig")
     except OSError as error:
-        raise UserError(f"cannot read the start from {name}: {error.strerror}") from None
+        raise UserError(f"cannot read the prompt from {name}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        if what := recognised(f"the start from {name}", data[:HEAD_BYTES]):
+        if what := recognised(f"the prompt from {name}", data[:HEAD_BYTES]):
             raise UserError(what) from None
-        raise UserError(f"the start from {name} is no UTF-8 (byte {error.start:,}): save it as UTF-8") from None
+        raise UserError(f"the prompt from {name} is not UTF-8 (byte {error.start:,}): save it as UTF-8") from None
 
 
 def known_text(tokenizer: Any, prompt: str, replace: bool) -> str:
@@ -124,7 +127,7 @@ def known_text(tokenizer: Any, prompt: str, replace: bool) -> str:
         tokenizer.encode(prompt)
     except UserError as error:
         windows = " (it ends lines on Windows: `tr -d '\\r'` removes it)" if "U+000D" in str(error) else ""
-        raise UserError(f"{error}{windows}, or have another in its place with --unknown=replace") from None
+        raise UserError(f"{error}{windows}, or replace it with --unknown=replace") from None
     return prompt
 
 

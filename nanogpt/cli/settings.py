@@ -42,7 +42,7 @@ def add_knobs(parser: argparse.ArgumentParser) -> None:
     """Add an option for each knob of sampling, and `--stop`."""
     _add_group(parser, "sampling", sampling_settings().values())
     parser.add_argument(
-        "--stop", action="append", default=[], metavar="TEXT", help="end a sample where this is written (repeatable)"
+        "--stop", action="append", default=[], metavar="TEXT", help="string that ends a sample (repeatable)"
     )
 
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from nanogpt.cli.console import surviving_the_terminal, talk
@@ -14,51 +15,52 @@ from nanogpt.errors import UserError
 from nanogpt.events import Finished
 from nanogpt.runs.checkpoints import latest
 from nanogpt.runs.folder import is_run, run_config, run_name
-from nanogpt.words import duration
+from nanogpt.words import counted, duration
 
 DESCRIPTION = """Train a model, or resume a run. Settings come from the defaults, a preset, FILE, then options.
-`nanogpt config` with the same options shows what they come to."""
+`nanogpt config` with the same options shows the result."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the run (default: made from the data set and the preset)")
     parser.add_argument("--out_dir", type=Path, help="the run's folder, instead of a name among the runs")
     parser.add_argument(
-        "--detach", action="store_true", help="train in a process of its own, which survives this terminal"
+        "--detach", action="store_true", help="train in a background process that survives this terminal"
     )
     add_folders(parser)
     add_settings(parser)
 
 
 def add_folders(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs_dir", type=Path, help="where the runs live")
-    parser.add_argument("--data_dir", type=Path, help="where the prepared data sets live")
+    parser.add_argument("--runs_dir", type=Path, help="folder of the runs")
+    parser.add_argument("--data_dir", type=Path, help="folder of the prepared data sets")
 
 
 def run(args: argparse.Namespace) -> int:
     resolved = configured(args)
     if args.name and args.out_dir:
-        raise UserError("--name and --out_dir both say where the run goes: give one of them")
+        raise UserError("--name and --out_dir both set the folder of the run: give only one")
     if args.detach and ("RANK" in os.environ or resolved.config.evaluation.eval_only):
-        raise UserError("--detach is for one process that trains: not for torchrun, nor for eval_only")
+        raise UserError("--detach works with a single process: not with torchrun, nor with eval_only")
     with surviving_the_terminal():
         if resolved.config.checkpoint.init_from == "resume":
             return resume(args, resolved)
         base = f"{resolved.config.data.dataset}-{args.preset or resolved.config.model.name}"
-        return train(resolved.config, args, base)
+        return train(resolved.config, args, base, resolved.sources)
 
 
-def train(config: Config, args: argparse.Namespace, base: str) -> int:
+def train(config: Config, args: argparse.Namespace, base: str, sources: Mapping[str, str] | None = None) -> int:
     from nanogpt import runs
     from nanogpt.training import Mailbox
 
     folder = args.out_dir.absolute() if args.out_dir else runs.new_folder(base, name=args.name, runs_dir=args.runs_dir)
     if args.detach:
         opened(config.data.dataset, args.data_dir)  # prepared where the person sees it
-        pid = runs.start_detached(config, folder, data_dir=args.data_dir, runs_dir=args.runs_dir)
+        pid = runs.start_detached(config, folder, data_dir=args.data_dir, runs_dir=args.runs_dir, sources=sources)
         return detached(folder, pid)
     mailbox = Mailbox()
-    events = runs.start(config, folder, mailbox=mailbox, data_dir=args.data_dir, runs_dir=args.runs_dir)
+    places = {"data_dir": args.data_dir, "runs_dir": args.runs_dir}
+    events = runs.start(config, folder, mailbox=mailbox, sources=sources, **places)
     return finish(show(interruptible_once_started(events, mailbox)), folder)
 
 
@@ -86,7 +88,7 @@ def detached(folder: Path, pid: int) -> int:
     """Says where the training is that goes on without this process."""
     name = run_name(folder)
     print(name)
-    talk(f"trains in the background as process {pid}: nanogpt watch {name}, nanogpt ctl {name} stop")
+    talk(f"Training in the background (pid {pid}). Watch: nanogpt watch {name}  Stop: nanogpt ctl {name} stop")
     return 0
 
 
@@ -100,7 +102,7 @@ def finish(finished: Finished | None, folder: Path) -> int:
         print(f"train loss {finished.train_loss:.4f}, val loss {finished.val_loss:.4f}")
         return 0
     if finished.reason == "stopped":
-        way = f"go on with: nanogpt train --init_from=resume {address(folder)}"
+        way = f"resume with: nanogpt train --init_from=resume {address(folder)}"
         if not is_run(folder):
             way = f"its folder {folder} is gone"
         elif latest(folder) is None:
@@ -108,12 +110,12 @@ def finish(finished: Finished | None, folder: Path) -> int:
         talk(f"stopped at step {finished.step:,}; {way}")
         return 0
     best = f"best val loss {finished.best_val_loss:.4f}, " if finished.best_val_loss is not None else ""
-    talk(f"done: {finished.step:,} iterations in {duration(finished.elapsed_s)}, {best}in {folder}")
+    talk(f"done: {counted(finished.step, 'iteration')} in {duration(finished.elapsed_s)}, {best}in {folder}")
     config = run_config(folder)
     if config.evaluation.sample_tokens:
-        talk("it writes:")
+        talk("sample:")
         write_sample(folder, config)
-        talk(f"more of it with: nanogpt sample {run_name(folder)}")
+        talk(f"for more: nanogpt sample {run_name(folder)}")
     return 0
 
 

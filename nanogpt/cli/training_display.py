@@ -29,7 +29,7 @@ from nanogpt.events import (
     Step,
 )
 from nanogpt.training import Mailbox, Stop
-from nanogpt.words import duration
+from nanogpt.words import counted, duration, significant
 
 
 def show(events: Iterator[Event]) -> Finished | None:
@@ -67,7 +67,7 @@ def show(events: Iterator[Event]) -> Finished | None:
                     talk(f"step {event.step:,}: saved {event.path}{' (best)' if event.is_best else ''}")
                 case Sampled() if event.step < max_iters:  # a sample of the finished model is written to stdout
                     live("")
-                    talk(f"step {event.step:,} writes: {event.prompt}{event.text}")
+                    talk(f"sample at step {event.step:,}: {event.prompt}{event.text}")
                 case Acknowledged():
                     live("")
                     talk(event.text)
@@ -90,11 +90,13 @@ def opened(name: str, data_dir: Path | None) -> Dataset:
 
 def introduced(event: Started) -> Iterator[str]:
     """What is trained, on what, and why so."""
-    what = f"{event.n_parameters:,} parameters, {event.tokens_per_iteration:,} tokens an iteration"
+    what = f"{event.n_parameters:,} parameters, {counted(event.tokens_per_iteration, 'token')} per iteration"
     epochs = event.max_iters * event.tokens_per_iteration / event.train_tokens
-    at = f"going on at step {event.step:,} of" if event.step else "for"
-    yield f"training {event.run}: {what}, {at} {event.max_iters:,} iterations ({epochs:.2g} epochs)"
-    yield f"on {event.device} in {event.dtype}{', compiled' if event.compile else ''}, {event.threads} threads"
+    at = f"resuming at step {event.step:,} of" if event.step else "for"
+    length = f"{counted(event.max_iters, 'iteration')} ({significant(epochs)} epochs)"
+    yield f"training {event.run}: {what}, {at} {length}"
+    compiled = ", compiled" if event.compile else ""
+    yield f"on {event.device} in {event.dtype}{compiled}, {counted(event.threads, 'thread')}"
     for name, reason in event.choices.items():
         yield f"  {name}: {reason}"
 

@@ -21,17 +21,17 @@ from nanogpt.words import duration, printable
 
 _PLAIN = re.compile(rb"[ -~\n]*")
 
-DESCRIPTION = """Show how a run goes, whichever process trains it, on this machine or another that shares its folder,
-until it ends; with --follow also after that, for it may be resumed. A run that is renamed is followed under its new
-name. Ctrl+C ends watching, not training."""
+DESCRIPTION = """Follow a run, whichever process trains it, on this machine or another that shares its folder, until it
+ends; with --follow also after that, as it may be resumed. A run that is renamed is followed under its new name.
+Ctrl+C stops watching, not the training."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run's name or path (default: the newest)")
-    parser.add_argument("--once", action="store_true", help="print how it stands in one line, and end")
-    parser.add_argument("--follow", action="store_true", help="go on when the run has ended: it may be resumed")
-    parser.add_argument("--json", action="store_true", help="its events from the first on, one JSON object a line")
-    parser.add_argument("--runs_dir", type=Path, help="where the runs live")
+    parser.add_argument("--once", action="store_true", help="print its state in one line and exit")
+    parser.add_argument("--follow", action="store_true", help="keep watching when the run has ended: it may be resumed")
+    parser.add_argument("--json", action="store_true", help="all its events, one JSON object per line")
+    parser.add_argument("--runs_dir", type=Path, help="folder of the runs")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -157,8 +157,8 @@ def line(about: RunState) -> str:
             parts.append(f"ETA {duration(about.eta_s)}")
     if about.state == "interrupted":
         folder = Path(about.path)
-        way = f"go on with: nanogpt train --init_from=resume {address(folder)}"
-        parts.append(f"its process is gone; {way if latest(folder) else 'it had saved no checkpoint yet'}")
+        way = f"resume with: nanogpt train --init_from=resume {address(folder)}"
+        parts.append(f"its process is gone; {way if latest(folder) else 'it had not saved a checkpoint yet'}")
     if about.message:
         parts.append(about.message)
     return "  ".join(parts)

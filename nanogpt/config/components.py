@@ -110,7 +110,7 @@ class OptimizerConfig(ComponentConfig):
 
     learning_rate: float = setting(1e-3, "highest learning rate", above=0, high=1000, common=True)
     weight_decay: float = setting(0.1, "decay of the matrices; vectors are not decayed", low=0, high=1000)
-    grad_clip: float = setting(1.0, "highest norm of the gradient; 0 is no clipping", low=0)
+    grad_clip: float = setting(1.0, "largest norm of the gradient; 0: no clipping", low=0)
 
     def build(
         self, model: "LanguageModel", dtype: "torch.dtype", flat: "FlatParameters | None" = None
@@ -168,7 +168,7 @@ ARCHITECTURE = Kind(
     ArchitectureConfig,
     "gpt2",
     "kind of model",
-    frozenset({"base", "flat_parameters", "layers"}),
+    frozenset({"base", "flat_parameters", "layers", "shapes"}),
 )
 OPTIMIZER = Kind(
     "optimizer",

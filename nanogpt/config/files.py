@@ -13,9 +13,7 @@ from nanogpt.errors import SettingError, UserError, nearest
 def read_settings(path: Path) -> dict[str, Any]:
     """Return the settings of a TOML or JSON file, flattened. Raise `UserError` in one line for anything unreadable."""
     if path.suffix == ".py":
-        raise UserError(
-            f"{path}: configurations are TOML or JSON here, never Python that would be run; rewrite it as TOML"
-        )
+        raise UserError(f"{path}: a configuration is TOML or JSON, never Python code; rewrite it as TOML")
     try:
         text = path.read_text(encoding="utf-8")
         parsed = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
@@ -38,6 +36,6 @@ def flat(tables: Mapping[str, Any]) -> dict[str, Any]:
         if name == "run":
             continue  # a run.toml's own record of versions and hardware
         if isinstance(value, dict) and name not in sections:
-            raise SettingError(name, f"there is no section {name!r}.{nearest(name, list(sections))}")
+            raise SettingError(name, f"no section {name!r}.{nearest(name, list(sections))}")
         values |= value if isinstance(value, dict) else {name: value}
     return values

@@ -120,9 +120,7 @@ def unknown_setting(name: str, known: Iterable[str], chosen: Mapping[str, str] |
             f"{name} is a setting of the {kind.name} {others}, and this run has {kind.name}={chosen[kind.name]}: "
             f"leave it out, or choose --{kind.name}={having[0][1]}",
         )
-    return SettingError(
-        name, f"there is no setting {name!r}.{nearest(name, list(known))} `nanogpt config` lists them all"
-    )
+    return SettingError(name, f"no setting {name!r}.{nearest(name, list(known))} `nanogpt config` lists them all")
 
 
 def config_to_toml(config: Config) -> dict[str, dict[str, Any]]:

@@ -50,10 +50,12 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointConfig:
-    init_from: str = setting("scratch", "scratch, resume, or a run (or checkpoint folder) whose weights to start from")
+    init_from: str = setting(
+        "scratch", "scratch, resume, or a run, checkpoint or Hugging Face folder whose weights to start from"
+    )
     always_save_checkpoint: bool = setting(True, "save at each evaluation; false: only at a new best")
     checkpoint_interval: int = setting(
-        0, "keep a checkpoint every so many iterations; 0: only best and latest", low=0, high=10**12
+        0, "iterations between checkpoints that are kept; 0: only best and latest", low=0, high=10**12
     )
     keep_checkpoints: int = setting(
         0, "checkpoints to keep, spread over the run, best and latest included; 0: only those two", low=0, high=10**9
@@ -73,7 +75,7 @@ class SystemConfig:
     compile: str = setting(
         "auto", "torch.compile; auto: where it pays within the run", choices=("auto", "true", "false")
     )
-    threads: int = setting(0, "CPU threads; 0: one a core", low=0, high=4096)
+    threads: int = setting(0, "CPU threads; 0: one per core", low=0, high=4096)
     backend: str = setting("auto", "torch.distributed backend under torchrun", choices=("auto", "nccl", "gloo"))
     seed: int = setting(1337, "seed of initialisation, batch order and dropout", low=0, high=2**63 - 1)
     wandb_log: bool = setting(False, "log to Weights & Biases too (the optional extra `wandb`)")
@@ -89,11 +91,11 @@ class SamplingConfig:
     temperature: float = setting(
         0.8, "below 1 is safer, above 1 wilder; 0 always takes the likeliest token", low=0, high=1000
     )
-    top_k: int = setting(200, "choose among so many likeliest tokens; 0: all", low=0)
-    top_p: float = setting(1.0, "choose among the likeliest tokens that sum to this probability", above=0, high=1)
+    top_k: int = setting(200, "keep only this many of the likeliest tokens; 0: all", low=0, high=10**9)
+    top_p: float = setting(1.0, "keep the likeliest tokens whose probabilities sum to this", above=0, high=1)
     min_p: float = setting(0.0, "drop tokens less likely than this share of the likeliest", low=0, high=1)
     repetition_penalty: float = setting(
-        1.0, "above 1 makes tokens that are there already less likely", low=0.01, high=1000
+        1.0, "above 1: tokens that are already in the text become less likely", low=0.01, high=1000
     )
     seed: int = setting(1337, "seed; the same seed writes the same text", low=0, high=2**63 - 1)
     stop: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanogpt.errors import UserError
+from nanogpt.words import counted
 
 Ids = NDArray[np.int64]
 
@@ -18,9 +19,10 @@ Ids = NDArray[np.int64]
 def check_length(n_tokens: int, block_size: int, split: str) -> None:
     """Raises `UserError` where a split has no single window of `block_size` inputs and their targets."""
     if n_tokens < block_size + 1:
+        way = f"lower block_size to at most {n_tokens - 1:,}, or prepare more text"
         raise UserError(
-            f"the {split} split has {n_tokens:,} tokens, too few for block_size={block_size}, which takes "
-            f"{block_size + 1:,}: lower block_size to at most {max(n_tokens - 1, 0):,}, or prepare more text"
+            f"the {split} split has {counted(n_tokens, 'token')}, too few for block_size={block_size}, which takes "
+            f"{block_size + 1:,}: {way if n_tokens > 1 else 'prepare more text'}"
         )
 
 

@@ -21,7 +21,7 @@ ATTEMPTS = 3
 REPORT_INTERVAL_S = 0.1
 BLOCK_BYTES = 1 << 17
 WAYS_OUT = (
-    "give the file by hand (on the command line with --source FILE), set NANOGPT_CACHE_DIR to a folder that has it, "
+    "use a local copy (on the command line with --source FILE), set NANOGPT_CACHE_DIR to a folder that has it, "
     "or train on python_stdlib, which needs no network"
 )
 

@@ -148,6 +148,6 @@ class Decoder:
 
 def _broken(path: Path, what: str, byte: str) -> str:
     return (
-        f"{path} {what}, but {byte} is none: mend it (`iconv -c -f UTF-8 -t UTF-8 FILE` leaves out what is none), or "
+        f"{path} {what}, but {byte} is none: fix it (`iconv -c -f UTF-8 -t UTF-8 FILE` leaves out what is none), or "
         f"set its encoding with --encoding=NAME"
     )

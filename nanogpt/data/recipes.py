@@ -131,7 +131,7 @@ def load_recipe(name: str, data_dir: Path | None = None) -> Recipe:
     prepared = prepared_names(data_dir)
     if name in prepared:
         raise UserError(
-            f"{name} was made of a text of your own and has no recipe; to prepare it again: "
+            f"{name} was made from your own text and has no recipe; to prepare it again: "
             f"`nanogpt prepare textfile FILE --output={name} --force`"
         )
     there = sorted({*known, *prepared})

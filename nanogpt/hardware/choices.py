@@ -67,9 +67,12 @@ def share_cores() -> None:
 
 
 def resolve_dtype(asked: str, device: str, *, width: int, tokens: int) -> tuple[str, str]:
-    """Return (number format of matrix products, why). width: of a hidden state; tokens: in one micro-batch."""
+    """Return (number format of matrix products, why; nothing where it was not chosen here).
+
+    width: of a hidden state; tokens: in one micro-batch.
+    """
     if asked != "auto":
-        return asked, "as asked"
+        return asked, ""
     if device.startswith("cuda"):
         import torch
 
@@ -111,25 +114,27 @@ def resolve_compile(
     flops_per_token: int,
     estimate: tuple[float, float],
 ) -> tuple[bool, str]:
-    """Return (whether to use torch.compile, why). tokens: all that the run is still to train on. estimate: what it
-    saves on a CPU, in nanoseconds of one core a token, and what it costs once, in seconds.
+    """Return (whether to use torch.compile, why; nothing where it was not chosen here).
+
+    tokens: all that the run is still to train on. estimate: what it saves on a CPU, in nanoseconds of one core a token,
+    and what it costs once, in seconds.
 
     "auto" compiles where the seconds that it saves in the run are estimated at more than twice those that it takes.
     Raises `SettingError` where "true" is asked and something that it needs is not installed.
     """
     if asked == "false":
-        return False, "as asked"
+        return False, ""
     missing = compile_needs(device)
     if asked == "true":
         if missing:
             raise SettingError(
                 "compile", f"compile=true: torch.compile needs {missing}; install it, or say compile=auto"
             )
-        return True, "as asked"
+        return True, ""
     if missing:
         return False, f"torch.compile needs {missing}"
     if device == "mps":
-        return False, "it has not been measured to pay on mps"
+        return False, "not measured to pay on mps"
     saving_ns, cost = estimate
     if device.startswith("cuda"):
         # A third of the time of an eager run, which reaches about a third of the peak: as long as it takes at the peak.

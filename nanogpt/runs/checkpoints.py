@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanogpt.config import architecture_from
+from nanogpt.config import ArchitectureConfig, architecture_from
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import typed
 from nanogpt.files import as_the_umask_asks, remove
+from nanogpt.runs.folder import find
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 STEERED = ("max_iters", "eval_interval")  # settings that letters change: a checkpoint's values hold in a resume
+PICKLES = "docs/from_nanogpt.py converts a ckpt.pt of nanoGPT's that you trust"
 REPLACED = ".replaced"  # a checkpoint for which another one of its step is about to take the place
 
 
@@ -82,6 +84,19 @@ def choose(run: Path, which: str = "best") -> Checkpoint:
             return checkpoint
     steps = ", ".join(str(checkpoint.step) for checkpoint in there)
     raise UserError(f"the run {run.name} has no checkpoint {which!r}: there are best, latest and the steps {steps}")
+
+
+def locate(source: str | None, which: str = "best", runs_dir: str | Path | None = None) -> tuple[Path, Path]:
+    """(run folder, checkpoint folder) of a run's name or path, or of the path of a checkpoint."""
+    if source is not None and is_checkpoint(Path(source).expanduser()):
+        path = Path(source).expanduser().absolute()
+        return path.parent.parent, path
+    if source is not None and Path(source).suffix in (".pt", ".pth", ".bin", ".ckpt", ".pkl"):
+        raise UserError(
+            f"{source} is a pickle, which can run code when it is loaded: only safetensors are read here. {PICKLES}"
+        )
+    run = find(source, runs_dir)
+    return run, choose(run, which).path
 
 
 def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -> Path:
@@ -165,15 +180,31 @@ def read(checkpoint: Path, *, weights_only: bool = False) -> "Snapshot":
     from nanogpt.training.snapshot import Progress, Snapshot
 
     trainer = _read_trainer(checkpoint)
+    config = _model_config(checkpoint, trainer)
     try:
-        config = architecture_from(trainer["model"])
         progress = typed(Progress, trainer["progress"])
         position = int(trainer["position"])
-    except (KeyError, TypeError, ValueError, SettingError) as error:
-        raise UserError(f"{checkpoint} is not a checkpoint that this version reads: {error}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(checkpoint, error) from None
     tensors = _read_tensors(checkpoint, "model.safetensors", trainer)
     optimizer = {} if weights_only else _read_tensors(checkpoint, "optimizer.safetensors", trainer)
     return Snapshot(config, tensors, optimizer, progress, position)
+
+
+def model_config(checkpoint: Path) -> ArchitectureConfig:
+    """The shape of the weights; reads none of them. Raises `UserError`."""
+    return _model_config(checkpoint, _read_trainer(checkpoint))
+
+
+def _model_config(checkpoint: Path, trainer: dict[str, Any]) -> ArchitectureConfig:
+    try:
+        return architecture_from(trainer["model"])
+    except (KeyError, TypeError, ValueError, AttributeError, SettingError) as error:
+        raise _unreadable(checkpoint, error) from None
+
+
+def _unreadable(checkpoint: Path, error: Exception) -> UserError:
+    return UserError(f"{checkpoint} is not a checkpoint that this version reads: {error}")
 
 
 def progress(checkpoint: Path) -> dict[str, Any]:

@@ -17,20 +17,27 @@ import nanogpt
 from nanogpt.config import Config
 from nanogpt.errors import UserError
 from nanogpt.runs import folder
+from nanogpt.runs.weights import with_shape_of_weights
 
 LOG = "train.log"
 _CALL = "import sys; from nanogpt.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 def start_detached(
-    config: Config, run: Path, *, data_dir: str | Path | None = None, runs_dir: str | Path | None = None
+    config: Config,
+    run: Path,
+    *,
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path | None = None,
+    sources: Mapping[str, str] | None = None,
 ) -> int:
     """Begins a new run in the folder `run`; returns the process id once it trains. `follow` tells the rest.
 
-    Its data set should be prepared, else the process does that first, in silence. Raises `UserError` with what that
-    process said where it ended before it trained.
+    `sources` as `launch.start` takes them. The run's data set should be prepared, else the process does that first, in
+    silence. Raises `UserError` with what that process said where it ended before it trained.
     """
     folder.check_free(run)
+    config = with_shape_of_weights(config, sources, runs_dir)
     return _launched(_flags(config.values()), run, {"data_dir": data_dir, "runs_dir": runs_dir})
 
 

@@ -42,7 +42,7 @@ def quickstart(
     except UserError as error:
         if config.data.dataset != PREFERRED:
             raise
-        yield Notice(level="warning", text=f"{error}; so this trains on Python's own sources, {OFFLINE}, instead")
+        yield Notice(level="warning", text=f"{error}; training on Python's own sources, {OFFLINE}, instead")
         dataset = yield from obtain(OFFLINE, data_dir)
     config = with_settings(config, {"dataset": dataset.name, "vocab_size": dataset.tokenizer.vocab_size})
     max_iters = config.schedule.max_iters

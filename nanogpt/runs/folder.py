@@ -48,13 +48,13 @@ def find(name: str | None = None, runs_dir: str | Path | None = None) -> Path:
     if name is None:
         folders = _folders(home)
         if not folders:
-            raise UserError(f"there are no runs in {home} yet: train one with `nanogpt train` or `nanogpt quickstart`")
+            raise UserError(f"no runs in {home} yet: train one with `nanogpt train` or `nanogpt quickstart`")
         return folders[0]
     for folder in (home / name, Path(name).expanduser()):
         if is_run(folder):
             return folder.absolute()
     raise UserError(
-        f"there is no run {name!r} in {home}.{nearest(name, [folder.name for folder in _folders(home)])} "
+        f"no run {name!r} in {home}.{nearest(name, [folder.name for folder in _folders(home)])} "
         "`nanogpt runs` lists them"
     )
 
@@ -88,7 +88,7 @@ def check_name(name: str) -> str:
 def check_free(folder: Path) -> None:
     """Raises `UserError` where there is a run, or anything else, in `folder` already."""
     if is_run(folder):
-        raise UserError(f"there is a run in {folder} already: resume it, or give another name")
+        raise UserError(f"{folder} already has a run: resume it, or choose another name")
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():

@@ -17,16 +17,18 @@ import tomli_w
 from filelock import Timeout
 
 from nanogpt import __version__, data, hardware, sampling, tokenizers
-from nanogpt.config import FORMAT, Config, SamplingConfig, config_to_toml, with_settings
+from nanogpt.config import ARCHITECTURE, FORMAT, Config, SamplingConfig, config_to_toml, with_settings
 from nanogpt.errors import SettingError, UserError
-from nanogpt.events import Event, Started, Token
+from nanogpt.events import Event, Notice, Started, Token
 from nanogpt.files import write_atomically
 from nanogpt.runs import checkpoints, folder
-from nanogpt.runs.load import load_tokenizer, locate
+from nanogpt.runs.load import load_tokenizer
 from nanogpt.runs.post import FileMailbox
 from nanogpt.runs.recorder import Recorder, in_words
+from nanogpt.runs.weights import read_weights, with_shape_of_weights
 from nanogpt.training import Mailbox, Snapshot, train
 from nanogpt.training.distributed import rank
+from nanogpt.training.machine import less_memory
 from nanogpt.training.snapshot import Progress
 
 Events = Generator[Event, None, None]
@@ -39,28 +41,37 @@ def start(
     mailbox: Mailbox | None = None,
     data_dir: Path | None = None,
     runs_dir: Path | None = None,
+    sources: Mapping[str, str] | None = None,
 ) -> Events:
     """A new run in the folder `run`, from scratch or from other weights. Prepares a missing data set first.
 
-    With `eval_only` nothing is written. Raises `UserError`.
+    `sources`, as in `Resolved`, says which settings of the shape were asked for (None: all): see
+    `with_shape_of_weights`. With `eval_only` nothing is written. Raises `UserError`.
     """
     begin: Snapshot | None = None
+    notice = ""
     source = config.checkpoint.init_from
     if source == "resume":
-        raise SettingError("init_from", "init_from=resume goes on with a run that is there: see `runs.resume`")
+        raise SettingError("init_from", "init_from=resume continues an existing run: see `runs.resume`")
+    config = with_shape_of_weights(config, sources, runs_dir)
     dataset = yield from obtain(config.data.dataset, data_dir)
     if source != "scratch":
-        begin = _weights_of(source, dataset, runs_dir)
-        config = _with_shape_of(config, begin)
-        begin = _cropped(begin, config.model.block_size)
+        begin = read_weights(source, dataset, runs_dir)
+        if begin.model_config.block_size > config.model.block_size:
+            notice = (
+                f"the weights of {source} know {begin.model_config.block_size:,} positions; the new run keeps the "
+                f"first {config.model.block_size:,} of them, as block_size asks"
+            )
+            begin = _cropped(begin, config.model.block_size)
     config = _with_vocabulary(config, dataset)
     _check_start(config, dataset)
     if config.evaluation.eval_only:
-        yield from _explained(config, train(config, splits(dataset), run=run.name, mailbox=mailbox, start=begin))
+        events = train(config, splits(dataset), run=run.name, mailbox=mailbox, start=begin)
+        yield from _noticed(notice, _explained(config, events))
         return
     if rank() == 0:
         folder.check_free(run)
-    yield from _recorded(config, run, dataset, mailbox, begin, founds=True)
+    yield from _recorded(config, run, dataset, mailbox, begin, founds=True, notice=notice)
 
 
 def resume(
@@ -77,7 +88,7 @@ def resume(
     changes = {name: value for name, value in (changes or {}).items() if name != "init_from"}
     recorded = folder.run_config(run)
     config = with_settings(recorded, changes)
-    _refuse_reshaping(recorded, config)
+    _refuse_reshaping(run, recorded, config)
     dataset = yield from obtain(config.data.dataset, data_dir)
     _check_start(config, dataset)
     if tokenizers.fingerprint(load_tokenizer(run)) != tokenizers.fingerprint(dataset.tokenizer):
@@ -86,7 +97,7 @@ def resume(
     if "dataset" not in changes and trained_on != dataset.meta.sha256["train"]:
         raise UserError(
             f"the data set {dataset.name} is not the one that {run.name} was trained on: prepare the old text again, "
-            f"or say --dataset={dataset.name} to go on with the new one"
+            f"or say --dataset={dataset.name} to continue with the new one"
         )
     found = checkpoints.latest(run)
     begin = checkpoints.read(found.path) if found else None
@@ -99,7 +110,7 @@ def resume(
             progress.evaluated_at = -1
         elif progress.step >= progress.max_iters and progress.evaluated_at == progress.step:
             raise UserError(
-                f"the run {run.name} is complete at step {progress.step:,}: give --max_iters above that to train on"
+                f"the run {run.name} is complete at step {progress.step:,}: pass a higher --max_iters to continue"
             )
     if config.evaluation.eval_only:
         events = train(config, splits(dataset), run=run.name, mailbox=mailbox, start=begin, resume=begin is not None)
@@ -124,28 +135,6 @@ def splits(dataset: data.Dataset) -> dict[str, Any]:
     return {split: dataset.split(split) for split in ("train", "val")}
 
 
-def _weights_of(source: str, dataset: data.Dataset, runs_dir: Path | None) -> Snapshot:
-    """The weights of a run, a checkpoint, or a Hugging Face GPT-2's folder, if the data set's tokenizer is theirs."""
-    if (Path(source) / "config.json").is_file():
-        from nanogpt.interop.huggingface import from_huggingface
-
-        model = from_huggingface(source)
-        name, fits = "gpt2", dataset.meta.tokenizer == "gpt2"
-        begin = Snapshot(model.config, model.state_dict())
-    else:
-        run, path = locate(source, "best", runs_dir)
-        begin = checkpoints.read(path, weights_only=True)
-        tokenizer = load_tokenizer(run)
-        name, fits = tokenizer.name, tokenizers.fingerprint(tokenizer) == dataset.meta.tokenizer_fingerprint
-    if not fits:
-        raise SettingError(
-            "init_from",
-            f"init_from={source}: its tokenizer is not that of the data set {dataset.name}; prepare the text with the "
-            f"tokenizer of those weights, {name}",
-        )
-    return begin
-
-
 def _with_vocabulary(config: Config, dataset: data.Dataset) -> Config:
     asked, needed = config.model.vocab_size, dataset.tokenizer.vocab_size
     if 0 < asked < needed:
@@ -162,14 +151,6 @@ def _check_start(config: Config, dataset: data.Dataset) -> None:
         raise SettingError("sample_start", f"sample_start={start!r}: {error}") from None
 
 
-def _with_shape_of(config: Config, begin: Snapshot) -> Config:
-    """The configuration with the shape that the weights have; only dropout and a shorter block_size may differ."""
-    theirs = begin.model_config
-    shape = {"architecture": theirs.name} | theirs.shape()
-    shape["block_size"] = min(config.model.block_size, theirs.block_size)
-    return with_settings(config, shape)
-
-
 def _cropped(begin: Snapshot, block_size: int) -> Snapshot:
     from nanogpt.runs.load import model_from
 
@@ -178,21 +159,35 @@ def _cropped(begin: Snapshot, block_size: int) -> Snapshot:
     return Snapshot(model.config, model.state_dict())
 
 
-def _refuse_reshaping(before: Config, after: Config) -> None:
+def _refuse_reshaping(run: Path, before: Config, after: Config) -> None:
     values = after.values()
-    for name, was in ({"architecture": before.model.name} | before.model.shape()).items():
+    for name, was in ({ARCHITECTURE.name: before.model.name} | before.model.shape()).items():
         asked = values.get(name, was)
-        if was != asked:
-            raise SettingError(
-                name, f"{name}={asked}: a resumed run keeps its shape, {name}={was}; use --init_from=RUN"
+        if was == asked:
+            continue
+        way = "train a new run for another shape"
+        if name == "block_size" and asked < was:
+            way = (
+                f"start a new run from its weights with --init_from={folder.run_name(run)} --block_size={asked} "
+                f"--dataset={before.data.dataset}"
             )
+        raise SettingError(
+            name, f"{name}={asked}: a resumed run keeps its shape, and {run.name} has {name}={was}; {way}"
+        )
 
 
 def _recorded(
-    config: Config, run: Path, dataset: data.Dataset, mailbox: Mailbox | None, begin: Snapshot | None, founds: bool
+    config: Config,
+    run: Path,
+    dataset: data.Dataset,
+    mailbox: Mailbox | None,
+    begin: Snapshot | None,
+    *,
+    founds: bool,
+    notice: str = "",
 ) -> Events:
     """Trains in the run's folder, under its lock, a run that is new where it `founds` one. Of several processes under
-    torchrun only the first one records."""
+    torchrun only the first one records. `notice` is told once training has started."""
     resume = begin is not None and not founds
     if rank() > 0:
         recall = partial(checkpoints.recall, run)
@@ -205,9 +200,7 @@ def _recorded(
         held = folder.lock(run)
         held.acquire(timeout=1)
     except Timeout:
-        raise UserError(
-            f"the run {run.name} is being trained by another process; two trainers never share a run"
-        ) from None
+        raise UserError(f"the run {run.name} is training in another process; two trainers never share a run") from None
     except (OSError, NotImplementedError) as error:  # the second: a disk that knows no locks
         why = getattr(error, "strerror", None) or str(error)
         raise UserError(f"cannot write in {run}: {why}; choose another folder with --runs_dir") from None
@@ -250,7 +243,7 @@ def _recorded(
             from nanogpt.interop.wandb_log import logged
 
             events = logged(events, config, run.name)
-        recorded = recorder.record(_founded(events, config, run, dataset))
+        recorded = recorder.record(_founded(_noticed(notice, events), config, run, dataset))
         with closing(_explained(config, recorded)) as explained:
             yield from explained
     finally:
@@ -269,8 +262,8 @@ def _refuse_elsewhere(run: Path) -> None:
         return
     if about.alive and not folder.is_here(about):
         raise UserError(
-            f"the run {run.name} is being trained on {about.host!r}, which wrote {about.silent_s:.0f} s "
-            f"ago; two trainers never share a run: stop it, or wait until it was silent for {folder.LOST_S:.0f} s"
+            f"the run {run.name} is training on {about.host!r}, which wrote {about.silent_s:.0f} s "
+            f"ago; two trainers never share a run: stop it, or wait until it has been silent for {folder.LOST_S:.0f} s"
         )
 
 
@@ -304,15 +297,21 @@ def _founded(events: Events, config: Config, run: Path, dataset: data.Dataset) -
             yield event
 
 
+def _noticed(text: str, events: Events) -> Events:
+    """The events, with a notice after the first Started where there is a text."""
+    with closing(events):
+        for event in events:
+            yield event
+            if text and isinstance(event, Started):
+                yield Notice(level="warning", text=text)
+                text = ""
+
+
 def _explained(config: Config, events: Events) -> Events:
     """Turns what a machine may run out of into one line that says what to lower or free."""
     try:
         yield from events
     except Exception as error:
         if hardware.out_of_memory(error):
-            size = config.data.batch_size
-            raise UserError(
-                f"out of memory: lower batch_size (now {size}) and raise gradient_accumulation_steps by as much, "
-                f"or lower block_size (now {config.model.block_size}) or the model's size"
-            ) from None
+            raise UserError(f"out of memory: {less_memory(config)}") from None
         raise

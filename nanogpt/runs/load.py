@@ -7,9 +7,10 @@ from pathlib import Path
 from nanogpt import hardware, tokenizers
 from nanogpt.errors import UserError
 from nanogpt.models.base import LanguageModel
-from nanogpt.runs import checkpoints, folder
+from nanogpt.models.shapes import shapes_alone
+from nanogpt.runs import checkpoints
 from nanogpt.tokenizers import Tokenizer
-from nanogpt.training.snapshot import Snapshot, restore_weights
+from nanogpt.training.snapshot import Snapshot, check_weights, restore_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ def load_model(
 
     Raises `UserError` for what is not there, damaged, or does not fit together.
     """
-    run, path = locate(source, which, runs_dir)
+    run, path = checkpoints.locate(source, which, runs_dir)
     snapshot = checkpoints.read(path, weights_only=True)
     tokenizer = load_tokenizer(run)
     if tokenizer.vocab_size > snapshot.model_config.vocab_size:
@@ -44,17 +45,6 @@ def load_model(
     progress = snapshot.progress
     evaluated = progress.evaluated_at == progress.step
     return LoadedModel(model, tokenizer, run.name, progress.step, progress.val_loss if evaluated else None, device)
-
-
-def locate(source: str | None, which: str, runs_dir: str | Path | None = None) -> tuple[Path, Path]:
-    """(run folder, checkpoint folder) of a run's name or path, or of the path of a checkpoint."""
-    if source is not None and checkpoints.is_checkpoint(Path(source).expanduser()):
-        path = Path(source).expanduser().absolute()
-        return path.parent.parent, path
-    if source is not None and Path(source).suffix in (".pt", ".pth", ".bin", ".ckpt", ".pkl"):
-        raise UserError(f"{source} is a pickle, which can run code when it is loaded: only safetensors are read here")
-    run = folder.find(source, runs_dir)
-    return run, checkpoints.choose(run, which).path
 
 
 def load_tokenizer(run: Path) -> Tokenizer:
@@ -71,7 +61,12 @@ def load_tokenizer(run: Path) -> Tokenizer:
 
 
 def model_from(snapshot: Snapshot, source: str) -> LanguageModel:
-    """Return a model with the snapshot's weights, on the CPU."""
+    """Return a model with the snapshot's weights, on the CPU.
+
+    Raise `UserError` naming `source` where they are not those of its configuration, before any memory is taken.
+    """
+    with shapes_alone():
+        check_weights(snapshot.model_config.build(), snapshot.model, source)
     model = snapshot.model_config.build()
     restore_weights(model, snapshot.model, source)
     return model

@@ -21,6 +21,7 @@ from nanogpt.files import remove, why, write_atomically
 from nanogpt.runs.folder import check_free, check_name, history, is_run, lock, read_run_toml
 
 NOTE = "note.txt"
+CHOSEN = ("device", "dtype", "compile", "threads", "vocab_size")  # a run records what they were settled to
 LONGEST_NOTE = 10_000  # characters
 PROBED_S = 0.5  # whoever looks whether a trainer lives holds the lock for a moment
 MEASURED = ("loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "mfu", "memory_bytes", "elapsed_s")
@@ -94,6 +95,12 @@ def differences(configs: Sequence[Config]) -> dict[str, tuple[Any, ...]]:
     return {name: row for name, row in compared.items() if any(value != row[0] for value in row)}
 
 
+def changed(config: Config) -> dict[str, Any]:
+    """Return the settings that are not the defaults, by name; what was chosen for the machine or is the tokenizer's is
+    left out."""
+    return {name: row[0] for name, row in differences([config, Config()]).items() if name not in CHOSEN}
+
+
 def metrics(run: Path) -> Iterator[Mapping[str, Any]]:
     """A row for each step that was reported or evaluated, in order, with those of COLUMNS that were measured there."""
     rows: dict[int, dict[str, Any]] = {}
@@ -131,7 +138,7 @@ def _unused(run: Path, what: str) -> Iterator[None]:
     try:
         held.acquire(timeout=PROBED_S)
     except Timeout:
-        raise UserError(f"the run {run.name} is being trained: it can be {what} when that has ended") from None
+        raise UserError(f"the run {run.name} is training: it can be {what} when the training has ended") from None
     except OSError as error:
         raise UserError(f"the run {run.name} cannot be {what}: {why(error)}") from None
     try:

@@ -68,7 +68,7 @@ class FileMailbox(Mailbox):
         self._next_scan = 0.0
         self._taken: set[str] = set()  # obeyed, but not removable: on a disk that became read-only
         self._unfinished: dict[str, float] = {}  # since when (monotonic, seconds) a letter cannot be read
-        self._late = [self._refuse(name, "it was dropped before this training began") for name in self._names()]
+        self._late = [self._refuse(name, "it was sent before this training began") for name in self._names()]
 
     def drop(self, letter: Letter) -> None:
         self._beside.drop(letter)
@@ -127,4 +127,4 @@ class FileMailbox(Mailbox):
             (self._folder / name).rename(self._folder / (name + REFUSED))
         except OSError:
             self._taken.add(name)
-        return Unreadable(f"the letter {name!r} in the run's mailbox is not obeyed: {reason}")
+        return Unreadable(f"the command {name!r} in the run's mailbox is ignored: {reason}")

@@ -30,7 +30,7 @@ FOUND = ("name", "path", "silent_s")  # of the state, what whoever reads it find
 IN_WORDS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "the disk is full"),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "the run's folder cannot be written"),
-    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENOTCONN), "the run's folder has vanished"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENOTCONN), "the run's folder is gone"),
 }
 
 

@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 import urllib.request
+from functools import cache
 from http.client import HTTPException
 from pathlib import Path
 
@@ -71,15 +72,21 @@ def _vocab_bpe() -> bytes | None:
     )
 
 
-def _tokens_of_merges(merges: str) -> list[bytes]:
-    """The file writes each byte as a printable character: itself where it is one, else the next from U+0100 on.
-    Printable bytes come first in rank, then the others, then one token a merge."""
+@cache
+def byte_characters() -> dict[int, str]:
+    """Return GPT-2's way of writing bytes as printable characters: each byte as the character of that number where it
+    is printable, else as the next one from U+0100 on. Printable ones come first."""
     printable = [byte for byte in range(256) if chr(byte).isprintable() and chr(byte) != " "]
     others = [byte for byte in range(256) if byte not in printable]
-    byte_of = {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
+
+
+def _tokens_of_merges(merges: str) -> list[bytes]:
+    """Printable bytes come first in rank, then the others (see `byte_characters`), then one token a merge."""
+    byte_of = {character: byte for byte, character in byte_characters().items()}
     lines = merges.split("\n")[1:-1]  # after the version
     merged = [bytes(byte_of[character] for character in line.replace(" ", "")) for line in lines]
-    return [bytes([byte]) for byte in printable + others] + merged
+    return [bytes([byte]) for byte in byte_characters()] + merged
 
 
 def _tiktoken_text(tokens: list[bytes], first_rank: int) -> bytes:

@@ -18,13 +18,14 @@ from nanogpt.data.batches import Batches, check_length
 from nanogpt.events import Event
 from nanogpt.models.base import LanguageModel
 from nanogpt.models.flat_parameters import FlatParameters
+from nanogpt.models.shapes import shapes_alone
 from nanogpt.training import distributed
 from nanogpt.training.health import Spike, watched
 from nanogpt.training.loop import Recall, Tokens, Trainer, WriteSample
 from nanogpt.training.machine import check_memory, settle
 from nanogpt.training.mailbox import Mailbox
 from nanogpt.training.saving import SaveSnapshot, Writer
-from nanogpt.training.snapshot import Progress, Snapshot, restore, restore_weights
+from nanogpt.training.snapshot import Progress, Snapshot, check_weights, restore, restore_weights
 from nanogpt.training.throughput import Parts, Throughput
 
 
@@ -55,6 +56,9 @@ def train(
     """
     for split in ("train", "val"):
         check_length(len(tokens[split]), config.model.block_size, split)
+    if start is not None:
+        with shapes_alone():
+            check_weights(config.model.build(), start.model, "the starting weights")
     machine = settle(config)
     device, world = machine.device, machine.world
     compiled_here = machine.compile and device == "cpu"

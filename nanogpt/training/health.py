@@ -23,7 +23,7 @@ WINDOW = 20  # reported steps
 PLATEAU = 4  # evaluations
 
 MESSAGES = {
-    "learning": "training does well again",
+    "learning": "training is healthy again",
     "diverging": "the loss rises: lower the learning rate, or go back to an earlier checkpoint",
     "overfitting": "the validation loss rises while the training loss falls: stop, raise dropout, or use more data",
     "data-bound": "training waits for data for much of its time: a faster disk would make it faster",

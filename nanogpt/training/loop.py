@@ -316,9 +316,9 @@ class Trainer:
 
     def hindered(self, reason: str) -> Health:
         if reason:
-            text = f"training waits: {reason}. It goes on by itself when that has changed; stopping is possible"
+            text = f"training waits: {reason}. It resumes by itself when that is solved; you can also stop it"
             return Health(step=self.progress.step, state="waiting", message=text)
-        return Health(step=self.progress.step, state="going on", message="what hindered training is over: it goes on")
+        return Health(step=self.progress.step, state="going on", message="the problem is solved: training resumes")
 
     def stop(self) -> Iterator[Event]:
         """Ends as it was asked to: with a checkpoint, if the disk takes one at the first attempt."""
@@ -327,7 +327,7 @@ class Trainer:
         if not self.writer.owed:
             yield from self.writer.report(wait=True)
         if self.writer.owed:
-            yield Notice(level="error", text=f"{self.writer.owed}; stopped without one, what was saved before is whole")
+            yield Notice(level="error", text=f"{self.writer.owed}; stopped without one, earlier checkpoints are intact")
         yield self.finished("stopped")
 
     def stepped(self, loss: float, grad_norm: float, rate: float) -> Step:
@@ -366,7 +366,7 @@ class Trainer:
             back = self.recall(at - lost)
         if back is None:
             message = (
-                f"{trouble} after step {at:,}; what was saved before is untouched. "
+                f"{trouble} after step {at:,}; earlier checkpoints are intact. "
                 "Lower learning_rate, set grad_clip=1, or use dtype=float32"
             )
             yield Health(step=at, state="nan", message=message)

@@ -1,4 +1,4 @@
-"""What a training runs on: device, number format, compilation, threads, processes, each chosen or as asked.
+"""What a training runs on: device, number format, compilation, threads, processes, each chosen or as set.
 
 Knows nothing of the loop.
 """
@@ -64,7 +64,7 @@ def settle(config: Config) -> Machine:
         estimate=shape.compile_estimate(dtype),
     )
     peak = hardware.peak_flops(device, dtype)
-    choices = {"dtype": why_dtype, "compile": why_compiled}
+    choices = {name: why for name, why in (("dtype", why_dtype), ("compile", why_compiled)) if why}
     return Machine(device, dtype, compiled, threads, world, peak * world.size if peak else None, choices)
 
 
@@ -78,7 +78,12 @@ def check_memory(config: Config, dtype: str, device: str) -> None:
     )
     if needed.total - needed.activations > there:
         raise UserError(f"{takes}: choose a smaller model")
-    raise UserError(
-        f"{takes}: lower batch_size (now {config.data.batch_size}) and raise gradient_accumulation_steps by as much, "
-        "or lower block_size"
-    )
+    raise UserError(f"{takes}: {less_memory(config)}")
+
+
+def less_memory(config: Config) -> str:
+    """Return what to change of a training that takes too much memory, in words."""
+    rows, context = config.data.batch_size, config.model.block_size
+    ways = [f"lower batch_size (now {rows}) and raise gradient_accumulation_steps by as much"] if rows > 1 else []
+    ways += [f"lower block_size (now {context})"] if context > 1 else []
+    return ", or ".join([*ways, "choose a smaller model"])

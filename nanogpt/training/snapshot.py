@@ -70,8 +70,8 @@ def _copied(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True)
 
 
-def restore_weights(model: LanguageModel, tensors: dict[str, Tensor], source: str) -> None:
-    """Copies the weights in. Raises `UserError` naming `source` where names or shapes do not fit the model."""
+def check_weights(model: LanguageModel, tensors: dict[str, Tensor], source: str) -> None:
+    """Raise `UserError` naming `source` where names or shapes do not fit the model, of which shapes alone will do."""
     expected = model.state_dict()
     for name in sorted(expected.keys() ^ tensors.keys()):
         raise UserError(
@@ -82,6 +82,11 @@ def restore_weights(model: LanguageModel, tensors: dict[str, Tensor], source: st
             raise UserError(
                 f"{source} does not fit this model: {name} is {tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
             )
+
+
+def restore_weights(model: LanguageModel, tensors: dict[str, Tensor], source: str) -> None:
+    """Copies the weights in. Raises `UserError` as `check_weights` does."""
+    check_weights(model, tensors, source)
     model.load_state_dict(tensors)
 
 

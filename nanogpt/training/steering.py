@@ -24,9 +24,9 @@ def apply(letter: letters.Portable | letters.Copy, progress: Progress, is_saved:
         case letters.Pause():
             return "paused"
         case letters.Resume():
-            return "going on"
+            return "resumed"
         case letters.Save():
-            return "saved already" if is_saved else "saving a checkpoint"
+            return "already saved" if is_saved else "saving a checkpoint"
         case letters.Sample():
             return "sampling"
         case letters.Copy():

@@ -47,8 +47,8 @@ class DatasetList(OptionList, inherit_bindings=False):
         Binding("end", "last", "last", show=False, id="data.last"),
     ]
     HELP = (
-        "The data sets: ● is ready, ○ can be prepared here and now, ⊘ needs the network first. {data.new_run} "
-        "trains on one."
+        "The data sets: ● is ready, ○ can be prepared now, ⊘ needs the network first. {data.new_run} starts a run "
+        "on one."
     )
     glossary = "data set"
 
@@ -63,15 +63,22 @@ class DataScreen(LabScreen):
     CSS_PATH = "data.tcss"
     AUTO_FOCUS = "DatasetList"
     HELP = (
-        "The texts that a model can learn from. ● is ready, ○ can be prepared here and now, ⊘ needs the network first. "
-        "Preparing turns text into tokens on disk, once. The text at the right has each other token on another ground."
+        "The texts that a model can learn from. ● is ready, ○ can be prepared now, ⊘ needs the network "
+        "first. Preparing turns text into tokens on disk, once. The text on the right shades every other "
+        "token."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,n", "new_run", "train on it", id="data.new_run", tooltip="New run with this data set"),
         Binding("p", "prepare", "prepare", id="data.prepare", tooltip="Turn the text into tokens on disk"),
-        Binding("escape", "cancel", "cancel", id="data.cancel", tooltip="Cancel preparing; nothing half written stays"),
-        Binding("a", "add", "add a text", id="data.add", tooltip="Make a data set of your own file or folder"),
-        Binding("f", "give", "give the file", id="data.give", tooltip="Where there is no network: the file by hand"),
+        Binding("escape", "cancel", "cancel", id="data.cancel", tooltip="Cancel preparing; no partial data is kept"),
+        Binding("a", "add", "add text", id="data.add", tooltip="Make a data set from your own file or folder"),
+        Binding(
+            "f",
+            "give",
+            "use local file",
+            id="data.give",
+            tooltip="Without a network: use a file that you downloaded elsewhere",
+        ),
         Binding("d,delete", "delete", "delete", id="data.delete", tooltip="Delete the tokens; the recipe stays"),
         Binding("r", "reload", "reload", id="data.reload", show=False, tooltip="Read the list from disk again"),
         Binding("pagedown", "scroll_details(1)", "scroll the text", id="data.scroll_down", show=False),
@@ -287,9 +294,9 @@ class DataScreen(LabScreen):
 
         entry = self.entry
         if entry is not None:
-            question = f"The file of {entry.name}, which is otherwise fetched from\n{entry.source}"
+            question = f"The file of {entry.name}, which is otherwise downloaded from\n{entry.source}"
             self.app.push_screen(
-                AskPath(question, lambda path: "" if path.is_file() else f"there is no file {path}"),
+                AskPath(question, lambda path: "" if path.is_file() else f"no such file: {path}"),
                 lambda path: self.prepare(entry.name, entry.name, source=path) if path else None,
             )
 
@@ -355,7 +362,7 @@ class DataScreen(LabScreen):
             del self.own[entry.name]
             self.action_reload()
             return
-        again = "the recipe stays" if entry.recipe else "the text itself stays where it is"
+        again = "the recipe stays" if entry.recipe else "the text file stays"
         question = Content.assemble("Delete the tokens of ", harmless(entry.name), f"?  ({again})")
         answers = {"delete": ("d", "delete"), "keep": ("escape", "keep")}
         self.app.push_screen(Ask(question, answers), lambda answer: self._delete(entry.name, answer))

@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 TALL = 34  # lines of a terminal that has room for what a word means
 GROUPS = ("data", "model", "training")  # of what is shown at first; the last has what is of no section above
-START = "what the weights are at first: random, those of another run, or all of a run that was interrupted"
-PRESET = "where the values come from that are not changed here"
-APART = "Start training in a process of its own"
-PLACE = "in this app it goes on when the terminal closes; in a process of its own it needs the app for nothing"
-PLACES = [("app", "this app"), ("own", "a process of its own")]
-NAME = "the run's name; nothing takes the one that is shown"
+START = "the initial weights: random, those of another run, or everything of an interrupted run, to resume it"
+PRESET = "supplies every value that is not changed here"
+APART = "Start training in a background process"
+PLACE = "a run in this app continues when the terminal closes; a background process does not need the app at all"
+PLACES = [("app", "this app"), ("own", "a background process")]
+NAME = "the run's name; leave it empty for the name shown"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ def offered(runs_dir: str | None) -> Iterator[Event]:
     from nanogpt import data, runs
     from nanogpt.tokenizers import fingerprint, from_json
 
-    starts, tokenizers = [(SCRATCH, "from scratch")], dict[str, str]()
+    starts, tokenizers = [(SCRATCH, "random weights")], dict[str, str]()
     datasets = data.list_datasets()
     for info in datasets:
         if info.prepared and not info.problem:
@@ -69,7 +69,7 @@ def offered(runs_dir: str | None) -> Iterator[Event]:
                 tokenizers[f"run {run.name}"] = fingerprint(from_json(json.loads(text)))
             starts.append((f"weights {run.name}", f"weights of {run.name}"))
             if not run.alive:
-                starts.append((f"resume {run.name}", f"go on with {run.name} at step {run.step:,}"))
+                starts.append((f"resume {run.name}", f"resume {run.name} at step {run.step:,}"))
     yield Offered(datasets=tuple(datasets), starts=tuple(starts), tokenizers=tokenizers)
 
 
@@ -113,18 +113,19 @@ class NewRunScreen(LabScreen):
     CSS_PATH = "new_run.tcss"
     AUTO_FOCUS = "Choice"
     HELP = (
-        "A new run. Tab or {new_run.next} and {new_run.previous} go from field to field; {choice.previous} and "
-        "{choice.next} turn a choice, {choice.list} lists it. What the run will come to stands at the right as it is "
-        "typed. A dot marks what is not the preset's. {app.help} explains a field."
+        "A new run. Tab or {new_run.next} and {new_run.previous} go from field to field; {choice.previous} "
+        "and {choice.next} change a choice, {choice.list} lists all of them. The estimate on the right "
+        "follows what you type. A dot marks a value that differs from the preset. {app.help} explains a "
+        "field."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "start", "start", id="new_run.start", tooltip="Start training"),
         Binding("escape", "close", "back", id="new_run.close", tooltip="Back, without starting anything"),
-        Binding("ctrl+t", "measure", "measure", id="new_run.measure", tooltip="Measure the speed here and now"),
+        Binding("ctrl+t", "measure", "measure", id="new_run.measure", tooltip="Measure the speed on this machine now"),
         Binding("ctrl+o", "more", "more settings", id="new_run.more", tooltip="Show or hide the other settings"),
         Binding("ctrl+r", "reset", "reset", id="new_run.reset", tooltip="Back to the preset's values"),
-        Binding("ctrl+g", "start_apart", "start apart", id="new_run.start_apart", tooltip=APART),
-        Binding("f7", "start_apart", "start apart", show=False, id="new_run.start_apart_too"),
+        Binding("ctrl+g", "start_apart", "start in background", id="new_run.start_apart", tooltip=APART),
+        Binding("f7", "start_apart", "start in background", show=False, id="new_run.start_apart_too"),
         Binding("f5", "start", "start", show=False, id="new_run.start_too"),
         Binding("f6", "measure", "measure", show=False, id="new_run.measure_too"),
         Binding("down", "app.focus_next", "next field", show=False, id="new_run.next"),
@@ -147,8 +148,8 @@ class NewRunScreen(LabScreen):
     def body(self) -> Iterator[Widget]:
         self.draft.runs_dir = self.session.runs_dir
         self.measuring = Measuring(self.session, self.set_timer, self._measured)
-        presets = [("", "none, the defaults"), *((name, name) for name in preset_names())]
-        starts = [(SCRATCH, "from scratch")]
+        presets = [("", "none (defaults)"), *((name, name) for name in preset_names())]
+        starts = [(SCRATCH, "random weights")]
         if self.draft.source:
             starts.append((self.draft.start, self.draft.start))
         known = self.draft.settings()
@@ -156,19 +157,19 @@ class NewRunScreen(LabScreen):
             with Form(id="form"):
                 yield Field("preset", "preset", self.draft.preset, PRESET, options=presets, classes="-first")
                 start = self.draft.start
-                yield Field("start", "begin with", start, START, options=starts, term="checkpoint", classes="-first")
+                yield Field("start", "start from", start, START, options=starts, term="checkpoint", classes="-first")
                 dataset = self.draft.shown("dataset")
                 about, datasets = known["dataset"].help, [(dataset, dataset)]
                 yield Field("dataset", "dataset", dataset, about, options=datasets, term="data set", classes="-first")
                 yield Field("name", "name", "", NAME, term="run", classes="-first")
-                yield Field("place", "trains in", "app", PLACE, options=PLACES, term="run", classes="-first")
+                yield Field("place", "runs in", "app", PLACE, options=PLACES, term="run", classes="-first")
                 for title in GROUPS:
                     yield Static(Content(title), classes="group")
                     yield Vertical(*self._made(common(known, title)), id=f"common-{title}", classes="fields")
                 yield Vertical(id="more")
                 yield Button("more settings", compact=True, id="more-button")
             with Vertical(id="side"):
-                yield Static(Content("what it comes to"), classes="group")
+                yield Static(Content("estimate"), classes="group")
                 yield Outlook()
                 yield Button("start", compact=True, id="start-button", variant="primary")
                 yield Static(id="trouble")
@@ -251,7 +252,7 @@ class NewRunScreen(LabScreen):
         hidden = [f"{name}: {problem}" for name, problem in problems.items() if name not in shown]
         self.query_one("#trouble", Static).update(harmless("\n".join(hidden), "$error"))
         self.query_one("#start-button", Button).disabled = self.config is None
-        self.query_one("#start-button", Button).label = "go on" if self.draft.resumes else "start"
+        self.query_one("#start-button", Button).label = "resume" if self.draft.resumes else "start"
         self.measuring.want(self.config, self.datasets)
         self._show_outlook()
         self.refresh_bindings()
@@ -362,7 +363,7 @@ class NewRunScreen(LabScreen):
         if self.config is None or self._starting:
             return
         if self.session.is_training:
-            self.notify("a run is being trained: stop it first", severity="error", markup=False)
+            self.notify("a run is training: stop it first", severity="error", markup=False)
             return
         self.measuring.cancel()
         self._starting = True

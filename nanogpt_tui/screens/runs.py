@@ -35,27 +35,27 @@ DETAILS = (52, 80)  # cells of a line beside the chart, where it is of medium wi
 Curves = tuple[tuple[str, float], ...]  # the folder of each, and when it changed
 Wanted = tuple[Curves, tuple[Path, ...], int]
 EMPTY = "No runs yet. Train one: {app.train}, then {train.quick_start} for the quick start."
-NO_SUCH = "No run has all of these words. {runs.clear} shows all runs again."
-FILTER = "words of name, state, data set; {runs.clear} shows all"
+NO_SUCH = "No matching runs. {runs.clear} shows all runs again."
+FILTER = "name, state or data set; {runs.clear} shows all"
 
 
 class RunsScreen(LabScreen):
     CSS_PATH = "runs.tcss"
     AUTO_FOCUS = "RunTable"
     HELP = (
-        "Every run in the folder of runs. The chart shows the one under the cursor, and over it those that are ticked; "
-        "beside it stands what is known of it, or where the ticked ones differ."
+        "All runs in the runs folder. The chart shows the run under the cursor and the ticked runs; next to "
+        "it are the details of the run, or the settings in which the ticked runs differ."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "look", "look", id="runs.look", tooltip="Look at the run in Train", priority=True),
+        Binding("enter", "look", "look", id="runs.look", tooltip="Open the run in Train", priority=True),
         Binding("space", "tick", "tick", id="runs.tick", tooltip="Tick it for the chart and the comparison"),
         Binding("o", "sort", "sort", id="runs.sort", tooltip="Sort by the next column"),
-        Binding("O", "turn_round", "turn the order round", id="runs.reverse", show=False),
-        Binding("slash", "filter", "filter", id="runs.filter", tooltip="Show only runs with these words"),
+        Binding("O", "turn_round", "reverse the order", id="runs.reverse", show=False),
+        Binding("slash", "filter", "filter", id="runs.filter", tooltip="Show only matching runs"),
         Binding("s", "sample", "sample", id="runs.sample", tooltip="Sample from the run's best checkpoint"),
-        Binding("r", "resume_run", "resume", id="runs.resume", tooltip="Train on at the latest checkpoint"),
-        Binding("e", "rename", "rename", id="runs.rename", tooltip="Give the run another name"),
-        Binding("n", "note", "note", id="runs.note", tooltip="Write a note on the run"),
+        Binding("r", "resume_run", "resume", id="runs.resume", tooltip="Resume from the latest checkpoint"),
+        Binding("e", "rename", "rename", id="runs.rename", tooltip="Rename the run"),
+        Binding("n", "note", "note", id="runs.note", tooltip="Edit the note of the run"),
         Binding("c", "export", "csv", id="runs.export", tooltip="Export the run's metrics as CSV"),
         Binding("x,delete", "delete", "delete", id="runs.delete", tooltip="Delete the run; asks first"),
         Binding(
@@ -343,7 +343,9 @@ class RunsScreen(LabScreen):
             from nanogpt_tui.screens.train import number, number_problem
 
             more = str(run.max_iters + max(1, run.max_iters // 2))
-            question = AskValue(f"{printable(run.name)} is complete. Train on, up to step:", more, number_problem)
+            question = AskValue(
+                f"{printable(run.name)} is complete. Continue training up to step:", more, number_problem
+            )
             self.app.push_screen(
                 question, lambda text: self._resume(run, {"max_iters": number(text)}) if text else None
             )

@@ -35,33 +35,33 @@ class SampleScreen(LabScreen):
     CSS_PATH = "sample.tcss"
     AUTO_FOCUS = ""
     HELP = (
-        "Write a prompt ({sample.prompt}), start ({sample.write}), and turn the knobs while it writes: small letters "
-        "turn down, capitals turn up. The background shows how sure the model was of each token; {sample.left} and "
-        "{sample.right} walk over the tokens and show what else could have come. The same prompt, knobs and seed write "
-        "the same text again."
+        "Write a prompt ({sample.prompt}), start ({sample.write}), and turn the knobs while it writes: small "
+        "letters turn down, capitals turn up. The background shows how sure the model was of each token; "
+        "{sample.left} and {sample.right} walk over the tokens and show what it could have written instead. "
+        "The same prompt, knobs and seed write the same text again."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "branch", "branch here", id="sample.branch", tooltip="Go on from the chosen token"),
+        Binding("enter", "branch", "branch here", id="sample.branch", tooltip="Continue from the chosen token"),
         Binding("enter,g", "write", "write", id="sample.write", tooltip="Write with this prompt, knobs and seed"),
         Binding("escape", "stop", "stop", id="sample.stop_writing", tooltip="Stop writing; what is written stays"),
-        Binding("escape", "no_cursor", "no cursor", id="sample.no_cursor", tooltip="Take the cursor off the tokens"),
+        Binding("escape", "no_cursor", "no cursor", id="sample.no_cursor", tooltip="Hide the token cursor"),
         Binding("a", "again", "again", id="sample.again", tooltip="Write again with the next seed"),
-        Binding("c", "go_on", "continue", id="sample.continue", tooltip="Go on where the text ended"),
+        Binding("c", "go_on", "continue", id="sample.continue", tooltip="Continue where the text ended"),
         Binding("i", "edit", "prompt", id="sample.prompt", tooltip="Edit the prompt"),
         Binding("f", "pick", "weights", id="sample.source", tooltip="Choose the weights: any checkpoint, or live"),
-        Binding("b", "side_by_side", "side by side", id="sample.side", tooltip="Two checkpoints, one seed; or one"),
+        Binding("b", "side_by_side", "side by side", id="sample.side", tooltip="Compare two checkpoints / single view"),
         Binding("left", "walk(-1)", "tokens", id="sample.left", tooltip="Token before"),
         Binding("right", "walk(1)", "tokens", id="sample.right", tooltip="Next token"),
         Binding("left_square_bracket", "history(-1)", "history", id="sample.earlier", tooltip="Earlier text"),
         Binding("right_square_bracket", "history(1)", "history", id="sample.later", tooltip="Later text"),
-        Binding("w", "other_pane", "other side", id="sample.other", tooltip="Keys go to the other text"),
+        Binding("w", "other_pane", "other side", id="sample.other", tooltip="Switch to the other text"),
         Binding("e", "export", "export", id="sample.export", tooltip="Write the history to a Markdown or JSON file"),
         Binding("u", "use", "use its prompt and knobs", id="sample.use", show=False),
-        Binding("h", "shades", "shade tokens by probability, or not", id="sample.shades", show=False),
+        Binding("h", "shades", "shade tokens by probability", id="sample.shades", show=False),
         Binding("up", "choose_by(-1)", "alternative above", id="sample.up", show=False),
         Binding("down", "choose_by(1)", "alternative below", id="sample.down", show=False),
         Binding("shift+left", "walk(-10)", "ten tokens back", id="sample.far_left", show=False),
-        Binding("shift+right", "walk(10)", "ten tokens on", id="sample.far_right", show=False),
+        Binding("shift+right", "walk(10)", "ten tokens forward", id="sample.far_right", show=False),
         Binding("home", "walk(-1000000000)", "first token", id="sample.first", show=False),
         Binding("end", "walk(1000000000)", "last token", id="sample.last", show=False),
         Binding("pageup", "scroll(-1)", "scroll up", id="sample.page_up", show=False),
@@ -357,7 +357,7 @@ class SampleScreen(LabScreen):
                 self.knobs = turned(self.knobs, name, text)
                 self.query_one(Knobs).show(self.knobs)
 
-        words = "stop texts, | between two, \\n for a line break:" if name == "stop" else f"{BY_NAME[name].label}:"
+        words = "stop strings, separated by | (\\n is a line break):" if name == "stop" else f"{BY_NAME[name].label}:"
         self.app.push_screen(AskValue(words, typed(self.knobs, name), problem), take)
 
     def on_prompt_submitted(self) -> None:
@@ -379,9 +379,9 @@ class SampleScreen(LabScreen):
         self._pick(min(self.active, len(self.sources) - 1))
 
     def _pick(self, place: int) -> None:
-        side = "" if len(self.sources) == 1 and place == 0 else (" at the left", " at the right")[place]
+        side = "" if len(self.sources) == 1 and place == 0 else (" for the left text", " for the right text")[place]
         self.app.push_screen(
-            PickSource(self.session, f"Weights to write with{side}:"),
+            PickSource(self.session, f"Weights{side}:"),
             lambda source: self._picked(place, source) if source is not None else None,
         )
 

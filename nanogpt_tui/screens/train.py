@@ -29,24 +29,24 @@ WELCOME = (
     ("", "words within seconds. Without a network it takes Python's"),
     ("", "own standard library instead."),
     ("", ""),
-    ("{train.new_run}", "a run of your own: every setting, and what it comes to"),
+    ("{train.new_run}", "new run: every setting, with time and memory estimated"),
     ("{app.data}", "Data: other texts, and your own"),
     ("{app.runs}", "Runs: what was trained before"),
     ("{app.help}", "help: every key, and every word explained"),
-    ("^p", "everything that can be done here, by name"),
+    ("^p", "command palette: every command by name"),
     ("{app.quit}", "quit"),
 )
 STOP_ANSWERS = {
     "save": ("s", "checkpoint and stop"),
     "stop": ("x", "stop now, losing {unsaved}"),
-    "stay": ("escape", "go on"),
+    "stay": ("escape", "keep training"),
 }
 QUICK_START_ANSWERS = {"start": ("enter", "start"), "stay": ("escape", "back")}
 WHOLE_HEIGHT = "Show the whole range of the loss, or zoom in on its recent part"
 # what is shown from a key until the trainer has done it
 WAITING = {
     Pause: "pausing …",
-    Resume: "going on …",
+    Resume: "resuming …",
     Stop: "stopping …",
     Save: "saving …",
     Sample: "sampling …",
@@ -62,22 +62,22 @@ class TrainScreen(LabScreen):
     CSS_PATH = "train.tcss"
     AUTO_FOCUS = ""
     HELP = (
-        "The run that is trained now, or the one looked at last. The chart shows the training loss, its smoothed line "
-        "over the raw band, and the validation loss where it was measured. Tab goes to the figures; {app.help} "
-        "explains the one that is chosen there, or under the mouse."
+        "The run that is training now, or the last one that you opened. The chart shows the training loss, "
+        "its smoothed line over the raw band, and the validation loss where it was measured. Tab goes to the "
+        "figures; {app.help} explains the one that is chosen there, or under the mouse."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "pause", "pause", id="train.pause", tooltip="Pause or resume at the next step"),
         Binding("s", "save", "save", id="train.save", tooltip="Save a checkpoint now"),
         Binding("x", "stop", "stop", id="train.stop", tooltip="Stop; asks whether to save"),
-        Binding("r", "resume_run", "resume", id="train.resume", tooltip="Go on at the latest checkpoint"),
-        Binding("t", "sample", "sample", id="train.sample", tooltip="Sample the present weights into “watch it learn”"),
+        Binding("r", "resume_run", "resume", id="train.resume", tooltip="Resume from the latest checkpoint"),
+        Binding("t", "sample", "sample", id="train.sample", tooltip="Sample the current weights into “watch it learn”"),
         Binding("n", "new_run", "new run", id="train.new_run", tooltip="Set up a new run"),
-        Binding("o", "overlay", "overlay", id="train.overlay", tooltip="Lay the losses of other runs over this one"),
+        Binding("o", "overlay", "overlay", id="train.overlay", tooltip="Overlay the losses of other runs"),
         Binding("l", "chart('toggle_log_y')", "log-y", id="train.log_y"),
         Binding("a", "chart('next_x_axis')", "x axis", id="train.x_axis", tooltip="The x axis by step, tokens or time"),
         Binding("v", "other_panel", "log", id="train.panel", tooltip="Samples or log, where there is room for one"),
-        Binding("T", "sample_prompt", "sample a prompt of your own", id="train.sample_prompt", show=False),
+        Binding("T", "sample_prompt", "sample your own prompt", id="train.sample_prompt", show=False),
         Binding("plus", "scale(1.25)", "lr", id="train.lr_up", tooltip="Learning rate × 1.25"),
         Binding("minus", "scale(0.8)", "lr", id="train.lr_down", tooltip="Learning rate × 0.8"),
         Binding("equals_sign", "scale(1.25)", "lr", show=False, id="train.lr_up_too", tooltip="Learning rate × 1.25"),
@@ -241,7 +241,7 @@ class TrainScreen(LabScreen):
     def action_sample_prompt(self) -> None:
         history = self.session.history
         known = history.samples[-1].prompt.replace("\n", "\\n") if history is not None and history.samples else ""
-        question = AskValue("Sample the present weights, from this prompt (\\n is a line break):", known, lambda _: "")
+        question = AskValue("Sample the current weights from this prompt (\\n is a line break):", known, lambda _: "")
         self.app.push_screen(question, self._sample_prompt)
 
     def _sample_prompt(self, text: str | None) -> None:
@@ -265,7 +265,7 @@ class TrainScreen(LabScreen):
         steered = self.session.steered
         if steered is not None:
             now = str(steered.eval_interval or "")
-            question = AskValue("Evaluate every so many steps:", now, number_problem)
+            question = AskValue("Steps between evaluations:", now, number_problem)
             self.app.push_screen(question, lambda text: self.tell(SetEvalInterval(number(text))) if text else None)
 
     def action_max_iters(self) -> None:
@@ -283,9 +283,11 @@ class TrainScreen(LabScreen):
 
             def problem(text: str) -> str:
                 at = history.step
-                return number_problem(text) or ("" if number(text) > at else f"it is at step {at:,}: a later one")
+                return number_problem(text) or (
+                    "" if number(text) > at else f"the run is at step {at:,}: choose a later one"
+                )
 
-            question = AskValue("The run is complete. Train on, up to step:", more, problem)
+            question = AskValue("The run is complete. Continue training up to step:", more, problem)
             self.app.push_screen(question, lambda text: self._resume({"max_iters": number(text)}) if text else None)
         else:
             self._resume({})

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 PAUSE_S = 0.4  # without a key, before the text is counted
 TOKENIZERS = {
-    "char": "char: a token a character",
-    "byte": "byte: a token a byte, 256 of them",
+    "char": "char: one token per character",
+    "byte": "byte: one token per byte, 256 in all",
     "gpt2": "gpt2: GPT-2's pieces of words, 50,257",
 }
 
@@ -61,8 +61,8 @@ class AddText(ModalScreen[Recipe | None]):
     AddText.-short Horizontal, AddText.-short #outcome { margin-bottom: 0; }
     """
     HELP = (
-        "Makes a data set of your own text: a file, or a folder whose text files are read in turn. The last "
-        "part of the text is kept for validation. What would come of it is counted before anything is written."
+        "Make a data set from your own text: a file, or a folder of text files. The end of the text is held "
+        "out for validation. The sizes are counted before anything is written."
     )
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -84,7 +84,7 @@ class AddText(ModalScreen[Recipe | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical():
-            yield Static(Content("a text of your own"), classes="title")
+            yield Static(Content("add your own text"), classes="title")
             yield self._row("path", PathInput(placeholder="a file or a folder (tab completes)", id="path"))
             yield self._row("name", Input(compact=True, id="name"))
             yield self._row("tokenizer", Choice(self._tokenizers, "char", id="tokenizer"))
@@ -94,14 +94,14 @@ class AddText(ModalScreen[Recipe | None]):
             yield Static(id="outcome")
             with Horizontal(id="end"):
                 yield Button("prepare", compact=True, id="prepare", variant="primary")
-                yield hint("   ctrl+s prepares, tab: the next field, esc goes back")
+                yield hint("   ctrl+s prepares, tab: the next field, esc cancels")
 
     def _row(self, label: str, editor: Input | Choice | PathInput) -> Horizontal:
         return Horizontal(Static(label), Vertical(editor, Static("", classes="error", id=f"{editor.id}-error")))
 
     def on_mount(self) -> None:
         self.query_one(PathInput).focus_input()
-        self._outcome(Content.styled("shares of the text for validation and test, such as 0.1", "$quiet"))
+        self._outcome(Content.styled("fractions of the text held out for validation and test, such as 0.1", "$quiet"))
 
     def on_unmount(self) -> None:
         if self._job is not None:
@@ -115,14 +115,14 @@ class AddText(ModalScreen[Recipe | None]):
         if not path:
             raise SettingError("path", "")
         if not Path(path).expanduser().exists():
-            raise SettingError("path", f"there is no file or folder {path}")
+            raise SettingError("path", f"no such file or folder: {path}")
         numbers: dict[str, Any] = {}
         for name in ("val_ratio", "test_ratio"):
             text = self.query_one(f"#{name}", Input).value
             try:
                 numbers[name] = float(text)
             except ValueError:
-                raise SettingError(name, f"{text!r} has to be a share of the text, such as 0.1") from None
+                raise SettingError(name, f"{text!r} has to be a fraction of the text, such as 0.1") from None
         given, encoding = (self.query_one(f"#{name}", Input).value.strip() or None for name in ("name", "encoding"))
         tokenizer = self.query_one(Choice).value
         try:
@@ -132,7 +132,7 @@ class AddText(ModalScreen[Recipe | None]):
         except UserError as error:
             raise SettingError("name", str(error)) from None
         if recipe.name in self._taken:
-            raise SettingError("name", f"there is a data set {recipe.name} already: give this one another name")
+            raise SettingError("name", f"the data set {recipe.name} already exists: choose another name")
         return recipe
 
     def on_input_changed(self) -> None:
@@ -223,7 +223,7 @@ class AddText(ModalScreen[Recipe | None]):
         try:
             recipe = self.recipe()
         except UserError as error:
-            self._mark(error if str(error) else SettingError("path", "name a file or a folder"))
+            self._mark(error if str(error) else SettingError("path", "enter a file or a folder"))
             return
         if self._refused:
             self._count(recipe)  # the text may have been mended since
@@ -243,6 +243,6 @@ def described(forecast: "Forecast", notices: list[Notice]) -> Content:
         Content.assemble((f"vocabulary {forecast.vocab_size:,}", "$foreground")),
     ]
     if not forecast.exact:
-        lines.append(Content.styled("an estimate from pieces spread over the text", "$quiet"))
+        lines.append(Content.styled("an estimate from excerpts of the text", "$quiet"))
     lines += [harmless(notice.text, "$quiet" if notice.level == "info" else "$warning") for notice in notices]
     return Content("\n").join(lines)

@@ -11,7 +11,7 @@ from nanogpt_tui.text import short
 from nanogpt_tui.widgets.token_text import visible
 
 TEXT_WIDTH = 12
-HINT = "{sample.left} and {sample.right} walk over the tokens and\nshow what else could have come"
+HINT = "{sample.left} and {sample.right} walk over the tokens and\nshow what it could have written instead"
 
 
 def rows_of(token: Token) -> list[Alternative]:
@@ -27,8 +27,8 @@ class Alternatives(Widget):
 
     glossary = "top-k"
     HELP = (
-        "The model's own probabilities here, before temperature and the other knobs. {sample.up} and {sample.down} "
-        "choose, {sample.branch} goes on from there in a new text, which the history keeps beside the old one."
+        "The model's own probabilities here, before temperature and the other knobs. {sample.up} and "
+        "{sample.down} choose, {sample.branch} continues from there in a new text; the history keeps both."
     )
     DEFAULT_CSS = "Alternatives { height: auto; text-wrap: nowrap; }"
 

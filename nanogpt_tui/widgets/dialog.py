@@ -78,7 +78,7 @@ class AskValue(ModalScreen[str | None]):
             yield Static(Content(self._question), classes="question")
             yield Input(self._value, compact=True)
             yield Static("", classes="error")
-            yield hint("enter takes it, esc goes back")
+            yield hint("enter selects, esc cancels")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         problem = self._check(event.value)

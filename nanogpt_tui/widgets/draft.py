@@ -131,6 +131,9 @@ class Draft:
             config = with_settings(base, good)
         except SettingError as error:
             problems.setdefault(error.setting, reason(error))
+        known_positions = base.model.block_size
+        if config is not None and self.source and config.model.block_size > known_positions:
+            problems["block_size"] = f"the weights know {known_positions:,} positions, not more"
         if config is not None and dataset is not None:
             problems |= self._other_tokenizer(dataset.name) or unfit(config, dataset)
         try:

@@ -91,7 +91,7 @@ def running_text(session: "Session", width: int, room: int) -> Content:
         each = (room - far.cell_length - 2) // 2
         return Content.assemble(_named(shown, each), "  ", _named(other, each), far)
     if shown is None or history is None:
-        return Content.styled("nothing runs" if session.looked else "", "$quiet")
+        return Content.styled("idle" if session.looked else "", "$quiet")
     if shown.state == "preparing":
         far = Content.styled("  preparing", "$quiet")
     elif history.reading is not None:

@@ -51,7 +51,7 @@ KNOBS = (
     Knob("max_new_tokens", "length", "sampling", "nN", (10, 20, 50, 100, 200, 300, 500, 1000, 2000, 5000, 10_000)),
     Knob("stop", "stop", "sampling", "x"),
 )
-STOP_HELP = "a sample ends where one of these texts is written; | stands between two of them"
+STOP_HELP = "the text ends at any of these strings; | separates them"
 BY_NAME = {knob.name: knob for knob in KNOBS}
 
 
@@ -191,7 +191,7 @@ def knob_bindings() -> Iterator[Binding]:
     """The keys of all knobs, for the screen: the small letter turns down, the capital turns up."""
     for knob in KNOBS:
         if knob.name == "stop":
-            yield Binding("x", "type_knob('stop')", "stop texts", id="sample.stop", show=False)
+            yield Binding("x", "type_knob('stop')", "stop strings", id="sample.stop", show=False)
             continue
         less, more = tuple(knob.keys)
         yield Binding(less, f"turn('{knob.name}', -1)", f"{knob.label} down", id=f"sample.{knob.name}_down", show=False)

@@ -19,7 +19,7 @@ from nanogpt_tui.measuring import Speed
 from nanogpt_tui.text import count, duration, harmless
 from nanogpt_tui.widgets.dataset_facts import megabytes
 
-LABEL = 14
+LABEL, VALUE = 16, 9  # widths
 TERMS = {
     "parameters": "parameters",
     "memory": "memory",
@@ -56,21 +56,21 @@ def figures(config: Config, dataset: DatasetInfo | None, speed: Speed) -> Iterat
     data, model = config.data, config.model
     batches = [str(data.gradient_accumulation_steps)] if data.gradient_accumulation_steps > 1 else []
     product = " × ".join([*batches, str(data.batch_size), str(model.block_size)])
-    yield "iteration", f"{config.tokens_per_iteration:,}", f"tokens = {product}", "$foreground"
-    yield "tokens", count(config.schedule.max_iters * config.tokens_per_iteration), "in all", "$foreground"
+    yield "iteration", f"{config.tokens_per_iteration:,}", f"= {product}", "$foreground"
+    yield "tokens", count(config.schedule.max_iters * config.tokens_per_iteration), "in total", "$foreground"
     train_tokens = dataset.tokens.get("train") if dataset else None
     if train_tokens:
         yield "epochs", significant(estimate.epochs(config, train_tokens)), f"of {count(train_tokens)}", "$foreground"
     else:
         yield "epochs", "–", "known once prepared", "$quiet"
     if vocab:
-        yield "guess", f"{estimate.uniform_loss(vocab):.3f}", f"loss = ln {vocab:,}", "$foreground"
+        yield "guess", f"{estimate.uniform_loss(vocab):.3f}", f"= ln {vocab:,}", "$foreground"
     else:
         yield "guess", "–", "known once prepared", "$quiet"
     if speed.seconds_per_step is not None:
         seconds = speed.seconds_per_step * estimate.steps_worth(config)
-        each = f"{1000 * speed.seconds_per_step:,.0f} ms each" if speed.seconds_per_step < 10 else ""
-        yield "time", f"≈ {duration(seconds)}", each or f"{speed.seconds_per_step:,.0f} s each", "$foreground"
+        each = f"{1000 * speed.seconds_per_step:,.0f} ms per step" if speed.seconds_per_step < 10 else ""
+        yield "time", f"≈ {duration(seconds)}", each or f"{speed.seconds_per_step:,.0f} s per step", "$foreground"
     else:
         yield "time", "–", "", "$quiet"
 
@@ -91,19 +91,20 @@ class Line(Widget):
     def render(self) -> Content:
         value, note, style = self._shown
         label = Content.styled(f"{LABELS[self.name or '']:<{LABEL}}", "$quiet")
-        fits = self.size.width >= LABEL + 11 + len(note)
-        return Content.assemble(label, (f"{value:<10} ", style), (note if fits else "", "$quiet"))
+        shown = f"{value:<{VALUE}} "
+        fits = self.size.width >= LABEL + len(shown) + len(note)
+        return Content.assemble(label, (shown, style), (note if fits else "", "$quiet"))
 
 
-LABELS = {name: name for name in TERMS} | {"iteration": "an iteration", "guess": "uniform guess"}
+LABELS = {name: name for name in TERMS} | {"iteration": "tokens per step", "guess": "uniform guess"}
 
 
 class Outlook(Vertical):
     """All figures, and a line on how the time was found."""
 
     HELP = (
-        "What the run will come to, as the form stands. The time is measured by some real steps on this machine, a "
-        "second after the last key; the memory is an estimate for weights, gradients, AdamW's moments and activations."
+        "An estimate for the form as it stands. The time comes from a few real steps on this machine, one "
+        "second after the last key; the memory is for weights, gradients, AdamW's moments and activations."
     )
 
     def __init__(self) -> None:

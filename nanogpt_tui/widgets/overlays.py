@@ -45,9 +45,9 @@ class PickRuns(ModalScreen[list[str] | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical():
-            yield Static(Content("Losses to lay over the chart"), classes="question")
+            yield Static(Content("Runs to overlay on the chart"), classes="question")
             yield OptionList()
-            yield hint("space ticks, enter draws, esc goes back")
+            yield hint("space ticks, enter draws, esc cancels")
 
     def on_mount(self) -> None:
         def read() -> list[tuple[str, float | None]]:
@@ -59,7 +59,7 @@ class PickRuns(ModalScreen[list[str] | None]):
         def show(found: list[tuple[str, float | None]] | None, error: str) -> None:
             if self.is_attached:
                 self._there = found or []
-                problem = error or ("" if found else "There is no other run yet.")
+                problem = error or ("" if found else "No other runs yet.")
                 if problem:
                     self.query_one(".question", Static).update(harmless(problem))
                 options = self.query_one(OptionList)

@@ -66,7 +66,7 @@ class PathInput(Vertical):
     }
     PathInput > OptionList.-none { display: none; }
     """
-    HELP = "A file or folder. Tab completes a name, up and down choose among what there is, enter takes it."
+    HELP = "A file or folder. Tab completes a name, up and down choose, enter selects."
 
     def __init__(self, value: str = "", placeholder: str = "", id: str | None = None) -> None:
         super().__init__(id=id)
@@ -178,7 +178,7 @@ class AskPath(ModalScreen[Path | None]):
             yield Static(Content(self._question))
             yield PathInput(placeholder="path")
             yield Static("", classes="error")
-            yield hint("tab completes, down chooses, enter takes it, esc goes back")
+            yield hint("tab completes, down chooses, enter selects, esc cancels")
 
     def on_path_input_submitted(self, message: PathInput.Submitted) -> None:
         path = Path(message.path).expanduser()

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from nanogpt_tui.session import Session
 
 NAME_WIDTH = 24
-EMPTY = (
-    "There is no checkpoint yet: train a run first (key {app.train}). A run saves its first at its first evaluation."
-)
+EMPTY = "No checkpoint yet: train a run first ({app.train}). The first is saved at the first evaluation."
 
 
 class PickSource(ModalScreen[Source | None]):
@@ -58,7 +56,7 @@ class PickSource(ModalScreen[Source | None]):
             yield Static(Content(self._question), id="question")
             yield Input(compact=True, placeholder="part of a name or step")
             yield OptionList(id="sources")
-            yield hint("↑ and ↓ choose, enter takes it, esc goes back")
+            yield hint("↑ and ↓ choose, enter selects, esc cancels")
 
     def on_mount(self) -> None:
         self._session.fetch(lambda: list(sources(self._session)), self._show, "sources")
@@ -104,8 +102,8 @@ def sources(session: "Session") -> Iterator[tuple[Source, Content]]:
 
     if session.is_steered and session.folder is not None:
         name = short(session.folder.name, NAME_WIDTH)
-        how = "as they are then" if session.is_training else "saved first"
-        yield Source(None, LIVE), row(name, f"live: being trained, {how}", "$alive")
+        how = "current weights" if session.is_training else "saved first"
+        yield Source(None, LIVE), row(name, f"live: training now, {how}", "$alive")
     for summary in runs.list_runs(session.runs_dir):
         folder = runs.find(summary.path)
         best = runs.best(folder)

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 RATES = (0.5, 1.0, 2.0, 4.0)
 WORDS = {
-    "ssh_mode": ": one repaint a second, 256 colours, nothing moves",
-    "traffic": ": what is sent to the terminal, in the bottom line",
-    "notifications": ": of a run's end, a new best, trouble",
+    "ssh_mode": ": one repaint per second, 256 colours, no animation",
+    "traffic": ": bytes per second sent to the terminal, in the bottom line",
+    "notifications": ": when a run ends, improves or has a problem",
 }
 HINT = "enter changes, backspace resets, esc closes"
-QUICKSTART = "Settings of the quick start that differ, as in: max_iters=500 batch_size=8 (empty: none)"
+QUICKSTART = "Settings to change in the quick start, such as: max_iters=500 batch_size=8 (empty: none)"
 
 
 class Preferences(ModalScreen[None]):
@@ -46,7 +46,7 @@ class Preferences(ModalScreen[None]):
     Preferences #where { color: $quiet; margin-bottom: 1; }
     Preferences #about { height: 2; margin-top: 1; }
     """
-    HELP = "The settings of the app, and every key: what it is called, what it is now, what it does."
+    HELP = "The settings of the app, and every key: its name, the key now, what it does."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "close", "close"),
         Binding("backspace,delete", "reset", "reset"),
@@ -84,8 +84,8 @@ class Preferences(ModalScreen[None]):
             yield self._option(name, name.replace("_", " "), getattr(settings, name), words)
         rate = f"{settings.repaints_per_second:g}"
         words = "of the Train screen; fewer over a slow line"
-        yield self._option("repaints_per_second", "repaints a second", rate, words)
-        words = _pairs(settings.quickstart) or "settings of a run that differ in the quick start"
+        yield self._option("repaints_per_second", "repaints per second", rate, words)
+        words = _pairs(settings.quickstart) or "settings to change in the quick start"
         yield self._option("quickstart", "quick start", str(len(settings.quickstart) or "none"), words)
         last = ""
         for name, binding in remappable().items():
@@ -136,7 +136,7 @@ class Preferences(ModalScreen[None]):
             return
         if taken := taken_by(name, event.key, keymap):
             shown = self.app.get_key_display(Binding(event.key, ""))
-            self._say(f"{shown} is {taken} already: choose another key, or change that one first.", "$warning")
+            self._say(f"{shown} is already {taken}: choose another key, or change that one first.", "$warning")
         else:
             self._change({"keymap": keymap | {name: event.key}})
 

@@ -20,8 +20,8 @@ class RoundList(Static):
 
     glossary = "sampling"
     HELP = (
-        "What was written, also before this start of the app. {sample.earlier} and {sample.later} go back and forth, "
-        "{sample.use} takes over prompt and knobs."
+        "The texts written so far, also in earlier sessions. {sample.earlier} and {sample.later} go back and "
+        "forth, {sample.use} uses the prompt and knobs of the text again."
     )
 
     def __init__(self) -> None:

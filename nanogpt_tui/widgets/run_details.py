@@ -7,7 +7,6 @@ from typing import Any
 from rich.cells import set_cell_size
 from textual.content import Content
 
-from nanogpt.config import Config
 from nanogpt.errors import UserError
 from nanogpt.runs import manage, summary
 from nanogpt.runs.folder import run_config
@@ -32,13 +31,13 @@ def described(run: Path) -> Content:
     lines += [
         line("step", f"{known.step:,} of {known.max_iters:,}"),
         line("best val loss", "–" if known.best_val_loss is None else f"{known.best_val_loss:.4f}"),
-        line("trained for", duration(known.elapsed_s)),
+        line("training time", duration(known.elapsed_s)),
         line("parameters", "–" if known.n_parameters is None else count(known.n_parameters)),
         line("device", f"{known.device} {known.dtype}"),
         Content(),
-        Content.styled("differs from the defaults in", "$quiet"),
+        Content.styled("differs from the defaults", "$quiet"),
     ]
-    changed = {name: value(pair[0]) for name, pair in manage.differences([config, Config()]).items()}
+    changed = {name: value(each) for name, each in manage.changed(config).items()}
     if "max_iters" in changed:
         changed["max_iters"] = value(known.max_iters)  # it may have been changed on the way
     return Content("\n").join([*lines, *(line(name, text) for name, text in changed.items())])
@@ -62,9 +61,9 @@ def compared(runs: Sequence[Path], width: int) -> Content:
         cells = "".join(set_cell_size(short(value(each), column - 1), column) for each in values[:fit])
         rows.append(Content.assemble((f"{short(name, label - 1):<{label}}", "$quiet"), (cells, "$foreground")))
     if fit < len(runs):
-        rows.append(Content.styled(f"and {len(runs) - fit} more: there is no room for them", "$quiet"))
+        rows.append(Content.styled(f"and {len(runs) - fit} more that do not fit", "$quiet"))
     if not different:
-        rows.append(Content.styled("nothing: they were started with the same settings", "$quiet"))
+        rows.append(Content.styled("no differences: all started with the same settings", "$quiet"))
     return Content("\n").join(rows)
 
 

@@ -102,7 +102,7 @@ class RunTable(DataTable[Text]):
     glossary = "checkpoint"
     HELP = (
         "All runs. {runs.tick} ticks a run for the chart and the comparison; {runs.sort} sorts, {runs.filter} filters, "
-        "{runs.look} looks at it in Train."
+        "{runs.look} opens it in Train."
     )
 
     def __init__(self) -> None:

@@ -30,7 +30,7 @@ class Log(RichLog):
     """The log. In another size its lines are broken anew, and it shows the newest ones."""
 
     glossary = "checkpoint"
-    HELP = "What happened to the run. In focus, the arrows scroll."
+    HELP = "The log of the run. With the focus here, the arrows scroll it."
 
     def __init__(self) -> None:
         super().__init__(id="log", max_lines=1000, wrap=True, markup=False, min_width=20)

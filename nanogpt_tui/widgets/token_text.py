@@ -30,12 +30,12 @@ LEAST_WEIGHTS = 20  # cells for run and step; the loss beside them has to leave 
 HINT = (
     ("sample.write", "writes with these weights, knobs and seed"),
     ("sample.prompt", "edits the prompt"),
-    ("sample.source", "chooses the weights: any checkpoint, or the live ones"),
-    ("sample.temperature_up", "and the keys beside the knobs turn them, also meanwhile"),
+    ("sample.source", "chooses the weights: any checkpoint, or live"),
+    ("sample.temperature_up", "and the keys next to the knobs turn them, also while it writes"),
 )
 ENDS = {
     "length": "length reached",
-    "stop": "stop text written",
+    "stop": "stop string written",
     "end": "ended by the model",
     "esc": "stopped by you",
 }
@@ -54,10 +54,10 @@ class TokenText(ScrollView, can_focus=True):
 
     glossary = "token"
     HELP = (
-        "What the model writes. The background says how probable each token was: none from 50 % on, a faint one from "
-        "20 %, a stronger one from 5 %, the strongest below that. {sample.left} and {sample.right} walk over the "
-        "tokens and show what else could have come; {sample.up} and {sample.down} choose another, {sample.branch} goes "
-        "on from there."
+        "What the model writes. The background says how probable each token was: none from 50 % on, a faint "
+        "one from 20 %, a stronger one from 5 %, the strongest below that. {sample.left} and {sample.right} "
+        "walk over the tokens and show what it could have written instead; {sample.up} and {sample.down} "
+        "choose another, {sample.branch} continues from there."
     )
     DEFAULT_CSS = """
     TokenText {

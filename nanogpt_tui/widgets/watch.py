@@ -11,7 +11,7 @@ from nanogpt.events import Sampled
 from nanogpt_tui.keys import spelled
 from nanogpt_tui.text import harmless, printable, short
 
-EVERY = "the setting sample_interval takes one every so many steps"
+EVERY = "the setting sample_interval takes them regularly"
 # by whether it is running, and whether there are weights to sample
 EMPTY = {
     (True, True): f"no sample yet: {{train.sample}} takes one now, and {EVERY}",
@@ -26,8 +26,9 @@ class Watch(Vertical):
 
     glossary = "sampling"
     HELP = (
-        "The same prompt and seed, sampled as the model learns. {train.earlier} and {train.later} go back and forth in "
-        "time, {train.sample} takes a sample of the present weights, {train.scroll_up} and {train.scroll_down} scroll."
+        "The same prompt and seed, sampled as the model learns. {train.earlier} and {train.later} go back "
+        "and forth in time, {train.sample} samples the current weights, {train.scroll_up} and "
+        "{train.scroll_down} scroll."
     )
 
     def __init__(self) -> None:

@@ -69,7 +69,7 @@ def test_an_unknown_command_suggests_the_nearest(capsys):
 
 def test_an_option_in_front_of_the_command_is_told_where_it_belongs(capsys):
     assert main(["--preset=baby", "train"]) == 2
-    assert capsys.readouterr().err.startswith("nanogpt: unknown option --preset=baby; the command comes first")
+    assert capsys.readouterr().err.startswith("nanogpt: unknown option --preset=baby; put the command first")
 
 
 @pytest.mark.parametrize("spelling", ["--val-ratio=0.5", "--val_ratio=0.5", "--val-ratio 0.5"])

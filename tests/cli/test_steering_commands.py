@@ -57,7 +57,7 @@ def test_a_detached_run_is_watched_steered_and_stopped_by_other_commands(endless
         "set eval-interval=7000 max_iters=20000000 learning_rate_scale=0.5": "last iteration 20,000,000",
         "sample ab": "sampling",
         "save": "checkpoint",
-        "resume": "going on",
+        "resume": "resumed",
     }
     for words, answer in said.items():
         assert main(["ctl", "one", *words.split(), "--timeout=120"]) == 0
@@ -78,7 +78,7 @@ def test_a_detached_run_is_watched_steered_and_stopped_by_other_commands(endless
     until(lambda: "nanogpt train --init_from=resume" in (folder / "train.log").read_text())
 
     assert main(["ctl", "one", "pause"]) == 2
-    assert "not being trained (it is stopped)" in capsys.readouterr().err
+    assert "not training (it is stopped)" in capsys.readouterr().err
     assert main(["watch", "one", "--json"]) == 0
     events = [from_json(line) for line in capsys.readouterr().out.splitlines()]
     assert isinstance(events[-1], Finished)
@@ -109,8 +109,8 @@ def test_every_setting_reaches_the_detached_process(small, capsys, ended):
     [
         (["--n_embd=100", "--n_head=3"], "not divisible"),
         (["--block_size=90000"], "lower block_size to at most"),
-        (["--init_from=nobody"], "there is no run 'nobody'"),
-        (["--eval_only"], "not for torchrun, nor for eval_only"),
+        (["--init_from=nobody"], "no run 'nobody'"),
+        (["--eval_only"], "not with torchrun, nor with eval_only"),
     ],
 )
 def test_what_is_wrong_before_the_start_is_one_line_also_where_it_is_detached(small, capsys, words, said):
@@ -125,7 +125,7 @@ def test_what_is_wrong_before_the_start_is_one_line_also_where_it_is_detached(sm
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["pause", "now"], "takes no words"),
+        (["pause", "now"], "takes no arguments"),
         (["set"], "NAME=VALUE"),
         (["set", "max_iter=3"], "Did you mean max_iters?"),
         (["set", "max_iters=x"], "whole number"),

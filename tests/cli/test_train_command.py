@@ -72,6 +72,33 @@ def test_the_line_of_progress_knows_a_last_step_that_was_changed(capsys, monkeyp
     assert "step     2/5,000" in err
 
 
+def test_the_length_of_a_training_is_told_in_plain_figures(capsys):
+    show(iter([started(max_iters=1625), started(max_iters=1)]))  # 1,625 · 8 tokens of 100 are 130 epochs
+    err = capsys.readouterr().err
+    assert "8 tokens per iteration, for 1,625 iterations (130 epochs)" in err
+    assert "for 1 iteration (0.080 epochs)" in err
+    assert "1 thread\n" in err
+
+
+def test_a_resume_does_not_say_that_something_was_asked_for(small, capsys):
+    automatic = [word for word in small if not word.startswith(("--dtype", "--compile"))]
+    assert main(["train", *automatic, "--name=one"]) == 0
+    assert "  dtype: " in capsys.readouterr().err
+    assert main(["train", "--init_from=resume", "--name=one", "--max_iters=7"]) == 0
+    err = capsys.readouterr().err
+    assert "as asked" not in err
+    assert "dtype:" not in err
+
+
+def test_info_names_the_settings_that_are_not_the_defaults_and_were_not_chosen_for_the_machine(small, capsys):
+    assert main(["train", *small, "--name=one"]) == 0
+    capsys.readouterr()
+    assert main(["info", "one"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("settings"))
+    assert line.split()[1:4] == ["n_layer=1", "n_head=2", "n_embd=16"]
+    assert not [name for name in ("device", "dtype", "compile", "threads", "vocab_size") if f"{name}=" in line]
+
+
 def test_a_run_goes_on_with_the_file_that_it_was_begun_with(small, tmp_path, capsys):
     assert main(["config", "--toml", *small]) == 0
     file = tmp_path / "mine.toml"
@@ -131,9 +158,10 @@ def test_a_training_that_ends_in_nan_has_exit_code_1(small, capsys):
         (["--dataset=smal"], "smal"),
         (["--preset=macbok"], "Did you mean macbook?"),
         (["--block_size=90000"], "lower block_size to at most"),
-        (["--init_from=nobody"], "there is no run 'nobody'"),
+        (["--init_from=nobody"], "no run 'nobody'"),
         (["--name=a/b"], "cannot name a run"),
-        (["--name=a", "--out_dir=b"], "give one of them"),
+        (["--checkpoint_interval=1e300"], "checkpoint_interval=1e300: has to be at least 0 and at most 1,000,000"),
+        (["--name=a", "--out_dir=b"], "give only one"),
         (["old_config.py"], "TOML or JSON"),
         (["--device=cuda:7"], "device"),
     ],

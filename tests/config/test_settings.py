@@ -70,6 +70,10 @@ def test_a_whole_number_is_read_the_same_from_a_flag_and_from_a_file(setting: Se
     assert setting.parse(str(value)) == setting.parse(float(value)) == setting.parse(f" {value} ") == expected
 
 
+def test_every_whole_number_has_bounds_on_both_sides() -> None:
+    assert [setting.name for setting in ALL if setting.kind is int and None in (setting.low, setting.high)] == []
+
+
 def test_large_whole_numbers_keep_every_digit() -> None:
     assert settings()["seed"].parse(str(2**63 - 1)) == 2**63 - 1
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanogpt.data.batches import Batches, evaluation_batches
+from nanogpt.data.batches import Batches, check_length, evaluation_batches
 from nanogpt.errors import UserError
 
 
@@ -16,6 +16,23 @@ def counting(n: int) -> np.ndarray:
 
 def windows(batches: Batches, n_batches: int) -> np.ndarray:
     return np.concatenate([batches.next() for _ in range(n_batches)])
+
+
+@pytest.mark.parametrize(
+    ("n_tokens", "said"),
+    [
+        (0, "has 0 tokens, too few for block_size=8, which takes 9: prepare more text"),
+        (1, "has 1 token, too few for block_size=8, which takes 9: prepare more text"),
+        (
+            2,
+            "which takes 9: lower block_size to at most 1, or prepare more text",
+        ),
+    ],
+)
+def test_a_split_that_is_too_short_is_refused_with_advice_that_can_be_followed(n_tokens, said):
+    with pytest.raises(UserError) as caught:
+        check_length(n_tokens, 8, "val")
+    assert str(caught.value).endswith(said)
 
 
 def test_a_window_is_consecutive_tokens_and_one_more_for_the_last_target():

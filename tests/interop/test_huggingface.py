@@ -1,6 +1,7 @@
 """GPT-2 exchanged with transformers, both ways, on random weights; and folders that are not what they should be."""
 
 import json
+import resource
 
 import architectures
 import pytest
@@ -16,6 +17,7 @@ from nanogpt.sampling import generate
 
 SHAPE = {"n_layer": 3, "n_head": 4, "n_embd": 64}
 V, T = 97, 32
+CHARACTERS = bytes(range(32, 32 + V - 1)).decode("latin-1") + "\n"
 
 
 @pytest.fixture
@@ -64,18 +66,26 @@ def test_our_weights_give_our_logits_there(bias, tmp_path):
 
 
 def test_a_folder_that_was_written_is_whole_and_nothing_is_written_over(theirs, folder, tmp_path):
-    first = from_huggingface(folder)
-    write_huggingface(first, tmp_path / "there" / "new")
+    first, tokenizer = from_huggingface(folder), tokenizers.create("char", [CHARACTERS])
+    write_huggingface(first, tokenizer, tmp_path / "there" / "new")
     again = GPT2LMHeadModel.from_pretrained(tmp_path / "there" / "new").eval()
     with torch.inference_mode():
         torch.testing.assert_close(again(ids()).logits, theirs(ids()).logits)
     assert again.generation_config.eos_token_id is None, "97 tokens have no end of text"
     assert [item.name for item in (tmp_path / "there").iterdir()] == ["new"]
-    with pytest.raises(UserError, match="is there already"):
-        write_huggingface(first, tmp_path / "there")
+    with pytest.raises(UserError, match="already exists"):
+        write_huggingface(first, tokenizer, tmp_path / "there")
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="choose another place"):
-        write_huggingface(first, tmp_path / "file" / "new")
+        write_huggingface(first, tokenizer, tmp_path / "file" / "new")
+
+
+def test_rows_of_the_embedding_that_stand_for_no_token_are_left_out(folder, tmp_path):
+    write_huggingface(from_huggingface(folder), tokenizers.create("char", ["abc"]), tmp_path / "new")
+    assert GPT2LMHeadModel.from_pretrained(tmp_path / "new").config.vocab_size == 3
+    torch.testing.assert_close(
+        from_huggingface(tmp_path / "new").wte.weight, from_huggingface(folder).wte.weight[:3], rtol=0, atol=0
+    )
 
 
 def test_a_model_that_goes_there_and_back_is_the_same(folder, tmp_path):
@@ -91,7 +101,7 @@ def test_a_model_that_goes_there_and_back_is_the_same(folder, tmp_path):
 
 @torch.inference_mode()
 def test_greedy_generation_equals_theirs_within_the_window(theirs, folder):
-    tokenizer = tokenizers.create("char", [bytes(range(32, 32 + V - 1)).decode("latin-1") + "\n"])
+    tokenizer = tokenizers.create("char", [CHARACTERS])
     prompt = "Once upon"
     start = torch.tensor([tokenizer.encode(prompt)])
     knobs = SamplingConfig(temperature=0, max_new_tokens=T - start.size(1))
@@ -114,6 +124,26 @@ def test_files_as_the_hub_has_them_load_too(theirs, folder):
     stored["lm_head.weight"] = stored["wte.weight"].clone()
     save_file(stored, path)
     torch.testing.assert_close(from_huggingface(folder).logits(ids()), theirs(ids()).logits, rtol=0, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_weights_in_several_files_load_too(theirs, folder, tmp_path):
+    theirs.save_pretrained(tmp_path / "sharded", max_shard_size="100KB")
+    files = sorted((tmp_path / "sharded").glob("model-*.safetensors"))
+    assert len(files) > 1
+    torch.testing.assert_close(from_huggingface(tmp_path / "sharded").logits(ids()), theirs(ids()).logits)
+    files[0].unlink()
+    assert "missing" in refusal(tmp_path / "sharded")
+    index = tmp_path / "sharded" / "model.safetensors.index.json"
+    for content in (
+        "{",
+        "[" * 100_000,
+        "[]",
+        '{"weight_map": {"a": "../model.safetensors"}}',
+        '{"weight_map": {"a": 3}}',
+    ):
+        index.write_text(content)
+        assert "model.safetensors.index.json" in refusal(tmp_path / "sharded")
 
 
 def test_half_precision_weights_load_as_float32(folder):
@@ -153,10 +183,12 @@ def test_an_empty_folder_is_refused(tmp_path):
 
 def test_a_folder_without_safetensors_is_refused(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    assert "safetensors" in refusal(folder)
+    assert f"AutoModelForCausalLM.from_pretrained('{folder}').save_pretrained('{folder}-new')" in refusal(folder)
+    (folder / "pytorch_model.bin").unlink()
+    assert "no model.safetensors: fetch the folder again" in refusal(folder)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"{}", b"\xff\xfe\x00"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"{}", b"\xff\xfe\x00", b"[" * 100_000])
 def test_a_configuration_that_is_none_is_refused(folder, content):
     (folder / "config.json").write_bytes(content)
     assert "config.json" in refusal(folder)
@@ -191,6 +223,19 @@ def test_weights_of_another_size_are_refused(folder):
 def test_a_configuration_of_absurd_size_is_refused_without_taking_its_memory(folder):
     edit_config(folder, n_embd=400_000, n_positions=10_000_000)
     assert "shape" in refusal(folder)
+
+
+def test_a_file_of_absurd_size_is_refused_by_its_header_alone(folder):
+    """8 GB of zeros that are nowhere on the disk: reading them would take the memory that the header already denies."""
+    rows = 8_000_000_000 // (4 * SHAPE["n_embd"])
+    about = {"dtype": "F32", "shape": [rows, SHAPE["n_embd"]], "data_offsets": [0, rows * 4 * SHAPE["n_embd"]]}
+    header = json.dumps({"transformer.wte.weight": about}).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + about["data_offsets"][1])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert f"({rows}, 64), and config.json asks for (97, 64)" in refusal(folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, 0.5, 0.999])

@@ -64,7 +64,7 @@ def test_what_is_no_run_is_not_deleted(tmp_path):
 def test_a_run_that_is_being_trained_is_neither_deleted_nor_renamed(run):
     with lock(run).acquire():
         for act in (lambda: delete(run), lambda: rename(run, "other")):
-            with pytest.raises(UserError, match="being trained"):
+            with pytest.raises(UserError, match="is training"):
                 act()
     assert [each.name for each in list_runs()] == ["first"]
     assert summary(run).state == "finished"

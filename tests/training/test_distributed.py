@@ -7,7 +7,9 @@ import pytest
 
 from nanogpt import runs
 from nanogpt.data import prepare, textfile_recipe
+from nanogpt.errors import UserError
 from nanogpt.events import Step
+from nanogpt.training.distributed import join
 
 SETTINGS = """--dataset=small --n_layer=1 --n_head=2 --n_embd=16 --block_size=16 --max_iters=10 --eval_interval=5
     --device=cpu --dtype=float32 --compile=false --threads=1 --sample_tokens=0""".split()  # noqa: SIM905
@@ -60,3 +62,49 @@ assert os.environ["RANK"] != "0" or next(refusals, None) is None
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     done = subprocess.run([*torchrun, str(tmp_path / "train.py")], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "backend", "said"),
+    [
+        ({"RANK": "first"}, "auto", "RANK='first'"),
+        ({"RANK": "0"}, "auto", "WORLD_SIZE=''"),
+        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, "nccl", "backend=nccl is for NVIDIA GPUs"),
+        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, "auto", "cannot reach one another"),  # no MASTER_ADDR
+    ],
+)
+def test_a_group_that_cannot_be_joined_is_one_line(monkeypatch, environment, backend, said):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=said) as caught:
+        join(backend, "cpu")
+    assert "\n" not in str(caught.value)
+    assert "gloo" not in str(caught.value)
+
+
+def test_a_process_that_ends_leaves_the_others_with_a_line_and_no_traceback(tmp_path):
+    (tmp_path / "train.py").write_text(
+        """
+import os, sys
+import numpy as np
+from nanogpt.config import resolve
+from nanogpt.errors import UserError
+from nanogpt.events import Step
+from nanogpt.training import train
+
+shape = {"n_layer": 1, "n_head": 1, "n_embd": 4, "block_size": 4, "vocab_size": 5, "max_iters": 50, "eval_iters": 1}
+how = {"gradient_accumulation_steps": 2, "device": "cpu", "dtype": "float32", "compile": "false", "threads": 1}
+tokens = np.arange(100, dtype=np.uint16) % 5
+try:
+    for event in train(resolve(flags=shape | how).config, {"train": tokens, "val": tokens}):
+        if isinstance(event, Step) and event.step == 3 and os.environ["RANK"] == "1":
+            os._exit(0)
+except UserError as error:
+    print("LINE", error, flush=True)
+"""
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run([*torchrun, str(tmp_path / "train.py")], capture_output=True, text=True, timeout=300)
+    assert "LINE the processes of this training cannot reach one another" in done.stdout

@@ -27,6 +27,7 @@ from nanogpt.training import (
     loop,
     train,
 )
+from nanogpt.training.machine import less_memory
 
 
 def of(kind, events):
@@ -384,6 +385,20 @@ def test_a_model_that_cannot_fit_is_refused_before_it_takes_any_memory(tiny, tok
         list(train(tiny(n_embd=200_000, n_layer=1000), tokens))
     with pytest.raises(UserError, match=r"out of memory: .*lower batch_size \(now 1000000\)"):
         list(train(tiny(batch_size=1_000_000, block_size=100, n_embd=64), tokens))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "block_size", "words"),
+    [
+        (4, 8, ["lower batch_size (now 4)", "lower block_size (now 8)", "make the model smaller"]),
+        (1, 8, ["lower block_size (now 8)", "make the model smaller"]),
+        (1, 1, ["make the model smaller"]),
+    ],
+)
+def test_what_takes_less_memory_is_something_that_can_be_done(tiny, batch_size, block_size, words):
+    ways = less_memory(tiny(batch_size=batch_size, block_size=block_size)).split(", or ")
+    assert len(ways) == len(words)
+    assert all(way.startswith(word) for way, word in zip(ways, words, strict=True))
 
 
 def test_an_unknown_architecture_is_an_error_that_names_those_that_there_are(tiny, tokens):

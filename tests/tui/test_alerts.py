@@ -65,7 +65,7 @@ def test_that_all_is_well_is_not_told(state: str) -> None:
 
 
 def test_a_run_that_died_and_one_that_failed_are_told() -> None:
-    for state, words in {"interrupted": "died without a word", "failed": "failed"}.items():
+    for state, words in {"interrupted": "ended without a message", "failed": "failed"}.items():
         run = Watched()
         run.told(started())
         seen = status(replace(run.history.now, state=state))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_events import started, stepped
 from textual.command import CommandPalette
 
 import nanogpt_tui
@@ -19,6 +20,7 @@ from nanogpt_tui.settings import Settings
 from nanogpt_tui.widgets import run_details
 from nanogpt_tui.widgets.alternatives import Alternatives
 from nanogpt_tui.widgets.dialog import AskValue
+from nanogpt_tui.widgets.header import _far
 from nanogpt_tui.widgets.keybar import KeyBar
 from nanogpt_tui.widgets.preferences import Preferences
 
@@ -50,6 +52,24 @@ async def test_alternatives_take_a_line_each_after_every_change_of_width(lab: An
             assert shown.get_content_height(shown.size, shown.size, shown.size.width) == 1 + len(ROWS)
 
 
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_before_the_first_step_the_header_has_the_state_and_no_time_left(width: int) -> None:
+    history = History()
+    history.add(started())
+    assert history.state == "training"
+    assert "ETA" not in _far(history, "$alive", width).plain
+    assert _far(history, "$alive", width).plain.split()[-1] == "training"
+    history.add(stepped(1))
+    assert ("ETA" in _far(history, "$alive", width).plain) == (width >= 90)
+
+
+def test_what_was_chosen_for_the_machine_is_no_difference_from_the_defaults(two_runs: Path) -> None:
+    lines = run_details.described(two_runs / "one").plain.splitlines()
+    names = [line.split()[0] for line in lines[lines.index("differs from the defaults in") + 1 :]]
+    assert "n_layer" in names
+    assert not {"device", "dtype", "compile", "threads", "vocab_size"} & set(names)
+
+
 def test_ascii_has_a_likeness_for_arrows_bars_and_about() -> None:
     assert plain("‹ x › ≈ ━━──") == "< x > ~ ==--"
 
@@ -79,7 +99,7 @@ async def test_a_runs_name_is_whole_in_the_header_where_there_is_room(lab: Any, 
 async def test_choices_of_a_new_run_are_whole_in_80_columns(lab: Any, two_runs: Path) -> None:
     async with lab(size=(80, 24)) as at:
         await at.press("n")
-        await at.sees("‹ none, the defaults ›", "‹ from scratch ›")
+        await at.sees("‹ none (defaults) ›", "‹ random weights ›")
 
 
 async def test_the_log_stands_at_its_newest_line_in_every_size(lab: Any, two_runs: Path) -> None:
@@ -135,7 +155,7 @@ async def test_a_key_that_is_asked_for_opens_no_palette(lab: Any) -> None:
         at.app.screen.set_focus(None)
         await at.press("ctrl+p")
         assert not isinstance(at.app.screen, CommandPalette)
-        await at.sees("^p is the command palette already")
+        await at.sees("^p is already the command palette")
         await at.press("ctrl+p")
         await at.until(lambda: isinstance(at.app.screen, CommandPalette))
 
@@ -153,7 +173,7 @@ async def test_nothing_is_called_empty_before_it_is_known(
     async with lab() as at:
         await at.until(lambda: "2 Train" in at.seen())
         assert "Nothing has been trained" not in at.seen()
-        assert "nothing runs" not in at.seen()
+        assert "idle" not in at.seen()
         gate.set()
         await at.until(lambda: at.session.history is not None)
 

@@ -35,7 +35,7 @@ async def test_recipes_are_listed_with_what_keeps_them_from_being_ready(lab: Any
         rows = {line.split()[1]: line.split()[0] for line in at.seen().splitlines()[2:7]}
         assert (rows["rhymes"], rows["python_stdlib"], rows["shakespeare_char"]) == ("○", "○", "⊘")
         await at.sees("needs the network")
-        await at.until(lambda: "give the file" in at.seen().splitlines()[-1])
+        await at.until(lambda: "use local file" in at.seen().splitlines()[-1])
 
 
 async def test_preparing_turns_a_recipe_into_tokens_and_shows_them(lab: Any) -> None:
@@ -104,7 +104,7 @@ async def test_what_is_wrong_with_an_own_text_is_marked_where_it_stands(lab: Any
     async with lab() as at:
         await opened(at, "small")
         await at.press("a", *typed(str(text_file)), "tab")
-        assert "there is a data set small already" in at.app.screen.query_one("#name-error").render().plain
+        assert "the data set small already exists" in at.app.screen.query_one("#name-error").render().plain
         await at.press(*"other")
         assert not at.app.screen.query_one("#name-error").has_class("-shown")
         at.app.screen.query_one("#val_ratio").value = "1.5"
@@ -143,7 +143,7 @@ async def test_a_text_that_counting_refused_stays_in_the_form_until_it_is_mended
         await at.press("a", *typed(str(empty)))
         await at.sees("is empty; give some text")
         await at.press("ctrl+s")
-        await at.sees("a text of your own", "is empty; give some text")
+        await at.sees("add your own text", "is empty; give some text")
         empty.write_text("no longer empty\n" * 10)
         await at.press("ctrl+s")
         await at.sees("1 file, 0.2 kB, 160 characters")

@@ -62,8 +62,8 @@ async def test_the_palette_lists_what_works_now(lab: Any, two_runs: Any, mode: s
     ("keymap", "reason"),
     [
         ({"train.sav": "w"}, "there is no binding 'train.sav'. Did you mean train.save?"),
-        ({"train.save": "ctlr+w"}, "'ctlr+w' is no key"),
-        ({"train.save": ""}, "'' is no key"),
+        ({"train.save": "ctlr+w"}, "'ctlr+w' is not a key"),
+        ({"train.save": ""}, "'' is not a key"),
         ({"train.save": "x"}, "train.save=x: that key is train.stop already"),
         ({"train.save": "?"}, "that key is app.help already"),
         ({"app.quit": "x"}, "is train.stop already"),

@@ -48,7 +48,7 @@ async def test_a_time_measured_without_the_compiler_says_so_where_the_run_has_it
     list(prepare(textfile_recipe([trained.parent / "small.txt"], name="same")))
     async with lab(size=(200, 60)) as at:
         at.app.push_screen(NewRunScreen(dataset="same"))
-        await at.sees("12 ms each", "Without torch.compile, which", "about 200 s in this run")
+        await at.sees("12 ms per step", "Without torch.compile, which", "about 200 s in this run")
 
 
 @pytest.mark.parametrize(("asked", "told"), [("true", 1), ("false", 0)])

@@ -110,11 +110,11 @@ async def test_a_run_started_apart_is_steered_like_ones_own_and_resumed_here_whe
             assert [each.step for each in loaded] == [at.session.history.saves[-1].step]
             await at.press("2")
 
-            with pytest.raises(UserError, match="is being trained by process"):
+            with pytest.raises(UserError, match="is training in process"):
                 at.session.resume(run)
             os.kill(runs.summary(run).pid, signal.SIGKILL)
             await at.until(lambda: at.session.history.state == "interrupted")
-            await at.until(lambda: "gone without a word" in at.seen() and "resume" in last_line(at))
+            await at.until(lambda: "ended without a message" in at.seen() and "resume" in last_line(at))
             saved = at.session.history.saves[-1].step
             await at.press("r")
             await at.until(lambda: at.session.is_training and at.session.history.started.step == saved)
@@ -164,7 +164,9 @@ async def test_leaving_says_that_a_run_trains_on_in_its_own_process(
             at.session.start_detached(config, run)
             await at.until(lambda: at.session.history.step > 3)
             terminal.see_out(at.app)
-            assert said == ["trains on in a process of its own: nanogpt watch apart, nanogpt ctl apart stop"]
+            assert said == [
+                "Still training in the background. Watch: nanogpt watch apart  Stop: nanogpt ctl apart stop"
+            ]
     finally:
         os.kill(runs.summary(run).pid, signal.SIGKILL)
 

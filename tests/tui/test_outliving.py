@@ -93,7 +93,7 @@ def test_a_training_that_is_left_in_the_background_gives_the_shell_back_and_says
         begin(screen)
         pid = runs.summary(run).pid
         screen.press("q")
-        screen.until(lambda text: "train on in the background" in text)
+        screen.until(lambda text: "keep training in the background" in text)
         screen.press("b")
         assert screen.wait() == 0
         screen.until(lambda text: "nanogpt watch quickstart, nanogpt ctl" in text)
@@ -124,5 +124,5 @@ def test_an_app_that_is_killed_leaves_a_terminal_that_can_be_used(run: Path, ter
         begin(screen)
         os.kill(runs.summary(run).pid, signal.SIGKILL)
         assert screen.wait() == 128 + signal.SIGKILL
-        screen.until(lambda text: "ended by a signal (Killed); what it trained can be resumed" in text)
+        screen.until(lambda text: "ended by a signal (Killed); the run can be resumed" in text)
     assert runs.summary(run).state == "interrupted"

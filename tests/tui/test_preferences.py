@@ -31,7 +31,7 @@ async def test_a_theme_is_put_on_at_once_and_written_down(lab: Any) -> None:
 async def test_what_is_chosen_is_explained_whole_where_the_list_has_no_room_for_it(lab: Any) -> None:
     async with lab(size=(80, 24)) as at:
         await at.press("f2", "down", "down")
-        await at.sees("auto · on · off: one repaint a second, 256 colours, nothing moves")
+        await at.sees("auto · on · off: one repaint per second, 256 colours, no animation")
         await at.press("down")
         await at.until(lambda: "nothing moves" not in at.seen())
 
@@ -79,7 +79,7 @@ async def test_a_key_that_is_taken_is_refused_with_what_it_does(lab: Any) -> Non
         await at.press("f2")
         await choose(at, "key train.save")
         await at.press("x")
-        await at.sees("x is train.stop already")
+        await at.sees("x is already train.stop")
         assert load().keymap == {}
         assert isinstance(at.app.screen, Preferences)
 
@@ -112,7 +112,7 @@ async def test_a_default_that_another_has_now_is_not_brought_back(lab: Any) -> N
         options = at.app.screen.query_one(OptionList)
         options.highlighted = options.get_option_index("key train.save")
         await at.press("backspace")
-        await at.sees("train.stop=s: that key is train.save already")
+        await at.sees("train.stop=s: that key is already train.save")
         assert load().keymap == swapped
 
 

@@ -98,7 +98,7 @@ async def test_words_filter_the_table_and_escape_shows_all_again(lab: Any, two_r
 async def test_words_that_no_run_has_say_so_and_how_all_come_back(lab: Any, two_runs: Path) -> None:
     async with lab() as at:
         await opened(at, "slash", *"three", "enter")
-        await at.sees("No run has all of these words. esc shows all runs again.")
+        await at.sees("No matching runs. esc shows all runs again.")
         await at.press("escape")
         await at.until(lambda: sorted(listed(at)) == ["one", "two"])
         await at.sees("one", "two")
@@ -212,7 +212,7 @@ async def test_a_run_that_a_trainer_holds_is_not_deleted(lab: Any, two_runs: Pat
         await on(at, "one")
         with lock(two_runs / "one").acquire():
             await at.press("x", "d")
-            await at.sees("being trained")
+            await at.sees("is training")
         assert (two_runs / "one" / "run.toml").is_file()
 
 

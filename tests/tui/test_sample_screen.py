@@ -342,10 +342,10 @@ async def test_live_weights_without_a_training_and_an_empty_home_are_one_line(la
         await at.press("3")
         take = await written(at, "g")
         assert take.reason == "error"
-        await at.sees("there are no runs")
+        await at.sees("no runs in")
         at.app.screen.use_source(Source(None, LIVE))
         await written(at, "g")
-        await at.sees("nothing is being trained now")
+        await at.sees("no run is training")
 
 
 async def test_a_prompt_that_the_model_cannot_read_is_one_line(lab: Any, run: Path) -> None:

@@ -108,7 +108,7 @@ async def test_only_one_run_is_trained_at_a_time(lab: Any, rhymes: dict[str, Any
     async with lab(max_iters=100_000) as at:
         session = at.app.session
         session.quick_start(rhymes | {"max_iters": 100_000})
-        with pytest.raises(UserError, match="quickstart is being trained: stop it first"):
+        with pytest.raises(UserError, match="quickstart is training: stop it first"):
             session.quick_start(rhymes)
 
 

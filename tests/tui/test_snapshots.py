@@ -273,7 +273,7 @@ async def seen(home: Path, text: str, glyphs: str) -> AsyncIterator[tuple[str, S
         async for view in views("data", "most common"):
             yield view
         app.screen.action_new_run()  # type: ignore[attr-defined]
-        await until(pilot, "ms each")
+        await until(pilot, "ms per step")
         async for view in views("new_run", "start"):
             yield view
         await pilot.press("escape", "3")

@@ -44,7 +44,7 @@ def test_from_the_first_start_to_a_falling_loss_and_out_again(
         screen.press(" ")
         screen.until(lambda text: "paused" not in text)
         screen.press("q")
-        screen.until(lambda text: "A run is being trained." in text)
+        screen.until(lambda text: "A run is training." in text)
         screen.press("s")
         assert screen.wait() == 0
         assert "Traceback" not in screen.text()

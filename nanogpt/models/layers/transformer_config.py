@@ -16,7 +16,7 @@ class TransformerConfig(ArchitectureConfig):
     n_head: int = setting(4, "attention heads in each block", low=1, high=1000, common=True)
     n_embd: int = setting(128, "width of the residual stream; a multiple of n_head", low=1, high=1_000_000, common=True)
     dropout: float = setting(
-        0.0, "share of activations zeroed while training", low=0, below=1, common=True, weights=False
+        0.0, "fraction of activations zeroed while training", low=0, below=1, common=True, weights=False
     )
 
     def validate(self) -> None:

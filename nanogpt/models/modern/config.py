@@ -20,9 +20,7 @@ class Config(TransformerConfig):
 
     name: ClassVar[str] = "modern"
 
-    ngram: int = setting(
-        2, "up to so many last tokens together have embeddings of their own", low=1, high=4, common=True
-    )
+    ngram: int = setting(2, "longest n-gram that has an embedding of its own", low=1, high=4, common=True)
 
     def validate(self) -> None:
         TransformerConfig.validate(self)

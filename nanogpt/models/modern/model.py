@@ -231,6 +231,6 @@ class Model(LanguageModel):
         if block_size > self.config.block_size:
             raise SettingError(
                 "block_size",
-                f"block_size={block_size}: these weights know {self.config.block_size} positions, not more",
+                f"block_size={block_size}: these weights have only {self.config.block_size} positions",
             )
         self.config = replace(self.config, block_size=block_size)

@@ -1,0 +1,133 @@
+r"""Tokenizers as Hugging Face's `tokenizers` reads them: `tokenizer.json` and its configuration. Imports no torch.
+
+The format is plain JSON and is written here without that library. What is written encodes and decodes as ours does:
+text is not normalised, spaces are kept, and `<|endoftext|>` in a text is thirteen characters like any other.
+
+`char` is a `WordLevel` model over single characters, which refuses an unknown one as ours does. `byte` and the byte
+pair encodings are `BPE` models over GPT-2's way of writing bytes as printable characters. tiktoken merges any two
+neighbours whose bytes together are a token, that of the lowest rank first. The merges of a token are therefore all its
+cuts into two tokens, as in transformers' `TikTokenConverter`; and a piece that is a token as a whole is not merged
+(`ignore_merges`).
+"""
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from nanogpt.errors import UserError
+from nanogpt.tokenizers import Tokenizer
+from nanogpt.tokenizers._published import byte_characters
+
+_BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+# A quantifier that gives nothing back, as Oniguruma does not write it: `\p{N}{1,3}+` there repeats the repetition.
+_POSSESSIVE = re.compile(r"([+*?]|\{\d+,\d*\})\+")
+
+
+def tokenizer_files(tokenizer: Tokenizer, block_size: int) -> dict[str, dict[str, Any]]:
+    """Return what belongs into `tokenizer.json` and `tokenizer_config.json`, by file name.
+
+    `block_size`: the model's context in tokens. Raise `UserError` for a kind of tokenizer that has no such form.
+    """
+    saved = tokenizer.to_json()
+    special: dict[str, int] = saved.get("special_tokens", {})
+    if "characters" in saved:
+        pieces: dict[str, Any] = _split(r"[\s\S]")
+        decoder: dict[str, Any] = {"type": "Fuse"}
+        model: dict[str, Any] = {"type": "WordLevel", "vocab": vocabulary(tokenizer), "unk_token": ""}
+    elif "vocabulary" in saved or tokenizer.name == "byte":
+        by_pattern = [_split(_oniguruma(saved["pattern"]))] if "pattern" in saved else []
+        pieces = {"type": "Sequence", "pretokenizers": [*by_pattern, _BYTES]}
+        decoder = _BYTES
+        ids = vocabulary(tokenizer) | special
+        model = {"type": "BPE", "vocab": ids, "merges": _merges(_ranks(saved)), "ignore_merges": True}
+    else:
+        raise UserError(f"the tokenizer {tokenizer.name} cannot be written for transformers")
+    end = next((token for token, id in special.items() if id == tokenizer.end_of_text), None)
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": block_size,
+        "clean_up_tokenization_spaces": False,
+        "split_special_tokens": True,  # in a text they are ordinary characters
+        **({"bos_token": end, "eos_token": end} if end else {}),
+    }
+    return {
+        "tokenizer.json": {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [_special(token, id) for token, id in special.items()],
+            "normalizer": None,
+            "pre_tokenizer": pieces,
+            "post_processor": None,
+            "decoder": decoder,
+            "model": model,
+        },
+        "tokenizer_config.json": config,
+    }
+
+
+def vocabulary(tokenizer: Tokenizer) -> dict[str, int]:
+    """Return the ids of the tokens as `tokenizer.json` writes them, special ones left out."""
+    saved = tokenizer.to_json()
+    if "characters" in saved:
+        return {character: id for id, character in enumerate(saved["characters"])}
+    return {_written(token): id for token, id in _ranks(saved).items()}
+
+
+def read_vocabulary(folder: Path) -> dict[str, int] | None:
+    """Return the same of the tokenizer in a folder; None where there is none. Raise `UserError`."""
+    path = folder / "tokenizer.json"
+    try:
+        theirs = json.loads(path.read_text(encoding="utf-8"))
+        special = {token["content"] for token in theirs["added_tokens"]}
+        return {token: id for token, id in theirs["model"]["vocab"].items() if token not in special}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"cannot read the tokenizer {path}: {error}") from None
+
+
+def kind(ids: dict[str, int]) -> str:
+    """Return which of our kinds of tokenizer has so many and such tokens; empty where none has."""
+    known = {256: "byte", 50_256: "gpt2", 50_280: "p50k_base", 100_256: "cl100k_base"}
+    return known.get(len(ids)) or ("char" if all(len(token) == 1 for token in ids) else "")
+
+
+def _merges(ranks: dict[bytes, int]) -> list[tuple[str, str]]:
+    """The pairs of tokens that are one token together, that of the lowest rank first."""
+    cuts = [
+        (id, ranks[token[:at]], ranks[token[at:]], token, at)
+        for token, id in ranks.items()
+        for at in range(1, len(token))
+        if token[:at] in ranks and token[at:] in ranks
+    ]
+    return [(_written(token[:at]), _written(token[at:])) for *_, token, at in sorted(cuts)]
+
+
+def _ranks(saved: dict[str, Any]) -> dict[bytes, int]:
+    """The ids of the tokens by their bytes, special ones left out."""
+    if "vocabulary" not in saved:
+        return {bytes([byte]): byte for byte in range(256)}
+    taken = set(saved["special_tokens"].values())
+    free = (id for id in range(len(saved["vocabulary"]) + len(taken)) if id not in taken)
+    return dict(zip(map(base64.b64decode, saved["vocabulary"]), free, strict=False))
+
+
+def _written(token: bytes) -> str:
+    return "".join(map(byte_characters().__getitem__, token))
+
+
+def _oniguruma(pattern: str) -> str:
+    r"""The pattern for the matcher of `tokenizers`, in which `$` is also the end of a line."""
+    return _POSSESSIVE.sub(r"\1", pattern).replace("$", r"\z")
+
+
+def _split(pattern: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+
+def _special(token: str, id: int) -> dict[str, Any]:
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {"id": id, "content": token, **flags, "special": True}

@@ -1,0 +1,130 @@
+"""What is written for Hugging Face's `tokenizers` encodes and decodes as our own tokenizers do."""
+
+import json
+from functools import cache
+from importlib import import_module
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
+
+from nanogpt import tokenizers
+from nanogpt.interop.huggingface_tokenizer import kind, read_vocabulary, tokenizer_files, vocabulary
+from nanogpt.tokenizers._bpe import BpeTokenizer
+
+TEXT = "ROMEO:  what \n\n  light,   isn't it <|endoftext|> 12345 é\r\n\tdef f(x):\n        return x \n  "
+
+every_kind = pytest.mark.parametrize("name", tokenizers.names())
+
+
+@cache
+def made(name):
+    """The kind itself, or where its vocabulary needs the network its own pattern and special tokens over GPT-2's."""
+    if tokenizers.available_offline(name):
+        return tokenizers.create(name, [TEXT])
+    module = import_module(f"nanogpt.tokenizers.{name}")
+    tokens = [made("gpt2").token_bytes(id) for id in range(50_256)]
+    return BpeTokenizer(name, module.GPT4, tokens, module.SPECIAL_TOKENS)
+
+
+@cache
+def theirs(name):
+    written = Tokenizer.from_str(json.dumps(tokenizer_files(made(name), 64)["tokenizer.json"]))
+    written.encode_special_tokens = True  # as tokenizer_config.json has it
+    return written
+
+
+def write(name, folder):
+    for file, content in tokenizer_files(made(name), 64).items():
+        (folder / file).write_text(json.dumps(content))
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+
+
+@every_kind
+def test_transformers_encode_and_decode_as_we_do(name, tmp_path):
+    write(name, tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    ids = loaded(TEXT)["input_ids"]
+    assert ids == made(name).encode(TEXT)
+    assert loaded.decode(ids) == loaded.decode(ids, skip_special_tokens=True) == TEXT
+    assert loaded.eos_token_id == made(name).end_of_text
+    assert loaded.model_max_length == 64
+
+
+@every_kind
+def test_the_end_of_text_is_read_as_such_and_left_out_where_that_is_asked_for(name, tmp_path):
+    end = made(name).end_of_text
+    if end is None:
+        return
+    write(name, tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert loaded.decode([end]) == "<|endoftext|>"
+    assert loaded.decode([end], skip_special_tokens=True) == ""
+
+
+PIECES = [
+    " ",
+    "  ",
+    "\n",
+    "\r\n",
+    "\t",
+    "\xa0",
+    "'LL",
+    "isn't",
+    "the",
+    " light",
+    "1234567",
+    "½",
+    "Ⅷ",
+    "日本語",
+    "🤖",
+    "é",
+]
+PIECES += [
+    "e\u0301",
+    "\u200b",
+    "...",
+    "_",
+    "=" * 7,
+    " " * 30,
+    "<|endoftext|>",
+    "ſ",
+    "\0",
+    "def f(x):\n        return x",
+]
+
+
+@pytest.mark.parametrize("name", [name for name in tokenizers.names() if name != "char"])
+@settings(max_examples=60, deadline=None)
+@given(parts=st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=4)), max_size=30))
+def test_any_text_gives_the_same_ids(name, parts):
+    text = "".join(parts)
+    ids = theirs(name).encode(text).ids
+    assert ids == made(name).encode(text)
+    assert theirs(name).decode(ids, skip_special_tokens=False) == text
+
+
+def test_bytes_that_are_no_text_read_alike():
+    ids = [0xFF, 0x61, 0xE2, 0x82]
+    assert theirs("byte").decode(ids) == made("byte").decode(ids)
+
+
+def test_a_character_that_the_vocabulary_lacks_is_refused_there_too():
+    with pytest.raises(Exception, match="Missing"):
+        theirs("char").encode("Ω")
+
+
+@every_kind
+def test_a_vocabulary_that_was_written_is_known_again(name, tmp_path):
+    write(name, tmp_path)
+    assert read_vocabulary(tmp_path) == vocabulary(made(name))
+    if tokenizers.available_offline(name):
+        assert kind(vocabulary(made(name))) == name
+
+
+def test_saved_by_transformers_it_is_known_again(tmp_path):
+    write("gpt2", tmp_path)
+    AutoTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path / "again")
+    assert read_vocabulary(tmp_path / "again") == vocabulary(made("gpt2"))
