@@ -35,8 +35,9 @@ class RunState:
     died without a word; earlier versions know no other. What a person is shown is `phase`, which is finer.
 
     `paused` is what somebody asked for; `waiting` why training waits by itself, for the disk; `evaluating` how much of
-    an evaluation is done (0..1), None without one. Losses are nats per token. `updated` is when the trainer wrote last,
-    by its own clock, and `silent_s` how many seconds ago its last heartbeat was when one looked.
+    an evaluation is done (0..1), None without one. Losses are nats per token. `since` is when this training began and
+    `updated` when the trainer wrote last, by its own clock; `silent_s` is how many seconds ago its last heartbeat was
+    when one looked.
     """
 
     name: str = ""
@@ -56,6 +57,7 @@ class RunState:
     device: str = ""
     dtype: str = ""
     message: str = ""
+    since: float = 0.0
     updated: float = 0.0
     pid: int = 0
     host: str = ""
@@ -117,6 +119,7 @@ def reduce(state: RunState, event: Event) -> RunState:
                 state,
                 name=state.name or event.run,
                 state="running",
+                since=event.time,
                 step=event.step,
                 max_iters=event.max_iters,
                 n_parameters=event.n_parameters,
@@ -190,11 +193,14 @@ def reduce(state: RunState, event: Event) -> RunState:
 def _seen(state: RunState, event: Status) -> RunState:
     """The state with what the folder shows beyond the events: it was renamed, its trainer is silent or gone, it failed.
 
-    A folder may be copied file by file: a status that is older than the last event says nothing of how that went.
+    A folder may be copied file by file, and a network disk may show an old file: a status that is older than the last
+    event does not undo what that said, and one from before this training does not end it.
     """
     state = replace(state, name=event.run, path=event.path, pid=event.pid, host=event.host)
     if event.time >= state.updated:
         return replace(state, **{name: getattr(event, name) for name in _SEEN})
     if not state.alive:
         return state
-    return replace(state, silent_s=event.silent_s, state="interrupted" if event.state == "interrupted" else state.state)
+    if event.state == "interrupted" or (event.state not in ALIVE and event.time >= state.since):
+        return replace(state, state=event.state, message=event.message)
+    return replace(state, silent_s=event.silent_s)

@@ -138,7 +138,13 @@ class TrainScreen(LabScreen):
     def training_changed(self) -> None:
         history = self.session.history
         self.set_class(history is None and self.session.looked, "-empty")
-        known = history and (history.state, history.started is None, bool(history.saves), *self._to_look_at(history))
+        known = history and (
+            history.state,
+            history.started is None,
+            history.reading is None,
+            bool(history.saves),
+            *self._to_look_at(history),
+        )
         able = (known, self.session.is_steered, self.session.is_alive)
         if able != self._able:  # which keys do something
             self._able = able

@@ -93,6 +93,13 @@ def test_a_status_from_before_the_last_event_says_nothing_of_how_that_went() -> 
     assert reduce(after(started()), replace(old, state="interrupted")).phase == "interrupted"
 
 
+def test_an_end_without_an_event_is_believed_unless_it_is_from_before_this_training() -> None:
+    began, ahead = replace(started(), time=100.0), replace(stepped(1), time=900.0)
+    known = after(began, ahead)
+    for time, phase in {50.0: "training", 500.0: "stopped", 1000.0: "stopped"}.items():
+        assert reduce(known, status(RunState("r", state="stopped", step=1, updated=time))).phase == phase
+
+
 def test_a_sign_of_life_revives_what_was_taken_for_dead_as_it_was() -> None:
     paused = after(started(), PAUSE)
     dead = reduce(paused, status(replace(paused, state="interrupted")))
