@@ -230,7 +230,7 @@ class History:
         if phase == "interrupted":
             self.log.append(Line(time.time(), "gone", gone(event, bool(self.saves))))
         elif phase == "silent":
-            text = "no sign of life for some time: it is slow or asleep, or its disk or connection is"
+            text = "no heartbeat for some time: the process, its disk or its connection may be slow"
             self.log.append(Line(time.time() - event.silent_s, "warning", text))
         elif phase == "failed" and event.message and self.finished is None:
             self.log.append(Line(event.time, "error", event.message))
@@ -282,10 +282,10 @@ class History:
 
 
 def gone(event: Status, is_saved: bool) -> str:
-    """That a trainer died without a word, and what can be done."""
+    """That a trainer ended without a message, and what can be done."""
     where = f"process {event.pid} on {event.host}" if event.pid else "its process"
     way = "it can be resumed where it saved last" if is_saved else "it had saved no checkpoint yet"
-    return f"{where} is gone without a word: {way}"
+    return f"{where} ended without a message: {way}"
 
 
 def read(folder: Path) -> History:

@@ -25,7 +25,7 @@ DOWN, ESCAPE, F1, PALETTE = "\x1b[B", "\x1b", "\x1bOP", "\x10"
 # by name: the keys that go to a text field from any screen, and those that leave it
 FIELDS = {
     "prompt": ("3i", ESCAPE),
-    "stop texts": ("3x", ESCAPE),
+    "stop strings": ("3x", ESCAPE),
     "weights": ("3f", ESCAPE),
     "filter": ("4/", ESCAPE),
     "note": ("4n", ESCAPE),

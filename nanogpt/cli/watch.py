@@ -106,14 +106,14 @@ def seen(folder: Path, patient: bool, place: Place) -> Iterator[Event]:
 def told(before: Status, now: Status) -> Iterator[Notice]:
     """In words what is another than before, where no event tells it."""
     if now.path != before.path:
-        yield Notice(level="info", text=f"it is named {now.run} now")
+        yield Notice(level="info", text=f"the run is now named {now.run}")
     if now.phase == before.phase:
         return
     if now.phase == "silent":
-        text = "no sign of life for some time: it is slow, or its disk or connection is"
+        text = "no heartbeat for some time: the process, its disk or its connection may be slow"
         yield Notice(level="warning", text=text)
     elif before.phase == "silent" and now.state in ALIVE:
-        yield Notice(level="info", text="it goes on")
+        yield Notice(level="info", text="the heartbeat is back")
     elif now.phase == "interrupted":
         yield Notice(level="warning", text="interrupted: its process is gone")
     elif now.phase == "failed" and now.message:

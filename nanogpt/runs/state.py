@@ -32,7 +32,7 @@ ENDS = {"nan": "failed", "stopped": "stopped"}  # by the reason of `Finished`; a
 @dataclass(frozen=True, slots=True)
 class RunState:
     """`state` is "preparing", "running", "paused", "finished", "stopped", "failed", or "interrupted" where a trainer
-    died without a word; earlier versions know no other. What a person is shown is `phase`, which is finer.
+    ended without a message; earlier versions know no other. What a person is shown is `phase`, which is finer.
 
     `paused` is what somebody asked for; `waiting` why training waits by itself, for the disk; `evaluating` how much of
     an evaluation is done (0..1), None without one. Losses are nats per token. `since` is when this training began and

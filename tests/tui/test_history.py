@@ -198,4 +198,4 @@ def test_one_that_died_before_its_first_checkpoint_cannot_be_resumed_and_is_not_
     history = History("r")
     history.add(started())
     history.add(status(replace(history.now, state="interrupted")))
-    assert history.log[-1].text == "its process is gone without a word: it had saved no checkpoint yet"
+    assert history.log[-1].text == "its process ended without a message: it had saved no checkpoint yet"

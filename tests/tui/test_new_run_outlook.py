@@ -94,7 +94,7 @@ def test_a_time_is_measured_anew_for_another_optimizer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("max_iters", "shown"),  # 12 · 64 tokens an iteration, of 38,400
+    ("max_iters", "shown"),  # 12 · 64 tokens per iteration, of 38,400
     [(1, "0.020"), (100, "2.0"), (50_000, "1,000")],
 )
 def test_epochs_are_told_apart_at_any_length(max_iters: int, shown: str) -> None:

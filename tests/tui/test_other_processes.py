@@ -201,7 +201,7 @@ async def test_a_silent_trainer_is_told_from_a_dead_one_and_one_that_comes_back(
 ) -> None:
     far.beat(time.time() - 60)
     async with looking(far.folder) as at:
-        await at.until(lambda: "no sign of life" in at.seen() and "silent" in at.seen())
+        await at.until(lambda: "no heartbeat" in at.seen() and "silent" in at.seen())
         assert at.session.history.state == "silent"
         far.beat(time.time() - 300)
         # Seen to change a moment ago, it lives, whatever the other machine's clock says.
