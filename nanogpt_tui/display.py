@@ -3,10 +3,14 @@
 Knows Textual's way to the terminal, and nothing of this app's screens.
 """
 
+import base64
 import os
+import subprocess
 import sys
+import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from rich.color import ColorSystem
@@ -24,6 +28,7 @@ from nanogpt_tui.input_queue import InputQueue, edits
 from nanogpt_tui.painting import Painter
 
 READING_S = 5  # what a reading of the traffic is the mean of
+TMUX_S = 10.0
 
 
 class TerminalApp(App[int]):
@@ -126,6 +131,16 @@ class TerminalApp(App[int]):
         if self._driver is not None and not self.is_headless:
             self._driver.write(notification(text, in_tmux="TMUX" in os.environ) if how == "osc9" else "\a")
 
+    def copy_to_clipboard(self, text: str) -> None:
+        """Copies by OSC 52, which reaches the clipboard of the machine that shows the terminal, over SSH too. tmux
+        takes no such sequence from what runs in it, but does the same itself when it is given a buffer."""
+        self._clipboard = text
+        if self._driver is None or self.is_headless:
+            return
+        if "TMUX" in os.environ:
+            threading.Thread(target=_give_tmux, args=(text,), daemon=True).start()
+        self._driver.write(clipboard(text))
+
     def get_driver_class(self) -> type[Driver]:
         if sys.platform == "win32" or constants.DRIVER:
             return super().get_driver_class()
@@ -163,6 +178,17 @@ class _Changes(CompositorUpdate):
 
     def render_segments(self, console: Any) -> str:
         return self._app.changes(self._update)
+
+
+def clipboard(text: str) -> str:
+    """The sequence (OSC 52) that has a terminal copy `text`."""
+    return f"\x1b]52;c;{base64.b64encode(text.encode()).decode()}\a"
+
+
+def _give_tmux(text: str) -> None:
+    """Gives tmux a buffer, which it passes on to its terminal's clipboard."""
+    with suppress(OSError, subprocess.SubprocessError):
+        subprocess.run(["tmux", "load-buffer", "-w", "-"], input=text.encode(), capture_output=True, timeout=TMUX_S)
 
 
 def notification(text: str, in_tmux: bool) -> str:

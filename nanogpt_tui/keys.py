@@ -30,6 +30,7 @@ HOMES = (
     "widgets.knobs:KnobRow",
     "widgets.prompt:Prompt",
     "screens.runs:RunsScreen",
+    "widgets.run_table:RunTable",
 )
 ROOMS = {"choice": "new_run", "figures": "train", "knob": "sample", "prompt": "sample"}  # widgets, and where they are
 FIXED = {

@@ -18,6 +18,7 @@ from textual.widgets.option_list import Option
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Notice, Prepared
 from nanogpt.words import counted
+from nanogpt_tui import copying
 from nanogpt_tui.keys import spelled
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.text import harmless
@@ -43,8 +44,8 @@ class DatasetList(OptionList, inherit_bindings=False):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down,j", "cursor_down", "down", show=False, id="data.down"),
         Binding("up,k", "cursor_up", "up", show=False, id="data.up"),
-        Binding("home", "first", "first", show=False, id="data.first"),
-        Binding("end", "last", "last", show=False, id="data.last"),
+        Binding("home,g", "first", "first", show=False, id="data.first"),
+        Binding("end,G", "last", "last", show=False, id="data.last"),
     ]
     HELP = (
         "The data sets: ● is ready, ○ can be prepared now, ⊘ needs the network first. {data.new_run} starts a run "
@@ -80,7 +81,15 @@ class DataScreen(LabScreen):
             tooltip="Without a network: use a file that you downloaded elsewhere",
         ),
         Binding("d,delete", "delete", "delete", id="data.delete", tooltip="Delete the tokens; the recipe stays"),
-        Binding("r", "reload", "reload", id="data.reload", show=False, tooltip="Read the list from disk again"),
+        Binding(
+            "y",
+            "copy",
+            "copy",
+            id="data.copy",
+            show=False,
+            tooltip="Copy its path or its command",
+        ),
+        Binding("ctrl+r", "reload", "reload", id="data.reload", show=False, tooltip="Read the list from disk again"),
         Binding("pagedown", "scroll_details(1)", "scroll the text", id="data.scroll_down", show=False),
         Binding("pageup", "scroll_details(-1)", "scroll the text back", id="data.scroll_up", show=False),
     ]
@@ -272,6 +281,8 @@ class DataScreen(LabScreen):
             return action == "prepare" or entry.url
         if action == "add":
             return not busy
+        if action == "copy":
+            return entry is not None and (bool(entry.recipe) or entry.info.prepared)
         if action == "delete":
             return entry is not None and (entry.deletable or entry.name in self.own) and entry.name != self.preparing
         if action == "new_run":
@@ -353,6 +364,11 @@ class DataScreen(LabScreen):
     def action_cancel(self) -> None:
         if self._prepare_job is not None:
             self._prepare_job.cancel()
+
+    def action_copy(self) -> None:
+        entry = self.entry
+        if entry is not None:
+            copying.offer(self.lab, copying.of_dataset(entry.name, entry.info.path or "", bool(entry.recipe)))
 
     def action_delete(self) -> None:
         entry = self.entry

@@ -15,6 +15,7 @@ from textual.widgets import DataTable, Input, Static
 
 from nanogpt.errors import UserError
 from nanogpt.runs.state import RunState
+from nanogpt_tui import copying
 from nanogpt_tui.keys import spelled
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.takes import LIVE, Source
@@ -54,10 +55,11 @@ class RunsScreen(LabScreen):
         Binding("slash", "filter", "filter", id="runs.filter", tooltip="Show only matching runs"),
         Binding("s", "sample", "sample", id="runs.sample", tooltip="Sample from the run's best checkpoint"),
         Binding("r", "resume_run", "resume", id="runs.resume", tooltip="Resume from the latest checkpoint"),
-        Binding("e", "rename", "rename", id="runs.rename", tooltip="Rename the run"),
-        Binding("n", "note", "note", id="runs.note", tooltip="Edit the note of the run"),
-        Binding("c", "export", "csv", id="runs.export", tooltip="Export the run's metrics as CSV"),
-        Binding("x,delete", "delete", "delete", id="runs.delete", tooltip="Delete the run; asks first"),
+        Binding("R", "rename", "rename", id="runs.rename", tooltip="Rename the run"),
+        Binding("i", "note", "note", id="runs.note", tooltip="Edit the note of the run"),
+        Binding("e", "export", "export", id="runs.export", tooltip="Export the run's metrics as CSV"),
+        Binding("y", "copy", "copy", id="runs.copy", tooltip="Copy its path or its command"),
+        Binding("d,delete", "delete", "delete", id="runs.delete", tooltip="Delete the run; asks first"),
         Binding(
             "v", "other_panel", "details", id="runs.panel", tooltip="Chart or details, where there is room for one"
         ),
@@ -399,6 +401,11 @@ class RunsScreen(LabScreen):
 
             self._try(lambda: manage.delete(Path(run.path)))
 
+    def action_copy(self) -> None:
+        run = self.current
+        if run is not None:
+            copying.offer_run(self.lab, Path(run.path))
+
     def action_export(self) -> None:
         run = self.current
         if run is None:
@@ -415,7 +422,7 @@ class RunsScreen(LabScreen):
 
 
 CHANGES_A_RUN = {"resume_run", "rename", "note", "delete"}
-NEEDS_A_RUN = {"look", "tick", "sample", "resume_run", "rename", "note", "delete", "export", "chart"}
+NEEDS_A_RUN = {"copy", "look", "tick", "sample", "resume_run", "rename", "note", "delete", "export", "chart"}
 DELETE_ANSWERS = {"delete": ("d", "delete"), "keep": ("escape", "keep")}
 
 

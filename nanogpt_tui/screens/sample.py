@@ -18,7 +18,7 @@ from nanogpt.config import SamplingConfig
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Token
 from nanogpt.runs.folder import run_name
-from nanogpt_tui import kept, takes
+from nanogpt_tui import copying, kept, takes
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.takes import LIVE, Round, Source, Take
 from nanogpt_tui.widgets.alternatives import Alternatives
@@ -56,6 +56,14 @@ class SampleScreen(LabScreen):
         Binding("right_square_bracket", "history(1)", "history", id="sample.later", tooltip="Later text"),
         Binding("w", "other_pane", "other side", id="sample.other", tooltip="Switch to the other text"),
         Binding("e", "export", "export", id="sample.export", tooltip="Write the history to a Markdown or JSON file"),
+        Binding(
+            "y",
+            "copy",
+            "copy",
+            id="sample.copy",
+            show=False,
+            tooltip="Copy the text or its command",
+        ),
         Binding("u", "use", "use its prompt and knobs", id="sample.use", show=False),
         Binding("h", "shades", "shade tokens by probability", id="sample.shades", show=False),
         Binding("up", "choose_by(-1)", "alternative above", id="sample.up", show=False),
@@ -193,7 +201,7 @@ class SampleScreen(LabScreen):
             last = len(take.tokens) - 1 if take is not None else -1
             by = int(str(parameters[0]))
             return last >= 0 and (cursor is None or 0 <= cursor + by // abs(by) <= last)
-        if action in ("use", "shades"):
+        if action in ("use", "shades", "copy"):
             return take is not None
         if action in ("again", "export"):
             return bool(self.rounds)
@@ -407,6 +415,10 @@ class SampleScreen(LabScreen):
             self.view.point(None)
             self.shown = to
             self.repaint()
+
+    def action_copy(self) -> None:
+        if self.take is not None:
+            copying.offer(self.lab, copying.of_take(self.take))
 
     def action_export(self) -> None:
         file = Path.cwd() / time.strftime("samples-%Y%m%d-%H%M%S.md")

@@ -14,6 +14,7 @@ from textual.widgets import Static
 
 from nanogpt.errors import UserError
 from nanogpt.training import Pause, Resume, Sample, Save, ScaleLearningRate, SetEvalInterval, SetMaxIters, Stop
+from nanogpt_tui import copying
 from nanogpt_tui.keys import spelled
 from nanogpt_tui.screens.base import QUICK_START, LabScreen
 from nanogpt_tui.widgets.dialog import Ask, AskValue
@@ -55,7 +56,7 @@ WAITING = {
     SetMaxIters: "changing …",
 }
 WHILE_TRAINING = {"pause", "save", "stop", "sample", "sample_prompt", "scale", "eval_interval", "max_iters"}
-WITH_A_RUN = {"chart", "overlay", "earlier_sample", "scroll_sample", "other_panel"}
+WITH_A_RUN = {"copy", "chart", "overlay", "earlier_sample", "scroll_sample", "other_panel"}
 
 
 class TrainScreen(LabScreen):
@@ -81,7 +82,7 @@ class TrainScreen(LabScreen):
         Binding("plus", "scale(1.25)", "lr", id="train.lr_up", tooltip="Learning rate × 1.25"),
         Binding("minus", "scale(0.8)", "lr", id="train.lr_down", tooltip="Learning rate × 0.8"),
         Binding("equals_sign", "scale(1.25)", "lr", show=False, id="train.lr_up_too", tooltip="Learning rate × 1.25"),
-        Binding("e", "eval_interval", "eval interval", id="train.eval_interval"),
+        Binding("E", "eval_interval", "eval interval", id="train.eval_interval"),
         Binding("m", "max_iters", "change length", id="train.max_iters"),
         Binding("enter,g", "quick_start", "quick start", id="train.quick_start", tooltip=QUICK_START),
         Binding(
@@ -112,7 +113,15 @@ class TrainScreen(LabScreen):
         Binding("escape", "chart('hide_cursor')", "no crosshair", id="train.cursor_hide", show=False),
         Binding("z", "chart('next_smoothing')", "smoothing", id="train.smoothing", show=False),
         Binding("b", "chart('toggle_raw')", "raw band", id="train.raw", show=False),
-        Binding("y", "chart('toggle_trim')", "whole height", id="train.trim", show=False, tooltip=WHOLE_HEIGHT),
+        Binding(
+            "y",
+            "copy",
+            "copy",
+            id="train.copy",
+            show=False,
+            tooltip="Copy its path or its command",
+        ),
+        Binding("Y", "chart('toggle_trim')", "whole height", id="train.trim", show=False, tooltip=WHOLE_HEIGHT),
         Binding("comma", "earlier_sample(-1)", "samples", id="train.earlier", show=False, tooltip="Earlier sample"),
         Binding("full_stop", "earlier_sample(1)", "samples", id="train.later", show=False, tooltip="Later sample"),
         Binding("pagedown", "scroll_sample(1)", "scroll the sample", id="train.scroll_down", show=False),
@@ -311,6 +320,10 @@ class TrainScreen(LabScreen):
         if self.run_view is not None:
             getattr(self.run_view.chart, f"action_{action}")(*parameters)
             self.training_changed()  # the figure of the loss is where the line ends
+
+    def action_copy(self) -> None:
+        if self.session.folder is not None:
+            copying.offer_run(self.lab, self.session.folder)
 
     def action_earlier_sample(self, by: int) -> None:
         if self.run_view is not None:

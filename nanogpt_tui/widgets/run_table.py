@@ -6,11 +6,12 @@ Repaints only the cells that changed.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
+from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
 from textual.widgets.data_table import ColumnKey
 
@@ -99,6 +100,12 @@ def fitting(widths: dict[str, int], room: int) -> tuple[str, ...]:
 class RunTable(DataTable[Text]):
     """`show` brings it up to date; the cursor stays on its run. `colour` gives marks the colours of their curves."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down,j", "cursor_down", "down", show=False, id="runs.down"),
+        Binding("up,k", "cursor_up", "up", show=False, id="runs.up"),
+        Binding("home,g", "scroll_top", "first", show=False, id="runs.first"),
+        Binding("end,G", "scroll_bottom", "last", show=False, id="runs.last"),
+    ]
     glossary = "checkpoint"
     HELP = (
         "All runs. {runs.tick} ticks a run for the chart and the comparison; {runs.sort} sorts, {runs.filter} filters, "

@@ -159,7 +159,7 @@ async def test_an_own_text_that_cannot_be_prepared_keeps_its_row_and_says_why(la
         screen = await opened(at, "rhymes")
         screen._add(textfile_recipe([own]))
         await at.until(lambda: "own" in screen.problems)
-        await at.press("r")
+        await at.press("ctrl+r")
         await at.sees("is not text")
         assert screen.entry.name == "own"
         assert screen.check_action("new_run", ()) is False
@@ -224,7 +224,7 @@ async def test_an_own_text_has_its_row_and_its_progress_while_it_is_prepared(
         screen = await opened(at, "rhymes")
         await at.press("a", *typed(str(own)), "ctrl+s")
         await at.sees("70%", "encoding")
-        await at.press("r")  # the list is read again, and it is not on disk yet
+        await at.press("ctrl+r")  # the list is read again, and it is not on disk yet
         await at.pilot.pause(0.3)
         assert screen.entry.name == "own"
         await at.sees("70%", "encoding")

@@ -61,13 +61,13 @@ async def test_the_palette_lists_what_works_now(lab: Any, two_runs: Any, mode: s
 @pytest.mark.parametrize(
     ("keymap", "reason"),
     [
-        ({"train.sav": "w"}, "there is no binding 'train.sav'. Did you mean train.save?"),
+        ({"train.sav": "w"}, "no key named 'train.sav'. Did you mean train.save?"),
         ({"train.save": "ctlr+w"}, "'ctlr+w' is not a key"),
         ({"train.save": ""}, "'' is not a key"),
-        ({"train.save": "x"}, "train.save=x: that key is train.stop already"),
-        ({"train.save": "?"}, "that key is app.help already"),
-        ({"app.quit": "x"}, "is train.stop already"),
-        ({"runs.note": "ctrl+p"}, "is the command palette already"),
+        ({"train.save": "x"}, "train.save=x: that key is already train.stop"),
+        ({"train.save": "?"}, "that key is already app.help"),
+        ({"app.quit": "x"}, "is already train.stop"),
+        ({"runs.note": "ctrl+p"}, "is already the command palette"),
     ],
 )
 def test_a_keymap_that_cannot_be_used_is_refused_in_one_line(
@@ -98,3 +98,47 @@ async def test_a_key_shared_by_two_stays_with_the_other(lab: Any) -> None:
         at.app.change({"keymap": {"sample.branch": "ctrl+k"}})
         at.app.switch_mode("sample")
         await at.until(lambda: at.app.screen.active_bindings["enter"].binding.id == "sample.write")
+
+
+# a verb, the binding of each screen that does it, and its key
+SAME_EVERYWHERE = {
+    "new run": ({"train.new_run", "data.new_run"}, "n"),
+    "resume": ({"train.resume", "runs.resume"}, "r"),
+    "delete": ({"data.delete", "runs.delete"}, "d"),
+    "rename": ({"runs.rename"}, "R"),
+    "edit": ({"sample.prompt", "runs.note"}, "i"),
+    "export": ({"sample.export", "runs.export"}, "e"),
+    "filter": ({"runs.filter"}, "slash"),
+    "copy": ({"data.copy", "train.copy", "sample.copy", "runs.copy"}, "y"),
+    "log-y": ({"train.log_y", "runs.log_y"}, "l"),
+    "x axis": ({"train.x_axis", "runs.x_axis"}, "a"),
+    "smoothing": ({"train.smoothing", "runs.smoothing"}, "z"),
+    "panel": ({"train.panel", "runs.panel"}, "v"),
+    "down": ({"data.down", "runs.down"}, "j"),
+    "up": ({"data.up", "runs.up"}, "k"),
+    "first": ({"data.first", "runs.first"}, "g"),
+    "last": ({"data.last", "runs.last"}, "G"),
+}
+
+
+@pytest.mark.parametrize("verb", SAME_EVERYWHERE)
+def test_the_same_key_does_the_same_on_every_screen(verb: str) -> None:
+    names, key = SAME_EVERYWHERE[verb]
+    assert {name for name in names if key not in keys.keys_of(name, {})} == set()
+    said = keys.remappable()[next(iter(names))].action
+    same = {name for name, binding in keys.remappable().items() if binding.action == said}
+    assert same <= names, "a screen has the action under another key"
+
+
+def test_a_verb_has_its_key_to_itself() -> None:
+    """No other screen does something else with it; the knobs of Sample have letters of their own."""
+    claimed = {key: names for names, key in SAME_EVERYWHERE.values() if key in "derRiyn" or key == "slash"}
+    for name, binding in keys.remappable().items():
+        if binding.action.startswith("turn("):
+            continue
+        for key in keys.keys_of(name, {}):
+            assert name in claimed.get(key, {name}), f"{key} is {name} too"
+
+
+def test_an_old_key_can_be_had_back() -> None:
+    keys.check({"runs.delete": "x", "runs.note": "n", "runs.rename": "e", "runs.export": "c"})

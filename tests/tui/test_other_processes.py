@@ -186,7 +186,7 @@ async def test_a_session_that_only_looks_drops_no_letter_and_offers_no_key_that_
             at.session.quick_start(rhymes)
         await at.press("4")
         await at.until(lambda: "far" in at.seen())
-        await at.press("x", "e", "n")
+        await at.press("d", "R", "i")
         assert len(at.app.screen_stack) == 1
         await at.press("1")
         await at.until(lambda: "python_stdlib" in at.seen())

@@ -42,7 +42,7 @@ async def test_an_empty_folder_says_what_to_do(lab: Any) -> None:
     async with lab() as at:
         await at.press("4")
         await at.sees("No runs yet")
-        await at.press("x", "e", "enter", "s", "r", "c", "n", "space", "o", "v")
+        await at.press("d", "R", "e", "enter", "s", "r", "i", "space", "o", "v")
         await at.sees("No runs yet")
 
 
@@ -125,7 +125,7 @@ async def test_a_run_is_renamed_and_a_taken_name_is_refused_where_it_is_typed(la
     async with lab() as at:
         await opened(at)
         await on(at, "one")
-        await at.press("e")
+        await at.press("R")
         field = at.app.screen.query_one("Input")
         field.value = "two"
         await at.press("enter")
@@ -148,7 +148,7 @@ async def test_a_run_of_that_name_in_another_place_is_not_renamed_with_it(
         at.session.look_at(tmp_path / "one")
         await at.until(lambda: at.session.folder == tmp_path / "one")
         await on(at, "one")
-        await at.press("e")
+        await at.press("R")
         at.app.screen.query_one("Input").value = "three"
         await at.press("enter")
         await at.until(lambda: sorted(listed(at)) == ["three", "two"])
@@ -160,7 +160,7 @@ async def test_a_note_is_kept_with_the_run_and_shown_as_plain_text(lab: Any, two
     async with lab() as at:
         await opened(at)
         await on(at, "one")
-        await at.press("n")
+        await at.press("i")
         at.app.screen.query_one("Input").value = "best so far [red]"
         await at.press("enter")
         await at.until(lambda: "best so far [red]" in at.seen())
@@ -197,11 +197,11 @@ async def test_a_run_is_deleted_only_after_a_yes(lab: Any, two_runs: Path) -> No
     async with lab() as at:
         await opened(at)
         await on(at, "one")
-        await at.press("x")
+        await at.press("d")
         await at.until(lambda: isinstance(at.app.screen, Ask))
         await at.press("escape")
         assert (two_runs / "one").is_dir()
-        await at.press("x", "d")
+        await at.press("d", "d")
         await at.until(lambda: listed(at) == ["two"])
         assert not (two_runs / "one").exists()
 
@@ -211,7 +211,7 @@ async def test_a_run_that_a_trainer_holds_is_not_deleted(lab: Any, two_runs: Pat
         await opened(at)
         await on(at, "one")
         with lock(two_runs / "one").acquire():
-            await at.press("x", "d")
+            await at.press("d", "d")
             await at.sees("is training")
         assert (two_runs / "one" / "run.toml").is_file()
 
@@ -222,7 +222,7 @@ async def test_the_run_in_training_can_be_neither_deleted_nor_renamed(lab: Any) 
         await at.until(lambda: at.session.history and at.session.history.step > 5)
         await at.press("4")
         await at.until(lambda: listed(at) == ["quickstart"])
-        await at.press("x", "e", "r")
+        await at.press("d", "R", "r")
         assert type(at.app.screen).__name__ == "RunsScreen"
         await at.sees("training")
         await at.press("s")
@@ -233,7 +233,7 @@ async def test_metrics_are_exported_as_csv(lab: Any, two_runs: Path, tmp_path: P
     async with lab() as at:
         await opened(at)
         await on(at, "one")
-        await at.press("c")
+        await at.press("e")
         at.app.screen.query_one("Input").value = str(tmp_path / "out.csv")
         await at.press("enter")
         await at.until((tmp_path / "out.csv").exists)
@@ -317,3 +317,12 @@ def test_unknown_values_come_last_however_it_is_sorted() -> None:
 
 def test_ages_are_in_one_unit() -> None:
     assert [age(seconds) for seconds in (-1, 59, 60, 7200, 3e5)] == ["0 s", "59 s", "1 min", "2 h", "3 d"]
+
+
+async def test_the_letters_move_as_in_data(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await opened(at)
+        order = listed(at)
+        for keys, place in ((("G",), -1), (("g",), 0), (("j",), 1), (("k",), 0), (("end",), -1), (("home",), 0)):
+            await at.press(*keys)
+            await at.until(lambda place=place: at.app.screen.current.name == order[place])

@@ -65,7 +65,7 @@ async def test_changes_while_training_are_obeyed_and_marked_on_the_chart(lab: An
         await started(at)
         await at.press("plus")
         await at.press("minus")
-        await at.press("e")
+        await at.press("E")
         await at.press("ctrl+u", *"7000", "enter")
         await at.press("m")
         await at.press("ctrl+u", *"90,000", "enter")

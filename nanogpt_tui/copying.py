@@ -1,0 +1,86 @@
+"""What `y` copies: a text, a path, or the command that does the same again; a small menu asks which."""
+
+import dataclasses
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nanogpt.config import Config, SamplingConfig
+from nanogpt.errors import UserError
+from nanogpt.runs.folder import run_config
+from nanogpt.runs.manage import differences
+from nanogpt_tui.takes import LIVE, Take
+from nanogpt_tui.text import printable, short
+from nanogpt_tui.widgets.dialog import Ask
+
+if TYPE_CHECKING:
+    from nanogpt_tui.app import LabApp
+    from nanogpt_tui.display import TerminalApp
+
+KEYS = {"text": "t", "path": "p", "command": "c"}
+SHOWN = 48  # cells of what a line of the menu shows
+
+
+def offer(app: "TerminalApp", offered: Mapping[str, str]) -> None:
+    """Asks which of `offered` ("text", "path", "command") to copy, and copies it."""
+
+    def copy(answer: str | None) -> None:
+        if answer in offered:
+            app.copy_to_clipboard(offered[answer])
+            app.notify(f"{answer} copied to the clipboard", markup=False)
+
+    rows = {
+        name: (KEYS[name], f"{name:<8} {short(printable(text).replace(chr(10), '↵'), SHOWN)}")
+        for name, text in offered.items()
+        if text
+    }
+    app.push_screen(Ask("Copy", rows | {"nothing": ("escape", "cancel")}), copy)
+
+
+def offer_run(app: "LabApp", folder: Path) -> None:
+    """As `offer`, for a run, whose settings are read in a thread."""
+
+    def show(offered: dict[str, str] | None, error: str) -> None:
+        if offered:
+            offer(app, offered)
+
+    app.session.fetch(lambda: of_run(folder), show, "copy")
+
+
+def of_run(folder: Path) -> dict[str, str]:
+    """A run's path, and the command that trains it again. Reads its settings; a run without any has a path alone."""
+    offered = {"path": str(folder)}
+    try:
+        config = run_config(folder)
+    except UserError:
+        return offered
+    changed = differences([config, Config()])
+    words = [f"--{name}={_flag(values[0])}" for name, values in changed.items() if values[0] is not None]
+    return offered | {"command": shlex.join(["nanogpt", "train", *words])}
+
+
+def of_take(take: Take) -> dict[str, str]:
+    """A text with its prompt, and the command that writes it again, where its weights are in a checkpoint."""
+    offered = {"text": take.prompt + take.text}
+    if take.source.which == LIVE or not take.run or take.turns or take.branched_at is not None:
+        return offered
+    knobs, usual = dataclasses.asdict(take.knobs), dataclasses.asdict(SamplingConfig())
+    words = [f"--{name}={_flag(value)}" for name, value in knobs.items() if name != "stop" and value != usual[name]]
+    words += [f"--seed={take.knobs.seed}"] if take.knobs.seed == usual["seed"] else []
+    words += [f"--stop={text}" for text in take.knobs.stop]
+    which = [] if take.step is None else [f"--checkpoint={take.step}"]
+    command = ["nanogpt", "sample", take.run, *which, f"--start={take.prompt}", *words]
+    return offered | {"command": shlex.join(command)}
+
+
+def of_dataset(name: str, folder: str, recipe: bool) -> dict[str, str]:
+    """Where a data set is, once it is prepared, and the command that prepares it, where there is a recipe for it."""
+    offered = {"path": folder} if folder else {}
+    return offered | ({"command": shlex.join(["nanogpt", "prepare", name])} if recipe else {})
+
+
+def _flag(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, float) else str(value)
