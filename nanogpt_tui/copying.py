@@ -26,7 +26,7 @@ def offer(app: "TerminalApp", offered: Mapping[str, str]) -> None:
     """Asks which of `offered` ("text", "path", "command") to copy, and copies it."""
 
     def copy(answer: str | None) -> None:
-        if answer in offered:
+        if answer is not None and answer in offered:
             app.copy_to_clipboard(offered[answer])
             app.notify(f"{answer} copied to the clipboard", markup=False)
 

@@ -148,8 +148,8 @@ def test_what_no_event_tells_is_a_notice(run: Run, happens: Callable[..., None])
 
     happens(rename, lambda: run.beat(ago_s=60), run.beat, fail, lambda: None)
     told = [event.text for event in seen(run.folder, True, Place(run.folder)) if isinstance(event, Notice)]
-    silent = "no sign of life for some time: it is slow, or its disk or connection is"
-    assert told == ["it is named two now", silent, "it goes on", "failed: out of memory"]
+    silent = "no heartbeat for some time: the process, its disk or its connection may be slow"
+    assert told == ["the run is now named two", silent, "the heartbeat is back", "failed: out of memory"]
 
 
 def test_a_record_of_another_writer_reaches_the_terminal_as_json_alone(
