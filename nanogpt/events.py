@@ -291,13 +291,19 @@ def typed(kind: type[Record], fields: Mapping[str, Any]) -> Record:
 
 def read(what: str, line: str | bytes, kinds: Mapping[str, type[Record]]) -> Record:
     """The record that `written` wrote, of one of these kinds. Raises `UserError` for anything else."""
+    a = "an" if what[0] in "aeiou" else "a"
+    shown = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
+    shown = shown.strip("\0\n")
+    if not shown:
+        raise UserError(f"not {a} {what}: empty, or nothing but zeros")
     try:
         fields = json.loads(line)
-        return typed(kinds[fields.pop(what)], fields)
+        kind = fields.pop(what)
+        if isinstance(kind, str) and kind not in kinds:
+            raise UserError(f"not {a} {what} that this version knows: {kind[:80]!r}")
+        return typed(kinds[kind], fields)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-        shown = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
-        article = "an" if what[0] in "aeiou" else "a"
-        raise UserError(f"not {article} {what}: {shown[:80]!r} ({error})") from error
+        raise UserError(f"not {a} {what}: {shown[:80]!r} ({error})") from error
 
 
 @cache

@@ -17,12 +17,13 @@ _DIRS = PlatformDirs("nanogpt", appauthor=False)
 def expanded(path: str | Path) -> Path:
     """Return the path with a `~` at its start replaced by the home folder: no shell does it after `--option=`.
 
-    Raise `UserError` where there is no such home.
+    `~name` stays as it is where there is no such user: it is a file's name then. Raise `UserError` where there is no
+    home.
     """
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise UserError(f"{path}: the home folder is not known; set HOME, or give the whole path") from None
+    whole = Path(os.path.expanduser(path))  # noqa: PTH111 (pathlib's raises for ~name)
+    if whole.parts[:1] == ("~",):
+        raise UserError(f"{path}: this user has no home folder: set HOME, or give the whole path")
+    return whole
 
 
 def _folder(variable: str, default: Callable[[], Path]) -> Path:

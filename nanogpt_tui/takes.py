@@ -15,7 +15,7 @@ from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Token
 from nanogpt.files import why, write_atomically
-from nanogpt.words import counted
+from nanogpt.words import counted, printable
 
 LIVE = "live"
 
@@ -94,16 +94,17 @@ def described(take: Take) -> dict[str, Any]:
 
 def as_json(rounds: Iterable[Round]) -> str:
     everything = [[described(take) for take in takes] for takes in rounds]
-    return json.dumps({"rounds": everything}, ensure_ascii=False, indent=1) + "\n"
+    written = json.dumps({"rounds": everything}, ensure_ascii=False, indent=1) + "\n"
+    return written.translate({code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)})  # JSON escapes the others itself
 
 
 def as_markdown(rounds: Iterable[Round]) -> str:
-    """The texts in code blocks, which no text can end early, each under what wrote it."""
+    """The texts, made harmless, in code blocks, which no text can end early, each under what wrote it."""
     parts = ["# Samples\n"]
     for number, takes in enumerate(rounds, 1):
         for place, take in enumerate(takes):
             side = f" ({'left' if place == 0 else 'right'})" if len(takes) > 1 else ""
-            text = take.prompt + take.text
+            text = printable(take.prompt + take.text)
             fence = "`" * max(3, 1 + longest_run(text, "`"))
             parts.append(f"## {number}{side}: {take.weights}\n")
             parts.append(f"{knobs_text(take.knobs)}\n")

@@ -1,7 +1,9 @@
 """What every test has: folders of its own instead of the person's, and a small text to work with."""
 
+import ctypes
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,21 @@ def text_file(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "small.txt"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[None]:
+    """Makes modes hold for this thread. Root, as which tests may run, reads everything by two capabilities, which are
+    put down for a while; nobody else has them."""
+    if os.name == "nt" or os.geteuid() != 0:
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this thread
+    held = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, twice 32 bits
+    assert libc.capget(header, held) == 0
+    fewer = (ctypes.c_uint32 * 6)(*held)
+    fewer[0] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    assert libc.capset(header, fewer) == 0
+    yield
+    assert libc.capset(header, held) == 0

@@ -11,6 +11,7 @@ from nanogpt.cli.console import talk
 from nanogpt.config import settings
 from nanogpt.errors import UserError, nearest
 from nanogpt.events import Acknowledged, Event, Notice, Sampled, Saved
+from nanogpt.paths import expanded
 from nanogpt.runs.folder import find, summary
 from nanogpt.runs.following import follow
 from nanogpt.runs.post import drop_letter
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1337, help="sample: its seed (default: 1337)")
     parser.add_argument("--no_wait", action="store_true", help="do not wait for the answer")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds to wait for an answer (default: 30)")
-    parser.add_argument("--runs_dir", type=Path, help="folder of the runs")
+    parser.add_argument("--runs_dir", type=expanded, help="folder of the runs")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,17 +3,17 @@
 import argparse
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 from nanogpt.cli.console import talk
 from nanogpt.cli.runs import table
 from nanogpt.data import DatasetInfo, list_datasets
+from nanogpt.paths import expanded
 from nanogpt.words import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="everything known, as JSON")
-    parser.add_argument("--data_dir", type=Path, help="folder of the prepared data sets")
+    parser.add_argument("--data_dir", type=expanded, help="folder of the prepared data sets")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 def _row(info: DatasetInfo) -> tuple[str, ...]:
     return (
         info.name,
-        "damaged" if info.problem else "yes" if info.prepared else "no",
+        "unusable" if info.problem else "yes" if info.prepared else "no",
         "yes" if info.offline else "no",
         info.tokenizer or "–",
         f"{info.vocab_size:,}" if info.vocab_size else "–",

@@ -17,6 +17,7 @@ from typing import Literal
 
 from nanogpt import hardware, paths
 from nanogpt.cli import terminal
+from nanogpt.files import read_text, why
 from nanogpt.words import CONSOLES, glyphs_of, printable, speaks_unicode
 
 DESCRIPTION = """Look at the terminal, Python, torch, devices, number formats, compiler, disk and folders, and say what
@@ -90,11 +91,12 @@ def the_terminal() -> Iterator[Finding]:
         yield Finding("ssh", "good", "yes: the app sends less, unless its setting ssh_mode is off", advice)
     file = paths.config_dir() / "tui.toml"
     try:
-        chosen = tomllib.loads(file.read_text(encoding="utf-8"))
+        chosen = tomllib.loads(read_text(file))
     except FileNotFoundError:
         chosen = {}
-    except (OSError, ValueError) as error:
-        yield Finding("app", "bad", f"its settings {file} cannot be read: {error}", "fix or remove the file")
+    except (OSError, ValueError, RecursionError) as error:
+        advice = "" if isinstance(error, PermissionError) else "fix or remove the file"
+        yield Finding("app", "bad", f"its settings {file} cannot be read: {why(error)}", advice)
         return
     usually = APP | {"glyphs": glyphs_of(os.environ, locale.getpreferredencoding(False))}
     told = ", ".join(f"{name}={chosen.get(name, usual)}" for name, usual in usually.items())

@@ -1,9 +1,9 @@
 """`nanogpt export RUN FOLDER`: a trained GPT-2 in the format of Hugging Face's transformers."""
 
 import argparse
-from pathlib import Path
 
 from nanogpt.cli.console import talk
+from nanogpt.paths import expanded
 from nanogpt.words import printable
 
 DESCRIPTION = """Writes a run's model, of the architecture gpt2, and its tokenizer into a new folder, for transformers
@@ -12,11 +12,11 @@ and whatever else reads its format."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="RUN", help="a run's name or path, or a checkpoint")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder to write; must not exist yet")
+    parser.add_argument("folder", type=expanded, metavar="FOLDER", help="folder to write; must not exist yet")
     parser.add_argument(
         "--checkpoint", default="best", metavar="best|latest|STEP", help="which checkpoint (default: best)"
     )
-    parser.add_argument("--runs_dir", type=Path, help="folder of the runs")
+    parser.add_argument("--runs_dir", type=expanded, help="folder of the runs")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from nanogpt.runs import load_model
 
     loaded = load_model(args.source, args.checkpoint, "cpu", args.runs_dir)
-    folder = args.folder.expanduser().absolute()
+    folder = args.folder.absolute()
     write_huggingface(loaded.model, loaded.tokenizer, folder)
     print(printable(str(folder)))
     talk(f"{loaded.run}, step {loaded.step:,}, with its tokenizer, {loaded.tokenizer.name}")

@@ -7,6 +7,7 @@ from typing import Any
 
 from nanogpt.cli.runs import loss, whole
 from nanogpt.errors import UserError
+from nanogpt.paths import expanded
 from nanogpt.runs.checkpoints import best, list_checkpoints
 from nanogpt.runs.folder import find, read_run_toml, run_config, summary
 from nanogpt.runs.manage import changed
@@ -17,7 +18,7 @@ from nanogpt.words import printable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run's name or path (default: the newest)")
     parser.add_argument("--json", action="store_true", help="everything known, as JSON")
-    parser.add_argument("--runs_dir", type=Path, help="folder of the runs")
+    parser.add_argument("--runs_dir", type=expanded, help="folder of the runs")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,12 +4,12 @@ import argparse
 from collections.abc import Iterable
 from contextlib import closing
 from itertools import groupby
-from pathlib import Path
 
 from nanogpt import events, tokenizers
 from nanogpt.cli.console import bar, talk
 from nanogpt.errors import UserError
 from nanogpt.events import Downloading, Encoding, Event, Notice, Prepared
+from nanogpt.paths import expanded
 from nanogpt.words import counted, printable
 
 DESCRIPTION = """Turn text into tokens for training: `nanogpt prepare NAME` for a data set of `nanogpt datasets`,
@@ -19,9 +19,11 @@ DESCRIPTION = """Turn text into tokens for training: `nanogpt prepare NAME` for 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="a data set, or `textfile` for your own text")
     parser.add_argument(
-        "paths", metavar="PATH", nargs="*", type=Path, help="with textfile: text files, or folders of them"
+        "paths", metavar="PATH", nargs="*", type=expanded, help="with textfile: text files, or folders of them"
     )
-    parser.add_argument("--source", type=Path, metavar="FILE", help="a local copy of the file that would be downloaded")
+    parser.add_argument(
+        "--source", type=expanded, metavar="FILE", help="a local copy of the file that would be downloaded"
+    )
     parser.add_argument("--tokenizer", help=f"one of {', '.join(tokenizers.names())}")
     parser.add_argument("--val_ratio", type=float, help="fraction of the text for validation (default: 0.1)")
     parser.add_argument("--test_ratio", type=float, help="fraction of the text for the test split (default: 0)")
@@ -30,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", metavar="NAME", help="name of the data set (default: the recipe's or the file's)")
     parser.add_argument("--force", action="store_true", help="replace a data set of the same name")
-    parser.add_argument("--data_dir", type=Path, help="folder of the prepared data sets")
+    parser.add_argument("--data_dir", type=expanded, help="folder of the prepared data sets")
     parser.add_argument("--json", action="store_true", help="print what was prepared as JSON")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nanogpt import paths
 from nanogpt.cli.console import talk
+from nanogpt.paths import expanded
 from nanogpt.runs.folder import list_runs, runs_folder
 from nanogpt.runs.state import plain
 from nanogpt.words import printable
@@ -14,7 +15,7 @@ from nanogpt.words import printable
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="everything known, as JSON")
-    parser.add_argument("--runs_dir", type=Path, help="folder of the runs")
+    parser.add_argument("--runs_dir", type=expanded, help="folder of the runs")
 
 
 def run(args: argparse.Namespace) -> int:

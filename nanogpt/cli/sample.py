@@ -1,11 +1,9 @@
 """`nanogpt sample [RUN]`: text out of a trained model, as it is written. Knows nothing of how it is made."""
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable
-from contextlib import closing
-from pathlib import Path
+from contextlib import closing, nullcontext
 from typing import Any
 
 from nanogpt.cli.console import talk
@@ -14,9 +12,12 @@ from nanogpt.config import Setting, resolve_sampling, sampling_settings
 from nanogpt.data.binaries import HEAD_BYTES, recognised
 from nanogpt.errors import UserError
 from nanogpt.events import Stopped, Token, to_json
+from nanogpt.files import why
+from nanogpt.paths import expanded
 from nanogpt.words import counted, printable
 
 BETWEEN_SAMPLES = "---------------"
+LONGEST_START = 1 << 26  # bytes
 NUM_SAMPLES = Setting("num_samples", "sampling", int, False, 1, "texts to write in parallel", low=1, high=10_000)
 DTYPE = Setting(
     "dtype",
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to do with prompt characters that the model does not know (default: error)",
     )
     parser.add_argument("--json", action="store_true", help="every event as one line of JSON, instead of the text")
-    parser.add_argument("--runs_dir", type=Path, help="folder of the runs")
+    parser.add_argument("--runs_dir", type=expanded, help="folder of the runs")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -109,10 +110,13 @@ def start_text(start: str) -> str:
         return start
     name = "stdin" if start == "-" else start.removeprefix("FILE:")
     try:
-        data = sys.stdin.buffer.read() if start == "-" else Path(os.path.expanduser(name)).read_bytes()  # noqa: PTH111
+        with nullcontext(sys.stdin.buffer) if start == "-" else expanded(name).open("rb") as file:  # a pipe is welcome
+            data = file.read(LONGEST_START + 1)
+        if len(data) > LONGEST_START:
+            raise UserError(f"the prompt from {name} is longer than {LONGEST_START:,} bytes: give less of it")
         return data.decode("utf-8-sig")
     except OSError as error:
-        raise UserError(f"cannot read the prompt from {name}: {error.strerror}") from None
+        raise UserError(f"cannot read the prompt from {name}: {why(error)}") from None
     except UnicodeDecodeError as error:
         if what := recognised(f"the prompt from {name}", data[:HEAD_BYTES]):
             raise UserError(what) from None
@@ -143,7 +147,7 @@ def write_json(events: Iterable[Token | Stopped]) -> list[Stopped]:
 
 def write_text(events: Iterable[Token | Stopped], prompt: str, num_samples: int) -> list[Stopped]:
     """Writes the first sample as it comes, then the others, and returns how they ended."""
-    ends, waiting = [], [prompt] * num_samples
+    ends, waiting, write = [], [prompt] * num_samples, Harmless().write
     write(prompt)
     for event in events:
         if isinstance(event, Stopped):
@@ -158,7 +162,15 @@ def write_text(events: Iterable[Token | Stopped], prompt: str, num_samples: int)
     return ends
 
 
-def write(text: str) -> None:
-    """To stdout at once: as it is into a file or a pipe, made harmless for a terminal."""
-    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
-    sys.stdout.flush()
+class Harmless:
+    """Writes text to stdout at once, made harmless: what goes into a pipe or a file may reach a terminal all the same.
+    A carriage return passes where it ends a line."""
+
+    def __init__(self) -> None:
+        self._held = ""  # a carriage return, until it is known what follows
+
+    def write(self, text: str) -> None:
+        text = self._held + text
+        self._held = "\r" if text.endswith("\r") else ""
+        sys.stdout.write("\r\n".join(map(printable, text.removesuffix("\r").split("\r\n"))))
+        sys.stdout.flush()

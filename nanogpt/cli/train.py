@@ -13,6 +13,7 @@ from nanogpt.cli.training_display import interruptible_once_started, opened, sho
 from nanogpt.config import Config, Resolved, SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Finished
+from nanogpt.paths import expanded
 from nanogpt.runs.checkpoints import latest
 from nanogpt.runs.folder import is_run, run_config, run_name
 from nanogpt.words import counted, duration
@@ -23,7 +24,7 @@ DESCRIPTION = """Train a model, or resume a run. Settings come from the defaults
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the run (default: made from the data set and the preset)")
-    parser.add_argument("--out_dir", type=Path, help="the run's folder, instead of a name among the runs")
+    parser.add_argument("--out_dir", type=expanded, help="the run's folder, instead of a name among the runs")
     parser.add_argument(
         "--detach", action="store_true", help="train in a background process that survives this terminal"
     )
@@ -32,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_folders(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs_dir", type=Path, help="folder of the runs")
-    parser.add_argument("--data_dir", type=Path, help="folder of the prepared data sets")
+    parser.add_argument("--runs_dir", type=expanded, help="folder of the runs")
+    parser.add_argument("--data_dir", type=expanded, help="folder of the prepared data sets")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,11 +7,15 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from nanogpt.cli.console import talk
 from nanogpt.cli.runs import address, loss, whole
+from nanogpt.errors import UserError
 from nanogpt.events import Event, Notice, Started, Status, from_json, to_json
+from nanogpt.files import open_regular
+from nanogpt.paths import expanded
 from nanogpt.runs.checkpoints import latest
 from nanogpt.runs.event_log import event_of, objects
 from nanogpt.runs.folder import find, summary
@@ -31,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", help="print its state in one line and exit")
     parser.add_argument("--follow", action="store_true", help="keep watching when the run has ended: it may be resumed")
     parser.add_argument("--json", action="store_true", help="all its events, one JSON object per line")
-    parser.add_argument("--runs_dir", type=Path, help="folder of the runs")
+    parser.add_argument("--runs_dir", type=expanded, help="folder of the runs")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -134,10 +138,11 @@ def last_start(folder: Path) -> Started | None:
     """The last `Started` that was recorded, found without reading every event."""
     found = None
     try:
-        with (folder / "events.jsonl").open("rb") as lines:
+        with open_regular(folder / "events.jsonl") as lines:
             for each in lines:
                 if each.startswith(b'{"event":"Started"') and each.endswith(b"\n"):
-                    found = from_json(each)
+                    with suppress(UserError):
+                        found = from_json(each)
     except OSError:
         return None
     return found if isinstance(found, Started) else None

@@ -8,21 +8,24 @@ from typing import Any
 
 from nanogpt.config.settings import settings
 from nanogpt.errors import SettingError, UserError, nearest
+from nanogpt.files import read_text, why
+from nanogpt.paths import expanded
 
 
 def read_settings(path: Path) -> dict[str, Any]:
     """Return the settings of a TOML or JSON file, flattened. Raise `UserError` in one line for anything unreadable."""
+    path = expanded(path)
     if path.suffix == ".py":
         raise UserError(f"{path}: a configuration is TOML or JSON, never Python code; rewrite it as TOML")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         parsed = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except FileNotFoundError:
         raise UserError(
             f"no configuration file {path}; presets are given by --preset=NAME, `nanogpt config --presets` lists them"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"cannot read the configuration {path}: {error}") from None
+        raise UserError(f"cannot read the configuration {path}: {why(error)}") from None
     if not isinstance(parsed, dict):
         raise UserError(f"{path}: a configuration is a table of settings, not {type(parsed).__name__}")
     return flat(parsed)

@@ -15,6 +15,7 @@ from nanogpt import paths
 from nanogpt.data.recipes import UrlSource
 from nanogpt.errors import UserError
 from nanogpt.events import Downloading
+from nanogpt.files import open_regular
 
 SILENCE_S = 20
 ATTEMPTS = 3
@@ -70,7 +71,7 @@ def download(source: UrlSource) -> Generator[Downloading, None, Path]:
 
 
 def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -132,14 +132,14 @@ def _existing(folder: Path, recipe: Recipe, force: bool) -> store.Dataset | None
     """
     if not os.path.lexists(folder):
         return None
-    if not (folder / "meta.json").is_file():
+    if not store.is_dataset(folder):
         raise UserError(f"{folder} exists and is not a data set; choose another name with --output=NAME")
     if force:
         return None
     try:
         found = store.open_dataset(folder)
     except UserError as error:
-        raise UserError(f"data set {recipe.name} exists and is damaged: {error}") from error
+        raise UserError(f"data set {recipe.name} exists and cannot be used: {error}") from error
     meta = found.meta
     for what, is_, asked in (
         ("tokenizer", meta.tokenizer, recipe.tokenizer),

@@ -5,7 +5,6 @@ A recipe is one file, `<name>.toml`; the project ships some, and a person's own 
 """
 
 import math
-import os
 import re
 import tomllib
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from typing import Any
 from nanogpt import paths, tokenizers
 from nanogpt.data.encodings import codec_of
 from nanogpt.errors import SettingError, UserError, nearest
+from nanogpt.files import read_text, why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,9 +143,9 @@ def load_recipe(name: str, data_dir: Path | None = None) -> Recipe:
 
 def read_recipe(path: Path) -> Recipe:
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        table = tomllib.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"recipe {path} cannot be read: {error}") from error
+        raise UserError(f"recipe {path} cannot be read: {why(error)}") from error
     where = f"recipe {path}"
     top = _checked(
         table,
@@ -179,7 +179,7 @@ def textfile_recipe(
     encoding: str | None = None,
 ) -> Recipe:
     """A recipe for one's own text: files, and folders that are searched for text files. Raises UserError."""
-    given = tuple(Path(os.path.expanduser(file)) for file in files)  # noqa: PTH111 (pathlib's raises for ~nobody)
+    given = tuple(paths.expanded(file) for file in files)
     if not given:
         raise UserError("no text given; name a file or a folder, as in `nanogpt prepare textfile FILE`")
     return Recipe(
@@ -225,7 +225,7 @@ def _source(table: dict[str, Any], where: str, folder: Path) -> Source:
         if not re.fullmatch(r"[0-9a-f]{64}", values["sha256"]):
             raise UserError(f"{where}: sha256 = {values['sha256']!r} must be 64 hexadecimal digits in lower case")
     if kind == "files":
-        values["paths"] = tuple(folder / os.path.expanduser(path) for path in values["paths"])  # noqa: PTH111
+        values["paths"] = tuple(folder / paths.expanded(path) for path in values["paths"])
         if not values["paths"]:
             raise UserError(f"{where}: paths is empty; name at least one file or folder")
     source: Source = make(**values)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from nanogpt import paths, tokenizers
 from nanogpt.data.recipes import check_name, recipe_paths
 from nanogpt.errors import UserError, nearest
-from nanogpt.files import remove
+from nanogpt.files import open_regular, read_bytes, remove, why
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,7 +83,12 @@ class Dataset:
 
         if name not in self.meta.tokens:
             raise UserError(f"data set {self.name} has no split {name!r}; it has {', '.join(self.meta.tokens)}")
-        return np.memmap(self.path / f"{name}.bin", dtype="<u2" if self.meta.dtype == "uint16" else "<u4", mode="r")
+        path = self.path / f"{name}.bin"
+        try:
+            open_regular(path).close()
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {why(error)}") from None
+        return np.memmap(path, dtype="<u2" if self.meta.dtype == "uint16" else "<u4", mode="r")
 
     def check_ids(self, name: str) -> None:
         """Raise UserError where a split holds an id that the tokenizer lacks.
@@ -109,7 +114,7 @@ def open_dataset(name_or_path: str | Path, data_dir: Path | None = None, *, veri
     Raises UserError where it is not prepared, damaged, or made by another version.
     """
     path = _folder(name_or_path, data_dir)
-    if not (path / "meta.json").is_file():
+    if not is_dataset(path):
         raise UserError(_absent(str(name_or_path), path, data_dir))
     meta = _read_meta(path)
     for split, tokens in meta.tokens.items():
@@ -123,14 +128,25 @@ def open_dataset(name_or_path: str | Path, data_dir: Path | None = None, *, veri
 def delete_dataset(name: str, data_dir: Path | None = None) -> None:
     """Deletes a prepared data set; its recipe stays. Raises UserError where there is none."""
     path = _folder(check_name(name), data_dir)
-    if not (path / "meta.json").is_file():
+    if not is_dataset(path):
         raise UserError(_absent(name, path, data_dir))
-    _remove(path)
+    try:
+        _remove(path)
+    except OSError as error:
+        raise UserError(f"cannot delete {path}: {why(error)}") from None
+
+
+def is_dataset(folder: Path) -> bool:
+    """Whether a prepared data set is in `folder`. Raises UserError where one may not look into it."""
+    try:
+        return (folder / "meta.json").is_file()
+    except PermissionError as error:
+        raise UserError(f"cannot look into {folder}: {why(error)}") from None
 
 
 def home(data_dir: Path | None) -> Path:
     """The folder that holds the prepared data sets: the one given, or the person's own."""
-    return data_dir.expanduser().absolute() if data_dir else paths.datasets_dir()
+    return paths.expanded(data_dir).absolute() if data_dir else paths.datasets_dir()
 
 
 def prepared_names(data_dir: Path | None = None) -> list[str]:
@@ -142,7 +158,9 @@ def prepared_names(data_dir: Path | None = None) -> list[str]:
 
 def is_prepared(name_or_path: str, data_dir: Path | None = None) -> bool:
     """Whether `open_dataset` finds something to open under this name or path, so that nothing is to be prepared."""
-    return name_or_path in prepared_names(data_dir) or (os.sep in name_or_path and Path(name_or_path).is_dir())
+    return name_or_path in prepared_names(data_dir) or (
+        os.sep in name_or_path and paths.expanded(name_or_path).is_dir()
+    )
 
 
 # A folder that is being written or thrown away bears the name, host and process that it belongs to, so that what
@@ -236,7 +254,7 @@ def _sync(path: Path) -> None:
 
 def _folder(name_or_path: str | Path, data_dir: Path | None) -> Path:
     if isinstance(name_or_path, Path) or os.sep in name_or_path:
-        return Path(name_or_path).expanduser().absolute()
+        return paths.expanded(name_or_path).absolute()
     return home(data_dir) / check_name(name_or_path)
 
 
@@ -259,10 +277,11 @@ def _again(name: str) -> str:
 
 def _read_json(path: Path, name: str) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_bytes(path, tokenizers.LARGEST))
+    except PermissionError as error:
+        raise UserError(f"cannot read {path}: {why(error)}") from error
     except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{path} cannot be read ({reason}); {_again(name)}") from error
+        raise UserError(f"{path} cannot be read ({why(error)}); {_again(name)}") from error
 
 
 def _read_meta(path: Path) -> Meta:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from nanogpt.errors import UserError
-from nanogpt.files import as_the_umask_asks
+from nanogpt.files import as_the_umask_asks, open_regular, read_bytes, why
 from nanogpt.interop.huggingface_config import config_json, read_config
 from nanogpt.interop.huggingface_tokenizer import tokenizer_files
 from nanogpt.models.base import LanguageModel
@@ -94,6 +94,7 @@ def from_huggingface(folder: str | Path) -> LanguageModel:
     with ExitStack() as opened:
         for path in _weight_files(folder):
             try:
+                open_regular(path).close()
                 file = opened.enter_context(safe_open(path, framework="pt"))
                 for stored in file.keys():  # noqa: SIM118 (no mapping)
                     name = stored.removeprefix(PREFIX)
@@ -101,7 +102,9 @@ def from_huggingface(folder: str | Path) -> LanguageModel:
                         continue  # masks are made, and the head is wte
                     _check_shape(path, name, tuple(file.get_slice(stored).get_shape()), expected)
                     found[name] = (file, stored)
-            except (OSError, SafetensorError) as error:
+            except OSError as error:
+                raise UserError(f"cannot read {path}: {why(error)}") from None
+            except SafetensorError as error:
                 raise UserError(f"{path}: damaged or not a safetensors file ({error}); fetch it again") from None
         if missing := sorted(expected.keys() - found.keys()):
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -133,11 +136,11 @@ def _weight_files(folder: Path) -> list[Path]:
         return [whole]
     if index.is_file():
         try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            names = sorted(set(json.loads(read_bytes(index, 1 << 26))["weight_map"].values()))
             if not names or any(Path(name).name != name for name in names):
                 raise ValueError("its weight_map does not name files of this folder")
         except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"cannot read {index}: {error}; fetch it again") from None
+            raise UserError(f"cannot read {index}: {why(error)}; fetch it again") from None
         if missing := [name for name in names if not (folder / name).is_file()]:
             raise UserError(f"{folder}: {len(missing)} of {len(names)} files of weights are missing ({missing[0]} …)")
         return [folder / name for name in names]

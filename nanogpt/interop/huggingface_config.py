@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from nanogpt.config import ArchitectureConfig, architecture_from
 from nanogpt.errors import SettingError, UserError
+from nanogpt.files import read_text, why
 from nanogpt.models.gpt2 import Config
 
 # What our one GPT-2 does and a config.json could ask otherwise.
@@ -56,11 +57,11 @@ def read_config(folder: Path) -> Config:
     """Return the shape of the model in a folder. Raise `UserError` for another model than GPT-2 as published."""
     path = folder / "config.json"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_text(path))
     except FileNotFoundError:
         raise UserError(f"no {path}: a Hugging Face folder holds config.json and model.safetensors") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
+        raise UserError(f"cannot read {path}: {why(error)}") from None
     if not isinstance(values, dict) or "model_type" not in values:
         raise UserError(f"{path}: this is not the configuration of a Hugging Face model")
     for name, allowed in FIXED.items():

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from nanogpt.errors import UserError
-from nanogpt.tokenizers import Tokenizer
+from nanogpt.files import read_bytes, why
+from nanogpt.tokenizers import LARGEST, Tokenizer
 from nanogpt.tokenizers._published import byte_characters
 
 _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
@@ -80,13 +81,13 @@ def read_vocabulary(folder: Path) -> dict[str, int] | None:
     """Return the same of the tokenizer in a folder; None where there is none. Raise `UserError`."""
     path = folder / "tokenizer.json"
     try:
-        theirs = json.loads(path.read_text(encoding="utf-8"))
+        theirs = json.loads(read_bytes(path, LARGEST))
         special = {token["content"] for token in theirs["added_tokens"]}
         return {token: id for token, id in theirs["model"]["vocab"].items() if token not in special}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"cannot read the tokenizer {path}: {error}") from None
+        raise UserError(f"cannot read the tokenizer {path}: {why(error)}") from None
 
 
 def kind(ids: dict[str, int]) -> str:

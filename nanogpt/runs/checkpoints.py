@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nanogpt import paths
 from nanogpt.config import ArchitectureConfig, architecture_from
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import typed
-from nanogpt.files import as_the_umask_asks, remove
+from nanogpt.files import as_the_umask_asks, open_regular, read_text, remove, why
 from nanogpt.runs.folder import find
 
 if TYPE_CHECKING:
@@ -43,9 +44,16 @@ class Checkpoint:
 
 
 def list_checkpoints(run: Path) -> list[Checkpoint]:
-    """All whole checkpoints of a run, by step. One whose trainer.json is damaged is listed without a loss."""
+    """All whole checkpoints of a run, by step. One whose trainer.json cannot be read is listed without a loss. Raises
+    `UserError` where they cannot be listed."""
     found = []
-    for folder in sorted((run / "checkpoints").glob("step-*")):
+    try:
+        folders = sorted((run / "checkpoints").iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(f"cannot read {run / 'checkpoints'}: {why(error)}") from None
+    for folder in (each for each in folders if each.name.startswith("step-")):
         replaced = folder.suffix == REPLACED and not folder.with_suffix("").exists()
         if (folder.suffix and not replaced) or not folder.stem[5:].isdecimal():
             continue
@@ -88,8 +96,8 @@ def choose(run: Path, which: str = "best") -> Checkpoint:
 
 def locate(source: str | None, which: str = "best", runs_dir: str | Path | None = None) -> tuple[Path, Path]:
     """(run folder, checkpoint folder) of a run's name or path, or of the path of a checkpoint."""
-    if source is not None and is_checkpoint(Path(source).expanduser()):
-        path = Path(source).expanduser().absolute()
+    if source is not None and is_checkpoint(paths.expanded(source)):
+        path = paths.expanded(source).absolute()
         return path.parent.parent, path
     if source is not None and Path(source).suffix in (".pt", ".pth", ".bin", ".ckpt", ".pkl"):
         raise UserError(
@@ -148,7 +156,8 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -
     except BaseException:
         remove(beside, ignore_errors=True)
         raise
-    _prune(run, keep_every, keep)
+    with suppress(UserError):  # they cannot be listed, and so none is removed
+        _prune(run, keep_every, keep)
     return final
 
 
@@ -213,7 +222,11 @@ def progress(checkpoint: Path) -> dict[str, Any]:
 
 
 def is_checkpoint(folder: Path) -> bool:
-    return (folder / "trainer.json").is_file()
+    """Whether a checkpoint is in `folder`. Raises `UserError` where one may not look into it."""
+    try:
+        return (folder / "trainer.json").is_file()
+    except PermissionError as error:
+        raise UserError(f"cannot look into {folder}: {why(error)}") from None
 
 
 def _read_tensors(checkpoint: Path, name: str, trainer: dict[str, Any]) -> "dict[str, Tensor]":
@@ -225,18 +238,24 @@ def _read_tensors(checkpoint: Path, name: str, trainer: dict[str, Any]) -> "dict
         if _sha256(path) != trainer["sha256"].get(name):
             raise _damaged(path, "its sha256 is not the one written with it")
         return load_file(path)
-    except (OSError, SafetensorError, ValueError) as error:
+    except FileNotFoundError as error:
+        raise _damaged(path, str(error)) from None
+    except OSError as error:  # it may be whole all the same
+        raise UserError(f"cannot read {path}: {why(error)}") from None
+    except (SafetensorError, ValueError) as error:
         raise _damaged(path, str(error)) from None
 
 
 def _read_trainer(checkpoint: Path) -> dict[str, Any]:
     path = checkpoint / "trainer.json"
     try:
-        trainer = json.loads(path.read_text(encoding="utf-8"))
+        trainer = json.loads(read_text(path))
         claimed = trainer["sha256"].pop("trainer")
     except FileNotFoundError:
         raise UserError(f"{checkpoint} is not a checkpoint: it has no trainer.json") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except OSError as error:  # it may be whole all the same
+        raise UserError(f"cannot read {path}: {why(error)}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, str(error)) from None
     if trainer.get("format") != FORMAT or claimed != _fingerprint(trainer):
         raise _damaged(path, "its contents do not match their sha256")
@@ -261,7 +280,7 @@ def _fingerprint(trainer: dict[str, Any]) -> str:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

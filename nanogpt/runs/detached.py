@@ -16,6 +16,7 @@ from typing import Any
 import nanogpt
 from nanogpt.config import Config
 from nanogpt.errors import UserError
+from nanogpt.files import read_text, why
 from nanogpt.runs import folder
 from nanogpt.runs.weights import with_shape_of_weights
 
@@ -78,13 +79,13 @@ def _launched(words: Sequence[str], run: Path, folders: Mapping[str, str | Path 
                 _clear(run)
                 raise UserError(_last_line(said.read()) or f"the training ended at once, with exit code {ended}")
     except OSError as error:
-        raise UserError(f"cannot train in {run}: {error.strerror}; choose another folder") from None
+        raise UserError(f"cannot train in {run}: {why(error)}; choose another folder") from None
     return process.pid
 
 
 def _status(run: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
-        return dict(json.loads((run / "status.json").read_text(encoding="utf-8")))
+    with suppress(OSError, ValueError, TypeError, RecursionError):
+        return dict(json.loads(read_text(run / "status.json")))
     return {}
 
 

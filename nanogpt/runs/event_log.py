@@ -16,8 +16,10 @@ from typing import Any
 
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Notice, Step, from_json, typed
+from nanogpt.files import open_regular, why
 
 BLOCK = 1 << 17  # bytes read and parsed at once: some 4 ms, in which no other thread of the process goes on
+LONGEST_EVENT = 1 << 24  # bytes: a text that was written is the longest
 LARGE = 1 << 23  # bytes from which on a record is worth a preview
 MEASURED = tuple(item.name for item in fields(Step))
 
@@ -49,7 +51,7 @@ def event_of(line: bytes, path: Path) -> Event:
     try:
         return from_json(line)
     except UserError as error:
-        return Notice(level="warning", text=f"a line of {path.name} cannot be read: {error}")
+        return Notice(level="warning", text=f"a line of {path} cannot be read and is left out: {error}")
 
 
 def objects(block: bytes) -> list[dict[str, Any]] | None:
@@ -85,7 +87,7 @@ def _steps(rows: list[dict[str, Any]]) -> Steps:
 def preview(path: Path, points: int = 1000) -> Steps | None:
     """Some steps of a large record, evenly spread, and the last one; None for one that is read in a moment."""
     rows: list[dict[str, Any]] = []
-    with suppress(OSError), path.open("rb") as file:
+    with suppress(OSError), open_regular(path) as file:
         size = path.stat().st_size
         if size < LARGE:
             return None
@@ -107,12 +109,13 @@ def read_blocks(path: Path) -> Iterator[Event | Steps]:
     """All that was recorded, in order, with what a resume undid; a torn last line is left out. Raises `UserError`."""
     rest = b""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while block := file.read(BLOCK):
                 whole, newline, rest = (rest + block).rpartition(b"\n")
                 if newline:
                     yield from parsed(whole + newline, path)
+                rest = rest[-LONGEST_EVENT:]  # more is no event
     except FileNotFoundError:
         return
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+        raise UserError(f"cannot read {path}: {why(error)}") from None

@@ -4,9 +4,11 @@ run.toml  tokenizer.json  events.jsonl  status.json  lock  mailbox/  checkpoints
 """
 
 import json
+import math
 import os
 import re
 import socket
+import stat
 import time
 import tomllib
 from collections.abc import Iterator
@@ -20,17 +22,20 @@ from filelock import FileLock, Timeout
 from nanogpt import paths
 from nanogpt.config import Config, config_from_toml
 from nanogpt.errors import UserError, nearest
-from nanogpt.events import Event, Saved, Started, from_json, typed
+from nanogpt.events import Event, Notice, Saved, Started, from_json, typed
+from nanogpt.files import lines, open_regular, read_text, why
+from nanogpt.runs.event_log import LONGEST_EVENT
 from nanogpt.runs.state import SLOW_S, RunState
 
 LONGEST_NAME = 60  # characters of up to four bytes: folders' names have at most 255
 LOST_S = 120.0  # after so long a trainer on another machine, of which nothing but its heartbeat is seen, is gone
+DOUBT_S = 3.0  # how long a heartbeat is watched whose times tell nothing
 # The last are files that were being written.
 _UNSTARTED = re.compile(r"lock|train\.log|events\.jsonl|status\.json|tokenizer\.json|\..+\.\d+(\.[0-9a-f]{8})?")
 
 
 def runs_folder(runs_dir: str | Path | None = None) -> Path:
-    return Path(runs_dir).expanduser().absolute() if runs_dir else paths.runs_dir()
+    return paths.expanded(runs_dir).absolute() if runs_dir else paths.runs_dir()
 
 
 def run_name(folder: Path) -> str:
@@ -39,7 +44,19 @@ def run_name(folder: Path) -> str:
 
 
 def is_run(folder: Path) -> bool:
-    return (folder / "run.toml").is_file()
+    """Whether a run is in `folder`. Raises `UserError` where one may not look into it."""
+    try:
+        return stat.S_ISREG((folder / "run.toml").stat().st_mode)
+    except PermissionError as error:
+        raise UserError(f"cannot look into {folder}: {why(error)}") from None
+    except OSError:
+        return False
+
+
+def _no_run(folder: Path) -> UserError:
+    if os.path.lexists(folder / "run.toml"):
+        return UserError(f"{folder} is not a run: its run.toml is not a regular file")
+    return UserError(f"{folder} is not a run: it has no run.toml")
 
 
 def find(name: str | None = None, runs_dir: str | Path | None = None) -> Path:
@@ -50,7 +67,7 @@ def find(name: str | None = None, runs_dir: str | Path | None = None) -> Path:
         if not folders:
             raise UserError(f"no runs in {home} yet: train one with `nanogpt train` or `nanogpt quickstart`")
         return folders[0]
-    for folder in (home / name, Path(name).expanduser()):
+    for folder in (home / name, paths.expanded(name)):
         if is_run(folder):
             return folder.absolute()
     raise UserError(
@@ -133,29 +150,63 @@ def _lock_held(folder: Path) -> bool | None:
 
 
 def summary(folder: Path) -> RunState:
-    """The run's state. Raises `UserError` where `folder` holds none or its files are unreadable."""
-    if not is_run(folder):
-        raise UserError(f"{folder} is not a run: it has no run.toml")
-    found = _read_status(folder)
-    if found.alive and not _lives(folder, found):
-        found = _read_status(folder)  # it may have ended since the first look, and said how before it went
-        if found.alive:
-            return replace(found, state="interrupted")
+    """The run's state. Raises `UserError` where `folder` holds none or its files are unreadable.
+
+    Where it says that it runs on another machine, and its times are ahead of this one's, it is watched for DOUBT_S.
+    """
+    found, doubtful = _look(folder)
+    if doubtful:
+        time.sleep(DOUBT_S)
+        found, _ = _look(folder)
     return found
 
 
-def _read_status(folder: Path) -> RunState:
+def _look(folder: Path) -> tuple[RunState, bool]:
+    """The run's state, and whether another look in a while can tell more about it than this first one."""
+    if not is_run(folder):
+        raise _no_run(folder)
+    found, doubtful = _read_status(folder)
+    if found.alive and not _lives(folder, found):
+        found, _ = _read_status(folder)  # it may have ended since the first look, and said how before it went
+        if found.alive:
+            return replace(found, state="interrupted"), doubtful
+    return found, False
+
+
+def _read_status(folder: Path) -> tuple[RunState, bool]:
     path = folder / "status.json"
     try:
-        status: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        status: dict[str, Any] = json.loads(read_text(path))
         status.setdefault("paused", status.get("state") == "paused")  # an earlier version does not say why
         found = typed(RunState, status | {"name": folder.name, "path": str(folder)})
-        # On a disk of another machine the file's own time is by that disk's clock: the later one counts.
-        return replace(found, silent_s=max(0.0, time.time() - max(found.updated, path.stat().st_mtime)))
+        silent_s, doubtful = _silence(found, path.stat().st_mtime) if found.alive else (0.0, False)
+        return replace(found, silent_s=silent_s), doubtful
     except FileNotFoundError:
-        return RunState(folder.name, str(folder), "running" if is_locked(folder) else "interrupted", 0, 0)
+        return RunState(folder.name, str(folder), "running" if is_locked(folder) else "interrupted", 0, 0), False
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
+        raise UserError(f"cannot read {path}: {why(error)}") from None
+
+
+# Of each run that is said to be alive: the times of its heartbeat at the last look, and when (monotonic, seconds) they
+# were seen to change.
+_heartbeats: dict[Path, tuple[tuple[float, float], float | None]] = {}
+
+
+def _silence(found: RunState, modified: float) -> tuple[float, bool]:
+    """Seconds since the last sign of life, LOST_S where there is none; and whether nothing but another look can tell.
+
+    On a disk of another machine the file's own time is by that disk's clock: the later one counts. A time that is ahead
+    by more than LOST_S is no sign of life. That the times change between two looks is one, whatever another machine's
+    clock, or one that was set since, makes them.
+    """
+    times, folder = (found.updated, modified), Path(found.path)
+    before, changed_at = _heartbeats.get(folder, (None, None))
+    if before is not None and before != times:
+        changed_at = time.monotonic()
+    _heartbeats[folder] = times, changed_at
+    by_clock = [max(0.0, time.time() - each) for each in times if each - time.time() < LOST_S]
+    by_change = [] if changed_at is None or (by_clock and is_here(found)) else [time.monotonic() - changed_at]
+    return min([*by_clock, *by_change, LOST_S if not by_clock else math.inf]), not by_clock and before is None
 
 
 def _lives(folder: Path, found: RunState) -> bool:
@@ -196,13 +247,22 @@ def _process_runs(pid: int) -> bool:
 
 def list_runs(runs_dir: str | Path | None = None) -> list[RunState]:
     """All runs, the one that changed last first. An unreadable one is listed as "failed" with the reason."""
-    found = []
-    for folder in _folders(runs_folder(runs_dir)):
-        try:
-            found.append(summary(folder))
-        except UserError as error:
-            found.append(RunState(folder.name, str(folder), "failed", 0, 0, message=str(error)))
-    return found
+    folders = _folders(runs_folder(runs_dir))
+    found = [_listed(folder) for folder in folders]
+    if any(doubtful for _, doubtful in found):  # all of them are watched at once
+        time.sleep(DOUBT_S)
+        found = [
+            _listed(folder) if doubtful else (about, False)
+            for folder, (about, doubtful) in zip(folders, found, strict=True)
+        ]
+    return [about for about, _ in found]
+
+
+def _listed(folder: Path) -> tuple[RunState, bool]:
+    try:
+        return _look(folder)
+    except UserError as error:
+        return RunState(folder.name, str(folder), "failed", 0, 0, message=str(error)), False
 
 
 def alive_runs(runs_dir: str | Path | None, known: dict[Path, tuple[int, RunState]]) -> list[RunState]:
@@ -220,23 +280,36 @@ def alive_runs(runs_dir: str | Path | None, known: dict[Path, tuple[int, RunStat
 
 
 def _folders(home: Path) -> list[Path]:
-    if not home.is_dir():
+    """The folders that hold a run, or something odd in its place, the one that changed last first."""
+    try:
+        folders = [item for item in home.iterdir() if item.is_dir() and _may_be_run(item)]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    folders = [item for item in home.iterdir() if item.is_dir() and is_run(item)]
+    except OSError as error:
+        raise UserError(f"cannot read {home}: {why(error)}") from None
     return sorted(folders, key=_changed, reverse=True)
 
 
+def _may_be_run(folder: Path) -> bool:
+    try:
+        return is_run(folder) or os.path.lexists(folder / "run.toml")
+    except UserError:
+        return True
+
+
 def _changed(folder: Path) -> float:
-    status = folder / "status.json"
-    return (status if status.exists() else folder).stat().st_mtime
+    for path in (folder / "status.json", folder):
+        with suppress(OSError):
+            return path.stat().st_mtime
+    return 0.0
 
 
 def read_run_toml(folder: Path) -> dict[str, Any]:
     """The tables of run.toml. Raises `UserError`."""
     try:
-        return tomllib.loads((folder / "run.toml").read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(folder / "run.toml"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"cannot read {folder / 'run.toml'}: {error}") from None
+        raise UserError(f"cannot read {folder / 'run.toml'}: {why(error)}") from None
 
 
 def run_config(folder: Path) -> Config:
@@ -246,16 +319,31 @@ def run_config(folder: Path) -> Config:
 
 
 def read_events(folder: Path) -> Iterator[Event]:
-    """Every event that was recorded, in order. A last line that is torn (the writer was killed) is left out."""
+    """Every event that was recorded, in order. A last line that is torn (the writer was killed) is left out; for the
+    first other one that cannot be read there is a `Notice`. Raises `UserError`."""
+    path, told = folder / "events.jsonl", False
     try:
-        with (folder / "events.jsonl").open("rb") as lines:
-            for line in lines:
-                if line.endswith(b"\n"):
-                    yield from_json(line)
+        with open_regular(path) as file:
+            for number, line in enumerate(lines(file, LONGEST_EVENT), start=1):
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    event = from_json(line)
+                except UserError as error:
+                    if told:
+                        continue
+                    event, told = left_out(path, f"line {number:,}", error), True
+                yield event
     except FileNotFoundError:
         return
     except OSError as error:
-        raise UserError(f"cannot read {folder / 'events.jsonl'}: {error.strerror}") from None
+        raise UserError(f"cannot read {path}: {why(error)}") from None
+
+
+def left_out(path: Path, where: str, error: UserError) -> Notice:
+    """What is said, once, of lines that are no events."""
+    text = f"{where} of {path} cannot be read and is left out, as is any other such line: {error}"
+    return Notice(level="warning", text=text)
 
 
 def history(folder: Path) -> list[Event]:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Finished, Reading, Status, from_json
-from nanogpt.runs.event_log import BLOCK, Steps, event_of, parsed
+from nanogpt.files import check_regular, open_regular, why
+from nanogpt.runs.event_log import BLOCK, LONGEST_EVENT, Steps, event_of, parsed
 from nanogpt.runs.folder import LOST_S, is_gone, is_here, is_locked, is_run, summary
 from nanogpt.runs.state import SLOW_S, RunState, status
 
@@ -63,6 +64,10 @@ def _followed(
     """Blocks of whole lines with how far they reach, and how the run stands while nothing comes."""
     if not is_run(run) and not is_locked(run):
         raise UserError(f"{run} is not a run: it has no run.toml")
+    try:
+        check_regular(run / RECORD)
+    except OSError as error:
+        raise UserError(f"cannot read {run / RECORD}: {why(error)}") from None
     place = _Place(run)
     tail, pulse = _Tail(), _Pulse(run)
     if not from_start:
@@ -168,7 +173,7 @@ class _Tail:
     def read(self, run: Path) -> Iterator[bytes]:
         """Blocks of whole lines."""
         try:
-            with (run / RECORD).open("rb") as file:
+            with open_regular(run / RECORD) as file:
                 self.size = os.fstat(file.fileno()).st_size
                 first = file.readline(LONGEST_LINE)
                 if self._first and first != self._first:
@@ -195,6 +200,8 @@ class _Tail:
                         yield block
                         if len(block) < len(whole) + 1:
                             return
+                    if len(rest) > LONGEST_EVENT:  # no event
+                        return
         except OSError:  # not there yet, or away for a moment
             return
 

@@ -19,8 +19,8 @@ from filelock import Timeout
 from nanogpt import __version__, data, hardware, sampling, tokenizers
 from nanogpt.config import ARCHITECTURE, FORMAT, Config, SamplingConfig, config_to_toml, with_settings
 from nanogpt.errors import SettingError, UserError
-from nanogpt.events import Event, Notice, Started, Token
-from nanogpt.files import write_atomically
+from nanogpt.events import Event, Notice, Saved, Started, Token
+from nanogpt.files import check_regular, why, write_atomically
 from nanogpt.runs import checkpoints, folder
 from nanogpt.runs.load import load_tokenizer
 from nanogpt.runs.post import FileMailbox
@@ -83,7 +83,8 @@ def resume(
 ) -> Events:
     """Goes on with a run at its latest checkpoint, exactly as if it had not been interrupted.
 
-    `changes` are settings by name that differ from now on (another device, more iterations). Raises `UserError`.
+    One that ended before it saved its first starts again at step 0, and says so. `changes` are settings by name that
+    differ from now on (another device, more iterations). Raises `UserError`, also where the checkpoints were removed.
     """
     changes = {name: value for name, value in (changes or {}).items() if name != "init_from"}
     recorded = folder.run_config(run)
@@ -100,6 +101,10 @@ def resume(
             f"or say --dataset={dataset.name} to continue with the new one"
         )
     found = checkpoints.latest(run)
+    notice = ""
+    if found is None:
+        _refuse_lost_checkpoints(run, config)
+        notice = f"{run.name} ended before it saved its first checkpoint: it starts again at step 0"
     begin = checkpoints.read(found.path) if found else None
     if begin is not None:
         values = config.values()
@@ -116,7 +121,7 @@ def resume(
         events = train(config, splits(dataset), run=run.name, mailbox=mailbox, start=begin, resume=begin is not None)
         yield from _explained(config, events)
         return
-    yield from _recorded(config, run, dataset, mailbox, begin, founds=False)
+    yield from _recorded(config, run, dataset, mailbox, begin, founds=False, notice=notice)
 
 
 def obtain(name: str, data_dir: Path | None = None) -> Generator[Event, None, data.Dataset]:
@@ -176,6 +181,18 @@ def _refuse_reshaping(run: Path, before: Config, after: Config) -> None:
         )
 
 
+def _refuse_lost_checkpoints(run: Path, config: Config) -> None:
+    """Only a run that never saved starts again: any other would lose what it learnt, and its record, under its name."""
+    saved = [event.step for event in folder.history(run) if isinstance(event, Saved)]
+    if saved:
+        raise UserError(
+            f"the run {run.name} saved at step {saved[-1]:,}, but there is no checkpoint in {run / 'checkpoints'} any "
+            "more: put them back, or train a new run with another name"
+        )
+    if config.evaluation.eval_only:
+        raise UserError(f"the run {run.name} has no checkpoint yet that could be evaluated")
+
+
 def _recorded(
     config: Config,
     run: Path,
@@ -202,14 +219,14 @@ def _recorded(
     except Timeout:
         raise UserError(f"the run {run.name} is training in another process; two trainers never share a run") from None
     except (OSError, NotImplementedError) as error:  # the second: a disk that knows no locks
-        why = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"cannot write in {run}: {why}; choose another folder with --runs_dir") from None
+        raise UserError(f"cannot write in {run}: {why(error)}; choose another folder with --runs_dir") from None
     is_new = not folder.is_run(run)
     try:
         if founds:  # another one may have founded it while this one waited for the lock
             folder.check_free(run)
         if is_new:
             (run / "events.jsonl").unlink(missing_ok=True)
+        _check_files(run)
         progress = begin.progress if begin is not None else Progress()
         known = {"val_loss": progress.val_loss, "best_val_loss": progress.best_val_loss}
         recorder = Recorder(run, "run.toml", dataset=dataset.name, **known)
@@ -254,10 +271,23 @@ def _recorded(
                 run.rmdir()
 
 
+def _check_files(run: Path) -> None:
+    """Raises `UserError` where something else lies in the place of a file that is about to be written."""
+    for name in ("run.toml", "tokenizer.json", "events.jsonl", "status.json"):
+        try:
+            check_regular(run / name)
+        except OSError as error:
+            raise UserError(f"cannot train in {run}: {name}: {why(error)}") from None
+
+
 def _refuse_elsewhere(run: Path) -> None:
-    """A trainer on another machine that shares the disk is not always seen by its lock."""
+    """A trainer on another machine that shares the disk is not always seen by its lock. One that is gone by the clocks,
+    which may be wrong, is watched for a moment."""
     try:
         about = folder.summary(run)
+        if about.state == "interrupted" and not folder.is_here(about):
+            time.sleep(folder.DOUBT_S)
+            about = folder.summary(run)
     except UserError:  # a status that cannot be read is that of no trainer
         return
     if about.alive and not folder.is_here(about):

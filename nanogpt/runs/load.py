@@ -1,6 +1,5 @@
 """A trained model with its tokenizer, out of a run or a checkpoint, ready to write. Knows nothing of training."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,15 +48,7 @@ def load_model(
 
 def load_tokenizer(run: Path) -> Tokenizer:
     """The tokenizer that the run was trained with. Raises `UserError`."""
-    path = run / "tokenizer.json"
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"cannot read the run's tokenizer {path}: {error}") from None
-    try:
-        return tokenizers.from_json(saved)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+    return tokenizers.load(run / "tokenizer.json")
 
 
 def model_from(snapshot: Snapshot, source: str) -> LanguageModel:

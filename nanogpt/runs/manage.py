@@ -17,7 +17,7 @@ from filelock import Timeout
 from nanogpt.config import Config
 from nanogpt.errors import UserError
 from nanogpt.events import Evaluated, Step
-from nanogpt.files import remove, why, write_atomically
+from nanogpt.files import open_regular, remove, why, write_atomically
 from nanogpt.runs.folder import check_free, check_name, history, is_run, lock, read_run_toml
 
 NOTE = "note.txt"
@@ -68,8 +68,8 @@ def delete(run: Path) -> None:
 def read_note(run: Path) -> str:
     """What the person wrote about the run; empty where nothing."""
     try:
-        with (run / NOTE).open(encoding="utf-8", errors="replace") as file:
-            return file.read(LONGEST_NOTE).strip()
+        with open_regular(run / NOTE) as file:
+            return file.read(4 * LONGEST_NOTE).decode("utf-8", "replace")[:LONGEST_NOTE].strip()
     except OSError:
         return ""
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nanogpt.errors import UserError
+from nanogpt.files import NOT_REGULAR, read_bytes, why
 from nanogpt.runs.folder import is_run
 from nanogpt.training.mailbox import Letter, Mailbox, Portable, Unreadable, from_json, to_json
 
@@ -43,7 +44,7 @@ def drop_letter(run: Path, letter: Portable) -> str:
     except OSError as error:
         with suppress(OSError):
             beside.unlink()
-        raise UserError(f"cannot write in {run / 'mailbox'}: {error.strerror}; the run cannot be steered") from None
+        raise UserError(f"cannot write in {run / 'mailbox'}: {why(error)}; the run cannot be steered") from None
     return name
 
 
@@ -102,16 +103,15 @@ class FileMailbox(Mailbox):
                 continue
             path = self._folder / name
             try:
-                if not path.is_file() or path.is_symlink():  # a pipe would make training wait
-                    raise UserError("it is not a plain file")
-                with path.open("rb") as file:
-                    letter = from_json(file.read(LARGEST_LETTER))
+                if path.is_symlink():
+                    raise UserError(NOT_REGULAR)
+                letter = from_json(read_bytes(path, LARGEST_LETTER))
             except FileNotFoundError:
                 continue  # withdrawn
             except (UserError, OSError) as error:
                 since = self._unfinished.setdefault(name, time.monotonic())
                 if time.monotonic() - since >= UNFINISHED_S:
-                    yield self._refuse(name, str(error))
+                    yield self._refuse(name, why(error))
                 continue
             try:
                 path.unlink()

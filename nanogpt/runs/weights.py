@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanogpt import data, tokenizers
+from nanogpt import data, paths, tokenizers
 from nanogpt.config import ARCHITECTURE, ArchitectureConfig, Config, with_settings
 from nanogpt.errors import SettingError, UserError
 from nanogpt.interop.huggingface_config import is_huggingface, read_config
@@ -91,7 +91,7 @@ def _check_huggingface_tokens(source: str, place: Path, dataset: data.Dataset) -
 
 def _place(source: str, runs_dir: str | Path | None) -> Path:
     """The folder that holds the weights: a Hugging Face one, or a checkpoint."""
-    folder = Path(source).expanduser()
+    folder = paths.expanded(source)
     if is_huggingface(folder):
         return folder
     try:
@@ -102,7 +102,7 @@ def _place(source: str, runs_dir: str | Path | None) -> Path:
 
 def _way_to(source: str) -> str:
     """How to come by weights that are known elsewhere under this name, or are in another form; empty for others."""
-    folder = Path(source).expanduser()
+    folder = paths.expanded(source)
     if (folder / "ckpt.pt").is_file():
         return (
             "it holds a ckpt.pt, a pickle, which can run code when it is loaded: only safetensors are read here. "

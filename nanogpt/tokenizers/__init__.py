@@ -11,10 +11,12 @@ import json
 import pkgutil
 from collections.abc import Iterable
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from nanogpt.errors import UserError, nearest
+from nanogpt.files import read_bytes, why
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     TokenArray = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 FORMAT = 1  # of the JSON that a tokenizer is saved as
+LARGEST = 1 << 26  # bytes of such a file: a vocabulary of all characters has 14 MB, cl100k_base 2 MB
 UNKNOWN = "\N{REPLACEMENT CHARACTER}".encode()  # what an id outside the vocabulary reads as
 Errors = Literal["strict", "replace"]
 TokenDtype = Literal["uint16", "uint32"]
@@ -86,6 +89,18 @@ def from_json(data: object) -> Tokenizer:
         raise UserError(f"tokenizer format {data.get('format')!r} is not {FORMAT}: written by another version?")
     loaded: Tokenizer = _kind(data["name"]).from_json(data)
     return loaded
+
+
+def load(path: Path) -> Tokenizer:
+    """The tokenizer in a file `tokenizer.json`. Raises UserError where it cannot be read or is none."""
+    try:
+        data = json.loads(read_bytes(path, LARGEST))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"cannot read the tokenizer {path}: {why(error)}") from None
+    try:
+        return from_json(data)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:

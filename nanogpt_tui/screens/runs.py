@@ -13,6 +13,7 @@ from textual.events import Resize
 from textual.widget import Widget
 from textual.widgets import DataTable, Input, Static
 
+from nanogpt import paths
 from nanogpt.errors import UserError
 from nanogpt.runs.state import RunState
 from nanogpt_tui import copying
@@ -413,7 +414,7 @@ class RunsScreen(LabScreen):
         from nanogpt.runs import manage
 
         file = Path.cwd() / f"{run.name}-{time.strftime('%Y%m%d-%H%M%S')}.csv"
-        check = problem_of(lambda text: manage.export_metrics(Path(run.path), Path(text).expanduser()))
+        check = problem_of(lambda text: manage.export_metrics(Path(run.path), paths.expanded(text)))
         self.app.push_screen(AskValue("Export the metrics to a CSV file:", str(file), check), self._exported)
 
     def _exported(self, file: str | None) -> None:

@@ -14,6 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
+from nanogpt import paths
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Token
@@ -425,7 +426,7 @@ class SampleScreen(LabScreen):
 
         def problem(text: str) -> str:
             try:
-                takes.export(self.rounds, Path(text).expanduser())
+                takes.export(self.rounds, paths.expanded(text))
             except UserError as error:
                 return str(error)
             return ""

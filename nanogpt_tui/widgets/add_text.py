@@ -4,7 +4,6 @@ Dismisses with the recipe to prepare. Knows nothing of preparing.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
@@ -18,6 +17,7 @@ from textual.widgets import Button, Input, Static
 from nanogpt.data.recipes import Recipe, textfile_recipe
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, Notice
+from nanogpt.paths import expanded
 from nanogpt.words import counted
 from nanogpt_tui.text import harmless
 from nanogpt_tui.widgets.choice import Choice
@@ -114,7 +114,7 @@ class AddText(ModalScreen[Recipe | None]):
         path = self.query_one(PathInput).value.strip()
         if not path:
             raise SettingError("path", "")
-        if not Path(path).expanduser().exists():
+        if not expanded(path).exists():
             raise SettingError("path", f"no such file or folder: {path}")
         numbers: dict[str, Any] = {}
         for name in ("val_ratio", "test_ratio"):

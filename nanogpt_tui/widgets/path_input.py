@@ -26,7 +26,7 @@ SHOWN = 60
 def completions(text: str) -> list[str]:
     """What the typed path may become: folders (ending in /) and files, by name; hidden ones where a dot was typed."""
     folder, _, prefix = text.rpartition("/")
-    where = Path(folder + "/" if "/" in text else ".").expanduser()
+    where = os.path.expanduser(folder + "/" if "/" in text else ".")  # noqa: PTH111 (pathlib's raises for ~name)
     start = text[: len(text) - len(prefix)]
     if text == "~":
         return ["~/"]
@@ -146,7 +146,7 @@ class PathInput(Vertical):
         further = chosen or common_start(self._found)
         if len(further) > len(self.value):
             self._take(further)
-        elif Path(self.value).expanduser().exists():
+        elif os.path.exists(os.path.expanduser(self.value)):  # noqa: PTH110, PTH111 (pathlib's raise)
             return False
         else:
             self._list.action_cursor_down()
@@ -181,7 +181,7 @@ class AskPath(ModalScreen[Path | None]):
             yield hint("tab completes, down chooses, enter selects, esc cancels")
 
     def on_path_input_submitted(self, message: PathInput.Submitted) -> None:
-        path = Path(message.path).expanduser()
+        path = Path(os.path.expanduser(message.path))  # noqa: PTH111 (pathlib's raises for ~name)
         problem = self._check(path)
         if problem:
             self.query_one(".error", Static).update(harmless(problem))

@@ -15,12 +15,13 @@ import torch
 
 from nanogpt import tokenizers
 from nanogpt.cli import main
-from nanogpt.cli.sample import start_text
+from nanogpt.cli.sample import Harmless, start_text
 from nanogpt.config import SamplingConfig
 from nanogpt.events import Stopped, Token, from_json
 from nanogpt.runs import checkpoints, load_model
 from nanogpt.sampling import generate
 from nanogpt.training.snapshot import Progress, Snapshot
+from nanogpt.words import printable
 
 ALPHABET = "\n\x1b ?abcdefghijklmnopqrstuvwxyz"
 
@@ -71,9 +72,13 @@ def expected(runs, prompt, which="best", **knobs):
     return prompt + "".join(event.text for event in events if isinstance(event, Token)) + "\n"
 
 
+def shown(runs, prompt, which="best", **knobs):
+    return printable(expected(runs, prompt, which, **knobs))
+
+
 def test_the_prompt_and_what_follows_it_go_to_stdout_and_the_rest_to_stderr(runs, capsys):
     out, err = sampled(capsys, "first", "--start=once", "--max-new-tokens=40", "--seed=5")
-    assert out == expected(runs, "once", max_new_tokens=40, seed=5)
+    assert out == shown(runs, "once", max_new_tokens=40, seed=5)
     for word in ("first", "step 20", "1.2500", "seed 5", "40 tokens", "tokens/s"):
         assert word in err
 
@@ -92,14 +97,14 @@ def test_the_number_format_is_said_and_reaches_the_sampler(runs, capsys):
 def test_every_knob_reaches_the_sampler(runs, capsys):
     knobs = {"temperature": 1.5, "top_k": 9, "top_p": 0.9, "min_p": 0.05, "repetition_penalty": 1.2, "seed": 4}
     options = [f"--{name}={value}" for name, value in {**knobs, "max_new_tokens": 30}.items()]
-    assert sampled(capsys, *options)[0] == expected(runs, "", max_new_tokens=30, **knobs)
+    assert sampled(capsys, *options)[0] == shown(runs, "", max_new_tokens=30, **knobs)
 
 
 @pytest.mark.parametrize(("which", "step"), [("best", 20), ("latest", 30), ("10", 10)])
 def test_the_best_the_latest_or_any_step_writes(runs, capsys, which, step):
     out, err = sampled(capsys, "--max_new_tokens=20", f"--checkpoint={which}")
     assert f"step {step}," in err
-    assert out == expected(runs, "", str(step), max_new_tokens=20)
+    assert out == shown(runs, "", str(step), max_new_tokens=20)
 
 
 def test_a_run_is_given_by_name_by_path_or_as_a_checkpoint_and_else_is_the_newest(runs, capsys):
@@ -117,7 +122,7 @@ def test_a_run_is_given_by_name_by_path_or_as_a_checkpoint_and_else_is_the_newes
 def test_samples_are_separated_and_each_begins_with_the_prompt(runs, capsys):
     out, _ = sampled(capsys, "--start=abc", "--num_samples=3", "--max_new_tokens=8", "--seed=1")
     parts = out.split("---------------\n")
-    assert parts == [expected(runs, "abc", max_new_tokens=8, seed=seed) for seed in (1, 2, 3)]
+    assert parts == [shown(runs, "abc", max_new_tokens=8, seed=seed) for seed in (1, 2, 3)]
 
 
 def test_the_start_can_be_a_file_or_stdin(runs, capsys, tmp_path, monkeypatch):
@@ -151,7 +156,7 @@ def test_stop_strings_end_the_text_and_are_left_out(runs, capsys):
     first, second = whole[20:22], whole[30:32]
     out, _ = sampled(capsys, "--max_new_tokens=60", "--stop", first, "--stop", second)
     ends = [whole.index(first) + 2, whole.index(second) + 2]
-    assert out == whole[: min(ends) - 2] + "\n"
+    assert out == printable(whole[: min(ends) - 2]) + "\n"
 
 
 def test_one_token_is_not_several(runs, capsys):
@@ -216,9 +221,9 @@ def test_a_damaged_checkpoint_is_refused(runs, capsys):
     assert "damaged" in refused(capsys)
 
 
-def test_escape_sequences_reach_a_pipe_but_not_a_terminal(runs):
+def test_escape_sequences_reach_neither_a_pipe_nor_a_terminal(runs):
     command = [sys.executable, "-m", "nanogpt", "sample", "--start=a\x1bb", "--max_new_tokens=0", "--device=cpu"]
-    assert subprocess.run(command, capture_output=True, check=True).stdout == b"a\x1bb\n"
+    assert subprocess.run(command, capture_output=True, check=True).stdout.decode() == "a␛b\n"
     ours, theirs = pty.openpty()
     subprocess.run(command, stdout=theirs, stderr=subprocess.DEVNULL, check=True)
     os.close(theirs)
@@ -228,3 +233,15 @@ def test_escape_sequences_reach_a_pipe_but_not_a_terminal(runs):
             shown += more
     os.close(ours)
     assert shown.decode() == "a␛b\r\n"
+
+
+def test_a_carriage_return_passes_as_a_line_end_alone(capsys):
+    out = Harmless()
+    for text in ("a\r", "\nb\r\n", "c\rd", "\r", "\x1b[2J", "e\x9b1m", "\n"):
+        out.write(text)
+    assert capsys.readouterr().out == "a\r\nb\r\nc␍d␍␛[2Je\\x9b1m\n"
+
+
+def test_an_endless_start_is_refused(runs, capsys, monkeypatch):
+    monkeypatch.setattr("nanogpt.cli.sample.LONGEST_START", 1000)
+    assert "longer than 1,000 bytes" in refused(capsys, "--start=FILE:/dev/zero")

@@ -241,3 +241,33 @@ def test_a_data_set_of_an_earlier_version_opens_and_is_checked(data_dir: Path) -
     ids.tofile(path)
     with pytest.raises(UserError, match="holds the token 60,000"):
         open_dataset("night", data_dir).check_ids("val")
+
+
+@pytest.mark.usefixtures("unprivileged")
+def test_a_refused_permission_is_called_that_and_nobody_is_told_to_prepare_anew(data_dir: Path) -> None:
+    night = data_dir / "night"
+    for path, read in (
+        (night / "meta.json", lambda: open_dataset("night", data_dir)),
+        (night / "tokenizer.json", lambda: open_dataset("night", data_dir).tokenizer),
+        (night / "train.bin", lambda: open_dataset("night", data_dir).split("train")),
+        (night, lambda: open_dataset("night", data_dir)),
+        (night, lambda: delete_dataset("night", data_dir)),
+        (night / "meta.json", lambda: list(prepare(textfile_recipe([data_dir], name="night"), data_dir=data_dir))),
+    ):
+        mode = path.stat().st_mode
+        path.chmod(0)
+        try:
+            with pytest.raises(UserError, match="permission denied") as caught:
+                read()
+        finally:
+            path.chmod(mode)
+        assert "damaged" not in str(caught.value)
+        assert "--force" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["meta.json", "tokenizer.json", "train.bin"])
+def test_a_pipe_in_its_place_is_refused(data_dir: Path, name: str) -> None:
+    (data_dir / "night" / name).unlink()
+    os.mkfifo(data_dir / "night" / name)
+    with pytest.raises(UserError, match=r"not a regular file|has no meta.json|missing"):
+        open_dataset("night", data_dir).tokenizer.encode("a")

@@ -186,7 +186,7 @@ def test_on_another_machine_the_heartbeat_alone_counts_and_clocks_may_be_wrong(a
 def test_a_clock_that_is_ahead_does_not_make_a_dead_run_live_or_a_live_one_dead(away):
     folder = away(updated=time.time() + 1e6)
     assert runs.summary(folder).state == "running"
-    assert runs.summary(folder).silent_s == 0.0
+    assert runs.summary(folder).silent_s < following.SLOW_S  # since the file was written
 
 
 def test_here_a_dead_pid_is_certain_and_a_live_one_needs_a_recent_heartbeat(away):
@@ -301,3 +301,54 @@ def test_a_process_that_has_died_and_was_not_waited_for_trains_nothing(away):
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         folder = away(host=socket.gethostname(), pid=process.pid)
         assert runs.summary(folder).state == "interrupted"
+
+
+def ahead(folder, by_s):
+    """Moves the file's own time as well, as a copy that keeps times has it."""
+    os.utime(folder / "status.json", (time.time() + by_s, time.time() + by_s))
+    return folder
+
+
+def state_in_list(folder):
+    return next(each.state for each in runs.list_runs(folder.parent) if each.path == str(folder))
+
+
+def test_a_time_that_is_far_ahead_is_no_sign_of_life(away, monkeypatch):
+    monkeypatch.setattr("nanogpt.runs.folder.DOUBT_S", 0.01)
+    for updated, modified in ((3 * 86400, 3 * 86400), (3 * 86400, -3600), (-3600, 3 * 86400), (-3600, -3600)):
+        folder = ahead(away(updated=time.time() + updated), modified)
+        assert runs.summary(folder).state == "interrupted"
+        assert state_in_list(folder) == "interrupted"
+        monkeypatch.setattr("nanogpt.runs.folder._heartbeats", {})
+
+
+def test_a_heartbeat_from_the_future_that_changes_is_a_sign_of_life_at_the_first_look(away, monkeypatch):
+    folder, beats = ahead(away(updated=time.time() + 86400), 86400), []
+
+    def another_beat(_):
+        beats.append(away(updated=time.time() + 86401))
+        ahead(folder, 86401)
+
+    monkeypatch.setattr("nanogpt.runs.folder.time.sleep", another_beat)
+    assert runs.summary(folder).state == "running"
+    assert len(beats) == 1
+    assert state_in_list(folder) == "running"
+
+
+def test_a_heartbeat_that_changes_is_a_sign_of_life_however_late_the_other_clock_is(away):
+    for beat in range(1, 4):
+        folder = ahead(away(updated=time.time() - 86400 + beat), -86400 + beat)
+        assert runs.summary(folder).state == ("interrupted" if beat == 1 else "running")
+
+
+def test_all_runs_whose_times_are_ahead_are_watched_at_once(tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr("nanogpt.runs.folder.time.sleep", waits.append)
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.toml").touch()
+        status = {"state": "running", "step": 1, "max_iters": 9, "updated": 1e11, "host": "elsewhere", "pid": 1}
+        (tmp_path / name / "status.json").write_text(json.dumps(status))
+        ahead(tmp_path / name, 1e6)
+    assert [each.state for each in runs.list_runs(tmp_path)] == ["interrupted"] * 3
+    assert len(waits) == 1

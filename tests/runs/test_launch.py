@@ -18,7 +18,7 @@ from nanogpt import runs
 from nanogpt.config import config_from_toml
 from nanogpt.data import open_dataset, prepare, textfile_recipe
 from nanogpt.errors import SettingError, UserError
-from nanogpt.events import Evaluated, Finished, Health, Sampled, Saved, Started, Step
+from nanogpt.events import Evaluated, Finished, Health, Notice, Sampled, Saved, Started, Step
 from nanogpt.runs import checkpoints, recorder
 from nanogpt.training import Mailbox, SetMaxIters, Stop, saving, train
 
@@ -594,3 +594,49 @@ def test_status_json_is_strict_json_even_when_losses_are_not_finite(small):
     folder, _ = trained(small(max_iters=2))
     status = json.loads((folder / "status.json").read_text(), parse_constant=pytest.fail)
     assert status["step"] == 2
+
+
+def test_a_run_whose_checkpoints_were_removed_does_not_start_over(small):
+    folder, _ = trained(small())
+    before = (folder / "events.jsonl").read_bytes()
+    shutil.rmtree(folder / "checkpoints")
+    for changes in ({"max_iters": 16}, {"eval_only": True}):
+        with pytest.raises(UserError, match=r"saved at step 12, but there is no checkpoint .* put them back, or train"):
+            list(runs.resume(folder, changes))
+    assert (folder / "events.jsonl").read_bytes() == before
+    assert runs.summary(folder).state == "finished"
+
+
+def test_a_run_that_never_saved_starts_again_and_says_so(small):
+    folder = interrupted(small(), "one", at_step=2)  # the first checkpoint is due at step 4
+    with pytest.raises(UserError, match="no checkpoint yet that could be evaluated"):
+        list(runs.resume(folder, {"eval_only": True}))
+    events = list(runs.resume(folder))
+    assert [type(event) for event in events[:2]] == [Started, Notice]
+    assert "one ended before it saved its first checkpoint: it starts again at step 0" in events[1].text
+    assert [event.text for event in runs.history(folder) if isinstance(event, Notice)] == [events[1].text]
+    assert runs.summary(folder).step == 12
+    again = list(runs.resume(folder, {"max_iters": 16}))
+    assert not any(isinstance(event, Notice) for event in again)
+
+
+def test_resuming_watches_whether_a_trainer_elsewhere_lives_that_is_gone_by_its_clock(small, monkeypatch):
+    folder = interrupted(small(), "one", at_step=6)
+    late = time.time() - 86400
+
+    def beat(state="running"):
+        nonlocal late
+        late += 1
+        status = json.loads((folder / "status.json").read_text())
+        status |= {"state": state, "host": "elsewhere", "updated": late}
+        (folder / "status.json").write_text(json.dumps(status))
+        os.utime(folder / "status.json", (late, late))
+
+    beat()
+    with monkeypatch.context() as patch:
+        patch.setattr("nanogpt.runs.launch.time.sleep", lambda _: beat())
+        with pytest.raises(UserError, match="being trained on 'elsewhere'"):
+            list(runs.resume(folder))
+    monkeypatch.setattr("nanogpt.runs.folder._heartbeats", {})
+    monkeypatch.setattr("nanogpt.runs.folder.DOUBT_S", 0.01)
+    assert isinstance(list(runs.resume(folder))[-1], Finished)

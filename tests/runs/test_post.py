@@ -120,7 +120,7 @@ def test_what_is_no_letter_is_set_aside_once_with_its_reason_and_the_others_are_
     taken = mailbox.collect()
     assert len(of(Unreadable, taken)) == 5
     assert Save() in taken
-    assert "plain file" in "".join(letter.reason for letter in of(Unreadable, taken))
+    assert "regular file" in "".join(letter.reason for letter in of(Unreadable, taken))
     assert mailbox.collect() == []
     assert {path.suffix for path in (folder / "mailbox").iterdir()} == {".refused"}
 
