@@ -183,7 +183,7 @@ def _read_status(folder: Path) -> tuple[RunState, bool]:
         return replace(found, silent_s=silent_s), doubtful
     except FileNotFoundError:
         return RunState(folder.name, str(folder), "running" if is_locked(folder) else "interrupted", 0, 0), False
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {why(error)}") from None
 
 
