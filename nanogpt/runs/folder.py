@@ -196,8 +196,8 @@ def _silence(found: RunState, modified: float) -> tuple[float, bool]:
     """Seconds since the last sign of life, LOST_S where there is none; and whether nothing but another look can tell.
 
     On a disk of another machine the file's own time is by that disk's clock: the later one counts. A time that is ahead
-    by more than LOST_S is no sign of life. That a time grows between two looks is one, whatever another machine's clock,
-    or one that was set since, makes it.
+    by more than LOST_S is no sign of life. That a time grows between two looks is one, whatever another machine's
+    clock, or one that was set since, makes it.
     """
     times, folder = (found.updated, modified), Path(found.path)
     before, changed_at = _heartbeats.get(folder, (None, None))
