@@ -635,7 +635,7 @@ def test_resuming_watches_whether_a_trainer_elsewhere_lives_that_is_gone_by_its_
     beat()
     with monkeypatch.context() as patch:
         patch.setattr("nanogpt.runs.launch.time.sleep", lambda _: beat())
-        with pytest.raises(UserError, match="being trained on 'elsewhere'"):
+        with pytest.raises(UserError, match="training on 'elsewhere'"):
             list(runs.resume(folder))
     monkeypatch.setattr("nanogpt.runs.folder._heartbeats", {})
     monkeypatch.setattr("nanogpt.runs.folder.DOUBT_S", 0.01)
