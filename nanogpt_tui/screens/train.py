@@ -56,7 +56,8 @@ WAITING = {
     SetMaxIters: "changing …",
 }
 WHILE_TRAINING = {"pause", "save", "stop", "sample", "sample_prompt", "scale", "eval_interval", "max_iters"}
-WITH_A_RUN = {"copy", "chart", "overlay", "earlier_sample", "scroll_sample", "other_panel"}
+PANES = ("chart", "figures", "watch", "log")
+WITH_A_RUN = {"copy", "chart", "overlay", "earlier_sample", "scroll_sample", "full"}
 
 
 class TrainScreen(LabScreen):
@@ -77,7 +78,7 @@ class TrainScreen(LabScreen):
         Binding("o", "overlay", "overlay", id="train.overlay", tooltip="Overlay the losses of other runs"),
         Binding("l", "chart('toggle_log_y')", "log-y", id="train.log_y"),
         Binding("a", "chart('next_x_axis')", "x axis", id="train.x_axis", tooltip="The x axis by step, tokens or time"),
-        Binding("v", "other_panel", "log", id="train.panel", tooltip="Samples or log, where there is room for one"),
+        Binding("v", "full('log')", "log", id="train.panel", tooltip="The whole log / back"),
         Binding("T", "sample_prompt", "sample your own prompt", id="train.sample_prompt", show=False),
         Binding("plus", "scale(1.25)", "lr", id="train.lr_up", tooltip="Learning rate × 1.25"),
         Binding("minus", "scale(0.8)", "lr", id="train.lr_down", tooltip="Learning rate × 0.8"),
@@ -110,7 +111,10 @@ class TrainScreen(LabScreen):
         Binding("shift+right", "chart('pan', 0.25)", "pan right", id="train.pan_right", show=False),
         Binding("home", "chart('cursor_start')", "crosshair to the start", id="train.cursor_start", show=False),
         Binding("end", "chart('cursor_end')", "crosshair to the end", id="train.cursor_end", show=False),
-        Binding("escape", "chart('hide_cursor')", "no crosshair", id="train.cursor_hide", show=False),
+        Binding(
+            "f", "full", "full screen", id="train.full", show=False, tooltip="The focused pane alone / back"
+        ),
+        Binding("escape", "back", "back", id="train.cursor_hide", show=False, tooltip="Leave full screen or crosshair"),
         Binding("z", "chart('next_smoothing')", "smoothing", id="train.smoothing", show=False),
         Binding("b", "chart('toggle_raw')", "raw band", id="train.raw", show=False),
         Binding(
@@ -202,7 +206,7 @@ class TrainScreen(LabScreen):
                 return False
             curve, sample, samples = self._to_look_at(history)
             shown = {"chart": curve, "scroll_sample": sample, "earlier_sample": samples}
-            return shown.get(action, True) and (action != "other_panel" or self.has_class("-short"))
+            return shown.get(action, True)
         idle = not self.session.is_alive and not self.session.readonly
         if action == "quick_start":
             return idle
@@ -333,8 +337,20 @@ class TrainScreen(LabScreen):
         if self.run_view is not None:
             self.run_view.samples.scroll_text(pages)
 
-    def action_other_panel(self) -> None:
-        self.toggle_class("-log")
+    def action_full(self, pane: str = "") -> None:
+        """Shows a pane alone, the one with the focus or else the chart, and at the second time everything again."""
+        alone = [name for name in PANES if self.has_class(f"-full-{name}")]
+        self.remove_class(*(f"-full-{name}" for name in PANES))
+        within = {node.id for node in self.focused.ancestors_with_self} if self.focused is not None else set()
+        wanted = pane or next((name for name in PANES if name in within), "chart")
+        if not alone or (pane and pane not in alone):
+            self.add_class(f"-full-{wanted}")
+
+    def action_back(self) -> None:
+        if any(self.has_class(f"-full-{name}") for name in PANES):
+            self.remove_class(*(f"-full-{name}" for name in PANES))
+        else:
+            self.action_chart("hide_cursor")
 
     def on_loss_chart_cursor_moved(self, message: Any) -> None:
         if self.run_view is not None and message.step is not None:

@@ -17,11 +17,13 @@ from nanogpt.events import Downloading, Encoding
 from nanogpt_tui.text import count, harmless, printable
 from nanogpt_tui.widgets.chart import LossChart
 from nanogpt_tui.widgets.figures import Figures
+from nanogpt_tui.widgets.trends import Trends
 from nanogpt_tui.widgets.watch import Watch
 
 if TYPE_CHECKING:
     from nanogpt_tui.history import History, Line
 
+ROOMY = (160, 48)  # columns and rows from which there is room for more charts
 NEW_S = 5.0  # a line of the log that is older was not written just now
 LOG_STYLES = {"error": "red", "warning": "yellow", "gone": "yellow", "saved": "green"}
 
@@ -60,6 +62,7 @@ class RunView(Vertical):
         super().__init__(id="run")
         self.chart = LossChart(glyphs=glyphs, id="chart")
         self.figures = Figures(glyphs)
+        self.trends = Trends(glyphs)
         self.samples = Watch()
         self.log_lines = Log()
         self._history: History | None = None
@@ -69,11 +72,16 @@ class RunView(Vertical):
     def compose(self) -> ComposeResult:
         with Horizontal(id="top"):
             yield self.chart
-            yield self.figures
+            with Vertical(id="side"):
+                yield self.figures
+                yield self.trends
         yield Static(id="error")
         with Vertical(id="bottom"):
             yield self.samples
             yield self.log_lines
+
+    def on_resize(self, event: Resize) -> None:
+        self.set_class(event.size.width >= ROOMY[0] and event.size.height >= ROOMY[1], "-roomy")
 
     def show(self, history: "History", waiting: str = "") -> None:
         """`waiting` says what was asked of the trainer and is not done yet."""
@@ -86,6 +94,7 @@ class RunView(Vertical):
             self._generation = history.generation
         self._extend_chart(history)
         self.figures.show(history, waiting, self.chart.smoothed)
+        self.trends.show(history)
         trains = history.now.alive
         self.samples.show(history.samples, history.running, trains or bool(history.saves))
         lines = history.log[self._logged :]
@@ -99,6 +108,8 @@ class RunView(Vertical):
     def use_glyphs(self, glyphs: str) -> None:
         self.chart.glyphs = glyphs
         self.figures.use_glyphs(glyphs)
+        self.trends.glyphs = glyphs
+        self.trends.refresh()
 
     def _forget(self) -> None:
         self.chart.clear()

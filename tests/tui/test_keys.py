@@ -113,7 +113,6 @@ SAME_EVERYWHERE = {
     "log-y": ({"train.log_y", "runs.log_y"}, "l"),
     "x axis": ({"train.x_axis", "runs.x_axis"}, "a"),
     "smoothing": ({"train.smoothing", "runs.smoothing"}, "z"),
-    "panel": ({"train.panel", "runs.panel"}, "v"),
     "down": ({"data.down", "runs.down"}, "j"),
     "up": ({"data.up", "runs.up"}, "k"),
     "first": ({"data.first", "runs.first"}, "g"),

@@ -268,3 +268,34 @@ async def test_the_train_loss_is_where_the_line_of_the_chart_ends_however_it_is_
             shown.append(end)
             await at.press("z", "z", "z")  # 0.99, 0.998, none
         assert shown[0] != shown[1]
+
+
+async def test_200_by_60_has_room_for_more_charts_and_80_by_24_computes_none(lab: Any) -> None:
+    async with lab(size=(200, 60)) as at:
+        await at.press("g")
+        await at.sees("gradient norm", "learning rate", "highest")
+        trends = at.app.screen.run_view.trends
+        await at.until(lambda: at.session.history.state == "finished")
+        await at.pilot.resize_terminal(80, 24)
+        await at.until(lambda: "highest" not in at.seen())
+        drawn = trends.drawings
+        at.session.history.generation += 1
+        trends.show(at.session.history)
+        await at.settle()
+        assert trends.drawings == drawn
+
+
+async def test_a_pane_has_the_screen_to_itself_until_the_key_comes_again(lab: Any) -> None:
+    async with lab(size=(120, 40)) as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history and at.session.history.state == "finished")
+        await at.press("v")
+        await at.until(lambda: "watch it learn" not in at.seen() and "grad norm" not in at.seen())
+        await at.sees("saved step 20", "finished at step 60")
+        await at.press("v")
+        await at.sees("watch it learn", "grad norm")
+        await at.press("f")
+        await at.until(lambda: "watch it learn" not in at.seen() and "grad norm" not in at.seen())
+        await at.sees("validation")
+        await at.press("escape")
+        await at.sees("watch it learn", "grad norm")
