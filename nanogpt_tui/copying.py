@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanogpt.config import Config, SamplingConfig
+from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.runs.folder import run_config
-from nanogpt.runs.manage import differences
+from nanogpt.runs.manage import changed
 from nanogpt_tui.takes import LIVE, Take
 from nanogpt_tui.text import printable, short
 from nanogpt_tui.widgets.dialog import Ask
@@ -55,8 +55,7 @@ def of_run(folder: Path) -> dict[str, str]:
         config = run_config(folder)
     except UserError:
         return offered
-    changed = differences([config, Config()])
-    words = [f"--{name}={_flag(values[0])}" for name, values in changed.items() if values[0] is not None]
+    words = [f"--{name}={_flag(value)}" for name, value in changed(config).items() if value is not None]
     return offered | {"command": shlex.join(["nanogpt", "train", *words])}
 
 

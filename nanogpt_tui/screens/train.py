@@ -111,9 +111,7 @@ class TrainScreen(LabScreen):
         Binding("shift+right", "chart('pan', 0.25)", "pan right", id="train.pan_right", show=False),
         Binding("home", "chart('cursor_start')", "crosshair to the start", id="train.cursor_start", show=False),
         Binding("end", "chart('cursor_end')", "crosshair to the end", id="train.cursor_end", show=False),
-        Binding(
-            "f", "full", "full screen", id="train.full", show=False, tooltip="The focused pane alone / back"
-        ),
+        Binding("f", "full", "full screen", id="train.full", show=False, tooltip="The focused pane alone / back"),
         Binding("escape", "back", "back", id="train.cursor_hide", show=False, tooltip="Leave full screen or crosshair"),
         Binding("z", "chart('next_smoothing')", "smoothing", id="train.smoothing", show=False),
         Binding("b", "chart('toggle_raw')", "raw band", id="train.raw", show=False),
