@@ -5,18 +5,22 @@ file that is too large, raises OSError like any other refusal of the system; `wh
 """
 
 import errno
+import json
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 SMALL = 1 << 20  # bytes: far more than any settings, status or recipe
+DEEPEST = 64  # levels of lists and tables in one another
 NOT_REGULAR = "not a regular file"
+TOO_DEEP = "its lists or tables are nested too deeply"
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -24,6 +28,10 @@ def why(error: Exception) -> str:
     """Return what went wrong, for a person. A refused permission is called that, whatever the file holds."""
     if isinstance(error, PermissionError):
         return "permission denied; change its permissions"
+    if isinstance(error, RecursionError):
+        return TOO_DEEP
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 text (byte {error.start:,})"
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
@@ -59,6 +67,33 @@ def read_bytes(path: Path, most: int = SMALL) -> bytes:
 def read_text(path: Path, most: int = SMALL) -> str:
     """Return the text of a regular file in UTF-8 of at most `most` bytes. Raise OSError or ValueError."""
     return read_bytes(path, most).decode("utf-8")
+
+
+def read_json(path: Path, most: int = SMALL) -> Any:
+    """Return what a JSON file of at most `most` bytes holds. Raise OSError, or ValueError for what is no JSON or is
+    nested more than `DEEPEST` levels deep."""
+    return _shallow(json.loads, read_text(path, most))
+
+
+def read_toml(path: Path, most: int = SMALL) -> dict[str, Any]:
+    """Return the same of a TOML file."""
+    tables: dict[str, Any] = _shallow(tomllib.loads, read_text(path, most))
+    return tables
+
+
+def _shallow(parse: Callable[[str], Any], text: str) -> Any:
+    """What is nested a little less deeply than the parser can follow is too deep for what shows or compares it."""
+    try:
+        parsed = parse(text)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    level, depth = [parsed], 0
+    while level := [each for each in level if isinstance(each, dict | list)]:
+        depth += 1
+        if depth > DEEPEST:
+            raise ValueError(TOO_DEEP)
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return parsed
 
 
 def lines(file: BinaryIO, longest: int) -> Iterator[bytes]:

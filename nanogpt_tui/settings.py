@@ -3,7 +3,6 @@
 import dataclasses
 import locale
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from nanogpt import paths
 from nanogpt.errors import SettingError, UserError, nearest
-from nanogpt.files import read_text, why, write_atomically
+from nanogpt.files import read_toml, why, write_atomically
 from nanogpt.words import glyphs_of
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -57,13 +56,13 @@ def path() -> Path:
 def load() -> Settings:
     """The settings on disk, defaults where there are none. Raises `UserError` for a file that cannot be used."""
     try:
-        return with_changes(Settings(), tomllib.loads(read_text(path())))
+        return with_changes(Settings(), read_toml(path()))
     except FileNotFoundError:
         return Settings()
     except OSError as error:
         raise UserError(f"cannot read the settings {path()}: {why(error)}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"cannot read the settings {path()}: {error}; fix or remove the file") from None
+    except ValueError as error:
+        raise UserError(f"cannot read the settings {path()}: {why(error)}; fix or remove the file") from None
 
 
 def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:

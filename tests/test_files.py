@@ -99,3 +99,32 @@ def test_a_refused_permission_is_called_that() -> None:
     assert files.why(PermissionError(13, "Permission denied", "x")) == "permission denied; change its permissions"
     assert files.why(OSError(5, "Input/output error", "x")) == "Input/output error"
     assert files.why(ValueError("line 1")) == "line 1"
+
+
+@pytest.mark.parametrize("levels", [65, 900, 100_000])  # one too many, what json still parses, what it does not
+def test_what_is_nested_too_deeply_is_said_to_be_so(tmp_path: Path, levels: int) -> None:
+    (tmp_path / "deep.json").write_text("[" * levels + "]" * levels)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        files.read_json(tmp_path / "deep.json")
+    (tmp_path / "deep.toml").write_text("a = " + "[" * levels + "]" * levels)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        files.read_toml(tmp_path / "deep.toml")
+
+
+def test_what_is_nested_as_deeply_as_anybody_nests_is_read(tmp_path: Path) -> None:
+    (tmp_path / "some.json").write_text("[" * 63 + '{"a": 1}' + "]" * 63)
+    inner = files.read_json(tmp_path / "some.json")
+    for _ in range(63):
+        [inner] = inner
+    assert inner == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RecursionError("maximum recursion depth exceeded"), "its lists or tables are nested too deeply"),
+        (UnicodeDecodeError("utf-8", b"ab\xff", 2, 3, "invalid start byte"), "not UTF-8 text (byte 2)"),
+    ],
+)
+def test_a_message_of_python_s_own_is_put_into_words(error: Exception, words: str) -> None:
+    assert files.why(error) == words

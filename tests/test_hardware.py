@@ -42,7 +42,7 @@ def test_importing_it_imports_no_torch_and_no_other_room() -> None:
     script = "import sys, nanogpt.hardware; print(*sorted(m for m in sys.modules if m == 'torch' or 'nanogpt.' in m))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     rooms = {module.split(".")[1] for module in done.stdout.split()}
-    assert rooms == {"errors", "hardware", "lazy", "paths"}
+    assert rooms == {"errors", "files", "hardware", "lazy", "paths"}
 
 
 # ---- device
@@ -71,7 +71,7 @@ def test_a_device_that_is_not_there_is_refused_in_one_line_with_those_that_are(a
 
 @pytest.mark.parametrize("asked", ["float32", "bfloat16", "float16"])
 def test_a_number_format_that_is_asked_for_is_taken(asked: str) -> None:
-    assert hardware.resolve_dtype(asked, "cpu", n_embd=1, tokens=1) == (asked, "as asked")
+    assert hardware.resolve_dtype(asked, "cpu", n_embd=1, tokens=1) == (asked, "")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_dropout_makes_compiling_pay_less() -> None:
 @pytest.mark.parametrize(("asked", "expected"), [("true", True), ("false", False)])
 @pytest.mark.usefixtures("compiler")
 def test_what_is_asked_of_compile_is_taken(asked: str, expected: bool) -> None:
-    assert hardware.resolve_compile(asked, "cpu", tokens=1, vocab_size=65, **RUN) == (expected, "as asked")
+    assert hardware.resolve_compile(asked, "cpu", tokens=1, vocab_size=65, **RUN) == (expected, "")
 
 
 def test_without_a_compiler_auto_does_without_and_true_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

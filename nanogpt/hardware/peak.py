@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from nanogpt import paths
-from nanogpt.files import read_text, write_atomically
+from nanogpt.files import read_json, write_atomically
 from nanogpt.hardware.facts import cpu_model
 
 
@@ -142,8 +142,8 @@ def measure_cpu(dtype: str, size: int = 1024, seconds: float = 0.2) -> float:
 
 def _remembered() -> dict[str, float]:
     try:
-        stored = json.loads(read_text(paths.cache_dir() / "peak.json"))
-    except (OSError, ValueError, RecursionError):
+        stored = read_json(paths.cache_dir() / "peak.json")
+    except (OSError, ValueError):
         return {}
     entries = stored.items() if isinstance(stored, dict) else ()
     return {key: float(value) for key, value in entries if isinstance(value, int | float) and 0 < value < 1e18}

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from nanogpt.errors import UserError
-from nanogpt.files import as_the_umask_asks, open_regular, read_bytes, why
+from nanogpt.files import as_the_umask_asks, open_regular, read_json, why
 from nanogpt.interop.huggingface_config import config_json, read_config
 from nanogpt.interop.huggingface_tokenizer import tokenizer_files
 from nanogpt.models.base import LanguageModel
@@ -22,6 +22,7 @@ from nanogpt.models.gpt2 import Config
 from nanogpt.models.shapes import shapes_alone
 from nanogpt.tokenizers import Tokenizer
 
+LARGEST_INDEX = 1 << 24  # bytes: far more than the names of all weights of a model with 1,000 layers
 PREFIX = "transformer."
 # GPT-2's Conv1D keeps its weights as (in, out), a Linear as (out, in).
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
@@ -136,11 +137,13 @@ def _weight_files(folder: Path) -> list[Path]:
         return [whole]
     if index.is_file():
         try:
-            names = sorted(set(json.loads(read_bytes(index, 1 << 26))["weight_map"].values()))
+            names = sorted(set(read_json(index, LARGEST_INDEX)["weight_map"].values()))
             if not names or any(Path(name).name != name for name in names):
                 raise ValueError("its weight_map does not name files of this folder")
-        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError) as error:
             raise UserError(f"cannot read {index}: {why(error)}; fetch it again") from None
+        except (KeyError, TypeError, AttributeError):
+            raise UserError(f"{index} does not say which file has which weights; fetch it again") from None
         if missing := [name for name in names if not (folder / name).is_file()]:
             raise UserError(f"{folder}: {len(missing)} of {len(names)} files of weights are missing ({missing[0]} …)")
         return [folder / name for name in names]

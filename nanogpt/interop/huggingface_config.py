@@ -1,12 +1,11 @@
 """The `config.json` of a Hugging Face GPT-2, read and made. Imports no torch."""
 
-import json
 from pathlib import Path
 from typing import Any, cast
 
 from nanogpt.config import ArchitectureConfig, architecture_from
 from nanogpt.errors import SettingError, UserError
-from nanogpt.files import read_text, why
+from nanogpt.files import read_json, why
 from nanogpt.models.gpt2 import Config
 
 # What our one GPT-2 does and a config.json could ask otherwise.
@@ -57,10 +56,10 @@ def read_config(folder: Path) -> Config:
     """Return the shape of the model in a folder. Raise `UserError` for another model than GPT-2 as published."""
     path = folder / "config.json"
     try:
-        values = json.loads(read_text(path))
+        values = read_json(path)
     except FileNotFoundError:
         raise UserError(f"no {path}: a Hugging Face folder holds config.json and model.safetensors") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {why(error)}") from None
     if not isinstance(values, dict) or "model_type" not in values:
         raise UserError(f"{path}: this is not the configuration of a Hugging Face model")

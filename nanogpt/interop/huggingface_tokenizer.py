@@ -11,13 +11,12 @@ cuts into two tokens, as in transformers' `TikTokenConverter`; and a piece that 
 """
 
 import base64
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from nanogpt.errors import UserError
-from nanogpt.files import read_bytes, why
+from nanogpt.files import read_json, why
 from nanogpt.tokenizers import LARGEST, Tokenizer
 from nanogpt.tokenizers._published import byte_characters
 
@@ -81,13 +80,17 @@ def read_vocabulary(folder: Path) -> dict[str, int] | None:
     """Return the same of the tokenizer in a folder; None where there is none. Raise `UserError`."""
     path = folder / "tokenizer.json"
     try:
-        theirs = json.loads(read_bytes(path, LARGEST))
+        theirs = read_json(path, LARGEST)
         special = {token["content"] for token in theirs["added_tokens"]}
         return {token: id for token, id in theirs["model"]["vocab"].items() if token not in special}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"cannot read the tokenizer {path}: {why(error)}") from None
+    except (KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"{path} is not a tokenizer of Hugging Face's: it has no model.vocab and added_tokens"
+        ) from None
 
 
 def kind(ids: dict[str, int]) -> str:

@@ -91,14 +91,16 @@ def write_note(run: Path, text: str) -> None:
 def differences(configs: Sequence[Config]) -> dict[str, tuple[Any, ...]]:
     """The settings that are not the same in all `configs`: by name, in the order of the sections, the value of each."""
     values = [config.values() for config in configs]
-    compared = {name: tuple(each[name] for each in values) for name in (values[0] if values else ())}
+    names = dict.fromkeys(name for each in values for name in each)  # runs of other components have others
+    compared = {name: tuple(each.get(name) for each in values) for name in names}
     return {name: row for name, row in compared.items() if any(value != row[0] for value in row)}
 
 
 def changed(config: Config) -> dict[str, Any]:
     """Return the settings that are not the defaults, by name; what was chosen for the machine or is the tokenizer's is
     left out."""
-    return {name: row[0] for name, row in differences([config, Config()]).items() if name not in CHOSEN}
+    known = config.settings()
+    return {n: value for n, value in config.values().items() if n not in CHOSEN and value != known[n].default}
 
 
 def metrics(run: Path) -> Iterator[Mapping[str, Any]]:

@@ -32,16 +32,16 @@ def with_shape_of_weights(
     source = config.checkpoint.init_from
     if source in ("scratch", "resume"):
         return config
-    wanted = _decided(shape_of(source, runs_dir))
+    wanted, cropped = _decided(shape_of(source, runs_dir)), dict[str, Any]()
     for name, asked in _decided(config.model).items():
         is_free = sources is not None and sources[name] == "default"
         if is_free or asked == wanted.get(name) or (name == "vocab_size" and asked == 0):
             continue
         if name == "block_size" and asked < wanted[name]:
-            wanted[name] = asked
+            cropped[name] = asked
         else:
             raise _unlike(name, config, wanted, sources)
-    return with_settings(config, wanted)
+    return with_settings(config, wanted | cropped)
 
 
 def _decided(model: ArchitectureConfig) -> dict[str, Any]:

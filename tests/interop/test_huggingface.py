@@ -1,6 +1,7 @@
 """GPT-2 exchanged with transformers, both ways, on random weights; and folders that are not what they should be."""
 
 import json
+import os
 import resource
 
 import architectures
@@ -17,6 +18,7 @@ from nanogpt.sampling import generate
 
 SHAPE = {"n_layer": 3, "n_head": 4, "n_embd": 64}
 V, T = 97, 32
+DEEP = b'{"model_type": "gpt2", "n_embd": ' + b"[" * 900 + b"]" * 900 + b"}"
 CHARACTERS = bytes(range(32, 32 + V - 1)).decode("latin-1") + "\n"
 
 
@@ -188,10 +190,16 @@ def test_a_folder_without_safetensors_is_refused(folder):
     assert "no model.safetensors: fetch the folder again" in refusal(folder)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"{}", b"\xff\xfe\x00", b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"{}", b"\xff\xfe\x00", b"[" * 100_000, DEEP])
 def test_a_configuration_that_is_none_is_refused(folder, content):
     (folder / "config.json").write_bytes(content)
     assert "config.json" in refusal(folder)
+
+
+def test_a_configuration_that_is_no_regular_file_is_refused(folder):
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+    assert "not a regular file" in refusal(folder)
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ import csv
 
 import pytest
 
-from nanogpt.config import resolve
+from nanogpt.config import Config, resolve
 from nanogpt.errors import UserError
 from nanogpt.events import Evaluated, Step
 from nanogpt.runs import find, history, list_runs, new_folder, resume, start, summary
 from nanogpt.runs.folder import check_free, clear_unstarted, lock, read_run_toml
-from nanogpt.runs.manage import COLUMNS, delete, differences, export_metrics, read_note, rename, write_note
+from nanogpt.runs.manage import COLUMNS, changed, delete, differences, export_metrics, read_note, rename, write_note
 
 
 @pytest.fixture
@@ -177,3 +177,11 @@ def test_what_comes_to_nothing_removes_no_file_of_the_person(tmp_path):
     check_free(home)
     clear_unstarted(home)
     assert [each.name for each in home.iterdir()] == [".profile"]
+
+
+def test_runs_of_other_components_are_compared_by_the_settings_of_all() -> None:
+    modern = resolve(flags={"architecture": "modern", "optimizer": "muon", "ngram": 3}).config
+    found = differences([Config(), modern])
+    assert found["architecture"] == ("gpt2", "modern")
+    assert found["ngram"] == (None, 3)
+    assert changed(modern) == {"architecture": "modern", "ngram": 3, "optimizer": "muon"}
