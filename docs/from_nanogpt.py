@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from nanogpt import models, tokenizers
-from nanogpt.config import ModelConfig
+from nanogpt import tokenizers
 from nanogpt.interop.huggingface import write_huggingface
+from nanogpt.models.gpt2.config import Config
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, help="the text whose characters are the vocabulary")
     words = parser.parse_args()
     saved = torch.load(words.checkpoint, map_location="cpu", weights_only=True)
-    model = models.create(ModelConfig(**saved["model_args"]))
+    model = Config(**saved["model_args"]).build()
     stored = {name.removeprefix("_orig_mod."): tensor for name, tensor in saved["model"].items()}  # of torch.compile
     ours = model.state_dict().keys()
     model.load_state_dict({name: stored[f"transformer.{name}"] for name in ours})

@@ -34,7 +34,7 @@ def with_shape_of_weights(
         return config
     wanted, cropped = _decided(shape_of(source, runs_dir)), dict[str, Any]()
     for name, asked in _decided(config.model).items():
-        is_free = sources is not None and sources[name] == "default"
+        is_free = sources is not None and sources.get(name, "default") == "default"
         if is_free or asked == wanted.get(name) or (name == "vocab_size" and asked == 0):
             continue
         if name == "block_size" and asked < wanted[name]:
@@ -135,7 +135,7 @@ def _unlike(name: str, config: Config, wanted: dict[str, Any], sources: Mapping[
     others = [
         f"--{other}={_spoken(known)}"
         for other, known in wanted.items()
-        if sources is not None and sources.get(other) == place and values[other] != known
+        if sources is not None and sources.get(other) == place and values.get(other) != known
     ]
     return SettingError(
         name,
