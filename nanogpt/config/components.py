@@ -2,23 +2,19 @@
 
 A component is one module or one package, and everything about it is there. Its `Config`, a subclass of one of the bases
 below, is importable without torch where the component wants fast listings. Components are found in their kind's package
-and through the entry points of installed packages, the way pytest finds its plugins; nothing else names them.
+and through entry points (see `nanogpt.registry`); nothing else names them.
 """
 
-import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nanogpt.config.setting import Setting, described, setting
-from nanogpt.errors import SettingError, UserError, nearest
+from nanogpt.errors import SettingError, nearest
+from nanogpt.registry import Registry
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
     import torch
 
     from nanogpt.config.settings import Config
@@ -148,12 +144,10 @@ class Kind:
 
     name: str
     section: str
-    package: str
-    group: str  # of entry points
+    registry: Registry
     base: type[ComponentConfig]
     default: str
     help: str
-    shared: frozenset[str] = frozenset()  # modules of the package that are no components
 
     def setting(self) -> Setting:
         """Return the setting that chooses a component of this kind."""
@@ -163,55 +157,39 @@ class Kind:
 ARCHITECTURE = Kind(
     "architecture",
     "model",
-    "nanogpt.models",
-    "nanogpt.architectures",
+    Registry(
+        "architecture",
+        "nanogpt.models",
+        "nanogpt.architectures",
+        "Config",
+        frozenset({"base", "flat_parameters", "layers", "shapes"}),
+    ),
     ArchitectureConfig,
     "gpt2",
     "kind of model",
-    frozenset({"base", "flat_parameters", "layers", "shapes"}),
 )
 OPTIMIZER = Kind(
     "optimizer",
     "optimizer",
-    "nanogpt.optimizers",
-    "nanogpt.optimizers",
+    Registry("optimizer", "nanogpt.optimizers", "nanogpt.optimizers", "Config", frozenset({"base"})),
     OptimizerConfig,
     "adamw",
     "how gradients become updates of the weights",
-    frozenset({"base"}),
 )
 SCHEDULE = Kind(
     "schedule",
     "schedule",
-    "nanogpt.schedules",
-    "nanogpt.schedules",
+    Registry("schedule", "nanogpt.schedules", "nanogpt.schedules", "Config"),
     ScheduleConfig,
     "cosine",
     "how the learning rate changes over the run",
-    frozenset({"base"}),
 )
 KINDS = (ARCHITECTURE, OPTIMIZER, SCHEDULE)
 
 
-@cache
-def _found(kind: Kind) -> "Mapping[str, EntryPoint | str]":
-    """The components of a kind: a module's name, or the entry point of an installed package. Imports none of them."""
-    from importlib.metadata import entry_points  # some 10 ms, which a list of runs does without
-
-    spec = find_spec(kind.package)
-    inside = pkgutil.iter_modules(spec.submodule_search_locations) if spec else ()
-    own: dict[str, EntryPoint | str] = {
-        module.name: f"{kind.package}.{module.name}"
-        for module in inside
-        if module.name not in kind.shared and not module.name.startswith("_")
-    }
-    installed = {point.name: point for point in entry_points(group=kind.group)}
-    return dict(sorted((installed | own).items()))  # what is shipped cannot be replaced by a package
-
-
 def names(kind: Kind) -> tuple[str, ...]:
     """Return the names of the components of a kind, sorted. Imports none of them."""
-    return tuple(_found(kind))
+    return kind.registry.names()
 
 
 @cache
@@ -220,23 +198,11 @@ def component(kind: Kind, name: str) -> type[Any]:
 
     Raise `SettingError` for an unknown name, and `UserError` for an installed package whose component cannot be loaded.
     """
-    found = _found(kind).get(name)
-    if found is None:
-        there = names(kind)
+    there = names(kind)
+    if name not in there:
         shown = name[:80] if name.isprintable() else repr(name[:80])
         raise SettingError(kind.name, f"{kind.name}={shown}: there are {', '.join(there)}.{nearest(name, there)}")
-    if isinstance(found, str):
-        return import_module(found).Config  # type: ignore[no-any-return]
-    try:
-        loaded = found.load()
-    except Exception as error:  # code of another author
-        raise UserError(f"the {kind.name} {name} of an installed package cannot be loaded: {error}") from error
-    if not (isinstance(loaded, type) and issubclass(loaded, kind.base) and loaded.name == name):
-        raise UserError(
-            f"the {kind.name} {name} of an installed package is not a {kind.base.__name__} named {name!r}: "
-            f"its entry point is {found.value}"
-        )
-    return loaded
+    return kind.registry.load(name, kind.base)  # type: ignore[no-any-return]
 
 
 @cache

@@ -56,6 +56,7 @@ def decode(
     products alone.
     """
     window = prompt[:, -model.config.block_size :]  # (B, W)
+    use_cache = use_cache and model.config.capabilities.cache
     samples, weights = len(window), model.n_parameters()
     large = weights * samples >= WORTH_TRYING
     packed = packing(model, samples, dtype)

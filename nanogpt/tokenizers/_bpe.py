@@ -6,18 +6,18 @@ Ordinary text only: `<|endoftext|>` in a text is thirteen characters like any ot
 import base64
 import binascii
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from nanogpt.errors import UserError
-from nanogpt.tokenizers import FORMAT, UNKNOWN, Errors, Tokenizer, token_dtype
 from nanogpt.tokenizers._pieces import MARK, OF_MARKED, marked
+from nanogpt.tokenizers.base import FORMAT, UNKNOWN, Errors, Tokenizer, token_dtype
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import tiktoken
 
-    from nanogpt.tokenizers import TokenArray
+    from nanogpt.tokenizers.base import TokenArray
 
 END_OF_TEXT = "<|endoftext|>"
 MUCH = 1_000_000  # characters
@@ -27,13 +27,43 @@ MAX_ID = 2**24  # far above any published vocabulary; bounds what a damaged file
 class BpeTokenizer(Tokenizer):
     """`vocabulary` holds the tokens' bytes in the order of their ids, which skip the ids of the special tokens."""
 
-    def __init__(self, name: str, pattern: str, vocabulary: list[bytes], special_tokens: dict[str, int]) -> None:
-        self.name = name
+    def __init__(self, pattern: str, vocabulary: list[bytes], special_tokens: dict[str, int]) -> None:
         self._pattern, self._vocabulary, self._special_tokens = pattern, vocabulary, special_tokens
         self._encoding = self._new_encoding(pattern)
         self._of_thread = threading.local()
         self.vocab_size = self._encoding.n_vocab
         self.end_of_text = special_tokens.get(END_OF_TEXT)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Return the tokenizer that `to_json` wrote.
+
+        Raise `UserError` unless the vocabulary is distinct tokens, all 256 bytes among them: any text then encodes.
+        """
+        name = cls.name
+        pattern, encoded, special = (data.get(key) for key in ("pattern", "vocabulary", "special_tokens"))
+        if not isinstance(pattern, str) or not isinstance(encoded, list):
+            raise UserError(f"a {name} tokenizer needs `pattern` (text) and `vocabulary` (a list); this has others")
+        try:
+            vocabulary = [base64.b64decode(token, validate=True) for token in encoded]
+        except (TypeError, ValueError, binascii.Error) as error:
+            raise UserError(f"a token of the {name} tokenizer's vocabulary is not base64 text ({error})") from error
+        distinct = set(vocabulary)
+        if len(distinct) != len(vocabulary) or b"" in distinct or not distinct >= {bytes([b]) for b in range(256)}:
+            raise UserError(
+                f"the {name} tokenizer's vocabulary is not distinct tokens with all 256 single bytes among them"
+            )
+        if (
+            not isinstance(special, dict)
+            or not all(type(id) is int and 0 <= id < MAX_ID for id in special.values())
+            or len(set(special.values())) != len(special)
+            or "" in special
+        ):
+            raise UserError(f"the {name} tokenizer's `special_tokens` are not distinct ids from 0 to {MAX_ID - 1}")
+        try:
+            return cls(pattern, vocabulary, special)
+        except ValueError as error:
+            raise UserError(f"the {name} tokenizer's pattern is unusable: {str(error)[:120]!r}") from error
 
     def _new_encoding(self, pattern: str) -> "tiktoken.Encoding":
         import tiktoken
@@ -117,30 +147,3 @@ def _last_cut(text: str, blank: str) -> int:
             return place + line_feed
         place = text.rfind(blank, 0, place)
     return 0
-
-
-def from_json(data: dict[str, Any]) -> BpeTokenizer:
-    """Raises UserError unless the vocabulary is distinct tokens, all 256 bytes among them: any text then encodes."""
-    name, pattern, encoded, special = (data.get(key) for key in ("name", "pattern", "vocabulary", "special_tokens"))
-    if not isinstance(name, str) or not isinstance(pattern, str) or not isinstance(encoded, list):
-        raise UserError(f"a {name} tokenizer needs `pattern` (text) and `vocabulary` (a list); this has others")
-    try:
-        vocabulary = [base64.b64decode(token, validate=True) for token in encoded]
-    except (TypeError, ValueError, binascii.Error) as error:
-        raise UserError(f"a token of the {name} tokenizer's vocabulary is not base64 text ({error})") from error
-    distinct = set(vocabulary)
-    if len(distinct) != len(vocabulary) or b"" in distinct or not distinct >= {bytes([b]) for b in range(256)}:
-        raise UserError(
-            f"the {name} tokenizer's vocabulary is not distinct tokens with all 256 single bytes among them"
-        )
-    if (
-        not isinstance(special, dict)
-        or not all(type(id) is int and 0 <= id < MAX_ID for id in special.values())
-        or len(set(special.values())) != len(special)
-        or "" in special
-    ):
-        raise UserError(f"the {name} tokenizer's `special_tokens` are not distinct ids from 0 to {MAX_ID - 1}")
-    try:
-        return BpeTokenizer(name, pattern, vocabulary, special)
-    except ValueError as error:
-        raise UserError(f"the {name} tokenizer's pattern is unusable: {str(error)[:120]!r}") from error

@@ -1,18 +1,30 @@
-"""One token a byte of UTF-8: 256 ids for any text at all. Knows nothing of characters."""
+"""One token a byte of UTF-8: 256 ids for any text at all."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from nanogpt.tokenizers import FORMAT, UNKNOWN, Errors, Tokenizer
+from nanogpt.tokenizers import base
+from nanogpt.tokenizers.base import FORMAT, UNKNOWN, Errors
 
 if TYPE_CHECKING:
-    from nanogpt.tokenizers import TokenArray
+    from nanogpt.tokenizers.base import TokenArray
 
 
-class ByteTokenizer(Tokenizer):
+class Tokenizer(base.Tokenizer):
+    """Ids are bytes."""
+
     name = "byte"
+    known_vocab_size = 256
     vocab_size = 256
     end_of_text = None
+
+    @classmethod
+    def create(cls, text_chunks: Iterable[str] | None) -> Self:
+        return cls()
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        return cls()
 
     def encode_to_array(self, text: str, errors: Errors = "strict") -> "TokenArray":
         import numpy as np
@@ -24,11 +36,3 @@ class ByteTokenizer(Tokenizer):
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, "name": self.name}
-
-
-def create(text_chunks: Iterable[str] | None) -> ByteTokenizer:
-    return ByteTokenizer()
-
-
-def from_json(data: dict[str, Any]) -> ByteTokenizer:
-    return ByteTokenizer()

@@ -1,18 +1,19 @@
-"""One token a character: the sorted distinct characters of a text. Knows nothing of bytes or files."""
+"""One token a character: the sorted distinct characters of a text."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from nanogpt.errors import UserError
-from nanogpt.tokenizers import FORMAT, UNKNOWN, Errors, Tokenizer, token_dtype
+from nanogpt.tokenizers import base
+from nanogpt.tokenizers.base import FORMAT, UNKNOWN, Errors, token_dtype
 
 if TYPE_CHECKING:
-    from nanogpt.tokenizers import TokenArray
+    from nanogpt.tokenizers.base import TokenArray
 
 NO_BYTE = 255  # no ASCII character has an id this high, so it can mark the unknown ones
 
 
-class CharTokenizer(Tokenizer):
+class Tokenizer(base.Tokenizer):
     """Ids are places in `characters`, which is strictly sorted, so ASCII characters always have ids below 128."""
 
     name = "char"
@@ -29,6 +30,25 @@ class CharTokenizer(Tokenizer):
         self._table[codes] = np.arange(len(characters))
         ascii_ids = dict(zip(characters, range(128), strict=False))
         self._ascii_table = bytes(ascii_ids.get(chr(code), NO_BYTE) for code in range(256))
+
+    @classmethod
+    def create(cls, text_chunks: Iterable[str] | None) -> Self:
+        """Return the tokenizer of all characters in the text. Raise `UserError` where it has none."""
+        characters: set[str] = set()
+        for chunk in text_chunks or ():
+            characters.update(chunk)
+        if not characters:
+            raise UserError("the char tokenizer takes its vocabulary from a text, and there is none; give it some text")
+        return cls("".join(sorted(characters)))
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        characters = data.get("characters")
+        if not isinstance(characters, str) or not characters or characters != "".join(sorted(set(characters))):
+            raise UserError(
+                "a char tokenizer needs `characters`, a text of distinct sorted characters; this has another"
+            )
+        return cls(characters)
 
     def encode_to_array(self, text: str, errors: Errors = "strict") -> "TokenArray":
         import numpy as np
@@ -64,20 +84,3 @@ class CharTokenizer(Tokenizer):
             f"unknown character {shown}{more}: not among the {self.vocab_size} that this tokenizer was made from; "
             "leave it out"
         )
-
-
-def create(text_chunks: Iterable[str] | None) -> CharTokenizer:
-    """Raises UserError where the chunks hold no character at all."""
-    characters: set[str] = set()
-    for chunk in text_chunks or ():
-        characters.update(chunk)
-    if not characters:
-        raise UserError("the char tokenizer takes its vocabulary from a text, and there is none; give it some text")
-    return CharTokenizer("".join(sorted(characters)))
-
-
-def from_json(data: dict[str, Any]) -> CharTokenizer:
-    characters = data.get("characters")
-    if not isinstance(characters, str) or not characters or characters != "".join(sorted(set(characters))):
-        raise UserError("a char tokenizer needs `characters`, a text of distinct sorted characters; this has another")
-    return CharTokenizer(characters)

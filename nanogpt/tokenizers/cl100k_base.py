@@ -5,7 +5,6 @@ from functools import cache
 
 from nanogpt.tokenizers import _published
 from nanogpt.tokenizers._bpe import END_OF_TEXT, BpeTokenizer
-from nanogpt.tokenizers._bpe import from_json as from_json
 from nanogpt.tokenizers._pieces import GPT4
 
 SPECIAL_TOKENS = {
@@ -17,14 +16,21 @@ SPECIAL_TOKENS = {
 }
 
 
-def create(text_chunks: Iterable[str] | None) -> BpeTokenizer:
-    return _published_tokenizer()
+class Tokenizer(BpeTokenizer):
+    """The published vocabulary, made once in a process."""
 
+    name = "cl100k_base"
+    known_vocab_size = 100_277
 
-def available_offline() -> bool:
-    return _published.on_this_machine("cl100k_base")
+    @classmethod
+    def create(cls, text_chunks: Iterable[str] | None) -> "Tokenizer":
+        return _published_tokenizer()
+
+    @classmethod
+    def available_offline(cls) -> bool:
+        return _published.on_this_machine("cl100k_base")
 
 
 @cache
-def _published_tokenizer() -> BpeTokenizer:
-    return BpeTokenizer("cl100k_base", GPT4, _published.vocabulary("cl100k_base"), SPECIAL_TOKENS)
+def _published_tokenizer() -> Tokenizer:
+    return Tokenizer(GPT4, _published.vocabulary("cl100k_base"), SPECIAL_TOKENS)

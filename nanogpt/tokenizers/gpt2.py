@@ -5,18 +5,26 @@ from functools import cache
 
 from nanogpt.tokenizers import _published
 from nanogpt.tokenizers._bpe import END_OF_TEXT, BpeTokenizer
-from nanogpt.tokenizers._bpe import from_json as from_json
 from nanogpt.tokenizers._pieces import GPT2
 
-
-def create(text_chunks: Iterable[str] | None) -> BpeTokenizer:
-    return _published_tokenizer()
+SPECIAL_TOKENS = {END_OF_TEXT: 50256}
 
 
-def available_offline() -> bool:
-    return _published.on_this_machine("r50k_base")
+class Tokenizer(BpeTokenizer):
+    """The published vocabulary, made once in a process."""
+
+    name = "gpt2"
+    known_vocab_size = 50_257
+
+    @classmethod
+    def create(cls, text_chunks: Iterable[str] | None) -> "Tokenizer":
+        return _published_tokenizer()
+
+    @classmethod
+    def available_offline(cls) -> bool:
+        return _published.on_this_machine("r50k_base")
 
 
 @cache
-def _published_tokenizer() -> BpeTokenizer:
-    return BpeTokenizer("gpt2", GPT2, _published.vocabulary("r50k_base"), {END_OF_TEXT: 50256})
+def _published_tokenizer() -> Tokenizer:
+    return Tokenizer(GPT2, _published.vocabulary("r50k_base"), SPECIAL_TOKENS)

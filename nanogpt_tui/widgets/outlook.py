@@ -13,6 +13,7 @@ from textual.widgets import Static
 
 from nanogpt.config import Config, with_settings
 from nanogpt.data.catalog import DatasetInfo
+from nanogpt.tokenizers import known_vocab_size
 from nanogpt.training import estimate
 from nanogpt.words import significant
 from nanogpt_tui.measuring import Speed
@@ -29,7 +30,6 @@ TERMS = {
     "guess": "uniform guess",
     "time": "ETA",
 }
-KNOWN_VOCABULARIES = {"byte": 256, "gpt2": 50_257, "p50k_base": 50_281, "cl100k_base": 100_277}
 
 
 def vocabulary(config: Config, dataset: DatasetInfo | None) -> int | None:
@@ -38,7 +38,7 @@ def vocabulary(config: Config, dataset: DatasetInfo | None) -> int | None:
         return config.model.vocab_size
     if dataset is None:
         return None
-    return dataset.vocab_size or KNOWN_VOCABULARIES.get(dataset.tokenizer)
+    return dataset.vocab_size or known_vocab_size(dataset.tokenizer)
 
 
 def figures(config: Config, dataset: DatasetInfo | None, speed: Speed) -> Iterator[tuple[str, str, str, str]]:

@@ -16,9 +16,7 @@ from nanogpt.tokenizers._bpe import BpeTokenizer
 SAMPLE = "To be, or not to be?\n\n  That  is\tthe question — naïve 日本語 🤖 don't 12345 \r\n<|endoftext|> x"
 
 every_kind = pytest.mark.parametrize("kind", tokenizers.names())
-bpe_kinds = [
-    kind for kind in tokenizers.names() if hasattr(import_module(f"nanogpt.tokenizers.{kind}"), "BpeTokenizer")
-]
+bpe_kinds = [kind for kind in tokenizers.names() if issubclass(tokenizers.kind(kind), BpeTokenizer)]
 
 
 @cache
@@ -28,7 +26,7 @@ def made(kind: str) -> tokenizers.Tokenizer:
         return tokenizers.create(kind, [SAMPLE])
     module = import_module(f"nanogpt.tokenizers.{kind}")
     vocabulary = [made("gpt2").token_bytes(id) for id in range(50256)]
-    return BpeTokenizer(kind, module.GPT4, vocabulary, module.SPECIAL_TOKENS)
+    return module.Tokenizer(module.GPT4, vocabulary, module.SPECIAL_TOKENS)
 
 
 def test_the_kinds_are_found_by_looking_and_shared_parts_are_none() -> None:

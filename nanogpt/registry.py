@@ -1,0 +1,70 @@
+"""Where components are found: the modules of a package, and the entry points of installed packages.
+
+Listing imports none of them; what is shipped cannot be replaced by an installed package.
+"""
+
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from nanogpt.errors import UserError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Components of one kind: each is the class `attribute` of a module of `package`, or an entry point of `group`.
+
+    shared: modules of the package that are no components, besides those whose names begin with an underscore.
+    """
+
+    kind: str
+    package: str
+    group: str
+    attribute: str
+    shared: frozenset[str] = frozenset()
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all components, sorted."""
+        return tuple(_found(self))
+
+    def load(self, name: str, base: type) -> Any:
+        """Return the class of a component whose name is among `names`.
+
+        Raise `UserError` for an installed package whose component cannot be loaded, or is no subclass of `base` with
+        this name.
+        """
+        found = _found(self)[name]
+        if isinstance(found, str):
+            return getattr(import_module(found), self.attribute)
+        try:
+            loaded = found.load()
+        except Exception as error:  # code of another author
+            raise UserError(f"the {self.kind} {name} of an installed package cannot be loaded: {error}") from error
+        if not (isinstance(loaded, type) and issubclass(loaded, base) and getattr(loaded, "name", None) == name):
+            raise UserError(
+                f"the {self.kind} {name} of an installed package is not a {base.__name__} named {name!r}: "
+                f"its entry point is {found.value}"
+            )
+        return loaded
+
+
+@cache
+def _found(registry: Registry) -> "Mapping[str, EntryPoint | str]":
+    """The components of a kind by name: a module's name, or an entry point."""
+    from importlib.metadata import entry_points  # some 10 ms, which a list of runs does without
+
+    spec = find_spec(registry.package)
+    own: dict[str, EntryPoint | str] = {
+        module.name: f"{registry.package}.{module.name}"
+        for module in pkgutil.iter_modules(spec.submodule_search_locations if spec else ())
+        if module.name not in registry.shared and not module.name.startswith("_")
+    }
+    installed = {point.name: point for point in entry_points(group=registry.group)}
+    return dict(sorted((installed | own).items()))

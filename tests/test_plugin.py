@@ -1,0 +1,108 @@
+"""Components of an installed package are listed, trained, resumed and sampled, and nothing here knows their names."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PLUGIN = Path(__file__).parent / "plugin"
+SETTINGS = ["--architecture=bigram", "--optimizer=signum", "--schedule=inverse_sqrt", "--rise_iters=5"]
+RUN = ["--dataset=text", "--device=cpu", "--dtype=float32", "--block_size=8", "--batch_size=4", "--threads=1"]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The folder that the package is installed in, by pip, without a network."""
+    place = tmp_path_factory.mktemp("installed")
+    source = tmp_path_factory.mktemp("source")
+    for path in PLUGIN.rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            copy = source / path.relative_to(PLUGIN)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--disable-pip-version-check", f"--target={place}", str(source)], check=True, timeout=300)
+    return place
+
+
+@pytest.fixture
+def nanogpt(installed, tmp_path):
+    """The command, in an environment that has the package, with a home of its own."""
+
+    def call(*words: str, code: int = 0) -> str:
+        env = os.environ | {"PYTHONPATH": str(installed), "NANOGPT_HOME": str(tmp_path / "home")}
+        command = [sys.executable, "-c", "import sys; from nanogpt.cli import main; sys.exit(main())", *words]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == code, done.stderr
+        return done.stdout if code == 0 else done.stderr
+
+    return call
+
+
+def test_its_components_and_their_settings_are_listed(nanogpt):
+    listed = nanogpt("config", "--components")
+    for name in ("bigram", "signum", "inverse_sqrt"):
+        assert name in listed
+    shown = json.loads(nanogpt("config", "--json", *SETTINGS))
+    assert shown["spread"]["bounds"] == "at least 0 and at most 10"
+    assert (shown["momentum"]["default"], shown["rise_iters"]["value"]) == (0.9, 5)
+    assert "n_layer" not in shown
+    assert "spread" in nanogpt("train", "--help")
+    refused = nanogpt("config", "--spread=11", *SETTINGS, code=2)
+    assert "spread=11: has to be at least 0 and at most 10" in refused
+    assert "spread is a setting of the architecture bigram" in nanogpt("config", "--spread=1", code=2)
+
+
+def test_it_is_trained_resumed_exactly_and_sampled(nanogpt, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("the quick brown fox\n" * 60)
+    nanogpt("prepare", "textfile", str(text), "--output=text", "--tokenizer=nibble")
+
+    def losses(name: str) -> list[float]:
+        lines = (tmp_path / "home" / "runs" / name / "events.jsonl").read_text().splitlines()
+        events = [json.loads(line) for line in lines]
+        return [event["loss"] for event in events if event["event"] == "Step"]
+
+    length = ["--eval_interval=10", "--eval_iters=2", "--sample_tokens=0"]
+    nanogpt("train", *RUN, *SETTINGS, *length, "--max_iters=40", "--name=whole", "--learning_rate=0.1")
+    nanogpt("train", *RUN, *SETTINGS, *length, "--max_iters=20", "--name=halves", "--learning_rate=0.1")
+    nanogpt("train", "--init_from=resume", "--name=halves", "--max_iters=40")
+    assert losses("halves") == losses("whole")
+    assert losses("whole")[-1] < 0.8 * losses("whole")[0]
+    written = nanogpt("sample", "whole", "--max_new_tokens=20", "--start=the ", "--temperature=0")
+    assert set(written.strip()) <= set("0123456789abcdef the ")
+
+
+def test_the_form_of_a_new_run_shows_its_settings(installed, tmp_path):
+    script = """
+import asyncio
+from nanogpt_tui.app import LabApp
+from nanogpt_tui.screens.new_run import NewRunScreen
+from nanogpt_tui.widgets.fields import Field
+
+async def main():
+    app = LabApp()
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = NewRunScreen()
+        await app.push_screen(screen)
+        for name, value in (("architecture", "bigram"), ("optimizer", "signum"), ("schedule", "inverse_sqrt")):
+            while not screen.query(Field):
+                await pilot.pause()
+            screen.choice(name).value = value
+        for _ in range(200):
+            await pilot.pause(0.05)
+            fields = {field.name: field for field in screen.query(Field)}
+            if {"spread", "momentum", "rise_iters"} <= fields.keys():
+                break
+        print(sorted({"spread", "momentum", "rise_iters", "n_layer"} & fields.keys()), fields["spread"].about)
+
+asyncio.run(main())
+"""
+    env = os.environ | {"PYTHONPATH": str(installed), "NANOGPT_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("['momentum', 'rise_iters', 'spread'] ")
+    assert "at least 0 and at most 10" in done.stdout
