@@ -12,7 +12,6 @@ from transformers import AutoTokenizer
 
 from nanogpt import tokenizers
 from nanogpt.interop.huggingface_tokenizer import kind, read_vocabulary, tokenizer_files, vocabulary
-from nanogpt.tokenizers._bpe import BpeTokenizer
 
 TEXT = "ROMEO:  what \n\n  light,   isn't it <|endoftext|> 12345 é\r\n\tdef f(x):\n        return x \n  "
 
@@ -26,7 +25,7 @@ def made(name):
         return tokenizers.create(name, [TEXT])
     module = import_module(f"nanogpt.tokenizers.{name}")
     tokens = [made("gpt2").token_bytes(id) for id in range(50_256)]
-    return BpeTokenizer(name, module.GPT4, tokens, module.SPECIAL_TOKENS)
+    return module.Tokenizer(module.GPT4, tokens, module.SPECIAL_TOKENS)
 
 
 @cache
