@@ -54,6 +54,7 @@ class Take:
     error: str = ""
     tokens_per_second: float = 0.0
     began: float = field(default_factory=time.time)
+    vocab_size: int = 0  # 0 until the weights are there
 
     @property
     def text(self) -> str:
@@ -124,6 +125,16 @@ def knobs_text(knobs: SamplingConfig, before: SamplingConfig | None = None) -> s
         if (value or name != "stop") and known.get(name, None) != value
     ]
     return ", ".join(shown) or "as at the start"
+
+
+def turned_at(take: Take, number: int) -> str:
+    """The knobs that were turned before token `number`, as `name=value`; empty where none were."""
+    known = take.knobs
+    for at, knobs in take.turns:
+        if at == number:
+            return knobs_text(knobs, known)
+        known = knobs
+    return ""
 
 
 def longest_run(text: str, character: str) -> int:

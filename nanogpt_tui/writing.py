@@ -32,6 +32,7 @@ class Opened(Event):
     step: int
     val_loss: float | None
     device: str
+    vocab_size: int
     kept: tuple[Token, ...]
 
 
@@ -61,6 +62,13 @@ class Models:
         with self._loading:  # two panes may ask for the same one
             key = (str(path), None)
             return self._keep(key, self._kept.get(key) or load_model(str(path)))
+
+    def that_wrote(self, take: Take) -> "LoadedModel | None":
+        """The very weights that wrote a take; None where they are others by now. Raises `UserError`."""
+        if take.source.which == LIVE:
+            return self._kept.get((take.run, take.step))
+        loaded = self.load(take, lambda: True)
+        return loaded if (loaded.run, loaded.step) == (take.run, take.step) else None
 
     def _keep(self, key: tuple[str, int | None], loaded: "LoadedModel") -> "LoadedModel":
         others = [(other, model) for other, model in self._kept.items() if other != key]
@@ -154,8 +162,14 @@ class Writing:
         take = self.take
         loaded = self._models.load(take, lambda: not self.done)
         kept = reread(loaded.tokenizer, self._kept)
-        val_loss = loaded.val_loss
-        yield Opened(run=loaded.run, step=loaded.step, val_loss=val_loss, device=loaded.device, kept=kept)
+        yield Opened(
+            run=loaded.run,
+            step=loaded.step,
+            val_loss=loaded.val_loss,
+            device=loaded.device,
+            vocab_size=loaded.tokenizer.vocab_size,
+            kept=kept,
+        )
         ids = [token.id for token in kept]
         yield from sampling.generate(
             loaded.model, loaded.tokenizer, take.prompt, self._turned, written=ids, alternatives=ALTERNATIVES
@@ -186,7 +200,7 @@ class Writing:
             match event:
                 case Opened():
                     take.run, take.step, take.val_loss = event.run, event.step, event.val_loss
-                    take.device = event.device
+                    take.device, take.vocab_size = event.device, event.vocab_size
                     take.tokens[:] = event.kept
                     self._opened_at = time.monotonic()
                 case Token():

@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING
 from nanogpt.lazy import exports
 
 if TYPE_CHECKING:
+    from nanogpt.sampling.choice import distribution as distribution
     from nanogpt.sampling.generation import generate as generate
+    from nanogpt.sampling.generation import next_logits as next_logits
     from nanogpt.sampling.packing import number_format as number_format
 
-_HOMES = {"generate": "generation", "number_format": "packing"}
+_HOMES = {
+    "distribution": "choice",
+    "generate": "generation",
+    "next_logits": "generation",
+    "number_format": "packing",
+}
 
-__all__ = ["generate", "number_format"]
+__all__ = ["distribution", "generate", "next_logits", "number_format"]
 
 __getattr__ = exports(__name__, _HOMES)

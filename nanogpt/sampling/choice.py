@@ -71,6 +71,22 @@ def choose(
     return Choice(ids, shares(ids[:, None])[:, 0].tolist(), others)
 
 
+def distribution(logits: "Floats", knobs: SamplingConfig, seen: "NDArray[np.bool_]") -> "Floats":
+    """The probabilities (B, V) with which `choose` draws each token, after all knobs. Shapes as there."""
+    scores = penalised(logits, seen, knobs.repetition_penalty)
+    if knobs.temperature < COLDEST:
+        certain: Floats = (np.arange(scores.shape[1]) == scores.argmax(1)[:, None]).astype(np.float32)
+        return certain
+    if 0 < knobs.top_k < scores.shape[1]:
+        left = np.zeros(scores.shape, np.bool_)
+        np.put_along_axis(left, likeliest(scores, knobs.top_k), True, 1)
+        scores = np.where(left, scores, np.float32(-math.inf))
+    scores = not_unlikely(nucleus(below_best(scores) / np.float32(knobs.temperature), knobs.top_p), knobs.min_p)
+    shares: Floats = np.exp(below_best(scores))
+    shares /= shares.sum(1, keepdims=True)
+    return shares
+
+
 def below_best(scores: "Floats") -> "Floats":
     """How far each score is below its row's maximum, which becomes 0, so that nothing overflows."""
     below: Floats = scores - scores.max(1, keepdims=True)

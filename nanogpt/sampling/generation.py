@@ -82,9 +82,8 @@ def generate(
     seen[:, known[0]] = True
     uniforms = throws(turned.seed, num_samples)
     streams = [TextStream() for _ in range(num_samples)]
-    window = known[:, : len(prompted)][:, -model.config.block_size :]  # (B, W)
-    for place, token_id in enumerate(written, len(prompted)):  # what the window, the dice and the text went through
-        window = extended(window, known[:, place], model.config.block_size)
+    window = windowed(known, len(prompted), model.config.block_size)
+    for token_id in written:  # what the dice and the text went through
         next(uniforms)
         for stream in streams:
             stream.feed(tokenizer.token_bytes(token_id))
@@ -120,6 +119,28 @@ def generate(
                 events.append(Stopped(sample=row, reason=reason, tokens=n_tokens, tokens_per_second=rate))
         busy_s += perf_counter() - began  # the listener's time does not count
         yield from events
+
+
+def windowed(known: "Ids", prompted: int, block_size: int) -> "Ids":
+    """The window (B, W) that `decode` has behind the tokens known (B, P), the first `prompted` of them the prompt's."""
+    window = known[:, :prompted][:, -block_size:]
+    for place in range(prompted, known.shape[1]):
+        window = extended(window, known[:, place], block_size)
+    return window
+
+
+def next_logits(
+    model: LanguageModel, tokenizer: Tokenizer, prompt: str, written: Sequence[int] = ()
+) -> "tuple[Floats, NDArray[np.bool_]]":
+    """What `generate` chooses the next token from behind the prompt and the tokens written: logits (1, V), and which
+    tokens are there already (1, V), for `distribution`. Raises `UserError` as `generate` does."""
+    prompted = prompt_ids(tokenizer, prompt)
+    known = np.array([[*prompted, *written]])  # (1, P) int64
+    seen = np.zeros((1, tokenizer.vocab_size), np.bool_)
+    seen[:, known[0]] = True
+    window = windowed(known, len(prompted), model.config.block_size)
+    logits = next(decode(model, window, dtype=number_format("auto", model)[0]))
+    return logits[:, : tokenizer.vocab_size], seen
 
 
 def throws(seed: int, num_samples: int) -> "Iterator[Floats]":

@@ -20,6 +20,7 @@ from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Token
 from nanogpt.runs.folder import run_name
 from nanogpt_tui import copying, kept, takes
+from nanogpt_tui.distribution import Lookup
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.takes import LIVE, Round, Source, Take
 from nanogpt_tui.widgets.alternatives import Alternatives
@@ -85,6 +86,7 @@ class SampleScreen(LabScreen):
         self.rounds: list[Round] = []
         self.shown = -1  # which of the rounds
         self.active = 0  # which pane
+        self._alone: int | None = None  # which text of a round of two is shown alone
         self._chosen = False  # whether the person chose the source
         self._writings: list[Writing] = []
 
@@ -103,6 +105,7 @@ class SampleScreen(LabScreen):
 
     def on_mount(self) -> None:
         self.models = Models(self.session)
+        self.lookup = Lookup(self.session, self.models, self.set_timer, self._looked_up)
         self.session.fetch(lambda: list(kept.rounds()), self._remember, "history")
 
     def _remember(self, rounds: list[Round] | None, error: str) -> None:
@@ -146,12 +149,13 @@ class SampleScreen(LabScreen):
     @property
     def panes(self) -> list[Pane]:
         """Those that are shown: one, or two side by side."""
-        return list(self.query(Pane))[: len(self.current) or len(self.sources)]
+        return list(self.query(Pane))[: max(len(self.current), len(self.sources))]
 
     @property
     def current(self) -> Round:
         """The takes on the screen; none before the first."""
-        return self.rounds[self.shown] if 0 <= self.shown < len(self.rounds) else []
+        takes = self.rounds[self.shown] if 0 <= self.shown < len(self.rounds) else []
+        return takes if self._alone is None else takes[self._alone : self._alone + 1]
 
     @property
     def take(self) -> Take | None:
@@ -170,20 +174,29 @@ class SampleScreen(LabScreen):
         self.active = min(self.active, len(panes) - 1)
         self.set_class(len(panes) > 1, "-sides")
         for place, pane in enumerate(panes):
-            take = self.current[place] if self.current else None
-            source = self.sources[min(place, len(self.sources) - 1)].label
-            pane.show(take, source)
+            take = self.current[place] if place < len(self.current) else None
+            pane.show(take, self.sources[min(place, len(self.sources) - 1)])
             pane.set_class(len(panes) > 1 and place == self.active, "-active")
-        self.query_one(Knobs).show(self.knobs)
         self.query_one(RoundList).show(self.rounds, self.shown)
-        self._show_alternatives()
+        self._show_knobs()
         self.refresh_bindings()
+
+    def _show_knobs(self) -> None:
+        """The knobs, and what they do to the token under the cursor."""
+        self.query_one(Knobs).show(self.knobs, self.take.vocab_size if self.take else 0)
+        self._show_alternatives()
 
     def _show_alternatives(self) -> None:
         take, cursor = self.take, self.view.cursor
         token = take.tokens[cursor] if take and cursor is not None and cursor < len(take.tokens) else None
         self.set_class(token is not None, "-cursor")
-        self.query_one(Alternatives).show(token, cursor or 0, len(take.tokens) if take else 0)
+        self.lookup.want(take, cursor if token is not None else None)
+        total, turned = (len(take.tokens), takes.turned_at(take, cursor or 0)) if take else (0, "")
+        self.query_one(Alternatives).show(token, cursor or 0, total, turned, self.lookup.found, self.knobs)
+
+    def _looked_up(self) -> None:
+        if self.is_whole:
+            self._show_alternatives()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that would do nothing now are neither shown nor obeyed."""
@@ -224,7 +237,7 @@ class SampleScreen(LabScreen):
     def _begin(self, takes_: Round) -> None:
         """Shows a new round and writes each take that has not ended."""
         self.rounds.append(takes_)
-        self.shown = len(self.rounds) - 1
+        self.shown, self._alone = len(self.rounds) - 1, None
         self._write([take for take in takes_ if not take.reason])
 
     def _write(self, takes_: Round) -> None:
@@ -258,8 +271,8 @@ class SampleScreen(LabScreen):
             self.repaint_text()
 
     def repaint_text(self) -> None:
-        for pane, take in zip(self.panes, self.current, strict=False):
-            pane.show(take, "")
+        for pane, take, source in zip(self.panes, self.current, (*self.sources, self.sources[-1]), strict=False):
+            pane.show(take, source)
         if all(take.reason for take in self.current):
             self.repaint()
 
@@ -345,7 +358,7 @@ class SampleScreen(LabScreen):
 
     def action_turn(self, name: str, by: int) -> None:
         self.knobs = moved(self.knobs, BY_NAME[name], by)
-        self.query_one(Knobs).show(self.knobs)
+        self._show_knobs()
 
     def on_knob_row_turned(self, message: KnobRow.Turned) -> None:
         self.action_turn(message.knob.name, message.by)
@@ -364,7 +377,7 @@ class SampleScreen(LabScreen):
         def take(text: str | None) -> None:
             if text is not None:
                 self.knobs = turned(self.knobs, name, text)
-                self.query_one(Knobs).show(self.knobs)
+                self._show_knobs()
 
         words = "stop strings, separated by | (\\n is a line break):" if name == "stop" else f"{BY_NAME[name].label}:"
         self.app.push_screen(AskValue(words, typed(self.knobs, name), problem), take)
@@ -397,13 +410,14 @@ class SampleScreen(LabScreen):
     def _picked(self, place: int, source: Source) -> None:
         self._chosen = True
         self.sources = [*self.sources[:place], source, *self.sources[place + 1 :]]
-        self.shown = len(self.rounds)  # an empty page, until the next text
         self.repaint()
 
     def action_side_by_side(self) -> None:
-        if len(self.sources) > 1:
-            self.sources = self.sources[:1]
-            self.shown = len(self.rounds)
+        """A second text beside this one; or of two, the one that has the keys alone."""
+        if len(self.panes) > 1:
+            self._alone = self.active if len(self.current) > 1 else None
+            self.sources = [self.sources[min(self.active, len(self.sources) - 1)]]
+            self.active = 0
             self.repaint()
         else:
             self._pick(1)
@@ -414,7 +428,7 @@ class SampleScreen(LabScreen):
         to = max(0, min(len(self.rounds) - 1, self.shown + by))
         if to != self.shown:
             self.view.point(None)
-            self.shown = to
+            self.shown, self._alone = to, None
             self.repaint()
 
     def action_copy(self) -> None:

@@ -13,11 +13,13 @@ MOST_MARKS = 4  # accents on one character
 
 
 class Cell(NamedTuple):
-    """One character with the marks on it, `width` (1 or 2) columns wide, of piece number `piece`."""
+    """One character with the marks on it, `width` (1 or 2) columns wide, of piece number `piece`; `sign` where it is
+    no part of the text."""
 
     text: str
     width: int
     piece: int
+    sign: bool = False
 
 
 class Flow:
@@ -36,7 +38,11 @@ class Flow:
             first = min(first, self._put(character, piece))
         return first
 
-    def _put(self, character: str, piece: int) -> int:
+    def add_sign(self, sign: str, piece: int) -> int:
+        """Appends a character that stands before a piece and is no part of its text; returns as `add` does."""
+        return self._put(sign, piece, True)
+
+    def _put(self, character: str, piece: int, sign: bool = False) -> int:
         line = self.lines[-1]
         changed = len(self.lines) - 1
         if character == "\n":
@@ -54,7 +60,7 @@ class Flow:
             carried = line[keep:]
             del line[keep:]
             self._begin(carried)
-        self.lines[-1].append(Cell(character, width, piece))
+        self.lines[-1].append(Cell(character, width, piece, sign))
         self._used += width
         return changed
 

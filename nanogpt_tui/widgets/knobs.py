@@ -71,6 +71,20 @@ def moved(knobs: SamplingConfig, knob: Knob, by: int) -> SamplingConfig:
     return dataclasses.replace(knobs, **{knob.name: positions[max(0, min(len(positions) - 1, place))]})
 
 
+def without_effect(knobs: SamplingConfig, name: str, vocab_size: int) -> str:
+    """Why a knob that is not off changes nothing, in a few words; empty where it does. `vocab_size` is 0 where it is
+    not known yet."""
+    value = getattr(knobs, name)
+    if name == "top_k" and 0 < vocab_size <= value:
+        return f"{value} of {vocab_size}: no effect"
+    draws = name in ("temperature", "top_k", "top_p", "min_p", "seed") and value != BY_NAME[name].off
+    if draws and knobs.temperature == 0 and name != "temperature":
+        return f"{typed(knobs, name)}: no effect at T 0"
+    if draws and knobs.top_k == 1 and name != "top_k":
+        return f"{typed(knobs, name)}: no effect at k 1"
+    return ""
+
+
 def turned(knobs: SamplingConfig, name: str, text: str) -> SamplingConfig:
     """The knobs with one set to what a person typed. Raises `SettingError`."""
     if name == "stop":
@@ -116,10 +130,12 @@ class KnobRow(Widget, can_focus=True):
         self.HELP = known.help if known else STOP_HELP  # type: ignore[misc]  # each row's own
         self.ascii_only = ascii_only
         self._value: Any = None
+        self._idle = ""
 
-    def show(self, value: Any) -> None:
-        if value != self._value:
-            self._value = value
+    def show(self, value: Any, idle: str) -> None:
+        """The value, and why it changes nothing, where it does not."""
+        if (value, idle) != (self._value, self._idle):
+            self._value, self._idle = value, idle
             self.refresh()
 
     def action_turn(self, by: int) -> None:
@@ -143,11 +159,14 @@ class KnobRow(Widget, can_focus=True):
         knob, width = self.knob, self.size.width
         keys = " ".join(knob.keys)
         off = self._value == knob.off or self._value == ()
-        text, style = ("off", "$quiet") if off else (self._shown(), "bold $foreground")
+        text, style = ("off", "$quiet") if off else (self._shown(), "$quiet" if self._idle else "bold $foreground")
         if width < 30:
             label = Content.styled(f"{knob.short_label:<7}", "$quiet")
             return Content.assemble((f"{keys:<4}", "$accent"), label, (f"{short(text, 7):>7}", style))
         room = width - 12 - 9 - 6
+        if self._idle:
+            idle = f"{short(self._idle, room + 9):<{room + 9}}"
+            return Content.assemble((f"{knob.label:<12}{idle}", "$quiet"), (f"{keys:>6}", "$accent"))
         return Content.assemble(
             (f"{knob.label:<12}", "$quiet"),
             (f"{short(text, 8):<9}" if knob.scale or off else f"{short(text, room + 8):<{room + 9}}", style),
@@ -182,9 +201,10 @@ class Knobs(Container):
     def compose(self) -> ComposeResult:
         yield from self._rows.values()
 
-    def show(self, knobs: SamplingConfig) -> None:
+    def show(self, knobs: SamplingConfig, vocab_size: int) -> None:
+        """`vocab_size` of the weights, 0 where that is not known yet."""
         for name, row in self._rows.items():
-            row.show(getattr(knobs, name))
+            row.show(getattr(knobs, name), without_effect(knobs, name, vocab_size))
 
 
 def knob_bindings() -> Iterator[Binding]:

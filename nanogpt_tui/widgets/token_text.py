@@ -20,12 +20,14 @@ from textual.widgets import Static
 
 from nanogpt.words import counted
 from nanogpt_tui.keys import shown
-from nanogpt_tui.takes import Take
+from nanogpt_tui.takes import Source, Take
 from nanogpt_tui.text import harmless, printable, short, short_weights
 from nanogpt_tui.widgets.flow import LEFT_OUT, Cell, Flow
 
 SHADES = (0.5, 0.2, 0.05)  # the probabilities above which a token has shade 0, 1, 2; below them it has 3
 PROMPT = -1
+TURNED = "◆"  # before the first token that was written with other knobs than the one before it
+LEGEND = ((0, " 50%+ "), (1, " 20%+ "), (2, " 5%+ "), (3, " less "))  # what the shades say, as SHADES has it
 LEAST_WEIGHTS = 20  # cells for run and step; the loss beside them has to leave so much
 HINT = (
     ("sample.write", "writes with these weights, knobs and seed"),
@@ -64,6 +66,7 @@ class TokenText(ScrollView, can_focus=True):
         height: 1fr; scrollbar-size-vertical: 1; scrollbar-gutter: stable; overflow-x: hidden;
         &:focus { background-tint: transparent 0%; }
         & > .tokentext--prompt { color: $quiet; }
+        & > .tokentext--turned { color: $accent; }
         & > .tokentext--cursor { text-style: reverse bold; }
         & > .tokentext--shade-1 { background: #262626; }
         & > .tokentext--shade-2 { background: #3a3a3a; }
@@ -82,6 +85,7 @@ class TokenText(ScrollView, can_focus=True):
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "tokentext--prompt",
+        "tokentext--turned",
         "tokentext--cursor",
         *(f"tokentext--shade-{number}" for number in (1, 2, 3)),
     }
@@ -119,7 +123,7 @@ class TokenText(ScrollView, can_focus=True):
             return
         first = len(self._flow.lines)
         for number in range(self._count, len(tokens)):
-            first = min(first, self._flow.add(tokens[number].text, number))
+            first = min(first, self._add(number))
         if len(tokens) > self._count:
             self._counted(first)
 
@@ -128,10 +132,17 @@ class TokenText(ScrollView, can_focus=True):
         self._count = 0
         if self._take is not None:
             self._flow.add(self._take.prompt, PROMPT)
-            for number, token in enumerate(self._take.tokens):
-                self._flow.add(token.text, number)
+            for number in range(len(self._take.tokens)):
+                self._add(number)
         self._counted(0)
         self.refresh()
+
+    def _add(self, number: int) -> int:
+        """Lays out a token; returns the first line that changed."""
+        assert self._take is not None
+        turned = any(at == number for at, _ in self._take.turns)
+        sign = self._flow.add_sign(TURNED, number) if turned else len(self._flow.lines)
+        return min(sign, self._flow.add(self._take.tokens[number].text, number))
 
     def _counted(self, first_changed: int) -> None:
         """The flow has grown from that line on."""
@@ -163,8 +174,12 @@ class TokenText(ScrollView, can_focus=True):
                 line = self._flow.line_of(place)
                 self.refresh_lines(line, 2 + len(tokens[place].text) // self._flow.width)
         self.cursor = token
-        if token is not None:
-            line = self._flow.line_of(token)
+        self._show_cursor()
+
+    def _show_cursor(self) -> None:
+        """Scrolls to the cursor where it is out of sight."""
+        if self.cursor is not None:
+            line = self._flow.line_of(self.cursor)
             top, height = self.scroll_offset.y, self.scrollable_content_region.height
             if not top <= line < top + height:
                 self.scroll_to(y=max(0, line - height // 2), animate=False, immediate=True)
@@ -202,6 +217,8 @@ class TokenText(ScrollView, can_focus=True):
         tokens = self._take.tokens if self._take else []
         if cell.piece == PROMPT:
             name = "prompt"
+        elif cell.sign:
+            name = "turned"
         elif cell.piece == self.cursor:
             name = "cursor"
         else:
@@ -224,6 +241,7 @@ class TokenText(ScrollView, can_focus=True):
             self._lay_out()
         else:
             self._keep_up()
+        self._show_cursor()
 
     def on_click(self, event: events.Click) -> None:
         offset = event.get_content_offset(self)
@@ -246,30 +264,45 @@ class Pane(Vertical):
         super().__init__(classes=classes)
         self.take: Take | None = None
         self.text = TokenText()
-        self._source = ""
+        self._source = Source()
 
     def compose(self) -> ComposeResult:
         yield Static(classes="weights")
         yield self.text
         yield Static(classes="status")
 
-    def show(self, take: Take | None, source: str) -> None:
-        """A take, or where there is none yet, the weights that would write it."""
+    def show(self, take: Take | None, source: Source) -> None:
+        """A take, or where there is none yet, the weights that would write it; and the weights that are to write the
+        next one, where they are others."""
         self.take, self._source = take, source
         self.text.show(take)
         weights, status = self.query(Static)
         weights.update(weights_line(take, source, self.size.width), layout=False)
         problem = take is not None and bool(take.error)
         status.set_class(problem, "-problem")
-        status.update(status_line(take, self.size.width), layout=problem)
+        line = status_line(take, self.size.width)
+        legend = self._legend() if take is not None and take.tokens and self.text.shaded else Content()
+        if not problem and line.cell_length + 2 + legend.cell_length <= self.size.width:
+            gap = self.size.width - line.cell_length - legend.cell_length
+            line = Content.assemble(line, " " * gap, legend)
+        status.update(line, layout=problem)
+
+    def _legend(self) -> Content:
+        """How probable a token with each shade was."""
+        styles = [self.text.get_visual_style(f"tokentext--shade-{number}") if number else "" for number, _ in LEGEND]
+        return Content.assemble(*((words, style) for (_, words), style in zip(LEGEND, styles, strict=True)))
 
     def on_resize(self) -> None:
         self.show(self.take, self._source)
 
 
-def weights_line(take: Take | None, source: str, width: int) -> Content:
-    """In `width` cells: the run, the step, and the loss where there is room for it."""
-    weights = take.weights if take else source
+def weights_line(take: Take | None, source: Source, width: int) -> Content:
+    """In `width` cells: the run, the step, and where there is room for it the loss, or the weights of the next text."""
+    weights = take.weights if take else source.label
+    if take and source not in (take.source, Source()):
+        following = f"   next: {printable(source.label)}"
+        if len("from ") + cell_len(weights + following) <= width:
+            return Content.assemble(("from ", "$quiet"), (printable(weights), "$foreground"), (following, "$accent"))
     loss = f"   val loss {take.val_loss:.4f}" if take and take.val_loss is not None else ""
     room = width - len("from ") - len(loss)
     if room < min(LEAST_WEIGHTS, cell_len(weights)):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
-from nanogpt.sampling.choice import choose, draw, likeliest, not_unlikely, nucleus, penalised
+from nanogpt.sampling.choice import choose, distribution, draw, likeliest, not_unlikely, nucleus, penalised
 
 
 def log(*probabilities):
@@ -126,6 +126,28 @@ def test_a_repetition_penalty_lowers_seen_tokens_on_either_side_of_zero():
     logits, seen = np.array([[2.0, 1.5]], np.float32), np.array([[True, False]])
     assert chosen(logits, seen, temperature=0.0).ids == [0]
     assert chosen(logits, seen, temperature=0.0, repetition_penalty=1.5).ids == [1]
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {},
+        {"temperature": 0.0},
+        {"temperature": 1.7},
+        {"top_k": 3},
+        {"top_p": 0.8},
+        {"min_p": 0.3},
+        {"temperature": 0.6, "top_k": 4, "top_p": 0.9, "min_p": 0.1, "repetition_penalty": 1.5},
+    ],
+)
+def test_the_distribution_is_what_evenly_spaced_draws_come_to(knobs):
+    """To within one draw of 1,000, as each token owns an interval of the uniforms."""
+    logits = np.array([[2.0, 1.5, 1.0, 0.5, -0.5, -1.0]], np.float32)
+    seen = np.array([[True, False, False, True, False, True]])
+    uniforms = ((np.arange(1000, dtype=np.float32) + 0.5) / 1000)[:, None]
+    ids = chosen(logits.repeat(1000, 0), seen.repeat(1000, 0), uniforms, **knobs).ids
+    shares = distribution(logits, SamplingConfig(**{"top_k": 0, "temperature": 1.0} | knobs), seen)
+    assert np.bincount(ids, minlength=6).tolist() == pytest.approx((1000 * shares[0]).tolist(), abs=1.001)
 
 
 def test_each_row_is_chosen_as_if_it_were_alone():

@@ -11,7 +11,7 @@ from nanogpt import tokenizers
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Stopped, Token, from_json, to_json
-from nanogpt.sampling import generate
+from nanogpt.sampling import generate, next_logits
 
 GREEDY = {"temperature": 0.0}
 SAMPLED = {"temperature": 1.2, "top_k": 20, "top_p": 0.95, "min_p": 0.001, "repetition_penalty": 1.1}
@@ -43,6 +43,15 @@ def test_text_is_the_same_with_and_without_the_cache_past_the_window(new_model, 
     assert all(len(text) == knobs.max_new_tokens for text in cached[0])
     if num_samples > 1 and knobs.temperature:
         assert len(set(cached[0])) == num_samples
+
+
+@pytest.mark.parametrize("number", [0, 5, 40])
+def test_the_next_logits_are_those_that_a_token_was_chosen_from_also_past_the_window(model, tokenizer, number):
+    tokens = list(islice(generate(model, tokenizer, "once", SamplingConfig(seed=5, **SAMPLED)), number + 1))
+    logits, seen = next_logits(model, tokenizer, "once", [token.id for token in tokens[:number]])
+    shares = torch.softmax(torch.from_numpy(logits[0]), 0)
+    assert shares[tokens[number].id].item() == pytest.approx(tokens[number].probability, rel=1e-4)
+    assert {*seen[0].nonzero()[0]} == {*tokenizer.encode("once"), *(token.id for token in tokens[:number])}
 
 
 def test_a_sample_is_the_same_alone_and_among_others(model, tokenizer):

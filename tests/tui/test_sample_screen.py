@@ -19,7 +19,7 @@ from nanogpt_tui.widgets.flow import Flow
 from nanogpt_tui.widgets.knobs import BY_NAME, moved, turned
 from nanogpt_tui.widgets.pick_source import PickSource
 from nanogpt_tui.widgets.prompt import Prompt, plain
-from nanogpt_tui.widgets.token_text import shade, status_line, weights_line
+from nanogpt_tui.widgets.token_text import TURNED, shade, status_line, weights_line
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ async def test_characters_that_the_model_does_not_know_are_named_and_not_continu
 )
 def test_the_step_of_the_weights_is_never_cut_before_their_name(width: int, line: str) -> None:
     take = Take("", Source(), SamplingConfig(), "shakespeare-baby", 15_240, 1.71834)
-    assert weights_line(take, "", width).plain == line
+    assert weights_line(take, Source(), width).plain == line
 
 
 def test_why_a_text_ended_is_told_before_how_fast_it_came() -> None:
@@ -316,6 +316,112 @@ async def test_two_checkpoints_write_side_by_side_with_the_same_seed(lab: Any, r
         await at.press("g")
         await at.until(lambda: len(screen.current) == 1 and screen.take.reason)
         assert len(screen.panes) == 1
+
+
+async def test_a_text_stays_where_another_is_put_beside_it_and_when_it_is_shown_alone_again(
+    lab: Any, run: Path
+) -> None:
+    async with lab(size=(140, 40)) as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=20)
+        take = await written(at, "g")
+        screen = at.app.screen
+        await at.press("b", *"one 20", "enter")
+        await at.until(lambda: len(screen.panes) == 2)
+        assert [pane.take for pane in screen.panes] == [take, None]
+        await at.sees("from one · step 20", take.text.split("\n")[0][:10])
+        await at.press("g")
+        await at.until(lambda: len(screen.current) == 2 and all(each.reason for each in screen.current))
+        left, right = screen.current
+        await at.press("w", "b")
+        assert [pane.take for pane in screen.panes] == [right]
+        await at.press("left_square_bracket", "right_square_bracket")
+        assert [pane.take for pane in screen.panes] == [left, right]
+
+
+async def test_other_weights_leave_the_text_and_say_that_they_write_the_next_one(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=5)
+        take = await written(at, "g")
+        await at.press("f", *"one 20", "enter")
+        await at.sees("next: one · step 20")
+        assert at.app.screen.take is take
+
+
+async def test_the_cursor_is_in_sight_at_80_by_24(lab: Any, run: Path) -> None:
+    async with lab(size=(80, 24)) as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=900)
+        await written(at, "g")
+        view = at.app.screen.view
+        for key in ("left", "home", "end"):
+            await at.press(key)
+            line = view._flow.line_of(view.cursor)
+            await at.until(lambda line=line: 0 <= line - view.scroll_offset.y < view.scrollable_content_region.height)
+            await at.sees("token 1 of" if key == "home" else "token 900 of")
+
+
+async def test_shades_have_a_legend_and_a_knob_that_does_nothing_says_so(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=5)
+        take = await written(at, "g")
+        await at.sees("50%+", "20%+", "5%+", "less", f"200 of {take.vocab_size}: no effect")
+        await at.press("h")
+        await at.until(lambda: "50%+" not in at.seen())
+        await at.press(*"K" * 3, *"t" * 16)
+        await at.until(lambda: "no effect" not in at.seen() or "1337: no effect at T 0" in at.seen())
+
+
+async def test_a_token_has_a_bar_of_the_model_and_one_that_moves_with_the_knobs(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=5, temperature=1.0, top_k=0)
+        take = await written(at, "g")
+        await at.press("right", "right")
+        token, screen = take.tokens[1], at.app.screen
+        await at.until(lambda: screen.lookup.found is not None)
+        after = screen.lookup.found.after(screen.knobs)
+        assert after[token.id] == pytest.approx(token.probability, rel=1e-3)  # these knobs change nothing
+        await at.sees("model", "after knobs")
+        await at.press(*"t" * 20)
+        await at.until(lambda: "100.0%" in at.seen())  # at temperature 0 the likeliest has all
+        assert f"{token.alternatives[0].probability:.1%}" in at.seen()
+
+
+async def test_a_text_of_an_earlier_session_has_its_alternatives_again(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=5)
+        take = await written(at, "g")
+    async with lab() as at:
+        await at.press("3")
+        screen = at.app.screen
+        await at.until(lambda: screen.rounds)
+        await at.press("left_square_bracket", "right")
+        await at.sees(f"{take.tokens[0].alternatives[0].probability:.1%}", "after knobs")
+
+
+async def test_where_a_knob_was_turned_is_marked_in_the_text(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=100_000)
+        await at.press("g")
+        screen = at.app.screen
+        await at.until(lambda: len(screen.take.tokens) > 20)
+        await at.press("t")
+        await at.until(lambda: screen.take.turns and len(screen.take.tokens) > screen.take.turns[0][0])
+        await at.press("escape")
+        screen.view.point(screen.take.turns[0][0])
+        screen.repaint()
+        await at.sees(TURNED, "from here on: temperature=0.75")
+        cells = [cell for line in screen.view._flow.lines for cell in line]
+        assert [cell.piece for cell in cells if cell.sign] == [screen.take.turns[0][0]]
+        assert (
+            "".join(cell.text for cell in cells if not cell.sign and cell.piece >= 0).split()
+            == screen.take.text.split()
+        )
 
 
 async def test_the_weights_in_training_are_sampled_without_stopping_the_training(lab: Any) -> None:
