@@ -168,7 +168,7 @@ def test_a_folder_that_is_being_removed_is_not_filled_again(small, monkeypatch):
                 if item.is_file():
                     item.unlink()
         if isinstance(event, Health) and event.state == "waiting":
-            assert "vanished" in event.message
+            assert "is gone" in event.message
             assert not {"events.jsonl", "status.json"} & {item.name for item in folder.iterdir()}
             mailbox.drop(Stop())
     assert events[-1].reason == "stopped"
@@ -434,7 +434,7 @@ def test_a_run_folder_that_vanishes_makes_training_wait_until_it_is_back(small, 
         if isinstance(event, Step) and event.step == 7:
             folder.rename(away)
         if isinstance(event, Health) and event.state == "waiting":
-            assert "vanished" in event.message
+            assert "is gone" in event.message
             assert not folder.exists(), "it is not made anew"
             away.rename(folder)
     assert events[-1].reason == "max_iters"
