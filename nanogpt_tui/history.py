@@ -284,7 +284,7 @@ class History:
 def gone(event: Status, is_saved: bool) -> str:
     """That a trainer ended without a message, and what can be done."""
     where = f"process {event.pid} on {event.host}" if event.pid else "its process"
-    way = "it can be resumed where it saved last" if is_saved else "it had saved no checkpoint yet"
+    way = "resume the run from its latest checkpoint" if is_saved else "it had saved no checkpoint yet"
     return f"{where} ended without a message: {way}"
 
 

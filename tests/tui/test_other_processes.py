@@ -208,7 +208,7 @@ async def test_a_silent_trainer_is_told_from_a_dead_one_and_one_that_comes_back(
         await at.until(lambda: at.session.history.state == "training")
     async with looking(far.folder) as at:
         await at.until(lambda: at.session.history and at.session.history.state == "interrupted")
-        await at.until(lambda: "process 7 on elsewhere is gone" in at.seen())
+        await at.until(lambda: "process 7 on elsewhere ended without a message" in at.seen())
         assert len(at.session.history) == 3
         far.record(stepped(4))
         far.beat(time.time())

@@ -138,7 +138,7 @@ async def test_a_complete_run_goes_on_to_a_later_step_alone(lab: Any) -> None:
         await at.press("r")
         at.app.screen.query_one(Input).value = str(done)
         await at.press("enter")
-        await at.sees(f"it is at step {done:,}")
+        await at.sees(f"the run is at step {done:,}")
         await at.press("escape")
         at.session.resume(at.session.folder, {"max_iters": done})
         await at.until(lambda: not at.session.is_training)
