@@ -25,20 +25,18 @@ from typing import Any
 import torch
 
 from nanogpt import hardware
-from nanogpt.config import ModelConfig
+from nanogpt.models.gpt2 import Config
 
 
 @dataclass(frozen=True)
 class Shape:
-    model: ModelConfig
+    model: Config
     batch_size: int
     max_iters: int
 
 
-def _shape(layers: int, heads: int, width: int, block: int, vocabulary: int, dropout: float) -> ModelConfig:
-    return ModelConfig(
-        n_layer=layers, n_head=heads, n_embd=width, block_size=block, vocab_size=vocabulary, dropout=dropout
-    )
+def _shape(layers: int, heads: int, width: int, block: int, vocabulary: int, dropout: float) -> Config:
+    return Config(n_layer=layers, n_head=heads, n_embd=width, block_size=block, vocab_size=vocabulary, dropout=dropout)
 
 
 SHAPES = {
@@ -152,17 +150,14 @@ def report(name: str, device: str, args: argparse.Namespace, folder: Path) -> No
         print(*(f"{train:15.1f} + {evaluation:4.1f}" for train, evaluation in compiling), flush=True)
     shape = SHAPES[name]
     tokens = shape.batch_size * shape.model.block_size
-    dtype, why_dtype = hardware.resolve_dtype("auto", device, n_embd=shape.model.n_embd, tokens=tokens)
+    dtype, why_dtype = hardware.resolve_dtype("auto", device, width=shape.model.width, tokens=tokens)
     compiled, why_compiled = hardware.resolve_compile(
         "auto",
         device,
         dtype=dtype,
         tokens=tokens * shape.max_iters,
-        flops_per_token=shape.model.build().flops_per_token(),
-        n_layer=shape.model.n_layer,
-        n_embd=shape.model.n_embd,
-        vocab_size=shape.model.vocab_size,
-        dropout=shape.model.dropout,
+        flops_per_token=shape.model.flops_per_token(),
+        estimate=shape.model.compile_estimate(dtype),
     )
     mode = "compiled" if compiled else "eager"
     print(f"  auto for {shape.max_iters} iterations: {dtype} ({why_dtype}), {mode} ({why_compiled})", flush=True)

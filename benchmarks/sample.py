@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from nanogpt import tokenizers
-from nanogpt.config import ModelConfig, SamplingConfig, resolve
+from nanogpt.config import ArchitectureConfig, SamplingConfig, resolve
 from nanogpt.hardware import share_cores
 from nanogpt.sampling import generate, number_format
 
@@ -104,7 +104,7 @@ def first_token(model: Any, tokenizer: Any, length: int, dtype: str) -> float:
     return min(ours) / min(passes)
 
 
-def huggingface(config: ModelConfig, dtype: torch.dtype, knobs: SamplingConfig) -> Callable[[int], Any]:
+def huggingface(config: ArchitectureConfig, dtype: torch.dtype, knobs: SamplingConfig) -> Callable[[int], Any]:
     """transformers' GPT-2 of the same shape, with its cache."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -130,7 +130,7 @@ def imported(path: Path) -> Any:
     return module
 
 
-def nanogpt_model(reference: Any, config: ModelConfig, model: Any) -> Any:
+def nanogpt_model(reference: Any, config: ArchitectureConfig, model: Any) -> Any:
     """nanoGPT's model with the same weights."""
     shape = {
         name: getattr(config, name) for name in ("n_layer", "n_head", "n_embd", "block_size", "bias", "vocab_size")

@@ -73,7 +73,6 @@ def ours(config: Config, tokens: dict[str, Any]) -> Iterator[tuple[float, dict[s
 
 def theirs(config: Config, tokens: dict[str, Any], folder: str) -> Iterator[tuple[float, dict[str, Any]]]:
     import torch
-    from nanogpt.training.schedule import learning_rate
 
     from nanogpt.data.batches import Batches
 
@@ -94,7 +93,7 @@ def theirs(config: Config, tokens: dict[str, Any], folder: str) -> Iterator[tupl
     batches = Batches(tokens["train"], shape.block_size, config.data.batch_size, config.system.seed)
     for step in range(config.schedule.max_iters):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step, config.schedule.max_iters)
+            group["lr"] = config.schedule.learning_rate(step, asked.learning_rate, config.schedule.max_iters)
         window = torch.from_numpy(batches.next())
         _, loss = model(window[:, :-1].contiguous(), window[:, 1:].contiguous())
         loss.backward()

@@ -15,8 +15,15 @@ import torch
 from nanogpt import hardware
 from nanogpt.errors import SettingError
 from nanogpt.hardware import choices, facts, heap, peak
+from nanogpt.models.layers import costs
 
-RUN: dict[str, Any] = {"dtype": "float32", "flops_per_token": 10**6, "n_layer": 4, "n_embd": 128, "dropout": 0.0}
+RUN: dict[str, Any] = {"dtype": "float32", "flops_per_token": 10**6}
+
+
+def shaped(*, vocab_size: int, n_layer: int = 4, n_embd: int = 128, dropout: float = 0.0) -> dict[str, Any]:
+    """What a run of a transformer of this shape tells of compiling it."""
+    shape = {"n_layer": n_layer, "n_embd": n_embd, "vocab_size": vocab_size, "dropout": dropout}
+    return RUN | {"estimate": costs.compile_estimate(dtype="float32", **shape)}
 
 
 @pytest.fixture
@@ -71,7 +78,7 @@ def test_a_device_that_is_not_there_is_refused_in_one_line_with_those_that_are(a
 
 @pytest.mark.parametrize("asked", ["float32", "bfloat16", "float16"])
 def test_a_number_format_that_is_asked_for_is_taken(asked: str) -> None:
-    assert hardware.resolve_dtype(asked, "cpu", n_embd=1, tokens=1) == (asked, "")
+    assert hardware.resolve_dtype(asked, "cpu", width=1, tokens=1) == (asked, "")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +94,7 @@ def test_a_cpu_uses_bfloat16_where_it_has_it_and_the_model_is_wide_enough(
     monkeypatch: pytest.MonkeyPatch, native: bool, n_embd: int, tokens: int, expected: str
 ) -> None:
     monkeypatch.setattr(choices, "cpu_multiplies_bfloat16", lambda: native)
-    chosen, why = hardware.resolve_dtype("auto", "cpu", n_embd=n_embd, tokens=tokens)
+    chosen, why = hardware.resolve_dtype("auto", "cpu", width=n_embd, tokens=tokens)
     assert chosen == expected
     assert "bfloat16" in why or "natively" in why
 
@@ -121,37 +128,38 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("compiler")
 def test_a_short_run_is_not_compiled_and_a_long_one_is() -> None:
-    short, why = hardware.resolve_compile("auto", "cpu", tokens=768, vocab_size=50257, **RUN)
-    long, _ = hardware.resolve_compile("auto", "cpu", tokens=768 * 2000, vocab_size=50257, **RUN)
+    short, why = hardware.resolve_compile("auto", "cpu", tokens=768, **shaped(vocab_size=50257))
+    long, _ = hardware.resolve_compile("auto", "cpu", tokens=768 * 2000, **shaped(vocab_size=50257))
     assert (short, long) == (False, True)
     assert "compiling takes about" in why
 
 
 @pytest.mark.usefixtures("compiler")
 def test_a_character_model_is_not_compiled_for_a_run_of_minutes() -> None:
-    assert not hardware.resolve_compile("auto", "cpu", tokens=768 * 2000, vocab_size=65, **RUN)[0]
+    assert not hardware.resolve_compile("auto", "cpu", tokens=768 * 2000, **shaped(vocab_size=65))[0]
 
 
 @pytest.mark.usefixtures("compiler")
 def test_dropout_makes_compiling_pay_less() -> None:
-    run = RUN | {"tokens": 10**8, "vocab_size": 10_000}
-    assert hardware.resolve_compile("auto", "cpu", **run)[0]
-    assert not hardware.resolve_compile("auto", "cpu", **run | {"dropout": 0.2, "n_layer": 12, "n_embd": 1536})[0]
+    run = shaped(vocab_size=10_000)
+    dropped = shaped(vocab_size=10_000, dropout=0.2, n_layer=12, n_embd=1536)
+    assert hardware.resolve_compile("auto", "cpu", tokens=10**8, **run)[0]
+    assert not hardware.resolve_compile("auto", "cpu", tokens=10**8, **dropped)[0]
 
 
 @pytest.mark.parametrize(("asked", "expected"), [("true", True), ("false", False)])
 @pytest.mark.usefixtures("compiler")
 def test_what_is_asked_of_compile_is_taken(asked: str, expected: bool) -> None:
-    assert hardware.resolve_compile(asked, "cpu", tokens=1, vocab_size=65, **RUN) == (expected, "")
+    assert hardware.resolve_compile(asked, "cpu", tokens=1, **shaped(vocab_size=65)) == (expected, "")
 
 
 def test_without_a_compiler_auto_does_without_and_true_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    chosen, why = hardware.resolve_compile("auto", "cpu", tokens=10**12, vocab_size=50257, **RUN)
+    chosen, why = hardware.resolve_compile("auto", "cpu", tokens=10**12, **shaped(vocab_size=50257))
     assert not chosen
     assert "no-such-compiler" in why
     with pytest.raises(SettingError, match=r"compile=true.*no-such-compiler") as caught:
-        hardware.resolve_compile("true", "cpu", tokens=1, vocab_size=65, **RUN)
+        hardware.resolve_compile("true", "cpu", tokens=1, **shaped(vocab_size=65))
     assert caught.value.setting == "compile"
 
 
