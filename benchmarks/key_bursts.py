@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
-sys.path[:0] = [str(TESTS), str(TESTS / "tui")]
+sys.path[:0] = [str(TESTS / "tui"), str(TESTS)]
 
 from conftest import SMALL, opened_terminal  # noqa: E402
 from typed_bursts import FIELDS, burst_into_a_field, walk_about  # noqa: E402
