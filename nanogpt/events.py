@@ -141,7 +141,7 @@ class Sampled(Event):
 class Health(Event):
     """A change in how training does; `message` is the reason.
 
-    `state`: "learning", "plateau", "overfitting", "diverging" or "data-bound" (see training/health.py); "waiting" and
+    `state`: "learning", "plateau", "overfitting", "diverging" or "data-bound" (see inspection/health.py); "waiting" and
     "going on" (the disk refuses what has to be written, or takes it again); "nan" (it ends) or "rollback" (it goes back
     to a checkpoint: a `Started` follows).
     """

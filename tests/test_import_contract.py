@@ -29,12 +29,14 @@ ALLOWED: dict[str, set[str]] = {
     "tokenizers": LEAVES | {"config"},
     "data": LEAVES | {"config", "tokenizers"},
     "models": LEAVES | {"config"},
+    "inspection": LEAVES | {"config", "models"},
     "optimizers": LEAVES | {"config", "models"},
     "schedules": LEAVES | {"config"},
     "sampling": LEAVES | {"config", "tokenizers", "models", "hardware"},
-    "training": LEAVES | {"config", "tokenizers", "data", "models", "optimizers", "hardware"},
-    "interop": LEAVES | {"config", "tokenizers", "data", "models", "hardware"},
-    "runs": LEAVES | {"config", "tokenizers", "data", "models", "hardware", "sampling", "training", "interop"},
+    "training": LEAVES | {"config", "tokenizers", "data", "models", "optimizers", "inspection", "hardware"},
+    "interop": LEAVES | {"config", "tokenizers", "data", "models", "inspection", "hardware"},
+    "runs": LEAVES
+    | {"config", "tokenizers", "data", "models", "inspection", "hardware", "sampling", "training", "interop"},
 }
 ALLOWED["cli"] = LEAVES | (ALLOWED.keys() - {"cli"})
 ALLOWED["__main__"] = {"cli"}

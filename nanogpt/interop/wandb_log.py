@@ -1,45 +1,54 @@
-"""Training events to Weights & Biases as they pass, under nanoGPT's names. Needs the optional extra `wandb`.
+"""Training events to Weights & Biases, under nanoGPT's names. Needs the optional extra `wandb`."""
 
-Knows nothing of how the events are made. A service that cannot be reached is told once, and training goes on.
-"""
-
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
 
 from nanogpt.config import Config
 from nanogpt.errors import UserError
 from nanogpt.events import Evaluated, Event, Notice, Started, Step
+from nanogpt.inspection import Observer
 
 
-def logged(events: Generator[Event, None, None], config: Config, run: str) -> Generator[Event, None, None]:
-    """Passes the events on and logs steps and evaluations. Raises `UserError` where the package is not installed."""
-    try:
-        import wandb
-    except ImportError:
-        raise UserError("wandb_log=true needs Weights & Biases: pip install 'nanogpt-tui[wandb]'") from None
-    there = None
-    with closing(events):
+class WandbLogger(Observer):
+    """Logs steps and evaluations. A service that fails is reported once, and training goes on without it."""
+
+    def __init__(self, config: Config, run: str) -> None:
+        """`run` names it where `wandb_run_name` is empty. Raise `UserError` where the package is not installed."""
         try:
-            for event in events:
-                if isinstance(event, Started) and there is None:  # another one comes after a rollback
-                    try:
-                        there = wandb.init(
-                            project=config.system.wandb_project,
-                            name=config.system.wandb_run_name or run,
-                            config=config.values(),
-                            settings=wandb.Settings(silent=True),
-                        )
-                    except Exception as error:  # whatever it is: a logger's trouble is no reason to stop training
-                        yield Notice(level="warning", text=f"not logging to Weights & Biases: {error}")
-                if there is not None and (figures := _figures(event)):
-                    there.log(figures)
-                yield event
-        finally:
-            if there is not None:
-                there.finish()
+            import wandb
+        except ImportError:
+            raise UserError("wandb_log=true needs Weights & Biases: pip install 'nanogpt-tui[wandb]'") from None
+        self._package = wandb
+        self._config = config
+        self._name = config.system.wandb_run_name or run
+        self._run: Any = None  # a `wandb.Run`, once training has started
+        self._failed = False
+
+    def on_event(self, event: Event) -> Iterator[Notice]:
+        if self._failed:
+            return
+        try:
+            if isinstance(event, Started) and self._run is None:  # another one comes after a rollback
+                self._run = self._package.init(
+                    project=self._config.system.wandb_project,
+                    name=self._name,
+                    config=self._config.values(),
+                    settings=self._package.Settings(silent=True),
+                )
+            if self._run is not None and (metrics := _metrics(event)):
+                self._run.log(metrics)
+        except Exception as error:  # whatever it is: a logger's trouble is no reason to stop training
+            self._failed = True
+            yield Notice(level="warning", text=f"not logging to Weights & Biases: {error}")
+
+    def close(self) -> None:
+        if self._run is not None:
+            with suppress(Exception):  # as above; nobody is left to tell
+                self._run.finish()
 
 
-def _figures(event: Event) -> dict[str, float | int | None]:
+def _metrics(event: Event) -> dict[str, float | int | None]:
     if isinstance(event, Step):
         return {
             "iter": event.step,

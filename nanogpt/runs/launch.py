@@ -21,6 +21,7 @@ from nanogpt.config import ARCHITECTURE, FORMAT, Config, SamplingConfig, config_
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, Notice, Saved, Started, Token
 from nanogpt.files import check_regular, why, write_atomically
+from nanogpt.inspection import HealthObserver, Observer
 from nanogpt.runs import checkpoints, folder
 from nanogpt.runs.load import load_tokenizer
 from nanogpt.runs.post import FileMailbox
@@ -248,6 +249,7 @@ def _recorded(
             config,
             splits(dataset),
             run=run.name,
+            observers=_observers(config, run.name),
             mailbox=FileMailbox(run, mailbox),
             save=save,
             sample=sample,
@@ -256,10 +258,6 @@ def _recorded(
             start=begin,
             resume=resume,
         )
-        if config.system.wandb_log:
-            from nanogpt.interop.wandb_log import logged
-
-            events = logged(events, config, run.name)
         recorded = recorder.record(_founded(_noticed(notice, events), config, run, dataset))
         with closing(_explained(config, recorded)) as explained:
             yield from explained
@@ -269,6 +267,16 @@ def _recorded(
             with suppress(OSError):
                 folder.clear_unstarted(run)
                 run.rmdir()
+
+
+def _observers(config: Config, run: str) -> list[Observer]:
+    """Return those of every run, and those that the settings ask for. Raise `UserError` where one cannot be had."""
+    observers: list[Observer] = [HealthObserver()]
+    if config.system.wandb_log:
+        from nanogpt.interop.wandb_log import WandbLogger
+
+        observers.append(WandbLogger(config, run))
+    return observers
 
 
 def _check_files(run: Path) -> None:

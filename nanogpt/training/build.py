@@ -3,7 +3,7 @@
 The loop itself is in `loop.py`.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -16,16 +16,17 @@ from nanogpt import hardware
 from nanogpt.config import Config
 from nanogpt.data.batches import Batches, check_length
 from nanogpt.events import Event
+from nanogpt.inspection import Observer, observed
 from nanogpt.models.base import LanguageModel
 from nanogpt.models.flat_parameters import FlatParameters
 from nanogpt.models.shapes import shapes_alone
 from nanogpt.training import distributed
-from nanogpt.training.health import Spike, watched
 from nanogpt.training.loop import Recall, Tokens, Trainer, WriteSample
 from nanogpt.training.machine import check_memory, settle
 from nanogpt.training.mailbox import Mailbox
 from nanogpt.training.saving import SaveSnapshot, Writer
 from nanogpt.training.snapshot import Progress, Snapshot, check_weights, restore, restore_weights
+from nanogpt.training.spike import Spike
 from nanogpt.training.throughput import Parts, Throughput
 
 
@@ -39,18 +40,20 @@ def train(
     sample: WriteSample | None = None,
     recall: Recall | None = None,
     hindrance: Callable[[], str] | None = None,
+    observers: Sequence[Observer] = (),
     start: Snapshot | None = None,
     resume: bool = False,
     record: list[Parts] | None = None,
 ) -> Generator[Event, None, None]:
-    """Trains as `config` says: Started; Step, Evaluating, Evaluated, Saved, Sampled, Acknowledged, Health as they come;
-    Finished.
+    """Trains as `config` says: Started; Step, Evaluating, Evaluated, Saved, Sampled, Acknowledged, Health as they come,
+    and what the `observers` report; Finished.
 
     `tokens` maps "train" and "val" to token ids; `config.model.vocab_size` is set. `start` gives the first weights;
     with `resume` also everything else, and training goes on at its step as if it had never been interrupted.
     `save(snapshot, is_best)` writes a checkpoint and returns its name; where it raises OSError, training waits and
     tries again. `sample(model, prompt, seed)` returns a text. `recall(step)` gives the latest checkpoint not after
     `step`, for on_divergence=rollback. `hindrance()`, asked at each step, says why training has to wait, if it has to.
+    `observers` look at the model and the events, in this process alone; they are closed at the end.
     `record` gets the seconds of each step by part, for which a GPU is waited for again and again.
     Raises `UserError` for what the person can mend.
     """
@@ -97,6 +100,7 @@ def train(
             sample=sample,
             recall=recall,
             hindrance=hindrance,
+            observers=observers,
             name=run,
             spike=Spike(config.model.vocab_size),
             machine=machine,
@@ -120,7 +124,7 @@ def train(
         if resume:
             trainer.writer.taken_at = trainer.sampled_at = progress.step
         with closing(trainer.writer), closing(trainer.run()) as events:
-            yield from watched(chain([trainer.started()], events))
+            yield from observed(chain([trainer.started()], events), observers)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ ends training where it is; to end it with a checkpoint, drop a `Stop` in the mai
 import copy
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -21,17 +21,18 @@ from nanogpt.config import Config
 from nanogpt.data.batches import Batches, check_ids, evaluation_size
 from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Evaluated, Event, Finished, Health, Notice, Sampled, Started, Step
+from nanogpt.inspection import Observer
 from nanogpt.models.base import Forward, LanguageModel, loss_of
 from nanogpt.models.flat_parameters import FlatParameters
 from nanogpt.training import distributed
 from nanogpt.training import mailbox as letters
 from nanogpt.training.clipping import clip
 from nanogpt.training.evaluation import EvaluationProgress, evaluate
-from nanogpt.training.health import Spike
 from nanogpt.training.machine import Machine
 from nanogpt.training.mailbox import Letter, Mailbox
 from nanogpt.training.saving import Writer
 from nanogpt.training.snapshot import Progress, Snapshot, restore, take
+from nanogpt.training.spike import Spike
 from nanogpt.training.steering import apply
 from nanogpt.training.throughput import Throughput
 
@@ -66,6 +67,8 @@ class Trainer:
     hindrance: Callable[[], str] | None = None
     recall: Recall | None = None
     flat: FlatParameters | None = None
+    observers: Sequence[Observer] = ()
+    observations: list[Event] = field(default_factory=list)  # of the gradients of this step
     idle_since: float = 0.0  # monotonic, as `began`
     sampled_at: int = -1
     rollbacks: int = 0
@@ -105,6 +108,8 @@ class Trainer:
                 yield from self.save_checkpoint()
             with self.throughput.step():
                 loss, grad_norm, rate = self.step()
+            yield from self.observations
+            self.observations.clear()
             if trouble := self.trouble(loss, grad_norm):
                 yield from self.recover(*trouble)
                 if self.progress is progress:  # it could not
@@ -115,6 +120,8 @@ class Trainer:
                 continue
             if progress.step % schedule.log_interval == 0:
                 yield self.stepped(loss, grad_norm, rate)
+            for observer in self.due(progress.step):
+                yield from observer.after_update(self.model, progress.step)
 
     def step(self) -> tuple[float, float, float]:
         """One optimizer step: (loss, gradient norm before clipping, learning rate). A loss or gradient that
@@ -152,6 +159,8 @@ class Trainer:
         grad_norm = math.nan
         if math.isfinite(mean_loss):
             self.scaler.unscale_(self.optimizer)
+            for observer in self.due(progress.step + 1):
+                self.observations += observer.before_update(self.model, progress.step + 1)
             grad_norm = clip(parameters, config.optimizer.grad_clip or math.inf, self.flat)
         if math.isfinite(grad_norm) or (math.isfinite(mean_loss) and self.scaler.is_enabled()):
             self.scaler.step(self.optimizer)  # which skips it, and scales less, where float16 was not enough
@@ -161,6 +170,10 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         progress.train_loss = mean_loss
         return mean_loss, grad_norm
+
+    def due(self, step: int) -> list[Observer]:
+        """Return the observers that look at the model at this step."""
+        return [observer for observer in self.observers if observer.is_due(step)]
 
     def evaluation_is_due(self) -> bool:
         progress = self.progress

@@ -9,9 +9,9 @@ from made_events import started, stepped
 
 from nanogpt import runs
 from nanogpt.events import Acknowledged, Evaluated, Evaluating, Event, Finished, Health, Notice, Status
+from nanogpt.inspection.health import MESSAGES
 from nanogpt.runs.recorder import Recorder
 from nanogpt.runs.state import SLOW_S, RunState, plain, reduce, status
-from nanogpt.training.health import MESSAGES
 
 PAUSE = Acknowledged(step=1, letter="Pause", text="paused")
 RESUME = Acknowledged(step=1, letter="Resume", text="going on")

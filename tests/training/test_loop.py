@@ -97,7 +97,13 @@ def test_micro_batches_accumulate_to_the_same_step_as_one_large_batch(tiny, toke
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"dropout": 0.2}, {"dropout": 0.2, "dtype": "bfloat16"}, {"architecture": "modern", "optimizer": "muon"}],
+    [
+        {},
+        {"dropout": 0.2},
+        {"dropout": 0.2, "dtype": "bfloat16"},
+        {"dtype": "float16"},
+        {"architecture": "modern", "optimizer": "muon"},
+    ],
 )
 def test_a_resumed_training_gives_bit_identical_losses_and_weights(tiny, tokens, changes):
     config = tiny(**changes, checkpoint_interval=5)
@@ -380,6 +386,29 @@ def test_bfloat16_trains_the_same_model_about_as_well(tiny, tokens):
     assert half != exact
 
 
+def test_float16_trains_the_same_model_about_as_well(tiny, tokens):
+    exact = of(Evaluated, train(tiny(), tokens))[-1].val_loss
+    half = of(Evaluated, train(tiny(dtype="float16"), tokens))[-1].val_loss
+    assert half == pytest.approx(exact, abs=0.05)
+    assert half != exact
+
+
+def test_gradients_that_float16_cannot_hold_move_nothing_and_halve_the_scale(tiny, tokens):
+    config = tiny(dtype="float16", checkpoint_interval=1)
+    saves, later = Saves(), Saves()
+    list(train(config, tokens, save=saves))
+    begin = saves.by_step[1]
+    begin.optimizer["scaler.scale"] = torch.tensor(2.0**60)  # a gradient above 2**-44 is infinite in 16 bits
+    events = list(train(config, tokens, save=later, start=begin, resume=True))
+    assert events[-1].reason == "max_iters", "an overflow does not end a training"
+    assert not of(Health, events)
+    scales = [later.by_step[step].optimizer["scaler.scale"].item() for step in (2, 3, 4)]
+    assert scales == [2.0**59, 2.0**58, 2.0**57]
+    for name, tensor in later.by_step[4].model.items():
+        assert torch.equal(tensor, begin.model[name])
+    assert not math.isfinite(of(Step, events)[0].grad_norm)
+
+
 def test_a_model_that_cannot_fit_is_refused_before_it_takes_any_memory(tiny, tokens):
     with pytest.raises(UserError, match=r"out of memory: .*choose a smaller model"):
         list(train(tiny(n_embd=200_000, n_layer=1000), tokens))
@@ -390,9 +419,9 @@ def test_a_model_that_cannot_fit_is_refused_before_it_takes_any_memory(tiny, tok
 @pytest.mark.parametrize(
     ("batch_size", "block_size", "words"),
     [
-        (4, 8, ["lower batch_size (now 4)", "lower block_size (now 8)", "make the model smaller"]),
-        (1, 8, ["lower block_size (now 8)", "make the model smaller"]),
-        (1, 1, ["make the model smaller"]),
+        (4, 8, ["lower batch_size (now 4)", "lower block_size (now 8)", "choose a smaller model"]),
+        (1, 8, ["lower block_size (now 8)", "choose a smaller model"]),
+        (1, 1, ["choose a smaller model"]),
     ],
 )
 def test_what_takes_less_memory_is_something_that_can_be_done(tiny, batch_size, block_size, words):

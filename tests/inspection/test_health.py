@@ -3,10 +3,9 @@
 import math
 import random
 
-import pytest
-
 from nanogpt.events import Evaluated, Health, Started, Step
-from nanogpt.training.health import MESSAGES, WINDOW, Spike, watched
+from nanogpt.inspection import HealthObserver, observed
+from nanogpt.inspection.health import MESSAGES, WINDOW
 
 
 def started(step=0):
@@ -51,7 +50,7 @@ def evaluated(*pairs):
 
 
 def lamps(*events):
-    return [event.state for event in watched(iter(events)) if isinstance(event, Health)]
+    return [event.state for event in observed(events, [HealthObserver()]) if isinstance(event, Health)]
 
 
 FALLING = [4 - step / 50 for step in range(100)]  # from 4 to 2
@@ -113,23 +112,3 @@ def test_losses_that_are_not_numbers_are_left_to_whoever_ends_training():
 def test_every_lamp_has_its_message():
     for state, message in MESSAGES.items():
         assert message, state
-
-
-def runs_away(losses, vocab_size=50):
-    spike = Spike(vocab_size)  # ln 50 = 3.9
-    return next((number for number, loss in enumerate(losses, start=1) if spike.add(loss)), None)
-
-
-@pytest.mark.parametrize(
-    ("losses", "at"),
-    [
-        ([4.0] * 10 + [2.0] * 100 + [9.0] * 100, 10 + 100 + Spike.WORSE_STEPS),
-        ([4.0] + [60.0] * 100, 1 + Spike.WORSE_STEPS),
-        ([4.0] * 10 + [2.0] * 100 + [9.0] * 49 + [2.0] * 100, None),  # it came back
-        ([4.0] * 10 + [2.0] * 100 + [3.5] * 300, None),  # worse, but better than guessing
-        ([30.0] * 300, None),  # bad from the start, as with foreign weights: it is not worse than it was
-        ([4.0, 4.2] * 300, None),
-    ],
-)
-def test_a_loss_has_run_away_when_it_is_worse_than_guessing_for_long_and_was_better(losses, at):
-    assert runs_away(losses) == at

@@ -1,6 +1,6 @@
-"""How a training does, by simple rules from its events alone: the lamps. Knows nothing of the loop.
+"""How a training does, by simple rules from its events alone.
 
-The rules, each of which has to hold before a lamp changes; the first that holds counts:
+The rules, of which the first that holds counts:
 
 - diverging: the mean loss of the last 20 reported steps is above the lowest such mean by more than half of what it had
   come down since the first, but at least by 0.3 nats and by two standard deviations of those steps; always by more than
@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from nanogpt.events import Evaluated, Event, Health, Started, Step
+from nanogpt.inspection.observer import Observer
 
 WINDOW = 20  # reported steps
 PLATEAU = 4  # evaluations
@@ -85,34 +86,14 @@ class Watch:
         return len(values) > PLATEAU + 1 and min(values[-PLATEAU:]) > 0.995 * min(values[:-PLATEAU])
 
 
-def watched(events: Iterator[Event]) -> Iterator[Event]:
-    """Passes the events on, with a `Health` wherever the state changes; it begins as learning."""
-    watch, state = Watch(), "learning"
-    for event in events:
-        yield event
-        watch.add(event)
-        if isinstance(event, Step | Evaluated) and (now := watch.state()) != state:
-            state = now
+class HealthObserver(Observer):
+    """Yields a `Health` wherever the state changes. A training begins as learning."""
+
+    def __init__(self) -> None:
+        self._watch, self._state = Watch(), "learning"
+
+    def on_event(self, event: Event) -> Iterator[Health]:
+        self._watch.add(event)
+        if isinstance(event, Step | Evaluated) and (state := self._watch.state()) != self._state:
+            self._state = state
             yield Health(step=event.step, state=state, message=MESSAGES[state])
-
-
-class Spike:
-    """Tells a loss that ran away from one that wavers: for `WORSE_STEPS` steps in a row it was above that of guessing
-    (ln of the vocabulary), and a nat above the lowest mean that it had over as many steps or, before that, at first."""
-
-    WORSE_STEPS = 50
-
-    def __init__(self, vocab_size: int) -> None:
-        self._guessing = math.log(vocab_size)
-        self._lowest = math.inf
-        self._mean = 0.0
-        self._seen = self._worse = 0
-
-    def add(self, loss: float) -> bool:
-        """Whether the loss has run away, with this step's."""
-        self._seen += 1
-        self._mean += (loss - self._mean) / min(self._seen, self.WORSE_STEPS)
-        above = loss > self._guessing and loss > self._lowest + 1.0
-        self._worse = self._worse + 1 if above else 0
-        self._lowest = min(self._lowest, self._mean)
-        return self._worse >= self.WORSE_STEPS
