@@ -1,10 +1,11 @@
-"""Reads regular files of a bounded size, replaces files whole, and removes links as links.
+"""Reads regular files of a bounded size, replaces files whole, makes them durable, and removes links as links.
 
 What lies in a folder may be a pipe, which waits for a writer, or a device, which never ends. Reading such a thing, or a
 file that is too large, raises OSError like any other refusal of the system; `why` puts each of them into words.
 """
 
 import errno
+import hashlib
 import json
 import os
 import secrets
@@ -126,6 +127,25 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         with suppress(OSError):
             beside.unlink()
         raise
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on disk. Raise OSError, but not for a folder on a
+    file system that cannot do it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF) or not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a regular file in 64 hexadecimal digits. Raise OSError."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def as_the_umask_asks(path: Path) -> None:

@@ -14,7 +14,7 @@ from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import UserError
 from nanogpt.events import Event
 from nanogpt.training import estimate
-from nanogpt_tui.widgets.dataset_facts import megabytes
+from nanogpt_tui.text import megabytes
 
 if TYPE_CHECKING:
     from textual.timer import Timer

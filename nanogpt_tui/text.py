@@ -8,7 +8,7 @@ from textual.content import Content
 
 from nanogpt.words import duration, printable
 
-__all__ = ["count", "duration", "harmless", "printable", "short", "short_weights"]
+__all__ = ["count", "duration", "harmless", "megabytes", "printable", "short", "short_weights"]
 
 LEAST_NAME = 2  # cells
 
@@ -24,6 +24,11 @@ def count(number: float) -> str:
         if abs(number) >= size:
             return f"{number / (1e3 if unit == 'k' else size):.{0 if unit == 'k' else 1}f} {unit}"
     return f"{number:,.0f}"
+
+
+def megabytes(size: float) -> str:
+    """A number of bytes, rounded: 12.3 kB, 950.0 MB, 1.2 GB."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
 def short(text: str, width: int) -> str:

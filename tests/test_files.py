@@ -1,5 +1,6 @@
 """Reading only regular files of a bounded size, replacing files whole, and links that are removed as links."""
 
+import errno
 import io
 import os
 import stat
@@ -128,3 +129,30 @@ def test_what_is_nested_as_deeply_as_anybody_nests_is_read(tmp_path: Path) -> No
 )
 def test_a_message_of_python_s_own_is_put_into_words(error: Exception, words: str) -> None:
     assert files.why(error) == words
+
+
+def test_the_sha256_of_a_file_is_that_of_the_standard(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    # FIPS 180-2, appendix B.1
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert files.sha256(tmp_path / "abc") == expected
+
+
+@pytest.mark.parametrize("name", ["folder", "file"])
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
+def test_only_that_folders_cannot_be_synced_there_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    files.sync(tmp_path / name)
+    monkeypatch.setattr(os, "fsync", refuse)
+    if (name, number) == ("folder", errno.EINVAL):
+        files.sync(tmp_path / name)
+    else:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            files.sync(tmp_path / name)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nanogpt import tokenizers
+from nanogpt.data.names import prepared_names
 from nanogpt.data.recipes import read_recipe, recipe_paths
 from nanogpt.data.sources import works_offline
-from nanogpt.data.store import open_dataset, prepared_names
+from nanogpt.data.store import open_dataset
 from nanogpt.errors import UserError
 
 

@@ -1,6 +1,5 @@
 """Fetches one file: in pieces, resumed where it broke off, checked by its sha256. Knows nothing of what is in it."""
 
-import hashlib
 import os
 import re
 import time
@@ -15,7 +14,7 @@ from nanogpt import paths
 from nanogpt.data.recipes import UrlSource
 from nanogpt.errors import UserError
 from nanogpt.events import Downloading
-from nanogpt.files import open_regular
+from nanogpt.files import sha256
 
 SILENCE_S = 20
 ATTEMPTS = 3
@@ -42,7 +41,7 @@ def download(source: UrlSource) -> Generator[Downloading, None, Path]:
     path = cached(source)
     part = path.with_name(path.name + ".part")
     try:
-        if path.is_file() and file_sha256(path) == source.sha256:
+        if path.is_file() and sha256(path) == source.sha256:
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, ATTEMPTS + 1):
@@ -54,7 +53,7 @@ def download(source: UrlSource) -> Generator[Downloading, None, Path]:
                 grown = part.exists() and part.stat().st_size > before
                 if attempt == ATTEMPTS or not grown or not _of_network(error):
                     raise
-        if file_sha256(part) == source.sha256:
+        if sha256(part) == source.sha256:
             part.replace(path)
             return path
         size = part.stat().st_size
@@ -68,11 +67,6 @@ def download(source: UrlSource) -> Generator[Downloading, None, Path]:
         reason = getattr(error, "reason", error)
         raise UserError(f"{source.url} could not be fetched ({reason}): {WAYS_OUT}") from error
     raise UserError(f"{source.url} is not the expected file (its {size:,} bytes have another sha256): {WAYS_OUT}")
-
-
-def file_sha256(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _append(source: UrlSource, part: Path) -> Generator[Downloading, None, None]:

@@ -25,6 +25,7 @@ from nanogpt import tokenizers
 from nanogpt.data import store
 from nanogpt.data.beside import beside, in_parallel
 from nanogpt.data.encodings import ADVICE, codec_of, spoken
+from nanogpt.data.names import home
 from nanogpt.data.recipes import Recipe, UrlSource, load_recipe
 from nanogpt.data.sources import files_of
 from nanogpt.data.text import SEPARATOR, Alphabet, TextFile, read, scan
@@ -66,7 +67,7 @@ def prepare(
         test_ratio=recipe.test_ratio if test_ratio is None else test_ratio,
         encoding=recipe.encoding if encoding is None else encoding,
     )
-    folder = store.home(data_dir) / recipe.name
+    folder = home(data_dir) / recipe.name
 
     existing = _existing(folder, recipe, force)
     if existing and source is None and _certainly_same(existing.meta, recipe):

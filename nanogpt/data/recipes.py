@@ -14,6 +14,7 @@ from typing import Any
 
 from nanogpt import paths, tokenizers
 from nanogpt.data.encodings import codec_of
+from nanogpt.data.names import check_name, prepared_names
 from nanogpt.errors import SettingError, UserError, nearest
 from nanogpt.files import read_text, why
 
@@ -97,15 +98,6 @@ class Recipe:
             raise SettingError("test_ratio", f"{total} leave nothing to train on: together they must be below 1")
 
 
-def check_name(name: str) -> str:
-    """The name itself. Raises UserError unless it can be a folder's name everywhere."""
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", name):
-        raise UserError(
-            f"{name!r} cannot name a data set: use up to 64 letters, digits, '_', '-' and '.', the first not '-' or '.'"
-        )
-    return name
-
-
 def shipped_folder() -> Path:
     """The recipes that come with the program: beside the package in a source checkout, inside it once installed."""
     package = Path(__file__).parents[1]
@@ -123,8 +115,6 @@ def recipe_paths() -> dict[str, Path]:
 
 def load_recipe(name: str, data_dir: Path | None = None) -> Recipe:
     """Raises UserError for an unknown name and for a recipe with anything amiss."""
-    from nanogpt.data.store import prepared_names
-
     known = recipe_paths()
     if name in known:
         return read_recipe(known[name])

@@ -8,10 +8,11 @@ from collections.abc import Generator, Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
-from nanogpt.data.download import cached, download, file_sha256
+from nanogpt.data.download import cached, download
 from nanogpt.data.recipes import FilesSource, PackageSource, Source, StdlibSource, UrlSource
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Notice
+from nanogpt.files import sha256
 
 SHOWN = 3  # files that are left out, by name
 
@@ -55,7 +56,7 @@ def _given(source: Source, path: Path) -> Path:
     if not isinstance(source, UrlSource):
         raise UserError("--source gives by hand what is otherwise downloaded; this recipe downloads nothing")
     try:
-        found = file_sha256(path)
+        found = sha256(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check its name and its permissions") from error
     if found != source.sha256:

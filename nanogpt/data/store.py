@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from nanogpt import paths, tokenizers
-from nanogpt.data.recipes import check_name, recipe_paths
+from nanogpt.data.names import check_name, home, prepared_names
+from nanogpt.data.recipes import recipe_paths
 from nanogpt.errors import UserError, nearest
-from nanogpt.files import open_regular, read_bytes, remove, why
+from nanogpt.files import open_regular, read_bytes, remove, sha256, sync, why
+from nanogpt.processes import is_running
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,18 +146,6 @@ def is_dataset(folder: Path) -> bool:
         raise UserError(f"cannot look into {folder}: {why(error)}") from None
 
 
-def home(data_dir: Path | None) -> Path:
-    """The folder that holds the prepared data sets: the one given, or the person's own."""
-    return paths.expanded(data_dir).absolute() if data_dir else paths.datasets_dir()
-
-
-def prepared_names(data_dir: Path | None = None) -> list[str]:
-    """The names of the folders that hold a prepared data set, sorted."""
-    folder = home(data_dir)
-    found = folder.glob("*/meta.json") if folder.is_dir() else ()
-    return sorted(path.parent.name for path in found if not path.parent.name.startswith("."))
-
-
 def is_prepared(name_or_path: str, data_dir: Path | None = None) -> bool:
     """Whether `open_dataset` finds something to open under this name or path, so that nothing is to be prepared."""
     return name_or_path in prepared_names(data_dir) or (
@@ -184,12 +174,12 @@ def new_folder(path: Path) -> Iterator[Path]:
             ) from error
         yield part
         for file in [*part.iterdir(), part]:
-            _sync(file)
+            sync(file)
         old = _beside(path, "old") if os.path.lexists(path) else None
         if old:
             path.replace(old)
         part.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
         if old:
             remove(old)
     finally:
@@ -200,7 +190,7 @@ def clean(data_dir: Path) -> None:
     """Removes what processes that are no more left half written, and puts back what they had moved out of the way."""
     for path in data_dir.glob(".*~*"):
         stale = _STALE.fullmatch(path.name)
-        if not stale or stale["host"] != _host() or _alive(int(stale["pid"])):
+        if not stale or stale["host"] != _host() or is_running(int(stale["pid"])):
             continue
         home = data_dir / stale["name"]
         if stale["role"] == "old" and (path / "meta.json").exists() and not home.exists():
@@ -229,27 +219,6 @@ def _beside(path: Path, role: str) -> Path:
 
 def _host() -> str:
     return re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()) or "host"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        if not path.is_dir():  # some file systems cannot sync a folder
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def _folder(name_or_path: str | Path, data_dir: Path | None) -> Path:
@@ -319,11 +288,9 @@ def _check_size(path: Path, expected: int, name: str) -> None:
 
 
 def _verify(dataset: Dataset) -> None:
-    from nanogpt.data.download import file_sha256
-
     for split, expected in dataset.meta.sha256.items():
         path = dataset.path / f"{split}.bin"
-        if file_sha256(path) != expected:
+        if sha256(path) != expected:
             raise UserError(f"{path} has changed since it was prepared (sha256 differs); {_again(dataset.name)}")
     if dataset.tokenizer.vocab_size != dataset.meta.vocab_size:
         raise UserError(

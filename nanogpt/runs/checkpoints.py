@@ -20,7 +20,7 @@ from nanogpt import paths
 from nanogpt.config import ArchitectureConfig, architecture_from
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import typed
-from nanogpt.files import as_the_umask_asks, open_regular, read_text, remove, why
+from nanogpt.files import as_the_umask_asks, read_text, remove, sha256, sync, why
 from nanogpt.runs.folder import find
 
 if TYPE_CHECKING:
@@ -131,8 +131,8 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -
             except SafetensorError as error:
                 raise _as_refusal(error, path) from error
             as_the_umask_asks(path)
-            _sync(path)
-            sums[path.name] = _sha256(path)
+            sync(path)
+            sums[path.name] = sha256(path)
         trainer: dict[str, Any] = {
             "format": FORMAT,
             "model": snapshot.model_config.to_dict(),
@@ -142,7 +142,7 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -
         }
         trainer["sha256"]["trainer"] = _fingerprint(trainer)
         (beside / "trainer.json").write_text(json.dumps(trainer, indent=1) + "\n", encoding="utf-8")
-        _sync(beside / "trainer.json")
+        sync(beside / "trainer.json")
         if os.path.lexists(final):
             _remove(final.with_suffix(REPLACED))
             final.rename(final.with_suffix(REPLACED))
@@ -152,7 +152,7 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -
             with suppress(OSError):
                 final.with_suffix(REPLACED).rename(final)
             raise
-        _sync(home)
+        sync(home)
     except BaseException:
         remove(beside, ignore_errors=True)
         raise
@@ -235,7 +235,7 @@ def _read_tensors(checkpoint: Path, name: str, trainer: dict[str, Any]) -> "dict
 
     path = checkpoint / name
     try:
-        if _sha256(path) != trainer["sha256"].get(name):
+        if sha256(path) != trainer["sha256"].get(name):
             raise _damaged(path, "its sha256 is not the one written with it")
         return load_file(path)
     except FileNotFoundError as error:
@@ -277,20 +277,6 @@ def _others(folder: Path) -> list[str]:
 
 def _fingerprint(trainer: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(trainer, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Waits until the file (or the folder's list of names) is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove(checkpoint: Path) -> None:

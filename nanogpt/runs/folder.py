@@ -24,6 +24,7 @@ from nanogpt.config import Config, config_from_toml
 from nanogpt.errors import UserError, nearest
 from nanogpt.events import Event, Notice, Saved, Started, from_json, typed
 from nanogpt.files import lines, open_regular, read_text, why
+from nanogpt.processes import is_running
 from nanogpt.runs.event_log import LONGEST_EVENT
 from nanogpt.runs.state import SLOW_S, RunState
 
@@ -215,7 +216,7 @@ def _lives(folder: Path, found: RunState) -> bool:
     if is_locked(folder):
         return True
     if is_here(found):
-        return _process_runs(found.pid) and found.silent_s < SLOW_S
+        return is_running(found.pid) and found.silent_s < SLOW_S
     return found.silent_s < LOST_S
 
 
@@ -228,21 +229,7 @@ def is_gone(found: RunState) -> bool:
     """Whether no trainer of this machine goes on with the run, for certain: no clock has a say in it."""
     if found.alive or not is_here(found):
         return False
-    return found.state != "interrupted" or _lock_held(Path(found.path)) is False or not _process_runs(found.pid)
-
-
-def _process_runs(pid: int) -> bool:
-    if os.name == "nt":  # there os.kill would end the process; its heartbeat has to do
-        return True
-    try:
-        os.kill(pid, 0)
-        with suppress(OSError):  # where there is /proc: a process that nobody has waited for yet is none
-            return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2][1] != "Z"
-    except PermissionError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return True
+    return found.state != "interrupted" or _lock_held(Path(found.path)) is False or not is_running(found.pid)
 
 
 def list_runs(runs_dir: str | Path | None = None) -> list[RunState]:

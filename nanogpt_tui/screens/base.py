@@ -9,6 +9,7 @@ from textual.containers import Container
 from textual.screen import Screen
 from textual.widget import Widget
 
+from nanogpt_tui.screens import MODES
 from nanogpt_tui.widgets.header import Header
 from nanogpt_tui.widgets.keybar import KeyBar
 
@@ -35,7 +36,7 @@ class LabScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         self._set_breakpoints()
-        yield Header()
+        yield Header(MODES)
         with Container(id="body"):
             yield from self.body()
         yield KeyBar()

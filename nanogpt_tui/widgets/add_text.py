@@ -19,9 +19,8 @@ from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, Notice
 from nanogpt.paths import expanded
 from nanogpt.words import counted
-from nanogpt_tui.text import harmless
+from nanogpt_tui.text import harmless, megabytes
 from nanogpt_tui.widgets.choice import Choice
-from nanogpt_tui.widgets.dataset_facts import megabytes
 from nanogpt_tui.widgets.dialog import hint
 from nanogpt_tui.widgets.path_input import PathInput
 from nanogpt_tui.widgets.progress import Progress

@@ -15,7 +15,7 @@ from nanogpt.errors import UserError
 from nanogpt.events import Event
 from nanogpt.tokenizers import available_offline
 from nanogpt.words import counted
-from nanogpt_tui.text import count, harmless, printable, short
+from nanogpt_tui.text import count, harmless, megabytes, printable, short
 
 LABEL = 12
 
@@ -160,10 +160,6 @@ def _columns(name: str, tokens: str, vocab: str, size: str, tokenizer: str, widt
         right += f"  {tokenizer:<11}"
     room = max(4, width - len(right))
     return f"{short(name, room):<{room}}{right}"
-
-
-def megabytes(size: float) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
 def facts(entry: Entry, width: int, ascii_only: bool) -> Content:

@@ -1,5 +1,6 @@
 """The first line of every screen: the modes at the left, and at the right what runs now."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from textual.content import Content
@@ -8,7 +9,6 @@ from textual.style import Style
 from textual.widget import Widget
 
 from nanogpt_tui.keys import shown
-from nanogpt_tui.screens import MODES
 from nanogpt_tui.text import duration, printable, short
 
 if TYPE_CHECKING:
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 
 class Header(Widget):
-    """One row. `show` repaints it only where its text has changed."""
+    """One row. `show` repaints it only where its text has changed. modes: (key, title) of each."""
 
     DEFAULT_CSS = """
     Header { dock: top; height: 1; background: $surface; }
     """
 
-    def __init__(self) -> None:
+    def __init__(self, modes: Mapping[str, tuple[str, str]]) -> None:
         super().__init__()
+        self._modes = modes
         self._right = Content()
 
     def show(self, session: "Session") -> None:
@@ -49,7 +50,7 @@ class Header(Widget):
         readonly = self.app.session.readonly  # type: ignore[attr-defined]
         name = (" readonly ", "bold $warning") if readonly else (" nanogpt  ", "bold $accent")
         parts: list[Content | tuple[str, str | Style]] = [name]
-        for mode, (_, title) in MODES.items():
+        for mode, (_, title) in self._modes.items():
             key = shown(f"app.{mode}", self.app)
             style = "bold $foreground" if mode == current else "$quiet"
             click = Style.from_meta({"mode": mode})

@@ -17,8 +17,7 @@ from nanogpt.tokenizers import known_vocab_size
 from nanogpt.training import estimate
 from nanogpt.words import significant
 from nanogpt_tui.measuring import Speed
-from nanogpt_tui.text import count, duration, harmless
-from nanogpt_tui.widgets.dataset_facts import megabytes
+from nanogpt_tui.text import count, duration, harmless, megabytes
 
 LABEL, VALUE = 16, 9  # widths
 TERMS = {

@@ -19,9 +19,10 @@ import pytest
 from nanogpt import tokenizers
 from nanogpt.data import preparation, sources, text
 from nanogpt.data.encodings import ADVICE
+from nanogpt.data.names import prepared_names
 from nanogpt.data.preparation import prepare
 from nanogpt.data.recipes import FilesSource, PackageSource, Recipe, StdlibSource, UrlSource, textfile_recipe
-from nanogpt.data.store import open_dataset, prepared_names
+from nanogpt.data.store import open_dataset
 from nanogpt.errors import UserError
 from nanogpt.events import Encoding, Notice, Prepared
 from nanogpt.tokenizers import _bpe

@@ -375,7 +375,7 @@ class Disk:
 
             return write
 
-        monkeypatch.setattr(checkpoints, "_sync", refusing(checkpoints._sync))
+        monkeypatch.setattr(checkpoints, "sync", refusing(checkpoints.sync))
         monkeypatch.setattr(recorder, "write_atomically", refusing(recorder.write_atomically))
         for module in (saving, recorder):
             monkeypatch.setattr(module, "RETRY_S", 0.05)

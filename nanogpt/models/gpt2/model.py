@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from nanogpt.errors import SettingError
 from nanogpt.models import base
 from nanogpt.models.base import DecodeStep, LanguageModel, Linear, Output, ParameterGroup, TrainingBackend
-from nanogpt.models.gpt2.config import Config
 from nanogpt.models.layers.attention import causal_attention
 from nanogpt.models.layers.cross_entropy import cross_entropy
 from nanogpt.models.layers.dropout import Dropout
@@ -23,12 +22,13 @@ from nanogpt.models.layers.gelu import gelu
 
 if TYPE_CHECKING:
     from nanogpt.models.flat_parameters import FlatParameters
+    from nanogpt.models.gpt2.config import Config
 
 
 class Cache(base.Cache):
     """Keys and values of the positions seen so far; `length` of the block_size places are filled in."""
 
-    def __init__(self, config: Config, batch_size: int, like: Tensor) -> None:
+    def __init__(self, config: "Config", batch_size: int, like: Tensor) -> None:
         shape = (config.n_layer, 2, batch_size, config.n_head, config.block_size, config.n_embd // config.n_head)
         self.keys_values = like.new_empty(shape)  # (n_layer, 2, B, nh, block_size, hs)
         self.length = 0
@@ -48,7 +48,7 @@ class Cache(base.Cache):
 
 
 class CausalSelfAttention(nn.Module):
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: "Config") -> None:
         super().__init__()
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
@@ -75,7 +75,7 @@ class CausalSelfAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: "Config") -> None:
         super().__init__()
         self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
         self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
@@ -87,7 +87,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: "Config") -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(config.n_embd, bias=config.bias)
         self.attn = CausalSelfAttention(config)
@@ -100,9 +100,9 @@ class Block(nn.Module):
 
 
 class Model(LanguageModel):
-    config: Config
+    config: "Config"
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: "Config") -> None:
         super().__init__()
         self.config = config
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)

@@ -10,7 +10,6 @@ from nanogpt.models.layers.transformer_config import TransformerConfig
 if TYPE_CHECKING:
     from nanogpt.models.modern.model import Model
 
-LOOK_BACK = 3  # positions before its own that the short convolution sees
 GRAMS = 2**15  # rows of each embedding of several tokens, at most: where there are more, some share a row
 
 
@@ -19,6 +18,7 @@ class Config(TransformerConfig):
     """RoPE, normalised queries and keys, ReLU², short convolutions, n-gram embeddings, an untied and capped head."""
 
     name: ClassVar[str] = "modern"
+    look_back: ClassVar[int] = 3  # positions before its own that the short convolution sees
 
     ngram: int = setting(2, "longest n-gram that has an embedding of its own", low=1, high=4, common=True)
 
@@ -44,7 +44,8 @@ class Config(TransformerConfig):
     def n_parameters(self) -> int:
         """Return (2·V + rows of n-grams)·C for embedding and head, and L·(12·C² + 6·C + 2) for the blocks."""
         C = self.n_embd
-        block = 12 * C * C + 2 * LOOK_BACK * C + 2  # matrices, two short convolutions, how much of the first embedding
+        # matrices, two short convolutions, how much of the first embedding is mixed in
+        block = 12 * C * C + 2 * self.look_back * C + 2
         return (2 * self.vocab_size + self._ngram_rows()) * C + self.n_layer * block
 
     def flops_per_token(self) -> int:

@@ -13,6 +13,7 @@ hs = C / nh the head size, V = vocab_size, S = positions seen so far, cache incl
 """
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,9 @@ from nanogpt.models.base import LanguageModel, Output, ParameterGroup
 from nanogpt.models.layers.attention import causal_attention
 from nanogpt.models.layers.cross_entropy import capped, cross_entropy
 from nanogpt.models.layers.dropout import Dropout
-from nanogpt.models.modern.config import GRAMS, LOOK_BACK, Config
+
+if TYPE_CHECKING:
+    from nanogpt.models.modern.config import Config
 
 SPREAD = 1_000_003  # odd, so that every token of several has a say in the row that they come to
 CAP = 15.0  # logits stay within ±CAP
@@ -33,10 +36,10 @@ CAP = 15.0  # logits stay within ±CAP
 class Cache(base.Cache):
     """What generation remembers of the positions seen so far; `length` of the block_size places are filled in."""
 
-    def __init__(self, config: Config, batch_size: int, like: Tensor) -> None:
+    def __init__(self, config: "Config", batch_size: int, like: Tensor) -> None:
         shape = (config.n_layer, 2, batch_size, config.n_head, config.block_size, config.n_embd // config.n_head)
         self.keys_values = like.new_zeros(shape)  # (n_layer, 2, B, nh, block_size, hs)
-        self.recent = like.new_zeros(config.n_layer, 2, batch_size, LOOK_BACK, config.n_embd)
+        self.recent = like.new_zeros(config.n_layer, 2, batch_size, config.look_back, config.n_embd)
         self.last_ids: Tensor | None = None  # (B, ngram - 1)
         self.length = 0
 
@@ -63,20 +66,22 @@ def norm(x: Tensor) -> Tensor:
 class ShortConvolution(nn.Module):
     """Adds to each position a weighted sum of the three before it, channel by channel; weights start at zero."""
 
-    def __init__(self, n_embd: int) -> None:
+    def __init__(self, config: "Config") -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(LOOK_BACK, 1, n_embd))
+        self.look_back = config.look_back
+        self.weight = nn.Parameter(torch.zeros(config.look_back, 1, config.n_embd))
 
     def forward(self, x: Tensor, recent: Tensor | None = None) -> Tensor:
-        """x: (B, T, C). recent (B, LOOK_BACK, C): the positions before x; nothing there is zeros. It is brought up
+        """x: (B, T, C). recent (B, look_back, C): the positions before x; nothing there is zeros. It is brought up
         to date."""
-        before = x.new_zeros(x.size(0), LOOK_BACK, x.size(2)) if recent is None else recent
-        seen = torch.cat((before.to(x.dtype), x), dim=1)  # (B, LOOK_BACK + T, C)
+        look_back = self.look_back
+        before = x.new_zeros(x.size(0), look_back, x.size(2)) if recent is None else recent
+        seen = torch.cat((before.to(x.dtype), x), dim=1)  # (B, look_back + T, C)
         if recent is not None:
-            recent.copy_(seen[:, -LOOK_BACK:])
+            recent.copy_(seen[:, -look_back:])
         weight = self.weight.to(x.dtype)
-        for back in range(1, LOOK_BACK + 1):
-            x = x + seen[:, LOOK_BACK - back : seen.size(1) - back] * weight[back - 1]
+        for back in range(1, look_back + 1):
+            x = x + seen[:, look_back - back : seen.size(1) - back] * weight[back - 1]
         return x
 
 
@@ -87,7 +92,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class CausalSelfAttention(nn.Module):
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: "Config") -> None:
         super().__init__()
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=False)
@@ -110,7 +115,7 @@ class CausalSelfAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: "Config") -> None:
         super().__init__()
         self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=False)
         self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=False)
@@ -120,12 +125,12 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: "Config") -> None:
         super().__init__()
         self.mix = nn.Parameter(torch.tensor([1.0, 0.0]))
-        self.conv_1 = ShortConvolution(config.n_embd)
+        self.conv_1 = ShortConvolution(config)
         self.attn = CausalSelfAttention(config)
-        self.conv_2 = ShortConvolution(config.n_embd)
+        self.conv_2 = ShortConvolution(config)
         self.mlp = MLP(config)
         self.dropout = Dropout(config.dropout)
 
@@ -139,9 +144,9 @@ class Block(nn.Module):
 
 
 class Model(LanguageModel):
-    config: Config
+    config: "Config"
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: "Config") -> None:
         super().__init__()
         self.config = config
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
@@ -194,7 +199,7 @@ class Model(LanguageModel):
             cache.last_ids = seen[:, seen.size(1) - before :]
         x = self.wte(ids)  # (B, T, C)
         for n, gram in enumerate(self.grams, 2):
-            step = self.config.vocab_size if self.config.vocab_size**n <= GRAMS else SPREAD
+            step = self.config.vocab_size if self.config.vocab_size**n == gram.num_embeddings else SPREAD
             row = sum(seen[:, before - back : before - back + T] * step**back for back in range(n))  # (B, T)
             x = x + gram(row % gram.num_embeddings)
         return x  # type: ignore[no-any-return]

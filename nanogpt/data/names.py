@@ -1,0 +1,28 @@
+"""The names of data sets: what can be one, and which ones are prepared."""
+
+import re
+from pathlib import Path
+
+from nanogpt import paths
+from nanogpt.errors import UserError
+
+
+def check_name(name: str) -> str:
+    """Return the name. Raise `UserError` unless it can be a folder's name everywhere."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", name):
+        raise UserError(
+            f"{name!r} cannot name a data set: use up to 64 letters, digits, '_', '-' and '.', the first not '-' or '.'"
+        )
+    return name
+
+
+def home(data_dir: Path | None) -> Path:
+    """Return the folder that holds the prepared data sets: the one given, or the person's own."""
+    return paths.expanded(data_dir).absolute() if data_dir else paths.datasets_dir()
+
+
+def prepared_names(data_dir: Path | None = None) -> list[str]:
+    """Return the names of the folders that hold a prepared data set, sorted."""
+    folder = home(data_dir)
+    found = folder.glob("*/meta.json") if folder.is_dir() else ()
+    return sorted(path.parent.name for path in found if not path.parent.name.startswith("."))
