@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from nanogpt.runs import list_runs as list_runs
     from nanogpt.runs import load_model as load_model
     from nanogpt.sampling import generate as generate
-    from nanogpt.training import Mailbox as Mailbox
+    from nanogpt.training import CommandQueue as CommandQueue
     from nanogpt.training import train as train
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Config": "config",
-    "Mailbox": "training",
+    "CommandQueue": "training",
     "SamplingConfig": "config",
     "SettingError": "errors",
     "UserError": "errors",

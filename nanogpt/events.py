@@ -163,11 +163,14 @@ class Saved(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledged(Event):
-    """A letter from the mailbox was obeyed at `step`; `text` says what changed, `id` which letter it was (empty for one
-    that needs no answer), `max_iters` the last iteration where that is what changed."""
+    """A command was applied at `step`: `command` is its class's name, `text` says what changed, `id` which one it was
+    (empty where nobody waits for an answer), `max_iters` the last iteration where that is what changed.
+
+    In JSON the key of `command` is `letter`, so that earlier versions and this one read each other's records.
+    """
 
     step: int
-    letter: str
+    command: str = field(metadata={"key": "letter"})
     text: str
     id: str = ""
     max_iters: int | None = None
@@ -277,38 +280,53 @@ def from_json(line: str | bytes) -> Event:
 
 
 def written(what: str, record: Any) -> str:
-    """A dataclass of plain values as one line of JSON, with its class's name under the key `what`."""
-    plain = {what: type(record).__name__, **dataclasses.asdict(record)}
+    """Return a dataclass of plain values as one line of JSON, with its class's name under the key `what`.
+
+    A field's own key is its name, or the `key` in its metadata.
+    """
+    kind: type = type(record)
+    plain = {what: kind.__name__, **dataclasses.asdict(record)}
+    for key, (name, _) in _fields(kind).items():
+        if key != name:
+            plain[key] = plain.pop(name)
     return json.dumps(_speakable(plain), allow_nan=False, separators=(",", ":"))
 
 
 def typed(kind: type[Record], fields: Mapping[str, Any]) -> Record:
-    """A dataclass out of plain values, as JSON has them, those that it does not know left out. Raises TypeError or
-    ValueError for values of other types."""
-    hints = _hints(kind)  # type: ignore[arg-type]
-    return kind(**{name: _typed(value, hints[name]) for name, value in fields.items() if name in hints})
+    """Return a dataclass out of plain values, as JSON has them, without those that it does not know.
+
+    Raise TypeError or ValueError for values of other types.
+    """
+    known = _fields(kind)  # type: ignore[arg-type]
+    return kind(**{known[key][0]: _typed(value, known[key][1]) for key, value in fields.items() if key in known})
 
 
-def read(what: str, line: str | bytes, kinds: Mapping[str, type[Record]]) -> Record:
-    """The record that `written` wrote, of one of these kinds. Raises `UserError` for anything else."""
-    a = "an" if what[0] in "aeiou" else "a"
+def read(what: str, line: str | bytes, kinds: Mapping[str, type[Record]], called: str = "") -> Record:
+    """Return the record that `written` wrote, of one of these kinds.
+
+    Raise `UserError` for anything else; its text says "not a …" with `called`, or `what`.
+    """
+    noun = called or what
+    a = "an" if noun[0] in "aeiou" else "a"
     shown = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
     shown = shown.strip("\0\n")
     if not shown:
-        raise UserError(f"not {a} {what}: empty, or nothing but zeros")
+        raise UserError(f"not {a} {noun}: empty, or nothing but zeros")
     try:
         fields = json.loads(line)
         kind = fields.pop(what)
         if isinstance(kind, str) and kind not in kinds:
-            raise UserError(f"not {a} {what} that this version knows: {kind[:80]!r}")
+            raise UserError(f"not {a} {noun} that this version knows: {kind[:80]!r}")
         return typed(kinds[kind], fields)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-        raise UserError(f"not {a} {what}: {shown[:80]!r} ({error})") from error
+        raise UserError(f"not {a} {noun}: {shown[:80]!r} ({error})") from error
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+def _fields(kind: type) -> dict[str, tuple[str, Any]]:
+    """Return the name and the type of each field of a dataclass, by its key in JSON."""
+    hints = get_type_hints(kind)
+    return {each.metadata.get("key", each.name): (each.name, hints[each.name]) for each in dataclasses.fields(kind)}
 
 
 def _speakable(value: Any) -> Any:
@@ -333,9 +351,7 @@ def _typed(value: Any, hint: Any) -> Any:
     if get_origin(hint) is tuple:
         return tuple(_typed(inner, get_args(hint)[0]) for inner in value)
     if dataclasses.is_dataclass(hint):
-        hints = _hints(hint)  # type: ignore[arg-type]
-        known = {name: _typed(inner, hints[name]) for name, inner in value.items() if name in hints}
-        return hint(**known)  # type: ignore[operator]
+        return typed(hint, value)  # type: ignore[arg-type]
     if value is not None and float in get_args(hint):  # float | None
         return float(value)
     return value

@@ -255,7 +255,7 @@ class LabApp(TerminalApp):
             return
         from nanogpt.training import Stop
 
-        self.session.tell(Stop(save=answer == "save"))
+        self.session.send(Stop(save=answer == "save"))
         self.notify("saving a checkpoint, then quitting" if answer == "save" else "stopping")
         self.set_interval(0.05, self._quit_when_done)
 

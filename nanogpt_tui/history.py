@@ -33,6 +33,7 @@ from nanogpt.events import (
 from nanogpt.runs.event_log import Steps, read_blocks
 from nanogpt.runs.folder import summary
 from nanogpt.runs.state import RunState, reduce
+from nanogpt.training.control import REMOTE
 
 FIELDS = (
     "step",
@@ -168,7 +169,7 @@ class History:
                 self.saves.append(event)
                 self.note(event, f"saved step {event.step:,}{' (best)' if event.is_best else ''}")
             case Acknowledged():
-                self._obeyed(event)
+                self._acknowledged(event)
             case Health():
                 self.health = event
                 kind = SEVERITY.get(event.state, "warning")
@@ -254,8 +255,9 @@ class History:
         self._last = None
         self.note(event, f"training on {event.device}, {event.dtype}, from step {event.step:,}")
 
-    def _obeyed(self, event: Acknowledged) -> None:
-        if event.letter in ("ScaleLearningRate", "SetLearningRateScale", "SetEvalInterval", "SetMaxIters"):
+    def _acknowledged(self, event: Acknowledged) -> None:
+        kind = REMOTE.get(event.command)
+        if kind is not None and kind.is_change:
             self.changes.append(event)
         self.note(event, event.text)
 

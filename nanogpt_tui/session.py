@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nanogpt.config import Config, resolve
 from nanogpt.errors import UserError
 from nanogpt.events import Event
-from nanogpt.training import Letter, Mailbox, Stop
-from nanogpt.training.mailbox import Portable
+from nanogpt.training import Command, CommandQueue, Stop
+from nanogpt.training.control import RemoteCommand
 from nanogpt_tui.jobs import Bell, Job
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Session:
 
     @property
     def is_steered(self) -> bool:
-        """Whether `tell` reaches a trainer, here or in another process."""
+        """Whether `send` reaches a trainer, here or in another process."""
         begun = self.is_training or (self.watching is not None and self.watching.begun)
         return self.is_alive and begun and not self.readonly
 
@@ -95,10 +95,12 @@ class Session:
     def start_training(self, config: Config, folder: Path) -> "Training":
         """Trains a new run in `folder` (see `nanogpt.runs.new_folder`). Raises `UserError` while one is trained."""
 
-        def work(mailbox: Mailbox) -> Iterator[Event]:
+        def work(commands: CommandQueue) -> Iterator[Event]:
             from nanogpt import runs
 
-            return runs.start(config, folder, mailbox=mailbox, runs_dir=Path(self.runs_dir) if self.runs_dir else None)
+            return runs.start(
+                config, folder, commands=commands, runs_dir=Path(self.runs_dir) if self.runs_dir else None
+            )
 
         return self._train(work, folder, config)
 
@@ -146,7 +148,7 @@ class Session:
 
         config = resolve(preset="quickstart", flags=changes).config
         folder = runs.new_folder("quickstart", runs_dir=self.runs_dir)
-        return self._train(lambda mailbox: runs.quickstart(folder, changes=changes, mailbox=mailbox), folder, config)
+        return self._train(lambda commands: runs.quickstart(folder, changes=changes, commands=commands), folder, config)
 
     def resume(self, folder: Path, changes: Mapping[str, Any] | None = None) -> "Training":
         """Goes on with a run at its latest checkpoint. Raises `UserError`."""
@@ -154,11 +156,11 @@ class Session:
 
         before = self._refuse_alive(folder)
 
-        def work(mailbox: Mailbox) -> Iterator[Event]:
+        def work(commands: CommandQueue) -> Iterator[Event]:
             from nanogpt import runs
 
             yield from self._recorded(folder)
-            yield from runs.resume(folder, changes, mailbox=mailbox)
+            yield from runs.resume(folder, changes, commands=commands)
 
         return self._train(work, folder, run_config(folder), before)
 
@@ -173,7 +175,7 @@ class Session:
 
     def _train(
         self,
-        work: Callable[[Mailbox], Iterator[Any]],
+        work: Callable[[CommandQueue], Iterator[Any]],
         folder: Path,
         config: Config,
         before: "RunState | None" = None,
@@ -181,26 +183,28 @@ class Session:
         from nanogpt_tui.steered import Training
 
         self._make_room()
-        self.history, self._folder, mailbox = _history(folder, before), folder, Mailbox()
-        self.training = Training(lambda: work(mailbox), self._bell, self.history, mailbox, config)
+        self.history, self._folder, commands = _history(folder, before), folder, CommandQueue()
+        self.training = Training(lambda: work(commands), self._bell, self.history, commands, config)
         self.training.start()
         self._bell.pull()
         return self.training
 
-    def tell(self, letter: Letter) -> bool:
-        """Drops a letter in the mailbox of the training that runs; False where none does. Raises `UserError` where a
-        run of another process cannot be reached."""
+    def send(self, command: Command) -> bool:
+        """Send a command to the training that is shown; return False where none runs.
+
+        Raise `UserError` where a run of another process cannot be reached.
+        """
         if not self.is_steered:
             return False
         if self.is_training and self.training is not None:
-            self.training.tell(letter)
-        elif self.watching is not None and isinstance(letter, Portable):
-            self.watching.tell(letter)
+            self.training.send(command)
+        elif self.watching is not None and isinstance(command, RemoteCommand):
+            self.watching.send(command)
         return True
 
     @property
     def steered(self) -> "Steered | None":
-        """The training that obeys, and what was asked of it."""
+        """The training that takes commands, and those that it has not applied yet."""
         return (self.training if self.is_training else self.watching) if self.is_steered else None
 
     def look_at(self, folder: Path | None = None) -> Job:
@@ -300,7 +304,7 @@ class Session:
     def close(self) -> None:
         """Ends the training that runs, with a checkpoint, and waits until it is on disk: for after the app's end."""
         if self.is_training and self.training is not None:
-            self.training.tell(Stop(save=True))
+            self.training.send(Stop(save=True))
             self.training.wait()
 
     def prepare(self, recipe: Any, on_change: Callable[[], None], **options: Any) -> Job:

@@ -1,4 +1,4 @@
-"""A training as the app has it before it: its own, or one of another process; what was asked of it, and not done yet.
+"""A training as the app has it before it: its own, or one of another process; the commands that it has not applied yet.
 
 Knows no screen. The events go into a history, in the worker's thread.
 """
@@ -15,8 +15,8 @@ from nanogpt.config import Config
 from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Event, Finished, Saved, Started, Status
 from nanogpt.runs.folder import run_config
-from nanogpt.training import Letter, Mailbox, Save, SetEvalInterval, Stop
-from nanogpt.training.mailbox import Portable
+from nanogpt.training import Command, CommandQueue, Save, SetEvalInterval, Stop
+from nanogpt.training.control import RemoteCommand
 from nanogpt_tui.jobs import Bell, Job
 
 if TYPE_CHECKING:
@@ -24,31 +24,31 @@ if TYPE_CHECKING:
 
 
 class Steered(Job):
-    """Follows one training, and knows which of the letters to it are not obeyed yet."""
+    """Follows one training, and knows which of the commands to it are not applied yet."""
 
     def __init__(self, work: Callable[[], Iterator[Any]], bell: Bell, history: "History", name: str) -> None:
         super().__init__(work, bell, name)
         self.history = history
         self.eval_interval: int | None = None
-        self.asked: deque[Letter] = deque()  # in the mailbox, and not obeyed yet
+        self.pending: deque[Command] = deque()  # sent, and not applied yet
         self.saving = False
 
     def heard(self, event: Any) -> None:
         if isinstance(event, Acknowledged):
-            self._obeyed(event)
+            self._acknowledged(event)
         elif isinstance(event, Saved | Finished):
             self.saving = False
         self.history.add(event)
 
-    def _obeyed(self, event: Acknowledged) -> None:
-        mine = [each for each in list(self.asked) if each.id == event.id and type(each).__name__ == event.letter]
+    def _acknowledged(self, event: Acknowledged) -> None:
+        mine = [each for each in list(self.pending) if each.id == event.id and type(each).__name__ == event.command]
         if not mine:  # somebody else's
             return
-        letter = mine[0]
-        self.asked.remove(letter)
-        if isinstance(letter, SetEvalInterval):
-            self.eval_interval = letter.iterations
-        elif isinstance(letter, Save) or (isinstance(letter, Stop) and letter.save):
+        command = mine[0]
+        self.pending.remove(command)
+        if isinstance(command, SetEvalInterval):
+            self.eval_interval = command.iterations
+        elif isinstance(command, Save) or (isinstance(command, Stop) and command.save):
             self.saving = event.text != "already saved"
 
 
@@ -56,14 +56,20 @@ class Training(Steered):
     """A run that is trained here, in this job's thread."""
 
     def __init__(
-        self, work: Callable[[], Iterator[Event]], bell: Bell, history: "History", mailbox: Mailbox, config: Config
+        self,
+        work: Callable[[], Iterator[Event]],
+        bell: Bell,
+        history: "History",
+        commands: CommandQueue,
+        config: Config,
     ) -> None:
         super().__init__(work, bell, history, "training")
-        self.mailbox, self.eval_interval = mailbox, config.evaluation.eval_interval
+        self.commands, self.eval_interval = commands, config.evaluation.eval_interval
 
-    def tell(self, letter: Letter) -> None:
-        self.asked.append(letter)
-        self.mailbox.drop(letter)
+    def send(self, command: Command) -> None:
+        """Put a command into the trainer's queue. Does not wait."""
+        self.pending.append(command)
+        self.commands.put(command)
 
     def ended(self) -> None:
         if self.error is not None:
@@ -97,28 +103,28 @@ class Watching(Steered):
         super().__init__(work, bell, history, "watching")
         self.folder = folder
         self.begun, self.ours = begin is None, begin is not None
-        self._posting = threading.Lock()  # an answer may come before it is noted what was asked
+        self._sending = threading.Lock()  # an answer may come before the command is noted as pending
 
-    def tell(self, letter: Portable) -> None:
-        """Raises `UserError` where the folder cannot be written."""
+    def send(self, command: RemoteCommand) -> None:
+        """Write a command into the run's folder. Raise `UserError` where the folder cannot be written."""
         from nanogpt import runs
 
-        with self._posting:
-            self.asked.append(dataclasses.replace(letter, id=runs.drop_letter(self.folder, letter)))
+        with self._sending:
+            self.pending.append(dataclasses.replace(command, id=runs.send_command(self.folder, command)))
 
-    def _obeyed(self, event: Acknowledged) -> None:
-        with self._posting:
-            super()._obeyed(event)
+    def _acknowledged(self, event: Acknowledged) -> None:
+        with self._sending:
+            super()._acknowledged(event)
 
     def heard(self, event: Any) -> None:
         is_new = self.history.reading is None
         super().heard(event)
         if isinstance(event, Status):
             self.folder = Path(event.path)
-        # Another trainer obeys no letters from before its time, and one that is gone none at all.
+        # Another trainer applies no commands from before its time, and one that is gone none at all.
         if is_new and (isinstance(event, Started) or not self.history.running):
             self.saving = False
-            self.asked.clear()
+            self.pending.clear()
 
     def ended(self) -> None:
         if self.error is not None:

@@ -78,7 +78,7 @@ def see_out(app: "LabApp") -> None:
         if ending:
             os._exit(128 + number)
         ending = True
-        training.tell(Stop())
+        training.send(Stop())
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
@@ -91,7 +91,7 @@ def see_out(app: "LabApp") -> None:
         training.cancel()  # there is nothing to save yet
     else:
         say(f"saving a checkpoint of {session.folder.name} … (Ctrl+C quits without saving)")
-        training.tell(Stop())
+        training.send(Stop())
     training.wait()
 
 

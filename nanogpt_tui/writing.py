@@ -88,7 +88,7 @@ def copied(session: "Session", wanted: Callable[[], bool]) -> "LoadedModel":
     if not session.is_training or training is None or folder is None:
         raise UserError("no run is training: choose a checkpoint instead")
     answers: queue.SimpleQueue[tuple[Any, int]] = queue.SimpleQueue()
-    training.mailbox.drop(Copy(lambda model, step: answers.put((model, step))))
+    training.commands.put(Copy(lambda model, step: answers.put((model, step))))
     while True:
         try:
             model, step = answers.get(timeout=0.1)
@@ -106,8 +106,8 @@ def saved_now(session: "Session", wanted: Callable[[], bool]) -> "LoadedModel":
     """The weights that another process trains: it saves a checkpoint, and that is read."""
     from nanogpt.runs import load_model
 
-    session.tell(Save())
-    while session.steered is not None and (session.steered.asked or session.steered.saving):
+    session.send(Save())
+    while session.steered is not None and (session.steered.pending or session.steered.saving):
         time.sleep(0.1)
         if not wanted():
             raise UserError("stopped before the weights were loaded")

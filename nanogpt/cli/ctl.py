@@ -1,4 +1,4 @@
-"""`nanogpt ctl RUN …`: steers a run of whatever process, by a letter in its mailbox. Imports no torch."""
+"""`nanogpt ctl RUN …`: steers a run of whatever process, by a command in its folder. Imports no torch."""
 
 import argparse
 import math
@@ -12,12 +12,12 @@ from nanogpt.config import settings
 from nanogpt.errors import UserError, nearest
 from nanogpt.events import Acknowledged, Event, Notice, Sampled, Saved
 from nanogpt.paths import expanded
+from nanogpt.runs.control_files import send_command
 from nanogpt.runs.folder import find, summary
 from nanogpt.runs.following import follow
-from nanogpt.runs.post import drop_letter
-from nanogpt.training.mailbox import (
+from nanogpt.training.control import (
     Pause,
-    Portable,
+    RemoteCommand,
     Resume,
     Sample,
     Save,
@@ -53,43 +53,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if not 0 <= args.timeout < math.inf:
         raise UserError(f"--timeout={args.timeout:g}: has to be a number of seconds, 0 or more")
-    letters = list(written(args.command, args.words, args.no_save, args.seed))
+    commands = list(parsed(args.command, args.words, args.no_save, args.seed))
     folder = find(args.run, args.runs_dir)
     about = summary(folder)
     if not about.alive:
         raise UserError(f"the run {about.name} is not training (it is {about.phase}), so it cannot be steered")
     if args.no_wait:
-        for letter in letters:
-            drop_letter(folder, letter)
+        for command in commands:
+            send_command(folder, command)
         talk("command sent")
         return 0
-    with closing(heard(folder, letters, args.timeout)) as answers:
+    with closing(answered(folder, commands, args.timeout)) as answers:
         for text in answers:
             print(printable(text), flush=True)
     return 0
 
 
-def written(command: str, words: Sequence[str], no_save: bool, seed: int) -> Iterator[Portable]:
-    """The letters for a command. Raises `UserError`."""
-    if command == "set":
+def parsed(name: str, words: Sequence[str], no_save: bool, seed: int) -> Iterator[RemoteCommand]:
+    """Yield the commands that the words of a command line ask for. Raise `UserError` where they ask for none."""
+    if name == "set":
         if not words:
             raise UserError(f"set needs NAME=VALUE, with one of {', '.join(SETTABLE)}")
         yield from map(_setting, words)
-    elif command == "sample":
+    elif name == "sample":
         yield Sample(" ".join(words), seed)
     elif words:
-        raise UserError(f"{command} takes no arguments, but got {' '.join(words)!r}")
+        raise UserError(f"{name} takes no arguments, but got {' '.join(words)!r}")
     else:
-        plain: dict[str, Portable] = {
+        plain: dict[str, RemoteCommand] = {
             "pause": Pause(),
             "resume": Resume(),
             "save": Save(),
             "stop": Stop(save=not no_save),
         }
-        yield plain[command]
+        yield plain[name]
 
 
-def _setting(word: str) -> Portable:
+def _setting(word: str) -> RemoteCommand:
     name, equals, value = word.partition("=")
     name = name.replace("-", "_")
     if name not in SETTABLE or not equals:
@@ -105,23 +105,23 @@ def _setting(word: str) -> Portable:
         raise UserError(f"learning_rate_scale={value!r}: has to be a number") from None
 
 
-def heard(folder: Path, letters: Sequence[Portable], timeout_s: float) -> Generator[str, None, None]:
-    """Drops the letters, and tells what the training answers, and what came of saving and sampling.
+def answered(folder: Path, commands: Sequence[RemoteCommand], timeout_s: float) -> Generator[str, None, None]:
+    """Send the commands; yield what the training answers, and the outcome of saving and sampling.
 
-    Raises `UserError` where it does not answer in time, or ends before.
+    Raise `UserError` where it does not answer in time, or ends before.
     """
     events = follow(folder, from_start=False, poll_s=0.1)
     next(events, None)  # listening from here on
-    waiting = {drop_letter(folder, letter): letter for letter in letters}
+    waiting = {send_command(folder, command): command for command in commands}
     due = time.monotonic() + timeout_s
-    outcome: tuple[type[Event], ...] = ()  # what still has to come of the letter that was acknowledged last
+    outcome: tuple[type[Event], ...] = ()  # what still has to come of the command that was acknowledged last
     for event in events:
         match event:
             case Acknowledged(id=id) if id in waiting:
-                letter = waiting.pop(id)
+                command = waiting.pop(id)
                 yield event.text
-                saving = isinstance(letter, Save) and "already" not in event.text
-                outcome = (Sampled, Notice) if isinstance(letter, Sample) else (Saved,) if saving else ()
+                saving = isinstance(command, Save) and "already" not in event.text
+                outcome = (Sampled, Notice) if isinstance(command, Sample) else (Saved,) if saving else ()
             case Sampled(prompt=prompt, text=text) if Sampled in outcome:
                 yield prompt + text
                 outcome = ()

@@ -29,9 +29,9 @@ def run(args: argparse.Namespace) -> int:
         settings()[name].parse(value)
 
     from nanogpt import runs
-    from nanogpt.training import Mailbox
+    from nanogpt.training import CommandQueue
 
-    folder, mailbox = runs.new_folder("quickstart", name=args.name, runs_dir=args.runs_dir), Mailbox()
-    events = runs.quickstart(folder, seconds=args.seconds, changes=changes, mailbox=mailbox, data_dir=args.data_dir)
+    folder, commands = runs.new_folder("quickstart", name=args.name, runs_dir=args.runs_dir), CommandQueue()
+    events = runs.quickstart(folder, seconds=args.seconds, changes=changes, commands=commands, data_dir=args.data_dir)
     with surviving_the_terminal():
-        return finish(show(interruptible_once_started(events, mailbox)), folder)
+        return finish(show(interruptible_once_started(events, commands)), folder)

@@ -52,23 +52,23 @@ def run(args: argparse.Namespace) -> int:
 
 def train(config: Config, args: argparse.Namespace, base: str, sources: Mapping[str, str] | None = None) -> int:
     from nanogpt import runs
-    from nanogpt.training import Mailbox
+    from nanogpt.training import CommandQueue
 
     folder = args.out_dir.absolute() if args.out_dir else runs.new_folder(base, name=args.name, runs_dir=args.runs_dir)
     if args.detach:
         opened(config.data.dataset, args.data_dir)  # prepared where the person sees it
         pid = runs.start_detached(config, folder, data_dir=args.data_dir, runs_dir=args.runs_dir, sources=sources)
         return detached(folder, pid)
-    mailbox = Mailbox()
+    commands = CommandQueue()
     places = {"data_dir": args.data_dir, "runs_dir": args.runs_dir}
-    events = runs.start(config, folder, mailbox=mailbox, sources=sources, **places)
-    return finish(show(interruptible_once_started(events, mailbox)), folder)
+    events = runs.start(config, folder, commands=commands, sources=sources, **places)
+    return finish(show(interruptible_once_started(events, commands)), folder)
 
 
 def resume(args: argparse.Namespace, resolved: Resolved) -> int:
     """Goes on with a run: with options as they are given, and what preset and file say otherwise than the run did."""
     from nanogpt import runs
-    from nanogpt.training import Mailbox
+    from nanogpt.training import CommandQueue
 
     folder = runs.find(str(args.out_dir) if args.out_dir else args.name, args.runs_dir)
     recorded, asked = run_config(folder).values(), resolved.config.values()
@@ -80,9 +80,9 @@ def resume(args: argparse.Namespace, resolved: Resolved) -> int:
     }
     if args.detach:
         return detached(folder, runs.resume_detached(folder, changes, data_dir=args.data_dir))
-    mailbox = Mailbox()
-    events = runs.resume(folder, changes, mailbox=mailbox, data_dir=args.data_dir)
-    return finish(show(interruptible_once_started(events, mailbox)), folder)
+    commands = CommandQueue()
+    events = runs.resume(folder, changes, commands=commands, data_dir=args.data_dir)
+    return finish(show(interruptible_once_started(events, commands)), folder)
 
 
 def detached(folder: Path, pid: int) -> int:

@@ -28,7 +28,7 @@ from nanogpt.events import (
     Started,
     Step,
 )
-from nanogpt.training import Mailbox, Stop
+from nanogpt.training import CommandQueue, Stop
 from nanogpt.words import counted, duration, significant
 
 
@@ -112,7 +112,7 @@ def stepped(event: Step, max_iters: int) -> str:
 
 
 @contextmanager
-def interruptible(mailbox: Mailbox) -> Iterator[None]:
+def interruptible(commands: CommandQueue) -> Iterator[None]:
     """Ctrl+C and SIGTERM ask training to finish its step and save; a second Ctrl+C leaves at once."""
     asked = False
 
@@ -123,7 +123,7 @@ def interruptible(mailbox: Mailbox) -> Iterator[None]:
         asked = True
         # Written straight to the descriptor: a signal may come in the middle of a print.
         os.write(2, b"\nfinishing the step and saving; press Ctrl+C again to leave at once\n")
-        mailbox.drop(Stop())
+        commands.put(Stop())
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -133,12 +133,12 @@ def interruptible(mailbox: Mailbox) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def interruptible_once_started(events: Iterable[Event], mailbox: Mailbox) -> Iterator[Event]:
+def interruptible_once_started(events: Iterable[Event], commands: CommandQueue) -> Iterator[Event]:
     """Passes the events on; before training starts Ctrl+C cancels, from then on it asks for a checkpoint first."""
     with ExitStack() as stack:
         begun = False
         for event in events:
             if isinstance(event, Started) and not begun:  # another one follows a return to a checkpoint
                 begun = True
-                stack.enter_context(interruptible(mailbox))
+                stack.enter_context(interruptible(commands))
             yield event

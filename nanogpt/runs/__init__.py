@@ -9,13 +9,13 @@ from nanogpt.lazy import exports
 
 if TYPE_CHECKING:
     from nanogpt.runs.checkpoints import Checkpoint, best, choose, latest, list_checkpoints
+    from nanogpt.runs.control_files import FileCommandQueue, send_command
     from nanogpt.runs.detached import resume_detached, start_detached
     from nanogpt.runs.first_run import quickstart
     from nanogpt.runs.folder import find, history, list_runs, new_folder, read_events, summary
     from nanogpt.runs.following import follow
     from nanogpt.runs.launch import resume, splits, start
     from nanogpt.runs.load import LoadedModel, load_model
-    from nanogpt.runs.post import FileMailbox, drop_letter
     from nanogpt.runs.speed import Benchmark, Measuring, benchmark
     from nanogpt.runs.state import RunState, reduce
 
@@ -28,21 +28,20 @@ _HOMES = (
     | dict.fromkeys(("Benchmark", "Measuring", "benchmark"), "speed")
     | dict.fromkeys(("LoadedModel", "load_model"), "load")
     | {"follow": "following"}
-    | dict.fromkeys(("FileMailbox", "drop_letter"), "post")
+    | dict.fromkeys(("FileCommandQueue", "send_command"), "control_files")
     | dict.fromkeys(("RunState", "reduce"), "state")
 )
 
 __all__ = [
     "Benchmark",
     "Checkpoint",
-    "FileMailbox",
+    "FileCommandQueue",
     "LoadedModel",
     "Measuring",
     "RunState",
     "benchmark",
     "best",
     "choose",
-    "drop_letter",
     "find",
     "follow",
     "history",
@@ -56,6 +55,7 @@ __all__ = [
     "reduce",
     "resume",
     "resume_detached",
+    "send_command",
     "splits",
     "start",
     "start_detached",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nanogpt.training import Snapshot
 
 FORMAT = 1
-STEERED = ("max_iters", "eval_interval")  # settings that letters change: a checkpoint's values hold in a resume
+STEERED = ("max_iters", "eval_interval")  # settings that commands change: a checkpoint's values hold in a resume
 PICKLES = "docs/from_nanogpt.py converts a ckpt.pt of nanoGPT's that you trust"
 REPLACED = ".replaced"  # a checkpoint for which another one of its step is about to take the place
 

@@ -10,7 +10,7 @@ from nanogpt.config import Config, resolve, with_settings
 from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Notice, Started, Step
 from nanogpt.runs.launch import Events, obtain, splits, start
-from nanogpt.training import Mailbox, Sample, SetEvalInterval, SetMaxIters
+from nanogpt.training import CommandQueue, Sample, SetEvalInterval, SetMaxIters
 from nanogpt.training.probe import seconds_per_step
 
 PREFERRED, OFFLINE = "shakespeare_char", "python_stdlib"
@@ -25,7 +25,7 @@ def quickstart(
     *,
     seconds: float = 45,
     changes: Mapping[str, Any] | None = None,
-    mailbox: Mailbox | None = None,
+    commands: CommandQueue | None = None,
     data_dir: Path | None = None,
 ) -> Events:
     """Prepares tiny Shakespeare, and trains the preset `quickstart` on it for about `seconds` in the folder `run`.
@@ -53,12 +53,12 @@ def quickstart(
     spread = {"eval_interval": _each(max_iters, CHECKPOINTS), "sample_interval": _each(max_iters, SAMPLES)}
     asked = {name: value for name, value in changes.items() if name in ("eval_interval", "sample_interval")}
     config = with_settings(config, {"max_iters": max_iters} | spread | asked)
-    mailbox = mailbox or Mailbox()
-    events = start(config, run, mailbox=mailbox, data_dir=data_dir)
+    commands = commands or CommandQueue()
+    events = start(config, run, commands=commands, data_dir=data_dir)
     if "max_iters" in changes:
         yield from events
     else:
-        yield from _in_time(events, seconds, config, mailbox, respaced="eval_interval" not in changes)
+        yield from _in_time(events, seconds, config, commands, respaced="eval_interval" not in changes)
 
 
 def _timed(config: Config, tokens: Mapping[str, Any]) -> tuple[int, float]:
@@ -84,7 +84,7 @@ def _each(iterations: int, parts: int) -> int:
     return max(1, -(-iterations // parts))
 
 
-def _in_time(events: Events, seconds: float, config: Config, mailbox: Mailbox, respaced: bool) -> Events:
+def _in_time(events: Events, seconds: float, config: Config, commands: CommandQueue, respaced: bool) -> Events:
     """Moves the last step, and with it the evaluations if they are to be `respaced`, where training turns out to be
     slower or faster than when it was timed, until a person chooses it. Has samples written early and at the end."""
     max_iters, every = config.schedule.max_iters, config.evaluation.sample_interval
@@ -102,12 +102,12 @@ def _in_time(events: Events, seconds: float, config: Config, mailbox: Mailbox, r
                     grows = event.step < max_iters / 2  # later the learning rate would have to rise again
                     if fitting < 0.85 * max_iters or (grows and fitting > 1.2 * max_iters):
                         max_iters = fitting
-                        mailbox.drop(SetMaxIters(max_iters))
+                        commands.put(SetMaxIters(max_iters))
                         if respaced:
-                            mailbox.drop(SetEvalInterval(_each(max_iters, CHECKPOINTS)))
+                            commands.put(SetEvalInterval(_each(max_iters, CHECKPOINTS)))
                 early_enough = early and event.elapsed_s >= FIRST_SAMPLE_S
                 if early_enough or (every and event.step == max_iters):
                     early = False
                     if event.step % every:  # else it is written anyway
-                        mailbox.drop(Sample(config.evaluation.sample_start, config.system.seed))
+                        commands.put(Sample(config.evaluation.sample_start, config.system.seed))
             yield event

@@ -23,11 +23,11 @@ from nanogpt.events import Event, Notice, Saved, Started, Token
 from nanogpt.files import check_regular, why, write_atomically
 from nanogpt.inspection import HealthObserver, Observer
 from nanogpt.runs import checkpoints, folder
+from nanogpt.runs.control_files import FileCommandQueue
 from nanogpt.runs.load import load_tokenizer
-from nanogpt.runs.post import FileMailbox
 from nanogpt.runs.recorder import Recorder, in_words
 from nanogpt.runs.weights import read_weights, with_shape_of_weights
-from nanogpt.training import Mailbox, Snapshot, train
+from nanogpt.training import CommandQueue, Snapshot, train
 from nanogpt.training.distributed import rank
 from nanogpt.training.machine import less_memory
 from nanogpt.training.snapshot import Progress
@@ -39,7 +39,7 @@ def start(
     config: Config,
     run: Path,
     *,
-    mailbox: Mailbox | None = None,
+    commands: CommandQueue | None = None,
     data_dir: Path | None = None,
     runs_dir: Path | None = None,
     sources: Mapping[str, str] | None = None,
@@ -67,19 +67,19 @@ def start(
     config = _with_vocabulary(config, dataset)
     _check_start(config, dataset)
     if config.evaluation.eval_only:
-        events = train(config, splits(dataset), run=run.name, mailbox=mailbox, start=begin)
+        events = train(config, splits(dataset), run=run.name, commands=commands, start=begin)
         yield from _noticed(notice, _explained(config, events))
         return
     if rank() == 0:
         folder.check_free(run)
-    yield from _recorded(config, run, dataset, mailbox, begin, founds=True, notice=notice)
+    yield from _recorded(config, run, dataset, commands, begin, founds=True, notice=notice)
 
 
 def resume(
     run: Path,
     changes: Mapping[str, Any] | None = None,
     *,
-    mailbox: Mailbox | None = None,
+    commands: CommandQueue | None = None,
     data_dir: Path | None = None,
 ) -> Events:
     """Goes on with a run at its latest checkpoint, exactly as if it had not been interrupted.
@@ -119,10 +119,10 @@ def resume(
                 f"the run {run.name} is complete at step {progress.step:,}: pass a higher --max_iters to continue"
             )
     if config.evaluation.eval_only:
-        events = train(config, splits(dataset), run=run.name, mailbox=mailbox, start=begin, resume=begin is not None)
+        events = train(config, splits(dataset), run=run.name, commands=commands, start=begin, resume=begin is not None)
         yield from _explained(config, events)
         return
-    yield from _recorded(config, run, dataset, mailbox, begin, founds=False, notice=notice)
+    yield from _recorded(config, run, dataset, commands, begin, founds=False, notice=notice)
 
 
 def obtain(name: str, data_dir: Path | None = None) -> Generator[Event, None, data.Dataset]:
@@ -198,7 +198,7 @@ def _recorded(
     config: Config,
     run: Path,
     dataset: data.Dataset,
-    mailbox: Mailbox | None,
+    commands: CommandQueue | None,
     begin: Snapshot | None,
     *,
     founds: bool,
@@ -250,7 +250,7 @@ def _recorded(
             splits(dataset),
             run=run.name,
             observers=_observers(config, run.name),
-            mailbox=FileMailbox(run, mailbox),
+            commands=FileCommandQueue(run, commands),
             save=save,
             sample=sample,
             recall=partial(checkpoints.recall, run),

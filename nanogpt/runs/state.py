@@ -161,7 +161,7 @@ def reduce(state: RunState, event: Event) -> RunState:
                 evaluating=None,
             )
         case Acknowledged():
-            paused = {"Pause": True, "Resume": False, "Stop": False}.get(event.letter, state.paused)
+            paused = {"Pause": True, "Resume": False, "Stop": False}.get(event.command, state.paused)
             limit = state.max_iters if event.max_iters is None else event.max_iters
             state = replace(state, step=event.step, paused=paused, max_iters=limit)
         case Health():

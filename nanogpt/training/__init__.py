@@ -1,6 +1,6 @@
 """The training loop and its parts. Knows nothing of files, screens or where its data comes from.
 
-Exports lazily: the mailbox and its letters are wanted where torch is not (the app's first paint, another process).
+Exports lazily: commands and their queue are needed where torch is not (the app's first paint, another process).
 """
 
 from typing import TYPE_CHECKING
@@ -9,10 +9,10 @@ from nanogpt.lazy import exports
 
 if TYPE_CHECKING:
     from nanogpt.training.build import train
-    from nanogpt.training.mailbox import (
+    from nanogpt.training.control import (
+        Command,
+        CommandQueue,
         Copy,
-        Letter,
-        Mailbox,
         Pause,
         Resume,
         Sample,
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from nanogpt.training.snapshot import Snapshot
 
 __all__ = [
+    "Command",
+    "CommandQueue",
     "Copy",
-    "Letter",
-    "Mailbox",
     "Pause",
     "Resume",
     "Sample",
@@ -42,6 +42,6 @@ __all__ = [
     "train",
 ]
 
-_HOMES = dict.fromkeys(__all__, "mailbox") | {"train": "build", "Snapshot": "snapshot"}
+_HOMES = dict.fromkeys(__all__, "control") | {"train": "build", "Snapshot": "snapshot"}
 
 __getattr__ = exports(__name__, _HOMES)

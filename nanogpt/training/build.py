@@ -21,9 +21,9 @@ from nanogpt.models.base import LanguageModel
 from nanogpt.models.flat_parameters import FlatParameters
 from nanogpt.models.shapes import shapes_alone
 from nanogpt.training import distributed
+from nanogpt.training.control import CommandQueue
 from nanogpt.training.loop import Recall, Tokens, Trainer, WriteSample
 from nanogpt.training.machine import check_memory, settle
-from nanogpt.training.mailbox import Mailbox
 from nanogpt.training.saving import SaveSnapshot, Writer
 from nanogpt.training.snapshot import Progress, Snapshot, check_weights, restore, restore_weights
 from nanogpt.training.spike import Spike
@@ -35,7 +35,7 @@ def train(
     tokens: Mapping[str, Tokens],
     *,
     run: str = "",
-    mailbox: Mailbox | None = None,
+    commands: CommandQueue | None = None,
     save: SaveSnapshot | None = None,
     sample: WriteSample | None = None,
     recall: Recall | None = None,
@@ -95,7 +95,7 @@ def train(
         trainer = Trainer(
             config=config,
             tokens=tokens,
-            mailbox=mailbox or Mailbox(),
+            commands=commands or CommandQueue(),
             writer=Writer(save if world.is_main else None),
             sample=sample,
             recall=recall,

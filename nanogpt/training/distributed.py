@@ -24,7 +24,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process reports, saves and reads the mailbox."""
+        """Whether this process reports, saves and takes commands."""
         return self.rank == 0
 
 

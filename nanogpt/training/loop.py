@@ -1,7 +1,7 @@
 """The training loop: an iterator of events. Knows nothing of files or screens, nor of how its parts were made.
 
-What it needs is handed in: tokens, a way to save a snapshot, a way to write a sample, a mailbox. Closing the iterator
-ends training where it is; to end it with a checkpoint, drop a `Stop` in the mailbox.
+What it needs is handed in: tokens, a way to save a snapshot, a way to write a sample, a queue of commands. Closing the
+iterator ends training where it is; to end it with a checkpoint, put a `Stop` into the queue.
 """
 
 import copy
@@ -20,20 +20,18 @@ from nanogpt import hardware
 from nanogpt.config import Config
 from nanogpt.data.batches import Batches, check_ids, evaluation_size
 from nanogpt.errors import UserError
-from nanogpt.events import Acknowledged, Evaluated, Event, Finished, Health, Notice, Sampled, Started, Step
+from nanogpt.events import Evaluated, Event, Finished, Health, Notice, Sampled, Started, Step
 from nanogpt.inspection import Observer
 from nanogpt.models.base import Forward, LanguageModel, loss_of
 from nanogpt.models.flat_parameters import FlatParameters
 from nanogpt.training import distributed
-from nanogpt.training import mailbox as letters
 from nanogpt.training.clipping import clip
+from nanogpt.training.control import CommandQueue, Stop
 from nanogpt.training.evaluation import EvaluationProgress, evaluate
 from nanogpt.training.machine import Machine
-from nanogpt.training.mailbox import Letter, Mailbox
 from nanogpt.training.saving import Writer
 from nanogpt.training.snapshot import Progress, Snapshot, restore, take
 from nanogpt.training.spike import Spike
-from nanogpt.training.steering import apply
 from nanogpt.training.throughput import Throughput
 
 Tokens = NDArray[np.unsignedinteger]
@@ -50,7 +48,7 @@ class Trainer:
 
     config: Config
     tokens: Mapping[str, Tokens]
-    mailbox: Mailbox
+    commands: CommandQueue
     writer: Writer
     sample: WriteSample | None
     machine: Machine
@@ -72,7 +70,10 @@ class Trainer:
     idle_since: float = 0.0  # monotonic, as `began`
     sampled_at: int = -1
     rollbacks: int = 0
-    stopping: letters.Stop | None = None
+    stopping: Stop | None = None
+    paused: bool = False
+    hindered_by: str = ""
+    reported: str = ""  # of what hinders training, what was reported last
     began: float = field(default_factory=time.monotonic)
 
     def run(self) -> Generator[Event, None, None]:
@@ -91,7 +92,7 @@ class Trainer:
             if self.sample_is_due():
                 self.sampled_at = progress.step
                 yield from self.write_sample(schedule.sample_start, self.config.system.seed)
-            yield from self.obey()
+            yield from self.apply_commands()
             if self.stopping is not None:
                 yield from self.stop()
                 return
@@ -222,7 +223,7 @@ class Trainer:
             return
         self.throughput.evaluated(self.elapsed_s() - began)
         (val_loss, counted), (train_loss, _) = on_val, on_train
-        if self.writer.taken_at == progress.step:  # a letter asked for it meanwhile: it lacks these losses
+        if self.writer.taken_at == progress.step:  # a command asked for it meanwhile: it lacks these losses
             yield from self.writer.report(wait=True)
             self.writer.taken_at = -1
         best = val_loss if progress.best_val_loss is None else min(progress.best_val_loss, val_loss)
@@ -243,7 +244,7 @@ class Trainer:
     def listening(
         self, evaluation: Generator[None, None, tuple[float, int]], told: EvaluationProgress
     ) -> Generator[Event, None, tuple[float, int] | None]:
-        """Works through an evaluation, obeying letters between its batches; None where it is to stop."""
+        """Work through an evaluation, applying commands between its batches; return None where it is to stop."""
         alone = self.machine.world.size == 1  # several processes have different numbers of batches
         while self.stopping is None:
             try:
@@ -253,12 +254,12 @@ class Trainer:
                 return result
             yield from told.batch()
             if alone:
-                yield from self.obey()
+                yield from self.apply_commands()
         return None
 
     def save_checkpoint(self) -> Iterator[Event]:
         """Has this step's state written beside, unless that was done. It is told as saved when it is on disk, and what
-        the disk refuses is owed from then on: see `obey`."""
+        the disk refuses is owed from then on: see `apply_commands`."""
         if self.can_save():
             current = replace(self.progress, elapsed_s=self.elapsed_s())
             state = partial(take, self.model, self.optimizer, self.scaler, current, self.batches.position)
@@ -274,58 +275,51 @@ class Trainer:
         else:
             yield Sampled(step=self.progress.step, prompt=prompt, text=text, seed=seed)
 
-    def obey(self) -> Iterator[Event]:
-        """Does what the letters say; returns when no pause is in force and nothing hinders training, or to stop.
+    def apply_commands(self) -> Iterator[Event]:
+        """Apply the commands that wait; return when no pause is in force and nothing hinders training, or to stop.
 
         A checkpoint that is owed, and a record that cannot be written, hinder it: they are tried again meanwhile.
         """
-        world, paused, told = self.machine.world, False, ""
+        world = self.machine.world
         while True:
             yield from self.writer.report()
-            hindrance = self.writer.owed or (self.hindrance() if self.hindrance else "")
-            waiting, hindrance = distributed.agree((self.mailbox.collect(), hindrance), world)
-            for letter in waiting:
-                yield from self.do(letter)
-                if isinstance(letter, letters.Pause | letters.Resume):
-                    paused = isinstance(letter, letters.Pause)
-                    told = told if paused or not hindrance else ""  # it waits all the same, and says so again
+            hindered_by = self.writer.owed or (self.hindrance() if self.hindrance else "")
+            waiting, self.hindered_by = distributed.agree((self.commands.take(), hindered_by), world)
+            for command in waiting:
+                yield from command.apply(self)
             if self.stopping is not None:
                 break
-            if hindrance != told and (hindrance or not paused):
-                yield self.hindered(hindrance)
-                told = hindrance
+            if self.hindered_by != self.reported and (self.hindered_by or not self.paused):
+                yield self.hindered(self.hindered_by)
+                self.reported = self.hindered_by
             if waiting:  # what they did may hinder it, too
                 continue
-            if not paused and not hindrance:
+            if not self.paused and not self.hindered_by:
                 break
             self.idle_since = self.idle_since or time.monotonic()
             if world.is_main:
-                self.mailbox.wait(timeout_s=0.2)
+                self.commands.wait(timeout_s=0.2)
         if self.idle_since:
             self.began += time.monotonic() - self.idle_since
             self.idle_since = 0.0
 
-    def do(self, letter: Letter) -> Iterator[Event]:
-        if isinstance(letter, letters.Unreadable):
-            yield Notice(level="warning", text=letter.reason)
-            return
-        text = apply(letter, self.progress, self.writer.has(self.progress.step))
-        yield Acknowledged(
-            step=self.progress.step,
-            letter=type(letter).__name__,
-            text=text,
-            id=letter.id,
-            max_iters=self.progress.max_iters if isinstance(letter, letters.SetMaxIters) else None,
-        )
-        match letter:
-            case letters.Stop():
-                self.stopping = letter
-            case letters.Save():
-                yield from self.save_checkpoint()
-            case letters.Sample(prompt, seed):
-                yield from self.write_sample(prompt, seed)
-            case letters.Copy(receive):
-                receive(copy.deepcopy(self.model).eval(), self.progress.step)
+    def pause(self) -> None:
+        """Wait in `apply_commands` until `resume`."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Continue after `pause`; what hinders training all the same is reported again."""
+        self.paused = False
+        if self.hindered_by:
+            self.reported = ""
+
+    def has_checkpoint(self) -> bool:
+        """Return whether the current step has a checkpoint."""
+        return self.writer.has(self.progress.step)
+
+    def copied_model(self) -> LanguageModel:
+        """Return a copy of the model in evaluation mode, on the same device."""
+        return copy.deepcopy(self.model).eval()
 
     def hindered(self, reason: str) -> Health:
         if reason:

@@ -1,6 +1,6 @@
 """The Train screen: is it learning, how fast, how long still; and the keys that steer it.
 
-Knows nothing of training itself: it shows the session's history and drops letters.
+Knows nothing of training itself: it shows the session's history and sends commands.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from nanogpt_tui.screens.base import QUICK_START, LabScreen
 from nanogpt_tui.widgets.dialog import Ask, AskValue
 
 if TYPE_CHECKING:
-    from nanogpt.training.mailbox import Letter
+    from nanogpt.training.control import Command
     from nanogpt_tui.history import History
     from nanogpt_tui.widgets.run_view import RunView
 
@@ -44,17 +44,6 @@ STOP_ANSWERS = {
 }
 QUICK_START_ANSWERS = {"start": ("enter", "start"), "stay": ("escape", "back")}
 WHOLE_HEIGHT = "Show the whole range of the loss, or zoom in on its recent part"
-# what is shown from a key until the trainer has done it
-WAITING = {
-    Pause: "pausing …",
-    Resume: "resuming …",
-    Stop: "stopping …",
-    Save: "saving …",
-    Sample: "sampling …",
-    ScaleLearningRate: "changing …",
-    SetEvalInterval: "changing …",
-    SetMaxIters: "changing …",
-}
 WHILE_TRAINING = {"pause", "save", "stop", "sample", "sample_prompt", "scale", "eval_interval", "max_iters"}
 PANES = ("chart", "figures", "watch", "log")
 WITH_A_RUN = {"copy", "chart", "overlay", "earlier_sample", "scroll_sample", "full"}
@@ -188,8 +177,8 @@ class TrainScreen(LabScreen):
 
     def _waiting(self) -> str:
         steered, history = self.session.steered, self.session.history
-        if steered is not None and steered.asked:
-            return WAITING[type(steered.asked[-1])]
+        if steered is not None and steered.pending:
+            return f"{steered.pending[-1].pending} …"
         if steered is not None and steered.saving:
             return "saving …"
         return "reading" if history is not None and history.reading is not None else ""
@@ -216,9 +205,10 @@ class TrainScreen(LabScreen):
 
     # ---- steering
 
-    def tell(self, letter: "Letter") -> None:
+    def send(self, command: "Command") -> None:
+        """Send a command to the training that is shown; notify where it cannot be reached."""
         try:
-            self.session.tell(letter)
+            self.session.send(command)
         except UserError as error:
             self.notify(str(error), severity="error", markup=False)
         self.training_changed()
@@ -245,15 +235,15 @@ class TrainScreen(LabScreen):
 
     def action_pause(self) -> None:
         history = self.session.history
-        self.tell(Resume() if history is not None and history.state == "paused" else Pause())
+        self.send(Resume() if history is not None and history.state == "paused" else Pause())
 
     def action_save(self) -> None:
-        self.tell(Save())
+        self.send(Save())
 
     def action_sample(self) -> None:
         history = self.session.history
         known = history.samples[-1] if history is not None and history.samples else None
-        self.tell(Sample(known.prompt, known.seed) if known else Sample("\n"))
+        self.send(Sample(known.prompt, known.seed) if known else Sample("\n"))
 
     def action_sample_prompt(self) -> None:
         history = self.session.history
@@ -263,7 +253,7 @@ class TrainScreen(LabScreen):
 
     def _sample_prompt(self, text: str | None) -> None:
         if text is not None:
-            self.tell(Sample(text.replace("\\n", "\n")))
+            self.send(Sample(text.replace("\\n", "\n")))
 
     def action_stop(self) -> None:
         history = self.session.history
@@ -273,23 +263,23 @@ class TrainScreen(LabScreen):
 
     def _stop_as(self, answer: str | None) -> None:
         if answer in ("save", "stop"):
-            self.tell(Stop(save=answer == "save"))
+            self.send(Stop(save=answer == "save"))
 
     def action_scale(self, factor: float) -> None:
-        self.tell(ScaleLearningRate(factor))
+        self.send(ScaleLearningRate(factor))
 
     def action_eval_interval(self) -> None:
         steered = self.session.steered
         if steered is not None:
             now = str(steered.eval_interval or "")
             question = AskValue("Steps between evaluations:", now, number_problem)
-            self.app.push_screen(question, lambda text: self.tell(SetEvalInterval(number(text))) if text else None)
+            self.app.push_screen(question, lambda text: self.send(SetEvalInterval(number(text))) if text else None)
 
     def action_max_iters(self) -> None:
         history = self.session.history
         if history is not None:
             question = AskValue("Train up to step:", str(history.max_iters), number_problem)
-            self.app.push_screen(question, lambda text: self.tell(SetMaxIters(number(text))) if text else None)
+            self.app.push_screen(question, lambda text: self.send(SetMaxIters(number(text))) if text else None)
 
     def action_resume_run(self) -> None:
         history, folder = self.session.history, self.session.folder

@@ -137,7 +137,7 @@ def test_what_is_wrong_before_the_start_is_one_line_also_where_it_is_detached(sm
         ([], "are required: COMMAND\n"),
     ],
 )
-def test_a_wrong_order_is_one_line_and_no_letter(small, capsys, words, said):
+def test_a_wrong_order_is_one_line_and_no_command(small, capsys, words, said):
     assert main(["train", *small, "--max_iters=1", "--name=one"]) == 0
     capsys.readouterr()
     assert main(["ctl", "one", *words]) == 2

@@ -65,7 +65,7 @@ def test_a_file_of_settings_is_read_and_flags_win_over_it(small, tmp_path, capsy
 
 def test_the_line_of_progress_knows_a_last_step_that_was_changed(capsys, monkeypatch):
     monkeypatch.setattr(training_display, "live_line", lambda: nullcontext(talk))
-    told = Acknowledged(step=1, letter="SetMaxIters", text="last iteration 5,000", max_iters=5000)
+    told = Acknowledged(step=1, command="SetMaxIters", text="last iteration 5,000", max_iters=5000)
     show(iter([started(max_iters=1500), stepped(1), told, stepped(2)]))
     err = capsys.readouterr().err
     assert "step     1/1,500" in err

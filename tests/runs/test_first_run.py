@@ -10,7 +10,7 @@ import pytest
 from nanogpt import runs
 from nanogpt.config import Config
 from nanogpt.events import Acknowledged, Event, Finished, Sampled, Saved, Started, Step
-from nanogpt.training import Letter, Mailbox, Sample, SetEvalInterval, SetMaxIters
+from nanogpt.training import Command, CommandQueue, Sample, SetEvalInterval, SetMaxIters
 from tests.made_events import started, stepped
 
 TINY = {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 16, "batch_size": 4, "ngram": 1, "device": "cpu"}
@@ -21,24 +21,24 @@ class Machine:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, timed: float, seconds: Callable[[int], float]) -> None:
         self.config, self.seconds = Config(), seconds
-        self.letters: list[tuple[int, Letter]] = []
+        self.commands: list[tuple[int, Command]] = []
         monkeypatch.setattr("nanogpt.runs.first_run.seconds_per_step", lambda *_, **__: (started(), [timed]))
         monkeypatch.setattr("nanogpt.runs.first_run.start", self.start)
 
-    def start(self, config: Config, run: Path, *, mailbox: Mailbox, data_dir: Path | None) -> Iterator[Event]:
+    def start(self, config: Config, run: Path, *, commands: CommandQueue, data_dir: Path | None) -> Iterator[Event]:
         self.config, last, elapsed_s, step = config, config.schedule.max_iters, 0.0, 0
         while step < last:
             step += 1
             elapsed_s += self.seconds(step)
             yield replace(stepped(step), elapsed_s=elapsed_s)
-            for letter in mailbox.collect():
-                self.letters.append((step, letter))
-                if isinstance(letter, SetMaxIters):
-                    last = max(step, letter.iterations)
-                    yield Acknowledged(step=step, letter="SetMaxIters", text="", id="", max_iters=last)
+            for command in commands.take():
+                self.commands.append((step, command))
+                if isinstance(command, SetMaxIters):
+                    last = max(step, command.iterations)
+                    yield Acknowledged(step=step, command="SetMaxIters", text="", id="", max_iters=last)
 
     def said(self, kind: type) -> list[Any]:
-        return [(step, letter) for step, letter in self.letters if isinstance(letter, kind)]
+        return [(step, command) for step, command in self.commands if isinstance(command, kind)]
 
 
 def begin(dataset: str, **changes: Any) -> list[Event]:
@@ -100,9 +100,9 @@ def test_a_first_sample_comes_after_seconds_and_another_with_the_last_step(
 
 
 def test_a_last_step_that_a_person_chose_holds(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine, mailbox = Machine(monkeypatch, 0.2, lambda _: 1.0), Mailbox()
-    mailbox.drop(SetMaxIters(300))
-    events = runs.quickstart(runs.new_folder("quickstart"), seconds=40, changes={"dataset": dataset}, mailbox=mailbox)
+    machine, commands = Machine(monkeypatch, 0.2, lambda _: 1.0), CommandQueue()
+    commands.put(SetMaxIters(300))
+    events = runs.quickstart(runs.new_folder("quickstart"), seconds=40, changes={"dataset": dataset}, commands=commands)
     assert len([event for event in events if isinstance(event, Step)]) == 300
     assert len(machine.said(SetMaxIters)) == 1
 

@@ -20,7 +20,7 @@ from nanogpt.data import open_dataset, prepare, textfile_recipe
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Evaluated, Finished, Health, Notice, Sampled, Saved, Started, Step
 from nanogpt.runs import checkpoints, recorder
-from nanogpt.training import Mailbox, SetMaxIters, Stop, saving, train
+from nanogpt.training import CommandQueue, SetMaxIters, Stop, saving, train
 
 
 def trained(config, name="one", **more):
@@ -159,8 +159,8 @@ def test_a_sample_of_the_step_that_is_resumed_is_not_taken_again(small):
 def test_a_folder_that_is_being_removed_is_not_filled_again(small, monkeypatch):
     monkeypatch.setattr(recorder, "RETRY_S", 0.05)
     monkeypatch.setattr(recorder, "HEARTBEAT_S", 1000)  # its file would come and go while this test removes
-    folder, mailbox, events = runs.new_folder("run", name="one"), Mailbox(), []
-    for event in runs.start(small(), folder, mailbox=mailbox):
+    folder, commands, events = runs.new_folder("run", name="one"), CommandQueue(), []
+    for event in runs.start(small(), folder, commands=commands):
         events.append(event)
         if isinstance(event, Step) and event.step == 7:
             (folder / "run.toml").unlink()
@@ -170,27 +170,27 @@ def test_a_folder_that_is_being_removed_is_not_filled_again(small, monkeypatch):
         if isinstance(event, Health) and event.state == "waiting":
             assert "is gone" in event.message
             assert not {"events.jsonl", "status.json"} & {item.name for item in folder.iterdir()}
-            mailbox.drop(Stop())
+            commands.put(Stop())
     assert events[-1].reason == "stopped"
 
 
-def test_a_stop_letter_saves_and_the_run_goes_on_from_there(small):
+def test_a_stop_command_saves_and_the_run_goes_on_from_there(small):
     whole, _ = trained(small())
-    folder, mailbox = runs.new_folder("run", name="letter"), Mailbox()
-    for event in runs.start(small(), folder, mailbox=mailbox):
+    folder, commands = runs.new_folder("run", name="letter"), CommandQueue()
+    for event in runs.start(small(), folder, commands=commands):
         if isinstance(event, Step) and event.step == 6:
-            mailbox.drop(Stop())
+            commands.put(Stop())
     assert runs.summary(folder).state == "stopped"
     assert runs.latest(folder).step == 6
     list(runs.resume(folder))
     assert weights(folder) == weights(whole)
 
 
-def test_a_last_step_that_a_letter_changed_is_the_run_s_own_from_then_on(small):
-    folder, mailbox = runs.new_folder("run", name="shorter"), Mailbox()
-    for event in runs.start(small(), folder, mailbox=mailbox):
+def test_a_last_step_that_a_command_changed_is_the_run_s_own_from_then_on(small):
+    folder, commands = runs.new_folder("run", name="shorter"), CommandQueue()
+    for event in runs.start(small(), folder, commands=commands):
         if isinstance(event, Step) and event.step == 5:
-            mailbox.drop(SetMaxIters(8))
+            commands.put(SetMaxIters(8))
     about = runs.summary(folder)
     assert (about.state, about.step, about.max_iters) == ("finished", 8, 8)
 
@@ -404,14 +404,14 @@ def test_a_full_disk_makes_training_wait_and_it_goes_on_when_there_is_space(smal
 
 def test_while_the_disk_is_full_training_can_be_stopped_and_the_last_checkpoint_stays_whole(small, monkeypatch):
     disk = Disk(monkeypatch, "model.safetensors")
-    folder, mailbox = runs.new_folder("run", name="full"), Mailbox()
+    folder, commands = runs.new_folder("run", name="full"), CommandQueue()
     events = []
-    for event in runs.start(small(checkpoint_interval=2), folder, mailbox=mailbox):
+    for event in runs.start(small(checkpoint_interval=2), folder, commands=commands):
         events.append(event)
         if isinstance(event, Saved) and event.step == 4:
             disk.is_full = True
         if isinstance(event, Health) and event.state == "waiting":
-            mailbox.drop(Stop())
+            commands.put(Stop())
     assert events[-1].reason == "stopped"
     assert events[-1].step >= 6, "it goes on while the checkpoint of step 6 is written beside"
     assert "stopped without one" in events[-2].text
@@ -475,14 +475,14 @@ def test_what_is_recorded_where_the_events_cannot_be_is_kept_until_they_can(smal
 def test_a_training_whose_folder_was_removed_can_be_stopped(small, monkeypatch):
     monkeypatch.setattr(saving, "RETRY_S", 0.05)
     monkeypatch.setattr(recorder, "RETRY_S", 0.05)
-    folder, mailbox, events = runs.new_folder("run", name="one"), Mailbox(), []
-    for event in runs.start(small(), folder, mailbox=mailbox):
+    folder, commands, events = runs.new_folder("run", name="one"), CommandQueue(), []
+    for event in runs.start(small(), folder, commands=commands):
         events.append(event)
         if isinstance(event, Step) and event.step == 7:
             while folder.exists():  # a checkpoint may be written meanwhile
                 shutil.rmtree(folder, ignore_errors=True)
         if isinstance(event, Health) and event.state == "waiting":
-            mailbox.drop(Stop())
+            commands.put(Stop())
     assert events[-1].reason == "stopped"
     assert not folder.exists(), "it is not made anew"
 

@@ -10,7 +10,7 @@ import pytest
 from nanogpt import runs
 from nanogpt.events import Acknowledged, Finished, Health, Step
 from nanogpt.runs import recorder
-from nanogpt.training import Mailbox, Pause, Resume
+from nanogpt.training import CommandQueue, Pause, Resume
 
 
 @pytest.fixture
@@ -32,30 +32,30 @@ def disk(monkeypatch):
 def told(events):
     """What was asked and what hindered, in order."""
     return [
-        event.letter if isinstance(event, Acknowledged) else event.state
+        event.command if isinstance(event, Acknowledged) else event.state
         for event in events
         if isinstance(event, Acknowledged | Health)
     ]
 
 
 def test_a_pause_that_was_asked_for_outlasts_a_full_disk(small, disk):
-    folder, mailbox, events = runs.new_folder("run", name="one"), Mailbox(), []
+    folder, commands, events = runs.new_folder("run", name="one"), CommandQueue(), []
 
     def resume_when_paused_on_disk():
         end = time.monotonic() + 60
         while runs.summary(folder).state != "paused" and time.monotonic() < end:
             time.sleep(0.01)
         time.sleep(0.3)  # time to go on in, if it wrongly did
-        mailbox.drop(Resume())
+        commands.put(Resume())
 
     resuming = threading.Thread(target=resume_when_paused_on_disk)
-    for event in runs.start(small(), folder, mailbox=mailbox):
+    for event in runs.start(small(), folder, commands=commands):
         events.append(event)
         if isinstance(event, Step) and event.step == 5:
             disk.set()
         if isinstance(event, Health) and event.state == "waiting":
-            mailbox.drop(Pause())
-        if isinstance(event, Acknowledged) and event.letter == "Pause":
+            commands.put(Pause())
+        if isinstance(event, Acknowledged) and event.command == "Pause":
             disk.clear()
             resuming.start()
     resuming.join()
@@ -65,14 +65,14 @@ def test_a_pause_that_was_asked_for_outlasts_a_full_disk(small, disk):
 
 
 def test_resuming_does_not_make_a_full_disk_look_as_if_training_went_on(small, disk):
-    folder, mailbox, events = runs.new_folder("run", name="one"), Mailbox(), []
-    for event in runs.start(small(), folder, mailbox=mailbox):
+    folder, commands, events = runs.new_folder("run", name="one"), CommandQueue(), []
+    for event in runs.start(small(), folder, commands=commands):
         events.append(event)
         if isinstance(event, Step) and event.step == 5:
             disk.set()
         if told([event]) == ["waiting"]:
             if told(events).count("waiting") == 1:
-                mailbox.drop(Resume())
+                commands.put(Resume())
             else:
                 disk.clear()
     assert told(events) == ["waiting", "Resume", "waiting", "going on"]

@@ -13,9 +13,9 @@ from nanogpt.inspection.health import MESSAGES
 from nanogpt.runs.recorder import Recorder
 from nanogpt.runs.state import SLOW_S, RunState, plain, reduce, status
 
-PAUSE = Acknowledged(step=1, letter="Pause", text="paused")
-RESUME = Acknowledged(step=1, letter="Resume", text="going on")
-STOP = Acknowledged(step=1, letter="Stop", text="stopping")
+PAUSE = Acknowledged(step=1, command="Pause", text="paused")
+RESUME = Acknowledged(step=1, command="Resume", text="going on")
+STOP = Acknowledged(step=1, command="Stop", text="stopping")
 FULL = Health(step=1, state="waiting", message="training waits: the disk is full")
 FREE = Health(step=1, state="going on", message="it goes on")
 EVALUATING = Evaluating(step=1, done=1, total=4)

@@ -3,16 +3,16 @@
 import torch
 
 from nanogpt.events import Acknowledged, Step
-from nanogpt.training import Copy, Mailbox, Pause, Resume, train
+from nanogpt.training import CommandQueue, Copy, Pause, Resume, train
 
 
-def trained(config, tokens, at_step=0, *letters):
-    mailbox, events = Mailbox(), []
-    for event in train(config, tokens, mailbox=mailbox):
+def trained(config, tokens, at_step=0, *sent):
+    commands, events = CommandQueue(), []
+    for event in train(config, tokens, commands=commands):
         events.append(event)
         if isinstance(event, Step) and event.step == at_step:
-            for letter in letters:
-                mailbox.drop(letter)
+            for command in sent:
+                commands.put(command)
     return events
 
 
@@ -41,7 +41,7 @@ def test_copying_changes_nothing_of_the_training_and_is_acknowledged(tiny, token
     config = tiny(dropout=0.2)
     copied = trained(config, tokens, 3, Copy(lambda model, step: model.wte.weight.data.zero_()))
     assert losses(copied) == losses(trained(config, tokens))
-    assert [(event.letter, event.step) for event in copied if isinstance(event, Acknowledged)] == [("Copy", 3)]
+    assert [(event.command, event.step) for event in copied if isinstance(event, Acknowledged)] == [("Copy", 3)]
 
 
 def test_a_paused_training_gives_copies_too(tiny, tokens):

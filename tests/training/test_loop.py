@@ -14,7 +14,7 @@ from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Acknowledged, Evaluated, Evaluating, Finished, Health, Notice, Sampled, Saved, Started, Step
 from nanogpt.hardware import heap
 from nanogpt.training import (
-    Mailbox,
+    CommandQueue,
     Pause,
     Resume,
     Sample,
@@ -165,30 +165,30 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_saves_nothing_more(tiny, tok
 
 def test_stop_saves_and_ends_and_stop_without_saving_only_ends(tiny, tokens):
     for save, expected in ((True, [3]), (False, [])):
-        mailbox = Mailbox()
+        commands = CommandQueue()
         events = []
-        for event in train(tiny(), tokens, mailbox=mailbox, save=Saves()):
+        for event in train(tiny(), tokens, commands=commands, save=Saves()):
             events.append(event)
             if isinstance(event, Step) and event.step == 3:
-                mailbox.drop(Stop(save=save))
+                commands.put(Stop(save=save))
         assert [event.step for event in of(Saved, events)] == expected
         assert (events[-1].reason, events[-1].step) == ("stopped", 3)
 
 
-def steered(config, tokens, at_step, *letters, **more):
-    mailbox, events = Mailbox(), []
-    for event in train(config, tokens, mailbox=mailbox, **more):
+def steered(config, tokens, at_step, *sent, **more):
+    commands, events = CommandQueue(), []
+    for event in train(config, tokens, commands=commands, **more):
         events.append(event)
         if isinstance(event, Step) and event.step == at_step:
-            for letter in letters:
-                mailbox.drop(letter)
+            for command in sent:
+                commands.put(command)
     return events
 
 
-def test_every_letter_is_acknowledged_in_order(tiny, tokens):
-    letters = [ScaleLearningRate(0.5), SetEvalInterval(2), SetMaxIters(8), Save(), Pause(), Resume()]
-    events = steered(tiny(), tokens, 3, *letters, save=Saves())
-    assert [e.letter for e in of(Acknowledged, events)] == [type(letter).__name__ for letter in letters]
+def test_every_command_is_acknowledged_in_order(tiny, tokens):
+    commands = [ScaleLearningRate(0.5), SetEvalInterval(2), SetMaxIters(8), Save(), Pause(), Resume()]
+    events = steered(tiny(), tokens, 3, *commands, save=Saves())
+    assert [e.command for e in of(Acknowledged, events)] == [type(command).__name__ for command in commands]
     assert {e.step for e in of(Acknowledged, events)} == {3}
 
 
@@ -213,34 +213,34 @@ def test_a_last_step_that_is_past_already_ends_after_an_evaluation(tiny, tokens)
 
 
 def test_a_pause_lasts_until_it_is_ended_and_does_not_count_as_training_time(tiny, tokens):
-    mailbox = Mailbox()
-    training = train(tiny(), tokens, mailbox=mailbox)
+    commands = CommandQueue()
+    training = train(tiny(), tokens, commands=commands)
     for event in training:
         if isinstance(event, Step) and event.step == 3:
-            mailbox.drop(Pause())
-            assert next(training).letter == "Pause"
-            mailbox.drop(Save())  # letters are read during the pause
-            assert next(training).letter == "Save"
+            commands.put(Pause())
+            assert next(training).command == "Pause"
+            commands.put(Save())  # commands are read during the pause
+            assert next(training).command == "Save"
             torch.ones(1).sum()
-            mailbox.drop(Resume())
-            assert next(training).letter == "Resume"
+            commands.put(Resume())
+            assert next(training).command == "Resume"
             break
     assert next(event.step for event in of(Step, training)) == 4
 
 
 def test_a_pause_in_an_evaluation_does_not_lengthen_what_is_left(tiny, tokens):
-    mailbox = Mailbox()
-    training = train(tiny(), tokens, mailbox=mailbox)
-    mailbox.drop(Pause())  # obeyed after the first batch that is evaluated
+    commands = CommandQueue()
+    training = train(tiny(), tokens, commands=commands)
+    commands.put(Pause())  # applied after the first batch that is evaluated
     for event in training:
-        if isinstance(event, Acknowledged) and event.letter == "Pause":
-            Timer(1, mailbox.drop, [Resume()]).start()
+        if isinstance(event, Acknowledged) and event.command == "Pause":
+            Timer(1, commands.put, [Resume()]).start()
         if isinstance(event, Step) and event.step == 5:
             break
     assert event.eta_s < 1
 
 
-def test_letters_are_obeyed_in_the_middle_of_an_evaluation_and_its_checkpoint_has_its_losses(tiny, tokens):
+def test_commands_are_applied_in_the_middle_of_an_evaluation_and_its_checkpoint_has_its_losses(tiny, tokens):
     saves = Saves()
     events = steered(tiny(eval_iters=50), tokens, 6, Save(), save=saves)
     after = [type(event) for event in events if isinstance(event, Acknowledged) or getattr(event, "step", 0) == 6][1:5]
@@ -308,9 +308,9 @@ def test_a_compiled_training_asks_for_one_order_of_adding_and_gives_it_back(tiny
 
 
 def test_a_stop_in_the_middle_of_an_evaluation_ends_it(tiny, tokens):
-    mailbox, saves = Mailbox(), Saves()
-    mailbox.drop(Stop())
-    events = list(train(tiny(eval_iters=10**6), tokens, mailbox=mailbox, save=saves))
+    commands, saves = CommandQueue(), Saves()
+    commands.put(Stop())
+    events = list(train(tiny(eval_iters=10**6), tokens, commands=commands, save=saves))
     assert [type(event) for event in events] == [Started, Acknowledged, Saved, Finished]
     assert saves.by_step[0].progress.evaluated_at == -1
 

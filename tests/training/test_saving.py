@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from nanogpt.events import Health, Saved, Step
-from nanogpt.training import Mailbox, Save, Stop, saving, train
+from nanogpt.training import CommandQueue, Save, Stop, saving, train
 
 WAIT_S = 60
 
@@ -52,11 +52,11 @@ def test_it_is_told_as_saved_only_when_it_is_on_disk_and_the_end_waits_for_that(
 
 @pytest.mark.parametrize("save", [True, False])
 def test_a_stop_waits_for_what_is_being_written(tiny, tokens, save):
-    disk, mailbox, seen = Disk(), Mailbox(), []
-    for event in train(tiny(checkpoint_interval=4), tokens, save=disk, mailbox=mailbox):
+    disk, commands, seen = Disk(), CommandQueue(), []
+    for event in train(tiny(checkpoint_interval=4), tokens, save=disk, commands=commands):
         seen.append(event)
         if isinstance(event, Step) and event.step == 5:
-            mailbox.drop(Stop(save=save))
+            commands.put(Stop(save=save))
             threading.Timer(0.3, disk.ready.set).start()
     assert [event.step for event in seen if isinstance(event, Saved)] == ([4, 5] if save else [4])
 
@@ -90,11 +90,11 @@ def test_what_the_disk_refuses_is_tried_again_as_it_was_and_nothing_is_trained_m
 
 
 def test_a_checkpoint_that_is_asked_for_while_it_is_being_written_is_written_once(tiny, tokens):
-    disk, mailbox, seen = Disk(), Mailbox(), []
-    for event in train(tiny(eval_interval=100), tokens, save=disk, mailbox=mailbox):
+    disk, commands, seen = Disk(), CommandQueue(), []
+    for event in train(tiny(eval_interval=100), tokens, save=disk, commands=commands):
         seen.append(event)
         if isinstance(event, Step) and event.step == 3:
-            mailbox.drop(Save())
-            mailbox.drop(Save())
+            commands.put(Save())
+            commands.put(Save())
             threading.Timer(0.3, disk.ready.set).start()
     assert disk.taken == [3, 12]

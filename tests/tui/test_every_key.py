@@ -103,7 +103,7 @@ async def test_train_while_a_run_is_trained_and_paused(lab: Any, two_runs: Path)
 
         async def visit(at: Any) -> None:
             await go(at, "train")
-            await at.until(lambda: not at.session.training.asked)
+            await at.until(lambda: not at.session.training.pending)
             if at.session.history.state != "paused":
                 await at.press("space")
                 await at.until(lambda: at.session.history.state == "paused")

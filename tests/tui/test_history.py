@@ -89,9 +89,9 @@ def test_pause_resume_and_the_end_are_the_state() -> None:
     assert history.state == "preparing"
     history.add(started())
     assert history.state == "training"
-    history.add(Acknowledged(step=1, letter="Pause", text="paused"))
+    history.add(Acknowledged(step=1, command="Pause", text="paused"))
     assert history.state == "paused"
-    history.add(Acknowledged(step=1, letter="Resume", text="going on"))
+    history.add(Acknowledged(step=1, command="Resume", text="going on"))
     assert history.state == "training"
     history.add(Finished(step=9, reason="nan", train_loss=None, val_loss=None, best_val_loss=None, elapsed_s=1.0))
     assert history.state == "failed"
@@ -110,14 +110,14 @@ def test_an_evaluation_that_lasts_is_the_state_until_it_is_done() -> None:
 
 def test_only_changes_of_the_training_itself_are_marked() -> None:
     history = History()
-    for letter in ("Pause", "Save", "ScaleLearningRate", "SetEvalInterval", "SetMaxIters", "Sample"):
-        history.add(Acknowledged(step=5, letter=letter, text=letter))
-    assert [each.letter for each in history.changes] == ["ScaleLearningRate", "SetEvalInterval", "SetMaxIters"]
+    for command in ("Pause", "Save", "ScaleLearningRate", "SetEvalInterval", "SetMaxIters", "Sample"):
+        history.add(Acknowledged(step=5, command=command, text=command))
+    assert [each.command for each in history.changes] == ["ScaleLearningRate", "SetEvalInterval", "SetMaxIters"]
 
 
 def test_saved_is_only_said_for_a_checkpoint_that_is_on_disk() -> None:
     history = History()
-    history.add(Acknowledged(step=5, letter="Save", text="saving a checkpoint"))
+    history.add(Acknowledged(step=5, command="Save", text="saving a checkpoint"))
     assert not any("saved" in line.text for line in history.log)
     history.add(Saved(step=5, path="p", is_best=False, stall_s=0.1))
     assert history.log[-1].text == "saved step 5"

@@ -12,7 +12,7 @@ from nanogpt import runs
 from nanogpt.config import resolve, settings
 from nanogpt.data import list_datasets, prepare, textfile_recipe
 from nanogpt.events import Step
-from nanogpt.training import Mailbox, SetMaxIters
+from nanogpt.training import CommandQueue, SetMaxIters
 from nanogpt_tui.screens.new_run import NewRunScreen, Offered
 from nanogpt_tui.widgets.draft import SCRATCH, Draft
 from nanogpt_tui.widgets.fields import Field
@@ -202,10 +202,10 @@ async def test_going_on_with_a_run_keeps_its_shape_and_trains_further(lab: Any, 
 
 def test_what_was_changed_while_a_run_was_trained_is_what_it_goes_on_with(rhymes: Any) -> None:
     list(prepare("rhymes"))
-    run, mailbox = runs.new_folder("old"), Mailbox()
-    for event in runs.start(resolve(flags=TINY | {"dataset": "rhymes"}).config, run, mailbox=mailbox):
+    run, commands = runs.new_folder("old"), CommandQueue()
+    for event in runs.start(resolve(flags=TINY | {"dataset": "rhymes"}).config, run, commands=commands):
         if isinstance(event, Step) and event.step == 5:
-            mailbox.drop(SetMaxIters(8))
+            commands.put(SetMaxIters(8))
     draft = Draft(start=f"resume {run.name}")
     assert draft.shown("max_iters") == "8"
     config, problems = draft.checked(None)

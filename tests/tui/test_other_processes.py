@@ -171,7 +171,7 @@ async def test_leaving_says_that_a_run_trains_on_in_its_own_process(
         os.kill(runs.summary(run).pid, signal.SIGKILL)
 
 
-async def test_a_session_that_only_looks_drops_no_letter_and_offers_no_key_that_would(
+async def test_a_session_that_only_looks_sends_no_command_and_offers_no_key_that_would(
     far: Far, rhymes: dict[str, Any], looking: Callable[..., Any]
 ) -> None:
     far.beat(time.time())

@@ -77,7 +77,7 @@ def test_a_training_outlives_its_terminal_and_is_seen_from_another(run: Path, te
         screen.press("q")
         assert screen.wait() == 0  # and does not ask: it is not this one's
     assert goes_on(run)
-    runs.drop_letter(run, SetMaxIters(1))  # which is past: it ends here
+    runs.send_command(run, SetMaxIters(1))  # which is past: it ends here
     until(lambda: not lives(pid))
     end = runs.history(run)[-1]
     assert isinstance(end, Finished)

@@ -117,7 +117,7 @@ async def test_a_new_last_step_is_known_once_the_trainer_has_it(lab: Any, rhymes
         session = at.app.session
         session.quick_start(rhymes | {"max_iters": 100_000})
         await at.until(lambda: session.history.step > 3)
-        session.tell(SetMaxIters(40))
+        session.send(SetMaxIters(40))
         await at.until(lambda: not session.is_training)
         assert session.history.max_iters == session.history.step >= 40
 

@@ -60,7 +60,7 @@ async def test_saved_is_said_when_the_checkpoint_is_on_disk(lab: Any, home: Any)
         await at.sees(f"saved step {saved.step:,}")
 
 
-async def test_changes_while_training_are_obeyed_and_marked_on_the_chart(lab: Any) -> None:
+async def test_changes_while_training_are_applied_and_marked_on_the_chart(lab: Any) -> None:
     async with lab(**LONG) as at:
         await started(at)
         await at.press("plus")

@@ -1,4 +1,4 @@
-"""Letters that reach a training from elsewhere, through its folder."""
+"""Commands that reach a training from elsewhere, through its folder."""
 
 import json
 import os
@@ -12,11 +12,11 @@ import pytest
 from nanogpt import runs
 from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Evaluated, Finished, Notice, Sampled, Saved, Step
-from nanogpt.runs import post
-from nanogpt.runs.post import FileMailbox, drop_letter
+from nanogpt.runs import control_files
+from nanogpt.runs.control_files import FileCommandQueue, send_command
 from nanogpt.training import (
+    CommandQueue,
     Copy,
-    Mailbox,
     Pause,
     Resume,
     Sample,
@@ -27,7 +27,7 @@ from nanogpt.training import (
     SetMaxIters,
     Stop,
 )
-from nanogpt.training.mailbox import PORTABLE, Unreadable, from_json, to_json
+from nanogpt.training.control import REMOTE, Invalid, from_json, to_json
 
 ALL = [
     Pause(),
@@ -50,20 +50,20 @@ def folder(tmp_path):
 
 @pytest.fixture
 def unhurried(monkeypatch):
-    """Every look into the mailbox sees what is there now."""
-    monkeypatch.setattr(post, "SCAN_INTERVAL_S", 0.0)
-    monkeypatch.setattr(post, "SLOWEST_SCAN_INTERVAL_S", 0.0)
+    """Every look for commands sees what is there now."""
+    monkeypatch.setattr(control_files, "SCAN_INTERVAL_S", 0.0)
+    monkeypatch.setattr(control_files, "SLOWEST_SCAN_INTERVAL_S", 0.0)
 
 
 def of(kind, events):
     return [event for event in events if isinstance(event, kind)]
 
 
-def test_every_letter_that_can_travel_reads_back_equal():
-    assert {type(letter).__name__ for letter in ALL} == PORTABLE.keys()
-    assert [from_json(to_json(letter)) for letter in ALL] == ALL
+def test_every_command_that_can_travel_reads_back_equal():
+    assert {type(command).__name__ for command in ALL} == REMOTE.keys()
+    assert [from_json(to_json(command)) for command in ALL] == ALL
     assert from_json(to_json(Stop(id="x"))).id == "x"
-    assert Copy.__name__ not in PORTABLE
+    assert Copy.__name__ not in REMOTE
 
 
 @pytest.mark.parametrize(
@@ -82,111 +82,111 @@ def test_every_letter_that_can_travel_reads_back_equal():
         b"\xff\x00",
     ],
 )
-def test_what_is_no_letter_or_out_of_bounds_is_refused_in_one_line(line):
+def test_what_is_no_command_or_out_of_bounds_is_refused_in_one_line(line):
     with pytest.raises(UserError) as caught:
         from_json(line)
     assert str(caught.value).isprintable()
 
 
-def test_fifty_letters_at_once_come_out_in_order_once_and_leave_nothing(folder):
-    mailbox = FileMailbox(folder)
+def test_fifty_commands_at_once_come_out_in_order_once_and_leave_nothing(folder):
+    commands = FileCommandQueue(folder)
     for number in range(1, 51):
-        drop_letter(folder, SetMaxIters(number))
-    assert [letter.iterations for letter in mailbox.collect()] == list(range(1, 51))
+        send_command(folder, SetMaxIters(number))
+    assert [command.iterations for command in commands.take()] == list(range(1, 51))
     assert list((folder / "mailbox").iterdir()) == []
 
 
-def test_letters_in_memory_and_in_the_folder_both_come_and_wake_whoever_waits(folder, unhurried):
-    mailbox = FileMailbox(folder, beside := Mailbox())
-    beside.drop(Pause())
-    id = drop_letter(folder, Resume())
-    taken = mailbox.collect()
+def test_commands_in_memory_and_in_the_folder_both_come_and_wake_whoever_waits(folder, unhurried):
+    commands = FileCommandQueue(folder, in_memory := CommandQueue())
+    in_memory.put(Pause())
+    id = send_command(folder, Resume())
+    taken = commands.take()
     assert taken == [Pause(), Resume()]
-    assert [letter.id for letter in taken] == ["", id]
-    threading.Timer(0.05, beside.drop, [Save()]).start()
-    mailbox.wait(timeout_s=60)
-    assert mailbox.collect() == [Save()]
+    assert [command.id for command in taken] == ["", id]
+    threading.Timer(0.05, in_memory.put, [Save()]).start()
+    commands.wait(timeout_s=60)
+    assert commands.take() == [Save()]
 
 
-def test_what_is_no_letter_is_set_aside_once_with_its_reason_and_the_others_are_obeyed(folder, unhurried, monkeypatch):
-    monkeypatch.setattr(post, "UNFINISHED_S", 0.0)
-    mailbox = FileMailbox(folder)
-    drop_letter(folder, Save())
+def test_what_is_no_command_is_set_aside_once_with_its_reason_and_others_are_applied(folder, unhurried, monkeypatch):
+    monkeypatch.setattr(control_files, "UNFINISHED_S", 0.0)
+    commands = FileCommandQueue(folder)
+    send_command(folder, Save())
     (folder / "mailbox" / "0.json").write_text("{")
     (folder / "mailbox" / "notes.txt").write_text("remember the milk")
-    (folder / "mailbox" / "large.json").write_text('"' + "x" * post.LARGEST_LETTER + '"')
+    (folder / "mailbox" / "large.json").write_text('"' + "x" * control_files.LARGEST_COMMAND + '"')
     (folder / "mailbox" / "folder").mkdir()
     os.mkfifo(folder / "mailbox" / "pipe.json")
-    taken = mailbox.collect()
-    assert len(of(Unreadable, taken)) == 5
+    taken = commands.take()
+    assert len(of(Invalid, taken)) == 5
     assert Save() in taken
-    assert "regular file" in "".join(letter.reason for letter in of(Unreadable, taken))
-    assert mailbox.collect() == []
+    assert "regular file" in "".join(command.reason for command in of(Invalid, taken))
+    assert commands.take() == []
     assert {path.suffix for path in (folder / "mailbox").iterdir()} == {".refused"}
 
 
-def test_a_letter_that_is_still_being_written_by_hand_is_waited_for(folder, unhurried):
-    mailbox = FileMailbox(folder)
+def test_a_command_that_is_still_being_written_by_hand_is_waited_for(folder, unhurried):
+    commands = FileCommandQueue(folder)
     (folder / "mailbox").mkdir()
     path = folder / "mailbox" / "mine.json"
     path.write_text('{"letter":')
-    assert mailbox.collect() == []
+    assert commands.take() == []
     path.write_text('{"letter":"Pause"}')
-    assert mailbox.collect() == [Pause()]
+    assert commands.take() == [Pause()]
 
 
-def test_letters_to_a_trainer_that_is_gone_are_not_obeyed_by_the_next(folder):
-    drop_letter(folder, Stop())
-    (late,) = FileMailbox(folder).collect()
+def test_commands_to_a_trainer_that_is_gone_are_not_applied_by_the_next(folder):
+    send_command(folder, Stop())
+    (late,) = FileCommandQueue(folder).take()
     assert "before this training began" in late.reason
 
 
 def test_names_are_in_order_even_when_the_clock_is_set_back(folder, monkeypatch):
-    mailbox = FileMailbox(folder)
-    drop_letter(folder, SetMaxIters(1))
+    commands = FileCommandQueue(folder)
+    send_command(folder, SetMaxIters(1))
     monkeypatch.setattr(time, "time_ns", lambda: 5)
-    drop_letter(folder, SetMaxIters(2))
-    assert [letter.iterations for letter in mailbox.collect()] == [1, 2]
+    send_command(folder, SetMaxIters(2))
+    assert [command.iterations for command in commands.take()] == [1, 2]
 
 
 def test_looking_often_costs_next_to_no_look_into_the_folder(folder, monkeypatch):
     looks = []
     real = os.scandir
-    mailbox = FileMailbox(folder)
+    commands = FileCommandQueue(folder)
     monkeypatch.setattr(os, "scandir", lambda path: looks.append(path) or real(path))
     began = time.monotonic()
     for _ in range(1000):
-        mailbox.collect()
-    assert len(looks) <= 1 + (time.monotonic() - began) / post.SCAN_INTERVAL_S
+        commands.take()
+    assert len(looks) <= 1 + (time.monotonic() - began) / control_files.SCAN_INTERVAL_S
 
 
-def test_a_letter_to_what_is_no_run_or_cannot_be_written_is_one_line(tmp_path, folder):
+def test_a_command_to_what_is_no_run_or_cannot_be_written_is_one_line(tmp_path, folder):
     with pytest.raises(UserError, match=r"no run\.toml"):
-        drop_letter(tmp_path / "nothing", Stop())
+        send_command(tmp_path / "nothing", Stop())
     (folder / "mailbox").write_text("in the way")
     with pytest.raises(UserError, match="cannot be steered"):
-        drop_letter(folder, Stop())
+        send_command(folder, Stop())
 
 
-def test_a_training_obeys_every_letter_of_another_process_and_says_so(small, unhurried):
+def test_a_training_applies_every_command_of_another_process_and_says_so(small, unhurried):
     folder = runs.new_folder("run", name="one")
     script = (
         "import sys; from pathlib import Path\n"
-        "from nanogpt.runs.post import drop_letter; from nanogpt.training.mailbox import from_json\n"
-        "for line in sys.stdin: print(drop_letter(Path(sys.argv[1]), from_json(line)))\n"
+        "from nanogpt.runs.control_files import send_command; from nanogpt.training.control import from_json\n"
+        "for line in sys.stdin: print(send_command(Path(sys.argv[1]), from_json(line)))\n"
     )
     events, ids = [], []
     for event in runs.start(small(max_iters=100_000, sample_tokens=5, eval_interval=50_000), folder):
         events.append(event)
         if isinstance(event, Step) and event.step == 5:
-            lines = "".join(to_json(letter) + "\n" for letter in ALL)
+            lines = "".join(to_json(command) + "\n" for command in ALL)
             done = subprocess.run(
                 [sys.executable, "-c", script, str(folder)], input=lines, capture_output=True, text=True, check=True
             )
             ids = done.stdout.split()
     acknowledged = of(Acknowledged, events)
     assert [event.id for event in acknowledged] == ids
-    assert [event.letter for event in acknowledged] == [type(letter).__name__ for letter in ALL]
+    assert [event.command for event in acknowledged] == [type(command).__name__ for command in ALL]
     assert {event.step for event in acknowledged} == {5}
     assert of(Saved, events)
     assert of(Notice, events) or of(Sampled, events)  # the prompt has characters that the data set lacks
@@ -195,16 +195,16 @@ def test_a_training_obeys_every_letter_of_another_process_and_says_so(small, unh
     assert (events[-1].reason, events[-1].step) == ("stopped", 5)
 
 
-def test_a_paused_training_goes_on_when_a_letter_says_so(small, unhurried):
+def test_a_paused_training_goes_on_when_a_command_says_so(small, unhurried):
     folder = runs.new_folder("run", name="one")
     events = runs.start(small(), folder)
     for event in events:
         if isinstance(event, Step) and event.step == 2:
-            drop_letter(folder, Pause())
-        if isinstance(event, Acknowledged) and event.letter == "Pause":
+            send_command(folder, Pause())
+        if isinstance(event, Acknowledged) and event.command == "Pause":
             assert json.loads((folder / "status.json").read_text())["state"] == "paused"
-            drop_letter(folder, Resume())
+            send_command(folder, Resume())
             break
     rest = list(events)
-    assert [event.letter for event in of(Acknowledged, rest)] == ["Resume"]
+    assert [event.command for event in of(Acknowledged, rest)] == ["Resume"]
     assert rest[-1].step == 12

@@ -1,7 +1,7 @@
-"""Letters between processes: files in a run's folder `mailbox/`, dropped by anybody who sees it, obeyed by its trainer.
+"""Commands between processes: files in a run's folder `mailbox/`, written by any process, applied by the trainer.
 
-Knows nothing of what letters do. A letter appears whole (written beside, renamed), is named by time so that letters of
-one sender are obeyed in order, and is removed when the trainer takes it. Imports no torch.
+A command appears whole (written beside, renamed), is named by time so that commands of one sender are applied in
+order, and is removed when the trainer takes it. Imports no torch.
 """
 
 import os
@@ -16,22 +16,22 @@ from pathlib import Path
 from nanogpt.errors import UserError
 from nanogpt.files import NOT_REGULAR, read_bytes, why
 from nanogpt.runs.folder import is_run
-from nanogpt.training.mailbox import Letter, Mailbox, Portable, Unreadable, from_json, to_json
+from nanogpt.training.control import Command, CommandQueue, Invalid, RemoteCommand, from_json, to_json
 
 SCAN_INTERVAL_S = 0.1
 SLOWEST_SCAN_INTERVAL_S = 0.5
-LARGEST_LETTER = 1_000_000  # bytes; a prompt may be long
-UNFINISHED_S = 2.0  # how long a letter that cannot be read may still be being written
+LARGEST_COMMAND = 1_000_000  # bytes; a prompt may be long
+UNFINISHED_S = 2.0  # how long a command that cannot be read may still be being written
 REFUSED = ".refused"
 
 _naming = threading.Lock()
 _last_name = 0
 
 
-def drop_letter(run: Path, letter: Portable) -> str:
-    """Puts a letter into the run's mailbox, and returns its id, which the acknowledgement repeats.
+def send_command(run: Path, command: RemoteCommand) -> str:
+    """Write a command for the trainer of a run; return its id, which the acknowledgement repeats.
 
-    Raises `UserError` where there is no run, or nothing can be written there.
+    Raise `UserError` where there is no run, or nothing can be written there.
     """
     if not is_run(run):
         raise UserError(f"{run} is not a run: it has no run.toml")
@@ -39,7 +39,7 @@ def drop_letter(run: Path, letter: Portable) -> str:
     beside, final = (run / "mailbox" / (start + name + ".json") for start in (".", ""))
     try:
         beside.parent.mkdir(exist_ok=True)
-        beside.write_text(to_json(replace(letter, id=name)) + "\n", encoding="utf-8")
+        beside.write_text(to_json(replace(command, id=name)) + "\n", encoding="utf-8")
         beside.rename(final)
     except OSError as error:
         with suppress(OSError):
@@ -56,48 +56,52 @@ def _next_name() -> int:
         return _last_name
 
 
-class FileMailbox(Mailbox):
-    """The letters of another mailbox, in memory, and those in the run's folder.
+class FileCommandQueue(CommandQueue):
+    """The commands of another queue, in memory, and those in the run's folder.
 
-    What lay in the folder before was meant for a trainer that is gone: it is set aside, as is what is no letter.
+    Commands that are in the folder already were sent to a trainer that is gone: they are set aside, as is what is no
+    command.
     """
 
-    def __init__(self, run: Path, beside: Mailbox | None = None) -> None:
+    def __init__(self, run: Path, in_memory: CommandQueue | None = None) -> None:
         super().__init__()
         self._folder = run / "mailbox"
-        self._beside = beside or Mailbox()
+        self._in_memory = in_memory or CommandQueue()
         self._next_scan = 0.0
-        self._taken: set[str] = set()  # obeyed, but not removable: on a disk that became read-only
-        self._unfinished: dict[str, float] = {}  # since when (monotonic, seconds) a letter cannot be read
+        self._taken: set[str] = set()  # applied, but not removable: on a disk that became read-only
+        self._unfinished: dict[str, float] = {}  # since when (monotonic, seconds) a command cannot be read
         self._late = [self._refuse(name, "it was sent before this training began") for name in self._names()]
 
-    def drop(self, letter: Letter) -> None:
-        self._beside.drop(letter)
+    def put(self, command: Command) -> None:
+        self._in_memory.put(command)
 
     def wait(self, timeout_s: float) -> None:
-        """Returns when a letter is there in memory, or after `timeout_s` seconds."""
-        self._beside.wait(timeout_s)
+        """Return when a command is in memory, or after `timeout_s` seconds."""
+        self._in_memory.wait(timeout_s)
 
-    def collect(self) -> list[Letter]:
-        """Takes out all letters that are there. Looks into the folder only now and then, so that it may be called at
-        every step: looking takes at most a hundredth of the time."""
-        letters, self._late = [*self._late, *self._beside.collect()], []
+    def take(self) -> list[Command]:
+        """Remove all commands that are in the queue and return them.
+
+        Look into the folder only now and then, so that it may be called at every step: looking takes at most a
+        hundredth of the time.
+        """
+        commands, self._late = [*self._late, *self._in_memory.take()], []
         began = time.monotonic()
         if began >= self._next_scan:
-            letters += self._taken_out()
+            commands += self._taken_out()
             ended = time.monotonic()
             self._next_scan = ended + min(SLOWEST_SCAN_INTERVAL_S, max(SCAN_INTERVAL_S, 100 * (ended - began)))
-        return letters
+        return commands
 
     def _names(self) -> list[str]:
         try:
             with os.scandir(self._folder) as entries:
                 names = [entry.name for entry in entries]
-        except OSError:  # nobody wrote yet, or the folder has vanished: nothing to obey
+        except OSError:  # nobody wrote yet, or the folder has vanished: nothing to apply
             return []
         return sorted(name for name in names if not name.startswith(".") and not name.endswith(REFUSED))
 
-    def _taken_out(self) -> Iterator[Letter]:
+    def _taken_out(self) -> Iterator[Command]:
         for name in self._names():
             if name in self._taken:
                 continue
@@ -105,7 +109,7 @@ class FileMailbox(Mailbox):
             try:
                 if path.is_symlink():
                     raise UserError(NOT_REGULAR)
-                letter = from_json(read_bytes(path, LARGEST_LETTER))
+                command = from_json(read_bytes(path, LARGEST_COMMAND))
             except FileNotFoundError:
                 continue  # withdrawn
             except (UserError, OSError) as error:
@@ -119,12 +123,12 @@ class FileMailbox(Mailbox):
                 continue
             except OSError:
                 self._taken.add(name)
-            yield letter
+            yield command
 
-    def _refuse(self, name: str, reason: str) -> Unreadable:
+    def _refuse(self, name: str, reason: str) -> Invalid:
         self._unfinished.pop(name, None)
         try:
             (self._folder / name).rename(self._folder / (name + REFUSED))
         except OSError:
             self._taken.add(name)
-        return Unreadable(f"the command {name!r} in the run's mailbox is ignored: {reason}")
+        return Invalid(f"the command {name!r} in the run's mailbox is ignored: {reason}")

@@ -1,9 +1,9 @@
-"""How soon a training of another process obeys, and what listening costs it.
+"""How soon a training of another process applies a command, and what looking for commands costs it.
 
-    python benchmarks/steering.py TEXT_FILE
+    python benchmarks/control.py TEXT_FILE
 
-Every letter is dropped some times into the mailbox of a detached run, and the time until its acknowledgement is
-measured from outside; then 50 letters at once; then the cost of one look into the mailbox and at the disk's state.
+Every command is sent some times to a detached run, and the time until its acknowledgement is
+measured from outside; then 50 commands at once; then the cost of one look for commands and at the disk's state.
 """
 
 import os
@@ -22,19 +22,19 @@ from kills import command
 
 from nanogpt import runs
 from nanogpt.events import Acknowledged, Event, Step
-from nanogpt.runs.post import FileMailbox, drop_letter
-from nanogpt.training import mailbox as letters
+from nanogpt.runs.control_files import FileCommandQueue, send_command
+from nanogpt.training import control
 
 TIMES = 5
-KINDS: dict[str, letters.Portable] = {
-    "pause": letters.Pause(),
-    "learning rate, while paused": letters.SetLearningRateScale(0.5),
-    "resume": letters.Resume(),
-    "learning rate": letters.SetLearningRateScale(0.5),
-    "evaluation interval": letters.SetEvalInterval(10**6),
-    "last step": letters.SetMaxIters(10**7),
-    "sample": letters.Sample("\n"),
-    "save": letters.Save(),
+KINDS: dict[str, control.RemoteCommand] = {
+    "pause": control.Pause(),
+    "learning rate, while paused": control.SetLearningRateScale(0.5),
+    "resume": control.Resume(),
+    "learning rate": control.SetLearningRateScale(0.5),
+    "evaluation interval": control.SetEvalInterval(10**6),
+    "last step": control.SetMaxIters(10**7),
+    "sample": control.Sample("\n"),
+    "save": control.Save(),
 }
 Followed = Generator[Event, None, None]
 
@@ -51,35 +51,35 @@ def main() -> int:
             seconds = [event.elapsed_s for event in islice((e for e in events if isinstance(e, Step)), 200)]
             step_s = (seconds[-1] - seconds[0]) / (len(seconds) - 1)
             print(f"one step: {1000 * step_s:.1f} ms")
-            for name, letter in KINDS.items():
-                delays = [obeyed(run, events, [letter]) for _ in range(TIMES)]
+            for name, each in KINDS.items():
+                delays = [applied(run, events, [each]) for _ in range(TIMES)]
                 print(f"{name:<28} {1000 * statistics.median(delays):4.0f} ms, at most {1000 * max(delays):4.0f} ms")
-            many: list[letters.Portable] = [letters.SetMaxIters(10**7 + number) for number in range(50)]
-            print(f"{'50 letters at once':<28} {1000 * obeyed(run, events, many):4.0f} ms for all, in order")
-            delay = obeyed(run, events, [letters.Stop(save=False)])
+            many: list[control.RemoteCommand] = [control.SetMaxIters(10**7 + number) for number in range(50)]
+            print(f"{'50 commands at once':<28} {1000 * applied(run, events, many):4.0f} ms for all, in order")
+            delay = applied(run, events, [control.Stop(save=False)])
             print(f"{'stop':<28} {1000 * delay:4.0f} ms")
         finally:
             with suppress(ProcessLookupError):
                 os.kill(runs.summary(run).pid, signal.SIGTERM)
-        mailbox, looks = FileMailbox(run), 200_000
+        commands, looks = FileCommandQueue(run), 200_000
         began = time.perf_counter()
         for _ in range(looks):
-            mailbox.collect()
-        print(f"a look into the mailbox at each step: {1e6 * (time.perf_counter() - began) / looks:.2f} µs")
+            commands.take()
+        print(f"a look for commands at each step: {1e6 * (time.perf_counter() - began) / looks:.2f} µs")
     return 0
 
 
-def obeyed(run: Path, events: Followed, posted: list[letters.Portable]) -> float:
-    """Seconds until all were acknowledged, in the order in which they were dropped."""
+def applied(run: Path, events: Followed, sent: list[control.RemoteCommand]) -> float:
+    """Seconds until all were acknowledged, in the order in which they were sent."""
     began = time.monotonic()
-    ids = [drop_letter(run, letter) for letter in posted]
+    ids = [send_command(run, each) for each in sent]
     for event in events:
         if isinstance(event, Acknowledged) and event.id == ids[0]:
             ids.pop(0)
             if not ids:
                 break
     if ids:
-        sys.exit(f"{len(ids)} letters were not obeyed in order")
+        sys.exit(f"{len(ids)} commands were not applied in order")
     return time.monotonic() - began
 
 

@@ -1,0 +1,272 @@
+"""The commands that a running training takes, and the queue in which they wait for the next step boundary.
+
+A command is one class: its fields are its JSON, `apply` is its effect. It may touch what `Controllable` names, and it
+says in an `Acknowledged` what changed. Subclasses of `RemoteCommand` can also come from another process. Imports no
+torch: the app's first paint and other processes need these classes without it.
+"""
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from nanogpt import events
+from nanogpt.errors import UserError
+from nanogpt.events import Acknowledged, Event, Notice
+
+if TYPE_CHECKING:
+    from nanogpt.models.base import LanguageModel
+    from nanogpt.training.snapshot import Progress
+
+
+class Controllable(Protocol):
+    """What a command may touch of a training."""
+
+    progress: "Progress"
+    stopping: "Stop | None"
+
+    def pause(self) -> None:
+        """Wait at this step boundary until `resume`."""
+
+    def resume(self) -> None:
+        """Continue after `pause`."""
+
+    def has_checkpoint(self) -> bool:
+        """Return whether the current step has a checkpoint."""
+
+    def save_checkpoint(self) -> Iterator[Event]:
+        """Write a checkpoint of the current step."""
+
+    def write_sample(self, prompt: str, seed: int) -> Iterator[Event]:
+        """Write a sample with the current weights."""
+
+    def copied_model(self) -> "LanguageModel":
+        """Return a copy of the model, in evaluation mode and on the training's device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A request to a training. Its acknowledgement repeats `id`, which is empty where nobody waits for that.
+
+    `pending` is what a screen shows until the trainer has applied it; `is_change` says whether it changes a setting of
+    the training, so that charts mark it.
+    """
+
+    pending: ClassVar[str] = "changing"
+    is_change: ClassVar[bool] = False
+
+    id: str = field(default="", kw_only=True, compare=False)
+
+    def apply(self, training: Controllable) -> Iterator[Event]:
+        """Change the training at a step boundary; yield the acknowledgement, then the events of what it does."""
+        raise NotImplementedError
+
+    def acknowledged(self, training: Controllable, text: str, max_iters: int | None = None) -> Acknowledged:
+        """Return the event that says that this command was applied, and in `text` what changed."""
+        step = training.progress.step
+        return Acknowledged(step=step, command=type(self).__name__, text=text, id=self.id, max_iters=max_iters)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteCommand(Command):
+    """A command of plain values, which another process can send as a line of JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause(RemoteCommand):
+    """Wait at the step boundary. The time does not count in speed or ETA."""
+
+    pending: ClassVar[str] = "pausing"
+
+    def apply(self, training: Controllable) -> Iterator[Event]:
+        training.pause()
+        yield self.acknowledged(training, "paused")
+
+
+@dataclass(frozen=True, slots=True)
+class Resume(RemoteCommand):
+    """Continue after a pause."""
+
+    pending: ClassVar[str] = "resuming"
+
+    def apply(self, training: Controllable) -> Iterator[Event]:
+        training.resume()
+        yield self.acknowledged(training, "resumed")
+
+
+@dataclass(frozen=True, slots=True)
+class Stop(RemoteCommand):
+    """End at the step boundary, with a checkpoint or without."""
+
+    pending: ClassVar[str] = "stopping"
+
+    save: bool = True
+
+    def apply(self, training: Controllable) -> Iterator[Event]:
+        training.stopping = self
+        yield self.acknowledged(training, "stopping" if self.save else "stopping without a checkpoint")
+
+
+@dataclass(frozen=True, slots=True)
+class Save(RemoteCommand):
+    """Write a checkpoint now."""
+
+    pending: ClassVar[str] = "saving"
+
+    def apply(self, training: Controllable) -> Iterator[Event]:
+        yield self.acknowledged(training, "already saved" if training.has_checkpoint() else "saving a checkpoint")
+        yield from training.save_checkpoint()
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleLearningRate(RemoteCommand):
+    """Multiply the schedule's learning rate by `factor` from now on (on top of earlier factors)."""
+
+    is_change: ClassVar[bool] = True
+
+    factor: float
+
+    def __post_init__(self) -> None:
+        _check_factor("the factor of the learning rate", self.factor)
+
+    def apply(self, training: Controllable) -> Iterator[Event]:
+        training.progress.learning_rate_scale *= self.factor
+        scale = training.progress.learning_rate_scale
+        yield self.acknowledged(training, f"learning rate × {self.factor:g}, now × {scale:g} of its schedule")
+
+
+@dataclass(frozen=True, slots=True)
+class SetLearningRateScale(RemoteCommand):
+    """From now on the learning rate is `scale` times its schedule, whatever earlier factors were."""
+
+    is_change: ClassVar[bool] = True
+
+    scale: float
+
+    def __post_init__(self) -> None:
+        _check_factor("learning_rate_scale", self.scale)
+
+    def apply(self, training: Controllable) -> Iterator[Event]:
+        training.progress.learning_rate_scale = self.scale
+        yield self.acknowledged(training, f"learning rate × {self.scale:g} of its schedule")
+
+
+@dataclass(frozen=True, slots=True)
+class SetEvalInterval(RemoteCommand):
+    """Evaluate every `iterations` from now on."""
+
+    is_change: ClassVar[bool] = True
+
+    iterations: int
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1:
+            raise UserError(f"eval_interval={self.iterations}: has to be at least 1")
+
+    def apply(self, training: Controllable) -> Iterator[Event]:
+        training.progress.eval_interval = self.iterations
+        yield self.acknowledged(training, f"evaluation every {self.iterations:,} iterations")
+
+
+@dataclass(frozen=True, slots=True)
+class SetMaxIters(RemoteCommand):
+    """Train up to `iterations` in all."""
+
+    is_change: ClassVar[bool] = True
+
+    iterations: int
+
+    def __post_init__(self) -> None:
+        if self.iterations < 0:
+            raise UserError(f"max_iters={self.iterations}: has to be at least 0")
+
+    def apply(self, training: Controllable) -> Iterator[Event]:
+        progress = training.progress
+        progress.max_iters = max(progress.step, self.iterations)
+        yield self.acknowledged(training, f"last iteration {progress.max_iters:,}", max_iters=progress.max_iters)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample(RemoteCommand):
+    """Write a sample with the current weights."""
+
+    pending: ClassVar[str] = "sampling"
+
+    prompt: str
+    seed: int = 1337
+
+    def apply(self, training: Controllable) -> Iterator[Event]:
+        yield self.acknowledged(training, "sampling")
+        yield from training.write_sample(self.prompt, self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Copy(Command):
+    """Copy the current weights, for use while training continues. Only from the trainer's own process.
+
+    `receive(model, step)` is called in the trainer's thread with a model of its own, in evaluation mode and on the
+    training's device; it has to keep it and return at once.
+    """
+
+    pending: ClassVar[str] = "copying"
+
+    receive: "Callable[[LanguageModel, int], None]"
+
+    def apply(self, training: Controllable) -> Iterator[Event]:
+        yield self.acknowledged(training, "copying the weights")
+        self.receive(training.copied_model(), training.progress.step)
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid(Command):
+    """Something that was sent and is no command: the trainer reports `reason`, and nothing is acknowledged."""
+
+    reason: str
+
+    def apply(self, training: Controllable) -> Iterator[Event]:
+        yield Notice(level="warning", text=self.reason)
+
+
+REMOTE: dict[str, type[RemoteCommand]] = {kind.__name__: kind for kind in RemoteCommand.__subclasses__()}
+
+
+def to_json(command: RemoteCommand) -> str:
+    """Return one line without a line break: `{"letter": <class name>, …}`, the key that version 0.1 chose."""
+    return events.written("letter", command)
+
+
+def from_json(line: str | bytes) -> RemoteCommand:
+    """Return the command that `to_json` wrote. Raise `UserError` for anything else, and for values out of bounds."""
+    return events.read("letter", line, REMOTE, called="command")
+
+
+def _check_factor(name: str, value: float) -> None:
+    if not (math.isfinite(value) and 0 < value <= 1000):
+        raise UserError(f"{name} is {value:g}: has to be above 0 and at most 1000")
+
+
+class CommandQueue:
+    """Commands in the order in which they were put; safe between threads. `put` never waits for the trainer."""
+
+    def __init__(self) -> None:
+        self._commands: deque[Command] = deque()
+        self._arrived = threading.Event()
+
+    def put(self, command: Command) -> None:
+        """Add a command, which the trainer applies at its next step boundary."""
+        self._commands.append(command)
+        self._arrived.set()
+
+    def take(self) -> list[Command]:
+        """Remove all commands that are in the queue and return them, oldest first."""
+        self._arrived.clear()
+        commands = []
+        while self._commands:
+            commands.append(self._commands.popleft())
+        return commands
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when a command is in the queue, or after `timeout_s` seconds."""
+        self._arrived.wait(timeout_s)
