@@ -59,7 +59,7 @@ async def test_keys_behind_the_answer_of_a_dialog_are_for_what_it_leads_to(lab: 
         at.app.screen.table.focus()
         name = at.app.screen.current.name
         await together(
-            at, "n", *"first note", "enter", "n", "end", *" and more", "enter", "x", "escape", "slash", *"tw"
+            at, "i", *"first note", "enter", "i", "end", *" and more", "enter", "delete", "escape", "slash", *"tw"
         )
         assert runs.manage.read_note(two_runs / name) == "first note and more"
         assert at.app.screen.query_one("#filter", Input).value == "tw"
@@ -68,7 +68,7 @@ async def test_keys_behind_the_answer_of_a_dialog_are_for_what_it_leads_to(lab: 
 
 async def test_keys_wait_for_the_list_that_they_are_about(lab: Any, two_runs: Path) -> None:
     async with lab() as at:
-        await together(at, "4", "n", *"exit", "enter")  # x deletes, where no dialog asks for text
+        await together(at, "4", "i", *"exit", "enter")  # x deletes, where no dialog asks for text
         assert "exit" in {runs.manage.read_note(folder) for folder in two_runs.iterdir()}
 
 
