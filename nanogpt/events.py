@@ -57,6 +57,18 @@ class Prepared(Event):
     elapsed_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast(Event):
+    """What preparing a text would give. `tokens` is by split, and `exact` says whether all of it was encoded."""
+
+    files: int
+    text_bytes: int
+    characters: int
+    vocab_size: int
+    tokens: dict[str, int]
+    exact: bool
+
+
 # ---- training; `step` is always the number of optimizer steps that are complete
 
 
@@ -262,6 +274,59 @@ class Stopped(Event):
     reason: Literal["length", "stop", "end"]
     tokens: int
     tokens_per_second: float
+
+
+# ---- measuring speed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured(Event):
+    """The seconds that one iteration of the asked configuration takes here, measured with micro-batches of
+    `batch_size` sequences and scaled up where that is fewer than asked."""
+
+    seconds_per_step: float
+    batch_size: int
+    device: str
+    dtype: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measuring(Event):
+    """What is measured now, after training."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark(Event):
+    """The figures; what could not be measured is None. `ms_per_iteration` is the median of `iterations`.
+
+    `parts_ms` splits it into data, forward, backward and optimizer; a little is left between them.
+    `first_iteration_s` includes compiling. `mfu` is a share (0..1) of `peak_flops`, which is `peak_from` somewhere.
+    """
+
+    cpu: str
+    device: str
+    dtype: str
+    compile: bool
+    threads: int
+    choices: dict[str, str]
+    n_parameters: int
+    tokens_per_iteration: int
+    iterations: int
+    first_iteration_s: float
+    ms_per_iteration: float
+    parts_ms: dict[str, float]
+    tokens_per_second: float
+    mfu: float | None
+    peak_flops: float | None
+    peak_from: str
+    sampling_tokens_per_second: float | None
+    sampling_together: int
+    sampling_together_tokens_per_second: float | None
+    tokenizer: str
+    preparation_mb_per_second: float | None
 
 
 Record = TypeVar("Record")

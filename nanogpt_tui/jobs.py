@@ -1,4 +1,4 @@
-"""Work in a thread of its own: an iterator of events, which is never waited for. Knows nothing of what is done.
+"""Work in a thread of its own: an iterator of events or other results, which is never waited for.
 
 Never one of Textual's threads, which quitting would wait for. A worker writes into a buffer and pulls a bell; the bell
 rings in the interface's thread, at most so often a second, and whoever listens reads the buffer. So neither side ever
@@ -11,15 +11,16 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from nanogpt import paths
 from nanogpt.errors import UserError
-from nanogpt.events import Event
 from nanogpt_tui.messages import Rung
 
 if TYPE_CHECKING:
     from textual.app import App
+
+Item = TypeVar("Item")  # what the work yields: an event, or a result for a widget
 
 
 def log_file() -> Path:
@@ -75,64 +76,67 @@ class Bell:
             self._armed = False
 
 
-class Job:
+class Job(Generic[Item]):
     """One piece of work in its own thread. Made by the session.
 
-    `take()` hands out the events that came since the last call. When `done`, `error` is None, or the one line to show.
+    `take()` hands out the items that came since the last call. When `done`, `error` is None, or the one line to show.
     """
 
-    def __init__(self, work: Callable[[], Iterator[Event]], bell: Bell | None = None, name: str = "job") -> None:
+    def __init__(self, work: Callable[[], Iterator[Item]], bell: Bell | None = None, name: str = "job") -> None:
         self.name = name
         self.done = False
         self.cancelled = False
         self.error: str | None = None
-        self._events: deque[Event] = deque()
+        self._items: deque[Item] = deque()
         self._work, self._bell = work, bell
         self._thread = threading.Thread(target=self._run, name=f"nanogpt-{name}", daemon=True)
 
-    def start(self) -> "Job":
+    def start(self) -> "Job[Item]":
+        """Begin in a thread; return the job itself."""
         self._thread.start()
         return self
 
     def cancel(self) -> None:
-        """Ends the work at its next event; what was half done leaves nothing half written. Does not wait."""
+        """End the work at its next item; what was half done leaves nothing half written. Do not wait."""
         self.cancelled = True
 
-    def take(self) -> list[Event]:
-        events = []
-        while self._events:
-            events.append(self._events.popleft())
-        return events
+    def take(self) -> list[Item]:
+        """Return the items that came since the last call, oldest first."""
+        items = []
+        while self._items:
+            items.append(self._items.popleft())
+        return items
 
     def wait(self, timeout_s: float | None = None) -> None:
+        """Wait until the work has ended, or for `timeout_s` seconds."""
         self._thread.join(timeout_s)
 
-    def heard(self, event: Event) -> None:
-        """In the worker's thread: keeps the event for whoever takes it."""
-        self._events.append(event)
+    def heard(self, item: Item) -> None:
+        """In the worker's thread: keep the item for `take`."""
+        self._items.append(item)
 
     def _run(self) -> None:
-        events: Iterator[Event] | None = None
+        items: Iterator[Item] | None = None
         try:
-            events = self._work()
-            for event in events:
+            items = self._work()
+            for item in items:
                 if self.cancelled:
                     break
-                self.heard(event)
+                self.heard(item)
                 self._pull()
         except UserError as error:
             self.error = str(error)
         except BaseException as error:
             self.error = write_log(error)
         finally:
-            if events is not None and hasattr(events, "close"):
-                events.close()
+            if items is not None and hasattr(items, "close"):
+                items.close()
             self.ended()
             self.done = True
             self._pull()
 
     def ended(self) -> None:
-        """In the worker's thread, once, when no more events will come."""
+        """In the worker's thread, once, when no more items will come."""
 
     def _pull(self) -> None:
         if self._bell is not None:

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 from nanogpt.config import Config, with_settings
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import UserError
-from nanogpt.events import Event
+from nanogpt.events import Event, Measured
 from nanogpt.training import estimate
 from nanogpt_tui.text import megabytes
 
 if TYPE_CHECKING:
     from textual.timer import Timer
 
-    from nanogpt.training.probe import Measured
     from nanogpt_tui.jobs import Job
     from nanogpt_tui.session import Session
 
@@ -27,7 +26,7 @@ PAUSE_S = 1.0  # without a change, before the speed is measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room(Event):
+class Room:
     """The device that would be trained on, and the bytes that are free there."""
 
     device: str
@@ -35,7 +34,7 @@ class Room(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compiled(Event):
+class Compiled:
     """The run will use torch.compile, which the steps that were measured did not; `why`, in the engine's words, where
     it chose that itself."""
 
@@ -45,6 +44,9 @@ class Compiled(Event):
     def words(self) -> str:
         why = f" ({self.why})" if self.why else ""
         return f"Without torch.compile, which the run will use{why}"
+
+
+Found = Room | Compiled | Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +60,11 @@ class Speed:
     dtype: str = "float32"
 
 
-def measure(config: Config, dataset: str) -> Iterator[Event]:
-    """A few training steps of `config` on a prepared data set: `Room`, then what `nanogpt.training.probe` yields, and
-    `Compiled` where the run's own steps will be.
+def measure(config: Config, dataset: str) -> Iterator[Found]:
+    """Take a few training steps of `config` on a prepared data set: yield `Room`, then what `nanogpt.training.probe`
+    yields, and `Compiled` where the run's own steps will be.
 
-    Raises `UserError` where it would not fit into memory, before trying.
+    Raise `UserError` where it would not fit into memory, before trying.
     """
     from nanogpt import data, hardware, runs
     from nanogpt.training.probe import sounded
@@ -86,8 +88,8 @@ def measure(config: Config, dataset: str) -> Iterator[Event]:
             torch.cuda.empty_cache()
 
 
-def compiled(config: Config) -> Iterator[Event]:
-    """Says so where a run of `config`, whose `vocab_size` is set, will use torch.compile here."""
+def compiled(config: Config) -> Iterator[Compiled]:
+    """Yield one `Compiled` where a run of `config`, whose `vocab_size` is set, will use torch.compile here."""
     from nanogpt.training.machine import settle
 
     machine = settle(config)
@@ -110,8 +112,8 @@ class Measuring:
         self._config: Config | None = None
         self._datasets: Mapping[str, DatasetInfo] = {}
         self._known: dict[object, Speed] = {}  # what was measured, by all that it depends on
-        self._current: tuple[object, Job] | None = None  # what it depends on, and the work
-        self._cancelled: list[Job] = []
+        self._current: tuple[object, Job[Found]] | None = None  # what it depends on, and the work
+        self._cancelled: list[Job[Found]] = []
         self._timer: Timer | None = None
 
     @property
@@ -164,11 +166,9 @@ class Measuring:
             self._current = _depends(config), job
         self._changed()
 
-    def _heard(self, job: "Job") -> None:
+    def _heard(self, job: "Job[Found]") -> None:
         if self._current is None or job is not self._current[1]:
             return
-        from nanogpt.training.probe import Measured
-
         for event in job.take():
             if isinstance(event, Room):
                 self.speed = Speed(room=event)
@@ -190,7 +190,7 @@ def _depends(config: Config) -> object:
     return config.model, config.data, config.system, type(config.optimizer)
 
 
-def how(measured: "Measured", config: Config | None) -> str:
+def how(measured: Measured, config: Config | None) -> str:
     """In what way the time was found."""
     parts = [measured.device, measured.dtype]
     if measured.device == "cpu":

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 
 class Session:
@@ -51,7 +52,7 @@ class Session:
         self._folder: Path | None = None
         self.history: History | None = None
         self.looked = False  # whether it is known by now which runs there are
-        self._looking: Job | None = None
+        self._looking: Job[None] | None = None
         self._known: dict[Path, tuple[int, RunState]] = {}  # as `alive_runs` left it
 
     def spare(self, per_second: float, sparing: bool) -> None:
@@ -207,7 +208,7 @@ class Session:
         """The training that takes commands, and those that it has not applied yet."""
         return (self.training if self.is_training else self.watching) if self.is_steered else None
 
-    def look_at(self, folder: Path | None = None) -> Job:
+    def look_at(self, folder: Path | None = None) -> Job[None]:
         """Shows a run (None: one that is being trained, else the newest, if there is one) once it is read; the job's
         `error` says why it cannot be. Raises `UserError` while a run is trained here."""
         self._refuse_while_training()
@@ -307,8 +308,8 @@ class Session:
             self.training.send(Stop(save=True))
             self.training.wait()
 
-    def prepare(self, recipe: Any, on_change: Callable[[], None], **options: Any) -> Job:
-        """Prepares a data set (a recipe or its name; options of `nanogpt.data.prepare`). `job.cancel()` cancels."""
+    def prepare(self, recipe: Any, on_change: Callable[[], None], **options: Any) -> Job[Event]:
+        """Prepare a data set (a recipe or its name; options of `nanogpt.data.prepare`). `job.cancel()` cancels."""
 
         def work() -> Iterator[Event]:
             from nanogpt import data
@@ -319,22 +320,21 @@ class Session:
 
     def work(
         self,
-        work: Callable[[], Iterator[Event]],
+        work: Callable[[], Iterator[Item]],
         on_change: Callable[[], None],
         per_second: float = 8,
         name: str = "job",
-    ) -> Job:
-        """Runs any iterator of events in a thread; `on_change` is called in the interface's thread after events and at
-        the end."""
+    ) -> Job[Item]:
+        """Run an iterator in a thread; `on_change` is called in the interface's thread after items and at the end."""
         return Job(work, Bell(self._app, on_change, per_second * self._pace), name).start()
 
-    def fetch(self, read: Callable[[], T], then: Callable[[T | None, str], None], name: str) -> Job:
-        """Calls `read` in a thread and then, in the interface's, `then` with what it gave and "", or with None and why
-        there is nothing, in one line."""
+    def fetch(self, read: Callable[[], T], then: Callable[[T | None, str], None], name: str) -> Job[None]:
+        """Call `read` in a thread and then, in the interface's, `then` with its result and "", or with None and why
+        there is no result, in one line."""
         gave: list[T] = []
         told = False
 
-        def work() -> Iterator[Event]:
+        def work() -> Iterator[None]:
             gave.append(read())
             return iter(())
 

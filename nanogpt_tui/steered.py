@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nanogpt_tui.history import History
 
 
-class Steered(Job):
+class Steered(Job[Any]):
     """Follows one training, and knows which of the commands to it are not applied yet."""
 
     def __init__(self, work: Callable[[], Iterator[Any]], bell: Bell, history: "History", name: str) -> None:

@@ -25,7 +25,7 @@ PAUSE_S = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened(Event):
+class Opened:
     """The weights are there. `kept` are the tokens that were there before, their texts as they read in a row."""
 
     run: str
@@ -156,7 +156,7 @@ class Writing:
         if not self.take.reason:
             self.take.reason, self.take.error = reason, error
 
-    def _work(self) -> Iterator[Event]:
+    def _work(self) -> Iterator[Opened | Event]:
         from nanogpt import sampling
 
         take = self.take

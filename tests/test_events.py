@@ -1,9 +1,11 @@
 """Every event is one line of JSON that reads back equal; anything else is refused in one line."""
 
+import ast
 import json
 import string
 import types
 from dataclasses import MISSING, FrozenInstanceError, fields, is_dataclass
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
@@ -174,6 +176,21 @@ def test_an_event_knows_when_it_was_made() -> None:
     first = Prepared(name="a", path="b", tokenizer="char", vocab_size=2, tokens={"train": 3}, elapsed_s=0.1)
     second = Prepared(name="a", path="b", tokenizer="char", vocab_size=2, tokens={"train": 3}, elapsed_s=0.1)
     assert 1.6e9 < first.time <= second.time
+
+
+def test_every_event_is_defined_in_one_file() -> None:
+    """A result for a widget is a dataclass of its own, without the line of JSON that a record has."""
+    root = Path(events.__file__).parents[1]
+    others = [path for name in ("nanogpt", "nanogpt_tui") for path in (root / name).rglob("*.py")]
+    elsewhere = [
+        f"{path.relative_to(root)}:{node.name}"
+        for path in others
+        if path != Path(events.__file__)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+        if {ast.unparse(base).rpartition(".")[2] for base in node.bases} & {"Event", *KINDS}
+    ]
+    assert elsewhere == []
 
 
 def test_the_kinds_are_all_events_of_the_module() -> None:

@@ -5,18 +5,14 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from nanogpt.cli.console import live_line
 from nanogpt.cli.settings import add_settings, configured
 from nanogpt.cli.train import add_folders
 from nanogpt.cli.training_display import opened
 from nanogpt.config import Setting
-from nanogpt.events import Step
+from nanogpt.events import Benchmark, Measuring, Step
 from nanogpt.words import counted
-
-if TYPE_CHECKING:
-    from nanogpt.runs import Benchmark
 
 DESCRIPTION = """Measure on this machine, with the settings of `nanogpt train`, how fast it trains, how long each
 part of a step takes, how fast it samples and prepares data, and what was chosen automatically and why."""
@@ -43,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     config = configured(args).config
     dataset = opened(config.data.dataset, args.data_dir)
 
-    from nanogpt.runs import Benchmark, Measuring, benchmark
+    from nanogpt.runs import benchmark
 
     figures: Benchmark | None = None
     with live_line() as live, closing(benchmark(config, dataset, burn_in=burn_in, steps=steps)) as events:
@@ -65,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def table(figures: "Benchmark") -> Iterator[tuple[str, str]]:
+def table(figures: Benchmark) -> Iterator[tuple[str, str]]:
     """The figures' names and what they are, line by line."""
     compiled = ", compiled" if figures.compile else ""
     yield "machine", f"{figures.cpu}, {counted(figures.threads, 'thread')}"

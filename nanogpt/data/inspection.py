@@ -3,7 +3,7 @@
 Knows nothing of how they are shown.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 from nanogpt import tokenizers
@@ -13,7 +13,7 @@ from nanogpt.data.sources import files_of
 from nanogpt.data.store import open_dataset
 from nanogpt.data.text import SEPARATOR, read
 from nanogpt.errors import UserError
-from nanogpt.events import Encoding, Event
+from nanogpt.events import Encoding, Event, Forecast
 
 ENCODED = 1 << 24  # characters that are encoded for a count; of a longer text, pieces evenly spread
 COUNTED = 1 << 20  # tokens that are counted for the most common ones
@@ -21,21 +21,12 @@ SLICES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast(Event):
-    """What preparing a text would give. `tokens` is by split, and `exact` says whether all of it was encoded."""
+class Look:
+    """What a prepared data set's training split holds.
 
-    files: int
-    text_bytes: int
-    characters: int
-    vocab_size: int
-    tokens: dict[str, int]
-    exact: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look(Event):
-    """`beginning` holds the bytes of each of the training split's first tokens, `common` the bytes and the share
-    (0 to 1) of the most frequent among `counted` tokens spread over it."""
+    `beginning` has the bytes of each of its first tokens, `common` the bytes and the share (0 to 1) of the most
+    frequent among `counted` tokens spread over it.
+    """
 
     name: str
     beginning: tuple[bytes, ...]
@@ -44,9 +35,9 @@ class Look(Event):
 
 
 def forecast(recipe: Recipe) -> Generator[Event, None, None]:
-    """Yields what preparing would yield while it reads, and at last a `Forecast`. Writes nothing.
+    """Yield what preparing would yield while it reads, and at last a `Forecast`. Write nothing.
 
-    Raises UserError for whatever would keep the text from being prepared.
+    Raise `UserError` for whatever would keep the text from being prepared.
     """
     files, text_bytes, alphabet, _ = yield from scan_files(
         (yield from files_of(recipe.source, encoding=recipe.encoding)), recipe.encoding
@@ -79,8 +70,11 @@ def forecast(recipe: Recipe) -> Generator[Event, None, None]:
     )
 
 
-def look(name: str, first: int = 3000, most: int = 12) -> Iterator[Look]:
-    """Yields one `Look` at a prepared data set's training split. Raises UserError where it is damaged."""
+def look(name: str, first: int = 3000, most: int = 12) -> Look:
+    """Return a `Look` at a prepared data set's training split. Raise `UserError` where it is damaged.
+
+    It holds the first `first` tokens and the `most` most frequent ones.
+    """
     import numpy as np
 
     dataset = open_dataset(name)
@@ -92,7 +86,7 @@ def look(name: str, first: int = 3000, most: int = 12) -> Iterator[Look]:
         raise UserError(f"{dataset.path} holds tokens that its vocabulary lacks: prepare {name} again")
     counts = np.bincount(sample, minlength=2)
     common = np.argsort(-counts, kind="stable")[:most]
-    yield Look(
+    return Look(
         name=name,
         beginning=tuple(tokenizer.token_bytes(int(token)) for token in ids[:first]),
         common=tuple((tokenizer.token_bytes(int(t)), float(counts[t] / len(sample))) for t in common if counts[t]),

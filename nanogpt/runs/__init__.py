@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nanogpt.runs.following import follow
     from nanogpt.runs.launch import resume, splits, start
     from nanogpt.runs.load import LoadedModel, load_model
-    from nanogpt.runs.speed import Benchmark, Measuring, benchmark
+    from nanogpt.runs.speed import benchmark
     from nanogpt.runs.state import RunState, reduce
 
 _HOMES = (
@@ -25,7 +25,7 @@ _HOMES = (
     | dict.fromkeys(("resume", "splits", "start"), "launch")
     | dict.fromkeys(("resume_detached", "start_detached"), "detached")
     | {"quickstart": "first_run"}
-    | dict.fromkeys(("Benchmark", "Measuring", "benchmark"), "speed")
+    | {"benchmark": "speed"}
     | dict.fromkeys(("LoadedModel", "load_model"), "load")
     | {"follow": "following"}
     | dict.fromkeys(("FileCommandQueue", "send_command"), "control_files")
@@ -33,11 +33,9 @@ _HOMES = (
 )
 
 __all__ = [
-    "Benchmark",
     "Checkpoint",
     "FileCommandQueue",
     "LoadedModel",
-    "Measuring",
     "RunState",
     "benchmark",
     "best",

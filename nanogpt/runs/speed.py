@@ -7,7 +7,6 @@ of how the figures are shown.
 import shutil
 import tempfile
 from collections.abc import Generator
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from nanogpt import data, hardware, sampling, tokenizers
 from nanogpt.config import Config, SamplingConfig, with_settings
 from nanogpt.errors import UserError
-from nanogpt.events import Event, Prepared, Stopped
+from nanogpt.events import Benchmark, Event, Measuring, Prepared, Stopped
 from nanogpt.runs.launch import splits
 from nanogpt.training.probe import step_parts
 
@@ -23,44 +22,6 @@ PARTS = ("data", "forward", "backward", "optimizer")
 TOGETHER = 32  # samples at once
 SAMPLING_S = 1.5  # about so long, each of the two times
 PREPARED_BYTES = 1 << 25
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measuring(Event):
-    """What is measured now, after training."""
-
-    what: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Benchmark(Event):
-    """The figures; what could not be measured is None. `ms_per_iteration` is the median of `iterations`.
-
-    `parts_ms` splits it into data, forward, backward and optimizer; a little is left between them.
-    `first_iteration_s` includes compiling. `mfu` is a share (0..1) of `peak_flops`, which is `peak_from` somewhere.
-    """
-
-    cpu: str
-    device: str
-    dtype: str
-    compile: bool
-    threads: int
-    choices: dict[str, str]
-    n_parameters: int
-    tokens_per_iteration: int
-    iterations: int
-    first_iteration_s: float
-    ms_per_iteration: float
-    parts_ms: dict[str, float]
-    tokens_per_second: float
-    mfu: float | None
-    peak_flops: float | None
-    peak_from: str
-    sampling_tokens_per_second: float | None
-    sampling_together: int
-    sampling_together_tokens_per_second: float | None
-    tokenizer: str
-    preparation_mb_per_second: float | None
 
 
 def benchmark(

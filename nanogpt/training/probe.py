@@ -3,26 +3,13 @@
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from nanogpt.config import Config, with_settings
-from nanogpt.events import Event, Started, Step
+from nanogpt.events import Event, Measured, Started, Step
 from nanogpt.training.build import train
 from nanogpt.training.throughput import Parts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured(Event):
-    """The seconds that one iteration of the asked configuration takes here, measured with micro-batches of
-    `batch_size` sequences and scaled up where that is fewer than asked."""
-
-    seconds_per_step: float
-    batch_size: int
-    device: str
-    dtype: str
-    threads: int
 
 
 def seconds_per_step(

@@ -23,7 +23,7 @@ from nanogpt_tui.keys import spelled
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.text import harmless
 from nanogpt_tui.widgets import token_views
-from nanogpt_tui.widgets.dataset_facts import Entry, Listed, facts, heading, listed, row, way
+from nanogpt_tui.widgets.dataset_facts import Entry, facts, heading, listed, row, way
 from nanogpt_tui.widgets.dialog import Ask
 from nanogpt_tui.widgets.progress import Progress
 
@@ -104,9 +104,8 @@ class DataScreen(LabScreen):
         self.progress = Progress()
         self.is_reading = True
         self._wanted = ""  # the one to stand on once the list is read
-        self._list_job: Job | None = None
-        self._look_job: Job | None = None
-        self._prepare_job: Job | None = None
+        self._list_job: Job[None] | None = None
+        self._prepare_job: Job[Event] | None = None
         self._look_timer: Timer | None = None
 
     def body(self) -> Iterator[Widget]:
@@ -137,19 +136,20 @@ class DataScreen(LabScreen):
             self._prepare_job.cancel()
 
     def action_reload(self) -> None:
-        job = self._list_job = self.session.work(listed, lambda: self._listed(job), name="list data sets")
+        def show(entries: list[Entry] | None, error: str) -> None:
+            if job is self._list_job and self.is_whole:
+                self._listed(entries, error)
 
-    def _listed(self, job: "Job") -> None:
-        if job is not self._list_job or not self.is_whole:
+        job = self._list_job = self.session.fetch(listed, show, "list data sets")
+
+    def _listed(self, entries: list[Entry] | None, error: str) -> None:
+        self.is_reading = False
+        if entries is None:
+            self.notify(error, severity="error", markup=False)
             return
-        if job.error:
-            self.notify(job.error, severity="error", markup=False)
-        self.is_reading = self.is_reading and not job.done
-        for event in job.take():
-            if isinstance(event, Listed):
-                wanted = self._wanted or (self.entry.name if self.entry else "")
-                self.entries, self._wanted = self._with_own(event.entries), ""
-                self._show_list(wanted)
+        wanted = self._wanted or (self.entry.name if self.entry else "")
+        self.entries, self._wanted = self._with_own(entries), ""
+        self._show_list(wanted)
 
     def _with_own(self, entries: Iterable[Entry]) -> list[Entry]:
         """The list with the own texts that are not on disk yet."""
@@ -242,25 +242,22 @@ class DataScreen(LabScreen):
             widget.update(content)
 
     def _look_into(self, name: str) -> None:
-        def work() -> Iterator[Event]:
+        def read() -> "Look":
             from nanogpt.data.inspection import look
 
             return look(name)
 
-        job = self._look_job = self.session.work(work, lambda: self._looked(job, name), name="look")
+        self.session.fetch(read, lambda found, error: self._looked(name, found, error), "look")
 
-    def _looked(self, job: "Job", name: str) -> None:
+    def _looked(self, name: str, found: "Look | None", error: str) -> None:
         if not self.is_whole:
             return
-        from nanogpt.data.inspection import Look
-
-        for event in job.take():
-            if isinstance(event, Look):
-                self.looks[name] = event
-        if job.error:
-            self.problems[name] = job.error
-        if self.entry is not None and self.entry.name == name and job.done:
-            self._show_details() if name in self.looks else self._show("#problem", harmless(job.error or "", "$error"))
+        if found is None:
+            self.problems[name] = error
+        else:
+            self.looks[name] = found
+        if self.entry is not None and self.entry.name == name:
+            self._show_details() if found is not None else self._show("#problem", harmless(error, "$error"))
 
     def action_scroll_details(self, pages: int) -> None:
         details = self.query_one("#details", VerticalScroll)
@@ -331,7 +328,7 @@ class DataScreen(LabScreen):
         self._show_row(name)
         self._show_details()
 
-    def _prepared(self, job: "Job", name: str) -> None:
+    def _prepared(self, job: "Job[Event]", name: str) -> None:
         if job is not self._prepare_job or not self.is_whole:
             return
         for event in job.take():

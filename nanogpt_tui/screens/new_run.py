@@ -20,7 +20,6 @@ from textual.widgets import Button, Input, Static
 from nanogpt.config import Config, Setting, preset_names
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import UserError
-from nanogpt.events import Event
 from nanogpt_tui.measuring import Measuring
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.text import harmless
@@ -30,7 +29,7 @@ from nanogpt_tui.widgets.fields import Field, explained, field_of
 from nanogpt_tui.widgets.outlook import Outlook
 
 if TYPE_CHECKING:
-    from nanogpt_tui.jobs import Job
+    pass
 
 TALL = 34  # lines of a terminal that has room for what a word means
 GROUPS = ("data", "model", "training")  # of what is shown at first; the last has what is of no section above
@@ -43,7 +42,7 @@ NAME = "the run's name; leave it empty for the name shown"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Offered(Event):
+class Offered:
     """The data sets that there are, what a run can start from: (value of the field, words), and the tokenizers of all
     of them: fingerprints of "run NAME" and "data set NAME"."""
 
@@ -52,8 +51,8 @@ class Offered(Event):
     tokenizers: dict[str, str]
 
 
-def offered(runs_dir: str | None) -> Iterator[Event]:
-    """Reads them, and yields them at once."""
+def offered(runs_dir: str | None) -> Offered:
+    """Return what there is on disk now."""
     from nanogpt import data, runs
     from nanogpt.tokenizers import fingerprint, load
 
@@ -69,7 +68,7 @@ def offered(runs_dir: str | None) -> Iterator[Event]:
             starts.append((f"weights {run.name}", f"weights of {run.name}"))
             if not run.alive:
                 starts.append((f"resume {run.name}", f"resume {run.name} at step {run.step:,}"))
-    yield Offered(datasets=tuple(datasets), starts=tuple(starts), tokenizers=tokenizers)
+    return Offered(datasets=tuple(datasets), starts=tuple(starts), tokenizers=tokenizers)
 
 
 def common(known: Mapping[str, Setting], title: str) -> list[Setting]:
@@ -179,22 +178,22 @@ class NewRunScreen(LabScreen):
     def on_mount(self) -> None:
         self._changed()
         runs_dir = self.session.runs_dir
+        self.session.fetch(lambda: offered(runs_dir), self._offered, "list data sets and runs")
 
-        job = self.session.work(lambda: offered(runs_dir), lambda: self._offered(job), name="list data sets and runs")
-
-    def _offered(self, job: "Job") -> None:
+    def _offered(self, found: Offered | None, error: str) -> None:
         if not self.is_whole:
             return
         self.is_reading = False
-        for event in job.take():
-            if isinstance(event, Offered):
-                self.datasets = {info.name: info for info in event.datasets}
-                self.draft.tokenizers = event.tokenizers
-                self.draft.prefer_prepared(self.datasets)
-                self.choice("dataset").show(self.draft.shown("dataset"))
-                self._offer_datasets()
-                self.choice("start").set_options(list(event.starts))
-                self._changed()
+        if found is None:
+            self.notify(error, severity="error", markup=False)
+            return
+        self.datasets = {info.name: info for info in found.datasets}
+        self.draft.tokenizers = found.tokenizers
+        self.draft.prefer_prepared(self.datasets)
+        self.choice("dataset").show(self.draft.shown("dataset"))
+        self._offer_datasets()
+        self.choice("start").set_options(list(found.starts))
+        self._changed()
 
     def _offer_datasets(self) -> None:
         options = [

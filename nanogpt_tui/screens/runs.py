@@ -78,7 +78,7 @@ class RunsScreen(LabScreen):
         self.ticked: list[str] = []
         self.chart: LossChart | None = None  # made with the first run: its parts import numpy
         self._histories: dict[tuple[str, float], History] = {}
-        self._listing: Job | None = None
+        self._listing: Job[None] | None = None
         self._drawn: object = None
         self._curves: tuple[str, ...] = ()  # names of the runs that are drawn
 

@@ -16,7 +16,7 @@ from textual.widgets import Button, Input, Static
 
 from nanogpt.data.recipes import Recipe, textfile_recipe
 from nanogpt.errors import SettingError, UserError
-from nanogpt.events import Event, Notice
+from nanogpt.events import Event, Forecast, Notice
 from nanogpt.paths import expanded
 from nanogpt.words import counted
 from nanogpt_tui.text import harmless, megabytes
@@ -26,7 +26,6 @@ from nanogpt_tui.widgets.path_input import PathInput
 from nanogpt_tui.widgets.progress import Progress
 
 if TYPE_CHECKING:
-    from nanogpt.data.inspection import Forecast
     from nanogpt_tui.jobs import Job
     from nanogpt_tui.session import Session
 
@@ -75,7 +74,7 @@ class AddText(ModalScreen[Recipe | None]):
 
         self._session, self._taken = session, taken
         self._tokenizers = [(name, TOKENIZERS.get(name, name)) for name in tokenizers.names()]
-        self._job: Job | None = None
+        self._job: Job[Event] | None = None
         self._timer: Timer | None = None
         self._progress = Progress()
         self._notices: list[Notice] = []
@@ -183,11 +182,9 @@ class AddText(ModalScreen[Recipe | None]):
 
         job = self._job = self._session.work(work, lambda: self._counted(job), name="count")
 
-    def _counted(self, job: "Job") -> None:
+    def _counted(self, job: "Job[Event]") -> None:
         if job is not self._job:
             return
-        from nanogpt.data.inspection import Forecast
-
         for event in job.take():
             self._progress.add(event)
             if isinstance(event, Notice):
@@ -230,7 +227,7 @@ class AddText(ModalScreen[Recipe | None]):
             self.dismiss(recipe)
 
 
-def described(forecast: "Forecast", notices: list[Notice]) -> Content:
+def described(forecast: Forecast, notices: list[Notice]) -> Content:
     """What would come of it, in a few lines."""
     about = "" if forecast.exact else "about "
     files, characters = counted(forecast.files, "file"), counted(forecast.characters, "character")

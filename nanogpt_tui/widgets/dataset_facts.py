@@ -12,7 +12,6 @@ from nanogpt.data.catalog import DatasetInfo, list_datasets
 from nanogpt.data.recipes import PackageSource, Recipe, Source, StdlibSource, UrlSource, load_recipe, recipe_paths
 from nanogpt.data.store import open_dataset
 from nanogpt.errors import UserError
-from nanogpt.events import Event
 from nanogpt.tokenizers import available_offline
 from nanogpt.words import counted
 from nanogpt_tui.text import count, harmless, megabytes, printable, short
@@ -60,17 +59,10 @@ class Entry:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listed(Event):
-    """All data sets, as they are on disk now."""
-
-    entries: tuple[Entry, ...]
-
-
-def listed() -> Iterator[Event]:
-    """Reads what there is, and yields it at once."""
+def listed() -> list[Entry]:
+    """Return all data sets, as they are on disk now."""
     recipes = recipe_paths()
-    yield Listed(entries=tuple(_entry(info, info.name in recipes) for info in list_datasets()))
+    return [_entry(info, info.name in recipes) for info in list_datasets()]
 
 
 def _entry(info: DatasetInfo, has_recipe: bool) -> Entry:

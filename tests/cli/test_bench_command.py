@@ -9,8 +9,8 @@ import pytest
 from nanogpt import data, runs
 from nanogpt.cli import main
 from nanogpt.config import resolve
-from nanogpt.events import Step
-from nanogpt.runs import Benchmark, Measuring, speed
+from nanogpt.events import Benchmark, Measuring, Step
+from nanogpt.runs import speed
 
 FEW = ["--steps=3", "--burn_in=1"]
 

@@ -9,8 +9,7 @@ import pytest
 
 from nanogpt.config import resolve
 from nanogpt.data import DatasetInfo, prepare, textfile_recipe
-from nanogpt.events import Event
-from nanogpt.training.probe import Measured
+from nanogpt.events import Event, Measured
 from nanogpt_tui import measuring
 from nanogpt_tui.measuring import Compiled, Room, Speed, compiled
 from nanogpt_tui.screens.new_run import NewRunScreen

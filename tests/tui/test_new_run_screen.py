@@ -2,7 +2,6 @@
 
 import asyncio
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -342,7 +341,7 @@ async def test_news_that_come_while_the_form_is_taken_away_are_dropped(lab: Any,
         news = Offered(datasets=tuple(screen.datasets.values()), starts=((SCRATCH, "random weights"),), tokenizers={})
         screen.dismiss()
         for _ in range(500):
-            screen._offered(SimpleNamespace(take=lambda: [news]))
+            screen._offered(news, "")
             await asyncio.sleep(0)
         assert not screen.query(Field)
 
@@ -357,7 +356,7 @@ async def test_from_the_data_screen_the_first_picture_is_whole(
         mounted(screen)
 
     monkeypatch.setattr(NewRunScreen, "on_mount", on_mount)
-    monkeypatch.setattr(NewRunScreen, "_offered", lambda screen, job: None)  # nothing has been read yet
+    monkeypatch.setattr(NewRunScreen, "_offered", lambda screen, *job: None)  # nothing has been read yet
     list(prepare("rhymes"))
     async with lab() as at:
         await at.press("1")

@@ -33,6 +33,7 @@ from nanogpt.events import (
     Event,
     Finished,
     Health,
+    Measured,
     Sampled,
     Saved,
     Started,
@@ -41,7 +42,6 @@ from nanogpt.events import (
     to_json,
 )
 from nanogpt.runs.state import RunState, plain, reduce
-from nanogpt.training.probe import Measured
 from nanogpt_tui import measuring
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.measuring import Room
