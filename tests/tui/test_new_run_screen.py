@@ -192,7 +192,7 @@ async def test_going_on_with_a_run_keeps_its_shape_and_trains_further(lab: Any, 
         assert screen.field("n_embd").editor.disabled
         assert not screen.field("max_iters").editor.disabled
         await fill(at, screen, {"max_iters": "40"})
-        assert screen.query_one("#start-button", Button).label.plain == "go on"
+        assert screen.query_one("#start-button", Button).label.plain == "resume"
         await at.press("ctrl+s")
         await at.until(lambda: (now := at.session.history) and now.step > 30 and now.state == "finished")
         assert at.session.history.step == 40
@@ -356,7 +356,7 @@ async def test_from_the_data_screen_the_first_picture_is_whole(
         mounted(screen)
 
     monkeypatch.setattr(NewRunScreen, "on_mount", on_mount)
-    monkeypatch.setattr(NewRunScreen, "_offered", lambda screen, *job: None)  # nothing has been read yet
+    monkeypatch.setattr(NewRunScreen, "_offered", lambda screen, *found: None)  # nothing has been read yet
     list(prepare("rhymes"))
     async with lab() as at:
         await at.press("1")
