@@ -1,14 +1,18 @@
-# `make run` and `make test` set up all that they need: a virtual environment in .venv with the pinned packages.
+# `make run`, `make check` and `make test` set up all that they need: a virtual environment in .venv with the pinned packages.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test lint clean
+.PHONY: run check test lint clean
 
 run: $(VENV)/.installed
 	@$(BIN)/nanogpt-tui
+
+# what is fast, for while one works: about a minute on two cores
+check: lint
+	@$(BIN)/python -m pytest -n 2 -m 'not slow'
 
 test: lint
 	@$(BIN)/python -m pytest -n 2

@@ -1,4 +1,4 @@
-"""What every test has: folders of its own instead of the person's, and a small text to work with."""
+"""What every test has: folders of its own instead of the person's, and a small text; and which tests are slow."""
 
 import ctypes
 import os
@@ -12,6 +12,27 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 # They sleep while they wait for one another: where others want the processor too, spinning makes a step take seconds.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+# Folders of tests that run whole commands, whole trainings or the app, or import transformers, which takes seconds.
+SLOW = {"cli", "interop", "runs", "tui"}
+
+
+def is_slow(path: Path) -> bool:
+    """Return whether a folder or file of tests is in a slow folder, or is one."""
+    return any(path.is_relative_to(Path(__file__).parent / folder) for folder in SLOW)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import the slow folders where only fast tests are asked for."""
+    return True if config.option.markexpr == "not slow" and is_slow(collection_path) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what is in a slow folder; elsewhere a slow test has the mark itself."""
+    for item in items:
+        if is_slow(item.path):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,8 @@ from nanogpt.runs.folder import run_config
 from nanogpt.sampling import generate
 from nanogpt_tui import kept, settings
 
+pytestmark = pytest.mark.slow
+
 EARLIER = Path(__file__).parent / "fixtures" / "version-0.1"
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = Path(__file__).parent / "plugin"
 SETTINGS = ["--architecture=bigram", "--optimizer=signum", "--schedule=inverse_sqrt", "--rise_iters=5"]
 RUN = ["--dataset=text", "--device=cpu", "--dtype=float32", "--block_size=8", "--batch_size=4", "--threads=1"]

@@ -110,6 +110,7 @@ def test_what_has_no_gradient_stays():
     assert torch.equal(weight.detach(), torch.ones(3))
 
 
+@pytest.mark.slow
 def test_training_without_compiling_imports_no_compiler():
     code = """
 import sys

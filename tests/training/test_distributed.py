@@ -11,6 +11,8 @@ from nanogpt.errors import UserError
 from nanogpt.events import Step
 from nanogpt.training.distributed import join
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = """--dataset=small --n_layer=1 --n_head=2 --n_embd=16 --block_size=16 --max_iters=10 --eval_interval=5
     --device=cpu --dtype=float32 --compile=false --threads=1 --sample_tokens=0""".split()  # noqa: SIM905
 

@@ -53,6 +53,7 @@ def kept_for_backward(config: Config, dtype: str) -> int:
     return sum(kept[place].untyped_storage().nbytes() for place in kept.keys() - weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
     "changes",

@@ -100,8 +100,8 @@ def test_micro_batches_accumulate_to_the_same_step_as_one_large_batch(tiny, toke
     [
         {},
         {"dropout": 0.2},
-        {"dropout": 0.2, "dtype": "bfloat16"},
-        {"dtype": "float16"},
+        pytest.param({"dropout": 0.2, "dtype": "bfloat16"}, marks=pytest.mark.slow),
+        pytest.param({"dtype": "float16"}, marks=pytest.mark.slow),
         {"architecture": "modern", "optimizer": "muon"},
     ],
 )
@@ -294,6 +294,7 @@ def test_adamw_goes_on_where_muon_was(tiny, tokens):
     assert len(of(Step, events)) == 6
 
 
+@pytest.mark.slow
 def test_a_compiled_training_asks_for_one_order_of_adding_and_gives_it_back(tiny, tokens):
     asked = []
 
@@ -374,6 +375,7 @@ def test_a_split_that_is_too_short_is_an_error_before_anything_starts(tiny, toke
         list(train(tiny(), {"train": tokens["train"], "val": tokens["val"][:8]}))
 
 
+@pytest.mark.slow
 def test_a_compiled_training_takes_the_same_steps_up_to_rounding(tiny, tokens):
     plain, compiled = (losses(train(tiny(compile=asked, max_iters=5), tokens)) for asked in ("false", "true"))
     assert compiled == pytest.approx(plain, abs=1e-4)
