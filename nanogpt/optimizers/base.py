@@ -1,12 +1,24 @@
-"""What optimizers share: the model's parameter groups, put together as an optimizer wants them."""
+"""What optimizers share: parameter groups put together from the model's, and steps that are skipped on the device."""
 
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from nanogpt.models.base import LanguageModel, ParameterGroup
+
+
+class GuardedOptimizer(torch.optim.Optimizer):
+    """An optimizer that can skip a step without the host knowing.
+
+    Where `skip` (a float32 scalar on the parameters' device) is 1, `step` leaves the parameters and its own state
+    exactly as they are, whatever the gradients are; where it is 0 or None, it moves them. So nothing has to wait for a
+    GPU to say that its gradients are finite.
+    """
+
+    skip: Tensor | None = None
 
 
 def merged(

@@ -20,10 +20,11 @@ from nanogpt.inspection import Observer, observed
 from nanogpt.models.base import LanguageModel
 from nanogpt.models.flat_parameters import FlatParameters
 from nanogpt.models.shapes import shapes_alone
+from nanogpt.optimizers.base import GuardedOptimizer
 from nanogpt.training import distributed
 from nanogpt.training.control import CommandQueue
 from nanogpt.training.loop import Recall, Tokens, Trainer, WriteSample
-from nanogpt.training.machine import check_memory, settle
+from nanogpt.training.machine import Machine, check_memory, settle
 from nanogpt.training.saving import SaveSnapshot, Writer
 from nanogpt.training.snapshot import Progress, Snapshot, check_weights, restore, restore_weights
 from nanogpt.training.spike import Spike
@@ -101,6 +102,7 @@ def train(
             recall=recall,
             hindrance=hindrance,
             observers=observers,
+            guard=guard_of(optimizer) if defers(machine) else None,
             name=run,
             spike=Spike(config.model.vocab_size),
             machine=machine,
@@ -125,6 +127,22 @@ def train(
             trainer.writer.taken_at = trainer.sampled_at = progress.step
         with closing(trainer.writer), closing(trainer.run()) as events:
             yield from observed(chain([trainer.started()], events), observers)
+
+
+def defers(machine: Machine) -> bool:
+    """Return whether waiting for the device in each step would slow it down.
+
+    A CPU is never ahead of itself; processes wait for one another anyway, and float16's scaler for the device.
+    """
+    return machine.device.startswith("cuda") and machine.world.size == 1 and machine.dtype != "float16"
+
+
+def guard_of(optimizer: torch.optim.Optimizer) -> torch.Tensor | None:
+    """Return the flag (float32 scalar) by which the optimizer skips steps; None where it has none."""
+    if not isinstance(optimizer, GuardedOptimizer):
+        return None
+    optimizer.skip = torch.zeros((), device=optimizer.param_groups[0]["params"][0].device)
+    return optimizer.skip
 
 
 @contextmanager

@@ -38,7 +38,10 @@ Tokens = NDArray[np.unsignedinteger]
 WriteSample = Callable[[LanguageModel, str, int], str]
 Recall = Callable[[int], Snapshot | None]
 
+Figures = tuple[float, float, float]  # of a step: loss, gradient norm before clipping, learning rate
+
 MOST_ROLLBACKS = 3
+MOST_UNREAD = 50  # steps: so late may a loss that is not finite be noticed
 TRAIN_BATCHES = 20  # for the training split's loss, where the other's is to be measured over the whole split
 
 
@@ -67,6 +70,8 @@ class Trainer:
     flat: FlatParameters | None = None
     observers: Sequence[Observer] = ()
     observations: list[Event] = field(default_factory=list)  # of the gradients of this step
+    guard: torch.Tensor | None = None  # 1: the optimizer skips (see `GuardedOptimizer`); None: every step is read
+    unread: list[tuple[float | torch.Tensor, float | torch.Tensor, float]] = field(default_factory=list)  # as `Figures`
     idle_since: float = 0.0  # monotonic, as `began`
     sampled_at: int = -1
     rollbacks: int = 0
@@ -108,10 +113,14 @@ class Trainer:
             if self.checkpoint_is_due():  # the one before was owed until just now
                 yield from self.save_checkpoint()
             with self.throughput.step():
-                loss, grad_norm, rate = self.step()
+                self.unread.append(self.step())
+                if is_read := self.is_read():
+                    figures, trouble = self.read()
+                else:
+                    self.throughput.defer()
             yield from self.observations
             self.observations.clear()
-            if trouble := self.trouble(loss, grad_norm):
+            if is_read and trouble:
                 yield from self.recover(*trouble)
                 if self.progress is progress:  # it could not
                     yield from self.writer.report(wait=True)
@@ -119,14 +128,14 @@ class Trainer:
                     return
                 progress = self.progress
                 continue
-            if progress.step % schedule.log_interval == 0:
-                yield self.stepped(loss, grad_norm, rate)
+            if is_read and progress.step % schedule.log_interval == 0:
+                yield self.stepped(*figures)
             for observer in self.due(progress.step):
                 yield from observer.after_update(self.model, progress.step)
 
-    def step(self) -> tuple[float, float, float]:
-        """One optimizer step: (loss, gradient norm before clipping, learning rate). A loss or gradient that
-        is not finite leaves the weights as they are."""
+    def step(self) -> tuple[float | torch.Tensor, float | torch.Tensor, float]:
+        """One optimizer step: (loss, gradient norm before clipping, learning rate), the first two as tensors where the
+        device is not waited for. A loss or gradient that is not finite leaves the weights as they are."""
         config, progress = self.config, self.progress
         highest = config.optimizer.learning_rate
         rate = config.schedule.learning_rate(progress.step, highest, progress.max_iters) * progress.learning_rate_scale
@@ -147,8 +156,9 @@ class Trainer:
                 losses += loss.detach()
                 self.scaler.scale(loss / accumulated).backward()  # type: ignore[no-untyped-call]
         with self.throughput.part("optimizer"):
-            mean_loss, grad_norm = self.update(losses / accumulated)
-        return mean_loss, grad_norm, rate
+            loss = losses / accumulated
+            updated = self.update(loss) if self.guard is None else self.update_on_device(loss, self.guard)
+        return *updated, rate
 
     def update(self, loss: torch.Tensor) -> tuple[float, float]:
         """Moves the weights by the gradients that are there. Returns the mean of the processes' losses, and the
@@ -160,17 +170,71 @@ class Trainer:
         grad_norm = math.nan
         if math.isfinite(mean_loss):
             self.scaler.unscale_(self.optimizer)
-            for observer in self.due(progress.step + 1):
-                self.observations += observer.before_update(self.model, progress.step + 1)
-            grad_norm = clip(parameters, config.optimizer.grad_clip or math.inf, self.flat)
+            self.observe_gradients()
+            grad_norm = float(clip(parameters, config.optimizer.grad_clip or math.inf, self.flat))
         if math.isfinite(grad_norm) or (math.isfinite(mean_loss) and self.scaler.is_enabled()):
             self.scaler.step(self.optimizer)  # which skips it, and scales less, where float16 was not enough
             self.scaler.update()
             progress.step += 1
             progress.tokens += config.tokens_per_iteration
         self.optimizer.zero_grad(set_to_none=True)
-        progress.train_loss = mean_loss
         return mean_loss, grad_norm
+
+    def update_on_device(self, loss: torch.Tensor, guard: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `update`, for one process, and without waiting for the device. From a loss or gradient norm that is not
+        finite on, nothing moves until that is read."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.observe_gradients()
+        grad_norm = clip(parameters, self.config.optimizer.grad_clip or math.inf, self.flat)
+        is_finite = torch.isfinite(loss) & torch.isfinite(grad_norm)
+        guard.copy_(torch.maximum(guard, (~is_finite).float()))
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.progress.step += 1
+        self.progress.tokens += self.config.tokens_per_iteration
+        return loss, grad_norm
+
+    def is_read(self) -> bool:
+        """Whether the host waits for the figures of this step: where they are reported, or the weights are used."""
+        return (
+            self.guard is None
+            or self.progress.step % self.config.evaluation.log_interval == 0
+            or len(self.unread) >= MOST_UNREAD
+            or self.evaluation_is_due()
+            or self.checkpoint_is_due()
+            or self.sample_is_due()
+        )
+
+    def read(self) -> tuple[Figures, tuple[str, int] | None]:
+        """Return the figures of the last step, or of the first that went wrong since the last read, and its `trouble`.
+
+        Where steps were skipped, the progress goes back to the last one that was not.
+        """
+        unread, self.unread = self.unread, []
+        values = [value for loss, norm, _ in unread for value in (loss, norm)]
+        if self.guard is None:
+            numbers = [float(value) for value in values]
+        else:
+            numbers = torch.stack([torch.as_tensor(value) for value in values]).tolist()  # one transfer for all
+        rates, later = [rate for _, _, rate in unread], len(unread)
+        for figures in zip(numbers[::2], numbers[1::2], rates, strict=True):
+            later -= 1
+            loss, norm, _ = figures
+            if trouble := self.trouble(loss, norm):
+                break
+        self.progress.train_loss = loss
+        if trouble and self.guard is not None:
+            text, lost = trouble
+            if math.isfinite(loss) and math.isfinite(norm):
+                return figures, (text, lost + later)
+            self.progress.step -= later + 1
+            self.progress.tokens -= (later + 1) * self.config.tokens_per_iteration
+        return figures, trouble
+
+    def observe_gradients(self) -> None:
+        step = self.progress.step + 1
+        for observer in self.due(step):
+            self.observations += observer.before_update(self.model, step)
 
     def due(self, step: int) -> list[Observer]:
         """Return the observers that look at the model at this step."""
@@ -388,6 +452,8 @@ class Trainer:
             elapsed_s=elapsed_s,
         )
         self.batches.position = back.position
+        if self.guard is not None:
+            self.guard.zero_()
         self.writer.forget(taken_at=back.progress.step)
         self.spike, self.rollbacks = Spike(self.config.model.vocab_size), self.rollbacks + 1
         message = (

@@ -30,6 +30,8 @@ class Throughput:
         self._peak_flops = peak_flops
         self._durations: deque[float] = deque(maxlen=50)  # seconds
         self._first = 0.0
+        self._deferred: list[float] = []  # durations of steps that a device may still be at
+        self._is_deferred = False
         self._evaluation_s = 0.0
         self._record, self._wait = record, wait
         self._parts: Parts = {}  # of the present step
@@ -37,16 +39,24 @@ class Throughput:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        started, self._parts = time.perf_counter(), {}
+        started, self._parts, self._is_deferred = time.perf_counter(), {}, False
         yield
         duration = time.perf_counter() - started
         if self._record is not None:
             self._record.append(self._parts | {"step": duration})
         if self._first:
-            self._durations.append(duration)
             self._fetches.append(self._parts.get("data", 0.0))
+            self._deferred.append(duration)
+            if not self._is_deferred:
+                count = len(self._deferred)
+                self._durations.extend([sum(self._deferred) / count] * count)
+                self._deferred.clear()
         else:
             self._first = duration
+
+    def defer(self) -> None:
+        """Nothing waits for the device in the present step: its time is known when that of a later step is."""
+        self._is_deferred = True
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:

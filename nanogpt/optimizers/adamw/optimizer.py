@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from nanogpt.models.flat_parameters import FlatParameters, flatten
+from nanogpt.optimizers.base import GuardedOptimizer
 
 STATE = ("exp_avg", "exp_avg_sq", "step")
 
 
-class AdamW(torch.optim.Optimizer):
+class AdamW(GuardedOptimizer):
     """`groups` as for `torch.optim.AdamW`; parameters without a gradient stay as they are.
 
     flat: the memory that the parameters share, if any. A group whose parameters are neighbours in it, and whose
@@ -64,11 +65,14 @@ class AdamW(torch.optim.Optimizer):
         gradient = self.flat.gradients_of(parameters) if self.flat else None
         if weights is not None and gradient is not None and (state_of_all := self.as_one(parameters)):
             averages, squares, steps, first_step = state_of_all
-            steps += 1
+            steps += 1 if self.skip is None else 1 - self.skip
             lists: list[Any] = [[weights], [gradient], [averages], [squares], [], [first_step]]
         else:
             separate = {key: [self.state[parameter][key] for parameter in parameters] for key in STATE}
-            torch._foreach_add_(separate["step"], 1)
+            if self.skip is None:
+                torch._foreach_add_(separate["step"], 1)
+            else:
+                torch._foreach_add_(separate["step"], [1 - self.skip] * len(parameters))
             lists = [parameters, gradients, separate["exp_avg"], separate["exp_avg_sq"], [], separate["step"]]
         torch._fused_adamw_(
             *lists,
@@ -79,6 +83,7 @@ class AdamW(torch.optim.Optimizer):
             eps=group["eps"],
             amsgrad=False,
             maximize=False,
+            found_inf=self.skip,
         )
 
     def as_one(self, parameters: list[nn.Parameter]) -> list[Tensor] | None:

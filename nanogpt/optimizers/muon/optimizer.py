@@ -49,10 +49,14 @@ class Muon(AdamW):
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
         weights = list[Tensor](parameters)
         momenta = [self.state[p]["momentum"] for p in parameters]
+        moves: float | Tensor = 1.0
+        if self.skip is not None:  # a momentum that moves towards itself stays, and then the weights move by nothing
+            moves = 1 - self.skip
+            gradients = [torch.where(self.skip > 0, m, g) for m, g in zip(momenta, gradients, strict=True)]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         torch._foreach_lerp_(gradients, momenta, MOMENTUM)  # Nesterov's look ahead
-        updates = orthogonal(torch.stack(gradients).to(self.dtype))  # (N, n, m)
-        torch._foreach_mul_(weights, 1 - rate * weight_decay)
+        updates = orthogonal(torch.stack(gradients).to(self.dtype)) * moves  # (N, n, m)
+        torch._foreach_mul_(weights, 1 - rate * weight_decay * moves)
         size = rate * RMS * math.sqrt(max(parameters[0].shape))
         torch._foreach_add_(weights, list(updates.to(parameters[0].dtype)), alpha=-size)
 

@@ -1,0 +1,131 @@
+"""A training that does not wait for its device, as on a GPU, made to run on this one."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nanogpt.events import Evaluated, Finished, Health, Saved, Step
+from nanogpt.training import build, loop, train
+from nanogpt.training.throughput import Throughput
+
+
+@pytest.fixture
+def deferring(monkeypatch):
+    monkeypatch.setattr(build, "defers", lambda _machine: True)
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often a number is asked of a tensor: for each, a GPU has to be waited for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def of(kind, events):
+    return [event for event in events if isinstance(event, kind)]
+
+
+def figures(events):
+    return [
+        (type(e).__name__, e.step, getattr(e, "loss", None), getattr(e, "val_loss", None))
+        for e in events
+        if isinstance(e, Step | Evaluated | Saved | Health | Finished)
+    ]
+
+
+SETTINGS = [{}, {"architecture": "modern", "optimizer": "muon"}, {"grad_clip": 0.1, "gradient_accumulation_steps": 2}]
+
+
+@pytest.mark.parametrize("changes", SETTINGS)
+def test_it_takes_the_same_steps_as_one_that_waits(tiny, tokens, changes, monkeypatch):
+    config = tiny(**changes, log_interval=4, checkpoint_interval=5, max_iters=20)
+    waits = figures(train(config, tokens, save=lambda snapshot, _best: "saved"))
+    monkeypatch.setattr(build, "defers", lambda _machine: True)
+    unread = figures(train(config, tokens, save=lambda snapshot, _best: "saved"))
+    assert [row[:2] for row in unread] == [row[:2] for row in waits]
+    for one, other in zip(unread, waits, strict=True):
+        assert one[2:] == pytest.approx(other[2:], abs=1e-5)
+
+
+@pytest.mark.parametrize("changes", SETTINGS)
+def test_nothing_is_asked_of_the_device_in_a_step_that_nobody_reads(tiny, tokens, deferring, monkeypatch, changes):
+    monkeypatch.setattr("nanogpt.training.loop.clip", on_device)
+    monkeypatch.setattr("nanogpt.models.layers.cross_entropy.cheap", lambda _x: False)  # that of GPUs
+    taken, step = [], loop.Trainer.step
+
+    def counted(self):
+        with Reads() as reads:
+            figures = step(self)
+        taken.append(reads.count)
+        return figures
+
+    monkeypatch.setattr(loop.Trainer, "step", counted)
+    list(train(tiny(**changes, log_interval=10, max_iters=20, eval_interval=20), tokens))
+    assert taken == [0] * 20
+
+
+def on_device(parameters, limit, flat=None):
+    """`clip` as it is where the gradients are on a GPU."""
+    from nanogpt.training.clipping import factor
+
+    gradients = [parameter.grad for parameter in parameters]
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    torch._foreach_mul_(gradients, factor(norm, limit))
+    return norm
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_moves_nothing_nor_do_those_after_it_and_it_ends_the_run(
+    tiny, tokens, deferring, monkeypatch, optimizer, where
+):
+    """The seventh step goes wrong; the next one that is reported is the tenth."""
+    seen, update = {}, loop.Trainer.update_on_device
+
+    def poisoned(self, loss, guard):
+        step = self.progress.step
+        if step == 6:
+            next(self.model.parameters()).grad.fill_(math.nan)
+            loss = loss * math.nan if where == "loss" else loss
+        result = update(self, loss, guard)
+        state = {str(k): copy.deepcopy(v) for k, v in enumerate(self.optimizer.state.values())}
+        seen[step + 1] = [parameter.detach().clone() for parameter in self.model.parameters()], state
+        return result
+
+    monkeypatch.setattr(loop.Trainer, "update_on_device", poisoned)
+    events = list(train(tiny(optimizer=optimizer, log_interval=5, eval_interval=12, max_iters=24), tokens))
+    assert [event.step for event in of(Step, events)] == [5]
+    assert (events[-1].reason, events[-1].step) == ("nan", 6)
+    assert "after step 6" in of(Health, events)[-1].message
+    assert sorted(seen) == list(range(1, 11))
+    torch.testing.assert_close(seen[10], seen[6], rtol=0, atol=0)
+    assert not all(torch.equal(a, b) for a, b in zip(seen[5][0], seen[6][0], strict=True)), "it did move before"
+
+
+def test_a_loss_that_is_never_reported_is_read_all_the_same(tiny, tokens, deferring, monkeypatch):
+    reads, read = [], loop.Trainer.read
+
+    def counted(self):
+        reads.append(self.progress.step)
+        return read(self)
+
+    monkeypatch.setattr(loop.Trainer, "read", counted)
+    list(train(tiny(log_interval=1000, max_iters=120, eval_interval=200), tokens))
+    assert reads == [loop.MOST_UNREAD, 2 * loop.MOST_UNREAD, 120]
+
+
+def test_the_time_of_steps_that_were_not_waited_for_is_shared_out(monkeypatch):
+    clock = iter([0.0, 9.0, 10.0, 10.5, 11.0, 11.5, 12.0, 17.0])  # begin and end of four steps
+    monkeypatch.setattr("nanogpt.training.throughput.time.perf_counter", lambda: next(clock))
+    speed = Throughput(10, 1, None)
+    for deferred in (False, True, True, False):
+        with speed.step():
+            if deferred:
+                speed.defer()
+    assert speed.seconds_per_step == pytest.approx((0.5 + 0.5 + 5.0) / 3), "the first warms up"
