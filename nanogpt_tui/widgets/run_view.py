@@ -29,7 +29,7 @@ LOG_STYLES = {"error": "red", "warning": "yellow", "gone": "yellow", "saved": "g
 
 
 class Log(RichLog):
-    """The log. In another size its lines are broken anew, and it shows the newest ones."""
+    """The log. In another width its lines are wrapped anew, and it shows the newest ones."""
 
     glossary = "checkpoint"
     HELP = "The log of the run. With the focus here, the arrows scroll it."
@@ -37,11 +37,14 @@ class Log(RichLog):
     def __init__(self) -> None:
         super().__init__(id="log", max_lines=1000, wrap=True, markup=False, min_width=20)
         self._texts: deque[Text] = deque(maxlen=1000)
-        self._broken_at = 0
+        self._wrapped_at = 0  # cells; 0 where some of the lines were added while it was hidden
 
     def add(self, text: Text) -> None:
         self._texts.append(text)
-        self.write(text)
+        if self.scrollable_content_region.width:
+            self.write(text)
+        else:  # hidden: there is no width to wrap at
+            self._wrapped_at = 0
 
     def forget(self) -> None:
         self._texts.clear()
@@ -49,8 +52,8 @@ class Log(RichLog):
 
     def on_resize(self, event: Resize) -> None:
         width = self.scrollable_content_region.width
-        before, self._broken_at = self._broken_at, width
-        if before not in (0, width):  # at first RichLog itself writes what it has kept back
+        if width not in (0, self._wrapped_at):
+            self._wrapped_at = width
             self.clear()
             for text in self._texts:
                 self.write(text)

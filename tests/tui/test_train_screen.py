@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich.text import Text
 from textual.widgets import Input
 
 from nanogpt.events import Saved
@@ -299,3 +300,19 @@ async def test_a_pane_has_the_screen_to_itself_until_the_key_comes_again(lab: An
         await at.sees("validation")
         await at.press("escape")
         await at.sees("watch it learn", "grad norm")
+
+
+async def test_the_log_is_wrapped_at_its_own_width_after_it_was_hidden(lab: Any) -> None:
+    """It is hidden at 80×24; what is written meanwhile has no width to be wrapped at."""
+    async with lab(size=(120, 40), max_iters=4) as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history and at.session.history.state == "finished")
+        log = at.app.screen.run_view.log_lines
+        await at.pilot.resize_terminal(80, 24)
+        await at.until(lambda: not log.size)
+        for number in range(3):
+            log.add(Text(f"line {number} " + "word " * 12))  # 7 + 60 cells, less than the 116 that there are
+        await at.pilot.resize_terminal(120, 40)
+        await at.until(lambda: log.size)
+        shown = ["".join(segment.text for segment in line).rstrip() for line in log.lines]
+        assert shown[-3:] == [f"line {number} " + " ".join(["word"] * 12) for number in range(3)]
