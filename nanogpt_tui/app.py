@@ -3,12 +3,11 @@
 import asyncio
 import os
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.actions import SkipAction
-from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.events import Resize
 from textual.filter import LineFilter
@@ -25,12 +24,15 @@ from nanogpt_tui.display import TerminalApp
 from nanogpt_tui.jobs import write_log
 from nanogpt_tui.keys import check, complete, shown
 from nanogpt_tui.messages import Rung
-from nanogpt_tui.screens.base import QUICK_START, LabScreen
+from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.screens.compact import WHOLE, CompactScreen, fits
 from nanogpt_tui.session import Session
 from nanogpt_tui.settings import Settings, load, save, with_changes
 from nanogpt_tui.widgets.dialog import Ask
 from nanogpt_tui.widgets.keybar import KeyBar
+
+if TYPE_CHECKING:
+    from nanogpt_tui.commands import Command
 
 TERMINAL_INTERVAL_S = 1.0
 LOOK_INTERVAL_S = 2.0  # for other runs that are being trained
@@ -263,32 +265,18 @@ class LabApp(TerminalApp):
         if not self.session.is_training:
             self.exit(0)
 
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        for mode, (_, title) in screens.MODES.items():
-            about = f"Go to the {title} screen ({shown(f'app.{mode}', self)})"
-            yield SystemCommand(title, about, lambda mode=mode: self.switch_mode(mode))
-        listed: set[str] = set()  # what stands there by one key need not stand there by another
-        bound = [active.binding for active in screen.active_bindings.values()]
-        shared = {each.description for each in bound for other in bound if _apart(each, other)}
-        shared |= {title.lower() for _, title in screens.MODES.values()}
-        for active in screen.active_bindings.values():
-            binding = active.binding
-            known = binding.id is None or binding.action in listed  # Textual's own bindings have no id
-            if active.enabled and not known and not binding.action.startswith("switch_mode"):
-                listed.add(binding.action)
-                key, about = f"Key {self.get_key_display(binding)}", binding.tooltip
-                title = about if about and binding.description in shared else binding.description
-                yield SystemCommand(
-                    title[:1].upper() + title[1:],
-                    about if about and title != about else key,
-                    lambda binding=binding, node=active.node: self.call_later(self.run_action, binding.action, node),
-                )
-        if self.current_mode != "train" and not self.session.readonly and not self.session.is_alive:
-            yield SystemCommand("Quick start", QUICK_START, self._quick_start)
-        for name in theme.NAMES:
-            yield SystemCommand(f"Theme: {name}", "Change the colours", lambda name=name: self._set("theme", name))
+    def action_command_palette(self) -> None:
+        from nanogpt_tui.commands import jumps, of_screen
+        from nanogpt_tui.widgets.palette import Palette
 
-    async def _quick_start(self) -> None:
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(self.session, of_screen(self, self.screen), lambda: jumps(self)), self._run)
+
+    def _run(self, command: "Command | None") -> None:
+        if command is not None:
+            self.call_later(command.run)
+
+    async def quick_start(self) -> None:
         await self.switch_mode("train")
         await self.run_action("screen.quick_start")
 
@@ -297,16 +285,18 @@ class LabApp(TerminalApp):
             bar.refresh()
 
     def action_traffic(self) -> None:
-        self._set("traffic", "hidden" if self.settings.traffic == "shown" else "shown")
+        self.set_preference("traffic", "hidden" if self.settings.traffic == "shown" else "shown")
 
     def action_redraw(self) -> None:
         self.redraw()
 
-    def action_preferences(self) -> None:
+    def action_preferences(self, setting: str = "") -> None:
         from nanogpt_tui.widgets.preferences import Preferences
 
-        if not isinstance(self.screen, ModalScreen):
-            self.push_screen(Preferences())
+        if isinstance(self.screen, Preferences) and setting:
+            self.screen.stand_on(setting)
+        elif not isinstance(self.screen, ModalScreen):
+            self.push_screen(Preferences(setting))
 
     def change(self, changes: Mapping[str, Any]) -> None:
         """Puts changed settings into force and writes them down, and them alone: not what the command line asked of
@@ -316,7 +306,7 @@ class LabApp(TerminalApp):
         self.obey(changed)
         save(with_changes(load(), changes))
 
-    def _set(self, setting: str, value: str) -> None:
+    def set_preference(self, setting: str, value: str) -> None:
         try:
             self.change({setting: value})
         except UserError as error:
@@ -335,11 +325,6 @@ class LabApp(TerminalApp):
                 if isinstance(each, LabScreen):
                     each.settings_changed()
         self.refresh(layout=True)
-
-
-def _apart(one: Binding, other: Binding) -> bool:
-    """Whether one word in the line of keys stands for both: zoom, for in and out."""
-    return one.description == other.description and one.action != other.action
 
 
 STARTING_ANSWERS = {"give up": ("x", "quit now: the training may not start"), "stay": ("escape", "wait")}

@@ -36,6 +36,11 @@ def terms() -> tuple[Term, ...]:
     return tuple(_term(topic, entry) for topic, entries in topics.items() for entry in entries)
 
 
+def topics() -> tuple[str, ...]:
+    """All topics, in reading order."""
+    return tuple(dict.fromkeys(term.topic for term in terms()))
+
+
 def lookup(name: str) -> Term | None:
     """The term of a name, alias or setting, whatever its case, hyphens, spaces and plural; None where there is none."""
     wanted = _key(name)
@@ -95,7 +100,9 @@ def _page() -> Iterator[str]:
         "The terms of the field as this project uses them; the app explains the same words in place (`?`).\n"
         "Written by `python -m nanogpt_tui.glossary` from `nanogpt_tui/glossary.toml`: change them there.\n"
     )
-    yield " · ".join(_link(term.name) for term in sorted(terms(), key=lambda term: term.name.casefold())) + "\n"
+    for topic in topics():
+        yield f"- {_link(topic)}: " + " · ".join(_link(term.name) for term in terms() if term.topic == topic)
+    yield ""
     topic = ""
     for term in terms():
         if term.topic != topic:

@@ -29,6 +29,7 @@ class LabScreen(Screen[None]):
     """
 
     HELP = ""
+    MOUSE = ""  # what the mouse does on this screen, beside what it does on all of them
     is_reading = False  # what its keys are about is read for the first time: they wait for it
     BINDINGS: ClassVar[list[BindingType]] = []
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-medium"), (160, "-wide")]  # noqa: RUF012

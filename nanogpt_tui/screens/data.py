@@ -68,6 +68,7 @@ class DataScreen(LabScreen):
         "first. Preparing turns text into tokens on disk, once. The text on the right shades every other "
         "token."
     )
+    MOUSE = "A click chooses a data set; the wheel scrolls the list and the text"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,n", "new_run", "train on it", id="data.new_run", tooltip="New run with this data set"),
         Binding("p", "prepare", "prepare", id="data.prepare", tooltip="Turn the text into tokens on disk"),
@@ -150,6 +151,12 @@ class DataScreen(LabScreen):
         wanted = self._wanted or (self.entry.name if self.entry else "")
         self.entries, self._wanted = self._with_own(entries), ""
         self._show_list(wanted)
+
+    def stand_on(self, name: str) -> None:
+        """Put the cursor on a data set, now or as soon as it is listed."""
+        self._wanted = name
+        if any(entry.name == name for entry in self.entries):
+            self._show_list(name)
 
     def _with_own(self, entries: Iterable[Entry]) -> list[Entry]:
         """The list with the own texts that are not on disk yet."""

@@ -18,6 +18,7 @@ from textual.widget import Widget
 from textual.widgets import Button, Input, Static
 
 from nanogpt.config import Config, Setting, preset_names
+from nanogpt.config.components import owners
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import UserError
 from nanogpt_tui.measuring import Measuring
@@ -116,6 +117,7 @@ class NewRunScreen(LabScreen):
         "follows what you type. A dot marks a value that differs from the preset. {app.help} explains a "
         "field."
     )
+    MOUSE = "A click chooses a field, turns a choice, or presses a button; the wheel scrolls the form"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "start", "start", id="new_run.start", tooltip="Start training"),
         Binding("escape", "close", "back", id="new_run.close", tooltip="Back, without starting anything"),
@@ -210,6 +212,22 @@ class NewRunScreen(LabScreen):
 
     def field(self, name: str) -> Field:
         return next(field for field in self.query(Field) if field.name == name)
+
+    async def stand_on(self, name: str) -> None:
+        """Put the focus on the field of a setting; where it belongs to a component that is not chosen, on the choice of
+        that component."""
+        if not self._readable():
+            return
+        known = self.draft.settings()
+        if name not in known:
+            kind, component = owners(name)[0]
+            self.notify(f"{name} is a setting of {kind.name}={component}: choose that first", markup=False)
+            name = kind.name
+        if name != "dataset" and not known[name].common and not self.query_one("#more", Vertical).display:
+            await self.action_more()
+        field = self.field(name)
+        field.editor.focus()
+        self.call_after_refresh(field.scroll_visible, animate=False)
 
     def choice(self, name: str) -> Choice:
         return cast(Choice, self.field(name).editor)

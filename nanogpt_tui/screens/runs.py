@@ -48,6 +48,7 @@ class RunsScreen(LabScreen):
         "All runs in the runs folder. The chart shows the run under the cursor and the ticked runs; next to "
         "it are the details of the run, or the settings in which the ticked runs differ."
     )
+    MOUSE = "A click on a run chooses it, on a column sorts by it; the wheel zooms into the chart"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "look", "look", id="runs.look", tooltip="Open the run in Train", priority=True),
         Binding("space", "tick", "tick", id="runs.tick", tooltip="Tick it for the chart and the comparison"),
@@ -81,6 +82,7 @@ class RunsScreen(LabScreen):
         self._listing: Job[None] | None = None
         self._drawn: object = None
         self._curves: tuple[str, ...] = ()  # names of the runs that are drawn
+        self._wanted_run = ""  # the one to stand on once the runs are read
 
     def body(self) -> Iterator[Widget]:
         yield Input(id="filter", compact=True, placeholder=spelled(FILTER, self.app))
@@ -116,10 +118,22 @@ class RunsScreen(LabScreen):
                 self._problem(error)
                 self.is_reading = False
                 self.runs = found or []
+                wanted, self._wanted_run = self._wanted_run, ""
                 self.ticked = [name for name in self.ticked if self.summary(name)]
                 self.repaint()
+                if wanted:
+                    self.table.stand_on(wanted)
 
         self._listing = self.session.fetch(read, show, "runs")
+
+    def stand_on(self, name: str) -> None:
+        """Put the cursor on a run, now or as soon as it is listed; a filter that hides it goes."""
+        if self.words and self.summary(name) not in arranged(self.runs, self.by, self.reverse, self.words):
+            self.action_clear()
+        if self.summary(name):
+            self.table.stand_on(name)
+        else:
+            self._wanted_run = name
 
     def _problem(self, text: str) -> None:
         if text:

@@ -42,6 +42,10 @@ class SampleScreen(LabScreen):
         "{sample.left} and {sample.right} walk over the tokens and show what it could have written instead. "
         "The same prompt, knobs and seed write the same text again."
     )
+    MOUSE = (
+        "A click on a token chooses it, on a knob asks for its value, on an alternative chooses that; the wheel turns "
+        "a knob and scrolls a text"
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "branch", "branch here", id="sample.branch", tooltip="Continue from the chosen token"),
         Binding("enter,g", "write", "write", id="sample.write", tooltip="Write with this prompt, knobs and seed"),

@@ -57,6 +57,10 @@ class TrainScreen(LabScreen):
         "its smoothed line over the raw band, and the validation loss where it was measured. Tab goes to the "
         "figures; {app.help} explains the one that is chosen there, or under the mouse."
     )
+    MOUSE = (
+        "On the chart, the wheel zooms, dragging moves along it, a click sets the crosshair and a double click shows "
+        "the whole run. The wheel scrolls the sample and the log"
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "pause", "pause", id="train.pause", tooltip="Pause or resume at the next step"),
         Binding("s", "save", "save", id="train.save", tooltip="Save a checkpoint now"),

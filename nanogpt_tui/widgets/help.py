@@ -1,4 +1,4 @@
-"""`?`: what the focused thing is, the keys that work here, and the glossary. Knows nothing of what the words mean."""
+"""`?`: what the focused thing is, the glossary, and the keys and the mouse as they work here."""
 
 from typing import Any, ClassVar
 
@@ -7,27 +7,47 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
+from textual.events import Click
 from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from nanogpt_tui.keys import spelled
-from nanogpt_tui.text import printable
+from nanogpt_tui.widgets.glossary_page import links, page, topics
+
+MOUSE = "click a screen's name at the top, or a key in the bottom line"
+# By action; what is in none of these is an action of the screen. The order is that of the help.
+GROUPS = {
+    "actions": "",
+    "steer the training": "pause save stop sample sample_prompt scale eval_interval max_iters",
+    "knobs": "turn type_knob ask",
+    "view": """chart full back overlay earlier_sample other_panel other_pane tick sort turn_round filter clear shades
+        no_cursor side_by_side history more""",
+    "move": """cursor_down cursor_up first last scroll_top scroll_bottom scroll scroll_details scroll_sample walk
+        choose choose_by app.focus_next app.focus_previous list leave""",
+}
+APP = "app"
+Keys = dict[str, list[tuple[str, str]]]  # by group: the keys, and what they do
 
 
 class Help(ModalScreen[None]):
-    """`about` is plain text on the focused widget or screen; `term` a word to look up at once."""
+    """`about` is plain text on the focused widget or screen, `mouse` what the mouse does there; `term` a word to look
+    up at once. A link of the glossary is chosen with tab and opened with enter; escape leads back from it."""
 
     DEFAULT_CSS = """
     Help { align: center middle; background: $background 60%; }
     Help > Vertical { width: 90%; max-width: 100; height: 90%; padding: 1 2; background: $panel; }
     Help Input { margin-bottom: 1; }
-    Help VerticalScroll { scrollbar-gutter: stable; scrollbar-size-vertical: 1; }
+    Help VerticalScroll { height: 1fr; scrollbar-gutter: stable; scrollbar-size-vertical: 1; }
     Help Static { height: auto; }
     Help #found { margin-bottom: 1; }
+    Help #hint { height: 1; color: $quiet; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,f1", "dismiss", "close"),
+        Binding("escape", "back", "back"),
+        Binding("f1", "dismiss", "close"),
+        Binding("tab", "choose(1)", "next link", priority=True, show=False),
+        Binding("shift+tab", "choose(-1)", "link before", priority=True, show=False),
         Binding("up", "scroll('up')", "up", priority=True, show=False),
         Binding("down", "scroll('down')", "down", priority=True, show=False),
         Binding("pageup", "scroll('page_up')", "page up", priority=True, show=False),
@@ -36,18 +56,20 @@ class Help(ModalScreen[None]):
         Binding("end", "scroll('end')", "to the end", priority=True, show=False),
     ]
 
-    def __init__(self, about: str, keys: list[tuple[str, str]], term: str = "") -> None:
+    def __init__(self, about: str, keys: Keys, term: str = "", mouse: str = MOUSE) -> None:
         super().__init__()
-        self._about, self._keys, self._term = about, keys, term
+        self._about, self._keys, self._term, self._mouse = about, keys, term, mouse
+        self._page = Content()
+        self._chosen: int | None = None  # of the page's links
+        self._came_from: list[tuple[str, int]] = []  # pages that a link was followed from, and the link
 
     def compose(self) -> ComposeResult:
         with Vertical():
-            yield Input(
-                self._term, compact=True, placeholder="a word to explain: perplexity, warm-up, MFU … (esc closes)"
-            )
+            yield Input(self._term, compact=True, placeholder="a word to explain: perplexity, warm-up, MFU …")
             with VerticalScroll():
                 yield Static(id="found")
                 yield Static(id="keys")
+            yield Static(id="hint")
 
     def on_mount(self) -> None:
         self._show(self._term)
@@ -55,18 +77,73 @@ class Help(ModalScreen[None]):
     def on_resize(self) -> None:
         self.call_after_refresh(self._show_keys)
 
+    # ---- the glossary
+
     def on_input_changed(self, event: Input.Changed) -> None:
         if event.value == "?":  # the key that opened it, pressed again
             self.dismiss()
         else:
+            self._came_from.clear()
             self._show(event.value)
+
+    def on_input_submitted(self) -> None:
+        there = links(self._page)
+        if there:
+            self._follow(there[self._chosen or 0][1])
+
+    def on_click(self, event: Click) -> None:
+        if "open" in event.style.meta:
+            self._follow(event.style.meta["open"])
+
+    def _follow(self, name: str) -> None:
+        at = [to for _, to in links(self._page)].index(name)
+        self._came_from.append((self.query_one(Input).value, at))
+        self._go(name)
+
+    def _go(self, text: str, chosen: int | None = None) -> None:
+        field = self.query_one(Input)
+        with self.prevent(Input.Changed):
+            field.value = text
+        field.cursor_position = len(text)
+        self._show(text, chosen)
+
+    def action_back(self) -> None:
+        if self._came_from:
+            self._go(*self._came_from.pop())
+        else:
+            self.dismiss()
+
+    def action_choose(self, by: int) -> None:
+        count = len(links(self._page))
+        if count:
+            first = 0 if by > 0 else count - 1
+            self._chosen = first if self._chosen is None else (self._chosen + by) % count
+            self._repaint()
+
+    def _show(self, text: str, chosen: int | None = None) -> None:
+        self._page, self._chosen = page(text.strip()) if text.strip() else topics(), chosen
+        self.query_one(VerticalScroll).scroll_home(animate=False)
+        self._repaint()
+
+    def _repaint(self) -> None:
+        """The page, with the chosen link in reverse and in sight."""
+        found, shown = self.query_one("#found", Static), self._page
+        if self._chosen is not None:
+            span, _ = links(self._page)[self._chosen]
+            shown = shown.stylize("reverse", span.start, span.end)
+            above = len(self._page[: span.start + 1].wrap(max(1, found.size.width))) - 1
+            text = self.query_one(VerticalScroll)
+            if not text.scroll_offset.y <= above < text.scroll_offset.y + text.size.height:
+                text.scroll_to(y=max(0, above - text.size.height // 2), animate=False)
+        found.update(shown)
+        back = "back" if self._came_from else "closes"
+        self.query_one("#hint", Static).update(Content(f"tab chooses a word, enter opens it, esc {back}"))
 
     def action_scroll(self, how: str) -> None:
         """The help's text, while the field above it has the focus too."""
         getattr(self.query_one(VerticalScroll), f"scroll_{how}")(animate=False)
 
-    def _show(self, text: str) -> None:
-        self.query_one("#found", Static).update(explained(text.strip()))
+    # ---- the keys
 
     def _show_keys(self) -> None:
         keys = self.query_one("#keys", Static)
@@ -75,48 +152,42 @@ class Help(ModalScreen[None]):
     def _keys_and_about(self, width: int) -> Content:
         """In lines of `width` cells, which what is said of a key does not leave its column for."""
         lines = [Content(spelled(self._about, self.app)), Content()] if self._about else []
-        column = max([12, *(cell_len(key) for key, _ in self._keys)])
-        for key, words in self._keys:
-            first, *rest = Content(words).wrap(max(1, width - column - 2))
-            lines.append(Content.assemble((" " * (column - cell_len(key)) + key, "bold $accent"), "  ", first))
-            lines += [Content.assemble(" " * (column + 2), more) for more in rest]
-        return Content("\n").join(lines)
+        column = max([8, *(cell_len(key) for keys in self._keys.values() for key, _ in keys)])
+        groups = {group: self._keys[group] for group in (*GROUPS, APP) if group in self._keys}
+        if self._mouse:
+            groups["mouse"] = [("", self._mouse)]
+        for group, keys in groups.items():
+            lines.append(Content.styled(group, "bold"))
+            for key, words in keys:
+                first, *rest = Content(words).wrap(max(1, width - column - 2))
+                lines.append(Content.assemble((" " * (column - cell_len(key)) + key, "bold $accent"), "  ", first))
+                lines += [Content.assemble(" " * (column + 2), more) for more in rest]
+            lines.append(Content())
+        return Content("\n").join(lines[:-1])
 
 
-def explained(text: str) -> Content:
-    """What the glossary says: the term itself with all it has, or the first words of whatever a search finds."""
-    from nanogpt_tui.glossary import lookup, search
-
-    if not text:
-        return Content()
-    term = lookup(text)
-    if term is None:
-        found = search(text)[:12]
-        lines = [Content.assemble((each.name, "bold $accent"), (f"  {each.text}", "$foreground")) for each in found]
-        return Content("\n").join(lines) if lines else Content.styled(f"nothing about {printable(text)!r}", "$quiet")
-    parts = [
-        Content.assemble((term.name, "bold $accent"), (f"  {', '.join(term.aliases)}", "$quiet")),
-        Content(term.text),
-    ]
-    if term.formula:
-        parts += [Content(), Content.styled(term.formula, "$accent")]
-    if term.settings:
-        parts += [Content(), Content.styled(f"settings: {', '.join(term.settings)}", "$quiet")]
-    if term.see:
-        parts += [Content.styled(f"see also: {', '.join(term.see)}", "$quiet")]
-    return Content("\n").join(parts)
+def group_of(binding: Binding) -> str:
+    """Return the heading under which the help has a key."""
+    if (binding.id or "").startswith("app."):
+        return APP
+    action = binding.action.partition("(")[0]
+    return next((group for group, actions in GROUPS.items() if action in actions.split()), "actions")
 
 
 def help_for(screen: Any, widget: Widget | None) -> Help:
-    """The help for `widget` on `screen`: the nearest `glossary` (a term) and HELP (plain text) at or above it."""
+    """The help for `widget` on `screen`: the nearest `glossary` (a term) and HELP (plain text) at or above it, and what
+    the mouse does on the screen (MOUSE)."""
     line: list[Any] = [*widget.ancestors_with_self] if widget is not None else []
     if screen not in line:
         line.append(screen)
     term = next((found for node in line if (found := getattr(node, "glossary", ""))), "")
     about = next((found for node in line if isinstance(found := getattr(node, "HELP", None), str) and found), "")
-    keys: dict[str, list[str]] = {}
+    keys: dict[str, dict[str, list[str]]] = {}
     for active in screen.active_bindings.values():
         if active.enabled and active.binding.id:  # ours, each with an id
             words = active.binding.tooltip or active.binding.description
-            keys.setdefault(words[:1].upper() + words[1:], []).append(screen.app.get_key_display(active.binding))
-    return Help(about, [(" ".join(each), words) for words, each in keys.items()], term)
+            group = keys.setdefault(group_of(active.binding), {})
+            group.setdefault(words[:1].upper() + words[1:], []).append(screen.app.get_key_display(active.binding))
+    listed = {group: [(" ".join(each), words) for words, each in found.items()] for group, found in keys.items()}
+    mouse = ". ".join(each[:1].upper() + each[1:] for each in (getattr(screen, "MOUSE", ""), MOUSE) if each)
+    return Help(about, listed, term, mouse)

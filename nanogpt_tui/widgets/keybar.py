@@ -10,8 +10,9 @@ from nanogpt_tui.keys import shown as named
 
 
 class KeyBar(Widget):
-    """Shows the active bindings with `show=True` in their order, and `?` at the right, behind an ellipsis where there
-    are more keys than fit; nothing while a dialog is in front, which says itself what its keys are."""
+    """Shows the active bindings with `show=True` in their order, one key an action, and `?` at the right, after an
+    ellipsis where there are more keys than fit; nothing while a dialog is in front, which says itself what its keys
+    are."""
 
     DEFAULT_CSS = """
     KeyBar { dock: bottom; height: 1; background: $surface; }
@@ -31,17 +32,17 @@ class KeyBar(Widget):
     def render(self) -> Content:
         if self.app.screen is not self.screen:
             return Content()
-        shown: dict[str, tuple[list[str], str]] = {}
+        shown: dict[str, dict[str, str]] = {}  # by description, the first key of each action
         for active in self.screen.active_bindings.values():
             if active.binding.show and active.enabled:
-                keys, _ = shown.setdefault(active.binding.description, ([], active.binding.action))
-                keys.append(self.app.get_key_display(active.binding))
+                keys = shown.setdefault(active.binding.description, {})
+                keys.setdefault(active.binding.action, self.app.get_key_display(active.binding))
         helps = self.app.check_action("help", ())
         more = _item(named("app.help", self.app), "help", "app.help") if helps else Content()
         traffic = getattr(self.app, "traffic", None)  # of the app's terminal, where that is asked for
         if traffic is not None:
             more = Content.assemble((f"{traffic / 1e3:7.2f} kB/s  ", "$quiet"), more)
-        items = [_item(" ".join(keys), description, action) for description, (keys, action) in shown.items()]
+        items = [_item(" ".join(keys.values()), words, next(iter(keys))) for words, keys in shown.items()]
         room = self.size.width - more.cell_length - 2
         used = sum(item.cell_length for item in items)
         if used > room:

@@ -52,8 +52,10 @@ class Preferences(ModalScreen[None]):
         Binding("backspace,delete", "reset", "reset"),
     ]
 
-    def __init__(self) -> None:
+    def __init__(self, at: str = "") -> None:
+        """`at` is the setting that the cursor is on first."""
         super().__init__()
+        self._at = at
         self._asking = ""  # the binding whose next key is awaited
         self._words: dict[str, str] = {}  # by option: what is said of it
 
@@ -76,6 +78,13 @@ class Preferences(ModalScreen[None]):
 
     def on_mount(self) -> None:
         self._say(HINT)
+        if self._at:
+            self.stand_on(self._at)
+
+    def stand_on(self, setting: str) -> None:
+        """Put the cursor on a setting."""
+        options = self.query_one(OptionList)
+        options.highlighted = options.get_option_index(setting)
 
     def _options(self) -> Iterator[Option]:
         settings = self.lab.settings

@@ -126,6 +126,11 @@ class RunTable(DataTable[Text]):
             return None
         return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value
 
+    def stand_on(self, name: str) -> None:
+        """Put the cursor on a run."""
+        if name in self._shown:
+            self.move_cursor(row=list(self._shown).index(name), animate=False)
+
     def show(self, runs: list[RunState], ticked: list[str], by: str, reverse: bool) -> None:
         """`runs` in their order; `ticked` names some; `by` is the column that they are sorted by."""
         arrow = "▾" if reverse != FIELDS[by].first else "▴"

@@ -11,6 +11,7 @@ from textual.widgets import Input
 
 from nanogpt_tui import screens, theme
 from nanogpt_tui.app import LabApp
+from nanogpt_tui.commands import of_screen
 from nanogpt_tui.settings import Settings
 from nanogpt_tui.widgets.dialog import Ask
 from nanogpt_tui.widgets.help import Help
@@ -92,7 +93,7 @@ async def test_a_second_question_mark_closes_the_help_and_is_no_word_to_search_f
 
 async def test_what_is_said_of_a_key_stays_in_its_column(lab: Any) -> None:
     async with lab(size=(80, 24)) as at:
-        at.app.push_screen(Help("", [("x", "again " * 20)]))
+        at.app.push_screen(Help("", {"view": [("x", "again " * 20)]}, mouse=""))
         await at.until(lambda: at.seen().count("again") == 20)
         starts = [line.index("again") for line in at.seen().splitlines() if "again" in line]
         assert len(starts) > 1
@@ -101,7 +102,7 @@ async def test_what_is_said_of_a_key_stays_in_its_column(lab: Any) -> None:
 
 async def test_the_palette_has_the_screens_and_the_keys_of_this_one(lab: Any) -> None:
     async with lab() as at:
-        commands = {command.title for command in at.app.get_system_commands(at.app.screen)}
+        commands = {command.title for command in of_screen(at.app, at.app.screen)}
         assert {"Data", "Train", "Sample", "Runs", "Quick start", "Quit", "Theme: light"} <= commands
 
 
@@ -120,8 +121,8 @@ async def test_the_quick_start_is_a_command_of_every_screen_and_makes_a_run_of_a
         await at.until(lambda: at.session.history is not None and at.session.history.state == "finished")
         await at.press("4")
         await at.sees("quickstart")
-        commands = {each.title: each for each in at.app.get_system_commands(at.app.screen)}
-        at.app.call_later(commands["Quick start"].callback)
+        commands = {each.title: each for each in of_screen(at.app, at.app.screen)}
+        at.app.call_later(commands["Quick start"].run)
         await at.sees("Train a small model for a minute, as a new run?")
         assert at.session.history.run == "quickstart"
         await at.press("enter")
@@ -193,6 +194,7 @@ def test_the_app_starts_without_torch_and_numpy() -> None:
     script = """
 import asyncio, sys
 from nanogpt_tui.app import LabApp
+from nanogpt_tui.commands import of_screen
 from nanogpt_tui.settings import Settings
 async def main():
     app = LabApp(Settings())

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from made_events import started, stepped
-from textual.command import CommandPalette
 
 import nanogpt_tui
 from nanogpt.events import Alternative, Saved, Token
@@ -22,6 +21,7 @@ from nanogpt_tui.widgets.alternatives import Alternatives
 from nanogpt_tui.widgets.dialog import AskValue
 from nanogpt_tui.widgets.header import _far
 from nanogpt_tui.widgets.keybar import KeyBar
+from nanogpt_tui.widgets.palette import Palette
 from nanogpt_tui.widgets.preferences import Preferences
 
 ROWS = tuple(Alternative(number, letter, 0.1) for number, letter in enumerate("abcdefgh"))
@@ -154,10 +154,10 @@ async def test_a_key_that_is_asked_for_opens_no_palette(lab: Any) -> None:
         at.app.screen._asking = "train.save"
         at.app.screen.set_focus(None)
         await at.press("ctrl+p")
-        assert not isinstance(at.app.screen, CommandPalette)
+        assert not isinstance(at.app.screen, Palette)
         await at.sees("^p is already the command palette")
         await at.press("ctrl+p")
-        await at.until(lambda: isinstance(at.app.screen, CommandPalette))
+        await at.until(lambda: isinstance(at.app.screen, Palette))
 
 
 async def test_nothing_is_called_empty_before_it_is_known(

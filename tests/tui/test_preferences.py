@@ -151,7 +151,7 @@ async def test_a_theme_of_the_palette_is_written_down(lab: Any) -> None:
     async with lab() as at:
         await at.press("ctrl+p", *"ansi")
         await at.sees("Theme: ansi")
-        await at.press("enter", "enter")
+        await at.press("enter")
         await at.until(lambda: at.app.theme == theme.NAMES["ansi"])
         assert load().theme == "ansi"
 

@@ -1,0 +1,182 @@
+"""The commands of the palette: what the keys of a screen do, and jumps to runs, checkpoints, data sets and settings."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from textual.binding import Binding
+from textual.screen import Screen
+
+from nanogpt_tui import screens, theme
+from nanogpt_tui.keys import shown
+from nanogpt_tui.screens.base import QUICK_START
+from nanogpt_tui.settings import CHOICES
+from nanogpt_tui.text import count, printable
+
+if TYPE_CHECKING:
+    from nanogpt_tui.app import LabApp
+
+SETTINGS = (*CHOICES, "repaints_per_second", "quickstart")  # of the app
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One line of the palette. `about` says more of it, `right` is its key or what kind of thing it leads to, and
+    `searched` holds words that find it and are not shown. `run` is called in the app's message loop, and may be a
+    coroutine function."""
+
+    title: str
+    run: Callable[[], Any]
+    about: str = ""
+    right: str = ""
+    is_key: bool = False
+    searched: str = ""
+
+
+def matching(commands: Iterable[Command], text: str) -> list[Command]:
+    """Return the commands that have every word of `text`, best first: those whose title starts with it, then those
+    whose title has the words, then the others. Equal ones keep their order."""
+    words = text.casefold().split()
+
+    def rank(command: Command) -> int | None:
+        title = command.title.casefold()
+        if title.startswith(" ".join(words)):
+            return 0
+        if all(word in title for word in words):
+            return 1
+        everything = f"{title} {command.about} {command.right} {command.searched}".casefold()
+        return 2 if all(word in everything for word in words) else None
+
+    ranked = [(found, command) for command in commands if (found := rank(command)) is not None]
+    return [command for _, command in sorted(ranked, key=lambda pair: pair[0])]
+
+
+def of_screen(app: "LabApp", screen: Screen[Any]) -> Iterator[Command]:
+    """What works now: going to a screen, all that the keys of `screen` do, the quick start, the themes."""
+    for mode, (_, title) in screens.MODES.items():
+        yield Command(
+            title=title,
+            run=partial(app.switch_mode, mode),
+            about=f"Go to the {title} screen",
+            right=shown(f"app.{mode}", app),
+            is_key=True,
+        )
+    listed: set[str] = set()  # what is listed with one key need not be listed with another
+    bound = [active.binding for active in screen.active_bindings.values()]
+    shared = {each.description for each in bound for other in bound if _apart(each, other)}
+    shared |= {title.lower() for _, title in screens.MODES.values()}
+    for active in screen.active_bindings.values():
+        binding = active.binding
+        known = binding.id is None or binding.action in listed  # Textual's own bindings have no id
+        if active.enabled and not known and not binding.action.startswith("switch_mode"):
+            listed.add(binding.action)
+            about = binding.tooltip
+            title = about if about and binding.description in shared else binding.description
+            yield Command(
+                title=_capital(title),
+                run=partial(app.run_action, binding.action, active.node),
+                about=about if about != title and about.lower() != title else "",
+                right=app.get_key_display(binding),
+                is_key=True,
+            )
+    if app.current_mode != "train" and not app.session.readonly and not app.session.is_alive:
+        yield Command(title="Quick start", run=app.quick_start, about=QUICK_START)
+    for name in theme.NAMES:
+        yield Command(
+            title=f"Theme: {name}", run=partial(app.set_preference, "theme", name), about="Change the colours"
+        )
+
+
+def jumps(app: "LabApp") -> Iterator[Command]:
+    """Every run, checkpoint, data set and setting. Reads the disk: for a thread."""
+    from nanogpt import data, runs
+
+    there = runs.list_runs(app.session.runs_dir)
+    for run in there:
+        about = f"{run.phase}, step {run.step:,}"
+        yield Command(title=printable(run.name), run=partial(show_run, app, run.name), about=about, right="run")
+    for run in there:
+        for each in reversed(runs.list_checkpoints(runs.find(run.path))):
+            loss = f"val loss {each.val_loss:.4f}" if each.val_loss is not None else "not evaluated"
+            yield Command(
+                title=f"{printable(run.name)} · step {each.step:,}",
+                run=partial(show_checkpoint, app, run.name, each.step),
+                about=loss,
+                right="checkpoint",
+                searched=str(each.step),
+            )
+    for info in data.list_datasets():
+        tokens = f"{count(sum(info.tokens.values()))} tokens" if info.prepared else "not prepared"
+        yield Command(
+            title=printable(info.name),
+            run=partial(show_dataset, app, info.name),
+            about=tokens,
+            right="data set",
+        )
+    yield from _settings(app)
+
+
+def _settings(app: "LabApp") -> Iterator[Command]:
+    from nanogpt.config import every_setting
+    from nanogpt_tui.widgets.draft import NOT_IN_FORM
+
+    for name, setting in every_setting().items():
+        if name not in NOT_IN_FORM and not app.session.readonly:
+            yield Command(title=name, run=partial(show_setting, app, name), about=setting.help, right="setting")
+    for name in SETTINGS:
+        yield Command(
+            title=name.replace("_", " "),
+            run=partial(app.action_preferences, name),
+            about=" · ".join(CHOICES.get(name, ())) or "of the app",
+            right="setting",
+            searched=f"{name} app",
+        )
+
+
+async def _base(app: "LabApp", mode: str) -> Screen[Any]:
+    """Shows the screen of a mode, and nothing over it. Returns the screen."""
+    await app.switch_mode(mode)
+    while len(app.screen_stack) > 1:
+        await app.pop_screen()
+    return app.screen
+
+
+async def show_run(app: "LabApp", name: str) -> None:
+    """Goes to a run in Runs."""
+    from nanogpt_tui.screens.runs import RunsScreen
+
+    cast(RunsScreen, await _base(app, "runs")).stand_on(name)
+
+
+async def show_checkpoint(app: "LabApp", run: str, step: int) -> None:
+    """Goes to Sample with the weights of a checkpoint."""
+    from nanogpt_tui.screens.sample import SampleScreen
+    from nanogpt_tui.takes import Source
+
+    cast(SampleScreen, await _base(app, "sample")).use_source(Source(run, str(step)))
+
+
+async def show_dataset(app: "LabApp", name: str) -> None:
+    """Goes to a data set in Data."""
+    from nanogpt_tui.screens.data import DataScreen
+
+    cast(DataScreen, await _base(app, "data")).stand_on(name)
+
+
+async def show_setting(app: "LabApp", name: str) -> None:
+    """Goes to the field of a setting in the form of a new run: the one in front, or a new one."""
+    from nanogpt_tui.screens.new_run import NewRunScreen
+
+    if not isinstance(app.screen, NewRunScreen):
+        await app.push_screen(NewRunScreen())
+    await cast(NewRunScreen, app.screen).stand_on(name)
+
+
+def _apart(one: Binding, other: Binding) -> bool:
+    """Whether one word in the line of keys stands for both: zoom, for in and out."""
+    return one.description == other.description and one.action != other.action
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,121 @@
+"""The palette: every command by name, one a line, with its key; and jumps to what is on disk, once it is read."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.events import Click
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from nanogpt_tui.commands import Command, matching
+from nanogpt_tui.text import harmless, short
+
+if TYPE_CHECKING:
+    from nanogpt_tui.session import Session
+
+SHOWN = 200  # rows: nobody reads further
+HINT = "↑ and ↓ choose, enter runs, esc closes"
+
+
+class Palette(ModalScreen[Command | None]):
+    """Dismisses with the chosen command, or None for escape. `commands` are there at once; `read` gives more of them,
+    and is called in a thread."""
+
+    DEFAULT_CSS = """
+    Palette { align: center middle; background: $background 60%; }
+    Palette > Vertical { width: 95%; max-width: 100; height: 90%; max-height: 36; padding: 1 2; background: $panel; }
+    Palette Input { margin-bottom: 1; }
+    Palette OptionList { height: 1fr; border: none; padding: 0; background: $panel; text-wrap: nowrap; }
+    Palette #hint { height: 1; margin-top: 1; color: $quiet; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "close"),
+        Binding("up", "move('cursor_up')", "up", priority=True, show=False),
+        Binding("down", "move('cursor_down')", "down", priority=True, show=False),
+        Binding("pageup", "move('page_up')", "page up", priority=True, show=False),
+        Binding("pagedown", "move('page_down')", "page down", priority=True, show=False),
+    ]
+
+    def __init__(self, session: "Session", commands: Iterable[Command], read: Callable[[], Iterable[Command]]) -> None:
+        super().__init__()
+        self._session, self._read = session, read
+        self._commands, self._shown = [*commands], list[Command]()
+        self._reading = True
+        self._taken = False  # enter came before what it is for was read
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield Input(compact=True, placeholder="part of a command, run, checkpoint, data set or setting")
+            yield OptionList()
+            yield Static(id="hint")
+
+    def on_mount(self) -> None:
+        self._session.fetch(lambda: [*self._read()], self._add, "palette")
+
+    def _add(self, more: list[Command] | None, error: str) -> None:
+        if not self.is_attached:
+            return
+        if error:
+            self.notify(error, severity="error", markup=False)
+        self._reading = False
+        self._commands += more or []
+        self._list(self.query_one(OptionList).highlighted or 0)
+        if self._taken:
+            self._take()
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._list)
+
+    def _list(self, at: int = 0) -> None:
+        options, text = self.query_one(OptionList), self.query_one(Input).value
+        found = matching(self._commands, text)
+        self._shown = found[:SHOWN]
+        width = max(20, options.scrollable_content_region.width - 1)
+        nothing = harmless("" if self._reading else f"nothing matches {text.strip()!r}", "$quiet")
+        rows = [Option(_row(command, width)) for command in self._shown]
+        options.set_options(rows or [Option(nothing, disabled=True)])
+        options.highlighted = min(at, len(self._shown) - 1) if self._shown else None
+        said = HINT
+        if self._reading:
+            said = "reading runs and data sets …"
+        elif len(found) > SHOWN:
+            said = f"{len(found) - SHOWN:,} more: type part of the name"
+        self.query_one("#hint", Static).update(Content(said))
+
+    def on_input_changed(self) -> None:
+        self._taken = False
+        self._list()
+
+    def on_input_submitted(self) -> None:
+        self._take()
+
+    def _take(self) -> None:
+        options = self.query_one(OptionList)
+        self._taken = self._reading and not self._shown
+        if options.highlighted is not None and self._shown:
+            self.dismiss(self._shown[options.highlighted])
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(self._shown[event.option_index])
+
+    def on_click(self, event: Click) -> None:
+        if event.widget is self:
+            self.dismiss(None)
+
+    def action_move(self, how: str) -> None:
+        getattr(self.query_one(OptionList), f"action_{how}")()
+
+
+def _row(command: Command, width: int) -> Content:
+    """One line of `width` cells: the title, as much of what is said of it as there is room for, its key."""
+    right = Content.styled(command.right, "bold $accent" if command.is_key else "$quiet")
+    room = width - right.cell_length - 2
+    title = Content(short(command.title, room))
+    about = short(command.about, room - title.cell_length - 2) if room - title.cell_length > 6 else ""
+    gap = " " * (room - title.cell_length - Content(about).cell_length)
+    return Content.assemble(title, "  " if about else "", (about, "$quiet"), gap if about else gap + "  ", right)
