@@ -15,7 +15,7 @@ from textual.widgets import Input, Static
 from nanogpt_tui.keys import spelled
 from nanogpt_tui.widgets.glossary_page import links, page, topics
 
-MOUSE = "click a screen's name at the top, or a key in the bottom line"
+MOUSE = "Click a screen's name at the top, or a key in the bottom line"
 # By action; what is in none of these is an action of the screen. The order is that of the help.
 GROUPS = {
     "actions": "",
@@ -189,5 +189,5 @@ def help_for(screen: Any, widget: Widget | None) -> Help:
             group = keys.setdefault(group_of(active.binding), {})
             group.setdefault(words[:1].upper() + words[1:], []).append(screen.app.get_key_display(active.binding))
     listed = {group: [(" ".join(each), words) for words, each in found.items()] for group, found in keys.items()}
-    mouse = ". ".join(each[:1].upper() + each[1:] for each in (getattr(screen, "MOUSE", ""), MOUSE) if each)
+    mouse = " ".join(f"{each}." for each in (getattr(screen, "MOUSE", ""), MOUSE) if each)
     return Help(about, listed, term, mouse)

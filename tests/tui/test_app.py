@@ -62,7 +62,7 @@ async def test_question_mark_explains_what_the_mouse_is_over(lab: Any) -> None:
 async def test_help_shows_the_keys_and_searches_the_glossary(lab: Any) -> None:
     async with lab() as at:
         await at.press("question_mark")
-        await at.sees("Quick start")
+        await at.sees("Train a small model for a minute")
         await at.press(*"perplexity")
         await at.sees("perplexity")
         await at.sees("exp")
