@@ -106,7 +106,7 @@ async def test_the_training_is_seen_and_steered_in_a_small_terminal(lab: Any, si
         await at.until(lambda: at.session.history.saves)
         await at.press("x")
         await at.until(lambda: isinstance(at.app.screen, Ask))
-        await at.sees("checkpoint and stop", "stop now", "last checkpoint", "escape")  # the whole question
+        await at.sees("checkpoint and stop", "stop now, losing", "escape")  # the whole question
         await at.press("s")
         await at.until(lambda: at.session.history.state == "stopped")
         await at.sees("stopped", "r resume", "q quit")
