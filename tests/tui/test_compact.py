@@ -150,3 +150,11 @@ def test_a_curve_goes_from_the_first_value_at_the_left_to_the_last_at_the_right(
     assert falling[0][10:].strip() == ""
     assert curve([np.nan], 6, 2, glyphs) == [" " * 6] * 2
     assert "".join(curve([2.0, 2.0], 6, 2, glyphs)[0]).strip()
+
+
+async def test_one_key_of_each_command_is_in_the_last_line(lab: Any) -> None:
+    """Quit has two, the quick start too."""
+    async with lab(size=(60, 16)) as at:
+        await at.until(lambda: isinstance(at.app.screen, CompactScreen))
+        await at.sees("quick start", "quit")
+        assert at.seen().splitlines()[-1].split() == ["⏎", "quick", "start", "q", "quit"]
