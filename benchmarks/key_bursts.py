@@ -49,10 +49,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"NANOGPT_HOME": folder, "NANOGPT_CONFIG_DIR": f"{folder}/config"}
         train_two(Path(folder))
-        with opened_terminal(options.columns, options.rows) as screen:
-            screen.until(lambda text: "two" in text)
-            for number in range(options.bursts):
-                for name in (*FIELDS, "over the screens"):
+        for number in range(options.bursts):
+            with opened_terminal(options.columns, options.rows) as screen:
+                screen.until(lambda text: "two" in text)
+                for name in ("over the screens", *FIELDS):  # the first expects an empty prompt
                     chance, began = random.Random(f"{options.seed} {number} {name}"), time.monotonic()
                     try:
                         if name in FIELDS:

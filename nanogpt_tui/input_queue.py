@@ -18,25 +18,28 @@ from textual.binding import Binding
 from textual.dom import DOMNode
 from textual.events import Event, Key, MouseMove, Paste
 from textual.message_pump import MessagePump
+from textual.screen import Screen
 from textual.widget import Widget
 
 SWEEPS = 50  # more than any chain of messages is long; animations and timers may keep a queue busy for ever
 PATIENCE_S = 2.0
 POLL_S = 0.02
-AT_THE_END_S = 0.1  # how often to look whether the app has ended, when messages are done no more
+LOOK_S = 0.1  # how often to look whether a pump or the app has ended, and does no more messages
 FIELDS = ("textual.widgets._input", "textual.widgets._text_area")
 
 
 class InputQueue:
     """`put` takes what the terminal sends; `handle` is called with it, in the app's message loop, when its turn comes.
 
-    It also waits while `ready()` is false, for as long as `PATIENCE_S`: the screen reads what its keys are about.
+    It also waits while `ready()` is false, for as long as `PATIENCE_S` and once a screen: that reads what its keys are
+    about.
     """
 
     def __init__(self, app: App[Any], handle: Callable[[Event], Awaitable[None]], ready: Callable[[], bool]) -> None:
         self._app, self._handle, self._ready = app, handle, ready
         self._events: deque[Event] = deque()
         self._edited: Widget | None = None  # the field that alone was told anything since all was done
+        self._unready: Screen[Any] | None = None  # the one that was waited for long enough
         self._task: asyncio.Task[None] | None = None
 
     def put(self, *events: Event) -> None:
@@ -65,7 +68,9 @@ class InputQueue:
     async def _turn(self) -> None:
         await settled(self._app)
         end = time.monotonic() + PATIENCE_S
-        while not self._ready() and time.monotonic() < end:
+        while not self._ready() and self._app.screen is not self._unready:
+            if time.monotonic() > end:
+                self._unready = self._app.screen
             await asyncio.sleep(POLL_S)
             await settled(self._app)
 
@@ -126,5 +131,8 @@ async def _reached(app: App[Any], pump: MessagePump) -> None:
     done = asyncio.Event()
     if pump.call_later(done.set):  # not where it is closing
         waiting = asyncio.create_task(done.wait())
-        while app.is_running and not done.is_set():
-            await asyncio.wait([waiting], timeout=AT_THE_END_S)
+        while not done.is_set():
+            await asyncio.wait([waiting], timeout=LOOK_S)
+            if not (app.is_running and pump.is_running):
+                break
+        waiting.cancel()

@@ -179,6 +179,9 @@ class NewRunScreen(LabScreen):
 
     def on_mount(self) -> None:
         self._changed()
+        self.call_later(self._read)  # when it is mounted: news before that would be dropped
+
+    def _read(self) -> None:
         runs_dir = self.session.runs_dir
         self.session.fetch(lambda: offered(runs_dir), self._offered, "list data sets and runs")
 

@@ -110,6 +110,9 @@ class SampleScreen(LabScreen):
     def on_mount(self) -> None:
         self.models = Models(self.session)
         self.lookup = Lookup(self.session, self.models, self.set_timer, self._looked_up)
+        self.call_later(self._read)  # when it is mounted: news before that would be dropped
+
+    def _read(self) -> None:
         self.session.fetch(lambda: list(kept.rounds()), self._remember, "history")
 
     def _remember(self, rounds: list[Round] | None, error: str) -> None:

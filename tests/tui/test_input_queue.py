@@ -10,6 +10,9 @@ from textual.widgets import Input
 
 from nanogpt import runs
 from nanogpt.data import prepare
+from nanogpt_tui import input_queue
+from nanogpt_tui.app import LabApp
+from nanogpt_tui.screens.new_run import NewRunScreen
 from nanogpt_tui.widgets.dialog import Ask, AskValue
 from nanogpt_tui.widgets.pick_source import PickSource
 from nanogpt_tui.widgets.prompt import Prompt
@@ -108,3 +111,21 @@ async def test_word_motions_of_readline_stay_in_a_field(lab: Any) -> None:
     async with lab() as at:
         await together(at, "3", "i", *"one two", "alt+b", "x")
         assert at.app.screen.query_one(Prompt).text == "one xtwo"
+
+
+async def test_a_screen_that_goes_on_reading_is_waited_for_once(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(input_queue, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(NewRunScreen, "_offered", lambda screen, *news: None)
+    asked = 0
+
+    def is_ready(app: LabApp) -> bool:
+        nonlocal asked
+        asked += 1
+        return not getattr(app.screen, "is_reading", False)
+
+    monkeypatch.setattr(LabApp, "is_ready", is_ready)
+    async with lab() as at:
+        await together(at, "n", "down")
+        before = asked
+        await together(at, *["down"] * 5)
+        assert asked - before == 5  # a look a key, and no waiting
