@@ -32,7 +32,7 @@ from nanogpt_tui.widgets.dialog import Ask
 from nanogpt_tui.widgets.keybar import KeyBar
 
 if TYPE_CHECKING:
-    from nanogpt_tui.commands import Command
+    from nanogpt_tui.widgets.palette import Command
 
 TERMINAL_INTERVAL_S = 1.0
 LOOK_INTERVAL_S = 2.0  # for other runs that are being trained

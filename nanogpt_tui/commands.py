@@ -1,7 +1,6 @@
 """The commands of the palette: what the keys of a screen do, and jumps to runs, checkpoints, data sets and settings."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,43 +12,12 @@ from nanogpt_tui.keys import shown
 from nanogpt_tui.screens.base import QUICK_START
 from nanogpt_tui.settings import CHOICES
 from nanogpt_tui.text import count, printable
+from nanogpt_tui.widgets.palette import Command
 
 if TYPE_CHECKING:
     from nanogpt_tui.app import LabApp
 
 SETTINGS = (*CHOICES, "repaints_per_second", "quickstart")  # of the app
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """One line of the palette. `about` says more of it, `right` is its key or what kind of thing it leads to, and
-    `searched` holds words that find it and are not shown. `run` is called in the app's message loop, and may be a
-    coroutine function."""
-
-    title: str
-    run: Callable[[], Any]
-    about: str = ""
-    right: str = ""
-    is_key: bool = False
-    searched: str = ""
-
-
-def matching(commands: Iterable[Command], text: str) -> list[Command]:
-    """Return the commands that have every word of `text`, best first: those whose title starts with it, then those
-    whose title has the words, then the others. Equal ones keep their order."""
-    words = text.casefold().split()
-
-    def rank(command: Command) -> int | None:
-        title = command.title.casefold()
-        if title.startswith(" ".join(words)):
-            return 0
-        if all(word in title for word in words):
-            return 1
-        everything = f"{title} {command.about} {command.right} {command.searched}".casefold()
-        return 2 if all(word in everything for word in words) else None
-
-    ranked = [(found, command) for command in commands if (found := rank(command)) is not None]
-    return [command for _, command in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def of_screen(app: "LabApp", screen: Screen[Any]) -> Iterator[Command]:

@@ -1,7 +1,8 @@
 """The palette: every command by name, one a line, with its key; and jumps to what is on disk, once it is read."""
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -12,7 +13,6 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from nanogpt_tui.commands import Command, matching
 from nanogpt_tui.text import harmless, short
 
 if TYPE_CHECKING:
@@ -20,6 +20,38 @@ if TYPE_CHECKING:
 
 SHOWN = 200  # rows: nobody reads further
 HINT = "↑ and ↓ choose, enter runs, esc closes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One line of the palette. `about` says more of it, `right` is its key or what kind of thing it leads to, and
+    `searched` holds words that find it and are not shown. `run` is called in the app's message loop, and may be a
+    coroutine function."""
+
+    title: str
+    run: Callable[[], Any]
+    about: str = ""
+    right: str = ""
+    is_key: bool = False
+    searched: str = ""
+
+
+def matching(commands: Iterable[Command], text: str) -> list[Command]:
+    """Return the commands that have every word of `text`, best first: those whose title starts with it, then those
+    whose title has the words, then the others. Equal ones keep their order."""
+    words = text.casefold().split()
+
+    def rank(command: Command) -> int | None:
+        title = command.title.casefold()
+        if title.startswith(" ".join(words)):
+            return 0
+        if all(word in title for word in words):
+            return 1
+        everything = f"{title} {command.about} {command.right} {command.searched}".casefold()
+        return 2 if all(word in everything for word in words) else None
+
+    ranked = [(found, command) for command in commands if (found := rank(command)) is not None]
+    return [command for _, command in sorted(ranked, key=lambda pair: pair[0])]
 
 
 class Palette(ModalScreen[Command | None]):

@@ -11,10 +11,9 @@ from textual.widgets import Input, OptionList
 from nanogpt import runs
 from nanogpt.runs.state import RunState
 from nanogpt_tui.app import LabApp
-from nanogpt_tui.commands import Command, matching
 from nanogpt_tui.settings import Settings
 from nanogpt_tui.widgets.fields import Field
-from nanogpt_tui.widgets.palette import Palette
+from nanogpt_tui.widgets.palette import Command, Palette, matching
 from nanogpt_tui.widgets.preferences import Preferences
 
 
