@@ -11,24 +11,24 @@ from textual.color import Color
 from textual.filter import LineFilter
 
 _PAIRS = {
-    "─╌┈╍┄┅‑–—": "-",
+    "─╌┈╍┄┅‑–—⊘": "-",
     "━═": "=",
     "│┃║▌▐▎▏▕╎┊┆": "|",
     "┌┐└┘├┤┬┴┼╭╮╯╰╸╺╶╴┏┓┗┛┣┫╋╹╻": "+",
     "█▓▉▊▋▇▆▅": "#",
     "▒░▄▃▂▁▀▔": ":",
     "●◆◉■▪✓★": "*",
-    "○◇□◌•": "o",
+    "○◇□•": "o",
     "·∙": ".",
     "▲△↑▴": "^",
     "▼▽↓▾": "v",
     "◀◁←⏎⏴↵‹": "<",
     "▶▷→▸⏵›": ">",
-    "×✗⊘": "x",
+    "×✗": "x",
     "“”„": '"',
     "‘’‚": "'",
     "‖": "=",
-    "∞≈…": "~",  # an ellipsis as a full stop would make what is cut off look finished
+    "∞≈◌…": "~",  # an ellipsis as a full stop would make what is cut off look finished
     "\u00a0\u2800": " ",
 }
 KEYS = {"⏎": "enter", "⌫": "bksp", "←": "left", "→": "right", "↑": "up", "↓": "down"}  # not v and <, which are keys too

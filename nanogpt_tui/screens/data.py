@@ -188,7 +188,7 @@ class DataScreen(LabScreen):
 
     def _row(self, entry: Entry) -> Content:
         share = self.progress.share if entry.name == self.preparing else None
-        return row(entry, self._list_width, self._ascii, share)
+        return row(entry, self._list_width, share)
 
     def _show_row(self, name: str) -> None:
         """Repaints one row, where it is still there."""
@@ -222,7 +222,7 @@ class DataScreen(LabScreen):
         width = self._details_width
         busy = entry.name == self.preparing
         problem = self.problems.get(entry.name) or entry.info.problem
-        self.query_one("#facts", Static).update(facts(entry, width, self._ascii))
+        self.query_one("#facts", Static).update(facts(entry, width))
         to_press = "" if busy else spelled(way(entry), self.app)
         self._show("#way", Content.styled(to_press, "$accent") if to_press else None)
         self._show("#progress", self.progress.line(width, self._ascii) if busy else None)

@@ -110,29 +110,28 @@ def origin(source: Source) -> str:
             return ", ".join(str(Path(path)) for path in source.paths)
 
 
-def state(entry: Entry, ascii_only: bool) -> tuple[str, str, str]:
+def state(entry: Entry) -> tuple[str, str, str]:
     """(mark, its style, what it means)."""
-    ready, can, cannot, wrong = ("*", "o", "-", "x") if ascii_only else ("●", "○", "⊘", "×")
     if entry.info.problem:
-        return wrong, "$error", "cannot be used"
+        return "×", "$error", "cannot be used"
     if entry.info.prepared:
-        return ready, "$alive", "ready"
+        return "●", "$alive", "ready"
     if entry.info.offline:
-        return can, "$foreground", "not prepared; works offline"
-    return cannot, "$quiet", "not prepared; needs the network"
+        return "○", "$foreground", "not prepared; works offline"
+    return "⊘", "$quiet", "not prepared; needs the network"
 
 
 def heading(width: int) -> Content:
     return Content.styled(_columns("  data set", "tokens", "vocab", "size", "tokenizer", width), "$quiet")
 
 
-def row(entry: Entry, width: int, ascii_only: bool, share: float | None) -> Content:
+def row(entry: Entry, width: int, share: float | None) -> Content:
     """One line of the list; `share` is how far its preparing is, None where it is not being prepared."""
-    mark, style, _ = state(entry, ascii_only)
+    mark, style, _ = state(entry)
     info = entry.info
-    tokens = count(sum(info.tokens.values())) if info.tokens else "–" if not ascii_only else "-"
+    tokens = count(sum(info.tokens.values())) if info.tokens else "–"
     if share is not None:
-        mark, style, tokens = ("~" if ascii_only else "◌"), "$alive", f"{share:.0%}"
+        mark, style, tokens = "◌", "$alive", f"{share:.0%}"
     vocab = f"{info.vocab_size:,}" if info.vocab_size else ""
     size = megabytes(info.size_bytes) if info.size_bytes else ""
     line = _columns(printable(info.name), tokens, vocab, size, info.tokenizer, width, indent=2)
@@ -154,13 +153,13 @@ def _columns(name: str, tokens: str, vocab: str, size: str, tokenizer: str, widt
     return f"{short(name, room):<{room}}{right}"
 
 
-def facts(entry: Entry, width: int, ascii_only: bool) -> Content:
+def facts(entry: Entry, width: int) -> Content:
     """Everything that is known of a data set, a line each, in `width` cells."""
     info = entry.info
     lines = [harmless(info.title or info.name, "bold $foreground")]
     if info.description:
         lines.append(harmless(info.description, "$quiet"))
-    mark, style, meaning = state(entry, ascii_only)
+    mark, style, meaning = state(entry)
     first, *further = textwrap.wrap(meaning, max(10, width - LABEL - 2))
     lines += [Content(), Content.assemble((f"{'state':<{LABEL}}", "$quiet"), (f"{mark} ", style), first)]
     lines += [Content(" " * (LABEL + 2) + line) for line in further]

@@ -78,6 +78,10 @@ def test_ascii_has_a_likeness_for_arrows_bars_and_about() -> None:
     assert plain("‹ x › ≈ ━━──") == "< x > ~ ==--"
 
 
+def test_ascii_keeps_the_marks_of_data_sets_apart() -> None:
+    assert plain("● ○ ⊘ × ◌") == "* o - x ~"
+
+
 @pytest.mark.parametrize("width", [52, 76, 80])
 @pytest.mark.parametrize("count", [2, 3, 6])
 def test_compared_runs_stay_in_their_columns(two_runs: Path, width: int, count: int) -> None:
