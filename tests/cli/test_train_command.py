@@ -95,7 +95,7 @@ def test_info_names_the_settings_that_are_not_the_defaults_and_were_not_chosen_f
     capsys.readouterr()
     assert main(["info", "one"]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("settings"))
-    assert line.split()[1:4] == ["n_layer=1", "n_head=2", "n_embd=16"]
+    assert {"n_layer=1", "n_head=2", "n_embd=16"} <= set(line.split())
     assert not [name for name in ("device", "dtype", "compile", "threads", "vocab_size") if f"{name}=" in line]
 
 

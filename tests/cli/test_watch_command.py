@@ -168,7 +168,7 @@ def test_a_record_of_another_writer_reaches_the_terminal_as_json_alone(
     assert all(json.loads(text) for text in out.splitlines())
 
 
-@pytest.mark.parametrize(("saved", "words"), [(False, "no checkpoint"), (True, "--init_from=resume")])
+@pytest.mark.parametrize(("saved", "words"), [(False, "had not saved a checkpoint"), (True, "--init_from=resume")])
 def test_the_way_to_go_on_is_named_where_there_is_one(run: Run, saved: bool, words: str) -> None:
     if saved:
         (run.folder / "checkpoints" / "step-00000001").mkdir(parents=True)

@@ -182,7 +182,7 @@ async def test_a_session_that_only_looks_sends_no_command_and_offers_no_key_that
         assert not {"pause", "save", "stop", "sample", "new run", "resume"} & set(last_line(at).split())
         await at.press("space", "s", "x", "t", "n", "r", "plus", "g")
         assert len(at.app.screen_stack) == 1  # no question, no form
-        with pytest.raises(UserError, match="only looks"):
+        with pytest.raises(UserError, match="read-only"):
             at.session.quick_start(rhymes)
         await at.press("4")
         await at.until(lambda: "far" in at.seen())
