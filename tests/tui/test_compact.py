@@ -37,6 +37,11 @@ async def for_a_moment_too_small(at: Any, size: tuple[int, int], keys: str = "")
     await at.until(lambda: not isinstance(at.app.screen, CompactScreen))
 
 
+def left_side(at: Any) -> list[str]:
+    """What the screen shows, without the estimate at the right of the form, which comes when it is measured."""
+    return [line[:48] for line in at.seen().splitlines()]
+
+
 @pytest.mark.parametrize("mode", ["1", "3", "4", "n"])
 @pytest.mark.parametrize("size", [(79, 24), (80, 23), (39, 9), (10, 3)])
 async def test_the_same_widget_has_the_focus_again(lab: Any, two_runs: Path, mode: str, size: tuple[int, int]) -> None:
@@ -48,10 +53,10 @@ async def test_the_same_widget_has_the_focus_again(lab: Any, two_runs: Path, mod
         await at.until(lambda: at.app.focused is not None)
         if mode == "n":
             await at.press("tab")
-        held, seen = at.app.focused, at.seen()
+        held, seen = at.app.focused, left_side(at)
         await for_a_moment_too_small(at, size)
         assert at.app.focused is held
-        assert at.seen() == seen
+        assert left_side(at) == seen
 
 
 async def test_what_is_typed_goes_into_the_prompt_again(lab: Any, two_runs: Path) -> None:
