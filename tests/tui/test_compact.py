@@ -98,7 +98,7 @@ async def test_a_question_in_front_is_asked_again_and_a_size_beside_it_is_none_o
 @pytest.mark.parametrize("size", [(40, 10), (60, 15), (79, 23), (200, 12), (50, 60)])
 async def test_the_training_is_seen_and_steered_in_a_small_terminal(lab: Any, size: tuple[int, int]) -> None:
     async with lab(size=size, **SLOW) as at:
-        await at.sees("Nothing has been trained here yet.", "g quick start")
+        await at.sees("Nothing has been trained here yet.", "quick start")
         await at.press("g")
         await at.until(lambda: at.session.is_steered and at.session.history.last is not None)
         await at.sees("quickstart", "training", "step", "loss", "tokens/s", "ETA", "space pause", "s save", "x stop")
