@@ -96,7 +96,7 @@ def test_a_training_that_is_left_in_the_background_gives_the_shell_back_and_says
         screen.until(lambda text: "keep training in the background" in text)
         screen.press("b")
         assert screen.wait() == 0
-        screen.until(lambda text: "nanogpt watch quickstart, nanogpt ctl" in text)
+        screen.until(lambda text: "Watch: nanogpt watch quickstart  Stop: nanogpt ctl" in text)
         assert goes_on(run)  # while the terminal is still there
         assert Path(f"/proc/{pid}/fd/0").readlink() == Path(os.devnull)
     os.kill(pid, signal.SIGHUP)  # nobody's affair any more
