@@ -98,12 +98,12 @@ async def test_three_watchers_agree_with_the_folder(home: Path, looking: Callabl
             await at.until(lambda: ("one", "training") in watchers.phases and watchers.texts)
             for act, phase, mark, words in (
                 (stop, "stopped", "■", "stopped at step 3"),
-                (resume, "training", "●", "going on at step 1"),
+                (resume, "training", "●", "resuming at step 1"),
                 (stop, "stopped", "■", "stopped at step 3"),
-                (rename, "stopped", "■", "it is named two now"),
-                (resume, "training", "●", "going on at step 1"),
+                (rename, "stopped", "■", "the run is now named two"),
+                (resume, "training", "●", "resuming at step 1"),
                 (lambda: beat("running", dead.pid), "interrupted", "!", "its process is gone"),
-                (resume, "training", "●", "going on at step 1"),
+                (resume, "training", "●", "resuming at step 1"),
             ):
                 watchers.texts.clear()
                 act()
