@@ -92,8 +92,9 @@ class ArchitectureConfig(ComponentConfig):
         return 0.0, 0.0
 
     def shape(self) -> dict[str, Any]:
-        """Return the settings that trained weights decide, by name."""
-        return {item.name: getattr(self, item.name) for item in described(type(self), "model") if item.weights}
+        """Return what trained weights decide, by name: the architecture itself and the settings that follow it."""
+        decided = (item.name for item in described(type(self), "model") if item.weights)
+        return {"architecture": self.name} | {name: getattr(self, name) for name in decided}
 
     def to_dict(self) -> dict[str, Any]:
         """Return all settings by name, with the architecture's own."""

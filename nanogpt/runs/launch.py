@@ -17,7 +17,7 @@ import tomli_w
 from filelock import Timeout
 
 from nanogpt import __version__, data, hardware, sampling, tokenizers
-from nanogpt.config import ARCHITECTURE, FORMAT, Config, SamplingConfig, config_to_toml, with_settings
+from nanogpt.config import FORMAT, Config, SamplingConfig, config_to_toml, with_settings
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, Notice, Saved, Started, Token
 from nanogpt.files import check_regular, why, write_atomically
@@ -167,7 +167,7 @@ def _cropped(begin: Snapshot, block_size: int) -> Snapshot:
 
 def _refuse_reshaping(run: Path, before: Config, after: Config) -> None:
     values = after.values()
-    for name, was in ({ARCHITECTURE.name: before.model.name} | before.model.shape()).items():
+    for name, was in before.model.shape().items():
         asked = values.get(name, was)
         if was == asked:
             continue

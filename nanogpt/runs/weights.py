@@ -32,8 +32,8 @@ def with_shape_of_weights(
     source = config.checkpoint.init_from
     if source in ("scratch", "resume"):
         return config
-    wanted, cropped = _decided(shape_of(source, runs_dir)), dict[str, Any]()
-    for name, asked in _decided(config.model).items():
+    wanted, cropped = shape_of(source, runs_dir).shape(), dict[str, Any]()
+    for name, asked in config.model.shape().items():
         is_free = sources is not None and sources.get(name, "default") == "default"
         if is_free or asked == wanted.get(name) or (name == "vocab_size" and asked == 0):
             continue
@@ -42,11 +42,6 @@ def with_shape_of_weights(
         else:
             raise _unlike(name, config, wanted, sources)
     return with_settings(config, wanted | cropped)
-
-
-def _decided(model: ArchitectureConfig) -> dict[str, Any]:
-    """The settings that weights decide, by name; first the architecture itself."""
-    return {ARCHITECTURE.name: model.name} | model.shape()
 
 
 def shape_of(source: str, runs_dir: str | Path | None = None) -> ArchitectureConfig:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nanogpt import runs
-from nanogpt.config import ARCHITECTURE, KINDS, Config, Setting, resolve, with_settings
+from nanogpt.config import KINDS, Config, Setting, resolve, with_settings
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import SettingError, UserError
 from nanogpt.runs import checkpoints
@@ -44,7 +44,7 @@ class Draft:
         """Settings that cannot differ from those of the run that it starts from."""
         if not self.source:
             return ()
-        shape = (ARCHITECTURE.name, *self.base().model.shape())
+        shape = tuple(self.base().model.shape())
         return (*shape, "dataset") if self.resumes else tuple(name for name in shape if name != "block_size")
 
     def folder(self) -> Path:
@@ -56,8 +56,7 @@ class Draft:
         if self._base is None or self._base[0] != (self.preset, self.start):
             config = resumed(self.folder()) if self.resumes else watched(resolve(preset=self.preset or None).config)
             if self.source and not self.resumes:
-                theirs = run_config(self.folder()).model
-                shape = {ARCHITECTURE.name: theirs.name} | theirs.shape()
+                shape = run_config(self.folder()).model.shape()
                 config = with_settings(config, shape | {"init_from": self.source})
             self._base = ((self.preset, self.start), config)
         return self._base[1]
