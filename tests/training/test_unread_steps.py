@@ -32,11 +32,13 @@ def of(kind, events):
 
 
 def figures(events):
-    return [
+    """What was reported, by kind: a checkpoint is reported once it is on disk, whichever step that is at."""
+    found = [
         (type(e).__name__, e.step, getattr(e, "loss", None), getattr(e, "val_loss", None))
         for e in events
         if isinstance(e, Step | Evaluated | Saved | Health | Finished)
     ]
+    return sorted(found, key=lambda row: row[0])
 
 
 SETTINGS = [{}, {"architecture": "modern", "optimizer": "muon"}, {"grad_clip": 0.1, "gradient_accumulation_steps": 2}]

@@ -227,7 +227,7 @@ async def test_a_dialog_hides_the_keys_that_do_nothing_behind_it(lab: Any, two_r
     async with lab() as at:
         await go(at, "runs")
         await at.until(lambda: at.app.screen.runs)
-        await at.press("x")
+        await at.press("d")
         await at.until(lambda: at.seen().splitlines()[-1].strip() == "")
         await at.press("escape")
         await at.until(lambda: "delete" in at.seen().splitlines()[-1])
