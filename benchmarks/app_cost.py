@@ -65,7 +65,7 @@ def measure(
         os.kill(pids[side], signal.SIGSTOP)
 
     alone = subprocess.Popen(command, env=env["headless"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    ear, bell = os.pipe()
+    ear, throttle = os.pipe()
     app: terminals.Terminal | None = None
     try:
         begun("headless")
@@ -88,7 +88,7 @@ def measure(
                 if side == "awake":
                     busy.append((interface_s(pid) - used) / slice_s)
                 if side == "asleep":
-                    os.write(bell, b"!")
+                    os.write(throttle, b"!")
                 os.kill(pid, signal.SIGSTOP)
     finally:
         for pid in pids.values():
@@ -97,7 +97,7 @@ def measure(
         if app is not None:
             app.process.kill()
         os.close(ear)
-        os.close(bell)
+        os.close(throttle)
     recorded = {side: terminals.steps(folder) for side, folder in folders.items()}
     return [
         {side: terminals.rate(recorded[side if side == "headless" else "app"], *each[side]) for side in SIDES}

@@ -50,17 +50,17 @@ async def measure(keys: int, past: int, changes: dict[str, Any]) -> dict[str, li
     async with app.run_test(size=(120, 40)):
         await asyncio.sleep(0.2)
         training = app.session.quick_start(app.settings.quickstart)
-        history, heard = training.history, training.heard
+        history, receive = training.history, training.receive
 
         def heard_late(event: Event) -> None:
             """The recorded steps come first, and the real ones after them."""
             if isinstance(event, Step):
                 event = replace(event, step=event.step + past, elapsed_s=event.elapsed_s + 0.036 * past)
-            heard(event)
+            receive(event)
             if isinstance(event, Started):
                 lengthen(history, past)
 
-        training.heard = heard_late  # type: ignore[method-assign]
+        training.receive = heard_late  # type: ignore[method-assign]
         while history.step < past + 5 and not training.done:
             await asyncio.sleep(0.05)
         if training.error:

@@ -106,7 +106,7 @@ async def tour(steps: int) -> None:
     from nanogpt import runs
     from nanogpt.config import resolve
     from nanogpt_tui.app import LabApp
-    from nanogpt_tui.screens.new_run import NewRunScreen
+    from nanogpt_tui.screens.new_run.screen import NewRunScreen
     from nanogpt_tui.settings import Settings
     from nanogpt_tui.widgets.help import Help
 
@@ -142,8 +142,8 @@ async def tour(steps: int) -> None:
         await pilot.press("i", "ctrl+a", "ctrl+k", *"ROMEO:", "escape")
         screen.knobs = dataclasses.replace(screen.knobs, max_new_tokens=420)
         await pilot.press("g")
-        await until(pilot, lambda: screen.take is not None and screen.take.reason)
-        if not screen.take.tokens:
+        await until(pilot, lambda: screen.completion is not None and screen.completion.reason)
+        if not screen.completion.tokens:
             raise SystemExit("the picture of Sample would show no text")
         await pilot.press("home", *["right"] * 27)
         await until(pilot, lambda: True)

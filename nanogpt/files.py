@@ -116,16 +116,16 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         mode = path.lstat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
             raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    run_in_background = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        with beside.open("xb") as file:
+        with run_in_background.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        run_in_background.replace(path)
     except BaseException:
         with suppress(OSError):
-            beside.unlink()
+            run_in_background.unlink()
         raise
 
 

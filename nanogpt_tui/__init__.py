@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"nanogpt-tui: {error}", file=sys.stderr)
         return 2
-    from nanogpt_tui.leaving import attended, refusal
+    from nanogpt_tui.terminal.daemonize import attended, refusal
 
     if reason := refusal():
         print(f"nanogpt-tui: {reason}", file=sys.stderr)
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     def app() -> int:
         from nanogpt.hardware import share_cores
         from nanogpt_tui.app import LabApp
-        from nanogpt_tui.terminal import run
+        from nanogpt_tui.terminal.run import run
 
         share_cores()
         return run(LabApp(settings, runs_dir=options.runs_dir, watched=watched, readonly=options.readonly))

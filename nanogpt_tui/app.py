@@ -16,23 +16,24 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, TextArea
 
 from nanogpt.errors import UserError
-from nanogpt.words import printable
-from nanogpt_tui import leaving, screens, theme
-from nanogpt_tui.alerts import Alerts
-from nanogpt_tui.ascii import KEYS, Ascii
-from nanogpt_tui.display import TerminalApp
-from nanogpt_tui.jobs import write_log
+from nanogpt.formatting import printable
+from nanogpt_tui import screens, theme
 from nanogpt_tui.keys import check, complete, shown
-from nanogpt_tui.messages import Rung
 from nanogpt_tui.screens.base import LabScreen
-from nanogpt_tui.screens.compact import WHOLE, CompactScreen, fits
-from nanogpt_tui.session import Session
+from nanogpt_tui.screens.train.compact import WHOLE, CompactScreen, fits
+from nanogpt_tui.session.alerts import Alerts
+from nanogpt_tui.session.messages import ThrottledUpdate
+from nanogpt_tui.session.session import Session
+from nanogpt_tui.session.workers import write_log
 from nanogpt_tui.settings import Settings, load, save, with_changes
+from nanogpt_tui.terminal import daemonize
+from nanogpt_tui.terminal.ascii import KEYS, Ascii
+from nanogpt_tui.terminal.terminal_app import TerminalApp
 from nanogpt_tui.widgets.dialog import Ask
 from nanogpt_tui.widgets.keybar import KeyBar
 
 if TYPE_CHECKING:
-    from nanogpt_tui.widgets.palette import Command
+    from nanogpt_tui.widgets.palette import PaletteCommand
 
 TERMINAL_INTERVAL_S = 1.0
 LOOK_INTERVAL_S = 2.0  # for other runs that are being trained
@@ -141,15 +142,15 @@ class LabApp(TerminalApp):
             return
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            leaving.on_signal(number, loop, lambda: self.exit(0))
-        leaving.on_signal(signal.SIGHUP, loop, self.hang_up)
+            daemonize.on_signal(number, loop, lambda: self.exit(0))
+        daemonize.on_signal(signal.SIGHUP, loop, self.hang_up)
         if os.isatty(0):
             self.set_interval(TERMINAL_INTERVAL_S, self._look_for_the_terminal)
 
     def _look_for_the_terminal(self) -> None:
-        if leaving.abandoned():
+        if daemonize.abandoned():
             self.exit(0)
-        elif leaving.hung_up():
+        elif daemonize.hung_up():
             self._leave()
 
     def hang_up(self) -> None:
@@ -158,7 +159,7 @@ class LabApp(TerminalApp):
 
     def _leave(self) -> None:
         """The terminal has gone: training does not need it."""
-        self.left = not leaving.abandoned()
+        self.left = not daemonize.abandoned()
         self.exit(0)
 
     def thread_failed(self, error: Exception, vital: bool) -> None:
@@ -176,8 +177,8 @@ class LabApp(TerminalApp):
         line = write_log(error)
         self.crash = self.crash or line  # the first is the cause of the others
 
-    def on_rung(self, message: Rung) -> None:
-        message.bell.ring()
+    def on_throttled_update(self, message: ThrottledUpdate) -> None:
+        message.throttle.fire()
 
     def training_changed(self) -> None:
         """The training has news: the screen in front shows it, the others when they come to the front."""
@@ -214,7 +215,7 @@ class LabApp(TerminalApp):
             answers = {
                 name: (key, text.format(unsaved=unsaved))
                 for name, (key, text) in QUIT_ANSWERS.items()
-                if name != "leave" or leaving.can_leave()
+                if name != "leave" or daemonize.can_leave()
             }
             self.push_screen(Ask("A run is training.", answers), self._quit_as)
         elif isinstance(self.screen, CompactScreen) and isinstance(self.screen_stack[-2].focused, Input | TextArea):
@@ -235,7 +236,7 @@ class LabApp(TerminalApp):
             self.notify(f"{shown('app.quit', self, typing=typing)} quits", markup=False)
 
     def action_suspend_process(self) -> None:
-        if leaving.can_leave():
+        if daemonize.can_leave():
             super().action_suspend_process()
         else:
             self.notify("cannot be suspended here: no process would keep the terminal for it", markup=False)
@@ -272,7 +273,7 @@ class LabApp(TerminalApp):
         if not isinstance(self.screen, Palette):
             self.push_screen(Palette(self.session, of_screen(self, self.screen), lambda: jumps(self)), self._run)
 
-    def _run(self, command: "Command | None") -> None:
+    def _run(self, command: "PaletteCommand | None") -> None:
         if command is not None:
             self.call_later(command.run)
 

@@ -12,7 +12,7 @@ from nanogpt_tui.keys import shown
 from nanogpt_tui.screens.base import QUICK_START
 from nanogpt_tui.settings import CHOICES
 from nanogpt_tui.text import count, printable
-from nanogpt_tui.widgets.palette import Command
+from nanogpt_tui.widgets.palette import PaletteCommand
 
 if TYPE_CHECKING:
     from nanogpt_tui.app import LabApp
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 SETTINGS = (*CHOICES, "repaints_per_second", "quickstart")  # of the app
 
 
-def of_screen(app: "LabApp", screen: Screen[Any]) -> Iterator[Command]:
+def of_screen(app: "LabApp", screen: Screen[Any]) -> Iterator[PaletteCommand]:
     """What works now: going to a screen, all that the keys of `screen` do, the quick start, the themes."""
     for mode, (_, title) in screens.MODES.items():
-        yield Command(
+        yield PaletteCommand(
             title=title,
             run=partial(app.switch_mode, mode),
             about=f"Go to the {title} screen",
@@ -41,7 +41,7 @@ def of_screen(app: "LabApp", screen: Screen[Any]) -> Iterator[Command]:
             listed.add(binding.action)
             about = binding.tooltip
             title = about if about and binding.description in shared else binding.description
-            yield Command(
+            yield PaletteCommand(
                 title=_capital(title),
                 run=partial(app.run_action, binding.action, active.node),
                 about=about if about != title and about.lower() != title else "",
@@ -49,25 +49,25 @@ def of_screen(app: "LabApp", screen: Screen[Any]) -> Iterator[Command]:
                 is_key=True,
             )
     if app.current_mode != "train" and not app.session.readonly and not app.session.is_alive:
-        yield Command(title="Quick start", run=app.quick_start, about=QUICK_START)
+        yield PaletteCommand(title="Quick start", run=app.quick_start, about=QUICK_START)
     for name in theme.NAMES:
-        yield Command(
+        yield PaletteCommand(
             title=f"Theme: {name}", run=partial(app.set_preference, "theme", name), about="Change the colours"
         )
 
 
-def jumps(app: "LabApp") -> Iterator[Command]:
+def jumps(app: "LabApp") -> Iterator[PaletteCommand]:
     """Every run, checkpoint, data set and setting. Reads the disk: for a thread."""
     from nanogpt import data, runs
 
     there = runs.list_runs(app.session.runs_dir)
     for run in there:
         about = f"{run.phase}, step {run.step:,}"
-        yield Command(title=printable(run.name), run=partial(show_run, app, run.name), about=about, right="run")
+        yield PaletteCommand(title=printable(run.name), run=partial(show_run, app, run.name), about=about, right="run")
     for run in there:
         for each in reversed(runs.list_checkpoints(runs.find(run.path))):
             loss = f"val loss {each.val_loss:.4f}" if each.val_loss is not None else "not evaluated"
-            yield Command(
+            yield PaletteCommand(
                 title=f"{printable(run.name)} · step {each.step:,}",
                 run=partial(show_checkpoint, app, run.name, each.step),
                 about=loss,
@@ -76,7 +76,7 @@ def jumps(app: "LabApp") -> Iterator[Command]:
             )
     for info in data.list_datasets():
         tokens = f"{count(sum(info.tokens.values()))} tokens" if info.prepared else "not prepared"
-        yield Command(
+        yield PaletteCommand(
             title=printable(info.name),
             run=partial(show_dataset, app, info.name),
             about=tokens,
@@ -85,15 +85,15 @@ def jumps(app: "LabApp") -> Iterator[Command]:
     yield from _settings(app)
 
 
-def _settings(app: "LabApp") -> Iterator[Command]:
+def _settings(app: "LabApp") -> Iterator[PaletteCommand]:
     from nanogpt.config import every_setting
-    from nanogpt_tui.widgets.draft import NOT_IN_FORM
+    from nanogpt_tui.screens.new_run.draft import NOT_IN_FORM
 
     for name, setting in every_setting().items():
         if name not in NOT_IN_FORM and not app.session.readonly:
-            yield Command(title=name, run=partial(show_setting, app, name), about=setting.help, right="setting")
+            yield PaletteCommand(title=name, run=partial(show_setting, app, name), about=setting.help, right="setting")
     for name in SETTINGS:
-        yield Command(
+        yield PaletteCommand(
             title=name.replace("_", " "),
             run=partial(app.action_preferences, name),
             about=" · ".join(CHOICES.get(name, ())) or "of the app",
@@ -112,29 +112,29 @@ async def _base(app: "LabApp", mode: str) -> Screen[Any]:
 
 async def show_run(app: "LabApp", name: str) -> None:
     """Goes to a run in Runs."""
-    from nanogpt_tui.screens.runs import RunsScreen
+    from nanogpt_tui.screens.runs.screen import RunsScreen
 
     cast(RunsScreen, await _base(app, "runs")).stand_on(name)
 
 
 async def show_checkpoint(app: "LabApp", run: str, step: int) -> None:
     """Goes to Sample with the weights of a checkpoint."""
-    from nanogpt_tui.screens.sample import SampleScreen
-    from nanogpt_tui.takes import Source
+    from nanogpt_tui.screens.sample.screen import SampleScreen
+    from nanogpt_tui.session.completions import Source
 
     cast(SampleScreen, await _base(app, "sample")).use_source(Source(run, str(step)))
 
 
 async def show_dataset(app: "LabApp", name: str) -> None:
     """Goes to a data set in Data."""
-    from nanogpt_tui.screens.data import DataScreen
+    from nanogpt_tui.screens.data.screen import DataScreen
 
     cast(DataScreen, await _base(app, "data")).stand_on(name)
 
 
 async def show_setting(app: "LabApp", name: str) -> None:
     """Goes to the field of a setting in the form of a new run: the one in front, or a new one."""
-    from nanogpt_tui.screens.new_run import NewRunScreen
+    from nanogpt_tui.screens.new_run.screen import NewRunScreen
 
     if not isinstance(app.screen, NewRunScreen):
         await app.push_screen(NewRunScreen())

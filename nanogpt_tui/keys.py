@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from textual.binding import Binding
@@ -18,20 +19,19 @@ from nanogpt.errors import SettingError, nearest
 if TYPE_CHECKING:
     from textual.app import App
 
-HOMES = (
-    "app:LabApp",
-    "screens.data:DataScreen",
-    "screens.data:DatasetList",
-    "screens.new_run:NewRunScreen",
-    "widgets.choice:Choice",
-    "screens.train:TrainScreen",
-    "widgets.figures:Figures",
-    "screens.sample:SampleScreen",
-    "widgets.knobs:KnobRow",
-    "widgets.prompt:Prompt",
-    "screens.runs:RunsScreen",
-    "widgets.run_table:RunTable",
-)
+# the first part of a binding's id, and the classes that have such bindings
+HOMES = {
+    "app": ("app:LabApp",),
+    "data": ("screens.data.screen:DataScreen", "screens.data.screen:DatasetList"),
+    "new_run": ("screens.new_run.screen:NewRunScreen",),
+    "choice": ("widgets.choice:Choice",),
+    "train": ("screens.train.screen:TrainScreen",),
+    "figures": ("widgets.figures:Figures",),
+    "sample": ("screens.sample.screen:SampleScreen",),
+    "knob": ("screens.sample.knobs:KnobRow",),
+    "prompt": ("screens.sample.prompt:Prompt",),
+    "runs": ("screens.runs.screen:RunsScreen", "screens.runs.run_table:RunTable"),
+}
 ROOMS = {"choice": "new_run", "figures": "train", "knob": "sample", "prompt": "sample"}  # widgets, and where they are
 FIXED = {
     "tab": "the next field",
@@ -47,7 +47,7 @@ MODIFIERS = {"alt", "ctrl", "hyper", "meta", "shift", "super"}
 def remappable() -> Mapping[str, Binding]:
     """Every binding with an id, by id; importing all screens."""
     found: dict[str, Binding] = {}
-    for home in HOMES:
+    for home in chain.from_iterable(HOMES.values()):
         found |= _bindings(home)
     return found
 
@@ -61,7 +61,7 @@ def _bindings(home: str) -> dict[str, Binding]:
 @cache
 def _of_old(name: str) -> str:
     """The keys of a binding without a keymap, importing no other screens than its own."""
-    homes = (home for home in HOMES if home.partition(":")[0].rpartition(".")[2].startswith(name.partition(".")[0]))
+    homes = HOMES[name.partition(".")[0]]
     return next(bindings[name].key for home in homes if name in (bindings := _bindings(home)))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from nanogpt import paths
 from nanogpt.errors import SettingError, UserError, nearest
 from nanogpt.files import read_toml, why, write_atomically
-from nanogpt.words import glyphs_of
+from nanogpt.formatting import glyphs_of
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "theme": ("dark", "light", "ansi"),

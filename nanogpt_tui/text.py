@@ -6,7 +6,7 @@ What is made here is plain `Content`: never markup, so `[bold]` is six character
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
-from nanogpt.words import duration, printable
+from nanogpt.formatting import duration, printable
 
 __all__ = ["count", "duration", "harmless", "megabytes", "printable", "short", "short_weights"]
 

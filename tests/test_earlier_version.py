@@ -12,7 +12,8 @@ from nanogpt.events import Finished, Step, Token
 from nanogpt.runs import resume
 from nanogpt.runs.folder import run_config
 from nanogpt.sampling import generate
-from nanogpt_tui import kept, settings
+from nanogpt_tui import settings
+from nanogpt_tui.session import completion_store
 
 pytestmark = pytest.mark.slow
 
@@ -62,8 +63,8 @@ def test_its_models_write_what_they_wrote(home, name, text):
 
 
 def test_its_texts_and_the_settings_of_its_app_are_read(home):
-    (takes,) = kept.rounds()
-    assert (takes[0].prompt, "".join(token.text for token in takes[0].tokens)) == ("the ", "\naf\nl tsowku")
-    assert (takes[0].run, takes[0].step, takes[0].knobs.seed) == ("gpt2", 20, 3)
+    (group,) = completion_store.groups()
+    assert (group[0].prompt, "".join(token.text for token in group[0].tokens)) == ("the ", "\naf\nl tsowku")
+    assert (group[0].run, group[0].step, group[0].knobs.seed) == ("gpt2", 20, 3)
     found = settings.load()
     assert (found.theme, found.keymap, found.quickstart) == ("light", {"train.pause": "p"}, {"max_iters": 5})

@@ -83,8 +83,8 @@ def test_the_form_of_a_new_run_shows_its_settings(installed, tmp_path):
 import asyncio
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.settings import Settings
-from nanogpt_tui.screens.new_run import NewRunScreen
-from nanogpt_tui.widgets.fields import Field
+from nanogpt_tui.screens.new_run.screen import NewRunScreen
+from nanogpt_tui.screens.new_run.fields import Field
 
 async def main():
     app = LabApp(Settings())

@@ -12,7 +12,7 @@ from nanogpt.cli.train import add_folders
 from nanogpt.cli.training_display import opened
 from nanogpt.config import Setting
 from nanogpt.events import Benchmark, Measuring, Step
-from nanogpt.words import counted
+from nanogpt.formatting import counted
 
 DESCRIPTION = """Measure on this machine, with the settings of `nanogpt train`, how fast it trains, how long each
 part of a step takes, how fast it samples and prepares data, and what was chosen automatically and why."""
@@ -39,10 +39,10 @@ def run(args: argparse.Namespace) -> int:
     config = configured(args).config
     dataset = opened(config.data.dataset, args.data_dir)
 
-    from nanogpt.runs import benchmark
+    from nanogpt.runs import run_benchmark
 
     figures: Benchmark | None = None
-    with live_line() as live, closing(benchmark(config, dataset, burn_in=burn_in, steps=steps)) as events:
+    with live_line() as live, closing(run_benchmark(config, dataset, burn_in=burn_in, steps=steps)) as events:
         for event in events:
             if isinstance(event, Step):
                 live(f"training {event.step}/{burn_in + steps} …")

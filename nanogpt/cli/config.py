@@ -6,7 +6,7 @@ import json
 from nanogpt.cli.runs import table
 from nanogpt.cli.settings import add_settings, configured
 from nanogpt.config import KINDS, component, config_to_toml, load_preset, names, preset_names
-from nanogpt.words import printable
+from nanogpt.formatting import printable
 
 DESCRIPTION = """Show the settings that `nanogpt train` with the same options would use, and where each comes from."""
 

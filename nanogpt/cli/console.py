@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Protocol
 from unicodedata import east_asian_width
 
-from nanogpt.words import duration, printable
+from nanogpt.formatting import duration, printable
 
 TERMINAL_INTERVAL_S = 0.05
 PLAIN_INTERVAL_S = 5.0

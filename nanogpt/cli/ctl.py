@@ -11,6 +11,7 @@ from nanogpt.cli.console import talk
 from nanogpt.config import settings
 from nanogpt.errors import UserError, nearest
 from nanogpt.events import Acknowledged, Event, Notice, Sampled, Saved
+from nanogpt.formatting import printable
 from nanogpt.paths import expanded
 from nanogpt.runs.control_files import send_command
 from nanogpt.runs.folder import find, summary
@@ -26,7 +27,6 @@ from nanogpt.training.control import (
     SetMaxIters,
     Stop,
 )
-from nanogpt.words import printable
 
 DESCRIPTION = """Steer a run, whichever process trains it: pause, resume, save, stop, set, sample.
 It answers when the training has applied the command."""

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from nanogpt.cli.console import talk
 from nanogpt.cli.runs import table
 from nanogpt.data import DatasetInfo, list_datasets
+from nanogpt.formatting import printable
 from nanogpt.paths import expanded
-from nanogpt.words import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

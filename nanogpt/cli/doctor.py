@@ -18,7 +18,7 @@ from typing import Literal
 from nanogpt import hardware, paths
 from nanogpt.cli import terminal
 from nanogpt.files import read_text, why
-from nanogpt.words import CONSOLES, glyphs_of, printable, speaks_unicode
+from nanogpt.formatting import CONSOLES, glyphs_of, printable, speaks_unicode
 
 DESCRIPTION = """Look at the terminal, Python, torch, devices, number formats, compiler, disk and folders, and say what
 is wrong and how to fix it. The exit code is 1 if something has to be fixed before this program can work."""

@@ -3,8 +3,8 @@
 import argparse
 
 from nanogpt.cli.console import talk
+from nanogpt.formatting import printable
 from nanogpt.paths import expanded
-from nanogpt.words import printable
 
 DESCRIPTION = """Writes a run's model, of the architecture gpt2, and its tokenizer into a new folder, for transformers
 and whatever else reads its format."""

@@ -7,12 +7,12 @@ from typing import Any
 
 from nanogpt.cli.runs import loss, whole
 from nanogpt.errors import UserError
+from nanogpt.formatting import printable
 from nanogpt.paths import expanded
 from nanogpt.runs.checkpoints import best, list_checkpoints
 from nanogpt.runs.folder import find, read_run_toml, run_config, summary
 from nanogpt.runs.manage import changed
 from nanogpt.runs.state import plain
-from nanogpt.words import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,8 +9,8 @@ from nanogpt import events, tokenizers
 from nanogpt.cli.console import bar, talk
 from nanogpt.errors import UserError
 from nanogpt.events import Downloading, Encoding, Event, Notice, Prepared
+from nanogpt.formatting import counted, printable
 from nanogpt.paths import expanded
-from nanogpt.words import counted, printable
 
 DESCRIPTION = """Turn text into tokens for training: `nanogpt prepare NAME` for a data set of `nanogpt datasets`,
 `nanogpt prepare textfile PATH...` for your own text files and folders of them."""

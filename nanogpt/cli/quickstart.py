@@ -32,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
     from nanogpt.training import CommandQueue
 
     folder, commands = runs.new_folder("quickstart", name=args.name, runs_dir=args.runs_dir), CommandQueue()
-    events = runs.quickstart(folder, seconds=args.seconds, changes=changes, commands=commands, data_dir=args.data_dir)
+    events = runs.run_quickstart(
+        folder, seconds=args.seconds, changes=changes, commands=commands, data_dir=args.data_dir
+    )
     with surviving_the_terminal():
         return finish(show(interruptible_once_started(events, commands)), folder)

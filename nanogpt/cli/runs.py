@@ -7,10 +7,10 @@ from pathlib import Path
 
 from nanogpt import paths
 from nanogpt.cli.console import talk
+from nanogpt.formatting import printable
 from nanogpt.paths import expanded
 from nanogpt.runs.folder import list_runs, runs_folder
 from nanogpt.runs.state import plain
-from nanogpt.words import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

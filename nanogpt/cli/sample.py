@@ -13,8 +13,8 @@ from nanogpt.data.binaries import HEAD_BYTES, recognised
 from nanogpt.errors import UserError
 from nanogpt.events import Stopped, Token, to_json
 from nanogpt.files import why
+from nanogpt.formatting import counted, printable
 from nanogpt.paths import expanded
-from nanogpt.words import counted, printable
 
 BETWEEN_SAMPLES = "---------------"
 LONGEST_START = 1 << 26  # bytes

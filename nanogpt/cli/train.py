@@ -13,10 +13,10 @@ from nanogpt.cli.training_display import interruptible_once_started, opened, sho
 from nanogpt.config import Config, Resolved, SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Finished
+from nanogpt.formatting import counted, duration
 from nanogpt.paths import expanded
 from nanogpt.runs.checkpoints import latest
 from nanogpt.runs.folder import is_run, run_config, run_name
-from nanogpt.words import counted, duration
 
 DESCRIPTION = """Train a model, or resume a run. Settings come from the defaults, a preset, FILE, then options.
 `nanogpt config` with the same options shows the result."""
@@ -124,7 +124,7 @@ def write_sample(folder: Path, config: Config) -> None:
     """Streams a sample of the run's best weights to stdout."""
     from nanogpt import runs, sampling
     from nanogpt.events import Token
-    from nanogpt.words import printable
+    from nanogpt.formatting import printable
 
     loaded = runs.load_model(str(folder), "best", config.system.device)
     knobs = SamplingConfig(max_new_tokens=config.evaluation.sample_tokens, seed=config.system.seed)

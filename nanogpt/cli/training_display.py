@@ -28,8 +28,8 @@ from nanogpt.events import (
     Started,
     Step,
 )
+from nanogpt.formatting import counted, duration, significant
 from nanogpt.training import CommandQueue, Stop
-from nanogpt.words import counted, duration, significant
 
 
 def show(events: Iterator[Event]) -> Finished | None:

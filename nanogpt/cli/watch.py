@@ -15,13 +15,13 @@ from nanogpt.cli.runs import address, loss, whole
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Notice, Started, Status, from_json, to_json
 from nanogpt.files import open_regular
+from nanogpt.formatting import duration, printable
 from nanogpt.paths import expanded
 from nanogpt.runs.checkpoints import latest
 from nanogpt.runs.event_log import event_of, objects
 from nanogpt.runs.folder import find, summary
 from nanogpt.runs.following import RECORD, follow, follow_lines
 from nanogpt.runs.state import ALIVE, RunState, plain, status
-from nanogpt.words import duration, printable
 
 _PLAIN = re.compile(rb"[ -~\n]*")
 

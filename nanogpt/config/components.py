@@ -163,7 +163,7 @@ ARCHITECTURE = Kind(
         "nanogpt.models",
         "nanogpt.architectures",
         "Config",
-        frozenset({"base", "flat_parameters", "layers", "shapes"}),
+        frozenset({"base", "flat_parameters", "layers", "meta_device"}),
     ),
     ArchitectureConfig,
     "gpt2",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanogpt.errors import UserError
-from nanogpt.words import counted
+from nanogpt.formatting import counted
 
 Ids = NDArray[np.int64]
 

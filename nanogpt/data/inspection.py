@@ -21,7 +21,7 @@ SLICES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class DatasetPreview:
     """What a prepared data set's training split holds.
 
     `beginning` has the bytes of each of its first tokens, `common` the bytes and the share (0 to 1) of the most
@@ -70,8 +70,8 @@ def forecast(recipe: Recipe) -> Generator[Event, None, None]:
     )
 
 
-def look(name: str, first: int = 3000, most: int = 12) -> Look:
-    """Return a `Look` at a prepared data set's training split. Raise `UserError` where it is damaged.
+def look(name: str, first: int = 3000, most: int = 12) -> DatasetPreview:
+    """Return a `DatasetPreview` at a prepared data set's training split. Raise `UserError` where it is damaged.
 
     It holds the first `first` tokens and the `most` most frequent ones.
     """
@@ -86,7 +86,7 @@ def look(name: str, first: int = 3000, most: int = 12) -> Look:
         raise UserError(f"{dataset.path} holds tokens that its vocabulary lacks: prepare {name} again")
     counts = np.bincount(sample, minlength=2)
     common = np.argsort(-counts, kind="stable")[:most]
-    return Look(
+    return DatasetPreview(
         name=name,
         beginning=tuple(tokenizer.token_bytes(int(token)) for token in ids[:first]),
         common=tuple((tokenizer.token_bytes(int(t)), float(counts[t] / len(sample))) for t in common if counts[t]),

@@ -23,7 +23,7 @@ from typing import Any
 
 from nanogpt import tokenizers
 from nanogpt.data import store
-from nanogpt.data.beside import beside, in_parallel
+from nanogpt.data.background import map_in_threads, run_in_background
 from nanogpt.data.encodings import ADVICE, codec_of, spoken
 from nanogpt.data.names import home
 from nanogpt.data.recipes import Recipe, UrlSource, load_recipe
@@ -31,8 +31,8 @@ from nanogpt.data.sources import files_of
 from nanogpt.data.text import SEPARATOR, Alphabet, TextFile, read, scan
 from nanogpt.errors import UserError
 from nanogpt.events import Encoding, Event, Notice, Prepared
+from nanogpt.formatting import counted
 from nanogpt.tokenizers import Tokenizer
-from nanogpt.words import counted
 
 MAX_CARRY = 1 << 21  # characters without a safe place to cut before they are cut anywhere
 REPORT_INTERVAL_S = 0.05
@@ -200,7 +200,7 @@ def scan_files(
     total = sum(map(_size, candidates))
     files: list[TextFile] = []
     done, reported = 0, 0.0
-    with beside() as hashing:
+    with run_in_background() as hashing:
         hash_ = partial(hashing, digest.update)
         for path in candidates:
             if files:
@@ -278,8 +278,8 @@ def _write(
     digests = {split: hashlib.sha256() for split in ends}
     with ExitStack() as stack:
         outputs = {split: stack.enter_context(FileIO(folder / f"{split}.bin", "w")) for split in ends}
-        hashing, writing = stack.enter_context(beside()), stack.enter_context(beside())
-        encoded = in_parallel(
+        hashing, writing = stack.enter_context(run_in_background()), stack.enter_context(run_in_background())
+        encoded = map_in_threads(
             lambda piece: tokenizer.encode_to_array(piece[1]), pieces(by_split(texts, ends), tokenizer)
         )
         for (split, text), ids in encoded:

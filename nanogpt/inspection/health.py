@@ -33,7 +33,7 @@ MESSAGES = {
 
 
 @dataclass(slots=True)
-class Watch:
+class HealthMonitor:
     """What is remembered of the events so far."""
 
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
@@ -90,7 +90,7 @@ class HealthObserver(Observer):
     """Yields a `Health` wherever the state changes. A training begins as learning."""
 
     def __init__(self) -> None:
-        self._watch, self._state = Watch(), "learning"
+        self._watch, self._state = HealthMonitor(), "learning"
 
     def on_event(self, event: Event) -> Iterator[Health]:
         self._watch.add(event)

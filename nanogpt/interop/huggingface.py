@@ -19,7 +19,7 @@ from nanogpt.interop.huggingface_config import config_json, read_config
 from nanogpt.interop.huggingface_tokenizer import tokenizer_files
 from nanogpt.models.base import LanguageModel
 from nanogpt.models.gpt2 import Config
-from nanogpt.models.shapes import shapes_alone
+from nanogpt.models.meta_device import shapes_alone
 from nanogpt.tokenizers import Tokenizer
 
 LARGEST_INDEX = 1 << 24  # bytes: far more than the names of all weights of a model with 1,000 layers

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from nanogpt.lazy import exports
 
 if TYPE_CHECKING:
+    from nanogpt.runs.benchmark import run_benchmark
     from nanogpt.runs.checkpoints import Checkpoint, best, choose, latest, list_checkpoints
     from nanogpt.runs.control_files import FileCommandQueue, send_command
     from nanogpt.runs.detached import resume_detached, start_detached
-    from nanogpt.runs.first_run import quickstart
     from nanogpt.runs.folder import find, history, list_runs, new_folder, read_events, summary
     from nanogpt.runs.following import follow
     from nanogpt.runs.launch import resume, splits, start
     from nanogpt.runs.load import LoadedModel, load_model
-    from nanogpt.runs.speed import benchmark
+    from nanogpt.runs.quickstart import run_quickstart
     from nanogpt.runs.state import RunState, reduce
 
 _HOMES = (
@@ -24,8 +24,8 @@ _HOMES = (
     | dict.fromkeys(("find", "history", "list_runs", "new_folder", "read_events", "summary"), "folder")
     | dict.fromkeys(("resume", "splits", "start"), "launch")
     | dict.fromkeys(("resume_detached", "start_detached"), "detached")
-    | {"quickstart": "first_run"}
-    | {"benchmark": "speed"}
+    | {"run_quickstart": "quickstart"}
+    | {"run_benchmark": "benchmark"}
     | dict.fromkeys(("LoadedModel", "load_model"), "load")
     | {"follow": "following"}
     | dict.fromkeys(("FileCommandQueue", "send_command"), "control_files")
@@ -37,7 +37,6 @@ __all__ = [
     "FileCommandQueue",
     "LoadedModel",
     "RunState",
-    "benchmark",
     "best",
     "choose",
     "find",
@@ -48,11 +47,12 @@ __all__ = [
     "list_runs",
     "load_model",
     "new_folder",
-    "quickstart",
     "read_events",
     "reduce",
     "resume",
     "resume_detached",
+    "run_benchmark",
+    "run_quickstart",
     "send_command",
     "splits",
     "start",

@@ -118,14 +118,14 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -
 
     home = run / "checkpoints"
     final = home / f"step-{snapshot.progress.step:08d}"
-    beside = final.with_suffix(".partial")
-    remove(beside, ignore_errors=True)
+    run_in_background = final.with_suffix(".partial")
+    remove(run_in_background, ignore_errors=True)
     try:
         home.mkdir(exist_ok=True)  # but not the run's folder, which may have vanished for a reason
-        beside.mkdir()
+        run_in_background.mkdir()
         sums = {}
         for name, tensors in (("model", snapshot.model), ("optimizer", snapshot.optimizer)):
-            path = beside / f"{name}.safetensors"
+            path = run_in_background / f"{name}.safetensors"
             try:
                 save_file({key: tensor.detach().contiguous() for key, tensor in tensors.items()}, path)
             except SafetensorError as error:
@@ -141,20 +141,20 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -
             "sha256": sums,
         }
         trainer["sha256"]["trainer"] = _fingerprint(trainer)
-        (beside / "trainer.json").write_text(json.dumps(trainer, indent=1) + "\n", encoding="utf-8")
-        sync(beside / "trainer.json")
+        (run_in_background / "trainer.json").write_text(json.dumps(trainer, indent=1) + "\n", encoding="utf-8")
+        sync(run_in_background / "trainer.json")
         if os.path.lexists(final):
             _remove(final.with_suffix(REPLACED))
             final.rename(final.with_suffix(REPLACED))
         try:
-            beside.rename(final)
+            run_in_background.rename(final)
         except OSError:
             with suppress(OSError):
                 final.with_suffix(REPLACED).rename(final)
             raise
         sync(home)
     except BaseException:
-        remove(beside, ignore_errors=True)
+        remove(run_in_background, ignore_errors=True)
         raise
     with suppress(UserError):  # they cannot be listed, and so none is removed
         _prune(run, keep_every, keep)

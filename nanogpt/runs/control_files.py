@@ -36,14 +36,14 @@ def send_command(run: Path, command: RemoteCommand) -> str:
     if not is_run(run):
         raise UserError(f"{run} is not a run: it has no run.toml")
     name = f"{_next_name():020d}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    beside, final = (run / "mailbox" / (start + name + ".json") for start in (".", ""))
+    run_in_background, final = (run / "mailbox" / (start + name + ".json") for start in (".", ""))
     try:
-        beside.parent.mkdir(exist_ok=True)
-        beside.write_text(to_json(replace(command, id=name)) + "\n", encoding="utf-8")
-        beside.rename(final)
+        run_in_background.parent.mkdir(exist_ok=True)
+        run_in_background.write_text(to_json(replace(command, id=name)) + "\n", encoding="utf-8")
+        run_in_background.rename(final)
     except OSError as error:
         with suppress(OSError):
-            beside.unlink()
+            run_in_background.unlink()
         raise UserError(f"cannot write in {run / 'mailbox'}: {why(error)}; the run cannot be steered") from None
     return name
 

@@ -29,7 +29,7 @@ from nanogpt.runs.recorder import Recorder, in_words
 from nanogpt.runs.weights import read_weights, with_shape_of_weights
 from nanogpt.training import CommandQueue, Snapshot, train
 from nanogpt.training.distributed import rank
-from nanogpt.training.machine import less_memory
+from nanogpt.training.runtime import less_memory
 from nanogpt.training.snapshot import Progress
 
 Events = Generator[Event, None, None]
@@ -273,7 +273,7 @@ def _observers(config: Config, run: str) -> list[Observer]:
     """Return those of every run, and those that the settings ask for. Raise `UserError` where one cannot be had."""
     observers: list[Observer] = [HealthObserver()]
     if config.system.wandb_log:
-        from nanogpt.interop.wandb_log import WandbLogger
+        from nanogpt.interop.wandb_logger import WandbLogger
 
         observers.append(WandbLogger(config, run))
     return observers

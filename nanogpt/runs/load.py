@@ -6,7 +6,7 @@ from pathlib import Path
 from nanogpt import hardware, tokenizers
 from nanogpt.errors import UserError
 from nanogpt.models.base import LanguageModel
-from nanogpt.models.shapes import shapes_alone
+from nanogpt.models.meta_device import shapes_alone
 from nanogpt.runs import checkpoints
 from nanogpt.tokenizers import Tokenizer
 from nanogpt.training.snapshot import Snapshot, check_weights, restore_weights

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from nanogpt.lazy import exports
 
 if TYPE_CHECKING:
-    from nanogpt.sampling.choice import distribution as distribution
     from nanogpt.sampling.generation import generate as generate
     from nanogpt.sampling.generation import next_logits as next_logits
-    from nanogpt.sampling.packing import number_format as number_format
+    from nanogpt.sampling.packed_linear import number_format as number_format
+    from nanogpt.sampling.sampler import distribution as distribution
 
 _HOMES = {
-    "distribution": "choice",
+    "distribution": "sampler",
     "generate": "generation",
     "next_logits": "generation",
-    "number_format": "packing",
+    "number_format": "packed_linear",
 }
 
 __all__ = ["distribution", "generate", "next_logits", "number_format"]

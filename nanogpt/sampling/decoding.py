@@ -18,8 +18,8 @@ import torch
 
 from nanogpt.hardware import kept_memory
 from nanogpt.models.base import Cache, DecodeStep, LanguageModel
-from nanogpt.sampling.cores import by_trial, threads
-from nanogpt.sampling.packing import Packed, packs
+from nanogpt.sampling.packed_linear import Packed, packs
+from nanogpt.sampling.threads import by_trial, threads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

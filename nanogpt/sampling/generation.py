@@ -15,9 +15,9 @@ from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Alternative, Stopped, Token
 from nanogpt.models.base import LanguageModel
-from nanogpt.sampling.choice import choose
 from nanogpt.sampling.decoding import decode, extended
-from nanogpt.sampling.packing import number_format
+from nanogpt.sampling.packed_linear import number_format
+from nanogpt.sampling.sampler import sample_tokens
 from nanogpt.sampling.text import TextStream
 from nanogpt.tokenizers import Tokenizer
 
@@ -96,7 +96,7 @@ def generate(
         logits = next(steps) if ids is None else steps.send(ids)  # (B, V)
         turned = turned if ids is None else read()
         # A padded vocabulary has more logits than there are tokens: those are never drawn.
-        choice = choose(logits[:, : tokenizer.vocab_size], turned, seen, next(uniforms), alternatives)
+        choice = sample_tokens(logits[:, : tokenizer.vocab_size], turned, seen, next(uniforms), alternatives)
         ids = choice.ids
         seen[rows, ids] = True
         n_tokens += 1

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from nanogpt.lazy import exports
 
 if TYPE_CHECKING:
-    from nanogpt.training.build import train
     from nanogpt.training.control import (
         Command,
         CommandQueue,
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
         SetMaxIters,
         Stop,
     )
+    from nanogpt.training.setup import train
     from nanogpt.training.snapshot import Snapshot
 
 __all__ = [
@@ -42,6 +42,6 @@ __all__ = [
     "train",
 ]
 
-_HOMES = dict.fromkeys(__all__, "control") | {"train": "build", "Snapshot": "snapshot"}
+_HOMES = dict.fromkeys(__all__, "control") | {"train": "setup", "Snapshot": "snapshot"}
 
 __getattr__ = exports(__name__, _HOMES)

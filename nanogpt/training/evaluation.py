@@ -13,7 +13,7 @@ from nanogpt.data.batches import check_ids, evaluation_batches
 from nanogpt.events import Evaluating
 from nanogpt.models.base import Forward, loss_of
 from nanogpt.training.distributed import total
-from nanogpt.training.machine import Machine
+from nanogpt.training.runtime import Runtime
 
 TELL_S = 1.0
 
@@ -41,7 +41,7 @@ def evaluate(
     tokens: NDArray[np.unsignedinteger],
     config: Config,
     n_batches: int,
-    machine: Machine,
+    machine: Runtime,
 ) -> Generator[None, None, tuple[float, int]]:
     """(mean cross-entropy in nats per token, number of tokens) over `n_batches` fixed batches, or all for 0; yields
     after each batch, so that a long evaluation need not be deaf.

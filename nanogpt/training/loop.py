@@ -25,11 +25,11 @@ from nanogpt.inspection import Observer
 from nanogpt.models.base import Forward, LanguageModel, loss_of
 from nanogpt.models.flat_parameters import FlatParameters
 from nanogpt.training import distributed
+from nanogpt.training.async_checkpoint import CheckpointWriter
 from nanogpt.training.clipping import clip
 from nanogpt.training.control import CommandQueue, Stop
 from nanogpt.training.evaluation import EvaluationProgress, evaluate
-from nanogpt.training.machine import Machine
-from nanogpt.training.saving import Writer
+from nanogpt.training.runtime import Runtime
 from nanogpt.training.snapshot import Progress, Snapshot, restore, take
 from nanogpt.training.spike import Spike
 from nanogpt.training.throughput import Throughput
@@ -52,9 +52,9 @@ class Trainer:
     config: Config
     tokens: Mapping[str, Tokens]
     commands: CommandQueue
-    writer: Writer
+    writer: CheckpointWriter
     sample: WriteSample | None
-    machine: Machine
+    machine: Runtime
     model: LanguageModel
     forward: Forward
     evaluation_forward: Forward | None  # None: `forward`

@@ -1,4 +1,4 @@
-"""The screens, one file each, loaded when first shown. To add one: a line here and a file beside this one."""
+"""The screens, one folder each, loaded when first shown. To add one: a line here and a folder beside this file."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nanogpt_tui.screens.base import LabScreen
 
-# mode: (key, title); the class is nanogpt_tui.screens.<mode>.<Mode>Screen
+# mode: (key, title); the class is nanogpt_tui.screens.<mode>.screen.<Mode>Screen
 MODES = {"data": ("1", "Data"), "train": ("2", "Train"), "sample": ("3", "Sample"), "runs": ("4", "Runs")}
 
 
@@ -18,6 +18,6 @@ def make(mode: str) -> "Callable[[], LabScreen]":
 
 
 def screen_class(mode: str) -> "type[LabScreen]":
-    home = import_module(f"nanogpt_tui.screens.{mode}")
+    home = import_module(f"nanogpt_tui.screens.{mode}.screen")
     found: type[LabScreen] = getattr(home, f"{mode.capitalize()}Screen")
     return found

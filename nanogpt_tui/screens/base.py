@@ -15,7 +15,7 @@ from nanogpt_tui.widgets.keybar import KeyBar
 
 if TYPE_CHECKING:
     from nanogpt_tui.app import LabApp
-    from nanogpt_tui.session import Session
+    from nanogpt_tui.session.session import Session
 
 QUICK_START = "Train a small model for a minute, as a new run"  # a key of Train, a command of all
 

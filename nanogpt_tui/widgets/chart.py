@@ -98,7 +98,7 @@ class LossChart(Widget, can_focus=True):
     def append(self, steps: ArrayLike, tokens: ArrayLike, elapsed_s: ArrayLike, losses: ArrayLike) -> None:
         """Adds training points, scalars or arrays alike; steps that come again replace what was there from them on.
 
-        They are drawn once they fill half a cell, or at `settle`.
+        They are drawn once they fill half a cell, or at `resolve_runtime`.
         """
         before = self._curve.newest(self.x_axis)
         self._curve.append(steps, tokens, elapsed_s, losses)
@@ -117,7 +117,7 @@ class LossChart(Widget, can_focus=True):
         """The loss at the end of the line."""
         return self._curve.average
 
-    def settle(self) -> None:
+    def resolve_runtime(self) -> None:
         """Draws what `append` has left for later: the run is not going on."""
         if self._curve.newest(self.x_axis) != self._drawn_to:
             self._soon()

@@ -17,12 +17,12 @@ from textual.events import MouseMove
 from textual.geometry import Region
 from textual.widget import Widget
 
-from nanogpt_tui.history import SEVERITY
+from nanogpt_tui.session.history import SEVERITY
 from nanogpt_tui.text import count, duration, short
 from nanogpt_tui.widgets.sparkline import sparkline
 
 if TYPE_CHECKING:
-    from nanogpt_tui.history import History
+    from nanogpt_tui.session.history import History
 
 LABEL, VALUE = 11, 9  # widths
 TILES = 4  # figures in a line where there are no curves; those below each other share the width of their labels

@@ -13,7 +13,7 @@ from nanogpt_tui.text import duration, printable, short
 
 if TYPE_CHECKING:
     from nanogpt.runs.state import RunState
-    from nanogpt_tui.session import Session
+    from nanogpt_tui.session.session import Session
 
 
 class Header(Widget):
@@ -92,7 +92,7 @@ def running_text(session: "Session", width: int, room: int) -> Content:
         each = (room - far.cell_length - 2) // 2
         return Content.assemble(_named(shown, each), "  ", _named(other, each), far)
     if shown is None or history is None:
-        return Content.styled("idle" if session.looked else "", "$quiet")
+        return Content.styled("idle" if session.discovered else "", "$quiet")
     if shown.state == "preparing":
         far = Content.styled("  preparing", "$quiet")
     elif history.reading is not None:

@@ -16,14 +16,14 @@ from textual.widgets.option_list import Option
 from nanogpt_tui.text import harmless, short
 
 if TYPE_CHECKING:
-    from nanogpt_tui.session import Session
+    from nanogpt_tui.session.session import Session
 
 SHOWN = 200  # rows: nobody reads further
 HINT = "↑ and ↓ choose, enter runs, esc closes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class PaletteCommand:
     """One line of the palette. `about` says more of it, `right` is its key or what kind of thing it leads to, and
     `searched` holds words that find it and are not shown. `run` is called in the app's message loop, and may be a
     coroutine function."""
@@ -36,12 +36,12 @@ class Command:
     searched: str = ""
 
 
-def matching(commands: Iterable[Command], text: str) -> list[Command]:
+def matching(commands: Iterable[PaletteCommand], text: str) -> list[PaletteCommand]:
     """Return the commands that have every word of `text`, best first: those whose title starts with it, then those
     whose title has the words, then the others. Equal ones keep their order."""
     words = text.casefold().split()
 
-    def rank(command: Command) -> int | None:
+    def rank(command: PaletteCommand) -> int | None:
         title = command.title.casefold()
         if title.startswith(" ".join(words)):
             return 0
@@ -54,7 +54,7 @@ def matching(commands: Iterable[Command], text: str) -> list[Command]:
     return [command for _, command in sorted(ranked, key=lambda pair: pair[0])]
 
 
-class Palette(ModalScreen[Command | None]):
+class Palette(ModalScreen[PaletteCommand | None]):
     """Dismisses with the chosen command, or None for escape. `commands` are there at once; `read` gives more of them,
     and is called in a thread."""
 
@@ -73,10 +73,12 @@ class Palette(ModalScreen[Command | None]):
         Binding("pagedown", "move('page_down')", "page down", priority=True, show=False),
     ]
 
-    def __init__(self, session: "Session", commands: Iterable[Command], read: Callable[[], Iterable[Command]]) -> None:
+    def __init__(
+        self, session: "Session", commands: Iterable[PaletteCommand], read: Callable[[], Iterable[PaletteCommand]]
+    ) -> None:
         super().__init__()
         self._session, self._read = session, read
-        self._commands, self._shown = [*commands], list[Command]()
+        self._commands, self._shown = [*commands], list[PaletteCommand]()
         self._reading = True
         self._taken = False  # enter came before what it is for was read
 
@@ -89,7 +91,7 @@ class Palette(ModalScreen[Command | None]):
     def on_mount(self) -> None:
         self._session.fetch(lambda: [*self._read()], self._add, "palette")
 
-    def _add(self, more: list[Command] | None, error: str) -> None:
+    def _add(self, more: list[PaletteCommand] | None, error: str) -> None:
         if not self.is_attached:
             return
         if error:
@@ -143,7 +145,7 @@ class Palette(ModalScreen[Command | None]):
         getattr(self.query_one(OptionList), f"action_{how}")()
 
 
-def _row(command: Command, width: int) -> Content:
+def _row(command: PaletteCommand, width: int) -> Content:
     """One line of `width` cells: the title, as much of what is said of it as there is room for, its key."""
     right = Content.styled(command.right, "bold $accent" if command.is_key else "$quiet")
     room = width - right.cell_length - 2

@@ -21,7 +21,7 @@ from nanogpt_tui.widgets.trends import Trends
 from nanogpt_tui.widgets.watch import Watch
 
 if TYPE_CHECKING:
-    from nanogpt_tui.history import History, Line
+    from nanogpt_tui.session.history import History, Line
 
 ROOMY = (160, 48)  # columns and rows from which there is room for more charts
 NEW_S = 5.0  # a line of the log that is older was not written just now
@@ -138,7 +138,7 @@ class RunView(Vertical):
             self.chart.uniform = math.log(history.started.vocab_size)
         self.chart.empty_text = preparing_text(history)
         if history.state not in ("training", "evaluating"):
-            self.chart.settle()
+            self.chart.resolve_runtime()
 
     def _show_error(self, history: "History") -> None:
         failed = history.state in ("failed", "interrupted")

@@ -10,7 +10,7 @@ from nanogpt_tui.widgets.canvas import GLYPHS, Canvas, polyline
 from nanogpt_tui.widgets.sparkline import means
 
 if TYPE_CHECKING:
-    from nanogpt_tui.history import History
+    from nanogpt_tui.session.history import History
 
 # (title, column of the history, whether on a log scale, format)
 SHOWN = (

@@ -10,15 +10,15 @@ from nanogpt import data, runs
 from nanogpt.cli import main
 from nanogpt.config import resolve
 from nanogpt.events import Benchmark, Measuring, Step
-from nanogpt.runs import speed
+from nanogpt.runs import benchmark
 
 FEW = ["--steps=3", "--burn_in=1"]
 
 
 @pytest.fixture(autouse=True)
 def _in_short(monkeypatch):
-    monkeypatch.setattr(speed, "SAMPLING_S", 0.05)
-    monkeypatch.setattr(speed, "PREPARED_BYTES", 1 << 20)
+    monkeypatch.setattr(benchmark, "SAMPLING_S", 0.05)
+    monkeypatch.setattr(benchmark, "PREPARED_BYTES", 1 << 20)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def benched(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     flags = {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 16, "device": "cpu", "compile": "false"}
     config = resolve(flags=flags).config
-    return runs.benchmark(config, data.open_dataset(dataset), burn_in=2, steps=4), tmp_path
+    return runs.run_benchmark(config, data.open_dataset(dataset), burn_in=2, steps=4), tmp_path
 
 
 def test_the_figures_agree_with_each_other_and_nothing_is_left_on_the_disk(benched):

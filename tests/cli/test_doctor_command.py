@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 import pytest
 
-from nanogpt import words
+from nanogpt import formatting
 from nanogpt.cli import doctor, main, terminal
 from nanogpt_tui import settings
 
@@ -98,8 +98,8 @@ def test_colours_are_what_the_environment_says(environment, count):
 
 @pytest.mark.parametrize(("encoding", "speaks"), [("utf-8", True), ("UTF8", True), ("latin-1", False), (None, False)])
 def test_only_an_encoding_of_unicode_has_the_characters_of_charts(encoding, speaks):
-    assert words.speaks_unicode(encoding) is speaks
-    assert words.glyphs_of({"TERM": "xterm"}, encoding) == ("braille" if speaks else "ascii")
+    assert formatting.speaks_unicode(encoding) is speaks
+    assert formatting.glyphs_of({"TERM": "xterm"}, encoding) == ("braille" if speaks else "ascii")
 
 
 @pytest.mark.parametrize("console", ["linux", "screen.linux"])
@@ -128,7 +128,7 @@ def test_a_console_is_drawn_on_in_the_characters_that_its_font_has(capsys, monke
     ],
 )
 def test_a_small_terminal_is_told_what_the_app_shows_there(capsys, monkeypatch, size, level, text):
-    from nanogpt_tui.screens import compact
+    from nanogpt_tui.screens.train import compact as compact
 
     assert (doctor.WHOLE, doctor.LEAST) == (compact.WHOLE, compact.LEAST)
     monkeypatch.setenv("TERM", "xterm-256color")

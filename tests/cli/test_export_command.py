@@ -8,8 +8,8 @@ from transformers import GPT2LMHeadModel, pipeline
 
 from nanogpt import runs
 from nanogpt.cli import main
+from nanogpt.formatting import printable
 from nanogpt.runs import checkpoints
-from nanogpt.words import printable
 
 
 def test_transformers_read_what_was_exported_and_a_run_begins_with_it(small, tmp_path, capsys):

@@ -18,10 +18,10 @@ from nanogpt.cli import main
 from nanogpt.cli.sample import Harmless, start_text
 from nanogpt.config import SamplingConfig
 from nanogpt.events import Stopped, Token, from_json
+from nanogpt.formatting import printable
 from nanogpt.runs import checkpoints, load_model
 from nanogpt.sampling import generate
 from nanogpt.training.snapshot import Progress, Snapshot
-from nanogpt.words import printable
 
 ALPHABET = "\n\x1b ?abcdefghijklmnopqrstuvwxyz"
 

@@ -19,7 +19,7 @@ from nanogpt.cli.train import finish
 from nanogpt.cli.training_display import show
 from nanogpt.config import preset_names, settings
 from nanogpt.events import Acknowledged, Finished
-from nanogpt.runs import first_run
+from nanogpt.runs import quickstart
 from nanogpt.runs.folder import run_config
 
 
@@ -235,9 +235,9 @@ def test_quickstart_without_a_network_says_why_and_trains_on_python_itself(capsy
     assert main(["quickstart", "--max_iters=3", "--name=first"]) == 0
     out, err = capsys.readouterr()
     assert "could not be fetched" in err
-    assert first_run.OFFLINE in err
+    assert quickstart.OFFLINE in err
     assert len(out) > 100
-    assert runs.summary(runs.find("first")).dataset == first_run.OFFLINE
+    assert runs.summary(runs.find("first")).dataset == quickstart.OFFLINE
 
 
 def start(words):

@@ -270,7 +270,7 @@ def archived(how: str) -> bytes:
     """A small archive of some text."""
     into = io.BytesIO()
     if how == "gz":
-        return gzip.compress(b"some text")
+        return gzip.compress(b"some text", mtime=0)
     if how == "tar":
         with tarfile.open(fileobj=into, mode="w") as archive:
             archive.addfile(tarfile.TarInfo("a.txt"))

@@ -130,10 +130,10 @@ def test_a_copy_that_is_replaced_cut_and_grows_again_gives_each_event_once(away)
         for event in events:
             seen += [event.step] if isinstance(event, Step) else []
             if seen == [1, 2] and isinstance(event, Status):
-                beside = folder / ".copy"
+                run_in_background = folder / ".copy"
                 text = log.read_text()
-                beside.write_text(text + lines(stepped(3)))
-                beside.replace(log)  # as rsync does
+                run_in_background.write_text(text + lines(stepped(3)))
+                run_in_background.replace(log)  # as rsync does
             elif seen == [1, 2, 3] and isinstance(event, Status):
                 text = log.read_text() if log.stat().st_size else text
                 log.write_text("" if log.stat().st_size else text + lines(stepped(3), finished(3)))

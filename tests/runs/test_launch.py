@@ -20,7 +20,8 @@ from nanogpt.data import open_dataset, prepare, textfile_recipe
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Evaluated, Finished, Health, Notice, Sampled, Saved, Started, Step
 from nanogpt.runs import checkpoints, recorder
-from nanogpt.training import CommandQueue, SetMaxIters, Stop, saving, train
+from nanogpt.training import CommandQueue, SetMaxIters, Stop, train
+from nanogpt.training import async_checkpoint as saving
 
 
 def trained(config, name="one", **more):

@@ -41,7 +41,8 @@ import os, time
 import numpy as np
 from nanogpt.config import resolve
 from nanogpt.events import Finished
-from nanogpt.training import saving, train
+from nanogpt.training import train
+from nanogpt.training import async_checkpoint as saving
 
 saving.RETRY_S = 0.3
 refusals = iter([True] * 6 + [False])

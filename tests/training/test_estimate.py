@@ -9,7 +9,7 @@ import torch
 from nanogpt.config import ARCHITECTURE, Config, names, resolve
 from nanogpt.events import Measured
 from nanogpt.training import estimate
-from nanogpt.training.probe import sounded
+from nanogpt.training.step_timing import sounded
 
 SMALL = {"n_layer": 3, "n_head": 4, "n_embd": 128, "block_size": 64, "batch_size": 8, "vocab_size": 300}
 

@@ -27,7 +27,7 @@ from nanogpt.training import (
     loop,
     train,
 )
-from nanogpt.training.machine import less_memory
+from nanogpt.training.runtime import less_memory
 
 
 def of(kind, events):

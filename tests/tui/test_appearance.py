@@ -13,12 +13,12 @@ from nanogpt.config import SamplingConfig
 from nanogpt.events import Alternative, Saved, Token
 from nanogpt_tui import keys
 from nanogpt_tui.app import LabApp
-from nanogpt_tui.ascii import plain
-from nanogpt_tui.history import History
-from nanogpt_tui.session import Session
+from nanogpt_tui.screens.runs import run_details
+from nanogpt_tui.screens.sample.alternatives import Alternatives
+from nanogpt_tui.session.history import History
+from nanogpt_tui.session.session import Session
 from nanogpt_tui.settings import Settings
-from nanogpt_tui.widgets import run_details
-from nanogpt_tui.widgets.alternatives import Alternatives
+from nanogpt_tui.terminal.ascii import plain
 from nanogpt_tui.widgets.dialog import AskValue
 from nanogpt_tui.widgets.header import _far
 from nanogpt_tui.widgets.keybar import KeyBar

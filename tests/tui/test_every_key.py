@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nanogpt_tui.widgets import run_table
+from nanogpt_tui.screens.runs import run_table
 from nanogpt_tui.widgets.help import Help
 
 SLOW = {"max_iters": 1_000_000, "eval_interval": 500_000, "eval_iters": 1, "sample_interval": 0}
@@ -57,12 +57,12 @@ async def go(at: Any, mode: str) -> None:
     """Closes what is open, and goes to a mode."""
     while len(at.app.screen_stack) > 1:
         at.app.pop_screen()
-        await at.settle()
+        await at.resolve_runtime()
     await at.app.switch_mode(mode)
-    await at.settle()
+    await at.resolve_runtime()
 
 
-async def heard(keys: AsyncIterator[str]) -> list[str]:
+async def receive(keys: AsyncIterator[str]) -> list[str]:
     return [key async for key in keys]
 
 
@@ -77,7 +77,7 @@ async def test_train_before_anything_was_trained(lab: Any) -> None:
         async def visit(at: Any) -> None:
             await go(at, "train")
 
-        assert await heard(each_key(at, visit, besides=("enter", "g"))) == ["n"]
+        assert await receive(each_key(at, visit, besides=("enter", "g"))) == ["n"]
         assert {"enter", "g"} <= set(keys_shown(at.app.screen_stack[0]))
         await go(at, "train")
         await at.press("g")
@@ -92,7 +92,7 @@ async def test_train_with_a_run_that_has_ended(lab: Any, two_runs: Path) -> None
                 await go(at, "train")
                 await at.until(lambda: at.session.history and len(at.session.history))
 
-            assert await heard(each_key(at, visit)) == [*"rnolav", "enter", "g"]
+            assert await receive(each_key(at, visit)) == [*"rnolav", "enter", "g"]
 
 
 async def test_train_while_a_run_is_trained_and_paused(lab: Any, two_runs: Path) -> None:
@@ -108,7 +108,7 @@ async def test_train_while_a_run_is_trained_and_paused(lab: Any, two_runs: Path)
                 await at.press("space")
                 await at.until(lambda: at.session.history.state == "paused")
 
-        found = await heard(each_key(at, visit))
+        found = await receive(each_key(at, visit))
         assert found[:4] == ["space", "s", "x", "t"]
         assert {"n", "o", "l", "a"} <= {*found}
 
@@ -127,8 +127,8 @@ async def test_data(lab: Any, two_runs: Path, trained: Path, home: Path) -> None
 
             return visit
 
-        assert await heard(each_key(at, on("rhymes"))) == ["enter", "n", "a", "d", "delete"]
-        assert await heard(each_key(at, on("verses"))) == ["enter", "n", "p", "a"]
+        assert await receive(each_key(at, on("rhymes"))) == ["enter", "n", "a", "d", "delete"]
+        assert await receive(each_key(at, on("verses"))) == ["enter", "n", "p", "a"]
 
 
 async def test_new_run(lab: Any, two_runs: Path) -> None:
@@ -144,7 +144,7 @@ async def test_new_run(lab: Any, two_runs: Path) -> None:
                 at.app.screen.measuring._timer.stop()  # measuring begins with its key, and not by itself
 
         starting = ("ctrl+s", "ctrl+g")  # here, and in a process of its own: what they do has tests elsewhere
-        found = await heard(each_key(at, visit, besides=starting))
+        found = await receive(each_key(at, visit, besides=starting))
         assert found == ["escape", "ctrl+t", "ctrl+o", "ctrl+r"]
         await visit(at)
         assert {*starting} <= {*keys_shown(at.app.screen)}
@@ -157,9 +157,9 @@ async def test_sample(lab: Any, two_runs: Path) -> None:
 
         async def empty(at: Any) -> None:
             await go(at, "sample")
-            screen._end(screen._writings)
+            screen._end(screen._jobs)
             screen.knobs = dataclasses.replace(screen.knobs, max_new_tokens=4)
-            screen.rounds.clear()
+            screen.groups.clear()
             screen.sources = screen.sources[:1]
             screen.set_focus(None)
             screen.shown = -1
@@ -169,7 +169,7 @@ async def test_sample(lab: Any, two_runs: Path) -> None:
             await empty(at)
             for _ in range(2):
                 screen.action_write()
-                await at.until(lambda: screen.take is not None and screen.take.reason)
+                await at.until(lambda: screen.completion is not None and screen.completion.reason)
             screen.action_history(-1)
 
         async def later(at: Any) -> None:
@@ -180,23 +180,23 @@ async def test_sample(lab: Any, two_runs: Path) -> None:
             await later(at)
             screen.action_walk(-1)
 
-        async def writing(at: Any) -> None:
+        async def job(at: Any) -> None:
             await empty(at)
             screen.knobs = dataclasses.replace(screen.knobs, max_new_tokens=1_000_000_000)
             screen.action_write()
-            await at.until(lambda: len(screen.take.tokens) > 3)
+            await at.until(lambda: len(screen.completion.tokens) > 3)
 
-        assert await heard(each_key(at, empty)) == ["enter", "g", "i", "f", "b"]
-        found = await heard(each_key(at, written))
+        assert await receive(each_key(at, empty)) == ["enter", "g", "i", "f", "b"]
+        found = await receive(each_key(at, written))
         assert found == ["enter", "g", "a", "c", "i", "f", "b", "left", "right", "right_square_bracket", "e"]
-        found = await heard(each_key(at, pointed))
+        found = await receive(each_key(at, pointed))
         assert found[:2] == ["enter", "escape"]
         assert {"left", "left_square_bracket", "e"} <= {*found}
         assert not {"right", "right_square_bracket"} & {*found}
-        await writing(at)
+        await job(at)
         assert "escape" in keys_shown(screen)
         await at.press("escape")
-        await at.until(lambda: screen.take.reason == "esc")
+        await at.until(lambda: screen.completion.reason == "esc")
         await at.until(lambda: "escape" not in keys_shown(screen))
 
 
@@ -209,7 +209,7 @@ async def test_runs(lab: Any, two_runs: Path, size: tuple[int, int]) -> None:
             await at.until(lambda: at.app.screen.runs and at.app.screen.chart)
             at.app.screen.action_clear()
 
-        found = await heard(each_key(at, visit))
+        found = await receive(each_key(at, visit))
         assert found == ["enter", "space", "o", "slash", *"srRieyd", "delete", *("v" if size == (80, 24) else "")]
 
 

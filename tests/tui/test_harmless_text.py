@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from textual.widgets import Static
 
-from nanogpt_tui.ascii import plain
+from nanogpt_tui.terminal.ascii import plain
 from nanogpt_tui.text import count, duration, harmless, short, short_weights
 
 HOSTILE = "[bold]b[/bold] [/x] \x1b]0;title\x07 \x00 \x9b31m ‮evil‬ \u200f 🎭 \ud83d [@click=app.quit]x[/]"

@@ -3,13 +3,14 @@
 import inspect
 import re
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from typing import Any
 
 import pytest
 from textual.binding import Binding
 from textual.dom import DOMNode
 
+import nanogpt_tui
 from nanogpt.errors import SettingError
 from nanogpt_tui import keys, main, settings
 from nanogpt_tui.commands import of_screen
@@ -18,15 +19,13 @@ from nanogpt_tui.commands import of_screen
 def bound() -> list[tuple[str, Binding]]:
     """The bindings of every class of the app."""
     found = []
-    for room in ("", ".screens", ".widgets"):
-        home = import_module(f"nanogpt_tui{room}")
-        for each in iter_modules(home.__path__):
-            if each.ispkg or each.name == "__main__":
-                continue
-            module = import_module(f"{home.__name__}.{each.name}")
-            for _, cls in inspect.getmembers(module, inspect.isclass):
-                if cls.__module__ == module.__name__ and issubclass(cls, DOMNode):
-                    found += [(cls.__name__, binding) for binding in vars(cls).get("BINDINGS", ())]
+    for each in walk_packages(nanogpt_tui.__path__, "nanogpt_tui."):
+        if each.name == "nanogpt_tui.__main__":
+            continue
+        module = import_module(each.name)
+        for _, cls in inspect.getmembers(module, inspect.isclass):
+            if cls.__module__ == module.__name__ and issubclass(cls, DOMNode):
+                found += [(cls.__name__, binding) for binding in vars(cls).get("BINDINGS", ())]
     return found
 
 

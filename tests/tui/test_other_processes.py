@@ -20,11 +20,12 @@ from nanogpt.data import prepare
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Finished, Health, Started, Step, to_json
 from nanogpt.runs.state import RunState
-from nanogpt_tui import main, terminal
-from nanogpt_tui.screens.new_run import NewRunScreen
-from nanogpt_tui.screens.sample import SampleScreen
+from nanogpt_tui import main
+from nanogpt_tui.screens.new_run.screen import NewRunScreen
+from nanogpt_tui.screens.sample.screen import SampleScreen
+from nanogpt_tui.session.generation_job import copy_live_weights
+from nanogpt_tui.terminal import run as terminal
 from nanogpt_tui.widgets.header import running_text
-from nanogpt_tui.writing import copied
 
 SHAPE = {"n_layer": "1", "n_head": "2", "n_embd": "16", "block_size": "16", "batch_size": "4", "device": "cpu"}
 LONG = SHAPE | {"max_iters": "10000000", "eval_interval": "1000000", "sample_interval": "0"}
@@ -58,10 +59,10 @@ class Far:
     def beat(self, updated: float, state: str = "running", **more: Any) -> None:
         """A heartbeat by the other machine's clock; the file has kept its time when it was copied."""
         about = {"state": state, "step": 3, "max_iters": 100, "updated": updated, "host": "elsewhere", "pid": 7} | more
-        beside = self.folder / ".status"
-        beside.write_text(json.dumps(about), encoding="utf-8")
-        os.utime(beside, (updated, updated))
-        beside.replace(self.folder / "status.json")
+        run_in_background = self.folder / ".status"
+        run_in_background.write_text(json.dumps(about), encoding="utf-8")
+        os.utime(run_in_background, (updated, updated))
+        run_in_background.replace(self.folder / "status.json")
 
 
 @pytest.fixture
@@ -105,7 +106,9 @@ async def test_a_run_started_apart_is_steered_like_ones_own_and_resumed_here_whe
             await at.press("3")  # where text is written with the weights that there are, or with those it saves now
             assert at.app.screen.sources[0].label == "apart · latest"
             assert isinstance(at.app.screen, SampleScreen)
-            job = at.session.work(lambda: iter(loaded.append(copied(at.session, lambda: True)) or ()), lambda: None)
+            job = at.session.work(
+                lambda: iter(loaded.append(copy_live_weights(at.session, lambda: True)) or ()), lambda: None
+            )
             await at.until(lambda: job.done)
             assert [each.step for each in loaded] == [at.session.history.saves[-1].step]
             await at.press("2")
@@ -146,7 +149,7 @@ async def test_a_resume_in_another_process_that_is_refused_leaves_the_run_as_it_
 ) -> None:
     async with lab() as at:
         at.session.resume_detached(two_runs / "two", {"max_iters": 20})
-        await at.until(lambda: at.session.watching is not None and at.session.watching.done)
+        await at.until(lambda: at.session.remote is not None and at.session.remote.done)
         assert (at.session.history.state, at.session.history.step) == ("finished", 20)
         await at.until(lambda: any("is complete at step" in toast.message for toast in at.app._notifications))
 
@@ -231,7 +234,7 @@ async def test_a_run_that_ended_is_seen_to_go_on_to_be_renamed_and_to_fail(
         assert "■ far" in at.seen()
         far.beat(time.time())
         far.record(started(2), stepped(3), stepped(4))
-        await at.until(lambda: at.session.history.state == "training" and at.session.is_steered)
+        await at.until(lambda: at.session.history.state == "training" and at.session.can_send)
         await at.sees("● far")
         assert list(at.session.history.column("step")) == [1, 2, 3, 4]
         far.folder = far.folder.rename(far.folder.with_name("farther"))
@@ -319,7 +322,7 @@ async def test_a_long_record_is_drawn_coarsely_at_once_and_says_how_far_it_is_re
 
 
 def test_at_step_0_there_is_no_eta() -> None:
-    session: Any = SimpleNamespace(is_alive=True, others=[], looked=True)
+    session: Any = SimpleNamespace(is_alive=True, others=[], discovered=True)
     session.history = SimpleNamespace(now=RunState("r", state="running", max_iters=9), reading=None)
     for width in (80, 120, 200):
         text = running_text(session, width, 60).plain

@@ -45,12 +45,13 @@ from nanogpt.events import (
 from nanogpt.files import write_atomically
 from nanogpt.runs.folder import LOST_S
 from nanogpt.runs.state import RunState, plain, reduce
-from nanogpt_tui import distribution, measuring
 from nanogpt_tui.app import LabApp
-from nanogpt_tui.distribution import Distribution
-from nanogpt_tui.measuring import Room
+from nanogpt_tui.session import speed_measurement as measuring
+from nanogpt_tui.session import token_distribution as distribution
+from nanogpt_tui.session.completions import Completion, Source
+from nanogpt_tui.session.speed_measurement import Room
+from nanogpt_tui.session.token_distribution import Distribution
 from nanogpt_tui.settings import Settings
-from nanogpt_tui.takes import Source, Take
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 SIZES = ((80, 24), (120, 40), (200, 60))
@@ -166,19 +167,19 @@ def babble(text: str, draw: random.Random, wrong: float) -> str:
     return "".join(draw.choice(letters) if draw.random() < wrong else each for each in text[start : start + 400])
 
 
-def written(text: str) -> Take:
+def written(text: str) -> Completion:
     """A text as the Sample screen has it once it is written, each token with what else could have come."""
     draw, letters = random.Random(7), sorted(set(text))
-    take = Take("\n", Source("verses-small", "best"), SamplingConfig(), "verses-small", 1200, 1.6934, "cpu")
+    completion = Completion("\n", Source("verses-small", "best"), SamplingConfig(), "verses-small", 1200, 1.6934, "cpu")
     for letter in babble(text, draw, 0.05):
         share, others = draw.random() ** 0.5, draw.sample(letters, 9)
         places = [share, *((1 - share) * 0.6**rank * 0.4 for rank in range(1, 10))]
         chosen = [Alternative(letters.index(each), each, p) for each, p in zip([letter, *others], places, strict=True)]
         ranked = tuple(sorted(chosen, key=lambda each: -each.probability))
         token = Token(sample=0, id=letters.index(letter), text=letter, probability=share, alternatives=ranked)
-        take.tokens.append(token)
-    take.reason, take.tokens_per_second, take.began = "length", 1234.0, NOON
-    return take
+        completion.tokens.append(token)
+    completion.reason, completion.tokens_per_second, completion.began = "length", 1234.0, NOON
+    return completion
 
 
 def measured(config: Any, dataset: str) -> Iterator[Event]:
@@ -187,9 +188,9 @@ def measured(config: Any, dataset: str) -> Iterator[Event]:
     yield Measured(seconds_per_step=0.012, batch_size=config.data.batch_size, device="cpu", dtype="float32", threads=2)
 
 
-def drawn_from(models: Any, take: Take, number: int) -> Distribution:
+def drawn_from(models: Any, completion: Completion, number: int) -> Distribution:
     """What token `number` of the text was drawn from, without weights: its alternatives, and nothing else."""
-    best = take.tokens[number].alternatives
+    best = completion.tokens[number].alternatives
     shares = np.full((1, 1 + max(each.id for each in best)), 1e-9, np.float32)
     shares[0, [each.id for each in best]] = [each.probability for each in best]
     return Distribution(np.log(shares), np.zeros(shares.shape, np.bool_), best)
@@ -306,7 +307,7 @@ async def seen(home: Path, text: str, glyphs: str) -> AsyncIterator[tuple[str, S
             yield view
         await pilot.press("escape", "3")
         await until(pilot, "temperature")
-        app.screen.rounds, app.screen.shown = [[written(text)]], 0  # type: ignore[attr-defined]
+        app.screen.groups, app.screen.shown = [[written(text)]], 0  # type: ignore[attr-defined]
         app.screen.repaint()  # type: ignore[attr-defined]
         async for view in views("sample", "1,234 tokens/s"):
             yield view

@@ -35,12 +35,12 @@ class Watchers:
         self._watch(seen(folder, True, Place(folder)), self._text)
         self._watch(records(folder, True, Place(folder)), self._record)
 
-    def _watch(self, items: Iterable[Any], heard: Callable[[Any], None]) -> None:
+    def _watch(self, items: Iterable[Any], receive: Callable[[Any], None]) -> None:
         def work() -> None:
             for item in items:
                 if self._ended.is_set():
                     return
-                heard(item)
+                receive(item)
 
         threading.Thread(target=work, daemon=True).start()
 
@@ -73,9 +73,9 @@ async def test_three_watchers_agree_with_the_folder(home: Path, looking: Callabl
 
     def beat(state: str, pid: int) -> None:
         about = {"state": state, "step": 3, "max_iters": 100, "updated": time.time(), "pid": pid}
-        beside = folder / ".status"
-        beside.write_text(json.dumps(about | {"host": socket.gethostname()}), encoding="utf-8")
-        beside.replace(folder / "status.json")
+        run_in_background = folder / ".status"
+        run_in_background.write_text(json.dumps(about | {"host": socket.gethostname()}), encoding="utf-8")
+        run_in_background.replace(folder / "status.json")
 
     def stop() -> None:
         end = {"train_loss": 1.0, "val_loss": None, "best_val_loss": None}

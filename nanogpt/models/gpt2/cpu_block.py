@@ -33,7 +33,7 @@ class Weights(NamedTuple):
     out_bias: Tensor | None
 
 
-class Kept(NamedTuple):
+class SavedActivations(NamedTuple):
     """What the way back needs; `drawn`: what dropout drew, None where nothing is dropped."""
 
     x: Tensor  # (N, C), as `between`
@@ -54,7 +54,7 @@ class Kept(NamedTuple):
     g_drawn: Tensor | None
 
 
-def forward(x: Tensor, w: Weights, B: int, n_head: int, dropout: float) -> tuple[Tensor, Kept]:
+def forward(x: Tensor, w: Weights, B: int, n_head: int, dropout: float) -> tuple[Tensor, SavedActivations]:
     """x (N, C) → the same, and what `backward` needs."""
     N, C = x.shape
     dtype = w.qkv.dtype
@@ -69,10 +69,14 @@ def forward(x: Tensor, w: Weights, B: int, n_head: int, dropout: float) -> tuple
     f = _linear(m, w.fc, w.fc_bias)  # (N, 4C)
     g = torch.ops.aten.gelu(f, approximate=form_in(dtype))
     result, g_drawn = _added(between, _linear(g, w.out, w.out_bias), dropout)
-    return result, Kept(x, mean, spread, a, packed, p, p_drawn, y, y_drawn, between, mean_2, spread_2, m, f, g, g_drawn)
+    return result, SavedActivations(
+        x, mean, spread, a, packed, p, p_drawn, y, y_drawn, between, mean_2, spread_2, m, f, g, g_drawn
+    )
 
 
-def backward(gradient: Tensor, k: Kept, w: Weights, into: Weights, B: int, n_head: int, dropout: float) -> Tensor:
+def backward(
+    gradient: Tensor, k: SavedActivations, w: Weights, into: Weights, B: int, n_head: int, dropout: float
+) -> Tensor:
     """The gradient of x (N, C) from that of the result, which is used up; those of the weights go into `into`."""
     N, C = gradient.shape
     dtype = k.a.dtype

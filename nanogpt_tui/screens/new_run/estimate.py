@@ -1,0 +1,121 @@
+"""What a run will come to: parameters, memory, tokens, time, each explained by `?`. Knows nothing of the form.
+
+The time comes from a few real steps; see `measuring.py`.
+"""
+
+from collections.abc import Iterator
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Static
+
+from nanogpt.config import Config, with_settings
+from nanogpt.data.catalog import DatasetInfo
+from nanogpt.formatting import significant
+from nanogpt.tokenizers import known_vocab_size
+from nanogpt.training import estimate
+from nanogpt_tui.session.speed_measurement import Speed
+from nanogpt_tui.text import count, duration, harmless, megabytes
+
+LABEL, VALUE = 16, 9  # widths
+TERMS = {
+    "parameters": "parameters",
+    "memory": "memory",
+    "iteration": "iteration",
+    "epochs": "epoch",
+    "tokens": "token",
+    "guess": "uniform guess",
+    "time": "ETA",
+}
+
+
+def vocabulary(config: Config, dataset: DatasetInfo | None) -> int | None:
+    """The model's vocabulary; None where it is known only once the data set is prepared."""
+    if config.model.vocab_size:
+        return config.model.vocab_size
+    if dataset is None:
+        return None
+    return dataset.vocab_size or known_vocab_size(dataset.tokenizer)
+
+
+def figures(config: Config, dataset: DatasetInfo | None, speed: Speed) -> Iterator[tuple[str, str, str, str]]:
+    """(name, value, note, style) of each figure."""
+    vocab = vocabulary(config, dataset)
+    full = with_settings(config, {"vocab_size": vocab or 100})  # a character model's, about
+    about = "" if vocab else "≈ "
+    yield "parameters", about + count(full.model.n_parameters()), "", "$foreground"
+    device = speed.room.device if speed.room else "cpu"
+    memory = estimate.memory(full, speed.dtype, device.partition(":")[0])
+    free = speed.room.free if speed.room else None
+    note = f"of {megabytes(free)} free" if free is not None else f"{megabytes(memory.activations)} activations"
+    tight = free is not None and memory.total > free
+    yield "memory", f"≈ {megabytes(memory.total)}", note, "$error" if tight else "$foreground"
+    data, model = config.data, config.model
+    batches = [str(data.gradient_accumulation_steps)] if data.gradient_accumulation_steps > 1 else []
+    product = " × ".join([*batches, str(data.batch_size), str(model.block_size)])
+    yield "iteration", f"{config.tokens_per_iteration:,}", f"= {product}", "$foreground"
+    yield "tokens", count(config.schedule.max_iters * config.tokens_per_iteration), "in total", "$foreground"
+    train_tokens = dataset.tokens.get("train") if dataset else None
+    if train_tokens:
+        yield "epochs", significant(estimate.epochs(config, train_tokens)), f"of {count(train_tokens)}", "$foreground"
+    else:
+        yield "epochs", "–", "known once prepared", "$quiet"
+    if vocab:
+        yield "guess", f"{estimate.uniform_loss(vocab):.3f}", f"= ln {vocab:,}", "$foreground"
+    else:
+        yield "guess", "–", "known once prepared", "$quiet"
+    if speed.seconds_per_step is not None:
+        seconds = speed.seconds_per_step * estimate.steps_worth(config)
+        each = f"{1000 * speed.seconds_per_step:,.0f} ms per step" if speed.seconds_per_step < 10 else ""
+        yield "time", f"≈ {duration(seconds)}", each or f"{speed.seconds_per_step:,.0f} s per step", "$foreground"
+    else:
+        yield "time", "–", "", "$quiet"
+
+
+class Line(Widget):
+    """One figure; its note only where it fits."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name)
+        self.glossary = TERMS[name]
+        self._shown: tuple[str, str, str] = ("", "", "")
+
+    def show(self, value: str, note: str, style: str) -> None:
+        if (value, note, style) != self._shown:
+            self._shown = (value, note, style)
+            self.refresh()
+
+    def render(self) -> Content:
+        value, note, style = self._shown
+        label = Content.styled(f"{LABELS[self.name or '']:<{LABEL}}", "$quiet")
+        shown = f"{value:<{VALUE}} "
+        fits = self.size.width >= LABEL + len(shown) + len(note)
+        return Content.assemble(label, (shown, style), (note if fits else "", "$quiet"))
+
+
+LABELS = {name: name for name in TERMS} | {"iteration": "tokens per step", "guess": "uniform guess"}
+
+
+class Estimate(Vertical):
+    """All figures, and a line on how the time was found."""
+
+    HELP = (
+        "An estimate for the form as it stands. The time comes from a few real steps on this machine, one "
+        "second after the last key; the memory is for weights, gradients, AdamW's moments and activations."
+    )
+
+    def __init__(self) -> None:
+        super().__init__(id="outlook")
+        self._lines = {name: Line(name) for name in TERMS}
+
+    def compose(self) -> ComposeResult:
+        yield from self._lines.values()
+        yield Static(id="how")
+
+    def show(self, config: Config, dataset: DatasetInfo | None, speed: Speed, working: bool) -> None:
+        for name, value, note, style in figures(config, dataset, speed):
+            self._lines[name].show(value, note, style)
+        text = "measuring …" if working else speed.problem or speed.note
+        self.query_one("#how", Static).update(harmless(text, "$warning" if speed.problem and not working else "$quiet"))

@@ -1,0 +1,121 @@
+"""Which weights to write with: those being trained, or any checkpoint of any run. Knows nothing of writing."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from nanogpt_tui.keys import spelled
+from nanogpt_tui.session.completions import LIVE, Source
+from nanogpt_tui.text import harmless, short
+from nanogpt_tui.widgets.dialog import hint
+
+if TYPE_CHECKING:
+    from nanogpt_tui.session.session import Session
+
+NAME_WIDTH = 24
+EMPTY = "No checkpoint yet: train a run first ({app.train}). The first is saved at the first evaluation."
+
+
+class PickSource(ModalScreen[Source | None]):
+    """Dismisses with the chosen source, or None for escape."""
+
+    DEFAULT_CSS = """
+    PickSource { align: center middle; background: $background 60%; }
+    PickSource > Vertical {
+        width: 78; max-width: 98%; height: auto; max-height: 85%; padding: 1 3; background: $panel;
+    }
+    PickSource Static { height: auto; margin-bottom: 1; }
+    PickSource OptionList { height: auto; max-height: 18; border: none; padding: 0; background: $panel; }
+    PickSource OptionList { text-wrap: nowrap; text-overflow: ellipsis; }
+    PickSource Input { margin-bottom: 1; }
+    PickSource .hint { margin: 1 0 0 0; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "close"),
+        Binding("up", "move('cursor_up')", "up", priority=True, show=False),
+        Binding("down", "move('cursor_down')", "down", priority=True, show=False),
+        Binding("pageup", "move('page_up')", "page up", priority=True, show=False),
+        Binding("pagedown", "move('page_down')", "page down", priority=True, show=False),
+    ]
+
+    def __init__(self, session: "Session", question: str) -> None:
+        super().__init__()
+        self._session, self._question = session, question
+        self._there: list[tuple[Source, Content]] | None = None  # until it is read
+        self._taken = False  # enter came before that
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield Static(Content(self._question), id="question")
+            yield Input(compact=True, placeholder="part of a name or step")
+            yield OptionList(id="sources")
+            yield hint("↑ and ↓ choose, enter selects, esc cancels")
+
+    def on_mount(self) -> None:
+        self._session.fetch(lambda: list(sources(self._session)), self._show, "sources")
+
+    def _show(self, found: list[tuple[Source, Content]] | None, error: str) -> None:
+        if self.is_attached:
+            self._there = found or []
+            problem = error or ("" if found else spelled(EMPTY, self.app))
+            if problem:
+                self.query_one("#question", Static).update(harmless(problem))
+            self._list()
+            if self._taken:
+                self.query_one(OptionList).action_select()
+
+    def _list(self) -> None:
+        options = self.query_one(OptionList)
+        options.clear_options()
+        words = self.query_one(Input).value.casefold().split()
+        for number, (_, row) in enumerate(self._there or []):
+            if all(word in row.plain.casefold() for word in words):
+                options.add_option(Option(row, id=str(number)))
+        options.highlighted = 0 if options.option_count else None
+
+    def on_input_changed(self) -> None:
+        self._taken = False
+        self._list()
+
+    def on_input_submitted(self) -> None:
+        self._taken = True
+        self.query_one(OptionList).action_select()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        if self._there:
+            self.dismiss(self._there[int(event.option.id or 0)][0])
+
+    def action_move(self, how: str) -> None:
+        getattr(self.query_one(OptionList), f"action_{how}")()
+
+
+def sources(session: "Session") -> Iterator[tuple[Source, Content]]:
+    """Everything that can be sampled, the run that changed last first, each with its line. Reads files."""
+    from nanogpt import runs
+
+    if session.can_send and session.folder is not None:
+        name = short(session.folder.name, NAME_WIDTH)
+        how = "current weights" if session.is_training else "saved first"
+        yield Source(None, LIVE), row(name, f"live: training now, {how}", "$alive")
+    for summary in runs.list_runs(session.runs_dir):
+        folder = runs.find(summary.path)
+        best = runs.best(folder)
+        for place, each in enumerate(reversed(runs.list_checkpoints(folder))):
+            loss = f"val loss {each.val_loss:.4f}" if each.val_loss is not None else "not evaluated "
+            marks = ("best " if best is not None and each.step == best.step else "") + ("latest" if place == 0 else "")
+            yield (
+                Source(summary.name, str(each.step)),
+                row(short(summary.name, NAME_WIDTH), f"step {each.step:>9,}  {loss}  {marks}", "$quiet"),
+            )
+
+
+def row(name: str, about: str, style: str) -> Content:
+    shown = harmless(name)
+    return Content.assemble(shown, " " * max(1, NAME_WIDTH + 2 - shown.cell_length), (about, style))

@@ -1,0 +1,116 @@
+"""Which other runs' losses lie over the chart: a list to choose from, and reading the chosen ones in a thread."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from nanogpt_tui.text import harmless, short
+from nanogpt_tui.widgets.dialog import hint
+
+if TYPE_CHECKING:
+    from nanogpt_tui.session.history import History
+    from nanogpt_tui.session.session import Session
+    from nanogpt_tui.widgets.chart import LossChart
+
+
+NAME_WIDTH = 40
+
+
+class PickRuns(ModalScreen[list[str] | None]):
+    """Dismisses with the names that are ticked, or None for escape."""
+
+    DEFAULT_CSS = """
+    PickRuns { align: center middle; background: $background 60%; }
+    PickRuns > Vertical { width: 64; max-width: 90%; height: auto; max-height: 80%; padding: 1 3; background: $panel; }
+    PickRuns OptionList, PickRuns OptionList:focus {
+        height: auto; max-height: 16; border: none; padding: 0; margin: 1 0; background: $panel; text-wrap: nowrap;
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "back"),
+        Binding("space", "tick", "tick"),
+        Binding("enter,o", "done", "draw", priority=True),
+    ]
+
+    def __init__(self, session: "Session", own: str, chosen: list[str]) -> None:
+        super().__init__()
+        self._session, self._own, self._ticked = session, own, list(chosen)
+        self._there: list[tuple[str, float | None]] = []
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield Static(Content("Runs to overlay on the chart"), classes="question")
+            yield OptionList()
+            yield hint("space ticks, enter draws, esc cancels")
+
+    def on_mount(self) -> None:
+        def read() -> list[tuple[str, float | None]]:
+            from nanogpt import runs
+
+            summaries = runs.list_runs(self._session.runs_dir)
+            return [(each.name, each.best_val_loss) for each in summaries if each.name != self._own]
+
+        def show(found: list[tuple[str, float | None]] | None, error: str) -> None:
+            if self.is_attached:
+                self._there = found or []
+                problem = error or ("" if found else "No other runs yet.")
+                if problem:
+                    self.query_one(".question", Static).update(harmless(problem))
+                options = self.query_one(OptionList)
+                options.set_options([Option(self._row(*each)) for each in self._there])
+                options.highlighted = 0 if found else None
+
+        self._session.fetch(read, show, "runs")
+
+    def _row(self, name: str, loss: float | None) -> Content:
+        shown = harmless(short(name, NAME_WIDTH))
+        gap = " " * (NAME_WIDTH + 2 - shown.cell_length)
+        best = f"{loss:7.4f}" if loss is not None else "      –"
+        return Content.assemble(("◆ " if name in self._ticked else "  ", "$accent"), shown, gap, (best, "$quiet"))
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        self.action_tick()
+
+    def action_tick(self) -> None:
+        options = self.query_one(OptionList)
+        at = options.highlighted
+        if at is None:
+            return
+        name, loss = self._there[at]
+        self._ticked = [each for each in self._ticked if each != name] + [name] * (name not in self._ticked)
+        options.replace_option_prompt_at_index(at, self._row(name, loss))
+
+    def action_done(self) -> None:
+        self.dismiss(self._ticked)
+
+
+def lay_over(session: "Session", chart: "LossChart", names: list[str]) -> None:
+    """Makes the chart's overlays the runs `names`; those that are not there yet are read in a thread."""
+    for name in chart.overlays:
+        if name not in names:
+            chart.remove_overlay(name)
+    for name in names:
+        if name not in chart.overlays:
+            _read(session, chart, name)
+
+
+def _read(session: "Session", chart: "LossChart", name: str) -> None:
+    def read() -> "History":
+        from nanogpt import runs
+        from nanogpt_tui.session import history
+
+        return history.read(runs.find(name, session.runs_dir))
+
+    def show(history: "History | None", error: str) -> None:
+        if error:
+            chart.app.notify(error, severity="error", markup=False)
+        elif history and chart.is_mounted:
+            chart.set_overlay(name, *(history.column(part) for part in ("step", "tokens", "elapsed_s", "loss")))
+
+    session.fetch(read, show, "overlay")

@@ -1,0 +1,378 @@
+"""The Train screen: is it learning, how fast, how long still; and the keys that steer it.
+
+Knows nothing of training itself: it shows the session's history and sends commands.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Static
+
+from nanogpt.errors import UserError
+from nanogpt.training import Pause, Resume, Sample, Save, ScaleLearningRate, SetEvalInterval, SetMaxIters, Stop
+from nanogpt_tui.keys import spelled
+from nanogpt_tui.screens.base import QUICK_START, LabScreen
+from nanogpt_tui.widgets import copy_menu
+from nanogpt_tui.widgets.dialog import Ask, AskValue
+
+if TYPE_CHECKING:
+    from nanogpt.training.control import Command
+    from nanogpt_tui.session.history import History
+    from nanogpt_tui.widgets.run_view import RunView
+
+WELCOME = (
+    ("{train.quick_start}", "quick start: prepares tiny Shakespeare and trains a small"),
+    ("", "model on it for a minute, a character at a time. It writes"),
+    ("", "words within seconds. Without a network it takes Python's"),
+    ("", "own standard library instead."),
+    ("", ""),
+    ("{train.new_run}", "new run: every setting, with time and memory estimated"),
+    ("{app.data}", "Data: other texts, and your own"),
+    ("{app.runs}", "Runs: what was trained before"),
+    ("{app.help}", "help: every key, and every word explained"),
+    ("^p", "command palette: every command by name"),
+    ("{app.quit}", "quit"),
+)
+STOP_ANSWERS = {
+    "save": ("s", "checkpoint and stop"),
+    "stop": ("x", "stop now, losing {unsaved}"),
+    "stay": ("escape", "keep training"),
+}
+QUICK_START_ANSWERS = {"start": ("enter", "start"), "stay": ("escape", "back")}
+WHOLE_HEIGHT = "Show the whole range of the loss, or zoom in on its recent part"
+WHILE_TRAINING = {"pause", "save", "stop", "sample", "sample_prompt", "scale", "eval_interval", "max_iters"}
+PANES = ("chart", "figures", "watch", "log")
+WITH_A_RUN = {"copy", "chart", "overlay", "earlier_sample", "scroll_sample", "full"}
+
+
+class TrainScreen(LabScreen):
+    CSS_PATH = "train.tcss"
+    AUTO_FOCUS = ""
+    HELP = (
+        "The run that is training now, or the last one that you opened. The chart shows the training loss, "
+        "its smoothed line over the raw band, and the validation loss where it was measured. Tab goes to the "
+        "figures; {app.help} explains the one that is chosen there, or under the mouse."
+    )
+    MOUSE = (
+        "On the chart, the wheel zooms, dragging moves along it, a click sets the crosshair and a double click shows "
+        "the whole run. The wheel scrolls the sample and the log"
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "pause", "pause", id="train.pause", tooltip="Pause or resume at the next step"),
+        Binding("s", "save", "save", id="train.save", tooltip="Save a checkpoint now"),
+        Binding("x", "stop", "stop", id="train.stop", tooltip="Stop; asks whether to save"),
+        Binding("r", "resume_run", "resume", id="train.resume", tooltip="Resume from the latest checkpoint"),
+        Binding("t", "sample", "sample", id="train.sample", tooltip="Sample the current weights into “watch it learn”"),
+        Binding("n", "new_run", "new run", id="train.new_run", tooltip="Set up a new run"),
+        Binding("o", "overlay", "overlay", id="train.overlay", tooltip="Overlay the losses of other runs"),
+        Binding("l", "chart('toggle_log_y')", "log-y", id="train.log_y"),
+        Binding("a", "chart('next_x_axis')", "x axis", id="train.x_axis", tooltip="The x axis by step, tokens or time"),
+        Binding("v", "full('log')", "log", id="train.panel", tooltip="The whole log / back"),
+        Binding("T", "sample_prompt", "sample your own prompt", id="train.sample_prompt", show=False),
+        Binding("plus", "scale(1.25)", "lr", id="train.lr_up", tooltip="Learning rate × 1.25"),
+        Binding("minus", "scale(0.8)", "lr", id="train.lr_down", tooltip="Learning rate × 0.8"),
+        Binding("equals_sign", "scale(1.25)", "lr", show=False, id="train.lr_up_too", tooltip="Learning rate × 1.25"),
+        Binding("E", "eval_interval", "eval interval", id="train.eval_interval"),
+        Binding("m", "max_iters", "change length", id="train.max_iters"),
+        Binding("enter,g", "quick_start", "quick start", id="train.quick_start", tooltip=QUICK_START),
+        Binding(
+            "right_square_bracket", "chart('zoom', 0.5)", "zoom", id="train.zoom_in", show=False, tooltip="Zoom in"
+        ),
+        Binding("left_square_bracket", "chart('zoom', 2)", "zoom", id="train.zoom_out", show=False, tooltip="Zoom out"),
+        Binding("0", "chart('reset_view')", "whole run", id="train.reset_view", show=False),
+        Binding(
+            "left",
+            "chart('move_cursor', -1)",
+            "crosshair",
+            id="train.cursor_left",
+            show=False,
+            tooltip="Crosshair left",
+        ),
+        Binding(
+            "right",
+            "chart('move_cursor', 1)",
+            "crosshair",
+            id="train.cursor_right",
+            show=False,
+            tooltip="Crosshair right",
+        ),
+        Binding("shift+left", "chart('pan', -0.25)", "pan left", id="train.pan_left", show=False),
+        Binding("shift+right", "chart('pan', 0.25)", "pan right", id="train.pan_right", show=False),
+        Binding("home", "chart('cursor_start')", "crosshair to the start", id="train.cursor_start", show=False),
+        Binding("end", "chart('cursor_end')", "crosshair to the end", id="train.cursor_end", show=False),
+        Binding("f", "full", "full screen", id="train.full", show=False, tooltip="The focused pane alone / back"),
+        Binding("escape", "back", "back", id="train.cursor_hide", show=False, tooltip="Leave full screen or crosshair"),
+        Binding("z", "chart('next_smoothing')", "smoothing", id="train.smoothing", show=False),
+        Binding("b", "chart('toggle_raw')", "raw band", id="train.raw", show=False),
+        Binding(
+            "y",
+            "copy",
+            "copy",
+            id="train.copy",
+            show=False,
+            tooltip="Copy its path or its command",
+        ),
+        Binding("Y", "chart('toggle_trim')", "whole height", id="train.trim", show=False, tooltip=WHOLE_HEIGHT),
+        Binding("comma", "earlier_sample(-1)", "samples", id="train.earlier", show=False, tooltip="Earlier sample"),
+        Binding("full_stop", "earlier_sample(1)", "samples", id="train.later", show=False, tooltip="Later sample"),
+        Binding("pagedown", "scroll_sample(1)", "scroll the sample", id="train.scroll_down", show=False),
+        Binding("pageup", "scroll_sample(-1)", "scroll the sample back", id="train.scroll_up", show=False),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.run_view: RunView | None = None  # made with the first run: its parts import numpy
+        self._building = False
+        self._able: tuple[object, ...] = ()
+
+    def body(self) -> Iterator[Widget]:
+        with Vertical(id="empty"):
+            yield Static(self._welcome(), id="welcome")
+
+    def _welcome(self) -> Content:
+        keyed = [(spelled(key, self.app), words) for key, words in WELCOME]
+        width = max(len(key) for key, _ in keyed)
+        lines = [Content.assemble((f"{key:>{width}}", "bold $accent"), f"   {words}") for key, words in keyed]
+        return Content("\n").join(["Nothing has been trained here yet.", "", *lines])
+
+    def training_changed(self) -> None:
+        history = self.session.history
+        self.set_class(history is None and self.session.discovered, "-empty")
+        known = history and (
+            history.state,
+            history.started is None,
+            history.reading is None,
+            bool(history.saves),
+            *self._to_look_at(history),
+        )
+        able = (known, self.session.can_send, self.session.is_alive)
+        if able != self._able:  # which keys do something
+            self._able = able
+            self.refresh_bindings()
+        if history is None:
+            return
+        if self.run_view is not None:
+            self.run_view.show(history, self._waiting())
+        elif not self._building:
+            self._building = True
+            self.call_later(self._build)
+
+    async def _build(self) -> None:
+        from nanogpt_tui.widgets.run_view import RunView
+
+        view = RunView(self.lab.settings.glyphs)
+        await self.query_one("#body").mount(view)
+        self.run_view = view
+        self.training_changed()
+
+    def _to_look_at(self, history: "History") -> tuple[bool, bool, bool]:
+        """Whether there is a curve, a sample, and more than one."""
+        return len(history) > 0, bool(history.samples), len(history.samples) > 1
+
+    def settings_changed(self) -> None:
+        for welcome in self.query("#welcome").results(Static):
+            welcome.update(self._welcome())
+        if self.run_view is not None:
+            self.run_view.use_glyphs(self.lab.settings.glyphs)
+
+    def _waiting(self) -> str:
+        client, history = self.session.client, self.session.history
+        if client is not None and client.pending:
+            return f"{client.pending[-1].pending} …"
+        if client is not None and client.saving:
+            return "saving …"
+        return "reading" if history is not None and history.reading is not None else ""
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys that would do nothing now are neither shown nor obeyed."""
+        history = self.session.history
+        if action in WHILE_TRAINING:
+            return self.session.can_send and history is not None and history.state != "preparing"
+        if action in WITH_A_RUN:
+            if history is None:
+                return False
+            curve, sample, samples = self._to_look_at(history)
+            shown = {"chart": curve, "scroll_sample": sample, "earlier_sample": samples}
+            return shown.get(action, True)
+        idle = not self.session.is_alive and not self.session.readonly
+        if action == "quick_start":
+            return idle
+        if action == "resume_run":
+            return idle and history is not None and (bool(history.saves) or history.state == "interrupted")
+        if action == "new_run":
+            return not self.session.readonly
+        return True
+
+    # ---- steering
+
+    def send(self, command: "Command") -> None:
+        """Send a command to the training that is shown; notify where it cannot be reached."""
+        try:
+            self.session.send(command)
+        except UserError as error:
+            self.notify(str(error), severity="error", markup=False)
+        self.training_changed()
+
+    def action_quick_start(self) -> None:
+        """Starts it where nothing was trained yet; else asks first: Enter and g come easily to the hand."""
+        if self.session.history is None or self.session.history.started is None:
+            self._quick_start("start")
+        else:
+            self.app.push_screen(Ask(f"{QUICK_START}?", QUICK_START_ANSWERS), self._quick_start)
+
+    def _quick_start(self, answer: str | None) -> None:
+        if answer != "start":
+            return
+        try:
+            self.session.quick_start(self.lab.settings.quickstart)
+        except UserError as error:
+            self.notify(str(error), severity="error", markup=False)
+
+    def action_new_run(self) -> None:
+        from nanogpt_tui.screens.new_run.screen import NewRunScreen
+
+        self.app.push_screen(NewRunScreen())
+
+    def action_pause(self) -> None:
+        history = self.session.history
+        self.send(Resume() if history is not None and history.state == "paused" else Pause())
+
+    def action_save(self) -> None:
+        self.send(Save())
+
+    def action_sample(self) -> None:
+        history = self.session.history
+        known = history.samples[-1] if history is not None and history.samples else None
+        self.send(Sample(known.prompt, known.seed) if known else Sample("\n"))
+
+    def action_sample_prompt(self) -> None:
+        history = self.session.history
+        known = history.samples[-1].prompt.replace("\n", "\\n") if history is not None and history.samples else ""
+        question = AskValue("Sample the current weights from this prompt (\\n is a line break):", known, lambda _: "")
+        self.app.push_screen(question, self._sample_prompt)
+
+    def _sample_prompt(self, text: str | None) -> None:
+        if text is not None:
+            self.send(Sample(text.replace("\\n", "\n")))
+
+    def action_stop(self) -> None:
+        history = self.session.history
+        if history is not None:
+            answers = {each: (key, text.format(unsaved=history.unsaved)) for each, (key, text) in STOP_ANSWERS.items()}
+            self.app.push_screen(Ask("Stop training?", answers), self._stop_as)
+
+    def _stop_as(self, answer: str | None) -> None:
+        if answer in ("save", "stop"):
+            self.send(Stop(save=answer == "save"))
+
+    def action_scale(self, factor: float) -> None:
+        self.send(ScaleLearningRate(factor))
+
+    def action_eval_interval(self) -> None:
+        client = self.session.client
+        if client is not None:
+            now = str(client.eval_interval or "")
+            question = AskValue("Steps between evaluations:", now, number_problem)
+            self.app.push_screen(question, lambda text: self.send(SetEvalInterval(number(text))) if text else None)
+
+    def action_max_iters(self) -> None:
+        history = self.session.history
+        if history is not None:
+            question = AskValue("Train up to step:", str(history.max_iters), number_problem)
+            self.app.push_screen(question, lambda text: self.send(SetMaxIters(number(text))) if text else None)
+
+    def action_resume_run(self) -> None:
+        history, folder = self.session.history, self.session.folder
+        if history is None or folder is None:
+            return
+        if history.finished is not None and history.step >= history.max_iters:
+            more = str(history.max_iters + max(1, history.max_iters // 2))
+
+            def problem(text: str) -> str:
+                at = history.step
+                return number_problem(text) or (
+                    "" if number(text) > at else f"the run is at step {at:,}: choose a later one"
+                )
+
+            question = AskValue("The run is complete. Continue training up to step:", more, problem)
+            self.app.push_screen(question, lambda text: self._resume({"max_iters": number(text)}) if text else None)
+        else:
+            self._resume({})
+
+    def _resume(self, changes: dict[str, int]) -> None:
+        if self.session.folder is not None:
+            try:
+                self.session.resume(self.session.folder, changes)
+            except UserError as error:
+                self.notify(str(error), severity="error", markup=False)
+
+    # ---- looking
+
+    def action_chart(self, action: str, *parameters: Any) -> None:
+        if self.run_view is not None:
+            getattr(self.run_view.chart, f"action_{action}")(*parameters)
+            self.training_changed()  # the figure of the loss is where the line ends
+
+    def action_copy(self) -> None:
+        if self.session.folder is not None:
+            copy_menu.offer_run(self.lab, self.session.folder)
+
+    def action_earlier_sample(self, by: int) -> None:
+        if self.run_view is not None:
+            self.run_view.samples.move(by)
+
+    def action_scroll_sample(self, pages: int) -> None:
+        if self.run_view is not None:
+            self.run_view.samples.scroll_text(pages)
+
+    def action_full(self, pane: str = "") -> None:
+        """Shows a pane alone, the one with the focus or else the chart, and at the second time everything again."""
+        alone = [name for name in PANES if self.has_class(f"-full-{name}")]
+        self.remove_class(*(f"-full-{name}" for name in PANES))
+        within = {node.id for node in self.focused.ancestors_with_self} if self.focused is not None else set()
+        wanted = pane or next((name for name in PANES if name in within), "chart")
+        if not alone or (pane and pane not in alone):
+            self.add_class(f"-full-{wanted}")
+
+    def action_back(self) -> None:
+        if any(self.has_class(f"-full-{name}") for name in PANES):
+            self.remove_class(*(f"-full-{name}" for name in PANES))
+        else:
+            self.action_chart("hide_cursor")
+
+    def on_loss_chart_cursor_moved(self, message: Any) -> None:
+        if self.run_view is not None and message.step is not None:
+            self.run_view.samples.move_to_step(message.step)
+
+    def action_overlay(self) -> None:
+        from nanogpt_tui.screens.train.overlays import PickRuns
+
+        view = self.run_view
+        if view is not None:
+            own = self.session.folder.name if self.session.folder else ""
+            self.app.push_screen(PickRuns(self.session, own, view.chart.overlays), self._overlay)
+
+    def _overlay(self, names: list[str] | None) -> None:
+        """Reads the chosen runs in a thread and lays their losses over this one's."""
+        if names is None or self.run_view is None:
+            return
+        from nanogpt_tui.screens.train.overlays import lay_over
+
+        lay_over(self.session, self.run_view.chart, names)
+
+
+def number(text: str) -> int:
+    """The whole number that a person typed: 2000, 2,000 or 2_000. Raises ValueError."""
+    return int(text.replace(",", "").replace("_", ""))
+
+
+def number_problem(text: str) -> str:
+    """Why `text` is no number of steps; empty where it is one."""
+    try:
+        return "" if 1 <= number(text) <= 10**12 else f"{text}: has to be at least 1 and at most {10**12:,}"
+    except ValueError:
+        return f"{text!r}: has to be a whole number"

@@ -1,0 +1,1 @@
+"""The terminal: the driver, the differential renderer, signals, daemonizing, ASCII."""

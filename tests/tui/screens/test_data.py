@@ -1,0 +1,336 @@
+"""The Data screen, driven by keys over real files: listing, preparing, adding, looking, deleting."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from nanogpt import data, paths
+from nanogpt.data import open_dataset, prepare, textfile_recipe
+from nanogpt.errors import UserError
+from nanogpt.events import Downloading, Encoding
+from nanogpt_tui.screens.data import token_views
+from nanogpt_tui.screens.data.dataset_facts import recorded_origin
+from nanogpt_tui.screens.data.path_input import PathInput, common_start, completions
+from nanogpt_tui.screens.data.progress import Progress
+from nanogpt_tui.screens.new_run.screen import NewRunScreen
+
+
+async def opened(at: Any, name: str) -> Any:
+    """The Data screen, with the cursor on a data set."""
+    await at.press("1")
+    screen = at.app.screen
+    await at.until(lambda: screen.entries)
+    names = [entry.name for entry in screen.entries]
+    await at.press("home", *["down"] * names.index(name))
+    assert screen.entry.name == name
+    return screen
+
+
+async def test_recipes_are_listed_with_what_keeps_them_from_being_ready(lab: Any) -> None:
+    async with lab() as at:
+        await opened(at, "shakespeare_char")
+        rows = {line.split()[1]: line.split()[0] for line in at.seen().splitlines()[2:7]}
+        assert (rows["rhymes"], rows["python_stdlib"], rows["shakespeare_char"]) == ("○", "○", "⊘")
+        await at.sees("needs the network")
+        await at.until(lambda: "use local file" in at.seen().splitlines()[-1])
+
+
+async def test_preparing_turns_a_recipe_into_tokens_and_shows_them(lab: Any) -> None:
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        await at.press("p")
+        await at.until(lambda: "rhymes" in screen.looks)
+        meta = open_dataset("rhymes").meta
+        await at.sees(f"train {meta.tokens['train']:,}", "● ready", "the text, token by token", "most common of")
+        await at.until(lambda: "prepare" not in at.seen().splitlines()[-1])
+
+
+async def test_a_cancelled_preparation_leaves_nothing(
+    lab: Any, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nanogpt.data import preparation
+
+    monkeypatch.setattr(preparation, "REPORT_INTERVAL_S", 0.0)  # an event, and a chance to cancel, for every block
+    big = tmp_path / "big.txt"
+    big.write_text(text * 800)  # 32 MB
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        screen._add(textfile_recipe([big], tokenizer="gpt2"))
+        await at.until(lambda: screen.progress.share > 0)
+        await at.sees("MB/s")
+        await at.until(lambda: "cancel" in at.seen().splitlines()[-1])
+        await at.press("escape")
+        await at.until(lambda: not screen.preparing and not any(entry.name == "big" for entry in screen.entries))
+        assert list(paths.datasets_dir().glob("*big*")) == []
+
+
+async def test_what_goes_wrong_stands_beside_the_data_set(lab: Any, text_file: Path) -> None:
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        text_file.write_bytes(b"\0\1\2" * 100)
+        await at.press("p")
+        await at.until(lambda: "rhymes" in screen.problems)
+        await at.sees("is not text")
+        await at.until(lambda: "prepare" in at.seen().splitlines()[-1])  # and can be tried again
+
+
+async def test_a_file_given_by_hand_is_checked_against_the_recipe(lab: Any, text_file: Path) -> None:
+    async with lab() as at:
+        screen = await opened(at, "shakespeare_char")
+        await at.press("f", *typed(str(text_file)), "enter")
+        await at.until(lambda: "shakespeare_char" in screen.problems)
+        assert "not the expected file" in screen.problems["shakespeare_char"]
+
+
+async def test_an_own_text_is_counted_before_it_is_prepared(lab: Any, text_file: Path) -> None:
+    async with lab() as at:
+        await opened(at, "rhymes")
+        await at.press("a", *typed(str(text_file)))
+        await at.until(lambda: "tokens" in at.seen() and "vocabulary" in at.seen())
+        characters = len(text_file.read_text())
+        await at.sees(f"{characters:,} tokens")
+        assert not (paths.datasets_dir() / "small").exists()  # nothing is written yet
+        await at.press("ctrl+s")
+        await at.until(lambda: (paths.datasets_dir() / "small" / "meta.json").exists())
+        await at.until(lambda: at.app.screen.entry.name == "small" and at.app.screen.entry.info.prepared)
+        assert sum(open_dataset("small").meta.tokens.values()) == characters
+
+
+async def test_what_is_wrong_with_an_own_text_is_marked_where_it_stands(lab: Any, text_file: Path) -> None:
+    list(prepare(textfile_recipe([text_file])))
+    async with lab() as at:
+        await opened(at, "small")
+        await at.press("a", *typed(str(text_file)), "tab")
+        assert "the data set small already exists" in at.app.screen.query_one("#name-error").render().plain
+        await at.press(*"other")
+        assert not at.app.screen.query_one("#name-error").has_class("-shown")
+        at.app.screen.query_one("#val_ratio").value = "1.5"
+        await at.pilot.pause()
+        assert "below 1" in at.app.screen.query_one("#val_ratio-error").render().plain
+        await at.press("ctrl+s")
+        assert at.app.screen.query("#val_ratio")  # it stays
+
+
+async def test_a_text_in_a_foreign_encoding_is_shown_as_it_reads_and_its_encoding_can_be_given(
+    lab: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "tao.txt").write_bytes(("道可道，非常道。" * 30).encode("gbk"))
+    async with lab() as at:
+        await opened(at, "rhymes")
+        await at.press("a", *typed(str(tmp_path / "tao.txt")))
+        await at.sees("read as Windows-1252", "µÀ¿ÉµÀ£¬", "480 tokens")
+        at.app.screen.query_one("#encoding").focus()
+        await at.press(*"gb")
+        await at.until(lambda: "there is none" in at.app.screen.query_one("#encoding-error").render().plain)
+        await at.press("k")
+        await at.sees("240 tokens")
+        assert "道可道，非常道。" in at.app.screen.query_one("#outcome").render().plain
+        assert not at.app.screen.query_one("#encoding-error").has_class("-shown")
+        await at.press("ctrl+s")
+        await at.until(lambda: (paths.datasets_dir() / "tao" / "meta.json").exists())
+        assert open_dataset("tao").meta.source["encoding"] == "gbk"
+        await at.sees("read as     gbk")
+
+
+async def test_a_text_that_counting_refused_stays_in_the_form_until_it_is_mended(lab: Any, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    async with lab() as at:
+        await opened(at, "rhymes")
+        await at.press("a", *typed(str(empty)))
+        await at.sees("is empty; give some text")
+        await at.press("ctrl+s")
+        await at.sees("add your own text", "is empty; give some text")
+        empty.write_text("no longer empty\n" * 10)
+        await at.press("ctrl+s")
+        await at.sees("1 file, 0.2 kB, 160 characters")
+        assert "is empty" not in at.seen()
+        await at.press("ctrl+s")
+        await at.until(lambda: (paths.datasets_dir() / "empty" / "meta.json").exists())
+
+
+async def test_an_own_text_that_cannot_be_prepared_keeps_its_row_and_says_why(lab: Any, tmp_path: Path) -> None:
+    own = tmp_path / "own.txt"
+    own.write_bytes(b"\0\1\2" * 100)
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        screen._add(textfile_recipe([own]))
+        await at.until(lambda: "own" in screen.problems)
+        await at.press("ctrl+r")
+        await at.sees("is not text")
+        assert screen.entry.name == "own"
+        assert screen.check_action("new_run", ()) is False
+        own.write_text("it is text now\n" * 50)
+        await at.press("p")
+        await at.until(lambda: screen.entry.name == "own" and screen.entry.info.prepared)
+        assert not screen.own
+
+
+async def test_what_a_preparation_refuses_is_said_where_the_person_is(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = Event()
+
+    def refused(recipe: Any, **options: Any) -> Iterator[Encoding]:
+        yield Encoding(phase="scan", done_bytes=40, total_bytes=100, tokens=0)
+        go_on.wait(60)
+        raise UserError("own.txt changed while it was being read")
+
+    monkeypatch.setattr(data, "prepare", refused)
+    (tmp_path / "own.txt").write_text("some text\n")
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        for elsewhere in ("end", "2"):  # another row, another screen
+            screen._add(textfile_recipe([tmp_path / "own.txt"]))
+            await at.until(lambda: screen.progress.share > 0)
+            await at.press(elsewhere)
+            there = screen.entry.name
+            assert there != "own" or elsewhere == "2"
+            go_on.set()
+            await at.sees("own: own.txt changed while it was being read")
+            await at.until(lambda: "own" in screen.problems and not screen.preparing)
+            assert screen.entry.name == there  # the cursor stays where it was put
+            go_on.clear()
+            await at.press("1")
+
+
+async def test_an_own_text_that_cannot_be_prepared_is_taken_off_the_list(lab: Any, tmp_path: Path) -> None:
+    (tmp_path / "own.txt").touch()
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        screen._add(textfile_recipe([tmp_path / "own.txt"]))
+        await at.until(lambda: "own" in screen.problems)
+        await at.press("d")
+        await at.until(lambda: all(entry.name != "own" for entry in screen.entries))
+
+
+async def test_an_own_text_has_its_row_and_its_progress_while_it_is_prepared(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = Event()
+
+    def slow(recipe: Any, **options: Any) -> Iterator[Encoding]:
+        yield Encoding(phase="encode", done_bytes=40, total_bytes=100, tokens=40)
+        go_on.wait(60)
+        yield from ()
+
+    monkeypatch.setattr(data, "prepare", slow)
+    own = tmp_path / "own.txt"
+    own.write_text("some text of one's own\n" * 100)
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        await at.press("a", *typed(str(own)), "ctrl+s")
+        await at.sees("70%", "encoding")
+        await at.press("ctrl+r")  # the list is read again, and it is not on disk yet
+        await at.pilot.pause(0.3)
+        assert screen.entry.name == "own"
+        await at.sees("70%", "encoding")
+        go_on.set()
+
+
+async def test_tab_leaves_a_whole_path_for_the_next_field(lab: Any, tmp_path: Path) -> None:
+    for name in ("texts/a.txt", "tales.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text")
+    async with lab() as at:
+        await opened(at, "rhymes")
+        await at.press("a", *typed(f"{tmp_path}/te"), "tab")
+        path = at.app.screen.query_one(PathInput)
+        assert path.value == f"{tmp_path}/texts/"
+        await at.press("tab")
+        assert at.app.focused.id == "name"
+        assert path.value == f"{tmp_path}/texts/"
+        await at.press("shift+tab", "end", "a", "backspace", "down", "tab")
+        assert path.value == f"{tmp_path}/texts/a.txt"
+
+
+async def test_after_deleting_the_cursor_stays_where_it_was(lab: Any, text_file: Path) -> None:
+    for name in ("sa", "sb"):
+        list(prepare(textfile_recipe([text_file], name=name)))
+    async with lab() as at:
+        screen = await opened(at, "sa")
+        await at.press("d", "d")
+        await at.until(lambda: all(entry.name != "sa" for entry in screen.entries))
+        assert screen.entry.name == "sb"
+
+
+async def test_deleting_asks_and_keeps_the_recipe(lab: Any, rhymes: Any) -> None:
+    list(prepare("rhymes"))
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        await at.press("d", "escape")
+        assert open_dataset("rhymes")
+        await at.press("d", "d")
+        await at.until(lambda: screen.entry and not screen.entry.info.prepared)
+        assert screen.entry.name == "rhymes"
+        await at.sees("not prepared")
+
+
+async def test_enter_opens_a_new_run_with_the_data_set(lab: Any) -> None:
+    async with lab() as at:
+        await opened(at, "rhymes")
+        await at.press("enter")
+        assert isinstance(at.app.screen, NewRunScreen)
+        assert at.app.screen.draft.shown("dataset") == "rhymes"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+async def test_it_fits_every_size(lab: Any, size: tuple[int, int], rhymes: Any) -> None:
+    list(prepare("rhymes"))
+    async with lab(size) as at:
+        screen = await opened(at, "rhymes")
+        await at.until(lambda: "rhymes" in screen.looks)
+        for word in ("rhymes", "tokenizer", "CC0-1.0", "train on it"):
+            await at.sees(word)
+
+
+async def test_text_that_looks_like_markup_or_controls_is_shown_as_it_is(lab: Any, tmp_path: Path) -> None:
+    file = tmp_path / "odd.txt"
+    file.write_text("[bold]x[/x] \x1b]0;owned\x07 \u202eabc 😀\n" * 40, newline="")
+    list(prepare(textfile_recipe([file])))
+    async with lab() as at:
+        screen = await opened(at, "odd")
+        await at.until(lambda: "odd" in screen.looks)
+        await at.sees("[bold]x[/x]")
+        assert not any(control in at.seen() for control in "\x1b\x07\u202e")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"), [({"files": 1}, "1 file"), ({"files": 2000}, "2,000 files"), ({}, "files")]
+)
+def test_where_a_text_of_several_files_was_from_is_counted(source: dict[str, Any], words: str) -> None:
+    assert recorded_origin(source) == words
+
+
+def typed(text: str) -> list[str]:
+    return list(text)
+
+
+def test_completions_are_what_is_on_disk_folders_with_a_slash(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    for name in ("tea.txt", ".hidden", "odd\x1b.txt"):
+        (tmp_path / name).write_text("x")
+    assert completions(f"{tmp_path}/") == [f"{tmp_path}/tea.txt", f"{tmp_path}/texts/"]
+    assert completions(f"{tmp_path}/tex") == [f"{tmp_path}/texts/"]
+    assert completions(f"{tmp_path}/.h") == [f"{tmp_path}/.hidden"]
+    assert completions(f"{tmp_path}/nothing/") == []
+    assert common_start(completions(f"{tmp_path}/")) == f"{tmp_path}/te"
+
+
+def test_a_character_in_several_tokens_stands_at_its_last_one() -> None:
+    euro = "€".encode()
+    assert list(token_views.texts([b"a", euro[:1], euro[1:2], euro[2:], b"b"])) == ["a", "", "", "€", "b"]
+
+
+def test_the_rate_is_that_of_the_present_phase() -> None:
+    progress = Progress()
+    progress.add(Downloading(source="x", done_bytes=0, total_bytes=10**8, time=0.0))
+    progress.add(Encoding(phase="encode", done_bytes=0, total_bytes=10**8, tokens=0, time=10.0))
+    progress.add(Encoding(phase="encode", done_bytes=20_000_000, total_bytes=10**8, tokens=5, time=12.0))
+    line = progress.line(80, ascii_only=False).plain
+    assert " 20%    10.0 MB/s   0:08 left" in line
+    assert progress.line(45, ascii_only=False).cell_length <= 45  # the details in a terminal of 80 columns
+    assert progress.share == pytest.approx(0.6)

@@ -1,0 +1,103 @@
+"""What the form of a new run says before it is started: whose tokenizer does not fit, and what was not measured."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from nanogpt.config import resolve
+from nanogpt.data import DatasetInfo, prepare, textfile_recipe
+from nanogpt.events import Event, Measured
+from nanogpt_tui.screens.new_run.estimate import figures
+from nanogpt_tui.screens.new_run.screen import NewRunScreen
+from nanogpt_tui.session import speed_measurement as measuring
+from nanogpt_tui.session.speed_measurement import Compiled, FreeMemory, Speed, compiled
+
+
+async def test_weights_that_read_other_tokens_are_marked_where_they_are_chosen(
+    lab: Any, two_runs: Path, trained: Path, home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "digits.txt").write_text("0123456789\n" * 500)
+    list(prepare(textfile_recipe([tmp_path / "digits.txt"], name="digits")))
+    list(prepare(textfile_recipe([trained.parent / "small.txt"], name="same")))
+    async with lab() as at:
+        screen = NewRunScreen(dataset="digits", start="weights one")
+        at.app.push_screen(screen)
+        await at.sees("its tokenizer is not that of digits")
+        assert screen.field("start").has_class("-wrong")
+        assert screen.config is None
+        screen.field("dataset").editor.value = "same"
+        await at.until(lambda: screen.config is not None)
+        assert not screen.field("start").has_class("-wrong")
+
+
+async def test_a_time_measured_without_the_compiler_says_so_where_the_run_has_it(
+    lab: Any, two_runs: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(config: Any, dataset: str) -> Iterator[Event]:
+        yield FreeMemory(device="cpu", free=8_000_000_000)
+        yield Measured(
+            seconds_per_step=0.012, batch_size=config.data.batch_size, device="cpu", dtype="float32", threads=2
+        )
+        yield Compiled(why="compiling takes about 40 s and saves about 200 s in this run")
+
+    monkeypatch.setattr(measuring, "measure", measure)
+    list(prepare(textfile_recipe([trained.parent / "small.txt"], name="same")))
+    async with lab(size=(200, 60)) as at:
+        at.app.push_screen(NewRunScreen(dataset="same"))
+        await at.sees("12 ms per step", "Without torch.compile, which", "about 200 s in this run")
+
+
+@pytest.mark.parametrize(("asked", "told"), [("true", 1), ("false", 0)])
+def test_whether_a_run_will_be_compiled_is_the_engines_own_answer(
+    asked: str, told: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nanogpt.hardware import choices
+
+    monkeypatch.setattr(choices, "compile_needs", lambda device: None)
+    config = resolve(flags={"compile": asked, "device": "cpu", "vocab_size": 65, "n_layer": 1}).config
+    assert len(list(compiled(config))) == told
+
+
+def test_a_time_is_measured_anew_for_another_optimizer() -> None:
+    said: list[Any] = []
+
+    class Done:
+        """Work that has measured as soon as it is asked for."""
+
+        is_training, done, error = False, True, None
+
+        def work(self, work: Any, receive: Any, name: str) -> "Done":
+            said.append(receive)
+            return self
+
+        def take(self) -> list[Event]:
+            seconds = 0.01 * len(said)
+            return [Measured(seconds_per_step=seconds, batch_size=1, device="cpu", dtype="float32", threads=1)]
+
+        def stop(self) -> None:
+            pass
+
+    known: Any = {"same": SimpleNamespace(prepared=True)}
+    measured = measuring.SpeedMeasurement(Done(), lambda seconds, then: Done(), lambda: None)  # type: ignore[arg-type]
+    found = []
+    for optimizer in ("adamw", "muon", "adamw"):
+        measured.want(resolve(flags={"dataset": "same", "optimizer": optimizer}).config, known)
+        if measured.speed.seconds_per_step is None:
+            measured.begin()
+            said[-1]()
+        found.append(measured.speed.seconds_per_step)
+    assert found == [0.01, 0.02, 0.01]
+
+
+@pytest.mark.parametrize(
+    ("max_iters", "shown"),  # 12 · 64 tokens per iteration, of 38,400
+    [(1, "0.020"), (100, "2.0"), (50_000, "1,000")],
+)
+def test_epochs_are_told_apart_at_any_length(max_iters: int, shown: str) -> None:
+    config = resolve(flags={"max_iters": max_iters, "vocab_size": 65}).config
+    info = DatasetInfo(name="some", prepared=True, tokens={"train": 38_400, "val": 100}, vocab_size=65)
+    epochs = next(value for name, value, *_ in figures(config, info, Speed()) if name == "epochs")
+    assert epochs == shown

@@ -1,0 +1,328 @@
+"""The Runs screen: the table, what it shows of a run, and everything that can be done with one."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import pytest
+
+from nanogpt import runs
+from nanogpt.runs.folder import lock
+from nanogpt.runs.manage import read_note, write_note
+from nanogpt.runs.state import RunState
+from nanogpt_tui.screens.runs.run_details import described
+from nanogpt_tui.screens.runs.run_table import RunTable, age, arranged
+from nanogpt_tui.session.completions import Source
+from nanogpt_tui.widgets.dialog import Ask
+
+
+def listed(at: Any) -> list[str]:
+    table = at.app.screen.query_one(RunTable)
+    return [str(key.value) for key in table.rows]
+
+
+async def opened(at: Any, *keys: str) -> None:
+    """Goes to the Runs screen and waits for the two runs and the chart of the first."""
+    await at.press("4")
+    await at.until(lambda: len(listed(at)) == 2 and at.app.screen.chart is not None)
+    await at.until(lambda: at.app.screen.query_one(RunTable).has_focus)
+    await at.press(*keys)
+
+
+async def on(at: Any, name: str) -> None:
+    """Puts the cursor on a run."""
+    at.app.screen.query_one(RunTable).move_cursor(row=listed(at).index(name))
+    await at.until(lambda: at.app.screen.current and at.app.screen.current.name == name)
+
+
+async def test_an_empty_folder_says_what_to_do(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("4")
+        await at.sees("No runs yet")
+        await at.press("d", "R", "e", "enter", "s", "r", "i", "space", "o", "v")
+        await at.sees("No runs yet")
+
+
+async def test_every_run_is_a_row_with_its_figures(lab: Any, two_runs: Path) -> None:
+    async with lab(size=(140, 40)) as at:
+        await opened(at)
+        for summary in runs.list_runs():
+            line = next(line for line in at.seen().splitlines() if f" {summary.name} " in line and "rhymes" in line)
+            assert f"{summary.best_val_loss:.4f}" in line
+            assert f"{summary.step}" in line
+            assert "finished" in line
+
+
+async def test_a_value_that_grows_while_the_table_is_open_is_shown_whole(lab: Any, two_runs: Path) -> None:
+    async with lab(size=(160, 40)) as at:  # all columns have room, before and after
+        await opened(at)
+        file = two_runs / "one" / "status.json"
+        status = json.loads(file.read_text())
+        file.write_text(json.dumps(status | {"step": 1_234_567, "state": "interrupted"}))
+        await at.sees(" 1,234,567 ", "! interrupted ")
+
+
+async def test_the_table_sorts_by_each_column_and_turns_round(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await opened(at)
+        screen = at.app.screen
+        by = {run.name: run for run in runs.list_runs()}
+        for name, key in (("step", lambda run: -run.step), ("best", lambda run: run.best_val_loss)):
+            while screen.by != name:
+                await at.press("o")
+            assert listed(at) == sorted(by, key=lambda each: key(by[each]))
+            before = listed(at)
+            await at.press("O")
+            assert listed(at) == before[::-1]
+
+
+async def test_a_click_on_a_head_sorts(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await opened(at)
+        await at.pilot.click("RunTable", offset=(6, 0))
+        assert at.app.screen.by == "name"
+        assert listed(at) == ["one", "two"]
+
+
+async def test_words_filter_the_table_and_escape_shows_all_again(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await opened(at, "slash", *"two fin")
+        assert listed(at) == ["two"]
+        await at.press("escape")
+        assert sorted(listed(at)) == ["one", "two"]
+
+
+async def test_words_that_no_run_has_say_so_and_how_all_come_back(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await opened(at, "slash", *"three", "enter")
+        await at.sees("No matching runs. esc shows all runs again.")
+        await at.press("escape")
+        await at.until(lambda: sorted(listed(at)) == ["one", "two"])
+        await at.sees("one", "two")
+        assert at.app.screen.focused is at.app.screen.table
+
+
+async def test_ticked_runs_lie_over_the_chart_and_their_differences_are_listed(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await opened(at)
+        await on(at, "one")
+        await at.press("space")
+        await on(at, "two")
+        await at.press("space")
+        screen = at.app.screen
+        await at.until(lambda: screen.chart.overlays == ["one"] and "differ in" in at.seen())
+        lines = [line for line in at.seen().splitlines() if "n_layer" in line or "max_iters" in line]
+        assert [line.split()[-2:] for line in lines] == [["1", "2"], ["60", "20"]]
+        await at.until(lambda: "batch_size" not in at.seen())
+        await at.press("escape")
+        await at.until(lambda: screen.chart.overlays == [] and "differ in" not in at.seen())
+
+
+async def test_a_run_is_renamed_and_a_taken_name_is_refused_where_it_is_typed(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await opened(at)
+        await on(at, "one")
+        await at.press("R")
+        field = at.app.screen.query_one("Input")
+        field.value = "two"
+        await at.press("enter")
+        await at.sees("already")
+        field.value = "[bold]no"
+        await at.press("enter")
+        await at.sees("cannot name a run")
+        field.value = "three"
+        await at.press("enter")
+        await at.until(lambda: sorted(listed(at)) == ["three", "two"])
+        assert (two_runs / "three" / "run.toml").is_file()
+
+
+async def test_a_run_of_that_name_in_another_place_is_not_renamed_with_it(
+    lab: Any, two_runs: Path, tmp_path: Path
+) -> None:
+    async with lab() as at:
+        await opened(at)
+        copytree(two_runs / "one", tmp_path / "one")
+        at.session.look_at(tmp_path / "one")
+        await at.until(lambda: at.session.folder == tmp_path / "one")
+        await on(at, "one")
+        await at.press("R")
+        at.app.screen.query_one("Input").value = "three"
+        await at.press("enter")
+        await at.until(lambda: sorted(listed(at)) == ["three", "two"])
+        await at.until(lambda: at.session.history.reading is None)
+        assert at.session.folder == tmp_path / "one"
+
+
+async def test_a_note_is_kept_with_the_run_and_shown_as_plain_text(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await opened(at)
+        await on(at, "one")
+        await at.press("i")
+        at.app.screen.query_one("Input").value = "best so far [red]"
+        await at.press("enter")
+        await at.until(lambda: "best so far [red]" in at.seen())
+        assert read_note(two_runs / "one") == "best so far [red]"
+
+
+async def test_a_note_in_wide_characters_loses_no_letter_where_it_is_wrapped(lab: Any, two_runs: Path) -> None:
+    write_note(two_runs / "two", "漢字" * 20 + " one two three four five six seven eight")
+    async with lab() as at:
+        await opened(at)
+        await at.sees("one two three four", "eight")
+        words = " ".join(line.partition("│")[2].strip() for line in at.seen().splitlines())
+        assert "one two three four five six seven eight" in words
+
+
+def test_details_show_the_last_step_as_it_was_changed_on_the_way(two_runs: Path) -> None:
+    file = two_runs / "one" / "status.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"max_iters": 90}))
+    shown = [line.split() for line in described(two_runs / "one").plain.splitlines()]
+    assert ["step", "60", "of", "90"] in shown
+    assert ["max_iters", "90"] in shown
+
+
+async def test_keys_that_the_bottom_line_has_no_room_for_leave_a_sign(lab: Any, two_runs: Path) -> None:
+    async with lab(size=(80, 24)) as at:
+        await opened(at)
+        assert at.seen().splitlines()[-1].rstrip().endswith(" … ? help")
+    async with lab(size=(160, 40)) as at:
+        await opened(at)
+        assert "…" not in at.seen().splitlines()[-1]
+
+
+async def test_a_run_is_deleted_only_after_a_yes(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await opened(at)
+        await on(at, "one")
+        await at.press("d")
+        await at.until(lambda: isinstance(at.app.screen, Ask))
+        await at.press("escape")
+        assert (two_runs / "one").is_dir()
+        await at.press("d", "d")
+        await at.until(lambda: listed(at) == ["two"])
+        assert not (two_runs / "one").exists()
+
+
+async def test_a_run_that_a_trainer_holds_is_not_deleted(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await opened(at)
+        await on(at, "one")
+        with lock(two_runs / "one").acquire():
+            await at.press("d", "d")
+            await at.sees("is training")
+        assert (two_runs / "one" / "run.toml").is_file()
+
+
+async def test_the_run_in_training_can_be_neither_deleted_nor_renamed(lab: Any) -> None:
+    async with lab(max_iters=100_000, eval_interval=50_000, sample_interval=0) as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history and at.session.history.step > 5)
+        await at.press("4")
+        await at.until(lambda: listed(at) == ["quickstart"])
+        await at.press("d", "R", "r")
+        assert type(at.app.screen).__name__ == "RunsScreen"
+        await at.sees("training")
+        await at.press("s")
+        assert at.app.screen.sources[0].which == "live"
+
+
+async def test_metrics_are_exported_as_csv(lab: Any, two_runs: Path, tmp_path: Path) -> None:
+    async with lab() as at:
+        await opened(at)
+        await on(at, "one")
+        await at.press("e")
+        at.app.screen.query_one("Input").value = str(tmp_path / "out.csv")
+        await at.press("enter")
+        await at.until((tmp_path / "out.csv").exists)
+        with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as lines:
+            assert len(list(csv.DictReader(lines))) == 61
+
+
+async def test_sampling_from_a_run_goes_to_the_sample_screen_with_it(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await opened(at)
+        await on(at, "one")
+        await at.press("s")
+        assert at.app.current_mode == "sample"
+        assert at.app.screen.sources == [Source("one", "best")]
+
+
+async def test_looking_at_a_run_shows_it_in_train(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await opened(at)
+        await on(at, "one")
+        await at.press("enter")
+        await at.until(lambda: at.app.current_mode == "train" and at.session.folder == two_runs / "one")
+        assert at.session.history.step == 60
+
+
+async def test_a_complete_run_goes_on_up_to_a_step_that_is_asked_for(lab: Any, trained: Path, two_runs: Path) -> None:
+    from shutil import copytree
+
+    copytree(trained.parent / "data", two_runs.parent / "data")
+    async with lab() as at:
+        await opened(at)
+        await on(at, "one")
+        await at.press("r")
+        at.app.screen.query_one("Input").value = "80"
+        await at.press("enter")
+        await at.until(lambda: at.app.current_mode == "train" and at.session.history.step > 60)
+        await at.until(lambda: at.session.history.state == "finished")
+        assert at.session.history.step == 80
+        assert runs.summary(two_runs / "one").max_iters == 80
+
+
+async def test_unreadable_runs_and_hostile_names_are_harmless_rows(lab: Any, two_runs: Path) -> None:
+    (two_runs / "two" / "status.json").write_text("{[")
+    (two_runs / "one").rename(two_runs / "[bold]x\x1b]0;y")
+    async with lab() as at:
+        await opened(at)
+        seen = at.seen()
+        assert "[bold]x␛]0;y" in seen
+        assert "× failed" in seen
+        assert not [c for c in seen if ord(c) < 32 and c != "\n"]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+async def test_table_chart_and_details_have_room(lab: Any, two_runs: Path, size: tuple[int, int]) -> None:
+    async with lab(size=size) as at:
+        await opened(at)
+        await at.until(lambda: "train (EMA" in at.seen() or "loss" in at.seen())
+        await at.sees("best val")
+        if size[0] < 110:
+            await at.press("v")
+        await at.until(lambda: "differs from the defaults" in at.seen())
+
+
+async def test_the_first_frame_of_the_table_has_the_widths_of_its_cells(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await opened(at)
+        table = at.app.screen.query_one(RunTable)
+        rows = [RunState(f"a-name-of-28-characters-{n:04}", "", "finished", 10**n, 10**6, 1.0) for n in range(3)]
+        table.show(rows, [], "step", False)
+        frame = [table.render_line(y).text for y in range(3)]  # before the table is idle
+        assert all(run.name in line and "finished" in line for run, line in zip(rows, frame[1:], strict=False))
+        table.show([replace(run, step=123_456_789) for run in rows], [], "step", False)
+        assert "123,456,789" in table.render_line(1).text
+
+
+def test_unknown_values_come_last_however_it_is_sorted() -> None:
+    rows = [RunState("a", "", "running", 1, 9), RunState("b", "", "finished", 2, 9, best_val_loss=1.0)]
+    for reverse in (False, True):
+        assert [run.name for run in arranged(rows, "best", reverse, "")] == ["b", "a"]
+
+
+def test_ages_are_in_one_unit() -> None:
+    assert [age(seconds) for seconds in (-1, 59, 60, 7200, 3e5)] == ["0 s", "59 s", "1 min", "2 h", "3 d"]
+
+
+async def test_the_letters_move_as_in_data(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await opened(at)
+        order = listed(at)
+        for keys, place in ((("G",), -1), (("g",), 0), (("j",), 1), (("k",), 0), (("end",), -1), (("home",), 0)):
+            await at.press(*keys)
+            await at.until(lambda place=place: at.app.screen.current.name == order[place])

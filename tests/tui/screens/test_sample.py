@@ -1,0 +1,635 @@
+"""The Sample screen: writing, turning knobs meanwhile, looking at alternatives, branching, sides, history, harm."""
+
+import dataclasses
+import json
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import pytest
+from rich.color import ColorSystem
+from textual.events import Paste
+
+from nanogpt.config import SamplingConfig
+from nanogpt.errors import SettingError
+from nanogpt.events import Alternative, Token
+from nanogpt_tui.screens.sample.knobs import BY_NAME, moved, turned
+from nanogpt_tui.screens.sample.pick_source import PickSource
+from nanogpt_tui.screens.sample.prompt import Prompt, plain
+from nanogpt_tui.screens.sample.text_flow import TextFlow
+from nanogpt_tui.screens.sample.token_text import TURNED, shade, status_line, weights_line
+from nanogpt_tui.session.completions import LIVE, Completion, Source
+from nanogpt_tui.theme import NAMES
+
+
+@pytest.fixture
+def run(two_runs: Path) -> Path:
+    """The run "one" alone."""
+    rmtree(two_runs / "two")
+    return two_runs / "one"
+
+
+def set_knobs(at: Any, **knobs: Any) -> None:
+    at.app.screen.knobs = dataclasses.replace(at.app.screen.knobs, **knobs)
+
+
+async def written(at: Any, *keys: str) -> Completion:
+    """Presses keys on the Sample screen, and waits for the text to end."""
+    await at.press(*keys)
+    await at.until(lambda: at.app.screen.completion is not None and at.app.screen.completion.reason)
+    completion: Completion = at.app.screen.completion
+    return completion
+
+
+async def test_enter_writes_from_the_prompt_and_says_how_fast_and_why_it_ended(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=30)
+        completion = await written(at, "i", *"ab", "enter")
+        assert (completion.prompt, completion.run, completion.step, completion.reason) == ("ab", "one", 60, "length")
+        assert len(completion.tokens) == 30
+        seen = at.seen()
+        assert "one · step 60" in seen
+        assert "30 tokens" in seen
+        assert "tokens/s" in seen
+        assert "length reached" in seen
+        for line in ("ab" + completion.text).split("\n")[:2]:
+            assert line[:20] in seen
+
+
+async def test_in_the_editor_only_its_own_keys_are_promised(lab: Any, run: Path) -> None:
+    async with lab(size=(80, 24)) as at:
+        await at.press("3")
+        await at.sees("i edits it, enter writes on from it")
+        await at.press("i")
+        await at.sees("enter writes on from it, alt+enter adds a line")
+        await at.until(lambda: "⏎ write" in at.seen().splitlines()[-1])
+        assert at.seen().splitlines()[-1].rstrip().endswith("f1 help")
+        await at.press("escape")
+        await at.until(lambda: at.seen().splitlines()[-1].rstrip().endswith("? help"))
+        assert "⏎ write" in at.seen().splitlines()[-1]
+        await at.sees("i edits it, enter writes on from it")
+
+
+@pytest.mark.parametrize("key", ["alt+enter", "shift+enter"])
+async def test_enter_with_alt_or_shift_adds_a_line_and_a_question_mark_is_text(lab: Any, run: Path, key: str) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=3)
+        completion = await written(at, "i", *"who?", key, "a", "enter")
+        assert completion.prompt == "who?\na"
+
+
+async def test_a_paste_into_the_prompt_is_there_once(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("3", "i", *"ad", "left")
+        at.app.post_message(Paste("one\r\ntwo\x1b[2J\u202e"))
+        await at.resolve_runtime()
+        assert at.app.screen.query_one(Prompt).text == "aone\ntwo[2Jd"
+
+
+async def test_enter_in_the_prompt_writes_from_it_also_while_a_token_is_chosen(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=3)
+        for number, key in enumerate(("enter", "f5", "ctrl+j"), 1):
+            await written(at, "i", "a", key)
+            assert at.app.screen.completion.prompt == "a" * number
+            await at.press("right")
+            assert at.app.screen.view.cursor == 0
+        assert len(at.app.screen.groups) == 3
+
+
+async def test_the_end_of_a_line_of_the_prompt_is_deleted_and_not_the_line(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("3", "i", *"ab", "ctrl+k", "left", "ctrl+k")
+        assert at.app.screen.query_one(Prompt).text == "a"
+
+
+async def test_the_end_of_what_is_written_stays_in_sight_until_somebody_scrolls_up(lab: Any, run: Path) -> None:
+    async with lab(size=(80, 24)) as at:
+        await at.press("3")
+        screen = at.app.screen
+        set_knobs(at, max_new_tokens=300)
+        screen.query_one(Prompt).text = "a\n" * 40
+        await written(at, "g")
+        view = screen.view
+        assert view.scroll_offset.y == view.max_scroll_y > 40
+        await at.press(*["pageup"] * 4)
+        assert view.scroll_offset.y == 0
+        set_knobs(at, max_new_tokens=100_000)
+        await at.press("g")
+        await at.until(lambda: len(screen.completion.tokens) > 100 and view.scroll_offset.y == view.max_scroll_y > 40)
+        await at.press("pageup")
+        length, at_line = len(screen.completion.tokens), view.scroll_offset.y
+        await at.until(lambda: len(screen.completion.tokens) > length + 300)
+        assert view.scroll_offset.y == at_line < view.max_scroll_y - 1
+        await at.press("escape")
+
+
+async def test_a_text_of_the_history_is_shown_from_its_beginning(lab: Any, run: Path) -> None:
+    async with lab(size=(80, 24)) as at:
+        await at.press("3")
+        screen = at.app.screen
+        set_knobs(at, max_new_tokens=30)
+        screen.query_one(Prompt).text = "a\n" * 40
+        await written(at, "g")
+        await written(at, "a")
+        await at.press("left_square_bracket")
+        assert screen.view.scroll_offset.y == 0
+        await at.press("c")
+        await at.until(lambda: screen.view.scroll_offset.y == screen.view.max_scroll_y > 0)
+
+
+async def test_characters_that_the_model_does_not_know_are_named_and_not_continued(lab: Any, run: Path) -> None:
+    async with lab(size=(80, 24)) as at:
+        await at.press("3")
+        await at.press("i", "§", "漢")
+        completion = await written(at, "f5")
+        assert "'§' (U+00A7), '漢' (U+6F22)" in completion.error
+        await at.until(lambda: completion.error in " ".join(at.seen().split()))
+        assert "continue" not in at.seen().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("width", "line"),
+    [
+        (78, "from shakespeare-baby · step 15,240   val loss 1.7183"),
+        (48, "from shakespear… · step 15,240   val loss 1.7183"),
+        (37, "from shakespeare-baby · step 15,240"),
+        (28, "from shakespe… · step 15,240"),
+    ],
+)
+def test_the_step_of_the_weights_is_never_cut_before_their_name(width: int, line: str) -> None:
+    completion = Completion("", Source(), SamplingConfig(), "shakespeare-baby", 15_240, 1.71834)
+    assert weights_line(completion, Source(), width).plain == line
+
+
+def test_why_a_text_ended_is_told_before_how_fast_it_came() -> None:
+    completion = Completion("", Source(), SamplingConfig(), reason="length", branched_at=11, tokens_per_second=2000.0)
+    shown = {width: " ".join(status_line(completion, width).plain.split()) for width in (70, 60, 37)}
+    assert shown == {
+        70: "0 tokens 2,000 tokens/s length reached branched at token 12",
+        60: "0 tokens length reached branched at token 12",
+        37: "0 tokens length reached",
+    }
+
+
+async def test_the_same_seed_writes_the_same_again_and_the_next_seed_another(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=30)
+        first = await written(at, "g")
+        again = await written(at, "g")
+        other = await written(at, "a")
+        assert first is not again
+        assert first.text == again.text != other.text
+        assert (first.knobs.seed, other.knobs.seed) == (1337, 1338)
+
+
+async def test_knobs_turned_while_it_writes_change_the_tokens_that_come(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=100_000, temperature=1.5)
+        await at.press("g")
+        screen = at.app.screen
+        await at.until(lambda: len(screen.completion.tokens) > 20)
+        await at.press("t")
+        assert screen.knobs.temperature == pytest.approx(1.45)
+        await at.until(lambda: len(screen.completion.turns) == 1)
+        set_knobs(at, temperature=0.0)
+        await at.until(lambda: len(screen.completion.turns) == 2)
+        assert [turn.temperature for _, turn in screen.completion.turns] == pytest.approx([1.45, 0])
+        cold_from = screen.completion.turns[-1][0]
+        await at.until(lambda: len(screen.completion.tokens) > cold_from + 30)
+        await at.press("escape")
+        completion = screen.completion
+        assert completion.reason == "esc"
+        warm, cold = completion.tokens[:20], completion.tokens[cold_from + 1 : cold_from + 30]
+        assert all(token.id == token.alternatives[0].id for token in cold)
+        assert not all(token.id == token.alternatives[0].id for token in warm)
+        length = len(completion.tokens)
+        await at.pilot.pause(0.3)
+        assert len(completion.tokens) == length
+        await at.sees("stopped by you")
+
+
+async def test_continuing_goes_on_as_if_it_had_not_stopped(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=40)
+        whole = await written(at, "g")
+        set_knobs(at, max_new_tokens=20)
+        part = await written(at, "g")
+        assert len(part.tokens) == 20
+        await at.press("c")
+        await at.until(lambda: len(part.tokens) == 40 and part.reason)
+        assert part.text == whole.text
+
+
+async def test_the_cursor_shows_alternatives_and_another_one_leads_elsewhere(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=20, temperature=0.0)
+        completion = await written(at, "g")
+        await at.press("left", "left", "left")
+        token = completion.tokens[17]
+        assert at.app.screen.view.cursor == 17
+        seen = at.seen()
+        assert "token 18 of 20" in seen
+        assert f"{token.probability:.3f}" in seen
+        assert f"{token.alternatives[1].probability:.1%}" in seen
+        await at.press("down")
+        branch = await written(at, "enter")
+        assert branch is not completion
+        assert branch.branched_at == 17
+        assert [each.id for each in branch.tokens[:17]] == [each.id for each in completion.tokens[:17]]
+        assert branch.tokens[17].id == token.alternatives[1].id
+        assert len(branch.tokens) == 18 + 20
+        assert len(completion.tokens) == 20
+        await at.press("left_square_bracket")
+        assert at.app.screen.completion is completion
+
+
+async def test_a_click_puts_the_cursor_on_a_token(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=20)
+        await written(at, "i", *"ab", "f5")
+        await at.pilot.click("TokenText", offset=(2, 0))  # behind the prompt's two characters
+        assert at.app.screen.view.cursor == 0
+
+
+async def test_an_answer_goes_into_its_own_text_whatever_is_shown(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        screen = at.app.screen
+        set_knobs(at, max_new_tokens=10)
+        short = await written(at, "g")
+        text = short.text
+        set_knobs(at, max_new_tokens=100_000)
+        await at.press("g")
+        long = screen.completion
+        await at.until(lambda: len(long.tokens) > 20)
+        await at.press("left_square_bracket")  # look at the earlier one while the new one is written
+        length = len(long.tokens)
+        await at.until(lambda: len(long.tokens) > length + 20)
+        assert screen.completion is short
+        assert short.text == text
+        await at.sees("10 tokens")
+        await at.press("1", "3")
+        assert screen.completion is short
+        await at.press("right_square_bracket", "escape")
+        assert long.reason == "esc"
+
+
+async def test_any_checkpoint_of_any_run_can_be_chosen(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await at.press("3", "f")
+        await at.until(lambda: isinstance(at.app.screen, PickSource))
+        await at.until(lambda: "two" in at.seen())
+        await at.sees(*(f"step {step:>9}" for step in (20, 40, 60)))
+        await at.press(*"one 40", "enter")
+        set_knobs(at, max_new_tokens=5)
+        completion = await written(at, "g")
+        assert (completion.run, completion.step) == ("one", 40)
+
+
+async def test_two_checkpoints_write_side_by_side_with_the_same_seed(lab: Any, run: Path) -> None:
+    async with lab(size=(140, 40)) as at:
+        await at.press("3", "b")
+        await at.until(lambda: "20" in at.seen())
+        await at.press(*"one 20", "enter")
+        set_knobs(at, max_new_tokens=25)
+        screen = at.app.screen
+        await at.press("g")
+        await at.until(lambda: len(screen.current) == 2 and all(completion.reason for completion in screen.current))
+        left, right = screen.current
+        assert (left.step, right.step) == (60, 20)
+        assert left.knobs == right.knobs
+        assert [pane.completion for pane in screen.panes] == [left, right]
+        await at.sees("step 60")
+        await at.sees("step 20")
+        await at.press("w", "left")
+        assert screen.completion is right
+        await at.press("escape", "b")  # one side again, for the next text
+        await at.press("g")
+        await at.until(lambda: len(screen.current) == 1 and screen.completion.reason)
+        assert len(screen.panes) == 1
+
+
+async def test_a_text_stays_where_another_is_put_beside_it_and_when_it_is_shown_alone_again(
+    lab: Any, run: Path
+) -> None:
+    async with lab(size=(140, 40)) as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=20)
+        completion = await written(at, "g")
+        screen = at.app.screen
+        await at.press("b", *"one 20", "enter")
+        await at.until(lambda: len(screen.panes) == 2)
+        assert [pane.completion for pane in screen.panes] == [completion, None]
+        await at.sees("from one · step 20", completion.text.split("\n")[0][:10])
+        await at.press("g")
+        await at.until(lambda: len(screen.current) == 2 and all(each.reason for each in screen.current))
+        left, right = screen.current
+        await at.press("w", "b")
+        assert [pane.completion for pane in screen.panes] == [right]
+        await at.press("left_square_bracket", "right_square_bracket")
+        assert [pane.completion for pane in screen.panes] == [left, right]
+
+
+async def test_other_weights_leave_the_text_and_say_that_they_write_the_next_one(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=5)
+        completion = await written(at, "g")
+        await at.press("f", *"one 20", "enter")
+        await at.sees("next: one · step 20")
+        assert at.app.screen.completion is completion
+
+
+async def test_the_cursor_is_in_sight_at_80_by_24(lab: Any, run: Path) -> None:
+    async with lab(size=(80, 24)) as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=900)
+        await written(at, "g")
+        view = at.app.screen.view
+        for key in ("left", "home", "end"):
+            await at.press(key)
+            line = view._flow.line_of(view.cursor)
+            await at.until(lambda line=line: 0 <= line - view.scroll_offset.y < view.scrollable_content_region.height)
+            await at.sees("token 1 of" if key == "home" else "token 900 of")
+
+
+async def test_shades_have_a_legend_and_a_knob_that_does_nothing_says_so(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=5)
+        completion = await written(at, "g")
+        await at.sees("50%+", "20%+", "5%+", "less", f"200 of {completion.vocab_size}: no effect")
+        await at.press("h")
+        await at.until(lambda: "50%+" not in at.seen())
+        await at.press(*"K" * 3, *"t" * 16)
+        await at.until(lambda: "no effect" not in at.seen() or "1337: no effect at T 0" in at.seen())
+
+
+async def test_a_token_has_a_bar_of_the_model_and_one_that_moves_with_the_knobs(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=5, temperature=1.0, top_k=0)
+        completion = await written(at, "g")
+        await at.press("right", "right")
+        token, screen = completion.tokens[1], at.app.screen
+        await at.until(lambda: screen.lookup.found is not None)
+        after = screen.lookup.found.after(screen.knobs)
+        assert after[token.id] == pytest.approx(token.probability, rel=1e-3)  # these knobs change nothing
+        await at.sees("model", "after knobs")
+        await at.press(*"t" * 20)
+        await at.until(lambda: "100.0%" in at.seen())  # at temperature 0 the likeliest has all
+        assert f"{token.alternatives[0].probability:.1%}" in at.seen()
+
+
+async def test_a_text_of_an_earlier_session_has_its_alternatives_again(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=5)
+        completion = await written(at, "g")
+    async with lab() as at:
+        await at.press("3")
+        screen = at.app.screen
+        await at.until(lambda: screen.groups)
+        await at.press("left_square_bracket", "right")
+        await at.sees(f"{completion.tokens[0].alternatives[0].probability:.1%}", "after knobs")
+
+
+async def test_where_a_knob_was_turned_is_marked_in_the_text(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=100_000)
+        await at.press("g")
+        screen = at.app.screen
+        await at.until(lambda: len(screen.completion.tokens) > 20)
+        await at.press("t")
+        await at.until(
+            lambda: screen.completion.turns and len(screen.completion.tokens) > screen.completion.turns[0][0]
+        )
+        await at.press("escape")
+        screen.view.point(screen.completion.turns[0][0])
+        screen.repaint()
+        await at.sees(TURNED, "from here on: temperature=0.75")
+        cells = [cell for line in screen.view._flow.lines for cell in line]
+        assert [cell.piece for cell in cells if cell.sign] == [screen.completion.turns[0][0]]
+        assert (
+            "".join(cell.text for cell in cells if not cell.sign and cell.piece >= 0).split()
+            == screen.completion.text.split()
+        )
+
+
+async def test_the_weights_in_training_are_sampled_without_stopping_the_training(lab: Any) -> None:
+    async with lab(max_iters=100_000, eval_interval=50_000, sample_interval=0) as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history and at.session.history.step > 5)
+        await at.press("3")
+        screen = at.app.screen
+        assert screen.sources == [Source(None, LIVE)]
+        set_knobs(at, max_new_tokens=20)
+        first = await written(at, "g")
+        assert first.step is not None
+        assert first.step > 5
+        assert len(first.tokens) == 20
+        await at.until(lambda: at.session.history.step > first.step)
+        second = await written(at, "g")
+        assert second.step > first.step
+        assert at.session.is_training
+        await at.sees("live weights")
+
+
+async def test_live_weights_without_a_training_and_an_empty_home_are_one_line(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("3")
+        completion = await written(at, "g")
+        assert completion.reason == "error"
+        await at.sees("no runs in")
+        at.app.screen.use_source(Source(None, LIVE))
+        await written(at, "g")
+        await at.sees("no run is training")
+
+
+async def test_a_prompt_that_the_model_cannot_read_is_one_line(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        at.app.screen.query_one(Prompt).text = "π"
+        await written(at, "g")
+        await at.sees("unknown character 'π'")
+
+
+async def test_the_history_is_exported_as_markdown_and_json(lab: Any, run: Path, tmp_path: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=10)
+        group = [await written(at, "g"), await written(at, "a")]
+        for name in ("all.json", "all.md"):
+            await at.press("e")
+            at.app.screen.query_one("Input").value = str(tmp_path / name)
+            await at.press("enter")
+        exported = json.loads((tmp_path / "all.json").read_text())["rounds"]
+        assert [each[0]["text"] for each in exported] == [completion.text for completion in group]
+        assert [each[0]["knobs"]["seed"] for each in exported] == [1337, 1338]
+        assert {(each[0]["run"], each[0]["step"]) for each in exported} == {("one", 60)}
+        markdown = (tmp_path / "all.md").read_text()
+        assert all(completion.text in markdown for completion in group)
+        assert "seed=1338" in markdown
+        await at.press("e")
+        at.app.screen.query_one("Input").value = str(tmp_path / "all.txt")
+        await at.press("enter")
+        await at.sees("has to end in .md")
+
+
+async def test_an_earlier_text_s_prompt_and_knobs_are_taken_over(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=5, temperature=0.5)
+        await written(at, "i", *"ab", "f5")
+        set_knobs(at, temperature=1.5)
+        at.app.screen.query_one(Prompt).text = "other"
+        await written(at, "g")
+        await at.press("left_square_bracket", "u")
+        assert at.app.screen.query_one(Prompt).text == "ab"
+        assert at.app.screen.knobs.temperature == 0.5
+
+
+HOSTILE = [
+    "[bold]",
+    "[/x]",
+    "\x1b]0;owned\x07",
+    "\x00",
+    "\u202egnp.exe",
+    "🙂",
+    "👩\u200d👧",
+    "\ufffd",
+    "\udce2",
+    "e\u0301",
+    "\x9b2J",
+]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_hostile_output_is_harmless_text(lab: Any, run: Path, size: tuple[int, int]) -> None:
+    async with lab(size=size) as at:
+        await at.press("3")
+        screen = at.app.screen
+        completion = Completion(
+            "[red]p\x1b[2J", Source("one", "60"), SamplingConfig(), run="one", step=60, reason="length"
+        )
+        for number, text in enumerate(HOSTILE):
+            others = tuple(Alternative(100 + i, other, 0.1) for i, other in enumerate(HOSTILE[:5]))
+            completion.tokens.append(Token(sample=0, id=number, text=text, probability=0.3, alternatives=others))
+        screen.groups.append([completion])
+        screen.shown = 0
+        screen.repaint()
+        await at.press("left")
+        for _ in HOSTILE:
+            seen = at.seen()
+            assert not [c for c in seen if (ord(c) < 32 and c != "\n") or 0x7F <= ord(c) < 0xA0]
+            assert not set(seen) & set("\u202e\u200d\u200f\udce2")
+            await at.press("left")
+        for shown in ("[red]p␛[2J", "[bold][/x]", "␛]0;owned␇", "␀", "\\u202e", "🙂"):
+            assert shown in at.seen().replace("\n", "")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+@pytest.mark.parametrize("theme", ["dark", "light", "ansi"])
+async def test_prompt_text_knobs_and_alternatives_have_room(
+    lab: Any, run: Path, size: tuple[int, int], theme: str
+) -> None:
+    async with lab(size=size) as at:
+        at.app.theme = NAMES[theme]
+        await at.press("3")
+        set_knobs(at, max_new_tokens=200)
+        completion = await written(at, "i", *"ab", "f5")
+        await at.press("left")
+        seen = at.seen()
+        assert f"token {len(completion.tokens)} of 200" in seen
+        for words in ("top-k", "min-p", "0.80", "1337", "200 tokens", "branch here"):
+            assert words in seen
+
+
+@pytest.mark.parametrize("theme", ["dark", "light", "ansi"])
+async def test_shades_differ_in_256_colours_and_without_colours(lab: Any, theme: str) -> None:
+    async with lab() as at:
+        at.app.theme = NAMES[theme]
+        await at.press("3")
+        view = at.app.screen.view
+        styles = [view.rich_style, *(view.get_component_rich_style(f"tokentext--shade-{n}") for n in (1, 2, 3))]
+        if theme == "ansi":
+            shades = {(style.italic, style.underline, style.bold) for style in styles}
+        else:
+            shades = {style.bgcolor.downgrade(ColorSystem.EIGHT_BIT).number for style in styles}
+        assert len(shades) == 4
+
+
+def test_knobs_step_along_their_scales_and_switch_off_at_the_end() -> None:
+    knobs = SamplingConfig()
+    assert moved(knobs, BY_NAME["temperature"], 1).temperature == pytest.approx(0.85)
+    assert moved(dataclasses.replace(knobs, top_k=1000), BY_NAME["top_k"], 1).top_k == 0
+    assert moved(dataclasses.replace(knobs, top_k=0), BY_NAME["top_k"], -1).top_k == 1000
+    assert moved(dataclasses.replace(knobs, top_p=0.99), BY_NAME["top_p"], 1).top_p == 1
+    assert moved(dataclasses.replace(knobs, min_p=0.01), BY_NAME["min_p"], -1).min_p == 0
+    assert moved(dataclasses.replace(knobs, temperature=0.0), BY_NAME["temperature"], -1).temperature == 0
+    assert moved(dataclasses.replace(knobs, temperature=0.83), BY_NAME["temperature"], 1).temperature == 0.85
+    assert moved(dataclasses.replace(knobs, temperature=0.83), BY_NAME["temperature"], -1).temperature == 0.8
+    assert moved(knobs, BY_NAME["seed"], -1).seed == 1336
+
+
+def test_typed_knobs_are_checked_and_stop_texts_split() -> None:
+    knobs = SamplingConfig()
+    assert turned(knobs, "top_k", "40").top_k == 40
+    assert turned(dataclasses.replace(knobs, top_p=0.5), "top_p", "off").top_p == 1
+    assert turned(knobs, "stop", "\\n\\n|END").stop == ("\n\n", "END")
+    with pytest.raises(SettingError, match="min_p"):
+        turned(knobs, "min_p", "3")
+
+
+async def test_a_knob_s_value_is_typed_where_it_stands(lab: Any, run: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        await at.pilot.click("#top_k")
+        at.app.screen.query_one("Input").value = "-4"
+        await at.press("enter")
+        await at.sees("top_k=-4: has to be at least 0")
+        at.app.screen.query_one("Input").value = "42"
+        await at.press("enter")
+        assert at.app.screen.knobs.top_k == 42
+        await at.press("x")
+        at.app.screen.query_one("Input").value = "\\n"
+        await at.press("enter")
+        assert at.app.screen.knobs.stop == ("\n",)
+
+
+def test_shades_go_from_sure_to_surprised() -> None:
+    assert [shade(p) for p in (1.0, 0.5, 0.49, 0.2, 0.19, 0.05, 0.04, 0.0)] == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_lines_break_at_spaces_and_know_their_pieces() -> None:
+    flow = TextFlow(12)
+    for piece, text in enumerate(["the qu", "ick brown", " fox\n", "", "jumped"]):
+        flow.add(text, piece)
+    lines = ["".join(cell.text for cell in line).rstrip() for line in flow.lines]
+    assert lines == ["the quick", "brown fox", "jumped"]
+    assert [flow.line_of(piece) for piece in range(5)] == [0, 0, 1, 2, 2]
+    assert (flow.piece_at(0, 0), flow.piece_at(0, 6), flow.piece_at(1, 6), flow.piece_at(2, 40)) == (0, 1, 2, None)
+
+
+@pytest.mark.parametrize("width", [3, 7, 20])
+def test_no_line_is_wider_than_the_text_area_and_nothing_is_lost(width: int) -> None:
+    text = "wide 漢字漢字 emoji 🙂🙂🙂 and averyveryverylongwordwithoutend\n\n  indented\n"
+    flow = TextFlow(width)
+    for piece, character in enumerate(text):
+        flow.add(character, piece)
+    assert all(sum(cell.width for cell in line[:-1]) <= width for line in flow.lines)
+    assert "".join(cell.text for line in flow.lines for cell in line) == text.replace("\n", " ")
+
+
+def test_pasted_control_characters_are_left_out() -> None:
+    assert plain("a\r\nb\x1b[2J\x00\tc\u202e") == "a\nb[2J\tc"

@@ -1,0 +1,168 @@
+"""Work in threads: its events arrive, it can be cancelled, its errors are one line, and nobody waits for anybody."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanogpt.errors import UserError
+from nanogpt.events import Event, Notice
+from nanogpt.training import SetMaxIters
+from nanogpt_tui.app import LabApp
+from nanogpt_tui.session.workers import Throttle, Worker, log_file
+
+
+def notices(count: int) -> Iterator[Event]:
+    yield from (Notice(level="info", text=str(number)) for number in range(count))
+
+
+async def test_events_arrive_in_order_and_the_end_is_told(lab: Any) -> None:
+    async with lab() as at:
+        arrived: list[Event] = []
+        job = at.app.session.work(lambda: notices(1000), lambda: arrived.extend(job.take()))
+        await at.until(lambda: job.done and len(arrived) == 1000)
+        assert [event.text for event in arrived] == [str(number) for number in range(1000)]
+        assert job.error is None
+
+
+async def test_many_pulls_ring_the_bell_seldom_and_the_last_one_is_not_lost(lab: Any) -> None:
+    async with lab() as at:
+        state, receive = [0], []
+        throttle = Throttle(at.app, lambda: receive.append(state[0]), per_second=10)
+
+        def trigger() -> None:
+            for number in range(1, 20_001):
+                state[0] = number
+                throttle.trigger()
+
+        worker = threading.Thread(target=trigger)
+        worker.start()
+        await at.until(lambda: receive and receive[-1] == 20_000)
+        worker.join()
+        assert len(receive) < 2000
+
+
+def test_pulling_does_not_wait_for_an_interface_that_is_stuck() -> None:
+    posted = []
+
+    class Stuck:
+        def post_message(self, message: object) -> None:
+            posted.append(message)
+
+    throttle = Throttle(Stuck(), lambda: None, per_second=4)  # type: ignore[arg-type]
+    for _ in range(1000):
+        throttle.trigger()
+    assert len(posted) == 1
+
+
+def test_cancelling_closes_the_work() -> None:
+    closed, going = threading.Event(), threading.Event()
+
+    def endless() -> Iterator[Event]:
+        try:
+            while True:
+                going.set()
+                yield Notice(level="info", text="on and on")
+        finally:
+            closed.set()
+
+    job = Worker(endless).start()
+    assert going.wait(60)
+    job.cancel()
+    assert closed.wait(60)
+    job.wait(60)
+    assert job.done
+    assert job.error is None
+
+
+def test_an_error_of_the_engine_is_its_one_line() -> None:
+    def work() -> Iterator[Event]:
+        raise UserError("no space left: free some")
+        yield
+
+    job = Worker(work).start()
+    job.wait(60)
+    assert job.error == "no space left: free some"
+    assert not log_file().exists()
+
+
+def test_an_unexpected_error_goes_to_the_log_file_that_its_line_names() -> None:
+    def work() -> Iterator[Event]:
+        yield Notice(level="info", text="fine so far")
+        raise ZeroDivisionError("division by zero")
+
+    job = Worker(work).start()
+    job.wait(60)
+    assert job.error is not None
+    assert "\n" not in job.error
+    assert str(log_file()) in job.error
+    assert "ZeroDivisionError" in log_file().read_text(encoding="utf-8")
+
+
+async def test_only_one_run_is_trained_at_a_time(lab: Any, rhymes: dict[str, Any]) -> None:
+    async with lab(max_iters=100_000) as at:
+        session = at.app.session
+        session.quick_start(rhymes | {"max_iters": 100_000})
+        with pytest.raises(UserError, match="quickstart is training: stop it first"):
+            session.quick_start(rhymes)
+
+
+async def test_a_new_last_step_is_known_once_the_trainer_has_it(lab: Any, rhymes: dict[str, Any]) -> None:
+    async with lab() as at:
+        session = at.app.session
+        session.quick_start(rhymes | {"max_iters": 100_000})
+        await at.until(lambda: session.history.step > 3)
+        session.send(SetMaxIters(40))
+        await at.until(lambda: not session.is_training)
+        assert session.history.max_iters == session.history.step >= 40
+
+
+async def test_closing_the_session_saves_the_run(lab: Any, rhymes: dict[str, Any], home: Path) -> None:
+    async with lab() as at:
+        session = at.app.session
+        session.quick_start(rhymes | {"max_iters": 100_000, "eval_interval": 100_000})
+        await at.until(lambda: session.history.step > 3)
+        session.close()
+        assert session.history.saves[-1].step == session.history.step
+        assert (home / "runs" / "quickstart" / "checkpoints").exists()
+
+
+async def test_the_newest_run_is_shown_at_the_start(lab: Any, rhymes: dict[str, Any]) -> None:
+    async with lab() as at:
+        at.app.session.quick_start(rhymes)
+        await at.until(lambda: at.app.session.history.state == "finished")
+    async with lab() as at:
+        assert isinstance(at.app, LabApp)
+        await at.until(lambda: at.app.session.history is not None)
+        assert at.app.session.history.step == rhymes["max_iters"]
+        assert len(at.app.session.history) == rhymes["max_iters"]
+
+
+async def test_a_run_of_another_process_is_watched_and_steered(lab: Any, rhymes: dict[str, Any], home: Path) -> None:
+    options = [f"--{name}={value}" for name, value in (rhymes | {"max_iters": 1_000_000}).items()]
+    with subprocess.Popen(
+        [sys.executable, "-m", "nanogpt", "train", "--name=far", *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as trainer:
+        try:
+            while not (home / "runs" / "far" / "run.toml").exists() and trainer.poll() is None:
+                time.sleep(0.1)
+            async with lab() as at:
+                await at.until(lambda: at.session.history and at.session.history.step > 3)
+                assert not at.session.is_training  # so that quitting does not ask
+                held = at.session.history.step
+                await at.until(lambda: at.session.history.step > held)
+                await at.press("space")
+                await at.until(lambda: at.session.history.state == "paused")
+                await at.press("x", "s")
+                await at.until(lambda: at.session.history.state == "stopped")
+                assert at.session.history.saves[-1].step == at.session.history.step
+            assert trainer.wait(60) == 0
+        finally:
+            trainer.kill()

@@ -1,0 +1,130 @@
+"""The line to the terminal: who writes never waits, and what is under way is known."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+from textual._compositor import LayoutUpdate
+from textual.geometry import Region
+from textual.screen import Screen
+
+from nanogpt_tui.app import LabApp
+from nanogpt_tui.settings import Settings
+from nanogpt_tui.terminal.driver import PATIENCE_S, ROOM, OutputThread, TerminalDriver
+
+ROW = LayoutUpdate([], Region(0, 0, 1, 1))
+
+
+def until(condition: Callable[[], object], timeout_s: float = 30) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.005)
+
+
+def test_what_is_written_arrives_in_order_and_is_counted() -> None:
+    reader, writer = os.pipe()
+    line = OutputThread(writer, lambda: None)
+    for number in range(100):
+        line.write(f"{number},".encode())
+    expected = b"".join(f"{number},".encode() for number in range(100))
+    seen = b""
+    while len(seen) < len(expected):
+        seen += os.read(reader, 4096)
+    assert seen == expected
+    until(lambda: line.sent == len(expected) and not line.under_way)
+    line.stop()
+
+
+def test_a_reader_that_reads_nothing_is_not_waited_for_and_all_arrives_when_it_does() -> None:
+    reader, writer = os.pipe()
+    drained = threading.Event()
+    line = OutputThread(writer, drained.set)
+    frame = b"x" * ROOM
+    for _ in range(16):  # a pipe holds 64 KiB
+        line.write(frame)
+    assert line.under_way > ROOM
+    assert not drained.is_set()
+    seen = 0
+    while seen < 16 * ROOM:
+        seen += len(os.read(reader, 4096))
+    assert drained.wait(30)
+    assert (line.sent, line.under_way) == (16 * ROOM, 0)
+    line.stop()
+
+
+def test_stopping_does_not_wait_for_a_reader_that_never_comes_back() -> None:
+    _reader, writer = os.pipe()
+    line = OutputThread(writer, lambda: None)
+    line.write(b"x" * 2**20)
+    until(lambda: line.sent)
+    began = time.monotonic()
+    line.stop()
+    assert time.monotonic() - began < 30 * PATIENCE_S
+    line.write(b"too late")
+    assert not line.under_way
+
+
+def test_a_terminal_that_has_gone_takes_everything_silently() -> None:
+    reader, writer = os.pipe()
+    line = OutputThread(writer, lambda: None)
+    os.close(reader)
+    line.write(b"x")
+    until(lambda: not line.under_way)
+    line.write(b"y")
+    line.stop()
+    assert line.sent == 0
+
+
+async def test_a_frame_that_is_left_out_while_the_line_drains_is_shown_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    app = LabApp(Settings())
+
+    class Drains(TerminalDriver):
+        """One whose terminal takes all that is under way just when somebody has looked."""
+
+        @property
+        def behind(self) -> bool:
+            was_behind = super().behind
+            seen = 0
+            while seen < 2 * ROOM:
+                seen += len(os.read(reader, 2 * ROOM - seen))
+            until(drained.is_set)
+            return was_behind
+
+    drained = threading.Event()
+    driver = Drains(app)
+
+    def told() -> None:
+        driver._drained()
+        drained.set()
+
+    driver._writer = OutputThread(writer, told)
+    driver.write("x" * 2 * ROOM)
+    asked: list[object] = []
+    monkeypatch.setattr(app, "call_later", asked.append)
+    app._driver = driver
+    app._display(Screen(), ROW)
+    await asyncio.sleep(0)
+    assert asked == [app.refresh]
+    driver._writer.stop()
+
+
+async def test_at_the_end_of_the_input_the_app_hangs_up_and_nothing_is_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as keys:
+        monkeypatch.setattr("sys.__stdin__", keys)
+        hung_up = asyncio.Event()
+        driver = TerminalDriver(SimpleNamespace(hang_up=hung_up.set))
+        reading = threading.Thread(target=driver.run_input_thread, daemon=True)
+        reading.start()
+        os.close(writer)
+        await asyncio.wait_for(hung_up.wait(), 60)
+        reading.join(60)
+        assert not reading.is_alive()

@@ -1,0 +1,177 @@
+"""The palette: every command on one line with its key, and jumps to what there is."""
+
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.widgets import Input, OptionList
+
+from nanogpt import runs
+from nanogpt.runs.state import RunState
+from nanogpt_tui.app import LabApp
+from nanogpt_tui.screens.new_run.fields import Field
+from nanogpt_tui.settings import Settings
+from nanogpt_tui.widgets.palette import Palette, PaletteCommand, matching
+from nanogpt_tui.widgets.preferences import Preferences
+
+
+async def opened(at: Any) -> Palette:
+    """The palette, with everything in it."""
+    await at.press("ctrl+p")
+    await at.until(lambda: isinstance(at.app.screen, Palette) and "esc closes" in at.seen())
+    palette: Palette = at.app.screen
+    return palette
+
+
+async def jump(at: Any, words: str, kind: str) -> None:
+    """Types, and takes the first line, which has to be of that kind."""
+    palette = await opened(at)
+    await at.press(*words)
+    await at.until(lambda: palette.query_one(OptionList).option_count)
+    first = palette.query_one(OptionList).get_option_at_index(0).prompt
+    assert str(first).endswith(kind)
+    await at.press("enter")
+    await at.until(lambda: not isinstance(at.app.screen, Palette))
+
+
+def named(*titles: str, **fields: str) -> list[PaletteCommand]:
+    return [PaletteCommand(title=title, run=lambda: None, **fields) for title in titles]
+
+
+def test_what_begins_with_the_words_comes_first_then_what_has_them_in_its_name() -> None:
+    commands = [*named("Quit", about="runs go on"), *named("one run"), *named("Runs"), *named("other")]
+    assert [each.title for each in matching(commands, "run")] == ["Runs", "one run", "Quit"]
+    assert matching(commands, " ") == commands
+    assert [each.title for each in matching(commands, "RUN one")] == ["one run"]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+async def test_each_command_is_one_line_that_ends_with_its_key(lab: Any, size: tuple[int, int]) -> None:
+    async with lab(size=size) as at:
+        palette = await opened(at)
+        lines = [line.rstrip() for line in at.seen().splitlines()]
+        runs_line = next(line for line in lines if re.search(r"^\s*Runs  ", line))
+        assert re.search(r"Runs  Go to the Runs screen +4\b", runs_line)
+        rows = palette.query_one(OptionList)
+        assert rows.virtual_size.height == rows.option_count
+
+
+async def test_what_matches_nothing_is_said_and_no_key_runs_it(lab: Any) -> None:
+    async with lab() as at:
+        await opened(at)
+        await at.press(*"[bold]zzz")
+        await at.sees("nothing matches '[bold]zzz'")
+        await at.press("enter")
+        assert isinstance(at.app.screen, Palette)
+        await at.press("escape")
+        assert at.app.current_mode == "train"
+        assert not isinstance(at.app.screen, Palette)
+
+
+async def test_a_run_is_shown_in_runs_also_where_a_filter_hides_it(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await jump(at, "one", "run")
+        await at.until(lambda: at.app.current_mode == "runs" and at.app.screen.table.current == "one")
+        await at.press("/", *"two", "enter")
+        await at.until(lambda: at.app.screen.table.current == "two")
+        await jump(at, "one", "run")
+        await at.until(lambda: at.app.screen.table.current == "one")
+
+
+async def test_a_checkpoint_is_what_sample_writes_with(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await jump(at, "one step 40", "checkpoint")
+        await at.until(lambda: at.app.current_mode == "sample")
+        await at.sees("one · step 40")
+        assert [source.label for source in at.app.screen.sources] == ["one · step 40"]
+
+
+async def test_a_data_set_is_shown_in_data(lab: Any) -> None:
+    async with lab() as at:
+        await jump(at, "rhymes", "data set")
+        await at.until(lambda: at.app.current_mode == "data" and at.app.screen.entry is not None)
+        assert at.app.screen.entry.name == "rhymes"
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "beta1", "dataset"])
+async def test_a_setting_of_a_run_is_a_field_of_the_form(lab: Any, name: str) -> None:
+    """One that is shown at first, one that is shown with the others, one at the top."""
+    async with lab() as at:
+        await jump(at, name, "setting")
+        await at.until(lambda: at.app.focused)
+        field = next(node for node in at.app.focused.ancestors if isinstance(node, Field))
+        assert field.name == name
+        await at.until(lambda: field.region.y > 0 and field.region.bottom < 40)
+
+
+async def test_a_setting_of_a_component_that_is_not_chosen_leads_to_the_choice(lab: Any) -> None:
+    async with lab() as at:
+        await jump(at, "ngram", "setting")
+        await at.sees("ngram is a setting of")  # the notice has several lines
+        field = next(node for node in at.app.focused.ancestors if isinstance(node, Field))
+        assert field.name == "architecture"
+
+
+async def test_a_jump_to_a_setting_keeps_what_was_typed_in_the_form_in_front(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("n")
+        await at.until(lambda: not at.app.screen.is_reading)
+        form = at.app.screen
+        form.field("name").editor.value = "mine"
+        await jump(at, "learning_rate", "setting")
+        assert at.app.screen is form
+        assert form.field("name").editor.value == "mine"
+
+
+async def test_a_setting_of_the_app_is_a_line_of_its_settings(lab: Any) -> None:
+    async with lab() as at:
+        await jump(at, "ssh", "setting")
+        await at.until(lambda: isinstance(at.app.screen, Preferences))
+        options = at.app.screen.query_one(OptionList)
+        assert options.get_option_at_index(options.highlighted).id == "ssh_mode"
+
+
+async def test_the_palette_works_while_a_disk_is_slow_and_enter_waits_for_what_it_needs(
+    lab: Any, two_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, there = threading.Event(), runs.list_runs
+
+    def slow(folder: str | None = None) -> list[RunState]:
+        gate.wait(60)
+        return there(folder)
+
+    async with lab() as at:
+        await at.until(lambda: at.session.discovered)
+        monkeypatch.setattr(runs, "list_runs", slow)
+        await at.press("ctrl+p", *"quit")
+        await at.sees("Quit", "reading runs and data sets …")
+        at.app.screen.query_one(Input).value = "one step 20"
+        await at.press("enter")
+        assert isinstance(at.app.screen, Palette)
+        gate.set()
+        await at.until(lambda: at.app.current_mode == "sample")
+        assert [source.label for source in at.app.screen.sources] == ["one · step 20"]
+
+
+async def test_a_name_in_markup_is_shown_as_it_is(lab: Any, two_runs: Path) -> None:
+    (two_runs / "one").rename(two_runs / "[bold]x")
+    async with lab() as at:
+        await opened(at)
+        await at.press(*"[bold]")
+        await at.sees("[bold]x")
+
+
+async def test_who_only_looks_is_offered_no_setting_of_a_new_run(two_runs: Path) -> None:
+    app = LabApp(Settings(), watched=two_runs / "one", readonly=True)
+    async with app.run_test() as pilot:
+        await pilot.press("ctrl+p")
+        palette = app.screen
+        assert isinstance(palette, Palette)
+        while palette._reading:
+            await pilot.pause(0.05)
+        titles = [each.title for each in palette._commands]
+        assert "theme" in titles
+        assert "learning_rate" not in titles
+    app.session.close()

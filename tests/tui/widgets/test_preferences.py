@@ -1,0 +1,165 @@
+"""Settings and keys, changed in the app: obeyed at once, and written down."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.widgets import Input, OptionList
+
+from nanogpt_tui import theme
+from nanogpt_tui.keys import remappable
+from nanogpt_tui.screens.sample.knobs import KnobRow
+from nanogpt_tui.settings import Settings, load, path, save
+from nanogpt_tui.widgets.chart import LossChart
+from nanogpt_tui.widgets.preferences import Preferences
+
+
+async def choose(at: Any, name: str) -> None:
+    options = at.app.screen.query_one(OptionList)
+    options.highlighted = options.get_option_index(name)
+    await at.press("enter")
+
+
+async def test_a_theme_is_put_on_at_once_and_written_down(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("f2")
+        await choose(at, "theme")
+        assert at.app.theme == theme.NAMES["light"]
+        assert load().theme == "light"
+
+
+async def test_what_is_chosen_is_explained_whole_where_the_list_has_no_room_for_it(lab: Any) -> None:
+    async with lab(size=(80, 24)) as at:
+        await at.press("f2", "down", "down")
+        await at.sees("auto · on · off: one repaint per second, 256 colours, no animation")
+        await at.press("down")
+        await at.until(lambda: "nothing moves" not in at.seen())
+
+
+async def test_ascii_glyphs_reach_what_is_already_drawn(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history and at.session.history.state == "finished")
+        await at.press("f2")
+        await choose(at, "glyphs")
+        await choose(at, "glyphs")
+        await at.press("escape")
+        assert load().glyphs == "ascii"
+        await at.until(lambda: at.seen().isascii())
+
+
+@pytest.mark.parametrize("mode", ["runs", "sample"])
+async def test_ascii_glyphs_reach_the_screens_behind(lab: Any, two_runs: Path, mode: str) -> None:
+    async with lab(size=(120, 60)) as at:
+        at.app.switch_mode(mode)
+        await at.until(lambda: "━" in at.seen())
+        at.app.change({"glyphs": "ascii"})
+        await at.until(lambda: at.seen().isascii())
+        drawn = {widget.glyphs for widget in at.app.screen.query(LossChart)}
+        assert drawn <= {"ascii"}
+        assert all(row.ascii_only for row in at.app.screen.query(KnobRow))
+        assert drawn or at.app.screen.query(KnobRow)
+
+
+async def test_a_key_is_changed_by_pressing_the_new_one(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("f2")
+        await choose(at, "key train.quick_start")
+        await at.press("k")
+        assert load().keymap == {"train.quick_start": "k"}
+        await at.press("escape")
+        await at.press("g")
+        assert at.session.history is None
+        await at.press("k")
+        await at.until(lambda: at.session.history is not None)
+
+
+async def test_a_key_that_is_taken_is_refused_with_what_it_does(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("f2")
+        await choose(at, "key train.save")
+        await at.press("x")
+        await at.sees("x is already train.stop")
+        assert load().keymap == {}
+        assert isinstance(at.app.screen, Preferences)
+
+
+def test_no_screen_takes_a_key_of_the_whole_app() -> None:
+    keys = {name: set(binding.key.split(",")) for name, binding in remappable().items()}
+    taken = {key for name, own in keys.items() if name.startswith("app.") for key in own}
+    assert [name for name, own in keys.items() if own & taken and not name.startswith("app.")] == []
+
+
+async def test_backspace_brings_the_default_back(lab: Any) -> None:
+    save(Settings(theme="light", keymap={"train.save": "w"}))
+    async with lab() as at:
+        at.app.obey(load())
+        await at.press("f2")
+        options = at.app.screen.query_one(OptionList)
+        for name in ("theme", "key train.save"):
+            options.highlighted = options.get_option_index(name)
+            await at.press("backspace")
+        assert at.app.theme == theme.NAMES["dark"]
+        assert load() == Settings()
+
+
+async def test_a_default_that_another_has_now_is_not_brought_back(lab: Any) -> None:
+    swapped = {"train.save": "x", "train.stop": "s"}
+    save(Settings(keymap=swapped))
+    async with lab() as at:
+        at.app.obey(load())
+        await at.press("f2")
+        options = at.app.screen.query_one(OptionList)
+        options.highlighted = options.get_option_index("key train.save")
+        await at.press("backspace")
+        await at.sees("train.stop=s: that key is already train.save")
+        assert load().keymap == swapped
+
+
+async def test_what_the_command_line_asked_for_is_not_written_down(lab: Any) -> None:
+    async with lab() as at:
+        at.app.obey(Settings(theme="light", glyphs="block"))  # as with --light --glyphs block
+        await at.press("f2")
+        await choose(at, "repaints_per_second")
+        assert load() == Settings(repaints_per_second=4.0)
+        assert at.app.theme == theme.NAMES["light"]
+
+
+async def test_a_file_broken_meanwhile_is_named_and_left_alone(lab: Any) -> None:
+    async with lab() as at:
+        path().parent.mkdir(parents=True, exist_ok=True)
+        path().write_text("theme =", encoding="utf-8")
+        await at.press("f2")
+        await choose(at, "theme")
+        await at.sees("cannot read the settings")
+        assert path().read_text(encoding="utf-8") == "theme ="
+
+
+async def test_the_quick_start_is_changed_and_checked(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("f2")
+        await choose(at, "quickstart")
+        at.app.screen.query_one(Input).value = "max_itres=70"
+        await at.press("enter")
+        await at.until(lambda: "Did you mean max_iters?" in " ".join(at.seen().split()))
+        at.app.screen.query_one(Input).value = "max_iters=70 learning_rate=1e-3 device=cpu"
+        await at.press("enter")
+        assert load().quickstart == {"max_iters": 70, "learning_rate": 0.001, "device": "cpu"}
+
+
+async def test_a_theme_of_the_palette_is_written_down(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("ctrl+p", *"ansi")
+        await at.sees("Theme: ansi")
+        await at.press("enter")
+        await at.until(lambda: at.app.theme == theme.NAMES["ansi"])
+        assert load().theme == "ansi"
+
+
+async def test_the_mouse_changes_and_closes(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("f2")
+        await at.pilot.click(OptionList, offset=(3, 0))
+        await at.until(lambda: at.app.theme == theme.NAMES["light"])
+        await at.pilot.click(offset=(0, 0))
+        await at.until(lambda: not isinstance(at.app.screen, Preferences))
