@@ -3,9 +3,9 @@
 import asyncio
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.actions import SkipAction
 from textual.binding import Binding, BindingType
@@ -13,6 +13,7 @@ from textual.events import Resize
 from textual.filter import LineFilter
 from textual.geometry import Size
 from textual.screen import ModalScreen, Screen
+from textual.widget import AwaitMount
 from textual.widgets import Input, TextArea
 
 from nanogpt.errors import UserError
@@ -33,6 +34,8 @@ from nanogpt_tui.widgets.dialog import Ask
 from nanogpt_tui.widgets.keybar import KeyBar
 
 if TYPE_CHECKING:
+    from nanogpt.data.catalog import DatasetInfo
+    from nanogpt_tui.session.completions import Source
     from nanogpt_tui.widgets.palette import PaletteCommand
 
 TERMINAL_INTERVAL_S = 1.0
@@ -276,6 +279,37 @@ class LabApp(TerminalApp):
     def _run(self, command: "PaletteCommand | None") -> None:
         if command is not None:
             self.call_later(command.run)
+
+    async def _show_mode(self, mode: str) -> LabScreen:
+        """Switch to the screen of a mode, close the screens on top of it, and return it."""
+        await self.switch_mode(mode)
+        while len(self.screen_stack) > 1:
+            await self.pop_screen()
+        return cast(LabScreen, self.screen)
+
+    async def show_item(self, mode: str, name: str) -> None:
+        """Switch to the screen of a mode and highlight an item there: a run in "runs", a data set in "data"."""
+        (await self._show_mode(mode)).highlight(name)
+
+    async def sample_from(self, source: "Source") -> None:
+        """Switch to the Sample screen and choose the weights there."""
+        from nanogpt_tui.screens.sample.screen import SampleScreen
+
+        cast(SampleScreen, await self._show_mode("sample")).use_source(source)
+
+    def new_run(self, dataset: str = "", known: "Iterable[DatasetInfo]" = ()) -> AwaitMount:
+        """Open the form of a new run on `dataset`. `known` are data sets that the caller has listed already."""
+        from nanogpt_tui.screens.new_run.screen import NewRunScreen
+
+        return self.push_screen(NewRunScreen(dataset=dataset, known=known))
+
+    async def show_setting(self, name: str) -> None:
+        """Focus the field of a setting in the form of a new run, which is opened unless it is on top already."""
+        from nanogpt_tui.screens.new_run.screen import NewRunScreen
+
+        if not isinstance(self.screen, NewRunScreen):
+            await self.new_run()
+        await cast(NewRunScreen, self.screen).focus_setting(name)
 
     async def quick_start(self) -> None:
         await self.switch_mode("train")

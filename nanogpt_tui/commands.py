@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from textual.binding import Binding
 from textual.screen import Screen
 
 from nanogpt_tui import screens, theme
 from nanogpt_tui.keys import shown
-from nanogpt_tui.screens.base import QUICK_START
 from nanogpt_tui.settings import CHOICES
 from nanogpt_tui.text import count, printable
 from nanogpt_tui.widgets.palette import PaletteCommand
@@ -49,7 +48,7 @@ def of_screen(app: "LabApp", screen: Screen[Any]) -> Iterator[PaletteCommand]:
                 is_key=True,
             )
     if app.current_mode != "train" and not app.session.readonly and not app.session.is_alive:
-        yield PaletteCommand(title="Quick start", run=app.quick_start, about=QUICK_START)
+        yield PaletteCommand(title="Quick start", run=app.quick_start, about=screens.QUICK_START)
     for name in theme.NAMES:
         yield PaletteCommand(
             title=f"Theme: {name}", run=partial(app.set_preference, "theme", name), about="Change the colours"
@@ -59,17 +58,20 @@ def of_screen(app: "LabApp", screen: Screen[Any]) -> Iterator[PaletteCommand]:
 def jumps(app: "LabApp") -> Iterator[PaletteCommand]:
     """Every run, checkpoint, data set and setting. Reads the disk: for a thread."""
     from nanogpt import data, runs
+    from nanogpt_tui.session.completions import Source
 
     there = runs.list_runs(app.session.runs_dir)
     for run in there:
         about = f"{run.phase}, step {run.step:,}"
-        yield PaletteCommand(title=printable(run.name), run=partial(show_run, app, run.name), about=about, right="run")
+        yield PaletteCommand(
+            title=printable(run.name), run=partial(app.show_item, "runs", run.name), about=about, right="run"
+        )
     for run in there:
         for each in reversed(runs.list_checkpoints(runs.find(run.path))):
             loss = f"val loss {each.val_loss:.4f}" if each.val_loss is not None else "not evaluated"
             yield PaletteCommand(
                 title=f"{printable(run.name)} · step {each.step:,}",
-                run=partial(show_checkpoint, app, run.name, each.step),
+                run=partial(app.sample_from, Source(run.name, str(each.step))),
                 about=loss,
                 right="checkpoint",
                 searched=str(each.step),
@@ -78,7 +80,7 @@ def jumps(app: "LabApp") -> Iterator[PaletteCommand]:
         tokens = f"{count(sum(info.tokens.values()))} tokens" if info.prepared else "not prepared"
         yield PaletteCommand(
             title=printable(info.name),
-            run=partial(show_dataset, app, info.name),
+            run=partial(app.show_item, "data", info.name),
             about=tokens,
             right="data set",
         )
@@ -87,11 +89,11 @@ def jumps(app: "LabApp") -> Iterator[PaletteCommand]:
 
 def _settings(app: "LabApp") -> Iterator[PaletteCommand]:
     from nanogpt.config import every_setting
-    from nanogpt_tui.screens.new_run.draft import NOT_IN_FORM
+    from nanogpt_tui.session.draft import NOT_IN_FORM
 
     for name, setting in every_setting().items():
         if name not in NOT_IN_FORM and not app.session.readonly:
-            yield PaletteCommand(title=name, run=partial(show_setting, app, name), about=setting.help, right="setting")
+            yield PaletteCommand(title=name, run=partial(app.show_setting, name), about=setting.help, right="setting")
     for name in SETTINGS:
         yield PaletteCommand(
             title=name.replace("_", " "),
@@ -100,45 +102,6 @@ def _settings(app: "LabApp") -> Iterator[PaletteCommand]:
             right="setting",
             searched=f"{name} app",
         )
-
-
-async def _base(app: "LabApp", mode: str) -> Screen[Any]:
-    """Shows the screen of a mode, and nothing over it. Returns the screen."""
-    await app.switch_mode(mode)
-    while len(app.screen_stack) > 1:
-        await app.pop_screen()
-    return app.screen
-
-
-async def show_run(app: "LabApp", name: str) -> None:
-    """Goes to a run in Runs."""
-    from nanogpt_tui.screens.runs.screen import RunsScreen
-
-    cast(RunsScreen, await _base(app, "runs")).stand_on(name)
-
-
-async def show_checkpoint(app: "LabApp", run: str, step: int) -> None:
-    """Goes to Sample with the weights of a checkpoint."""
-    from nanogpt_tui.screens.sample.screen import SampleScreen
-    from nanogpt_tui.session.completions import Source
-
-    cast(SampleScreen, await _base(app, "sample")).use_source(Source(run, str(step)))
-
-
-async def show_dataset(app: "LabApp", name: str) -> None:
-    """Goes to a data set in Data."""
-    from nanogpt_tui.screens.data.screen import DataScreen
-
-    cast(DataScreen, await _base(app, "data")).stand_on(name)
-
-
-async def show_setting(app: "LabApp", name: str) -> None:
-    """Goes to the field of a setting in the form of a new run: the one in front, or a new one."""
-    from nanogpt_tui.screens.new_run.screen import NewRunScreen
-
-    if not isinstance(app.screen, NewRunScreen):
-        await app.push_screen(NewRunScreen())
-    await cast(NewRunScreen, app.screen).stand_on(name)
 
 
 def _apart(one: Binding, other: Binding) -> bool:

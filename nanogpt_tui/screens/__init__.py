@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 # mode: (key, title); the class is nanogpt_tui.screens.<mode>.screen.<Mode>Screen
 MODES = {"data": ("1", "Data"), "train": ("2", "Train"), "sample": ("3", "Sample"), "runs": ("4", "Runs")}
+QUICK_START = "Train a small model for a minute, as a new run"  # a key of Train, a command on every screen
 
 
 def make(mode: str) -> "Callable[[], LabScreen]":

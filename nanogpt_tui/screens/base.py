@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from nanogpt_tui.app import LabApp
     from nanogpt_tui.session.session import Session
 
-QUICK_START = "Train a small model for a minute, as a new run"  # a key of Train, a command of all
-
 
 class LabScreen(Screen[None]):
     """A screen of one mode. Subclasses write `body`, their own BINDINGS (each with an id, "train.pause"), HELP, and
@@ -56,6 +54,9 @@ class LabScreen(Screen[None]):
 
     def training_changed(self) -> None:
         """The training has news."""
+
+    def highlight(self, name: str) -> None:
+        """Move the cursor to an item of the screen's list, now or as soon as it is listed."""
 
     def settings_changed(self) -> None:
         """The app's settings (`self.lab.settings`) are others now."""

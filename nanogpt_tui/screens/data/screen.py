@@ -152,8 +152,7 @@ class DataScreen(LabScreen):
         self.entries, self._wanted = self._with_own(entries), ""
         self._show_list(wanted)
 
-    def stand_on(self, name: str) -> None:
-        """Put the cursor on a data set, now or as soon as it is listed."""
+    def highlight(self, name: str) -> None:
         self._wanted = name
         if any(entry.name == name for entry in self.entries):
             self._show_list(name)
@@ -294,10 +293,8 @@ class DataScreen(LabScreen):
         return True
 
     def action_new_run(self) -> None:
-        from nanogpt_tui.screens.new_run.screen import NewRunScreen
-
         if self.entry is not None:
-            self.app.push_screen(NewRunScreen(dataset=self.entry.name, known=[each.info for each in self.entries]))
+            self.lab.new_run(dataset=self.entry.name, known=[each.info for each in self.entries])
 
     def action_prepare(self) -> None:
         entry = self.entry

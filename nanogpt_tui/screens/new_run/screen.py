@@ -22,9 +22,9 @@ from nanogpt.config.components import owners
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import UserError
 from nanogpt_tui.screens.base import LabScreen
-from nanogpt_tui.screens.new_run.draft import NOT_IN_FORM, SCRATCH, Draft
 from nanogpt_tui.screens.new_run.estimate import Estimate
 from nanogpt_tui.screens.new_run.fields import Field, explained, field_of
+from nanogpt_tui.session.draft import NOT_IN_FORM, SCRATCH, Draft
 from nanogpt_tui.session.speed_measurement import SpeedMeasurement
 from nanogpt_tui.text import harmless
 from nanogpt_tui.widgets.choice import Choice
@@ -216,7 +216,7 @@ class NewRunScreen(LabScreen):
     def field(self, name: str) -> Field:
         return next(field for field in self.query(Field) if field.name == name)
 
-    async def stand_on(self, name: str) -> None:
+    async def focus_setting(self, name: str) -> None:
         """Put the focus on the field of a setting; where it belongs to a component that is not chosen, on the choice of
         that component."""
         if not self._readable():

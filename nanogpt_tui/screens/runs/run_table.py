@@ -126,7 +126,7 @@ class RunTable(DataTable[Text]):
             return None
         return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value
 
-    def stand_on(self, name: str) -> None:
+    def highlight(self, name: str) -> None:
         """Put the cursor on a run."""
         if name in self._shown:
             self.move_cursor(row=list(self._shown).index(name), animate=False)

@@ -23,9 +23,9 @@ from nanogpt_tui.session.completions import LIVE, Source
 from nanogpt_tui.text import printable
 from nanogpt_tui.widgets import copy_menu
 from nanogpt_tui.widgets.dialog import Ask, AskValue
+from nanogpt_tui.widgets.step_dialogs import ask_longer_run, parse_steps
 
 if TYPE_CHECKING:
-    from nanogpt_tui.screens.sample.screen import SampleScreen
     from nanogpt_tui.session.history import History
     from nanogpt_tui.session.workers import Worker
     from nanogpt_tui.widgets.chart import LossChart
@@ -122,16 +122,16 @@ class RunsScreen(LabScreen):
                 self.ticked = [name for name in self.ticked if self.summary(name)]
                 self.repaint()
                 if wanted:
-                    self.table.stand_on(wanted)
+                    self.table.highlight(wanted)
 
         self._listing = self.session.fetch(read, show, "runs")
 
-    def stand_on(self, name: str) -> None:
-        """Put the cursor on a run, now or as soon as it is listed; a filter that hides it goes."""
+    def highlight(self, name: str) -> None:
+        """Move the cursor to a run, now or as soon as it is listed; clear a filter that hides it."""
         if self.words and self.summary(name) not in arranged(self.runs, self.by, self.reverse, self.words):
             self.action_clear()
         if self.summary(name):
-            self.table.stand_on(name)
+            self.table.highlight(name)
         else:
             self._wanted_run = name
 
@@ -348,23 +348,16 @@ class RunsScreen(LabScreen):
         if run is None:
             return
         live = self.session.is_training and Path(run.path) == self.session.folder
-        await self.app.switch_mode("sample")
-        screen: SampleScreen = self.app.screen  # type: ignore[assignment]  # what the mode "sample" shows
-        screen.use_source(Source(None, LIVE) if live else Source(run.name, "best"))
+        await self.lab.sample_from(Source(None, LIVE) if live else Source(run.name, "best"))
 
     async def action_resume_run(self) -> None:
         run = self.current
         if run is None:
             return
         if run.state == "finished" and run.step >= run.max_iters:
-            from nanogpt_tui.screens.train.screen import number, number_problem
-
-            more = str(run.max_iters + max(1, run.max_iters // 2))
-            question = AskValue(
-                f"{printable(run.name)} is complete. Continue training up to step:", more, number_problem
-            )
             self.app.push_screen(
-                question, lambda text: self._resume(run, {"max_iters": number(text)}) if text else None
+                ask_longer_run(run.name, run.step, run.max_iters),
+                lambda text: self._resume(run, {"max_iters": parse_steps(text)}) if text else None,
             )
         else:
             self._resume(run, {})

@@ -15,9 +15,11 @@ from textual.widgets import Static
 from nanogpt.errors import UserError
 from nanogpt.training import Pause, Resume, Sample, Save, ScaleLearningRate, SetEvalInterval, SetMaxIters, Stop
 from nanogpt_tui.keys import spelled
-from nanogpt_tui.screens.base import QUICK_START, LabScreen
+from nanogpt_tui.screens import QUICK_START
+from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.widgets import copy_menu
 from nanogpt_tui.widgets.dialog import Ask, AskValue
+from nanogpt_tui.widgets.step_dialogs import ask_longer_run, ask_steps, parse_steps
 
 if TYPE_CHECKING:
     from nanogpt.training.control import Command
@@ -233,9 +235,7 @@ class TrainScreen(LabScreen):
             self.notify(str(error), severity="error", markup=False)
 
     def action_new_run(self) -> None:
-        from nanogpt_tui.screens.new_run.screen import NewRunScreen
-
-        self.app.push_screen(NewRunScreen())
+        self.lab.new_run()
 
     def action_pause(self) -> None:
         history = self.session.history
@@ -275,31 +275,24 @@ class TrainScreen(LabScreen):
     def action_eval_interval(self) -> None:
         client = self.session.client
         if client is not None:
-            now = str(client.eval_interval or "")
-            question = AskValue("Steps between evaluations:", now, number_problem)
-            self.app.push_screen(question, lambda text: self.send(SetEvalInterval(number(text))) if text else None)
+            question = ask_steps("Steps between evaluations:", client.eval_interval or None)
+            self.app.push_screen(question, lambda text: self.send(SetEvalInterval(parse_steps(text))) if text else None)
 
     def action_max_iters(self) -> None:
         history = self.session.history
         if history is not None:
-            question = AskValue("Train up to step:", str(history.max_iters), number_problem)
-            self.app.push_screen(question, lambda text: self.send(SetMaxIters(number(text))) if text else None)
+            question = ask_steps("Train up to step:", history.max_iters)
+            self.app.push_screen(question, lambda text: self.send(SetMaxIters(parse_steps(text))) if text else None)
 
     def action_resume_run(self) -> None:
         history, folder = self.session.history, self.session.folder
         if history is None or folder is None:
             return
         if history.finished is not None and history.step >= history.max_iters:
-            more = str(history.max_iters + max(1, history.max_iters // 2))
-
-            def problem(text: str) -> str:
-                at = history.step
-                return number_problem(text) or (
-                    "" if number(text) > at else f"the run is at step {at:,}: choose a later one"
-                )
-
-            question = AskValue("The run is complete. Continue training up to step:", more, problem)
-            self.app.push_screen(question, lambda text: self._resume({"max_iters": number(text)}) if text else None)
+            self.app.push_screen(
+                ask_longer_run(history.run, history.step, history.max_iters),
+                lambda text: self._resume({"max_iters": parse_steps(text)}) if text else None,
+            )
         else:
             self._resume({})
 
@@ -363,16 +356,3 @@ class TrainScreen(LabScreen):
         from nanogpt_tui.screens.train.overlays import lay_over
 
         lay_over(self.session, self.run_view.chart, names)
-
-
-def number(text: str) -> int:
-    """The whole number that a person typed: 2000, 2,000 or 2_000. Raises ValueError."""
-    return int(text.replace(",", "").replace("_", ""))
-
-
-def number_problem(text: str) -> str:
-    """Why `text` is no number of steps; empty where it is one."""
-    try:
-        return "" if 1 <= number(text) <= 10**12 else f"{text}: has to be at least 1 and at most {10**12:,}"
-    except ValueError:
-        return f"{text!r}: has to be a whole number"

@@ -12,10 +12,10 @@ from nanogpt.config import resolve, settings
 from nanogpt.data import list_datasets, prepare, textfile_recipe
 from nanogpt.events import Step
 from nanogpt.training import CommandQueue, SetMaxIters
-from nanogpt_tui.screens.new_run.draft import SCRATCH, Draft
 from nanogpt_tui.screens.new_run.estimate import Line
 from nanogpt_tui.screens.new_run.fields import Field
 from nanogpt_tui.screens.new_run.screen import NewRunScreen, Offered
+from nanogpt_tui.session.draft import SCRATCH, Draft
 
 TINY = {
     "n_layer": "1",

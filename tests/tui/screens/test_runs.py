@@ -267,6 +267,9 @@ async def test_a_complete_run_goes_on_up_to_a_step_that_is_asked_for(lab: Any, t
         await opened(at)
         await on(at, "one")
         await at.press("r")
+        at.app.screen.query_one("Input").value = "60"
+        await at.press("enter")
+        await at.sees("the run is at step 60: choose a later one")
         at.app.screen.query_one("Input").value = "80"
         await at.press("enter")
         await at.until(lambda: at.app.current_mode == "train" and at.session.history.step > 60)

@@ -5,7 +5,7 @@ from pathlib import Path
 import tomli_w
 
 from nanogpt.config import config_to_toml, resolve
-from nanogpt_tui.screens.new_run.draft import Draft
+from nanogpt_tui.session.draft import Draft
 
 
 def test_a_context_longer_than_that_of_the_weights_is_marked_and_a_shorter_one_is_not(home: Path) -> None:
