@@ -40,17 +40,16 @@ class ComponentConfig:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an architecture can do; whoever needs one of these asks here and never by name.
+    """What an architecture can do. Code that depends on one of these reads it here, never the architecture's name.
 
-    cache: it decodes with a cache, so that a token costs one position's work. every_position: it predicts the next
-    token at every position of a window, not at the last one alone. crop: its context can be shortened after training.
-    attention: it has attention weights to show. decoding_backend: a faster decoding step on a CPU comes with it.
+    cache: it decodes with a cache, so that a token costs the work of one position. every_position: `logits` predicts
+    the next token at every position of a window. crop: its context can be shortened after training. decoding_backend:
+    it has a faster decoding step for a CPU.
     """
 
     cache: bool = True
     every_position: bool = True
     crop: bool = True
-    attention: bool = True
     decoding_backend: bool = False
 
 

@@ -19,7 +19,7 @@ from nanogpt.interop.huggingface_config import config_json, read_config
 from nanogpt.interop.huggingface_tokenizer import tokenizer_files
 from nanogpt.models.base import LanguageModel
 from nanogpt.models.gpt2 import Config
-from nanogpt.models.meta_device import shapes_alone
+from nanogpt.models.meta_device import on_meta_device
 from nanogpt.tokenizers import Tokenizer
 
 LARGEST_INDEX = 1 << 24  # bytes: far more than the names of all weights of a model with 1,000 layers
@@ -88,7 +88,7 @@ def from_huggingface(folder: str | Path) -> LanguageModel:
     from safetensors import SafetensorError, safe_open
 
     folder = Path(folder)
-    with shapes_alone():
+    with on_meta_device():
         model = read_config(folder).build()
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found: dict[str, tuple[Any, str]] = {}  # by our names: the file, and the name there

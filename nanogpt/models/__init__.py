@@ -1,5 +1,5 @@
 """Architectures: one module or package each, found by `nanogpt.config.components`.
 
-Each has a `Config`, a subclass of `ArchitectureConfig`, whose `build` returns a `LanguageModel` (see `base.py`). Parts
-that several share are in `layers/`.
+Each has a `Config`, a subclass of `ArchitectureConfig`, whose `build` returns a `LanguageModel` (see `base.py`). Shared
+parts are in `layers/`.
 """

@@ -1,9 +1,9 @@
-"""The base classes of all architectures: a language model, its decoding cache, its groups of parameters."""
+"""The base classes of all architectures: a language model, its decoding cache, its parameter groups, its backends."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nanogpt.config.components import ArchitectureConfig
+from nanogpt.errors import SettingError
 
 if TYPE_CHECKING:
     from nanogpt.models.flat_parameters import FlatParameters
@@ -18,29 +19,37 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 Output = tuple[Tensor | None, Tensor | None]  # logits, loss
-Linear = Callable[[Tensor, Tensor | None, str], Callable[[Tensor], Tensor]]
 Forward = Callable[[Tensor, Tensor], Output]  # ids, targets
-DecodeStep = Callable[[Ids], Floats]
+DecodeStep = Callable[[Ids], Floats]  # ids (B, T) → logits (B, V)
+# (weight (out, in), bias, "none" or "gelu") → the function x (…, in) → (…, out) of that linear layer
+MakeLinear = Callable[[Tensor, Tensor | None, str], Callable[[Tensor], Tensor]]
 Role = Literal["hidden", "embedding", "head", "vector"]
 
 
 class Cache(ABC):
-    """What decoding remembers of the positions that a model has seen; `length` of them are filled in."""
+    """The state that decoding keeps of the positions already processed, of which there are `length`."""
 
     length: int
 
     @abstractmethod
-    def copy_from(self, one: Self) -> None:
-        """Take over for each of its samples what `one`, a cache of a single sample, holds."""
+    def copy_from(self, single: Self) -> None:
+        """Fill each of its samples with the content of `single`, the cache of one sample."""
+
+    @classmethod
+    def check(cls, cache: "Cache") -> Self:
+        """Return `cache`, which has to be of this class. Raise `TypeError` for another architecture's cache."""
+        if isinstance(cache, cls):
+            return cache
+        raise TypeError(f"this model decodes with a {cls.__name__}, not with a {type(cache).__name__}")
 
 
 @dataclass(frozen=True, slots=True)
 class ParameterGroup:
     """Parameters that an optimizer treats alike.
 
-    role: "hidden" are the matrices between hidden states, which Muon trains; the others are embeddings, the head, and
-    vectors (with everything else that is no matrix product). decay: whether weight decay applies. learning_rate_scale:
-    a factor on the schedule's rate.
+    role: "hidden" for the matrices between hidden states, which Muon trains; "embedding" and "head"; "vector" for
+    everything that is not a factor of a matrix product. decay: whether weight decay applies. learning_rate_scale: a
+    factor on the learning rate of the schedule.
     """
 
     role: Role
@@ -50,20 +59,20 @@ class ParameterGroup:
 
 
 class TrainingBackend(ABC):
-    """A faster way to a model's loss on one kind of hardware, equal to the model's own `forward`.
+    """A faster computation of a model's loss on one kind of hardware, with the same result as the model's `forward`.
 
-    `name` stands in the run's record of what was chosen.
+    `name` is recorded in the run.
     """
 
     name: str
 
     @abstractmethod
     def __call__(self, ids: Tensor, targets: Tensor) -> Output:
-        """Return (None, the loss), as the model's `forward` does for ids and targets (B, T)."""
+        """Return (None, loss), as the model's `forward` does for ids and targets (B, T)."""
 
 
-def loss_of(forward: Forward, ids: Tensor, targets: Tensor) -> Tensor:
-    """Return the loss alone, for ids and targets (B, T)."""
+def compute_loss(forward: Forward, ids: Tensor, targets: Tensor) -> Tensor:
+    """Return only the loss (scalar, nats per token) for ids and targets (B, T)."""
     _, loss = forward(ids, targets)
     if loss is None:
         raise TypeError("a model that is given targets returns a loss")
@@ -71,29 +80,32 @@ def loss_of(forward: Forward, ids: Tensor, targets: Tensor) -> Tensor:
 
 
 class LanguageModel(nn.Module):
-    """What training and sampling ask of an architecture. In the shapes: B batch, T positions, V = vocab_size."""
+    """The interface of an architecture to training and sampling. In the shapes: B batch, T positions, V = vocab_size.
+
+    Its `config.capabilities` declare which of the optional methods it has.
+    """
 
     config: ArchitectureConfig
 
     if TYPE_CHECKING:
 
-        def __call__(self, ids: Tensor, targets: Tensor | None = None, cache: Any = None) -> Output: ...
+        def __call__(self, ids: Tensor, targets: Tensor | None = None, cache: Cache | None = None) -> Output: ...
 
-    def forward(self, ids: Tensor, targets: Tensor | None = None, cache: Any = None) -> Output:
+    def forward(self, ids: Tensor, targets: Tensor | None = None, cache: Cache | None = None) -> Output:
         """Return (logits, loss) for ids and targets (B, T) int64.
 
         With targets: the loss is the mean cross-entropy in nats over the targets that are not -1, and logits are None.
-        Without: logits (B, 1, V) of the last position. With a cache, which is the model's own kind, ids continue what
-        it holds. Raise ValueError where T + cache.length exceeds block_size.
+        Without: logits (B, 1, V) of the last position. With a cache, which `new_cache` of this model made, ids continue
+        the positions in it. Raise ValueError if T + cache.length exceeds block_size.
         """
         raise NotImplementedError
 
     def logits(self, ids: Tensor) -> Tensor:
-        """Return the logits (B, T, V) of every position, where the architecture predicts at every one."""
+        """Return the logits (B, T, V) of every position. For architectures with the capability `every_position`."""
         raise NotImplementedError
 
     def new_cache(self, batch_size: int) -> Cache:
-        """Return an empty cache, where the architecture has one."""
+        """Return an empty cache for `batch_size` samples. For architectures with the capability `cache`."""
         raise NotImplementedError
 
     def parameter_groups(self) -> list[ParameterGroup]:
@@ -101,8 +113,21 @@ class LanguageModel(nn.Module):
         raise NotImplementedError
 
     def crop_block_size(self, block_size: int) -> None:
-        """Shorten the context window in place, where the architecture can. Raise `SettingError` for a longer one."""
-        raise NotImplementedError
+        """Shorten the context window in place to its first `block_size` positions.
+
+        An architecture with parameters for each position extends this. Raise `SettingError` for a longer window, and
+        for a shorter one if the architecture lacks the capability `crop`.
+        """
+        available = self.config.block_size
+        if block_size > available:
+            raise SettingError("block_size", f"block_size={block_size}: these weights have only {available} positions")
+        if block_size < available and not self.config.capabilities.crop:
+            raise SettingError(
+                "block_size",
+                f"block_size={block_size}: the architecture {self.config.name} cannot shorten its context; "
+                f"use block_size={available}",
+            )
+        self.config = replace(self.config, block_size=block_size)
 
     def n_parameters(self) -> int:
         """Return the number of trainable parameters; tied weights count once."""
@@ -111,17 +136,17 @@ class LanguageModel(nn.Module):
     def training_backend(
         self, device: str, dtype: torch.dtype, flat: "FlatParameters | None" = None
     ) -> TrainingBackend | None:
-        """Return the fastest backend for training there with matrix products in `dtype`; None: `forward` is.
+        """Return the fastest backend for training on `device` with matrix products in `dtype`; None for `forward`.
 
         flat: the memory that the parameters share, if any.
         """
         return None
 
-    def decoding_backend(self, cache: Any, linear: Linear | None = None) -> DecodeStep | None:
-        """Return a faster decoding step in float32 on the CPU; None where there is none.
+    def decoding_backend(self, cache: Cache, make_linear: MakeLinear | None = None) -> DecodeStep | None:
+        """Return a faster decoding step in float32 on the CPU, or None.
 
-        It takes ids (B, T), T = 1 or the cache still empty, to the logits (B, V) of the next token, and advances the
-        cache, which is the model's own kind. linear: makes of a weight (out, in), a bias and "none" or "gelu" what
-        computes a layer of them over (…, in).
+        The step maps ids (B, T), T = 1 unless the cache is empty, to the logits (B, V) of the next token, and advances
+        the cache, which `new_cache` of this model made. make_linear: builds the linear layers; None for plain ones.
+        For architectures with the capability `decoding_backend`.
         """
         return None

@@ -1,4 +1,4 @@
-"""A model's parameters in one piece of memory, and their gradients in another, so that one operation does for all."""
+"""The parameters of a model in one block of memory and their gradients in another, for single operations over all."""
 
 from collections.abc import Sequence
 
@@ -8,58 +8,58 @@ from torch._utils import _unflatten_dense_tensors
 
 
 class FlatParameters:
-    """Owns the memory of parameters of one dtype, which lie in it in the given order and stay the same objects.
+    """Owns the memory of parameters of one dtype, in the given order; the parameters stay the same objects.
 
-    Who needs many of them at once asks for `weights_of` or `gradients_of` them. Good for as long as no parameter is
-    given memory of its own (as `nn.Module.to` does).
+    `weights_of` and `gradients_of` return many of them as one tensor. Valid as long as no parameter gets other memory,
+    as `nn.Module.to` does.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._weights = flatten(parameters)
         self._gradients: Tensor | None = None
-        self._places: dict[nn.Parameter, tuple[int, int]] = {}
+        self._ranges: dict[nn.Parameter, tuple[int, int]] = {}  # begin and end in the memory
         begin = 0
         for parameter in parameters:
-            self._places[parameter] = begin, begin + parameter.numel()
+            self._ranges[parameter] = begin, begin + parameter.numel()
             begin += parameter.numel()
 
     def weights_of(self, parameters: Sequence[nn.Parameter]) -> Tensor | None:
-        """Return all numbers of these parameters as one view (numbers); None where they are no neighbours in order."""
+        """Return these parameters as one view (numbers); None unless they are adjacent and in order."""
         return self.view(self._weights, parameters)
 
     def new_gradients(self) -> Tensor:
         """Return uninitialised memory (numbers) for the gradients of all parameters, in their order.
 
-        A backward pass that fills it returns its `pieces` as the gradients; then `gradients_of` finds them.
+        A backward pass fills it and returns its `views_of` as the gradients, by which `gradients_of` recognizes them.
         """
         memory = torch.empty_like(self._weights)
-        if next(iter(self._places)).grad is None:  # else autograd adds them to those of the micro-batch before
+        if next(iter(self._ranges)).grad is None:  # else autograd adds them to the previous micro-batch's
             self._gradients = memory
         return memory
 
     def gradients_of(self, parameters: Sequence[nn.Parameter]) -> Tensor | None:
-        """Return all gradients of these parameters as one view (numbers); None where they lie elsewhere."""
+        """Return the gradients of these parameters as one view (numbers); None if they are in other memory."""
         if self._gradients is None or (view := self.view(self._gradients, parameters)) is None:
             return None
         size = view.element_size()
         start = self._gradients.data_ptr()
-        for parameter in parameters:  # autograd may have made a copy, or another backward pass gradients of its own
-            at = start + self._places[parameter][0] * size
-            if parameter.grad is None or parameter.grad.data_ptr() != at or not parameter.grad.is_contiguous():
+        for parameter in parameters:  # autograd may have made a copy, or another backward pass other gradients
+            address = start + self._ranges[parameter][0] * size
+            if parameter.grad is None or parameter.grad.data_ptr() != address or not parameter.grad.is_contiguous():
                 return None
         return view
 
-    def pieces(self, memory: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-        """Return the part of each of these parameters in memory for all (numbers), in its shape."""
-        return [memory[slice(*self._places[each])].view(each.shape) for each in parameters]
+    def views_of(self, memory: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+        """Return the view of each of these parameters in `memory` (numbers), in its shape."""
+        return [memory[slice(*self._ranges[each])].view(each.shape) for each in parameters]
 
     def view(self, memory: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor | None:
-        """Return the part of these parameters in memory for all; None where they are no neighbours in order."""
-        if not parameters or parameters[0] not in self._places:
+        """Return these parameters in `memory` (numbers) as one view; None unless they are adjacent and in order."""
+        if not parameters or parameters[0] not in self._ranges:
             return None
-        begin = end = self._places[parameters[0]][0]
+        begin = end = self._ranges[parameters[0]][0]
         for parameter in parameters:
-            place = self._places.get(parameter)
+            place = self._ranges.get(parameter)
             if place is None or place[0] != end:
                 return None
             end = place[1]
@@ -67,16 +67,16 @@ class FlatParameters:
 
 
 def flatten(tensors: Sequence[Tensor]) -> Tensor:
-    """Move the tensors, of one dtype, into memory of their own, in order; they stay the same objects.
+    """Move tensors of one dtype into one new block of memory, in order, and return it (numbers).
 
-    Return all their numbers as one tensor (numbers).
+    The tensors stay the same objects.
     """
     flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
-    for tensor, part in zip(tensors, cut(flat, tensors), strict=True):
+    for tensor, part in zip(tensors, split_like(flat, tensors), strict=True):
         tensor.data = part
     return flat
 
 
-def cut(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """Return consecutive views of `flat` in the shapes of `like`."""
+def split_like(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Return consecutive views of `flat` (numbers) in the shapes of `like`."""
     return list(_unflatten_dense_tensors(flat, like))  # type: ignore[no-untyped-call]

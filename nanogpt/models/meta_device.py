@@ -1,4 +1,4 @@
-"""Models without numbers: their shapes alone, at once and whatever their size. Knows nothing of architectures."""
+"""Models without memory for their weights, for reading their shapes in no time."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ from torch.overrides import TorchFunctionMode
 
 
 @contextmanager
-def shapes_alone() -> Generator[None, None, None]:
-    """A model that is made within this takes no memory and moves no random state. It cannot compute."""
+def on_meta_device() -> Generator[None, None, None]:
+    """Build models inside this on torch's meta device: they have shapes and no values, and draw no random numbers."""
     with torch.device("meta"), _Uninitialised():
         yield
 
 
 class _Uninitialised(TorchFunctionMode):
-    """Leaves out `torch.nn.init`, whose random numbers without memory would import torch's compiler, in seconds."""
+    """Skip `torch.nn.init`: random numbers on the meta device import torch's compiler, which takes seconds."""
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__module__", "") == "torch.nn.init":

@@ -1,4 +1,4 @@
-"""What optimizers share: parameter groups put together from the model's, and steps that are skipped on the device."""
+"""Parts that optimizers share: merging of parameter groups, and steps that are skipped on the device."""
 
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
@@ -11,33 +11,33 @@ if TYPE_CHECKING:
 
 
 class GuardedOptimizer(torch.optim.Optimizer):
-    """An optimizer that can skip a step without the host knowing.
+    """An optimizer that can skip a step without synchronizing host and device.
 
-    Where `skip` (a float32 scalar on the parameters' device) is 1, `step` leaves the parameters and its own state
-    exactly as they are, whatever the gradients are; where it is 0 or None, it moves them. So nothing has to wait for a
-    GPU to say that its gradients are finite.
+    skip: a float32 scalar on the parameters' device, or None. If it is 1, `step` leaves the parameters and the state of
+    the optimizer unchanged, whatever the gradients are; if it is 0 or None, `step` updates them. So the host does not
+    wait to learn whether the gradients on a GPU are finite.
     """
 
     skip: Tensor | None = None
 
 
-def merged(
-    model: "LanguageModel", alike: Callable[["ParameterGroup"], Hashable], **settings: Callable[["ParameterGroup"], Any]
+def merge_groups(
+    model: "LanguageModel", key: Callable[["ParameterGroup"], Hashable], **settings: Callable[["ParameterGroup"], Any]
 ) -> list[dict[str, Any]]:
-    """Return the model's parameters as torch's optimizers take them, in as few groups as possible.
+    """Return the model's parameter groups in the format of `torch.optim`, merged into as few as possible.
 
-    Groups for which `alike` gives the same become one, its parameters in the model's own order. `settings` give what
-    else stands in a group, from one of the model's; each group also has its `learning_rate_scale`.
+    Groups with the same `key` and `learning_rate_scale` become one, with the parameters in the model's order. settings:
+    the other entries of a group, each computed from one of the model's groups.
     """
-    places: dict[nn.Parameter, int] = {parameter: place for place, parameter in enumerate(model.parameters())}
-    found: dict[Hashable, dict[str, Any]] = {}
+    order: dict[nn.Parameter, int] = {parameter: place for place, parameter in enumerate(model.parameters())}
+    merged: dict[Hashable, dict[str, Any]] = {}
     for group in model.parameter_groups():
-        one = found.setdefault(
-            (alike(group), group.learning_rate_scale),
+        target = merged.setdefault(
+            (key(group), group.learning_rate_scale),
             {"params": [], "learning_rate_scale": group.learning_rate_scale}
             | {name: value(group) for name, value in settings.items()},
         )
-        one["params"] += group.parameters
-    for one in found.values():
-        one["params"].sort(key=places.__getitem__)
-    return list(found.values())
+        target["params"] += group.parameters
+    for target in merged.values():
+        target["params"].sort(key=order.__getitem__)
+    return list(merged.values())

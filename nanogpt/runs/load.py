@@ -6,7 +6,7 @@ from pathlib import Path
 from nanogpt import hardware, tokenizers
 from nanogpt.errors import UserError
 from nanogpt.models.base import LanguageModel
-from nanogpt.models.meta_device import shapes_alone
+from nanogpt.models.meta_device import on_meta_device
 from nanogpt.runs import checkpoints
 from nanogpt.tokenizers import Tokenizer
 from nanogpt.training.snapshot import Snapshot, check_weights, restore_weights
@@ -56,7 +56,7 @@ def model_from(snapshot: Snapshot, source: str) -> LanguageModel:
 
     Raise `UserError` naming `source` where they are not those of its configuration, before any memory is taken.
     """
-    with shapes_alone():
+    with on_meta_device():
         check_weights(snapshot.model_config.build(), snapshot.model, source)
     model = snapshot.model_config.build()
     restore_weights(model, snapshot.model, source)

@@ -16,4 +16,5 @@ class Config(ScheduleConfig):
     warmup_iters: int = setting(100, "iterations over which the learning rate rises", low=0, high=10**12, common=True)
 
     def learning_rate(self, step: int, highest: float, max_iters: int) -> float:
+        """Return the rate; see `ScheduleConfig.learning_rate`."""
         return highest * min(1.0, (step + 1) / (self.warmup_iters + 1))

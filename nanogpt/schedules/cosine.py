@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config(ScheduleConfig):
-    """The cosine ends at `lr_decay_iters`, or with the run where that is not set."""
+    """The cosine ends at `lr_decay_iters`; by default at the end of the run."""
 
     name: ClassVar[str] = "cosine"
 
@@ -26,11 +26,13 @@ class Config(ScheduleConfig):
     min_lr: float | None = setting(None, "lowest learning rate; none: a tenth of learning_rate", low=0, high=1000)
 
     def validate_within(self, config: "RunConfig") -> None:
+        """Raise `SettingError` if `min_lr` is above `learning_rate`."""
         highest = config.optimizer.learning_rate
         if self.min_lr is not None and self.min_lr > highest:
             raise SettingError("min_lr", f"min_lr={self.min_lr:g}: has to be at most learning_rate={highest:g}")
 
     def learning_rate(self, step: int, highest: float, max_iters: int) -> float:
+        """Return the rate; see `ScheduleConfig.learning_rate`."""
         if not self.decay_lr:
             return highest
         if step < self.warmup_iters:

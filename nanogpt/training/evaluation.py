@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nanogpt.config import Config
 from nanogpt.data.batches import check_ids, evaluation_batches
 from nanogpt.events import Evaluating
-from nanogpt.models.base import Forward, loss_of
+from nanogpt.models.base import Forward, compute_loss
 from nanogpt.training.distributed import total
 from nanogpt.training.runtime import Runtime
 
@@ -60,7 +60,7 @@ def evaluate(
         check_ids(targets, config.model.vocab_size)
         counted = int((targets >= 0).sum())
         with machine.autocast():
-            loss = loss_of(forward, torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device))
+            loss = compute_loss(forward, torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device))
         sums += torch.stack((loss.double() * counted, torch.tensor(float(counted), device=loss.device))).to(sums.device)
         yield
     loss_sum, count = total(sums, world).tolist()

@@ -22,7 +22,7 @@ from nanogpt.data.batches import Batches, check_ids, evaluation_size
 from nanogpt.errors import UserError
 from nanogpt.events import Evaluated, Event, Finished, Health, Notice, Sampled, Started, Step
 from nanogpt.inspection import Observer
-from nanogpt.models.base import Forward, LanguageModel, loss_of
+from nanogpt.models.base import Forward, LanguageModel, compute_loss
 from nanogpt.models.flat_parameters import FlatParameters
 from nanogpt.training import distributed
 from nanogpt.training.async_checkpoint import CheckpointWriter
@@ -151,7 +151,7 @@ class Trainer:
                 else:
                     window = window.to(self.machine.device)
             with self.throughput.part("forward"), self.machine.autocast():
-                loss = loss_of(self.forward, window[:, :-1], window[:, 1:])
+                loss = compute_loss(self.forward, window[:, :-1], window[:, 1:])
             with self.throughput.part("backward"):
                 losses += loss.detach()
                 self.scaler.scale(loss / accumulated).backward()  # type: ignore[no-untyped-call]

@@ -19,7 +19,7 @@ from nanogpt.events import Event
 from nanogpt.inspection import Observer, observed
 from nanogpt.models.base import LanguageModel
 from nanogpt.models.flat_parameters import FlatParameters
-from nanogpt.models.meta_device import shapes_alone
+from nanogpt.models.meta_device import on_meta_device
 from nanogpt.optimizers.base import GuardedOptimizer
 from nanogpt.training import distributed
 from nanogpt.training.async_checkpoint import CheckpointWriter, SaveSnapshot
@@ -61,7 +61,7 @@ def train(
     for split in ("train", "val"):
         check_length(len(tokens[split]), config.model.block_size, split)
     if start is not None:
-        with shapes_alone():
+        with on_meta_device():
             check_weights(config.model.build(), start.model, "the starting weights")
     machine = resolve_runtime(config)
     device, world = machine.device, machine.world

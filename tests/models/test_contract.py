@@ -1,16 +1,23 @@
-"""What every architecture promises, on a small random model of each."""
+"""The contract of every architecture, on a small random model of each.
+
+Which parts apply follows from the declared capabilities and settings of an architecture, never from its name.
+"""
 
 import math
+from dataclasses import replace
 
 import architectures
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nanogpt.config import ARCHITECTURE, names
+from nanogpt.config import ARCHITECTURE, component, component_settings, names
 from nanogpt.errors import SettingError
+from nanogpt.models.base import Cache
+from nanogpt.sampling.decoding import decode
 
 V, T = 61, 12
+SHAPE = {"n_layer": 3, "n_head": 2, "n_embd": 32, "block_size": T, "vocab_size": V}
 
 
 @pytest.fixture(params=names(ARCHITECTURE))
@@ -18,14 +25,34 @@ def architecture(request):
     return request.param
 
 
+def capabilities(architecture):
+    return component(ARCHITECTURE, architecture).capabilities
+
+
+def having(capability):
+    """Return a parametrization over the architectures with a capability."""
+    able = [name for name in names(ARCHITECTURE) if getattr(capabilities(name), capability)]
+    return pytest.mark.parametrize("architecture", able)
+
+
+def variants():
+    """Return each architecture as it is, with each switch turned, and with each small count at its upper bound."""
+    found = []
+    for name in names(ARCHITECTURE):
+        own = component_settings(ARCHITECTURE, name).values()
+        switches = [{setting.name: not setting.default} for setting in own if setting.kind is bool]
+        counts = [{s.name: s.high} for s in own if s.kind is int and s.high is not None and s.high <= 16]
+        found += [(name, changes) for changes in [{}, *switches, *counts]]
+    return pytest.mark.parametrize(("architecture", "changes"), found)
+
+
 def small(architecture, **changes):
     torch.manual_seed(5)
-    shape = {"n_layer": 3, "n_head": 2, "n_embd": 32, "block_size": T, "vocab_size": V}
-    return architectures.build(architecture=architecture, **shape | changes).eval()
+    return architectures.build(architecture=architecture, **SHAPE | changes).eval()
 
 
 def opinionated(model):
-    """Weights large enough that whatever a position sees, its logits show; also those that start at zero."""
+    """Make the weights large, also those that start at zero, so that each input of the model changes its logits."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() >= 2:
@@ -37,6 +64,7 @@ def some_ids(rows=2, length=T):
     return torch.randint(V, (rows, length), generator=torch.Generator().manual_seed(3))
 
 
+@having("every_position")
 @torch.inference_mode()
 def test_a_later_token_changes_no_earlier_logits(architecture):
     model, ids = opinionated(small(architecture)), some_ids()
@@ -49,11 +77,13 @@ def test_a_later_token_changes_no_earlier_logits(architecture):
         assert (after[:, position] - before[:, position]).abs().amax() > 1e-2
 
 
-@pytest.mark.parametrize("bias", [False, True])
+@variants()
 @torch.inference_mode()
-def test_any_chunks_through_the_cache_give_the_logits_of_one_pass(architecture, bias):
-    model, ids = opinionated(small(architecture, bias=bias)), some_ids()
-    whole = model.logits(ids)
+def test_any_chunks_through_the_cache_give_the_logits_of_one_pass(architecture, changes):
+    if not capabilities(architecture).cache:
+        pytest.skip("decodes without a cache")
+    model, ids = opinionated(small(architecture, **changes)), some_ids()
+    whole = torch.cat([model(ids[:, :end])[0] for end in range(1, T + 1)], 1)  # (B, T, V)
     for chunks in ([1] * T, [5, 1, 4, 2], [1, T - 1], [T]):
         cache, end = model.new_cache(ids.size(0)), 0
         for chunk in chunks:
@@ -66,17 +96,54 @@ def test_any_chunks_through_the_cache_give_the_logits_of_one_pass(architecture, 
 
 @torch.inference_mode()
 def test_more_positions_than_the_window_are_refused(architecture):
-    model = small(architecture)
     with pytest.raises(ValueError, match="block_size"):
-        model(some_ids(length=T + 1))
+        small(architecture)(some_ids(length=T + 1))
+
+
+@having("cache")
+@torch.inference_mode()
+def test_more_positions_than_the_window_are_refused_by_the_cache(architecture):
+    model = small(architecture)
     cache = model.new_cache(2)
     model(some_ids(), cache=cache)
     with pytest.raises(ValueError, match="block_size"):
         model(some_ids(length=1), cache=cache)
 
 
+@having("cache")
+def test_the_cache_of_another_architecture_is_refused(architecture):
+    class OtherCache(Cache):
+        length = 0
+
+        def copy_from(self, single):
+            raise NotImplementedError
+
+    with pytest.raises(TypeError, match="OtherCache"):
+        small(architecture)(some_ids(), cache=OtherCache())
+
+
 @torch.inference_mode()
-def test_without_targets_the_last_position_alone_is_returned(architecture):
+def test_decoding_gives_the_logits_of_each_window(architecture):
+    """With whatever the architecture has: a cache, a backend, or neither."""
+    model, ids = opinionated(small(architecture)), some_ids()
+    steps = decode(model, ids[:, :1].numpy())
+    logits = next(steps)
+    for end in range(1, T):
+        expected = model(ids[:, :end])[0][:, -1]  # (B, V)
+        torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=1e-4, atol=1e-4)
+        logits = steps.send(ids[:, end].numpy())
+
+
+@torch.inference_mode()
+def test_a_decoding_backend_is_declared(architecture):
+    model, able = small(architecture), capabilities(architecture)
+    step = model.decoding_backend(model.new_cache(1)) if able.cache else None
+    assert (step is not None) == able.decoding_backend
+
+
+@having("every_position")
+@torch.inference_mode()
+def test_without_targets_only_the_last_position_is_returned(architecture):
     model, ids = small(architecture), some_ids()
     logits, _ = model(ids)
     assert logits.shape == (2, 1, V)
@@ -90,6 +157,7 @@ def test_a_fresh_model_knows_nothing(architecture):
     assert loss.item() == pytest.approx(math.log(V), abs=0.1)
 
 
+@having("every_position")
 def test_targets_of_minus_one_do_not_count(architecture):
     model, ids = opinionated(small(architecture)), some_ids(rows=1)
     targets = ids.roll(-1, 1)
@@ -103,16 +171,16 @@ def test_targets_of_minus_one_do_not_count(architecture):
     assert any(not torch.equal(a, b.grad) for a, b in zip(late, model.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("bias", [False, True])
-def test_gradients_reach_every_parameter(architecture, bias):
-    model, ids = opinionated(small(architecture, bias=bias)).train(), some_ids()
+@variants()
+def test_gradients_reach_every_parameter(architecture, changes):
+    model, ids = opinionated(small(architecture, **changes)).train(), some_ids()
     model(ids, ids.roll(-1, 1))[1].backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-@pytest.mark.parametrize("bias", [False, True])
-def test_each_parameter_is_in_one_group_and_vectors_do_not_decay(architecture, bias):
-    model = small(architecture, bias=bias)
+@variants()
+def test_each_parameter_is_in_one_group_and_vectors_do_not_decay(architecture, changes):
+    model = small(architecture, **changes)
     groups = model.parameter_groups()
     grouped = [id(parameter) for group in groups for parameter in group.parameters]
     assert sorted(grouped) == sorted(id(parameter) for parameter in model.parameters())
@@ -122,16 +190,18 @@ def test_each_parameter_is_in_one_group_and_vectors_do_not_decay(architecture, b
             assert group.role == "vector" or parameter.dim() == 2
 
 
-@pytest.mark.parametrize("changes", [{}, {"bias": True}, {"n_layer": 1, "block_size": 40}, {"ngram": 4}])
+@variants()
 def test_the_configuration_knows_the_number_of_parameters(architecture, changes):
-    model = small(architecture, **changes)
-    assert model.config.n_parameters() == model.n_parameters() == sum(p.numel() for p in model.parameters())
+    for more in ({}, {"n_layer": 1, "block_size": 40}):
+        model = small(architecture, **changes, **more)
+        assert model.config.n_parameters() == sum(p.numel() for p in model.parameters())
 
 
+@having("every_position")
 def test_the_configuration_knows_the_flops_of_a_training_step(architecture):
-    """Counted by torch: the products of a forward pass, three times over for the backward pass's two.
+    """torch counts the matrix products of a forward pass; the backward pass has twice as many.
 
-    torch counts products of matrices alone; what else has weights (short convolutions) is under 2 % here.
+    torch counts only matrix products; other weights (short convolutions) are under 2 % here.
     """
     model, ids = small(architecture), some_ids(rows=1)
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), FlopCounterMode(display=False) as counter:
@@ -139,18 +209,21 @@ def test_the_configuration_knows_the_flops_of_a_training_step(architecture):
     assert model.config.flops_per_token() == pytest.approx(3 * counter.get_total_flops() / T, rel=0.02)
 
 
+@having("crop")
 @torch.inference_mode()
-def test_cropping_keeps_the_logits_of_what_still_fits(architecture):
+def test_cropping_keeps_the_logits_of_windows_that_still_fit(architecture):
     model, ids = opinionated(small(architecture)), some_ids(length=5)
-    before = model.logits(ids)
+    before = model(ids)[0]
     model.crop_block_size(5)
     assert model.config.block_size == 5
-    torch.testing.assert_close(model.logits(ids), before)
+    torch.testing.assert_close(model(ids)[0], before)
     with pytest.raises(ValueError, match="block_size"):
         model(some_ids(length=6))
-    assert model(ids, cache=model.new_cache(2))[0].shape == (2, 1, V)
+    if capabilities(architecture).cache:
+        torch.testing.assert_close(model(ids, cache=model.new_cache(2))[0], before)
 
 
+@having("crop")
 def test_a_cropped_model_still_trains(architecture):
     model = small(architecture).train()
     model.crop_block_size(5)
@@ -159,16 +232,27 @@ def test_a_cropped_model_still_trains(architecture):
     assert all(parameter.requires_grad and parameter.grad is not None for parameter in model.parameters())
 
 
-def test_cropping_to_more_than_there_is_is_refused(architecture):
+def test_cropping_to_a_longer_window_is_refused(architecture):
     with pytest.raises(SettingError, match=rf"block_size={T + 1}.*{T}"):
         small(architecture).crop_block_size(T + 1)
 
 
+def test_an_architecture_that_cannot_be_cropped_says_so(architecture, monkeypatch):
+    model = small(architecture)
+    unable = replace(capabilities(architecture), crop=False)
+    monkeypatch.setattr(component(ARCHITECTURE, architecture), "capabilities", unable)
+    with pytest.raises(SettingError, match=rf"{architecture} cannot shorten its context; use block_size={T}"):
+        model.crop_block_size(5)
+    model.crop_block_size(T)
+
+
 def test_dropout_acts_in_training_only(architecture):
+    if "dropout" not in component_settings(ARCHITECTURE, architecture):
+        pytest.skip("has no dropout")
     model, ids = opinionated(small(architecture, dropout=0.5)), some_ids()
-    assert torch.equal(model.logits(ids), model.logits(ids))
+    assert torch.equal(model(ids)[0], model(ids)[0])
     model.train()
-    assert not torch.equal(model.logits(ids), model.logits(ids))
+    assert not torch.equal(model(ids)[0], model(ids)[0])
 
 
 def test_an_unknown_architecture_is_refused_with_the_nearest_one():

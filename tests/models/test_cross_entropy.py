@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from nanogpt.models.layers import costs
 from nanogpt.models.layers import cross_entropy as module
-from nanogpt.models.layers.cross_entropy import cross_entropy, in_pieces
+from nanogpt.models.layers.cross_entropy import chunked_cross_entropy, cross_entropy
 
 
 def made(ignored):
@@ -22,8 +22,8 @@ def made(ignored):
 @pytest.mark.parametrize("ignored", [False, True])
 @pytest.mark.parametrize(("rows", "numbers"), [(1024, 1 << 22), (10, 1 << 22), (10, 200), (1024, 1)])
 def test_it_is_torchs_in_pieces_of_every_size(monkeypatch, ignored, rows, numbers, cap):
-    monkeypatch.setattr(module, "ROWS", rows)
-    monkeypatch.setattr(module, "NUMBERS", numbers)
+    monkeypatch.setattr(module, "CHUNK_ROWS", rows)
+    monkeypatch.setattr(module, "CHUNK_LOGITS", numbers)
     x, weight, targets = made(ignored)
     logits = x.requires_grad_() @ weight.requires_grad_().t()
     theirs = F.cross_entropy(cap * torch.tanh(logits / cap) if cap else logits, targets, ignore_index=-1)
@@ -37,8 +37,8 @@ def test_it_is_torchs_in_pieces_of_every_size(monkeypatch, ignored, rows, number
 
 def test_in_16_bits_it_is_near():
     x, weight, targets = made(ignored=True)
-    exact = in_pieces(x, weight, targets, 0.0, keep=True)
-    near = in_pieces(x.bfloat16(), weight.bfloat16(), targets, 0.0, keep=True)
+    exact = chunked_cross_entropy(x, weight, targets, 0.0, needs_grad=True)
+    near = chunked_cross_entropy(x.bfloat16(), weight.bfloat16(), targets, 0.0, needs_grad=True)
     assert near[0].dtype == torch.float32
     for ours, wanted in zip(near, exact, strict=True):
         assert (ours - wanted).norm() < 0.02 * wanted.norm()
@@ -46,19 +46,19 @@ def test_in_16_bits_it_is_near():
 
 def test_without_gradients_there_are_none():
     x, weight, targets = made(ignored=False)
-    loss, of_x, of_weight = in_pieces(x, weight, targets, 0.0, keep=False)
+    loss, grad_x, grad_weight = chunked_cross_entropy(x, weight, targets, 0.0, needs_grad=False)
     torch.testing.assert_close(loss, F.cross_entropy(x @ weight.t(), targets))
-    assert of_x is None
-    assert of_weight is None
+    assert grad_x is None
+    assert grad_weight is None
 
 
 def test_the_loss_of_what_is_all_but_impossible_is_finite_and_of_what_is_no_number_is_none():
     weight, targets = torch.tensor([[1.0], [-1.0]]), torch.tensor([1, 0])
     x = torch.tensor([[300.0], [300.0]])
-    assert in_pieces(x, weight, targets, 0.0, keep=False)[0] == 300
-    assert math.isnan(in_pieces(x * math.nan, weight, targets, 0.0, keep=False)[0])
-    assert math.isnan(in_pieces(x, weight, targets * 0 - 1, 0.0, keep=False)[0])
+    assert chunked_cross_entropy(x, weight, targets, 0.0, needs_grad=False)[0] == 300
+    assert math.isnan(chunked_cross_entropy(x * math.nan, weight, targets, 0.0, needs_grad=False)[0])
+    assert math.isnan(chunked_cross_entropy(x, weight, targets * 0 - 1, 0.0, needs_grad=False)[0])
 
 
 def test_the_estimate_of_memory_knows_the_pieces():
-    assert (costs.AT_ONCE, costs.NUMBERS) == (module.ROWS, module.NUMBERS)
+    assert (costs.CHUNK_ROWS, costs.CHUNK_LOGITS) == (module.CHUNK_ROWS, module.CHUNK_LOGITS)

@@ -42,7 +42,7 @@ def test_gradients_that_were_given_out_are_found_as_one():
     parameters = three()
     flat = FlatParameters(parameters)
     memory = flat.new_gradients()
-    for parameter, piece in zip(parameters, flat.pieces(memory, parameters), strict=True):
+    for parameter, piece in zip(parameters, flat.views_of(memory, parameters), strict=True):
         parameter.grad = piece.fill_(parameter.numel())
     assert flat.gradients_of(parameters).tolist() == [6] * 6 + [4] * 4 + [1]
     assert flat.gradients_of(parameters[1:]).data_ptr() == memory[6:].data_ptr()
@@ -53,7 +53,7 @@ def test_gradients_that_lie_elsewhere_are_not_taken_for_these():
     flat = FlatParameters(parameters)
     assert flat.gradients_of(parameters) is None, "there are none yet"
     memory = flat.new_gradients()
-    for parameter, piece in zip(parameters, flat.pieces(memory, parameters), strict=True):
+    for parameter, piece in zip(parameters, flat.views_of(memory, parameters), strict=True):
         parameter.grad = piece
     parameters[1].grad = torch.ones(4)
     assert flat.gradients_of(parameters) is None
@@ -64,7 +64,7 @@ def test_memory_for_the_next_micro_batch_does_not_hide_the_gradients_that_it_is_
     parameters = three()
     flat = FlatParameters(parameters)
     first = flat.new_gradients()
-    for parameter, piece in zip(parameters, flat.pieces(first, parameters), strict=True):
+    for parameter, piece in zip(parameters, flat.views_of(first, parameters), strict=True):
         parameter.grad = piece
     second = flat.new_gradients()
     assert second.data_ptr() != first.data_ptr()

@@ -4,7 +4,7 @@ import architectures
 import pytest
 import torch
 
-from nanogpt.models.modern.config import GRAMS
+from nanogpt.models.modern.config import MAX_NGRAM_ROWS
 
 SHAPE = {"architecture": "modern", "n_layer": 1, "n_head": 2, "n_embd": 8, "block_size": 12}
 
@@ -22,11 +22,11 @@ def model_of(ngram, vocab_size):
 def test_a_token_is_embedded_with_as_many_before_it_as_ngram_says(ngram, vocab_size):
     model = model_of(ngram, vocab_size)
     ids = torch.randint(vocab_size, (1, 12))
-    embedded = model.embedded(ids)
+    embedded = model.embed(ids)
     for changed in range(1, 12):
         other = ids.clone()
         other[0, changed] = (other[0, changed] + 1) % vocab_size
-        differs = (model.embedded(other) != embedded).any(dim=-1)[0].nonzero().flatten().tolist()
+        differs = (model.embed(other) != embedded).any(dim=-1)[0].nonzero().flatten().tolist()
         assert differs == list(range(changed, min(changed + ngram, 12)))
 
 
@@ -43,4 +43,4 @@ def test_the_cache_remembers_the_tokens_before(ngram, pieces):
 
 def test_tables_have_a_row_for_each_combination_up_to_a_bound():
     assert [gram.num_embeddings for gram in model_of(4, 10).grams] == [100, 1000, 10_000]
-    assert [gram.num_embeddings for gram in model_of(4, 65).grams] == [65**2, GRAMS, GRAMS]
+    assert [gram.num_embeddings for gram in model_of(4, 65).grams] == [65**2, MAX_NGRAM_ROWS, MAX_NGRAM_ROWS]

@@ -55,7 +55,7 @@ def test_it_goes_on_from_the_state_that_torchs_has_saved():
 
 def in_one_piece(optimizer, weights, gradients):
     optimizer.zero_grad()
-    pieces = optimizer.flat.pieces(optimizer.flat.new_gradients(), weights)
+    pieces = optimizer.flat.views_of(optimizer.flat.new_gradients(), weights)
     for weight, piece, gradient in zip(weights, pieces, gradients, strict=True):
         weight.grad = piece.copy_(gradient)
     optimizer.step()

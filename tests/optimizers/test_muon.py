@@ -7,7 +7,7 @@ import torch
 from nanogpt.config import ARCHITECTURE, names, resolve
 from nanogpt.errors import SettingError
 from nanogpt.models.base import LanguageModel, ParameterGroup
-from nanogpt.optimizers.muon.optimizer import MOMENTUM, RMS, Muon, orthogonal
+from nanogpt.optimizers.muon.optimizer import MOMENTUM, UPDATE_RMS, Muon, orthogonalize
 
 SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 8, "vocab_size": 11}
 BETAS = (0.9, 0.99)
@@ -16,7 +16,7 @@ BETAS = (0.9, 0.99)
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 64, 16), (2, 16, 64)])
 def test_all_singular_values_come_to_about_one(shape):
     torch.manual_seed(1)
-    values = torch.linalg.svdvals(orthogonal(torch.randn(shape)))
+    values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))
     assert values.min() > 0.5
     assert values.max() < 1.3
 
@@ -25,7 +25,7 @@ def test_the_singular_vectors_stay():
     torch.manual_seed(1)
     u, _, v = torch.linalg.svd(torch.randn(16, 16))
     matrix = u @ torch.diag(torch.linspace(0.2, 1, 16)) @ v
-    turned = u.T @ orthogonal(matrix[None])[0] @ v.T
+    turned = u.T @ orthogonalize(matrix[None])[0] @ v.T
     torch.testing.assert_close(turned, torch.diag(turned.diagonal()), atol=1e-4, rtol=0)
 
 
@@ -74,7 +74,7 @@ def test_an_update_has_the_size_of_one_of_adamw_whatever_the_gradients(shape, si
     torch.manual_seed(1)
     weight, _ = stepped(size * torch.randn(shape), rate=0.1, weight_decay=0.0)
     rms = (weight - 2.0).square().mean().sqrt().item()
-    assert rms == pytest.approx(0.1 * RMS, rel=0.25)
+    assert rms == pytest.approx(0.1 * UPDATE_RMS, rel=0.25)
 
 
 def test_weights_decay_apart_from_the_gradient():

@@ -44,7 +44,7 @@ def test_the_models_own_step_is_a_pass_over_a_prompt_or_one_position(new_model, 
     cache = model.new_cache(rows)
     step = model.decoding_backend(cache)
     for begin, end in [(0, 4), *zip(range(4, 9), range(5, 10), strict=True)]:
-        monkeypatch.setattr(cpu_decoding, "FROM_MEMORY", 0 if end == 6 else 10**9)
+        monkeypatch.setattr(cpu_decoding, "KEYS_FROM_MEMORY", 0 if end == 6 else 10**9)
         expected, _ = model(torch.from_numpy(ids[:, :end]))
         np.testing.assert_allclose(step(ids[:, begin:end]), expected[:, 0], rtol=1e-4, atol=1e-4)
     assert cache.length == 9

@@ -21,7 +21,7 @@ def test_it_clips_as_torchs_does_and_tells_the_norm_before(limit, in_one_piece):
         flat = FlatParameters(ours)
         for weight in ours:
             weight.grad = None
-        for weight, piece, gradient in zip(ours, flat.pieces(flat.new_gradients(), ours), gradients, strict=True):
+        for weight, piece, gradient in zip(ours, flat.views_of(flat.new_gradients(), ours), gradients, strict=True):
             weight.grad = piece.copy_(gradient)
         assert flat.gradients_of(ours) is not None
     norm = clip(ours if in_one_piece else [*ours, torch.nn.Parameter(torch.zeros(2))], limit, flat)

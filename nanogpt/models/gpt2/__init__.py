@@ -1,4 +1,7 @@
-"""GPT-2 as published (Radford et al. 2019). The model is in `model.py`; the other files compute the same on a CPU."""
+"""GPT-2 as published (Radford et al. 2019).
+
+The model is in `model.py`, its faster backends for a CPU in `cpu_training.py` and `cpu_decoding.py`.
+"""
 
 from nanogpt.models.gpt2.config import Config
 

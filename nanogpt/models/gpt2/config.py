@@ -21,12 +21,13 @@ class Config(TransformerConfig):
     bias: bool = setting(False, "biases in Linear and LayerNorm, as GPT-2 has them")
 
     def build(self) -> "Model":
+        """Return a new model; see `ArchitectureConfig.build`."""
         from nanogpt.models.gpt2.model import Model
 
         return Model(self)
 
     def n_parameters(self) -> int:
-        """Return V·C + T·C + L·(12·C² + 2·C) + C without biases, and 11·C a block and 3·C norms' biases more with."""
+        """Return V·C + T·C + L·(12·C² + 2·C) + C without biases, and with them L·11·C + C more."""
         C, biases = self.n_embd, int(self.bias)
         norm = C + biases * C
         attention = 4 * C * C + biases * 4 * C  # q, k, v and the projection

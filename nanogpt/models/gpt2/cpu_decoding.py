@@ -1,61 +1,61 @@
-"""GPT-2's decoding backend for a CPU: what `model.py` computes over a prompt or one more position, much faster.
+"""GPT-2's decoding backend for a CPU: the same as `model.py` for a prompt or one more position, but much faster.
 
-One position of a single sample in numpy: a call of numpy's costs a fraction of one of torch's, which is most of the
-time of a small model, and its product of a matrix and a vector reads memory up to twice as fast, which is most of the
-time of a large one. All else is done in torch, without its modules, and of the last layer only what the logits and the
-cache need. One sample is done in torch too where the caller has copies of the matrices in another format (`linear`):
-then it gets alone the same text as among others. Otherwise weights and cache are the model's own memory, and `model.py`
-can continue where this ends, and the other way round.
+One position of one sample runs in numpy. A call to numpy costs a fraction of a call to torch, which dominates in a
+small model, and its matrix-vector product reads memory up to twice as fast, which dominates in a large one. Everything
+else runs in torch without modules, and in the last layer only what the logits and the cache need. With `make_linear`
+(copies of the matrices in another format) one sample runs in torch too, so that its text does not depend on the number
+of samples. Otherwise weights and cache are the model's own, and `model.py` can continue after this step and vice versa.
 
-In the shapes: B samples, T positions, C = n_embd, nh = n_head, hs = C / nh, V = vocab_size, S = positions seen so far,
-these included.
+In the shapes: B samples, T positions, C = n_embd, nh = n_head, hs = C / nh, V = vocab_size, S = positions including
+those in the cache.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nanogpt.models.base import DecodeStep, Floats, Linear
+from nanogpt.models.base import DecodeStep, Floats, MakeLinear
+from nanogpt.models.layers.key_value_cache import KeyValueCache
 
 if TYPE_CHECKING:
-    from nanogpt.models.gpt2.model import Cache, Model
+    from nanogpt.models.gpt2.model import Block, Model
 
 GELU = np.float32(math.sqrt(2 / math.pi))
 CUBE = np.float32(0.044715)
 HALF, ONE = np.float32(0.5), np.float32(1)
-# Numbers in a layer's keys from which they come from memory: keys · query then reads them faster than query · keysᵀ.
-FROM_MEMORY = 1_250_000
+# From this size on, the keys of a layer exceed the CPU's cache: keys · query then reads them faster than query · keysᵀ.
+KEYS_FROM_MEMORY = 1_250_000
 
 
-def decode_step(model: "Model", cache: "Cache", linear: Linear | None = None) -> DecodeStep:
-    """Return a function from ids (B, T), T = 1 or the cache still empty, to the logits (B, V) of the next token, which
-    advances the cache.
+def decode_step(model: "Model", cache: KeyValueCache, make_linear: MakeLinear | None = None) -> DecodeStep:
+    """Return the function from ids (B, T) to the logits (B, V) of the next token, which advances the cache.
 
-    model: in float32 on the CPU; its cache. Good for as long as both are.
-    linear: makes of a weight (out, in), a bias and "none" or "gelu" what computes a layer of them over (…, in).
+    T is 1 unless the cache is empty. model: in float32 on the CPU, whose weights do not move while the function is in
+    use. make_linear: builds the linear layers; None for plain ones.
     """
-    step = several(model, cache, linear or plain)
-    if linear or cache.keys_values.size(2) > 1:
+    step = batched_step(model, cache, make_linear or torch_linear)
+    if make_linear or cache.keys_values.size(2) > 1:
         return lambda ids: step(torch.from_numpy(ids)).numpy()
-    single = one(model, cache)
+    single = single_step(model, cache)
     return lambda ids: single(int(ids[0, 0]))[None] if ids.shape[1] == 1 else step(torch.from_numpy(ids)).numpy()
 
 
-def several(model: "Model", cache: "Cache", linear: Linear) -> Callable[[Tensor], Tensor]:
+def batched_step(model: "Model", cache: KeyValueCache, make_linear: MakeLinear) -> Callable[[Tensor], Tensor]:
+    """Return the step from ids (B, T) to logits (B, V) in torch."""
     C, nh = model.config.n_embd, model.config.n_head
     layers = [
-        (past, block.ln_1, block.ln_2, *linears(block, linear))
-        for block, past in zip(model.h, cache.keys_values, strict=True)
+        (past, block.ln_1, block.ln_2, *linear_layers(block, make_linear))
+        for block, past in zip(cast("Iterable[Block]", model.h), cache.keys_values, strict=True)
     ]
-    head, last = linear(model.wte.weight, None, "none"), len(layers) - 1
+    head, last = make_linear(model.wte.weight, None, "none"), len(layers) - 1
 
-    def norm(x: Tensor, layer: Any) -> Tensor:
+    def norm(x: Tensor, layer: nn.LayerNorm) -> Tensor:
         return F.layer_norm(x, (C,), layer.weight, layer.bias, layer.eps)
 
     def step(ids: Tensor) -> Tensor:
@@ -68,9 +68,11 @@ def several(model: "Model", cache: "Cache", linear: Linear) -> Callable[[Tensor]
             q, k, v = qkv
             if layer == last:
                 x, q = x[:, -1:], q[:, :, -1:]
-            alone = q.size(2) == 1
-            y = of_one_position(q, past, S) if alone else F.scaled_dot_product_attention(q, k, v, is_causal=True)
-            x = x + attn_proj(y.transpose(1, 2).reshape(B, -1, C))  # of y (B, nh, T, hs)
+            if q.size(2) == 1:
+                y = one_query_attention(q, past, S)  # (B, nh, 1, hs)
+            else:
+                y = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, nh, T, hs)
+            x = x + attn_proj(y.transpose(1, 2).reshape(B, -1, C))
             x = x + mlp_proj(c_fc(norm(x, ln_2)))
         cache.length = S
         return head(norm(x[:, 0], model.ln_f))  # (B, V)
@@ -78,38 +80,42 @@ def several(model: "Model", cache: "Cache", linear: Linear) -> Callable[[Tensor]
     return step
 
 
-def of_one_position(q: Tensor, past: Tensor, S: int) -> Tensor:
-    """What queries of one position, (B, nh, 1, hs) as the result, get from the first S of the keys and values past (2,
-    B, nh, block_size, hs)."""
+def one_query_attention(q: Tensor, past: Tensor, S: int) -> Tensor:
+    """Return the attention (B, nh, 1, hs) of a query (B, nh, 1, hs) over the first S positions of the cache.
+
+    past: keys and values (2, B, nh, block_size, hs).
+    """
     query = (q * q.size(3) ** -0.5).reshape(-1, 1, q.size(3))  # (B · nh, 1, hs)
     keys, values = past.flatten(1, 2)[:, :, :S]  # 2 × (B · nh, S, hs)
-    if keys.numel() < FROM_MEMORY:
+    if keys.numel() < KEYS_FROM_MEMORY:
         scores = torch.bmm(query, keys.transpose(1, 2))  # (B · nh, 1, S)
     else:
         scores = torch.bmm(keys, query.transpose(1, 2)).transpose(1, 2)
     return torch.bmm(torch.softmax(scores, -1), values).view(q.shape)
 
 
-def linears(block: Any, linear: Linear) -> Iterator[Callable[[Tensor], Tensor]]:
-    """A block's linear layers, the third with the GELU behind it."""
+def linear_layers(block: "Block", make_linear: MakeLinear) -> Iterator[Callable[[Tensor], Tensor]]:
+    """Yield the four linear layers of a block; the third includes the GELU."""
     for module in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj):
-        yield linear(module.weight, module.bias, "gelu" if module is block.mlp.c_fc else "none")
+        yield make_linear(module.weight, module.bias, "gelu" if module is block.mlp.c_fc else "none")
 
 
-def plain(weight: Tensor, bias: Tensor | None, activation: str) -> Callable[[Tensor], Tensor]:
+def torch_linear(weight: Tensor, bias: Tensor | None, activation: str) -> Callable[[Tensor], Tensor]:
+    """Return a linear layer on the model's weights; see `MakeLinear`."""
     if activation == "gelu":
         return lambda x: F.gelu(F.linear(x, weight, bias), approximate="tanh")
     return lambda x: F.linear(x, weight, bias)
 
 
-def one(model: "Model", cache: "Cache") -> Callable[[int], Floats]:
+def single_step(model: "Model", cache: KeyValueCache) -> Callable[[int], Floats]:
+    """Return the step from one token to logits (V) in numpy."""
     C, nh = model.config.n_embd, model.config.n_head
-    wte, wpe = array(model.wte.weight), array(model.wpe.weight)  # (V, C), (block_size, C)
+    wte, wpe = as_numpy(model.wte.weight), as_numpy(model.wpe.weight)  # (V, C), (block_size, C)
     layers = [
-        (*past, vectors(block.ln_1), vectors(block.ln_2), *dots(block))
-        for block, past in zip(model.h, array(cache.keys_values)[:, :, 0], strict=True)
+        (*past, norm_weights(block.ln_1), norm_weights(block.ln_2), *numpy_layers(block))
+        for block, past in zip(cast("Iterable[Block]", model.h), as_numpy(cache.keys_values)[:, :, 0], strict=True)
     ]
-    final, head, scale = vectors(model.ln_f), dot(model.wte.weight), np.float32((C // nh) ** -0.5)
+    final, head, scale = norm_weights(model.ln_f), numpy_matvec(model.wte.weight), np.float32((C // nh) ** -0.5)
 
     def step(token: int) -> Floats:
         S = cache.length + 1
@@ -127,32 +133,35 @@ def one(model: "Model", cache: "Cache") -> Callable[[int], Floats]:
     return step
 
 
-def dots(block: Any) -> Iterator[Callable[[Floats], Floats]]:
-    """A block's linear layers in numpy."""
+def numpy_layers(block: "Block") -> Iterator[Callable[[Floats], Floats]]:
+    """Yield the four linear layers of a block in numpy, without the GELU."""
     for module in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj):
-        multiply = dot(module.weight)
-        yield multiply if module.bias is None else partial(with_bias, multiply, array(module.bias))
+        multiply = numpy_matvec(module.weight)
+        yield multiply if module.bias is None else partial(with_bias, multiply, as_numpy(module.bias))
 
 
 def with_bias(multiply: Callable[[Floats], Floats], bias: Floats, x: Floats) -> Floats:
+    """Return the product of x with a matrix, plus the bias."""
     return multiply(x) + bias
 
 
-def dot(weight: Tensor) -> Callable[[Floats], Floats]:
-    return array(weight).dot
+def numpy_matvec(weight: Tensor) -> Callable[[Floats], Floats]:
+    """Return the function from x (in) to weight · x (out)."""
+    return as_numpy(weight).dot
 
 
-def array(tensor: Tensor) -> Floats:
-    """The same memory, seen by numpy."""
+def as_numpy(tensor: Tensor) -> Floats:
+    """Return the memory of the tensor as an array."""
     return tensor.detach().numpy()
 
 
-def vectors(norm: Any) -> tuple[Floats, Floats | None]:
-    """A LayerNorm's weight and bias."""
-    return array(norm.weight), None if norm.bias is None else array(norm.bias)
+def norm_weights(norm: nn.LayerNorm) -> tuple[Floats, Floats | None]:
+    """Return weight and bias of a LayerNorm."""
+    return as_numpy(norm.weight), None if norm.bias is None else as_numpy(norm.bias)
 
 
 def norm(x: Floats, weight: Floats, bias: Floats | None) -> Floats:
+    """Return LayerNorm of x (C)."""
     x = x - np.add.reduce(x) / x.size
     x *= 1 / math.sqrt(x.dot(x) / x.size + 1e-5)
     x *= weight
@@ -162,7 +171,8 @@ def norm(x: Floats, weight: Floats, bias: Floats | None) -> Floats:
 
 
 def softmax(x: Floats) -> Floats:
-    """Over the last of two dimensions, in place. `reduce` is `max` and `sum` without their detour through Python."""
+    """Replace x (n, m) by its softmax over the last dimension, and return it."""
+    # `ufunc.reduce` avoids the Python layer of `max` and `sum`
     x -= np.maximum.reduce(x, 1, keepdims=True)
     np.exp(x, out=x)
     x /= np.add.reduce(x, 1, keepdims=True)
@@ -170,7 +180,7 @@ def softmax(x: Floats) -> Floats:
 
 
 def gelu(x: Floats) -> Floats:
-    """The tanh form: x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))."""
+    """Return x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))."""
     inner = x * x
     inner *= CUBE * GELU
     inner += GELU

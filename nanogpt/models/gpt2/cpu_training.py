@@ -1,8 +1,7 @@
-"""GPT-2's training backend for a CPU in 16 bits: the loss and its gradients in one piece.
+"""GPT-2's training backend for a CPU in 16 bits: the loss and its gradients as one autograd function.
 
-It computes what `model.py` computes. Matrices are converted to 16 bits, and their gradients back, all at once, and all
-gradients lie in one piece of memory for whoever uses them next. In the shapes: N = B·T tokens, C = n_embd,
-V = vocab_size.
+It computes the same as `model.py`. All matrices are converted to 16 bits in one operation, and their gradients back in
+another, and all gradients are in one block of memory. In the shapes: N = B·T tokens, C = n_embd, V = vocab_size.
 """
 
 from collections.abc import Iterable
@@ -13,19 +12,19 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from nanogpt.models.base import Output, TrainingBackend
-from nanogpt.models.flat_parameters import FlatParameters, cut
+from nanogpt.models.flat_parameters import FlatParameters, split_like
 from nanogpt.models.gpt2 import cpu_block
-from nanogpt.models.layers.cross_entropy import in_pieces
-from nanogpt.models.layers.dropout import draw, dropped
+from nanogpt.models.layers.cross_entropy import chunked_cross_entropy
+from nanogpt.models.layers.dropout import apply_dropout, random_bytes
 
 if TYPE_CHECKING:
     from nanogpt.models.gpt2.model import Block, Model
 
 
 class CpuTraining(TrainingBackend):
-    """The loss of a GPT-2 whose matrices are multiplied in `dtype`.
+    """The loss of a GPT-2 with matrix products in `dtype`.
 
-    flat: the memory that the model's parameters share; where they share none, they do from the first backward pass on.
+    flat: the memory that the parameters share. If None, they share new memory from the first backward pass on.
     """
 
     name = "gpt2.cpu_training"
@@ -35,9 +34,9 @@ class CpuTraining(TrainingBackend):
         for b in cast("Iterable[Block]", model.h):
             layers += (b.ln_1, b.attn.c_attn, b.attn.c_proj, b.ln_2, b.mlp.c_fc, b.mlp.c_proj)
         self.model, self.dtype = model, dtype
-        of_layers = [weight for layer in (*layers, model.ln_f) for weight in (layer.weight, layer.bias)]
-        weights = [model.wte.weight, model.wpe.weight, *of_layers]
-        self.weights = cast("list[nn.Parameter | None]", weights)  # a layer has no bias, or one
+        layer_weights = [weight for layer in (*layers, model.ln_f) for weight in (layer.weight, layer.bias)]
+        weights = [model.wte.weight, model.wpe.weight, *layer_weights]
+        self.weights = cast("list[nn.Parameter | None]", weights)  # None for the bias of a layer without one
         self.present = [weight for weight in self.weights if weight is not None]
         self.matrices = [weight for weight in self.present if weight.dim() == 2]
         self.vectors = [weight for weight in self.present if weight.dim() == 1]
@@ -46,79 +45,84 @@ class CpuTraining(TrainingBackend):
     def __call__(self, ids: Tensor, targets: Tensor) -> Output:
         return None, _Loss.apply(self, ids, targets, torch.is_grad_enabled(), *self.weights)  # type: ignore[no-untyped-call]
 
-    def converted(self) -> list[Any]:
-        """Return the weights in order, matrices in `dtype`, None where a layer has no bias."""
+    def low_precision_weights(self) -> list[Any]:
+        """Return the weights in order, with the matrices in `dtype`, None for a missing bias."""
         flat = self.flat.weights_of(self.matrices) if self.flat else None
         if flat is None:
             low = [matrix.detach().to(self.dtype) for matrix in self.matrices]
         else:
-            low = cut(flat.to(self.dtype), self.matrices)
+            low = split_like(flat.to(self.dtype), self.matrices)
         by_parameter = dict(zip(self.matrices, low, strict=True))
         return [weight if weight is None else by_parameter.get(weight, weight) for weight in self.weights]
 
-    def room(self) -> tuple[list[Any], list[Any], list[Tensor], list[Tensor]]:
-        """Return new memory for the gradients: (for each weight in order; the same, with `dtype` for the matrices of
-        layers; these of the first; these of the second)."""
+    def new_gradients(self) -> tuple[list[Any], list[Any], list[Tensor], list[Tensor]]:
+        """Return new memory for gradients.
+
+        That is: the gradients of the weights in order; the same, but those of the blocks' matrices in `dtype`; the
+        gradients of the blocks' matrices as tensors of the first and of the second kind, to be copied from the second.
+        """
         if self.flat is None:
             self.flat = FlatParameters([*self.matrices, *self.vectors])
-        memory, layers = self.flat.new_gradients(), self.matrices[2:]  # without the embeddings
-        low = torch.empty(sum(matrix.numel() for matrix in layers), dtype=self.dtype)
-        wide = dict(zip(self.present, self.flat.pieces(memory, self.present), strict=True))
-        narrow = wide | dict(zip(layers, cut(low, layers), strict=True))
-        each, each_low = ([None if w is None else room[w] for w in self.weights] for room in (wide, narrow))
-        together = self.flat.view(memory, layers)
-        if together is not None:
-            return each, each_low, [together], [low]
-        return each, each_low, [wide[matrix] for matrix in layers], [narrow[matrix] for matrix in layers]
+        memory, matrices = self.flat.new_gradients(), self.matrices[2:]  # without the embeddings
+        low = torch.empty(sum(matrix.numel() for matrix in matrices), dtype=self.dtype)
+        wide = dict(zip(self.present, self.flat.views_of(memory, self.present), strict=True))
+        narrow = wide | dict(zip(matrices, split_like(low, matrices), strict=True))
+        gradients, gradients_low = ([None if w is None else of[w] for w in self.weights] for of in (wide, narrow))
+        adjacent = self.flat.view(memory, matrices)
+        if adjacent is not None:
+            return gradients, gradients_low, [adjacent], [low]
+        return gradients, gradients_low, [wide[matrix] for matrix in matrices], [narrow[matrix] for matrix in matrices]
 
 
 class _Loss(torch.autograd.Function):
-    """`weights`: those of `CpuTraining`, in its order. `keep`: whether the backward pass will be wanted."""
+    """weights: `CpuTraining.weights`. needs_grad: whether a backward pass follows."""
 
     @staticmethod
-    def forward(ctx: Any, of: CpuTraining, ids: Tensor, targets: Tensor, keep: bool, *weights: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, backend: CpuTraining, ids: Tensor, targets: Tensor, needs_grad: bool, *weights: Tensor | None
+    ) -> Tensor:
         (B, T), ids, targets = ids.shape, ids.flatten(), targets.flatten()
-        config, low = of.model.config, of.converted()
-        n_head, dropout, dtype = config.n_head, config.dropout if of.model.training else 0.0, of.dtype
-        wte, wpe = of.model.wte.weight, of.model.wpe.weight
+        config, low = backend.model.config, backend.low_precision_weights()
+        n_head, dropout, dtype = config.n_head, config.dropout if backend.model.training else 0.0, backend.dtype
+        wte, wpe = backend.model.wte.weight, backend.model.wpe.weight
         x = torch.embedding(wte, ids)  # (N, C)
         x.view(B, T, -1).add_(wpe[:T])
-        drawn = draw(x.numel()) if dropout else None
-        if drawn is not None:
-            x = dropped(x, drawn, dropout)
-        of_blocks = []
+        random = random_bytes(x.numel()) if dropout else None
+        if random is not None:
+            x = apply_dropout(x, random, dropout)
+        saved_blocks = []
         for w in _blocks(low):
-            x, of_block = cpu_block.forward(x, w, B, n_head, dropout)
-            if keep:
-                of_blocks.append(of_block)
-        normed, mean, spread = cpu_block.norm(x, low[-2], low[-1], dtype)  # (N, C)
-        loss, of_normed, of_head = in_pieces(normed, low[0], targets, 0.0, keep)
-        if keep:
-            ctx.save_for_backward(ids, drawn, x, mean, spread, of_normed, of_head)
-            ctx.of, ctx.of_blocks, ctx.low, ctx.shape, ctx.dropout = of, of_blocks, low, (B, T), dropout
+            x, saved = cpu_block.forward(x, w, B, n_head, dropout)
+            if needs_grad:
+                saved_blocks.append(saved)
+        normed, mean, rstd = cpu_block.norm(x, low[-2], low[-1], dtype)  # (N, C)
+        loss, grad_normed, grad_head = chunked_cross_entropy(normed, low[0], targets, 0.0, needs_grad)
+        if needs_grad:
+            ctx.save_for_backward(ids, random, x, mean, rstd, grad_normed, grad_head)
+            ctx.backend, ctx.saved_blocks, ctx.low, ctx.shape, ctx.dropout = backend, saved_blocks, low, (B, T), dropout
         return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        ids, drawn, x, mean, spread, of_normed, of_head = ctx.saved_tensors
+        ids, random, x, mean, rstd, grad_normed, grad_head = ctx.saved_tensors
         low, (B, T) = ctx.low, ctx.shape
-        gradients, into, of_matrices, of_matrices_low = ctx.of.room()
+        gradients, grads, matrix_grads, matrix_grads_low = ctx.backend.new_gradients()
 
         if upstream != 1:
-            of_normed, of_head = of_normed * upstream, of_head * upstream
-        gradient = cpu_block.norm_back(of_normed, x, mean, spread, *low[-2:], *into[-2:])  # (N, C)
-        for w, of_w in zip(reversed(_blocks(low)), reversed(_blocks(into)), strict=True):
+            grad_normed, grad_head = grad_normed * upstream, grad_head * upstream
+        gradient = cpu_block.norm_backward(grad_normed, x, mean, rstd, *low[-2:], *grads[-2:])  # (N, C)
+        for w, block_grads in zip(reversed(_blocks(low)), reversed(_blocks(grads)), strict=True):
             gradient = cpu_block.backward(
-                gradient, ctx.of_blocks.pop(), w, of_w, B, ctx.of.model.config.n_head, ctx.dropout
+                gradient, ctx.saved_blocks.pop(), w, block_grads, B, ctx.backend.model.config.n_head, ctx.dropout
             )
-        torch._foreach_copy_(of_matrices, of_matrices_low)
-        if drawn is not None:
-            gradient = dropped(gradient, drawn, ctx.dropout)
-        of_wte, of_wpe = gradients[:2]
-        of_wte.copy_(of_head).index_add_(0, ids, gradient)
-        torch.sum(gradient.view(B, T, -1), 0, out=of_wpe[:T])
-        of_wpe[T:] = 0
+        torch._foreach_copy_(matrix_grads, matrix_grads_low)
+        if random is not None:
+            gradient = apply_dropout(gradient, random, ctx.dropout)
+        grad_wte, grad_wpe = gradients[:2]
+        grad_wte.copy_(grad_head).index_add_(0, ids, gradient)
+        torch.sum(gradient.view(B, T, -1), 0, out=grad_wpe[:T])
+        grad_wpe[T:] = 0
         return None, None, None, None, *gradients
 
 

@@ -1,1 +1,1 @@
-"""Parts that several architectures share, with the fast forms that torch lacks on a CPU; each is equal to torch's."""
+"""Parts that architectures share, with implementations for a CPU that are faster than torch's and equal to them."""

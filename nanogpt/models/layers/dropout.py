@@ -1,8 +1,9 @@
-"""Dropout whose random bits are cheap. On a CPU torch draws each bit alone, which takes longer than the products that
-it regularises; here one byte decides for one number, eight at a time.
+"""Dropout with fast random numbers on a CPU.
 
-Knows nothing of architectures. Every draw is seeded from torch's own random state, so what restores that state restores
-the masks too. p is rounded to a multiple of 1/256 (0.2 becomes 51/256), and what is kept is scaled for that p exactly.
+There torch draws each bit of a mask separately, which takes longer than the matrix products. Here one random byte
+decides for one number, and eight bytes are drawn at a time. Each draw is seeded from torch's random state: restoring
+that state restores the masks. p is rounded to a multiple of 1/256 (0.2 becomes 51/256), and the scale follows from the
+rounded p.
 """
 
 from typing import Any
@@ -15,49 +16,50 @@ from torch.nn import functional as F
 
 
 class Dropout(nn.Module):
-    """As `torch.nn.Dropout`; on a CPU faster, with other masks."""
+    """Like `torch.nn.Dropout`, but faster on a CPU, where it draws other masks."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return x, with dropout in training mode."""
         return dropout(x, self.p) if self.training and self.p else x
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    """x with each number zeroed with probability p, the others scaled to keep the mean."""
-    if not cheap(x):
+    """Return x with each number zeroed with probability p and the others scaled, so that the mean stays."""
+    if not is_eager_cpu(x):
         return F.dropout(x, p)
     return _Dropout.apply(x, p)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def cheap(x: Tensor) -> bool:
-    """Whether dropping from x is done here: on a CPU, but for compiled graphs, which have their own way."""
+def is_eager_cpu(x: Tensor) -> bool:
+    """Return whether the implementations for a CPU apply to x: not within a graph that torch compiles."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def scale_of(p: float) -> float:
-    """What kept numbers are multiplied by."""
+def dropout_scale(p: float) -> float:
+    """Return the factor 1 / (1 - p) for the numbers that are not dropped, with p rounded."""
     return 256 / (256 - _threshold(p))
 
 
-def draw(numbers: int) -> Tensor:
-    """Random bytes (numbers), from which `kept` makes a mask: a quarter of its size to remember."""
+def random_bytes(count: int) -> Tensor:
+    """Return random bytes (count) for `keep_mask`: to keep them takes a quarter of the memory of a float32 mask."""
     seed = int(torch.randint(2**62, ()).item())
-    words = np.random.SFC64(seed).random_raw(-(-numbers // 8))  # uint64
-    return torch.from_numpy(words).view(torch.uint8)[:numbers]
+    words = np.random.SFC64(seed).random_raw(-(-count // 8))  # uint64
+    return torch.from_numpy(words).view(torch.uint8)[:count]
 
 
-def kept(drawn: Tensor, p: float, like: Tensor) -> Tensor:
-    """1 where a number of `like` is kept and 0 where it is dropped, in the shape and the dtype of `like`."""
+def keep_mask(random: Tensor, p: float, like: Tensor) -> Tensor:
+    """Return 0 for the numbers of `like` that are dropped and 1 for the others, in its shape and dtype."""
     mask = torch.empty(like.shape, dtype=like.dtype)
-    return torch.ge(drawn.view(like.shape), _threshold(p), out=mask)
+    return torch.ge(random.view(like.shape), _threshold(p), out=mask)
 
 
-def dropped(x: Tensor, drawn: Tensor, p: float) -> Tensor:
-    """x, or its gradient, after dropout as drawn."""
-    return kept(drawn, p, x).mul_(x).mul_(scale_of(p))
+def apply_dropout(x: Tensor, random: Tensor, p: float) -> Tensor:
+    """Return x, or its gradient, after dropout with the mask of these random bytes."""
+    return keep_mask(random, p, x).mul_(x).mul_(dropout_scale(p))
 
 
 def _threshold(p: float) -> int:
@@ -67,13 +69,13 @@ def _threshold(p: float) -> int:
 class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
-        drawn = draw(x.numel())
+        random = random_bytes(x.numel())
         ctx.p = p
-        ctx.save_for_backward(drawn)
-        return dropped(x, drawn, p)
+        ctx.save_for_backward(random)
+        return apply_dropout(x, random, p)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (drawn,) = ctx.saved_tensors
-        return dropped(gradient, drawn, ctx.p), None
+        (random,) = ctx.saved_tensors
+        return apply_dropout(gradient, random, ctx.p), None

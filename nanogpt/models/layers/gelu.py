@@ -1,20 +1,21 @@
-"""GPT-2's GELU, x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))), at the price of the error function on a CPU in 16 bits.
+"""GPT-2's GELU, x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))), computed with the error function on a CPU in bfloat16.
 
-There torch takes as long for the hyperbolic tangent as for a matrix product. The error function, which the formula
-approximates, is within 0.0005 of it, and bfloat16 rounds a number above 0.13 by as much.
+There torch needs as much time for the hyperbolic tangent as for a matrix product. The formula approximates the one with
+the error function (Hendrycks & Gimpel 2016) to 0.0005, which is the rounding error of bfloat16 for numbers above 0.13.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nanogpt.models.layers.dropout import cheap
+from nanogpt.models.layers.dropout import is_eager_cpu
 
 
 def gelu(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate=form_in(x.dtype) if cheap(x) else "tanh")
+    """Return GELU(x), of the shape and dtype of x."""
+    return F.gelu(x, approximate=gelu_form(x.dtype) if is_eager_cpu(x) else "tanh")
 
 
-def form_in(dtype: torch.dtype) -> str:
-    """torch's name for the form that is computed in `dtype` on a CPU."""
+def gelu_form(dtype: torch.dtype) -> str:
+    """Return torch's name of the formula for `dtype` on a CPU: "none" for the error function, or "tanh"."""
     return "none" if dtype == torch.bfloat16 else "tanh"

@@ -1,4 +1,4 @@
-"""The settings that transformers share. Imports no torch."""
+"""The settings that all transformers have. Imports no torch."""
 
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ class TransformerConfig(ArchitectureConfig):
     )
 
     def validate(self) -> None:
+        """Raise `SettingError` if the heads do not have equal shares of the width."""
         if self.n_embd % self.n_head:
             raise SettingError(
                 "n_embd",
@@ -29,9 +30,11 @@ class TransformerConfig(ArchitectureConfig):
 
     @property
     def width(self) -> int:
+        """The size of a hidden state."""
         return self.n_embd
 
     def activation_bytes(self, batch_size: int, dtype: str, device: str) -> int:
+        """Return an estimate in bytes; see `costs.activation_bytes`."""
         return costs.activation_bytes(
             n_layer=self.n_layer,
             n_head=self.n_head,
@@ -45,6 +48,7 @@ class TransformerConfig(ArchitectureConfig):
         )
 
     def compile_estimate(self, dtype: str) -> tuple[float, float]:
+        """Return the nanoseconds saved for each token and the seconds of compiling; see `costs.compile_estimate`."""
         return costs.compile_estimate(
             n_layer=self.n_layer, n_embd=self.n_embd, vocab_size=self.vocab_size, dropout=self.dropout, dtype=dtype
         )

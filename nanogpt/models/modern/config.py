@@ -10,48 +10,50 @@ from nanogpt.models.layers.transformer_config import TransformerConfig
 if TYPE_CHECKING:
     from nanogpt.models.modern.model import Model
 
-GRAMS = 2**15  # rows of each embedding of several tokens, at most: where there are more, some share a row
+MAX_NGRAM_ROWS = 2**15  # of the embedding of each n; with more n-grams than that, some share a row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config(TransformerConfig):
-    """RoPE, normalised queries and keys, ReLU², short convolutions, n-gram embeddings, an untied and capped head."""
+    """RoPE, normalised queries and keys, ReLU², short convolutions, n-gram embeddings, a soft-capped head."""
 
     name: ClassVar[str] = "modern"
-    look_back: ClassVar[int] = 3  # positions before its own that the short convolution sees
+    look_back: ClassVar[int] = 3  # previous positions in a short convolution
 
-    ngram: int = setting(2, "longest n-gram that has an embedding of its own", low=1, high=4, common=True)
+    ngram: int = setting(2, "longest n-gram with its own embedding", low=1, high=4, common=True)
 
     def validate(self) -> None:
+        """Raise `SettingError` for head sizes that RoPE cannot use."""
         TransformerConfig.validate(self)
         head = self.n_embd // self.n_head
         if head % 2:
             raise SettingError(
                 "n_head",
-                f"n_embd={self.n_embd} and n_head={self.n_head} make heads of {head} numbers: rotary positions turn "
-                "pairs, so that has to be even",
+                f"n_embd={self.n_embd} and n_head={self.n_head} make heads of size {head}: rotary positions rotate "
+                "pairs, so the size has to be even",
             )
 
     def build(self) -> "Model":
+        """Return a new model; see `ArchitectureConfig.build`."""
         from nanogpt.models.modern.model import Model
 
         return Model(self)
 
-    def rows(self, n: int) -> int:
-        """Return the rows of the embedding of `n` tokens together."""
-        return min(GRAMS, int(self.vocab_size**n))
+    def ngram_rows(self, n: int) -> int:
+        """Return the number of rows of the embedding of n-grams."""
+        return min(MAX_NGRAM_ROWS, int(self.vocab_size**n))
 
     def n_parameters(self) -> int:
-        """Return (2·V + rows of n-grams)·C for embedding and head, and L·(12·C² + 6·C + 2) for the blocks."""
+        """Return (2·V + n-gram rows)·C for embeddings and head, and L·(12·C² + 6·C + 2) for the blocks."""
         C = self.n_embd
         # matrices, two short convolutions, how much of the first embedding is mixed in
         block = 12 * C * C + 2 * self.look_back * C + 2
-        return (2 * self.vocab_size + self._ngram_rows()) * C + self.n_layer * block
+        return (2 * self.vocab_size + self._all_ngram_rows()) * C + self.n_layer * block
 
     def flops_per_token(self) -> int:
         """Return 6 for each weight that is multiplied, and 12·n_layer·C·T for attention, as for GPT-2."""
-        looked_up = (self.vocab_size + self._ngram_rows()) * self.n_embd
+        looked_up = (self.vocab_size + self._all_ngram_rows()) * self.n_embd
         return 6 * (self.n_parameters() - looked_up) + 12 * self.n_layer * self.n_embd * self.block_size
 
-    def _ngram_rows(self) -> int:
-        return sum(self.rows(n) for n in range(2, self.ngram + 1))
+    def _all_ngram_rows(self) -> int:
+        return sum(self.ngram_rows(n) for n in range(2, self.ngram + 1))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdamConfig(OptimizerConfig):
-    """What AdamW and the optimizers that use it beside their own rule share."""
+    """The settings of AdamW, and of optimizers that use it for some parameters."""
 
     beta1: float = setting(0.9, "decay of Adam's first moment", low=0, below=1)
     beta2: float = setting(0.99, "decay of Adam's second moment", low=0, below=1)
@@ -34,10 +34,11 @@ class Config(AdamConfig):
     def build(
         self, model: "LanguageModel", dtype: "torch.dtype", flat: "FlatParameters | None" = None
     ) -> "torch.optim.Optimizer":
+        """Return the optimizer; see `OptimizerConfig.build`."""
         from nanogpt.optimizers.adamw.optimizer import AdamW
-        from nanogpt.optimizers.base import merged
+        from nanogpt.optimizers.base import merge_groups
 
-        groups = merged(
+        groups = merge_groups(
             model, lambda group: group.decay, weight_decay=lambda group: self.weight_decay if group.decay else 0.0
         )
         return AdamW(groups, lr=self.learning_rate, betas=(self.beta1, self.beta2), flat=flat)

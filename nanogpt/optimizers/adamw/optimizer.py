@@ -1,6 +1,7 @@
-"""AdamW by the kernel that torch has for it.
+"""AdamW with torch's fused kernel.
 
-torch's own class gives the same, but imports torch's compiler at its first call: as long as importing torch itself.
+`torch.optim.AdamW` computes the same, but its first call imports torch's compiler, which takes as long as importing
+torch.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,14 +13,14 @@ from torch import Tensor, nn
 from nanogpt.models.flat_parameters import FlatParameters, flatten
 from nanogpt.optimizers.base import GuardedOptimizer
 
-STATE = ("exp_avg", "exp_avg_sq", "step")
+STATE_NAMES = ("exp_avg", "exp_avg_sq", "step")
 
 
 class AdamW(GuardedOptimizer):
-    """`groups` as for `torch.optim.AdamW`; parameters without a gradient stay as they are.
+    """Like `torch.optim.AdamW`; parameters without a gradient stay unchanged.
 
-    flat: the memory that the parameters share, if any. A group whose parameters are neighbours in it, and whose
-    gradients are too, moves as one.
+    flat: the memory that the parameters share, if any. A group whose parameters and gradients are adjacent in it is
+    updated as one tensor.
     """
 
     def __init__(
@@ -30,45 +31,49 @@ class AdamW(GuardedOptimizer):
         betas: tuple[float, float],
         flat: FlatParameters | None = None,
     ) -> None:
-        known = {"lr": lr, "betas": betas, "eps": 1e-8, "weight_decay": 0.0, "fused": True}
+        defaults = {"lr": lr, "betas": betas, "eps": 1e-8, "weight_decay": 0.0, "fused": True}
         self.flat = flat
-        self.flat_state: dict[Tensor, list[Tensor]] = {}  # by a group's first parameter, the state of all in one
-        super().__init__(list(groups), known)
+        self.flat_state: dict[Tensor, list[Tensor]] = {}  # by the first parameter of a group
+        super().__init__(list(groups), defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group, without the checks of torch's class, which import its compiler."""
         self.param_groups.append(self.defaults | param_group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Replace the state; see `torch.optim.Optimizer.load_state_dict`."""
         self.flat_state.clear()
         super().load_state_dict(state_dict)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop all gradients."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update all parameters that have a gradient. `closure` is not used."""
         for group in self.param_groups:
-            if moved := [parameter for parameter in group["params"] if parameter.grad is not None]:
-                self.move(moved, group)
+            if trained := [parameter for parameter in group["params"] if parameter.grad is not None]:
+                self.update(trained, group)
 
-    def move(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
-        """One step for parameters of a group, each with its gradient."""
+    def update(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        """Do one step for parameters of a group, each of which has a gradient."""
         for parameter in parameters:
-            if "exp_avg" not in (state := self.state[parameter]):  # none, or another optimizer's
+            if "exp_avg" not in (state := self.state[parameter]):  # new, or trained by another optimizer
                 state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
                 state["exp_avg"] = torch.zeros_like(parameter)
                 state["exp_avg_sq"] = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         weights = self.flat.weights_of(parameters) if self.flat else None
         gradient = self.flat.gradients_of(parameters) if self.flat else None
-        if weights is not None and gradient is not None and (state_of_all := self.as_one(parameters)):
-            averages, squares, steps, first_step = state_of_all
+        if weights is not None and gradient is not None and (shared := self.shared_state(parameters)):
+            averages, squares, steps, first_step = shared
             steps += 1 if self.skip is None else 1 - self.skip
             lists: list[Any] = [[weights], [gradient], [averages], [squares], [], [first_step]]
         else:
-            separate = {key: [self.state[parameter][key] for parameter in parameters] for key in STATE}
+            separate = {key: [self.state[parameter][key] for parameter in parameters] for key in STATE_NAMES}
             if self.skip is None:
                 torch._foreach_add_(separate["step"], 1)
             else:
@@ -86,14 +91,16 @@ class AdamW(GuardedOptimizer):
             found_inf=self.skip,
         )
 
-    def as_one(self, parameters: list[nn.Parameter]) -> list[Tensor] | None:
-        """The state of all these parameters, a tensor for each name in `STATE`, and the first step; None where their
-        steps differ."""
-        known = self.flat_state.get(parameters[0])
-        if known is None or len(known[-2]) != len(parameters):
-            lists = [[self.state[parameter][key] for parameter in parameters] for key in STATE]
+    def shared_state(self, parameters: list[nn.Parameter]) -> list[Tensor] | None:
+        """Return the state of these parameters, one tensor for each of `STATE_NAMES`, and the first step count.
+
+        Return None if their step counts differ. The state of each parameter becomes a view of these tensors.
+        """
+        shared = self.flat_state.get(parameters[0])
+        if shared is None or len(shared[-2]) != len(parameters):
+            lists = [[self.state[parameter][key] for parameter in parameters] for key in STATE_NAMES]
             if len({float(step) for step in lists[-1]}) > 1:
                 return None
             *moments, steps = map(flatten, lists)
-            known = self.flat_state[parameters[0]] = [*moments, steps, steps[0]]
-        return known
+            shared = self.flat_state[parameters[0]] = [*moments, steps, steps[0]]
+        return shared

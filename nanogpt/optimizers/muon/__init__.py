@@ -1,4 +1,4 @@
-"""Muon (Jordan et al. 2024) for the matrices between hidden states, AdamW for all else."""
+"""Muon (Jordan et al. 2024) for the matrices between hidden states, AdamW for all other parameters."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -22,12 +22,13 @@ class Config(AdamConfig):
     def build(
         self, model: "LanguageModel", dtype: "torch.dtype", flat: "FlatParameters | None" = None
     ) -> "torch.optim.Optimizer":
+        """Return the optimizer; see `OptimizerConfig.build`. Raise `SettingError` if no matrix is for Muon."""
         import torch
 
-        from nanogpt.optimizers.base import merged
+        from nanogpt.optimizers.base import merge_groups
         from nanogpt.optimizers.muon.optimizer import Muon
 
-        groups = merged(
+        groups = merge_groups(
             model,
             lambda group: (group.role == "hidden", group.decay),
             weight_decay=lambda group: self.weight_decay if group.decay else 0.0,
@@ -40,5 +41,5 @@ class Config(AdamConfig):
                 f"optimizer=muon: the architecture {model.config.name} has no matrices between hidden states, which "
                 "Muon trains; choose adamw",
             )
-        precise = torch.float32 if dtype == torch.float32 else torch.bfloat16  # enough for the orthogonalisation
-        return Muon(groups, dtype=precise, lr=self.learning_rate, betas=(self.beta1, self.beta2), flat=flat)
+        precision = torch.float32 if dtype == torch.float32 else torch.bfloat16  # enough for the orthogonalisation
+        return Muon(groups, dtype=precision, lr=self.learning_rate, betas=(self.beta1, self.beta2), flat=flat)

@@ -1,13 +1,13 @@
 """A bigram model: the next token follows from the last one alone, by one table of logits."""
 
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nanogpt.config import ArchitectureConfig, Capabilities, setting
-from nanogpt.models.base import LanguageModel, Output, ParameterGroup
+from nanogpt.models.base import Cache, LanguageModel, Output, ParameterGroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +15,7 @@ class Config(ArchitectureConfig):
     """A table of logits for each last token."""
 
     name: ClassVar[str] = "bigram"
-    capabilities: ClassVar[Capabilities] = Capabilities(cache=False, attention=False)
+    capabilities: ClassVar[Capabilities] = Capabilities(cache=False)
 
     spread: float = setting(0.02, "standard deviation of the first logits", low=0, high=10, common=True)
 
@@ -45,7 +45,7 @@ class Model(LanguageModel):
         self.table = nn.Embedding(config.vocab_size, config.vocab_size)
         nn.init.normal_(self.table.weight, std=config.spread)
 
-    def forward(self, ids: Tensor, targets: Tensor | None = None, cache: Any = None) -> Output:
+    def forward(self, ids: Tensor, targets: Tensor | None = None, cache: Cache | None = None) -> Output:
         if ids.size(1) > self.config.block_size:
             raise ValueError(f"{ids.size(1)} positions do not fit block_size={self.config.block_size}")
         if targets is None:
@@ -58,6 +58,3 @@ class Model(LanguageModel):
 
     def parameter_groups(self) -> list[ParameterGroup]:
         return [ParameterGroup("embedding", list(self.parameters()), decay=True)]
-
-    def crop_block_size(self, block_size: int) -> None:
-        self.config = replace(self.config, block_size=block_size)

@@ -8,7 +8,7 @@ import torch
 from nanogpt.config import OptimizerConfig, setting
 from nanogpt.models.base import LanguageModel
 from nanogpt.models.flat_parameters import FlatParameters
-from nanogpt.optimizers.base import merged
+from nanogpt.optimizers.base import merge_groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class Config(OptimizerConfig):
     def build(
         self, model: LanguageModel, dtype: torch.dtype, flat: FlatParameters | None = None
     ) -> torch.optim.Optimizer:
-        return Signum(merged(model, lambda group: True), {"lr": self.learning_rate, "momentum": self.momentum})
+        return Signum(merge_groups(model, lambda group: True), {"lr": self.learning_rate, "momentum": self.momentum})
 
     def state_bytes(self, n_parameters: int) -> int:
         return 4 * n_parameters
