@@ -50,17 +50,17 @@ async def measure(keys: int, past: int, changes: dict[str, Any]) -> dict[str, li
     async with app.run_test(size=(120, 40)):
         await asyncio.sleep(0.2)
         training = app.session.quick_start(app.settings.quickstart)
-        history, receive = training.history, training.receive
+        history, on_item = training.history, training.on_item
 
-        def heard_late(event: Event) -> None:
+        def shifted(event: Event) -> None:
             """The recorded steps come first, and the real ones after them."""
             if isinstance(event, Step):
                 event = replace(event, step=event.step + past, elapsed_s=event.elapsed_s + 0.036 * past)
-            receive(event)
+            on_item(event)
             if isinstance(event, Started):
                 lengthen(history, past)
 
-        training.receive = heard_late  # type: ignore[method-assign]
+        training.on_item = shifted  # type: ignore[method-assign]
         while history.step < past + 5 and not training.done:
             await asyncio.sleep(0.05)
         if training.error:
@@ -78,10 +78,10 @@ async def measure(keys: int, past: int, changes: dict[str, Any]) -> dict[str, li
         await asyncio.sleep(1)
         app.screen.knobs = replace(app.screen.knobs, max_new_tokens=10_000)
         app.post_message(Key("g", "g"))
-        while app.screen.take is None or len(app.screen.take.tokens) < 3:
+        while app.screen.completion is None or len(app.screen.completion.tokens) < 3:
             await asyncio.sleep(0.1)
         found["Sample"] = await pressed(app, keys, "tT", lambda: app.screen.knobs.temperature)
-        print(f"{len(app.screen.take.tokens):,} tokens were written meanwhile")
+        print(f"{len(app.screen.completion.tokens):,} tokens were written meanwhile")
     app.session.close()
     return found
 

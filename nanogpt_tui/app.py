@@ -25,7 +25,7 @@ from nanogpt_tui.screens.train.compact import WHOLE, CompactScreen, fits
 from nanogpt_tui.session.alerts import Alerts
 from nanogpt_tui.session.messages import ThrottledUpdate
 from nanogpt_tui.session.session import Session
-from nanogpt_tui.session.workers import write_log
+from nanogpt_tui.session.workers import log_exception
 from nanogpt_tui.settings import Settings, load, save, with_changes
 from nanogpt_tui.terminal import daemonize
 from nanogpt_tui.terminal.ascii import KEYS, Ascii
@@ -108,7 +108,7 @@ class LabApp(TerminalApp):
         self.switch_mode("train")
         self.call_after_refresh(self.fit)
         self.call_after_refresh(self._look_first)
-        self.set_interval(LOOK_INTERVAL_S, self.session.look_around)
+        self.set_interval(LOOK_INTERVAL_S, self.session.discover_runs)
         self._leave_on_signals()
 
     def on_resize(self, event: Resize) -> None:
@@ -136,7 +136,7 @@ class LabApp(TerminalApp):
     def _look_first(self) -> None:
         """Shows a run, unless a key has started one already."""
         if not self.session.is_alive:
-            self.session.look_at(self._watched)
+            self.session.show_run(self._watched)
 
     def _leave_on_signals(self) -> None:
         """Kill and shutdown end the app in order, and whoever runs it saves the training then. A terminal that goes
@@ -177,7 +177,7 @@ class LabApp(TerminalApp):
         super()._handle_exception(error)
 
     def _note_crash(self, error: Exception) -> None:
-        line = write_log(error)
+        line = log_exception(error)
         self.crash = self.crash or line  # the first is the cause of the others
 
     def on_throttled_update(self, message: ThrottledUpdate) -> None:
@@ -185,7 +185,7 @@ class LabApp(TerminalApp):
 
     def training_changed(self) -> None:
         """The training has news: the screen in front shows it, the others when they come to the front."""
-        for news in self._alerts.look(self.session.history):
+        for news in self._alerts.new_alerts(self.session.history):
             if self.settings.notifications != "off":
                 self.tell(news, self.settings.notifications)
         front = next((screen for screen in reversed(self.screen_stack) if isinstance(screen, LabScreen)), None)
@@ -353,7 +353,7 @@ class LabApp(TerminalApp):
         self.theme = theme.NAMES[settings.theme]
         self.set_keymap(complete(settings.keymap))
         self.sparing = settings.sparing
-        self.session.spare(settings.repaints, settings.sparing)
+        self.session.set_update_rate(settings.repaints, settings.sparing)
         self.measure_traffic(settings.traffic == "shown")
         for stack in self._screen_stacks.values():
             for each in stack:

@@ -65,7 +65,7 @@ def _of_old(name: str) -> str:
     return next(bindings[name].key for home in homes if name in (bindings := _bindings(home)))
 
 
-def spelled(text: str, app: "App[Any]") -> str:
+def with_keys(text: str, app: "App[Any]") -> str:
     """`text` with keys for the bindings that it names: "{sample.prompt} edits" becomes "i edits", or whatever key that
     is by now."""
     return HINT.sub(lambda found: shown(found[1], app), text)

@@ -8,12 +8,12 @@ from textual.content import Content
 
 from nanogpt.formatting import duration, printable
 
-__all__ = ["count", "duration", "harmless", "megabytes", "printable", "short", "short_weights"]
+__all__ = ["count", "duration", "format_bytes", "printable", "safe_content", "short", "short_weights"]
 
 LEAST_NAME = 2  # cells
 
 
-def harmless(text: str, style: str = "") -> Content:
+def safe_content(text: str, style: str = "") -> Content:
     """`text` with control, bidirectional and other invisible characters replaced visibly, as unformatted content."""
     return Content.styled(printable(text).expandtabs(4), style)
 
@@ -26,7 +26,7 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
-def megabytes(size: float) -> str:
+def format_bytes(size: float) -> str:
     """A number of bytes, rounded: 12.3 kB, 950.0 MB, 1.2 GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 

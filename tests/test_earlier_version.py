@@ -63,7 +63,7 @@ def test_its_models_write_what_they_wrote(home, name, text):
 
 
 def test_its_texts_and_the_settings_of_its_app_are_read(home):
-    (group,) = completion_store.groups()
+    (group,) = completion_store.load()
     assert (group[0].prompt, "".join(token.text for token in group[0].tokens)) == ("the ", "\naf\nl tsowku")
     assert (group[0].run, group[0].step, group[0].knobs.seed) == ("gpt2", 20, 3)
     found = settings.load()

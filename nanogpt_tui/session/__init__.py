@@ -1,1 +1,1 @@
-"""The session: worker threads, the runs that are followed, generation, and what is stored between starts."""
+"""The session: worker threads, the runs that the app follows, text generation, and the stored texts."""

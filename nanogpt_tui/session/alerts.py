@@ -1,4 +1,4 @@
-"""What of a training is worth calling a person for: its end, a new best, trouble. Knows a history, and no terminal."""
+"""Alerts about a training that are worth a notification: it ended, it has a new best loss, or its health got worse."""
 
 import time
 from collections.abc import Iterator
@@ -7,58 +7,58 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nanogpt_tui.session.history import History
 
-BEST_EVERY_S = 60.0
-RECENT_S = 30.0  # what is older than this when it is first seen happened before one looked
+BEST_EVERY_S = 60.0  # at most one alert about a best loss in this time
+RECENT_S = 30.0  # an older event happened before the app opened the run: no alert
 
 
 class Alerts:
-    """Looks at a history again and again and says what is new."""
+    """Compare a history with its state at the previous call and report what is new."""
 
     def __init__(self) -> None:
         self._history: History | None = None
-        self._running = False
-        self._trouble = 0.0  # when it was
-        self._best: float | None = None
-        self._told_best_at = -BEST_EVERY_S
+        self._was_running = False
+        self._health_time = 0.0  # of the last change in health that was reported
+        self._best_loss: float | None = None
+        self._best_alert_at = -BEST_EVERY_S
 
-    def look(self, history: "History | None") -> Iterator[str]:
-        """Yields the news since the last look, a line each."""
+    def new_alerts(self, history: "History | None") -> Iterator[str]:
+        """Yield one line for each event since the previous call."""
         if history is None:
             return
-        from nanogpt_tui.session.history import SEVERITY  # which needs numpy: not before there is a history
+        from nanogpt_tui.session.history import SEVERITY  # imports numpy: not before a run is shown
 
         if history is not self._history:
-            self._history, self._running, self._best = history, history.running, None
-        yield from self._of_state(history)
+            self._history, self._was_running, self._best_loss = history, history.running, None
+        yield from self._end_alerts(history)
         health = history.health
-        if health is not None and health.time != self._trouble:
-            self._trouble = health.time
-            if SEVERITY.get(health.state, "warning") != "info" and _recent(health.time):
+        if health is not None and health.time != self._health_time:
+            self._health_time = health.time
+            if SEVERITY.get(health.state, "warning") != "info" and _is_recent(health.time):
                 yield f"{history.run}: {health.message}"
-        yield from self._of_best(history)
+        yield from self._best_loss_alerts(history)
 
-    def _of_state(self, history: "History") -> Iterator[str]:
-        was_running, self._running = self._running, history.running
+    def _end_alerts(self, history: "History") -> Iterator[str]:
+        was_running, self._was_running = self._was_running, history.running
         if not was_running or history.running:
             return
         end = history.finished
-        if end is not None and not _recent(end.time):  # an old run that was read just now
+        if end is not None and not _is_recent(end.time):  # an old run whose record was read just now
             return
         loss = f", validation loss {end.best_val_loss:.4f} at best" if end and end.best_val_loss is not None else ""
-        word = "ended without a message" if history.state == "interrupted" else history.state
-        yield f"{history.run}: {word} at step {history.step:,}{loss}"
+        phase = "ended without a message" if history.phase == "interrupted" else history.phase
+        yield f"{history.run}: {phase} at step {history.step:,}{loss}"
 
-    def _of_best(self, history: "History") -> Iterator[str]:
-        known = history.evaluation
-        if known is None or known.best_val_loss == self._best:
+    def _best_loss_alerts(self, history: "History") -> Iterator[str]:
+        last = history.evaluation
+        if last is None or last.best_val_loss == self._best_loss:
             return
-        first, self._best = self._best is None, known.best_val_loss
-        if first or not history.running or not _recent(known.time):
+        is_first, self._best_loss = self._best_loss is None, last.best_val_loss
+        if is_first or not history.running or not _is_recent(last.time):
             return
-        if time.monotonic() - self._told_best_at >= BEST_EVERY_S:
-            self._told_best_at = time.monotonic()
-            yield f"{history.run}: best validation loss so far, {known.best_val_loss:.4f} at step {known.step:,}"
+        if time.monotonic() - self._best_alert_at >= BEST_EVERY_S:
+            self._best_alert_at = time.monotonic()
+            yield f"{history.run}: best validation loss so far, {last.best_val_loss:.4f} at step {last.step:,}"
 
 
-def _recent(at: float) -> bool:
-    return time.time() - at < RECENT_S
+def _is_recent(timestamp: float) -> bool:
+    return time.time() - timestamp < RECENT_S

@@ -1,7 +1,8 @@
-"""The texts that were written, kept from one start of the app to the next. Knows no screen and no model.
+"""Completions stored on disk, so that the next session can show them.
 
-A file of one JSON line a round. A line is appended whole, and a later line on a round replaces an earlier one; what
-cannot be read is passed over, so a torn line costs itself alone. What else could have come is not kept.
+The file has one JSON line per completion group. Each line is appended in one write, and a later line about a group
+replaces an earlier one. A line that cannot be read is skipped, so a torn line costs only itself. The alternatives of
+each token are not stored.
 """
 
 import json
@@ -11,97 +12,100 @@ from pathlib import Path
 from typing import Any
 
 from nanogpt import paths
-from nanogpt.config import resolve_sampling
+from nanogpt.config import SamplingConfig, resolve_sampling
 from nanogpt.errors import UserError
 from nanogpt.events import Token
 from nanogpt.files import check_regular, lines, open_regular, why, write_atomically
-from nanogpt_tui.session.completions import LIVE, Completion, CompletionGroup, Source, described
+from nanogpt_tui.session.completions import LIVE, Completion, CompletionGroup, Source, to_record
 
-MOST = 200  # rounds; when there are twice as many lines, the older ones go
-LONGEST = 20_000  # tokens of a round: a longer one is for its export
-LONGEST_LINE, LARGEST = 1 << 24, 1 << 30  # bytes: far more than such rounds take
+MAX_GROUPS = 200  # with twice as many lines in the file, the older ones are removed
+MAX_TOKENS = 20_000  # of a group: a longer one is not stored, only exported
+MAX_LINE_BYTES, MAX_FILE_BYTES = 1 << 24, 1 << 30  # far more than the groups above need
 
 
-def file() -> Path:
+def store_path() -> Path:
+    """Return the path of the file."""
     return paths.data_home() / "samples.jsonl"
 
 
-def keep(group: CompletionGroup) -> None:
-    """Appends a round, if it has ended, without an error, and has a text. Raises `UserError` where it cannot be
-    written."""
+def append(group: CompletionGroup) -> None:
+    """Append a group that has ended without an error and has tokens; ignore others.
+
+    Raise `UserError` if the file cannot be written.
+    """
     tokens = sum(len(completion.tokens) for completion in group)
-    if not 0 < tokens <= LONGEST or any(completion.error or not completion.reason for completion in group):
+    if not 0 < tokens <= MAX_TOKENS or any(completion.error or not completion.reason for completion in group):
         return
-    known = {
-        "began": max(completion.began for completion in group),
-        "takes": [described(completion) for completion in group],
+    record = {
+        "began": max(completion.started_at for completion in group),
+        "takes": [to_record(completion) for completion in group],
     }
-    line = json.dumps(known, ensure_ascii=True) + "\n"
+    line = json.dumps(record, ensure_ascii=True) + "\n"
     try:
-        file().parent.mkdir(parents=True, exist_ok=True)
-        check_regular(file())
-        handle = os.open(file(), os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)  # less what the umask takes away
+        store_path().parent.mkdir(parents=True, exist_ok=True)
+        check_regular(store_path())
+        descriptor = os.open(store_path(), os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)  # the umask applies
         try:
-            size = os.fstat(handle).st_size
-            torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-            os.write(handle, (b"\n" if torn else b"") + line.encode("ascii"))
+            size = os.fstat(descriptor).st_size
+            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            os.write(descriptor, (b"\n" if torn else b"") + line.encode("ascii"))
         finally:
-            os.close(handle)
+            os.close(descriptor)
     except OSError as error:
-        raise UserError(f"cannot keep the text in {file()}: {why(error)}") from None
+        raise UserError(f"cannot save the text in {store_path()}: {why(error)}") from None
 
 
-def groups() -> list[CompletionGroup]:
-    """Those of earlier sessions, the oldest first, at most MOST. Makes a file that has grown twice as long shorter.
+def load() -> list[CompletionGroup]:
+    """Return the stored groups, oldest first, at most MAX_GROUPS. Shorten the file if it has twice as many lines.
 
-    Raises `UserError` where they cannot be read.
+    Raise `UserError` if the file cannot be read.
     """
     try:
-        with open_regular(file(), LARGEST) as known:
-            written = list(lines(known, LONGEST_LINE))
+        with open_regular(store_path(), MAX_FILE_BYTES) as file:
+            stored_lines = list(lines(file, MAX_LINE_BYTES))
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise UserError(f"cannot read the texts of earlier sessions in {file()}: {why(error)}") from None
+        raise UserError(f"cannot read the texts of earlier sessions in {store_path()}: {why(error)}") from None
     found: dict[float, tuple[bytes, CompletionGroup]] = {}
-    for line in written:
+    for line in stored_lines:
         with suppress(ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, UserError):
-            began, group = _read(json.loads(line))
-            found[began] = line, group
-    kept = sorted(found.items())[-MOST:]
-    if len(written) >= 2 * MOST:
+            started_at, group = _parse_group(json.loads(line))
+            found[started_at] = line, group
+    newest = sorted(found.items())[-MAX_GROUPS:]
+    if len(stored_lines) >= 2 * MAX_GROUPS:
         with suppress(OSError):
-            write_atomically(file(), b"".join(line for _, (line, _) in kept))
-    return [group for _, (_, group) in kept]
+            write_atomically(store_path(), b"".join(line for _, (line, _) in newest))
+    return [group for _, (_, group) in newest]
 
 
-def _read(line: dict[str, Any]) -> tuple[float, CompletionGroup]:
-    """The round of a line. Raises whatever it takes for one that is not of this kind."""
-    began = float(line["began"])
-    group = [_completion(each, began) for each in line["takes"]]
+def _parse_group(record: dict[str, Any]) -> tuple[float, CompletionGroup]:
+    """Return when the group was started, and its completions. A malformed record raises any of several exceptions."""
+    started_at = float(record["began"])
+    group = [_parse_completion(each, started_at) for each in record["takes"]]
     if not 1 <= len(group) <= 2:
-        raise ValueError("a round is one take or two")
-    return began, group
+        raise ValueError("a group has one or two completions")
+    return started_at, group
 
 
-def _completion(known: dict[str, Any], began: float) -> Completion:
-    run, step = str(known["run"] or ""), known["step"]
-    which = LIVE if known["weights"] == "live" else "best" if step is None else str(int(step))
+def _parse_completion(record: dict[str, Any], started_at: float) -> Completion:
+    run, step = str(record["run"] or ""), record["step"]
+    which = LIVE if record["weights"] == "live" else "best" if step is None else str(int(step))
     completion = Completion(
-        prompt=str(known["prompt"]),
+        prompt=str(record["prompt"]),
         source=Source(run or None, which),
-        knobs=_knobs(known["knobs"]),
+        knobs=_parse_knobs(record["knobs"]),
         run=run,
         step=None if step is None else int(step),
-        val_loss=None if known["val_loss"] is None else float(known["val_loss"]),
-        device=str(known["device"]),
-        turns=[(int(turn["from_token"]), _knobs(turn["knobs"])) for turn in known["turned"]],
-        branched_at=None if known["branched_at"] is None else int(known["branched_at"]),
-        reason=str(known["ended"]) or "esc",
-        tokens_per_second=float(known["tokens_per_second"]),
-        began=began,
+        val_loss=None if record["val_loss"] is None else float(record["val_loss"]),
+        device=str(record["device"]),
+        knob_changes=[(int(change["from_token"]), _parse_knobs(change["knobs"])) for change in record["turned"]],
+        branched_at=None if record["branched_at"] is None else int(record["branched_at"]),
+        reason=str(record["ended"]) or "esc",
+        tokens_per_second=float(record["tokens_per_second"]),
+        started_at=started_at,
     )
-    for token in known["tokens"]:
+    for token in record["tokens"]:
         probability = float(token["probability"])
         completion.tokens.append(
             Token(sample=0, id=int(token["id"]), text=str(token["text"]), probability=probability, alternatives=())
@@ -109,7 +113,7 @@ def _completion(known: dict[str, Any], began: float) -> Completion:
     return completion
 
 
-def _knobs(values: dict[str, Any]) -> Any:
-    """Checked like those that a person types. Raises `UserError`."""
+def _parse_knobs(values: dict[str, Any]) -> SamplingConfig:
+    """Check the values like the flags of a command. Raise `UserError` if one is out of bounds."""
     stop = tuple(str(text) for text in values["stop"])
     return resolve_sampling({name: value for name, value in values.items() if name != "stop"}, stop)

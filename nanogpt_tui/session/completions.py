@@ -1,6 +1,6 @@
-"""What was written: takes with all that is needed to write them again, and their export. Knows no screen and no model.
+"""Completions with everything that is needed to generate them again, and their export as Markdown or JSON.
 
-A round is one take, or two side by side from the same prompt, knobs and seed.
+A group is one completion, or two side by side from the same prompt, knobs and seed.
 """
 
 import dataclasses
@@ -22,14 +22,15 @@ LIVE = "live"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Weights to write with. `run` is None for the newest run; `which` is "best", "latest", a step, or LIVE: those that
-    are being trained."""
+    """Weights to sample from. `run` is None for the newest run; `which` is "best", "latest", a step, or LIVE for the
+    weights that are being trained."""
 
     run: str | None = None
     which: str = "best"
 
     @property
     def label(self) -> str:
+        """The weights in words, before they are loaded."""
         if self.which == LIVE:
             return "live weights"
         name = self.run or "the newest run"
@@ -38,7 +39,11 @@ class Source:
 
 @dataclass(slots=True)
 class Completion:
-    """One text. `reason` says why it ended and is empty while it is written; `turns` are the knobs from a token on."""
+    """One generated text.
+
+    `reason` says why generation ended and is empty before. `knob_changes` holds (index of the first token, knobs) for
+    each change during generation. `started_at` is in seconds since the epoch.
+    """
 
     prompt: str
     source: Source
@@ -48,22 +53,22 @@ class Completion:
     val_loss: float | None = None
     device: str = ""
     tokens: list[Token] = field(default_factory=list)
-    turns: list[tuple[int, SamplingConfig]] = field(default_factory=list)
+    knob_changes: list[tuple[int, SamplingConfig]] = field(default_factory=list)
     branched_at: int | None = None
     reason: str = ""
     error: str = ""
     tokens_per_second: float = 0.0
-    began: float = field(default_factory=time.time)
-    vocab_size: int = 0  # 0 until the weights are there
+    started_at: float = field(default_factory=time.time)
+    vocab_size: int = 0  # 0 until the weights are loaded
 
     @property
     def text(self) -> str:
-        """What was written, without the prompt."""
+        """The generated text, without the prompt."""
         return "".join(token.text for token in self.tokens)
 
     @property
     def weights(self) -> str:
-        """Which weights wrote it: run and step once they are loaded."""
+        """The weights in words: run and step once they are loaded."""
         if self.step is None:
             return self.source.label
         live = "live weights, " if self.source.which == LIVE else ""
@@ -73,17 +78,17 @@ class Completion:
 CompletionGroup = list[Completion]
 
 
-def described(completion: Completion) -> dict[str, Any]:
-    """All of a take as plain values."""
+def to_record(completion: Completion) -> dict[str, Any]:
+    """Return a completion as plain values for JSON."""
     return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(completion.began)),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(completion.started_at)),
         "run": completion.run or completion.source.run,
         "step": completion.step,
         "weights": "live" if completion.source.which == LIVE else "checkpoint",
         "val_loss": completion.val_loss,
         "device": completion.device,
         "knobs": dataclasses.asdict(completion.knobs),
-        "turned": [{"from_token": at, "knobs": dataclasses.asdict(knobs)} for at, knobs in completion.turns],
+        "turned": [{"from_token": at, "knobs": dataclasses.asdict(knobs)} for at, knobs in completion.knob_changes],
         "branched_at": completion.branched_at,
         "prompt": completion.prompt,
         "text": completion.text,
@@ -96,51 +101,59 @@ def described(completion: Completion) -> dict[str, Any]:
 
 
 def to_json(groups: Iterable[CompletionGroup]) -> str:
-    everything = [[described(completion) for completion in group] for group in groups]
-    written = json.dumps({"rounds": everything}, ensure_ascii=False, indent=1) + "\n"
-    return written.translate({code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)})  # JSON escapes the others itself
+    """Return the groups as one JSON object, without control characters."""
+    rounds = [[to_record(completion) for completion in group] for group in groups]
+    text = json.dumps({"rounds": rounds}, ensure_ascii=False, indent=1) + "\n"
+    return text.translate({code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)})  # JSON escapes the others itself
 
 
 def to_markdown(groups: Iterable[CompletionGroup]) -> str:
-    """The texts, made harmless, in code blocks, which no text can end early, each under what wrote it."""
+    """Return the groups as Markdown: each text in a code block, without control characters, with its weights and knobs.
+
+    A code block's fence is longer than any fence in its text, so that the text cannot end the block.
+    """
     parts = ["# Samples\n"]
     for number, group in enumerate(groups, 1):
-        for place, completion in enumerate(group):
-            side = f" ({'left' if place == 0 else 'right'})" if len(group) > 1 else ""
+        for index, completion in enumerate(group):
+            side = f" ({'left' if index == 0 else 'right'})" if len(group) > 1 else ""
             text = printable(completion.prompt + completion.text)
             fence = "`" * max(3, 1 + longest_run(text, "`"))
             parts.append(f"## {number}{side}: {completion.weights}\n")
             parts.append(f"{settings_text(completion.knobs)}\n")
-            parts += [f"- from token {at}: {settings_text(knobs, completion.knobs)}" for at, knobs in completion.turns]
-            parts.append(f"{'' if not completion.turns else chr(10)}{fence}text\n{text}\n{fence}\n")
-            parts.append(f"{counted(len(completion.tokens), 'token')}, ended by: {completion.reason or 'still job'}\n")
+            parts += [
+                f"- from token {at}: {settings_text(knobs, completion.knobs)}" for at, knobs in completion.knob_changes
+            ]
+            parts.append(f"{'' if not completion.knob_changes else chr(10)}{fence}text\n{text}\n{fence}\n")
+            parts.append(
+                f"{counted(len(completion.tokens), 'token')}, ended by: {completion.reason or 'still generating'}\n"
+            )
     return "\n".join(parts)
 
 
 def settings_text(knobs: SamplingConfig, before: SamplingConfig | None = None) -> str:
-    """The knobs as `name=value`; those that differ from `before` where it is given."""
+    """Return the knobs as `name=value`; with `before`, only those that differ from it."""
     values = dataclasses.asdict(knobs)
-    known = dataclasses.asdict(before) if before else {}
-    shown = [
+    old_values = dataclasses.asdict(before) if before else {}
+    parts = [
         f"{name}={value!r}" if name == "stop" else f"{name}={value:g}"
         for name, value in values.items()
-        if (value or name != "stop") and known.get(name, None) != value
+        if (value or name != "stop") and old_values.get(name, None) != value
     ]
-    return ", ".join(shown) or "as at the start"
+    return ", ".join(parts) or "as at the start"
 
 
 def settings_changed_at(completion: Completion, number: int) -> str:
-    """The knobs that were turned before token `number`, as `name=value`; empty where none were."""
-    known = completion.knobs
-    for at, knobs in completion.turns:
+    """Return the knobs that changed before token `number`, as `name=value`; empty if none did."""
+    before = completion.knobs
+    for at, knobs in completion.knob_changes:
         if at == number:
-            return settings_text(knobs, known)
-        known = knobs
+            return settings_text(knobs, before)
+        before = knobs
     return ""
 
 
 def longest_run(text: str, character: str) -> int:
-    """The length of the longest run of `character` in `text`."""
+    """Return the length of the longest run of `character` in `text`."""
     longest = length = 0
     for each in text:
         length = length + 1 if each == character else 0
@@ -149,9 +162,10 @@ def longest_run(text: str, character: str) -> int:
 
 
 def export(groups: Iterable[CompletionGroup], file: Path) -> None:
-    """Writes the rounds as the file's suffix says. Raises `UserError`."""
+    """Write the groups as Markdown or JSON, by the file's suffix. Raise `UserError` for another suffix, or if the file
+    cannot be written."""
     if file.suffix not in (".md", ".json"):
-        raise UserError(f"{file.name}: has to end in .md (Markdown) or .json")
+        raise UserError(f"{file.name}: must end in .md (Markdown) or .json")
     text = to_markdown(groups) if file.suffix == ".md" else to_json(groups)
     try:
         write_atomically(file, text.encode("utf-8", "replace"))

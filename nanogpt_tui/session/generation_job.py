@@ -1,4 +1,4 @@
-"""A take while it is written: in a thread of its own, with knobs that can be turned meanwhile. Knows no screen."""
+"""Text generation in a worker thread, with knobs that can change meanwhile, and the models that it uses."""
 
 import dataclasses
 import queue
@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
@@ -15,40 +15,44 @@ from nanogpt.training import Save
 from nanogpt_tui.session.completions import LIVE, Completion
 
 if TYPE_CHECKING:
+    from nanogpt.models.base import LanguageModel
     from nanogpt.runs import LoadedModel
+    from nanogpt.tokenizers.base import Tokenizer
     from nanogpt_tui.session.session import Session
 
-ALTERNATIVES = 8
-MODELS_KEPT = 2
-# After each token beside a training: three threads share the interpreter then, and keys would wait for two of them.
-PAUSE_S = 0.001
+ALTERNATIVES = 8  # reported for each token
+CACHED_MODELS = 2
+# Pause after each token while a run is training here. Three threads share the interpreter lock then, and without the
+# pause a key press would wait for two of them.
+TOKEN_PAUSE_S = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsLoaded:
-    """The weights are there. `kept` are the tokens that were there before, their texts as they read in a row."""
+    """The weights are loaded. `prefix` holds the tokens that the completion had already, with joined texts."""
 
     run: str
     step: int
     val_loss: float | None
     device: str
     vocab_size: int
-    kept: tuple[Token, ...]
+    prefix: tuple[Token, ...]
 
 
 class ModelCache:
-    """Loads models in the workers' threads, and keeps those used last."""
+    """Load models in worker threads, and keep the CACHED_MODELS used last."""
 
     def __init__(self, session: "Session") -> None:
         self._session = session
         self._loading = threading.Lock()
-        self._kept: dict[tuple[str, int | None], LoadedModel] = {}  # (path, None) or (run, step); the newest last
+        # key: (path, None), or (run, step) for live weights; the one used last is at the end
+        self._models: dict[tuple[str, int | None], LoadedModel] = {}
 
-    def load(self, completion: Completion, wanted: Callable[[], bool]) -> "LoadedModel":
-        """The model that a take is to be written with. Where that was the live weights, those that it began with if
-        they are still there, else the present ones.
+    def load(self, completion: Completion, is_wanted: Callable[[], bool]) -> "LoadedModel":
+        """Return the model to continue a completion with.
 
-        Raises `UserError`; also as soon as `wanted()` is false.
+        For live weights that is the model the completion was started with if it is still cached, else a new copy.
+        Raise `UserError` if the model cannot be loaded, or as soon as `is_wanted()` is False.
         """
         from nanogpt.runs import load_model
         from nanogpt.runs.checkpoints import locate
@@ -56,38 +60,42 @@ class ModelCache:
         source = completion.source
         if source.which == LIVE:
             key = (completion.run, completion.step)
-            loaded = self._kept.get(key) or copy_live_weights(self._session, wanted)
-            return self._keep((loaded.run, loaded.step), loaded)
+            loaded = self._models.get(key) or copy_live_weights(self._session, is_wanted)
+            return self._add((loaded.run, loaded.step), loaded)
         _, path = locate(source.run, source.which, self._session.runs_dir)
         with self._loading:  # two panes may ask for the same one
             key = (str(path), None)
-            return self._keep(key, self._kept.get(key) or load_model(str(path)))
+            return self._add(key, self._models.get(key) or load_model(str(path)))
 
-    def that_wrote(self, completion: Completion) -> "LoadedModel | None":
-        """The very weights that wrote a take; None where they are others by now. Raises `UserError`."""
+    def load_exact(self, completion: Completion) -> "LoadedModel | None":
+        """Return the weights that generated a completion, or None if they no longer exist. Raise `UserError` if they
+        cannot be read."""
         if completion.source.which == LIVE:
-            return self._kept.get((completion.run, completion.step))
+            return self._models.get((completion.run, completion.step))
         loaded = self.load(completion, lambda: True)
         return loaded if (loaded.run, loaded.step) == (completion.run, completion.step) else None
 
-    def _keep(self, key: tuple[str, int | None], loaded: "LoadedModel") -> "LoadedModel":
-        others = [(other, model) for other, model in self._kept.items() if other != key]
-        self._kept = dict([*others, (key, loaded)][-MODELS_KEPT:])
+    def _add(self, key: tuple[str, int | None], loaded: "LoadedModel") -> "LoadedModel":
+        others = [(other, model) for other, model in self._models.items() if other != key]
+        self._models = dict([*others, (key, loaded)][-CACHED_MODELS:])
         return loaded
 
 
-def copy_live_weights(session: "Session", wanted: Callable[[], bool]) -> "LoadedModel":
-    """The weights that are being trained, copied at the next step boundary; training goes on meanwhile."""
+def copy_live_weights(session: "Session", is_wanted: Callable[[], bool]) -> "LoadedModel":
+    """Copy the weights that are being trained at the next step boundary; training continues.
+
+    Raise `UserError` if no run is training, or as soon as `is_wanted()` is False.
+    """
     from nanogpt.runs import LoadedModel
     from nanogpt.runs.load import load_tokenizer
     from nanogpt.training import Copy
 
     training, folder = session.training, session.folder
     if session.can_send and not session.is_training:
-        return load_saved_weights(session, wanted)
+        return load_saved_weights(session, is_wanted)
     if not session.is_training or training is None or folder is None:
         raise UserError("no run is training: choose a checkpoint instead")
-    answers: queue.SimpleQueue[tuple[Any, int]] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[tuple[LanguageModel, int]] = queue.SimpleQueue()
     training.commands.put(Copy(lambda model, step: answers.put((model, step))))
     while True:
         try:
@@ -96,20 +104,20 @@ def copy_live_weights(session: "Session", wanted: Callable[[], bool]) -> "Loaded
         except queue.Empty:
             if training.done:
                 raise UserError("the training has just ended: choose one of its checkpoints instead") from None
-            if not wanted():
+            if not is_wanted():
                 raise UserError("stopped before the weights were loaded") from None
     device = str(next(model.parameters()).device)
     return LoadedModel(model, load_tokenizer(folder), folder.name, step, None, device)
 
 
-def load_saved_weights(session: "Session", wanted: Callable[[], bool]) -> "LoadedModel":
-    """The weights that another process trains: it saves a checkpoint, and that is read."""
+def load_saved_weights(session: "Session", is_wanted: Callable[[], bool]) -> "LoadedModel":
+    """Ask the process that trains the run for a checkpoint, wait for it and load it. Errors as `copy_live_weights`."""
     from nanogpt.runs import load_model
 
     session.send(Save())
     while session.client is not None and (session.client.pending or session.client.saving):
         time.sleep(0.1)
-        if not wanted():
+        if not is_wanted():
             raise UserError("stopped before the weights were loaded")
     if session.client is None or session.folder is None:
         raise UserError("the training has just ended: choose one of its checkpoints instead")
@@ -117,10 +125,10 @@ def load_saved_weights(session: "Session", wanted: Callable[[], bool]) -> "Loade
 
 
 class GenerationJob:
-    """Writes into `take` from now on, behind the tokens that it has. `changed(job)` is called in the interface's
-    thread after each few tokens and at the end.
+    """Generate into `completion`, after the tokens that it has. Starts when it is made.
 
-    `knobs()` is asked before each token; its `max_new_tokens` are to come, whatever is there.
+    `knobs()` is called before each token, in the worker's thread; its `max_new_tokens` counts new tokens only.
+    `changed(job)` is called in the interface's thread after each few tokens and at the end.
     """
 
     def __init__(
@@ -133,21 +141,23 @@ class GenerationJob:
     ) -> None:
         self.completion = completion
         self._session, self._models, self._knobs, self._changed = session, models, knobs, changed
-        self._kept = tuple(completion.tokens)
-        self._in_force = dataclasses.replace(knobs(), seed=completion.knobs.seed)
-        self._asked = len(self._kept)
-        self._opened_at = 0.0
-        if self._kept and self._in_force != (completion.turns[-1][1] if completion.turns else completion.knobs):
-            completion.turns.append((len(self._kept), self._in_force))
+        self._prefix = tuple(completion.tokens)
+        self._active_knobs = dataclasses.replace(knobs(), seed=completion.knobs.seed)
+        self._next_token = len(self._prefix)
+        self._loaded_at = 0.0  # time.monotonic() when the weights were loaded
+        changes = completion.knob_changes
+        if self._prefix and self._active_knobs != (changes[-1][1] if changes else completion.knobs):
+            changes.append((len(self._prefix), self._active_knobs))
         completion.reason = completion.error = ""
-        self._worker = session.work(self._work, self._receive, per_second=20, name="sample")
+        self._worker = session.start_worker(self._work, self._on_items, per_second=20, name="sample")
 
     @property
     def done(self) -> bool:
+        """Whether generation has ended, for any reason."""
         return bool(self.completion.reason)
 
     def stop(self) -> None:
-        """Ends it after the token that is being made; what is written stays."""
+        """End generation after the current token; the tokens so far stay."""
         self._worker.cancel()
         self._collect()
         self._end("esc")
@@ -161,33 +171,33 @@ class GenerationJob:
 
         completion = self.completion
         loaded = self._models.load(completion, lambda: not self.done)
-        kept = with_joined_texts(loaded.tokenizer, self._kept)
+        prefix = with_joined_texts(loaded.tokenizer, self._prefix)
         yield WeightsLoaded(
             run=loaded.run,
             step=loaded.step,
             val_loss=loaded.val_loss,
             device=loaded.device,
             vocab_size=loaded.tokenizer.vocab_size,
-            kept=kept,
+            prefix=prefix,
         )
-        ids = [token.id for token in kept]
+        ids = [token.id for token in prefix]
         yield from sampling.generate(
-            loaded.model, loaded.tokenizer, completion.prompt, self._turned, written=ids, alternatives=ALTERNATIVES
+            loaded.model, loaded.tokenizer, completion.prompt, self._read_knobs, written=ids, alternatives=ALTERNATIVES
         )
 
-    def _turned(self) -> SamplingConfig:
-        """In the worker's thread, before each token: the knobs as they are now, noted where they were turned."""
+    def _read_knobs(self) -> SamplingConfig:
+        """Return the knobs for the next token and record a change. Runs in the worker's thread before each token."""
         knobs = dataclasses.replace(self._knobs(), seed=self.completion.knobs.seed)
-        if knobs != self._in_force:
-            self._in_force = knobs
-            self.completion.turns.append((self._asked, knobs))
-        self._asked += 1
+        if knobs != self._active_knobs:
+            self._active_knobs = knobs
+            self.completion.knob_changes.append((self._next_token, knobs))
+        self._next_token += 1
         if self._session.is_training:
-            time.sleep(PAUSE_S)
-        return dataclasses.replace(knobs, max_new_tokens=knobs.max_new_tokens + len(self._kept))
+            time.sleep(TOKEN_PAUSE_S)
+        return dataclasses.replace(knobs, max_new_tokens=knobs.max_new_tokens + len(self._prefix))
 
-    def _receive(self) -> None:
-        if self.done:  # stopped; what comes now was made after that, and perhaps another writes into the take already
+    def _on_items(self) -> None:
+        if self.done:  # stopped: these items are later, and another job may already generate into the completion
             return
         self._collect()
         if self._worker.done and not self.done:
@@ -196,24 +206,24 @@ class GenerationJob:
 
     def _collect(self) -> None:
         completion = self.completion
-        for event in self._worker.take():
+        for event in self._worker.drain():
             match event:
                 case WeightsLoaded():
                     completion.run, completion.step, completion.val_loss = event.run, event.step, event.val_loss
                     completion.device, completion.vocab_size = event.device, event.vocab_size
-                    completion.tokens[:] = event.kept
-                    self._opened_at = time.monotonic()
+                    completion.tokens[:] = event.prefix
+                    self._loaded_at = time.monotonic()
                 case Token():
                     completion.tokens.append(event)
-                    passed_s = time.monotonic() - self._opened_at
-                    completion.tokens_per_second = (len(completion.tokens) - len(self._kept)) / max(passed_s, 1e-3)
+                    passed_s = time.monotonic() - self._loaded_at
+                    completion.tokens_per_second = (len(completion.tokens) - len(self._prefix)) / max(passed_s, 1e-3)
                 case Stopped():
                     completion.tokens_per_second = event.tokens_per_second
                     self._end(event.reason)
 
 
-def with_joined_texts(tokenizer: Any, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
-    """The tokens with their texts as they read one after the other, characters that span tokens included."""
+def with_joined_texts(tokenizer: "Tokenizer", tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+    """Return the tokens with texts that concatenate to the decoded text, also where a character spans tokens."""
     from nanogpt.sampling.text import TextStream
 
     stream = TextStream()

@@ -1,7 +1,7 @@
-"""A training's events as a screen wants them: columns of numbers that only grow, and short lists. Knows no screen.
+"""The history of a run for the screens: one table with a row per step, and lists of the rarer events.
 
-One thread adds, another reads without a lock: a row is written before it is counted, and a table that is outgrown is
-replaced by a copy. 100,000 steps take some 7 MB, and reading a column copies nothing.
+One thread adds and another reads, without a lock: a row is written before the row count grows, and a table that is full
+is replaced by a larger copy. 100,000 steps take about 7 MB, and reading a column copies nothing.
 """
 
 import math
@@ -46,12 +46,13 @@ FIELDS = (
     "memory_bytes",
     "elapsed_s",
 )
-SEVERITY = {"nan": "error", "learning": "info", "going on": "info"}  # of a change in health; others are a "warning"
+SEVERITY = {"nan": "error", "learning": "info", "going on": "info"}  # by health state; others are a "warning"
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the log; `kind` is the event's name in lower case, or a notice's level."""
+class LogLine:
+    """One line of the log. `time` is in seconds since the epoch; `kind` is the event's name in lower case, or a
+    notice's level."""
 
     time: float
     kind: str
@@ -59,19 +60,19 @@ class Line:
 
 
 class History:
-    """What is known of one run. `now` is how it stands, `state` its phase in one word (see `nanogpt.runs.RunState`).
+    """Everything that the app knows about one run. `run_state` is its present state.
 
-    While the record of a run is read that was there before, `reading` is the share that is read (0..1), and `now` is
-    what the folder says of it.
+    While an existing record is read, `reading` is the fraction that has been read (0..1), and `run_state` is what the
+    run's folder tells. `version` grows with every event, `generation` when steps are removed or replaced.
     """
 
-    def __init__(self, run: str = "", seen: RunState | None = None) -> None:
-        """`seen` is how a run stands whose record is going to be read."""
-        self.reading: float | None = None if seen is None else 0.0
+    def __init__(self, run: str = "", folder_state: RunState | None = None) -> None:
+        """`folder_state` is the state of a run whose record is about to be read."""
+        self.reading: float | None = None if folder_state is None else 0.0
         self.preview: Steps | None = None  # some of the steps, until all are read
-        self.rest: RunState | None = None  # what a run stays that is to go on, where it does not begin
-        self.version = 0  # grows with every event
-        self.generation = 0  # grows when steps are undone
+        self.fallback_state: RunState | None = None  # of a run that is resumed, if the resume fails
+        self.version = 0
+        self.generation = 0
         self.started: Started | None = None
         self.finished: Finished | None = None
         self.preparing: Downloading | Encoding | None = None
@@ -80,20 +81,20 @@ class History:
         self.changes: list[Acknowledged] = []
         self.samples: list[Sampled] = []
         self.health: Health | None = None
-        self.log: list[Line] = []
-        self._seen = seen or RunState(run)
-        self._recorded = RunState(run)  # by the events alone
+        self.log: list[LogLine] = []
+        self._folder_state = folder_state or RunState(run)
+        self._event_state = RunState(run)  # the reduction of the events
         self._last: Step | None = None
         self._table: NDArray[np.float64] = np.empty((len(FIELDS), 1024))
         self._rows = 0
 
     def __len__(self) -> int:
-        preview = self._shown_before
+        preview = self._active_preview
         return self._rows if preview is None else len(preview)
 
     def column(self, name: str) -> NDArray[np.float64]:
-        """The values of `name` (one of FIELDS) at every reported step so far: a view, shape (rows,)."""
-        preview = self._shown_before
+        """Return the values of `name` (one of FIELDS) at every reported step: a view, (rows,)."""
+        preview = self._active_preview
         if preview is not None:
             return np.frombuffer(preview.columns[name])
         return self._column(name)
@@ -103,179 +104,184 @@ class History:
         return self._table[FIELDS.index(name), :rows]
 
     @property
-    def _shown_before(self) -> Steps | None:
-        """What is shown of the steps while they are read."""
+    def _active_preview(self) -> Steps | None:
         return self.preview if self.reading is not None else None
 
     @property
-    def now(self) -> RunState:
-        return self._recorded if self.reading is None else self._seen
+    def run_state(self) -> RunState:
+        """The present state of the run."""
+        return self._event_state if self.reading is None else self._folder_state
 
     @property
     def run(self) -> str:
-        return self.now.name
+        """The run's name."""
+        return self.run_state.name
 
     @property
-    def state(self) -> str:
-        return self.now.phase
+    def phase(self) -> str:
+        """The run's phase in one word (see `nanogpt.runs.RunState`)."""
+        return self.run_state.phase
 
     @property
     def step(self) -> int:
-        """Optimizer steps that are complete."""
-        return self.now.step
+        """The number of completed optimizer steps."""
+        return self.run_state.step
 
     @property
     def max_iters(self) -> int:
-        return self.now.max_iters
+        return self.run_state.max_iters
 
     @property
     def running(self) -> bool:
-        return self.now.alive or self.now.state == "preparing"
+        """Whether the run is training or preparing to."""
+        return self.run_state.alive or self.run_state.state == "preparing"
 
     @property
     def last(self) -> Step | None:
-        preview = self._shown_before
+        """The newest reported step."""
+        preview = self._active_preview
         return self._last if preview is None else preview.last
 
     @property
     def unsaved(self) -> str:
-        """What is lost where the run ends now without a checkpoint, in words."""
+        """What would be lost if the run ended now without a checkpoint, in words."""
         if not self.saves:
             return "the whole run: it has no checkpoint yet"
         return f"everything after step {self.saves[-1].step:,}, the last checkpoint"
 
     @property
     def evaluation(self) -> Evaluated | None:
+        """The newest evaluation."""
         return self.evaluations[-1] if self.evaluations else None
 
     def add(self, event: Event | Steps) -> None:
-        """Takes the next event of the stream, or many steps together."""
-        before = self._recorded
-        self._recorded = reduce(before, event.last if isinstance(event, Steps) else event)
+        """Add the next event of the stream, or a block of steps."""
+        before = self._event_state
+        self._event_state = reduce(before, event.last if isinstance(event, Steps) else event)
         match event:
             case Steps():
                 self._extend(event)
             case Step():
                 self._append(event)
             case Started():
-                self._begin(event)
+                self._start(event)
             case Evaluated():
                 self.evaluations.append(event)
                 best = " (best)" if event.is_best else ""
-                self.note(event, f"step {event.step:,}: validation loss {event.val_loss:.4f}{best}")
+                self._log_event(event, f"step {event.step:,}: validation loss {event.val_loss:.4f}{best}")
             case Sampled():
                 self.samples.append(event)
             case Saved():
                 self.saves.append(event)
-                self.note(event, f"saved step {event.step:,}{' (best)' if event.is_best else ''}")
+                self._log_event(event, f"saved step {event.step:,}{' (best)' if event.is_best else ''}")
             case Acknowledged():
-                self._acknowledged(event)
+                self._acknowledge(event)
             case Health():
                 self.health = event
                 kind = SEVERITY.get(event.state, "warning")
-                self.log.append(Line(event.time, kind, event.message))
+                self.log.append(LogLine(event.time, kind, event.message))
             case Notice():
-                self.log.append(Line(event.time, event.level, event.text))
+                self.log.append(LogLine(event.time, event.level, event.text))
             case Finished():
                 self.finished = event
-                self.note(event, f"{self._recorded.state} at step {event.step:,}")
+                self._log_event(event, f"{self._event_state.state} at step {event.step:,}")
             case Downloading() | Encoding():
                 self.preparing = event
             case Prepared():
                 self.preparing = None
                 tokens = sum(event.tokens.values())
-                self.note(event, f"{event.name}: {tokens:,} tokens, vocabulary {event.vocab_size:,}")
+                self._log_event(event, f"{event.name}: {tokens:,} tokens, vocabulary {event.vocab_size:,}")
             case Reading():
                 if self.reading is not None:
                     self.reading = event.done_bytes / max(1, event.total_bytes)
             case Status():
-                self._look(before, event)
+                self._apply_status(before, event)
         self.version += 1
 
-    def fail(self, text: str) -> None:
-        """The work ended with an error, which `text` says in one line."""
-        self._recorded = self.rest or replace(self.now, state="failed", message=text)
-        self._read()
-        self.log.append(Line(time.time(), "error", text))
+    def mark_failed(self, text: str) -> None:
+        """Record that the work ended with an error; `text` is the error in one line."""
+        self._event_state = self.fallback_state or replace(self.run_state, state="failed", message=text)
+        self._end_reading()
+        self.log.append(LogLine(time.time(), "error", text))
         self.version += 1
 
-    def stay(self) -> None:
-        """All that was recorded is read, and nobody goes on with the run: it is as its folder says."""
+    def finish_reading(self) -> None:
+        """End the reading of a record that nobody continues: the state is what the folder tells."""
         if self.reading is not None:
-            self._recorded = self._seen
-            self._read()
+            self._event_state = self._folder_state
+            self._end_reading()
             self.version += 1
 
-    def _read(self) -> None:
+    def _end_reading(self) -> None:
         self.reading = None
         self.generation += self.preview is not None
         self.preview = None
 
     def show_preview(self, steps: Steps | None) -> None:
-        """Shows these steps until all are read."""
+        """Show these steps until all are read."""
         if steps is not None:
             self.preview = steps
             self.generation += 1
             self.version += 1
 
-    def _look(self, before: RunState, event: Status) -> None:
-        """All that was recorded is read; and how the run stands beyond that."""
-        phase = self._recorded.phase
+    def _apply_status(self, before: RunState, event: Status) -> None:
+        """Log what the folder's status says beyond the record. The first status ends the reading of the record."""
+        phase = self._event_state.phase
         if self.reading is not None:
-            self._read()
-            self.rest = None
+            self._end_reading()
+            self.fallback_state = None
         elif phase == before.phase:
-            if self._recorded.name != before.name:
-                self.log.append(Line(time.time(), "info", f"renamed: {before.name} is {self._recorded.name} now"))
+            if self._event_state.name != before.name:
+                self.log.append(LogLine(time.time(), "info", f"renamed: {before.name} is now {self._event_state.name}"))
             return
         if phase == "interrupted":
-            self.log.append(Line(time.time(), "gone", gone(event, bool(self.saves))))
+            self.log.append(LogLine(time.time(), "gone", interruption_text(event, bool(self.saves))))
         elif phase == "silent":
             text = "no heartbeat for some time: the process, its disk or its connection may be slow"
-            self.log.append(Line(time.time() - event.silent_s, "warning", text))
+            self.log.append(LogLine(time.time() - event.silent_s, "warning", text))
         elif phase == "failed" and event.message and self.finished is None:
-            self.log.append(Line(event.time, "error", event.message))
+            self.log.append(LogLine(event.time, "error", event.message))
 
-    def note(self, event: Event, text: str) -> None:
-        self.log.append(Line(event.time, type(event).__name__.lower(), text))
+    def _log_event(self, event: Event, text: str) -> None:
+        self.log.append(LogLine(event.time, type(event).__name__.lower(), text))
 
-    def _begin(self, event: Started) -> None:
-        """A start, or a resume: what was recorded after its step is undone."""
+    def _start(self, event: Started) -> None:
+        """Begin the run, or resume it: remove everything after the step that it resumes from."""
         self.started, self.finished, self.preparing = event, None, None
         if self.reading is None:
-            self.rest = None
+            self.fallback_state = None
         self._rows = int(np.searchsorted(self._column("step"), event.step, side="right"))
         self.generation += 1
-        kept: dict[str, list[Any]] = {
+        remaining: dict[str, list[Any]] = {
             name: [item for item in getattr(self, name) if item.step <= event.step]
             for name in ("evaluations", "saves", "changes", "samples")
         }
-        for name, items in kept.items():
+        for name, items in remaining.items():
             setattr(self, name, items)
         self._last = None
-        self.note(event, f"training on {event.device}, {event.dtype}, from step {event.step:,}")
+        self._log_event(event, f"training on {event.device}, {event.dtype}, from step {event.step:,}")
 
-    def _acknowledged(self, event: Acknowledged) -> None:
+    def _acknowledge(self, event: Acknowledged) -> None:
         kind = REMOTE.get(event.command)
         if kind is not None and kind.is_change:
             self.changes.append(event)
-        self.note(event, event.text)
+        self._log_event(event, event.text)
 
     def _append(self, event: Step) -> None:
-        self._make_room(1)
+        self._reserve(1)
         self._table[:, self._rows] = [math.nan if (value := getattr(event, name)) is None else value for name in FIELDS]
         self._rows += 1
         self._last = event
 
     def _extend(self, steps: Steps) -> None:
-        self._make_room(len(steps))
-        there = slice(self._rows, self._rows + len(steps))
+        self._reserve(len(steps))
+        new_rows = slice(self._rows, self._rows + len(steps))
         for row, name in zip(self._table, FIELDS, strict=True):
-            row[there] = steps.columns[name]
+            row[new_rows] = steps.columns[name]
         self._rows += len(steps)
         self._last = steps.last
 
-    def _make_room(self, more: int) -> None:
+    def _reserve(self, more: int) -> None:
         size = self._table.shape[1]
         if self._rows + more > size:
             grown = np.empty((len(FIELDS), max(self._rows + more, size + (size >> 1))))
@@ -283,18 +289,17 @@ class History:
             self._table = grown
 
 
-def gone(event: Status, is_saved: bool) -> str:
-    """That a trainer ended without a message, and what can be done."""
-    where = f"process {event.pid} on {event.host}" if event.pid else "its process"
-    way = "resume the run from its latest checkpoint" if is_saved else "it had saved no checkpoint yet"
-    return f"{where} ended without a message: {way}"
+def interruption_text(event: Status, is_saved: bool) -> str:
+    """Return a line that says that a trainer ended without a message, and what the user can do."""
+    trainer = f"process {event.pid} on {event.host}" if event.pid else "its process"
+    advice = "resume the run from its latest checkpoint" if is_saved else "it had saved no checkpoint yet"
+    return f"{trainer} ended without a message: {advice}"
 
 
-def read(folder: Path) -> History:
-    """What is recorded of a run, all at once."""
-    seen = summary(folder)
-    history = History(folder.name, seen)
+def load_history(folder: Path) -> History:
+    """Read the whole record of a run."""
+    history = History(folder.name, summary(folder))
     for event in read_blocks(folder / "events.jsonl"):
         history.add(event)
-    history.stay()
+    history.finish_reading()
     return history

@@ -1,4 +1,4 @@
-"""What the worker threads and the widgets tell the app. Knows nothing of who answers."""
+"""Messages that worker threads post to the app."""
 
 from typing import TYPE_CHECKING
 
@@ -9,11 +9,12 @@ if TYPE_CHECKING:
 
 
 class ThrottledUpdate(Message):
-    """Something changed in a worker thread; what, is in the buffer that the bell's listener reads."""
+    """A worker thread has new items. They are in the buffer that the throttle's listener reads."""
 
     def __init__(self, throttle: "Throttle") -> None:
         super().__init__()
         self.throttle = throttle
 
     def can_replace(self, message: Message) -> bool:
+        """Return True for an update of the same throttle: one of them is enough."""
         return isinstance(message, ThrottledUpdate) and message.throttle is self.throttle

@@ -1,6 +1,7 @@
-"""A training as the app has it before it: its own, or one of another process; the commands that it has not applied yet.
+"""Clients of a training: send commands to it, receive its events, and track which commands are not applied yet.
 
-Knows no screen. The events go into a history, in the worker's thread.
+The run is trained in this process or in another one. In both cases the events go into a history, in the worker's
+thread.
 """
 
 import dataclasses
@@ -9,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nanogpt.config import Config
 from nanogpt.errors import UserError
@@ -20,31 +21,39 @@ from nanogpt.training.control import RemoteCommand
 from nanogpt_tui.session.workers import Throttle, Worker
 
 if TYPE_CHECKING:
+    from nanogpt.runs.event_log import Steps
     from nanogpt_tui.session.history import History
 
 
-class RunClient(Worker[Any]):
-    """Follows one training, and knows which of the commands to it are not applied yet."""
+class RunClient(Worker["Event | Steps"]):
+    """Base class: follow one training and keep the commands that it has not applied yet in `pending`.
 
-    def __init__(self, work: Callable[[], Iterator[Any]], throttle: Throttle, history: "History", name: str) -> None:
+    `eval_interval` is the interval in use, None before it is known; `saving` is True from an applied command to save
+    until the checkpoint is on disk.
+    """
+
+    def __init__(
+        self, work: Callable[[], Iterator["Event | Steps"]], throttle: Throttle, history: "History", name: str
+    ) -> None:
         super().__init__(work, throttle, name)
         self.history = history
         self.eval_interval: int | None = None
-        self.pending: deque[Command] = deque()  # sent, and not applied yet
+        self.pending: deque[Command] = deque()
         self.saving = False
 
-    def receive(self, event: Any) -> None:
-        if isinstance(event, Acknowledged):
-            self._acknowledged(event)
-        elif isinstance(event, Saved | Finished):
+    def on_item(self, item: "Event | Steps") -> None:
+        """Add an event to the history, in the worker's thread."""
+        if isinstance(item, Acknowledged):
+            self._acknowledge(item)
+        elif isinstance(item, Saved | Finished):
             self.saving = False
-        self.history.add(event)
+        self.history.add(item)
 
-    def _acknowledged(self, event: Acknowledged) -> None:
-        mine = [each for each in list(self.pending) if each.id == event.id and type(each).__name__ == event.command]
-        if not mine:  # somebody else's
+    def _acknowledge(self, event: Acknowledged) -> None:
+        matching = [each for each in list(self.pending) if each.id == event.id and type(each).__name__ == event.command]
+        if not matching:  # another client sent it
             return
-        command = mine[0]
+        command = matching[0]
         self.pending.remove(command)
         if isinstance(command, SetEvalInterval):
             self.eval_interval = command.iterations
@@ -53,11 +62,11 @@ class RunClient(Worker[Any]):
 
 
 class LocalRunClient(RunClient):
-    """A run that is trained here, in this job's thread."""
+    """A run that is trained in this process, in the worker's thread."""
 
     def __init__(
         self,
-        work: Callable[[], Iterator[Event]],
+        work: Callable[[], Iterator["Event | Steps"]],
         throttle: Throttle,
         history: "History",
         commands: CommandQueue,
@@ -71,30 +80,36 @@ class LocalRunClient(RunClient):
         self.pending.append(command)
         self.commands.put(command)
 
-    def ended(self) -> None:
+    def on_end(self) -> None:
+        """Record a failure if the work ended with an error or without `Finished`."""
         if self.error is not None:
-            self.history.fail(self.error)
+            self.history.mark_failed(self.error)
         elif self.history.running:
-            self.history.fail("training was cut off")
+            self.history.mark_failed("training was cut off")
 
 
 class RemoteRunClient(RunClient):
-    """A run that another process trains, or may train some time. `begin` is what comes before: it starts that process.
+    """A run that another process trains, or may train later.
 
-    It never ends by itself: another trainer may go on with the run, and a folder that is copied may grow again.
+    `launch` starts that process, if the app has to; `launched` is True once it has returned. Following does not end by
+    itself: another trainer may resume the run, and a folder that is copied may grow again.
     """
 
     def __init__(
-        self, folder: Path, throttle: Throttle, history: "History", begin: Callable[[], Iterator[Any]] | None = None
+        self,
+        folder: Path,
+        throttle: Throttle,
+        history: "History",
+        launch: Callable[[], Iterator["Event | Steps"]] | None = None,
     ) -> None:
-        def work() -> Iterator[Any]:
+        def work() -> Iterator["Event | Steps"]:
             from nanogpt.runs.event_log import preview
             from nanogpt.runs.following import RECORD, follow_blocks
 
-            if begin is not None:
-                yield from begin()
-            self.begun = True
-            with suppress(UserError):  # the rest of the run can be looked at all the same
+            if launch is not None:
+                yield from launch()
+            self.launched = True
+            with suppress(UserError):  # the rest of the run can be shown without its configuration
                 self.eval_interval = run_config(folder).evaluation.eval_interval
             if history.reading is not None:
                 history.show_preview(preview(folder / RECORD))
@@ -102,37 +117,40 @@ class RemoteRunClient(RunClient):
 
         super().__init__(work, throttle, history, "watching")
         self.folder = folder
-        self.begun, self.ours = begin is None, begin is not None
-        self._sending = threading.Lock()  # an answer may come before the command is noted as pending
+        self.launched = launch is None
+        self.is_ours = launch is not None  # this app starts the process
+        self._sending = threading.Lock()  # the answer may come before the command is in `pending`
 
     def send(self, command: RemoteCommand) -> None:
-        """Write a command into the run's folder. Raise `UserError` where the folder cannot be written."""
+        """Write a command into the run's folder. Raise `UserError` if the folder cannot be written."""
         from nanogpt import runs
 
         with self._sending:
             self.pending.append(dataclasses.replace(command, id=runs.send_command(self.folder, command)))
 
-    def _acknowledged(self, event: Acknowledged) -> None:
+    def _acknowledge(self, event: Acknowledged) -> None:
         with self._sending:
-            super()._acknowledged(event)
+            super()._acknowledge(event)
 
-    def receive(self, event: Any) -> None:
+    def on_item(self, item: "Event | Steps") -> None:
+        """Add an event to the history. Forget pending commands if their trainer has ended."""
         is_new = self.history.reading is None
-        super().receive(event)
-        if isinstance(event, Status):
-            self.folder = Path(event.path)
-        # Another trainer applies no commands from before its time, and one that is gone none at all.
-        if is_new and (isinstance(event, Started) or not self.history.running):
+        super().on_item(item)
+        if isinstance(item, Status):
+            self.folder = Path(item.path)
+        # A new trainer ignores the commands to an earlier one, and a trainer that has ended applies none.
+        if is_new and (isinstance(item, Started) or not self.history.running):
             self.saving = False
             self.pending.clear()
 
-    def ended(self) -> None:
+    def on_end(self) -> None:
+        """Record a failure if the work ended with an error."""
         if self.error is not None:
-            self.history.fail(self.error)
+            self.history.mark_failed(self.error)
 
 
 def open_run_client(folder: Path, throttle: Throttle) -> tuple["History", RemoteRunClient]:
-    """A run as its folder says that it stands; and what reads its record and goes on with it."""
+    """Return a history in the state that the run's folder tells, and the client that will read its record."""
     from nanogpt import runs
     from nanogpt_tui.session.history import History
 

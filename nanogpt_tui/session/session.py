@@ -1,6 +1,6 @@
-"""The work that goes on behind the screens: the training that is shown, and everything else. Knows no screen.
+"""The session: the run that the app shows, other runs that are training, and all work in threads.
 
-The session is what the screens ask; each piece of work is a job in a thread (jobs.py), a training one that is steered.
+Screens call the session. Each piece of work is a `Worker` in a thread; a training is a `RunClient`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +18,8 @@ from nanogpt_tui.session.workers import Throttle, Worker
 if TYPE_CHECKING:
     from textual.app import App
 
+    from nanogpt.data.recipes import Recipe
+    from nanogpt.runs.event_log import Steps
     from nanogpt.runs.state import RunState
     from nanogpt_tui.session.history import History
     from nanogpt_tui.session.run_client import LocalRunClient, RemoteRunClient, RunClient
@@ -28,9 +30,10 @@ Item = TypeVar("Item")
 
 
 class Session:
-    """What the app is doing and has done. `changed` is called in the interface's thread when the training has news.
+    """The state that the screens share. `changed` is called in the interface's thread when the shown run has changed.
 
-    `history` is the run that the Train screen shows: the one being trained, else the one looked at last.
+    `history` is the run that the Train screen shows: the one that is training here, else the one that was opened last.
+    `other_runs` are further runs that are training; `discovered` is True once the runs folder has been read.
     """
 
     def __init__(
@@ -44,24 +47,24 @@ class Session:
     ) -> None:
         self._app = app
         self._throttle = Throttle(app, changed, per_second)
-        self._pace = 1.0
+        self._rate_factor = 1.0
         self.runs_dir, self.readonly = runs_dir, readonly
-        self.others: list[RunState] = []  # runs that are being trained beside the one that is shown
+        self.other_runs: list[RunState] = []
         self.training: LocalRunClient | None = None
         self.remote: RemoteRunClient | None = None
         self._folder: Path | None = None
         self.history: History | None = None
-        self.discovered = False  # whether it is known by now which runs there are
+        self.discovered = False
         self._discovery: Worker[None] | None = None
-        self._known: dict[Path, tuple[int, RunState]] = {}  # as `alive_runs` left it
+        self._known_runs: dict[Path, tuple[int, RunState]] = {}  # the cache of `alive_runs`
 
-    def spare(self, per_second: float, sparing: bool) -> None:
-        """How often at most `changed` is called; and, `sparing`, all other work is heard of a fifth as often."""
-        self._throttle.interval_s, self._pace = 1 / per_second, 0.2 if sparing else 1.0
+    def set_update_rate(self, per_second: float, low_bandwidth: bool) -> None:
+        """Limit the calls of `changed` to `per_second`. With `low_bandwidth`, other workers report a fifth as often."""
+        self._throttle.interval_s, self._rate_factor = 1 / per_second, 0.2 if low_bandwidth else 1.0
 
     @property
     def folder(self) -> Path | None:
-        """Of the run that is shown, by the name that it has now."""
+        """The folder of the shown run, also after the run was renamed."""
         return self._folder if self.remote is None else self.remote.folder
 
     @folder.setter
@@ -72,29 +75,33 @@ class Session:
 
     @property
     def is_training(self) -> bool:
+        """Whether a run is training in this process."""
         return self.training is not None and not self.training.done
 
     @property
     def is_alive(self) -> bool:
-        """Whether the run that is shown is being trained, here or in another process."""
+        """Whether the shown run is training, here or in another process."""
         remote, history = self.remote, self.history
         if remote is None or remote.done or history is None:
             return self.is_training
-        return not remote.begun or history.now.alive
+        return not remote.launched or history.run_state.alive
 
     @property
     def can_send(self) -> bool:
         """Whether `send` reaches a trainer, here or in another process."""
-        begun = self.is_training or (self.remote is not None and self.remote.begun)
-        return self.is_alive and begun and not self.readonly
+        started = self.is_training or (self.remote is not None and self.remote.launched)
+        return self.is_alive and started and not self.readonly
 
     @property
     def is_starting(self) -> bool:
-        """Whether a process that is to train has not begun yet: it would not, if this one ended now."""
-        return self.remote is not None and not self.remote.begun and not self.remote.done
+        """Whether the app is starting a training process. If the app ends now, that process may not train."""
+        return self.remote is not None and not self.remote.launched and not self.remote.done
 
     def start_training(self, config: Config, folder: Path) -> "LocalRunClient":
-        """Trains a new run in `folder` (see `nanogpt.runs.new_folder`). Raises `UserError` while one is trained."""
+        """Train a new run in `folder` (see `nanogpt.runs.new_folder`) in this process.
+
+        Raise `UserError` if a run is training here, or if the session is read-only.
+        """
 
         def work(commands: CommandQueue) -> Iterator[Event]:
             from nanogpt import runs
@@ -106,45 +113,51 @@ class Session:
         return self._train(work, folder, config)
 
     def start_detached(self, config: Config, folder: Path) -> None:
-        """Trains a new run in a process of its own, and shows it as if it were this one's. Prepares missing data first.
+        """Train a new run in a separate process and show it. Prepare its data set first if that is missing.
 
-        Raises `UserError` while one is trained here."""
+        Raise `UserError` if a run is training here, or if the session is read-only.
+        """
 
-        def begin() -> Iterator[Event]:
+        def launch() -> Iterator[Event]:
             from nanogpt import data, runs
 
             if not data.is_prepared(config.data.dataset):
                 yield from data.prepare(config.data.dataset)
             runs.start_detached(config, folder, runs_dir=self.runs_dir)
 
-        self._watch(folder, begin)
+        self._launch(folder, launch)
 
     def resume_detached(self, folder: Path, changes: Mapping[str, Any] | None = None) -> None:
-        """Goes on with a run at its latest checkpoint in a process of its own. Raises `UserError`."""
-        before = self._refuse_alive(folder)
+        """Resume a run from its latest checkpoint in a separate process.
 
-        def begin() -> Iterator[Event]:
+        Raise `UserError` if the run is training already, a run is training here, or the session is read-only.
+        """
+        before = self._check_not_alive(folder)
+
+        def launch() -> Iterator["Event | Steps"]:
             from nanogpt import runs
 
             try:
                 runs.resume_detached(folder, changes)
             except UserError:
-                yield from self._recorded(folder)
+                yield from self._read_record(folder)
                 raise
 
-        self._watch(folder, begin, before)
+        self._launch(folder, launch, before)
 
-    def _watch(self, folder: Path, begin: Callable[[], Iterator[Any]], before: "RunState | None" = None) -> None:
+    def _launch(
+        self, folder: Path, launch: Callable[[], Iterator["Event | Steps"]], before: "RunState | None" = None
+    ) -> None:
         from nanogpt_tui.session.run_client import RemoteRunClient
 
-        self._make_room()
-        self.history, self._folder = _history(folder, before), folder
-        self.remote = RemoteRunClient(folder, self._throttle, self.history, begin)
+        self._release_run()
+        self.history, self._folder = _new_history(folder, before), folder
+        self.remote = RemoteRunClient(folder, self._throttle, self.history, launch)
         self.remote.start()
         self._throttle.trigger()
 
     def quick_start(self, changes: Mapping[str, Any]) -> "LocalRunClient":
-        """Prepares a small data set and trains a small model. Raises `UserError` for what `changes` has wrong."""
+        """Prepare a small data set and train a small model. Raise `UserError` if `changes` has an invalid setting."""
         from nanogpt import runs
 
         config = resolve(preset="quickstart", flags=changes).config
@@ -154,48 +167,47 @@ class Session:
         )
 
     def resume(self, folder: Path, changes: Mapping[str, Any] | None = None) -> "LocalRunClient":
-        """Goes on with a run at its latest checkpoint. Raises `UserError`."""
+        """Resume a run from its latest checkpoint in this process. Errors as `resume_detached`."""
         from nanogpt.runs.folder import run_config
 
-        before = self._refuse_alive(folder)
+        before = self._check_not_alive(folder)
 
-        def work(commands: CommandQueue) -> Iterator[Event]:
+        def work(commands: CommandQueue) -> Iterator["Event | Steps"]:
             from nanogpt import runs
 
-            yield from self._recorded(folder)
+            yield from self._read_record(folder)
             yield from runs.resume(folder, changes, commands=commands)
 
         return self._train(work, folder, run_config(folder), before)
 
-    def _recorded(self, folder: Path) -> Iterator[Any]:
-        """What a run did so far."""
+    def _read_record(self, folder: Path) -> Iterator["Event | Steps"]:
         from nanogpt.runs.event_log import read_blocks
 
         history = self.history
         yield from read_blocks(folder / "events.jsonl")
         if history is not None:
-            history.stay()
+            history.finish_reading()
 
     def _train(
         self,
-        work: Callable[[CommandQueue], Iterator[Any]],
+        work: Callable[[CommandQueue], Iterator["Event | Steps"]],
         folder: Path,
         config: Config,
         before: "RunState | None" = None,
     ) -> "LocalRunClient":
         from nanogpt_tui.session.run_client import LocalRunClient
 
-        self._make_room()
-        self.history, self._folder, commands = _history(folder, before), folder, CommandQueue()
+        self._release_run()
+        self.history, self._folder, commands = _new_history(folder, before), folder, CommandQueue()
         self.training = LocalRunClient(lambda: work(commands), self._throttle, self.history, commands, config)
         self.training.start()
         self._throttle.trigger()
         return self.training
 
     def send(self, command: Command) -> bool:
-        """Send a command to the training that is shown; return False where none runs.
+        """Send a command to the shown training; return False if it takes no commands.
 
-        Raise `UserError` where a run of another process cannot be reached.
+        Raise `UserError` if the folder of a run of another process cannot be written.
         """
         if not self.can_send:
             return False
@@ -207,157 +219,158 @@ class Session:
 
     @property
     def client(self) -> "RunClient | None":
-        """The training that takes commands, and those that it has not applied yet."""
+        """The client of the shown run if it takes commands, else None."""
         return (self.training if self.is_training else self.remote) if self.can_send else None
 
-    def look_at(self, folder: Path | None = None) -> Worker[None]:
-        """Shows a run (None: one that is being trained, else the newest, if there is one) once it is read; the job's
-        `error` says why it cannot be. Raises `UserError` while a run is trained here."""
-        self._refuse_while_training()
-        watched = self.remote
+    def show_run(self, folder: Path | None = None) -> Worker[None]:
+        """Open a run in a thread, then show it. None: a run that is training, else the newest one, if any.
+
+        The worker's `error` says why the run cannot be read. Raise `UserError` if a run is training here.
+        """
+        self._check_not_training()
+        previous = self.remote
 
         def read() -> "tuple[Path, History, RemoteRunClient] | None":
-            found = folder or self._newest()
+            found = folder or self._find_run()
             if found is None:
                 return None
-            from nanogpt_tui.session.run_client import (
-                open_run_client,  # which needs numpy: not for a first picture without a run
-            )
+            from nanogpt_tui.session.run_client import open_run_client  # imports numpy: not without a run
 
             return found, *open_run_client(found, self._throttle)
 
         def show(found: "tuple[Path, History, RemoteRunClient] | None", error: str) -> None:
             if error:
                 self._app.notify(error, severity="error", markup=False)
-            if found is not None and not self.is_training and self.remote is watched:
-                self._turn_away()
+            if found is not None and not self.is_training and self.remote is previous:
+                self._unfollow()
                 self.training = None
                 self._folder, self.history, self.remote = found
                 self.remote.start()
-                if folder is None and self.others:
-                    self._app.notify(f"{len(self.others)} more training; 4 lists them")
+                if folder is None and self.other_runs:
+                    self._app.notify(f"{len(self.other_runs)} more training; 4 lists them")
             self.discovered = True
             self._throttle.trigger()
 
-        return self.fetch(read, show, "look")
+        return self.fetch(read, show, "show run")
 
-    def _newest(self) -> Path | None:
-        """The run that changed last of those that are being trained, and noted how many these are; else of all."""
+    def _find_run(self) -> Path | None:
+        """Return the run that changed last among those that are training, else among all. Set `other_runs`."""
         from nanogpt import runs
 
-        there = runs.list_runs(self.runs_dir)
-        alive = [each for each in there if each.alive]
-        self.others = alive[1:]
-        return next((Path(each.path) for each in alive or there), None)
+        known = runs.list_runs(self.runs_dir)
+        alive = [each for each in known if each.alive]
+        self.other_runs = alive[1:]
+        return next((Path(each.path) for each in alive or known), None)
 
-    def look_around(self) -> None:
-        """Looks in a thread which other runs are being trained; and where the run that was trained here goes on in
-        another process, follows it there."""
+    def discover_runs(self) -> None:
+        """Update `other_runs` in a thread. If another process has resumed the run that was trained here, follow it."""
         if self.is_alive or not self.discovered or (self._discovery is not None and not self._discovery.done):
             return
-        watched = self.remote
+        previous = self.remote
 
         def read() -> "list[RunState]":
             from nanogpt.runs.folder import alive_runs
 
-            return alive_runs(self.runs_dir, self._known)
+            return alive_runs(self.runs_dir, self._known_runs)
 
         def show(found: "list[RunState] | None", error: str) -> None:
-            if self.is_alive or self.remote is not watched:
+            if self.is_alive or self.remote is not previous:
                 return
-            shown = str(self.folder)
-            before, self.others = self.others, [each for each in found or [] if each.path != shown]
-            if watched is None and len(self.others) < len(found or []):
-                self.look_at(self.folder)
-            elif self.others or before:
+            shown_path = str(self.folder)
+            before, self.other_runs = self.other_runs, [each for each in found or [] if each.path != shown_path]
+            if previous is None and len(self.other_runs) < len(found or []):
+                self.show_run(self.folder)
+            elif self.other_runs or before:
                 self._throttle.trigger()
 
-        self._discovery = self.fetch(read, show, "others")
+        self._discovery = self.fetch(read, show, "discover runs")
 
-    def _make_room(self) -> None:
-        """Raises `UserError` where no other run can be trained here now."""
+    def _release_run(self) -> None:
+        """Stop following the shown run, so that another one can be trained. Raise `UserError` if it cannot be."""
         if self.readonly:
             raise UserError("this session is read-only: start the app without --readonly to train")
-        self._refuse_while_training()
-        self._turn_away()
+        self._check_not_training()
+        self._unfollow()
         self.training = None
 
-    def _turn_away(self) -> None:
-        """No longer watches another process's run."""
+    def _unfollow(self) -> None:
         if self.remote is not None:
             self.remote.cancel()
             self.remote = None
 
-    def _refuse_while_training(self) -> None:
+    def _check_not_training(self) -> None:
         if self.is_training and self.history is not None:
             raise UserError(f"{self.history.run} is training: stop it first")
         if self.is_starting and self.history is not None:
             raise UserError(f"{self.history.run} is starting: wait until it trains")
 
-    def _refuse_alive(self, folder: Path) -> "RunState":
-        """How the run stands. Two trainers never share one; said before the screen shows anything else."""
+    def _check_not_alive(self, folder: Path) -> "RunState":
+        """Return the state of a run. Raise `UserError` if it is training: two trainers never share a run."""
         from nanogpt import runs
 
-        about = runs.summary(folder)
-        if about.alive:
+        state = runs.summary(folder)
+        if state.alive:
             raise UserError(
-                f"{about.name} is training in process {about.pid} on {about.host}: look at it instead, "
-                "and steer it from here"
+                f"{state.name} is training in process {state.pid} on {state.host}: open it in Train instead "
+                "and control it from there"
             )
-        return about
+        return state
 
     def close(self) -> None:
-        """Ends the training that runs, with a checkpoint, and waits until it is on disk: for after the app's end."""
+        """Stop the training in this process with a checkpoint, and wait until the checkpoint is on disk."""
         if self.is_training and self.training is not None:
             self.training.send(Stop(save=True))
             self.training.wait()
 
-    def prepare(self, recipe: Any, on_change: Callable[[], None], **options: Any) -> Worker[Event]:
-        """Prepare a data set (a recipe or its name; options of `nanogpt.data.prepare`). `job.cancel()` cancels."""
+    def prepare(self, recipe: "str | Recipe", on_change: Callable[[], None], **options: Any) -> Worker[Event]:
+        """Prepare a data set in a thread: a recipe or its name, and the options of `nanogpt.data.prepare`."""
 
         def work() -> Iterator[Event]:
             from nanogpt import data
 
             return data.prepare(recipe, **options)
 
-        return self.work(work, on_change, name="prepare")
+        return self.start_worker(work, on_change, name="prepare")
 
-    def work(
+    def start_worker(
         self,
         work: Callable[[], Iterator[Item]],
         on_change: Callable[[], None],
         per_second: float = 8,
-        name: str = "job",
+        name: str = "worker",
     ) -> Worker[Item]:
-        """Run an iterator in a thread; `on_change` is called in the interface's thread after items and at the end."""
-        return Worker(work, Throttle(self._app, on_change, per_second * self._pace), name).start()
+        """Run an iterator in a thread. Call `on_change` in the interface's thread after items and at the end, at most
+        `per_second` times per second."""
+        return Worker(work, Throttle(self._app, on_change, per_second * self._rate_factor), name).start()
 
     def fetch(self, read: Callable[[], T], then: Callable[[T | None, str], None], name: str) -> Worker[None]:
-        """Call `read` in a thread and then, in the interface's, `then` with its result and "", or with None and why
-        there is no result, in one line."""
-        gave: list[T] = []
-        told = False
+        """Call `read` in a thread, then call `then(result, "")` in the interface's thread.
+
+        If `read` raises, call `then(None, error)` with the error in one line.
+        """
+        results: list[T] = []
+        is_reported = False
 
         def work() -> Iterator[None]:
-            gave.append(read())
+            results.append(read())
             return iter(())
 
-        def done() -> None:
-            nonlocal told
-            if job.done and not told:
-                told = True
-                then(gave[0] if gave else None, job.error or "")
+        def report() -> None:
+            nonlocal is_reported
+            if worker.done and not is_reported:
+                is_reported = True
+                then(results[0] if results else None, worker.error or "")
 
-        job = self.work(work, done, name=name)
-        return job
+        worker = self.start_worker(work, report, name=name)
+        return worker
 
 
-def _history(folder: Path, before: "RunState | None") -> "History":
-    """For a run that is to begin, or that was `before` and is to go on: it stays so where it does not."""
+def _new_history(folder: Path, before: "RunState | None") -> "History":
+    """Return the history of a new run, or of a run in state `before` that is being resumed."""
     from nanogpt_tui.session.history import History
 
     if before is None:
         return History(folder.name)
     history = History(folder.name, replace(before, state="preparing"))
-    history.rest = before
+    history.fallback_state = before
     return history

@@ -1,7 +1,4 @@
-"""How fast a run would train that is being thought up: some real steps in a thread, a pause after the last change.
-
-Knows no screen.
-"""
+"""The training speed of a configuration that has not been started: a few real steps in a thread."""
 
 import dataclasses
 import gc
@@ -14,7 +11,7 @@ from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Measured
 from nanogpt.training import estimate
-from nanogpt_tui.text import megabytes
+from nanogpt_tui.text import format_bytes
 
 if TYPE_CHECKING:
     from textual.timer import Timer
@@ -22,12 +19,13 @@ if TYPE_CHECKING:
     from nanogpt_tui.session.session import Session
     from nanogpt_tui.session.workers import Worker
 
-PAUSE_S = 1.0  # without a change, before the speed is measured
+DELAY_S = 1.0  # after the last change of the configuration
+RETRY_S = 0.2  # while a cancelled measurement finishes its last step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreeMemory:
-    """The device that would be trained on, and the bytes that are free there."""
+    """The device of the run, and its free memory in bytes; None if that is not known."""
 
     device: str
     free: int | None
@@ -35,37 +33,38 @@ class FreeMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled:
-    """The run will use torch.compile, which the steps that were measured did not; `why`, in the engine's words, where
-    it chose that itself."""
+    """The run will use torch.compile, and the measured steps did not. `why` is the engine's reason if the engine chose
+    it."""
 
     why: str
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
+        """One sentence without its full stop."""
         why = f" ({self.why})" if self.why else ""
         return f"Without torch.compile, which the run will use{why}"
 
 
-Found = FreeMemory | Compiled | Event
+Result = FreeMemory | Compiled | Event
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What `measure` has found so far. `problem` is why it could not, in one line."""
+    """The results so far. `note` says how the time was measured, or why not; `problem` is an error in one line."""
 
-    room: FreeMemory | None = None
+    memory: FreeMemory | None = None
     seconds_per_step: float | None = None
     note: str = ""
     problem: str = ""
     dtype: str = "float32"
 
 
-def measure(config: Config, dataset: str) -> Iterator[Found]:
+def measure(config: Config, dataset: str) -> Iterator[Result]:
     """Take a few training steps of `config` on a prepared data set.
 
     Yield `FreeMemory`, then what `nanogpt.training.step_timing` yields, and `Compiled` if the run will be compiled.
 
-    Raise `UserError` where it would not fit into memory, before trying.
+    Raise `UserError` without a step if the training would not fit into memory.
     """
     from nanogpt import data, hardware, runs
     from nanogpt.training.step_timing import sounded
@@ -77,7 +76,7 @@ def measure(config: Config, dataset: str) -> Iterator[Found]:
     config = with_settings(config, {"vocab_size": config.model.vocab_size or opened.tokenizer.vocab_size})
     needed = estimate.memory(config, device=device).total
     if free is not None and needed > free:
-        raise UserError(f"needs about {megabytes(needed)}, and {megabytes(free)} are free")
+        raise UserError(f"needs about {format_bytes(needed)}, and {format_bytes(free)} are free")
     try:
         yield from sounded(config, runs.splits(opened))
         yield from compiled(config)
@@ -90,19 +89,19 @@ def measure(config: Config, dataset: str) -> Iterator[Found]:
 
 
 def compiled(config: Config) -> Iterator[Compiled]:
-    """Yield one `Compiled` where a run of `config`, whose `vocab_size` is set, will use torch.compile here."""
+    """Yield one `Compiled` if a run of `config` will use torch.compile on this machine. `vocab_size` must be set."""
     from nanogpt.training.runtime import resolve_runtime
 
-    machine = resolve_runtime(config)
-    if machine.compile:
-        yield Compiled(why=machine.choices.get("compile", ""))
+    runtime = resolve_runtime(config)
+    if runtime.compile:
+        yield Compiled(why=runtime.choices.get("compile", ""))
 
 
 class SpeedMeasurement:
-    """Keeps `speed` that of the configuration that is wanted: as it was found before, or measured anew.
+    """Keep `speed` up to date for the requested configuration. Results are cached by everything the speed depends on.
 
-    `set_timer` calls a function after so many seconds; `changed` is called in the interface's thread when measuring has
-    news.
+    `set_timer(seconds, function)` calls the function later; `changed` is called in the interface's thread when `speed`
+    has changed.
     """
 
     def __init__(
@@ -112,44 +111,45 @@ class SpeedMeasurement:
         self._session, self._set_timer, self._changed = session, set_timer, changed
         self._config: Config | None = None
         self._datasets: Mapping[str, DatasetInfo] = {}
-        self._known: dict[object, Speed] = {}  # what was measured, by all that it depends on
-        self._current: tuple[object, Worker[Found]] | None = None  # what it depends on, and the work
-        self._cancelled: list[Worker[Found]] = []
+        self._cache: dict[object, Speed] = {}  # by `_cache_key`
+        self._current: tuple[object, Worker[Result]] | None = None  # the cache key, and the worker
+        self._cancelled: list[Worker[Result]] = []
         self._timer: Timer | None = None
 
     @property
-    def under_way(self) -> bool:
+    def is_measuring(self) -> bool:
         return self._current is not None
 
     @property
-    def ending(self) -> bool:
-        """Whether a measuring that was cancelled still has its last step to end."""
-        self._cancelled = [job for job in self._cancelled if not job.done]
+    def is_cancelling(self) -> bool:
+        """Whether a cancelled measurement has not finished its last step."""
+        self._cancelled = [worker for worker in self._cancelled if not worker.done]
         return bool(self._cancelled)
 
-    def want(self, config: Config | None, datasets: Mapping[str, DatasetInfo]) -> None:
-        """Forgets the speed where it is another's now, and measures it after a pause. None: nothing to measure."""
+    def request(self, config: Config | None, datasets: Mapping[str, DatasetInfo]) -> None:
+        """Set the configuration to measure. Start after DELAY_S unless its speed is known. None: nothing to measure."""
         self._config, self._datasets = config, datasets
         if self._timer is not None:
             self._timer.stop()
         if config is None:
             self.cancel()
-        elif found := self._known.get(_depends(config)):
+        elif known := self._cache.get(_cache_key(config)):
             self.cancel()
-            self.speed = found
-        elif self._current is None or self._current[0] != _depends(config):
+            self.speed = known
+        elif self._current is None or self._current[0] != _cache_key(config):
             self.cancel()
             self.speed = Speed()
-            self._timer = self._set_timer(PAUSE_S, self.begin)
+            self._timer = self._set_timer(DELAY_S, self.start)
 
     def cancel(self) -> None:
+        """Cancel the measurement, if there is one. Do not wait for it."""
         if self._current is not None:
             self._current[1].cancel()
             self._cancelled.append(self._current[1])
             self._current = None
 
-    def begin(self) -> None:
-        """Measures what is wanted, where it can be."""
+    def start(self) -> None:
+        """Measure the requested configuration now if that is possible; else say in `speed.note` why not."""
         config = self._config
         if config is None:
             return
@@ -159,40 +159,46 @@ class SpeedMeasurement:
             self.speed = Speed(note="the time is measured while nothing is training")
         elif dataset is None or not dataset.prepared:
             self.speed = Speed(note="the time can be measured once the data set is prepared") if dataset else Speed()
-        elif self.ending:
-            self._timer = self._set_timer(0.2, self.begin)
+        elif self.is_cancelling:
+            self._timer = self._set_timer(RETRY_S, self.start)
         else:
             self.cancel()
-            job = self._session.work(lambda: measure(config, name), lambda: self._receive(job), name="measure")
-            self._current = _depends(config), job
+            worker = self._session.start_worker(
+                lambda: measure(config, name), lambda: self._on_results(worker), name="measure"
+            )
+            self._current = _cache_key(config), worker
         self._changed()
 
-    def _receive(self, job: "Worker[Found]") -> None:
-        if self._current is None or job is not self._current[1]:
+    def _on_results(self, worker: "Worker[Result]") -> None:
+        if self._current is None or worker is not self._current[1]:
             return
-        for event in job.take():
-            if isinstance(event, FreeMemory):
-                self.speed = Speed(room=event)
-            elif isinstance(event, Measured):
-                note, each = how(event, self._config), event.seconds_per_step
-                self.speed = dataclasses.replace(self.speed, seconds_per_step=each, note=note, dtype=event.dtype)
-            elif isinstance(event, Compiled):
-                self.speed = dataclasses.replace(self.speed, note=f"{self.speed.note}. {event.words}")
-        if job.done:
-            if job.error:
-                self.speed = dataclasses.replace(self.speed, problem=job.error)
-            self._known[self._current[0]] = self.speed
+        for result in worker.drain():
+            if isinstance(result, FreeMemory):
+                self.speed = Speed(memory=result)
+            elif isinstance(result, Measured):
+                self.speed = dataclasses.replace(
+                    self.speed,
+                    seconds_per_step=result.seconds_per_step,
+                    note=conditions(result, self._config),
+                    dtype=result.dtype,
+                )
+            elif isinstance(result, Compiled):
+                self.speed = dataclasses.replace(self.speed, note=f"{self.speed.note}. {result.text}")
+        if worker.done:
+            if worker.error:
+                self.speed = dataclasses.replace(self.speed, problem=worker.error)
+            self._cache[self._current[0]] = self.speed
             self._current = None
         self._changed()
 
 
-def _depends(config: Config) -> object:
-    """All that the speed depends on."""
+def _cache_key(config: Config) -> object:
+    """Return everything that the speed depends on."""
     return config.model, config.data, config.system, type(config.optimizer)
 
 
-def how(measured: Measured, config: Config | None) -> str:
-    """In what way the time was found."""
+def conditions(measured: Measured, config: Config | None) -> str:
+    """Return the conditions of a measurement in words: device, number format, threads, a smaller batch."""
     parts = [measured.device, measured.dtype]
     if measured.device == "cpu":
         parts.append(f"{measured.threads} thread{'s' if measured.threads != 1 else ''}")

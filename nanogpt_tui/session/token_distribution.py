@@ -1,8 +1,8 @@
-"""The distribution of one token of a text, before and after the knobs: read again from the weights that wrote it."""
+"""The probability distribution that a token was sampled from, before and after the knobs, computed again on request."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nanogpt.config import SamplingConfig
 from nanogpt.events import Alternative
@@ -10,55 +10,64 @@ from nanogpt_tui.session.completions import Completion
 from nanogpt_tui.session.generation_job import ALTERNATIVES, ModelCache
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from textual.timer import Timer
 
     from nanogpt_tui.session.session import Session
 
-SETTLED_S = 0.15  # the cursor has to rest so long before the weights are asked
+CURSOR_REST_S = 0.15  # how long the cursor must stay on a token before the model is run
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Distribution:
-    """`logits` (1, V) of the weights and `seen` (1, V), the tokens that the text has already; `best` are the
-    likeliest tokens by the model alone."""
+    """The model's prediction at one position of a text.
 
-    logits: Any
-    seen: Any
-    best: tuple[Alternative, ...]
+    `logits` (1, V); `present` (1, V), whether the text so far contains each token, for the repetition penalty; `top`,
+    the most likely tokens before the knobs, best first.
+    """
 
-    def after(self, knobs: SamplingConfig) -> Any:
-        """The probability of each token (V) with these knobs."""
+    logits: "NDArray[np.float32]"
+    present: "NDArray[np.bool_]"
+    top: tuple[Alternative, ...]
+
+    def probabilities(self, knobs: SamplingConfig) -> "NDArray[np.float32]":
+        """Return the probability of each token with these knobs, (V,)."""
         from nanogpt.sampling import distribution
 
-        return distribution(self.logits, knobs, self.seen)[0]
+        probabilities: NDArray[np.float32] = distribution(self.logits, knobs, self.present)[0]
+        return probabilities
 
 
-def read(models: ModelCache, completion: Completion, number: int) -> Distribution | None:
-    """What token `number` of a take was drawn from; None where the weights that wrote it are gone. In a thread.
+def compute_distribution(models: ModelCache, completion: Completion, index: int) -> Distribution | None:
+    """Return the distribution that token `index` was sampled from, or None if its weights no longer exist.
 
-    Raises `UserError` for weights that cannot be read.
+    Runs the model: call it in a thread. Raise `UserError` if the weights cannot be read.
     """
     import numpy as np
 
     from nanogpt.sampling import next_logits
 
-    loaded = models.that_wrote(completion)
+    loaded = models.load_exact(completion)
     if loaded is None:
         return None
-    logits, seen = next_logits(
-        loaded.model, loaded.tokenizer, completion.prompt, [token.id for token in completion.tokens[:number]]
+    logits, present = next_logits(
+        loaded.model, loaded.tokenizer, completion.prompt, [token.id for token in completion.tokens[:index]]
     )
-    shares = np.exp(logits[0] - logits[0].max())
-    shares /= shares.sum()
-    best = [
-        Alternative(each, loaded.tokenizer.token_bytes(each).decode("utf-8", "replace"), float(shares[each]))
-        for each in (-shares).argsort()[:ALTERNATIVES].tolist()
+    probabilities = np.exp(logits[0] - logits[0].max())
+    probabilities /= probabilities.sum()
+    top = [
+        Alternative(each, loaded.tokenizer.token_bytes(each).decode("utf-8", "replace"), float(probabilities[each]))
+        for each in (-probabilities).argsort()[:ALTERNATIVES].tolist()
     ]
-    return Distribution(logits, seen, tuple(best))
+    return Distribution(logits, present, tuple(top))
 
 
 class DistributionLookup:
-    """Reads the distribution of the token that is wanted once that has been the same for a while; `found` is it."""
+    """Compute the distribution of the requested token after the request has not changed for CURSOR_REST_S.
+
+    `distribution` is None until then, and if the weights no longer exist. `changed` is called when it is set.
+    """
 
     def __init__(
         self,
@@ -68,23 +77,24 @@ class DistributionLookup:
         changed: Callable[[], None],
     ) -> None:
         self._session, self._models, self._set_timer, self._changed = session, models, set_timer, changed
-        self._wanted: tuple[Completion, int] | None = None
-        self.found: Distribution | None = None
+        self._requested: tuple[Completion, int] | None = None
+        self.distribution: Distribution | None = None
 
-    def want(self, completion: Completion | None, number: int | None) -> None:
-        wanted = (completion, number) if completion is not None and number is not None else None
-        known = self._wanted
-        if known and wanted and known[0] is wanted[0] and known[1] == wanted[1]:
+    def request(self, completion: Completion | None, index: int | None) -> None:
+        """Ask for the distribution of token `index`; None for no token."""
+        new = (completion, index) if completion is not None and index is not None else None
+        old = self._requested
+        if old and new and old[0] is new[0] and old[1] == new[1]:
             return
-        self._wanted, self.found = wanted, None
-        if wanted is not None:
-            self._set_timer(SETTLED_S, lambda: self._read(wanted))
+        self._requested, self.distribution = new, None
+        if new is not None:
+            self._set_timer(CURSOR_REST_S, lambda: self._compute(new))
 
-    def _read(self, wanted: tuple[Completion, int]) -> None:
+    def _compute(self, request: tuple[Completion, int]) -> None:
         def show(found: Distribution | None, error: str) -> None:
-            if wanted is self._wanted:  # without the weights there is the model's side alone, as it was written
-                self.found = found
+            if request is self._requested:  # after an error the screen shows the stored probabilities only
+                self.distribution = found
                 self._changed()
 
-        if wanted is self._wanted:
-            self._session.fetch(lambda: read(self._models, *wanted), show, "distribution")
+        if request is self._requested:
+            self._session.fetch(lambda: compute_distribution(self._models, *request), show, "distribution")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from nanogpt.formatting import printable
 from nanogpt.runs.folder import run_name
 from nanogpt.training import Stop
-from nanogpt_tui.session.workers import log_file
+from nanogpt_tui.session.workers import log_path
 from nanogpt_tui.terminal.daemonize import leave, screen_descriptor
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def see_out(app: "LabApp") -> None:
     name = run_name(session.folder)
     steering = f"Watch: nanogpt watch {name}  Stop: nanogpt ctl {name} stop"
     if not session.is_training or training is None:
-        if session.is_alive and session.remote is not None and session.remote.ours:
+        if session.is_alive and session.remote is not None and session.remote.is_ours:
             say(f"Still training in the background. {steering}")
         return
 
@@ -86,7 +86,7 @@ def see_out(app: "LabApp") -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if app.left:
         say(f"Still training (pid {os.getpid()}). {steering}")
-        leave(log_file())
+        leave(log_path())
     elif training.history.started is None:
         training.cancel()  # there is nothing to save yet
     else:
@@ -111,8 +111,8 @@ def screen_alone() -> Iterator[None]:
             continue
         os.dup2(os.open(os.devnull, os.O_RDWR), number)
     try:
-        log_file().parent.mkdir(parents=True, exist_ok=True)
-        log = os.open(log_file(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        log_path().parent.mkdir(parents=True, exist_ok=True)
+        log = os.open(log_path(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     except OSError:  # a full or read-only disk is no reason not to start
         log = os.open(os.devnull, os.O_WRONLY)
     errors, terminal = sys.__stderr__, os.dup(screen_descriptor())

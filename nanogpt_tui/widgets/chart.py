@@ -98,7 +98,7 @@ class LossChart(Widget, can_focus=True):
     def append(self, steps: ArrayLike, tokens: ArrayLike, elapsed_s: ArrayLike, losses: ArrayLike) -> None:
         """Adds training points, scalars or arrays alike; steps that come again replace what was there from them on.
 
-        They are drawn once they fill half a cell, or at `resolve_runtime`.
+        They are drawn once they fill half a cell, or at `flush`.
         """
         before = self._curve.newest(self.x_axis)
         self._curve.append(steps, tokens, elapsed_s, losses)
@@ -117,8 +117,8 @@ class LossChart(Widget, can_focus=True):
         """The loss at the end of the line."""
         return self._curve.average
 
-    def resolve_runtime(self) -> None:
-        """Draws what `append` has left for later: the run is not going on."""
+    def flush(self) -> None:
+        """Draw the points that `append` has deferred: no more will come for now."""
         if self._curve.newest(self.x_axis) != self._drawn_to:
             self._soon()
 

@@ -62,7 +62,12 @@ def of_run(folder: Path) -> dict[str, str]:
 def of_completion(completion: Completion) -> dict[str, str]:
     """A text with its prompt, and the command that writes it again, where its weights are in a checkpoint."""
     offered = {"text": completion.prompt + completion.text}
-    if completion.source.which == LIVE or not completion.run or completion.turns or completion.branched_at is not None:
+    if (
+        completion.source.which == LIVE
+        or not completion.run
+        or completion.knob_changes
+        or completion.branched_at is not None
+    ):
         return offered
     knobs, usual = dataclasses.asdict(completion.knobs), dataclasses.asdict(SamplingConfig())
     words = [f"--{name}={_flag(value)}" for name, value in knobs.items() if name != "stop" and value != usual[name]]

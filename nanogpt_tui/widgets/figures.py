@@ -202,7 +202,7 @@ class Figures(Widget, can_focus=True):
 def described(history: "History", waiting: str, smoothed: float | None) -> Iterator[tuple[str, str, str]]:
     """(value, note, style) of each figure, in the order of ROWS; `smoothed` is the loss where the chart's line ends."""
     last, evaluation, started = history.last, history.evaluation, history.started
-    now = history.now
+    now = history.run_state
     yield f"{now.step:,}", f"of {now.max_iters:,}  {now.share:.0%}", "value"
     left = last.eta_s if last and history.running else None
     yield duration(left), f"after {duration(last.elapsed_s)}" if last else "", "value"

@@ -83,9 +83,9 @@ def running_text(session: "Session", width: int, room: int) -> Content:
     It is the run that is shown; and where that is not being trained and another one is, that one too.
     """
     history = session.history
-    shown = None if history is None else history.now
-    if session.others and not session.is_alive:
-        other = session.others[0]
+    shown = None if history is None else history.run_state
+    if session.other_runs and not session.is_alive:
+        other = session.other_runs[0]
         far = _far(other, MARKS[other.phase][1], 0) if width >= 110 else Content(f" {other.share:4.0%}")
         if shown is None:
             return Content.assemble(_named(other, room - far.cell_length), far)

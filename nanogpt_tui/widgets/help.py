@@ -12,7 +12,7 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from nanogpt_tui.keys import spelled
+from nanogpt_tui.keys import with_keys
 from nanogpt_tui.widgets.glossary_page import links, page, topics
 
 MOUSE = "Click a screen's name at the top, or a key in the bottom line"
@@ -151,7 +151,7 @@ class Help(ModalScreen[None]):
 
     def _keys_and_about(self, width: int) -> Content:
         """In lines of `width` cells, which what is said of a key does not leave its column for."""
-        lines = [Content(spelled(self._about, self.app)), Content()] if self._about else []
+        lines = [Content(with_keys(self._about, self.app)), Content()] if self._about else []
         column = max([8, *(cell_len(key) for keys in self._keys.values() for key, _ in keys)])
         groups = {group: self._keys[group] for group in (*GROUPS, APP) if group in self._keys}
         if self._mouse:

@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from nanogpt_tui.text import harmless, short
+from nanogpt_tui.text import safe_content, short
 
 if TYPE_CHECKING:
     from nanogpt_tui.session.session import Session
@@ -110,7 +110,7 @@ class Palette(ModalScreen[PaletteCommand | None]):
         found = matching(self._commands, text)
         self._shown = found[:SHOWN]
         width = max(20, options.scrollable_content_region.width - 1)
-        nothing = harmless("" if self._reading else f"nothing matches {text.strip()!r}", "$quiet")
+        nothing = safe_content("" if self._reading else f"nothing matches {text.strip()!r}", "$quiet")
         rows = [Option(_row(command, width)) for command in self._shown]
         options.set_options(rows or [Option(nothing, disabled=True)])
         options.highlighted = min(at, len(self._shown) - 1) if self._shown else None

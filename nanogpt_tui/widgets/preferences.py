@@ -18,7 +18,7 @@ from textual.widgets.option_list import Option
 from nanogpt.errors import UserError
 from nanogpt_tui.keys import keys_of, remappable, room, taken_by
 from nanogpt_tui.settings import CHOICES, Settings, path
-from nanogpt_tui.text import harmless
+from nanogpt_tui.text import safe_content
 from nanogpt_tui.widgets.dialog import AskValue
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Preferences(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Static(Content("settings and keys"), classes="question")
-            yield Static(harmless(f"written to {path()}"), id="where")
+            yield Static(safe_content(f"written to {path()}"), id="where")
             yield OptionList(*self._options())
             yield Static(id="about")
             yield Static(id="hint")

@@ -14,14 +14,14 @@ from textual.events import Resize
 from textual.widgets import RichLog, Static
 
 from nanogpt.events import Downloading, Encoding
-from nanogpt_tui.text import count, harmless, printable
+from nanogpt_tui.text import count, printable, safe_content
 from nanogpt_tui.widgets.chart import LossChart
 from nanogpt_tui.widgets.figures import Figures
 from nanogpt_tui.widgets.trends import Trends
 from nanogpt_tui.widgets.watch import Watch
 
 if TYPE_CHECKING:
-    from nanogpt_tui.session.history import History, Line
+    from nanogpt_tui.session.history import History, LogLine
 
 ROOMY = (160, 48)  # columns and rows from which there is room for more charts
 NEW_S = 5.0  # a line of the log that is older was not written just now
@@ -98,12 +98,12 @@ class RunView(Vertical):
         self._extend_chart(history)
         self.figures.show(history, waiting, self.chart.smoothed)
         self.trends.show(history)
-        trains = history.now.alive
+        trains = history.run_state.alive
         self.samples.show(history.samples, history.running, trains or bool(history.saves))
         lines = history.log[self._logged :]
         for line in lines:
             self.log_lines.add(log_text(line))
-            if line.kind == "error" and history.state != "failed" and _is_new(line):  # else it stands above
+            if line.kind == "error" and history.phase != "failed" and _is_new(line):  # else it stands above
                 self.notify(printable(line.text), severity="error", markup=False)
         self._logged += len(lines)
         self._show_error(history)
@@ -137,24 +137,24 @@ class RunView(Vertical):
         if history.started is not None:
             self.chart.uniform = math.log(history.started.vocab_size)
         self.chart.empty_text = preparing_text(history)
-        if history.state not in ("training", "evaluating"):
-            self.chart.resolve_runtime()
+        if history.phase not in ("training", "evaluating"):
+            self.chart.flush()
 
     def _show_error(self, history: "History") -> None:
-        failed = history.state in ("failed", "interrupted")
+        failed = history.phase in ("failed", "interrupted")
         self.set_class(failed, "-failed")
         if failed:
             reasons = [line.text for line in history.log if line.kind in ("error", "gone")]
-            self.query_one("#error", Static).update(harmless(reasons[-1] if reasons else "failed"))
+            self.query_one("#error", Static).update(safe_content(reasons[-1] if reasons else "failed"))
 
 
-def _is_new(line: "Line") -> bool:
+def _is_new(line: "LogLine") -> bool:
     import time
 
     return time.time() - line.time < NEW_S
 
 
-def log_text(line: "Line") -> Text:
+def log_text(line: "LogLine") -> Text:
     """One line of the log, with the wall clock's time."""
     import time
 

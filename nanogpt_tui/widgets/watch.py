@@ -8,8 +8,8 @@ from textual.style import Style
 from textual.widgets import Static
 
 from nanogpt.events import Sampled
-from nanogpt_tui.keys import spelled
-from nanogpt_tui.text import harmless, printable, short
+from nanogpt_tui.keys import with_keys
+from nanogpt_tui.text import printable, safe_content, short
 
 EVERY = "the setting sample_interval takes them regularly"
 # by whether it is running, and whether there are weights to sample
@@ -89,10 +89,10 @@ class Watch(Vertical):
         self._title_line.update(self._title(index), layout=False)
         if new_text:
             if sample is None:
-                self._text.update(Content.styled(spelled(self._empty, self.app), "$quiet"))
+                self._text.update(Content.styled(with_keys(self._empty, self.app), "$quiet"))
             else:
                 self._text.update(
-                    Content.assemble(harmless(sample.prompt, "$quiet"), harmless(sample.text, "$foreground"))
+                    Content.assemble(safe_content(sample.prompt, "$quiet"), safe_content(sample.text, "$foreground"))
                 )
             self._scroll.scroll_home(animate=False)
 

@@ -37,7 +37,7 @@ async def test_a_mode_is_chosen_with_the_mouse_too(lab: Any) -> None:
 async def test_question_mark_explains_the_figure_in_focus(lab: Any) -> None:
     async with lab() as at:
         await at.press("g")
-        await at.until(lambda: at.session.history and at.session.history.state == "finished")
+        await at.until(lambda: at.session.history and at.session.history.phase == "finished")
         at.app.screen.run_view.figures.focus()
         await at.press(*["down"] * 10)  # from step to MFU
         await at.press("question_mark")
@@ -50,7 +50,7 @@ async def test_question_mark_explains_the_figure_in_focus(lab: Any) -> None:
 async def test_question_mark_explains_what_the_mouse_is_over(lab: Any) -> None:
     async with lab() as at:
         await at.press("g")
-        await at.until(lambda: at.session.history and at.session.history.state == "finished")
+        await at.until(lambda: at.session.history and at.session.history.phase == "finished")
         await at.sees("grad norm")
         lines = at.seen().splitlines()
         row = next(y for y, line in enumerate(lines) if "grad norm" in line)
@@ -118,7 +118,7 @@ async def test_a_command_of_the_palette_does_what_its_key_does(lab: Any) -> None
 async def test_the_quick_start_is_a_command_of_every_screen_and_makes_a_run_of_a_new_name(lab: Any) -> None:
     async with lab(max_iters=2) as at:
         await at.press("g")
-        await at.until(lambda: at.session.history is not None and at.session.history.state == "finished")
+        await at.until(lambda: at.session.history is not None and at.session.history.phase == "finished")
         await at.press("4")
         await at.sees("quickstart")
         commands = {each.title: each for each in of_screen(at.app, at.app.screen)}

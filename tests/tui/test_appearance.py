@@ -60,11 +60,11 @@ async def test_alternatives_take_a_line_each_after_every_change_of_width(lab: An
 def test_before_the_first_step_the_header_has_the_state_and_no_time_left(width: int) -> None:
     history = History()
     history.add(started())
-    assert history.state == "training"
-    assert "ETA" not in _far(history.now, "$alive", width).plain
-    assert _far(history.now, "$alive", width).plain.split()[-1] == "training"
+    assert history.phase == "training"
+    assert "ETA" not in _far(history.run_state, "$alive", width).plain
+    assert _far(history.run_state, "$alive", width).plain.split()[-1] == "training"
     history.add(stepped(1))
-    assert ("ETA" in _far(history.now, "$alive", width).plain) == (width >= 90)
+    assert ("ETA" in _far(history.run_state, "$alive", width).plain) == (width >= 90)
 
 
 def test_what_was_chosen_for_the_machine_is_no_difference_from_the_defaults(two_runs: Path) -> None:
@@ -171,13 +171,13 @@ async def test_a_key_that_is_asked_for_opens_no_palette(lab: Any) -> None:
 async def test_nothing_is_called_empty_before_it_is_known(
     lab: Any, two_runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate, newest = threading.Event(), Session._newest
+    gate, newest = threading.Event(), Session._find_run
 
     def later(session: Session) -> Path | None:
         gate.wait(60)
         return newest(session)
 
-    monkeypatch.setattr(Session, "_newest", later)
+    monkeypatch.setattr(Session, "_find_run", later)
     async with lab() as at:
         await at.until(lambda: "2 Train" in at.seen())
         assert "Nothing has been trained" not in at.seen()

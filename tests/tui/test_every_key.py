@@ -23,7 +23,7 @@ def keys_shown(screen: Any) -> list[str]:
 def state(at: Any) -> tuple[object, ...]:
     """All that a key could change to somebody who looks."""
     history = at.session.history
-    known = history and (history.run, history.state, len(history.log), len(history.samples), len(history.saves))
+    known = history and (history.run, history.phase, len(history.log), len(history.samples), len(history.saves))
     return at.app.screen, at.app.focused, at.seen(), known, len(at.app._notifications)
 
 
@@ -104,9 +104,9 @@ async def test_train_while_a_run_is_trained_and_paused(lab: Any, two_runs: Path)
         async def visit(at: Any) -> None:
             await go(at, "train")
             await at.until(lambda: not at.session.training.pending)
-            if at.session.history.state != "paused":
+            if at.session.history.phase != "paused":
                 await at.press("space")
-                await at.until(lambda: at.session.history.state == "paused")
+                await at.until(lambda: at.session.history.phase == "paused")
 
         found = await receive(each_key(at, visit))
         assert found[:4] == ["space", "s", "x", "t"]

@@ -6,13 +6,13 @@ import pytest
 from textual.widgets import Static
 
 from nanogpt_tui.terminal.ascii import plain
-from nanogpt_tui.text import count, duration, harmless, short, short_weights
+from nanogpt_tui.text import count, duration, safe_content, short, short_weights
 
 HOSTILE = "[bold]b[/bold] [/x] \x1b]0;title\x07 \x00 \x9b31m ‮evil‬ \u200f 🎭 \ud83d [@click=app.quit]x[/]"
 
 
 def test_markup_stays_text_and_controls_become_visible() -> None:
-    shown = harmless(HOSTILE).plain
+    shown = safe_content(HOSTILE).plain
     assert "[bold]b[/bold] [/x]" in shown
     assert "[@click=app.quit]x[/]" in shown
     assert not any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 for char in shown)
@@ -21,7 +21,7 @@ def test_markup_stays_text_and_controls_become_visible() -> None:
 
 async def test_hostile_text_sends_no_escape_to_the_terminal(lab: Any) -> None:
     async with lab() as at:
-        await at.app.screen.mount(Static(harmless(HOSTILE), id="hostile"))
+        await at.app.screen.mount(Static(safe_content(HOSTILE), id="hostile"))
         await at.pilot.pause()
         await at.until(lambda: "[bold]b[/bold]" in at.seen())
         await at.until(lambda: "\x1b" not in at.seen())

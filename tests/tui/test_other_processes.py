@@ -96,9 +96,9 @@ async def test_a_run_started_apart_is_steered_like_ones_own_and_resumed_here_whe
             assert not at.session.is_training
             assert runs.summary(run).pid != os.getpid()
             await at.press("space")
-            await at.until(lambda: at.session.history.state == "paused")
+            await at.until(lambda: at.session.history.phase == "paused")
             await at.press("space")
-            await at.until(lambda: at.session.history.state == "training")
+            await at.until(lambda: at.session.history.phase == "training")
             await at.press("T", *"tana", "enter")
             await at.until(lambda: [each.prompt for each in at.session.history.samples] == ["tana"])
 
@@ -106,7 +106,7 @@ async def test_a_run_started_apart_is_steered_like_ones_own_and_resumed_here_whe
             await at.press("3")  # where text is written with the weights that there are, or with those it saves now
             assert at.app.screen.sources[0].label == "apart · latest"
             assert isinstance(at.app.screen, SampleScreen)
-            job = at.session.work(
+            job = at.session.start_worker(
                 lambda: iter(loaded.append(copy_live_weights(at.session, lambda: True)) or ()), lambda: None
             )
             await at.until(lambda: job.done)
@@ -116,7 +116,7 @@ async def test_a_run_started_apart_is_steered_like_ones_own_and_resumed_here_whe
             with pytest.raises(UserError, match="is training in process"):
                 at.session.resume(run)
             os.kill(runs.summary(run).pid, signal.SIGKILL)
-            await at.until(lambda: at.session.history.state == "interrupted")
+            await at.until(lambda: at.session.history.phase == "interrupted")
             await at.until(lambda: "ended without a message" in at.seen() and "resume" in last_line(at))
             saved = at.session.history.saves[-1].step
             await at.press("r")
@@ -138,7 +138,7 @@ async def test_a_process_that_cannot_begin_says_why(
     async with lab() as at:
         config = resolve(flags={"dataset": "rhymes"} | {name: int(value) for name, value in list(SHAPE.items())[:-1]})
         at.session.start_detached(config.config, home / "runs" / "full")
-        await at.until(lambda: at.session.history.state == "failed")
+        await at.until(lambda: at.session.history.phase == "failed")
         assert "is not empty and not a run" in at.seen()
         await at.press("q")
         await at.until(lambda: not at.app.is_running)
@@ -150,7 +150,7 @@ async def test_a_resume_in_another_process_that_is_refused_leaves_the_run_as_it_
     async with lab() as at:
         at.session.resume_detached(two_runs / "two", {"max_iters": 20})
         await at.until(lambda: at.session.remote is not None and at.session.remote.done)
-        assert (at.session.history.state, at.session.history.step) == ("finished", 20)
+        assert (at.session.history.phase, at.session.history.step) == ("finished", 20)
         await at.until(lambda: any("is complete at step" in toast.message for toast in at.app._notifications))
 
 
@@ -205,17 +205,17 @@ async def test_a_silent_trainer_is_told_from_a_dead_one_and_one_that_comes_back(
     far.beat(time.time() - 60)
     async with looking(far.folder) as at:
         await at.until(lambda: "no heartbeat" in at.seen() and "silent" in at.seen())
-        assert at.session.history.state == "silent"
+        assert at.session.history.phase == "silent"
         far.beat(time.time() - 300)
         # Seen to change a moment ago, it lives, whatever the other machine's clock says.
-        await at.until(lambda: at.session.history.state == "training")
+        await at.until(lambda: at.session.history.phase == "training")
     async with looking(far.folder) as at:
-        await at.until(lambda: at.session.history and at.session.history.state == "interrupted")
+        await at.until(lambda: at.session.history and at.session.history.phase == "interrupted")
         await at.until(lambda: "process 7 on elsewhere ended without a message" in at.seen())
         assert len(at.session.history) == 3
         far.record(stepped(4))
         far.beat(time.time())
-        await at.until(lambda: at.session.history.state == "training")
+        await at.until(lambda: at.session.history.phase == "training")
         assert list(at.session.history.column("step")) == [1, 2, 3, 4]
 
 
@@ -230,11 +230,11 @@ async def test_a_run_that_ended_is_seen_to_go_on_to_be_renamed_and_to_fail(
     far.beat(time.time(), "stopped")
     async with looking(far.folder) as at:
         await at.until(lambda: at.session.history and at.session.history.reading is None)
-        assert (at.session.history.state, at.session.is_alive) == ("stopped", False)
+        assert (at.session.history.phase, at.session.is_alive) == ("stopped", False)
         assert "■ far" in at.seen()
         far.beat(time.time())
         far.record(started(2), stepped(3), stepped(4))
-        await at.until(lambda: at.session.history.state == "training" and at.session.can_send)
+        await at.until(lambda: at.session.history.phase == "training" and at.session.can_send)
         await at.sees("● far")
         assert list(at.session.history.column("step")) == [1, 2, 3, 4]
         far.folder = far.folder.rename(far.folder.with_name("farther"))
@@ -314,7 +314,7 @@ async def test_a_long_record_is_drawn_coarsely_at_once_and_says_how_far_it_is_re
         assert 0.3 < share < 0.8, "some 60 of 100 lines"
         await at.sees(f"reading {share:4.0%}")
         assert at.session.history.column("step")[-1] == 100
-        assert at.session.history.state == "stopped"
+        assert at.session.history.phase == "stopped"
         go_on.set()
         await at.until(lambda: at.session.history.reading is None)
         await at.sees("■ far", "stopped")
@@ -322,8 +322,8 @@ async def test_a_long_record_is_drawn_coarsely_at_once_and_says_how_far_it_is_re
 
 
 def test_at_step_0_there_is_no_eta() -> None:
-    session: Any = SimpleNamespace(is_alive=True, others=[], discovered=True)
-    session.history = SimpleNamespace(now=RunState("r", state="running", max_iters=9), reading=None)
+    session: Any = SimpleNamespace(is_alive=True, other_runs=[], discovered=True)
+    session.history = SimpleNamespace(run_state=RunState("r", state="running", max_iters=9), reading=None)
     for width in (80, 120, 200):
         text = running_text(session, width, 60).plain
         assert "training" in text

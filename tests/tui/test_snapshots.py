@@ -49,7 +49,7 @@ from nanogpt_tui.app import LabApp
 from nanogpt_tui.session import speed_measurement as measuring
 from nanogpt_tui.session import token_distribution as distribution
 from nanogpt_tui.session.completions import Completion, Source
-from nanogpt_tui.session.speed_measurement import Room
+from nanogpt_tui.session.speed_measurement import FreeMemory
 from nanogpt_tui.session.token_distribution import Distribution
 from nanogpt_tui.settings import Settings
 
@@ -178,13 +178,13 @@ def written(text: str) -> Completion:
         ranked = tuple(sorted(chosen, key=lambda each: -each.probability))
         token = Token(sample=0, id=letters.index(letter), text=letter, probability=share, alternatives=ranked)
         completion.tokens.append(token)
-    completion.reason, completion.tokens_per_second, completion.began = "length", 1234.0, NOON
+    completion.reason, completion.tokens_per_second, completion.started_at = "length", 1234.0, NOON
     return completion
 
 
 def measured(config: Any, dataset: str) -> Iterator[Event]:
     """What the form measures, without the machine: 12 ms a step."""
-    yield Room(device="cpu", free=8_000_000_000)
+    yield FreeMemory(device="cpu", free=8_000_000_000)
     yield Measured(seconds_per_step=0.012, batch_size=config.data.batch_size, device="cpu", dtype="float32", threads=2)
 
 
@@ -283,7 +283,7 @@ async def seen(home: Path, text: str, glyphs: str) -> AsyncIterator[tuple[str, S
                     yield name, await until(pilot, *words, view=name)
 
         async def look(run: str) -> None:
-            app.session.look_at(home / "runs" / run)
+            app.session.show_run(home / "runs" / run)
             await until(pilot, run)
 
         async for view in views("welcome", "quick start"):
@@ -347,7 +347,7 @@ def shots(tmp_path_factory: pytest.TempPathFactory, text: str) -> dict[str, Shot
             patch.setenv("NANOGPT_HOME", str(home))
             patch.setenv("TZ", "UTC")
             patch.setattr(measuring, "measure", measured)
-            patch.setattr(distribution, "read", drawn_from)
+            patch.setattr(distribution, "compute_distribution", drawn_from)
             patch.setattr(catalog, "works_offline", lambda source: isinstance(source, StdlibSource))
             time.tzset()
             found |= asyncio.run(all_of(home, glyphs))

@@ -112,6 +112,6 @@ async def test_three_watchers_agree_with_the_folder(home: Path, looking: Callabl
                 await at.sees(f"{mark} {about.name}")
                 await at.until(lambda about=about: watchers.phases[-1] == (about.name, about.phase))
                 await at.until(lambda words=words: any(words in text for text in watchers.texts))
-                assert (at.session.history.run, at.session.history.state) == (about.name, about.phase)
+                assert (at.session.history.run, at.session.history.phase) == (about.name, about.phase)
     finally:
         watchers.close()

@@ -21,7 +21,7 @@ from nanogpt.formatting import counted
 from nanogpt.paths import expanded
 from nanogpt_tui.screens.data.path_input import PathInput
 from nanogpt_tui.screens.data.progress import Progress
-from nanogpt_tui.text import harmless, megabytes
+from nanogpt_tui.text import format_bytes, safe_content
 from nanogpt_tui.widgets.choice import Choice
 from nanogpt_tui.widgets.dialog import hint
 
@@ -168,7 +168,7 @@ class AddText(ModalScreen[Recipe | None]):
             here = problem is not None and shown.id == f"{field}-error" and str(problem) != ""
             shown.set_class(here, "-shown")
             if here:
-                shown.update(harmless(str(problem)))
+                shown.update(safe_content(str(problem)))
 
     # ---- what would come of it
 
@@ -180,12 +180,12 @@ class AddText(ModalScreen[Recipe | None]):
 
             return forecast(recipe)
 
-        job = self._worker = self._session.work(work, lambda: self._counted(job), name="count")
+        job = self._worker = self._session.start_worker(work, lambda: self._counted(job), name="count")
 
     def _counted(self, job: "Worker[Event]") -> None:
         if job is not self._worker:
             return
-        for event in job.take():
+        for event in job.drain():
             self._progress.add(event)
             if isinstance(event, Notice):
                 self._notices.append(event)
@@ -234,11 +234,11 @@ def described(forecast: Forecast, notices: list[Notice]) -> Content:
     total = sum(forecast.tokens.values())
     splits = "  ".join(f"{split} {tokens:,}" for split, tokens in forecast.tokens.items())
     lines = [
-        Content.styled(f"{files}, {megabytes(forecast.text_bytes)}, {characters}", "$quiet"),
+        Content.styled(f"{files}, {format_bytes(forecast.text_bytes)}, {characters}", "$quiet"),
         Content.assemble((f"{about}{total:,} tokens", "bold $foreground"), (f"   {splits}", "$quiet")),
         Content.assemble((f"vocabulary {forecast.vocab_size:,}", "$foreground")),
     ]
     if not forecast.exact:
         lines.append(Content.styled("an estimate from excerpts of the text", "$quiet"))
-    lines += [harmless(notice.text, "$quiet" if notice.level == "info" else "$warning") for notice in notices]
+    lines += [safe_content(notice.text, "$quiet" if notice.level == "info" else "$warning") for notice in notices]
     return Content("\n").join(lines)

@@ -14,7 +14,7 @@ from nanogpt.data.store import open_dataset
 from nanogpt.errors import UserError
 from nanogpt.formatting import counted
 from nanogpt.tokenizers import available_offline
-from nanogpt_tui.text import count, harmless, megabytes, printable, short
+from nanogpt_tui.text import count, format_bytes, printable, safe_content, short
 
 LABEL = 12
 
@@ -133,7 +133,7 @@ def row(entry: Entry, width: int, share: float | None) -> Content:
     if share is not None:
         mark, style, tokens = "◌", "$alive", f"{share:.0%}"
     vocab = f"{info.vocab_size:,}" if info.vocab_size else ""
-    size = megabytes(info.size_bytes) if info.size_bytes else ""
+    size = format_bytes(info.size_bytes) if info.size_bytes else ""
     line = _columns(printable(info.name), tokens, vocab, size, info.tokenizer, width, indent=2)
     bright = "$foreground" if info.prepared or share is not None else "$quiet"
     return Content.assemble((f"{mark} ", style), (line, bright))
@@ -156,9 +156,9 @@ def _columns(name: str, tokens: str, vocab: str, size: str, tokenizer: str, widt
 def facts(entry: Entry, width: int) -> Content:
     """Everything that is known of a data set, a line each, in `width` cells."""
     info = entry.info
-    lines = [harmless(info.title or info.name, "bold $foreground")]
+    lines = [safe_content(info.title or info.name, "bold $foreground")]
     if info.description:
-        lines.append(harmless(info.description, "$quiet"))
+        lines.append(safe_content(info.description, "$quiet"))
     mark, style, meaning = state(entry)
     first, *further = textwrap.wrap(meaning, max(10, width - LABEL - 2))
     lines += [Content(), Content.assemble((f"{'state':<{LABEL}}", "$quiet"), (f"{mark} ", style), first)]
@@ -176,7 +176,7 @@ def _known(entry: Entry) -> Iterator[tuple[str, str]]:
     if entry.source:
         yield "from", entry.source
     if entry.fetched_bytes and not info.prepared:
-        yield "download", megabytes(entry.fetched_bytes)
+        yield "download", format_bytes(entry.fetched_bytes)
     yield "licence", info.licence or "unknown"
     vocabulary = f", {info.vocab_size:,} in its vocabulary" if info.vocab_size else ""
     yield "tokenizer", f"{info.tokenizer or 'unknown'}{vocabulary}"
@@ -188,7 +188,7 @@ def _known(entry: Entry) -> Iterator[tuple[str, str]]:
             yield "characters", f"{entry.characters:,}, {entry.characters / total:.2f} per token"
         if entry.encoding not in ("", "utf-8"):
             yield "read as", entry.encoding
-        yield "on disk", megabytes(info.size_bytes)
+        yield "on disk", format_bytes(info.size_bytes)
     elif entry.val_ratio is not None:
         yield (
             "splits",

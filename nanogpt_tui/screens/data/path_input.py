@@ -16,7 +16,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from nanogpt_tui.text import harmless
+from nanogpt_tui.text import safe_content
 from nanogpt_tui.widgets.dialog import hint
 
 SEEN = 5000  # entries of a folder that are looked at
@@ -125,7 +125,7 @@ class PathInput(Vertical):
         found = completions(self.value) if self.value else []
         self._found = [] if found == [self.value] else found
         names = [path.rstrip("/").rpartition("/")[2] + ("/" if path.endswith("/") else "") for path in self._found]
-        self._list.set_options([Option(harmless(name)) for name in names])
+        self._list.set_options([Option(safe_content(name)) for name in names])
         self._list.set_class(not self._found, "-none")
         self._list.highlighted = None
 
@@ -184,6 +184,6 @@ class AskPath(ModalScreen[Path | None]):
         path = Path(os.path.expanduser(message.path))  # noqa: PTH111 (pathlib's raises for ~name)
         problem = self._check(path)
         if problem:
-            self.query_one(".error", Static).update(harmless(problem))
+            self.query_one(".error", Static).update(safe_content(problem))
         else:
             self.dismiss(path)

@@ -18,12 +18,12 @@ from textual.widgets.option_list import Option
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Notice, Prepared
 from nanogpt.formatting import counted
-from nanogpt_tui.keys import spelled
+from nanogpt_tui.keys import with_keys
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.screens.data import token_views
 from nanogpt_tui.screens.data.dataset_facts import Entry, facts, heading, listed, row, way
 from nanogpt_tui.screens.data.progress import Progress
-from nanogpt_tui.text import harmless
+from nanogpt_tui.text import safe_content
 from nanogpt_tui.widgets import copy_menu
 from nanogpt_tui.widgets.dialog import Ask
 
@@ -222,10 +222,10 @@ class DataScreen(LabScreen):
         busy = entry.name == self.preparing
         problem = self.problems.get(entry.name) or entry.info.problem
         self.query_one("#facts", Static).update(facts(entry, width))
-        to_press = "" if busy else spelled(way(entry), self.app)
+        to_press = "" if busy else with_keys(way(entry), self.app)
         self._show("#way", Content.styled(to_press, "$accent") if to_press else None)
         self._show("#progress", self.progress.line(width, self._ascii) if busy else None)
-        self._show("#problem", harmless(problem, "$error") if problem and not busy else None)
+        self._show("#problem", safe_content(problem, "$error") if problem and not busy else None)
         look = self.looks.get(entry.name) if entry.info.prepared else None
         self.query_one("#look").display = look is not None
         if look is not None:
@@ -263,7 +263,7 @@ class DataScreen(LabScreen):
         else:
             self.looks[name] = found
         if self.entry is not None and self.entry.name == name:
-            self._show_details() if found is not None else self._show("#problem", harmless(error, "$error"))
+            self._show_details() if found is not None else self._show("#problem", safe_content(error, "$error"))
 
     def action_scroll_details(self, pages: int) -> None:
         details = self.query_one("#details", VerticalScroll)
@@ -335,7 +335,7 @@ class DataScreen(LabScreen):
     def _prepared(self, job: "Worker[Event]", name: str) -> None:
         if job is not self._prepare_job or not self.is_whole:
             return
-        for event in job.take():
+        for event in job.drain():
             self.progress.add(event)
             if isinstance(event, Notice):
                 if event.level == "info":
@@ -380,7 +380,7 @@ class DataScreen(LabScreen):
             self.action_reload()
             return
         again = "the recipe stays" if entry.recipe else "the text file stays"
-        question = Content.assemble("Delete the tokens of ", harmless(entry.name), f"?  ({again})")
+        question = Content.assemble("Delete the tokens of ", safe_content(entry.name), f"?  ({again})")
         answers = {"delete": ("d", "delete"), "keep": ("escape", "keep")}
         self.app.push_screen(Ask(question, answers), lambda answer: self._delete(entry.name, answer))
 

@@ -17,7 +17,7 @@ from nanogpt.formatting import significant
 from nanogpt.tokenizers import known_vocab_size
 from nanogpt.training import estimate
 from nanogpt_tui.session.speed_measurement import Speed
-from nanogpt_tui.text import count, duration, harmless, megabytes
+from nanogpt_tui.text import count, duration, format_bytes, safe_content
 
 LABEL, VALUE = 16, 9  # widths
 TERMS = {
@@ -46,12 +46,12 @@ def figures(config: Config, dataset: DatasetInfo | None, speed: Speed) -> Iterat
     full = with_settings(config, {"vocab_size": vocab or 100})  # a character model's, about
     about = "" if vocab else "≈ "
     yield "parameters", about + count(full.model.n_parameters()), "", "$foreground"
-    device = speed.room.device if speed.room else "cpu"
+    device = speed.memory.device if speed.memory else "cpu"
     memory = estimate.memory(full, speed.dtype, device.partition(":")[0])
-    free = speed.room.free if speed.room else None
-    note = f"of {megabytes(free)} free" if free is not None else f"{megabytes(memory.activations)} activations"
+    free = speed.memory.free if speed.memory else None
+    note = f"of {format_bytes(free)} free" if free is not None else f"{format_bytes(memory.activations)} activations"
     tight = free is not None and memory.total > free
-    yield "memory", f"≈ {megabytes(memory.total)}", note, "$error" if tight else "$foreground"
+    yield "memory", f"≈ {format_bytes(memory.total)}", note, "$error" if tight else "$foreground"
     data, model = config.data, config.model
     batches = [str(data.gradient_accumulation_steps)] if data.gradient_accumulation_steps > 1 else []
     product = " × ".join([*batches, str(data.batch_size), str(model.block_size)])
@@ -118,4 +118,6 @@ class Estimate(Vertical):
         for name, value, note, style in figures(config, dataset, speed):
             self._lines[name].show(value, note, style)
         text = "measuring …" if working else speed.problem or speed.note
-        self.query_one("#how", Static).update(harmless(text, "$warning" if speed.problem and not working else "$quiet"))
+        self.query_one("#how", Static).update(
+            safe_content(text, "$warning" if speed.problem and not working else "$quiet")
+        )

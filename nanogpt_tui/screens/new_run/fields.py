@@ -9,7 +9,7 @@ from textual.widgets import Input, Static
 from nanogpt.config import Setting, load_preset
 from nanogpt.errors import UserError
 from nanogpt_tui.glossary import lookup
-from nanogpt_tui.text import harmless
+from nanogpt_tui.text import safe_content
 from nanogpt_tui.widgets.choice import Choice
 
 YES_NO = [("true", "true"), ("false", "false")]
@@ -70,7 +70,7 @@ class Field(Vertical):
         self._label.update(Content.assemble(("• " if edited else "  ", "$accent"), (self.label, style)), layout=False)
         self.set_class(bool(problem), "-wrong")
         if problem:
-            self._problem.update(harmless(problem))
+            self._problem.update(safe_content(problem))
 
     def fix(self, fixed: bool) -> None:
         self.editor.disabled = fixed

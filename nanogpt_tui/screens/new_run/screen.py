@@ -26,7 +26,7 @@ from nanogpt_tui.screens.new_run.estimate import Estimate
 from nanogpt_tui.screens.new_run.fields import Field, explained, field_of
 from nanogpt_tui.session.draft import NOT_IN_FORM, SCRATCH, Draft
 from nanogpt_tui.session.speed_measurement import SpeedMeasurement
-from nanogpt_tui.text import harmless
+from nanogpt_tui.text import safe_content
 from nanogpt_tui.widgets.choice import Choice
 
 if TYPE_CHECKING:
@@ -269,10 +269,10 @@ class NewRunScreen(LabScreen):
         self._show_name()
         shown = {field.name for field in self.query(Field)}
         hidden = [f"{name}: {problem}" for name, problem in problems.items() if name not in shown]
-        self.query_one("#trouble", Static).update(harmless("\n".join(hidden), "$error"))
+        self.query_one("#trouble", Static).update(safe_content("\n".join(hidden), "$error"))
         self.query_one("#start-button", Button).disabled = self.config is None
         self.query_one("#start-button", Button).label = "resume" if self.draft.resumes else "start"
-        self.measuring.want(self.config, self.datasets)
+        self.measuring.request(self.config, self.datasets)
         self._show_outlook()
         self.refresh_bindings()
 
@@ -327,7 +327,7 @@ class NewRunScreen(LabScreen):
         self.query_one(Estimate).set_class(self.config is None, "-stale")
         if self.config is not None:
             dataset = self.datasets.get(self.config.data.dataset)
-            self.query_one(Estimate).show(self.config, dataset, self.measuring.speed, self.measuring.under_way)
+            self.query_one(Estimate).show(self.config, dataset, self.measuring.speed, self.measuring.is_measuring)
 
     def _measured(self) -> None:
         if self.is_whole:
@@ -338,7 +338,7 @@ class NewRunScreen(LabScreen):
 
     def action_measure(self) -> None:
         """Measures the speed now, without waiting for a pause in typing."""
-        self.measuring.begin()
+        self.measuring.start()
 
     # ---- keys
 
@@ -395,7 +395,7 @@ class NewRunScreen(LabScreen):
         self.action_start()
 
     def _start_when_quiet(self) -> None:
-        if self.measuring.ending:
+        if self.measuring.is_cancelling:
             self.set_timer(0.05, self._start_when_quiet)
             return
         self._starting = False

@@ -10,7 +10,7 @@ from textual.content import Content
 from nanogpt.errors import UserError
 from nanogpt.runs import manage, summary
 from nanogpt.runs.folder import run_config
-from nanogpt_tui.text import count, duration, harmless, printable, short
+from nanogpt_tui.text import count, duration, printable, safe_content, short
 
 LABEL = 28  # cells; of several runs fewer, down to
 LEAST_LABEL, COLUMN = 14, 9
@@ -21,13 +21,13 @@ def described(run: Path) -> Content:
     try:
         known, config = summary(run), run_config(run)
     except UserError as error:
-        return harmless(str(error), "$error")
+        return safe_content(str(error), "$error")
     note = manage.read_note(run)
-    lines = [Content.assemble(harmless(known.name, "bold $foreground"), (f"  {known.phase}", "$quiet"))]
+    lines = [Content.assemble(safe_content(known.name, "bold $foreground"), (f"  {known.phase}", "$quiet"))]
     if known.message:
-        lines.append(harmless(known.message, "$warning"))
+        lines.append(safe_content(known.message, "$warning"))
     if note:
-        lines.append(harmless(note, "$foreground"))
+        lines.append(safe_content(note, "$foreground"))
     lines += [
         line("step", f"{known.step:,} of {known.max_iters:,}"),
         line("best val loss", "–" if known.best_val_loss is None else f"{known.best_val_loss:.4f}"),
@@ -48,7 +48,7 @@ def compared(runs: Sequence[Path], width: int) -> Content:
     try:
         configs = [run_config(run) for run in runs]
     except UserError as error:
-        return harmless(str(error), "$error")
+        return safe_content(str(error), "$error")
     different = manage.differences(configs)
     longest = max(LEAST_LABEL, *(len(name) + 2 for name in different), 0)
     label = max(LEAST_LABEL, min(longest, LABEL, width - 1 - COLUMN * len(runs)))
@@ -68,7 +68,7 @@ def compared(runs: Sequence[Path], width: int) -> Content:
 
 
 def apart(names: Sequence[str], width: int) -> list[str]:
-    """The names, harmless; without the beginning that all have in common where they are too long for `width`."""
+    """The names, printable; without the beginning that all have in common where they are too long for `width`."""
     known = [printable(name) for name in names]
     if all(len(name) <= width for name in known):
         return known
@@ -84,5 +84,5 @@ def line(label: str, text: str) -> Content:
 
 
 def value(of: Any) -> str:
-    """A setting's value in a few characters, harmless."""
+    """A setting's value in a few characters, printable."""
     return "–" if of is None else f"{of:g}" if isinstance(of, float) else printable(str(of)).replace("\n", "↵")

@@ -16,7 +16,7 @@ from textual.widgets import DataTable, Input, Static
 from nanogpt import paths
 from nanogpt.errors import UserError
 from nanogpt.runs.state import RunState
-from nanogpt_tui.keys import spelled
+from nanogpt_tui.keys import with_keys
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.screens.runs.run_table import FIELDS, RunTable, arranged
 from nanogpt_tui.session.completions import LIVE, Source
@@ -85,7 +85,7 @@ class RunsScreen(LabScreen):
         self._wanted_run = ""  # the one to stand on once the runs are read
 
     def body(self) -> Iterator[Widget]:
-        yield Input(id="filter", compact=True, placeholder=spelled(FILTER, self.app))
+        yield Input(id="filter", compact=True, placeholder=with_keys(FILTER, self.app))
         yield RunTable()
         yield Static(self._why_none(), id="none")
         with Horizontal(id="about"), VerticalScroll(id="details", can_focus=False):
@@ -163,7 +163,7 @@ class RunsScreen(LabScreen):
         self._about_soon()
 
     def _why_none(self) -> Content:
-        return Content.styled(spelled(NO_SUCH if self.runs else EMPTY, self.app), "$quiet")
+        return Content.styled(with_keys(NO_SUCH if self.runs else EMPTY, self.app), "$quiet")
 
     # ---- the run under the cursor, and those that are ticked
 
@@ -191,7 +191,7 @@ class RunsScreen(LabScreen):
 
             paths = {key: Path(key[0]) for key in curves}
             new = {key: path for key, path in paths.items() if key not in self._histories}
-            histories = {key: history.read(path) for key, path in new.items()}
+            histories = {key: history.load_history(path) for key, path in new.items()}
             compare = len(ticked) > 1
             return histories, run_details.compared(ticked, width) if compare else run_details.described(
                 paths[curves[0]]
@@ -210,7 +210,7 @@ class RunsScreen(LabScreen):
 
     def settings_changed(self) -> None:
         for field in self.query("#filter").results(Input):
-            field.placeholder = spelled(FILTER, self.app)
+            field.placeholder = with_keys(FILTER, self.app)
             self.query_one("#none", Static).update(self._why_none())
         if self.chart is not None:
             self.chart.glyphs = self.lab.settings.glyphs
@@ -340,7 +340,7 @@ class RunsScreen(LabScreen):
         if run is None:
             return
         folder = Path(run.path)
-        if folder == self.session.folder or self._try(lambda: self.session.look_at(folder)):
+        if folder == self.session.folder or self._try(lambda: self.session.show_run(folder)):
             await self.app.switch_mode("train")
 
     async def action_sample(self) -> None:

@@ -8,7 +8,7 @@ from textual.widget import Widget
 
 from nanogpt.config import SamplingConfig
 from nanogpt.events import Alternative, Token
-from nanogpt_tui.keys import spelled
+from nanogpt_tui.keys import with_keys
 from nanogpt_tui.screens.sample.token_text import TURNED, visible
 from nanogpt_tui.session.token_distribution import Distribution
 from nanogpt_tui.text import short
@@ -71,7 +71,7 @@ class Alternatives(Widget):
         if token is None:
             return []
         most = FEW if self.app.size.height < TALL else len(token.alternatives) + 99
-        known = token.alternatives or (self._distribution.best if self._distribution else ())
+        known = token.alternatives or (self._distribution.top if self._distribution else ())
         rows = list(known[:most])
         if all(row.id != token.id for row in rows):
             rows.append(Alternative(token.id, token.text, token.probability))
@@ -99,7 +99,7 @@ class Alternatives(Widget):
     def render(self) -> Content:
         token = self._token
         if token is None:
-            return Content.styled(spelled(HINT, self.app), "$quiet")
+            return Content.styled(with_keys(HINT, self.app), "$quiet")
         number, total = self._place
         text = short(visible(token.text or "…", self.ascii_only), TEXT_WIDTH)
         lines = [
@@ -112,7 +112,7 @@ class Alternatives(Widget):
         ]
         if self._turned:
             lines.append(Content.assemble((f"{TURNED} from here on: ", "$accent"), (self._turned, "$foreground")))
-        after = self._distribution.after(self._knobs) if self._distribution is not None else None
+        after = self._distribution.probabilities(self._knobs) if self._distribution is not None else None
         column = self._room + 8
         heads = f"{'model':>{column}}{'after knobs' if after is not None else '':>{column + 2}}"
         lines.append(Content.styled(" " * (TEXT_WIDTH + 5) + heads, "$quiet"))

@@ -7,7 +7,7 @@ from textual.content import Content
 from textual.style import Style
 from textual.widgets import Static
 
-from nanogpt_tui.keys import spelled
+from nanogpt_tui.keys import with_keys
 from nanogpt_tui.session.completions import Completion, CompletionGroup
 from nanogpt_tui.text import printable, short, short_weights
 
@@ -40,13 +40,13 @@ class CompletionList(Static):
                 (about(group, max(10, self.size.width - 2)), "$foreground" if here else "$quiet"),
             )
             lines.append(line.stylize(Style.from_meta({"act": f"history({number - shown})"})))
-        self.update(Content("\n").join(lines) if groups else Content.styled(spelled(EMPTY, self.app), "$quiet"))
+        self.update(Content("\n").join(lines) if groups else Content.styled(with_keys(EMPTY, self.app), "$quiet"))
 
 
 def about(group: CompletionGroup, width: int) -> str:
     """One line of at most `width` cells on a round."""
     completion: Completion = group[0]
-    when = time.localtime(completion.began)
+    when = time.localtime(completion.started_at)
     clock = time.strftime("%H:%M" if when[:3] == time.localtime()[:3] else "%m-%d", when)
     prompt = short(printable(completion.prompt).replace("\n", "↵") or "–", 8)
     both = f" and {group[1].weights}" if len(group) > 1 else ""

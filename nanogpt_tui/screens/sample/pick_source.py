@@ -11,9 +11,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from nanogpt_tui.keys import spelled
+from nanogpt_tui.keys import with_keys
 from nanogpt_tui.session.completions import LIVE, Source
-from nanogpt_tui.text import harmless, short
+from nanogpt_tui.text import safe_content, short
 from nanogpt_tui.widgets.dialog import hint
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ class PickSource(ModalScreen[Source | None]):
     def _show(self, found: list[tuple[Source, Content]] | None, error: str) -> None:
         if self.is_attached:
             self._there = found or []
-            problem = error or ("" if found else spelled(EMPTY, self.app))
+            problem = error or ("" if found else with_keys(EMPTY, self.app))
             if problem:
-                self.query_one("#question", Static).update(harmless(problem))
+                self.query_one("#question", Static).update(safe_content(problem))
             self._list()
             if self._taken:
                 self.query_one(OptionList).action_select()
@@ -117,5 +117,5 @@ def sources(session: "Session") -> Iterator[tuple[Source, Content]]:
 
 
 def row(name: str, about: str, style: str) -> Content:
-    shown = harmless(name)
+    shown = safe_content(name)
     return Content.assemble(shown, " " * max(1, NAME_WIDTH + 2 - shown.cell_length), (about, style))

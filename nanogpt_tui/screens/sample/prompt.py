@@ -7,7 +7,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import TextArea
 
-from nanogpt_tui.keys import spelled
+from nanogpt_tui.keys import with_keys
 from nanogpt_tui.text import printable
 
 PLACEHOLDER = "the beginning of a text: {sample.prompt} edits it, {sample.write} writes on from it"
@@ -45,7 +45,7 @@ class Prompt(TextArea):
 
     def name_keys(self) -> None:
         """The hint, with the keys as they are now: those of the editor while it has the focus."""
-        self.placeholder = spelled(EDITED if self.has_focus else PLACEHOLDER, self.app)
+        self.placeholder = with_keys(EDITED if self.has_focus else PLACEHOLDER, self.app)
 
     def watch_has_focus(self, _has_focus: bool) -> None:
         super().watch_has_focus(_has_focus)

@@ -114,7 +114,7 @@ class SampleScreen(LabScreen):
         self.call_later(self._read)  # when it is mounted: news before that would be dropped
 
     def _read(self) -> None:
-        self.session.fetch(lambda: list(completion_store.groups()), self._remember, "history")
+        self.session.fetch(lambda: list(completion_store.load()), self._remember, "history")
 
     def _remember(self, groups: list[CompletionGroup] | None, error: str) -> None:
         if error:
@@ -200,13 +200,13 @@ class SampleScreen(LabScreen):
             completion.tokens[cursor] if completion and cursor is not None and cursor < len(completion.tokens) else None
         )
         self.set_class(token is not None, "-cursor")
-        self.lookup.want(completion, cursor if token is not None else None)
+        self.lookup.request(completion, cursor if token is not None else None)
         total, turned = (
             (len(completion.tokens), completions.settings_changed_at(completion, cursor or 0))
             if completion
             else (0, "")
         )
-        self.query_one(Alternatives).show(token, cursor or 0, total, turned, self.lookup.found, self.knobs)
+        self.query_one(Alternatives).show(token, cursor or 0, total, turned, self.lookup.distribution, self.knobs)
 
     def _looked_up(self) -> None:
         if self.is_whole:
@@ -273,7 +273,7 @@ class SampleScreen(LabScreen):
         for group in self.groups:
             if any(each is completion for each in group):
                 try:
-                    completion_store.keep(group)
+                    completion_store.append(group)
                 except UserError as error:
                     self.notify(str(error), severity="warning", markup=False)
 
@@ -413,7 +413,7 @@ class SampleScreen(LabScreen):
         completion = self.completion
         if completion is not None:
             self.query_one(Prompt).text = completion.prompt
-            self.knobs = completion.turns[-1][1] if completion.turns else completion.knobs
+            self.knobs = completion.knob_changes[-1][1] if completion.knob_changes else completion.knobs
             self.sources = [each.source for each in self.current]
             self._chosen = True
             self.repaint()

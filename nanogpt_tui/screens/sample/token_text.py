@@ -22,7 +22,7 @@ from nanogpt.formatting import counted
 from nanogpt_tui.keys import shown
 from nanogpt_tui.screens.sample.text_flow import LEFT_OUT, Cell, TextFlow
 from nanogpt_tui.session.completions import Completion, Source
-from nanogpt_tui.text import harmless, printable, short, short_weights
+from nanogpt_tui.text import printable, safe_content, short, short_weights
 
 SHADES = (0.5, 0.2, 0.05)  # the probabilities above which a token has shade 0, 1, 2; below them it has 3
 PROMPT = -1
@@ -140,7 +140,7 @@ class TokenText(ScrollView, can_focus=True):
     def _add(self, number: int) -> int:
         """Lays out a token; returns the first line that changed."""
         assert self._completion is not None
-        turned = any(at == number for at, _ in self._completion.turns)
+        turned = any(at == number for at, _ in self._completion.knob_changes)
         sign = self._flow.add_sign(TURNED, number) if turned else len(self._flow.lines)
         return min(sign, self._flow.add(self._completion.tokens[number].text, number))
 
@@ -317,7 +317,7 @@ def status_line(completion: Completion | None, width: int) -> Content:
     if completion is None:
         return Content()
     if completion.error:
-        return harmless(completion.error, "$error")
+        return safe_content(completion.error, "$error")
     if not completion.reason and not completion.tokens:
         return Content.styled("loading the weights …", "$quiet")
     count = f"{counted(len(completion.tokens), 'token'):<14}"

@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.widget import Widget
 
-from nanogpt_tui.keys import spelled
+from nanogpt_tui.keys import with_keys
 from nanogpt_tui.screens.train.screen import TrainScreen
 from nanogpt_tui.text import count, duration, printable, short
 from nanogpt_tui.widgets.header import MARKS
@@ -58,7 +58,7 @@ class CompactView(Widget):
             return Content(f"{above}{short(text, size.width):^{size.width}}")
         if history is None:
             discovered = self.app.session.discovered  # type: ignore[attr-defined]
-            return _middle(spelled(EMPTY, self.app) if discovered else "", size)
+            return _middle(with_keys(EMPTY, self.app) if discovered else "", size)
         width = size.width - 2
         lines = [_title(history, self._waiting, width), *_figures(history, width)]
         rows = size.height - len(lines) - (2 if size.height > 10 else 0)
@@ -124,8 +124,8 @@ def _middle(text: str, size: Size) -> Content:
 
 def _title(history: "History", waiting: str, width: int) -> Content:
     """The run's name at the left, its state at the right."""
-    mark, style = MARKS[history.state]
-    state = waiting or history.state
+    mark, style = MARKS[history.phase]
+    state = waiting or history.phase
     name = short(printable(history.run), width - len(state) - 4)
     gap = " " * (width - 2 - Content(name).cell_length - len(state))
     return Content.assemble((f"{mark} ", style), (name, "bold $foreground"), gap, (state, style))
@@ -143,7 +143,7 @@ def _figures(history: "History", width: int) -> list[Content]:
     right = [
         ("of", f"{history.max_iters:,}"),
         ("val loss", f"{evaluation.val_loss:.4f}" if evaluation else "–"),
-        ("ETA", duration(last.eta_s) if last and history.state == "training" else "–"),
+        ("ETA", duration(last.eta_s) if last and history.phase == "training" else "–"),
     ]
     half = width // 2
     filled = round(min(1.0, share) * (width - 5))

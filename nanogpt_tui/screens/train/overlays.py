@@ -10,7 +10,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from nanogpt_tui.text import harmless, short
+from nanogpt_tui.text import safe_content, short
 from nanogpt_tui.widgets.dialog import hint
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class PickRuns(ModalScreen[list[str] | None]):
                 self._there = found or []
                 problem = error or ("" if found else "No other runs yet.")
                 if problem:
-                    self.query_one(".question", Static).update(harmless(problem))
+                    self.query_one(".question", Static).update(safe_content(problem))
                 options = self.query_one(OptionList)
                 options.set_options([Option(self._row(*each)) for each in self._there])
                 options.highlighted = 0 if found else None
@@ -69,7 +69,7 @@ class PickRuns(ModalScreen[list[str] | None]):
         self._session.fetch(read, show, "runs")
 
     def _row(self, name: str, loss: float | None) -> Content:
-        shown = harmless(short(name, NAME_WIDTH))
+        shown = safe_content(short(name, NAME_WIDTH))
         gap = " " * (NAME_WIDTH + 2 - shown.cell_length)
         best = f"{loss:7.4f}" if loss is not None else "      –"
         return Content.assemble(("◆ " if name in self._ticked else "  ", "$accent"), shown, gap, (best, "$quiet"))
@@ -105,7 +105,7 @@ def _read(session: "Session", chart: "LossChart", name: str) -> None:
         from nanogpt import runs
         from nanogpt_tui.session import history
 
-        return history.read(runs.find(name, session.runs_dir))
+        return history.load_history(runs.find(name, session.runs_dir))
 
     def show(history: "History | None", error: str) -> None:
         if error:

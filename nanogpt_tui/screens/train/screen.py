@@ -14,7 +14,7 @@ from textual.widgets import Static
 
 from nanogpt.errors import UserError
 from nanogpt.training import Pause, Resume, Sample, Save, ScaleLearningRate, SetEvalInterval, SetMaxIters, Stop
-from nanogpt_tui.keys import spelled
+from nanogpt_tui.keys import with_keys
 from nanogpt_tui.screens import QUICK_START
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.widgets import copy_menu
@@ -136,7 +136,7 @@ class TrainScreen(LabScreen):
             yield Static(self._welcome(), id="welcome")
 
     def _welcome(self) -> Content:
-        keyed = [(spelled(key, self.app), words) for key, words in WELCOME]
+        keyed = [(with_keys(key, self.app), words) for key, words in WELCOME]
         width = max(len(key) for key, _ in keyed)
         lines = [Content.assemble((f"{key:>{width}}", "bold $accent"), f"   {words}") for key, words in keyed]
         return Content("\n").join(["Nothing has been trained here yet.", "", *lines])
@@ -145,7 +145,7 @@ class TrainScreen(LabScreen):
         history = self.session.history
         self.set_class(history is None and self.session.discovered, "-empty")
         known = history and (
-            history.state,
+            history.phase,
             history.started is None,
             history.reading is None,
             bool(history.saves),
@@ -193,7 +193,7 @@ class TrainScreen(LabScreen):
         """Keys that would do nothing now are neither shown nor obeyed."""
         history = self.session.history
         if action in WHILE_TRAINING:
-            return self.session.can_send and history is not None and history.state != "preparing"
+            return self.session.can_send and history is not None and history.phase != "preparing"
         if action in WITH_A_RUN:
             if history is None:
                 return False
@@ -204,7 +204,7 @@ class TrainScreen(LabScreen):
         if action == "quick_start":
             return idle
         if action == "resume_run":
-            return idle and history is not None and (bool(history.saves) or history.state == "interrupted")
+            return idle and history is not None and (bool(history.saves) or history.phase == "interrupted")
         if action == "new_run":
             return not self.session.readonly
         return True
@@ -239,7 +239,7 @@ class TrainScreen(LabScreen):
 
     def action_pause(self) -> None:
         history = self.session.history
-        self.send(Resume() if history is not None and history.state == "paused" else Pause())
+        self.send(Resume() if history is not None and history.phase == "paused" else Pause())
 
     def action_save(self) -> None:
         self.send(Save())

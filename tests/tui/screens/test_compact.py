@@ -84,7 +84,7 @@ async def test_a_question_in_front_is_asked_again_and_a_size_beside_it_is_none_o
 ) -> None:
     async with lab(size=(120, 40), **SLOW) as at:
         await at.press("g")
-        await at.until(lambda: at.session.can_send and at.session.history.state == "training")
+        await at.until(lambda: at.session.can_send and at.session.history.phase == "training")
         await at.press("m")
         await at.until(lambda: isinstance(at.app.focused, Input))
         asked = at.app.focused
@@ -113,7 +113,7 @@ async def test_the_training_is_seen_and_steered_in_a_small_terminal(lab: Any, si
         await at.until(lambda: isinstance(at.app.screen, Ask))
         await at.sees("checkpoint and stop", "stop now, losing", "escape")  # the whole question
         await at.press("s")
-        await at.until(lambda: at.session.history.state == "stopped")
+        await at.until(lambda: at.session.history.phase == "stopped")
         await at.sees("stopped", "r resume", "q quit")
         for key in "1234n?":
             await at.press(key)

@@ -116,7 +116,7 @@ async def test_the_time_is_measured_by_real_steps_and_remembered(lab: Any, rhyme
         screen = await form(at, dataset="rhymes")
         await fill(at, screen, TINY)
         await at.press("ctrl+t")
-        await at.until(lambda: screen.measuring.speed.seconds_per_step and not screen.measuring.under_way)
+        await at.until(lambda: screen.measuring.speed.seconds_per_step and not screen.measuring.is_measuring)
         assert figure(screen, "time").startswith("≈")
         await at.sees("cpu, float32")
         measured = screen.measuring.speed
@@ -143,7 +143,7 @@ async def test_start_trains_what_the_form_says_and_shows_it(lab: Any, rhymes: An
         screen = await form(at, dataset="rhymes")
         await fill(at, screen, TINY | {"name": "my-first"})
         await at.press("ctrl+s")
-        await at.until(lambda: at.session.history and at.session.history.state == "finished")
+        await at.until(lambda: at.session.history and at.session.history.phase == "finished")
         assert at.app.current_mode == "train"
         assert not any(isinstance(screen, NewRunScreen) for screen in at.app.screen_stack)
         config = runs.folder.run_config(runs.find("my-first"))
@@ -156,12 +156,12 @@ async def test_starting_ends_a_measuring_first(lab: Any, rhymes: Any) -> None:
         screen = await form(at, dataset="rhymes")
         await fill(at, screen, TINY)
         await at.press("ctrl+t")
-        await at.until(lambda: screen.measuring.under_way)
+        await at.until(lambda: screen.measuring.is_measuring)
         job = screen.measuring._current[1]
         await at.press("ctrl+s")
         await at.until(lambda: at.session.training is not None)
         assert job.done
-        await at.until(lambda: at.session.history.state == "finished")
+        await at.until(lambda: at.session.history.phase == "finished")
 
 
 async def test_a_name_that_is_taken_or_no_name_is_refused(lab: Any, rhymes: Any) -> None:
@@ -194,7 +194,7 @@ async def test_going_on_with_a_run_keeps_its_shape_and_trains_further(lab: Any, 
         await fill(at, screen, {"max_iters": "40"})
         assert screen.query_one("#start-button", Button).label.plain == "resume"
         await at.press("ctrl+s")
-        await at.until(lambda: (now := at.session.history) and now.step > 30 and now.state == "finished")
+        await at.until(lambda: (now := at.session.history) and now.step > 30 and now.phase == "finished")
         assert at.session.history.step == 40
         assert runs.summary(run).step == 40
 
@@ -223,7 +223,7 @@ async def test_another_runs_weights_decide_the_shape_of_a_new_run(lab: Any, rhym
         assert screen.field("n_layer").editor.disabled
         await fill(at, screen, {"name": "tuned", "max_iters": "10", "eval_interval": "5", "device": "cpu"})
         await at.press("ctrl+s")
-        await at.until(lambda: (now := at.session.history) and (now.run, now.state) == ("tuned", "finished"))
+        await at.until(lambda: (now := at.session.history) and (now.run, now.phase) == ("tuned", "finished"))
         assert runs.folder.run_config(runs.find("tuned")).model.n_embd == 16
         # it begins where the other ended, far below a uniform guess
         old_loss = runs.summary(run).best_val_loss

@@ -84,9 +84,9 @@ def test_a_time_is_measured_anew_for_another_optimizer() -> None:
     measured = measuring.SpeedMeasurement(Done(), lambda seconds, then: Done(), lambda: None)  # type: ignore[arg-type]
     found = []
     for optimizer in ("adamw", "muon", "adamw"):
-        measured.want(resolve(flags={"dataset": "same", "optimizer": optimizer}).config, known)
+        measured.request(resolve(flags={"dataset": "same", "optimizer": optimizer}).config, known)
         if measured.speed.seconds_per_step is None:
-            measured.begin()
+            measured.start()
             said[-1]()
         found.append(measured.speed.seconds_per_step)
     assert found == [0.01, 0.02, 0.01]

@@ -145,7 +145,7 @@ async def test_a_run_of_that_name_in_another_place_is_not_renamed_with_it(
     async with lab() as at:
         await opened(at)
         copytree(two_runs / "one", tmp_path / "one")
-        at.session.look_at(tmp_path / "one")
+        at.session.show_run(tmp_path / "one")
         await at.until(lambda: at.session.folder == tmp_path / "one")
         await on(at, "one")
         await at.press("R")
@@ -273,7 +273,7 @@ async def test_a_complete_run_goes_on_up_to_a_step_that_is_asked_for(lab: Any, t
         at.app.screen.query_one("Input").value = "80"
         await at.press("enter")
         await at.until(lambda: at.app.current_mode == "train" and at.session.history.step > 60)
-        await at.until(lambda: at.session.history.state == "finished")
+        await at.until(lambda: at.session.history.phase == "finished")
         assert at.session.history.step == 80
         assert runs.summary(two_runs / "one").max_iters == 80
 

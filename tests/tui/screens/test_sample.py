@@ -196,11 +196,11 @@ async def test_knobs_turned_while_it_writes_change_the_tokens_that_come(lab: Any
         await at.until(lambda: len(screen.completion.tokens) > 20)
         await at.press("t")
         assert screen.knobs.temperature == pytest.approx(1.45)
-        await at.until(lambda: len(screen.completion.turns) == 1)
+        await at.until(lambda: len(screen.completion.knob_changes) == 1)
         set_knobs(at, temperature=0.0)
-        await at.until(lambda: len(screen.completion.turns) == 2)
-        assert [turn.temperature for _, turn in screen.completion.turns] == pytest.approx([1.45, 0])
-        cold_from = screen.completion.turns[-1][0]
+        await at.until(lambda: len(screen.completion.knob_changes) == 2)
+        assert [turn.temperature for _, turn in screen.completion.knob_changes] == pytest.approx([1.45, 0])
+        cold_from = screen.completion.knob_changes[-1][0]
         await at.until(lambda: len(screen.completion.tokens) > cold_from + 30)
         await at.press("escape")
         completion = screen.completion
@@ -381,8 +381,8 @@ async def test_a_token_has_a_bar_of_the_model_and_one_that_moves_with_the_knobs(
         completion = await written(at, "g")
         await at.press("right", "right")
         token, screen = completion.tokens[1], at.app.screen
-        await at.until(lambda: screen.lookup.found is not None)
-        after = screen.lookup.found.after(screen.knobs)
+        await at.until(lambda: screen.lookup.distribution is not None)
+        after = screen.lookup.distribution.probabilities(screen.knobs)
         assert after[token.id] == pytest.approx(token.probability, rel=1e-3)  # these knobs change nothing
         await at.sees("model", "after knobs")
         await at.press(*"t" * 20)
@@ -412,14 +412,16 @@ async def test_where_a_knob_was_turned_is_marked_in_the_text(lab: Any, run: Path
         await at.until(lambda: len(screen.completion.tokens) > 20)
         await at.press("t")
         await at.until(
-            lambda: screen.completion.turns and len(screen.completion.tokens) > screen.completion.turns[0][0]
+            lambda: (
+                screen.completion.knob_changes and len(screen.completion.tokens) > screen.completion.knob_changes[0][0]
+            )
         )
         await at.press("escape")
-        screen.view.point(screen.completion.turns[0][0])
+        screen.view.point(screen.completion.knob_changes[0][0])
         screen.repaint()
         await at.sees(TURNED, "from here on: temperature=0.75")
         cells = [cell for line in screen.view._flow.lines for cell in line]
-        assert [cell.piece for cell in cells if cell.sign] == [screen.completion.turns[0][0]]
+        assert [cell.piece for cell in cells if cell.sign] == [screen.completion.knob_changes[0][0]]
         assert (
             "".join(cell.text for cell in cells if not cell.sign and cell.piece >= 0).split()
             == screen.completion.text.split()
@@ -483,7 +485,7 @@ async def test_the_history_is_exported_as_markdown_and_json(lab: Any, run: Path,
         await at.press("e")
         at.app.screen.query_one("Input").value = str(tmp_path / "all.txt")
         await at.press("enter")
-        await at.sees("has to end in .md")
+        await at.sees("must end in .md")
 
 
 async def test_an_earlier_text_s_prompt_and_knobs_are_taken_over(lab: Any, run: Path) -> None:

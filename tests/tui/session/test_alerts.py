@@ -40,7 +40,7 @@ class Watched:
     def told(self, *events: Event) -> list[str]:
         for event in events:
             self.history.add(event)
-        return list(self.alerts.look(self.history))
+        return list(self.alerts.new_alerts(self.history))
 
 
 def test_the_end_is_told_once_with_the_best_loss() -> None:
@@ -68,7 +68,7 @@ def test_a_run_that_died_and_one_that_failed_are_told() -> None:
     for state, words in {"interrupted": "ended without a message", "failed": "failed"}.items():
         run = Watched()
         run.told(started())
-        seen = status(replace(run.history.now, state=state))
+        seen = status(replace(run.history.run_state, state=state))
         assert run.told(seen) == [f"tiny: {words} at step 0"]
 
 
@@ -105,7 +105,7 @@ async def test_nobody_is_called_unless_it_was_asked_for(lab: Any, monkeypatch: p
         rung: list[tuple[str, str]] = []
         monkeypatch.setattr(at.app, "tell", lambda text, how: rung.append((text, how)))
         await at.press("g")
-        await at.until(lambda: at.session.history and at.session.history.state == "finished")
+        await at.until(lambda: at.session.history and at.session.history.phase == "finished")
         assert rung == []
         at.app.change({"notifications": "osc9"})
         at.session.history.add(health("diverging", "it rises"))

@@ -1,4 +1,4 @@
-"""The texts that were written outlast the app: whole, bounded, harmless, and whatever happens to the file."""
+"""The texts that were written outlast the app: whole, bounded, printable, and whatever happens to the file."""
 
 import dataclasses
 from pathlib import Path
@@ -13,7 +13,9 @@ from nanogpt_tui.session.completions import LIVE, Completion, Source
 
 
 def take(prompt: str = "a", began: float = 1.0, text: str = "bc", **changes: Any) -> Completion:
-    found = Completion(prompt, Source("one", "best"), SamplingConfig(stop=("x",)), "one", 60, 2.5, "cpu", began=began)
+    found = Completion(
+        prompt, Source("one", "best"), SamplingConfig(stop=("x",)), "one", 60, 2.5, "cpu", started_at=began
+    )
     for letter in text:
         found.tokens.append(Token(sample=0, id=ord(letter), text=letter, probability=0.5, alternatives=()))
     found.reason = "length"
@@ -22,46 +24,46 @@ def take(prompt: str = "a", began: float = 1.0, text: str = "bc", **changes: Any
 
 def test_a_round_comes_back_as_it_was_from_the_checkpoint_that_wrote_it() -> None:
     turned = [(1, SamplingConfig(temperature=0.1))]
-    completion_store.keep(
-        [take(turns=turned, branched_at=1), take("\x1b]0;é\ud800", source=Source(None, LIVE), step=7)]
+    completion_store.append(
+        [take(knob_changes=turned, branched_at=1), take("\x1b]0;é\ud800", source=Source(None, LIVE), step=7)]
     )
-    left, right = completion_store.groups()[0]
+    left, right = completion_store.load()[0]
     assert (left.prompt, left.text, left.knobs.stop, left.branched_at) == ("a", "bc", ("x",), 1)
-    assert (left.turns, left.source, left.reason) == (turned, Source("one", "60"), "length")
+    assert (left.knob_changes, left.source, left.reason) == (turned, Source("one", "60"), "length")
     assert (right.prompt, right.source) == ("\x1b]0;é\ud800", Source("one", LIVE))
 
 
 def test_a_round_that_went_on_replaces_what_it_was() -> None:
-    completion_store.keep([take(text="b")])
-    completion_store.keep([take("other", began=2.0)])
-    completion_store.keep([take(text="bcd")])
-    assert [each[0].text for each in completion_store.groups()] == ["bcd", "bc"]
+    completion_store.append([take(text="b")])
+    completion_store.append([take("other", started_at=2.0)])
+    completion_store.append([take(text="bcd")])
+    assert [each[0].text for each in completion_store.load()] == ["bcd", "bc"]
 
 
 @pytest.mark.parametrize("what", [{"error": "no"}, {"reason": ""}, {"tokens": []}])
 def test_what_failed_has_not_ended_or_is_empty_is_not_kept(what: dict[str, Any]) -> None:
-    completion_store.keep([take(**what)])
-    assert completion_store.groups() == []
+    completion_store.append([take(**what)])
+    assert completion_store.load() == []
 
 
 def test_a_torn_line_and_foreign_ones_cost_themselves_alone() -> None:
-    completion_store.keep([take()])
-    with completion_store.file().open("ab") as file:
+    completion_store.append([take()])
+    with completion_store.store_path().open("ab") as file:
         file.write(b'{"began": 3}\n[]\n\xff\xfe\n{"began": 4, "takes": [{"run": "x')
-    completion_store.keep([take("later", began=5.0)])
-    assert [each[0].prompt for each in completion_store.groups()] == ["a", "later"]
+    completion_store.append([take("later", started_at=5.0)])
+    assert [each[0].prompt for each in completion_store.load()] == ["a", "later"]
 
 
 def test_the_file_does_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completion_store, "MOST", 5)
+    monkeypatch.setattr(completion_store, "MAX_GROUPS", 5)
     for number in range(12):
-        completion_store.keep([take(str(number), began=float(number))])
-    assert [each[0].prompt for each in completion_store.groups()] == ["7", "8", "9", "10", "11"]
-    assert len(completion_store.file().read_bytes().splitlines()) == 5
+        completion_store.append([take(str(number), started_at=float(number))])
+    assert [each[0].prompt for each in completion_store.load()] == ["7", "8", "9", "10", "11"]
+    assert len(completion_store.store_path().read_bytes().splitlines()) == 5
 
 
 async def test_the_history_of_another_day_is_there_and_can_be_gone_back_to(lab: Any, two_runs: Path) -> None:
-    completion_store.keep([take("[bold]\x1b]0;", began=86400.0 * 200)])
+    completion_store.append([take("[bold]\x1b]0;", started_at=86400.0 * 200)])
     async with lab() as at:
         await at.press("3")
         screen = at.app.screen
@@ -72,4 +74,4 @@ async def test_the_history_of_another_day_is_there_and_can_be_gone_back_to(lab: 
         screen.knobs = dataclasses.replace(screen.knobs, max_new_tokens=4)
         await at.press("g")
         await at.until(lambda: len(screen.groups) == 2 and screen.groups[1][0].reason)
-    assert len(completion_store.groups()) == 2
+    assert len(completion_store.load()) == 2

@@ -23,7 +23,7 @@ from nanogpt.events import (
 )
 from nanogpt.runs.event_log import Steps, parsed
 from nanogpt.runs.state import RunState, status
-from nanogpt_tui.session.history import History, read
+from nanogpt_tui.session.history import History, load_history
 from nanogpt_tui.widgets.figures import described
 
 
@@ -76,25 +76,25 @@ def test_a_resume_undoes_what_came_after_its_step() -> None:
 def test_a_run_that_is_to_go_on_and_cannot_stays_as_it_was() -> None:
     history = History()
     history.add(started())
-    history.rest = RunState("r", state="finished")
-    history.fail("complete already")
-    assert (history.state, history.log[-1].text) == ("finished", "complete already")
+    history.fallback_state = RunState("r", state="finished")
+    history.mark_failed("complete already")
+    assert (history.phase, history.log[-1].text) == ("finished", "complete already")
     history.add(started(step=3))
-    history.fail("the disk is gone")
-    assert history.state == "failed"
+    history.mark_failed("the disk is gone")
+    assert history.phase == "failed"
 
 
 def test_pause_resume_and_the_end_are_the_state() -> None:
     history = History()
-    assert history.state == "preparing"
+    assert history.phase == "preparing"
     history.add(started())
-    assert history.state == "training"
+    assert history.phase == "training"
     history.add(Acknowledged(step=1, command="Pause", text="paused"))
-    assert history.state == "paused"
+    assert history.phase == "paused"
     history.add(Acknowledged(step=1, command="Resume", text="going on"))
-    assert history.state == "training"
+    assert history.phase == "training"
     history.add(Finished(step=9, reason="nan", train_loss=None, val_loss=None, best_val_loss=None, elapsed_s=1.0))
-    assert history.state == "failed"
+    assert history.phase == "failed"
     assert not history.running
 
 
@@ -155,11 +155,11 @@ def test_a_record_read_in_blocks_is_the_history_of_its_events(tmp_path: Path) ->
     one_by_one = History()
     for event in events:
         one_by_one.add(event)
-    found = read(tmp_path)
+    found = load_history(tmp_path)
     assert found.column("step").tolist() == one_by_one.column("step").tolist() == [1, 2, 3, 4, 5]
     assert found.column("loss").tolist() == [1, 1, 1, 7, 7]
     assert (found.last, found.evaluations) == (events[-1], [])
-    assert (found.state, found.step, found.reading) == ("stopped", 5, None)
+    assert (found.phase, found.step, found.reading) == ("stopped", 5, None)
 
 
 def test_while_a_record_is_read_the_run_is_as_its_folder_says_and_drawn_coarsely() -> None:
@@ -175,14 +175,14 @@ def test_while_a_record_is_read_the_run_is_as_its_folder_says_and_drawn_coarsely
     history.add(started())
     history.add(steps(*range(1, 500)))
     history.add(Reading(done_bytes=34, total_bytes=100))
-    assert (history.state, history.step, history.reading) == ("stopped", 900, 0.34)
+    assert (history.phase, history.step, history.reading) == ("stopped", 900, 0.34)
     assert history.column("step").tolist() == [1, 300, 600, 900]
     assert len(history) == 4
     assert history.last is not None
     assert history.last.step == 900
     history.add(steps(*range(500, 901)))
     history.add(status(replace(seen, updated=time.time() + 9)))
-    assert (history.state, history.step, history.reading) == ("stopped", 900, None)
+    assert (history.phase, history.step, history.reading) == ("stopped", 900, None)
     assert history.column("step").tolist() == list(range(1, 901))
     assert history.generation > generation, "the chart is drawn anew"
 
@@ -190,12 +190,12 @@ def test_while_a_record_is_read_the_run_is_as_its_folder_says_and_drawn_coarsely
 def test_a_run_that_another_process_failed_with_is_failed_and_says_why() -> None:
     history = History("r")
     history.add(started())
-    history.add(status(replace(history.now, state="failed", message="out of memory", updated=time.time() + 9)))
-    assert (history.state, history.log[-1].kind, history.log[-1].text) == ("failed", "error", "out of memory")
+    history.add(status(replace(history.run_state, state="failed", message="out of memory", updated=time.time() + 9)))
+    assert (history.phase, history.log[-1].kind, history.log[-1].text) == ("failed", "error", "out of memory")
 
 
 def test_one_that_died_before_its_first_checkpoint_cannot_be_resumed_and_is_not_said_to() -> None:
     history = History("r")
     history.add(started())
-    history.add(status(replace(history.now, state="interrupted")))
+    history.add(status(replace(history.run_state, state="interrupted")))
     assert history.log[-1].text == "its process ended without a message: it had saved no checkpoint yet"

@@ -14,7 +14,7 @@ from nanogpt.errors import UserError
 from nanogpt.events import Event, Notice
 from nanogpt.training import SetMaxIters
 from nanogpt_tui.app import LabApp
-from nanogpt_tui.session.workers import Throttle, Worker, log_file
+from nanogpt_tui.session.workers import Throttle, Worker, log_path
 
 
 def notices(count: int) -> Iterator[Event]:
@@ -24,7 +24,7 @@ def notices(count: int) -> Iterator[Event]:
 async def test_events_arrive_in_order_and_the_end_is_told(lab: Any) -> None:
     async with lab() as at:
         arrived: list[Event] = []
-        job = at.app.session.work(lambda: notices(1000), lambda: arrived.extend(job.take()))
+        job = at.app.session.start_worker(lambda: notices(1000), lambda: arrived.extend(job.drain()))
         await at.until(lambda: job.done and len(arrived) == 1000)
         assert [event.text for event in arrived] == [str(number) for number in range(1000)]
         assert job.error is None
@@ -88,7 +88,7 @@ def test_an_error_of_the_engine_is_its_one_line() -> None:
     job = Worker(work).start()
     job.wait(60)
     assert job.error == "no space left: free some"
-    assert not log_file().exists()
+    assert not log_path().exists()
 
 
 def test_an_unexpected_error_goes_to_the_log_file_that_its_line_names() -> None:
@@ -100,8 +100,8 @@ def test_an_unexpected_error_goes_to_the_log_file_that_its_line_names() -> None:
     job.wait(60)
     assert job.error is not None
     assert "\n" not in job.error
-    assert str(log_file()) in job.error
-    assert "ZeroDivisionError" in log_file().read_text(encoding="utf-8")
+    assert str(log_path()) in job.error
+    assert "ZeroDivisionError" in log_path().read_text(encoding="utf-8")
 
 
 async def test_only_one_run_is_trained_at_a_time(lab: Any, rhymes: dict[str, Any]) -> None:
@@ -135,7 +135,7 @@ async def test_closing_the_session_saves_the_run(lab: Any, rhymes: dict[str, Any
 async def test_the_newest_run_is_shown_at_the_start(lab: Any, rhymes: dict[str, Any]) -> None:
     async with lab() as at:
         at.app.session.quick_start(rhymes)
-        await at.until(lambda: at.app.session.history.state == "finished")
+        await at.until(lambda: at.app.session.history.phase == "finished")
     async with lab() as at:
         assert isinstance(at.app, LabApp)
         await at.until(lambda: at.app.session.history is not None)
@@ -159,9 +159,9 @@ async def test_a_run_of_another_process_is_watched_and_steered(lab: Any, rhymes:
                 held = at.session.history.step
                 await at.until(lambda: at.session.history.step > held)
                 await at.press("space")
-                await at.until(lambda: at.session.history.state == "paused")
+                await at.until(lambda: at.session.history.phase == "paused")
                 await at.press("x", "s")
-                await at.until(lambda: at.session.history.state == "stopped")
+                await at.until(lambda: at.session.history.phase == "stopped")
                 assert at.session.history.saves[-1].step == at.session.history.step
             assert trainer.wait(60) == 0
         finally:

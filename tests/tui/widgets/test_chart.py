@@ -752,7 +752,7 @@ async def test_points_are_drawn_once_there_is_something_to_see_or_when_the_run_r
             chart.append(step, step, step, 9.0)
             await pilot.pause()
         assert drawn == []
-        chart.resolve_runtime()
+        chart.flush()
         await pilot.pause()
         assert drawn == [10_020]
         for step in range(10_021, 10_400):

@@ -30,7 +30,7 @@ def test_a_number_that_does_not_fit_has_fewer_digits(text: str, room: int, shown
 async def test_tiles_cut_no_number_and_keep_values_and_labels_apart(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async with lab(size=(80, 24)) as at:
         await at.press("g")
-        await at.until(lambda: at.session.history and at.session.history.state == "finished")
+        await at.until(lambda: at.session.history and at.session.history.phase == "finished")
         monkeypatch.setattr(figures, "described", lambda *_: ((text, "", "value") for text in LARGE))
         at.app.screen.run_view.figures.show(at.session.history, "", None)
         await at.sees("step       12.3 M    ")

@@ -39,7 +39,7 @@ async def test_what_is_chosen_is_explained_whole_where_the_list_has_no_room_for_
 async def test_ascii_glyphs_reach_what_is_already_drawn(lab: Any) -> None:
     async with lab() as at:
         await at.press("g")
-        await at.until(lambda: at.session.history and at.session.history.state == "finished")
+        await at.until(lambda: at.session.history and at.session.history.phase == "finished")
         await at.press("f2")
         await choose(at, "glyphs")
         await choose(at, "glyphs")
