@@ -1,7 +1,7 @@
-"""Reads regular files of a bounded size, replaces files whole, makes them durable, and removes links as links.
+"""Read regular files of a bounded size, replace files and folders atomically, and say why the system refused.
 
-What lies in a folder may be a pipe, which waits for a writer, or a device, which never ends. Reading such a thing, or a
-file that is too large, raises OSError like any other refusal of the system; `why` puts each of them into words.
+A path may be a pipe, which waits for a writer, or a device, which never ends. Reading one of these, or a file that is
+too large, raises OSError like any other refusal of the system. `why` and `reason` turn an error into text.
 """
 
 import errno
@@ -13,7 +13,7 @@ import shutil
 import stat
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,20 +25,38 @@ TOO_DEEP = "its lists or tables are nested too deeply"
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
+# What the system refuses and a person can put right: the reason, and what to do.
+REFUSALS = {
+    errno.EACCES: ("permission denied", "change its permissions"),
+    errno.EPERM: ("permission denied", "change its permissions"),
+    errno.EROFS: ("the file system is read-only", "mount it writable"),
+    errno.ENOSPC: ("the disk is full", "free some space"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space"),
+    errno.ENAMETOOLONG: ("the name is too long for a file", "give a shorter one"),
+}
+
+
+def reason(error: OSError) -> str:
+    """Return why the system refused something, without advice."""
+    return REFUSALS[error.errno][0] if error.errno in REFUSALS else error.strerror or str(error)
+
+
 def why(error: Exception) -> str:
-    """Return what went wrong, for a person. A refused permission is called that, whatever the file holds."""
-    if isinstance(error, PermissionError):
-        return "permission denied; change its permissions"
+    """Return what went wrong with a file, and what to do if the system refused something that a person can change."""
     if isinstance(error, RecursionError):
         return TOO_DEEP
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8 text (byte {error.start:,})"
-    return (isinstance(error, OSError) and error.strerror) or str(error)
+    if not isinstance(error, OSError):
+        return str(error)
+    return "; ".join(REFUSALS[error.errno]) if error.errno in REFUSALS else reason(error)
 
 
 def open_regular(path: Path, most: int | None = None) -> BufferedReader:
-    """Open a file, or what a link leads to, for reading. Raise OSError, also for what is not a regular file or has more
-    than `most` bytes."""
+    """Open a regular file, or the one that a link leads to, for reading.
+
+    Raise OSError, also if it is not a regular file or has more than `most` bytes.
+    """
     descriptor = os.open(path, _FLAGS)  # without blocking: opening a pipe would wait for its writer
     about = os.fstat(descriptor)
     if not stat.S_ISREG(about.st_mode) or (most is not None and about.st_size > most):
@@ -50,17 +68,17 @@ def open_regular(path: Path, most: int | None = None) -> BufferedReader:
 
 
 def check_regular(path: Path) -> None:
-    """Raise OSError where there is something at `path` that is neither a regular file nor a link to one."""
+    """Raise OSError if `path` exists and is neither a regular file nor a link to one."""
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(path.stat().st_mode):
             raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
 
 
 def read_bytes(path: Path, most: int = SMALL) -> bytes:
-    """Return what a regular file of at most `most` bytes holds. Raise OSError."""
+    """Return the content of a regular file of at most `most` bytes. Raise OSError."""
     with open_regular(path, most) as file:
         content = file.read(most + 1)
-    if len(content) > most:  # it grew, or is one of those of /proc, which do not tell their size
+    if len(content) > most:  # it grew, or is in /proc, where sizes are 0
         raise _too_large(path, most)
     return content
 
@@ -71,19 +89,21 @@ def read_text(path: Path, most: int = SMALL) -> str:
 
 
 def read_json(path: Path, most: int = SMALL) -> Any:
-    """Return what a JSON file of at most `most` bytes holds. Raise OSError, or ValueError for what is no JSON or is
-    nested more than `DEEPEST` levels deep."""
+    """Return the content of a JSON file of at most `most` bytes.
+
+    Raise OSError, or ValueError if it is not JSON or is nested more than `DEEPEST` levels deep.
+    """
     return _shallow(json.loads, read_text(path, most))
 
 
 def read_toml(path: Path, most: int = SMALL) -> dict[str, Any]:
-    """Return the same of a TOML file."""
+    """Return the content of a TOML file, like `read_json`."""
     tables: dict[str, Any] = _shallow(tomllib.loads, read_text(path, most))
     return tables
 
 
 def _shallow(parse: Callable[[str], Any], text: str) -> Any:
-    """What is nested a little less deeply than the parser can follow is too deep for what shows or compares it."""
+    """Return the parsed text; raise ValueError if it is nested too deeply for the code that shows or compares it."""
     try:
         parsed = parse(text)
     except RecursionError:
@@ -98,7 +118,7 @@ def _shallow(parse: Callable[[str], Any], text: str) -> Any:
 
 
 def lines(file: BinaryIO, longest: int) -> Iterator[bytes]:
-    """Yield the rest of a file line by line. Of one longer than `longest` bytes only so many and a line break come."""
+    """Yield the lines of a file from its position on. A line longer than `longest` bytes is cut to that length."""
     while line := file.readline(longest):
         if len(line) == longest and not line.endswith(b"\n"):
             while (rest := file.readline(longest)) and not rest.endswith(b"\n"):
@@ -107,31 +127,77 @@ def lines(file: BinaryIO, longest: int) -> Iterator[bytes]:
         yield line
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace `path` by a file that is whole and has the mode that the umask asks for, or leave it as it was.
+def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
+    """Replace `path` by a new file, or leave it as it was. A link is replaced by the file.
 
-    Where it is a link, the link is replaced. Raise OSError, also for a device or a pipe.
+    The file has the mode that the umask gives. Unless `durable` is False, its content is on disk before it appears at
+    `path`. Raise OSError, also for a device or a pipe.
     """
     with suppress(FileNotFoundError):
         mode = path.lstat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
             raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
-    run_in_background = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        with run_in_background.open("xb") as file:
+        with partial.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        run_in_background.replace(path)
+        if durable:
+            sync(partial)
+        partial.replace(path)
     except BaseException:
         with suppress(OSError):
-            run_in_background.unlink()
+            partial.unlink()
         raise
 
 
+@contextmanager
+def new_folder(path: Path, partial: Path, replaced: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill with files. It becomes `path` if the block succeeds, and is removed if it raises.
+
+    It is at `partial` until then, and all of it is on disk before it is renamed. A folder already at `path` is moved to
+    `replaced` and then removed. A process that is killed can leave `partial`, or `replaced` with nothing at `path`: the
+    caller has to look for both, which must be beside `path`. Raise OSError.
+    """
+    try:
+        partial.mkdir()
+        yield partial
+        for item in (*partial.iterdir(), partial):
+            sync(item)
+        is_replacing = os.path.lexists(path)
+        if is_replacing:
+            path.rename(replaced)
+        try:
+            partial.rename(path)
+        except OSError:
+            if is_replacing:
+                with suppress(OSError):
+                    replaced.rename(path)
+            raise
+        sync(path.parent)
+    finally:
+        remove(partial, ignore_errors=True)
+    if is_replacing:
+        remove(replaced, ignore_errors=True)
+
+
+def remove_folder(path: Path, removed: Path, marker: str = "") -> None:
+    """Rename a folder to `removed`, which must be beside it, and remove it there. Of a link only the link is removed.
+
+    A process that is killed leaves nothing at `path` and maybe a part at `removed`, without the file `marker`, so that
+    nothing takes it for a whole folder. Raise OSError.
+    """
+    remove(removed, ignore_errors=True)  # from a removal that was interrupted
+    path.rename(removed)
+    if marker and not removed.is_symlink():
+        (removed / marker).unlink(missing_ok=True)
+    remove(removed)
+
+
 def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on disk. Raise OSError, but not for a folder on a
-    file system that cannot do it."""
+    """Return when the content of a file, or the names in a folder, are on disk.
+
+    Raise OSError, but not if the file system cannot do this for a folder.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -143,13 +209,13 @@ def sync(path: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a regular file in 64 hexadecimal digits. Raise OSError."""
+    """Return the SHA-256 of a regular file as 64 hexadecimal digits. Raise OSError."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def as_the_umask_asks(path: Path) -> None:
-    """Give a file that a library made for its owner alone the mode that a new one has in this folder. Raise OSError."""
+def apply_umask(path: Path) -> None:
+    """Give a file that a library made private the mode that a new file in its folder gets. Raise OSError."""
     probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with probe.open("xb") as file:
@@ -159,8 +225,10 @@ def as_the_umask_asks(path: Path) -> None:
 
 
 def remove(path: Path, *, ignore_errors: bool = False) -> None:
-    """Remove a file, a folder with all that is in it, or a link, whose target stays as it is. Raise OSError unless
-    `ignore_errors`, also where there is nothing."""
+    """Remove a file, a folder with its content, or a link without its target.
+
+    Raise OSError, also if `path` does not exist, unless `ignore_errors`.
+    """
     try:
         if path.is_symlink() or not path.is_dir():
             path.unlink()

@@ -76,9 +76,77 @@ def test_a_file_has_the_mode_that_the_umask_asks_for(tmp_path: Path) -> None:
     files.write_atomically(tmp_path / "new", "new")
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640  # 666 less 027
     (tmp_path / "new").chmod(0o600)
-    files.as_the_umask_asks(tmp_path / "new")
+    files.apply_umask(tmp_path / "new")
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
     assert [each.name for each in tmp_path.iterdir()] == ["new"]
+
+
+def write_folder(path: Path, content: str) -> None:
+    with files.new_folder(path, path.with_suffix(".partial"), path.with_suffix(".replaced")) as folder:
+        assert folder.parent == path.parent
+        (folder / "file").write_text(content)
+
+
+def test_a_new_folder_takes_the_place_of_another_when_all_of_it_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced, fsync = tmp_path / "folder", set[tuple[int, bool]](), os.fsync
+
+    def record(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.add((os.fstat(descriptor).st_ino, (path / "file").exists() and (path / "file").read_text() == "new"))
+
+    write_folder(path, "old")
+    monkeypatch.setattr(os, "fsync", record)
+    write_folder(path, "new")
+    assert [each.name for each in tmp_path.iterdir()] == ["folder"]
+    assert (path / "file").read_text() == "new"
+    # The file and its folder before the new content appears, the folder around them afterwards.
+    assert synced == {
+        ((path / "file").stat().st_ino, False),
+        (path.stat().st_ino, False),
+        (tmp_path.stat().st_ino, True),
+    }
+
+
+def test_a_new_folder_that_cannot_be_finished_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rename = tmp_path / "folder", Path.rename
+    write_folder(path, "old")
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.suffix == ".partial":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(self, target)
+
+    with pytest.raises(UnicodeEncodeError):  # in the block
+        write_folder(path, "\ud800")
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        write_folder(path, "new")
+    assert [each.name for each in tmp_path.iterdir()] == ["folder"]
+    assert (path / "file").read_text() == "old"
+
+
+def test_a_removal_that_is_interrupted_leaves_a_folder_without_its_marker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    path, removed = tmp_path / "folder", tmp_path / "removed"
+    path.mkdir()
+    for name in ("a", "marker", "z"):
+        (path / name).write_text(name)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            files.remove_folder(path, removed, marker="marker")
+    assert sorted(each.name for each in removed.iterdir()) == ["a", "z"]
+    (path / "again").mkdir(parents=True)
+    files.remove_folder(path, removed, marker="marker")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_of_a_link_the_link_alone_is_removed(tmp_path: Path) -> None:
@@ -96,8 +164,10 @@ def test_of_a_link_the_link_alone_is_removed(tmp_path: Path) -> None:
         files.remove(tmp_path / "folder")
 
 
-def test_a_refused_permission_is_called_that() -> None:
+def test_a_refusal_of_the_system_is_named_with_what_to_do() -> None:
     assert files.why(PermissionError(13, "Permission denied", "x")) == "permission denied; change its permissions"
+    assert files.why(OSError(errno.ENOSPC, "No space left on device", "x")) == "the disk is full; free some space"
+    assert files.reason(OSError(errno.ENOSPC, "No space left on device", "x")) == "the disk is full"
     assert files.why(OSError(5, "Input/output error", "x")) == "Input/output error"
     assert files.why(ValueError("line 1")) == "line 1"
 

@@ -5,7 +5,6 @@ Knows nothing of what the commands do. `nanogpt/cli/<command>.py` is imported on
 1 (the work failed), 2 (bad input), 130 (interrupted), 141 (the reader of stdout has gone, as for `cat`).
 """
 
-import errno
 import os
 import signal
 import sys
@@ -35,16 +34,6 @@ COMMANDS: dict[str, str] = {
     "bench": "measure the speed of training and sampling on this machine",
 }
 
-# Refusals of the system that a person can mend; any other OSError that comes this far is a fault of the program.
-REFUSALS = {
-    errno.EACCES: "permission denied: change its permissions, or choose another place",
-    errno.EPERM: "permission denied: change its permissions, or choose another place",
-    errno.EROFS: "the file system is read-only: choose another place",
-    errno.ENOSPC: "no space left on the disk: free some, or choose another place",
-    errno.ENAMETOOLONG: "the name is too long for a file: give a shorter one",
-    errno.EDQUOT: "the disk quota is used up: free some space, or choose another place",
-}
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code. An error that no person caused is raised, with its traceback."""
@@ -69,10 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
+        from nanogpt.files import REFUSALS, why
+
         if error.errno not in REFUSALS:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        return _refuse(speaker, place + REFUSALS[error.errno])
+        return _refuse(speaker, f"{place}{why(error)}, or choose another place")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from nanogpt.cli.console import live_line
 from nanogpt.cli.settings import add_settings, configured
+from nanogpt.cli.tables import print_table
 from nanogpt.cli.train import add_folders
 from nanogpt.cli.training_display import opened
 from nanogpt.config import Setting
@@ -56,13 +57,12 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(asdict(figures), indent=1))
     else:
-        for name, what in table(figures):
-            print(f"{name:<14}{what}")
+        print_table(table_rows(figures))
     return 0
 
 
-def table(figures: Benchmark) -> Iterator[tuple[str, str]]:
-    """The figures' names and what they are, line by line."""
+def table_rows(figures: Benchmark) -> Iterator[tuple[str, str]]:
+    """Yield a name and a text for each figure."""
     compiled = ", compiled" if figures.compile else ""
     yield "machine", f"{figures.cpu}, {counted(figures.threads, 'thread')}"
     yield "on", f"{figures.device} in {figures.dtype}{compiled}"
@@ -78,12 +78,12 @@ def table(figures: Benchmark) -> Iterator[tuple[str, str]]:
     else:
         peak = f"{figures.peak_flops / 1e12:.3g} TFLOP/s in {figures.dtype} ({figures.peak_from})"
         yield "MFU", f"{figures.mfu:.1%} of {peak}"
-    yield "sampling", rate(figures.sampling_tokens_per_second, "tokens/s", "not measured: out of memory")
-    together = rate(figures.sampling_together_tokens_per_second, "tokens/s", "not measured: out of memory")
+    yield "sampling", format_rate(figures.sampling_tokens_per_second, "tokens/s", "not measured: out of memory")
+    together = format_rate(figures.sampling_together_tokens_per_second, "tokens/s", "not measured: out of memory")
     yield f"  {figures.sampling_together} at once", together
     unmeasured = f"not measured: no disk space, or no {figures.tokenizer} vocabulary here"
-    yield "preparing", rate(figures.preparation_mb_per_second, f"MB/s as {figures.tokenizer}", unmeasured)
+    yield "preparing", format_rate(figures.preparation_mb_per_second, f"MB/s as {figures.tokenizer}", unmeasured)
 
 
-def rate(figure: float | None, unit: str, otherwise: str) -> str:
+def format_rate(figure: float | None, unit: str, otherwise: str) -> str:
     return otherwise if figure is None else f"{figure:,.0f} {unit}"

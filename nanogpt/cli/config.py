@@ -3,10 +3,9 @@
 import argparse
 import json
 
-from nanogpt.cli.runs import table
 from nanogpt.cli.settings import add_settings, configured
+from nanogpt.cli.tables import print_table
 from nanogpt.config import KINDS, component, config_to_toml, load_preset, names, preset_names
-from nanogpt.formatting import printable
 
 DESCRIPTION = """Show the settings that `nanogpt train` with the same options would use, and where each comes from."""
 
@@ -21,13 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.presets:
-        for line in table([(name, load_preset(name).help) for name in preset_names()], right=range(0)):
-            print(line)
+        print_table((name, load_preset(name).help) for name in preset_names())
         return 0
     if args.components:
-        there = [(kind.name, name, _about(component(kind, name))) for kind in KINDS for name in names(kind)]
-        for line in table(there, right=range(0)):
-            print(printable(line))
+        print_table((kind.name, name, _summary(component(kind, name))) for kind in KINDS for name in names(kind))
         return 0
     resolved = configured(args)
     values, known = resolved.config.values(), resolved.config.settings()
@@ -51,8 +47,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         rows = [("setting", "value", "from", "meaning")]
         rows += [(name, _shown(values[name]), resolved.sources[name], known[name].help) for name in values]
-        for line in table(rows, right=range(0)):
-            print(printable(line))
+        print_table(rows)
     return 0
 
 
@@ -62,5 +57,5 @@ def _shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value) if value == "" else str(value)
 
 
-def _about(config: type) -> str:
+def _summary(config: type) -> str:
     return (config.__doc__ or "").strip().partition("\n")[0]

@@ -5,9 +5,8 @@ import json
 from dataclasses import asdict
 
 from nanogpt.cli.console import talk
-from nanogpt.cli.runs import table
+from nanogpt.cli.tables import print_table
 from nanogpt.data import DatasetInfo, list_datasets
-from nanogpt.formatting import printable
 from nanogpt.paths import expanded
 
 
@@ -22,8 +21,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps([asdict(info) for info in found], indent=1))
         return 0
     rows = [("data set", "prepared", "offline", "tokenizer", "vocabulary", "tokens", "MB", "licence", "title")]
-    for line in table([*rows, *map(_row, found)], right=range(4, 7)):
-        print(printable(line))
+    print_table([*rows, *map(_row, found)], right=range(4, 7))
     for info in found:
         if info.problem:
             talk(f"{info.name}: {info.problem}")

@@ -17,7 +17,7 @@ from typing import Literal
 
 from nanogpt import hardware, paths
 from nanogpt.cli import terminal
-from nanogpt.files import read_text, why
+from nanogpt.files import read_text, reason, why
 from nanogpt.formatting import CONSOLES, glyphs_of, printable, speaks_unicode
 
 DESCRIPTION = """Look at the terminal, Python, torch, devices, number formats, compiler, disk and folders, and say what
@@ -174,7 +174,7 @@ def folders() -> Iterator[Finding]:
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             mend = "free some space" if full else f"set {variable} to a folder that can be written"
-            yield Finding(name, "bad", f"{folder} cannot be written: {error.strerror}", mend)
+            yield Finding(name, "bad", f"{folder} cannot be written: {reason(error)}", mend)
             continue
         yield _space(name, folder, there)
 

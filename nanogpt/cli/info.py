@@ -5,9 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nanogpt.cli.runs import loss, whole
+from nanogpt.cli.tables import format_loss, format_whole, print_table
 from nanogpt.errors import UserError
-from nanogpt.formatting import printable
 from nanogpt.paths import expanded
 from nanogpt.runs.checkpoints import best, list_checkpoints
 from nanogpt.runs.folder import find, read_run_toml, run_config, summary
@@ -27,25 +26,29 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(about, indent=1))
         return 0
-    rows = {
-        "run": about["name"],
-        "folder": about["path"],
-        "state": about["phase"] + (f": {about['message']}" if about["message"] else ""),
-        "step": f"{about['step']:,} of {about['max_iters']:,}",
-        "train loss": loss(about["train_loss"]),
-        "val loss": f"{loss(about['val_loss'])} (best {loss(about['best_val_loss'])})",
-        "speed": f"{whole(about['tokens_per_second'])} tokens/s"
-        + (f", MFU {about['mfu']:.1%}" if about["mfu"] is not None else ""),
-        "parameters": whole(about["n_parameters"]),
-        "data set": about["dataset"],
-        "on": f"{about['device']}, {about['dtype']}",
-        "settings": settings(folder),
-    }
-    for name, value in rows.items():
-        print(printable(f"{name:<12}{value}"))
+    rows = [
+        ("run", about["name"]),
+        ("folder", about["path"]),
+        ("state", about["phase"] + (f": {about['message']}" if about["message"] else "")),
+        ("step", f"{about['step']:,} of {about['max_iters']:,}"),
+        ("train loss", format_loss(about["train_loss"])),
+        ("val loss", f"{format_loss(about['val_loss'])} (best {format_loss(about['best_val_loss'])})"),
+        (
+            "speed",
+            f"{format_whole(about['tokens_per_second'])} tokens/s"
+            + (f", MFU {about['mfu']:.1%}" if about["mfu"] is not None else ""),
+        ),
+        ("parameters", format_whole(about["n_parameters"])),
+        ("data set", about["dataset"]),
+        ("on", f"{about['device']}, {about['dtype']}"),
+        ("settings", settings(folder)),
+    ]
     for checkpoint in about["checkpoints"]:
         mark = "  best" if checkpoint["is_best"] else ""
-        print(f"{'checkpoint':<12}step {checkpoint['step']:,}, val loss {loss(checkpoint['val_loss'])}{mark}")
+        rows.append(
+            ("checkpoint", f"step {checkpoint['step']:,}, val loss {format_loss(checkpoint['val_loss'])}{mark}")
+        )
+    print_table(rows)
     return 0
 
 

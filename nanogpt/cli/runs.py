@@ -2,12 +2,11 @@
 
 import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from nanogpt import paths
 from nanogpt.cli.console import talk
-from nanogpt.formatting import printable
+from nanogpt.cli.tables import format_loss, format_whole, print_table
 from nanogpt.paths import expanded
 from nanogpt.runs.folder import list_runs, runs_folder
 from nanogpt.runs.state import plain
@@ -32,40 +31,19 @@ def run(args: argparse.Namespace) -> int:
             summary.name,
             summary.phase,
             f"{summary.step:,}/{summary.max_iters:,}",
-            loss(summary.train_loss),
-            loss(summary.val_loss),
-            loss(summary.best_val_loss),
-            whole(summary.tokens_per_second),
-            whole(summary.n_parameters),
+            format_loss(summary.train_loss),
+            format_loss(summary.val_loss),
+            format_loss(summary.best_val_loss),
+            format_whole(summary.tokens_per_second),
+            format_whole(summary.n_parameters),
             summary.dataset,
         )
         for summary in found
     ]
-    for line in table(rows, right=range(2, 8)):
-        print(printable(line))
+    print_table(rows, right=range(2, 8))
     return 0
 
 
-def loss(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
-
-
-def whole(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}"
-
-
-def address(folder: Path) -> str:
-    """The option that names the run to `nanogpt train`."""
+def run_option(folder: Path) -> str:
+    """Return the option that names the run to `nanogpt train`."""
     return f"--name={folder.name}" if folder.parent == paths.runs_dir() else f"--out_dir={folder}"
-
-
-def table(rows: Sequence[tuple[str, ...]], right: range) -> list[str]:
-    """The rows as lines of aligned columns, those in `right` to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

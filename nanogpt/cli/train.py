@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nanogpt.cli.console import surviving_the_terminal, talk
-from nanogpt.cli.runs import address
+from nanogpt.cli.runs import run_option
 from nanogpt.cli.settings import add_settings, configured
 from nanogpt.cli.training_display import interruptible_once_started, opened, show
 from nanogpt.config import Config, Resolved, SamplingConfig
@@ -103,7 +103,7 @@ def finish(finished: Finished | None, folder: Path) -> int:
         print(f"train loss {finished.train_loss:.4f}, val loss {finished.val_loss:.4f}")
         return 0
     if finished.reason == "stopped":
-        way = f"resume with: nanogpt train --init_from=resume {address(folder)}"
+        way = f"resume with: nanogpt train --init_from=resume {run_option(folder)}"
         if not is_run(folder):
             way = f"its folder {folder} is gone"
         elif latest(folder) is None:

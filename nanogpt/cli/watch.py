@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from nanogpt.cli.console import talk
-from nanogpt.cli.runs import address, loss, whole
+from nanogpt.cli.runs import run_option
+from nanogpt.cli.tables import format_loss, format_whole
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Notice, Started, Status, from_json, to_json
 from nanogpt.files import open_regular
@@ -155,14 +156,14 @@ def line(about: RunState) -> str:
     if about.train_loss is not None:
         parts.append(f"loss {about.train_loss:.4f}")
     if about.val_loss is not None:
-        parts.append(f"val {about.val_loss:.4f} (best {loss(about.best_val_loss)})")
+        parts.append(f"val {about.val_loss:.4f} (best {format_loss(about.best_val_loss)})")
     if about.phase in ("training", "evaluating"):
-        parts.append(f"{whole(about.tokens_per_second)} tok/s")
+        parts.append(f"{format_whole(about.tokens_per_second)} tok/s")
         if about.eta_s is not None:
             parts.append(f"ETA {duration(about.eta_s)}")
     if about.state == "interrupted":
         folder = Path(about.path)
-        way = f"resume with: nanogpt train --init_from=resume {address(folder)}"
+        way = f"resume with: nanogpt train --init_from=resume {run_option(folder)}"
         parts.append(f"its process is gone; {way if latest(folder) else 'it had not saved a checkpoint yet'}")
     if about.message:
         parts.append(about.message)

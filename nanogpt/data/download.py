@@ -1,6 +1,5 @@
 """Fetches one file: in pieces, resumed where it broke off, checked by its sha256. Knows nothing of what is in it."""
 
-import os
 import re
 import time
 import urllib.error
@@ -14,7 +13,7 @@ from nanogpt import paths
 from nanogpt.data.recipes import UrlSource
 from nanogpt.errors import UserError
 from nanogpt.events import Downloading
-from nanogpt.files import sha256
+from nanogpt.files import sha256, sync, why
 
 SILENCE_S = 20
 ATTEMPTS = 3
@@ -54,6 +53,7 @@ def download(source: UrlSource) -> Generator[Downloading, None, Path]:
                 if attempt == ATTEMPTS or not grown or not _of_network(error):
                     raise
         if sha256(part) == source.sha256:
+            sync(part)
             part.replace(path)
             return path
         size = part.stat().st_size
@@ -61,8 +61,7 @@ def download(source: UrlSource) -> Generator[Downloading, None, Path]:
     except (OSError, HTTPException) as error:
         if isinstance(error, OSError) and not _of_network(error):
             raise UserError(
-                f"cannot keep what is fetched in {path.parent} ({error.strerror or error}): set NANOGPT_CACHE_DIR to "
-                "another folder"
+                f"cannot save the download in {path.parent}: {why(error)}; or set NANOGPT_CACHE_DIR to another folder"
             ) from error
         reason = getattr(error, "reason", error)
         raise UserError(f"{source.url} could not be fetched ({reason}): {WAYS_OUT}") from error
@@ -99,8 +98,6 @@ def _append(source: UrlSource, part: Path) -> Generator[Downloading, None, None]
                 if time.monotonic() - reported > REPORT_INTERVAL_S:
                     reported = time.monotonic()
                     yield Downloading(source=source.url, done_bytes=done, total_bytes=total)
-            file.flush()
-            os.fsync(file.fileno())
     if total is not None and done < total:
         raise ConnectionError(f"the connection ended after {done} of {total} bytes")
     yield Downloading(source=source.url, done_bytes=done, total_bytes=total)

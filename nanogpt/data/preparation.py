@@ -31,6 +31,7 @@ from nanogpt.data.sources import files_of
 from nanogpt.data.text import SEPARATOR, Alphabet, TextFile, read, scan
 from nanogpt.errors import UserError
 from nanogpt.events import Encoding, Event, Notice, Prepared
+from nanogpt.files import why
 from nanogpt.formatting import counted
 from nanogpt.tokenizers import Tokenizer
 
@@ -93,7 +94,7 @@ def prepare(
         "encoding": read_as,
     }
     try:
-        with store.new_folder(folder) as part:
+        with store.new_dataset(folder) as part:
             tokens, hashes = yield from _write(part, read(files), ends, made, text_bytes)
             meta = store.Meta(
                 format=store.FORMAT,
@@ -118,7 +119,7 @@ def prepare(
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(_disk_full(folder, sum(file.characters for file in files), made)) from error
-        raise UserError(f"cannot write in {folder.parent} ({error.strerror or error}); {_ELSEWHERE}") from error
+        raise UserError(f"cannot write in {folder.parent}: {why(error)}; {_ELSEWHERE}") from error
     yield _prepared(meta, folder, began)
 
 

@@ -12,7 +12,7 @@ from nanogpt.data.download import cached, download
 from nanogpt.data.recipes import FilesSource, PackageSource, Source, StdlibSource, UrlSource
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Notice
-from nanogpt.files import sha256
+from nanogpt.files import reason, sha256
 
 SHOWN = 3  # files that are left out, by name
 
@@ -58,7 +58,7 @@ def _given(source: Source, path: Path) -> Path:
     try:
         found = sha256(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); check its name and its permissions") from error
+        raise UserError(f"{path} cannot be read ({reason(error)}); check its name and its permissions") from error
     if found != source.sha256:
         raise UserError(
             f"{path} is not the expected file: its sha256 is {found[:12]}…, not {source.sha256[:12]}…; "

@@ -21,7 +21,7 @@ from nanogpt import paths, tokenizers
 from nanogpt.data.names import check_name, home, prepared_names
 from nanogpt.data.recipes import recipe_paths
 from nanogpt.errors import UserError, nearest
-from nanogpt.files import open_regular, read_bytes, remove, sha256, sync, why
+from nanogpt.files import new_folder, open_regular, read_bytes, remove, remove_folder, sha256, why
 from nanogpt.processes import is_running
 
 if TYPE_CHECKING:
@@ -133,7 +133,8 @@ def delete_dataset(name: str, data_dir: Path | None = None) -> None:
     if not is_dataset(path):
         raise UserError(_absent(name, path, data_dir))
     try:
-        _remove(path)
+        clean(path.parent)
+        remove_folder(path, _beside(path, "old"), marker="meta.json")  # without it `clean` does not put it back
     except OSError as error:
         raise UserError(f"cannot delete {path}: {why(error)}") from None
 
@@ -159,31 +160,15 @@ _STALE = re.compile(r"\.(?P<name>.+)~(?P<host>[^~]+)~(?P<pid>\d+)~(?P<role>part|
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill, which takes the place of `path` when all went well and is removed otherwise."""
-    part = _beside(path, "part")
-    try:  # an interrupt while the folder is made finds it too
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            clean(path.parent)
-            part.mkdir()
-        except OSError as error:
-            raise UserError(
-                f"cannot write in {path.parent} ({error.strerror}); change its permissions, or choose another folder "
-                f"with NANOGPT_DATA_DIR"
-            ) from error
-        yield part
-        for file in [*part.iterdir(), part]:
-            sync(file)
-        old = _beside(path, "old") if os.path.lexists(path) else None
-        if old:
-            path.replace(old)
-        part.replace(path)
-        sync(path.parent)
-        if old:
-            remove(old)
-    finally:
-        remove(part, ignore_errors=True)
+def new_dataset(path: Path) -> Iterator[Path]:
+    """Yield a folder to fill, which takes the place of `path` if the block succeeds and is removed otherwise.
+
+    Raise OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    clean(path.parent)
+    with new_folder(path, _beside(path, "part"), _beside(path, "old")) as folder:
+        yield folder
 
 
 def clean(data_dir: Path) -> None:
@@ -201,15 +186,6 @@ def clean(data_dir: Path) -> None:
 
 def write_file(path: Path, text: str) -> None:
     path.write_text(text, "utf-8", newline="\n")
-
-
-def _remove(path: Path) -> None:
-    """Out of sight in one step, then piece by piece; of a link to a folder elsewhere the link alone."""
-    aside = _beside(path, "old")
-    path.replace(aside)
-    if not aside.is_symlink():
-        (aside / "meta.json").unlink(missing_ok=True)  # so that `clean` does not put it back
-    remove(aside)
 
 
 def _beside(path: Path, role: str) -> Path:

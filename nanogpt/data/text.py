@@ -18,6 +18,7 @@ import numpy as np
 from nanogpt.data.binaries import HEAD_BYTES, MAX_CONTROL_SHARE, binary_at, controls, first_binary, recognised
 from nanogpt.data.encodings import Decoder
 from nanogpt.errors import UserError
+from nanogpt.files import reason
 
 BLOCK_BYTES = 1 << 20
 SEPARATOR = "\n"  # stands between two files
@@ -141,14 +142,14 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         # Without blocking: opening a named pipe would wait for somebody to write to it.
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
     except OSError as error:
-        raise Unreadable(f"{path} cannot be read ({error.strerror}); check its name and its permissions") from error
+        raise Unreadable(f"{path} cannot be read ({reason(error)}); check its name and its permissions") from error
     with file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise Unreadable(f"{path} is not a regular file: it is read twice, so write it to a file first")
         try:
             yield file
         except OSError as error:
-            raise Unreadable(f"{path} cannot be read ({error.strerror}); leave it out, or copy it first") from error
+            raise Unreadable(f"{path} cannot be read ({reason(error)}); leave it out, or copy it first") from error
 
 
 def _stamp(file: BinaryIO) -> tuple[int, int]:

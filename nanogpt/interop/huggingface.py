@@ -6,7 +6,6 @@ can run code.
 
 import json
 import os
-import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from nanogpt.errors import UserError
-from nanogpt.files import as_the_umask_asks, open_regular, read_json, why
+from nanogpt.files import apply_umask, new_folder, open_regular, read_json, why
 from nanogpt.interop.huggingface_config import config_json, read_config
 from nanogpt.interop.huggingface_tokenizer import tokenizer_files
 from nanogpt.models.base import LanguageModel
@@ -63,19 +62,18 @@ def write_huggingface(model: LanguageModel, tokenizer: Tokenizer, folder: Path) 
     files = {"config.json": config, **tokenizer_files(tokenizer, model.config.block_size)}
     if os.path.lexists(folder):
         raise UserError(f"{folder} already exists: choose another folder")
-    part = folder.with_name(f".{folder.name}.{os.getpid()}")
+    partial, replaced = (folder.with_name(f".{folder.name}.{os.getpid()}.{role}") for role in ("partial", "replaced"))
     try:
-        part.mkdir(parents=True)
-        for name, content in files.items():
-            (part / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        weights = part / "model.safetensors"
-        save_file(tensors, weights, metadata={"format": "pt"})
-        as_the_umask_asks(weights)
-        part.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(folder, partial, replaced):
+            for name, content in files.items():
+                text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+                (partial / name).write_text(text, encoding="utf-8")
+            weights = partial / "model.safetensors"
+            save_file(tensors, weights, metadata={"format": "pt"})
+            apply_umask(weights)
     except (OSError, SafetensorError, UnicodeEncodeError) as error:
-        raise UserError(f"cannot write {folder}: {error}; choose another place") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        raise UserError(f"cannot write {folder}: {why(error)}; choose another place") from None
 
 
 def from_huggingface(folder: str | Path) -> LanguageModel:

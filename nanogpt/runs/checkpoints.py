@@ -20,7 +20,7 @@ from nanogpt import paths
 from nanogpt.config import ArchitectureConfig, architecture_from
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import typed
-from nanogpt.files import as_the_umask_asks, read_text, remove, sha256, sync, why
+from nanogpt.files import apply_umask, new_folder, read_text, remove, remove_folder, sha256, why
 from nanogpt.runs.folder import find
 
 if TYPE_CHECKING:
@@ -118,20 +118,20 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -
 
     home = run / "checkpoints"
     final = home / f"step-{snapshot.progress.step:08d}"
-    run_in_background = final.with_suffix(".partial")
-    remove(run_in_background, ignore_errors=True)
-    try:
-        home.mkdir(exist_ok=True)  # but not the run's folder, which may have vanished for a reason
-        run_in_background.mkdir()
+    partial, replaced = final.with_suffix(".partial"), final.with_suffix(REPLACED)
+    home.mkdir(exist_ok=True)  # but not the run's folder, which may have vanished for a reason
+    remove(partial, ignore_errors=True)
+    if os.path.lexists(final):
+        remove(replaced, ignore_errors=True)
+    with new_folder(final, partial, replaced) as folder:
         sums = {}
         for name, tensors in (("model", snapshot.model), ("optimizer", snapshot.optimizer)):
-            path = run_in_background / f"{name}.safetensors"
+            path = folder / f"{name}.safetensors"
             try:
                 save_file({key: tensor.detach().contiguous() for key, tensor in tensors.items()}, path)
             except SafetensorError as error:
-                raise _as_refusal(error, path) from error
-            as_the_umask_asks(path)
-            sync(path)
+                raise _system_error(error, path) from error
+            apply_umask(path)
             sums[path.name] = sha256(path)
         trainer: dict[str, Any] = {
             "format": FORMAT,
@@ -141,27 +141,13 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -
             "sha256": sums,
         }
         trainer["sha256"]["trainer"] = _fingerprint(trainer)
-        (run_in_background / "trainer.json").write_text(json.dumps(trainer, indent=1) + "\n", encoding="utf-8")
-        sync(run_in_background / "trainer.json")
-        if os.path.lexists(final):
-            _remove(final.with_suffix(REPLACED))
-            final.rename(final.with_suffix(REPLACED))
-        try:
-            run_in_background.rename(final)
-        except OSError:
-            with suppress(OSError):
-                final.with_suffix(REPLACED).rename(final)
-            raise
-        sync(home)
-    except BaseException:
-        remove(run_in_background, ignore_errors=True)
-        raise
+        (folder / "trainer.json").write_text(json.dumps(trainer, indent=1) + "\n", encoding="utf-8")
     with suppress(UserError):  # they cannot be listed, and so none is removed
         _prune(run, keep_every, keep)
     return final
 
 
-def _as_refusal(error: Exception, path: Path) -> OSError:
+def _system_error(error: Exception, path: Path) -> OSError:
     """What the system refused, which safetensors tells in words only: `… (os error 28)`."""
     found = re.search(r"os error (\d+)", str(error))
     number = int(found[1]) if found else errno.EIO
@@ -280,11 +266,10 @@ def _fingerprint(trainer: dict[str, Any]) -> str:
 
 
 def _remove(checkpoint: Path) -> None:
-    """Renamed first, so that a kill in between leaves no half checkpoint under a checkpoint's name."""
-    doomed = checkpoint.with_suffix(".removed")
-    with suppress(OSError):  # another of several processes did it, or the disk refuses: it is no harm
-        checkpoint.rename(doomed)
-    remove(doomed, ignore_errors=True)
+    """Remove a checkpoint and the one that it replaced. Ignore what the disk refuses: the next pruning tries again."""
+    for path in (checkpoint.with_suffix(REPLACED), checkpoint):
+        with suppress(OSError):
+            remove_folder(path, path.with_suffix(".removed"))
 
 
 def spread_out(steps: list[int], needed: set[int], count: int) -> list[int]:
@@ -312,4 +297,4 @@ def _prune(run: Path, keep_every: int, keep: int) -> None:
         remove(leftover, ignore_errors=True)
     for replaced in run.glob(f"checkpoints/*{REPLACED}"):
         if replaced.with_suffix("").exists():
-            _remove(replaced)
+            remove(replaced, ignore_errors=True)

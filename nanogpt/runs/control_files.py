@@ -9,12 +9,11 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from nanogpt.errors import UserError
-from nanogpt.files import NOT_REGULAR, read_bytes, why
+from nanogpt.files import NOT_REGULAR, read_bytes, why, write_atomically
 from nanogpt.runs.folder import is_run
 from nanogpt.training.control import Command, CommandQueue, Invalid, RemoteCommand, from_json, to_json
 
@@ -31,20 +30,18 @@ _last_name = 0
 def send_command(run: Path, command: RemoteCommand) -> str:
     """Write a command for the trainer of a run; return its id, which the acknowledgement repeats.
 
-    Raise `UserError` where there is no run, or nothing can be written there.
+    Raise `UserError` if there is no run, or nothing can be written in its folder.
     """
     if not is_run(run):
         raise UserError(f"{run} is not a run: it has no run.toml")
     name = f"{_next_name():020d}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    run_in_background, final = (run / "mailbox" / (start + name + ".json") for start in (".", ""))
+    mailbox = run / "mailbox"
     try:
-        run_in_background.parent.mkdir(exist_ok=True)
-        run_in_background.write_text(to_json(replace(command, id=name)) + "\n", encoding="utf-8")
-        run_in_background.rename(final)
+        mailbox.mkdir(exist_ok=True)
+        # Not durable: the app sends commands from its interface thread, which must not wait for the disk.
+        write_atomically(mailbox / f"{name}.json", to_json(replace(command, id=name)) + "\n", durable=False)
     except OSError as error:
-        with suppress(OSError):
-            run_in_background.unlink()
-        raise UserError(f"cannot write in {run / 'mailbox'}: {why(error)}; the run cannot be steered") from None
+        raise UserError(f"cannot write in {mailbox}: {why(error)}; the run cannot be steered") from None
     return name
 
 

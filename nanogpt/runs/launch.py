@@ -25,7 +25,7 @@ from nanogpt.inspection import HealthObserver, Observer
 from nanogpt.runs import checkpoints, folder
 from nanogpt.runs.control_files import FileCommandQueue
 from nanogpt.runs.load import load_tokenizer
-from nanogpt.runs.recorder import Recorder, in_words
+from nanogpt.runs.recorder import Recorder, disk_problem
 from nanogpt.runs.weights import read_weights, with_shape_of_weights
 from nanogpt.training import CommandQueue, Snapshot, train
 from nanogpt.training.distributed import rank
@@ -237,7 +237,7 @@ def _recorded(
                 kept = config.checkpoint.checkpoint_interval, config.checkpoint.keep_checkpoints
                 path = checkpoints.write(run, snapshot, *kept)
             except OSError as error:
-                raise OSError(error.errno, in_words(error)) from error
+                raise OSError(error.errno, disk_problem(error)) from error
             return str(path.relative_to(run))
 
         def sample(model: Any, prompt: str, seed: int) -> str:
@@ -331,7 +331,7 @@ def _founded(events: Events, config: Config, run: Path, dataset: data.Dataset) -
                     write_atomically(run / "tokenizer.json", json.dumps(dataset.tokenizer.to_json()))
                     write_atomically(run / "run.toml", tomli_w.dumps({"run": about, **tables}))
                 except OSError as error:
-                    raise UserError(f"cannot begin in {run}: {in_words(error)}; choose another folder") from None
+                    raise UserError(f"cannot begin in {run}: {disk_problem(error)}; choose another folder") from None
             yield event
 
 

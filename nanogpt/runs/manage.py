@@ -17,7 +17,7 @@ from filelock import Timeout
 from nanogpt.config import Config
 from nanogpt.errors import UserError
 from nanogpt.events import Evaluated, Step
-from nanogpt.files import open_regular, remove, why, write_atomically
+from nanogpt.files import open_regular, remove_folder, why, write_atomically
 from nanogpt.runs.folder import check_free, check_name, history, is_run, lock, read_run_toml
 
 NOTE = "note.txt"
@@ -54,13 +54,7 @@ def delete(run: Path) -> None:
         raise UserError(f"{run} is not a run: it has no run.toml")
     with _unused(run, "deleted"):
         try:
-            # Renamed and unmarked first: a deletion that is cut off leaves nothing that looks like a run.
-            doomed = run.with_name(f".{run.name}.deleted")
-            remove(doomed, ignore_errors=True)  # what one left that was cut off
-            run.rename(doomed)
-            if not doomed.is_symlink():
-                (doomed / "run.toml").unlink()
-            remove(doomed)
+            remove_folder(run, run.with_name(f".{run.name}.deleted"), marker="run.toml")
         except OSError as error:
             raise UserError(f"cannot delete {run}: {why(error)}") from None
 

@@ -20,23 +20,22 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nanogpt.events import Evaluating, Event, Step, to_json
-from nanogpt.files import write_atomically
+from nanogpt.files import reason, write_atomically
 from nanogpt.runs.state import RunState, plain, reduce
 
 HEARTBEAT_S = 1.0
 RETRY_S = 2.0
 FOUND = ("name", "path", "silent_s")  # of the state, what whoever reads it finds out
 
-IN_WORDS = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "the disk is full"),
-    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "the run's folder cannot be written"),
-    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENOTCONN), "the run's folder is gone"),
-}
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENOTCONN)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def in_words(error: OSError) -> str:
-    """What the disk refused, for a person."""
-    return IN_WORDS.get(error.errno or 0) or f"the disk failed ({error.strerror or error})"
+def disk_problem(error: OSError) -> str:
+    """Return why the run's folder cannot be written, for a person."""
+    if error.errno in GONE:
+        return "the run's folder is gone"
+    return reason(error) if error.errno in FULL else f"the run's folder cannot be written ({reason(error)})"
 
 
 def mend(path: Path) -> None:
@@ -132,7 +131,7 @@ class Recorder:
                 self._unwritten.popleft()
         except OSError as error:
             self._close_log()  # opened again by its name: a folder that comes back may be another one
-            self._refusal = in_words(error)
+            self._refusal = disk_problem(error)
 
     def _has_its_name(self) -> bool:
         """Whether the open file is the one of that name: not where the folder was moved, or replaced by a copy."""
@@ -158,7 +157,7 @@ class Recorder:
                 self._mark.stat()
                 write_atomically(self._folder / "status.json", json.dumps(status, indent=1, allow_nan=False) + "\n")
             except OSError as error:
-                self._refusal = in_words(error)
+                self._refusal = disk_problem(error)
 
 
 def _not_finite(value: Any) -> bool:

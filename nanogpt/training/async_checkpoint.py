@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from nanogpt.events import Saved
+from nanogpt.files import reason
 from nanogpt.training.snapshot import Snapshot
 
 SaveSnapshot = Callable[[Snapshot, bool], str]
@@ -53,7 +54,7 @@ class CheckpointWriter:
         try:
             path = writing.result()
         except OSError as error:
-            self.owed = f"no checkpoint can be saved: {error.strerror or error}"
+            self.owed = f"no checkpoint can be saved: {reason(error)}"
             self._retry_at = time.monotonic() + RETRY_S
             return
         self.owed, self._job = "", None

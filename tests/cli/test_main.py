@@ -116,7 +116,11 @@ def test_an_error_of_the_person_is_one_harmless_line(command, capsys):
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(errno.ENOSPC, "no space left on the disk"), (errno.EACCES, "permission denied")]
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "the disk is full; free some space, or"),
+        (errno.EACCES, "permission denied; change its permissions, or"),
+    ],
 )
 def test_a_full_disk_and_a_forbidden_folder_are_one_line(number, words, command, capsys):
     command.raises = OSError(number, os.strerror(number), "/some/where")

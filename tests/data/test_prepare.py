@@ -374,7 +374,7 @@ def test_what_cannot_be_read_in_a_folder_is_left_out_and_named(public: Path) -> 
         with pytest.raises(UserError, match=r"closed cannot be read; check its permissions"):
             exhausted(sources.files_of(FilesSource(paths=(folder / "closed",))))
         (given,) = exhausted(sources.files_of(FilesSource(paths=(folder / "closed" / "b.txt",))))[0]
-        with pytest.raises(UserError, match=r"b\.txt cannot be read \(Permission denied\)"):
+        with pytest.raises(UserError, match=r"b\.txt cannot be read \(permission denied\)"):
             exhausted(preparation.scan_files([given]))
     (folder / "closed").chmod(0o755)
     assert files == [folder / "a.txt"]
