@@ -36,6 +36,7 @@ def nanogpt(installed, tmp_path):
 
     def call(*words: str, code: int = 0) -> str:
         env = os.environ | {"PYTHONPATH": str(installed), "NANOGPT_HOME": str(tmp_path / "home")}
+        env |= {f"NANOGPT_{name}_DIR": str(tmp_path / name.lower()) for name in ("CACHE", "CONFIG")}
         command = [sys.executable, "-c", "import sys; from nanogpt.cli import main; sys.exit(main())", *words]
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == code, done.stderr
@@ -76,6 +77,23 @@ def test_it_is_trained_resumed_exactly_and_sampled(nanogpt, tmp_path):
     assert losses("whole")[-1] < 0.8 * losses("whole")[0]
     written = nanogpt("sample", "whole", "--max_new_tokens=20", "--start=the ", "--temperature=0")
     assert set(written.strip()) <= set("0123456789abcdef the ")
+
+
+def test_a_recipe_takes_its_text_from_the_source_of_the_package(nanogpt, tmp_path):
+    recipe = tmp_path / "config" / "datasets" / "count.toml"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text('tokenizer = "char"\n[source]\nkind = "numbers"\nlast = 999\n')
+    assert "count" in nanogpt("datasets")
+    prepared = json.loads(nanogpt("prepare", "count", "--json"))
+    # 9 numbers of one digit, 90 of two and 900 of three, each with a line feed: 3,888 characters, 10 % for validation
+    assert prepared["tokens"] == {"train": 3499, "val": 389}
+    meta = json.loads(Path(prepared["path"], "meta.json").read_text())
+    assert meta["source"]["kind"] == "numbers"
+    recipe.write_text(recipe.read_text().replace("999", "0"))
+    assert "last = 0 must be at least 1" in nanogpt("prepare", "count", "--force", code=2)
+    recipe.write_text(recipe.read_text().replace("numbers", "numbrs"))
+    refused = nanogpt("prepare", "count", "--force", code=2)
+    assert "no source 'numbrs'; known sources: files, numbers, package, stdlib, url. Did you mean numbers?" in refused
 
 
 def test_the_form_of_a_new_run_shows_its_settings(installed, tmp_path):

@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Iterable
 from contextlib import closing, nullcontext
-from typing import Any
 
 from nanogpt.cli.console import talk
 from nanogpt.cli.settings import add_knobs, typed
@@ -15,6 +14,7 @@ from nanogpt.events import Stopped, Token, to_json
 from nanogpt.files import why
 from nanogpt.formatting import counted, printable
 from nanogpt.paths import expanded
+from nanogpt.tokenizers import Tokenizer
 
 BETWEEN_SAMPLES = "---------------"
 LONGEST_START = 1 << 26  # bytes
@@ -123,10 +123,10 @@ def start_text(start: str) -> str:
         raise UserError(f"the prompt from {name} is not UTF-8 (byte {error.start:,}): save it as UTF-8") from None
 
 
-def known_text(tokenizer: Any, prompt: str, replace: bool) -> str:
+def known_text(tokenizer: Tokenizer, prompt: str, replace: bool) -> str:
     """The prompt, its unknown characters replaced where that is asked for. Raises `UserError` where it is not."""
     if replace:
-        return str(tokenizer.decode(tokenizer.encode(prompt, "replace")))
+        return tokenizer.decode(tokenizer.encode(prompt, "replace"))
     try:
         tokenizer.encode(prompt)
     except UserError as error:

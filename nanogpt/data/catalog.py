@@ -9,7 +9,6 @@ from pathlib import Path
 from nanogpt import tokenizers
 from nanogpt.data.names import prepared_names
 from nanogpt.data.recipes import read_recipe, recipe_paths
-from nanogpt.data.sources import works_offline
 from nanogpt.data.store import open_dataset
 from nanogpt.errors import UserError
 
@@ -68,7 +67,7 @@ def _info(name: str, recipe_path: Path | None, prepared: bool, data_dir: Path | 
             description=description,
             licence=recipe.licence,
             tokenizer=recipe.tokenizer,
-            offline=works_offline(recipe.source) and tokenizers.available_offline(recipe.tokenizer),
+            offline=recipe.source.available_offline() and tokenizers.available_offline(recipe.tokenizer),
         )
     except UserError as error:
         return DatasetInfo(name=name, description=description, problem=str(error))

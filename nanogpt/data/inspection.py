@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from nanogpt import tokenizers
 from nanogpt.data.preparation import by_split, pieces, scan_files, split_ends
 from nanogpt.data.recipes import Recipe
-from nanogpt.data.sources import files_of
 from nanogpt.data.store import open_dataset
 from nanogpt.data.text import SEPARATOR, read
 from nanogpt.errors import UserError
@@ -40,7 +39,7 @@ def forecast(recipe: Recipe) -> Generator[Event, None, None]:
     Raise `UserError` for whatever would keep the text from being prepared.
     """
     files, text_bytes, alphabet, _ = yield from scan_files(
-        (yield from files_of(recipe.source, encoding=recipe.encoding)), recipe.encoding
+        (yield from recipe.source.files(recipe.encoding)), recipe.encoding
     )
     characters = sum(file.characters for file in files) + len(SEPARATOR) * (len(files) - 1)
     ends = split_ends(recipe, characters)

@@ -26,8 +26,7 @@ from nanogpt.data import store
 from nanogpt.data.background import map_in_threads, run_in_background
 from nanogpt.data.encodings import ADVICE, codec_of, spoken
 from nanogpt.data.names import home
-from nanogpt.data.recipes import Recipe, UrlSource, load_recipe
-from nanogpt.data.sources import files_of
+from nanogpt.data.recipes import Recipe, load_recipe
 from nanogpt.data.text import SEPARATOR, Alphabet, TextFile, read, scan
 from nanogpt.errors import UserError
 from nanogpt.events import Encoding, Event, Notice, Prepared
@@ -74,7 +73,10 @@ def prepare(
     if existing and source is None and _certainly_same(existing.meta, recipe):
         yield from _unchanged(existing, began)
         return
-    found = yield from files_of(recipe.source, source, recipe.encoding)
+    if source is not None:
+        found = [recipe.source.check_local_copy(source)]
+    else:
+        found = yield from recipe.source.files(recipe.encoding)
     files, text_bytes, alphabet, sha256 = yield from scan_files(found, recipe.encoding)
     read_as = ", ".join(sorted({file.codec for file in files}))
     if existing:
@@ -87,7 +89,7 @@ def prepare(
     if made.vocab_size < 2:
         raise UserError(f"the text of {recipe.name} is {alphabet!r} over and over: there is nothing to learn in it")
     described = {
-        "kind": recipe.source.kind,
+        "kind": recipe.source.name,
         "sha256": sha256,
         "bytes": text_bytes,
         "files": len(files),
@@ -155,7 +157,8 @@ def _existing(folder: Path, recipe: Recipe, force: bool) -> store.Dataset | None
 
 def _certainly_same(meta: store.Meta, recipe: Recipe) -> bool:
     """Whether a data set is of the recipe's text, as far as that is known without reading it."""
-    known = isinstance(recipe.source, UrlSource) and meta.source.get("sha256") == recipe.source.sha256
+    expected = recipe.source.expected_sha256
+    known = expected is not None and meta.source.get("sha256") == expected
     read_as = meta.source.get("encoding")  # earlier versions did not say
     if recipe.encoding is not None:
         return known and read_as == codec_of(recipe.encoding)
@@ -188,9 +191,7 @@ def _prepared(meta: store.Meta, folder: Path, began: float) -> Prepared:
 
 
 def _origin(recipe: Recipe, files: list[TextFile]) -> dict[str, Any]:
-    if isinstance(recipe.source, UrlSource):
-        return {"url": recipe.source.url}
-    return {"path": str(files[0].path.absolute())} if len(files) == 1 else {}
+    return recipe.source.origin() or ({"path": str(files[0].path.absolute())} if len(files) == 1 else {})
 
 
 def scan_files(

@@ -10,52 +10,15 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nanogpt import paths, tokenizers
+from nanogpt.data import sources
 from nanogpt.data.encodings import codec_of
 from nanogpt.data.names import check_name, prepared_names
+from nanogpt.data.sources import Source
+from nanogpt.data.tables import check_table
 from nanogpt.errors import SettingError, UserError, nearest
 from nanogpt.files import read_text, why
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UrlSource:
-    """One file on the network; `bytes` is its size where it is known."""
-
-    kind = "url"
-    url: str
-    sha256: str
-    bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilesSource:
-    """Local files, in this order; a folder stands for the text files in it, by name."""
-
-    kind = "files"
-    paths: tuple[Path, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackageSource:
-    """Files of an installed distribution whose paths match `glob`."""
-
-    kind = "package"
-    distribution: str
-    glob: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StdlibSource:
-    """The running interpreter's own sources, less the files and folders named in `exclude`."""
-
-    kind = "stdlib"
-    ascii_only: bool = False
-    exclude: tuple[str, ...] = ()
-
-
-Source = UrlSource | FilesSource | PackageSource | StdlibSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +100,7 @@ def read_recipe(path: Path) -> Recipe:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"recipe {path} cannot be read: {why(error)}") from error
     where = f"recipe {path}"
-    top = _checked(
+    top = check_table(
         table,
         {
             "title": str,
@@ -151,8 +114,8 @@ def read_recipe(path: Path) -> Recipe:
         where,
         required=("tokenizer", "source"),
     )
-    splits = _checked(top.pop("splits", {}), {"val_ratio": float, "test_ratio": float}, f"{where}, [splits]")
-    source = _source(top.pop("source"), f"{where}, [source]", path.parent)
+    splits = check_table(top.pop("splits", {}), {"val_ratio": float, "test_ratio": float}, f"{where}, [splits]")
+    source = sources.from_table(top.pop("source"), f"{where}, [source]", path.parent)
     try:
         return Recipe(name=path.stem, source=source, path=path, **top, **splits)
     except UserError as error:
@@ -175,7 +138,7 @@ def textfile_recipe(
     return Recipe(
         name=name if name is not None else _name_of(given[0]),
         title=", ".join(path.name for path in given[:3]) + (", …" if len(given) > 3 else ""),
-        source=FilesSource(paths=given),
+        source=sources.create(sources.OWN_TEXT, paths=given),
         tokenizer=tokenizer,
         val_ratio=val_ratio,
         test_ratio=test_ratio,
@@ -186,64 +149,3 @@ def textfile_recipe(
 def _name_of(path: Path) -> str:
     """A file's name without its ending, with whatever cannot stand in a data set's name replaced."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", path.absolute().stem).lstrip(".-")[:64] or "text"
-
-
-_SOURCES: dict[str, tuple[type, dict[str, type], tuple[str, ...]]] = {
-    "url": (UrlSource, {"url": str, "sha256": str, "bytes": int}, ("url", "sha256")),
-    "files": (FilesSource, {"paths": list}, ("paths",)),
-    "package": (PackageSource, {"distribution": str, "glob": str}, ("distribution", "glob")),
-    "stdlib": (StdlibSource, {"ascii_only": bool, "exclude": list}, ()),
-}
-
-
-def _source(table: dict[str, Any], where: str, folder: Path) -> Source:
-    kind = table.get("kind")
-    if kind not in _SOURCES:
-        raise UserError(
-            f"{where}: kind = {kind!r} must be one of {', '.join(_SOURCES)}.{nearest(str(kind), list(_SOURCES))}"
-        )
-    make, types, required = _SOURCES[kind]
-    values = _checked({key: value for key, value in table.items() if key != "kind"}, types, where, required)
-    for key, value in values.items():
-        if isinstance(value, list):
-            if not all(isinstance(item, str) for item in value):
-                raise UserError(f"{where}: {key} must be a list of texts; it is {value!r}")
-            values[key] = tuple(value)
-    if kind == "url":
-        if not re.match(r"https?://", values["url"]):
-            raise UserError(f"{where}: url = {values['url']!r} must begin with https:// or http://")
-        if not re.fullmatch(r"[0-9a-f]{64}", values["sha256"]):
-            raise UserError(f"{where}: sha256 = {values['sha256']!r} must be 64 hexadecimal digits in lower case")
-    if kind == "files":
-        values["paths"] = tuple(folder / paths.expanded(path) for path in values["paths"])
-        if not values["paths"]:
-            raise UserError(f"{where}: paths is empty; name at least one file or folder")
-    source: Source = make(**values)
-    return source
-
-
-def _checked(
-    table: dict[str, Any], types: dict[str, type], where: str, required: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """The table, with every key known, every value of its type (a whole number is a float too) and none missing."""
-    for key, value in table.items():
-        if key not in types:
-            raise UserError(f"{where}: unknown key {key!r}; it takes {', '.join(types)}.{nearest(key, list(types))}")
-        expected = types[key]
-        fits = type(value) in (int, float) if expected is float else type(value) is expected
-        if not fits:
-            raise UserError(f"{where}: {key} = {value!r} must be {_SPOKEN[expected]}")
-    for key in required:
-        if key not in table:
-            raise UserError(f"{where}: {key!r} is missing")
-    return dict(table)
-
-
-_SPOKEN = {
-    str: "a text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    list: "a list",
-    dict: "a table",
-}

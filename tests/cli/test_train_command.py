@@ -234,7 +234,7 @@ def test_quickstart_without_a_network_says_why_and_trains_on_python_itself(capsy
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # the discard port, where nobody listens
     assert main(["quickstart", "--max_iters=3", "--name=first"]) == 0
     out, err = capsys.readouterr()
-    assert "could not be fetched" in err
+    assert "could not be downloaded" in err
     assert quickstart.OFFLINE in err
     assert len(out) > 100
     assert runs.summary(runs.find("first")).dataset == quickstart.OFFLINE

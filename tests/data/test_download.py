@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from nanogpt.data import download as module
-from nanogpt.data.download import cached, download
-from nanogpt.data.recipes import UrlSource
+from nanogpt.data.sources.url import Source
 from nanogpt.errors import UserError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MB
@@ -64,30 +63,31 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     server.server_close()
 
 
-def source(server: Server, bytes: int | None = len(CONTENT)) -> UrlSource:
-    return UrlSource(url=f"http://127.0.0.1:{server.server_port}/some/input.txt?x=1", sha256=SHA256, bytes=bytes)
+def source(server: Server, bytes: int | None = len(CONTENT)) -> Source:
+    return Source(url=f"http://127.0.0.1:{server.server_port}/some/input.txt?x=1", sha256=SHA256, bytes=bytes)
 
 
-def fetched(wanted: UrlSource) -> Path:
-    for _ in download(wanted):
+def fetched(wanted: Source) -> Path:
+    for _ in wanted.files():
         pass
-    return cached(wanted)
+    assert wanted.available_offline()
+    return wanted.cached_path
 
 
 def test_a_file_is_fetched_once(server: Server) -> None:
-    events = list(download(source(server)))
+    events = list(source(server).files())
     assert events[-1].done_bytes == events[-1].total_bytes == len(CONTENT)
     assert [event.done_bytes for event in events] == sorted(event.done_bytes for event in events)
-    assert cached(source(server)).read_bytes() == CONTENT
-    assert list(download(source(server))) == []
+    assert source(server).cached_path.read_bytes() == CONTENT
+    assert list(source(server).files()) == []
     assert server.asked == [None]
 
 
 def test_an_abandoned_download_goes_on_where_it_was(server: Server) -> None:
-    with closing(download(source(server))) as events:
+    with closing(source(server).files()) as events:
         got = next(events).done_bytes
-    part = cached(source(server)).with_name(cached(source(server)).name + ".part")
-    assert not cached(source(server)).exists()
+    part = source(server).cached_path.with_name(source(server).cached_path.name + ".part")
+    assert not source(server).cached_path.exists()
     assert part.stat().st_size == got < len(CONTENT)
     assert fetched(source(server)).read_bytes() == CONTENT
     assert server.asked == [None, f"bytes={got}-"]
@@ -109,9 +109,9 @@ def test_a_server_that_sends_no_parts_sends_the_whole_again(server: Server) -> N
 def test_a_part_longer_than_the_file_is_thrown_away(server: Server) -> None:
     for bytes_known in (len(CONTENT), None):
         wanted = source(server, bytes_known)
-        cached(wanted).parent.mkdir(parents=True, exist_ok=True)
-        cached(wanted).unlink(missing_ok=True)
-        cached(wanted).with_name(cached(wanted).name + ".part").write_bytes(CONTENT + b"x")
+        wanted.cached_path.parent.mkdir(parents=True, exist_ok=True)
+        wanted.cached_path.unlink(missing_ok=True)
+        wanted.cached_path.with_name(wanted.cached_path.name + ".part").write_bytes(CONTENT + b"x")
         assert fetched(wanted).read_bytes() == CONTENT
 
 
@@ -119,7 +119,7 @@ def test_another_file_than_the_expected_one_is_refused_and_not_kept(server: Serv
     server.content = b"<html>log in</html>"
     with pytest.raises(UserError, match=r"not the expected file.*--source FILE"):
         fetched(source(server, None))
-    assert list(cached(source(server)).parent.iterdir()) == []
+    assert list(source(server).cached_path.parent.iterdir()) == []
 
 
 def test_a_damaged_copy_is_fetched_again(server: Server) -> None:
@@ -128,7 +128,7 @@ def test_a_damaged_copy_is_fetched_again(server: Server) -> None:
 
 
 def test_without_a_network_the_ways_out_are_named(server: Server) -> None:
-    wanted = UrlSource(url="http://127.0.0.1:9/input.txt", sha256=SHA256)
+    wanted = Source(url="http://127.0.0.1:9/input.txt", sha256=SHA256)
     with pytest.raises(UserError, match=r"--source FILE.*NANOGPT_CACHE_DIR.*python_stdlib") as refusal:
         fetched(wanted)
     assert "\n" not in str(refusal.value)
@@ -137,6 +137,6 @@ def test_without_a_network_the_ways_out_are_named(server: Server) -> None:
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cache").write_text("a file is in the way")
     monkeypatch.setenv("NANOGPT_CACHE_DIR", str(tmp_path / "cache"))
-    wanted = UrlSource(url="http://127.0.0.1:9/input.txt", sha256=SHA256)
-    with pytest.raises(UserError, match=r"cannot keep what is fetched in .*cache.downloads \(.*NANOGPT_CACHE_DIR"):
-        list(download(wanted))
+    wanted = Source(url="http://127.0.0.1:9/input.txt", sha256=SHA256)
+    with pytest.raises(UserError, match=r"cannot save the download in .*cache.downloads.*NANOGPT_CACHE_DIR"):
+        list(wanted.files())

@@ -8,10 +8,8 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,7 @@ from nanogpt.data import preparation, sources, text
 from nanogpt.data.encodings import ADVICE
 from nanogpt.data.names import prepared_names
 from nanogpt.data.preparation import prepare
-from nanogpt.data.recipes import FilesSource, PackageSource, Recipe, StdlibSource, UrlSource, textfile_recipe
+from nanogpt.data.recipes import Recipe, textfile_recipe
 from nanogpt.data.store import open_dataset
 from nanogpt.errors import UserError
 from nanogpt.events import Encoding, Notice, Prepared
@@ -84,7 +82,7 @@ def test_tokens_are_those_of_each_split_encoded_as_a_whole(
 
 
 def test_tiny_shakespeare_is_split_where_nanogpt_splits_it() -> None:
-    recipe = Recipe(name="x", source=StdlibSource())
+    recipe = Recipe(name="x", source=sources.create("stdlib"))
     assert preparation.split_ends(recipe, 1_115_394) == {"train": 1_003_854, "val": 1_115_394}  # 111,540 for validation
 
 
@@ -250,7 +248,7 @@ def test_a_data_set_of_an_earlier_version_did_not_say_its_encoding(tmp_path: Pat
 
 def test_another_file_given_for_a_prepared_data_set_is_not_taken_for_its_text(tmp_path: Path, data_dir: Path) -> None:
     path = written(tmp_path, "the right text " * 20)
-    source = UrlSource(url="http://127.0.0.1:9/x", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    source = sources.create("url", url="http://127.0.0.1:9/x", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     recipe = Recipe(name="given", source=source)
     prepared(recipe, data_dir=data_dir, source=path)
     assert prepared(recipe, data_dir=data_dir, source=path).name == "given"
@@ -263,7 +261,7 @@ def test_another_file_given_for_a_prepared_data_set_is_not_taken_for_its_text(tm
 
 def test_a_prepared_data_set_in_another_encoding_is_not_taken_for_the_recipes(tmp_path: Path, data_dir: Path) -> None:
     path = written(tmp_path, ("naïve café " * 20))
-    source = UrlSource(url="http://127.0.0.1:9/x", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    source = sources.create("url", url="http://127.0.0.1:9/x", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     recipe = Recipe(name="given", source=source)
     prepared(recipe, data_dir=data_dir, source=path, encoding="latin-1")
     with pytest.raises(UserError, match="exists with encoding=iso8859-1, not utf-8"):
@@ -329,7 +327,7 @@ def test_a_folder_stands_for_its_text_files(tmp_path: Path, data_dir: Path) -> N
         (folder / name).write_bytes(content)
     events = list(prepare(textfile_recipe([folder]), data_dir=data_dir))
     assert any(
-        isinstance(event, Notice) and "left out 2 of 4 files: c.png (not text), d (empty)" in event.text
+        isinstance(event, Notice) and "skipped 2 of 4 files: c.png (not text), d (empty)" in event.text
         for event in events
     )
     dataset = open_dataset("texts", data_dir)
@@ -337,53 +335,6 @@ def test_a_folder_stands_for_its_text_files(tmp_path: Path, data_dir: Path) -> N
     (tmp_path / "nothing").mkdir()
     with pytest.raises(UserError, match="no text files in"):
         prepared(textfile_recipe([tmp_path / "nothing"]), data_dir=data_dir)
-
-
-@contextmanager
-def nobody() -> Iterator[None]:
-    """Within it this process has no privileges: the superuser reads everything."""
-    if os.geteuid():
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
-@pytest.fixture
-def public() -> Iterator[Path]:
-    """A folder that everybody can read: pytest's own are closed to others."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
-
-
-def test_what_cannot_be_read_in_a_folder_is_left_out_and_named(public: Path) -> None:
-    folder = public / "texts"
-    for name in ("a.txt", "secret.txt", "closed/b.txt"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("some text " * 10)
-    (folder / "gone.txt").symlink_to(folder / "nowhere")
-    (folder / "secret.txt").chmod(0)
-    (folder / "closed").chmod(0)
-    with nobody():
-        _, files = exhausted(sources.files_of(FilesSource(paths=(folder,))))
-        notice, *_ = sources.files_of(FilesSource(paths=(folder,)))
-        with pytest.raises(UserError, match=r"closed cannot be read; check its permissions"):
-            exhausted(sources.files_of(FilesSource(paths=(folder / "closed",))))
-        (given,) = exhausted(sources.files_of(FilesSource(paths=(folder / "closed" / "b.txt",))))[0]
-        with pytest.raises(UserError, match=r"b\.txt cannot be read \(permission denied\)"):
-            exhausted(preparation.scan_files([given]))
-    (folder / "closed").chmod(0o755)
-    assert files == [folder / "a.txt"]
-    assert isinstance(notice, Notice)
-    assert notice.level == "warning"
-    assert notice.text == (
-        f"{folder}: left out 3 of 4 files: gone.txt (cannot be read), secret.txt (cannot be read), "
-        "closed (cannot be read)"
-    )
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -406,7 +357,7 @@ def test_a_full_disk_says_how_much_is_needed_and_leaves_nothing(
 
 def test_a_file_given_by_hand_is_checked_by_the_recipes_sum(tmp_path: Path, data_dir: Path) -> None:
     path = written(tmp_path, "the right text " * 20)
-    source = UrlSource(url="http://127.0.0.1:9/x", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    source = sources.create("url", url="http://127.0.0.1:9/x", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     recipe = Recipe(name="given", source=source)
     with pytest.raises(UserError, match="not the expected file: its sha256 is"):
         prepared(recipe, data_dir=data_dir, source=written(tmp_path, "another", "wrong.txt"))
@@ -426,32 +377,3 @@ def test_the_standard_library_needs_no_network_and_gives_the_same_text_each_time
     assert open_dataset("python_stdlib", data_dir).meta.sha256 == meta.sha256
     assert sum(first.tokens.values()) > 1_000_000
     assert first.vocab_size < 128
-
-
-def test_the_standard_library_is_taken_without_what_is_excluded() -> None:
-    *_, files = exhausted(sources.files_of(StdlibSource(exclude=("test", "site-packages", "a*.py"))))
-    assert any(path.name == "textwrap.py" for path in files)
-    assert not any(path.name == "argparse.py" or {"test", "site-packages"} & set(path.parts) for path in files)
-
-
-def test_a_package_is_read_where_it_is_installed(data_dir: Path) -> None:
-    source = PackageSource(distribution="pytest", glob="_pytest/*.py")
-    *_, files = exhausted(sources.files_of(source))
-    assert any(path.name == "fixtures.py" for path in files)
-    assert (
-        prepared(Recipe(name="package", source=source, tokenizer="byte"), data_dir=data_dir).tokens["train"] > 100_000
-    )
-    with pytest.raises(UserError, match=r"no-such-thing is not installed: run `pip install"):
-        exhausted(sources.files_of(PackageSource(distribution="no-such-thing", glob="*")))
-    with pytest.raises(UserError, match="has no files"):
-        exhausted(sources.files_of(PackageSource(distribution="pytest", glob="*.nope")))
-
-
-def exhausted(work: object) -> list[object]:
-    """A generator's events and, last, what it returns."""
-    events: list[object] = []
-    while True:
-        try:
-            events.append(next(work))  # type: ignore[call-overload]
-        except StopIteration as end:
-            return [*events, end.value]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nanogpt.data import prepare
-from nanogpt.data.recipes import Recipe, StdlibSource, load_recipe, read_recipe, recipe_paths, textfile_recipe
+from nanogpt.data import prepare, sources
+from nanogpt.data.recipes import Recipe, load_recipe, read_recipe, recipe_paths, textfile_recipe
 from nanogpt.errors import SettingError, UserError
 
 SOUND = """
@@ -57,10 +57,11 @@ def test_a_persons_own_recipe_takes_precedence(tmp_path: Path, monkeypatch: pyte
         (("0.2", "true"), "val_ratio = True must be a number"),
         (("0.2", "nan"), "val_ratio=nan must be above 0 and below 1"),
         (("0.2", "1"), "val_ratio=1 must be"),
-        (('"files"', '"file"'), "kind = 'file' must be one of url, files, package, stdlib"),
+        (('"files"', '"file"'), "no source 'file'; known sources: files, package, stdlib, url. Did you mean files"),
         (('["a.txt"]', "[1]"), "paths must be a list of texts"),
         (('["a.txt"]', "[]"), "paths is empty"),
-        (('kind = "files"', ""), "kind = None"),
+        (('kind = "files"', ""), "'kind' is missing; known sources: files, "),
+        (('"files"', "[1]"), r"kind = \[1\] must be a text"),
         (('tokenizer = "byte"', ""), "'tokenizer' is missing"),
         (("[source]", "[source"), "cannot be read"),
         (('kind = "files"\npaths = ["a.txt"]', 'kind = "url"\nurl = "https://a.example/b"'), "'sha256' is missing"),
@@ -96,7 +97,7 @@ def test_what_is_prepared_is_listed_with_the_recipes_where_a_name_is_unknown(hom
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", ".hidden", "-x", "a b", "a\n", "é", "x" * 65])
 def test_a_name_must_be_a_plain_folder_name(name: str) -> None:
     with pytest.raises(UserError, match="cannot name a data set"):
-        Recipe(name=name, source=StdlibSource())
+        Recipe(name=name, source=sources.create("stdlib"))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_a_name_must_be_a_plain_folder_name(name: str) -> None:
 )
 def test_ratios_outside_their_bounds_are_refused(val_ratio: float, test_ratio: float) -> None:
     with pytest.raises(SettingError, match="ratio"):
-        Recipe(name="x", source=StdlibSource(), val_ratio=val_ratio, test_ratio=test_ratio)
+        Recipe(name="x", source=sources.create("stdlib"), val_ratio=val_ratio, test_ratio=test_ratio)
 
 
 def test_a_text_files_recipe_is_named_after_it() -> None:

@@ -151,6 +151,6 @@ def test_a_silent_network_ends_in_one_line_with_the_ways_out(server: Server, mon
 
 def test_cl100k_names_no_package_that_does_not_carry_it(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_published, "URL", "http://127.0.0.1:9/{}.tiktoken")
-    with pytest.raises(UserError, match=r"could not be fetched.*char or byte") as refusal:
+    with pytest.raises(UserError, match=r"could not be downloaded.*char or byte") as refusal:
         tokenizers.create("cl100k_base")
     assert "offline" not in str(refusal.value)

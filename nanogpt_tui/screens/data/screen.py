@@ -281,7 +281,7 @@ class DataScreen(LabScreen):
         if action in ("prepare", "give"):
             if entry is None or busy or not entry.recipe or entry.info.prepared:
                 return False
-            return action == "prepare" or entry.url
+            return action == "prepare" or entry.downloads
         if action == "add":
             return not busy
         if action == "copy":

@@ -1,0 +1,65 @@
+"""Local text files and folders of text files."""
+
+import os
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from nanogpt.data.sources import base
+from nanogpt.data.sources._listing import walk
+from nanogpt.errors import UserError
+from nanogpt.events import Event, Notice
+
+MAX_NAMES = 3  # skipped files that a notice names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source(base.Source):
+    """The files in this order. A folder stands for the text files below it, sorted, without hidden ones."""
+
+    name: ClassVar[str] = "files"
+
+    paths: tuple[Path, ...]
+
+    def validate(self) -> None:
+        if not self.paths:
+            raise UserError("paths is empty; name at least one file or folder")
+
+    def files(self, encoding: str | None = None) -> Generator[Event, None, list[Path]]:
+        found: list[Path] = []
+        for path in self.paths:
+            if os.path.isdir(path):  # noqa: PTH112 (pathlib's raises without permission)
+                found += yield from _text_files(path, encoding)
+            else:
+                found.append(path)
+        return found
+
+    def available_offline(self) -> bool:
+        return all(os.path.exists(path) for path in self.paths)  # noqa: PTH110 (pathlib's raises without permission)
+
+    def describe(self) -> str:
+        return ", ".join(map(str, self.paths))
+
+
+def _text_files(folder: Path, encoding: str | None) -> Generator[Event, None, list[Path]]:
+    """Return the text files below a folder, and report those that are skipped."""
+    from nanogpt.data.text import UNREADABLE, what_keeps_out
+
+    unlisted: list[Path] = []
+    candidates = sorted(walk(folder, (".*",), unlisted))
+    reasons = {candidate: what_keeps_out(candidate, encoding) for candidate in candidates}
+    texts = [candidate for candidate in candidates if not reasons[candidate]]
+    reasons |= dict.fromkeys(unlisted, UNREADABLE)
+    if not texts:
+        if folder in unlisted:
+            raise UserError(f"{folder} cannot be read; check its permissions")
+        raise UserError(f"no text files in {folder}: every file in it is empty, unreadable or binary")
+    skipped = [f"{path.relative_to(folder)} ({reason})" for path, reason in reasons.items() if reason]
+    if skipped:
+        names = ", ".join(skipped[:MAX_NAMES]) + (", …" if len(skipped) > MAX_NAMES else "")
+        yield Notice(
+            level="warning" if UNREADABLE in reasons.values() else "info",
+            text=f"{folder}: skipped {len(skipped):,} of {len(reasons):,} files: {names}",
+        )
+    return texts
