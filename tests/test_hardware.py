@@ -1,10 +1,10 @@
 """Choices, facts and peaks on this machine's own CPU; GPUs by their names, containers by their files."""
 
-import dataclasses
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -357,7 +357,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(cache: Path, monkeypatch: py
 
 def test_measuring_the_peak_leaves_the_random_state_alone() -> None:
     before = torch.get_rng_state()
-    peak.measure_cpu("float32", size=8, seconds=0.0)
+    peak.measure_cpu("float32", largest=8, seconds=0.0)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -365,12 +365,38 @@ def test_a_device_of_unknown_speed_has_no_peak() -> None:
     assert hardware.peak_flops("mps", "float32") is None
 
 
+class SlowProducts:
+    """A clock that only products of matrices move: by `seconds(side)` each."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: Callable[[int], float]) -> None:
+        self.now, self.sides, self.seconds = 0.0, list[int](), seconds
+        monkeypatch.setattr(peak, "time", self)
+        monkeypatch.setattr(torch, "mm", self.product)
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def product(self, a: torch.Tensor, b: torch.Tensor) -> None:
+        self.sides.append(len(a))
+        self.now += self.seconds(len(a))
+
+
 def test_the_measured_peak_is_the_fastest_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = iter([0.0, 1.0, 3.0, 3.0, 4.0, 4.0, 9.0, 9.0])  # begun; three products of 2, 1 and 5 seconds; the end
-    fake = dataclasses.make_dataclass("Clock", [])()
-    fake.perf_counter = lambda: next(ticks)
-    monkeypatch.setattr(peak, "time", fake)
-    assert peak.measure_cpu("float32", size=10, seconds=0.3) == 2 * 10**3 / 1.0
+    took = iter([2.0, 1.0, 5.0])
+    SlowProducts(monkeypatch, lambda side: next(took))
+    assert peak.measure_cpu("float32", largest=10, seconds=8) == 2 * 10**3 / 1.0
+
+
+def test_the_peak_is_measured_with_matrices_as_large_as_the_time_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = SlowProducts(monkeypatch, lambda side: 2 * side**3 / 1e11)  # 1024: 21 ms
+    assert peak.measure_cpu("float32", seconds=0.2) == pytest.approx(1e11)
+    assert fast.sides[:4] == [128, 256, 512, 1024]
+    assert {*fast.sides[3:]} == {1024}
+    assert fast.now < 0.2 + 0.03
+    slow = SlowProducts(monkeypatch, lambda side: 2 * side**3 / 4e8)  # 128: 10.5 ms; 1024: 5 s
+    assert peak.measure_cpu("bfloat16", seconds=0.2) == pytest.approx(4e8)
+    assert {*slow.sides} == {128}
+    assert slow.now < 0.2 + 0.011
 
 
 def test_threads_that_wait_give_up_their_core_soon_unless_the_person_has_decided(monkeypatch):

@@ -88,6 +88,9 @@ BRAND = re.compile(r"nvidia|geforce|tesla|\d+gb?")
 FORM = re.compile(r"sxm\d?|pcie|hbm\d\w?")
 
 
+MEASURE_S = 0.2  # how long a CPU's peak is measured
+
+
 def gpu_peak(name: str, dtype: str, tf32: bool = False) -> float | None:
     """FLOP/s of the GPU that torch calls `name`, e.g. "NVIDIA A100-SXM4-80GB"; None for one that is not in the table.
 
@@ -125,19 +128,28 @@ def peak_flops(device: str, dtype: str) -> float | None:
     return known[key]
 
 
-def measure_cpu(dtype: str, size: int = 1024, seconds: float = 0.2) -> float:
-    """FLOP/s of the best of the products of two (size, size) matrices that fit into `seconds`; at least three."""
+def measure_cpu(dtype: str, largest: int = 1024, seconds: float | None = None) -> float:
+    """Return the FLOP/s of the best product of two square matrices in `seconds` (`MEASURE_S`); at least one is tried.
+
+    The sides start at 128 and double up to `largest` while one product is quick: where a format has no fast path, as
+    bfloat16 on older CPUs, a product of the largest takes seconds.
+    """
     import torch
 
+    seconds = MEASURE_S if seconds is None else seconds
+    side, best = min(128, largest), 0.0
+    begun = time.perf_counter()
     with torch.no_grad():
-        a, b = torch.ones(2, size, size, dtype=getattr(torch, dtype))  # not random: that would move the run's own seed
-        best, tries, begun = float("inf"), 0, time.perf_counter()
-        while tries < 3 or time.perf_counter() - begun < seconds:
+        while True:
+            a, b = torch.ones(2, side, side, dtype=getattr(torch, dtype))  # random would move the run's own seed
             started = time.perf_counter()
             torch.mm(a, b)
-            best = min(best, time.perf_counter() - started)
-            tries += 1
-    return 2 * size**3 / best
+            ended = time.perf_counter()
+            best = max(best, 2 * side**3 / (ended - started))
+            if ended - begun >= seconds:
+                return best
+            if ended - started < seconds / 20:
+                side = min(2 * side, largest)
 
 
 def _remembered() -> dict[str, float]:
