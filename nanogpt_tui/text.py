@@ -8,7 +8,7 @@ from textual.content import Content
 
 from nanogpt.formatting import duration, printable
 
-__all__ = ["count", "duration", "format_bytes", "printable", "safe_content", "short", "short_weights"]
+__all__ = ["count", "duration", "format_bytes", "one_line", "printable", "safe_content", "short", "short_weights"]
 
 LEAST_NAME = 2  # cells
 
@@ -16,6 +16,11 @@ LEAST_NAME = 2  # cells
 def safe_content(text: str, style: str = "") -> Content:
     """`text` with control, bidirectional and other invisible characters replaced visibly, as unformatted content."""
     return Content.styled(printable(text).expandtabs(4), style)
+
+
+def one_line(text: str) -> str:
+    """Return `text` on one line, without control characters; a line break is shown as a person types it, as \\n."""
+    return printable(text).replace("\n", "\\n")
 
 
 def count(number: float) -> str:

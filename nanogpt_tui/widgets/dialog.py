@@ -9,6 +9,8 @@ from textual.events import Key
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from nanogpt.errors import UserError
+
 
 def hint(text: str) -> Static:
     """The quiet last line of a dialog: which keys answer it."""
@@ -91,3 +93,16 @@ class AskValue(ModalScreen[str | None]):
 
     def key_escape(self) -> None:
         self.dismiss(None)
+
+
+def problem_of(act: Callable[[str], object]) -> Callable[[str], str]:
+    """Return a check for `AskValue` that calls `act` with the text, and returns the message of a `UserError`, or ""."""
+
+    def check(text: str) -> str:
+        try:
+            act(text)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    return check

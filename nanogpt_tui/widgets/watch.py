@@ -9,7 +9,7 @@ from textual.widgets import Static
 
 from nanogpt.events import Sampled
 from nanogpt_tui.keys import with_keys
-from nanogpt_tui.text import printable, safe_content, short
+from nanogpt_tui.text import one_line, safe_content, short
 
 EVERY = "the setting sample_interval takes them regularly"
 # by whether it is running, and whether there are weights to sample
@@ -101,7 +101,7 @@ class Watch(Vertical):
             return Content.styled("watch it learn", "$quiet")
         sample = self._samples[index]
         back, forth = (Style.from_meta({"move": by}) for by in (-1, 1))
-        prompt = short(printable(sample.prompt).replace("\n", "↵"), 20)
+        prompt = short(one_line(sample.prompt), 20)
         left = Content.assemble(
             ("watch it learn  ", "$quiet"),
             Content.styled("◀ ", "$accent").stylize(back),

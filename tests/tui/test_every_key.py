@@ -157,12 +157,12 @@ async def test_sample(lab: Any, two_runs: Path) -> None:
 
         async def empty(at: Any) -> None:
             await go(at, "sample")
-            screen._end(screen._jobs)
+            screen.history.stop()
             screen.knobs = dataclasses.replace(screen.knobs, max_new_tokens=4)
-            screen.groups.clear()
+            screen.history.groups.clear()
             screen.sources = screen.sources[:1]
             screen.set_focus(None)
-            screen.shown = -1
+            screen.history.shown = -1
             screen.repaint()
 
         async def written(at: Any) -> None:
@@ -178,7 +178,7 @@ async def test_sample(lab: Any, two_runs: Path) -> None:
 
         async def pointed(at: Any) -> None:
             await later(at)
-            screen.action_walk(-1)
+            screen.action_move_cursor(-1)
 
         async def job(at: Any) -> None:
             await empty(at)

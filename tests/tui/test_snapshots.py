@@ -306,7 +306,7 @@ async def seen(home: Path, text: str, glyphs: str) -> AsyncIterator[tuple[str, S
             yield view
         await pilot.press("escape", "3")
         await until(pilot, "temperature")
-        app.screen.groups, app.screen.shown = [[written(text)]], 0  # type: ignore[attr-defined]
+        app.screen.history.groups, app.screen.history.shown = [[written(text)]], 0  # type: ignore[attr-defined]
         app.screen.repaint()  # type: ignore[attr-defined]
         async for view in views("sample", "1,234 tokens/s"):
             yield view

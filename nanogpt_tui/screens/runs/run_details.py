@@ -10,7 +10,7 @@ from textual.content import Content
 from nanogpt.errors import UserError
 from nanogpt.runs import manage, summary
 from nanogpt.runs.folder import run_config
-from nanogpt_tui.text import count, duration, printable, safe_content, short
+from nanogpt_tui.text import count, duration, one_line, printable, safe_content, short
 
 LABEL = 28  # cells; of several runs fewer, down to
 LEAST_LABEL, COLUMN = 14, 9
@@ -68,7 +68,7 @@ def compared(runs: Sequence[Path], width: int) -> Content:
 
 
 def apart(names: Sequence[str], width: int) -> list[str]:
-    """The names, printable; without the beginning that all have in common where they are too long for `width`."""
+    """The names, safe_content; without the beginning that all have in common where they are too long for `width`."""
     known = [printable(name) for name in names]
     if all(len(name) <= width for name in known):
         return known
@@ -84,5 +84,5 @@ def line(label: str, text: str) -> Content:
 
 
 def value(of: Any) -> str:
-    """A setting's value in a few characters, printable."""
-    return "–" if of is None else f"{of:g}" if isinstance(of, float) else printable(str(of)).replace("\n", "↵")
+    """A setting's value in a few characters, safe_content."""
+    return "–" if of is None else f"{of:g}" if isinstance(of, float) else one_line(str(of))

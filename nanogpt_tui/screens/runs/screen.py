@@ -22,7 +22,7 @@ from nanogpt_tui.screens.runs.run_table import FIELDS, RunTable, arranged
 from nanogpt_tui.session.completions import LIVE, Source
 from nanogpt_tui.text import printable
 from nanogpt_tui.widgets import copy_menu
-from nanogpt_tui.widgets.dialog import Ask, AskValue
+from nanogpt_tui.widgets.dialog import Ask, AskValue, problem_of
 from nanogpt_tui.widgets.step_dialogs import ask_longer_run, parse_steps
 
 if TYPE_CHECKING:
@@ -432,16 +432,3 @@ class RunsScreen(LabScreen):
 CHANGES_A_RUN = {"resume_run", "rename", "note", "delete"}
 NEEDS_A_RUN = {"copy", "look", "tick", "sample", "resume_run", "rename", "note", "delete", "export", "chart"}
 DELETE_ANSWERS = {"delete": ("d", "delete"), "keep": ("escape", "keep")}
-
-
-def problem_of(act: Callable[[str], object]) -> Callable[[str], str]:
-    """Does something with a typed text; returns the one line where that cannot be done, empty where it was."""
-
-    def check(text: str) -> str:
-        try:
-            act(text)
-        except UserError as error:
-            return str(error)
-        return ""
-
-    return check

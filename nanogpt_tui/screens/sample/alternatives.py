@@ -1,5 +1,4 @@
-"""What could have come in a token's place: its alternatives, one of them chosen, each with two bars, the model's own
-probability and the one that the knobs make of it. Knows no take."""
+"""The alternatives of a token, each with two bars: its probability by the model, and after the knobs."""
 
 from textual.content import Content
 from textual.geometry import Size
@@ -9,68 +8,71 @@ from textual.widget import Widget
 from nanogpt.config import SamplingConfig
 from nanogpt.events import Alternative, Token
 from nanogpt_tui.keys import with_keys
-from nanogpt_tui.screens.sample.token_text import TURNED, visible
+from nanogpt_tui.screens.sample.token_text import KNOBS_CHANGED, visible
 from nanogpt_tui.session.token_distribution import Distribution
 from nanogpt_tui.text import short
 
 TEXT_WIDTH = 12
-FEW, TALL = 5, 30  # rows where the terminal has fewer lines than that
-HINT = "{sample.left} and {sample.right} walk over the tokens and\nshow what it could have written instead"
+MAX_SHORT, TALL = 5, 30  # alternatives on a terminal with fewer than TALL lines
+HINT = "{sample.left} and {sample.right} move over the tokens and\nshow what it could have written instead"
 
 
 class Alternatives(Widget):
-    """`chosen` is the number of the row that enter takes: the token itself, until another is chosen."""
+    """`chosen` is the alternative that enter continues from: the token itself, until another one is chosen."""
 
     glossary = "top-k"
     HELP = (
-        "Two bars a token: the model's own probability, and the one after temperature and the other knobs as they "
-        "stand now. {sample.up} and {sample.down} choose, {sample.branch} continues from there in a new text; the "
-        "history keeps both."
+        "Two bars for each token: the probability by the model, and the one after temperature and the other knobs as "
+        "they are now. {sample.up} and {sample.down} choose, {sample.branch} continues from there in a new text; "
+        "the history keeps both."
     )
     DEFAULT_CSS = "Alternatives { height: auto; text-wrap: nowrap; }"
 
     def __init__(self, ascii_only: bool) -> None:
         super().__init__()
         self.ascii_only = ascii_only
-        self._picked: int | None = None  # the id of the one that was chosen
+        self._chosen_id: int | None = None  # None: the token itself
         self._token: Token | None = None
-        self._place = (0, 0)
-        self._turned = ""
+        self._position = (0, 0)
+        self._changed_knobs = ""
         self._distribution: Distribution | None = None
         self._knobs = SamplingConfig()
 
     def show(
         self,
         token: Token | None,
-        number: int,
+        index: int,
         total: int,
-        turned: str,
+        changed_knobs: str,
         distribution: Distribution | None,
         knobs: SamplingConfig,
     ) -> None:
-        """Token `number` (from 0) of `total`, None shows how to get one; what was `turned` before it, in words; what
-        it was drawn from, where that is known, and the knobs as they are now."""
-        shown = (self._token, self._place, self._turned, self._distribution, self._knobs)
-        if shown == (token, (number, total), turned, distribution, knobs):
+        """Show token `index` of `total`, or a hint if it is None.
+
+        `changed_knobs` are the knobs that were changed before it, as text; `distribution` is what it was drawn from,
+        None if that is not known; `knobs` are the present ones.
+        """
+        shown = (self._token, self._position, self._changed_knobs, self._distribution, self._knobs)
+        if shown == (token, (index, total), changed_knobs, distribution, knobs):
             return
         if token is not self._token:
-            self._picked = None
-        self._token, self._place, self._turned = token, (number, total), turned
+            self._chosen_id = None
+        self._token, self._position, self._changed_knobs = token, (index, total), changed_knobs
         self._distribution, self._knobs = distribution, knobs
         self.refresh(layout=True)
 
     @property
-    def chosen(self) -> int:
+    def chosen_row(self) -> int:
         ids = [row.id for row in self._rows()]
         own = self._token.id if self._token is not None else None
-        return next((ids.index(each) for each in (self._picked, own) if each in ids), 0)
+        return next((ids.index(each) for each in (self._chosen_id, own) if each in ids), 0)
 
     def _rows(self) -> list[Alternative]:
-        """The alternatives, best first, with the token itself at the end where it is not among them."""
+        """Return the alternatives, most probable first. The token itself comes last if it is not one of them."""
         token = self._token
         if token is None:
             return []
-        most = FEW if self.app.size.height < TALL else len(token.alternatives) + 99
+        most = MAX_SHORT if self.app.size.height < TALL else len(token.alternatives) + 99
         known = token.alternatives or (self._distribution.top if self._distribution else ())
         rows = list(known[:most])
         if all(row.id != token.id for row in rows):
@@ -78,42 +80,44 @@ class Alternatives(Widget):
         return rows
 
     def choose(self, row: int) -> None:
+        """Choose the alternative in a row; the last row is followed by the first."""
         if self._token is not None:
             rows = self._rows()
-            self._picked = rows[row % len(rows)].id
+            self._chosen_id = rows[row % len(rows)].id
             self.refresh()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """A row a line, whatever width the lines were drawn for last."""
-        return 2 if self._token is None else 2 + bool(self._turned) + len(self._rows())
+        """Return one line for each row: the lines are cut, not wrapped."""
+        return 2 if self._token is None else 2 + bool(self._changed_knobs) + len(self._rows())
 
     @property
-    def choice(self) -> Alternative | None:
-        return self._rows()[self.chosen] if self._token is not None else None
+    def chosen(self) -> Alternative | None:
+        return self._rows()[self.chosen_row] if self._token is not None else None
 
     @property
-    def _room(self) -> int:
-        """The cells of a bar."""
+    def _bar_width(self) -> int:
         return max(3, (self.size.width - TEXT_WIDTH - 5 - 2 * 8 - 2) // 2)
 
     def render(self) -> Content:
         token = self._token
         if token is None:
             return Content.styled(with_keys(HINT, self.app), "$quiet")
-        number, total = self._place
+        index, total = self._position
         text = short(visible(token.text or "…", self.ascii_only), TEXT_WIDTH)
         lines = [
             Content.assemble(
-                (f"token {number + 1:,} of {total:,}  “", "$quiet"),
+                (f"token {index + 1:,} of {total:,}  “", "$quiet"),
                 (text, "bold $foreground"),
                 ("”  p ", "$quiet"),
                 f"{token.probability:.3f}",
             )
         ]
-        if self._turned:
-            lines.append(Content.assemble((f"{TURNED} from here on: ", "$accent"), (self._turned, "$foreground")))
+        if self._changed_knobs:
+            lines.append(
+                Content.assemble((f"{KNOBS_CHANGED} from here on: ", "$accent"), (self._changed_knobs, "$foreground"))
+            )
         after = self._distribution.probabilities(self._knobs) if self._distribution is not None else None
-        column = self._room + 8
+        column = self._bar_width + 8
         heads = f"{'model':>{column}}{'after knobs' if after is not None else '':>{column + 2}}"
         lines.append(Content.styled(" " * (TEXT_WIDTH + 5) + heads, "$quiet"))
         for place, row in enumerate(self._rows()):
@@ -123,7 +127,7 @@ class Alternatives(Widget):
     def _row(self, index: int, row: Alternative, written: int, after: float | None) -> Content:
         pointer, own = (">", "*") if self.ascii_only else ("▸", "●")
         text = short(visible(row.text, self.ascii_only), TEXT_WIDTH)
-        chosen = index == self.chosen
+        chosen = index == self.chosen_row
         return Content.assemble(
             (f"{pointer if chosen else ' '} ", "$accent"),
             (f"{own if row.id == written else ' '} ", "$foreground"),
@@ -135,7 +139,7 @@ class Alternatives(Widget):
         ).stylize(Style.from_meta({"act": f"choose({index})"}))
 
     def _bar(self, probability: float, style: str, chosen: bool) -> Content:
-        room, bar = self._room, "#" if self.ascii_only else "━"
+        room, bar = self._bar_width, "#" if self.ascii_only else "━"
         length = max(round(probability * room), 1 if probability >= 0.005 else 0)
         figure = "–" if probability == 0 else f"{probability:.1%}"
         return Content.assemble(

@@ -1,4 +1,4 @@
-"""The knobs of generation: each on two keys, its value, and where it stands on its scale. Knows nothing of models."""
+"""The knobs of the Sample screen: the sampling settings, each with two keys, its value and a scale."""
 
 import dataclasses
 from bisect import bisect_left, bisect_right
@@ -21,8 +21,11 @@ from nanogpt_tui.text import short
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """`scale` holds the values that the keys step through; empty where every whole number is one. `off` is the value
-    that switches it off."""
+    """One sampling setting.
+
+    `scale` has the values that the keys step through; if it is empty, these are all whole numbers. `off` is the value
+    that switches the setting off. `keys` are two letters, down and up.
+    """
 
     name: str
     label: str
@@ -37,16 +40,16 @@ class Knob:
         return self.tile or self.label
 
 
-def _even(first: int, last: int, per_unit: int = 20) -> tuple[float, ...]:
-    return tuple(number / per_unit for number in range(first, last + 1))
+def _twentieths(first: int, last: int) -> tuple[float, ...]:
+    return tuple(number / 20 for number in range(first, last + 1))
 
 
 KNOBS = (
-    Knob("temperature", "temperature", "temperature", "tT", _even(0, 40), tile="temp"),
+    Knob("temperature", "temperature", "temperature", "tT", _twentieths(0, 40), tile="temp"),
     Knob("top_k", "top-k", "top-k", "kK", (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000), off=0),
-    Knob("top_p", "top-p", "top-p", "pP", (*_even(1, 19), 0.98, 0.99), off=1.0),
+    Knob("top_p", "top-p", "top-p", "pP", (*_twentieths(1, 19), 0.98, 0.99), off=1.0),
     Knob("min_p", "min-p", "min-p", "mM", (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5), off=0.0),
-    Knob("repetition_penalty", "repetition", "repetition penalty", "rR", _even(16, 40), tile="repeat"),
+    Knob("repetition_penalty", "repetition", "repetition penalty", "rR", _twentieths(16, 40), tile="repeat"),
     Knob("seed", "seed", "seed", "sS"),
     Knob("max_new_tokens", "length", "sampling", "nN", (10, 20, 50, 100, 200, 300, 500, 1000, 2000, 5000, 10_000)),
     Knob("stop", "stop", "sampling", "x"),
@@ -55,9 +58,11 @@ STOP_HELP = "the text ends at any of these strings; | separates them"
 BY_NAME = {knob.name: knob for knob in KNOBS}
 
 
-def moved(knobs: SamplingConfig, knob: Knob, by: int) -> SamplingConfig:
-    """The knobs with one turned up (1) or down (-1) by a step; past the end of a scale it is switched off, where it
-    can be. min-p is off below its scale, top-k and top-p are off above theirs."""
+def turn(knobs: SamplingConfig, knob: Knob, by: int) -> SamplingConfig:
+    """Return the settings with one knob turned up (1) or down (-1) by a step.
+
+    Beyond the end of its scale a knob is off, if it can be: min-p below its scale, top-k and top-p above theirs.
+    """
     value = getattr(knobs, knob.name)
     if not knob.scale:
         return dataclasses.replace(knobs, **{knob.name: max(0, value + by)})
@@ -66,27 +71,26 @@ def moved(knobs: SamplingConfig, knob: Knob, by: int) -> SamplingConfig:
     positions = (*knob.scale, *ends) if off_above else (*ends, *knob.scale)
     if value in positions:
         place = positions.index(value) + by
-    else:  # typed in, between two
+    else:  # typed, between two values of the scale
         place = bisect_right(knob.scale, value) if by > 0 else bisect_left(knob.scale, value) - 1
     return dataclasses.replace(knobs, **{knob.name: positions[max(0, min(len(positions) - 1, place))]})
 
 
-def without_effect(knobs: SamplingConfig, name: str, vocab_size: int) -> str:
-    """Why a knob that is not off changes nothing, in a few words; empty where it does. `vocab_size` is 0 where it is
-    not known yet."""
+def no_effect(knobs: SamplingConfig, name: str, vocab_size: int) -> str:
+    """Return why a knob that is not off has no effect, or "" if it has one; `vocab_size` is 0 if it is not known."""
     value = getattr(knobs, name)
     if name == "top_k" and 0 < vocab_size <= value:
         return f"{value} of {vocab_size}: no effect"
     draws = name in ("temperature", "top_k", "top_p", "min_p", "seed") and value != BY_NAME[name].off
     if draws and knobs.temperature == 0 and name != "temperature":
-        return f"{typed(knobs, name)}: no effect at T 0"
+        return f"{as_typed(knobs, name)}: no effect at T 0"
     if draws and knobs.top_k == 1 and name != "top_k":
-        return f"{typed(knobs, name)}: no effect at k 1"
+        return f"{as_typed(knobs, name)}: no effect at k 1"
     return ""
 
 
-def turned(knobs: SamplingConfig, name: str, text: str) -> SamplingConfig:
-    """The knobs with one set to what a person typed. Raises `SettingError`."""
+def set_typed(knobs: SamplingConfig, name: str, text: str) -> SamplingConfig:
+    """Return the settings with one set to the text that a person typed. Raise `SettingError` for a bad value."""
     if name == "stop":
         texts = (part.replace("\\n", "\n").replace("\\t", "\t") for part in text.split("|"))
         return dataclasses.replace(knobs, stop=tuple(part for part in texts if part))
@@ -96,8 +100,8 @@ def turned(knobs: SamplingConfig, name: str, text: str) -> SamplingConfig:
     return resolve_sampling(known | {name: value}, knobs.stop)
 
 
-def typed(knobs: SamplingConfig, name: str) -> str:
-    """A knob's value as a person would type it."""
+def as_typed(knobs: SamplingConfig, name: str) -> str:
+    """Return the value of a knob as a person would type it."""
     value = getattr(knobs, name)
     if name == "stop":
         return "|".join(text.replace("\n", "\\n").replace("\t", "\\t") for text in value)
@@ -105,7 +109,7 @@ def typed(knobs: SamplingConfig, name: str) -> str:
 
 
 class KnobRow(Widget, can_focus=True):
-    """One knob. Focused, left and right turn it and enter asks for a value; so do the wheel and a click."""
+    """One knob. Left and right or the mouse wheel turn it, enter or a click asks for a value."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "turn(-1)", "less", show=False, id="knob.less"),
@@ -118,7 +122,7 @@ class KnobRow(Widget, can_focus=True):
             super().__init__()
             self.knob, self.by = knob, by
 
-    class Asked(Message):
+    class ValueRequested(Message):
         def __init__(self, knob: Knob) -> None:
             super().__init__()
             self.knob = knob
@@ -130,19 +134,19 @@ class KnobRow(Widget, can_focus=True):
         self.HELP = known.help if known else STOP_HELP  # type: ignore[misc]  # each row's own
         self.ascii_only = ascii_only
         self._value: Any = None
-        self._idle = ""
+        self._no_effect = ""
 
-    def show(self, value: Any, idle: str) -> None:
-        """The value, and why it changes nothing, where it does not."""
-        if (value, idle) != (self._value, self._idle):
-            self._value, self._idle = value, idle
+    def show(self, value: Any, no_effect: str) -> None:
+        """Show the value; `no_effect` says why it has no effect, if so."""
+        if (value, no_effect) != (self._value, self._no_effect):
+            self._value, self._no_effect = value, no_effect
             self.refresh()
 
     def action_turn(self, by: int) -> None:
-        self.post_message(self.Turned(self.knob, by) if self.knob.name != "stop" else self.Asked(self.knob))
+        self.post_message(self.Turned(self.knob, by) if self.knob.name != "stop" else self.ValueRequested(self.knob))
 
     def action_ask(self) -> None:
-        self.post_message(self.Asked(self.knob))
+        self.post_message(self.ValueRequested(self.knob))
 
     def on_click(self) -> None:
         self.action_ask()
@@ -159,14 +163,14 @@ class KnobRow(Widget, can_focus=True):
         knob, width = self.knob, self.size.width
         keys = " ".join(knob.keys)
         off = self._value == knob.off or self._value == ()
-        text, style = ("off", "$quiet") if off else (self._shown(), "$quiet" if self._idle else "bold $foreground")
+        text, style = ("off", "$quiet") if off else (self._shown(), "$quiet" if self._no_effect else "bold $foreground")
         if width < 30:
             label = Content.styled(f"{knob.short_label:<7}", "$quiet")
             return Content.assemble((f"{keys:<4}", "$accent"), label, (f"{short(text, 7):>7}", style))
         room = width - 12 - 9 - 6
-        if self._idle:
-            idle = f"{short(self._idle, room + 9):<{room + 9}}"
-            return Content.assemble((f"{knob.label:<12}{idle}", "$quiet"), (f"{keys:>6}", "$accent"))
+        if self._no_effect:
+            reason = f"{short(self._no_effect, room + 9):<{room + 9}}"
+            return Content.assemble((f"{knob.label:<12}{reason}", "$quiet"), (f"{keys:>6}", "$accent"))
         return Content.assemble(
             (f"{knob.label:<12}", "$quiet"),
             (f"{short(text, 8):<9}" if knob.scale or off else f"{short(text, room + 8):<{room + 9}}", style),
@@ -181,7 +185,7 @@ class KnobRow(Widget, can_focus=True):
         return f"{value:.2f}" if isinstance(value, float) else f"{value}"
 
     def _bar(self, room: int) -> Content:
-        """Where the value stands between the ends of its scale; empty where it is off."""
+        """Return a bar for the place of the value on its scale, blank if the knob is off."""
         scale = self.knob.scale
         if not scale or self._value == self.knob.off or self._value is None:
             return Content(" " * room)
@@ -192,7 +196,7 @@ class KnobRow(Widget, can_focus=True):
 
 
 class Knobs(Container):
-    """All of them, in rows or, where it is narrow, as a grid of tiles."""
+    """All knobs, in rows, or on a narrow terminal as a grid of tiles."""
 
     def __init__(self, ascii_only: bool) -> None:
         super().__init__(id="knobs")
@@ -202,13 +206,13 @@ class Knobs(Container):
         yield from self._rows.values()
 
     def show(self, knobs: SamplingConfig, vocab_size: int) -> None:
-        """`vocab_size` of the weights, 0 where that is not known yet."""
+        """Show the settings. `vocab_size` is that of the weights, 0 if it is not known yet."""
         for name, row in self._rows.items():
-            row.show(getattr(knobs, name), without_effect(knobs, name, vocab_size))
+            row.show(getattr(knobs, name), no_effect(knobs, name, vocab_size))
 
 
 def knob_bindings() -> Iterator[Binding]:
-    """The keys of all knobs, for the screen: the small letter turns down, the capital turns up."""
+    """Yield the keys of all knobs for the screen: the small letter turns down, the capital turns up."""
     for knob in KNOBS:
         if knob.name == "stop":
             yield Binding("x", "type_knob('stop')", "stop strings", id="sample.stop", show=False)

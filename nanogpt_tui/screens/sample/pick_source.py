@@ -1,4 +1,4 @@
-"""Which weights to write with: those being trained, or any checkpoint of any run. Knows nothing of writing."""
+"""A dialog to choose weights: those in training, or any checkpoint of any run."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
@@ -24,7 +24,7 @@ EMPTY = "No checkpoint yet: train a run first ({app.train}). The first is saved 
 
 
 class PickSource(ModalScreen[Source | None]):
-    """Dismisses with the chosen source, or None for escape."""
+    """Dismisses with the chosen source, or with None at escape."""
 
     DEFAULT_CSS = """
     PickSource { align: center middle; background: $background 60%; }
@@ -48,8 +48,8 @@ class PickSource(ModalScreen[Source | None]):
     def __init__(self, session: "Session", question: str) -> None:
         super().__init__()
         self._session, self._question = session, question
-        self._there: list[tuple[Source, Content]] | None = None  # until it is read
-        self._taken = False  # enter came before that
+        self._sources: list[tuple[Source, Content]] | None = None  # until they are read
+        self._submitted = False  # enter was pressed before that
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -63,46 +63,46 @@ class PickSource(ModalScreen[Source | None]):
 
     def _show(self, found: list[tuple[Source, Content]] | None, error: str) -> None:
         if self.is_attached:
-            self._there = found or []
+            self._sources = found or []
             problem = error or ("" if found else with_keys(EMPTY, self.app))
             if problem:
                 self.query_one("#question", Static).update(safe_content(problem))
-            self._list()
-            if self._taken:
+            self._filter()
+            if self._submitted:
                 self.query_one(OptionList).action_select()
 
-    def _list(self) -> None:
+    def _filter(self) -> None:
         options = self.query_one(OptionList)
         options.clear_options()
         words = self.query_one(Input).value.casefold().split()
-        for number, (_, row) in enumerate(self._there or []):
+        for number, (_, row) in enumerate(self._sources or []):
             if all(word in row.plain.casefold() for word in words):
                 options.add_option(Option(row, id=str(number)))
         options.highlighted = 0 if options.option_count else None
 
     def on_input_changed(self) -> None:
-        self._taken = False
-        self._list()
+        self._submitted = False
+        self._filter()
 
     def on_input_submitted(self) -> None:
-        self._taken = True
+        self._submitted = True
         self.query_one(OptionList).action_select()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        if self._there:
-            self.dismiss(self._there[int(event.option.id or 0)][0])
+        if self._sources:
+            self.dismiss(self._sources[int(event.option.id or 0)][0])
 
     def action_move(self, how: str) -> None:
         getattr(self.query_one(OptionList), f"action_{how}")()
 
 
 def sources(session: "Session") -> Iterator[tuple[Source, Content]]:
-    """Everything that can be sampled, the run that changed last first, each with its line. Reads files."""
+    """Yield all weights that can be sampled, each with its line; the run that changed last comes first. Reads files."""
     from nanogpt import runs
 
     if session.can_send and session.folder is not None:
         name = short(session.folder.name, NAME_WIDTH)
-        how = "current weights" if session.is_training else "saved first"
+        how = "current weights" if session.is_training else "saves a checkpoint first"
         yield Source(None, LIVE), row(name, f"live: training now, {how}", "$alive")
     for summary in runs.list_runs(session.runs_dir):
         folder = runs.find(summary.path)

@@ -1,4 +1,4 @@
-"""The editor of the prompt. Knows nothing of what is written from it."""
+"""The editor of the prompt."""
 
 from typing import ClassVar
 
@@ -10,16 +10,18 @@ from textual.widgets import TextArea
 from nanogpt_tui.keys import with_keys
 from nanogpt_tui.text import printable
 
-PLACEHOLDER = "the beginning of a text: {sample.prompt} edits it, {sample.write} writes on from it"
-EDITED = "the beginning of a text: {prompt.write} writes on from it, {prompt.new_line} adds a line"
+PLACEHOLDER = "the beginning of a text: {sample.prompt} edits it, {sample.write} continues it"
+PLACEHOLDER_IN_FOCUS = "the beginning of a text: {prompt.write} continues it, {prompt.new_line} adds a line"
 
 
 class Prompt(TextArea):
-    """Enter leaves it and submits it, alt+enter adds a line, escape leaves it. What is pasted loses its control
-    characters."""
+    """Enter submits the prompt and leaves the editor, alt+enter adds a line, escape leaves.
+
+    Control characters in pasted text are removed.
+    """
 
     class Submitted(Message):
-        """The model is to write on from this prompt."""
+        """The user wants the model to continue the prompt."""
 
     glossary = "autoregressive"
     HELP = (
@@ -41,15 +43,15 @@ class Prompt(TextArea):
         super().__init__(id="prompt", show_line_numbers=False, highlight_cursor_line=False)
 
     def on_mount(self) -> None:
-        self.name_keys()
+        self.update_placeholder()
 
-    def name_keys(self) -> None:
-        """The hint, with the keys as they are now: those of the editor while it has the focus."""
-        self.placeholder = with_keys(EDITED if self.has_focus else PLACEHOLDER, self.app)
+    def update_placeholder(self) -> None:
+        """Show the present keys in the placeholder: those of the editor while it has the focus."""
+        self.placeholder = with_keys(PLACEHOLDER_IN_FOCUS if self.has_focus else PLACEHOLDER, self.app)
 
     def watch_has_focus(self, _has_focus: bool) -> None:
         super().watch_has_focus(_has_focus)
-        self.name_keys()
+        self.update_placeholder()
 
     def action_leave(self) -> None:
         self.screen.set_focus(None)
@@ -68,9 +70,11 @@ class Prompt(TextArea):
             event.prevent_default()
 
     async def _on_paste(self, event: events.Paste) -> None:
-        event.text = plain(event.text)
+        event.text = without_control_characters(event.text)
 
 
-def plain(text: str) -> str:
-    """The text without characters that steer a terminal, or hide or reorder text."""
-    return "".join(each for each in text.replace("\r\n", "\n").replace("\r", "\n") if printable(each) == each)
+def without_control_characters(text: str) -> str:
+    """Return `text` without characters that control a terminal, or hide or reorder text."""
+    return "".join(
+        character for character in text.replace("\r\n", "\n").replace("\r", "\n") if printable(character) == character
+    )

@@ -1,64 +1,50 @@
-"""A take as it is written: each token shaded by how sure the model was, and a cursor over them. Knows no source.
+"""A widget for a completion: each token is shaded by its probability, and a cursor moves over the tokens.
 
-Repaints only the lines that changed.
+Only the lines that changed are repainted.
 """
 
 from typing import ClassVar
 
-from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.app import ComposeResult
-from textual.containers import Vertical
-from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
-from textual.widgets import Static
 
-from nanogpt.formatting import counted
 from nanogpt_tui.keys import shown
-from nanogpt_tui.screens.sample.text_flow import LEFT_OUT, Cell, TextFlow
-from nanogpt_tui.session.completions import Completion, Source
-from nanogpt_tui.text import printable, safe_content, short, short_weights
+from nanogpt_tui.screens.sample.text_flow import ZERO_WIDTH, Cell, TextFlow
+from nanogpt_tui.session.completions import Completion
+from nanogpt_tui.text import printable, short
 
-SHADES = (0.5, 0.2, 0.05)  # the probabilities above which a token has shade 0, 1, 2; below them it has 3
-PROMPT = -1
-TURNED = "◆"  # before the first token that was written with other knobs than the one before it
-LEGEND = ((0, " 50%+ "), (1, " 20%+ "), (2, " 5%+ "), (3, " less "))  # what the shades say, as SHADES has it
-LEAST_WEIGHTS = 20  # cells for run and step; the loss beside them has to leave so much
+SHADES = (0.5, 0.2, 0.05)  # the lowest probabilities of shades 0, 1 and 2; the rest has shade 3
+PROMPT = -1  # the piece number of the prompt
+KNOBS_CHANGED = "◆"  # before the first token that was drawn with other knobs
 HINT = (
     ("sample.write", "writes with these weights, knobs and seed"),
     ("sample.prompt", "edits the prompt"),
     ("sample.source", "chooses the weights: any checkpoint, or live"),
     ("sample.temperature_up", "and the keys next to the knobs turn them, also while it writes"),
 )
-ENDS = {
-    "length": "length reached",
-    "stop": "stop string written",
-    "end": "ended by the model",
-    "esc": "stopped by you",
-}
 
 
 def shade(probability: float) -> int:
-    """0 where the model was sure, up to 3 where it was surprised by its own draw."""
+    """Return the shade of a token: 0 for a probable one, up to 3 for an improbable one."""
     return next((number for number, least in enumerate(SHADES) if probability >= least), len(SHADES))
 
 
 class TokenText(ScrollView, can_focus=True):
-    """`show` follows a take; `cursor` is the number of a token, or None.
+    """The text of a completion. `cursor` is the index of a token, or None.
 
-    While a text is written its end stays in sight, until somebody scrolls up; back at the end, it does again.
+    While a completion is generated, the view follows its end, unless the user has scrolled up.
     """
 
     glossary = "token"
     HELP = (
-        "What the model writes. The background says how probable each token was: none from 50 % on, a faint "
+        "The text of the model. The background shows how probable each token was: none from 50 %, a faint "
         "one from 20 %, a stronger one from 5 %, the strongest below that. {sample.left} and {sample.right} "
-        "walk over the tokens and show what it could have written instead; {sample.up} and {sample.down} "
+        "move over the tokens and show what it could have written instead; {sample.up} and {sample.down} "
         "choose another, {sample.branch} continues from there."
     )
     DEFAULT_CSS = """
@@ -66,7 +52,7 @@ class TokenText(ScrollView, can_focus=True):
         height: 1fr; scrollbar-size-vertical: 1; scrollbar-gutter: stable; overflow-x: hidden;
         &:focus { background-tint: transparent 0%; }
         & > .tokentext--prompt { color: $quiet; }
-        & > .tokentext--turned { color: $accent; }
+        & > .tokentext--changed { color: $accent; }
         & > .tokentext--cursor { text-style: reverse bold; }
         & > .tokentext--shade-1 { background: #262626; }
         & > .tokentext--shade-2 { background: #3a3a3a; }
@@ -85,12 +71,12 @@ class TokenText(ScrollView, can_focus=True):
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "tokentext--prompt",
-        "tokentext--turned",
+        "tokentext--changed",
         "tokentext--cursor",
         *(f"tokentext--shade-{number}" for number in (1, 2, 3)),
     }
 
-    class Pointed(Message):
+    class TokenClicked(Message):
         """A token was clicked."""
 
         def __init__(self, view: "TokenText", token: int) -> None:
@@ -110,7 +96,7 @@ class TokenText(ScrollView, can_focus=True):
     # ---- what is shown
 
     def show(self, completion: Completion | None) -> None:
-        """Takes what is new of `take`, or begins another."""
+        """Show a completion, or append the new tokens of the one that is shown."""
         tokens = completion.tokens if completion else []
         same = completion is self._completion and len(tokens) >= self._count
         if not same or (self._count and tokens[self._count - 1] is not self._last):
@@ -125,7 +111,7 @@ class TokenText(ScrollView, can_focus=True):
         for number in range(self._count, len(tokens)):
             first = min(first, self._add(number))
         if len(tokens) > self._count:
-            self._counted(first)
+            self._update_size(first)
 
     def _lay_out(self) -> None:
         self._flow = TextFlow(self.scrollable_content_region.width)
@@ -134,31 +120,31 @@ class TokenText(ScrollView, can_focus=True):
             self._flow.add(self._completion.prompt, PROMPT)
             for number in range(len(self._completion.tokens)):
                 self._add(number)
-        self._counted(0)
+        self._update_size(0)
         self.refresh()
 
     def _add(self, number: int) -> int:
-        """Lays out a token; returns the first line that changed."""
+        """Lay out a token; return the first line that changed."""
         assert self._completion is not None
-        turned = any(at == number for at, _ in self._completion.knob_changes)
-        sign = self._flow.add_sign(TURNED, number) if turned else len(self._flow.lines)
-        return min(sign, self._flow.add(self._completion.tokens[number].text, number))
+        changed = any(at == number for at, _ in self._completion.knob_changes)
+        mark = self._flow.add_mark(KNOBS_CHANGED, number) if changed else len(self._flow.lines)
+        return min(mark, self._flow.add(self._completion.tokens[number].text, number))
 
-    def _counted(self, first_changed: int) -> None:
-        """The flow has grown from that line on."""
+    def _update_size(self, first_changed: int) -> None:
+        """Update the size, repaint from a line on and follow the end."""
         tokens = self._completion.tokens if self._completion else []
         self._count = len(tokens)
         self._last = tokens[-1] if tokens else None
         self.virtual_size = Size(self._flow.width, len(self._flow.lines))
         self.refresh_lines(first_changed, len(self._flow.lines) - first_changed)
-        self._keep_up()
+        self._follow_end()
 
     def follow(self) -> None:
-        """Shows the end of the text, also as it grows."""
+        """Scroll to the end of the text, and stay there as it grows."""
         self._following = True
-        self._keep_up()
+        self._follow_end()
 
-    def _keep_up(self) -> None:
+    def _follow_end(self) -> None:
         if self._following and self.cursor is None:
             self.scroll_end(animate=False, immediate=True)
 
@@ -166,8 +152,8 @@ class TokenText(ScrollView, can_focus=True):
         super().watch_scroll_y(old_value, new_value)
         self._following = new_value >= self.max_scroll_y - 1
 
-    def point(self, token: int | None) -> None:
-        """Puts the cursor on a token of the take, and shows it; None takes it away."""
+    def move_cursor(self, token: int | None) -> None:
+        """Put the cursor on a token and scroll there; None hides it."""
         tokens = self._completion.tokens if self._completion else []
         for place in (self.cursor, token):
             if place is not None and place < len(tokens):
@@ -177,7 +163,7 @@ class TokenText(ScrollView, can_focus=True):
         self._show_cursor()
 
     def _show_cursor(self) -> None:
-        """Scrolls to the cursor where it is out of sight."""
+        """Scroll to the cursor if it is out of sight."""
         if self.cursor is not None:
             line = self._flow.line_of(self.cursor)
             top, height = self.scroll_offset.y, self.scrollable_content_region.height
@@ -195,7 +181,7 @@ class TokenText(ScrollView, can_focus=True):
         line = y + self.scroll_offset.y
         if self._completion is None and line < len(HINT):
             name, words = HINT[line]
-            hint = Segment(short(f"{shown(name, self.app):<6} {words}", width), self._named("prompt"))
+            hint = Segment(short(f"{shown(name, self.app):<6} {words}", width), self._component_style("prompt"))
             return Strip([hint]).adjust_cell_length(width, self.rich_style)
         if line >= len(self._flow.lines):
             return Strip.blank(width, self.rich_style)
@@ -217,22 +203,22 @@ class TokenText(ScrollView, can_focus=True):
         tokens = self._completion.tokens if self._completion else []
         if cell.piece == PROMPT:
             name = "prompt"
-        elif cell.sign:
-            name = "turned"
+        elif cell.is_mark:
+            name = "changed"
         elif cell.piece == self.cursor:
             name = "cursor"
         else:
             number = shade(tokens[cell.piece].probability) if self.shaded and cell.piece < len(tokens) else 0
             name = f"shade-{number}" if number else ""
-        return self._named(name)
+        return self._component_style(name)
 
-    def _named(self, name: str) -> Style:
+    def _component_style(self, name: str) -> Style:
         if name not in self._styles:
             self._styles[name] = self.get_component_rich_style(f"tokentext--{name}") if name else self.rich_style
         return self._styles[name]
 
     def notify_style_update(self) -> None:
-        """Colours may be others now."""
+        """Forget the styles: the theme may have changed."""
         super().notify_style_update()
         self._styles = {}
 
@@ -240,7 +226,7 @@ class TokenText(ScrollView, can_focus=True):
         if self.scrollable_content_region.width != self._flow.width:
             self._lay_out()
         else:
-            self._keep_up()
+            self._follow_end()
         self._show_cursor()
 
     def on_click(self, event: events.Click) -> None:
@@ -248,91 +234,11 @@ class TokenText(ScrollView, can_focus=True):
         if offset is not None:
             token = self._flow.piece_at(offset.y + self.scroll_offset.y, offset.x)
             if token is not None and token != PROMPT:
-                self.post_message(self.Pointed(self, token))
-
-
-class Pane(Vertical):
-    """One text with its weights above it, and below it how fast it came and why it ended."""
-
-    DEFAULT_CSS = """
-    Pane { width: 1fr; height: 100%; padding: 0 1; }
-    Pane > Static { height: 1; text-wrap: nowrap; }
-    Pane > .-problem { height: auto; max-height: 6; text-wrap: wrap; }
-    """
-
-    def __init__(self, classes: str = "") -> None:
-        super().__init__(classes=classes)
-        self.completion: Completion | None = None
-        self.text = TokenText()
-        self._source = Source()
-
-    def compose(self) -> ComposeResult:
-        yield Static(classes="weights")
-        yield self.text
-        yield Static(classes="status")
-
-    def show(self, completion: Completion | None, source: Source) -> None:
-        """A take, or where there is none yet, the weights that would write it; and the weights that are to write the
-        next one, where they are others."""
-        self.completion, self._source = completion, source
-        self.text.show(completion)
-        weights, status = self.query(Static)
-        weights.update(weights_line(completion, source, self.size.width), layout=False)
-        problem = completion is not None and bool(completion.error)
-        status.set_class(problem, "-problem")
-        line = status_line(completion, self.size.width)
-        legend = self._legend() if completion is not None and completion.tokens and self.text.shaded else Content()
-        if not problem and line.cell_length + 2 + legend.cell_length <= self.size.width:
-            gap = self.size.width - line.cell_length - legend.cell_length
-            line = Content.assemble(line, " " * gap, legend)
-        status.update(line, layout=problem)
-
-    def _legend(self) -> Content:
-        """How probable a token with each shade was."""
-        styles = [self.text.get_visual_style(f"tokentext--shade-{number}") if number else "" for number, _ in LEGEND]
-        return Content.assemble(*((words, style) for (_, words), style in zip(LEGEND, styles, strict=True)))
-
-    def on_resize(self) -> None:
-        self.show(self.completion, self._source)
-
-
-def weights_line(completion: Completion | None, source: Source, width: int) -> Content:
-    """In `width` cells: the run, the step, and where there is room for it the loss, or the weights of the next text."""
-    weights = completion.weights if completion else source.label
-    if completion and source not in (completion.source, Source()):
-        following = f"   next: {printable(source.label)}"
-        if len("from ") + cell_len(weights + following) <= width:
-            return Content.assemble(("from ", "$quiet"), (printable(weights), "$foreground"), (following, "$accent"))
-    loss = f"   val loss {completion.val_loss:.4f}" if completion and completion.val_loss is not None else ""
-    room = width - len("from ") - len(loss)
-    if room < min(LEAST_WEIGHTS, cell_len(weights)):
-        loss, room = "", room + len(loss)
-    return Content.assemble(
-        ("from ", "$quiet"), (short_weights(printable(weights), room), "$foreground"), (loss, "$quiet")
-    )
-
-
-def status_line(completion: Completion | None, width: int) -> Content:
-    """How much was written, how fast, and why it ended; in few cells without how fast."""
-    if completion is None:
-        return Content()
-    if completion.error:
-        return safe_content(completion.error, "$error")
-    if not completion.reason and not completion.tokens:
-        return Content.styled("loading the weights …", "$quiet")
-    count = f"{counted(len(completion.tokens), 'token'):<14}"
-    rate = f"{f'{completion.tokens_per_second:,.0f} tokens/s':<17}"
-    now, style = (ENDS.get(completion.reason, ""), "$quiet") if completion.reason else ("writing …", "$alive")
-    branch = "" if completion.branched_at is None else f"  branched at token {completion.branched_at + 1:,}"
-    if len(count + rate + now + branch) > width:
-        rate = ""
-    if len(count + now + branch) > width:
-        branch = ""
-    return Content.assemble((count + rate, "$quiet"), (now, style), (branch, "$quiet"))
+                self.post_message(self.TokenClicked(self, token))
 
 
 def visible(text: str, ascii_only: bool = False) -> str:
-    """A token's text so that spaces and line breaks in it can be seen."""
+    """Return a token's text with visible spaces, line breaks and tabs."""
     space, newline, tab = ("_", "\\n", "\\t") if ascii_only else ("␣", "↵", "⇥")
-    shown = "".join(each for each in printable(text) if each not in LEFT_OUT)
+    shown = "".join(each for each in printable(text) if each not in ZERO_WIDTH)
     return shown.replace("\n", newline).replace("\t", tab).replace(" ", space)

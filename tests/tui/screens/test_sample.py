@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -13,11 +14,13 @@ from textual.events import Paste
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import SettingError
 from nanogpt.events import Alternative, Token
-from nanogpt_tui.screens.sample.knobs import BY_NAME, moved, turned
+from nanogpt_tui.screens.sample.completion_list import summary
+from nanogpt_tui.screens.sample.knobs import BY_NAME, set_typed, turn
+from nanogpt_tui.screens.sample.pane import status_line, weights_line
 from nanogpt_tui.screens.sample.pick_source import PickSource
-from nanogpt_tui.screens.sample.prompt import Prompt, plain
+from nanogpt_tui.screens.sample.prompt import Prompt, without_control_characters
 from nanogpt_tui.screens.sample.text_flow import TextFlow
-from nanogpt_tui.screens.sample.token_text import TURNED, shade, status_line, weights_line
+from nanogpt_tui.screens.sample.token_text import KNOBS_CHANGED, shade
 from nanogpt_tui.session.completions import LIVE, Completion, Source
 from nanogpt_tui.theme import NAMES
 
@@ -60,15 +63,15 @@ async def test_enter_writes_from_the_prompt_and_says_how_fast_and_why_it_ended(l
 async def test_in_the_editor_only_its_own_keys_are_promised(lab: Any, run: Path) -> None:
     async with lab(size=(80, 24)) as at:
         await at.press("3")
-        await at.sees("i edits it, enter writes on from it")
+        await at.sees("i edits it, enter continues it")
         await at.press("i")
-        await at.sees("enter writes on from it, alt+enter adds a line")
+        await at.sees("enter continues it, alt+enter adds a line")
         await at.until(lambda: "⏎ write" in at.seen().splitlines()[-1])
         assert at.seen().splitlines()[-1].rstrip().endswith("f1 help")
         await at.press("escape")
         await at.until(lambda: at.seen().splitlines()[-1].rstrip().endswith("? help"))
         assert "⏎ write" in at.seen().splitlines()[-1]
-        await at.sees("i edits it, enter writes on from it")
+        await at.sees("i edits it, enter continues it")
 
 
 @pytest.mark.parametrize("key", ["alt+enter", "shift+enter"])
@@ -97,7 +100,7 @@ async def test_enter_in_the_prompt_writes_from_it_also_while_a_token_is_chosen(l
             assert at.app.screen.completion.prompt == "a" * number
             await at.press("right")
             assert at.app.screen.view.cursor == 0
-        assert len(at.app.screen.groups) == 3
+        assert len(at.app.screen.history.groups) == 3
 
 
 async def test_the_end_of_a_line_of_the_prompt_is_deleted_and_not_the_line(lab: Any) -> None:
@@ -398,7 +401,7 @@ async def test_a_text_of_an_earlier_session_has_its_alternatives_again(lab: Any,
     async with lab() as at:
         await at.press("3")
         screen = at.app.screen
-        await at.until(lambda: screen.groups)
+        await at.until(lambda: screen.history.groups)
         await at.press("left_square_bracket", "right")
         await at.sees(f"{completion.tokens[0].alternatives[0].probability:.1%}", "after knobs")
 
@@ -417,13 +420,13 @@ async def test_where_a_knob_was_turned_is_marked_in_the_text(lab: Any, run: Path
             )
         )
         await at.press("escape")
-        screen.view.point(screen.completion.knob_changes[0][0])
+        screen.view.move_cursor(screen.completion.knob_changes[0][0])
         screen.repaint()
-        await at.sees(TURNED, "from here on: temperature=0.75")
+        await at.sees(KNOBS_CHANGED, "from here on: temperature=0.75")
         cells = [cell for line in screen.view._flow.lines for cell in line]
-        assert [cell.piece for cell in cells if cell.sign] == [screen.completion.knob_changes[0][0]]
+        assert [cell.piece for cell in cells if cell.is_mark] == [screen.completion.knob_changes[0][0]]
         assert (
-            "".join(cell.text for cell in cells if not cell.sign and cell.piece >= 0).split()
+            "".join(cell.text for cell in cells if not cell.is_mark and cell.piece >= 0).split()
             == screen.completion.text.split()
         )
 
@@ -527,8 +530,8 @@ async def test_hostile_output_is_harmless_text(lab: Any, run: Path, size: tuple[
         for number, text in enumerate(HOSTILE):
             others = tuple(Alternative(100 + i, other, 0.1) for i, other in enumerate(HOSTILE[:5]))
             completion.tokens.append(Token(sample=0, id=number, text=text, probability=0.3, alternatives=others))
-        screen.groups.append([completion])
-        screen.shown = 0
+        screen.history.groups.append([completion])
+        screen.history.shown = 0
         screen.repaint()
         await at.press("left")
         for _ in HOSTILE:
@@ -573,24 +576,24 @@ async def test_shades_differ_in_256_colours_and_without_colours(lab: Any, theme:
 
 def test_knobs_step_along_their_scales_and_switch_off_at_the_end() -> None:
     knobs = SamplingConfig()
-    assert moved(knobs, BY_NAME["temperature"], 1).temperature == pytest.approx(0.85)
-    assert moved(dataclasses.replace(knobs, top_k=1000), BY_NAME["top_k"], 1).top_k == 0
-    assert moved(dataclasses.replace(knobs, top_k=0), BY_NAME["top_k"], -1).top_k == 1000
-    assert moved(dataclasses.replace(knobs, top_p=0.99), BY_NAME["top_p"], 1).top_p == 1
-    assert moved(dataclasses.replace(knobs, min_p=0.01), BY_NAME["min_p"], -1).min_p == 0
-    assert moved(dataclasses.replace(knobs, temperature=0.0), BY_NAME["temperature"], -1).temperature == 0
-    assert moved(dataclasses.replace(knobs, temperature=0.83), BY_NAME["temperature"], 1).temperature == 0.85
-    assert moved(dataclasses.replace(knobs, temperature=0.83), BY_NAME["temperature"], -1).temperature == 0.8
-    assert moved(knobs, BY_NAME["seed"], -1).seed == 1336
+    assert turn(knobs, BY_NAME["temperature"], 1).temperature == pytest.approx(0.85)
+    assert turn(dataclasses.replace(knobs, top_k=1000), BY_NAME["top_k"], 1).top_k == 0
+    assert turn(dataclasses.replace(knobs, top_k=0), BY_NAME["top_k"], -1).top_k == 1000
+    assert turn(dataclasses.replace(knobs, top_p=0.99), BY_NAME["top_p"], 1).top_p == 1
+    assert turn(dataclasses.replace(knobs, min_p=0.01), BY_NAME["min_p"], -1).min_p == 0
+    assert turn(dataclasses.replace(knobs, temperature=0.0), BY_NAME["temperature"], -1).temperature == 0
+    assert turn(dataclasses.replace(knobs, temperature=0.83), BY_NAME["temperature"], 1).temperature == 0.85
+    assert turn(dataclasses.replace(knobs, temperature=0.83), BY_NAME["temperature"], -1).temperature == 0.8
+    assert turn(knobs, BY_NAME["seed"], -1).seed == 1336
 
 
 def test_typed_knobs_are_checked_and_stop_texts_split() -> None:
     knobs = SamplingConfig()
-    assert turned(knobs, "top_k", "40").top_k == 40
-    assert turned(dataclasses.replace(knobs, top_p=0.5), "top_p", "off").top_p == 1
-    assert turned(knobs, "stop", "\\n\\n|END").stop == ("\n\n", "END")
+    assert set_typed(knobs, "top_k", "40").top_k == 40
+    assert set_typed(dataclasses.replace(knobs, top_p=0.5), "top_p", "off").top_p == 1
+    assert set_typed(knobs, "stop", "\\n\\n|END").stop == ("\n\n", "END")
     with pytest.raises(SettingError, match="min_p"):
-        turned(knobs, "min_p", "3")
+        set_typed(knobs, "min_p", "3")
 
 
 async def test_a_knob_s_value_is_typed_where_it_stands(lab: Any, run: Path) -> None:
@@ -634,4 +637,21 @@ def test_no_line_is_wider_than_the_text_area_and_nothing_is_lost(width: int) -> 
 
 
 def test_pasted_control_characters_are_left_out() -> None:
-    assert plain("a\r\nb\x1b[2J\x00\tc\u202e") == "a\nb[2J\tc"
+    assert without_control_characters("a\r\nb\x1b[2J\x00\tc\u202e") == "a\nb[2J\tc"
+
+
+def test_a_line_of_the_history_names_the_run_before_the_settings() -> None:
+    """At 120 columns a line has 41 cells: 5 + 1 + 8 + 1 for time and prompt, 7 for T 0.8 and 10 for seed 1337."""
+    knobs = SamplingConfig(temperature=0.8, seed=1337)
+    began = time.mktime((2026, 3, 14, 12, 0, 0, 0, 0, -1))
+    completion = Completion(
+        "O\nRomeo, Romeo", Source("shakespeare", "150"), knobs, "shakespeare", 150, started_at=began
+    )
+    start = "03-14 O\\nRome… "
+    weights = "shakespeare · 150"
+    assert summary([completion], 60) == f"{start}T 0.8 seed 1337 {weights}"
+    assert summary([completion], 41) == f"{start}T 0.8 {weights}"
+    assert summary([completion], 36) == f"{start}{weights}"
+    assert summary([completion], 30) == f"{start}shakespe… · 150"
+    other = dataclasses.replace(completion, step=1000)
+    assert summary([completion, other], 42) == f"{start}{weights} and 1,000"
