@@ -1,34 +1,28 @@
-"""What long work reports: frozen records of plain values, each one line of JSON. Knows nothing of who reads them.
+"""The events of long work: frozen dataclasses of plain values, each one line of JSON (see `nanogpt.records`).
 
-Preparing, training, sampling and following a run are all iterators of these events. `to_json` and `from_json` are each
-other's inverse, also for NaN and infinity, which JSON has no number for and which are written as strings.
+Preparing, training, sampling and following a run are all iterators of these events.
 """
 
-import dataclasses
-import json
-import math
 import time as clock
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Literal
 
-from nanogpt.errors import UserError
+from nanogpt import records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """`time` is the wall clock (seconds since 1970), for people; durations and rates come from a monotonic clock."""
+    """`time` is the wall clock (seconds since 1970); durations and rates come from a monotonic clock."""
 
     time: float = field(default_factory=clock.time)
 
 
-# ---- preparing a data set
+# preparing a data set
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Downloading(Event):
-    """Bytes of a source fetched so far; `total_bytes` is None where the server does not say."""
+    """Bytes of `source`, a URL, downloaded so far; `total_bytes` is None if the server does not tell."""
 
     source: str
     done_bytes: int
@@ -47,7 +41,7 @@ class Encoding(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared(Event):
-    """A data set is whole on disk. `tokens` maps each split ("train", "val", "test") to its number of tokens."""
+    """A data set is complete on disk. `tokens` maps each split ("train", "val", "test") to its number of tokens."""
 
     name: str
     path: str
@@ -59,7 +53,7 @@ class Prepared(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast(Event):
-    """What preparing a text would give. `tokens` is by split, and `exact` says whether all of it was encoded."""
+    """The data set that preparing a text would give. `tokens` is by split; `exact`: all of the text was encoded."""
 
     files: int
     text_bytes: int
@@ -69,14 +63,14 @@ class Forecast(Event):
     exact: bool
 
 
-# ---- training; `step` is always the number of optimizer steps that are complete
+# training; `step` is always the number of optimizer steps that are complete
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started(Event):
-    """Training begins at `step` (above 0 on resume: whatever was recorded after that step is undone).
+    """Training starts at `step`; above 0 on resume, which discards everything recorded after that step.
 
-    `choices` says for each automatic choice (device, dtype, compile, threads …) what was chosen and why.
+    `choices` has the value and the reason of each automatic choice (device, dtype, compile, threads …).
     """
 
     run: str
@@ -100,8 +94,8 @@ class Step(Event):
     """One optimizer step. `loss` (nats per token) is the mean over its micro-batches.
 
     `tokens_per_second` and `mfu` (0..1) are over the last steps, without evaluation, saving, sampling and pauses;
-    `elapsed_s` is the training time so far, over all resumes; `memory_bytes` is what the process or device holds;
-    `data_share` (0..1) is the share of the last steps' time that went to waiting for data.
+    `elapsed_s` is the training time so far, over all resumes; `memory_bytes` is the memory of the process or
+    device; `data_share` (0..1) is the share of the last steps' time spent waiting for data.
     """
 
     step: int
@@ -119,7 +113,7 @@ class Step(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluating(Event):
-    """An evaluation that takes a while: `done` of `total` batches. Not recorded."""
+    """Progress of a long evaluation: `done` of `total` batches. Not recorded."""
 
     step: int
     done: int
@@ -151,11 +145,11 @@ class Sampled(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health(Event):
-    """A change in how training does; `message` is the reason.
+    """A change in the health of training; `message` is the reason.
 
     `state`: "learning", "plateau", "overfitting", "diverging" or "data-bound" (see inspection/health.py); "waiting" and
-    "going on" (the disk refuses what has to be written, or takes it again); "nan" (it ends) or "rollback" (it goes back
-    to a checkpoint: a `Started` follows).
+    "going on" (the disk refuses writes, or accepts them again); "nan" (training ends) or "rollback" (training returns
+    to a checkpoint, and a `Started` follows).
     """
 
     step: int
@@ -165,7 +159,7 @@ class Health(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved(Event):
-    """A checkpoint is whole on disk; `stall_s` is how long training waited for it."""
+    """A checkpoint is complete on disk; `stall_s` is how long training waited for it."""
 
     step: int
     path: str
@@ -175,10 +169,11 @@ class Saved(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledged(Event):
-    """A command was applied at `step`: `command` is its class's name, `text` says what changed, `id` which one it was
-    (empty where nobody waits for an answer), `max_iters` the last iteration where that is what changed.
+    """A command was applied at `step`.
 
-    In JSON the key of `command` is `letter`, so that earlier versions and this one read each other's records.
+    `command` is the name of its class, `text` says what changed, `id` identifies the command (empty if no process waits
+    for an answer), and `max_iters` is the new last iteration if that changed. In JSON the key of `command` is `letter`,
+    so that earlier versions and this one read each other's records.
     """
 
     step: int
@@ -190,7 +185,7 @@ class Acknowledged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice(Event):
-    """Something the person should know; `level` is "info", "warning" or "error"."""
+    """A message for the user; `level` is "info", "warning" or "error"."""
 
     level: Literal["info", "warning", "error"]
     text: str
@@ -206,10 +201,10 @@ class Reading(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status(Event):
-    """How a run stands, seen from outside: told by who follows it, never recorded.
+    """The state of a run as its followers see it. Never recorded.
 
-    It tells what no other event does: that its trainer is silent, gone or failed, how far an evaluation is, and that it
-    has another name. `time` is when the trainer wrote last, by its own clock; for the rest see `nanogpt.runs.RunState`.
+    It reports what no other event does: that the trainer is silent, gone or failed, the progress of an evaluation, and
+    a new name. `time` is the trainer's last write by its own clock; for the other fields see `nanogpt.runs.RunState`.
     """
 
     run: str
@@ -228,7 +223,7 @@ class Status(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished(Event):
-    """Training is over. `reason`: "max_iters", "stopped" (asked to), "nan" (or a loss that ran away), "eval_only"."""
+    """Training has ended. `reason`: "max_iters", "stopped" (asked to), "nan" (or a loss that ran away), "eval_only"."""
 
     step: int
     reason: Literal["max_iters", "stopped", "nan", "eval_only"]
@@ -238,12 +233,12 @@ class Finished(Event):
     elapsed_s: float
 
 
-# ---- sampling
+# sampling
 
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """A token that could have come: its id, its text, and its probability under the knobs in force."""
+    """A token that could have been sampled: its id, its text, and its probability under the current knobs."""
 
     id: int
     text: str
@@ -254,7 +249,7 @@ class Alternative:
 class Token(Event):
     """One sampled token of sample number `sample`.
 
-    `text` is what became readable with it: empty while a UTF-8 character that spans tokens is unfinished.
+    `text` is the text that this token completes; empty while a UTF-8 character that spans tokens is unfinished.
     `probability` is the model's own for this token (softmax of the raw logits at temperature 1); `alternatives` are the
     most probable tokens by the same measure, best first.
     """
@@ -268,7 +263,7 @@ class Token(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped(Event):
-    """Sample number `sample` is over. `reason`: "length", "stop" (a stop string was written) or "end" (end of text)."""
+    """Sample number `sample` has ended. `reason`: "length", "stop" (a stop string) or "end" (end of text)."""
 
     sample: int
     reason: Literal["length", "stop", "end"]
@@ -276,13 +271,15 @@ class Stopped(Event):
     tokens_per_second: float
 
 
-# ---- measuring speed
+# measuring speed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured(Event):
-    """The seconds that one iteration of the asked configuration takes here, measured with micro-batches of
-    `batch_size` sequences and scaled up where that is fewer than asked."""
+    """The measured seconds of one iteration of a configuration on this machine.
+
+    It was measured with micro-batches of `batch_size` sequences, and scaled if the configuration has more.
+    """
 
     seconds_per_step: float
     batch_size: int
@@ -293,17 +290,17 @@ class Measured(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measuring(Event):
-    """What is measured now, after training."""
+    """`what` is being measured now, after training."""
 
     what: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark(Event):
-    """The figures; what could not be measured is None. `ms_per_iteration` is the median of `iterations`.
+    """The results of a benchmark; None if one could not be measured. `ms_per_iteration` is the median of `iterations`.
 
-    `parts_ms` splits it into data, forward, backward and optimizer; a little is left between them.
-    `first_iteration_s` includes compiling. `mfu` is a share (0..1) of `peak_flops`, which is `peak_from` somewhere.
+    `parts_ms` splits it into data, forward, backward and optimizer, whose sum is slightly less. `first_iteration_s`
+    includes compiling. `mfu` is a share (0..1) of `peak_flops`; `peak_from` says where that comes from.
     """
 
     cpu: str
@@ -329,94 +326,17 @@ class Benchmark(Event):
     preparation_mb_per_second: float | None
 
 
-Record = TypeVar("Record")
 KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}
 
 
 def to_json(event: Event) -> str:
-    """One line without a line break: `{"event": <class name>, …}`."""
-    return written("event", event)
+    """Return an event as one line of JSON: `{"event": <class name>, …}`."""
+    return records.encode("event", event)
 
 
 def from_json(line: str | bytes) -> Event:
-    """The event that `to_json` wrote. Raises `UserError` for anything else; unknown fields of a known event are
-    dropped, so that an older version reads what a newer one wrote."""
-    return read("event", line, KINDS)
+    """Return the event that `to_json` wrote. Raise `UserError` for anything else.
 
-
-def written(what: str, record: Any) -> str:
-    """Return a dataclass of plain values as one line of JSON, with its class's name under the key `what`.
-
-    A field's own key is its name, or the `key` in its metadata.
+    Unknown fields of a known event are ignored, so that an older version reads the events of a newer one.
     """
-    kind: type = type(record)
-    plain = {what: kind.__name__, **dataclasses.asdict(record)}
-    for key, (name, _) in _fields(kind).items():
-        if key != name:
-            plain[key] = plain.pop(name)
-    return json.dumps(_speakable(plain), allow_nan=False, separators=(",", ":"))
-
-
-def typed(kind: type[Record], fields: Mapping[str, Any]) -> Record:
-    """Return a dataclass out of plain values, as JSON has them, without those that it does not know.
-
-    Raise TypeError or ValueError for values of other types.
-    """
-    known = _fields(kind)  # type: ignore[arg-type]
-    return kind(**{known[key][0]: _typed(value, known[key][1]) for key, value in fields.items() if key in known})
-
-
-def read(what: str, line: str | bytes, kinds: Mapping[str, type[Record]], called: str = "") -> Record:
-    """Return the record that `written` wrote, of one of these kinds.
-
-    Raise `UserError` for anything else; its text says "not a …" with `called`, or `what`.
-    """
-    noun = called or what
-    a = "an" if noun[0] in "aeiou" else "a"
-    shown = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
-    shown = shown.strip("\0\n")
-    if not shown:
-        raise UserError(f"not {a} {noun}: empty, or nothing but zeros")
-    try:
-        fields = json.loads(line)
-        kind = fields.pop(what)
-        if isinstance(kind, str) and kind not in kinds:
-            raise UserError(f"not {a} {noun} that this version knows: {kind[:80]!r}")
-        return typed(kinds[kind], fields)
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-        raise UserError(f"not {a} {noun}: {shown[:80]!r} ({error})") from error
-
-
-@cache
-def _fields(kind: type) -> dict[str, tuple[str, Any]]:
-    """Return the name and the type of each field of a dataclass, by its key in JSON."""
-    hints = get_type_hints(kind)
-    return {each.metadata.get("key", each.name): (each.name, hints[each.name]) for each in dataclasses.fields(kind)}
-
-
-def _speakable(value: Any) -> Any:
-    """Replaces non-finite floats by "nan", "inf" and "-inf", everywhere inside."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _speakable(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_speakable(inner) for inner in value]
-    return value
-
-
-def _typed(value: Any, hint: Any) -> Any:
-    """The plain JSON value as the field's type has it."""
-    if hint is float:
-        return float(value)
-    if hint in (int, str, bool) and type(value) is not hint:
-        raise TypeError(f"{type(value).__name__} where {hint.__name__} is due")
-    if get_origin(hint) is dict:
-        return {name: _typed(inner, get_args(hint)[1]) for name, inner in value.items()}
-    if get_origin(hint) is tuple:
-        return tuple(_typed(inner, get_args(hint)[0]) for inner in value)
-    if dataclasses.is_dataclass(hint):
-        return typed(hint, value)  # type: ignore[arg-type]
-    if value is not None and float in get_args(hint):  # float | None
-        return float(value)
-    return value
+    return records.decode("event", line, KINDS)

@@ -47,7 +47,7 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 86400} d {whole // 3600 % 24:02} h"
 
 
-def speaks_unicode(encoding: str | None) -> bool:
+def supports_unicode(encoding: str | None) -> bool:
     """Whether an encoding has the characters of charts (braille, blocks)."""
     try:
         return codecs.lookup(encoding or "ascii").name.startswith("utf")
@@ -55,7 +55,7 @@ def speaks_unicode(encoding: str | None) -> bool:
         return False
 
 
-def glyphs_of(environment: Mapping[str, str], encoding: str | None) -> str:
+def default_glyphs(environment: Mapping[str, str], encoding: str | None) -> str:
     """Return what to draw with in a terminal where nobody said: "braille", or "ascii" where its font has few other
     characters (the console of Linux) or its `encoding` has no others."""
-    return "braille" if speaks_unicode(encoding) and environment.get("TERM") not in CONSOLES else "ascii"
+    return "braille" if supports_unicode(encoding) and environment.get("TERM") not in CONSOLES else "ascii"

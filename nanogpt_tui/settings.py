@@ -11,7 +11,7 @@ from typing import Any
 from nanogpt import paths
 from nanogpt.errors import SettingError, UserError, nearest
 from nanogpt.files import read_toml, why, write_atomically
-from nanogpt.formatting import glyphs_of
+from nanogpt.formatting import default_glyphs
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "theme": ("dark", "light", "ansi"),
@@ -30,7 +30,7 @@ class Settings:
     settings of a training run that differ in the quick start."""
 
     theme: str = "dark"
-    glyphs: str = field(default_factory=lambda: glyphs_of(os.environ, locale.getpreferredencoding(False)))
+    glyphs: str = field(default_factory=lambda: default_glyphs(os.environ, locale.getpreferredencoding(False)))
     repaints_per_second: float = 2.0
     ssh_mode: str = "auto"
     traffic: str = "hidden"

@@ -18,7 +18,7 @@ from typing import Literal
 from nanogpt import hardware, paths
 from nanogpt.cli import terminal
 from nanogpt.files import read_text, reason, why
-from nanogpt.formatting import CONSOLES, glyphs_of, printable, speaks_unicode
+from nanogpt.formatting import CONSOLES, default_glyphs, printable, supports_unicode
 
 DESCRIPTION = """Look at the terminal, Python, torch, devices, number formats, compiler, disk and folders, and say what
 is wrong and how to fix it. The exit code is 1 if something has to be fixed before this program can work."""
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     findings = []
     width = 14
-    unicode = glyphs_of(os.environ, sys.stdout.encoding) != "ascii"
+    unicode = default_glyphs(os.environ, sys.stdout.encoding) != "ascii"
     marks = dict(zip(("good", "poor", "bad"), "✓!✗" if unicode else "+!x", strict=True))
     for finding in examined():
         findings.append(finding)
@@ -77,7 +77,7 @@ def the_terminal() -> Iterator[Finding]:
         answer = {True: "yes", False: "no: a repaint may flicker", None: "unknown: it did not answer"}[synchronises]
         yield Finding("synchronised", "good" if synchronises else "poor", answer)
     encoding = sys.stdout.encoding
-    if speaks_unicode(encoding):
+    if supports_unicode(encoding):
         named = os.environ.get("TERM")
         few = f"{encoding}, but a console's font (TERM is {named}) has few characters: the app draws in ASCII"
         many = f"{encoding}: charts in braille or blocks, as the font has them"
@@ -98,7 +98,7 @@ def the_terminal() -> Iterator[Finding]:
         advice = "" if isinstance(error, PermissionError) else "fix or remove the file"
         yield Finding("app", "bad", f"its settings {file} cannot be read: {why(error)}", advice)
         return
-    usually = APP | {"glyphs": glyphs_of(os.environ, locale.getpreferredencoding(False))}
+    usually = APP | {"glyphs": default_glyphs(os.environ, locale.getpreferredencoding(False))}
     told = ", ".join(f"{name}={chosen.get(name, usual)}" for name, usual in usually.items())
     yield Finding("app", "good", f"{told}; to change with F2 in the app, or in {file}")
 

@@ -8,7 +8,7 @@ from contextlib import closing, nullcontext
 from nanogpt.cli.console import talk
 from nanogpt.cli.settings import add_knobs, typed
 from nanogpt.config import Setting, resolve_sampling, sampling_settings
-from nanogpt.data.binaries import HEAD_BYTES, recognised
+from nanogpt.data.binaries import HEAD_BYTES, identify_binary
 from nanogpt.errors import UserError
 from nanogpt.events import Stopped, Token, to_json
 from nanogpt.files import why
@@ -118,7 +118,7 @@ def start_text(start: str) -> str:
     except OSError as error:
         raise UserError(f"cannot read the prompt from {name}: {why(error)}") from None
     except UnicodeDecodeError as error:
-        if what := recognised(f"the prompt from {name}", data[:HEAD_BYTES]):
+        if what := identify_binary(f"the prompt from {name}", data[:HEAD_BYTES]):
             raise UserError(what) from None
         raise UserError(f"the prompt from {name} is not UTF-8 (byte {error.start:,}): save it as UTF-8") from None
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nanogpt.config.setting import Setting, described, setting
+from nanogpt.config.setting import Setting, declared_settings, setting
 from nanogpt.errors import SettingError, nearest
 from nanogpt.registry import Registry
 
@@ -92,7 +92,7 @@ class ArchitectureConfig(ComponentConfig):
 
     def shape(self) -> dict[str, Any]:
         """Return what trained weights decide, by name: the architecture itself and the settings that follow it."""
-        decided = (item.name for item in described(type(self), "model") if item.weights)
+        decided = (item.name for item in declared_settings(type(self), "model") if item.weights)
         return {"architecture": self.name} | {name: getattr(self, name) for name in decided}
 
     def to_dict(self) -> dict[str, Any]:
@@ -208,7 +208,9 @@ def component(kind: Kind, name: str) -> type[Any]:
 @cache
 def component_settings(kind: Kind, name: str) -> Mapping[str, Setting]:
     """Return the settings of a component by name, after the one that chooses it."""
-    return {kind.name: kind.setting()} | {item.name: item for item in described(component(kind, name), kind.section)}
+    return {kind.name: kind.setting()} | {
+        item.name: item for item in declared_settings(component(kind, name), kind.section)
+    }
 
 
 def owners(name: str) -> Sequence[tuple[Kind, str]]:

@@ -28,10 +28,10 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise UserError(f"cannot read the configuration {path}: {why(error)}") from None
     if not isinstance(parsed, dict):
         raise UserError(f"{path}: a configuration is a table of settings, not {type(parsed).__name__}")
-    return flat(parsed)
+    return flatten(parsed)
 
 
-def flat(tables: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(tables: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings without their sections. Raise `SettingError` for a section that no configuration has."""
     sections = {setting.section for setting in settings().values()}
     values: dict[str, Any] = {}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nanogpt.config.components import KINDS, ArchitectureConfig, component, owners
-from nanogpt.config.files import flat, read_settings
+from nanogpt.config.files import flatten, read_settings
 from nanogpt.config.presets import load_preset
 from nanogpt.config.settings import Config, SamplingConfig, sampling_settings, settings
 from nanogpt.errors import SettingError, nearest
@@ -44,9 +44,9 @@ def resolve(
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for source, layer in layers:
-        values = _over(values, layer)
+        values = _merged(values, layer)
         sources |= dict.fromkeys(layer, source)
-    config = _made(values)
+    config = _build(values)
     return Resolved(config, {name: sources.get(name, "default") for name in config.settings()})
 
 
@@ -55,10 +55,10 @@ def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
 
     Another component takes over the values of the settings that the one before has too. Raise `SettingError`.
     """
-    return _made(_over(config.values(), values))
+    return _build(_merged(config.values(), values))
 
 
-def _over(values: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(values: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
     """Return `values` with those of a later place over them. Where that chooses another component, the settings that
     only the one before has are left out."""
     merged = {**values, **layer}
@@ -85,7 +85,7 @@ def _chosen(values: Mapping[str, Any]) -> dict[str, str]:
     return chosen
 
 
-def _made(values: Mapping[str, Any]) -> Config:
+def _build(values: Mapping[str, Any]) -> Config:
     chosen = _chosen(values)
     known = settings(chosen)
     sections: dict[str, dict[str, Any]] = {}
@@ -134,11 +134,11 @@ def config_to_toml(config: Config) -> dict[str, dict[str, Any]]:
 
 def config_from_toml(tables: Mapping[str, Any], format: int = FORMAT) -> Config:
     """Return the configuration of `config_to_toml`'s tables, in their format. Raise `SettingError`."""
-    values = flat(tables)
-    return _made(values if format >= FORMAT else without_others(values))
+    values = flatten(tables)
+    return _build(values if format >= FORMAT else drop_unchosen(values))
 
 
-def without_others(values: Mapping[str, Any]) -> dict[str, Any]:
+def drop_unchosen(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values without settings of components that are not chosen: format 1 had those of all in every run."""
     known = settings(_chosen(values))
     return {name: value for name, value in values.items() if name in known or not owners(name)}
@@ -149,4 +149,4 @@ def architecture_from(values: Mapping[str, Any]) -> ArchitectureConfig:
 
     Raise `SettingError`.
     """
-    return _made(without_others(values)).model
+    return _build(drop_unchosen(values)).model

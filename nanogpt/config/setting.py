@@ -101,7 +101,7 @@ def setting(default: Any, help: str, **known: Any) -> Any:
     return field(default=default, metadata={"help": help, **known})
 
 
-def described(cls: type, section: str) -> Iterator[Setting]:
+def declared_settings(cls: type, section: str) -> Iterator[Setting]:
     """Yield the settings that a dataclass declares, in the order of its fields."""
     hints = get_type_hints(cls)
     for item in fields(cls):

@@ -23,7 +23,7 @@ from nanogpt.config.components import (
     component_settings,
     names,
 )
-from nanogpt.config.setting import Setting, described, setting
+from nanogpt.config.setting import Setting, declared_settings, setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +160,7 @@ def _settings(chosen: tuple[str, ...]) -> Mapping[str, Setting]:
     of_components = {kind.section: component_settings(kind, name) for kind, name in zip(KINDS, chosen, strict=True)}
     known: dict[str, Setting] = {}
     for section, cls in get_type_hints(Config).items():
-        known |= of_components.get(section) or {item.name: item for item in described(cls, section)}
+        known |= of_components.get(section) or {item.name: item for item in declared_settings(cls, section)}
     return known
 
 
@@ -176,4 +176,4 @@ def every_setting() -> dict[str, Setting]:
 @cache
 def sampling_settings() -> dict[str, Setting]:
     """Return every numeric knob of sampling by name."""
-    return {known.name: known for known in described(SamplingConfig, "sampling")}
+    return {known.name: known for known in declared_settings(SamplingConfig, "sampling")}

@@ -1,6 +1,6 @@
-"""From raw text to token files on disk, and back as arrays. Knows tokenizers; knows nothing of models.
+"""Data sets: recipes, sources, preparation, token files on disk, and the order of batches.
 
-The names below load on first use: listing data sets imports no numpy.
+The names below load on first use, so that listing data sets imports no numpy.
 """
 
 from typing import TYPE_CHECKING

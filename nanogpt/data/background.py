@@ -1,6 +1,6 @@
-"""Work in other threads, in order and never far ahead, so memory stays constant. Knows nothing of what the work is.
+"""Work in other threads, in order and with bounded queues, so that memory stays constant.
 
-It gains where the work lets other threads run meanwhile: reading, writing, hashing, encoding, numpy on large arrays.
+It is faster for work that releases the interpreter lock: reading, writing, hashing, encoding, numpy on large arrays.
 """
 
 import os
@@ -16,9 +16,10 @@ R = TypeVar("R")
 
 @contextmanager
 def run_in_background(ahead: int = 4) -> Generator[Callable[..., None], None, None]:
-    """Yields a function that runs calls one after the other in a thread of their own, while at most `ahead` wait.
+    """Yield a function that queues a call for one background thread, which runs the calls in order.
 
-    All have ended when the block is left. What a call raises is raised by a later one, or at the end.
+    The function blocks while `ahead` calls wait. All calls have ended when the block is left. An exception in a call is
+    raised by a later call of the function, or at the end of the block.
     """
     waiting: deque[Future[Any]] = deque()
 
@@ -27,14 +28,17 @@ def run_in_background(ahead: int = 4) -> Generator[Callable[..., None], None, No
             waiting.popleft().result()
         waiting.append(pool.submit(work, *arguments))
 
-    with ThreadPoolExecutor(1, thread_name_prefix="beside") as pool:
+    with ThreadPoolExecutor(1, thread_name_prefix="background") as pool:
         yield run
         while waiting:
             waiting.popleft().result()
 
 
 def map_in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
-    """Each item with what `work` makes of it, in their order, one thread a core and one item more under way."""
+    """Yield each item and the result of `work` for it, in order.
+
+    There is one thread for each CPU core; one item more than that is read ahead.
+    """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     waiting: deque[tuple[T, Future[R]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")

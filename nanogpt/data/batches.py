@@ -1,7 +1,6 @@
-"""Which tokens go into which batch: training windows in a resumable order, evaluation windows in a fixed one.
+"""Batches of token windows: for training in a resumable random order, for evaluation in a fixed one.
 
-Knows nothing of models or torch. A window is block_size + 1 consecutive tokens: block_size inputs, and the same shifted
-by one as targets.
+A window is block_size + 1 consecutive tokens: block_size inputs, and the same tokens shifted by one as targets.
 """
 
 import math
@@ -17,31 +16,31 @@ Ids = NDArray[np.int64]
 
 
 def check_length(n_tokens: int, block_size: int, split: str) -> None:
-    """Raises `UserError` where a split has no single window of `block_size` inputs and their targets."""
+    """Raise `UserError` if a split is too short for one window of `block_size` inputs and their targets."""
     if n_tokens < block_size + 1:
-        way = f"lower block_size to at most {n_tokens - 1:,}, or prepare more text"
+        advice = f"lower block_size to at most {n_tokens - 1:,}, or prepare more text"
         raise UserError(
-            f"the {split} split has {counted(n_tokens, 'token')}, too few for block_size={block_size}, which takes "
-            f"{block_size + 1:,}: {way if n_tokens > 1 else 'prepare more text'}"
+            f"the {split} split has {counted(n_tokens, 'token')}, too few for block_size={block_size}, which needs "
+            f"{block_size + 1:,}: {advice if n_tokens > 1 else 'prepare more text'}"
         )
 
 
 def check_ids(ids: Ids, vocab_size: int) -> Ids:
-    """The ids themselves. Raises `UserError` where one is not among the model's."""
+    """Return the ids. Raise `UserError` if one is outside the model's vocabulary."""
     if (highest := int(ids.max())) >= vocab_size:
         raise UserError(
-            f"the data set holds the token {highest:,}, and the model's last one is {vocab_size - 1:,}: its files are "
+            f"the data set has the token id {highest:,}, but the model's last id is {vocab_size - 1:,}: its files are "
             "damaged; prepare it again with --force"
         )
     return ids
 
 
 class Batches:
-    """An endless stream of training windows: each epoch a new permutation of windows that do not overlap.
+    """An endless stream of training windows; each epoch is a new permutation of windows that do not overlap.
 
     Drawing without replacement shows every token once an epoch; a new random offset each epoch cuts the text at other
-    places. The order depends on the seed and the window's number alone, so `position` (windows drawn so far, over all
-    ranks) is all that a resume needs. Under data parallelism each rank takes its own rows of one common batch.
+    places. The order depends only on the seed and the window's number, so `position` (windows drawn so far, over all
+    ranks) is all that a resume needs. With data parallelism each rank takes its own rows of one common batch.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class Batches:
         self._starts = np.empty(0, dtype=np.int64)
 
     def next(self) -> Ids:
-        """The next (batch_size, block_size + 1) token ids."""
+        """Return the next token ids, (batch_size, block_size + 1)."""
         first = self.position + self.rank * self.batch_size
         starts = np.array([self._start(number) for number in range(first, first + self.batch_size)])  # (B)
         self.position += self.batch_size * self.world
@@ -82,8 +81,8 @@ class Batches:
         return int(self._starts[place])
 
 
-def evaluation_size(n_tokens: int, block_size: int, batch_size: int, n_batches: int) -> int:
-    """How many batches `evaluation_batches` has for a split of so many tokens."""
+def count_evaluation_batches(n_tokens: int, block_size: int, batch_size: int, n_batches: int) -> int:
+    """Return the number of batches that `evaluation_batches` yields for a split of `n_tokens` tokens."""
     all_of_it = math.ceil(math.ceil((n_tokens - 1) / block_size) / batch_size)
     return min(n_batches or all_of_it, all_of_it)
 
@@ -91,9 +90,10 @@ def evaluation_size(n_tokens: int, block_size: int, batch_size: int, n_batches: 
 def evaluation_batches(
     tokens: NDArray[np.unsignedinteger], block_size: int, batch_size: int, n_batches: int, seed: int
 ) -> Iterator[tuple[Ids, Ids]]:
-    """(inputs, targets), each (batch_size, block_size), the same at every call; targets are -1 where there is nothing.
+    """Yield (inputs, targets), each (batch_size, block_size), the same at every call; padding targets are -1.
 
-    `n_batches` of 0, or more than there are, covers the whole split: every token but the first is a target once.
+    If `n_batches` is 0 or larger than the split allows, the whole split is covered: each token except the first is a
+    target once.
     """
     tokens = np.asarray(tokens)
     n_targets = len(tokens) - 1

@@ -1,4 +1,4 @@
-"""Files that are not text: recognised by how they begin, each with what to do about it."""
+"""Detection of binary files by their first bytes, with advice for each kind."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ MAX_CONTROL_SHARE = 0.05  # of a text's characters; random bytes have 10 %
 CONTROLS = bytes(code for code in range(32) if code not in b"\b\t\n\v\f\r\x1a\x1b")
 
 _IMAGE = ("an image", "give a text file")
-_KINDS = (  # (how it begins, what it is, what to do)
+_KINDS = (  # (pattern of its first bytes, what it is, what to do)
     (rb"\x1f\x8b", "a gzip archive", "unpack it first, with `gunzip -k FILE`"),
     (rb"BZh[1-9]1AY&SY", "a bzip2 archive", "unpack it first, with `bunzip2 -k FILE`"),
     (rb"\xfd7zXZ\0", "an xz archive", "unpack it first, with `unxz -k FILE`"),
@@ -36,24 +36,25 @@ _KINDS = (  # (how it begins, what it is, what to do)
 )
 
 
-def recognised(name: str | Path, start: bytes) -> str:
-    """Return what a file that begins with these bytes is and what to do; nothing where that is not known."""
-    for pattern, what, to_do in _KINDS:
+def identify_binary(name: str | Path, start: bytes) -> str:
+    """Return the kind of a binary file that begins with `start`, and what to do; empty if it is not recognised."""
+    for pattern, what, advice in _KINDS:
         if re.match(pattern, start, re.DOTALL):
-            return f"{name} is not text but {what}: {to_do}"
+            return f"{name} is not text but {what}: {advice}"
     return ""
 
 
-def binary_at(name: str | Path, offset: int) -> str:
+def binary_error(name: str | Path, offset: int) -> str:
+    """Return the message for a file with binary data at byte `offset`."""
     return f"{name} is not text: it has binary data at byte {offset}; give a text file"
 
 
-def controls(data: bytes) -> int:
-    """Return how many control characters there are that text does not have."""
+def count_controls(data: bytes) -> int:
+    """Return the number of control characters that do not occur in text."""
     return len(data) - len(data.translate(None, CONTROLS))
 
 
-def first_binary(data: bytes) -> int:
-    """Return the place of the first zero byte, else that of the first control character."""
+def find_binary(data: bytes) -> int:
+    """Return the offset of the first zero byte, or else of the first control character."""
     null = data.find(0)
     return null if null >= 0 else next((place for place, code in enumerate(data) if code in CONTROLS), 0)

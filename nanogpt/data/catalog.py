@@ -1,7 +1,4 @@
-"""What data sets there are: recipes and what is prepared, in one list. Reads no text, and imports no numpy.
-
-Knows nothing of how they are shown.
-"""
+"""The list of data sets: recipes and prepared data sets. Listing reads no text and imports no numpy."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +12,12 @@ from nanogpt.errors import UserError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetInfo:
-    """One line of the list. `offline`: it is prepared, or can be without a network. `size_bytes` is that on disk;
-    `tokens` is by split, and like `vocab_size` and `path` only known once it is prepared. `problem` says what keeps a
-    recipe or a prepared data set from being used, and is empty where nothing does."""
+    """One entry of the list.
+
+    `offline`: it is prepared, or can be prepared without a network. `size_bytes` is its size on disk; `tokens` is by
+    split. These, `vocab_size` and `path` are only known once it is prepared. `problem` says why a recipe or a prepared
+    data set cannot be used; empty if it can.
+    """
 
     name: str
     title: str = ""
@@ -34,7 +34,7 @@ class DatasetInfo:
 
 
 def list_datasets(data_dir: Path | None = None) -> list[DatasetInfo]:
-    """Every recipe and every prepared data set, sorted by name."""
+    """Return all recipes and prepared data sets, sorted by name."""
     recipes, prepared = recipe_paths(), prepared_names(data_dir)
     return [_info(name, recipes.get(name), name in prepared, data_dir) for name in sorted({*recipes, *prepared})]
 

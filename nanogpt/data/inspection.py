@@ -1,30 +1,27 @@
-"""Bounded looks at text: what it would become, before it is prepared, and what a prepared data set holds.
-
-Knows nothing of how they are shown.
-"""
+"""A forecast of the data set that a text would give, and a preview of a prepared one."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
 
 from nanogpt import tokenizers
-from nanogpt.data.preparation import by_split, pieces, scan_files, split_ends
+from nanogpt.data.preparation import pieces, scan_files, split_ends, split_texts
 from nanogpt.data.recipes import Recipe
 from nanogpt.data.store import open_dataset
 from nanogpt.data.text import SEPARATOR, read
 from nanogpt.errors import UserError
 from nanogpt.events import Encoding, Event, Forecast
 
-ENCODED = 1 << 24  # characters that are encoded for a count; of a longer text, pieces evenly spread
+ENCODED = 1 << 24  # characters that are encoded to count tokens; of a longer text, pieces spread evenly over it
 COUNTED = 1 << 20  # tokens that are counted for the most common ones
 SLICES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetPreview:
-    """What a prepared data set's training split holds.
+    """Tokens of a prepared data set's training split.
 
     `beginning` has the bytes of each of its first tokens, `common` the bytes and the share (0 to 1) of the most
-    frequent among `counted` tokens spread over it.
+    frequent ones among `counted` tokens spread over the split.
     """
 
     name: str
@@ -34,9 +31,9 @@ class DatasetPreview:
 
 
 def forecast(recipe: Recipe) -> Generator[Event, None, None]:
-    """Yield what preparing would yield while it reads, and at last a `Forecast`. Write nothing.
+    """Yield the events that preparing yields while it reads, and finally a `Forecast`. Write nothing.
 
-    Raise `UserError` for whatever would keep the text from being prepared.
+    Raise `UserError` if the text cannot be prepared.
     """
     files, text_bytes, alphabet, _ = yield from scan_files(
         (yield from recipe.source.files(recipe.encoding)), recipe.encoding
@@ -50,7 +47,7 @@ def forecast(recipe: Recipe) -> Generator[Event, None, None]:
         tokens = {split: end - begin for (split, end), begin in zip(ends.items(), begins, strict=False)}
     else:
         counted, passed, every = dict.fromkeys(ends, 0), dict.fromkeys(ends, 0), -(-characters // ENCODED)
-        for number, (split, text) in enumerate(pieces(by_split(read(files), ends), tokenizer)):
+        for number, (split, text) in enumerate(pieces(split_texts(read(files), ends), tokenizer)):
             if number % every == 0 or not counted[split]:
                 tokens[split] += len(tokenizer.encode_to_array(text))
                 counted[split] += len(text)
@@ -69,10 +66,10 @@ def forecast(recipe: Recipe) -> Generator[Event, None, None]:
     )
 
 
-def look(name: str, first: int = 3000, most: int = 12) -> DatasetPreview:
-    """Return a `DatasetPreview` at a prepared data set's training split. Raise `UserError` where it is damaged.
+def preview_dataset(name: str, first: int = 3000, most: int = 12) -> DatasetPreview:
+    """Return the first `first` tokens of a prepared data set's training split, and the `most` most frequent ones.
 
-    It holds the first `first` tokens and the `most` most frequent ones.
+    Raise `UserError` if it is damaged.
     """
     import numpy as np
 
@@ -82,7 +79,7 @@ def look(name: str, first: int = 3000, most: int = 12) -> DatasetPreview:
     starts = np.linspace(0, len(ids) - length, slices).astype(int)
     sample = np.concatenate([ids[start : start + length] for start in starts])
     if int(sample.max()) >= dataset.meta.vocab_size:
-        raise UserError(f"{dataset.path} holds tokens that its vocabulary lacks: prepare {name} again")
+        raise UserError(f"{dataset.path} has tokens that are not in its vocabulary: prepare {name} again")
     counts = np.bincount(sample, minlength=2)
     common = np.argsort(-counts, kind="stable")[:most]
     return DatasetPreview(

@@ -1,4 +1,4 @@
-"""The names of data sets: what can be one, and which ones are prepared."""
+"""The names of data sets: which are valid, and which are prepared."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ from nanogpt.errors import UserError
 
 
 def check_name(name: str) -> str:
-    """Return the name. Raise `UserError` unless it can be a folder's name everywhere."""
+    """Return the name. Raise `UserError` if it is not a valid folder name on every file system."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", name):
         raise UserError(
             f"{name!r} cannot name a data set: use up to 64 letters, digits, '_', '-' and '.', the first not '-' or '.'"
@@ -17,12 +17,12 @@ def check_name(name: str) -> str:
 
 
 def home(data_dir: Path | None) -> Path:
-    """Return the folder that holds the prepared data sets: the one given, or the person's own."""
+    """Return the folder of the prepared data sets: `data_dir`, or the default one if that is None."""
     return paths.expanded(data_dir).absolute() if data_dir else paths.datasets_dir()
 
 
 def prepared_names(data_dir: Path | None = None) -> list[str]:
-    """Return the names of the folders that hold a prepared data set, sorted."""
+    """Return the names of the prepared data sets, sorted."""
     folder = home(data_dir)
     found = folder.glob("*/meta.json") if folder.is_dir() else ()
     return sorted(path.parent.name for path in found if not path.parent.name.startswith("."))

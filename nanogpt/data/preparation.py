@@ -1,7 +1,7 @@
-"""From a recipe to a data set on disk, as an iterator of events, in constant memory. Knows nothing of screens.
+"""Preparation of a data set from a recipe, as an iterator of events, in constant memory.
 
-The text is read twice: once for its length, encoding and characters, once to write its tokens. Hashing, encoding and
-writing have threads of their own. Closing the iterator at any point leaves nothing half written.
+The text is read twice: first for its length, encoding and characters, then to write its tokens. Hashing, encoding and
+writing run in threads. Closing the iterator at any point leaves nothing incomplete on disk.
 """
 
 import errno
@@ -24,7 +24,7 @@ from typing import Any
 from nanogpt import tokenizers
 from nanogpt.data import store
 from nanogpt.data.background import map_in_threads, run_in_background
-from nanogpt.data.encodings import ADVICE, codec_of, spoken
+from nanogpt.data.encodings import ADVICE, codec_name, display_name
 from nanogpt.data.names import home
 from nanogpt.data.recipes import Recipe, load_recipe
 from nanogpt.data.text import SEPARATOR, Alphabet, TextFile, read, scan
@@ -34,7 +34,7 @@ from nanogpt.files import why
 from nanogpt.formatting import counted
 from nanogpt.tokenizers import Tokenizer
 
-MAX_CARRY = 1 << 21  # characters without a safe place to cut before they are cut anywhere
+MAX_CARRY = 1 << 21  # characters without a safe place to cut, after which the text is cut anywhere
 REPORT_INTERVAL_S = 0.05
 
 
@@ -50,11 +50,11 @@ def prepare(
     output: str | None = None,
     force: bool = False,
 ) -> Generator[Event, None, None]:
-    """Yields Downloading | Notice | Encoding events and, once the data set is whole on disk, Prepared.
+    """Yield Downloading | Notice | Encoding events and, once the data set is complete on disk, Prepared.
 
-    `recipe` is a recipe or its name; the other arguments take precedence over what it says. `source` is the file of a
-    `url` recipe, fetched by hand. A data set of the same name is left as it is where it is what was asked for, and
-    replaced where it is not only with `force`. Raises UserError for whatever a person can mend.
+    recipe: a recipe or its name; the other arguments take precedence over its values. source: a local copy of the file
+    that the recipe downloads. force: replace a data set of the same name. Without it, an existing data set is kept if
+    it is the same, and `UserError` is raised otherwise. Raise `UserError` for all that a user can fix.
     """
     began = time.monotonic()
     if isinstance(recipe, str):
@@ -69,9 +69,9 @@ def prepare(
     )
     folder = home(data_dir) / recipe.name
 
-    existing = _existing(folder, recipe, force)
-    if existing and source is None and _certainly_same(existing.meta, recipe):
-        yield from _unchanged(existing, began)
+    existing = _find_existing(folder, recipe, force)
+    if existing and source is None and _is_known_same(existing.meta, recipe):
+        yield from _report_unchanged(existing, began)
         return
     if source is not None:
         found = [recipe.source.check_local_copy(source)]
@@ -80,14 +80,14 @@ def prepare(
     files, text_bytes, alphabet, sha256 = yield from scan_files(found, recipe.encoding)
     read_as = ", ".join(sorted({file.codec for file in files}))
     if existing:
-        _refuse_other(existing.meta, recipe, sha256, read_as)
-        yield from _unchanged(existing, began)
+        _check_same_text(existing.meta, recipe, sha256, read_as)
+        yield from _report_unchanged(existing, began)
         return
 
     ends = split_ends(recipe, sum(file.characters for file in files) + len(SEPARATOR) * (len(files) - 1))
     made = tokenizers.create(recipe.tokenizer, [alphabet])
     if made.vocab_size < 2:
-        raise UserError(f"the text of {recipe.name} is {alphabet!r} over and over: there is nothing to learn in it")
+        raise UserError(f"the text of {recipe.name} has no other character than {alphabet!r}: give another text")
     described = {
         "kind": recipe.source.name,
         "sha256": sha256,
@@ -129,10 +129,10 @@ _OTHERWISE = "choose another name with --output=NAME, or replace it with --force
 _ELSEWHERE = "choose another folder with NANOGPT_DATA_DIR"
 
 
-def _existing(folder: Path, recipe: Recipe, force: bool) -> store.Dataset | None:
-    """The sound data set of that name that may turn out to be what is asked for; None where it is to be made.
+def _find_existing(folder: Path, recipe: Recipe, force: bool) -> store.Dataset | None:
+    """Return the data set of the recipe's name if it may be the requested one; None if there is none to keep.
 
-    Raises UserError where it certainly is not, or is not ours to replace.
+    Raise `UserError` if it certainly is another one, or is not a data set.
     """
     if not os.path.lexists(folder):
         return None
@@ -155,18 +155,18 @@ def _existing(folder: Path, recipe: Recipe, force: bool) -> store.Dataset | None
     return found
 
 
-def _certainly_same(meta: store.Meta, recipe: Recipe) -> bool:
-    """Whether a data set is of the recipe's text, as far as that is known without reading it."""
+def _is_known_same(meta: store.Meta, recipe: Recipe) -> bool:
+    """Return whether a data set is known to have the recipe's text, without reading the text."""
     expected = recipe.source.expected_sha256
     known = expected is not None and meta.source.get("sha256") == expected
-    read_as = meta.source.get("encoding")  # earlier versions did not say
+    read_as = meta.source.get("encoding")  # earlier versions did not record it
     if recipe.encoding is not None:
-        return known and read_as == codec_of(recipe.encoding)
+        return known and read_as == codec_name(recipe.encoding)
     return known and read_as in (None, "utf-8")
 
 
-def _refuse_other(meta: store.Meta, recipe: Recipe, sha256: str, read_as: str) -> None:
-    """Raises UserError unless the text of a data set is this one, read in the same way."""
+def _check_same_text(meta: store.Meta, recipe: Recipe, sha256: str, read_as: str) -> None:
+    """Raise `UserError` if a data set has another text, or the text in another encoding."""
     if meta.source.get("sha256") != sha256:
         raise UserError(f"data set {recipe.name} exists and has another text; {_OTHERWISE}")
     was = meta.source.get("encoding", read_as if recipe.encoding is None else "unknown")
@@ -174,8 +174,8 @@ def _refuse_other(meta: store.Meta, recipe: Recipe, sha256: str, read_as: str) -
         raise UserError(f"data set {recipe.name} exists with encoding={was}, not {read_as}; {_OTHERWISE}")
 
 
-def _unchanged(dataset: store.Dataset, began: float) -> Iterator[Event]:
-    yield Notice(level="info", text=f"data set {dataset.name} is already prepared from this very text")
+def _report_unchanged(dataset: store.Dataset, began: float) -> Iterator[Event]:
+    yield Notice(level="info", text=f"data set {dataset.name} is already prepared from this text")
     yield _prepared(dataset.meta, dataset.path, began)
 
 
@@ -197,16 +197,19 @@ def _origin(recipe: Recipe, files: list[TextFile]) -> dict[str, Any]:
 def scan_files(
     candidates: list[Path], encoding: str | None = None
 ) -> Generator[Event, None, tuple[list[TextFile], int, str, str]]:
-    """First reading. Returns the files, their bytes, their distinct characters and the sha256 of all of them."""
+    """Read all files once; return (files, total bytes, distinct characters, SHA-256 of the whole text).
+
+    Yield progress and notices. Raise `UserError` if a file is not text or the text is empty.
+    """
     alphabet, digest = Alphabet(), hashlib.sha256()
-    total = sum(map(_size, candidates))
+    total = sum(map(_size_or_zero, candidates))
     files: list[TextFile] = []
     done, reported = 0, 0.0
     with run_in_background() as hashing:
         hash_ = partial(hashing, digest.update)
         for path in candidates:
             if files:
-                hash_(SEPARATOR.encode())  # so that equal sums mean equal texts, however they are cut into files
+                hash_(SEPARATOR.encode())  # equal hashes mean equal texts, whatever the division into files
             reading = scan(path, alphabet, hash_, encoding=encoding)
             while True:
                 try:
@@ -219,23 +222,25 @@ def scan_files(
                     yield Encoding(phase="scan", done_bytes=done, total_bytes=total, tokens=0)
     yield Encoding(phase="scan", done_bytes=done, total_bytes=done, tokens=0)
     if not any(file.characters for file in files):
-        raise UserError(f"{candidates[0]}{' and the rest' if len(candidates) > 1 else ''} is empty; give some text")
-    yield from _read_as(files)
+        raise UserError(
+            f"{candidates[0]}{' and the other files' if len(candidates) > 1 else ''} is empty; give some text"
+        )
+    yield from _report_encodings(files)
     if len(files) > 1:
         alphabet.add(SEPARATOR.encode())
     return files, done, alphabet.characters(), digest.hexdigest()
 
 
-def _size(path: Path) -> int:
-    """Of a file, for the progress alone."""
+def _size_or_zero(path: Path) -> int:
+    """Return the size of a file in bytes for the progress; 0 if it cannot be read."""
     try:
         return path.stat().st_size
-    except OSError:  # reading it says why
+    except OSError:  # reading it reports the reason
         return 0
 
 
-def _read_as(files: list[TextFile]) -> Iterator[Notice]:
-    """Says of what is not UTF-8 what it is read as, and how that looks: a person can tell whether it is right."""
+def _report_encodings(files: list[TextFile]) -> Iterator[Notice]:
+    """Report files that are not UTF-8, with the encoding they are read as and an excerpt by which a user can judge."""
     for codec in sorted({file.codec for file in files} - {"utf-8"}):
         of_it = [file for file in files if file.codec == codec]
         example = next((file for file in of_it if file.excerpt), of_it[0])
@@ -243,14 +248,14 @@ def _read_as(files: list[TextFile]) -> Iterator[Notice]:
         looks = f": “{' '.join(example.excerpt.split())}”" if example.excerpt else ""
         if codec == "cp1252" and not example.asked:
             is_ = "is" if len(of_it) == 1 else "are"
-            text = f"{what} {is_} not UTF-8, and read as Windows-1252{looks}; if that is wrong, {ADVICE}"
+            text = f"{what} {is_} not UTF-8 and {is_} read as Windows-1252{looks}; if that is wrong, {ADVICE}"
             yield Notice(level="warning", text=text)
         else:
-            yield Notice(level="info", text=f"{what} read as {spoken(codec)}{looks}")
+            yield Notice(level="info", text=f"{what} read as {display_name(codec)}{looks}")
 
 
 def split_ends(recipe: Recipe, characters: int) -> dict[str, int]:
-    """Where each split ends, in characters; nanoGPT's rounding. Raises UserError where a split would be empty."""
+    """Return the end of each split in characters, with nanoGPT's rounding. Raise `UserError` if a split is empty."""
     ends = {
         "train": int(characters * (1 - recipe.val_ratio - recipe.test_ratio)),
         "val": int(characters * (1 - recipe.test_ratio)),
@@ -261,10 +266,10 @@ def split_ends(recipe: Recipe, characters: int) -> dict[str, int]:
     begin = 0
     for split, end in ends.items():
         if end <= begin:
-            all_of_it = f"{counted(characters, 'character')} {'leaves' if characters == 1 else 'leave'}"
             raise UserError(
-                f"the text of {recipe.name} is too short: {all_of_it} none for {split} with "
-                f"val_ratio={recipe.val_ratio} and test_ratio={recipe.test_ratio}; give more text or change the ratios"
+                f"the text of {recipe.name} is too short: of {counted(characters, 'character')} none is left for "
+                f"{split} with val_ratio={recipe.val_ratio} and test_ratio={recipe.test_ratio}; give more text or "
+                "change the ratios"
             )
         begin = end
     return ends
@@ -273,7 +278,7 @@ def split_ends(recipe: Recipe, characters: int) -> dict[str, int]:
 def _write(
     folder: Path, texts: Iterable[str], ends: dict[str, int], tokenizer: Tokenizer, text_bytes: int
 ) -> Generator[Event, None, tuple[dict[str, int], dict[str, str]]]:
-    """Second reading: writes a token file a split. Returns their numbers of tokens and their sha256."""
+    """Read the text again and write one token file for each split; return (tokens, SHA-256) by split."""
     characters, done, reported = max(ends.values()), 0, 0.0
     little_endian = "<u2" if tokenizers.token_dtype(tokenizer.vocab_size) == "uint16" else "<u4"
     tokens = dict.fromkeys(ends, 0)
@@ -282,7 +287,7 @@ def _write(
         outputs = {split: stack.enter_context(FileIO(folder / f"{split}.bin", "w")) for split in ends}
         hashing, writing = stack.enter_context(run_in_background()), stack.enter_context(run_in_background())
         encoded = map_in_threads(
-            lambda piece: tokenizer.encode_to_array(piece[1]), pieces(by_split(texts, ends), tokenizer)
+            lambda piece: tokenizer.encode_to_array(piece[1]), pieces(split_texts(texts, ends), tokenizer)
         )
         for (split, text), ids in encoded:
             content = ids.astype(little_endian, copy=False).data.cast("B")
@@ -299,12 +304,12 @@ def _write(
 
 
 def _write_all(file: FileIO, content: memoryview) -> None:
-    while content:  # a file may take less than it is given
+    while content:  # a write may be partial
         content = content[file.write(content) :]
 
 
-def by_split(texts: Iterable[str], ends: dict[str, int]) -> Iterator[tuple[str, str]]:
-    """The text with the split that it belongs to, cut where one ends."""
+def split_texts(texts: Iterable[str], ends: dict[str, int]) -> Iterator[tuple[str, str]]:
+    """Yield (split, text), with the text cut at the ends of the splits."""
     splits = iter(ends.items())
     split, end = next(splits)
     position = 0
@@ -318,7 +323,7 @@ def by_split(texts: Iterable[str], ends: dict[str, int]) -> Iterator[tuple[str, 
 
 
 def pieces(texts: Iterable[tuple[str, str]], tokenizer: Tokenizer) -> Iterator[tuple[str, str]]:
-    """The text in pieces whose tokens are those of each split as a whole."""
+    """Yield (split, piece), cut so that the tokens of the pieces are the tokens of the whole split."""
     for split, parts in groupby(texts, itemgetter(0)):
         carry = ""
         for _, text in parts:

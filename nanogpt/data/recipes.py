@@ -1,7 +1,7 @@
-"""What a data set is made from: recipes as plain values, read from TOML and checked strictly. Reads no text itself.
+"""Recipes: what a data set is made from, read from TOML files and checked strictly.
 
-A recipe is one file, `<name>.toml`; the project ships some, and a person's own lie in the configuration folder's
-`datasets/`, where a name that is shipped too takes precedence.
+A recipe is one file, `<name>.toml`. Some come with the program; a user's own are in `datasets/` of the configuration
+folder, and take precedence over one of the same name that comes with the program.
 """
 
 import math
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nanogpt import paths, tokenizers
 from nanogpt.data import sources
-from nanogpt.data.encodings import codec_of
+from nanogpt.data.encodings import codec_name
 from nanogpt.data.names import check_name, prepared_names
 from nanogpt.data.sources import Source
 from nanogpt.data.tables import check_table
@@ -23,9 +23,11 @@ from nanogpt.files import read_text, why
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """`val_ratio` and `test_ratio` are shares of the characters, cut from the end of the text, the test split last.
+    """What a data set is made from.
 
-    `encoding` is that of the text; None: UTF-8, what a byte order mark says, or else Windows-1252.
+    `val_ratio` and `test_ratio` are shares of the characters, cut from the end of the text, the test split last.
+    `encoding` is the encoding of the text; None: UTF-8, the encoding of its byte order mark, or else Windows-1252.
+    `path` is the recipe's file; None if the recipe is made for the user's own text.
     """
 
     name: str
@@ -40,15 +42,16 @@ class Recipe:
     path: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        """Raises UserError for a name that is no folder name, an unknown tokenizer or encoding, and unusable ratios."""
+        """Raise `UserError` for an unusable name or ratio, and an unknown tokenizer or encoding."""
         check_name(self.name)
         if self.encoding is not None:
-            codec_of(self.encoding)
+            codec_name(self.encoding)
         if self.tokenizer not in tokenizers.names():
             known = tokenizers.names()
             raise SettingError(
                 "tokenizer",
-                f"no tokenizer {self.tokenizer!r}; there are {', '.join(known)}.{nearest(self.tokenizer, known)}",
+                f"no tokenizer {self.tokenizer!r}; known tokenizers: {', '.join(known)}."
+                f"{nearest(self.tokenizer, known)}",
             )
         for name, ratio, above in (("val_ratio", self.val_ratio, 0), ("test_ratio", self.test_ratio, -math.inf)):
             if not (isinstance(ratio, int | float) and 0 <= ratio < 1 and ratio > above):
@@ -62,14 +65,17 @@ class Recipe:
 
 
 def shipped_folder() -> Path:
-    """The recipes that come with the program: beside the package in a source checkout, inside it once installed."""
+    """Return the folder of the recipes that come with the program.
+
+    It is beside the package in a source checkout, and inside it once installed.
+    """
     package = Path(__file__).parents[1]
     installed = package / "_datasets"
     return installed if installed.is_dir() else package.parent / "datasets"
 
 
 def recipe_paths() -> dict[str, Path]:
-    """Each recipe's name and file, sorted by name."""
+    """Return each recipe's name and file, sorted by name."""
     found: dict[str, Path] = {}
     for folder in (shipped_folder(), paths.config_dir() / "datasets"):
         found |= {path.stem: path for path in folder.glob("*.toml")}
@@ -77,7 +83,7 @@ def recipe_paths() -> dict[str, Path]:
 
 
 def load_recipe(name: str, data_dir: Path | None = None) -> Recipe:
-    """Raises UserError for an unknown name and for a recipe with anything amiss."""
+    """Return a recipe by name. Raise `UserError` for an unknown name, and for an unusable recipe."""
     known = recipe_paths()
     if name in known:
         return read_recipe(known[name])
@@ -87,14 +93,15 @@ def load_recipe(name: str, data_dir: Path | None = None) -> Recipe:
             f"{name} was made from your own text and has no recipe; to prepare it again: "
             f"`nanogpt prepare textfile FILE --output={name} --force`"
         )
-    there = sorted({*known, *prepared})
+    existing = sorted({*known, *prepared})
     raise UserError(
-        f"no data set {name!r}; there are {', '.join(there)}.{nearest(name, there)} "
+        f"no data set {name!r}; existing data sets: {', '.join(existing)}.{nearest(name, existing)} "
         "For your own text: `nanogpt prepare textfile FILE`"
     )
 
 
 def read_recipe(path: Path) -> Recipe:
+    """Return the recipe in a file. Raise `UserError` if it cannot be read or has unknown, missing or unusable keys."""
     try:
         table = tomllib.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
@@ -131,7 +138,10 @@ def textfile_recipe(
     test_ratio: float = 0.0,
     encoding: str | None = None,
 ) -> Recipe:
-    """A recipe for one's own text: files, and folders that are searched for text files. Raises UserError."""
+    """Return a recipe for the user's own text: files, and folders that are searched for text files.
+
+    name: of the data set; None: that of the first file. Raise `UserError` for unusable options.
+    """
     given = tuple(paths.expanded(file) for file in files)
     if not given:
         raise UserError("no text given; name a file or a folder, as in `nanogpt prepare textfile FILE`")
@@ -147,5 +157,5 @@ def textfile_recipe(
 
 
 def _name_of(path: Path) -> str:
-    """A file's name without its ending, with whatever cannot stand in a data set's name replaced."""
+    """Return a data set's name for a file: the file's own without its suffix and unusable characters."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", path.absolute().stem).lstrip(".-")[:64] or "text"

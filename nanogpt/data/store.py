@@ -1,7 +1,7 @@
-"""Prepared data sets on disk: a folder of token files that appears whole or not at all. Knows nothing of the text.
+"""Prepared data sets on disk: folders of token files, created atomically.
 
 <data_dir>/<name>/  train.bin, val.bin[, test.bin]   raw little-endian token ids, as nanoGPT reads them
-                    meta.json                        what they are: see `Meta`
+                    meta.json                        see `Meta`
                     tokenizer.json                   the tokenizer itself
 """
 
@@ -28,15 +28,18 @@ if TYPE_CHECKING:
     import numpy as np
 
 FORMAT = 1  # of meta.json
-CHECKED_IDS = 1 << 22  # at once, so that memory stays constant
+CHECKED_IDS = 1 << 22  # ids checked at a time, so that memory stays constant
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meta:
-    """`tokens` and `sha256` are by split; `source` says what the text came from (kind, sha256, bytes, encoding …);
-    `created` is ISO 8601 in UTC. `modified_ns` is the time of each token file when it was written, in nanoseconds since
-    1970: one that still has it holds what was written. Earlier versions did not say."""
+    """The content of `meta.json`.
+
+    `tokens` and `sha256` are by split; `source` describes the text (kind, sha256, bytes, encoding …); `created` is ISO
+    8601 in UTC. `modified_ns` is the time of change of each token file when it was written, in ns since 1970: a file
+    that still has it is unchanged. Earlier versions did not record it.
+    """
 
     format: int
     name: str
@@ -56,16 +59,18 @@ class Meta:
     modified_ns: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> str:
+        """Return the text of `meta.json`."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
     @property
     def item_bytes(self) -> int:
+        """The bytes of one token id."""
         return 2 if self.dtype == "uint16" else 4
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A prepared data set whose files have the sizes that they should have."""
+    """A prepared data set whose files have the expected sizes."""
 
     name: str
     path: Path
@@ -73,14 +78,16 @@ class Dataset:
 
     @cached_property
     def tokenizer(self) -> tokenizers.Tokenizer:
-        """Raises UserError where `tokenizer.json` is damaged or is another tokenizer's."""
+        """The tokenizer of the data set. Raise `UserError` if `tokenizer.json` is damaged or of another tokenizer."""
         tokenizer = tokenizers.from_json(_read_json(self.path / "tokenizer.json", self.name))
         if tokenizers.fingerprint(tokenizer) != self.meta.tokenizer_fingerprint:
-            raise UserError(f"{self.path / 'tokenizer.json'} is not the tokenizer of its tokens; {_again(self.name)}")
+            raise UserError(
+                f"{self.path / 'tokenizer.json'} is not the tokenizer of its tokens; {_repair_advice(self.name)}"
+            )
         return tokenizer
 
     def split(self, name: str) -> "np.memmap[Any, np.dtype[np.uint16 | np.uint32]]":
-        """The token ids of a split, (n,), uint16 or uint32, read from disk as they are used. Raises UserError."""
+        """Return the token ids of a split, (n,), uint16 or uint32, mapped into memory. Raise `UserError`."""
         import numpy as np
 
         if name not in self.meta.tokens:
@@ -93,9 +100,9 @@ class Dataset:
         return np.memmap(path, dtype="<u2" if self.meta.dtype == "uint16" else "<u4", mode="r")
 
     def check_ids(self, name: str) -> None:
-        """Raise UserError where a split holds an id that the tokenizer lacks.
+        """Raise `UserError` if a split has an id outside the tokenizer's vocabulary.
 
-        Reads the whole split (1 GB in 0.1 s from memory), unless the file is as it was written.
+        Read the whole split (1 GB in 0.1 s from memory), unless the file is unchanged since it was written.
         """
         path = self.path / f"{name}.bin"
         if path.stat().st_mtime_ns == self.meta.modified_ns.get(name):
@@ -105,19 +112,20 @@ class Dataset:
             highest = int(ids[first : first + CHECKED_IDS].max())
             if highest >= vocab_size:
                 raise UserError(
-                    f"{path} holds the token {highest:,}, and the last one of its vocabulary is {vocab_size - 1:,}: it "
-                    f"is damaged or another's; {_again(self.name)}"
+                    f"{path} has the token id {highest:,}, but the last id of its vocabulary is {vocab_size - 1:,}: it "
+                    f"is damaged or of another data set; {_repair_advice(self.name)}"
                 )
 
 
 def open_dataset(name_or_path: str | Path, data_dir: Path | None = None, *, verify: bool = False) -> Dataset:
-    """A data set by its name, or by its folder's path; `verify` also reads all files and checks their sha256.
+    """Return a data set by its name, or by its folder's path.
 
-    Raises UserError where it is not prepared, damaged, or made by another version.
+    verify: also read all files and check their SHA-256. Raise `UserError` if the data set is not prepared, damaged, or
+    made by a newer version.
     """
     path = _folder(name_or_path, data_dir)
     if not is_dataset(path):
-        raise UserError(_absent(str(name_or_path), path, data_dir))
+        raise UserError(_not_found(str(name_or_path), path, data_dir))
     meta = _read_meta(path)
     for split, tokens in meta.tokens.items():
         _check_size(path / f"{split}.bin", tokens * meta.item_bytes, path.name)
@@ -128,19 +136,19 @@ def open_dataset(name_or_path: str | Path, data_dir: Path | None = None, *, veri
 
 
 def delete_dataset(name: str, data_dir: Path | None = None) -> None:
-    """Deletes a prepared data set; its recipe stays. Raises UserError where there is none."""
+    """Delete a prepared data set, but not its recipe. Raise `UserError` if it does not exist."""
     path = _folder(check_name(name), data_dir)
     if not is_dataset(path):
-        raise UserError(_absent(name, path, data_dir))
+        raise UserError(_not_found(name, path, data_dir))
     try:
-        clean(path.parent)
-        remove_folder(path, _beside(path, "old"), marker="meta.json")  # without it `clean` does not put it back
+        remove_stale_folders(path.parent)
+        remove_folder(path, _temporary_path(path, "old"), marker="meta.json")  # without it `clean` does not put it back
     except OSError as error:
         raise UserError(f"cannot delete {path}: {why(error)}") from None
 
 
 def is_dataset(folder: Path) -> bool:
-    """Whether a prepared data set is in `folder`. Raises UserError where one may not look into it."""
+    """Return whether `folder` has a prepared data set. Raise `UserError` if its permissions forbid looking."""
     try:
         return (folder / "meta.json").is_file()
     except PermissionError as error:
@@ -148,14 +156,14 @@ def is_dataset(folder: Path) -> bool:
 
 
 def is_prepared(name_or_path: str, data_dir: Path | None = None) -> bool:
-    """Whether `open_dataset` finds something to open under this name or path, so that nothing is to be prepared."""
+    """Return whether `open_dataset` finds a data set with this name or path, so that none has to be prepared."""
     return name_or_path in prepared_names(data_dir) or (
         os.sep in name_or_path and paths.expanded(name_or_path).is_dir()
     )
 
 
-# A folder that is being written or thrown away bears the name, host and process that it belongs to, so that what
-# a killed process left can be told from what another one is at work on.
+# A folder that is being written or removed has the name of its data set, host and process in its name, so that the rest
+# of a killed process can be distinguished from a folder in use.
 _STALE = re.compile(r"\.(?P<name>.+)~(?P<host>[^~]+)~(?P<pid>\d+)~(?P<role>part|old)~[^~]*")
 
 
@@ -166,13 +174,13 @@ def new_dataset(path: Path) -> Iterator[Path]:
     Raise OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    clean(path.parent)
-    with new_folder(path, _beside(path, "part"), _beside(path, "old")) as folder:
+    remove_stale_folders(path.parent)
+    with new_folder(path, _temporary_path(path, "part"), _temporary_path(path, "old")) as folder:
         yield folder
 
 
-def clean(data_dir: Path) -> None:
-    """Removes what processes that are no more left half written, and puts back what they had moved out of the way."""
+def remove_stale_folders(data_dir: Path) -> None:
+    """Remove incomplete folders of processes that have ended, and restore the data sets that these had moved away."""
     for path in data_dir.glob(".*~*"):
         stale = _STALE.fullmatch(path.name)
         if not stale or stale["host"] != _host() or is_running(int(stale["pid"])):
@@ -185,11 +193,12 @@ def clean(data_dir: Path) -> None:
 
 
 def write_file(path: Path, text: str) -> None:
+    """Write a text file in UTF-8 with line feeds, on every system."""
     path.write_text(text, "utf-8", newline="\n")
 
 
-def _beside(path: Path, role: str) -> Path:
-    """A name beside `path` that nothing has."""
+def _temporary_path(path: Path, role: str) -> Path:
+    """Return an unused name beside `path`."""
     return path.with_name(f".{path.name}~{_host()}~{os.getpid()}~{role}~{secrets.token_hex(4)}")
 
 
@@ -203,7 +212,7 @@ def _folder(name_or_path: str | Path, data_dir: Path | None) -> Path:
     return home(data_dir) / check_name(name_or_path)
 
 
-def _absent(name: str, path: Path, data_dir: Path | None) -> str:
+def _not_found(name: str, path: Path, data_dir: Path | None) -> str:
     if name in recipe_paths():
         return f"data set {name} is not prepared: run `nanogpt prepare {name}`"
     if (path / "train.bin").is_file():
@@ -212,10 +221,10 @@ def _absent(name: str, path: Path, data_dir: Path | None) -> str:
             f"here with `nanogpt prepare textfile FILE`"
         )
     known = sorted({*recipe_paths(), *prepared_names(data_dir)})
-    return f"no data set {name!r}.{nearest(name, known)} `nanogpt datasets` lists what there is"
+    return f"no data set {name!r}.{nearest(name, known)} `nanogpt datasets` lists them all"
 
 
-def _again(name: str) -> str:
+def _repair_advice(name: str) -> str:
     what = name if name in recipe_paths() else f"textfile FILE --output={name}"
     return f"prepare it again with `nanogpt prepare {what} --force`"
 
@@ -226,7 +235,7 @@ def _read_json(path: Path, name: str) -> Any:
     except PermissionError as error:
         raise UserError(f"cannot read {path}: {why(error)}") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({why(error)}); {_again(name)}") from error
+        raise UserError(f"{path} cannot be read ({why(error)}); {_repair_advice(name)}") from error
 
 
 def _read_meta(path: Path) -> Meta:
@@ -251,24 +260,30 @@ def _read_meta(path: Path) -> Meta:
     except (TypeError, KeyError, AttributeError):
         sound = False
     if not sound:
-        raise UserError(f"{path / 'meta.json'} does not describe a data set; {_again(path.name)}")
+        raise UserError(f"{path / 'meta.json'} does not describe a data set; {_repair_advice(path.name)}")
     return meta
 
 
 def _check_size(path: Path, expected: int, name: str) -> None:
     found = path.stat().st_size if path.is_file() else 0
     if found < expected:
-        raise UserError(f"{path} is truncated: {expected - found} of {expected} bytes are missing; {_again(name)}")
+        raise UserError(
+            f"{path} is truncated: {expected - found} of {expected} bytes are missing; {_repair_advice(name)}"
+        )
     if found > expected:
-        raise UserError(f"{path} has {found - expected} bytes more than the {expected} it should have; {_again(name)}")
+        raise UserError(
+            f"{path} has {found - expected} bytes more than the {expected} it should have; {_repair_advice(name)}"
+        )
 
 
 def _verify(dataset: Dataset) -> None:
     for split, expected in dataset.meta.sha256.items():
         path = dataset.path / f"{split}.bin"
         if sha256(path) != expected:
-            raise UserError(f"{path} has changed since it was prepared (sha256 differs); {_again(dataset.name)}")
+            raise UserError(
+                f"{path} has changed since it was prepared (sha256 differs); {_repair_advice(dataset.name)}"
+            )
     if dataset.tokenizer.vocab_size != dataset.meta.vocab_size:
         raise UserError(
-            f"{dataset.path / 'meta.json'} gives another vocabulary than the tokenizer; {_again(dataset.name)}"
+            f"{dataset.path / 'meta.json'} has another vocab_size than the tokenizer; {_repair_advice(dataset.name)}"
         )

@@ -1,7 +1,7 @@
-"""Text files, read in constant memory. Knows nothing of tokens.
+"""Reading of text files in constant memory.
 
-What is not text is refused with the place where it stops being some, and so is a file that changes between its two
-readings. Line ends stay as they are.
+A file that is not text is refused with the offset of the first binary byte; so is a file that changes between the two
+passes. Line ends are not changed.
 """
 
 import codecs
@@ -15,24 +15,34 @@ from typing import BinaryIO
 
 import numpy as np
 
-from nanogpt.data.binaries import HEAD_BYTES, MAX_CONTROL_SHARE, binary_at, controls, first_binary, recognised
+from nanogpt.data.binaries import (
+    HEAD_BYTES,
+    MAX_CONTROL_SHARE,
+    binary_error,
+    count_controls,
+    find_binary,
+    identify_binary,
+)
 from nanogpt.data.encodings import Decoder
 from nanogpt.errors import UserError
 from nanogpt.files import reason
 
 BLOCK_BYTES = 1 << 20
-SEPARATOR = "\n"  # stands between two files
+SEPARATOR = "\n"  # between two files
 UNREADABLE = "cannot be read"
 
 
 class Unreadable(UserError):
-    """A file that the system does not give, or that is none."""
+    """A path that the system cannot read, or that is not a regular file."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextFile:
-    """A file that is known to be text: its codec, whether somebody `asked` for that, the length of its byte order mark,
-    its number of characters, its size and time when it was read, and how it reads where it first leaves ASCII."""
+    """A file that has been read and is text.
+
+    `asked`: the codec was given, not detected. `mark_bytes` is the length of its byte order mark, `stamp` its size in
+    bytes and its time of change in ns, and `excerpt` the text around its first characters outside ASCII.
+    """
 
     path: Path
     codec: str
@@ -44,19 +54,20 @@ class TextFile:
 
 
 class Alphabet:
-    """The distinct characters of the text seen so far."""
+    """The distinct characters of a text that is added in parts."""
 
     def __init__(self) -> None:
         self._seen = np.zeros(0x110000, np.bool_)  # by code point
-        self._ascii = b""  # those among them
+        self._ascii = b""  # the ASCII characters among them
 
     def add(self, text: bytes) -> None:
-        """`text` is UTF-8."""
-        if new := text.translate(None, self._ascii):  # deletes what is known: 4 GB/s
+        """Add the characters of `text`, which is UTF-8."""
+        if new := text.translate(None, self._ascii):  # deletes the known characters: 4 GB/s
             self._seen[np.frombuffer(new.decode().encode("utf-32-le"), "<u4")] = True
             self._ascii = bytes(np.flatnonzero(self._seen[:128]).tolist())
 
     def characters(self) -> str:
+        """Return the distinct characters, sorted."""
         return "".join(map(chr, np.flatnonzero(self._seen).tolist()))
 
 
@@ -67,14 +78,14 @@ def scan(
     block_bytes: int | None = None,
     encoding: str | None = None,
 ) -> Generator[int, None, TextFile]:
-    """Reads a whole file: its characters go to `alphabet`, its bytes, block by block, to `take`.
+    """Read a whole file, add its characters to `alphabet`, and call `take` with its bytes, block by block.
 
-    Yields the bytes of each block that was read and returns what the file is. Raises UserError for a file that is
-    missing, unreadable or no text, naming the offset in bytes. `encoding` is what it is in, None to find that out.
+    Yield the number of bytes of each block, and return the `TextFile`. encoding: None: detect it. Raise `UserError` for
+    a file that is missing, unreadable or not text, with the offset in bytes.
     """
-    with _opened(path) as file:
+    with _open(path) as file:
         stamp, start = _stamp(file), file.read(HEAD_BYTES)
-        if what := recognised(path, start):
+        if what := identify_binary(path, start):
             raise UserError(what)
         decoder = Decoder(path, start, encoding)
         file.seek(0)
@@ -87,19 +98,19 @@ def scan(
             offset = decoder.offset
             text, length = decoder.decode(block, final)
             characters += length
-            unusual += controls(text)
+            unusual += count_controls(text)
             if b"\0" in text or unusual > MAX_CONTROL_SHARE * characters:
-                before = text[: first_binary(text)].decode()
-                raise UserError(binary_at(path, offset + len(before.encode(decoder.codec))))
+                before = text[: find_binary(text)].decode()
+                raise UserError(binary_error(path, offset + len(before.encode(decoder.codec))))
             alphabet.add(text)
             yield len(block)
         if _stamp(file) != stamp:
-            raise UserError(_changed(path))
+            raise UserError(_changed_message(path))
     return TextFile(path, decoder.codec, encoding is not None, decoder.mark_bytes, characters, stamp, decoder.excerpt)
 
 
-def what_keeps_out(path: Path, encoding: str | None = None) -> str:
-    """Return why a file is not for learning from, by its first 64 kB, in a few words; nothing where it is."""
+def exclusion_reason(path: Path, encoding: str | None = None) -> str:
+    """Return in a few words why a file cannot be used as text, judged by its first 64 kB; empty if it can."""
     try:
         return "" if next(scan(path, Alphabet(), len, 1 << 16, encoding), 0) else "empty"
     except Unreadable:
@@ -109,14 +120,14 @@ def what_keeps_out(path: Path, encoding: str | None = None) -> str:
 
 
 def read(files: list[TextFile]) -> Iterator[str]:
-    """The text of the files, one after the other, in pieces. Raises UserError where one is no longer what it was."""
+    """Yield the text of the files in order, in blocks. Raise `UserError` if a file has changed since it was scanned."""
     for number, text_file in enumerate(files):
         if number:
             yield SEPARATOR
         left = text_file.characters
-        with _opened(text_file.path) as file:
+        with _open(text_file.path) as file:
             if _stamp(file) != text_file.stamp:
-                raise UserError(_changed(text_file.path))
+                raise UserError(_changed_message(text_file.path))
             file.seek(text_file.mark_bytes)
             decoder = codecs.getincrementaldecoder(text_file.codec)()
             block = b"more"
@@ -125,21 +136,21 @@ def read(files: list[TextFile]) -> Iterator[str]:
                 try:
                     text = decoder.decode(block, final=not block)
                 except UnicodeDecodeError as error:
-                    raise UserError(_changed(text_file.path)) from error
+                    raise UserError(_changed_message(text_file.path)) from error
                 left -= len(text)
                 if left < 0:
                     break
                 if text:
                     yield text
             if left or _stamp(file) != text_file.stamp:
-                raise UserError(_changed(text_file.path))
+                raise UserError(_changed_message(text_file.path))
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """A regular file. Whatever the system refuses, now or while it is read, is raised as `Unreadable`."""
+def _open(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file. Raise `Unreadable` if the system refuses to open it or, later, to read it."""
     try:
-        # Without blocking: opening a named pipe would wait for somebody to write to it.
+        # Without blocking: opening a named pipe would wait for its writer.
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
     except OSError as error:
         raise Unreadable(f"{path} cannot be read ({reason(error)}); check its name and its permissions") from error
@@ -149,14 +160,14 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         try:
             yield file
         except OSError as error:
-            raise Unreadable(f"{path} cannot be read ({reason(error)}); leave it out, or copy it first") from error
+            raise Unreadable(f"{path} cannot be read ({reason(error)}); skip it, or copy it first") from error
 
 
 def _stamp(file: BinaryIO) -> tuple[int, int]:
-    """(size, time of the last change): whoever writes to a file alters one of them."""
+    """Return (size in bytes, time of the last change in ns): a write changes one of them."""
     about = os.fstat(file.fileno())
     return about.st_size, about.st_mtime_ns
 
 
-def _changed(path: Path) -> str:
-    return f"{path} changed while it was being read; try again when nothing writes to it, or prepare a copy of it"
+def _changed_message(path: Path) -> str:
+    return f"{path} changed while it was being read; try again when no program writes to it, or prepare a copy"

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from nanogpt import paths
 from nanogpt.config import ArchitectureConfig, architecture_from
 from nanogpt.errors import SettingError, UserError
-from nanogpt.events import typed
 from nanogpt.files import apply_umask, new_folder, read_text, remove, remove_folder, sha256, why
+from nanogpt.records import from_values
 from nanogpt.runs.folder import find
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def read(checkpoint: Path, *, weights_only: bool = False) -> "Snapshot":
     trainer = _read_trainer(checkpoint)
     config = _model_config(checkpoint, trainer)
     try:
-        progress = typed(Progress, trainer["progress"])
+        progress = from_values(Progress, trainer["progress"])
         position = int(trainer["position"])
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(checkpoint, error) from None

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from nanogpt.errors import UserError
-from nanogpt.events import Event, Notice, Step, from_json, typed
+from nanogpt.events import Event, Notice, Step, from_json
 from nanogpt.files import open_regular, why
+from nanogpt.records import from_values
 
 BLOCK = 1 << 17  # bytes read and parsed at once: some 4 ms, in which no other thread of the process goes on
 LONGEST_EVENT = 1 << 24  # bytes: a text that was written is the longest
@@ -81,7 +82,7 @@ def _steps(rows: list[dict[str, Any]]) -> Steps:
             columns[name] = array("d", values)
         except TypeError:  # None, or a string for what JSON has no number for
             columns[name] = array("d", [math.nan if value is None else float(value) for value in values])
-    return Steps(columns, typed(Step, rows[-1]))
+    return Steps(columns, from_values(Step, rows[-1]))
 
 
 def preview(path: Path, points: int = 1000) -> Steps | None:

@@ -22,9 +22,10 @@ from filelock import FileLock, Timeout
 from nanogpt import paths
 from nanogpt.config import Config, config_from_toml
 from nanogpt.errors import UserError, nearest
-from nanogpt.events import Event, Notice, Saved, Started, from_json, typed
+from nanogpt.events import Event, Notice, Saved, Started, from_json
 from nanogpt.files import lines, open_regular, read_text, why
 from nanogpt.processes import is_running
+from nanogpt.records import from_values
 from nanogpt.runs.event_log import LONGEST_EVENT
 from nanogpt.runs.state import SLOW_S, RunState
 
@@ -179,7 +180,7 @@ def _read_status(folder: Path) -> tuple[RunState, bool]:
     try:
         status: dict[str, Any] = json.loads(read_text(path))
         status.setdefault("paused", status.get("state") == "paused")  # an earlier version does not say why
-        found = typed(RunState, status | {"name": folder.name, "path": str(folder)})
+        found = from_values(RunState, status | {"name": folder.name, "path": str(folder)})
         silent_s, doubtful = _silence(found, path.stat().st_mtime) if found.alive else (0.0, False)
         return replace(found, silent_s=silent_s), doubtful
     except FileNotFoundError:

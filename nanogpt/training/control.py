@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from nanogpt import events
+from nanogpt import records
 from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Event, Notice
 
@@ -234,12 +234,12 @@ REMOTE: dict[str, type[RemoteCommand]] = {kind.__name__: kind for kind in Remote
 
 def to_json(command: RemoteCommand) -> str:
     """Return one line without a line break: `{"letter": <class name>, …}`, the key that version 0.1 chose."""
-    return events.written("letter", command)
+    return records.encode("letter", command)
 
 
 def from_json(line: str | bytes) -> RemoteCommand:
     """Return the command that `to_json` wrote. Raise `UserError` for anything else, and for values out of bounds."""
-    return events.read("letter", line, REMOTE, called="command")
+    return records.decode("letter", line, REMOTE, noun="command")
 
 
 def _check_factor(name: str, value: float) -> None:

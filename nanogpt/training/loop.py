@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from nanogpt import hardware
 from nanogpt.config import Config
-from nanogpt.data.batches import Batches, check_ids, evaluation_size
+from nanogpt.data.batches import Batches, check_ids, count_evaluation_batches
 from nanogpt.errors import UserError
 from nanogpt.events import Evaluated, Event, Finished, Health, Notice, Sampled, Started, Step
 from nanogpt.inspection import Observer
@@ -277,7 +277,7 @@ class Trainer:
             losses = partial(evaluate, self.evaluation_forward or self.forward, config=config, machine=self.machine)
             asked = {"val": config.evaluation.eval_iters, "train": config.evaluation.eval_iters or TRAIN_BATCHES}
             shape = config.model.block_size, config.data.batch_size
-            batches = sum(evaluation_size(len(self.tokens[split]), *shape, n) for split, n in asked.items())
+            batches = sum(count_evaluation_batches(len(self.tokens[split]), *shape, n) for split, n in asked.items())
             told = EvaluationProgress(progress.step, batches // self.machine.world.size)
             on_val = yield from self.listening(losses(self.tokens["val"], n_batches=asked["val"]), told)
             on_train = yield from self.listening(losses(self.tokens["train"], n_batches=asked["train"]), told)

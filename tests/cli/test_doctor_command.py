@@ -98,8 +98,8 @@ def test_colours_are_what_the_environment_says(environment, count):
 
 @pytest.mark.parametrize(("encoding", "speaks"), [("utf-8", True), ("UTF8", True), ("latin-1", False), (None, False)])
 def test_only_an_encoding_of_unicode_has_the_characters_of_charts(encoding, speaks):
-    assert formatting.speaks_unicode(encoding) is speaks
-    assert formatting.glyphs_of({"TERM": "xterm"}, encoding) == ("braille" if speaks else "ascii")
+    assert formatting.supports_unicode(encoding) is speaks
+    assert formatting.default_glyphs({"TERM": "xterm"}, encoding) == ("braille" if speaks else "ascii")
 
 
 @pytest.mark.parametrize("console", ["linux", "screen.linux"])

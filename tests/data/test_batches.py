@@ -21,11 +21,11 @@ def windows(batches: Batches, n_batches: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("n_tokens", "said"),
     [
-        (0, "has 0 tokens, too few for block_size=8, which takes 9: prepare more text"),
-        (1, "has 1 token, too few for block_size=8, which takes 9: prepare more text"),
+        (0, "has 0 tokens, too few for block_size=8, which needs 9: prepare more text"),
+        (1, "has 1 token, too few for block_size=8, which needs 9: prepare more text"),
         (
             2,
-            "which takes 9: lower block_size to at most 1, or prepare more text",
+            "which needs 9: lower block_size to at most 1, or prepare more text",
         ),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nanogpt.data import inspection, open_dataset, prepare, textfile_recipe
-from nanogpt.data.inspection import forecast, look
+from nanogpt.data.inspection import forecast, preview_dataset
 from nanogpt.errors import UserError
 from nanogpt.events import Forecast, Prepared
 
@@ -49,7 +49,7 @@ def test_a_look_shows_the_first_tokens_and_the_most_frequent(tmp_path: Path) -> 
     file = tmp_path / "letters.txt"
     file.write_text("aaab" * 500)
     list(prepare(textfile_recipe([file])))
-    seen = look("letters", first=6)
+    seen = preview_dataset("letters", first=6)
     assert seen.beginning == (b"a", b"a", b"a", b"b", b"a", b"a")
     assert [token for token, _ in seen.common] == [b"a", b"b"]
     assert [share for _, share in seen.common] == pytest.approx([0.75, 0.25], abs=0.01)

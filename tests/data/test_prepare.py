@@ -110,7 +110,7 @@ def test_encodings_are_detected_and_said(tmp_path: Path, data_dir: Path) -> None
     recipe = textfile_recipe([written(tmp_path, ("café " * 20).encode("cp1252"))])
     events = list(prepare(recipe, data_dir=data_dir))
     assert [event.text for event in events if isinstance(event, Notice)] == [
-        f"{tmp_path / 'story.txt'} is not UTF-8, and read as Windows-1252: “café café café café café café café café”; "
+        f"{tmp_path / 'story.txt'} is not UTF-8 and is read as Windows-1252: “café café café café café café café café”; "
         f"if that is wrong, {ADVICE}"
     ]
     assert next(event for event in events if isinstance(event, Notice)).level == "warning"
@@ -306,8 +306,8 @@ def test_force_replaces_no_folder_that_is_not_a_data_set(tmp_path: Path, data_di
     [
         (b"", "is empty; give some text"),
         (b"\xef\xbb\xbf", "is empty; give some text"),
-        (b"x", "too short: 1 character leaves none for train"),
-        (b"x" * 100, "'x' over and over"),
+        (b"x", "too short: of 1 character none is left for train"),
+        (b"x" * 100, "no other character than 'x'"),
         (b"text\0text", "binary data at byte 4"),
     ],
 )

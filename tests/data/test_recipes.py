@@ -88,7 +88,7 @@ def test_an_unknown_name_gets_a_suggestion() -> None:
 def test_what_is_prepared_is_listed_with_the_recipes_where_a_name_is_unknown(home: Path, tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_text("a text of one's own\n" * 20)
     list(prepare(textfile_recipe([tmp_path / "own.txt"])))
-    with pytest.raises(UserError, match=r"no data set 'onw'; there are own, .*Did you mean own"):
+    with pytest.raises(UserError, match=r"no data set 'onw'; existing data sets: own, .*Did you mean own"):
         load_recipe("onw")
     with pytest.raises(UserError, match=r"own was made from your own text.*--output=own"):
         load_recipe("own")

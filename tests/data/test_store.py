@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nanogpt.data import delete_dataset, is_prepared, list_datasets, open_dataset, prepare, store, textfile_recipe
-from nanogpt.data.store import clean
+from nanogpt.data.store import remove_stale_folders
 from nanogpt.errors import UserError
 
 TEXT = "It was a dark and stormy night. " * 20
@@ -127,7 +127,7 @@ def test_what_a_killed_process_had_moved_away_is_put_back(data_dir: Path) -> Non
     (data_dir / "night").rename(data_dir / f".night~{_host()}~{child.stdout.strip()}~old~abc")
     elsewhere = data_dir / f".night~another-host~{child.stdout.strip()}~part~abc"
     elsewhere.mkdir()
-    clean(data_dir)
+    remove_stale_folders(data_dir)
     assert open_dataset("night", data_dir, verify=True).name == "night"
     assert elsewhere.exists()  # of what another machine does nothing is known
 
@@ -193,7 +193,7 @@ def test_a_data_set_that_is_a_link_is_replaced_and_its_target_stays(
 def test_a_link_that_a_killed_process_left_is_removed_as_a_link(data_dir: Path, linked: Path) -> None:
     before, gone = contents(linked), 2**22 + 1  # Linux has no process of such a number
     (data_dir / f".night~{os.uname().nodename}~{gone}~old~abcd").symlink_to(linked)
-    clean(data_dir)
+    remove_stale_folders(data_dir)
     assert [each.name for each in data_dir.iterdir()] == ["night"]
     assert contents(linked) == before
 
@@ -217,7 +217,7 @@ def test_an_id_outside_the_vocabulary_is_found_in_one_look(
     put_id(dataset.path / f"{split}.bin", place, last)
     dataset.check_ids(split)
     put_id(dataset.path / f"{split}.bin", place, last + 1)
-    with pytest.raises(UserError, match=rf"{split}\.bin holds the token {last + 1}, and the last one .* is {last}"):
+    with pytest.raises(UserError, match=rf"{split}\.bin has the token id {last + 1}, but the last id .* is {last}"):
         dataset.check_ids(split)
 
 
@@ -239,7 +239,7 @@ def test_a_data_set_of_an_earlier_version_opens_and_is_checked(data_dir: Path) -
     open_dataset("night", data_dir).check_ids("val")
     ids[-1] = 60_000
     ids.tofile(path)
-    with pytest.raises(UserError, match="holds the token 60,000"):
+    with pytest.raises(UserError, match="has the token id 60,000"):
         open_dataset("night", data_dir).check_ids("val")
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from nanogpt.data.encodings import codec_of
-from nanogpt.data.text import SEPARATOR, Alphabet, TextFile, read, scan, what_keeps_out
+from nanogpt.data.encodings import codec_name
+from nanogpt.data.text import SEPARATOR, Alphabet, TextFile, exclusion_reason, read, scan
 from nanogpt.errors import UserError
 
 TEXT = "naïve café — “quoted”\r\nsecond line\n"
@@ -82,7 +82,7 @@ def test_binary_data_is_refused_with_its_place(tmp_path: Path, content: bytes, o
     (tmp_path / "thing").write_bytes(content)
     with pytest.raises(UserError, match=f"thing is not text.* at byte {offset};"):
         scanned(tmp_path / "thing")
-    assert what_keeps_out(tmp_path / "thing") == "not text"
+    assert exclusion_reason(tmp_path / "thing") == "not text"
 
 
 @pytest.mark.parametrize(
@@ -221,8 +221,8 @@ def test_what_is_not_in_the_encoding_that_it_is_said_to_be_in_is_refused(
 
 @pytest.mark.parametrize("encoding", ["gkb", "rot13", "idna", "utf-7", "", "a\0b", "é"])
 def test_what_is_no_encoding_is_refused(encoding: str) -> None:
-    with pytest.raises(UserError, match="there is none of that name"):
-        codec_of(encoding)
+    with pytest.raises(UserError, match="no such encoding"):
+        codec_name(encoding)
 
 
 @pytest.mark.parametrize("block_bytes", [1, 7, 1 << 20])
@@ -253,7 +253,7 @@ def test_utf8_with_a_bad_byte_after_plain_ascii_is_not_taken_for_another_encodin
 ) -> None:
     content = b"plain ascii \xff, and then: " + "naïve café\n".encode() * 3
     (tmp_path / "text").write_bytes(content)
-    with pytest.raises(UserError, match=r"is UTF-8 for the most part, but 0xff at byte 12 is none"):
+    with pytest.raises(UserError, match=r"is mostly UTF-8, but 0xff at byte 12 is not"):
         scanned(tmp_path / "text", block_bytes)
     assert scanned(tmp_path / "text", block_bytes, "cp1252")[0].codec == "cp1252"  # where the person says so
 
@@ -301,7 +301,7 @@ def test_a_file_that_is_not_text_is_called_what_it_is(
     with pytest.raises(UserError) as refused:
         scanned(tmp_path / "thing", encoding=encoding)
     assert f"thing is not text but {hint}" in str(refused.value)
-    assert what_keeps_out(tmp_path / "thing", encoding) == "not text"
+    assert exclusion_reason(tmp_path / "thing", encoding) == "not text"
 
 
 @pytest.mark.parametrize("name", ["mem", "attr/current"])
@@ -314,6 +314,6 @@ def test_a_file_that_opens_and_cannot_be_read_is_named(name: str) -> None:
             pytest.skip(f"this system has no {path}")
         with pytest.raises(UserError, match=re.escape(f"{path} cannot be read ({error.strerror})")):
             scanned(path)
-        assert what_keeps_out(path) == "cannot be read"
+        assert exclusion_reason(path) == "cannot be read"
     else:
         pytest.skip(f"this system lets {path} be read")

@@ -338,7 +338,7 @@ def test_an_id_outside_the_vocabulary_is_found_before_training_wherever_it_stand
         content = path.read_bytes()
         path.write_bytes(content[:-2] + b"\x00\xf0")  # the last id is 0xf000, little-endian
         os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
-        with pytest.raises(UserError, match=rf"{split}\.bin holds the token 61,440.*prepare it again"):
+        with pytest.raises(UserError, match=rf"{split}\.bin has the token id 61,440.*prepare it again"):
             trained(small(max_iters=1, eval_interval=10))
         assert not (home / "runs" / "one").exists()
         path.write_bytes(content)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nanogpt.data.batches import evaluation_batches, evaluation_size
+from nanogpt.data.batches import count_evaluation_batches, evaluation_batches
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Acknowledged, Evaluated, Evaluating, Finished, Health, Notice, Sampled, Saved, Started, Step
 from nanogpt.hardware import heap
@@ -261,7 +261,7 @@ def test_a_long_evaluation_says_how_far_it_is(tiny, tokens, monkeypatch):
 def test_how_many_batches_an_evaluation_has_is_known_before(tiny, tokens, eval_iters):
     for n in range(490, 500):
         batches = list(evaluation_batches(tokens["val"][:n], 8, 4, eval_iters, seed=1))
-        assert len(batches) == evaluation_size(n, 8, 4, eval_iters)
+        assert len(batches) == count_evaluation_batches(n, 8, 4, eval_iters)
 
 
 def test_weights_that_an_evaluation_found_bad_are_not_saved(tiny, tokens):
@@ -283,7 +283,7 @@ def test_weights_that_an_evaluation_found_bad_are_not_saved(tiny, tokens):
 
 def test_a_token_that_the_model_lacks_is_one_line(tiny, tokens):
     tokens["train"][1000:] = 60_000
-    with pytest.raises(UserError, match=r"token 60,000, and the model's last one is 10.*--force"):
+    with pytest.raises(UserError, match=r"token 60,000, but the model's last id is 10.*--force"):
         list(train(tiny(), tokens))
 
 

@@ -44,11 +44,11 @@ class Source(base.Source):
 
 def _text_files(folder: Path, encoding: str | None) -> Generator[Event, None, list[Path]]:
     """Return the text files below a folder, and report those that are skipped."""
-    from nanogpt.data.text import UNREADABLE, what_keeps_out
+    from nanogpt.data.text import UNREADABLE, exclusion_reason
 
     unlisted: list[Path] = []
     candidates = sorted(walk(folder, (".*",), unlisted))
-    reasons = {candidate: what_keeps_out(candidate, encoding) for candidate in candidates}
+    reasons = {candidate: exclusion_reason(candidate, encoding) for candidate in candidates}
     texts = [candidate for candidate in candidates if not reasons[candidate]]
     reasons |= dict.fromkeys(unlisted, UNREADABLE)
     if not texts:

@@ -249,9 +249,9 @@ class DataScreen(LabScreen):
 
     def _look_into(self, name: str) -> None:
         def read() -> "DatasetPreview":
-            from nanogpt.data.inspection import look
+            from nanogpt.data.inspection import preview_dataset
 
-            return look(name)
+            return preview_dataset(name)
 
         self.session.fetch(read, lambda found, error: self._looked(name, found, error), "look")
 

@@ -20,6 +20,7 @@ def nobody() -> Iterator[None]:
     if os.geteuid():
         yield
         return
+    "".encode("utf-32-le")  # loads the codec: without privileges it may be unreadable
     os.seteuid(65534)
     try:
         yield
