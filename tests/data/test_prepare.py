@@ -110,8 +110,8 @@ def test_encodings_are_detected_and_said(tmp_path: Path, data_dir: Path) -> None
     recipe = textfile_recipe([written(tmp_path, ("café " * 20).encode("cp1252"))])
     events = list(prepare(recipe, data_dir=data_dir))
     assert [event.text for event in events if isinstance(event, Notice)] == [
-        f"{tmp_path / 'story.txt'} is not UTF-8 and is read as Windows-1252: “café café café café café café café café”; "
-        f"if that is wrong, {ADVICE}"
+        f"{tmp_path / 'story.txt'} is not UTF-8 and is read as Windows-1252: "
+        f"“café café café café café café café café”; if that is wrong, {ADVICE}"
     ]
     assert next(event for event in events if isinstance(event, Notice)).level == "warning"
     dataset = open_dataset("story", data_dir)
