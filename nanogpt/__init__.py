@@ -1,6 +1,6 @@
-"""The engine: from raw text to generated text. Knows nothing of screens.
+"""The engine: data preparation, training and sampling of small language models.
 
-The names below load on first use: importing torch takes seconds, and `nanogpt --help` shall not wait for it.
+The names below load on first use, because importing torch takes seconds and `nanogpt --help` does not need it.
 """
 
 from typing import TYPE_CHECKING

@@ -1,15 +1,18 @@
-"""Text for people, on whatever screen: made harmless, durations in figures, and which characters there are for it."""
+"""Formatting of text and numbers for the terminal, and the characters that a terminal can show."""
 
 import codecs
 import math
 from collections.abc import Mapping
 from functools import cache
 
-CONSOLES = ("linux", "screen.linux", "tmux.linux")  # TERM of a console, whose fonts hold 256 or 512 characters
+CONSOLES = ("linux", "screen.linux", "tmux.linux")  # TERM of a console, whose font has 256 or 512 characters
 
 
 def printable(text: str) -> str:
-    """`text` with whatever could steer a terminal, or hide or reorder text, replaced visibly; newline and tab stay."""
+    """Return `text` with visible replacements for control characters and for those that hide or reorder text.
+
+    Newline and tab are not replaced.
+    """
     return text.translate(_visible())
 
 
@@ -23,20 +26,20 @@ def _visible() -> dict[int, str]:
 
 
 def significant(value: float) -> str:
-    """A number of any size to two digits at least, without an exponent: 0.069, 1.3, 42.0, 1,302."""
+    """Return a number with at least two significant digits and no exponent: 0.069, 1.3, 42.0, 1,302."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     decimals = 0 if abs(value) >= 100 else max(1, 1 - math.floor(math.log10(abs(value))))
     return f"{value:,.{decimals}f}"
 
 
-def counted(count: int, what: str) -> str:
-    """So many of `what`, which takes an s in the plural: 1 token, 2,000 tokens."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun, which gets an s in the plural: 1 token, 2,000 tokens."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def duration(seconds: float | None) -> str:
-    """12:41, or 3:07:09, or 4 d 02 h; – where it is not known."""
+    """Return a duration as 12:41, 3:07:09 or 4 d 02 h; – if it is not known."""
     if seconds is None or seconds != seconds or seconds < 0 or seconds == float("inf"):
         return "–"
     whole = int(seconds)
@@ -48,7 +51,7 @@ def duration(seconds: float | None) -> str:
 
 
 def supports_unicode(encoding: str | None) -> bool:
-    """Whether an encoding has the characters of charts (braille, blocks)."""
+    """Return whether an encoding has the characters of charts (braille, blocks)."""
     try:
         return codecs.lookup(encoding or "ascii").name.startswith("utf")
     except LookupError:
@@ -56,6 +59,8 @@ def supports_unicode(encoding: str | None) -> bool:
 
 
 def default_glyphs(environment: Mapping[str, str], encoding: str | None) -> str:
-    """Return what to draw with in a terminal where nobody said: "braille", or "ascii" where its font has few other
-    characters (the console of Linux) or its `encoding` has no others."""
+    """Return the default characters of charts in a terminal: "braille" or "ascii".
+
+    It is "ascii" if the font has few other characters (the Linux console) or `encoding` has none.
+    """
     return "braille" if supports_unicode(encoding) and environment.get("TERM") not in CONSOLES else "ascii"

@@ -1,6 +1,6 @@
-"""Names that a package offers from its modules, each loaded on its first use (PEP 562). Knows none of them.
+"""Lazy exports: names that a package exports from its modules, loaded on first use (PEP 562).
 
-Importing torch takes seconds, and numpy a tenth of one: who only lists runs shall wait for neither.
+Importing torch takes seconds and numpy a tenth of one; listing runs needs neither.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def exports(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package. `homes` says for each name which of the package's modules it comes from."""
+    """Return the `__getattr__` of a package. `homes` has the module of the package that each name comes from."""
 
     def __getattr__(name: str) -> Any:
         if name not in homes:

@@ -1,6 +1,6 @@
-"""What a run can be asked: settings with defaults, bounds and meanings; components; presets; flags and files merged.
+"""The configuration of a run: settings with defaults and bounds, components, presets, and merging of files and flags.
 
-Imports no torch, and starts no work.
+It imports no torch.
 """
 
 from nanogpt.config.components import (

@@ -1,8 +1,8 @@
-"""Components: what a run chooses by name, each with its own settings: architecture, optimizer and schedule.
+"""The components that a run chooses by name, each with settings of its own: architecture, optimizer and schedule.
 
-A component is one module or one package, and everything about it is there. Its `Config`, a subclass of one of the bases
-below, is importable without torch where the component wants fast listings. Components are found in their kind's package
-and through entry points (see `nanogpt.registry`); nothing else names them.
+A component is one module or one package with everything about it. Its `Config`, a subclass of one of the bases below,
+should be importable without torch, so that listings are fast. Components are found in their kind's package and through
+entry points (see `nanogpt.registry`); nothing else names them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComponentConfig:
-    """The settings of one component. `name` is what the setting that chooses it says."""
+    """The settings of one component. `name` is the value of the setting that chooses it."""
 
     name: ClassVar[str]
 
@@ -55,7 +55,7 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchitectureConfig(ComponentConfig):
-    """The settings of an architecture, and what follows from them without building it."""
+    """The settings of an architecture, and the figures that follow from them without building it."""
 
     capabilities: ClassVar[Capabilities] = Capabilities()
 
@@ -87,11 +87,11 @@ class ArchitectureConfig(ComponentConfig):
         raise NotImplementedError
 
     def compile_estimate(self, dtype: str) -> tuple[float, float]:
-        """Return what torch.compile saves on a CPU (ns of one core a token), and what it costs once (s)."""
+        """Return the time that torch.compile saves on a CPU (ns of one core per token) and its own time (s)."""
         return 0.0, 0.0
 
     def shape(self) -> dict[str, Any]:
-        """Return what trained weights decide, by name: the architecture itself and the settings that follow it."""
+        """Return the settings that trained weights determine, by name: the architecture and its shape."""
         decided = (item.name for item in declared_settings(type(self), "model") if item.weights)
         return {"architecture": self.name} | {name: getattr(self, name) for name in decided}
 
@@ -115,12 +115,12 @@ class OptimizerConfig(ComponentConfig):
 
         dtype: the number format of the training's matrix products. flat: the memory that the parameters share, if any.
         Each parameter group of the result has a `learning_rate_scale`, by which the schedule's rate is multiplied.
-        Raise `SettingError` where the model has nothing that this optimizer can train.
+        Raise `SettingError` if the model has no parameter that this optimizer can train.
         """
         raise NotImplementedError
 
     def state_bytes(self, n_parameters: int) -> int:
-        """Return the bytes that the optimizer remembers for so many parameters (an estimate, at most)."""
+        """Return an upper estimate of the bytes of the optimizer's state for `n_parameters` parameters."""
         raise NotImplementedError
 
 
@@ -140,7 +140,7 @@ class ScheduleConfig(ComponentConfig):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of component. `name` is the setting that chooses one, `section` where its settings stand in run.toml."""
+    """A kind of component. `name` is the setting that chooses one, `section` has its settings in run.toml."""
 
     name: str
     section: str
@@ -198,10 +198,12 @@ def component(kind: Kind, name: str) -> type[Any]:
 
     Raise `SettingError` for an unknown name, and `UserError` for an installed package whose component cannot be loaded.
     """
-    there = names(kind)
-    if name not in there:
+    known = names(kind)
+    if name not in known:
         shown = name[:80] if name.isprintable() else repr(name[:80])
-        raise SettingError(kind.name, f"{kind.name}={shown}: there are {', '.join(there)}.{nearest(name, there)}")
+        raise SettingError(
+            kind.name, f"{kind.name}={shown}: has to be one of {', '.join(known)}.{nearest(name, known)}"
+        )
     return kind.registry.load(name, kind.base)  # type: ignore[no-any-return]
 
 

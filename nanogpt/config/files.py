@@ -1,4 +1,4 @@
-"""Files of settings, TOML or JSON, read as plain values; nothing in them is ever executed."""
+"""Reading of settings from TOML and JSON files, as plain values; nothing in them is executed."""
 
 import json
 import tomllib
@@ -16,7 +16,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """Return the settings of a TOML or JSON file, flattened. Raise `UserError` in one line for anything unreadable."""
     path = expanded(path)
     if path.suffix == ".py":
-        raise UserError(f"{path}: a configuration is TOML or JSON, never Python code; rewrite it as TOML")
+        raise UserError(f"{path}: a configuration is TOML or JSON, not Python code; rewrite it as TOML")
     try:
         text = read_text(path)
         parsed = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
@@ -37,7 +37,7 @@ def flatten(tables: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value in tables.items():
         if name == "run":
-            continue  # a run.toml's own record of versions and hardware
+            continue  # versions and hardware in a run.toml
         if isinstance(value, dict) and name not in sections:
             raise SettingError(name, f"no section {name!r}.{nearest(name, list(sections))}")
         values |= value if isinstance(value, dict) else {name: value}

@@ -1,7 +1,7 @@
-"""Presets: named starting points. Each is a file `<name>.toml` of settings with a line of `help`.
+"""Presets: named sets of settings. Each is a file `<name>.toml` of settings with a line of `help`.
 
-The project ships some; a person's own lie in the configuration folder's `presets/`, where a name that is shipped too
-takes precedence. A preset may build on another: `preset = "gpt2"`.
+Some come with the program. A user's own are in `presets/` of the configuration folder, and take precedence over one of
+the same name that comes with the program. A preset may build on another: `preset = "gpt2"`.
 """
 
 from collections.abc import Mapping
@@ -49,11 +49,13 @@ def load_preset(name: str, _below: tuple[str, ...] = ()) -> Preset:
     """Return a preset by name. Raise `SettingError` for an unknown name, `UserError` for a file that cannot be used."""
     known = preset_paths()
     if name not in known:
-        raise SettingError("preset", f"no preset {name!r}: there are {', '.join(known)}.{nearest(name, list(known))}")
+        raise SettingError(
+            "preset", f"no preset {name!r}; known presets: {', '.join(known)}.{nearest(name, list(known))}"
+        )
     values = read_settings(known[name])
     help, base = values.pop("help", ""), values.pop("preset", None)
     if not isinstance(help, str):
-        raise UserError(f"{known[name]}: help is a text, not {help!r}")
+        raise UserError(f"{known[name]}: help must be a text, not {help!r}")
     if base is None:
         return Preset(help, values)
     if base in (*_below, name):

@@ -1,6 +1,6 @@
-"""One configuration out of many places: defaults, a preset, a file, flags; and where each value came from.
+"""Merging of defaults, a preset, a file and flags into one configuration, with the source of each value.
 
-Files are TOML or JSON, flat or in the sections of `run.toml`. Nothing that is read is ever executed.
+Files are TOML or JSON, flat or in the sections of `run.toml`; nothing in them is executed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ FORMAT = 2  # of the tables that `config_to_toml` makes: since 2 they hold the s
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A configuration, and for each setting where its value came from ("default", "preset baby", a file, "flag")."""
+    """A configuration, and the source of each setting's value ("default", "preset baby", a file, "flag")."""
 
     config: Config
     sources: dict[str, str]
@@ -28,9 +28,9 @@ class Resolved:
 def resolve(
     *, preset: str | None = None, file: str | Path | None = None, flags: Mapping[str, Any] | None = None
 ) -> Resolved:
-    """Return the merged configuration; what comes later (preset, file, flags) wins.
+    """Return the merged configuration; later sources (preset, file, flags) win.
 
-    A file may name its preset (`preset = "baby"`); a preset given beside it wins. Raise `SettingError` for an unknown
+    A file may name a preset (`preset = "baby"`); the argument wins over it. Raise `SettingError` for an unknown
     name or a bad value.
     """
     from_file = read_settings(Path(file)) if file else {}

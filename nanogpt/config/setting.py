@@ -1,4 +1,4 @@
-"""One setting: its name, type, default, bounds and meaning, read from the fields of a frozen dataclass."""
+"""Settings: name, type, default, bounds and help, declared by the fields of frozen dataclasses."""
 
 import math
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from nanogpt.errors import SettingError, nearest
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is known of one setting. `low` and `high` are allowed themselves, `above` and `below` are not.
+    """One setting. `low` and `high` are inclusive bounds, `above` and `below` exclusive ones.
 
-    `common`: the form of a new run shows it at first. `weights`: of an architecture, whether trained weights decide it.
+    `common`: the form of a new run shows it at once. `weights`: trained weights determine it (for an architecture's).
     """
 
     name: str
@@ -32,7 +32,7 @@ class Setting:
 
     @property
     def bounds(self) -> str:
-        """The allowed values in words; empty where every value is allowed."""
+        """The allowed values in words; empty if every value is allowed."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
         limits = (("at least", self.low), ("above", self.above), ("at most", self.high), ("below", self.below))

