@@ -66,9 +66,9 @@ def test_tokens_are_those_of_each_split_encoded_as_a_whole(
     whole = nasty_text(20_000)
     tokenizer = tokenizers.create(kind, [whole])
     parts = {"train": whole[:14_000], "val": whole[14_000:18_000], "test": whole[18_000:]}
-    monkeypatch.setattr(_bpe, "MUCH", 10**12)
+    monkeypatch.setattr(_bpe, "OWN_ENCODING_CHARACTERS", 10**12)
     expected = {split: tokenizer.encode(part) for split, part in parts.items()}
-    monkeypatch.setattr(_bpe, "MUCH", much)
+    monkeypatch.setattr(_bpe, "OWN_ENCODING_CHARACTERS", much)
     monkeypatch.setattr(text, "BLOCK_BYTES", block_bytes)
     recipe = textfile_recipe([written(tmp_path, whole)], tokenizer=kind, val_ratio=0.2, test_ratio=0.1)
     tokens = prepared(recipe, data_dir=data_dir).tokens

@@ -40,7 +40,7 @@ def test_a_long_run_of_blanks_is_encoded_all_the_same() -> None:
 def test_threads_with_much_to_encode_agree_with_the_rest(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     gpt2 = tokenizers.create("gpt2")
     expected = gpt2.encode(text)
-    monkeypatch.setattr(_bpe, "MUCH", 100)
+    monkeypatch.setattr(_bpe, "OWN_ENCODING_CHARACTERS", 100)
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(gpt2.encode, [text] * 40))
     assert results == [expected] * 40
