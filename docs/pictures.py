@@ -153,7 +153,7 @@ async def tour(steps: int) -> None:
         await until(pilot, lambda: screen.entries)
         rows = screen.query_one(OptionList)
         rows.highlighted = rows.get_option_index(NAME)
-        await until(pilot, lambda: NAME in screen.looks, 1)
+        await until(pilot, lambda: NAME in screen.details.previews, 1)
         take(app, "data")
 
         await pilot.press("enter")

@@ -21,7 +21,7 @@ GROUPS = {
     "actions": "",
     "steer the training": "pause save stop sample sample_prompt scale eval_interval max_iters",
     "knobs": "turn type_knob ask",
-    "view": """chart full back overlay earlier_sample other_panel other_pane tick sort turn_round filter clear shades
+    "view": """chart full back overlay earlier_sample other_panel other_pane tick sort reverse_order filter clear shades
         no_cursor side_by_side history more""",
     "move": """cursor_down cursor_up first last scroll_top scroll_bottom scroll scroll_details scroll_sample move_cursor
         choose choose_by app.focus_next app.focus_previous list leave""",

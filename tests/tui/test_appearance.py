@@ -92,10 +92,13 @@ def test_compared_runs_stay_in_their_columns(two_runs: Path, width: int, count: 
 
 def test_names_that_begin_alike_are_shown_where_they_differ() -> None:
     names = ["shakespeare_char-gpt2", "shakespeare_char-gpt2-2", "shakespeare_char-llama"]
-    assert run_details.apart(names, 10) == ["…gpt2", "…gpt2-2", "…llama"]
-    assert run_details.apart(names, 30) == names
-    assert run_details.apart(["plays-fast", "plays_char-baby"], 8) == ["…-fast", "…_char-baby"]
-    assert run_details.apart(["alike-by-letters", "alike-by-lettering"], 8) == ["…letters", "…lettering"]
+    assert run_details.without_common_prefix(names, 10) == ["…gpt2", "…gpt2-2", "…llama"]
+    assert run_details.without_common_prefix(names, 30) == names
+    assert run_details.without_common_prefix(["plays-fast", "plays_char-baby"], 8) == ["…-fast", "…_char-baby"]
+    assert run_details.without_common_prefix(["alike-by-letters", "alike-by-lettering"], 8) == [
+        "…letters",
+        "…lettering",
+    ]
 
 
 async def test_a_runs_name_is_whole_in_the_header_where_there_is_room(lab: Any, two_runs: Path) -> None:

@@ -1,7 +1,4 @@
-"""The form that makes a data set of one's own text: its path, name, tokenizer and splits, and what would come of it.
-
-Dismisses with the recipe to prepare. Knows nothing of preparing.
-"""
+"""A dialog that makes the recipe of a data set from a text of the user, and counts its tokens beforehand."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
     from nanogpt_tui.session.session import Session
     from nanogpt_tui.session.workers import Worker
 
-PAUSE_S = 0.4  # without a key, before the text is counted
+COUNT_DELAY_S = 0.4  # after the last key
 TOKENIZERS = {
     "char": "char: one token per character",
     "byte": "byte: one token per byte, 256 in all",
@@ -38,7 +35,7 @@ TOKENIZERS = {
 
 
 class AddText(ModalScreen[Recipe | None]):
-    """`taken` are the names that there are already."""
+    """Dismisses with the recipe to prepare, or None. `taken` are the names of existing data sets."""
 
     DEFAULT_CSS = """
     AddText { align: center middle; background: $background 60%; }
@@ -78,7 +75,7 @@ class AddText(ModalScreen[Recipe | None]):
         self._timer: Timer | None = None
         self._progress = Progress()
         self._notices: list[Notice] = []
-        self._refused = False  # counting said why the text will not do
+        self._count_failed = False
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -105,10 +102,10 @@ class AddText(ModalScreen[Recipe | None]):
         if self._worker is not None:
             self._worker.cancel()
 
-    # ---- what was typed
+    # ---- the form
 
     def recipe(self) -> Recipe:
-        """What the form says. Raises `UserError`, a `SettingError` where it is one field's."""
+        """Return the recipe. Raise `SettingError` for the field that is wrong."""
         path = self.query_one(PathInput).value.strip()
         if not path:
             raise SettingError("path", "")
@@ -143,13 +140,13 @@ class AddText(ModalScreen[Recipe | None]):
         self._changed()
 
     def _changed(self) -> None:
-        """Marks what is wrong, and counts after a pause what is right."""
+        """Show what is wrong, or count the tokens after a pause."""
         if self._timer is not None:
             self._timer.stop()
         if self._worker is not None:
             self._worker.cancel()
             self._worker = None
-        self._refused = False
+        self._count_failed = False
         problem: UserError | None = None
         try:
             recipe = self.recipe()
@@ -157,12 +154,12 @@ class AddText(ModalScreen[Recipe | None]):
             problem = error
         else:
             self.query_one("#name", Input).placeholder = recipe.name
-            self._timer = self.set_timer(PAUSE_S, lambda: self._count(recipe))
+            self._timer = self.set_timer(COUNT_DELAY_S, lambda: self._count(recipe))
         typing = isinstance(problem, SettingError) and problem.setting == "path" and self.query_one(PathInput).suggests
-        self._mark(None if typing else problem)
+        self._show_problem(None if typing else problem)
         self._outcome(Content())
 
-    def _mark(self, problem: UserError | None) -> None:
+    def _show_problem(self, problem: UserError | None) -> None:
         field = problem.setting if isinstance(problem, SettingError) else "path"
         for shown in self.query(".error").results(Static):
             here = problem is not None and shown.id == f"{field}-error" and str(problem) != ""
@@ -170,7 +167,7 @@ class AddText(ModalScreen[Recipe | None]):
             if here:
                 shown.update(safe_content(str(problem)))
 
-    # ---- what would come of it
+    # ---- the estimate
 
     def _count(self, recipe: Recipe) -> None:
         self._progress, self._notices = Progress(), []
@@ -180,9 +177,9 @@ class AddText(ModalScreen[Recipe | None]):
 
             return forecast(recipe)
 
-        job = self._worker = self._session.start_worker(work, lambda: self._counted(job), name="count")
+        job = self._worker = self._session.start_worker(work, lambda: self._show_count(job), name="count")
 
-    def _counted(self, job: "Worker[Event]") -> None:
+    def _show_count(self, job: "Worker[Event]") -> None:
         if job is not self._worker:
             return
         for event in job.drain():
@@ -190,13 +187,13 @@ class AddText(ModalScreen[Recipe | None]):
             if isinstance(event, Notice):
                 self._notices.append(event)
             if isinstance(event, Forecast):
-                self._refused = False
-                self._mark(None)
-                self._outcome(described(event, self._notices))
+                self._count_failed = False
+                self._show_problem(None)
+                self._outcome(forecast_text(event, self._notices))
                 return
         if job.error is not None:
-            self._refused = True
-            self._mark(UserError(job.error))
+            self._count_failed = True
+            self._show_problem(UserError(job.error))
             self._outcome(Content())
         elif not job.done:
             self._outcome(self._progress.line(70, ascii_only=False))
@@ -204,7 +201,7 @@ class AddText(ModalScreen[Recipe | None]):
     def _outcome(self, content: Content) -> None:
         self.query_one("#outcome", Static).update(content)
 
-    # ---- done
+    # ---- submitting
 
     def on_path_input_submitted(self, message: PathInput.Submitted) -> None:
         self.action_prepare()
@@ -219,16 +216,16 @@ class AddText(ModalScreen[Recipe | None]):
         try:
             recipe = self.recipe()
         except UserError as error:
-            self._mark(error if str(error) else SettingError("path", "enter a file or a folder"))
+            self._show_problem(error if str(error) else SettingError("path", "enter a file or a folder"))
             return
-        if self._refused:
-            self._count(recipe)  # the text may have been mended since
+        if self._count_failed:
+            self._count(recipe)  # the file may have been corrected since
         else:
             self.dismiss(recipe)
 
 
-def described(forecast: Forecast, notices: list[Notice]) -> Content:
-    """What would come of it, in a few lines."""
+def forecast_text(forecast: Forecast, notices: list[Notice]) -> Content:
+    """Return the size of the data set that would be made, in a few lines."""
     about = "" if forecast.exact else "about "
     files, characters = counted(forecast.files, "file"), counted(forecast.characters, "character")
     total = sum(forecast.tokens.values())

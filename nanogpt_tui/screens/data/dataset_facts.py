@@ -1,4 +1,4 @@
-"""What is known of a data set, and how the Data screen words it. Knows nothing of preparing."""
+"""The facts of a data set, as rows of the list and as text of the details. Reads files."""
 
 import textwrap
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from nanogpt.formatting import counted
 from nanogpt.tokenizers import available_offline
 from nanogpt_tui.text import count, format_bytes, printable, safe_content, short
 
-LABEL = 12
+LABEL = 12  # cells of a label in the details
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Entry:
 
     @classmethod
     def of_recipe(cls, recipe: Recipe) -> "Entry":
-        """An own text that is not on disk yet."""
+        """Return the entry of an own text that is not on disk yet."""
         info = DatasetInfo(
             name=recipe.name,
             title=recipe.title,
@@ -61,8 +61,8 @@ class Entry:
         )
 
 
-def listed() -> list[Entry]:
-    """Return all data sets, as they are on disk now."""
+def list_entries() -> list[Entry]:
+    """Return the entries of all data sets, as they are on disk now."""
     recipes = recipe_paths()
     return [_entry(info, info.name in recipes) for info in list_datasets()]
 
@@ -73,7 +73,7 @@ def _entry(info: DatasetInfo, has_recipe: bool) -> Entry:
         try:
             recipe = load_recipe(info.name)
         except UserError:
-            has_recipe = False  # the list says what is wrong with it
+            has_recipe = False  # `info.problem` has the error
     source = recipe.source if recipe is not None else None
     meta = open_dataset(info.name).meta if info.prepared else None
     ratios = meta or recipe
@@ -93,14 +93,14 @@ def _entry(info: DatasetInfo, has_recipe: bool) -> Entry:
 
 
 def recorded_origin(source: dict[str, Any]) -> str:
-    """Where a prepared text was from, as it was written down."""
+    """Return the origin of a prepared text, from the record of its source."""
     where = source.get("url") or source.get("path")
     files = source.get("files")
     return str(where) if where else counted(files, "file") if isinstance(files, int) else "files"
 
 
 def state(entry: Entry) -> tuple[str, str, str]:
-    """(mark, its style, what it means)."""
+    """Return a mark, its style and its meaning."""
     if entry.info.problem:
         return "×", "$error", "cannot be used"
     if entry.info.prepared:
@@ -110,12 +110,13 @@ def state(entry: Entry) -> tuple[str, str, str]:
     return "⊘", "$quiet", "not prepared; needs the network"
 
 
-def heading(width: int) -> Content:
+def list_heading(width: int) -> Content:
+    """Return the titles of the columns in `width` cells."""
     return Content.styled(_columns("  data set", "tokens", "vocab", "size", "tokenizer", width), "$quiet")
 
 
-def row(entry: Entry, width: int, share: float | None) -> Content:
-    """One line of the list; `share` is how far its preparing is, None where it is not being prepared."""
+def list_row(entry: Entry, width: int, share: float | None) -> Content:
+    """Return a row of `width` cells. `share` (0 to 1) is how far the preparation is, None if there is none."""
     mark, style, _ = state(entry)
     info = entry.info
     tokens = count(sum(info.tokens.values())) if info.tokens else "–"
@@ -129,7 +130,7 @@ def row(entry: Entry, width: int, share: float | None) -> Content:
 
 
 def _columns(name: str, tokens: str, vocab: str, size: str, tokenizer: str, width: int, indent: int = 0) -> str:
-    """As many columns as the width has room for; the name takes what is left."""
+    """Return as many columns as fit; the name takes the rest of the width."""
     width -= indent
     right = f" {tokens:>7}"
     if width >= 38:
@@ -142,8 +143,8 @@ def _columns(name: str, tokens: str, vocab: str, size: str, tokenizer: str, widt
     return f"{short(name, room):<{room}}{right}"
 
 
-def facts(entry: Entry, width: int) -> Content:
-    """Everything that is known of a data set, a line each, in `width` cells."""
+def facts_text(entry: Entry, width: int) -> Content:
+    """Return all facts of a data set, one on each line of `width` cells."""
     info = entry.info
     lines = [safe_content(info.title or info.name, "bold $foreground")]
     if info.description:
@@ -152,15 +153,15 @@ def facts(entry: Entry, width: int) -> Content:
     first, *further = textwrap.wrap(meaning, max(10, width - LABEL - 2))
     lines += [Content(), Content.assemble((f"{'state':<{LABEL}}", "$quiet"), (f"{mark} ", style), first)]
     lines += [Content(" " * (LABEL + 2) + line) for line in further]
-    for label, value in _known(entry):
+    for label, value in _facts(entry):
         wrapped = textwrap.wrap(printable(value), max(10, width - LABEL)) or [""]
         for number, line in enumerate(wrapped):
             lines.append(Content.assemble((f"{'' if number else label:<{LABEL}}", "$quiet"), (line, "$foreground")))
     return Content("\n").join(lines)
 
 
-def _known(entry: Entry) -> Iterator[tuple[str, str]]:
-    """(label, value)"""
+def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
+    """Yield (label, value)."""
     info = entry.info
     if entry.source:
         yield "from", entry.source
@@ -185,8 +186,8 @@ def _known(entry: Entry) -> Iterator[tuple[str, str]]:
         )
 
 
-def way(entry: Entry) -> str:
-    """What to press, or to do first, for an unprepared data set: a text with {keys}; empty where that is none."""
+def preparation_hint(entry: Entry) -> str:
+    """Return how to prepare a data set, with {keys}; "" if it is prepared or cannot be."""
     if not entry.recipe or entry.info.prepared or entry.info.problem:
         return ""
     if entry.install_command and not entry.info.offline:

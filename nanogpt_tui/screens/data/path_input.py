@@ -1,4 +1,4 @@
-"""A field for a path that completes what is typed from what is on disk. Knows nothing of what is in the files."""
+"""An input for a path that completes names from the disk, and a dialog that asks for a file."""
 
 import os
 from collections.abc import Callable
@@ -19,12 +19,12 @@ from textual.widgets.option_list import Option
 from nanogpt_tui.text import safe_content
 from nanogpt_tui.widgets.dialog import hint
 
-SEEN = 5000  # entries of a folder that are looked at
-SHOWN = 60
+MAX_ENTRIES = 5000  # entries of a folder that are read
+MAX_SUGGESTIONS = 60
 
 
 def completions(text: str) -> list[str]:
-    """What the typed path may become: folders (ending in /) and files, by name; hidden ones where a dot was typed."""
+    """Return the paths that begin with `text`, by name; folders end in /. Hidden ones only after a typed dot."""
     folder, _, prefix = text.rpartition("/")
     where = os.path.expanduser(folder + "/" if "/" in text else ".")  # noqa: PTH111 (pathlib's raises for ~name)
     start = text[: len(text) - len(prefix)]
@@ -33,23 +33,23 @@ def completions(text: str) -> list[str]:
     found = []
     try:
         with os.scandir(where) as entries:
-            for entry in islice(entries, SEEN):
+            for entry in islice(entries, MAX_ENTRIES):
                 name = entry.name
                 if name.startswith(prefix) and name.isprintable() and (prefix or not name.startswith(".")):
                     found.append(f"{start}{name}{'/' if entry.is_dir() else ''}")
     except OSError:
         return []
-    return sorted(found, key=str.casefold)[:SHOWN]
+    return sorted(found, key=str.casefold)[:MAX_SUGGESTIONS]
 
 
-def common_start(texts: list[str]) -> str:
-    """The longest beginning that all have in common, letter by letter."""
+def common_prefix(texts: list[str]) -> str:
+    """Return the longest common prefix."""
     low, high = min(texts), max(texts)
     return next((low[:at] for at, letter in enumerate(low) if letter != high[at]), low)
 
 
 class PathInput(Vertical):
-    """Tab completes a name, up and down choose a suggestion, enter takes the chosen one or submits the path."""
+    """Tab completes a name, up and down choose a suggestion, enter inserts it, or else submits the path."""
 
     class Changed(Message):
         def __init__(self, path: str) -> None:
@@ -73,7 +73,7 @@ class PathInput(Vertical):
         self._input = Input(value, placeholder=placeholder, compact=True, select_on_focus=False)
         self._list = OptionList(compact=True, classes="-none")
         self._list.can_focus = False
-        self._found: list[str] = []
+        self._suggestions: list[str] = []
 
     @property
     def value(self) -> str:
@@ -81,8 +81,8 @@ class PathInput(Vertical):
 
     @property
     def suggests(self) -> bool:
-        """Whether what is typed is the beginning of something."""
-        return bool(self._found)
+        """Whether the typed text is the beginning of a path."""
+        return bool(self._suggestions)
 
     def compose(self) -> ComposeResult:
         yield self._input
@@ -102,12 +102,12 @@ class PathInput(Vertical):
         self.post_message(self.Submitted(event.value))
 
     def on_key(self, event: Key) -> None:
-        if event.key in ("down", "up") and self._found:
+        if event.key in ("down", "up") and self._suggestions:
             (self._list.action_cursor_down if event.key == "down" else self._list.action_cursor_up)()
-        elif event.key == "tab" and self._completed():
+        elif event.key == "tab" and self._complete():
             pass
         elif event.key == "enter" and (chosen := self._chosen()):
-            self._take(chosen)
+            self._insert(chosen)
         else:
             return
         event.stop()
@@ -115,7 +115,7 @@ class PathInput(Vertical):
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
-        self._take(self._found[event.option_index])
+        self._insert(self._suggestions[event.option_index])
         self._input.focus()
 
     def on_descendant_blur(self) -> None:
@@ -123,42 +123,44 @@ class PathInput(Vertical):
 
     def _suggest(self) -> None:
         found = completions(self.value) if self.value else []
-        self._found = [] if found == [self.value] else found
-        names = [path.rstrip("/").rpartition("/")[2] + ("/" if path.endswith("/") else "") for path in self._found]
+        self._suggestions = [] if found == [self.value] else found
+        names = [
+            path.rstrip("/").rpartition("/")[2] + ("/" if path.endswith("/") else "") for path in self._suggestions
+        ]
         self._list.set_options([Option(safe_content(name)) for name in names])
-        self._list.set_class(not self._found, "-none")
+        self._list.set_class(not self._suggestions, "-none")
         self._list.highlighted = None
 
     def _close(self) -> None:
-        self._found = []
+        self._suggestions = []
         self._list.add_class("-none")
 
     def _chosen(self) -> str | None:
         index = self._list.highlighted
-        return self._found[index] if self._found and index is not None else None
+        return self._suggestions[index] if self._suggestions and index is not None else None
 
-    def _completed(self) -> bool:
-        """Whether something was left to complete: the chosen suggestion, or what all of them have in common. A path
-        that is whole already, as a folder is before what is in it, stays as it is."""
+    def _complete(self) -> bool:
+        """Complete the path with the chosen suggestion, or the common prefix of all; return False if nothing is left
+        to complete, as after a folder's name."""
         chosen = self._chosen()
-        if not self._found or (chosen is None and self.value.endswith("/")):
+        if not self._suggestions or (chosen is None and self.value.endswith("/")):
             return False
-        further = chosen or common_start(self._found)
+        further = chosen or common_prefix(self._suggestions)
         if len(further) > len(self.value):
-            self._take(further)
+            self._insert(further)
         elif os.path.exists(os.path.expanduser(self.value)):  # noqa: PTH110, PTH111 (pathlib's raise)
             return False
         else:
             self._list.action_cursor_down()
         return True
 
-    def _take(self, path: str) -> None:
+    def _insert(self, path: str) -> None:
         self._input.value = path
         self._input.cursor_position = len(path)
 
 
 class AskPath(ModalScreen[Path | None]):
-    """Asks for a file; `check` returns the reason why it will not do, or nothing. Escape gives None."""
+    """Asks for a file. `check` returns why it cannot be used, or "". Escape dismisses with None."""
 
     DEFAULT_CSS = """
     AskPath { align: center middle; background: $background 60%; }

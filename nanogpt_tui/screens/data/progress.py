@@ -1,4 +1,4 @@
-"""How far some reading, fetching or encoding is, in one line. Knows the events, and nothing of who shows it."""
+"""The progress of reading, downloading or encoding a text, in one line."""
 
 from textual.content import Content
 
@@ -9,22 +9,22 @@ PHASES = {"scan": "reading", "encode": "encoding", "download": "downloading"}
 
 
 class Progress:
-    """Keeps what a rate needs: when the present phase began, and where."""
+    """The last event of a preparation, and where and when its phase began."""
 
     def __init__(self) -> None:
-        self._phase, self._began, self._from = "", 0.0, 0
+        self._phase, self._started_at, self._start_bytes = "", 0.0, 0
         self._last: Downloading | Encoding | None = None
 
     def add(self, event: Event) -> None:
         if isinstance(event, Downloading | Encoding):
             phase = "download" if isinstance(event, Downloading) else event.phase
             if phase != self._phase:
-                self._phase, self._began, self._from = phase, event.time, event.done_bytes
+                self._phase, self._started_at, self._start_bytes = phase, event.time, event.done_bytes
             self._last = event
 
     @property
     def share(self) -> float:
-        """From 0 to 1, over reading and encoding (which take about as long); 0 where it is not known."""
+        """The progress from 0 to 1 over reading and encoding, which take about as long; 0 if it is not known."""
         last = self._last
         if last is None or not last.total_bytes:
             return 0.0
@@ -32,11 +32,11 @@ class Progress:
         return {"download": part, "scan": part / 2, "encode": 0.5 + part / 2}[self._phase]
 
     def line(self, width: int, ascii_only: bool) -> Content:
-        """encoding ━━━━━━────  45 %  12.3 MB/s  0:12 left"""
+        """Return a line of `width` cells: encoding ━━━━━━────  45 %  12.3 MB/s  0:12 left."""
         last = self._last
         if last is None:
             return Content.styled("starting …", "$quiet")
-        elapsed, done = last.time - self._began, last.done_bytes - self._from
+        elapsed, done = last.time - self._started_at, last.done_bytes - self._start_bytes
         rate = done / elapsed if elapsed > 0.2 else 0.0
         left = (last.total_bytes - last.done_bytes) / rate if rate and last.total_bytes else None
         share = last.done_bytes / last.total_bytes if last.total_bytes else 0.0

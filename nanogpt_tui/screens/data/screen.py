@@ -1,63 +1,32 @@
-"""The Data screen: what texts there are, what is in them, and making tokens of them. Knows nothing of models.
-
-The list and the looks into data sets are read in threads; nothing on the screen waits for a disk.
-"""
+"""The Data screen: lists the data sets, prepares them and shows what is in them. Disks are read in threads."""
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.binding import Binding, BindingType
-from textual.containers import Container, Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.message import Message
-from textual.timer import Timer
 from textual.widget import Widget
-from textual.widgets import OptionList, Static
+from textual.widgets import Static
 from textual.widgets.option_list import Option
 
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Notice, Prepared
-from nanogpt.formatting import counted
-from nanogpt_tui.keys import with_keys
 from nanogpt_tui.screens.base import LabScreen
-from nanogpt_tui.screens.data import token_views
-from nanogpt_tui.screens.data.dataset_facts import Entry, facts, heading, listed, row, way
+from nanogpt_tui.screens.data.dataset_details import DatasetDetails
+from nanogpt_tui.screens.data.dataset_facts import Entry, list_entries, list_heading, list_row
+from nanogpt_tui.screens.data.dataset_list import DatasetList
 from nanogpt_tui.screens.data.progress import Progress
 from nanogpt_tui.text import safe_content
 from nanogpt_tui.widgets import copy_menu
 from nanogpt_tui.widgets.dialog import Ask
 
 if TYPE_CHECKING:
-    from nanogpt.data.inspection import DatasetPreview
     from nanogpt.data.recipes import Recipe
     from nanogpt_tui.session.workers import Worker
 
-PREVIEW_CHARACTERS = 1500
-LOOK_AFTER_S = 0.12  # on one row, before its tokens are read: running through the list reads nothing
-WARNING_S = 20  # that what went wrong is shown while the person is elsewhere
-CHANGES = ("prepare", "give", "add", "delete", "new_run")  # what a session that only looks does not do
-
-
-class DatasetList(OptionList, inherit_bindings=False):
-    """Enter is the screen's."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down,j", "cursor_down", "down", show=False, id="data.down"),
-        Binding("up,k", "cursor_up", "up", show=False, id="data.up"),
-        Binding("home,g", "first", "first", show=False, id="data.first"),
-        Binding("end,G", "last", "last", show=False, id="data.last"),
-    ]
-    HELP = (
-        "The data sets: ● is ready, ○ can be prepared now, ⊘ needs the network first. {data.new_run} starts a run "
-        "on one."
-    )
-    glossary = "data set"
-
-    class Resized(Message):
-        """The rows have another width."""
-
-    def on_resize(self) -> None:
-        self.post_message(self.Resized())
+WARNING_S = 20  # how long a warning is shown
+CHANGES = ("prepare", "use_file", "add", "delete", "new_run")  # not with --readonly
 
 
 class DataScreen(LabScreen):
@@ -76,20 +45,13 @@ class DataScreen(LabScreen):
         Binding("a", "add", "add text", id="data.add", tooltip="Make a data set from your own file or folder"),
         Binding(
             "f",
-            "give",
+            "use_file",
             "use local file",
             id="data.give",
             tooltip="Without a network: use a file that you downloaded elsewhere",
         ),
         Binding("d,delete", "delete", "delete", id="data.delete", tooltip="Delete the tokens; the recipe stays"),
-        Binding(
-            "y",
-            "copy",
-            "copy",
-            id="data.copy",
-            show=False,
-            tooltip="Copy its path or its command",
-        ),
+        Binding("y", "copy", "copy", id="data.copy", show=False, tooltip="Copy its path or its command"),
         Binding("ctrl+r", "reload", "reload", id="data.reload", show=False, tooltip="Read the list from disk again"),
         Binding("pagedown", "scroll_details(1)", "scroll the text", id="data.scroll_down", show=False),
         Binding("pageup", "scroll_details(-1)", "scroll the text back", id="data.scroll_up", show=False),
@@ -98,34 +60,25 @@ class DataScreen(LabScreen):
     def __init__(self) -> None:
         super().__init__()
         self.entries: list[Entry] = []
-        self.own: dict[str, Recipe] = {}  # own texts that are being prepared, or could not be
-        self.looks: dict[str, DatasetPreview] = {}
-        self.problems: dict[str, str] = {}  # the last failure, by data set
-        self.preparing = ""  # the data set that is being prepared
+        self.own_recipes: dict[str, Recipe] = {}  # of own texts that are being prepared, or could not be
+        self.problems: dict[str, str] = {}  # why the last preparation failed, by data set
+        self.preparing = ""  # name of the data set that is being prepared
         self.progress = Progress()
         self.is_reading = True
-        self._wanted = ""  # the one to stand on once the list is read
+        self._highlight_next = ""  # name of the data set to highlight when the list is read
         self._list_job: Worker[None] | None = None
         self._prepare_job: Worker[Event] | None = None
-        self._look_timer: Timer | None = None
 
     def body(self) -> Iterator[Widget]:
         with Horizontal(id="data"):
             with Vertical(id="list"):
                 yield Static(id="columns")
                 yield DatasetList(compact=True)
-            with VerticalScroll(id="details"):
-                yield Static(id="facts")
-                yield Static(id="way")
-                yield Static(id="progress")
-                yield Static(id="problem")
-                with Container(id="look"):
-                    with Vertical(id="text"):
-                        yield Static(Content.styled("the text, token by token", "$quiet"))
-                        yield Static(id="preview")
-                    with Vertical(id="tokens"):
-                        yield Static(id="counted")
-                        yield Static(id="common")
+            yield DatasetDetails(self.session)
+
+    @property
+    def details(self) -> DatasetDetails:
+        return self.query_one(DatasetDetails)
 
     # ---- the list
 
@@ -139,146 +92,92 @@ class DataScreen(LabScreen):
     def action_reload(self) -> None:
         def show(entries: list[Entry] | None, error: str) -> None:
             if job is self._list_job and self.is_whole:
-                self._listed(entries, error)
+                self._show_entries(entries, error)
 
-        job = self._list_job = self.session.fetch(listed, show, "list data sets")
+        job = self._list_job = self.session.fetch(list_entries, show, "list data sets")
 
-    def _listed(self, entries: list[Entry] | None, error: str) -> None:
+    def _show_entries(self, entries: list[Entry] | None, error: str) -> None:
         self.is_reading = False
         if entries is None:
             self.notify(error, severity="error", markup=False)
             return
-        wanted = self._wanted or (self.entry.name if self.entry else "")
-        self.entries, self._wanted = self._with_own(entries), ""
-        self._show_list(wanted)
+        name = self._highlight_next or self._highlighted_name
+        self.entries, self._highlight_next = self._with_own(entries), ""
+        self._show_list(name)
 
     def highlight(self, name: str) -> None:
-        self._wanted = name
+        self._highlight_next = name
         if any(entry.name == name for entry in self.entries):
             self._show_list(name)
 
     def _with_own(self, entries: Iterable[Entry]) -> list[Entry]:
-        """The list with the own texts that are not on disk yet."""
-        there = {entry.name: entry for entry in entries}
-        own = {name: Entry.of_recipe(recipe) for name, recipe in self.own.items() if name not in there}
-        return sorted([*there.values(), *own.values()], key=lambda entry: entry.name)
+        """Return the entries with those of own texts that are not on disk yet, by name."""
+        on_disk = {entry.name: entry for entry in entries}
+        own = [Entry.of_recipe(recipe) for name, recipe in self.own_recipes.items() if name not in on_disk]
+        return sorted([*on_disk.values(), *own], key=lambda entry: entry.name)
 
-    def _show_list(self, wanted: str = "") -> None:
+    def _show_list(self, name: str) -> None:
+        """Show all entries and highlight one; if it is gone, the one in its row."""
         names = [entry.name for entry in self.entries]
         rows = self.query_one(DatasetList)
-        at = rows.highlighted or 0
+        index = rows.highlighted or 0
         rows.set_options([Option(self._row(entry), id=entry.name) for entry in self.entries])
         if names:
-            rows.highlighted = names.index(wanted) if wanted in names else min(at, len(names) - 1)
-        self.query_one("#columns", Static).update(heading(self._list_width))
+            rows.highlighted = names.index(name) if name in names else min(index, len(names) - 1)
+        self.query_one("#columns", Static).update(list_heading(rows.row_width))
         self._show_details()
-
-    @property
-    def _list_width(self) -> int:
-        return max(20, self.query_one(DatasetList).scrollable_content_region.width)
-
-    @property
-    def _details_width(self) -> int:
-        return max(30, self.query_one("#details").scrollable_content_region.width)
-
-    @property
-    def _ascii(self) -> bool:
-        return self.lab.settings.glyphs == "ascii"
 
     def _row(self, entry: Entry) -> Content:
         share = self.progress.share if entry.name == self.preparing else None
-        return row(entry, self._list_width, share)
+        return list_row(entry, self.query_one(DatasetList).row_width, share)
 
     def _show_row(self, name: str) -> None:
-        """Repaints one row, where it is still there."""
+        """Repaint the row of a data set, if it is still listed."""
         for index, entry in enumerate(self.entries):
             if entry.name == name:
                 self.query_one(DatasetList).replace_option_prompt_at_index(index, self._row(entry))
 
     @property
     def entry(self) -> Entry | None:
-        """The data set that the cursor is on."""
+        """The highlighted data set."""
         index = self.query_one(DatasetList).highlighted
         return self.entries[index] if index is not None and index < len(self.entries) else None
 
+    @property
+    def _highlighted_name(self) -> str:
+        return self.entry.name if self.entry is not None else ""
+
     def on_dataset_list_resized(self) -> None:
-        self._show_list(self.entry.name if self.entry else "")
+        self._show_list(self._highlighted_name)
 
     def on_option_list_option_highlighted(self) -> None:
         self._show_details()
 
     def settings_changed(self) -> None:
         if self.is_whole:
-            self._show_list(self.entry.name if self.entry else "")
-
-    # ---- the details
+            self._show_list(self._highlighted_name)
 
     def _show_details(self) -> None:
         entry = self.entry
         self.refresh_bindings()
-        if entry is None:
-            return
-        width = self._details_width
-        busy = entry.name == self.preparing
-        problem = self.problems.get(entry.name) or entry.info.problem
-        self.query_one("#facts", Static).update(facts(entry, width))
-        to_press = "" if busy else with_keys(way(entry), self.app)
-        self._show("#way", Content.styled(to_press, "$accent") if to_press else None)
-        self._show("#progress", self.progress.line(width, self._ascii) if busy else None)
-        self._show("#problem", safe_content(problem, "$error") if problem and not busy else None)
-        look = self.looks.get(entry.name) if entry.info.prepared else None
-        self.query_one("#look").display = look is not None
-        if look is not None:
-            plain = bool(self.app.current_theme.ansi)
-            text = token_views.shaded(look.beginning, PREVIEW_CHARACTERS, plain, self._ascii)
-            self.query_one("#preview", Static).update(text)
-            self.query_one("#counted", Static).update(
-                Content.styled(f"most common of {counted(look.counted, 'token')}", "$quiet")
-            )
-            self.query_one("#common", Static).update(token_views.bars(look.common, 34, self._ascii))
-        elif entry.info.prepared:
-            if self._look_timer is not None:
-                self._look_timer.stop()
-            self._look_timer = self.set_timer(LOOK_AFTER_S, lambda: self._look_into(entry.name))
-
-    def _show(self, selector: str, content: Content | None) -> None:
-        widget = self.query_one(selector, Static)
-        widget.display = content is not None
-        if content is not None:
-            widget.update(content)
-
-    def _look_into(self, name: str) -> None:
-        def read() -> "DatasetPreview":
-            from nanogpt.data.inspection import preview_dataset
-
-            return preview_dataset(name)
-
-        self.session.fetch(read, lambda found, error: self._looked(name, found, error), "look")
-
-    def _looked(self, name: str, found: "DatasetPreview | None", error: str) -> None:
-        if not self.is_whole:
-            return
-        if found is None:
-            self.problems[name] = error
-        else:
-            self.looks[name] = found
-        if self.entry is not None and self.entry.name == name:
-            self._show_details() if found is not None else self._show("#problem", safe_content(error, "$error"))
+        if entry is not None:
+            self.details.ascii_only = self.lab.settings.glyphs == "ascii"
+            progress = self.progress if entry.name == self.preparing else None
+            self.details.show(entry, self.problems.get(entry.name, ""), progress)
 
     def action_scroll_details(self, pages: int) -> None:
-        details = self.query_one("#details", VerticalScroll)
-        details.scroll_relative(y=pages * max(1, details.size.height - 2), animate=False)
+        self.details.scroll_relative(y=pages * max(1, self.details.size.height - 2), animate=False)
 
-    # ---- what can be done
+    # ---- actions
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Keys that would do nothing now are neither shown nor obeyed."""
+        """Return whether the action has an effect now; else its key is neither shown nor handled."""
         entry, busy = self.entry if self.is_whole else None, bool(self.preparing)
         if self.session.readonly and action in CHANGES:
             return False
         if action == "cancel":
             return busy
-        if action in ("prepare", "give"):
+        if action in ("prepare", "use_file"):
             if entry is None or busy or not entry.recipe or entry.info.prepared:
                 return False
             return action == "prepare" or entry.downloads
@@ -287,9 +186,13 @@ class DataScreen(LabScreen):
         if action == "copy":
             return entry is not None and (bool(entry.recipe) or entry.info.prepared)
         if action == "delete":
-            return entry is not None and (entry.deletable or entry.name in self.own) and entry.name != self.preparing
+            return (
+                entry is not None
+                and (entry.deletable or entry.name in self.own_recipes)
+                and entry.name != self.preparing
+            )
         if action == "new_run":
-            return entry is not None and not entry.info.problem and entry.name not in self.own and not busy
+            return entry is not None and not entry.info.problem and entry.name not in self.own_recipes and not busy
         return True
 
     def action_new_run(self) -> None:
@@ -299,9 +202,9 @@ class DataScreen(LabScreen):
     def action_prepare(self) -> None:
         entry = self.entry
         if entry is not None:
-            self.prepare(entry.name, self.own.get(entry.name, entry.name), force=bool(entry.info.problem))
+            self.prepare(entry.name, self.own_recipes.get(entry.name, entry.name), force=bool(entry.info.problem))
 
-    def action_give(self) -> None:
+    def action_use_file(self) -> None:
         from nanogpt_tui.screens.data.path_input import AskPath
 
         entry = self.entry
@@ -315,24 +218,24 @@ class DataScreen(LabScreen):
     def action_add(self) -> None:
         from nanogpt_tui.screens.data.add_text import AddText
 
-        taken = [entry.name for entry in self.entries if entry.name not in self.own]
+        taken = [entry.name for entry in self.entries if entry.name not in self.own_recipes]
         self.app.push_screen(AddText(self.session, taken), lambda recipe: self._add(recipe) if recipe else None)
 
     def _add(self, recipe: "Recipe") -> None:
-        self.own[recipe.name] = recipe
+        self.own_recipes[recipe.name] = recipe
         self.entries = self._with_own(entry for entry in self.entries if entry.name != recipe.name)
         self._show_list(recipe.name)
         self.prepare(recipe.name, recipe)
 
     def prepare(self, name: str, recipe: "Recipe | str", **options: Any) -> None:
-        """Prepares in a thread; the row and the details show how far it is."""
+        """Prepare a data set in a thread; `options` are those of `nanogpt.data.prepare`."""
         self.problems.pop(name, None)
         self.preparing, self.progress = name, Progress()
-        job = self._prepare_job = self.session.prepare(recipe, lambda: self._prepared(job, name), **options)
+        job = self._prepare_job = self.session.prepare(recipe, lambda: self._show_events(job, name), **options)
         self._show_row(name)
         self._show_details()
 
-    def _prepared(self, job: "Worker[Event]", name: str) -> None:
+    def _show_events(self, job: "Worker[Event]", name: str) -> None:
         if job is not self._prepare_job or not self.is_whole:
             return
         for event in job.drain():
@@ -343,24 +246,24 @@ class DataScreen(LabScreen):
                 else:
                     self.notify(event.text, severity=event.level, timeout=WARNING_S, markup=False)
             if isinstance(event, Prepared):
-                self.looks.pop(name, None)
+                self.details.forget(name)
         if job.done:
             self.preparing = ""
             if job.error:
                 self.problems[name] = job.error
             else:
-                self.own.pop(name, None)  # it is on disk now, or was cancelled
+                self.own_recipes.pop(name, None)  # it is on disk now, or was cancelled
             here = self.is_current and self.entry is not None and self.entry.name == name
             self._show_details()
-            if job.error and not here:  # where the person is now
+            if job.error and not here:
                 self.notify(f"{name}: {job.error}", severity="error", timeout=WARNING_S, markup=False)
             if job.error and here:
-                self.call_after_refresh(self.query_one("#problem").scroll_visible, animate=False)
+                self.details.scroll_to_problem()
             self.action_reload()
         else:
             self._show_row(name)
             if self.entry is not None and self.entry.name == name:
-                self._show("#progress", self.progress.line(self._details_width, self._ascii))
+                self.details.show_progress(self.progress)
 
     def action_cancel(self) -> None:
         if self._prepare_job is not None:
@@ -375,12 +278,12 @@ class DataScreen(LabScreen):
         entry = self.entry
         if entry is None:
             return
-        if entry.name in self.own:  # nothing of it is on disk
-            del self.own[entry.name]
+        if entry.name in self.own_recipes:  # nothing of it is on disk
+            del self.own_recipes[entry.name]
             self.action_reload()
             return
-        again = "the recipe stays" if entry.recipe else "the text file stays"
-        question = Content.assemble("Delete the tokens of ", safe_content(entry.name), f"?  ({again})")
+        source = "the recipe stays" if entry.recipe else "the text file stays"
+        question = Content.assemble("Delete the tokens of ", safe_content(entry.name), f"?  ({source})")
         answers = {"delete": ("d", "delete"), "keep": ("escape", "keep")}
         self.app.push_screen(Ask(question, answers), lambda answer: self._delete(entry.name, answer))
 
@@ -393,7 +296,7 @@ class DataScreen(LabScreen):
             data.delete_dataset(name)
         except UserError as error:
             self.notify(str(error), severity="error", markup=False)
-        self.looks.pop(name, None)
+        self.details.forget(name)
         self.problems.pop(name, None)
-        self._wanted = name
+        self._highlight_next = name
         self.action_reload()

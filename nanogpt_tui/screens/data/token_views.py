@@ -1,4 +1,4 @@
-"""Tokens made visible: text in alternating shades, and bars for how frequent some are. Knows no data set."""
+"""Views of tokens: a text with every other token shaded, and bars of the most common tokens."""
 
 import codecs
 from collections.abc import Iterable, Iterator
@@ -7,21 +7,23 @@ from textual.content import Content
 
 from nanogpt_tui.text import printable
 
-VISIBLE = {"\n": "↵\n", "\t": "→ ", " ": " "}
+VISIBLE = {"\n": "↵\n", "\t": "→ "}
 NAMED = {"\n": "↵", "\t": "→", " ": "␣"}
 ASCII_NAMED = {"\n": "\\n", "\t": "\\t", " ": "' '"}
 
 
 def texts(tokens: Iterable[bytes]) -> Iterator[str]:
-    """The text of each token; a character in several tokens stands at its last one, and what is no UTF-8 is U+FFFD."""
+    """Yield the text of each token. A character that spans tokens belongs to the last one; bad UTF-8 is U+FFFD."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     for token in tokens:
         yield decoder.decode(token)
 
 
 def shaded(tokens: Iterable[bytes], characters: int, plain: bool, ascii_only: bool) -> Content:
-    """The first `characters` of the text, each other token on another ground; `plain`, with other letters instead
-    (for terminals whose colours are their own)."""
+    """Return the first `characters` of the text, every other token on another background.
+
+    `plain` changes the colour of the text instead, for themes that use the colours of the terminal.
+    """
     odd, even = ("$quiet", "$foreground") if plain else ("$foreground on $panel", "$foreground on $surface")
     newline = "\\n\n" if ascii_only else VISIBLE["\n"]
     parts: list[tuple[str, str]] = []
@@ -35,13 +37,13 @@ def shaded(tokens: Iterable[bytes], characters: int, plain: bool, ascii_only: bo
 
 
 def name(token: bytes, ascii_only: bool) -> str:
-    """A token's text with its blanks made visible."""
+    """Return the text of a token with visible white space."""
     names = ASCII_NAMED if ascii_only else NAMED
     return "".join(names.get(letter, letter) for letter in printable(token.decode("utf-8", "replace")))
 
 
 def bars(common: Iterable[tuple[bytes, float]], width: int, ascii_only: bool) -> Content:
-    """A row a token: its text, a bar as long as its share is of the largest, and the share."""
+    """Return one row for each token: its text, a bar relative to the most common one, and its share."""
     rows = [(name(token, ascii_only), share) for token, share in common]
     if not rows:
         return Content()

@@ -1,4 +1,4 @@
-"""What is known of one run, or how the configurations of several differ: texts. Knows no screen; reads files."""
+"""The details of one run, or the settings in which several differ, as text. Reads files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +12,12 @@ from nanogpt.runs import manage, summary
 from nanogpt.runs.folder import run_config
 from nanogpt_tui.text import count, duration, one_line, printable, safe_content, short
 
-LABEL = 28  # cells; of several runs fewer, down to
-LEAST_LABEL, COLUMN = 14, 9
+LABEL = 28  # cells
+MIN_LABEL, MIN_COLUMN, MAX_COLUMN = 14, 9, 20  # cells, in a comparison
 
 
-def described(run: Path) -> Content:
-    """One run: state, note, what it came to, and where it differs from the defaults. Reads files."""
+def description(run: Path) -> Content:
+    """Return the state, note and results of a run, and its settings that differ from the defaults. Reads files."""
     try:
         known, config = summary(run), run_config(run)
     except UserError as error:
@@ -39,22 +39,22 @@ def described(run: Path) -> Content:
     ]
     changed = {name: value(each) for name, each in manage.changed(config).items()}
     if "max_iters" in changed:
-        changed["max_iters"] = value(known.max_iters)  # it may have been changed on the way
+        changed["max_iters"] = value(known.max_iters)  # it may have been changed during training
     return Content("\n").join([*lines, *(line(name, text) for name, text in changed.items())])
 
 
-def compared(runs: Sequence[Path], width: int) -> Content:
-    """The settings in which the runs differ, a column a run, in lines of `width` cells. Reads files."""
+def comparison(runs: Sequence[Path], width: int) -> Content:
+    """Return the settings in which runs differ, one column for each run, in lines of `width` cells. Reads files."""
     try:
         configs = [run_config(run) for run in runs]
     except UserError as error:
         return safe_content(str(error), "$error")
     different = manage.differences(configs)
-    longest = max(LEAST_LABEL, *(len(name) + 2 for name in different), 0)
-    label = max(LEAST_LABEL, min(longest, LABEL, width - 1 - COLUMN * len(runs)))
-    column = min(20, max(COLUMN, (width - label) // len(runs)))
+    longest = max(MIN_LABEL, *(len(name) + 2 for name in different), 0)
+    label = max(MIN_LABEL, min(longest, LABEL, width - 1 - MIN_COLUMN * len(runs)))
+    column = min(MAX_COLUMN, max(MIN_COLUMN, (width - label) // len(runs)))
     fit = min(len(runs), max(1, (width - label) // column))
-    names = apart([run.name for run in runs], column - 1)[:fit]
+    names = without_common_prefix([run.name for run in runs], column - 1)[:fit]
     heads = "".join(set_cell_size(short(name, column - 1), column) for name in names)
     rows = [Content.assemble(("differ in".ljust(label), "$quiet"), (heads, "bold $foreground"))]
     for name, values in different.items():
@@ -67,14 +67,16 @@ def compared(runs: Sequence[Path], width: int) -> Content:
     return Content("\n").join(rows)
 
 
-def apart(names: Sequence[str], width: int) -> list[str]:
-    """The names, safe_content; without the beginning that all have in common where they are too long for `width`."""
+def without_common_prefix(names: Sequence[str], width: int) -> list[str]:
+    """Return the names, printable; without the words that all begin with if one is longer than `width` cells."""
     known = [printable(name) for name in names]
     if all(len(name) <= width for name in known):
         return known
     low, high = min(known), max(known)
     same = next((at for at, letter in enumerate(low) if letter != high[at]), len(low))
-    while same and low[same - 1].isalnum() and any(name[same : same + 1].isalnum() for name in known):  # whole words
+    while (
+        same and low[same - 1].isalnum() and any(name[same : same + 1].isalnum() for name in known)
+    ):  # only whole words
         same -= 1
     return [f"…{name[same:]}" if same > 1 and name[same:] else name for name in known]
 
@@ -84,5 +86,5 @@ def line(label: str, text: str) -> Content:
 
 
 def value(of: Any) -> str:
-    """A setting's value in a few characters, safe_content."""
+    """Return the value of a setting in a few printable characters."""
     return "–" if of is None else f"{of:g}" if isinstance(of, float) else one_line(str(of))

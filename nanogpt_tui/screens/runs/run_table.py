@@ -1,6 +1,6 @@
-"""The table of runs: sorted by any column, filtered by words, some of them ticked. Knows no files.
+"""The table of runs: sorted by any column, filtered by words, some of them ticked.
 
-Repaints only the cells that changed.
+Only the cells that changed are repainted.
 """
 
 import time
@@ -25,13 +25,13 @@ STYLES |= dict.fromkeys(("interrupted", "paused", "waiting", "silent"), "yellow"
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A column: its title, what it shows of a run, what it is sorted by, and whether numbers stand in it."""
+    """A column: its title, the text of a cell, and the key to sort by."""
 
     title: str
-    shown: Callable[[RunState], str]
+    text: Callable[[RunState], str]
     key: Callable[[RunState], Any]
-    number: bool = True
-    first: bool = False  # whether the largest comes first
+    is_number: bool = True  # aligned at the right
+    descending: bool = False  # the largest comes first
 
 
 def _loss(value: float | None) -> str:
@@ -43,7 +43,7 @@ def _number(value: float | None) -> str:
 
 
 def age(seconds: float) -> str:
-    """How long ago, in one unit: 40 s, 12 min, 5 h, 9 d."""
+    """Return a time in one unit: 40 s, 12 min, 5 h, 9 d."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds // size:.0f} {unit}"
@@ -51,45 +51,52 @@ def age(seconds: float) -> str:
 
 
 FIELDS = {
-    "name": Field("run", lambda run: short(printable(run.name), 28), lambda run: run.name.casefold(), number=False),
-    "state": Field("state", lambda run: f"{MARKS[run.phase][0]} {run.phase}", lambda run: run.phase, number=False),
-    "step": Field("step", lambda run: f"{run.step:,}", lambda run: run.step, first=True),
+    "name": Field("run", lambda run: short(printable(run.name), 28), lambda run: run.name.casefold(), is_number=False),
+    "state": Field("state", lambda run: f"{MARKS[run.phase][0]} {run.phase}", lambda run: run.phase, is_number=False),
+    "step": Field("step", lambda run: f"{run.step:,}", lambda run: run.step, descending=True),
     "train": Field("train", lambda run: _loss(run.train_loss), lambda run: run.train_loss),
     "val": Field("val", lambda run: _loss(run.val_loss), lambda run: run.val_loss),
     "best": Field("best val", lambda run: _loss(run.best_val_loss), lambda run: run.best_val_loss),
     "age": Field(
         "changed", lambda run: age(time.time() - run.updated) if run.updated else "–", lambda run: -run.updated
     ),
-    "speed": Field("tok/s", lambda run: _number(run.tokens_per_second), lambda run: run.tokens_per_second, first=True),
-    "parameters": Field("params", lambda run: _number(run.n_parameters), lambda run: run.n_parameters, first=True),
-    "dataset": Field("data set", lambda run: short(printable(run.dataset), 20), lambda run: run.dataset, number=False),
+    "speed": Field(
+        "tok/s", lambda run: _number(run.tokens_per_second), lambda run: run.tokens_per_second, descending=True
+    ),
+    "parameters": Field("params", lambda run: _number(run.n_parameters), lambda run: run.n_parameters, descending=True),
+    "dataset": Field(
+        "data set", lambda run: short(printable(run.dataset), 20), lambda run: run.dataset, is_number=False
+    ),
 }
 
-LEFT_OUT = ("parameters", "train", "speed", "dataset", "val")  # where there is no room for all, the first one first
+LEFT_OUT = ("parameters", "train", "speed", "dataset", "val")  # in this order, if there is no room for all
 
 
-def arranged(runs: list[RunState], by: str, reverse: bool, words: str) -> list[RunState]:
-    """Those that have every word of `words` in name, state, data set or device, sorted; unknown values come last."""
+def sorted_runs(runs: list[RunState], by: str, reverse: bool, words: str) -> list[RunState]:
+    """Return the runs with every word of `words` in name, state, data set or device, sorted by a column.
+
+    Unknown values come last.
+    """
     field = FIELDS[by]
     wanted = words.casefold().split()
-    kept = [run for run in runs if all(word in searched(run) for word in wanted)]
-    known = [run for run in kept if field.key(run) is not None]
-    known.sort(key=field.key, reverse=reverse != field.first)
-    return known + [run for run in kept if field.key(run) is None]
+    matching = [run for run in runs if all(word in searched_text(run) for word in wanted)]
+    known = [run for run in matching if field.key(run) is not None]
+    known.sort(key=field.key, reverse=reverse != field.descending)
+    return known + [run for run in matching if field.key(run) is None]
 
 
-def searched(run: RunState) -> str:
+def searched_text(run: RunState) -> str:
     return " ".join((run.name, run.phase, run.dataset, run.device)).casefold()
 
 
-def head(name: str, arrow: str) -> str:
-    """A column's title, with the arrow where it does not move the title from above the values."""
+def title_with_arrow(name: str, arrow: str) -> str:
+    """Return the title of a column with an arrow, placed so that the title stays above the values."""
     field = FIELDS[name]
-    return f"{arrow}{field.title}" if field.number else f"{field.title}{arrow}"
+    return f"{arrow}{field.title}" if field.is_number else f"{field.title}{arrow}"
 
 
-def fitting(widths: dict[str, int], room: int) -> tuple[str, ...]:
-    """The columns that `room` cells are enough for."""
+def fitting_columns(widths: dict[str, int], room: int) -> tuple[str, ...]:
+    """Return the columns that fit into `room` cells."""
     names = list(widths)
     for name in LEFT_OUT:
         if sum(widths[each] + 2 for each in names) > room:
@@ -98,7 +105,7 @@ def fitting(widths: dict[str, int], room: int) -> tuple[str, ...]:
 
 
 class RunTable(DataTable[Text]):
-    """`show` brings it up to date; the cursor stays on its run. `colour` gives marks the colours of their curves."""
+    """The cursor stays on its run when the table changes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down,j", "cursor_down", "down", show=False, id="runs.down"),
@@ -117,7 +124,7 @@ class RunTable(DataTable[Text]):
         self._shown: dict[str, tuple[str, ...]] = {}
         self._heads: tuple[str, ...] = ()
         self._names: tuple[str, ...] = ()
-        self._colours: dict[str, Style] = {}
+        self._mark_styles: dict[str, Style] = {}  # by name of the run
 
     @property
     def current(self) -> str | None:
@@ -127,16 +134,19 @@ class RunTable(DataTable[Text]):
         return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value
 
     def highlight(self, name: str) -> None:
-        """Put the cursor on a run."""
+        """Move the cursor to a run."""
         if name in self._shown:
             self.move_cursor(row=list(self._shown).index(name), animate=False)
 
     def show(self, runs: list[RunState], ticked: list[str], by: str, reverse: bool) -> None:
-        """`runs` in their order; `ticked` names some; `by` is the column that they are sorted by."""
-        arrow = "▾" if reverse != FIELDS[by].first else "▴"
-        columns = {name: [head(name, arrow if name == by else " "), *map(FIELDS[name].shown, runs)] for name in FIELDS}
+        """Show `runs`, which are sorted by the column `by`; `ticked` are names."""
+        arrow = "▾" if reverse != FIELDS[by].descending else "▴"
+        columns = {
+            name: [title_with_arrow(name, arrow if name == by else " "), *map(FIELDS[name].text, runs)]
+            for name in FIELDS
+        }
         widths = {name: max(map(cell_len, texts)) for name, texts in columns.items()}
-        self._names = fitting(widths, self.app.size.width - 3)
+        self._names = fitting_columns(widths, self.app.size.width - 3)
         heads = ("", *(columns[name][0] for name in self._names))
         rows = {run.name: self._row(run, ticked) for run in runs}
         if heads == self._heads and list(rows) == list(self._shown):
@@ -151,33 +161,35 @@ class RunTable(DataTable[Text]):
             self._fill(heads, rows, widths)
         self._heads, self._shown = heads, rows
 
-    def colour(self, colours: dict[str, Style]) -> None:
-        """The style of the curve of each run that is drawn, by the run's name."""
-        changed = {name for name in {*colours, *self._colours} if colours.get(name) != self._colours.get(name)}
-        self._colours = colours
+    def set_mark_styles(self, styles: dict[str, Style]) -> None:
+        """Set the style of the mark of each run that is drawn, by name."""
+        old = self._mark_styles
+        changed = {name for name in {*styles, *old} if styles.get(name) != old.get(name)}
+        self._mark_styles = styles
         for name in changed & {*self._shown}:
             self.update_cell(name, "", self._mark(name, self._shown[name][0]))
 
     def _mark(self, name: str, text: str) -> Text:
-        return Text(text, style=self._colours.get(name, ""), no_wrap=True)
+        return Text(text, style=self._mark_styles.get(name, ""), no_wrap=True)
 
     def _fill(self, heads: tuple[str, ...], rows: dict[str, tuple[str, ...]], widths: dict[str, int]) -> None:
-        """With the widths of the columns: left to itself, the table measures its cells when it is idle, and a frame
-        that is painted before has columns as narrow as their titles."""
-        at, was = self.current, self.cursor_row
+        """Fill the table anew. The widths are given because DataTable would measure its cells when it is idle: until
+        then its columns are as narrow as their titles."""
+        current, row_index = self.current, self.cursor_row
         self.clear(columns=True)
         for key, head in zip(("", *self._names), heads, strict=True):
-            title = Text(head, justify="right" if key and FIELDS[key].number else "left")
+            title = Text(head, justify="right" if key and FIELDS[key].is_number else "left")
             self.add_column(title, width=widths.get(key, 1), key=key)
         for name, row in rows.items():
             cells = (self._cell(key, text) for key, text in zip(self._names, row[1:], strict=True))
             self.add_row(self._mark(name, row[0]), *cells, key=name)
         if rows:
-            self.move_cursor(row=list(rows).index(at) if at in rows else min(was, len(rows) - 1), animate=False)
+            row_index = list(rows).index(current) if current in rows else min(row_index, len(rows) - 1)
+            self.move_cursor(row=row_index, animate=False)
 
     def _row(self, run: RunState, ticked: list[str]) -> tuple[str, ...]:
-        return ("◆" if run.name in ticked else " ", *(FIELDS[name].shown(run) for name in self._names))
+        return ("◆" if run.name in ticked else " ", *(FIELDS[name].text(run) for name in self._names))
 
     def _cell(self, key: str, text: str) -> Text:
         style = STYLES.get(text[2:], "") if key == "state" else ""
-        return Text(text, style=style, justify="right" if key and FIELDS[key].number else "left", no_wrap=True)
+        return Text(text, style=style, justify="right" if key and FIELDS[key].is_number else "left", no_wrap=True)

@@ -1,13 +1,11 @@
-"""The Runs screen: what was trained, side by side; and what can be done with it. Knows nothing of training."""
+"""The Runs screen: a table of all runs, the curves and settings of some of them, and what can be done with a run."""
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.events import Resize
 from textual.widget import Widget
@@ -18,7 +16,8 @@ from nanogpt.errors import UserError
 from nanogpt.runs.state import RunState
 from nanogpt_tui.keys import with_keys
 from nanogpt_tui.screens.base import LabScreen
-from nanogpt_tui.screens.runs.run_table import FIELDS, RunTable, arranged
+from nanogpt_tui.screens.runs.run_panel import RunPanel
+from nanogpt_tui.screens.runs.run_table import FIELDS, RunTable, sorted_runs
 from nanogpt_tui.session.completions import LIVE, Source
 from nanogpt_tui.text import printable
 from nanogpt_tui.widgets import copy_menu
@@ -26,18 +25,13 @@ from nanogpt_tui.widgets.dialog import Ask, AskValue, problem_of
 from nanogpt_tui.widgets.step_dialogs import ask_longer_run, parse_steps
 
 if TYPE_CHECKING:
-    from nanogpt_tui.session.history import History
     from nanogpt_tui.session.workers import Worker
     from nanogpt_tui.widgets.chart import LossChart
 
 LIST_INTERVAL_S = 2.0
-SETTLED_S = 0.15  # the cursor has to rest so long before its run is read
-HISTORIES_KEPT = 12
-DETAILS = (52, 80)  # cells of a line beside the chart, where it is of medium width, and where it is wide
-Curves = tuple[tuple[str, float], ...]  # the folder of each, and when it changed
-Wanted = tuple[Curves, tuple[Path, ...], int]
+DETAILS_WIDTHS = (52, 80)  # cells of the text beside the chart, on a medium and on a wide terminal
 EMPTY = "No runs yet. Train one: {app.train}, then {train.quick_start} for the quick start."
-NO_SUCH = "No matching runs. {runs.clear} shows all runs again."
+NO_MATCH = "No matching runs. {runs.clear} shows all runs again."
 FILTER = "name, state or data set; {runs.clear} shows all"
 
 
@@ -50,10 +44,10 @@ class RunsScreen(LabScreen):
     )
     MOUSE = "A click on a run chooses it, on a column sorts by it; the wheel zooms into the chart"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "look", "look", id="runs.look", tooltip="Open the run in Train", priority=True),
+        Binding("enter", "show_run", "look", id="runs.look", tooltip="Open the run in Train", priority=True),
         Binding("space", "tick", "tick", id="runs.tick", tooltip="Tick it for the chart and the comparison"),
         Binding("o", "sort", "sort", id="runs.sort", tooltip="Sort by the next column"),
-        Binding("O", "turn_round", "reverse the order", id="runs.reverse", show=False),
+        Binding("O", "reverse_order", "reverse the order", id="runs.reverse", show=False),
         Binding("slash", "filter", "filter", id="runs.filter", tooltip="Show only matching runs"),
         Binding("s", "sample", "sample", id="runs.sample", tooltip="Sample from the run's best checkpoint"),
         Binding("r", "resume_run", "resume", id="runs.resume", tooltip="Resume from the latest checkpoint"),
@@ -77,23 +71,17 @@ class RunsScreen(LabScreen):
         self.runs: list[RunState] = []
         self.by, self.reverse, self.words = "age", False, ""
         self.ticked: list[str] = []
-        self.chart: LossChart | None = None  # made with the first run: its parts import numpy
-        self._histories: dict[tuple[str, float], History] = {}
-        self._listing: Worker[None] | None = None
-        self._drawn: object = None
-        self._curves: tuple[str, ...] = ()  # names of the runs that are drawn
-        self._wanted_run = ""  # the one to stand on once the runs are read
+        self._list_job: Worker[None] | None = None
+        self._highlight_next = ""  # name of the run to highlight when the runs are read
 
     def body(self) -> Iterator[Widget]:
         yield Input(id="filter", compact=True, placeholder=with_keys(FILTER, self.app))
         yield RunTable()
-        yield Static(self._why_none(), id="none")
-        with Horizontal(id="about"), VerticalScroll(id="details", can_focus=False):
-            yield Static(id="text")
+        yield Static(self._empty_text(), id="none")
+        yield RunPanel(self.session, self.lab.settings.glyphs)
 
     def on_mount(self) -> None:
         self.set_interval(LIST_INTERVAL_S, self._list)
-        self.app.theme_changed_signal.subscribe(self, lambda _: self._colour_names())
 
     def on_screen_resume(self) -> None:
         self._list()
@@ -104,8 +92,8 @@ class RunsScreen(LabScreen):
     # ---- listing
 
     def _list(self) -> None:
-        """Reads the folder of runs in a thread, unless that is being done."""
-        if self.app.screen is not self or (self._listing is not None and not self._listing.done):
+        """Read the folder of runs in a thread, unless it is being read."""
+        if self.app.screen is not self or (self._list_job is not None and not self._list_job.done):
             return
 
         def read() -> list[RunState]:
@@ -115,31 +103,32 @@ class RunsScreen(LabScreen):
 
         def show(found: list[RunState] | None, error: str) -> None:
             if self.is_whole:
-                self._problem(error)
+                self._notify_error(error)
                 self.is_reading = False
                 self.runs = found or []
-                wanted, self._wanted_run = self._wanted_run, ""
+                name, self._highlight_next = self._highlight_next, ""
                 self.ticked = [name for name in self.ticked if self.summary(name)]
                 self.repaint()
-                if wanted:
-                    self.table.highlight(wanted)
+                if name:
+                    self.table.highlight(name)
 
-        self._listing = self.session.fetch(read, show, "runs")
+        self._list_job = self.session.fetch(read, show, "runs")
 
     def highlight(self, name: str) -> None:
         """Move the cursor to a run, now or as soon as it is listed; clear a filter that hides it."""
-        if self.words and self.summary(name) not in arranged(self.runs, self.by, self.reverse, self.words):
+        if self.words and self.summary(name) not in sorted_runs(self.runs, self.by, self.reverse, self.words):
             self.action_clear()
         if self.summary(name):
             self.table.highlight(name)
         else:
-            self._wanted_run = name
+            self._highlight_next = name
 
-    def _problem(self, text: str) -> None:
+    def _notify_error(self, text: str) -> None:
         if text:
             self.notify(text, severity="error", markup=False)
 
     def summary(self, name: str | None) -> RunState | None:
+        """Return the state of a run, None if there is none of that name."""
         return next((run for run in self.runs if run.name == name), None)
 
     @property
@@ -151,111 +140,44 @@ class RunsScreen(LabScreen):
         """The run under the cursor."""
         return self.summary(self.table.current)
 
+    @property
+    def panel(self) -> RunPanel:
+        return self.query_one(RunPanel)
+
+    @property
+    def chart(self) -> "LossChart | None":
+        return self.panel.chart
+
     def repaint(self) -> None:
-        shown = arranged(self.runs, self.by, self.reverse, self.words)
+        """Sort and filter the table, and show the run under the cursor."""
+        shown = sorted_runs(self.runs, self.by, self.reverse, self.words)
         self.set_class(not shown, "-none")
-        self.query_one("#none", Static).update(self._why_none())
+        self.query_one("#none", Static).update(self._empty_text())
         self.table.show(shown, self.ticked, self.by, self.reverse)
-        if self.focused is None and shown:  # it was hidden as long as there was nothing to show
+        if self.focused is None and shown:  # an empty table is hidden
             self.table.focus()
-        self._colour_names()
+        self._show_current()
+
+    def _show_current(self) -> None:
         self.refresh_bindings()
-        self._about_soon()
+        width = self.app.size.width - 4 if self.has_class("-narrow") else DETAILS_WIDTHS[self.has_class("-wide")]
+        self.panel.show(self.current, [run for name in self.ticked if (run := self.summary(name))], width)
 
-    def _why_none(self) -> Content:
-        return Content.styled(with_keys(NO_SUCH if self.runs else EMPTY, self.app), "$quiet")
+    def _empty_text(self) -> Content:
+        return Content.styled(with_keys(NO_MATCH if self.runs else EMPTY, self.app), "$quiet")
 
-    # ---- the run under the cursor, and those that are ticked
-
-    def _about_soon(self) -> None:
-        wanted = self._wanted()
-        if wanted[0] and wanted != self._drawn:
-            self.set_timer(SETTLED_S, lambda: self._read(wanted) if wanted == self._wanted() != self._drawn else None)
-
-    def _wanted(self) -> Wanted:
-        """What is to be shown: of the run under the cursor, then of those that are ticked, the path and when it
-        changed; the folders to compare, and the cells of a line for that."""
-        ticked = [run for name in self.ticked if (run := self.summary(name))]
-        current = self.current
-        curves = [current, *(run for run in ticked if run is not current)] if current else []
-        width = self.app.size.width - 4 if self.has_class("-narrow") else DETAILS[self.has_class("-wide")]
-        return tuple((run.path, run.updated) for run in curves), tuple(Path(run.path) for run in ticked), width
-
-    def _read(self, wanted: Wanted) -> None:
-        """Reads what is wanted in a thread, and shows it if it still is."""
-        curves, ticked, width = wanted
-
-        def read() -> "tuple[dict[tuple[str, float], History], Content]":
-            from nanogpt_tui.screens.runs import run_details
-            from nanogpt_tui.session import history
-
-            paths = {key: Path(key[0]) for key in curves}
-            new = {key: path for key, path in paths.items() if key not in self._histories}
-            histories = {key: history.load_history(path) for key, path in new.items()}
-            compare = len(ticked) > 1
-            return histories, run_details.compared(ticked, width) if compare else run_details.described(
-                paths[curves[0]]
-            )
-
-        def show(found: "tuple[dict[tuple[str, float], History], Content] | None", error: str) -> None:
-            if self._drawn == wanted and self.is_whole:
-                self._problem(error)
-                if found:
-                    histories, text = found
-                    self._histories = dict([*self._histories.items(), *histories.items()][-HISTORIES_KEPT:]) | histories
-                    self._draw(curves, text)
-
-        self._drawn = wanted
-        self.session.fetch(read, show, "run")
+    def on_run_panel_curves_drawn(self, message: RunPanel.CurvesDrawn) -> None:
+        self.table.set_mark_styles(message.styles)
 
     def settings_changed(self) -> None:
         for field in self.query("#filter").results(Input):
             field.placeholder = with_keys(FILTER, self.app)
-            self.query_one("#none", Static).update(self._why_none())
-        if self.chart is not None:
-            self.chart.glyphs = self.lab.settings.glyphs
-
-    def _draw(self, curves: Curves, text: Content) -> None:
-        from nanogpt_tui.widgets.chart import LossChart
-
-        self.query_one("#text", Static).update(text)
-        if self.chart is None:
-            self.chart = LossChart(glyphs=self.lab.settings.glyphs, id="losses")
-            self.chart.can_focus = False
-            self.query_one("#about").mount(self.chart, before=0)
-        chart, columns = self.chart, ("step", "tokens", "elapsed_s", "loss")
-        chart.clear()
-        for name in chart.overlays:
-            chart.remove_overlay(name)
-        self._curves = tuple(Path(path).name for path, _ in curves)
-        self._colour_names()
-        for place, key in enumerate(curves):
-            history = self._histories.get(key)
-            if history is None:
-                continue
-            if place == 0:
-                chart.append(*(history.column(name) for name in columns))
-                if history.started is not None:
-                    chart.uniform = math.log(history.started.vocab_size)
-                points = history.evaluations
-                chart.add_validation([each.step for each in points], [each.val_loss for each in points])
-            else:
-                chart.set_overlay(printable(history.run), *(history.column(name) for name in columns))
-
-    def _colour_names(self) -> None:
-        """Gives the name of each run that is drawn the colour of its curve."""
-        if self.chart is None:
-            return
-        from nanogpt_tui.widgets.plot import OVERLAYS
-
-        lines = ["line", *(f"overlay-{1 + number % OVERLAYS}" for number in range(len(self._curves) - 1))]
-        style = self.chart.get_component_rich_style
-        drawn = zip(self._curves, lines, strict=False)
-        self.table.colour({name: style(f"losschart--{line}", partial=True) for name, line in drawn})
+            self.query_one("#none", Static).update(self._empty_text())
+        for panel in self.query(RunPanel):
+            panel.use_glyphs(self.lab.settings.glyphs)
 
     def on_data_table_row_highlighted(self) -> None:
-        self.refresh_bindings()
-        self._about_soon()
+        self._show_current()
 
     def on_data_table_header_selected(self, event: DataTable.HeaderSelected) -> None:
         name = event.column_key.value or self.by
@@ -266,16 +188,16 @@ class RunsScreen(LabScreen):
     # ---- keys
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Keys that would do nothing now are neither shown nor obeyed."""
+        """Return whether the action has an effect now; else its key is neither shown nor handled."""
         if action == "other_panel":
             return self.has_class("-narrow") and bool(self.runs)
-        if action in ("sort", "turn_round", "filter"):
+        if action in ("sort", "reverse_order", "filter"):
             return bool(self.runs)
         if not self.is_whole or action not in NEEDS_A_RUN:
             return True
         run = self.current
-        aside = action in ("look", "tick") and not self.table.has_focus
-        if run is None or aside or (self.session.readonly and action in CHANGES_A_RUN):
+        is_elsewhere = action in ("show_run", "tick") and not self.table.has_focus
+        if run is None or is_elsewhere or (self.session.readonly and action in CHANGES_A_RUN):
             return False
         if action == "resume_run":
             return not self.session.is_training and not run.alive
@@ -294,7 +216,7 @@ class RunsScreen(LabScreen):
         self.by, self.reverse = names[(names.index(self.by) + 1) % len(names)], False
         self.repaint()
 
-    def action_turn_round(self) -> None:
+    def action_reverse_order(self) -> None:
         self.reverse = not self.reverse
         self.repaint()
 
@@ -326,16 +248,16 @@ class RunsScreen(LabScreen):
             getattr(self.chart, f"action_{action}")()
 
     def _try(self, act: Callable[[], object]) -> bool:
-        """Does something to a run, and says in one line where that cannot be done."""
+        """Call `act` and list the runs again; notify and return False if it raises `UserError`."""
         try:
             act()
         except UserError as error:
-            self._problem(str(error))
+            self._notify_error(str(error))
             return False
         self._list()
         return True
 
-    async def action_look(self) -> None:
+    async def action_show_run(self) -> None:
         run = self.current
         if run is None:
             return
@@ -391,11 +313,7 @@ class RunsScreen(LabScreen):
             folder = Path(run.path)
             known = manage.read_note(folder).replace("\n", " ")
             question = AskValue("A note on the run:", known, problem_of(lambda text: manage.write_note(folder, text)))
-            self.app.push_screen(question, lambda _: self._reread())
-
-    def _reread(self) -> None:
-        self._drawn = None
-        self._about_soon()
+            self.app.push_screen(question, lambda _: self.panel.reload())
 
     def action_delete(self) -> None:
         run = self.current
@@ -430,5 +348,5 @@ class RunsScreen(LabScreen):
 
 
 CHANGES_A_RUN = {"resume_run", "rename", "note", "delete"}
-NEEDS_A_RUN = {"copy", "look", "tick", "sample", "resume_run", "rename", "note", "delete", "export", "chart"}
+NEEDS_A_RUN = {"copy", "show_run", "tick", "sample", "resume_run", "rename", "note", "delete", "export", "chart"}
 DELETE_ANSWERS = {"delete": ("d", "delete"), "keep": ("escape", "keep")}

@@ -13,7 +13,7 @@ from nanogpt.errors import UserError
 from nanogpt.events import Downloading, Encoding
 from nanogpt_tui.screens.data import token_views
 from nanogpt_tui.screens.data.dataset_facts import recorded_origin
-from nanogpt_tui.screens.data.path_input import PathInput, common_start, completions
+from nanogpt_tui.screens.data.path_input import PathInput, common_prefix, completions
 from nanogpt_tui.screens.data.progress import Progress
 from nanogpt_tui.screens.new_run.screen import NewRunScreen
 
@@ -42,7 +42,7 @@ async def test_preparing_turns_a_recipe_into_tokens_and_shows_them(lab: Any) -> 
     async with lab() as at:
         screen = await opened(at, "rhymes")
         await at.press("p")
-        await at.until(lambda: "rhymes" in screen.looks)
+        await at.until(lambda: "rhymes" in screen.details.previews)
         meta = open_dataset("rhymes").meta
         await at.sees(f"train {meta.tokens['train']:,}", "● ready", "the text, token by token", "most common of")
         await at.until(lambda: "prepare" not in at.seen().splitlines()[-1])
@@ -166,7 +166,7 @@ async def test_an_own_text_that_cannot_be_prepared_keeps_its_row_and_says_why(la
         own.write_text("it is text now\n" * 50)
         await at.press("p")
         await at.until(lambda: screen.entry.name == "own" and screen.entry.info.prepared)
-        assert not screen.own
+        assert not screen.own_recipes
 
 
 async def test_what_a_preparation_refuses_is_said_where_the_person_is(
@@ -282,7 +282,7 @@ async def test_it_fits_every_size(lab: Any, size: tuple[int, int], rhymes: Any) 
     list(prepare("rhymes"))
     async with lab(size) as at:
         screen = await opened(at, "rhymes")
-        await at.until(lambda: "rhymes" in screen.looks)
+        await at.until(lambda: "rhymes" in screen.details.previews)
         for word in ("rhymes", "tokenizer", "CC0-1.0", "train on it"):
             await at.sees(word)
 
@@ -293,7 +293,7 @@ async def test_text_that_looks_like_markup_or_controls_is_shown_as_it_is(lab: An
     list(prepare(textfile_recipe([file])))
     async with lab() as at:
         screen = await opened(at, "odd")
-        await at.until(lambda: "odd" in screen.looks)
+        await at.until(lambda: "odd" in screen.details.previews)
         await at.sees("[bold]x[/x]")
         assert not any(control in at.seen() for control in "\x1b\x07\u202e")
 
@@ -317,7 +317,7 @@ def test_completions_are_what_is_on_disk_folders_with_a_slash(tmp_path: Path) ->
     assert completions(f"{tmp_path}/tex") == [f"{tmp_path}/texts/"]
     assert completions(f"{tmp_path}/.h") == [f"{tmp_path}/.hidden"]
     assert completions(f"{tmp_path}/nothing/") == []
-    assert common_start(completions(f"{tmp_path}/")) == f"{tmp_path}/te"
+    assert common_prefix(completions(f"{tmp_path}/")) == f"{tmp_path}/te"
 
 
 def test_a_character_in_several_tokens_stands_at_its_last_one() -> None:

@@ -13,8 +13,8 @@ from nanogpt import runs
 from nanogpt.runs.folder import lock
 from nanogpt.runs.manage import read_note, write_note
 from nanogpt.runs.state import RunState
-from nanogpt_tui.screens.runs.run_details import described
-from nanogpt_tui.screens.runs.run_table import RunTable, age, arranged
+from nanogpt_tui.screens.runs.run_details import description
+from nanogpt_tui.screens.runs.run_table import RunTable, age, sorted_runs
 from nanogpt_tui.session.completions import Source
 from nanogpt_tui.widgets.dialog import Ask
 
@@ -179,7 +179,7 @@ async def test_a_note_in_wide_characters_loses_no_letter_where_it_is_wrapped(lab
 def test_details_show_the_last_step_as_it_was_changed_on_the_way(two_runs: Path) -> None:
     file = two_runs / "one" / "status.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"max_iters": 90}))
-    shown = [line.split() for line in described(two_runs / "one").plain.splitlines()]
+    shown = [line.split() for line in description(two_runs / "one").plain.splitlines()]
     assert ["step", "60", "of", "90"] in shown
     assert ["max_iters", "90"] in shown
 
@@ -315,7 +315,7 @@ async def test_the_first_frame_of_the_table_has_the_widths_of_its_cells(lab: Any
 def test_unknown_values_come_last_however_it_is_sorted() -> None:
     rows = [RunState("a", "", "running", 1, 9), RunState("b", "", "finished", 2, 9, best_val_loss=1.0)]
     for reverse in (False, True):
-        assert [run.name for run in arranged(rows, "best", reverse, "")] == ["b", "a"]
+        assert [run.name for run in sorted_runs(rows, "best", reverse, "")] == ["b", "a"]
 
 
 def test_ages_are_in_one_unit() -> None:

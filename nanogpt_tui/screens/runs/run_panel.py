@@ -1,0 +1,148 @@
+"""The lower half of the Runs screen: the loss curves of some runs, and the details of one or how several differ."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich.style import Style
+from textual.app import ComposeResult
+from textual.containers import Horizontal, VerticalScroll
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Static
+
+from nanogpt.runs.state import RunState
+from nanogpt_tui.session.session import Session
+from nanogpt_tui.text import printable
+
+if TYPE_CHECKING:
+    from nanogpt_tui.session.history import History
+    from nanogpt_tui.widgets.chart import LossChart
+
+READ_DELAY_S = 0.15  # a run that is under the cursor for a shorter time is not read
+MAX_HISTORIES = 12  # in the cache
+COLUMNS = ("step", "tokens", "elapsed_s", "loss")
+Key = tuple[str, float]  # the folder of a run, and when it changed
+
+
+class Selection(NamedTuple):
+    """`curves` are the runs of the chart, the one under the cursor first; the settings of `compared` are compared if
+    there are several. `width` is that of the text, in cells."""
+
+    curves: tuple[Key, ...]
+    compared: tuple[Path, ...]
+    width: int
+
+
+NOTHING = Selection((), (), 0)
+
+
+class RunPanel(Horizontal):
+    """Runs are read in a thread, and cached until they change."""
+
+    class CurvesDrawn(Message):
+        """Other runs are drawn, or their curves have other colours."""
+
+        def __init__(self, styles: dict[str, Style]) -> None:
+            """`styles` are those of the curves, by name of the run."""
+            super().__init__()
+            self.styles = styles
+
+    def __init__(self, session: Session, glyphs: str) -> None:
+        super().__init__(id="about")
+        self.chart: LossChart | None = None  # made with the first run: it imports numpy
+        self._session, self._glyphs = session, glyphs
+        self._wanted = self._drawn = NOTHING
+        self._histories: dict[Key, History] = {}
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(id="details", can_focus=False):
+            yield Static(id="text")
+
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._post_styles())
+
+    def show(self, current: RunState | None, ticked: list[RunState], width: int) -> None:
+        """Draw the run under the cursor and the ticked ones, after a short delay. `width` is that of the text."""
+        runs = [current, *(run for run in ticked if run is not current)] if current else []
+        curves = tuple((run.path, run.updated) for run in runs)
+        wanted = self._wanted = Selection(curves, tuple(Path(run.path) for run in ticked), width)
+        if curves and wanted != self._drawn:
+            self.set_timer(READ_DELAY_S, lambda: self._read(wanted))
+
+    def reload(self) -> None:
+        """Read the runs again, though they have not changed."""
+        self._drawn = NOTHING
+        self._read(self._wanted)
+
+    def use_glyphs(self, glyphs: str) -> None:
+        self._glyphs = glyphs
+        if self.chart is not None:
+            self.chart.glyphs = glyphs
+
+    def _read(self, wanted: Selection) -> None:
+        """Read a selection in a thread and draw it, unless another one is wanted by then."""
+        if wanted != self._wanted or wanted == self._drawn:
+            return
+
+        def read() -> "tuple[dict[Key, History], Content]":
+            from nanogpt_tui.screens.runs import run_details
+            from nanogpt_tui.session.history import load_history
+
+            new = [key for key in wanted.curves if key not in self._histories]
+            histories = {key: load_history(Path(key[0])) for key in new}
+            if len(wanted.compared) > 1:
+                return histories, run_details.comparison(wanted.compared, wanted.width)
+            return histories, run_details.description(Path(wanted.curves[0][0]))
+
+        def show(found: "tuple[dict[Key, History], Content] | None", error: str) -> None:
+            if self._drawn != wanted or not self.is_attached:
+                return
+            if error:
+                self.notify(error, severity="error", markup=False)
+            if found:
+                histories, text = found
+                cached = list((self._histories | histories).items())[-MAX_HISTORIES:]
+                self._histories = dict(cached) | histories
+                self.query_one("#text", Static).update(text)
+                self._draw(wanted.curves)
+
+        self._drawn = wanted
+        self._session.fetch(read, show, "run")
+
+    def _draw(self, curves: tuple[Key, ...]) -> None:
+        from nanogpt_tui.widgets.chart import LossChart
+
+        if self.chart is None:
+            self.chart = LossChart(glyphs=self._glyphs, id="losses")
+            self.chart.can_focus = False
+            self.mount(self.chart, before=0)
+        chart = self.chart
+        chart.clear()
+        for name in chart.overlays:
+            chart.remove_overlay(name)
+        for index, key in enumerate(curves):
+            history = self._histories.get(key)
+            if history is None:
+                continue
+            columns = [history.column(name) for name in COLUMNS]
+            if index > 0:
+                chart.set_overlay(printable(history.run), *columns)
+                continue
+            chart.append(*columns)
+            if history.started is not None:
+                chart.uniform = math.log(history.started.vocab_size)
+            evaluations = history.evaluations
+            chart.add_validation([each.step for each in evaluations], [each.val_loss for each in evaluations])
+        self._post_styles()
+
+    def _post_styles(self) -> None:
+        if self.chart is None:
+            return
+        from nanogpt_tui.widgets.plot import OVERLAYS
+
+        names = [Path(path).name for path, _ in self._drawn.curves]
+        lines = ["line", *(f"overlay-{1 + index % OVERLAYS}" for index in range(len(names) - 1))]
+        style = self.chart.get_component_rich_style
+        styles = {name: style(f"losschart--{line}", partial=True) for name, line in zip(names, lines, strict=False)}
+        self.post_message(self.CurvesDrawn(styles))
