@@ -21,7 +21,7 @@ from nanogpt.formatting import printable
 from nanogpt_tui import screens, theme
 from nanogpt_tui.keys import check, complete, shown
 from nanogpt_tui.screens.base import LabScreen
-from nanogpt_tui.screens.train.compact import WHOLE, CompactScreen, fits
+from nanogpt_tui.screens.train.compact import FULL_SIZE, CompactScreen, fits
 from nanogpt_tui.session.alerts import Alerts
 from nanogpt_tui.session.messages import ThrottledUpdate
 from nanogpt_tui.session.session import Session
@@ -118,7 +118,7 @@ class LabApp(TerminalApp):
         """Lays the compact screen over the one in front while the terminal (now of `size`) is too small for that."""
         if not self.screen_stack or self.current_mode == "_default":
             return
-        enough = fits(size or self.size, WHOLE)
+        enough = fits(size or self.size, FULL_SIZE)
         if not enough and not any(isinstance(screen, CompactScreen) for screen in self.screen_stack):
             self.push_screen(CompactScreen())
         elif enough and isinstance(self.screen, CompactScreen):
@@ -198,7 +198,7 @@ class LabApp(TerminalApp):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A key that the preferences ask for is no command, not even Textual's own."""
         front = self.screen if self.screen_stack else None
-        if getattr(front, "awaits_a_key", False) or (isinstance(front, CompactScreen) and not front.lets(action)):
+        if getattr(front, "awaits_a_key", False) or (isinstance(front, CompactScreen) and not front.allows(action)):
             return False
         return super().check_action(action, parameters)
 

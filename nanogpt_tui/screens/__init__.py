@@ -1,4 +1,4 @@
-"""The screens, one folder each, loaded when first shown. To add one: a line here and a folder beside this file."""
+"""The screens, one folder each, imported when they are first shown. To add one: a folder here and a line in MODES."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -13,12 +13,11 @@ QUICK_START = "Train a small model for a minute, as a new run"  # a key of Train
 
 
 def make(mode: str) -> "Callable[[], LabScreen]":
-    """Makes the screen of a mode, importing it only then."""
-
+    """Return a function that imports and makes the screen of a mode."""
     return lambda: screen_class(mode)()
 
 
 def screen_class(mode: str) -> "type[LabScreen]":
-    home = import_module(f"nanogpt_tui.screens.{mode}.screen")
-    found: type[LabScreen] = getattr(home, f"{mode.capitalize()}Screen")
-    return found
+    module = import_module(f"nanogpt_tui.screens.{mode}.screen")
+    screen: type[LabScreen] = getattr(module, f"{mode.capitalize()}Screen")
+    return screen

@@ -1,4 +1,4 @@
-"""What every screen of the app has: header, body, keys."""
+"""The base class of all screens: a header, a body and the line of keys."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 class LabScreen(Screen[None]):
-    """A screen of one mode. Subclasses write `body`, their own BINDINGS (each with an id, "train.pause"), HELP, and
-    `training_changed`, which is called in the interface's thread a few times a second while a run is trained, and
-    whenever the screen is shown; it repaints only what differs.
+    """A screen with header and keys. A subclass has `body`, BINDINGS with ids ("train.pause"), HELP and MOUSE.
 
-    Classes for the layout, on the screen: -narrow (under 110 columns), -wide (from 160), -short (under 34 rows).
+    It overrides `training_changed`, which is called in the interface's thread a few times a second while a run is
+    trained, and whenever the screen is shown; it repaints only what changed. Classes of the screen for the layout:
+    -narrow (under 110 columns), -medium, -wide (from 160); -short (under 34 rows), -tall.
     """
 
     HELP = ""
-    MOUSE = ""  # what the mouse does on this screen, beside what it does on all of them
-    is_reading = False  # what its keys are about is read for the first time: they wait for it
+    MOUSE = ""  # what the mouse does on this screen
+    is_reading = False  # its list is being read for the first time: keys wait for it
     BINDINGS: ClassVar[list[BindingType]] = []
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-medium"), (160, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]  # noqa: RUF012
@@ -41,7 +41,8 @@ class LabScreen(Screen[None]):
         yield KeyBar()
 
     def _set_breakpoints(self) -> None:
-        """What Textual does with a Resize, which comes after the first picture, and to the screen in front alone."""
+        """Set the layout classes. Textual sets them at a Resize: too late for the first frame, and for the top screen
+        only."""
         size = self.app.size
         for breakpoints, cells in ((self.HORIZONTAL_BREAKPOINTS, size.width), (self.VERTICAL_BREAKPOINTS, size.height)):
             now = [name for least, name in breakpoints if cells >= least][-1]
@@ -49,22 +50,22 @@ class LabScreen(Screen[None]):
                 self.set_class(name == now, name)
 
     def body(self) -> Iterator[Widget]:
-        """The widgets between header and keys."""
+        """Yield the widgets between header and keys."""
         yield from ()
 
     def training_changed(self) -> None:
-        """The training has news."""
+        """Update what depends on the run that is shown."""
 
     def highlight(self, name: str) -> None:
         """Move the cursor to an item of the screen's list, now or as soon as it is listed."""
 
     def settings_changed(self) -> None:
-        """The app's settings (`self.lab.settings`) are others now."""
+        """Update what depends on the settings of the app (`self.lab.settings`)."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether all its parts are there: not before it is composed, nor while it is being taken away, when
-        `is_mounted` still holds and work in a thread may yet have news for it."""
+        """Whether all widgets exist: not before they are composed, nor while the screen is removed, when `is_mounted`
+        is still true and a worker may still call back."""
         return self.is_mounted and self.is_attached and self.display
 
     @property
@@ -86,8 +87,8 @@ class LabScreen(Screen[None]):
         self.call_after_refresh(self.show_training)
 
     def on_screen_suspend(self) -> None:
-        for bar in self.query(KeyBar):  # there is none where the app ends before the screen is made
+        for bar in self.query(KeyBar):  # none if the app exits before the screen is composed
             self.call_after_refresh(bar.refresh)
 
     def on_resize(self, event: Any) -> None:
-        self.call_after_refresh(self.refresh_bindings)  # the layout decides what some keys do
+        self.call_after_refresh(self.refresh_bindings)  # some keys depend on the layout

@@ -1,4 +1,4 @@
-"""A run that is being thought up: where it starts, what was typed, and what is wrong with it. Knows no screen."""
+"""The draft of a run: where it starts, the values that were typed, and what is wrong with them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,14 +12,14 @@ from nanogpt.errors import SettingError, UserError
 from nanogpt.runs import checkpoints
 from nanogpt.runs.folder import run_config
 
-NOT_IN_FORM = ("init_from", "eval_only")  # the first is the field "start"; the second is no run
+NOT_IN_FORM = ("init_from", "eval_only")  # the first is the field "start"; the second does not train
 SCRATCH = "scratch"
 
 
 @dataclass(slots=True)
 class Draft:
-    """`start` is "scratch", "weights NAME" or "resume NAME"; `edits` are the settings as typed, where they differ from
-    what the preset (or the run) has."""
+    """`start` is "scratch", "weights NAME" or "resume NAME". `edits` are the typed values that differ from those of
+    the preset or the run."""
 
     preset: str = ""
     start: str = SCRATCH
@@ -32,7 +32,7 @@ class Draft:
 
     @property
     def source(self) -> str:
-        """The run that it starts from or goes on with; empty for none."""
+        """The name of the run that it starts from or resumes; empty for none."""
         return self.start.partition(" ")[2]
 
     @property
@@ -41,20 +41,24 @@ class Draft:
 
     @property
     def fixed(self) -> tuple[str, ...]:
-        """Settings that cannot differ from those of the run that it starts from."""
+        """The settings that the run it starts from decides."""
         if not self.source:
             return ()
         shape = tuple(self.base().model.shape())
         return (*shape, "dataset") if self.resumes else tuple(name for name in shape if name != "block_size")
 
     def folder(self) -> Path:
-        """Of the run that it starts from or goes on with. Raises `UserError`."""
+        """Return the folder of the run that it starts from or resumes. Raise `UserError` if it does not exist."""
         return runs.find(self.source, self.runs_dir)
 
     def base(self) -> Config:
-        """The configuration before anything was typed. Raises `UserError` for a run that cannot be read."""
+        """Return the configuration without edits. Raise `UserError` if the run cannot be read."""
         if self._base is None or self._base[0] != (self.preset, self.start):
-            config = resumed(self.folder()) if self.resumes else watched(resolve(preset=self.preset or None).config)
+            config = (
+                resumed_config(self.folder())
+                if self.resumes
+                else with_samples(resolve(preset=self.preset or None).config)
+            )
             if self.source and not self.resumes:
                 shape = run_config(self.folder()).model.shape()
                 config = with_settings(config, shape | {"init_from": self.source})
@@ -62,17 +66,17 @@ class Draft:
         return self._base[1]
 
     def shown(self, name: str) -> str:
-        """A setting as the form shows it."""
+        """Return the value of a setting as text."""
         if name in self.edits and name not in self.fixed:
             return self.edits[name]
         if name == "dataset" and self.dataset and not self.resumes:
             return self.dataset
-        return spoken(self.chosen().values()[name])
+        return as_text(self.chosen().values()[name])
 
     def chosen(self) -> Config:
-        """The base with the components that were chosen since; where its values do not fit these, they have theirs.
+        """Return the base with the chosen components. Values that do not fit these are replaced by defaults.
 
-        Raises `UserError` for a run that cannot be read.
+        Raise `UserError` if the run cannot be read.
         """
         base = self.base()
         chosen = {kind.name: self.edits[kind.name] for kind in KINDS if kind.name in self.edits}
@@ -85,27 +89,27 @@ class Draft:
             return with_settings(Config(), base.components() | chosen)
 
     def settings(self) -> dict[str, Setting]:
-        """The settings of the components that are chosen, by name."""
+        """Return the settings of the chosen components, by name."""
         return self.chosen().settings()
 
     def prefer_prepared(self, datasets: Mapping[str, DatasetInfo]) -> None:
-        """Takes a data set that is prepared where nobody has said which, and the preset's own is not."""
+        """Choose a prepared data set, unless the user has chosen one or that of the preset is prepared."""
         wanted = datasets.get(self.shown("dataset"))
         ready = [info.name for info in datasets.values() if info.prepared and not info.problem]
         if ready and not self.dataset and not self.source and (wanted is None or not wanted.prepared):
             self.dataset = ready[0]
 
     def edit(self, name: str, text: str) -> None:
-        """Takes what was typed; what the base has anyway is no edit."""
+        """Store a typed value; the value of the base is not an edit."""
         if name == "dataset":
             self.dataset = text
-        elif text.strip() == spoken(self.base().values().get(name)):
+        elif text.strip() == as_text(self.base().values().get(name)):
             self.edits.pop(name, None)
         else:
             self.edits[name] = text
 
     def changes(self) -> dict[str, str]:
-        """What differs from the base, by name, as typed; not what belongs to a component that is not chosen."""
+        """Return the typed values that differ from the base, by name; only those of the chosen components."""
         known, fixed = self.settings(), self.fixed
         changed = {name: text.strip() for name, text in self.edits.items() if name in known and name not in fixed}
         if self.dataset not in ("", self.base().data.dataset) and not self.resumes:
@@ -113,7 +117,7 @@ class Draft:
         return changed
 
     def checked(self, dataset: DatasetInfo | None) -> tuple[Config | None, dict[str, str]]:
-        """The configuration, None where something is wrong with it; and what is wrong, by setting."""
+        """Return the configuration, None if something is wrong; and the problems, by setting."""
         problems: dict[str, str] = {}
         try:
             base, known = self.base(), self.settings()
@@ -124,17 +128,17 @@ class Draft:
             try:
                 good[name] = known[name].parse(text)
             except SettingError as error:
-                problems[name] = reason(error)
+                problems[name] = short_message(error)
         config: Config | None = None
         try:
             config = with_settings(base, good)
         except SettingError as error:
-            problems.setdefault(error.setting, reason(error))
+            problems.setdefault(error.setting, short_message(error))
         known_positions = base.model.block_size
         if config is not None and self.source and config.model.block_size > known_positions:
             problems["block_size"] = f"the weights know {known_positions:,} positions, not more"
         if config is not None and dataset is not None:
-            problems |= self._other_tokenizer(dataset.name) or unfit(config, dataset)
+            problems |= self._other_tokenizer(dataset.name) or dataset_problems(config, dataset)
         try:
             self.target()
         except UserError as error:
@@ -142,22 +146,22 @@ class Draft:
         return (None if problems else config), problems
 
     def _other_tokenizer(self, dataset: str) -> Mapping[str, str]:
-        """What keeps the weights from reading the data set, where both have been read."""
+        """Return the problem of weights whose tokenizer is not that of the data set, if both are known."""
         theirs, ours = (self.tokenizers.get(name) for name in (f"run {self.source}", f"data set {dataset}"))
         if theirs is None or ours is None or theirs == ours:
             return {}
         return {"start": f"its tokenizer is not that of {dataset}: choose a text that was prepared with it"}
 
     def target(self) -> Path:
-        """The folder that the run will have. Raises `UserError` for a name that is taken or is none."""
+        """Return the folder that the run will have. Raise `UserError` for a name that is taken or not allowed."""
         if self.resumes:
             return self.folder()
         base = f"{Path(self.shown('dataset')).name}-{self.preset or self.chosen().model.name}"
         return runs.new_folder(base, name=self.name.strip() or None, runs_dir=self.runs_dir)
 
 
-def resumed(folder: Path) -> Config:
-    """What a run goes on with: the settings that were changed while it was trained are in its latest checkpoint."""
+def resumed_config(folder: Path) -> Config:
+    """Return the configuration of a run to resume: its latest checkpoint has the settings changed during training."""
     config, latest = run_config(folder), checkpoints.latest(folder)
     if latest is None:
         return config
@@ -165,15 +169,15 @@ def resumed(folder: Path) -> Config:
     return with_settings(config, {name: progress[name] for name in checkpoints.STEERED})
 
 
-def watched(config: Config) -> Config:
-    """With a sample at each evaluation where there would be none: who trains here wants to see what it learns."""
+def with_samples(config: Config) -> Config:
+    """Return `config` with a sample at each evaluation if it has none, for “watch it learn”."""
     if config.evaluation.sample_interval:
         return config
     return with_settings(config, {"sample_interval": config.evaluation.eval_interval})
 
 
-def spoken(value: Any) -> str:
-    """A setting's value as a person types it; nothing for none."""
+def as_text(value: Any) -> str:
+    """Return a value as a person types it; "" for None."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -181,14 +185,14 @@ def spoken(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def reason(error: SettingError) -> str:
-    """The error without the setting's name and value, which stand beside it."""
+def short_message(error: SettingError) -> str:
+    """Return the message without the setting's name and value, which the form shows next to it."""
     start, separator, rest = str(error).partition(": ")
     return rest if separator and start.startswith(f"{error.setting}=") and " " not in start else str(error)
 
 
-def unfit(config: Config, dataset: DatasetInfo) -> Mapping[str, str]:
-    """What the data set makes impossible, by setting."""
+def dataset_problems(config: Config, dataset: DatasetInfo) -> Mapping[str, str]:
+    """Return why `config` cannot be trained on the data set, by setting."""
     from nanogpt.data.batches import check_length
 
     for split in ("train", "val"):

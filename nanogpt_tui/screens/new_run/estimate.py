@@ -1,7 +1,4 @@
-"""What a run will come to: parameters, memory, tokens, time, each explained by `?`. Knows nothing of the form.
-
-The time comes from a few real steps; see `measuring.py`.
-"""
+"""The estimate of a run: parameters, memory, tokens and time. The time comes from a few measured steps."""
 
 from collections.abc import Iterator
 
@@ -19,7 +16,7 @@ from nanogpt.training import estimate
 from nanogpt_tui.session.speed_measurement import Speed
 from nanogpt_tui.text import count, duration, format_bytes, safe_content
 
-LABEL, VALUE = 16, 9  # widths
+LABEL, VALUE = 16, 9  # widths in cells
 TERMS = {
     "parameters": "parameters",
     "memory": "memory",
@@ -32,7 +29,7 @@ TERMS = {
 
 
 def vocabulary(config: Config, dataset: DatasetInfo | None) -> int | None:
-    """The model's vocabulary; None where it is known only once the data set is prepared."""
+    """Return the size of the model's vocabulary; None if it is not known before the data set is prepared."""
     if config.model.vocab_size:
         return config.model.vocab_size
     if dataset is None:
@@ -41,9 +38,9 @@ def vocabulary(config: Config, dataset: DatasetInfo | None) -> int | None:
 
 
 def figures(config: Config, dataset: DatasetInfo | None, speed: Speed) -> Iterator[tuple[str, str, str, str]]:
-    """(name, value, note, style) of each figure."""
+    """Yield (name, value, note, style) of each figure."""
     vocab = vocabulary(config, dataset)
-    full = with_settings(config, {"vocab_size": vocab or 100})  # a character model's, about
+    full = with_settings(config, {"vocab_size": vocab or 100})  # a typical one of a character model
     about = "" if vocab else "≈ "
     yield "parameters", about + count(full.model.n_parameters()), "", "$foreground"
     device = speed.memory.device if speed.memory else "cpu"
@@ -74,8 +71,8 @@ def figures(config: Config, dataset: DatasetInfo | None, speed: Speed) -> Iterat
         yield "time", "–", "", "$quiet"
 
 
-class Line(Widget):
-    """One figure; its note only where it fits."""
+class EstimateRow(Widget):
+    """One figure, with its note if it fits."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name=name)
@@ -99,24 +96,24 @@ LABELS = {name: name for name in TERMS} | {"iteration": "tokens per step", "gues
 
 
 class Estimate(Vertical):
-    """All figures, and a line on how the time was found."""
+    """All figures, and a line on how the time was measured."""
 
     HELP = (
-        "An estimate for the form as it stands. The time comes from a few real steps on this machine, one "
+        "An estimate for the present values of the form. The time comes from a few steps on this machine, one "
         "second after the last key; the memory is for weights, gradients, AdamW's moments and activations."
     )
 
     def __init__(self) -> None:
-        super().__init__(id="outlook")
-        self._lines = {name: Line(name) for name in TERMS}
+        super().__init__(id="estimate")
+        self._rows = {name: EstimateRow(name) for name in TERMS}
 
     def compose(self) -> ComposeResult:
-        yield from self._lines.values()
+        yield from self._rows.values()
         yield Static(id="how")
 
     def show(self, config: Config, dataset: DatasetInfo | None, speed: Speed, working: bool) -> None:
         for name, value, note, style in figures(config, dataset, speed):
-            self._lines[name].show(value, note, style)
+            self._rows[name].show(value, note, style)
         text = "measuring …" if working else speed.problem or speed.note
         self.query_one("#how", Static).update(
             safe_content(text, "$warning" if speed.problem and not working else "$quiet")

@@ -1,4 +1,4 @@
-"""One row of a form: a setting's name, a place to change it, and below it what is wrong. Knows no other row."""
+"""One field of the form: a label, an input or a choice, and below it the problem with its value."""
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -16,7 +16,7 @@ YES_NO = [("true", "true"), ("false", "false")]
 
 
 class Field(Vertical):
-    """`name` is what `Changed` says; `options` make it a choice instead of a place to type."""
+    """`options` are (value, label): they make it a choice instead of an input. `term` is its word in the glossary."""
 
     class Changed(Message):
         def __init__(self, name: str, text: str) -> None:
@@ -57,7 +57,7 @@ class Field(Vertical):
         self.mark(edited=False, problem="")
 
     def show(self, value: str) -> None:
-        """Shows a value that was not typed here."""
+        """Show a value without posting `Changed`."""
         if isinstance(self.editor, Choice):
             self.editor.show(value)
         elif value != self.editor.value:
@@ -65,7 +65,7 @@ class Field(Vertical):
                 self.editor.value = value
 
     def mark(self, *, edited: bool, problem: str) -> None:
-        """A dot before what was changed, and what is wrong in words."""
+        """Show a dot before an edited value, and a problem below it."""
         style = "$error" if problem else "$foreground" if edited else "$quiet"
         self._label.update(Content.assemble(("• " if edited else "  ", "$accent"), (self.label, style)), layout=False)
         self.set_class(bool(problem), "-wrong")
@@ -73,6 +73,7 @@ class Field(Vertical):
             self._problem.update(safe_content(problem))
 
     def fix(self, fixed: bool) -> None:
+        """Disable a field whose value cannot be changed."""
         self.editor.disabled = fixed
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -84,8 +85,8 @@ class Field(Vertical):
         self.post_message(self.Changed(self.name or "", event.value))
 
 
-def field_of(setting: Setting, value: str) -> Field:
-    """The row of a setting."""
+def setting_field(setting: Setting, value: str) -> Field:
+    """Return the field of a setting."""
     about = f"{setting.help} ({setting.bounds})" if setting.bounds else setting.help
     options: list[tuple[str, str]] | None = None
     if setting.kind is bool:
@@ -96,18 +97,18 @@ def field_of(setting: Setting, value: str) -> Field:
     return Field(setting.name, setting.name, value, about, options=options, placeholder=placeholder, setting=setting)
 
 
-def explained(field: Field, preset: str, at_length: bool) -> Content:
-    """What a field is for, the chosen preset itself where it is that field; `at_length`, what its word means too."""
+def field_help(field: Field, preset: str, with_term: bool) -> Content:
+    """Return the help of a field, or of the chosen preset; `with_term` adds the text of the glossary."""
     about = preset_help(preset) if field.name == "preset" and preset else field.about
     lines = [Content.styled(f"{field.label}: {about}", "$quiet")]
-    term = lookup(field.glossary) if at_length else None
+    term = lookup(field.glossary) if with_term else None
     if term is not None:
         lines += [Content(), Content.styled(term.name, "bold $accent"), Content.styled(term.text, "$quiet")]
     return Content("\n").join(lines)
 
 
 def preset_help(name: str) -> str:
-    """What a preset is for, or what is wrong with it."""
+    """Return the help of a preset, or why it cannot be loaded."""
     try:
         return load_preset(name).help
     except UserError as error:

@@ -1,7 +1,7 @@
-"""The training alone, for a terminal that is too small for the screens.
+"""The run that is shown, on a terminal that is too small for the other screens.
 
-It lies over whatever screen is in front until the terminal is large enough again. That screen keeps its focus, and gets
-no key meanwhile.
+The compact screen lies on top of the current screen, which keeps its focus and gets no key, until the terminal is large
+enough again.
 """
 
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,21 +21,21 @@ from nanogpt_tui.widgets.keybar import KeyBar
 if TYPE_CHECKING:
     from nanogpt_tui.session.history import History
 
-WHOLE = Size(80, 24)  # what the screens need
-LEAST = Size(40, 10)  # what this one needs
+FULL_SIZE = Size(80, 24)  # the least for the other screens
+MIN_SIZE = Size(40, 10)  # the least for this one
 KEYS = ("train.quick_start", "train.pause", "train.save", "train.stop", "train.resume")
-OF_THE_APP = ("quit", "interrupt")
-ALWAYS = ("suspend_process", "redraw")
+APP_ACTIONS = ("quit", "interrupt")
+ALWAYS = ("suspend_process", "redraw")  # also below MIN_SIZE
 EMPTY = "Nothing has been trained here yet.\n{train.quick_start} trains a small model within a minute."
 TOO_SMALL = "nanogpt needs {0.width} × {0.height} or more"
 
 
-def fits(size: Size, least: Size) -> bool:
-    return size.width >= least.width and size.height >= least.height
+def fits(size: Size, minimum: Size) -> bool:
+    return size.width >= minimum.width and size.height >= minimum.height
 
 
 class CompactView(Widget):
-    """The picture: lines of text, and the loss in whatever rows they leave."""
+    """Lines of text, and the loss curve in the rows that are left."""
 
     DEFAULT_CSS = "CompactView { height: 1fr; }"
 
@@ -52,13 +52,13 @@ class CompactView(Widget):
         size, history = self.size, self._history
         if not size:  # before the first layout
             return Content()
-        if not fits(self.app.size, LEAST):
-            text = TOO_SMALL.format(LEAST)
+        if not fits(self.app.size, MIN_SIZE):
+            text = TOO_SMALL.format(MIN_SIZE)
             above = "\n" * max(0, (size.height - 1) // 2)
             return Content(f"{above}{short(text, size.width):^{size.width}}")
         if history is None:
             discovered = self.app.session.discovered  # type: ignore[attr-defined]
-            return _middle(with_keys(EMPTY, self.app) if discovered else "", size)
+            return _centred(with_keys(EMPTY, self.app) if discovered else "", size)
         width = size.width - 2
         lines = [_title(history, self._waiting, width), *_figures(history, width)]
         rows = size.height - len(lines) - (2 if size.height > 10 else 0)
@@ -78,7 +78,7 @@ class CompactView(Widget):
 
 
 class CompactScreen(TrainScreen, inherit_bindings=False):
-    """The Train screen's keys that matter most, over such a picture."""
+    """The most important keys of the Train screen, with a `CompactView`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *(each for each in TrainScreen.BINDINGS if getattr(each, "id", "") in KEYS),
@@ -100,30 +100,30 @@ class CompactScreen(TrainScreen, inherit_bindings=False):
         self.query_one(CompactView).refresh()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """No key does anything where it cannot be seen what it does."""
-        return fits(self.app.size, LEAST) and super().check_action(action, parameters)
+        """Return False below MIN_SIZE: the effect of a key would not be visible."""
+        return fits(self.app.size, MIN_SIZE) and super().check_action(action, parameters)
 
-    def lets(self, action: str) -> bool:
-        """Whether a command of the app works here."""
-        return action in ALWAYS or (action in OF_THE_APP and fits(self.app.size, LEAST))
+    def allows(self, action: str) -> bool:
+        """Return whether an action of the app works here."""
+        return action in ALWAYS or (action in APP_ACTIONS and fits(self.app.size, MIN_SIZE))
 
     def on_screen_resume(self) -> None:
         super().on_screen_resume()
-        self.lab.fit()  # the terminal may have grown while a question lay over this
+        self.lab.fit()  # the terminal may have grown while a dialog was open
 
     def on_resize(self, event: Any) -> None:
-        self.query_one(KeyBar).display = fits(event.size, LEAST)
+        self.query_one(KeyBar).display = fits(event.size, MIN_SIZE)
         self.call_after_refresh(self.show_training)
 
 
-def _middle(text: str, size: Size) -> Content:
+def _centred(text: str, size: Size) -> Content:
     lines = text.splitlines()
     above = "\n" * max(0, (size.height - len(lines)) // 2)
     return Content(above + "\n".join(f"{line:^{size.width}}" for line in lines))
 
 
 def _title(history: "History", waiting: str, width: int) -> Content:
-    """The run's name at the left, its state at the right."""
+    """Return the name of the run at the left, its state at the right."""
     mark, style = MARKS[history.phase]
     state = waiting or history.phase
     name = short(printable(history.run), width - len(state) - 4)
@@ -132,7 +132,7 @@ def _title(history: "History", waiting: str, width: int) -> Content:
 
 
 def _figures(history: "History", width: int) -> list[Content]:
-    """Lines of label and value, in two columns."""
+    """Return a progress bar, and labels and values in two columns."""
     last, evaluation = history.last, history.evaluation
     share = history.step / history.max_iters if history.max_iters else 0.0
     left = [

@@ -1,4 +1,4 @@
-"""Which other runs' losses lie over the chart: a list to choose from, and reading the chosen ones in a thread."""
+"""Overlays of the loss chart: a dialog to choose runs, and reading their losses in a thread."""
 
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,7 +23,7 @@ NAME_WIDTH = 40
 
 
 class PickRuns(ModalScreen[list[str] | None]):
-    """Dismisses with the names that are ticked, or None for escape."""
+    """Dismisses with the names of the ticked runs, or with None at escape."""
 
     DEFAULT_CSS = """
     PickRuns { align: center middle; background: $background 60%; }
@@ -41,7 +41,7 @@ class PickRuns(ModalScreen[list[str] | None]):
     def __init__(self, session: "Session", own: str, chosen: list[str]) -> None:
         super().__init__()
         self._session, self._own, self._ticked = session, own, list(chosen)
-        self._there: list[tuple[str, float | None]] = []
+        self._runs: list[tuple[str, float | None]] = []
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -58,12 +58,12 @@ class PickRuns(ModalScreen[list[str] | None]):
 
         def show(found: list[tuple[str, float | None]] | None, error: str) -> None:
             if self.is_attached:
-                self._there = found or []
+                self._runs = found or []
                 problem = error or ("" if found else "No other runs yet.")
                 if problem:
                     self.query_one(".question", Static).update(safe_content(problem))
                 options = self.query_one(OptionList)
-                options.set_options([Option(self._row(*each)) for each in self._there])
+                options.set_options([Option(self._row(*each)) for each in self._runs])
                 options.highlighted = 0 if found else None
 
         self._session.fetch(read, show, "runs")
@@ -82,7 +82,7 @@ class PickRuns(ModalScreen[list[str] | None]):
         at = options.highlighted
         if at is None:
             return
-        name, loss = self._there[at]
+        name, loss = self._runs[at]
         self._ticked = [each for each in self._ticked if each != name] + [name] * (name not in self._ticked)
         options.replace_option_prompt_at_index(at, self._row(name, loss))
 
@@ -90,8 +90,8 @@ class PickRuns(ModalScreen[list[str] | None]):
         self.dismiss(self._ticked)
 
 
-def lay_over(session: "Session", chart: "LossChart", names: list[str]) -> None:
-    """Makes the chart's overlays the runs `names`; those that are not there yet are read in a thread."""
+def set_overlays(session: "Session", chart: "LossChart", names: list[str]) -> None:
+    """Make the runs `names` the overlays of the chart; new ones are read in a thread."""
     for name in chart.overlays:
         if name not in names:
             chart.remove_overlay(name)

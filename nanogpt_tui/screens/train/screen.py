@@ -1,7 +1,4 @@
-"""The Train screen: is it learning, how fast, how long still; and the keys that steer it.
-
-Knows nothing of training itself: it shows the session's history and sends commands.
-"""
+"""The Train screen: the run that is shown, and the keys that send commands to its trainer."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -45,7 +42,7 @@ STOP_ANSWERS = {
     "stay": ("escape", "keep training"),
 }
 QUICK_START_ANSWERS = {"start": ("enter", "start"), "stay": ("escape", "back")}
-WHOLE_HEIGHT = "Show the whole range of the loss, or zoom in on its recent part"
+TRIM_TOOLTIP = "Show the whole range of the loss, or zoom in on its recent part"
 WHILE_TRAINING = {"pause", "save", "stop", "sample", "sample_prompt", "scale", "eval_interval", "max_iters"}
 PANES = ("chart", "figures", "watch", "log")
 WITH_A_RUN = {"copy", "chart", "overlay", "earlier_sample", "scroll_sample", "full"}
@@ -110,15 +107,8 @@ class TrainScreen(LabScreen):
         Binding("escape", "back", "back", id="train.cursor_hide", show=False, tooltip="Leave full screen or crosshair"),
         Binding("z", "chart('next_smoothing')", "smoothing", id="train.smoothing", show=False),
         Binding("b", "chart('toggle_raw')", "raw band", id="train.raw", show=False),
-        Binding(
-            "y",
-            "copy",
-            "copy",
-            id="train.copy",
-            show=False,
-            tooltip="Copy its path or its command",
-        ),
-        Binding("Y", "chart('toggle_trim')", "whole height", id="train.trim", show=False, tooltip=WHOLE_HEIGHT),
+        Binding("y", "copy", "copy", id="train.copy", show=False, tooltip="Copy its path or its command"),
+        Binding("Y", "chart('toggle_trim')", "whole height", id="train.trim", show=False, tooltip=TRIM_TOOLTIP),
         Binding("comma", "earlier_sample(-1)", "samples", id="train.earlier", show=False, tooltip="Earlier sample"),
         Binding("full_stop", "earlier_sample(1)", "samples", id="train.later", show=False, tooltip="Later sample"),
         Binding("pagedown", "scroll_sample(1)", "scroll the sample", id="train.scroll_down", show=False),
@@ -127,9 +117,9 @@ class TrainScreen(LabScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.run_view: RunView | None = None  # made with the first run: its parts import numpy
-        self._building = False
-        self._able: tuple[object, ...] = ()
+        self.run_view: RunView | None = None  # made with the first run: it imports numpy
+        self._is_building = False
+        self._key_state: tuple[object, ...] = ()
 
     def body(self) -> Iterator[Widget]:
         with Vertical(id="empty"):
@@ -149,18 +139,18 @@ class TrainScreen(LabScreen):
             history.started is None,
             history.reading is None,
             bool(history.saves),
-            *self._to_look_at(history),
+            *self._has_content(history),
         )
-        able = (known, self.session.can_send, self.session.is_alive)
-        if able != self._able:  # which keys do something
-            self._able = able
+        key_state = (known, self.session.can_send, self.session.is_alive)
+        if key_state != self._key_state:  # other keys have an effect now
+            self._key_state = key_state
             self.refresh_bindings()
         if history is None:
             return
         if self.run_view is not None:
             self.run_view.show(history, self._waiting())
-        elif not self._building:
-            self._building = True
+        elif not self._is_building:
+            self._is_building = True
             self.call_later(self._build)
 
     async def _build(self) -> None:
@@ -171,8 +161,8 @@ class TrainScreen(LabScreen):
         self.run_view = view
         self.training_changed()
 
-    def _to_look_at(self, history: "History") -> tuple[bool, bool, bool]:
-        """Whether there is a curve, a sample, and more than one."""
+    def _has_content(self, history: "History") -> tuple[bool, bool, bool]:
+        """Return whether the run has a curve, a sample, and more than one sample."""
         return len(history) > 0, bool(history.samples), len(history.samples) > 1
 
     def settings_changed(self) -> None:
@@ -182,6 +172,7 @@ class TrainScreen(LabScreen):
             self.run_view.use_glyphs(self.lab.settings.glyphs)
 
     def _waiting(self) -> str:
+        """Return what the trainer was asked to do and has not done yet, or ""."""
         client, history = self.session.client, self.session.history
         if client is not None and client.pending:
             return f"{client.pending[-1].pending} …"
@@ -190,14 +181,14 @@ class TrainScreen(LabScreen):
         return "reading" if history is not None and history.reading is not None else ""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Keys that would do nothing now are neither shown nor obeyed."""
+        """Return whether the action has an effect now; else its key is neither shown nor handled."""
         history = self.session.history
         if action in WHILE_TRAINING:
             return self.session.can_send and history is not None and history.phase != "preparing"
         if action in WITH_A_RUN:
             if history is None:
                 return False
-            curve, sample, samples = self._to_look_at(history)
+            curve, sample, samples = self._has_content(history)
             shown = {"chart": curve, "scroll_sample": sample, "earlier_sample": samples}
             return shown.get(action, True)
         idle = not self.session.is_alive and not self.session.readonly
@@ -209,10 +200,10 @@ class TrainScreen(LabScreen):
             return not self.session.readonly
         return True
 
-    # ---- steering
+    # ---- commands to the trainer
 
     def send(self, command: "Command") -> None:
-        """Send a command to the training that is shown; notify where it cannot be reached."""
+        """Send a command to the trainer of the run that is shown; notify if it cannot be reached."""
         try:
             self.session.send(command)
         except UserError as error:
@@ -220,7 +211,7 @@ class TrainScreen(LabScreen):
         self.training_changed()
 
     def action_quick_start(self) -> None:
-        """Starts it where nothing was trained yet; else asks first: Enter and g come easily to the hand."""
+        """Start the quick start; ask first if a run is shown, since enter and g are easily pressed by mistake."""
         if self.session.history is None or self.session.history.started is None:
             self._quick_start("start")
         else:
@@ -303,12 +294,12 @@ class TrainScreen(LabScreen):
             except UserError as error:
                 self.notify(str(error), severity="error", markup=False)
 
-    # ---- looking
+    # ---- views
 
     def action_chart(self, action: str, *parameters: Any) -> None:
         if self.run_view is not None:
             getattr(self.run_view.chart, f"action_{action}")(*parameters)
-            self.training_changed()  # the figure of the loss is where the line ends
+            self.training_changed()  # the figure of the loss depends on the smoothing
 
     def action_copy(self) -> None:
         if self.session.folder is not None:
@@ -323,7 +314,7 @@ class TrainScreen(LabScreen):
             self.run_view.samples.scroll_text(pages)
 
     def action_full(self, pane: str = "") -> None:
-        """Shows a pane alone, the one with the focus or else the chart, and at the second time everything again."""
+        """Show one pane alone, by default the focused one or else the chart; the second time, show all again."""
         alone = [name for name in PANES if self.has_class(f"-full-{name}")]
         self.remove_class(*(f"-full-{name}" for name in PANES))
         within = {node.id for node in self.focused.ancestors_with_self} if self.focused is not None else set()
@@ -350,9 +341,9 @@ class TrainScreen(LabScreen):
             self.app.push_screen(PickRuns(self.session, own, view.chart.overlays), self._overlay)
 
     def _overlay(self, names: list[str] | None) -> None:
-        """Reads the chosen runs in a thread and lays their losses over this one's."""
+        """Overlay the losses of the chosen runs; None leaves them as they are."""
         if names is None or self.run_view is None:
             return
-        from nanogpt_tui.screens.train.overlays import lay_over
+        from nanogpt_tui.screens.train.overlays import set_overlays
 
-        lay_over(self.session, self.run_view.chart, names)
+        set_overlays(self.session, self.run_view.chart, names)

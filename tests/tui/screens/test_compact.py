@@ -8,7 +8,7 @@ import pytest
 from textual.widgets import Input
 
 from nanogpt_tui.screens.runs import run_table
-from nanogpt_tui.screens.train.compact import LEAST, WHOLE, CompactScreen, fits
+from nanogpt_tui.screens.train.compact import FULL_SIZE, MIN_SIZE, CompactScreen, fits
 from nanogpt_tui.widgets.dialog import Ask
 from nanogpt_tui.widgets.sparkline import curve
 
@@ -141,9 +141,9 @@ async def test_in_ascii_nothing_else_is_sent(lab: Any) -> None:
 
 
 def test_both_sides_have_to_fit() -> None:
-    assert fits(WHOLE, WHOLE)
-    assert not fits(WHOLE._replace(width=79), WHOLE)
-    assert not fits(LEAST._replace(height=9), LEAST)
+    assert fits(FULL_SIZE, FULL_SIZE)
+    assert not fits(FULL_SIZE._replace(width=79), FULL_SIZE)
+    assert not fits(MIN_SIZE._replace(height=9), MIN_SIZE)
 
 
 @pytest.mark.parametrize("glyphs", ["braille", "block", "ascii"])

@@ -12,9 +12,10 @@ from nanogpt.config import resolve, settings
 from nanogpt.data import list_datasets, prepare, textfile_recipe
 from nanogpt.events import Step
 from nanogpt.training import CommandQueue, SetMaxIters
-from nanogpt_tui.screens.new_run.estimate import Line
+from nanogpt_tui.screens.new_run.estimate import EstimateRow
 from nanogpt_tui.screens.new_run.fields import Field
-from nanogpt_tui.screens.new_run.screen import NewRunScreen, Offered
+from nanogpt_tui.screens.new_run.form_options import FormOptions
+from nanogpt_tui.screens.new_run.screen import NewRunScreen
 from nanogpt_tui.session.draft import SCRATCH, Draft
 
 TINY = {
@@ -44,7 +45,7 @@ async def fill(at: Any, screen: Any, values: dict[str, str]) -> None:
 
 
 def figure(screen: Any, name: str) -> str:
-    return str(next(line for line in screen.query(Line) if line.name == name)._shown[0])
+    return str(next(line for line in screen.query(EstimateRow) if line.name == name)._shown[0])
 
 
 def problem(screen: Any, name: str) -> str:
@@ -338,10 +339,12 @@ def test_a_text_too_short_for_the_block_is_found_before_it_is_trained_on(tmp_pat
 async def test_news_that_come_while_the_form_is_taken_away_are_dropped(lab: Any, rhymes: Any) -> None:
     async with lab() as at:
         screen = await form(at)
-        news = Offered(datasets=tuple(screen.datasets.values()), starts=((SCRATCH, "random weights"),), tokenizers={})
+        news = FormOptions(
+            datasets=tuple(screen.datasets.values()), starts=((SCRATCH, "random weights"),), tokenizers={}
+        )
         screen.dismiss()
         for _ in range(500):
-            screen._offered(news, "")
+            screen._show_options(news, "")
             await asyncio.sleep(0)
         assert not screen.query(Field)
 
@@ -356,7 +359,7 @@ async def test_from_the_data_screen_the_first_picture_is_whole(
         mounted(screen)
 
     monkeypatch.setattr(NewRunScreen, "on_mount", on_mount)
-    monkeypatch.setattr(NewRunScreen, "_offered", lambda screen, *found: None)  # nothing has been read yet
+    monkeypatch.setattr(NewRunScreen, "_show_options", lambda screen, *found: None)  # nothing has been read yet
     list(prepare("rhymes"))
     async with lab() as at:
         await at.press("1")

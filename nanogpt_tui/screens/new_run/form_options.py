@@ -1,0 +1,40 @@
+"""What the form of a new run offers from the disk: data sets, and runs to start from."""
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanogpt.data.catalog import DatasetInfo
+from nanogpt.errors import UserError
+from nanogpt_tui.session.draft import SCRATCH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormOptions:
+    """`starts` are (value, label) of the field "start". `tokenizers` are the fingerprints of "run NAME" and
+    "data set NAME"."""
+
+    datasets: tuple[DatasetInfo, ...]
+    starts: tuple[tuple[str, str], ...]
+    tokenizers: dict[str, str]
+
+
+def read_options(runs_dir: str | None) -> FormOptions:
+    """Return the options as they are on disk now."""
+    from nanogpt import data, runs
+    from nanogpt.tokenizers import fingerprint, load
+
+    starts, tokenizers = [(SCRATCH, "random weights")], dict[str, str]()
+    datasets = data.list_datasets()
+    for info in datasets:
+        if info.prepared and not info.problem:
+            tokenizers[f"data set {info.name}"] = data.open_dataset(info.name).meta.tokenizer_fingerprint
+    for run in runs.list_runs(runs_dir):
+        if os.path.isdir(f"{run.path}/checkpoints"):  # noqa: PTH112 (unlike Path's it never raises)
+            with suppress(UserError):  # the form shows the error when the run is chosen
+                tokenizers[f"run {run.name}"] = fingerprint(load(Path(run.path) / "tokenizer.json"))
+            starts.append((f"weights {run.name}", f"weights of {run.name}"))
+            if not run.alive:
+                starts.append((f"resume {run.name}", f"resume {run.name} at step {run.step:,}"))
+    return FormOptions(datasets=tuple(datasets), starts=tuple(starts), tokenizers=tokenizers)
