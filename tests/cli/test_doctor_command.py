@@ -130,7 +130,7 @@ def test_a_console_is_drawn_on_in_the_characters_that_its_font_has(capsys, monke
 def test_a_small_terminal_is_told_what_the_app_shows_there(capsys, monkeypatch, size, level, text):
     from nanogpt_tui.screens.train import compact as compact
 
-    assert (doctor.WHOLE, doctor.LEAST) == (compact.WHOLE, compact.LEAST)
+    assert (doctor.WHOLE, doctor.LEAST) == (compact.FULL_SIZE, compact.MIN_SIZE)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setattr(terminal, "size", lambda: size)
     _, _, found = findings(capsys)
