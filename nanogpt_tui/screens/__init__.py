@@ -18,6 +18,7 @@ def make(mode: str) -> "Callable[[], LabScreen]":
 
 
 def screen_class(mode: str) -> "type[LabScreen]":
+    """Import the screen of a mode and return its class."""
     module = import_module(f"nanogpt_tui.screens.{mode}.screen")
     screen: type[LabScreen] = getattr(module, f"{mode.capitalize()}Screen")
     return screen

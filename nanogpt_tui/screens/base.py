@@ -70,10 +70,12 @@ class LabScreen(Screen[None]):
 
     @property
     def lab(self) -> "LabApp":
+        """The app, with its own type."""
         return cast("LabApp", self.app)
 
     @property
     def session(self) -> "Session":
+        """The session of the app."""
         return self.lab.session
 
     def show_training(self) -> None:

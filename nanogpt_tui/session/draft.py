@@ -37,6 +37,7 @@ class Draft:
 
     @property
     def resumes(self) -> bool:
+        """Whether it continues a run instead of starting a new one."""
         return self.start.startswith("resume ")
 
     @property

@@ -40,6 +40,7 @@ class Entry:
 
     @property
     def name(self) -> str:
+        """The name of the data set."""
         return self.info.name
 
     @classmethod

@@ -52,6 +52,8 @@ class PathInput(Vertical):
     """Tab completes a name, up and down choose a suggestion, enter inserts it, or else submits the path."""
 
     class Changed(Message):
+        """The typed path changed."""
+
         def __init__(self, path: str) -> None:
             super().__init__()
             self.path = path
@@ -77,6 +79,7 @@ class PathInput(Vertical):
 
     @property
     def value(self) -> str:
+        """The typed path."""
         return self._input.value
 
     @property
@@ -89,6 +92,7 @@ class PathInput(Vertical):
         yield self._list
 
     def focus_input(self) -> None:
+        """Focus the input, not the suggestions."""
         self._input.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:

@@ -16,6 +16,7 @@ class Progress:
         self._last: Downloading | Encoding | None = None
 
     def add(self, event: Event) -> None:
+        """Take a new event; those without a progress are ignored."""
         if isinstance(event, Downloading | Encoding):
             phase = "download" if isinstance(event, Downloading) else event.phase
             if phase != self._phase:

@@ -30,6 +30,8 @@ CHANGES = ("prepare", "use_file", "add", "delete", "new_run")  # not with --read
 
 
 class DataScreen(LabScreen):
+    """A list of data sets, and the details of the highlighted one."""
+
     CSS_PATH = "data.tcss"
     AUTO_FOCUS = "DatasetList"
     HELP = (
@@ -78,6 +80,7 @@ class DataScreen(LabScreen):
 
     @property
     def details(self) -> DatasetDetails:
+        """The right side of the screen."""
         return self.query_one(DatasetDetails)
 
     # ---- the list
@@ -106,6 +109,7 @@ class DataScreen(LabScreen):
         self._show_list(name)
 
     def highlight(self, name: str) -> None:
+        """Move the cursor to a data set, now or as soon as it is listed."""
         self._highlight_next = name
         if any(entry.name == name for entry in self.entries):
             self._show_list(name)

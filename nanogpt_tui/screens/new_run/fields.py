@@ -19,6 +19,8 @@ class Field(Vertical):
     """`options` are (value, label): they make it a choice instead of an input. `term` is its word in the glossary."""
 
     class Changed(Message):
+        """A value was typed or chosen; `name` is that of the field."""
+
         def __init__(self, name: str, text: str) -> None:
             super().__init__()
             self.name, self.text = name, text

@@ -48,10 +48,12 @@ class Form(VerticalScroll, inherit_bindings=False):
         yield Button("more settings", compact=True, id="more-button")
 
     def field(self, name: str) -> Field:
+        """Return the field of a name; it must exist."""
         return next(field for field in self.fields if field.name == name)
 
     @property
     def fields(self) -> list[Field]:
+        """All fields, from top to bottom."""
         return list(self.query(Field))
 
     @property

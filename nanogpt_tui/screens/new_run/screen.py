@@ -32,6 +32,8 @@ IN_BACKGROUND = "Start training in a background process"
 
 
 class NewRunScreen(LabScreen):
+    """A form at the left; at the right the estimate, and the help of the focused field."""
+
     CSS_PATH = "new_run.tcss"
     AUTO_FOCUS = "Choice"
     HELP = (
@@ -122,9 +124,11 @@ class NewRunScreen(LabScreen):
 
     @property
     def form(self) -> Form:
+        """The form with all fields."""
         return self.query_one(Form)
 
     def field(self, name: str) -> Field:
+        """Return the field of a name; it must exist."""
         return self.form.field(name)
 
     async def focus_setting(self, name: str) -> None:
@@ -144,6 +148,7 @@ class NewRunScreen(LabScreen):
         self.call_after_refresh(field.scroll_visible, animate=False)
 
     def choice(self, name: str) -> Choice:
+        """Return the choice of a field that has one."""
         return cast(Choice, self.field(name).editor)
 
     def on_field_changed(self, message: Field.Changed) -> None:

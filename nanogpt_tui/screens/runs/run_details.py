@@ -82,6 +82,7 @@ def without_common_prefix(names: Sequence[str], width: int) -> list[str]:
 
 
 def line(label: str, text: str) -> Content:
+    """Return a label and a text."""
     return Content.assemble((f"{short(label, LABEL - 1):<{LABEL}}", "$quiet"), (text, "$foreground"))
 
 

@@ -76,6 +76,7 @@ class RunPanel(Horizontal):
         self._read(self._wanted)
 
     def use_glyphs(self, glyphs: str) -> None:
+        """Draw the chart with other characters."""
         self._glyphs = glyphs
         if self.chart is not None:
             self.chart.glyphs = glyphs

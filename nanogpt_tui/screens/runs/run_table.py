@@ -86,6 +86,7 @@ def sorted_runs(runs: list[RunState], by: str, reverse: bool, words: str) -> lis
 
 
 def searched_text(run: RunState) -> str:
+    """Return the text of a run that the filter searches."""
     return " ".join((run.name, run.phase, run.dataset, run.device)).casefold()
 
 

@@ -36,6 +36,8 @@ FILTER = "name, state or data set; {runs.clear} shows all"
 
 
 class RunsScreen(LabScreen):
+    """A table of all runs; below it, the curves of some and the details of one."""
+
     CSS_PATH = "runs.tcss"
     AUTO_FOCUS = "RunTable"
     HELP = (
@@ -133,6 +135,7 @@ class RunsScreen(LabScreen):
 
     @property
     def table(self) -> RunTable:
+        """The table of runs."""
         return self.query_one(RunTable)
 
     @property
@@ -142,10 +145,12 @@ class RunsScreen(LabScreen):
 
     @property
     def panel(self) -> RunPanel:
+        """The lower half of the screen."""
         return self.query_one(RunPanel)
 
     @property
     def chart(self) -> "LossChart | None":
+        """The chart of the panel, None before the first run is drawn."""
         return self.panel.chart
 
     def repaint(self) -> None:

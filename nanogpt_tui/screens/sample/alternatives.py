@@ -63,6 +63,7 @@ class Alternatives(Widget):
 
     @property
     def chosen_row(self) -> int:
+        """The row of the chosen alternative."""
         ids = [row.id for row in self._rows()]
         own = self._token.id if self._token is not None else None
         return next((ids.index(each) for each in (self._chosen_id, own) if each in ids), 0)
@@ -92,6 +93,7 @@ class Alternatives(Widget):
 
     @property
     def chosen(self) -> Alternative | None:
+        """The chosen alternative, None if no token is shown."""
         return self._rows()[self.chosen_row] if self._token is not None else None
 
     @property

@@ -17,6 +17,8 @@ EMPTY = "no text yet: {sample.write} starts"
 
 
 class CompletionList(Static):
+    """One line for each group of completions; a click shows it."""
+
     glossary = "sampling"
     HELP = (
         "The texts so far, also of earlier sessions. {sample.earlier} and {sample.later} go back and forth, "

@@ -72,6 +72,7 @@ class CompletionHistory:
             self._jobs.append(GenerationJob(self._session, self._models, completion, self._knobs, self._receive))
 
     def is_generating(self, completion: Completion) -> bool:
+        """Return whether a job is generating this completion."""
         return any(job.completion is completion and not job.done for job in self._jobs)
 
     def stop(self, group: CompletionGroup | None = None) -> None:

@@ -37,6 +37,7 @@ class Knob:
 
     @property
     def short_label(self) -> str:
+        """The label on a tile."""
         return self.tile or self.label
 
 
@@ -118,11 +119,15 @@ class KnobRow(Widget, can_focus=True):
     ]
 
     class Turned(Message):
+        """The knob was turned by a step up (1) or down (-1)."""
+
         def __init__(self, knob: Knob, by: int) -> None:
             super().__init__()
             self.knob, self.by = knob, by
 
     class ValueRequested(Message):
+        """The user wants to type a value."""
+
         def __init__(self, knob: Knob) -> None:
             super().__init__()
             self.knob = knob

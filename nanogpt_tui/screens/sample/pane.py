@@ -22,6 +22,8 @@ END_REASONS = {
 
 
 class Pane(Vertical):
+    """A text between two lines about it."""
+
     DEFAULT_CSS = """
     Pane { width: 1fr; height: 100%; padding: 0 1; }
     Pane > Static { height: 1; text-wrap: nowrap; }

@@ -117,5 +117,6 @@ def sources(session: "Session") -> Iterator[tuple[Source, Content]]:
 
 
 def row(name: str, about: str, style: str) -> Content:
+    """Return a row of the list: the name of a run, and text about its weights."""
     shown = safe_content(name)
     return Content.assemble(shown, " " * max(1, NAME_WIDTH + 2 - shown.cell_length), (about, style))

@@ -33,6 +33,8 @@ from nanogpt_tui.widgets.dialog import AskValue, problem_of
 
 
 class SampleScreen(LabScreen):
+    """A prompt and one or two texts; knobs, alternatives of a token and the history."""
+
     CSS_PATH = "sample.tcss"
     AUTO_FOCUS = ""
     HELP = (
@@ -48,7 +50,7 @@ class SampleScreen(LabScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "branch", "branch here", id="sample.branch", tooltip="Continue from the chosen token"),
         Binding("enter,g", "write", "write", id="sample.write", tooltip="Write with this prompt, knobs and seed"),
-        Binding("escape", "stop", "stop", id="sample.stop_writing", tooltip="Stop writing; what is written stays"),
+        Binding("escape", "stop", "stop", id="sample.stop_writing", tooltip="Stop writing; the text so far stays"),
         Binding("escape", "no_cursor", "no cursor", id="sample.no_cursor", tooltip="Hide the token cursor"),
         Binding("a", "again", "again", id="sample.again", tooltip="Write again with the next seed"),
         Binding("c", "continue", "continue", id="sample.continue", tooltip="Continue where the text ended"),
@@ -161,6 +163,7 @@ class SampleScreen(LabScreen):
 
     @property
     def view(self) -> TokenText:
+        """The text in the active pane."""
         return self.panes[self.active].text
 
     @property

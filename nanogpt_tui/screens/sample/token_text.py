@@ -171,6 +171,7 @@ class TokenText(ScrollView, can_focus=True):
                 self.scroll_to(y=max(0, line - height // 2), animate=False, immediate=True)
 
     def toggle_shades(self) -> None:
+        """Show or hide the shades."""
         self.shaded = not self.shaded
         self.refresh()
 

@@ -31,6 +31,7 @@ TOO_SMALL = "nanogpt needs {0.width} × {0.height} or more"
 
 
 def fits(size: Size, minimum: Size) -> bool:
+    """Return whether `size` is at least `minimum` in both directions."""
     return size.width >= minimum.width and size.height >= minimum.height
 
 

@@ -49,6 +49,8 @@ WITH_A_RUN = {"copy", "chart", "overlay", "earlier_sample", "scroll_sample", "fu
 
 
 class TrainScreen(LabScreen):
+    """Chart, figures, samples and log of a run; without a run, a welcome text."""
+
     CSS_PATH = "train.tcss"
     AUTO_FOCUS = ""
     HELP = (
