@@ -35,7 +35,8 @@ def names_in(module: Path) -> set[str]:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                 found.add(name)
             case ast.ClassDef(name=name, body=body):
-                found |= {name} | {f"{name}.{inner.name}" for inner in body if isinstance(inner, ast.FunctionDef)}
+                methods = [inner for inner in body if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef)]
+                found |= {name} | {f"{name}.{method.name}" for method in methods}
             case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
                 found.add(name)
     return found
