@@ -16,7 +16,7 @@ from nanogpt.config import Config, SamplingConfig, with_settings
 from nanogpt.errors import UserError
 from nanogpt.events import Benchmark, Event, Measuring, Prepared, Stopped
 from nanogpt.runs.launch import splits
-from nanogpt.training.step_timing import step_parts
+from nanogpt.training.step_timing import time_step_parts
 
 if TYPE_CHECKING:
     from nanogpt.models.base import LanguageModel
@@ -36,7 +36,7 @@ def run_benchmark(
     longer than `limit_s`. Raises `UserError` for what the person can mend.
     """
     config = with_settings(config, {"vocab_size": config.model.vocab_size or dataset.tokenizer.vocab_size})
-    started, first_s, parts = yield from step_parts(
+    started, first_s, parts = yield from time_step_parts(
         config, splits(dataset), burn_in=burn_in, steps=steps, limit_s=limit_s
     )
     if not parts:

@@ -29,7 +29,7 @@ from nanogpt.runs.recorder import Recorder, disk_problem
 from nanogpt.runs.weights import read_weights, with_shape_of_weights
 from nanogpt.training import CommandQueue, Snapshot, train
 from nanogpt.training.distributed import rank
-from nanogpt.training.runtime import less_memory
+from nanogpt.training.runtime import memory_advice
 from nanogpt.training.snapshot import Progress
 
 Events = Generator[Event, None, None]
@@ -208,8 +208,10 @@ def _recorded(
     torchrun only the first one records. `notice` is told once training has started."""
     resume = begin is not None and not founds
     if rank() > 0:
-        recall = partial(checkpoints.recall, run)
-        yield from train(config, splits(dataset), run=run.name, start=begin, resume=resume, recall=recall)
+        find_checkpoint = partial(checkpoints.recall, run)
+        yield from train(
+            config, splits(dataset), run=run.name, start=begin, resume=resume, find_checkpoint=find_checkpoint
+        )
         return
     if folder.is_run(run):
         _refuse_elsewhere(run)
@@ -253,8 +255,8 @@ def _recorded(
             commands=FileCommandQueue(run, commands),
             save=save,
             sample=sample,
-            recall=partial(checkpoints.recall, run),
-            hindrance=recorder.hindrance,
+            find_checkpoint=partial(checkpoints.recall, run),
+            wait_reason=recorder.hindrance,
             start=begin,
             resume=resume,
         )
@@ -351,5 +353,5 @@ def _explained(config: Config, events: Events) -> Events:
         yield from events
     except Exception as error:
         if hardware.out_of_memory(error):
-            raise UserError(f"out of memory: {less_memory(config)}") from None
+            raise UserError(f"out of memory: {memory_advice(config)}") from None
         raise

@@ -11,7 +11,7 @@ from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Notice, Started, Step
 from nanogpt.runs.launch import Events, obtain, splits, start
 from nanogpt.training import CommandQueue, Sample, SetEvalInterval, SetMaxIters
-from nanogpt.training.step_timing import seconds_per_step
+from nanogpt.training.step_timing import time_steps
 
 PREFERRED, OFFLINE = "shakespeare_char", "python_stdlib"
 FEWEST_ITERATIONS = 20
@@ -67,7 +67,7 @@ def _timed(config: Config, tokens: Mapping[str, Any]) -> tuple[int, float]:
 
     def timed(threads: int) -> tuple[Started, float]:
         asked = with_settings(config, {"threads": threads})
-        started, durations = seconds_per_step(asked, tokens, burn_in=1, steps=5, limit_s=1)
+        started, durations = time_steps(asked, tokens, burn_in=1, steps=5, limit_s=1)
         return started, median(durations)  # because something disturbs a step now and then
 
     threads = config.system.threads

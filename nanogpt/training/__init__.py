@@ -1,6 +1,6 @@
-"""The training loop and its parts. Knows nothing of files, screens or where its data comes from.
+"""The training loop and its parts.
 
-Exports lazily: commands and their queue are needed where torch is not (the app's first paint, another process).
+Exports lazily: the app's first paint and other processes need the commands and their queue without torch.
 """
 
 from typing import TYPE_CHECKING

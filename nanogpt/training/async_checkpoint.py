@@ -1,6 +1,6 @@
-"""Checkpoints written beside, one at a time and in a thread of their own: training stands still for the copy alone.
+"""Checkpoints written in a background thread, one at a time: training waits only while the state is copied.
 
-Knows nothing of what a checkpoint holds nor where it goes. What the disk refuses is kept, owed, and tried again.
+If writing fails with an `OSError`, the snapshot stays in memory and is written again every `RETRY_S` seconds.
 """
 
 import time
@@ -13,38 +13,45 @@ from nanogpt.training.snapshot import Snapshot
 
 SaveSnapshot = Callable[[Snapshot, bool], str]
 
-RETRY_S = 2.0  # between attempts to save what the disk refused
+RETRY_S = 2.0  # between attempts to write a checkpoint
 
 
 class CheckpointWriter:
-    """`save(snapshot, is_best)` writes a checkpoint and returns its name; None where none are to be kept."""
+    """`save(snapshot, is_best)` writes a checkpoint and returns its name; None saves no checkpoints.
+
+    snapshot_step: step of the last snapshot, -1 for none. save_error: why the last snapshot is not written yet, if
+    writing it failed.
+    """
 
     def __init__(self, save: SaveSnapshot | None) -> None:
         self.save = save
-        self.taken_at = -1  # the step of the last snapshot
-        self.owed = ""  # why the checkpoint that is due could not be saved
+        self.snapshot_step = -1
+        self.save_error = ""
         self._retry_at = 0.0  # monotonic
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._job: tuple[Snapshot, bool, float] | None = None
         self._writing: Future[str] | None = None
 
-    def begin(self, take: Callable[[], Snapshot], is_best: bool) -> Iterator[Saved]:
-        """Writes what `take` gives, a copy, once the one before is on disk. Not where that one is owed."""
+    def start(self, take_snapshot: Callable[[], Snapshot], is_best: bool) -> Iterator[Saved]:
+        """Wait for the previous checkpoint, then take a snapshot and start writing it.
+
+        Yield `Saved` for the previous one. If that could not be written, take no snapshot.
+        """
         started = time.monotonic()
         yield from self.report(wait=True)
-        if self.owed:
+        if self.save_error:
             return
-        snapshot = take()
-        self.taken_at = snapshot.progress.step
+        snapshot = take_snapshot()
+        self.snapshot_step = snapshot.progress.step
         self._job = snapshot, is_best, time.monotonic() - started
         self._write()
 
     def report(self, wait: bool = False) -> Iterator[Saved]:
-        """Says what is on disk by now, and tries again what is owed, if it is time. `wait`: for what is being written.
+        """Yield `Saved` if the checkpoint is on disk, and retry a failed one if it is time.
 
-        Raises whatever is no fault of the disk.
+        wait: first wait until the running write ends. Raise what the write raised, unless it is an `OSError`.
         """
-        if self.owed and time.monotonic() >= self._retry_at:
+        if self.save_error and time.monotonic() >= self._retry_at:
             self._write()
             wait = True
         if self._job is None or self._writing is None or not (wait or self._writing.done()):
@@ -54,22 +61,22 @@ class CheckpointWriter:
         try:
             path = writing.result()
         except OSError as error:
-            self.owed = f"no checkpoint can be saved: {reason(error)}"
+            self.save_error = f"no checkpoint can be saved: {reason(error)}"
             self._retry_at = time.monotonic() + RETRY_S
             return
-        self.owed, self._job = "", None
+        self.save_error, self._job = "", None
         yield Saved(step=snapshot.progress.step, path=path, is_best=is_best, stall_s=stall_s)
 
-    def has(self, step: int) -> bool:
-        """Whether the checkpoint of `step` is on disk."""
-        return self.taken_at == step and self._job is None
+    def has_saved(self, step: int) -> bool:
+        """Return whether the last snapshot is of `step` and on disk."""
+        return self.snapshot_step == step and self._job is None
 
-    def forget(self, taken_at: int) -> None:
-        """Owes nothing any more; the last checkpoint is that of `taken_at`."""
-        self.owed, self._job, self.taken_at = "", None, taken_at
+    def reset(self, snapshot_step: int) -> None:
+        """Drop a snapshot that could not be written; the last checkpoint is the one of `snapshot_step`."""
+        self.save_error, self._job, self.snapshot_step = "", None, snapshot_step
 
     def close(self) -> None:
-        """Waits for what is being written."""
+        """Wait until the running write ends."""
         self._thread.shutdown()
 
     def _write(self) -> None:

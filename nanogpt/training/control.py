@@ -1,8 +1,8 @@
-"""The commands that a running training takes, and the queue in which they wait for the next step boundary.
+"""The commands to a running training, and the queue in which they wait for the next step boundary.
 
-A command is one class: its fields are its JSON, `apply` is its effect. It may touch what `Controllable` names, and it
-says in an `Acknowledged` what changed. Subclasses of `RemoteCommand` can also come from another process. Imports no
-torch: the app's first paint and other processes need these classes without it.
+A command is a class: its fields are its JSON, `apply` is its effect, which is limited to what `Controllable` declares
+and is reported in an `Acknowledged`. Subclasses of `RemoteCommand` can come from another process. Imports no torch: the
+app's first paint and other processes need these classes without it.
 """
 
 import math
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Controllable(Protocol):
-    """What a command may touch of a training."""
+    """The part of a training that commands can change."""
 
     progress: "Progress"
     stopping: "Stop | None"
@@ -48,10 +48,10 @@ class Controllable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A request to a training. Its acknowledgement repeats `id`, which is empty where nobody waits for that.
+    """A request to a training. Its acknowledgement repeats `id`, which is empty if nobody waits for it.
 
-    `pending` is what a screen shows until the trainer has applied it; `is_change` says whether it changes a setting of
-    the training, so that charts mark it.
+    pending: what a screen shows until the trainer has applied it. is_change: whether it changes a setting of the
+    training, which charts then mark.
     """
 
     pending: ClassVar[str] = "changing"
@@ -64,19 +64,19 @@ class Command:
         raise NotImplementedError
 
     def acknowledged(self, training: Controllable, text: str, max_iters: int | None = None) -> Acknowledged:
-        """Return the event that says that this command was applied, and in `text` what changed."""
+        """Return the event that this command was applied; `text` says what changed."""
         step = training.progress.step
         return Acknowledged(step=step, command=type(self).__name__, text=text, id=self.id, max_iters=max_iters)
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteCommand(Command):
-    """A command of plain values, which another process can send as a line of JSON."""
+    """A command with plain values, which another process can send as a line of JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pause(RemoteCommand):
-    """Wait at the step boundary. The time does not count in speed or ETA."""
+    """Wait at the step boundary. The time does not count in the speed and the ETA."""
 
     pending: ClassVar[str] = "pausing"
 
@@ -139,7 +139,7 @@ class ScaleLearningRate(RemoteCommand):
 
 @dataclass(frozen=True, slots=True)
 class SetLearningRateScale(RemoteCommand):
-    """From now on the learning rate is `scale` times its schedule, whatever earlier factors were."""
+    """Set the learning rate to `scale` times its schedule from now on, replacing earlier factors."""
 
     is_change: ClassVar[bool] = True
 
@@ -204,10 +204,10 @@ class Sample(RemoteCommand):
 
 @dataclass(frozen=True, slots=True)
 class Copy(Command):
-    """Copy the current weights, for use while training continues. Only from the trainer's own process.
+    """Copy the current weights, for use while training continues. Only from within the trainer's process.
 
-    `receive(model, step)` is called in the trainer's thread with a model of its own, in evaluation mode and on the
-    training's device; it has to keep it and return at once.
+    `receive(model, step)` is called in the trainer's thread with the copy, in evaluation mode and on the device of the
+    training. It has to return at once.
     """
 
     pending: ClassVar[str] = "copying"
@@ -221,7 +221,7 @@ class Copy(Command):
 
 @dataclass(frozen=True, slots=True)
 class Invalid(Command):
-    """Something that was sent and is no command: the trainer reports `reason`, and nothing is acknowledged."""
+    """Something that was sent and is not a command: the trainer reports `reason`, and nothing is acknowledged."""
 
     reason: str
 
@@ -233,7 +233,7 @@ REMOTE: dict[str, type[RemoteCommand]] = {kind.__name__: kind for kind in Remote
 
 
 def to_json(command: RemoteCommand) -> str:
-    """Return one line without a line break: `{"letter": <class name>, …}`, the key that version 0.1 chose."""
+    """Return one line without a line break: `{"letter": <class name>, …}`, the key of version 0.1."""
     return records.encode("letter", command)
 
 
@@ -248,7 +248,7 @@ def _check_factor(name: str, value: float) -> None:
 
 
 class CommandQueue:
-    """Commands in the order in which they were put; safe between threads. `put` never waits for the trainer."""
+    """A first-in, first-out queue of commands for several threads. `put` never waits for the trainer."""
 
     def __init__(self) -> None:
         self._commands: deque[Command] = deque()
@@ -260,7 +260,7 @@ class CommandQueue:
         self._arrived.set()
 
     def take(self) -> list[Command]:
-        """Remove all commands that are in the queue and return them, oldest first."""
+        """Remove all commands from the queue and return them, oldest first."""
         self._arrived.clear()
         commands = []
         while self._commands:

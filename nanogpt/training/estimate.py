@@ -1,6 +1,6 @@
-"""What a configuration will come to, before anything is built: parameters, memory, tokens, epochs. Imports no torch.
+"""Estimates from a configuration alone: memory, epochs, the length of a run. Imports no torch.
 
-What an architecture or an optimizer takes, its configuration says; tests hold that against real models.
+The configurations of architecture and optimizer estimate their own part; tests compare that with real models.
 """
 
 import math
@@ -11,7 +11,7 @@ from nanogpt.config import Config
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes that training holds at its fullest, besides what the process itself takes (some 0.3 GB with torch)."""
+    """The bytes that training needs at its maximum, besides the process itself (about 0.3 GB with torch)."""
 
     weights: int
     gradients: int
@@ -20,14 +20,15 @@ class Memory:
 
     @property
     def total(self) -> int:
+        """The sum in bytes."""
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
 def memory(config: Config, dtype: str = "float32", device: str = "cpu") -> Memory:
-    """Return an estimate for one micro-batch. `dtype`: the number format of matrix products. `vocab_size` is set.
+    """Return the estimate for one micro-batch of a configuration whose `vocab_size` is set.
 
-    Weights, gradients and what the optimizer remembers are float32 in every format; autocast keeps a copy of the
-    weights in 16 bits.
+    dtype: the number format of matrix products. Weights, gradients and the state of the optimizer are always float32;
+    autocast keeps a copy of the weights in 16 bits.
     """
     parameters = config.model.n_parameters()
     return Memory(
@@ -39,17 +40,17 @@ def memory(config: Config, dtype: str = "float32", device: str = "cpu") -> Memor
 
 
 def epochs(config: Config, train_tokens: int) -> float:
-    """How often the run sees each training token."""
+    """Return how many times the run trains on each of `train_tokens` tokens."""
     return config.schedule.max_iters * config.tokens_per_iteration / train_tokens
 
 
 def uniform_loss(vocab_size: int) -> float:
-    """The loss, in nats per token, of guessing that all tokens are alike: ln V. An untrained model begins there."""
+    """Return ln V, the loss of a uniform guess in nats per token, at which an untrained model starts."""
     return math.log(vocab_size)
 
 
-def steps_worth(config: Config) -> float:
-    """The length of the run in optimizer steps, evaluations included: a forward pass is a third of a step's work."""
+def equivalent_steps(config: Config) -> float:
+    """Return the work of a run in optimizer steps, evaluations included: a forward pass is a third of a step."""
     schedule, evaluation = config.schedule, config.evaluation
     evaluations = 1 + -(-schedule.max_iters // evaluation.eval_interval)
     batches = 2 * evaluation.eval_iters  # of both splits

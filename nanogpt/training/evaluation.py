@@ -1,4 +1,4 @@
-"""The mean loss over a split. Uses no random state of training's, so evaluating more often changes nothing else."""
+"""The mean loss over a split. It does not use the random state of training: more evaluations change nothing else."""
 
 import time
 from collections.abc import Generator, Iterator
@@ -12,26 +12,26 @@ from nanogpt.config import Config
 from nanogpt.data.batches import check_ids, evaluation_batches
 from nanogpt.events import Evaluating
 from nanogpt.models.base import Forward, compute_loss
-from nanogpt.training.distributed import total
+from nanogpt.training.distributed import all_reduce_sum
 from nanogpt.training.runtime import Runtime
 
-TELL_S = 1.0
+REPORT_INTERVAL_S = 1.0  # between two `Evaluating` events
 
 
 @dataclass(slots=True)
 class EvaluationProgress:
-    """Says every second how far an evaluation is, of `total` batches."""
+    """Reports the progress of an evaluation of `total` batches, once every `REPORT_INTERVAL_S`."""
 
     step: int
     total: int
     done: int = 0
-    told_at: float = field(default_factory=time.monotonic)
+    reported_at: float = field(default_factory=time.monotonic)
 
-    def batch(self) -> Iterator[Evaluating]:
-        """Counts a batch more."""
+    def advance(self) -> Iterator[Evaluating]:
+        """Count one more batch; yield the progress if it is time."""
         self.done += 1
-        if time.monotonic() - self.told_at >= TELL_S:
-            self.told_at = time.monotonic()
+        if time.monotonic() - self.reported_at >= REPORT_INTERVAL_S:
+            self.reported_at = time.monotonic()
             yield Evaluating(step=self.step, done=self.done, total=self.total)
 
 
@@ -41,14 +41,13 @@ def evaluate(
     tokens: NDArray[np.unsignedinteger],
     config: Config,
     n_batches: int,
-    machine: Runtime,
+    runtime: Runtime,
 ) -> Generator[None, None, tuple[float, int]]:
-    """(mean cross-entropy in nats per token, number of tokens) over `n_batches` fixed batches, or all for 0; yields
-    after each batch, so that a long evaluation need not be deaf.
+    """Return the mean cross-entropy (nats per token) and the number of tokens of `n_batches` fixed batches, 0 for all.
 
-    `forward(ids, targets)` gives (…, mean loss over the targets that are not -1). Batches are shared among processes.
+    Yields after each batch, so that the caller can apply commands. Batches are divided among the processes.
     """
-    device, world = machine.device, machine.world
+    device, world = runtime.device, runtime.world
     sums = torch.zeros(2, dtype=torch.float64, device="cpu" if device == "mps" else device)  # loss, tokens
     batches = evaluation_batches(
         tokens, config.model.block_size, config.data.batch_size, n_batches, seed=config.system.seed
@@ -59,9 +58,9 @@ def evaluate(
         check_ids(inputs, config.model.vocab_size)
         check_ids(targets, config.model.vocab_size)
         counted = int((targets >= 0).sum())
-        with machine.autocast():
+        with runtime.autocast():
             loss = compute_loss(forward, torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device))
         sums += torch.stack((loss.double() * counted, torch.tensor(float(counted), device=loss.device))).to(sums.device)
         yield
-    loss_sum, count = total(sums, world).tolist()
+    loss_sum, count = all_reduce_sum(sums, world).tolist()
     return loss_sum / count, int(count)

@@ -1,7 +1,7 @@
-"""The training loop: an iterator of events. Knows nothing of files or screens, nor of how its parts were made.
+"""The training loop: an iterator of events.
 
-What it needs is handed in: tokens, a way to save a snapshot, a way to write a sample, a queue of commands. Closing the
-iterator ends training where it is; to end it with a checkpoint, put a `Stop` into the queue.
+Its parts are built by `setup.py`. Closing the iterator ends training without a checkpoint; to end it with one, put a
+`Stop` into the queue of commands.
 """
 
 import copy
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,35 +26,36 @@ from nanogpt.models.base import Forward, LanguageModel, compute_loss
 from nanogpt.models.flat_parameters import FlatParameters
 from nanogpt.training import distributed
 from nanogpt.training.async_checkpoint import CheckpointWriter
-from nanogpt.training.clipping import clip
+from nanogpt.training.clipping import clip_gradients
 from nanogpt.training.control import CommandQueue, Stop
+from nanogpt.training.divergence import DivergenceDetector
 from nanogpt.training.evaluation import EvaluationProgress, evaluate
 from nanogpt.training.runtime import Runtime
-from nanogpt.training.snapshot import Progress, Snapshot, restore, take
-from nanogpt.training.spike import Spike
+from nanogpt.training.snapshot import Progress, Snapshot, restore, take_snapshot
 from nanogpt.training.throughput import Throughput
 
 Tokens = NDArray[np.unsignedinteger]
 WriteSample = Callable[[LanguageModel, str, int], str]
-Recall = Callable[[int], Snapshot | None]
+FindCheckpoint = Callable[[int], Snapshot | None]
 
+FinishReason = Literal["max_iters", "stopped", "nan", "eval_only"]
 Figures = tuple[float, float, float]  # of a step: loss, gradient norm before clipping, learning rate
 
-MOST_ROLLBACKS = 3
-MOST_UNREAD = 50  # steps: so late may a loss that is not finite be noticed
-TRAIN_BATCHES = 20  # for the training split's loss, where the other's is to be measured over the whole split
+MAX_ROLLBACKS = 3
+MAX_UNREAD_STEPS = 50  # after which a loss that is not finite is noticed
+TRAIN_BATCHES = 20  # of the training split, if eval_iters=0 asks for the whole validation split
 
 
 @dataclass(kw_only=True)
 class Trainer:
-    """Everything that a training holds while it runs. Made by `train`; the loop below reads top to bottom."""
+    """The state and the parts of a running training. `train` builds it; `run` is the loop."""
 
     config: Config
     tokens: Mapping[str, Tokens]
     commands: CommandQueue
     writer: CheckpointWriter
     sample: WriteSample | None
-    machine: Runtime
+    runtime: Runtime
     model: LanguageModel
     forward: Forward
     evaluation_forward: Forward | None  # None: `forward`
@@ -63,25 +64,26 @@ class Trainer:
     batches: Batches
     throughput: Throughput
     progress: Progress
-    spike: Spike
-    name: str = ""
-    hindrance: Callable[[], str] | None = None
-    recall: Recall | None = None
+    divergence: DivergenceDetector
+    run_name: str = ""
+    wait_reason: Callable[[], str] | None = None
+    find_checkpoint: FindCheckpoint | None = None
     flat: FlatParameters | None = None
     observers: Sequence[Observer] = ()
-    observations: list[Event] = field(default_factory=list)  # of the gradients of this step
-    guard: torch.Tensor | None = None  # 1: the optimizer skips (see `GuardedOptimizer`); None: every step is read
+    observations: list[Event] = field(default_factory=list)  # events of the observers about the gradients of this step
+    guard: torch.Tensor | None = None  # see `GuardedOptimizer.skip`; None: every step is read
     unread: list[tuple[float | torch.Tensor, float | torch.Tensor, float]] = field(default_factory=list)  # as `Figures`
-    idle_since: float = 0.0  # monotonic, as `began`
+    idle_since: float = 0.0  # monotonic, as `started_at`
     sampled_at: int = -1
     rollbacks: int = 0
     stopping: Stop | None = None
     paused: bool = False
-    hindered_by: str = ""
-    reported: str = ""  # of what hinders training, what was reported last
-    began: float = field(default_factory=time.monotonic)
+    waiting_for: str = ""
+    reported: str = ""  # the reason to wait that was reported last
+    started_at: float = field(default_factory=time.monotonic)
 
     def run(self) -> Generator[Event, None, None]:
+        """Train until the end; yield the events, the last of which is Finished."""
         progress, schedule = self.progress, self.config.evaluation
         while True:
             if self.evaluation_is_due():
@@ -90,7 +92,7 @@ class Trainer:
                     yield from self.stop()
                     return
                 if schedule.eval_only:
-                    yield self.finished("eval_only")
+                    yield self.finished_event("eval_only")
                     return
             if self.checkpoint_is_due():
                 yield from self.save_checkpoint()
@@ -102,19 +104,21 @@ class Trainer:
                 yield from self.stop()
                 return
             if progress.step >= progress.max_iters:
-                if self.evaluation_is_due():  # max_iters was lowered to here just now
+                if self.evaluation_is_due():  # a command lowered max_iters to this step
                     continue
                 yield from self.save_checkpoint()
                 yield from self.writer.report(wait=True)
-                if distributed.agree(self.writer.owed, self.machine.world):  # all wait for it above
+                if distributed.broadcast_from_main(
+                    self.writer.save_error, self.runtime.world
+                ):  # `apply_commands` retries it
                     continue
-                yield self.finished("max_iters")
+                yield self.finished_event("max_iters")
                 return
-            if self.checkpoint_is_due():  # the one before was owed until just now
+            if self.checkpoint_is_due():  # the previous one could not be written until now
                 yield from self.save_checkpoint()
             with self.throughput.step():
                 self.unread.append(self.step())
-                if is_read := self.is_read():
+                if is_read := self.reads_figures():
                     figures, trouble = self.read()
                 else:
                     self.throughput.defer()
@@ -122,35 +126,38 @@ class Trainer:
             self.observations.clear()
             if is_read and trouble:
                 yield from self.recover(*trouble)
-                if self.progress is progress:  # it could not
+                if self.progress is progress:  # no rollback
                     yield from self.writer.report(wait=True)
-                    yield self.finished("nan")
+                    yield self.finished_event("nan")
                     return
                 progress = self.progress
                 continue
             if is_read and progress.step % schedule.log_interval == 0:
-                yield self.stepped(*figures)
-            for observer in self.due(progress.step):
+                yield self.step_event(*figures)
+            for observer in self.due_observers(progress.step):
                 yield from observer.after_update(self.model, progress.step)
 
     def step(self) -> tuple[float | torch.Tensor, float | torch.Tensor, float]:
-        """One optimizer step: (loss, gradient norm before clipping, learning rate), the first two as tensors where the
-        device is not waited for. A loss or gradient that is not finite leaves the weights as they are."""
+        """Do one optimizer step. Return the loss, the gradient norm before clipping, and the learning rate.
+
+        The first two are tensors (scalar) if the step does not wait for the device. If one of them is not finite, the
+        weights stay unchanged.
+        """
         config, progress = self.config, self.progress
         highest = config.optimizer.learning_rate
         rate = config.schedule.learning_rate(progress.step, highest, progress.max_iters) * progress.learning_rate_scale
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["learning_rate_scale"]
-        accumulated = config.data.gradient_accumulation_steps // self.machine.world.size
-        losses = torch.zeros((), device=self.machine.device)
+        accumulated = config.data.gradient_accumulation_steps // self.runtime.world.size
+        losses = torch.zeros((), device=self.runtime.device)
         for _ in range(accumulated):
             with self.throughput.part("data"):
                 window = torch.from_numpy(check_ids(self.batches.next(), config.model.vocab_size))  # (B, T + 1)
-                if self.machine.device.startswith("cuda"):
-                    window = window.pin_memory().to(self.machine.device, non_blocking=True)
+                if self.runtime.device.startswith("cuda"):
+                    window = window.pin_memory().to(self.runtime.device, non_blocking=True)
                 else:
-                    window = window.to(self.machine.device)
-            with self.throughput.part("forward"), self.machine.autocast():
+                    window = window.to(self.runtime.device)
+            with self.throughput.part("forward"), self.runtime.autocast():
                 loss = compute_loss(self.forward, window[:, :-1], window[:, 1:])
             with self.throughput.part("backward"):
                 losses += loss.detach()
@@ -161,19 +168,22 @@ class Trainer:
         return *updated, rate
 
     def update(self, loss: torch.Tensor) -> tuple[float, float]:
-        """Moves the weights by the gradients that are there. Returns the mean of the processes' losses, and the
-        gradients' norm before clipping; where one of them is not finite, nothing moves."""
+        """Update the weights with the current gradients, and drop these.
+
+        Return the mean loss of the processes and the gradient norm before clipping. If one of them is not finite,
+        nothing is updated.
+        """
         config, progress = self.config, self.progress
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        distributed.average_gradients(parameters, self.machine.world)
-        mean_loss = float(distributed.total(loss, self.machine.world)) / self.machine.world.size
+        distributed.average_gradients(parameters, self.runtime.world)
+        mean_loss = float(distributed.all_reduce_sum(loss, self.runtime.world)) / self.runtime.world.size
         grad_norm = math.nan
         if math.isfinite(mean_loss):
             self.scaler.unscale_(self.optimizer)
             self.observe_gradients()
-            grad_norm = float(clip(parameters, config.optimizer.grad_clip or math.inf, self.flat))
+            grad_norm = float(clip_gradients(parameters, config.optimizer.grad_clip or math.inf, self.flat))
         if math.isfinite(grad_norm) or (math.isfinite(mean_loss) and self.scaler.is_enabled()):
-            self.scaler.step(self.optimizer)  # which skips it, and scales less, where float16 was not enough
+            self.scaler.step(self.optimizer)  # skips the step and lowers the scale if float16 overflowed
             self.scaler.update()
             progress.step += 1
             progress.tokens += config.tokens_per_iteration
@@ -181,11 +191,13 @@ class Trainer:
         return mean_loss, grad_norm
 
     def update_on_device(self, loss: torch.Tensor, guard: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `update`, for one process, and without waiting for the device. From a loss or gradient norm that is not
-        finite on, nothing moves until that is read."""
+        """Do the same as `update` for one process, without waiting for the device.
+
+        After a loss or gradient norm that is not finite, nothing is updated until `read` sees it.
+        """
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.observe_gradients()
-        grad_norm = clip(parameters, self.config.optimizer.grad_clip or math.inf, self.flat)
+        grad_norm = clip_gradients(parameters, self.config.optimizer.grad_clip or math.inf, self.flat)
         is_finite = torch.isfinite(loss) & torch.isfinite(grad_norm)
         guard.copy_(torch.maximum(guard, (~is_finite).float()))
         self.optimizer.step()
@@ -194,21 +206,21 @@ class Trainer:
         self.progress.tokens += self.config.tokens_per_iteration
         return loss, grad_norm
 
-    def is_read(self) -> bool:
-        """Whether the host waits for the figures of this step: where they are reported, or the weights are used."""
+    def reads_figures(self) -> bool:
+        """Return whether to wait for the figures of this step: to report them, or before the weights are used."""
         return (
             self.guard is None
             or self.progress.step % self.config.evaluation.log_interval == 0
-            or len(self.unread) >= MOST_UNREAD
+            or len(self.unread) >= MAX_UNREAD_STEPS
             or self.evaluation_is_due()
             or self.checkpoint_is_due()
             or self.sample_is_due()
         )
 
     def read(self) -> tuple[Figures, tuple[str, int] | None]:
-        """Return the figures of the last step, or of the first that went wrong since the last read, and its `trouble`.
+        """Return the figures of the last step, or of the first bad step since the last read, and its diagnosis.
 
-        Where steps were skipped, the progress goes back to the last one that was not.
+        If steps were skipped, the progress goes back to the last step that was not.
         """
         unread, self.unread = self.unread, []
         values = [value for loss, norm, _ in unread for value in (loss, norm)]
@@ -220,7 +232,7 @@ class Trainer:
         for figures in zip(numbers[::2], numbers[1::2], rates, strict=True):
             later -= 1
             loss, norm, _ = figures
-            if trouble := self.trouble(loss, norm):
+            if trouble := self.diagnose(loss, norm):
                 break
         self.progress.train_loss = loss
         if trouble and self.guard is not None:
@@ -232,64 +244,74 @@ class Trainer:
         return figures, trouble
 
     def observe_gradients(self) -> None:
+        """Show the model with its gradients to the observers that are due after this step."""
         step = self.progress.step + 1
-        for observer in self.due(step):
+        for observer in self.due_observers(step):
             self.observations += observer.before_update(self.model, step)
 
-    def due(self, step: int) -> list[Observer]:
-        """Return the observers that look at the model at this step."""
+    def due_observers(self, step: int) -> list[Observer]:
+        """Return the observers that see the model at this step."""
         return [observer for observer in self.observers if observer.is_due(step)]
 
     def evaluation_is_due(self) -> bool:
+        """Return whether to evaluate now: at a multiple of `eval_interval` and at the end, once."""
         progress = self.progress
         if progress.evaluated_at == progress.step:
             return False
         if progress.step >= progress.max_iters or self.config.evaluation.eval_only:
             return True
-        # Where the interval is longer than the run, the end alone is of interest.
+        # With an interval longer than the run, evaluate only at its end.
         return progress.step % progress.eval_interval == 0 and progress.eval_interval <= progress.max_iters
 
     def checkpoint_is_due(self) -> bool:
-        """At a multiple of `checkpoint_interval`; and after an evaluation that was the best, or always if asked."""
+        """Return whether to save now: at a multiple of `checkpoint_interval`, and after the best evaluation.
+
+        With `always_save_checkpoint`, after every evaluation.
+        """
         progress, checkpoint = self.progress, self.config.checkpoint
         every = checkpoint.checkpoint_interval
-        kept = bool(every) and progress.step % every == 0
+        on_interval = bool(every) and progress.step % every == 0
         evaluated = progress.evaluated_at == progress.step
-        wanted = evaluated and (checkpoint.always_save_checkpoint or progress.best_step == progress.step)
-        return progress.step > 0 and (kept or wanted) and self.can_save()
+        after_evaluation = evaluated and (checkpoint.always_save_checkpoint or progress.best_step == progress.step)
+        return progress.step > 0 and (on_interval or after_evaluation) and self.can_save()
 
     def sample_is_due(self) -> bool:
-        """At a multiple of `sample_interval`, once; a checkpoint that is owed comes first."""
+        """Return whether to write a sample now: at a multiple of `sample_interval`, once, after a failed checkpoint."""
         every, step = self.config.evaluation.sample_interval, self.progress.step
-        return bool(every) and step % every == 0 and self.sampled_at != step and not self.writer.owed
+        return bool(every) and step % every == 0 and self.sampled_at != step and not self.writer.save_error
 
     def can_save(self) -> bool:
-        """Whether checkpoints are kept here, this step has none yet, and its weights are not known to be bad."""
+        """Return whether this process saves checkpoints, and this step has none and no known bad weights."""
         progress = self.progress
-        is_sound = progress.evaluated_at != progress.step or math.isfinite(progress.val_loss or 0.0)
-        return self.writer.save is not None and self.writer.taken_at != progress.step and is_sound
+        is_finite = progress.evaluated_at != progress.step or math.isfinite(progress.val_loss or 0.0)
+        return self.writer.save is not None and self.writer.snapshot_step != progress.step and is_finite
 
     def evaluate(self) -> Iterator[Event]:
+        """Measure the losses of both splits, and yield Evaluated; nothing if a command stops training meanwhile."""
         config, progress = self.config, self.progress
         began = self.elapsed_s()
         self.model.eval()
         try:
-            losses = partial(evaluate, self.evaluation_forward or self.forward, config=config, machine=self.machine)
-            asked = {"val": config.evaluation.eval_iters, "train": config.evaluation.eval_iters or TRAIN_BATCHES}
+            losses = partial(evaluate, self.evaluation_forward or self.forward, config=config, runtime=self.runtime)
+            n_batches = {"val": config.evaluation.eval_iters, "train": config.evaluation.eval_iters or TRAIN_BATCHES}
             shape = config.model.block_size, config.data.batch_size
-            batches = sum(count_evaluation_batches(len(self.tokens[split]), *shape, n) for split, n in asked.items())
-            told = EvaluationProgress(progress.step, batches // self.machine.world.size)
-            on_val = yield from self.listening(losses(self.tokens["val"], n_batches=asked["val"]), told)
-            on_train = yield from self.listening(losses(self.tokens["train"], n_batches=asked["train"]), told)
+            batches = sum(
+                count_evaluation_batches(len(self.tokens[split]), *shape, n) for split, n in n_batches.items()
+            )
+            reporter = EvaluationProgress(progress.step, batches // self.runtime.world.size)
+            on_val = yield from self.with_commands(losses(self.tokens["val"], n_batches=n_batches["val"]), reporter)
+            on_train = yield from self.with_commands(
+                losses(self.tokens["train"], n_batches=n_batches["train"]), reporter
+            )
         finally:
             self.model.train()
         if on_val is None or on_train is None:
             return
-        self.throughput.evaluated(self.elapsed_s() - began)
+        self.throughput.record_evaluation(self.elapsed_s() - began)
         (val_loss, counted), (train_loss, _) = on_val, on_train
-        if self.writer.taken_at == progress.step:  # a command asked for it meanwhile: it lacks these losses
+        if self.writer.snapshot_step == progress.step:  # saved by a command meanwhile, without these losses
             yield from self.writer.report(wait=True)
-            self.writer.taken_at = -1
+            self.writer.snapshot_step = -1
         best = val_loss if progress.best_val_loss is None else min(progress.best_val_loss, val_loss)
         is_best = best != progress.best_val_loss
         progress.evaluated_at, progress.train_loss, progress.val_loss = progress.step, train_loss, val_loss
@@ -305,66 +327,69 @@ class Trainer:
             elapsed_s=self.elapsed_s(),
         )
 
-    def listening(
-        self, evaluation: Generator[None, None, tuple[float, int]], told: EvaluationProgress
+    def with_commands(
+        self, evaluation: Generator[None, None, tuple[float, int]], reporter: EvaluationProgress
     ) -> Generator[Event, None, tuple[float, int] | None]:
-        """Work through an evaluation, applying commands between its batches; return None where it is to stop."""
-        alone = self.machine.world.size == 1  # several processes have different numbers of batches
+        """Run an evaluation and apply commands between its batches. Return its result; None if a command stops it."""
+        is_single = self.runtime.world.size == 1  # several processes have different numbers of batches
         while self.stopping is None:
             try:
                 next(evaluation)
             except StopIteration as done:
                 result: tuple[float, int] = done.value
                 return result
-            yield from told.batch()
-            if alone:
+            yield from reporter.advance()
+            if is_single:
                 yield from self.apply_commands()
         return None
 
     def save_checkpoint(self) -> Iterator[Event]:
-        """Has this step's state written beside, unless that was done. It is told as saved when it is on disk, and what
-        the disk refuses is owed from then on: see `apply_commands`."""
+        """Take a snapshot of this step, unless there is one, and write it in the background.
+
+        Saved is yielded later, when it is on disk; a failed write is retried in `apply_commands`.
+        """
         if self.can_save():
             current = replace(self.progress, elapsed_s=self.elapsed_s())
-            state = partial(take, self.model, self.optimizer, self.scaler, current, self.batches.position)
-            yield from self.writer.begin(state, is_best=current.best_step == current.step)
+            state = partial(take_snapshot, self.model, self.optimizer, self.scaler, current, self.batches.position)
+            yield from self.writer.start(state, is_best=current.best_step == current.step)
 
     def write_sample(self, prompt: str, seed: int) -> Iterator[Event]:
-        if self.sample is None or not self.machine.world.is_main:
+        """Write a sample with the current weights; yield Sampled, or a Notice if the prompt cannot be encoded."""
+        if self.sample is None or not self.runtime.world.is_main:
             return
         try:
             text = self.sample(self.model, prompt, seed)
-        except UserError as error:  # a prompt that the tokenizer cannot read is no reason to end training
+        except UserError as error:  # a prompt that the tokenizer cannot encode does not end training
             yield Notice(level="error", text=str(error))
         else:
             yield Sampled(step=self.progress.step, prompt=prompt, text=text, seed=seed)
 
     def apply_commands(self) -> Iterator[Event]:
-        """Apply the commands that wait; return when no pause is in force and nothing hinders training, or to stop.
+        """Apply the waiting commands. Return if training can continue, or has to stop.
 
-        A checkpoint that is owed, and a record that cannot be written, hinder it: they are tried again meanwhile.
+        It waits while paused, or while a checkpoint or the record of the run cannot be written, which is retried.
         """
-        world = self.machine.world
+        world = self.runtime.world
         while True:
             yield from self.writer.report()
-            hindered_by = self.writer.owed or (self.hindrance() if self.hindrance else "")
-            waiting, self.hindered_by = distributed.agree((self.commands.take(), hindered_by), world)
+            waiting_for = self.writer.save_error or (self.wait_reason() if self.wait_reason else "")
+            waiting, self.waiting_for = distributed.broadcast_from_main((self.commands.take(), waiting_for), world)
             for command in waiting:
                 yield from command.apply(self)
             if self.stopping is not None:
                 break
-            if self.hindered_by != self.reported and (self.hindered_by or not self.paused):
-                yield self.hindered(self.hindered_by)
-                self.reported = self.hindered_by
-            if waiting:  # what they did may hinder it, too
+            if self.waiting_for != self.reported and (self.waiting_for or not self.paused):
+                yield self.waiting_event(self.waiting_for)
+                self.reported = self.waiting_for
+            if waiting:  # their effects may give a reason to wait, too
                 continue
-            if not self.paused and not self.hindered_by:
+            if not self.paused and not self.waiting_for:
                 break
             self.idle_since = self.idle_since or time.monotonic()
             if world.is_main:
                 self.commands.wait(timeout_s=0.2)
         if self.idle_since:
-            self.began += time.monotonic() - self.idle_since
+            self.started_at += time.monotonic() - self.idle_since
             self.idle_since = 0.0
 
     def pause(self) -> None:
@@ -372,36 +397,40 @@ class Trainer:
         self.paused = True
 
     def resume(self) -> None:
-        """Continue after `pause`; what hinders training all the same is reported again."""
+        """Continue after `pause`; a remaining reason to wait is reported again."""
         self.paused = False
-        if self.hindered_by:
+        if self.waiting_for:
             self.reported = ""
 
     def has_checkpoint(self) -> bool:
         """Return whether the current step has a checkpoint."""
-        return self.writer.has(self.progress.step)
+        return self.writer.has_saved(self.progress.step)
 
     def copied_model(self) -> LanguageModel:
         """Return a copy of the model in evaluation mode, on the same device."""
         return copy.deepcopy(self.model).eval()
 
-    def hindered(self, reason: str) -> Health:
+    def waiting_event(self, reason: str) -> Health:
+        """Return the event that training waits for `reason`, or with no reason that it continues."""
         if reason:
             text = f"training waits: {reason}. It resumes by itself when that is solved; you can also stop it"
             return Health(step=self.progress.step, state="waiting", message=text)
         return Health(step=self.progress.step, state="going on", message="the problem is solved: training resumes")
 
     def stop(self) -> Iterator[Event]:
-        """Ends as it was asked to: with a checkpoint, if the disk takes one at the first attempt."""
-        if self.stopping is not None and self.stopping.save and not self.writer.owed:
+        """End training as the command asks, with a checkpoint if it can be written at the first attempt."""
+        if self.stopping is not None and self.stopping.save and not self.writer.save_error:
             yield from self.save_checkpoint()
-        if not self.writer.owed:
+        if not self.writer.save_error:
             yield from self.writer.report(wait=True)
-        if self.writer.owed:
-            yield Notice(level="error", text=f"{self.writer.owed}; stopped without one, earlier checkpoints are intact")
-        yield self.finished("stopped")
+        if self.writer.save_error:
+            yield Notice(
+                level="error", text=f"{self.writer.save_error}; stopped without one, earlier checkpoints are intact"
+            )
+        yield self.finished_event("stopped")
 
-    def stepped(self, loss: float, grad_norm: float, rate: float) -> Step:
+    def step_event(self, loss: float, grad_norm: float, rate: float) -> Step:
+        """Return the event of the last step."""
         progress, speed = self.progress, self.throughput
         left = progress.max_iters - progress.step
         return Step(
@@ -413,28 +442,31 @@ class Trainer:
             tokens_per_second=speed.tokens_per_second,
             mfu=speed.mfu,
             data_share=speed.data_share,
-            memory_bytes=hardware.memory_bytes(self.machine.device),
+            memory_bytes=hardware.memory_bytes(self.runtime.device),
             elapsed_s=self.elapsed_s(),
             eta_s=speed.eta_s(left, -(-left // progress.eval_interval)),
         )
 
-    def trouble(self, loss: float, grad_norm: float) -> tuple[str, int] | None:
-        """In words what went so wrong that training cannot go on from here, and for how many steps it already did;
-        None where nothing did."""
+    def diagnose(self, loss: float, grad_norm: float) -> tuple[str, int] | None:
+        """Return why training cannot continue after a step, and the number of steps that are lost; None if it can."""
         if not math.isfinite(loss):
-            return f"the loss became {loss}", 1  # of the weights that are there: the step that made them is to blame
+            return f"the loss became {loss}", 1  # the step before produced these weights
         if not math.isfinite(grad_norm) and not self.scaler.is_enabled():
             return f"the gradient became {grad_norm}", 1
-        return (f"the loss ran away, to {loss:.4g}", self.spike.WORSE_STEPS) if self.spike.add(loss) else None
+        return (f"the loss diverged to {loss:.4g}", self.divergence.WINDOW) if self.divergence.add(loss) else None
 
     def recover(self, trouble: str, lost: int) -> Iterator[Event]:
-        """Where the settings say so, and there is a checkpoint from before the `lost` steps, goes back to it."""
+        """Go back to the latest checkpoint before the `lost` steps if on_divergence=rollback; else report `trouble`."""
         at = self.progress.step
         back = None
         yield from self.writer.report(wait=True)
-        distributed.agree(None, self.machine.world)  # the others look for checkpoints when the last one is on disk
-        if self.config.checkpoint.on_divergence == "rollback" and self.recall and self.rollbacks < MOST_ROLLBACKS:
-            back = self.recall(at - lost)
+        distributed.broadcast_from_main(None, self.runtime.world)  # wait until the last checkpoint is on disk
+        if (
+            self.config.checkpoint.on_divergence == "rollback"
+            and self.find_checkpoint
+            and self.rollbacks < MAX_ROLLBACKS
+        ):
+            back = self.find_checkpoint(at - lost)
         if back is None:
             message = (
                 f"{trouble} after step {at:,}; earlier checkpoints are intact. "
@@ -443,7 +475,7 @@ class Trainer:
             yield Health(step=at, state="nan", message=message)
             return
         restore(back, self.model, self.optimizer, self.scaler, "the checkpoint")
-        elapsed_s, self.began = self.elapsed_s(), time.monotonic()
+        elapsed_s, self.started_at = self.elapsed_s(), time.monotonic()
         self.progress = replace(
             back.progress,
             max_iters=self.progress.max_iters,
@@ -454,19 +486,20 @@ class Trainer:
         self.batches.position = back.position
         if self.guard is not None:
             self.guard.zero_()
-        self.writer.forget(taken_at=back.progress.step)
-        self.spike, self.rollbacks = Spike(self.config.model.vocab_size), self.rollbacks + 1
+        self.writer.reset(snapshot_step=back.progress.step)
+        self.divergence, self.rollbacks = DivergenceDetector(self.config.model.vocab_size), self.rollbacks + 1
         message = (
             f"{trouble} after step {at:,}: back at step {back.progress.step:,} with half the learning rate "
-            f"({self.rollbacks} of at most {MOST_ROLLBACKS} times)"
+            f"({self.rollbacks} of at most {MAX_ROLLBACKS} times)"
         )
         yield Health(step=back.progress.step, state="rollback", message=message)
-        yield self.started()
+        yield self.started_event()
 
-    def started(self) -> Started:
-        progress, machine, config = self.progress, self.machine, self.config
+    def started_event(self) -> Started:
+        """Return the event of the start, or of a restart after a rollback."""
+        progress, runtime, config = self.progress, self.runtime, self.config
         return Started(
-            run=self.name,
+            run=self.run_name,
             step=progress.step,
             max_iters=progress.max_iters,
             n_parameters=self.model.n_parameters(),
@@ -474,15 +507,16 @@ class Trainer:
             train_tokens=len(self.tokens["train"]),
             val_tokens=len(self.tokens["val"]),
             vocab_size=config.model.vocab_size,
-            device=machine.device,
-            dtype=machine.dtype,
-            compile=machine.compile,
-            threads=machine.threads,
-            peak_flops=machine.peak_flops,
-            choices=machine.choices,
+            device=runtime.device,
+            dtype=runtime.dtype,
+            compile=runtime.compile,
+            threads=runtime.threads,
+            peak_flops=runtime.peak_flops,
+            choices=runtime.choices,
         )
 
-    def finished(self, reason: Any) -> Finished:
+    def finished_event(self, reason: FinishReason) -> Finished:
+        """Return the last event."""
         progress = self.progress
         return Finished(
             step=progress.step,
@@ -494,4 +528,5 @@ class Trainer:
         )
 
     def elapsed_s(self) -> float:
-        return self.progress.elapsed_s + (self.idle_since or time.monotonic()) - self.began
+        """Return the seconds of training over all resumes, without pauses."""
+        return self.progress.elapsed_s + (self.idle_since or time.monotonic()) - self.started_at

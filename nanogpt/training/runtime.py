@@ -1,7 +1,4 @@
-"""What a training runs on: device, number format, compilation, threads, processes, each chosen or as set.
-
-Knows nothing of the loop.
-"""
+"""The runtime of a training: device, number format, compilation, threads and processes, each as set or chosen here."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,13 +8,17 @@ import torch
 from nanogpt import hardware
 from nanogpt.config import Config
 from nanogpt.errors import SettingError, UserError
-from nanogpt.training.distributed import World, join
+from nanogpt.training.distributed import World, join_process_group
 from nanogpt.training.estimate import memory
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """`peak_flops` is the FLOP/s of all processes' devices together, None where unknown; `choices` says why what."""
+    """The resolved settings of a training.
+
+    peak_flops: FLOP/s of the devices of all processes together, None if unknown. choices: by setting, the reason of
+    each choice that was made here.
+    """
 
     device: str
     dtype: str
@@ -28,18 +29,18 @@ class Runtime:
     choices: dict[str, str]
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Within it, matrices are multiplied in `dtype`."""
+        """Multiply matrices in `dtype` inside this context."""
         return hardware.autocast(self.device, self.dtype)
 
 
 def resolve_runtime(config: Config) -> Runtime:
-    """Makes every choice that the configuration leaves open, and readies torch for it in this thread.
+    """Choose what the configuration leaves open, set up torch for it in this thread, and join the process group.
 
-    Raises `SettingError`.
+    Raise `SettingError` for a setting that does not fit this machine.
     """
     system, shape = config.system, config.model
     device = hardware.resolve_device(system.device)
-    world = join(system.backend, device)
+    world = join_process_group(system.backend, device)
     if config.data.gradient_accumulation_steps % world.size:
         raise SettingError(
             "gradient_accumulation_steps",
@@ -69,21 +70,21 @@ def resolve_runtime(config: Config) -> Runtime:
 
 
 def check_memory(config: Config, dtype: str, device: str) -> None:
-    """Raises `UserError` for a training that cannot fit, before the system ends the process for trying."""
-    needed, there = memory(config, dtype, device), hardware.total_memory(device)
-    if there is None or needed.total <= there:
+    """Raise `UserError` for a training that does not fit in memory, before the system kills the process."""
+    needed, total = memory(config, dtype, device), hardware.total_memory(device)
+    if total is None or needed.total <= total:
         return
-    takes = (
-        f"out of memory: this training takes about {needed.total / 1e9:,.0f} GB, and {device} has {there / 1e9:,.0f} GB"
+    problem = (
+        f"out of memory: this training takes about {needed.total / 1e9:,.0f} GB, and {device} has {total / 1e9:,.0f} GB"
     )
-    if needed.total - needed.activations > there:
-        raise UserError(f"{takes}: choose a smaller model")
-    raise UserError(f"{takes}: {less_memory(config)}")
+    if needed.total - needed.activations > total:
+        raise UserError(f"{problem}: choose a smaller model")
+    raise UserError(f"{problem}: {memory_advice(config)}")
 
 
-def less_memory(config: Config) -> str:
-    """Return what to change of a training that takes too much memory, in words."""
+def memory_advice(config: Config) -> str:
+    """Return which settings to change if a training takes too much memory, as text."""
     rows, context = config.data.batch_size, config.model.block_size
-    ways = [f"lower batch_size (now {rows}) and raise gradient_accumulation_steps by as much"] if rows > 1 else []
-    ways += [f"lower block_size (now {context})"] if context > 1 else []
-    return ", or ".join([*ways, "choose a smaller model"])
+    changes = [f"lower batch_size (now {rows}) and raise gradient_accumulation_steps by as much"] if rows > 1 else []
+    changes += [f"lower block_size (now {context})"] if context > 1 else []
+    return ", or ".join([*changes, "choose a smaller model"])

@@ -1,7 +1,6 @@
-"""A training's whole state as plain tensors and plain values, taken apart and put together again.
+"""Snapshots: the whole state of a training as tensors and plain values, for an exact resume.
 
-Knows nothing of files: what is taken here is written elsewhere. A snapshot holds all that an exact resume needs:
-weights, optimizer, gradient scaler, random states, batch position, and the progress.
+That is: weights, optimizer, gradient scaler, random states, batch position, and progress.
 """
 
 import dataclasses
@@ -17,7 +16,11 @@ from nanogpt.models.base import LanguageModel
 
 @dataclass(slots=True)
 class Progress:
-    """Where a training is, and what was changed on the way. `elapsed_s` is over all resumes, without pauses."""
+    """How far a training is, and the settings that commands changed.
+
+    step: optimizer steps done. tokens: trained on. elapsed_s: over all resumes, without pauses. Losses are in nats per
+    token; `evaluated_at` and `best_step` are steps, -1 and None before the first evaluation.
+    """
 
     step: int = 0
     max_iters: int = 0
@@ -34,7 +37,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`optimizer` is empty in a snapshot that gives weights only."""
+    """The state of a training. `optimizer` is empty if only the weights are known; `position` is the batch position."""
 
     model_config: ArchitectureConfig
     model: dict[str, Tensor]
@@ -43,18 +46,20 @@ class Snapshot:
     position: int = 0
 
 
-def take(
+def take_snapshot(
     model: LanguageModel,
     optimizer: torch.optim.Optimizer,
     scaler: "torch.amp.GradScaler",
     progress: Progress,
     position: int,
 ) -> Snapshot:
-    """A copy of the state as it is now, in main memory. Names in `optimizer`: `<parameter>.<state>`, `random.<device>`,
-    `scaler.<value>`."""
+    """Return a copy of the current state in main memory.
+
+    The names in `Snapshot.optimizer` are `<parameter>.<state>`, `random.<device>` and `scaler.<value>`.
+    """
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     tensors = {
-        f"{names[parameter]}.{key}": _copied(torch.as_tensor(value))
+        f"{names[parameter]}.{key}": _copy_to_cpu(torch.as_tensor(value))
         for parameter, state in optimizer.state.items()
         for key, value in state.items()
     }
@@ -62,16 +67,19 @@ def take(
     tensors["random.cpu"] = torch.get_rng_state()
     if any(parameter.is_cuda for parameter in names):
         tensors["random.cuda"] = torch.cuda.get_rng_state()
-    weights = {name: _copied(tensor) for name, tensor in model.state_dict().items()}
+    weights = {name: _copy_to_cpu(tensor) for name, tensor in model.state_dict().items()}
     return Snapshot(model.config, weights, tensors, dataclasses.replace(progress), position)
 
 
-def _copied(tensor: Tensor) -> Tensor:
+def _copy_to_cpu(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True)
 
 
 def check_weights(model: LanguageModel, tensors: dict[str, Tensor], source: str) -> None:
-    """Raise `UserError` naming `source` where names or shapes do not fit the model, of which shapes alone will do."""
+    """Raise `UserError` that names `source` if names or shapes differ from the model's.
+
+    The model may be on the meta device.
+    """
     expected = model.state_dict()
     for name in sorted(expected.keys() ^ tensors.keys()):
         raise UserError(
@@ -85,7 +93,7 @@ def check_weights(model: LanguageModel, tensors: dict[str, Tensor], source: str)
 
 
 def restore_weights(model: LanguageModel, tensors: dict[str, Tensor], source: str) -> None:
-    """Copies the weights in. Raises `UserError` as `check_weights` does."""
+    """Copy the weights into the model. Raise `UserError` as `check_weights` does."""
     check_weights(model, tensors, source)
     model.load_state_dict(tensors)
 
@@ -97,7 +105,7 @@ def restore(
     scaler: "torch.amp.GradScaler",
     source: str,
 ) -> None:
-    """Puts weights, optimizer, scaler and random states back. Raises `UserError` naming `source` if they do not fit."""
+    """Restore weights, optimizer, scaler and random states. Raise `UserError` that names `source` on a mismatch."""
     restore_weights(model, snapshot.model, source)
     states: dict[str, dict[str, Tensor]] = {}
     for full_name, tensor in snapshot.optimizer.items():

@@ -1,23 +1,23 @@
-"""How fast a configuration trains here, from a few real steps. Writes nothing."""
+"""The speed of a configuration on this machine, from a few real steps. Writes no files."""
 
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from statistics import median
-from typing import Any
 
 from nanogpt.config import Config, with_settings
 from nanogpt.events import Event, Measured, Started, Step
+from nanogpt.training.loop import Tokens
 from nanogpt.training.setup import train
 from nanogpt.training.throughput import Parts
 
 
-def seconds_per_step(
-    config: Config, tokens: Mapping[str, Any], *, burn_in: int = 10, steps: int = 20, limit_s: float = 60.0
+def time_steps(
+    config: Config, tokens: Mapping[str, Tokens], *, burn_in: int = 10, steps: int = 20, limit_s: float = 60.0
 ) -> tuple[Started, list[float]]:
-    """The choices that were made, and the seconds of each of `steps` iterations after `burn_in` others.
+    """Train, and return the Started event and the seconds of each of `steps` iterations after `burn_in` others.
 
-    Fewer steps where they take longer than `limit_s` together, but at least one. `tokens` as `train` takes them.
+    At least one step is timed, and no further ones after `limit_s` seconds. tokens: as for `train`.
     """
     started: Started | None = None
     durations: list[float] = []
@@ -35,13 +35,14 @@ def seconds_per_step(
     return started, durations
 
 
-def step_parts(
-    config: Config, tokens: Mapping[str, Any], *, burn_in: int, steps: int, limit_s: float
+def time_step_parts(
+    config: Config, tokens: Mapping[str, Tokens], *, burn_in: int, steps: int, limit_s: float
 ) -> Generator[Started | Step, None, tuple[Started, float, list[Parts]]]:
-    """Yields Started and each Step. Returns Started, the seconds of the first iteration, and of `steps` iterations
-    after `burn_in` others the seconds by part: data, forward, backward, optimizer, and step for the whole.
+    """Train, and yield Started and each Step. Return Started, the seconds of the first iteration, and the timed parts.
 
-    Fewer of both where they take longer than `limit_s`, but at least one each; none where the loss is not finite.
+    These are the seconds of data, forward, backward, optimizer and step (the whole) in each of `steps` iterations after
+    `burn_in` others. Both numbers are cut to what fits into `limit_s`, but at least one. No parts are returned if the
+    loss is not finite.
     """
     started: Started | None = None
     record: list[Parts] = []
@@ -62,14 +63,14 @@ def step_parts(
     return started, record[0]["step"], [] if warm is None else record[warm:]
 
 
-def sounded(config: Config, tokens: Mapping[str, Any], budget_s: float = 2.0) -> Iterator[Event]:
-    """A quick estimate, and better ones while `budget_s` allows: `Measured`, first with one sequence in a batch, then
-    with as many as there is time for. Closing it at any event (its steps are among them) cancels.
+def estimate_step_time(config: Config, tokens: Mapping[str, Tokens], budget_s: float = 2.0) -> Iterator[Event]:
+    """Train for about `budget_s` seconds, and yield a quick `Measured`, then a better one if time allows.
 
-    Without torch.compile, which would take longer than this may.
+    The first has one sequence in a batch, the second as many as the time allows. The events of training are yielded
+    too: closing the iterator at any of them cancels. Without torch.compile, which takes longer than the budget.
     """
-    asked, rows = config.data, 1
-    for fuller in (True, False):
+    target, rows = config.data, 1
+    for is_first in (True, False):
         short = with_settings(config, {"batch_size": rows, "gradient_accumulation_steps": 1, "compile": "false"})
         started: Started | None = None
         durations: list[float] = []
@@ -80,29 +81,29 @@ def sounded(config: Config, tokens: Mapping[str, Any], budget_s: float = 2.0) ->
                     started = event
                 if isinstance(event, Step):
                     durations.append(duration)
-                    # The first step warms up: it counts only where another would take too long.
+                    # The first step warms up: it counts only if a second one would take too long.
                     if durations[0] > 2 * budget_s or sum(durations[1:]) > budget_s / 3 or len(durations) == 12:
                         break
         if started is None:
             raise RuntimeError("training ended before it started")
         step_s = median(durations[1:] or durations)
         yield Measured(
-            seconds_per_step=step_s * asked.batch_size / rows * asked.gradient_accumulation_steps,
+            seconds_per_step=step_s * target.batch_size / rows * target.gradient_accumulation_steps,
             batch_size=rows,
             device=started.device,
             dtype=started.dtype,
             threads=started.threads,
         )
-        affordable = min(asked.batch_size, int(budget_s / 4 / step_s * rows))
-        if not fuller or affordable <= rows:
+        affordable = min(target.batch_size, int(budget_s / 4 / step_s * rows))
+        if not is_first or affordable <= rows:
             return
         rows = affordable
 
 
 def _timed(
-    config: Config, tokens: Mapping[str, Any], steps: int, record: list[Parts] | None = None
+    config: Config, tokens: Mapping[str, Tokens], steps: int, record: list[Parts] | None = None
 ) -> Generator[tuple[Event, float], None, None]:
-    """The events of a training that saves nothing and reports each step, with the seconds since the one before."""
+    """Yield the events of a training that saves nothing and reports each step, and the seconds of each."""
     short = with_settings(
         config,
         {
@@ -110,7 +111,7 @@ def _timed(
             "eval_iters": 1,
             "log_interval": 1,
             "sample_interval": 0,
-            # the run's own length decides about compiling, so it is kept; who asks ends long before it
+            # the length of the run decides about compiling, so it stays; the caller ends the training long before
             "max_iters": max(config.schedule.max_iters, steps),
             "eval_interval": max(config.schedule.max_iters, steps),
         },

@@ -1,20 +1,20 @@
-"""How fast training goes, from a monotonic clock: changes of the wall clock upset nothing. Knows nothing of torch."""
+"""The speed of training, from a monotonic clock. Imports no torch."""
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-Parts = dict[str, float]  # seconds by what they were spent on
+Parts = dict[str, float]  # seconds by part of a step
 
 
 class Throughput:
-    """Rates over the last steps. What happens outside `step()` (evaluation, saving, pauses) does not count in them.
+    """Rates over the last steps, without what happens outside `step()` (evaluation, saving, pauses).
 
     The first step of a process is left out: it compiles, allocates and warms caches.
 
-    Where `record` is given, each step's parts are added to it, and the whole under the name "step". What a GPU still
-    has to do would count where something waits for it: `wait` is therefore called at the end of each part.
+    record: gets the parts of each step, and the whole step under the name "step". wait: called at the end of each part,
+    so that the work of a GPU counts in the part that started it.
     """
 
     def __init__(
@@ -30,15 +30,16 @@ class Throughput:
         self._peak_flops = peak_flops
         self._durations: deque[float] = deque(maxlen=50)  # seconds
         self._first = 0.0
-        self._deferred: list[float] = []  # durations of steps that a device may still be at
+        self._deferred: list[float] = []  # durations of steps that the device may not have finished
         self._is_deferred = False
         self._evaluation_s = 0.0
         self._record, self._wait = record, wait
-        self._parts: Parts = {}  # of the present step
+        self._parts: Parts = {}  # of the current step
         self._fetches: deque[float] = deque(maxlen=50)
 
     @contextmanager
     def step(self) -> Iterator[None]:
+        """Time one step."""
         started, self._parts, self._is_deferred = time.perf_counter(), {}, False
         yield
         duration = time.perf_counter() - started
@@ -55,12 +56,12 @@ class Throughput:
             self._first = duration
 
     def defer(self) -> None:
-        """Nothing waits for the device in the present step: its time is known when that of a later step is."""
+        """Mark the current step as not synchronized: its time is shared with the next step that is."""
         self._is_deferred = True
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """A part of a step: data, forward, backward or optimizer."""
+        """Time a part of a step: data, forward, backward or optimizer."""
         started = time.perf_counter()
         yield
         self._wait()
@@ -68,16 +69,16 @@ class Throughput:
 
     @property
     def data_share(self) -> float:
-        """Of the last steps' time, 0 to 1."""
+        """The share of the last steps' time that was spent on waiting for data, 0 to 1."""
         return sum(self._fetches) / sum(self._durations) if self._durations else 0.0
 
-    def evaluated(self, seconds: float) -> None:
-        """The last evaluation took so long, pauses within it left out."""
+    def record_evaluation(self, seconds: float) -> None:
+        """Set the duration of the last evaluation, without pauses."""
         self._evaluation_s = seconds
 
     @property
     def seconds_per_step(self) -> float:
-        """Mean over the last steps, at most 50 and about five seconds' worth; the first step's where it is alone."""
+        """Mean over the last steps (at most 50, and about 5 s); after the first step, its duration."""
         total, count = 0.0, 0
         for duration in reversed(self._durations):
             total, count = total + duration, count + 1
@@ -87,6 +88,7 @@ class Throughput:
 
     @property
     def tokens_per_second(self) -> float:
+        """Tokens trained on per second, 0 before the first step."""
         return self._tokens / self.seconds_per_step if self.seconds_per_step else 0.0
 
     @property
@@ -95,5 +97,5 @@ class Throughput:
         return self.tokens_per_second * self._flops_per_token / self._peak_flops if self._peak_flops else None
 
     def eta_s(self, steps_left: int, evaluations_left: int) -> float:
-        """Seconds until the end at the present speed, evaluations included."""
+        """Return the seconds until the end at the current speed, evaluations included."""
         return steps_left * self.seconds_per_step + evaluations_left * self._evaluation_s

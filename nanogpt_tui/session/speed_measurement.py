@@ -67,7 +67,7 @@ def measure(config: Config, dataset: str) -> Iterator[Result]:
     Raise `UserError` without a step if the training would not fit into memory.
     """
     from nanogpt import data, hardware, runs
-    from nanogpt.training.step_timing import sounded
+    from nanogpt.training.step_timing import estimate_step_time
 
     device = hardware.resolve_device(config.system.device)
     free = hardware.available_memory(device)
@@ -78,7 +78,7 @@ def measure(config: Config, dataset: str) -> Iterator[Result]:
     if free is not None and needed > free:
         raise UserError(f"needs about {format_bytes(needed)}, and {format_bytes(free)} are free")
     try:
-        yield from sounded(config, runs.splits(opened))
+        yield from estimate_step_time(config, runs.splits(opened))
         yield from compiled(config)
     finally:
         gc.collect()

@@ -22,7 +22,7 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, timed: float, seconds: Callable[[int], float]) -> None:
         self.config, self.seconds = Config(), seconds
         self.commands: list[tuple[int, Command]] = []
-        monkeypatch.setattr("nanogpt.runs.quickstart.seconds_per_step", lambda *_, **__: (started(), [timed]))
+        monkeypatch.setattr("nanogpt.runs.quickstart.time_steps", lambda *_, **__: (started(), [timed]))
         monkeypatch.setattr("nanogpt.runs.quickstart.start", self.start)
 
     def start(self, config: Config, run: Path, *, commands: CommandQueue, data_dir: Path | None) -> Iterator[Event]:
@@ -83,7 +83,7 @@ def test_one_thread_is_taken_where_it_is_faster_than_several(
         asked = config.system.threads
         return replace(started(), threads=asked or 4), [alone_s if asked == 1 else 1.0]
 
-    monkeypatch.setattr("nanogpt.runs.quickstart.seconds_per_step", timed)
+    monkeypatch.setattr("nanogpt.runs.quickstart.time_steps", timed)
     begin(dataset)
     assert machine.config.system.threads == threads
     assert machine.config.schedule.max_iters == steps  # 0.85 of 40 s

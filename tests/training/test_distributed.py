@@ -9,7 +9,7 @@ from nanogpt import runs
 from nanogpt.data import prepare, textfile_recipe
 from nanogpt.errors import UserError
 from nanogpt.events import Step
-from nanogpt.training.distributed import join
+from nanogpt.training.distributed import join_process_group
 
 pytestmark = pytest.mark.slow
 
@@ -73,7 +73,7 @@ assert os.environ["RANK"] != "0" or next(refusals, None) is None
         ({"RANK": "first"}, "auto", "RANK='first'"),
         ({"RANK": "0"}, "auto", "WORLD_SIZE=''"),
         ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, "nccl", "backend=nccl is for NVIDIA GPUs"),
-        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, "auto", "cannot reach one another"),  # no MASTER_ADDR
+        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, "auto", "cannot reach each other"),  # no MASTER_ADDR
     ],
 )
 def test_a_group_that_cannot_be_joined_is_one_line(monkeypatch, environment, backend, said):
@@ -82,7 +82,7 @@ def test_a_group_that_cannot_be_joined_is_one_line(monkeypatch, environment, bac
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=said) as caught:
-        join(backend, "cpu")
+        join_process_group(backend, "cpu")
     assert "\n" not in str(caught.value)
     assert "gloo" not in str(caught.value)
 
@@ -110,4 +110,4 @@ except UserError as error:
     )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     done = subprocess.run([*torchrun, str(tmp_path / "train.py")], capture_output=True, text=True, timeout=300)
-    assert "LINE the processes of this training cannot reach one another" in done.stdout
+    assert "LINE the processes of this training cannot reach each other" in done.stdout

@@ -9,7 +9,7 @@ import torch
 from nanogpt.config import ARCHITECTURE, Config, names, resolve
 from nanogpt.events import Measured
 from nanogpt.training import estimate
-from nanogpt.training.step_timing import sounded
+from nanogpt.training.step_timing import estimate_step_time
 
 SMALL = {"n_layer": 3, "n_head": 4, "n_embd": 128, "block_size": 64, "batch_size": 8, "vocab_size": 300}
 
@@ -46,7 +46,7 @@ def kept_for_backward(config: Config, dtype: str) -> int:
     ):
         backend = model.training_backend("cpu", getattr(torch, dtype)) or model
         _, loss = backend(ids, ids)
-    for block in getattr(loss.grad_fn, "of_blocks", []):  # a loss in one piece keeps these itself
+    for block in getattr(loss.grad_fn, "saved_blocks", []):  # a loss in one piece keeps these itself
         for tensor in block:
             if tensor is not None:
                 keep(tensor)
@@ -83,14 +83,16 @@ def test_epochs_and_the_uniform_guess() -> None:
 
 def test_evaluations_lengthen_a_run_by_their_forward_passes() -> None:
     config = configured(max_iters=100, eval_interval=50, eval_iters=30)
-    assert estimate.steps_worth(config) == 100 + 3 * 60 / 3  # at 0, 50 and 100: 30 batches of both splits
+    assert estimate.equivalent_steps(config) == 100 + 3 * 60 / 3  # at 0, 50 and 100: 30 batches of both splits
 
 
 def test_a_quick_measure_comes_before_the_fuller_one_and_can_be_cut_short() -> None:
     tokens = {split: torch.arange(4000).remainder(300).numpy().astype("uint16") for split in ("train", "val")}
-    measured = [event for event in sounded(configured(), tokens, budget_s=0.5) if isinstance(event, Measured)]
+    measured = [
+        event for event in estimate_step_time(configured(), tokens, budget_s=0.5) if isinstance(event, Measured)
+    ]
     assert measured[0].batch_size == 1
     assert all(event.seconds_per_step > 0 for event in measured)
-    events = sounded(configured(), tokens)
+    events = estimate_step_time(configured(), tokens)
     next(events)
     events.close()

@@ -27,7 +27,7 @@ from nanogpt.training import (
     loop,
     train,
 )
-from nanogpt.training.runtime import less_memory
+from nanogpt.training.runtime import memory_advice
 
 
 def of(kind, events):
@@ -130,7 +130,7 @@ def test_without_always_save_checkpoint_an_evaluation_that_is_no_better_saves_no
 
 
 def test_the_gradient_norm_is_reported_before_clipping_and_clipping_changes_the_steps(tiny, tokens):
-    free, clipped = (list(train(tiny(grad_clip=clip), tokens)) for clip in (0, 1e-4))
+    free, clipped = (list(train(tiny(grad_clip=limit), tokens)) for limit in (0, 1e-4))
     assert of(Step, clipped)[0].grad_norm == pytest.approx(of(Step, free)[0].grad_norm)
     assert of(Step, free)[0].grad_norm > 1e-3
     assert losses(free)[:1] == losses(clipped)[:1]
@@ -250,7 +250,7 @@ def test_commands_are_applied_in_the_middle_of_an_evaluation_and_its_checkpoint_
 
 
 def test_a_long_evaluation_says_how_far_it_is(tiny, tokens, monkeypatch):
-    monkeypatch.setattr(evaluation, "TELL_S", 0.0)
+    monkeypatch.setattr(evaluation, "REPORT_INTERVAL_S", 0.0)
     events = list(train(tiny(max_iters=0, eval_iters=3), tokens))
     assert [(event.done, event.total) for event in of(Evaluating, events)] == [(n, 6) for n in range(1, 7)]
     monkeypatch.undo()
@@ -427,7 +427,7 @@ def test_a_model_that_cannot_fit_is_refused_before_it_takes_any_memory(tiny, tok
     ],
 )
 def test_what_takes_less_memory_is_something_that_can_be_done(tiny, batch_size, block_size, words):
-    ways = less_memory(tiny(batch_size=batch_size, block_size=block_size)).split(", or ")
+    ways = memory_advice(tiny(batch_size=batch_size, block_size=block_size)).split(", or ")
     assert len(ways) == len(words)
     assert all(way.startswith(word) for way, word in zip(ways, words, strict=True))
 

@@ -14,7 +14,7 @@ from nanogpt.training.throughput import Throughput
 
 @pytest.fixture
 def deferring(monkeypatch):
-    monkeypatch.setattr(setup, "defers", lambda _machine: True)
+    monkeypatch.setattr(setup, "defers_reading", lambda _machine: True)
 
 
 class Reads(TorchDispatchMode):
@@ -48,7 +48,7 @@ SETTINGS = [{}, {"architecture": "modern", "optimizer": "muon"}, {"grad_clip": 0
 def test_it_takes_the_same_steps_as_one_that_waits(tiny, tokens, changes, monkeypatch):
     config = tiny(**changes, log_interval=4, checkpoint_interval=5, max_iters=20)
     waits = figures(train(config, tokens, save=lambda snapshot, _best: "saved"))
-    monkeypatch.setattr(setup, "defers", lambda _machine: True)
+    monkeypatch.setattr(setup, "defers_reading", lambda _machine: True)
     unread = figures(train(config, tokens, save=lambda snapshot, _best: "saved"))
     assert [row[:2] for row in unread] == [row[:2] for row in waits]
     for one, other in zip(unread, waits, strict=True):
@@ -57,8 +57,8 @@ def test_it_takes_the_same_steps_as_one_that_waits(tiny, tokens, changes, monkey
 
 @pytest.mark.parametrize("changes", SETTINGS)
 def test_nothing_is_asked_of_the_device_in_a_step_that_nobody_reads(tiny, tokens, deferring, monkeypatch, changes):
-    monkeypatch.setattr("nanogpt.training.loop.clip", on_device)
-    monkeypatch.setattr("nanogpt.models.layers.cross_entropy.cheap", lambda _x: False)  # that of GPUs
+    monkeypatch.setattr("nanogpt.training.loop.clip_gradients", on_device)
+    monkeypatch.setattr("nanogpt.models.layers.cross_entropy.is_eager_cpu", lambda _x: False)  # that of GPUs
     taken, step = [], loop.Trainer.step
 
     def counted(self):
@@ -73,12 +73,12 @@ def test_nothing_is_asked_of_the_device_in_a_step_that_nobody_reads(tiny, tokens
 
 
 def on_device(parameters, limit, flat=None):
-    """`clip` as it is where the gradients are on a GPU."""
-    from nanogpt.training.clipping import factor
+    """`clip_gradients` as it is where the gradients are on a GPU."""
+    from nanogpt.training.clipping import clip_factor
 
     gradients = [parameter.grad for parameter in parameters]
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    torch._foreach_mul_(gradients, factor(norm, limit))
+    torch._foreach_mul_(gradients, clip_factor(norm, limit))
     return norm
 
 
@@ -119,7 +119,7 @@ def test_a_loss_that_is_never_reported_is_read_all_the_same(tiny, tokens, deferr
 
     monkeypatch.setattr(loop.Trainer, "read", counted)
     list(train(tiny(log_interval=1000, max_iters=120, eval_interval=200), tokens))
-    assert reads == [loop.MOST_UNREAD, 2 * loop.MOST_UNREAD, 120]
+    assert reads == [loop.MAX_UNREAD_STEPS, 2 * loop.MAX_UNREAD_STEPS, 120]
 
 
 def test_the_time_of_steps_that_were_not_waited_for_is_shared_out(monkeypatch):

@@ -64,7 +64,7 @@ def figures(config: Config, dataset: DatasetInfo | None, speed: Speed) -> Iterat
     else:
         yield "guess", "–", "known once prepared", "$quiet"
     if speed.seconds_per_step is not None:
-        seconds = speed.seconds_per_step * estimate.steps_worth(config)
+        seconds = speed.seconds_per_step * estimate.equivalent_steps(config)
         each = f"{1000 * speed.seconds_per_step:,.0f} ms per step" if speed.seconds_per_step < 10 else ""
         yield "time", f"≈ {duration(seconds)}", each or f"{speed.seconds_per_step:,.0f} s per step", "$foreground"
     else:
