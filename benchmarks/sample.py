@@ -22,7 +22,7 @@ import torch
 from nanogpt import tokenizers
 from nanogpt.config import ArchitectureConfig, SamplingConfig, resolve
 from nanogpt.hardware import share_cores
-from nanogpt.sampling import generate, number_format
+from nanogpt.sampling import generate, resolve_sampling_dtype
 
 CHARACTERS = "".join(map(chr, range(32, 97)))  # 65, as tiny Shakespeare has
 
@@ -55,7 +55,7 @@ def compare(preset: str, reference: Any, options: argparse.Namespace) -> None:
             generate(model, tokenizer, "A", SamplingConfig(max_new_tokens=count), num_samples=rows, dtype=dtype)
         )
 
-    chosen, why = number_format("auto", model)
+    chosen, why = resolve_sampling_dtype("auto", model)
     formats = dict.fromkeys((chosen, "float32"))
     contenders: dict[str, Callable[[int], Any]] = {
         **{f"ours, {dtype}": ours(dtype) for dtype in formats},

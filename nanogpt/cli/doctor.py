@@ -151,7 +151,7 @@ def torch_and_devices() -> Iterator[Finding]:
     # for a model large enough that it is worth it
     dtype, why = hardware.resolve_dtype("auto", device, width=10**6, tokens=10**6)
     yield Finding("number format", "good", f"{dtype} on {device}: {why}")
-    lacking = hardware.compile_needs(device)
+    lacking = hardware.missing_for_compile(device)
     if lacking:
         yield Finding("torch.compile", "poor", f"it needs {lacking}", "install that for more speed; all works without")
     else:

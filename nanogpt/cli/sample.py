@@ -68,14 +68,14 @@ def run(args: argparse.Namespace) -> int:
     prompt = start_text(args.start)
 
     # Only now: torch takes a second to import, and a bad option can be refused without it.
-    from nanogpt.hardware import out_of_memory
+    from nanogpt.hardware import is_out_of_memory
     from nanogpt.runs import load_model
-    from nanogpt.sampling import generate, number_format
+    from nanogpt.sampling import generate, resolve_sampling_dtype
 
     loaded = load_model(args.source, args.checkpoint, args.device, args.runs_dir)
     prompt = known_text(loaded.tokenizer, prompt, args.unknown == "replace")
     loss = "" if loaded.val_loss is None else f", val loss {loaded.val_loss:.4f}"
-    dtype, _ = number_format(dtype, loaded.model)
+    dtype, _ = resolve_sampling_dtype(dtype, loaded.model)
     talk(f"{loaded.run}, step {loaded.step:,}{loss}, on {loaded.device} in {dtype}, seed {knobs.seed}")
     events = generate(
         loaded.model,
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         with closing(events):
             ends = write_json(events) if args.json else write_text(events, prompt, num_samples)
     except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         way = f"lower num_samples (now {num_samples}), or use another --device"
         raise UserError(f"out of memory: {way if num_samples > 1 else 'use another --device'}") from None

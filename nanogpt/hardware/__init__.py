@@ -1,12 +1,12 @@
-"""This machine: which device, number format and threads to use, how fast it can be, how full it is.
+"""This machine: which device, number format and threads to use, its peak speed, its memory.
 
-A leaf: knows nothing of models, data or runs. torch is imported by the functions that ask it, not with this package.
+Functions that need torch import it when they are called; importing this package does not.
 """
 
 from nanogpt.hardware.choices import (
     autocast,
-    compile_needs,
-    cpu_multiplies_bfloat16,
+    cpu_has_bfloat16,
+    missing_for_compile,
     resolve_compile,
     resolve_device,
     resolve_dtype,
@@ -18,34 +18,34 @@ from nanogpt.hardware.facts import (
     cpu_model,
     cpu_quota,
     describe,
+    is_out_of_memory,
     memory_bytes,
-    out_of_memory,
     synchronize,
     total_memory,
     usable_cores,
 )
-from nanogpt.hardware.heap import kept_memory
+from nanogpt.hardware.heap import retain_freed_memory
 from nanogpt.hardware.peak import GPUS, gpu_peak, measure_cpu, peak_flops
 
 __all__ = [
     "GPUS",
     "autocast",
     "available_memory",
-    "compile_needs",
+    "cpu_has_bfloat16",
     "cpu_model",
-    "cpu_multiplies_bfloat16",
     "cpu_quota",
     "describe",
     "gpu_peak",
-    "kept_memory",
+    "is_out_of_memory",
     "measure_cpu",
     "memory_bytes",
-    "out_of_memory",
+    "missing_for_compile",
     "peak_flops",
     "resolve_compile",
     "resolve_device",
     "resolve_dtype",
     "resolve_threads",
+    "retain_freed_memory",
     "share_cores",
     "synchronize",
     "total_memory",

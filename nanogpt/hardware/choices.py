@@ -1,6 +1,6 @@
-"""What "auto" means on this machine: device, number format, torch.compile, threads. Knows nothing of models and runs.
+"""What "auto" means on this machine: device, number format, torch.compile, threads.
 
-Each choice comes with its reason, for the record of the run. The rules rest on the measurements that
+Each choice has a reason, for the record of the run. The rules are based on measurements, which
 `benchmarks/auto_choices.py` repeats; the constants below are from two cores of a 2025 server CPU with AVX512-BF16.
 """
 
@@ -17,49 +17,54 @@ from nanogpt.hardware.facts import usable_cores
 from nanogpt.hardware.heap import share_heap
 from nanogpt.hardware.peak import peak_flops
 
-# bfloat16 pays on a CPU from about this size on; below, converting takes longer than multiplying saves.
+# From about this size bfloat16 is faster on a CPU; below, the conversion takes longer than it saves.
 BFLOAT16_WIDTH = 128
 BFLOAT16_TOKENS = 256
 
-# An estimate may be wrong by a factor of two, and who waits without need is more annoyed than who saves is glad.
+# Compile if the estimated saving exceeds the cost by this factor: the estimate may be wrong by a factor of two.
 COMPILE_MARGIN = 2.0
-# FLOP/s of a GPU that is not in the table, of the order of those that people train on.
+# FLOP/s assumed for a GPU that is not in the table.
 UNKNOWN_GPU_FLOPS = 1e14
 
 
 def resolve_device(asked: str) -> str:
-    """The device that `asked` ("auto", "cpu", "cuda", "cuda:N", "mps") means: for "auto" a GPU before the CPU.
+    """Return the device for `asked`: "auto" (a GPU, if there is one), "cpu", "cuda", "cuda:N" or "mps".
 
-    Raises `SettingError` for a device that is not there, naming those that are.
+    Raise `SettingError`, with the available devices, for a device that this machine does not have.
     """
     import torch
 
-    there = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    there += ["mps"] if torch.backends.mps.is_available() else []
-    there += ["cpu"]
+    available = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    available += ["mps"] if torch.backends.mps.is_available() else []
+    available += ["cpu"]
     if asked == "auto":
-        return there[0].removesuffix(":0")
-    if asked in there or f"{asked}:0" in there:
+        return available[0].removesuffix(":0")
+    if asked in available or f"{asked}:0" in available:
         return asked
-    why = "this torch is built without CUDA" if asked.startswith("cuda") and not torch.version.cuda else "not here"
-    raise SettingError("device", f"device={asked!r}: {why}; there is {', '.join(there)} (auto takes the first)")
+    why = (
+        "this torch is built without CUDA"
+        if asked.startswith("cuda") and not torch.version.cuda
+        else "this machine has none"
+    )
+    raise SettingError("device", f"device={asked!r}: {why}; available: {', '.join(available)} (auto uses the first)")
 
 
 def resolve_threads(asked: int) -> int:
-    """Threads for the CPU's share of the work; 0 is OMP_NUM_THREADS where it is set, else one a usable core."""
+    """Return the number of CPU threads. For 0: OMP_NUM_THREADS if it is set, else one for each usable core."""
     if asked:
         return asked
-    wished = os.environ.get("OMP_NUM_THREADS", "")
-    return int(wished) if wished.isdigit() and int(wished) else usable_cores()
+    from_environment = os.environ.get("OMP_NUM_THREADS", "")
+    if from_environment.isdigit() and int(from_environment):
+        return int(from_environment)
+    return usable_cores()
 
 
 def share_cores() -> None:
-    """Readies a process on Linux for training beside others; for before torch is imported and threads begin.
+    """Set up a process on Linux to train while other processes are busy. Call it before torch is imported.
 
-    Lets torch threads give up their core soon while they wait for others, and all threads share one heap.
-
-    By default they spin for long, which beside any other busy process makes a step ten times slower (28 ms to 250 on
-    two cores; with this, 28 to 100). A value that the person has set stays.
+    Waiting threads of torch give up their core soon, and all threads share one heap. By default they spin for a long
+    time, which makes a step ten times slower if another process is busy (28 ms to 250 ms on two cores; with this, 28 ms
+    to 100 ms). A value that the user has set stays.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -67,9 +72,9 @@ def share_cores() -> None:
 
 
 def resolve_dtype(asked: str, device: str, *, width: int, tokens: int) -> tuple[str, str]:
-    """Return (number format of matrix products, why; nothing where it was not chosen here).
+    """Return the number format of matrix products, and the reason ("" if `asked` decides).
 
-    width: of a hidden state; tokens: in one micro-batch.
+    width: of a hidden state. tokens: in one micro-batch.
     """
     if asked != "auto":
         return asked, ""
@@ -77,30 +82,30 @@ def resolve_dtype(asked: str, device: str, *, width: int, tokens: int) -> tuple[
         import torch
 
         if torch.cuda.get_device_capability(device) >= (8, 0):
-            return "bfloat16", "the GPU multiplies it natively"
+            return "bfloat16", "the GPU has bfloat16 instructions"
         return "float16", "the GPU has no native bfloat16"
     if device != "cpu":
-        return "float32", f"nothing else has been measured to be faster on {device}"
-    if not cpu_multiplies_bfloat16():
+        return "float32", f"no other format is known to be faster on {device}"
+    if not cpu_has_bfloat16():
         return "float32", "this CPU has no native bfloat16"
     if width < BFLOAT16_WIDTH or tokens < BFLOAT16_TOKENS:
         return "float32", (
-            f"bfloat16 pays from a width of {BFLOAT16_WIDTH} and {BFLOAT16_TOKENS} tokens in a batch on, "
-            f"here {width} and {tokens}"
+            f"bfloat16 is faster from a width of {BFLOAT16_WIDTH} and {BFLOAT16_TOKENS} tokens in a batch, "
+            f"this run has {width} and {tokens}"
         )
-    return "bfloat16", "this CPU multiplies it natively"
+    return "bfloat16", "this CPU has bfloat16 instructions"
 
 
-def cpu_multiplies_bfloat16() -> bool:
-    """Whether the CPU has instructions for it that torch's libraries use: AVX512-BF16, AMX, or ARM's BF16."""
+def cpu_has_bfloat16() -> bool:
+    """Return whether the CPU has bfloat16 instructions that torch's libraries use: AVX512-BF16, AMX, or ARM's BF16."""
     import torch
 
     if sys.platform == "darwin":
-        return False  # torch hands float32 to Accelerate there, and has nothing like it for bfloat16
+        return False  # there torch uses Accelerate for float32, which has no bfloat16
     if hasattr(torch.cpu, "get_capabilities"):
         has = torch.cpu.get_capabilities()
         return any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
-    # older releases have these two instead, for x86 only
+    # older releases of torch have these two, for x86 only
     asks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(ask is not None and ask() for ask in asks)
 
@@ -114,39 +119,37 @@ def resolve_compile(
     flops_per_token: int,
     estimate: tuple[float, float],
 ) -> tuple[bool, str]:
-    """Return (whether to use torch.compile, why; nothing where it was not chosen here).
+    """Return whether to use torch.compile, and the reason ("" if `asked` decides).
 
-    tokens: all that the run is still to train on. estimate: what it saves on a CPU, in nanoseconds of one core a token,
-    and what it costs once, in seconds.
-
-    "auto" compiles where the seconds that it saves in the run are estimated at more than twice those that it takes.
-    Raises `SettingError` where "true" is asked and something that it needs is not installed.
+    tokens: how many the run trains on. estimate: what compiling saves on a CPU (ns of one core for each token), and
+    what it costs once (s). "auto" compiles if the estimated saving in the run is more than twice the cost. Raise
+    `SettingError` for "true" if something that compiling needs is not installed.
     """
     if asked == "false":
         return False, ""
-    missing = compile_needs(device)
+    missing = missing_for_compile(device)
     if asked == "true":
         if missing:
             raise SettingError(
-                "compile", f"compile=true: torch.compile needs {missing}; install it, or say compile=auto"
+                "compile", f"compile=true: torch.compile needs {missing}; install it, or use compile=auto"
             )
         return True, ""
     if missing:
         return False, f"torch.compile needs {missing}"
     if device == "mps":
-        return False, "not measured to pay on mps"
+        return False, "not known to be faster on mps"
     saving_ns, cost = estimate
     if device.startswith("cuda"):
-        # A third of the time of an eager run, which reaches about a third of the peak: as long as it takes at the peak.
+        # An eager run reaches about a third of the peak, and compiling saves about a third of its time.
         saved = tokens * flops_per_token / (peak_flops(device, dtype) or UNKNOWN_GPU_FLOPS)
     else:
         saved = 1e-9 * tokens * saving_ns / usable_cores()
-    pays = saved > COMPILE_MARGIN * cost
-    return pays, f"compiling takes about {cost:.0f} s and saves about {max(0.0, saved):.0f} s in this run"
+    is_worth_it = saved > COMPILE_MARGIN * cost
+    return is_worth_it, f"compiling takes about {cost:.0f} s and saves about {max(0.0, saved):.0f} s in this run"
 
 
-def compile_needs(device: str) -> str | None:
-    """What torch.compile lacks here for this device, in words; None where nothing is known to lack."""
+def missing_for_compile(device: str) -> str | None:
+    """Return what torch.compile needs for this device and lacks on this machine, as text; None if nothing is known."""
     if device.startswith("cuda"):
         import torch
 
@@ -156,7 +159,7 @@ def compile_needs(device: str) -> str | None:
             return "a GPU of compute capability 7.0 or more"
         compilers = [os.environ.get("CC", ""), "gcc", "clang", "cc"]
     else:
-        # exactly the one that torch would call: it looks for no other
+        # torch calls exactly this one
         usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
         compilers = [os.environ.get("CXX", usual)]
     if not any(name and shutil.which(name) for name in compilers):
@@ -167,7 +170,7 @@ def compile_needs(device: str) -> str | None:
 
 
 def autocast(device: str, dtype: str) -> AbstractContextManager[object]:
-    """Within it, matrix products are in `dtype` and what needs more digits stays in float32."""
+    """Return a context with matrix products in `dtype`; operations that need more precision stay in float32."""
     if dtype == "float32":
         return nullcontext()
     import torch

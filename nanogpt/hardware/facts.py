@@ -1,6 +1,6 @@
-"""What this machine is and how full it is: cores, memory, names. Knows nothing of what is chosen from it.
+"""Facts about this machine: cores, memory, names.
 
-Every figure has a fallback, since containers hide files and operating systems differ; none of them raises.
+Every figure has a fallback, because containers hide files and operating systems differ. No function here raises.
 """
 
 import math
@@ -18,18 +18,18 @@ OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", 
 
 
 def usable_cores() -> int:
-    """Physical cores that this process may use: its affinity, hyper-threads counted once, its quota."""
+    """Return the number of physical cores that affinity and quota of this process allow; hyper-threads count once."""
     if hasattr(os, "sched_getaffinity"):
         logical = os.sched_getaffinity(0)
         siblings = {_text(SYSTEM / f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") for cpu in logical}
         cores = len(siblings) if "" not in siblings else len(logical)
-    else:  # macOS: its efficiency cores only slow the others down, since each operation waits for its slowest part
+    else:  # macOS: each operation waits for its slowest part, so efficiency cores slow the others down
         cores = int(_sysctl("hw.perflevel0.physicalcpu") or _sysctl("hw.physicalcpu") or os.cpu_count() or 1)
     return max(1, math.ceil(min(cores, cpu_quota())))
 
 
 def cpu_quota() -> float:
-    """Cores' worth of time that the container (cgroup version 1 or 2) grants; infinity where nothing is set."""
+    """Return the CPU quota of the container (cgroup version 1 or 2) in cores; infinity without one."""
     granted = [math.inf]
     for folder in _cgroups("cpu"):
         both = _text(folder / "cpu.max").split()  # "200000 100000" or "max 100000", in microseconds
@@ -40,7 +40,7 @@ def cpu_quota() -> float:
 
 
 def total_memory(device: str) -> int | None:
-    """Bytes of memory that the device has (for a CPU: within the container's limit); None where it cannot be told."""
+    """Return the memory of the device in bytes (for a CPU, at most the container's limit); None if it is unknown."""
     if device.startswith("cuda"):
         import torch
 
@@ -54,7 +54,7 @@ def total_memory(device: str) -> int | None:
 
 
 def available_memory(device: str) -> int | None:
-    """Bytes that could still be taken; None where it cannot be told."""
+    """Return the bytes that can still be allocated; None if they are unknown."""
     if device.startswith("cuda"):
         import torch
 
@@ -65,7 +65,7 @@ def available_memory(device: str) -> int | None:
 
 
 def memory_bytes(device: str) -> int:
-    """Bytes in use: resident memory of this process, or what the GPU's allocator holds."""
+    """Return the bytes in use: the resident memory of this process, or the memory that torch reserved on the GPU."""
     if device.startswith("cuda"):
         import torch
 
@@ -75,7 +75,7 @@ def memory_bytes(device: str) -> int:
 
         return int(torch.mps.driver_allocated_memory())
     with suppress(OSError):
-        file = os.open(f"{PROCESS}/self/statm", os.O_RDONLY)  # twice as fast as `_text`, and asked at every step
+        file = os.open(f"{PROCESS}/self/statm", os.O_RDONLY)  # twice as fast as `_text`, and called at every step
         try:
             return int(os.read(file, 100).split()[1]) * os.sysconf("SC_PAGE_SIZE")
         finally:
@@ -89,7 +89,7 @@ def memory_bytes(device: str) -> int:
 
 
 def synchronize(device: str) -> None:
-    """Waits until a GPU has done what it was given; on a CPU all is done already."""
+    """Wait until a GPU has finished its work. On a CPU there is nothing to wait for."""
     if device.startswith("cuda"):
         import torch
 
@@ -100,17 +100,17 @@ def synchronize(device: str) -> None:
         torch.mps.synchronize()
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether this error means that memory ran out, on whichever device."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether this error means that memory ran out, on any device."""
     if isinstance(error, MemoryError):
         return True
-    # by name and text: torch raises a plain RuntimeError for the CPU, and shall not be imported to ask
+    # by name and text: torch raises a plain RuntimeError for the CPU, and is not imported for this question
     named = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
     return named or (isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY))
 
 
 def describe() -> dict[str, str]:
-    """Plain facts for a run's record: processor, cores, memory, GPUs, versions, platform."""
+    """Return facts for the record of a run, by name: processor, cores, memory, GPUs, versions, platform."""
     import torch
 
     facts = {
@@ -126,7 +126,7 @@ def describe() -> dict[str, str]:
 
 
 def cpu_model() -> str:
-    """The processor's name, as its maker gives it where the system tells."""
+    """Return the name of the processor, from its maker if the system knows it."""
     for line in _text(PROCESS / "cpuinfo").splitlines():
         name, _, value = line.partition(":")
         if name.strip() in ("model name", "Model", "Hardware") and value.strip():
@@ -140,7 +140,7 @@ def _memory_limit() -> int | None:
 
 
 def _cgroups(controller: str) -> list[Path]:
-    """The folders of this process's control groups, of both versions, the root included; they need not exist."""
+    """Return the folders of the control groups of this process, of both versions and the root; they may not exist."""
     root = SYSTEM / "fs/cgroup"
     folders = [root, root / controller]
     for line in _text(PROCESS / "self/cgroup").splitlines():

@@ -1,7 +1,7 @@
-"""How the C library hands out memory, where it is glibc; elsewhere nothing happens. Knows nothing of what it is for.
+"""Settings of the memory allocator of glibc; with other C libraries these functions do nothing.
 
-By default each large tensor is mapped anew when it is made, and unmapped when it goes: the kernel then clears every
-page of it again. A training step that makes and drops a gigabyte of them spends a tenth of its time on that.
+By default glibc maps each large tensor when it is allocated and unmaps it when it is freed, and the kernel clears every
+page again. A training step that allocates a gigabyte of tensors spends a tenth of its time on that.
 """
 
 import ctypes
@@ -12,35 +12,37 @@ from functools import cache
 from threading import Lock
 from typing import Any
 
-# names of <malloc.h>
+# from <malloc.h>
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 NEVER, TRIM_DEFAULT, MMAP_DEFAULT = 2**31 - 1, 128 * 1024, 65536
 
-_counting, _keepers = Lock(), 0  # a training and a text beside it
+_lock, _users = Lock(), 0  # a training and a generation can run at the same time
 
 
 def share_heap() -> None:
-    """Lets all threads allocate from one heap, the only one that `kept_memory` can keep; for before they begin."""
+    """Let all threads allocate from one heap, the only one whose memory `retain_freed_memory` retains.
+
+    Call it before threads start.
+    """
     if libc := _glibc():
         libc.mallopt(M_ARENA_MAX, 1)
 
 
 @contextmanager
-def kept_memory() -> Iterator[None]:
-    """What is freed inside stays with the process, to be used again; after the last of several that ask for this, what
-    is free goes back to the system."""
-    global _keepers
-    with _counting:
-        _keepers += 1
-        if _keepers == 1 and (libc := _glibc()):
+def retain_freed_memory() -> Iterator[None]:
+    """Keep freed memory in the process inside this context, for reuse. At the end of the last one, return it."""
+    global _users
+    with _lock:
+        _users += 1
+        if _users == 1 and (libc := _glibc()):
             libc.mallopt(M_MMAP_MAX, 0)
             libc.mallopt(M_TRIM_THRESHOLD, NEVER)
     try:
         yield
     finally:
-        with _counting:
-            _keepers -= 1
-            if _keepers == 0 and (libc := _glibc()):
+        with _lock:
+            _users -= 1
+            if _users == 0 and (libc := _glibc()):
                 libc.mallopt(M_MMAP_MAX, MMAP_DEFAULT)
                 libc.mallopt(M_TRIM_THRESHOLD, TRIM_DEFAULT)
                 libc.malloc_trim(0)

@@ -1,7 +1,7 @@
-"""The most floating-point operations a second that a device can do, which MFU is a share of. Knows nothing of models.
+"""The peak FLOP/s of a device, the denominator of MFU.
 
-GPUs are looked up by name, CPUs are measured once and remembered in the cache folder. What is not known is None, so
-that MFU is then shown as unknown, not wrong.
+GPUs are looked up by name. CPUs are measured, and the best result is kept in the cache folder. An unknown peak is None:
+MFU is then unknown, and not wrong.
 """
 
 import json
@@ -16,7 +16,7 @@ from nanogpt.hardware.facts import cpu_model
 
 
 class Peak(NamedTuple):
-    """Dense figures in TFLOP/s, summed in float32. `half` is float16, and bfloat16 where the card has it."""
+    """Dense peaks in TFLOP/s with accumulation in float32. `half`: float16, and bfloat16 if the card has it."""
 
     half: float
     tf32: float | None
@@ -24,8 +24,8 @@ class Peak(NamedTuple):
     bfloat16: bool = True
 
 
-# From the makers' data sheets and architecture white papers, without sparsity, at boost clock. GeForce cards sum at
-# half the rate in float32, which is how torch multiplies, so the figure is half of the one that adverts give.
+# From data sheets and architecture white papers of the makers, without sparsity, at boost clock. GeForce cards
+# accumulate in float32, as torch does, at half the rate, so their figure is half of the advertised one.
 GPUS: dict[str, Peak] = {
     "b200": Peak(2250, 1125, 75),
     "gb200": Peak(2500, 1250, 80),
@@ -82,8 +82,8 @@ GPUS: dict[str, Peak] = {
     "quadro rtx 6000": Peak(130.5, None, 16.3, bfloat16=False),
     "titan rtx": Peak(130.5, None, 16.3, bfloat16=False),
 }
-# What a driver adds to a card's name: the maker, the brand, the memory; then the form, where it makes no difference.
-# Anything else that is left over (Laptop GPU, Max-Q, MIG 1g.5gb) is another device, with another peak.
+# Words that drivers add to the name of a card: maker, brand, memory; and the form factor, ignored if there is no entry
+# with it. A name with other words (Laptop GPU, Max-Q, MIG 1g.5gb) is another device with another peak.
 BRAND = re.compile(r"nvidia|geforce|tesla|\d+gb?")
 FORM = re.compile(r"sxm\d?|pcie|hbm\d\w?")
 
@@ -92,9 +92,9 @@ MEASURE_S = 0.2  # how long a CPU's peak is measured
 
 
 def gpu_peak(name: str, dtype: str, tf32: bool = False) -> float | None:
-    """FLOP/s of the GPU that torch calls `name`, e.g. "NVIDIA A100-SXM4-80GB"; None for one that is not in the table.
+    """Return the peak FLOP/s of the GPU with torch's name `name`, as "NVIDIA A100-SXM4-80GB"; None if it is unknown.
 
-    `tf32` says whether float32 matrices may be multiplied in TF32, as `torch.set_float32_matmul_precision` allows.
+    tf32: whether `torch.set_float32_matmul_precision` allows TF32 for float32 matrices.
     """
     words = [word for word in re.split(r"[\s-]+", name.lower()) if not BRAND.fullmatch(word)]
     bare = [word for word in words if not FORM.fullmatch(word)]
@@ -107,10 +107,10 @@ def gpu_peak(name: str, dtype: str, tf32: bool = False) -> float | None:
 
 
 def peak_flops(device: str, dtype: str) -> float | None:
-    """FLOP/s that `device` can do in `dtype`, with the threads now in force; None where it is not known.
+    """Return the peak FLOP/s of `device` in `dtype` with the current number of threads; None if it is unknown.
 
-    For a CPU it is measured, in a fifth of a second, and the best that was ever measured is kept in peak.json in the
-    cache folder: what other programs take away at one time does not lower it for good.
+    A CPU is measured for 0.2 s. The best result so far is kept in peak.json in the cache folder, so that other programs
+    that run now do not lower it.
     """
     import torch
 
@@ -120,39 +120,39 @@ def peak_flops(device: str, dtype: str) -> float | None:
     if device != "cpu":
         return None
     key = f"{cpu_model()} | {torch.get_num_threads()} threads | torch {torch.__version__} | {dtype}"
-    known = _remembered()
+    known = _read_cache()
     measured = measure_cpu(dtype)
     if measured > known.get(key, 0.0):
         known[key] = measured
-        _remember(known)
+        _write_cache(known)
     return known[key]
 
 
 def measure_cpu(dtype: str, largest: int = 1024, seconds: float | None = None) -> float:
-    """Return the FLOP/s of the best product of two square matrices in `seconds` (`MEASURE_S`); at least one is tried.
+    """Return the FLOP/s of the fastest product of two square matrices in `seconds` (`MEASURE_S`), at least one try.
 
-    The sides start at 128 and double up to `largest` while one product is quick: where a format has no fast path, as
-    bfloat16 on older CPUs, a product of the largest takes seconds.
+    The side starts at 128 and doubles up to `largest` while a product is quick: without a fast path for the format, as
+    for bfloat16 on older CPUs, a product of the largest takes seconds.
     """
     import torch
 
     seconds = MEASURE_S if seconds is None else seconds
     side, best = min(128, largest), 0.0
-    begun = time.perf_counter()
+    begin = time.perf_counter()
     with torch.no_grad():
         while True:
-            a, b = torch.ones(2, side, side, dtype=getattr(torch, dtype))  # random would move the run's own seed
+            a, b = torch.ones(2, side, side, dtype=getattr(torch, dtype))  # draws no random numbers
             started = time.perf_counter()
             torch.mm(a, b)
             ended = time.perf_counter()
             best = max(best, 2 * side**3 / (ended - started))
-            if ended - begun >= seconds:
+            if ended - begin >= seconds:
                 return best
             if ended - started < seconds / 20:
                 side = min(2 * side, largest)
 
 
-def _remembered() -> dict[str, float]:
+def _read_cache() -> dict[str, float]:
     try:
         stored = read_json(paths.cache_dir() / "peak.json")
     except (OSError, ValueError):
@@ -161,8 +161,8 @@ def _remembered() -> dict[str, float]:
     return {key: float(value) for key, value in entries if isinstance(value, int | float) and 0 < value < 1e18}
 
 
-def _remember(known: dict[str, float]) -> None:
-    """Replaces the file in one stroke; a cache that cannot be written only means measuring again."""
+def _write_cache(known: dict[str, float]) -> None:
+    """Replace the file atomically. If that fails, the next run measures again."""
     folder = paths.cache_dir()
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)

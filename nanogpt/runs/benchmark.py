@@ -45,7 +45,7 @@ def run_benchmark(
     total = {name: sum(part[name] for part in parts) for name in (*PARTS, "step")}
     yield Measuring(what="sampling")
     model = config.model.build().to(hardware.resolve_device(config.system.device)).eval()
-    sampling_dtype, why_sampling_dtype = sampling.number_format("auto", model)
+    sampling_dtype, why_sampling_dtype = sampling.resolve_sampling_dtype("auto", model)
     alone = sampling_rate(model, dataset.tokenizer, 1)
     yield Measuring(what=f"sampling {TOGETHER} at once")
     together = sampling_rate(model, dataset.tokenizer, TOGETHER)
@@ -83,7 +83,7 @@ def sampling_rate(model: "LanguageModel", tokenizer: tokenizers.Tokenizer, num_s
         affordable = int(few * SAMPLING_S / num_samples)
         return _sampled(model, tokenizer, num_samples, max(8, min(affordable, 4 * model.config.block_size)))
     except (RuntimeError, MemoryError) as error:
-        if not hardware.out_of_memory(error):
+        if not hardware.is_out_of_memory(error):
             raise
         return None
 

@@ -352,6 +352,6 @@ def _explained(config: Config, events: Events) -> Events:
     try:
         yield from events
     except Exception as error:
-        if hardware.out_of_memory(error):
+        if hardware.is_out_of_memory(error):
             raise UserError(f"out of memory: {memory_advice(config)}") from None
         raise

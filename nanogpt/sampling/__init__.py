@@ -1,6 +1,6 @@
-"""From a model and a prompt to text, one typed event a token. Knows nothing of training, runs or files.
+"""Text generation from a model and a prompt, with one event for each token.
 
-Exports lazily (PEP 562), so that naming this package does not cost the second that importing torch takes.
+Exports lazily (PEP 562): importing this package does not import torch, which takes a second.
 """
 
 from typing import TYPE_CHECKING
@@ -10,16 +10,16 @@ from nanogpt.lazy import exports
 if TYPE_CHECKING:
     from nanogpt.sampling.generation import generate as generate
     from nanogpt.sampling.generation import next_logits as next_logits
-    from nanogpt.sampling.packed_linear import number_format as number_format
+    from nanogpt.sampling.packed_linear import resolve_sampling_dtype as resolve_sampling_dtype
     from nanogpt.sampling.sampler import distribution as distribution
 
 _HOMES = {
     "distribution": "sampler",
     "generate": "generation",
     "next_logits": "generation",
-    "number_format": "packed_linear",
+    "resolve_sampling_dtype": "packed_linear",
 }
 
-__all__ = ["distribution", "generate", "next_logits", "number_format"]
+__all__ = ["distribution", "generate", "next_logits", "resolve_sampling_dtype"]
 
 __getattr__ = exports(__name__, _HOMES)

@@ -1,11 +1,11 @@
-"""The decoding loop: tokens in, the next logits out, with a cache of keys and values. Knows nothing of text or knobs.
+"""The decoding loop: token ids in, next logits out, with a key-value cache if the model has one.
 
-Learned positions tie what a cache holds to where its window begins: a window that slides by one token would change
-every position and every cached value. So the window does not slide, it restarts (see `extended`), and a prompt's worth
-of work is done once every block_size / 2 tokens instead of at each.
+With learned positions, the cached values depend on where the window begins: sliding it by one token would invalidate
+all of them. Therefore a full window does not slide but restarts (see `extend_window`), which costs one prefill every
+block_size / 2 tokens.
 
-Tokens and logits are numpy arrays: whoever chooses the next token does so on the CPU. In the shapes: B samples,
-W tokens in the window, V = vocab_size.
+Ids and logits are numpy arrays, because the sampler runs on the CPU. In the shapes: B samples, W tokens in the window,
+V = vocab_size.
 """
 
 from collections.abc import Generator, Iterator
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from nanogpt.hardware import kept_memory
+from nanogpt.hardware import retain_freed_memory
 from nanogpt.models.base import Cache, DecodeStep, LanguageModel
-from nanogpt.sampling.packed_linear import Packed, packs
-from nanogpt.sampling.threads import by_trial, threads
+from nanogpt.sampling.packed_linear import PackedLinears, can_pack
+from nanogpt.sampling.threads import threads, trial_thread_counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,113 +27,116 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
     Ids = NDArray[np.int64]
 
-# Weight uses in a pass over many positions below which a second thread brings nothing.
-WORTH_SHARING = 24_000_000
-# Weight uses in a step, over one position of each sample, from which it is tried whether a second thread helps.
-WORTH_TRYING = 3_000_000
-# Weights from which a copy of them, laid out for several samples, is worth making where the model itself steps: each
-# call of torch's then costs some microseconds more.
-WORTH_PACKING = 3_000_000
+# Multiplications by weights in a pass over many positions, from which more threads are faster.
+MIN_WORK_FOR_THREADS = 24_000_000
+# Multiplications by weights in a step over one position of each sample, from which more threads are tried.
+MIN_WORK_FOR_TRIAL = 3_000_000
+# Weights from which a packed copy of them is faster for several samples if the model has no decoding backend: each
+# linear layer then costs some microseconds more.
+MIN_WEIGHTS_FOR_PACKING = 3_000_000
 
 
-def extended(window: "Ids", tokens: "Ids", block_size: int) -> "Ids":
-    """The window (B, W) with a token for each sample (B) behind it; a window that is full restarts on its last
-    block_size // 2 tokens (at least one), the new one included."""
+def extend_window(window: "Ids", tokens: "Ids", block_size: int) -> "Ids":
+    """Return the window (B, W) with the next token of each sample (B) appended.
+
+    A full window restarts with its last block_size // 2 tokens (at least one), the new one included.
+    """
     if window.shape[1] == block_size:
         window = window[:, block_size + 1 - max(1, block_size // 2) :]
     return np.concatenate((window, tokens[:, None]), 1)
 
 
-@torch.inference_mode()  # torch enters it for each step of a generator, and leaves it while the listener works
+@torch.inference_mode()  # torch leaves it at each yield and enters it again afterwards
 def decode(
     model: LanguageModel, prompt: "Ids", use_cache: bool = True, dtype: str = "float32"
 ) -> "Generator[Floats, Ids, None]":
-    """Yields the logits (B, V) of the token that follows, then is sent that token (B), without end.
+    """Yield the logits (B, V) of the next token and receive that token (B), without end.
 
-    prompt: (B, P), P >= 1; of a longer one than block_size the last part counts. Without the cache each token
-    costs a forward pass over the same window: the reference that the cache has to equal. The model's weights are not to
-    change meanwhile: the cache and a copy of them would not. dtype: "float32" or "bfloat16", of the factors of matrix
-    products alone.
+    prompt: (B, P), P >= 1; only its last block_size tokens count. use_cache: False costs a forward pass over the whole
+    window for each token, and gives the same logits. dtype: "float32" or "bfloat16", of the factors of matrix products.
+    The weights of the model must not change meanwhile.
     """
     window = prompt[:, -model.config.block_size :]  # (B, W)
     use_cache = use_cache and model.config.capabilities.cache
     samples, weights = len(window), model.n_parameters()
-    large = weights * samples >= WORTH_TRYING
-    packed = packing(model, samples, dtype)
-    trial = by_trial(torch.get_num_threads() if large else 1)
+    large = weights * samples >= MIN_WORK_FOR_TRIAL
+    packed = choose_packing(model, samples, dtype)
+    trial = trial_thread_counts(torch.get_num_threads() if large else 1)
     n_threads = next(trial)
     cache: Cache | None = None
     step: DecodeStep | None = None
-    with kept_memory() if large else nullcontext():
+    with retain_freed_memory() if large else nullcontext():
         while True:
             if cache is not None and step is not None and window.shape[1] == cache.length + 1:
-                began = perf_counter()
+                started = perf_counter()
                 with threads(n_threads):
                     logits = step(window[:, -1:])  # (B, V)
-                n_threads = trial.send(perf_counter() - began)
+                n_threads = trial.send(perf_counter() - started)
             elif use_cache:
-                cache = step = None  # so that there are not two at once
-                logits, cache, step = begun(model, packed, window)
+                cache = step = None  # frees the memory first
+                logits, cache, step = prefill(model, packed, window)
             else:
-                with sized_threads(weights * window.size):
-                    logits = passed(model, packed, None, window)
+                with threads_for(weights * window.size):
+                    logits = forward_pass(model, packed, None, window)
             tokens = yield logits
-            window = extended(window, tokens, model.config.block_size)
+            window = extend_window(window, tokens, model.config.block_size)
 
 
-def begun(model: LanguageModel, packed: Packed | None, window: "Ids") -> tuple["Floats", Cache, DecodeStep]:
-    """The logits (B, V) behind the window (B, W), a cache of it, and what continues that. Samples that are still alike,
-    as behind a prompt, share one pass."""
+def prefill(model: LanguageModel, packed: PackedLinears | None, window: "Ids") -> tuple["Floats", Cache, DecodeStep]:
+    """Return the logits (B, V) after the window (B, W), its cache, and the decode step that continues it.
+
+    Equal rows, as after a prompt, share one forward pass.
+    """
     samples = len(window)
-    alike = samples > 1 and (window == window[0]).all()
-    ids = window[:1] if alike else window
+    is_shared = samples > 1 and (window == window[0]).all()
+    ids = window[:1] if is_shared else window
     cache = model.new_cache(len(ids))
-    step = decode_step(model, packed, cache)
-    with sized_threads(model.n_parameters() * ids.size):
+    step = make_decode_step(model, packed, cache)
+    with threads_for(model.n_parameters() * ids.size):
         logits = step(ids)
-    if alike:
-        one, cache = cache, model.new_cache(samples)
-        cache.copy_from(one)
-        logits, step = logits.repeat(samples, 0), decode_step(model, packed, cache)
+    if is_shared:
+        single, cache = cache, model.new_cache(samples)
+        cache.copy_from(single)
+        logits, step = logits.repeat(samples, 0), make_decode_step(model, packed, cache)
     return logits, cache, step
 
 
-def packing(model: LanguageModel, samples: int, dtype: str) -> Packed | None:
-    """What multiplies instead of the model's own weights, where that is asked for or faster."""
+def choose_packing(model: LanguageModel, samples: int, dtype: str) -> PackedLinears | None:
+    """Return packed copies of the weights if `dtype` asks for them or they are faster, else None."""
     if dtype != "float32":
-        return Packed(samples, getattr(torch, dtype), layout=packs(model, dtype))
+        return PackedLinears(samples, getattr(torch, dtype), use_onednn=can_pack(model, dtype))
     has_backend = model.config.capabilities.decoding_backend
-    if samples > 1 and (has_backend or model.n_parameters() >= WORTH_PACKING) and packs(model, dtype):
-        return Packed(samples, torch.float32, layout=True)
+    if samples > 1 and (has_backend or model.n_parameters() >= MIN_WEIGHTS_FOR_PACKING) and can_pack(model, dtype):
+        return PackedLinears(samples, torch.float32, use_onednn=True)
     return None
 
 
-def passed(model: LanguageModel, packed: Packed | None, cache: Cache | None, ids: "Ids") -> "Floats":
-    """The logits (B, V) of the token behind ids (B, T), by the model itself."""
+def forward_pass(model: LanguageModel, packed: PackedLinears | None, cache: Cache | None, ids: "Ids") -> "Floats":
+    """Return the logits (B, V) of the token after ids (B, T), from the model's `forward`."""
     device = next(model.parameters()).device
-    with evaluating(model), packed or nullcontext():
+    with evaluation_mode(model), packed or nullcontext():
         last, _ = model(torch.from_numpy(ids).to(device), cache=cache)  # (B, 1, V)
     if last is None:
         raise TypeError("a model without targets returns logits")
     return last[:, -1].float().cpu().numpy()
 
 
-def decode_step(model: LanguageModel, packed: Packed | None, cache: Cache) -> DecodeStep:
+def make_decode_step(model: LanguageModel, packed: PackedLinears | None, cache: Cache) -> DecodeStep:
     """Return the function from ids (B, T), which continue the cache, to the logits (B, V) of the next token.
 
-    It is the model's decoding backend where there is one, else the model itself.
+    It uses the model's decoding backend, if there is one for this device and dtype, else its `forward`.
     """
-    one = next(model.parameters())
-    if one.device.type == "cpu" and one.dtype == torch.float32:
+    first = next(model.parameters())
+    if first.device.type == "cpu" and first.dtype == torch.float32:
         step = model.decoding_backend(cache, packed.linear if packed else None)
         if step is not None:
             return step
-    return lambda ids: passed(model, packed, cache, ids)
+    return lambda ids: forward_pass(model, packed, cache, ids)
 
 
 @contextmanager
-def evaluating(model: LanguageModel) -> Iterator[None]:
-    """Evaluation mode (no dropout) inside, each module's own mode again after: a model in training can be asked."""
+def evaluation_mode(model: LanguageModel) -> Iterator[None]:
+    """Set evaluation mode (no dropout) inside this context, and restore the mode of each module afterwards."""
     changed = [module for module in model.modules() if module.training] if model.training else []
     if changed:
         model.eval()
@@ -145,8 +148,11 @@ def evaluating(model: LanguageModel) -> Iterator[None]:
 
 
 @contextmanager
-def sized_threads(weight_uses: int) -> Iterator[None]:
-    """One CPU thread inside for a small pass. Beside other work, as a training, threads that wait for each other at
-    every small product made it tens of times slower; alone, they made it no faster."""
-    with threads(1 if weight_uses < WORTH_SHARING else torch.get_num_threads()):
+def threads_for(work: int) -> Iterator[None]:
+    """Use one CPU thread inside this context for a small forward pass. `work`: multiplications by weights.
+
+    During a training, several threads that wait for each other after every small product made it tens of times slower;
+    on an idle machine they made it no faster.
+    """
+    with threads(1 if work < MIN_WORK_FOR_THREADS else torch.get_num_threads()):
         yield

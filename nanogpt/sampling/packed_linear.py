@@ -1,9 +1,8 @@
-"""Matrix products of a few rows, with copies of the weights in the format and layout in which they are multiplied
-fastest. Knows nothing of architectures.
+"""Faster linear layers for a few rows on a CPU, with copies of the weights in another layout and number format.
 
-What torch calls for such a product on a CPU reads the weights at a third of the memory's speed on some; oneDNN, with a
-copy of them in blocks of its own, at most of it, and in bfloat16 it reads half as much. All else stays in float32.
-Whatever goes through `F.linear` gains, in any model.
+For such products torch calls a routine that, on some CPUs, reads the weights at a third of the memory bandwidth. oneDNN
+with weights in its blocked layout reads them at nearly the full bandwidth, and in bfloat16 it reads half the bytes. All
+other operations stay in float32. This works for every `F.linear` in any model.
 """
 
 from collections.abc import Callable
@@ -14,39 +13,42 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from nanogpt.hardware import cpu_multiplies_bfloat16
+from nanogpt.hardware import cpu_has_bfloat16
 from nanogpt.models.base import LanguageModel
 
-# Weights multiplied for a token, attention counted as such, from which some hundred tokens of one sample are written
-# faster in bfloat16 on a CPU that has it.
-WORTH_BFLOAT16 = 20_000_000
-# Up to so many products oneDNN adds up in one order; beyond, it has another one for a vector that comes alone.
-SUMMED_ALIKE = 1024
+# Weights multiplied for each token (attention included) from which a sample of some hundred tokens is faster in
+# bfloat16 on a CPU with instructions for it. Below, the conversion takes longer than it saves.
+MIN_WEIGHTS_FOR_BFLOAT16 = 20_000_000
+# Up to this length oneDNN sums a dot product in one order; beyond, it uses another order for a single vector.
+SAME_ORDER_LENGTH = 1024
 
 
-def number_format(asked: str, model: LanguageModel) -> tuple[str, str]:
-    """(the format of the factors of matrix products while the model writes, why). asked: "auto", "float32" or
-    "bfloat16"."""
+def resolve_sampling_dtype(asked: str, model: LanguageModel) -> tuple[str, str]:
+    """Return the number format of the factors of matrix products in generation, and the reason.
+
+    asked: "auto", "float32" or "bfloat16".
+    """
     if asked != "auto":
         return asked, "as asked"
     if next(model.parameters()).device.type != "cpu":
-        return "float32", "bfloat16 is measured to pay on CPUs alone"
-    if not packs(model, "bfloat16") or not cpu_multiplies_bfloat16():
+        return "float32", "bfloat16 is only known to be faster on CPUs"
+    if not can_pack(model, "bfloat16") or not cpu_has_bfloat16():
         return "float32", "this CPU has no native bfloat16, or this torch no layout for it"
     multiplied = model.config.flops_per_token() // 6
-    if multiplied < WORTH_BFLOAT16:
+    if multiplied < MIN_WEIGHTS_FOR_BFLOAT16:
         return "float32", (
-            f"bfloat16 pays from {WORTH_BFLOAT16 / 1e6:.0f} million weights on, here {multiplied / 1e6:.1f} million"
+            f"bfloat16 is faster from {MIN_WEIGHTS_FOR_BFLOAT16 / 1e6:.0f} million weights, "
+            f"this model has {multiplied / 1e6:.1f} million"
         )
-    return "bfloat16", "this CPU multiplies it natively, and it is half the bytes to read"
+    return "bfloat16", "this CPU has bfloat16 instructions, and reads half the bytes"
 
 
-def packs(model: LanguageModel, dtype: str) -> bool:
-    """Whether this torch can lay out the model's weights in that format for oneDNN here."""
-    one = next(model.parameters())
+def can_pack(model: LanguageModel, dtype: str) -> bool:
+    """Return whether this torch can convert the model's weights to oneDNN's layout in `dtype`."""
+    first = next(model.parameters())
     return bool(
-        one.device.type == "cpu"
-        and one.dtype == torch.float32
+        first.device.type == "cpu"
+        and first.dtype == torch.float32
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
@@ -54,45 +56,47 @@ def packs(model: LanguageModel, dtype: str) -> bool:
     )
 
 
-class Packed(TorchFunctionMode):
-    """Within it, `F.linear` uses a copy of each weight, made when it is first met. Weights must not change meanwhile.
+class PackedLinears(TorchFunctionMode):
+    """Inside this context `F.linear` uses copies of the weights, made at first use. The weights must not change.
 
-    rows: the number of rows that are mostly multiplied at once; dtype: what weights, vectors and their products are
-    rounded to; layout: whether oneDNN's is to be used (see `packs`).
+    rows: the usual number of rows of x. dtype: the format of the copies, of x and of the products. use_onednn: whether
+    to use oneDNN's layout (see `can_pack`).
     """
 
-    def __init__(self, rows: int, dtype: torch.dtype, layout: bool) -> None:
+    def __init__(self, rows: int, dtype: torch.dtype, use_onednn: bool) -> None:
         super().__init__()
-        self._rows, self._dtype, self._layout = rows, dtype, layout
-        self._made: dict[tuple[int, int, str], tuple[Tensor, Tensor | None, Callable[[Tensor], Tensor]]] = {}
+        self._rows, self._dtype, self._use_onednn = rows, dtype, use_onednn
+        self._copies: dict[tuple[int, int, str], tuple[Tensor, Tensor | None, Callable[[Tensor], Tensor]]] = {}
 
     def linear(
         self, weight: Tensor, bias: Tensor | None = None, activation: str = "none"
     ) -> Callable[[Tensor], Tensor]:
-        """What makes of x (…, in) x·weightᵀ + bias (…, out), and its GELU (the tanh form) where `activation` is "gelu"
-        and not "none", in the dtype of x."""
-        key = id(weight), id(bias), activation
-        if key not in self._made:  # weight and bias are kept, so that their ids stay their own
-            self._made[key] = weight, bias, self._laid_out(weight.detach().to(self._dtype), bias, activation)
-        return self._made[key][2]
+        """Return the function from x (…, in) to activation(x·weightᵀ + bias) (…, out) in the dtype of x.
 
-    def _laid_out(self, copy: Tensor, bias: Tensor | None, activation: str) -> Callable[[Tensor], Tensor]:
+        activation: "none" or "gelu" (the tanh form). weight: (out, in).
+        """
+        key = id(weight), id(bias), activation
+        if key not in self._copies:  # keeping weight and bias keeps their ids unique
+            self._copies[key] = weight, bias, self._pack(weight.detach().to(self._dtype), bias, activation)
+        return self._copies[key][2]
+
+    def _pack(self, weight: Tensor, bias: Tensor | None, activation: str) -> Callable[[Tensor], Tensor]:
         dtype = self._dtype
-        if not self._layout:
-            return finished(lambda x: F.linear(x.to(dtype), copy).to(x.dtype), bias, activation)
-        packed, op = torch.ops.mkldnn._reorder_linear_weight(copy, self._rows), torch.ops.mkldnn._linear_pointwise
+        if not self._use_onednn:
+            return add_bias_and_activation(lambda x: F.linear(x.to(dtype), weight).to(x.dtype), bias, activation)
+        packed, op = torch.ops.mkldnn._reorder_linear_weight(weight, self._rows), torch.ops.mkldnn._linear_pointwise
         if dtype == torch.float32:
             return lambda x: op(x, packed, bias, activation, [], "tanh")
 
         def product(x: Tensor) -> Tensor:
             rounded = x.to(dtype)
-            # In float32 the order hardly matters; a sum rounded otherwise to 8 bits leads to another text before long.
-            if alone := x.numel() == x.size(-1) > SUMMED_ALIKE:
+            # Another order of summation hardly matters in float32, but changes a text when it is rounded to 8 bits.
+            if is_single := x.numel() == x.size(-1) > SAME_ORDER_LENGTH:
                 rounded = rounded.view(1, -1).repeat(2, 1)
             y: Tensor = op(rounded, packed, None, "none", [], "").to(x.dtype)
-            return y[0].view(*x.shape[:-1], -1) if alone else y
+            return y[0].view(*x.shape[:-1], -1) if is_single else y
 
-        return finished(product, bias, activation)
+        return add_bias_and_activation(product, bias, activation)
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.linear and not kwargs:
@@ -101,8 +105,10 @@ class Packed(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def finished(product: Callable[[Tensor], Tensor], bias: Tensor | None, activation: str) -> Callable[[Tensor], Tensor]:
-    """The product with its bias and its activation, both in float32."""
+def add_bias_and_activation(
+    product: Callable[[Tensor], Tensor], bias: Tensor | None, activation: str
+) -> Callable[[Tensor], Tensor]:
+    """Return the product with bias and activation, both in float32."""
 
     def layer(x: Tensor) -> Tensor:
         y = product(x)

@@ -1,8 +1,8 @@
-"""Logits → next token: pure functions over a batch of rows. Knows nothing of models, caches or text.
+"""The sampler: pure functions from logits to the next token of each row of a batch.
 
-In the shapes: B rows (samples), V tokens to choose among, k of them left. All of it is numpy in float32, whatever the
-model ran on: the same seed draws the same token on every device, and for one row a call of numpy's costs a fraction of
-one of torch's.
+In the shapes: B rows (samples), V tokens, k of them left to choose from. Everything is numpy in float32 on every
+device: the same seed draws the same token everywhere, and for one row a call to numpy costs a fraction of a call to
+torch.
 """
 
 import math
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
     Ids = NDArray[np.int64]
 
-COLDEST = 1e-6  # below it, logits that differ at all in float32 differ by more than any draw can tell: greedy
-ROUGHLY = 200  # a few of many are found faster among more of them: numpy's partition is slow at the very end of a row
-DEPTH = 64  # so many values of a long row at a time are represented by their highest
+GREEDY_TEMPERATURE = 1e-6  # below it, any two different float32 logits give probabilities of 1 and 0
+MIN_PARTITION_K = 200  # numpy's partition is slow for a smaller k
+GROUP_SIZE = 64  # values of a long row that are represented by their maximum
 
 
 class SampledTokens(NamedTuple):
-    """The tokens chosen, one a row. Probabilities are the model's own: softmax of its logits at temperature 1."""
+    """The chosen token of each row. Probabilities are the model's: softmax of its logits at temperature 1."""
 
     ids: "Ids"  # (B)
     probabilities: list[float]
@@ -35,10 +35,12 @@ class SampledTokens(NamedTuple):
 def sample_tokens(
     logits: "Floats", knobs: SamplingConfig, seen: "NDArray[np.bool_]", uniforms: "Floats", alternatives: int
 ) -> SampledTokens:
-    """The next token of each row. logits: (B, V) float32; seen: (B, V), true for tokens that the row already has;
-    uniforms: (B, 1) float32 in [0, 1), which decide the draw. Raises `UserError` where logits are NaN or infinite.
+    """Return the next token of each row, and its `alternatives` most likely tokens.
+
+    logits: (B, V) float32. seen: (B, V), true for tokens that the row already contains. uniforms: (B, 1) float32 in
+    [0, 1), which decide the draw. Raise `UserError` for logits that are NaN or infinite.
     """
-    with np.errstate(invalid="ignore"):  # what is not finite is told below
+    with np.errstate(invalid="ignore"):  # checked below
         highest = logits.max(1, keepdims=True)  # (B, 1)
         below = logits - highest  # (B, V)
         total = np.exp(below, out=below).sum(1, keepdims=True)  # (B, 1)
@@ -49,122 +51,129 @@ def sample_tokens(
         )
 
     def shares(ids: "Ids") -> "Floats":
-        """The model's probabilities of ids (B, k)."""
-        chosen: Floats = np.exp(of_rows(logits, ids) - highest) / total
+        """Return the model's probabilities of ids (B, k)."""
+        chosen: Floats = np.exp(gather(logits, ids) - highest) / total
         return chosen
 
-    scores = penalised(logits, seen, knobs.repetition_penalty)  # (B, V)
-    left = None  # the ids to choose among (B, k), ascending; None: all
-    if knobs.temperature < COLDEST:
+    scores = penalize_repetition(logits, seen, knobs.repetition_penalty)  # (B, V)
+    left = None  # the ids to choose from (B, k), ascending; None: all
+    if knobs.temperature < GREEDY_TEMPERATURE:
         ids = scores.argmax(1)  # (B)
     else:
         if 0 < knobs.top_k < scores.shape[1]:
-            left = np.sort(likeliest(scores, knobs.top_k), 1)
-            scores = of_rows(scores, left)  # (B, k)
-        scores = below_best(scores) / np.float32(knobs.temperature)
-        ids = draw(not_unlikely(nucleus(scores, knobs.top_p), knobs.min_p), uniforms)  # (B)
+            left = np.sort(top_k_indices(scores, knobs.top_k), 1)
+            scores = gather(scores, left)  # (B, k)
+        scores = below_max(scores) / np.float32(knobs.temperature)
+        ids = draw_tokens(mask_below_min_p(mask_below_top_p(scores, knobs.top_p), knobs.min_p), uniforms)  # (B)
         if left is not None:
-            ids = of_rows(left, ids[:, None])[:, 0]
-    known = left if knobs.repetition_penalty == 1 else None  # where the best that are left are the best of all
-    best = best_first(logits, known, alternatives)  # (B, alternatives)
+            ids = gather(left, ids[:, None])[:, 0]
+    known = left if knobs.repetition_penalty == 1 else None  # without a penalty, these are also the best of all
+    best = sorted_top_k(logits, known, alternatives)  # (B, alternatives)
     others = list(zip(best.tolist(), shares(best).tolist(), strict=True))
     return SampledTokens(ids, shares(ids[:, None])[:, 0].tolist(), others)
 
 
 def distribution(logits: "Floats", knobs: SamplingConfig, seen: "NDArray[np.bool_]") -> "Floats":
-    """The probabilities (B, V) with which `sample_tokens` draws each token, after all knobs. Shapes as there."""
-    scores = penalised(logits, seen, knobs.repetition_penalty)
-    if knobs.temperature < COLDEST:
+    """Return the probabilities (B, V) of each token in `sample_tokens`, after all knobs. Shapes as there."""
+    scores = penalize_repetition(logits, seen, knobs.repetition_penalty)
+    if knobs.temperature < GREEDY_TEMPERATURE:
         certain: Floats = (np.arange(scores.shape[1]) == scores.argmax(1)[:, None]).astype(np.float32)
         return certain
     if 0 < knobs.top_k < scores.shape[1]:
         left = np.zeros(scores.shape, np.bool_)
-        np.put_along_axis(left, likeliest(scores, knobs.top_k), True, 1)
+        np.put_along_axis(left, top_k_indices(scores, knobs.top_k), True, 1)
         scores = np.where(left, scores, np.float32(-math.inf))
-    scores = not_unlikely(nucleus(below_best(scores) / np.float32(knobs.temperature), knobs.top_p), knobs.min_p)
-    shares: Floats = np.exp(below_best(scores))
+    scores = mask_below_min_p(
+        mask_below_top_p(below_max(scores) / np.float32(knobs.temperature), knobs.top_p), knobs.min_p
+    )
+    shares: Floats = np.exp(below_max(scores))
     shares /= shares.sum(1, keepdims=True)
     return shares
 
 
-def below_best(scores: "Floats") -> "Floats":
-    """How far each score is below its row's maximum, which becomes 0, so that nothing overflows."""
+def below_max(scores: "Floats") -> "Floats":
+    """Return scores (B, k) minus the maximum of their row, so that exp does not overflow."""
     below: Floats = scores - scores.max(1, keepdims=True)
     return below
 
 
-def of_rows(values: "NDArray[Any]", places: "Ids") -> "NDArray[Any]":
-    """(B, k): of each row of values (B, V) those at its places (B, k)."""
+def gather(values: "NDArray[Any]", places: "Ids") -> "NDArray[Any]":
+    """Return values (B, k) at `places` (B, k) of each row of values (B, V)."""
     return values[np.arange(len(values))[:, None], places]
 
 
-def best_first(values: "Floats", known: "Ids | None", k: int) -> "Ids":
-    """(B, k): the places of each row's k highest values, best first; all of a row that has fewer. known (B, n): the
-    places of its n highest."""
+def sorted_top_k(values: "Floats", known: "Ids | None", k: int) -> "Ids":
+    """Return the places (B, k) of the k highest of values (B, V), best first; all V if there are fewer.
+
+    known: the places (B, n) of the n highest values in any order, if they are known already.
+    """
     k = min(k, values.shape[1])
     if k == 0:
         return np.empty((len(values), 0), np.int64)
-    if values.shape[1] <= ROUGHLY:
+    if values.shape[1] <= MIN_PARTITION_K:
         return (-values).argsort(1)[:, :k]
     if known is None or known.shape[1] < k:
-        known = likeliest(values, max(k, ROUGHLY))
-    return of_rows(known, (-of_rows(values, known)).argsort(1)[:, :k])
+        known = top_k_indices(values, max(k, MIN_PARTITION_K))
+    return gather(known, (-gather(values, known)).argsort(1)[:, :k])
 
 
-def likeliest(values: "Floats", k: int) -> "Ids":
-    """(B, k): the places of each row's k highest values in any order: exactly as many, ties or not; all of a row that
-    has fewer."""
-    everything = values.shape[1]
-    if k < everything // DEPTH:
-        return np.stack([few_of_many(row, k) for row in values])
-    return values.argpartition(-min(k, everything), 1)[:, -k:]
+def top_k_indices(values: "Floats", k: int) -> "Ids":
+    """Return the places (B, k) of the k highest of values (B, V) in any order; exactly k, also with ties, or all V."""
+    V = values.shape[1]
+    if k < V // GROUP_SIZE:
+        return np.stack([top_k_of_long_row(row, k) for row in values])
+    return values.argpartition(-min(k, V), 1)[:, -k:]
 
 
-def few_of_many(row: "Floats", k: int) -> "Ids":
-    """The same for one row (V) and k ≤ V / DEPTH, in fewer readings of it: k values at least are as high as the k-th
-    highest of the maxima of V / DEPTH groups, and hardly more."""
-    maxima = row[: len(row) // DEPTH * DEPTH].reshape(DEPTH, -1).max(0)
+def top_k_of_long_row(row: "Floats", k: int) -> "Ids":
+    """Return the same (k) for one row (V) and k ≤ V / GROUP_SIZE, with fewer passes over the row.
+
+    At least k values, and hardly more, reach the k-th highest of the maxima of V / GROUP_SIZE groups.
+    """
+    maxima = row[: len(row) // GROUP_SIZE * GROUP_SIZE].reshape(GROUP_SIZE, -1).max(0)
     places = np.flatnonzero(row >= np.partition(maxima, -k)[-k])
     return places[row[places].argpartition(-k)[-k:]]
 
 
-def penalised(logits: "Floats", seen: "NDArray[np.bool_]", penalty: float) -> "Floats":
-    """Makes the tokens that are there already less likely for a penalty above 1 (CTRL, Keskar et al. 2019)."""
+def penalize_repetition(logits: "Floats", seen: "NDArray[np.bool_]", penalty: float) -> "Floats":
+    """Return logits (B, V) that make tokens in `seen` less likely if the penalty is above 1 (Keskar et al. 2019)."""
     if penalty == 1:
         return logits
     factor = np.float32(penalty)
     return np.where(seen, np.where(logits > 0, logits / factor, logits * factor), logits)
 
 
-def nucleus(scores: "Floats", top_p: float) -> "Floats":
-    """Drops what is not among the fewest tokens that together reach the probability `top_p` (Holtzman et al. 2020);
-    at least one stays."""
+def mask_below_top_p(scores: "Floats", top_p: float) -> "Floats":
+    """Mask all but the fewest tokens whose probabilities reach `top_p` together (nucleus, Holtzman et al. 2020).
+
+    At least one token stays. scores: (B, k), as the result.
+    """
     if top_p == 1:
         return scores
     order = (-scores).argsort(1)  # best first
-    shares = np.exp(below_best(of_rows(scores, order)))
+    shares = np.exp(below_max(gather(scores, order)))
     shares /= shares.sum(1, keepdims=True)
-    before = shares.cumsum(1) - shares  # the probability of all that are better
-    before[:, 0] = -1  # where rounding puts even the best behind a tiny top_p
+    before = shares.cumsum(1) - shares  # the probability of all better tokens
+    before[:, 0] = -1  # the best stays whatever the rounding
     kept = np.empty(scores.shape, np.bool_)
     np.put_along_axis(kept, order, before < top_p, 1)
     return np.where(kept, scores, np.float32(-math.inf))
 
 
-def not_unlikely(scores: "Floats", min_p: float) -> "Floats":
-    """Drops the tokens less likely than `min_p` times the likeliest of their row (Nguyen et al. 2024)."""
+def mask_below_min_p(scores: "Floats", min_p: float) -> "Floats":
+    """Mask tokens less likely than `min_p` times the most likely of their row (Nguyen et al. 2024). All (B, k)."""
     if min_p == 0:
         return scores
-    return np.where(below_best(scores) < math.log(min_p), np.float32(-math.inf), scores)
+    return np.where(below_max(scores) < math.log(min_p), np.float32(-math.inf), scores)
 
 
-def draw(scores: "Floats", uniforms: "Floats") -> "Ids":
-    """(B) places, drawn from softmax(scores) by the inverse of its cumulative distribution.
+def draw_tokens(scores: "Floats", uniforms: "Floats") -> "Ids":
+    """Return places (B), drawn from softmax(scores (B, k)) by inverting its cumulative distribution.
 
-    In the order of the ids, not of the scores: rounding that swaps two near ties then moves a border by as little,
-    instead of swapping what they own. A float32 below 1 times the total is below the total, so it ends at a token
-    that has a share.
+    The order is by id, not by score: if rounding swaps two near ties, the drawn token then changes only for uniforms
+    close to a border. A float32 below 1 times the total is below the total, so the drawn token has a probability above
+    0.
     """
-    cumulative = np.exp(below_best(scores)).cumsum(1)  # (B, k)
+    cumulative = np.exp(below_max(scores)).cumsum(1)  # (B, k)
     drawn: Ids = (cumulative <= uniforms * cumulative[:, -1:]).sum(1)
     return drawn

@@ -1,21 +1,21 @@
-"""Token bytes → text as it streams: characters that span tokens, strings that end a sample. Knows nothing of models."""
+"""Streaming text from the bytes of tokens: characters that span tokens, and stop strings."""
 
 from codecs import getincrementaldecoder
 from collections.abc import Iterable
 
 
 class TextStream:
-    """The text of one sample, released as soon as nothing that may still come can change it."""
+    """The text of one sample, released as soon as no later token can change it."""
 
     def __init__(self) -> None:
         self._decoder = getincrementaldecoder("utf-8")("replace")
         self._held = ""
 
     def feed(self, token: bytes, stops: Iterable[str] = (), last: bool = False) -> tuple[str, bool]:
-        """The text that became certain with these bytes, and whether a stop string was written (it is left out).
+        """Add the bytes of a token. Return the text that is now final, and whether it ends at a stop string.
 
-        Held back are an unfinished UTF-8 character and the possible beginning of a stop string; `last` releases them,
-        the unfinished character as U+FFFD.
+        The stop string is left out. An incomplete UTF-8 character and the possible beginning of a stop string are held
+        back; `last` releases them, the incomplete character as U+FFFD.
         """
         text = self._held + self._decoder.decode(token, last)
         ready, self._held, stopped = split_at_stop(text, stops)
@@ -25,9 +25,9 @@ class TextStream:
 
 
 def split_at_stop(text: str, stops: Iterable[str]) -> tuple[str, str, bool]:
-    """(what can be shown, what has to wait, whether a stop string is there). An empty stop string never is.
+    """Return the final text, the text that may begin a stop string, and whether the final text ends at a stop string.
 
-    Of several stop strings the one that is complete first counts, as if the text came character by character.
+    The stop string that is complete first counts, as if the text came character by character. Empty ones do not count.
     """
     stops = [stop for stop in stops if stop]
     if not stops:

@@ -1,8 +1,7 @@
-"""How many cores a step of writing uses. Knows nothing of models.
+"""The number of CPU threads of a decode step, found by trial.
 
-Two threads wait for each other at each product. Alone on the machine that is nothing; beside another busy process the
-one waits until the scheduler lets the other run, and a step of 1 ms took 90. Nothing tells beforehand which it will be,
-so it is tried.
+Threads wait for each other after each matrix product. On an idle machine this costs nothing. With other busy processes
+a thread waits until the scheduler runs the other one: a step of 1 ms took 90 ms. This cannot be known in advance.
 """
 
 from collections.abc import Generator, Iterator
@@ -12,50 +11,50 @@ from typing import Any
 
 import torch
 
-MOST_PATIENCE = 1024  # steps
-HARDLY = 1.25
+MAX_SINGLE_STEPS = 1024  # with one thread between two trials
+TOLERANCE = 1.25  # a step with all threads may take this factor longer than one with a single thread
 
 
-def by_trial(cores: int) -> Generator[int, float, None]:
-    """Yields how many threads the next step is to use (1 or all cores), then is sent the seconds that it took.
+def trial_thread_counts(cores: int) -> Generator[int, float, None]:
+    """Yield the number of threads for the next step (1 or `cores`), and receive the seconds that it took.
 
-    All are used as long as one of two steps takes no longer, or hardly, than one thread alone just before (steps take
-    longer the more there is to attend to). Once that is over, one thread does some steps, four times as many when the
-    try had not lasted either.
+    A trial with all cores lasts until two steps in a row take longer than `TOLERANCE` times the best of the last steps
+    with one thread. Then one thread does some steps: 4 after a long trial, else four times as many as the last time.
+    (Steps become slower as the text grows, so old durations do not count.)
     """
-    patience = 4
+    n_single = 4
     while cores > 1:
-        alone = float("inf")
-        for _ in range(patience):
-            alone = min(alone, (yield 1))
-        yield cores  # wakes the others, which takes a while
-        lasted, took, before = 0, 0.0, 0.0
-        while min(took, before) < HARDLY * alone:
-            took, before, lasted = (yield cores), took, lasted + 1
-        patience = 4 if lasted > patience else min(4 * patience, MOST_PATIENCE)
+        single_s = float("inf")
+        for _ in range(n_single):
+            single_s = min(single_s, (yield 1))
+        yield cores  # wakes the other threads, which takes a while
+        trial_steps, took_s, previous_s = 0, 0.0, 0.0
+        while min(took_s, previous_s) < TOLERANCE * single_s:
+            took_s, previous_s, trial_steps = (yield cores), took_s, trial_steps + 1
+        n_single = 4 if trial_steps > n_single else min(4 * n_single, MAX_SINGLE_STEPS)
     while True:
         yield 1
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """So many threads inside for torch and for numpy's matrix products, as many as before after."""
-    before, torchs = [library.get_num_threads() for library in _libraries()], torch.get_num_threads()
-    for library in _libraries():
+    """Set the number of threads of torch and of numpy's matrix products inside this context."""
+    before, torch_before = [library.get_num_threads() for library in _blas_libraries()], torch.get_num_threads()
+    for library in _blas_libraries():
         library.set_num_threads(count)
     torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(torchs)
-        for library, many in zip(_libraries(), before, strict=True):
-            library.set_num_threads(many)
+        torch.set_num_threads(torch_before)
+        for library, number in zip(_blas_libraries(), before, strict=True):
+            library.set_num_threads(number)
 
 
 @cache
-def _libraries() -> list[Any]:
-    """What numpy multiplies with, as far as its threads can be set."""
-    import numpy  # noqa: F401 (so that its library is loaded)
+def _blas_libraries() -> list[Any]:
+    """Return the BLAS libraries of numpy whose number of threads can be set."""
+    import numpy  # noqa: F401 (loads its library)
     from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
     return list(ThreadpoolController().select(user_api="blas").lib_controllers)

@@ -70,7 +70,7 @@ def train(
     runtime = resolve_runtime(config)
     device, world = runtime.device, runtime.world
     compiled_here = runtime.compile and device == "cpu"
-    with distributed.leaving_process_group(world), hardware.kept_memory(), deterministic_on_cpu(compiled_here):
+    with distributed.leaving_process_group(world), hardware.retain_freed_memory(), deterministic_on_cpu(compiled_here):
         check_memory(config, runtime.dtype, device)
         torch.manual_seed(config.system.seed)
         model = config.model.build()

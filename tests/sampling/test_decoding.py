@@ -6,7 +6,7 @@ import torch
 
 from nanogpt.models.gpt2 import cpu_decoding
 from nanogpt.sampling import decoding
-from nanogpt.sampling.decoding import WORTH_SHARING, decode, evaluating, extended, sized_threads
+from nanogpt.sampling.decoding import MIN_WORK_FOR_THREADS, decode, evaluation_mode, extend_window, threads_for
 
 
 def some_ids(rows, length):
@@ -56,14 +56,14 @@ def test_the_models_own_step_is_a_pass_over_a_prompt_or_one_position(new_model, 
 def test_a_full_window_restarts_on_its_last_half():
     window, sizes = np.array([[0]]), []
     for token in range(1, 17):
-        window = extended(window, np.array([token]), 8)
+        window = extend_window(window, np.array([token]), 8)
         assert window.tolist() == [list(range(token + 1 - window.shape[1], token + 1))]
         sizes.append(window.shape[1])
     assert sizes == [2, 3, 4, 5, 6, 7, 8, 4, 5, 6, 7, 8, 4, 5, 6, 7]
 
 
 def test_a_window_of_one_token_holds_the_newest():
-    assert extended(np.array([[5]]), np.array([6]), 1).tolist() == [[6]]
+    assert extend_window(np.array([[5]]), np.array([6]), 1).tolist() == [[6]]
 
 
 @torch.inference_mode()
@@ -77,13 +77,13 @@ def test_of_a_long_prompt_the_last_part_counts(model):
 @pytest.mark.parametrize("alike", [False, True])
 def test_one_pass_over_a_half_window_is_made_each_half_window(model, monkeypatch, alike):
     """With the cache all other steps see one position; samples that begin alike share the first pass."""
-    shapes, decode_step = [], decoding.decode_step
+    shapes, make_decode_step = [], decoding.make_decode_step
 
     def watched(*args):
-        step = decode_step(*args)
+        step = make_decode_step(*args)
         return lambda ids: shapes.append(ids.shape) or step(ids)
 
-    monkeypatch.setattr(decoding, "decode_step", watched)
+    monkeypatch.setattr(decoding, "make_decode_step", watched)
     prompt = some_ids(2, 3)
     steps = decode(model, prompt[:1].repeat(2, 0) if alike else prompt)
     next(steps)
@@ -96,7 +96,7 @@ def test_evaluation_mode_lasts_for_the_step_only_and_every_module_gets_its_own_m
     model = new_model(dropout=0.5).train()
     model.h[0].eval()
     before = [module.training for module in model.modules()]
-    with evaluating(model):
+    with evaluation_mode(model):
         assert not any(module.training for module in model.modules())
     assert [module.training for module in model.modules()] == before
 
@@ -110,10 +110,10 @@ def three_threads():
 
 
 def test_a_small_pass_takes_one_thread_and_a_large_one_all(three_threads):
-    with sized_threads(WORTH_SHARING - 1):
+    with threads_for(MIN_WORK_FOR_THREADS - 1):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 3
-    with sized_threads(WORTH_SHARING):
+    with threads_for(MIN_WORK_FOR_THREADS):
         assert torch.get_num_threads() == 3
 
 

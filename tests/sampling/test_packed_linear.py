@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 from nanogpt.config import ARCHITECTURE, SamplingConfig, names
 from nanogpt.events import Token
-from nanogpt.hardware import cpu_multiplies_bfloat16
+from nanogpt.hardware import cpu_has_bfloat16
 from nanogpt.sampling import decoding, generate, packed_linear
 from nanogpt.sampling.decoding import decode
-from nanogpt.sampling.packed_linear import Packed, number_format, packs
+from nanogpt.sampling.packed_linear import PackedLinears, can_pack, resolve_sampling_dtype
 
 # Each factor and the product are rounded to 8 bits: half a unit in the last place of each.
 BFLOAT16 = {"rtol": 3 * 2.0**-9, "atol": 0.1}
@@ -21,7 +21,7 @@ BFLOAT16 = {"rtol": 3 * 2.0**-9, "atol": 0.1}
 
 @pytest.fixture
 def layout(model):
-    return packs(model, "float32")  # a torch without oneDNN stays with its own
+    return can_pack(model, "float32")  # a torch without oneDNN stays with its own
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def new_large(tokenizer):
 
 @torch.inference_mode()
 def test_a_linear_layer_gives_the_same(layout):
-    packed = Packed(3, torch.float32, layout)
+    packed = PackedLinears(3, torch.float32, layout)
     for bias in (None, torch.randn(70)):
         weight = torch.randn(70, 48)
         for rows in (3, 50):
@@ -56,8 +56,8 @@ def test_a_linear_layer_gives_the_same(layout):
 @pytest.mark.parametrize("laid_out", [False, True])
 @torch.inference_mode()
 def test_a_linear_layer_gives_nearly_the_same_in_bfloat16(model, laid_out):
-    layout = laid_out and packs(model, "bfloat16")
-    packed, weight, bias = Packed(1, torch.bfloat16, layout), torch.randn(70, 48), torch.randn(70)
+    layout = laid_out and can_pack(model, "bfloat16")
+    packed, weight, bias = PackedLinears(1, torch.bfloat16, layout), torch.randn(70, 48), torch.randn(70)
     for shape in ((48,), (1, 1, 48), (3, 5, 48)):
         x = torch.randn(shape)
         with packed:
@@ -71,8 +71,8 @@ def test_a_linear_layer_gives_nearly_the_same_in_bfloat16(model, laid_out):
 @torch.inference_mode()
 def test_in_bfloat16_a_vector_has_the_same_product_alone_and_among_others(model, width):
     """To the bit where the CPU has the format; elsewhere up to rounding."""
-    exact = cpu_multiplies_bfloat16() and packs(model, "bfloat16")
-    product = Packed(1, torch.bfloat16, packs(model, "bfloat16")).linear(torch.randn(300, width))
+    exact = cpu_has_bfloat16() and can_pack(model, "bfloat16")
+    product = PackedLinears(1, torch.bfloat16, can_pack(model, "bfloat16")).linear(torch.randn(300, width))
     x = torch.randn(40, width)
     together = product(x)
     alone = torch.stack([product(row) for row in x])
@@ -81,7 +81,7 @@ def test_in_bfloat16_a_vector_has_the_same_product_alone_and_among_others(model,
 
 @torch.inference_mode()
 def test_weights_that_are_gone_are_not_taken_for_new_ones(layout):
-    packed, x = Packed(3, torch.float32, layout), torch.randn(3, 48)
+    packed, x = PackedLinears(3, torch.float32, layout), torch.randn(3, 48)
     with packed:
         for _ in range(20):
             weight = torch.randn(70, 48)
@@ -100,7 +100,7 @@ def test_several_samples_of_a_large_model_have_the_logits_of_the_plain_one(new_l
         tokens = (logits.argmax(1) + np.arange(3)) % 28  # another for each
         plain.append((logits, tokens))
         logits = steps.send(tokens)
-    monkeypatch.setattr(decoding, "WORTH_PACKING", 0)
+    monkeypatch.setattr(decoding, "MIN_WEIGHTS_FOR_PACKING", 0)
     steps = decode(model, prompt)
     logits = next(steps)
     for expected, tokens in plain:
@@ -110,16 +110,16 @@ def test_several_samples_of_a_large_model_have_the_logits_of_the_plain_one(new_l
 
 def test_automatic_is_bfloat16_for_a_large_model_on_a_cpu_that_has_it(new_large, layout, monkeypatch):
     model = new_large("gpt2")
-    monkeypatch.setattr(packed_linear, "cpu_multiplies_bfloat16", lambda: True)
-    monkeypatch.setattr(packed_linear, "packs", lambda *_: True)
-    dtype, why = number_format("auto", model)
+    monkeypatch.setattr(packed_linear, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(packed_linear, "can_pack", lambda *_: True)
+    dtype, why = resolve_sampling_dtype("auto", model)
     assert dtype == "float32"
     assert "20 million" in why
-    monkeypatch.setattr(packed_linear, "WORTH_BFLOAT16", model.config.flops_per_token() // 6)
-    assert number_format("auto", model)[0] == "bfloat16"
-    monkeypatch.setattr(packed_linear, "cpu_multiplies_bfloat16", lambda: False)
-    assert number_format("auto", model)[0] == "float32"
-    assert number_format("bfloat16", model) == ("bfloat16", "as asked")
+    monkeypatch.setattr(packed_linear, "MIN_WEIGHTS_FOR_BFLOAT16", model.config.flops_per_token() // 6)
+    assert resolve_sampling_dtype("auto", model)[0] == "bfloat16"
+    monkeypatch.setattr(packed_linear, "cpu_has_bfloat16", lambda: False)
+    assert resolve_sampling_dtype("auto", model)[0] == "float32"
+    assert resolve_sampling_dtype("bfloat16", model) == ("bfloat16", "as asked")
 
 
 def written(model, tokenizer, dtype, use_cache=True, num_samples=1, **knobs):

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
-from nanogpt.sampling.sampler import distribution, draw, likeliest, not_unlikely, nucleus, penalised, sample_tokens
+from nanogpt.sampling.sampler import (
+    distribution,
+    draw_tokens,
+    mask_below_min_p,
+    mask_below_top_p,
+    penalize_repetition,
+    sample_tokens,
+    top_k_indices,
+)
 
 
 def log(*probabilities):
@@ -42,7 +50,7 @@ def halves(rows):
 def test_draws_come_as_often_as_the_probabilities_say():
     """Evenly spaced uniforms hit each token in proportion to its share, to within one draw."""
     uniforms = ((np.arange(1000, dtype=np.float32) + 0.5) / 1000)[:, None]
-    ids = draw(log(0.1, 0.2, 0.3, 0.4).repeat(1000, 0), uniforms)
+    ids = draw_tokens(log(0.1, 0.2, 0.3, 0.4).repeat(1000, 0), uniforms)
     assert np.bincount(ids, minlength=4).tolist() == pytest.approx([100, 200, 300, 400], abs=1)
 
 
@@ -53,7 +61,7 @@ def test_a_token_without_a_share_is_never_drawn(seed, uniform, size):
     scores = random.standard_normal((4, size), np.float32) * 5
     scores[random.random((4, size)) < 0.7] = -math.inf
     scores[:, seed % size] = 0
-    ids = draw(scores, np.full((4, 1), uniform, np.float32))
+    ids = draw_tokens(scores, np.full((4, 1), uniform, np.float32))
     assert np.isfinite(scores[range(4), ids]).all()
 
 
@@ -92,14 +100,14 @@ def test_the_likeliest_of_many_are_the_first_of_all_sorted(seed, size, k, ties):
     values = random.standard_normal((2, size), np.float32) * 3
     if ties:
         values = values.round()
-    found = likeliest(values, k)
+    found = top_k_indices(values, k)
     assert all(len(set(places)) == min(k, size) for places in found.tolist())
     np.testing.assert_array_equal(np.sort(np.take_along_axis(values, found, 1)), np.sort(values)[:, -k:])
 
 
 def test_many_that_are_all_alike_or_impossible_are_still_counted_out():
     for value in (0.0, -math.inf):
-        assert len(set(likeliest(np.full((1, 9999), value, np.float32), 7)[0].tolist())) == 7
+        assert len(set(top_k_indices(np.full((1, 9999), value, np.float32), 7)[0].tolist())) == 7
 
 
 @pytest.mark.parametrize(
@@ -107,7 +115,7 @@ def test_many_that_are_all_alike_or_impossible_are_still_counted_out():
     [(1e-9, [1]), (0.39, [1]), (0.41, [1, 3]), (0.69, [1, 3]), (0.71, [1, 2, 3]), (0.95, [0, 1, 2, 3])],
 )
 def test_top_p_keeps_the_fewest_that_reach_it(top_p, ids):
-    assert kept(nucleus(log(0.1, 0.4, 0.2, 0.3), top_p)) == ids
+    assert kept(mask_below_top_p(log(0.1, 0.4, 0.2, 0.3), top_p)) == ids
 
 
 def test_top_p_counts_within_what_top_k_left():
@@ -117,14 +125,14 @@ def test_top_p_counts_within_what_top_k_left():
 
 
 def test_min_p_drops_what_is_less_likely_than_that_share_of_the_best():
-    assert kept(not_unlikely(log(0.1, 0.4, 0.19, 0.31), 0.5)) == [1, 3]
-    assert kept(not_unlikely(log(0.1, 0.4, 0.2, 0.3), 1.0)) == [1]
-    assert kept(not_unlikely(log(0.1, 0.4, 0.2, 0.3), 0.0)) == [0, 1, 2, 3]
+    assert kept(mask_below_min_p(log(0.1, 0.4, 0.19, 0.31), 0.5)) == [1, 3]
+    assert kept(mask_below_min_p(log(0.1, 0.4, 0.2, 0.3), 1.0)) == [1]
+    assert kept(mask_below_min_p(log(0.1, 0.4, 0.2, 0.3), 0.0)) == [0, 1, 2, 3]
 
 
 def test_a_repetition_penalty_lowers_seen_tokens_on_either_side_of_zero():
     logits, seen = np.array([[2.0, -2.0, 2.0, -2.0]], np.float32), np.array([[True, True, False, False]])
-    assert penalised(logits, seen, 2.0).tolist() == [[1.0, -4.0, 2.0, -2.0]]
+    assert penalize_repetition(logits, seen, 2.0).tolist() == [[1.0, -4.0, 2.0, -2.0]]
     logits, seen = np.array([[2.0, 1.5]], np.float32), np.array([[True, False]])
     assert chosen(logits, seen, temperature=0.0).ids == [0]
     assert chosen(logits, seen, temperature=0.0, repetition_penalty=1.5).ids == [1]

@@ -5,12 +5,12 @@ from itertools import groupby
 import numpy as np
 import torch
 
-from nanogpt.sampling.threads import MOST_PATIENCE, by_trial, threads
+from nanogpt.sampling.threads import MAX_SINGLE_STEPS, threads, trial_thread_counts
 
 
 def tried(cores, seconds, steps):
     """The threads of each step; `seconds(step, threads)` says how long it takes."""
-    plan = by_trial(cores)
+    plan = trial_thread_counts(cores)
     used = [next(plan)]
     for step in range(steps - 1):
         used.append(plan.send(seconds(step, used[-1])))
@@ -26,11 +26,11 @@ def test_all_cores_are_used_while_that_is_faster():
 
 
 def test_beside_a_busy_process_sharing_is_tried_ever_more_rarely():
-    used = tried(4, lambda step, threads: 90.0 if threads > 1 else 1.0, 8 * MOST_PATIENCE)
+    used = tried(4, lambda step, threads: 90.0 if threads > 1 else 1.0, 8 * MAX_SINGLE_STEPS)
     alone = [len(list(steps)) for threads, steps in groupby(used) if threads == 1]
     assert used.count(4) == 3 * (len(alone) - 1)
-    assert alone[:5] == [4, 16, 64, 256, MOST_PATIENCE]
-    assert set(alone[5:-1]) == {MOST_PATIENCE}
+    assert alone[:5] == [4, 16, 64, 256, MAX_SINGLE_STEPS]
+    assert set(alone[5:-1]) == {MAX_SINGLE_STEPS}
 
 
 def test_the_first_step_of_all_cores_may_take_longer():

@@ -349,11 +349,11 @@ def test_a_last_step_that_is_lowered_to_the_present_one_takes_no_second_sample_t
 @pytest.mark.parametrize("refused", [{"block_size": 10_000}, {"device": "cuda:7"}, {"n_embd": 10**6}])
 def test_a_training_that_is_refused_or_over_keeps_no_memory(tiny, tokens, refused):
     gc.collect()  # of tests that left theirs in the middle
-    before = heap._keepers
+    before = heap._users
     with pytest.raises(UserError):
         list(train(tiny(**refused), tokens))
     list(train(tiny(max_iters=1), tokens))
-    assert heap._keepers == before
+    assert heap._users == before
 
 
 def test_closing_the_iterator_ends_training(tiny, tokens):

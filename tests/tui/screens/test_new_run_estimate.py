@@ -56,7 +56,7 @@ def test_whether_a_run_will_be_compiled_is_the_engines_own_answer(
 ) -> None:
     from nanogpt.hardware import choices
 
-    monkeypatch.setattr(choices, "compile_needs", lambda device: None)
+    monkeypatch.setattr(choices, "missing_for_compile", lambda device: None)
     config = resolve(flags={"compile": asked, "device": "cpu", "vocab_size": 65, "n_layer": 1}).config
     assert len(list(compiled(config))) == told
 
