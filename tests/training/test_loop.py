@@ -283,7 +283,7 @@ def test_weights_that_an_evaluation_found_bad_are_not_saved(tiny, tokens):
 
 def test_a_token_that_the_model_lacks_is_one_line(tiny, tokens):
     tokens["train"][1000:] = 60_000
-    with pytest.raises(UserError, match=r"token 60,000, but the model's last id is 10.*--force"):
+    with pytest.raises(UserError, match=r"token id 60,000, but the model's last id is 10.*--force"):
         list(train(tiny(), tokens))
 
 
