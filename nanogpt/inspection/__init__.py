@@ -1,6 +1,6 @@
-"""Observers look at a training while it runs, each at its own interval, and yield events of their own.
+"""Observers: they see a running training, each at its own interval, and yield events.
 
-Exports lazily, so that naming this package does not load torch.
+Exports lazily: importing this package does not import torch.
 """
 
 from typing import TYPE_CHECKING

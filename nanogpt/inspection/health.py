@@ -1,6 +1,4 @@
-"""How a training does, by simple rules from its events alone.
-
-The rules, of which the first that holds counts:
+"""The health of a training, by simple rules from its events. The first rule that holds counts:
 
 - diverging: the mean loss of the last 20 reported steps is above the lowest such mean by more than half of what it had
   come down since the first, but at least by 0.3 nats and by two standard deviations of those steps; always by more than
@@ -34,7 +32,7 @@ MESSAGES = {
 
 @dataclass(slots=True)
 class HealthMonitor:
-    """What is remembered of the events so far."""
+    """The figures of the events so far that the rules need."""
 
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     waits: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
@@ -44,6 +42,7 @@ class HealthMonitor:
     evaluations: list[tuple[float, float]] = field(default_factory=list)  # (training loss, validation loss)
 
     def add(self, event: Event) -> None:
+        """Add an event of the training."""
         match event:
             case Started():  # the first, or one after a rollback
                 self.losses.clear()
@@ -64,13 +63,14 @@ class HealthMonitor:
                 self.evaluations.append((train_loss, val_loss))
 
     def state(self) -> str:
+        """Return the current state, a key of `MESSAGES`."""
         if self.diverging:
             return "diverging"
         if self._overfits():
             return "overfitting"
         if len(self.waits) == WINDOW and sum(self.waits) / WINDOW > 0.3:
             return "data-bound"
-        if self._stands_still():
+        if self._is_on_plateau():
             return "plateau"
         return "learning"
 
@@ -81,19 +81,19 @@ class HealthMonitor:
         (then, lowest), (now, last) = self.evaluations[best], self.evaluations[-1]
         return len(self.evaluations) - best > 2 and last > 1.01 * lowest and now < then
 
-    def _stands_still(self) -> bool:
+    def _is_on_plateau(self) -> bool:
         values = [val_loss for _, val_loss in self.evaluations]
         return len(values) > PLATEAU + 1 and min(values[-PLATEAU:]) > 0.995 * min(values[:-PLATEAU])
 
 
 class HealthObserver(Observer):
-    """Yields a `Health` wherever the state changes. A training begins as learning."""
+    """Yields `Health` when the state changes. The first state is "learning"."""
 
     def __init__(self) -> None:
-        self._watch, self._state = HealthMonitor(), "learning"
+        self._monitor, self._state = HealthMonitor(), "learning"
 
     def on_event(self, event: Event) -> Iterator[Health]:
-        self._watch.add(event)
-        if isinstance(event, Step | Evaluated) and (state := self._watch.state()) != self._state:
+        self._monitor.add(event)
+        if isinstance(event, Step | Evaluated) and (state := self._monitor.state()) != self._state:
             self._state = state
             yield Health(step=event.step, state=state, message=MESSAGES[state])

@@ -1,4 +1,4 @@
-"""What an observer of a training is, and how it is shown the events."""
+"""The base class of observers, and the function that shows them the events."""
 
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
@@ -12,42 +12,42 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """Looks at a training without changing it. A subclass overrides what it needs; whatever it returns is reported.
+    """Sees a training without changing it. A subclass overrides the methods it needs and returns events to report.
 
-    An observer serves one training, in its main process. It leaves the weights, the gradients, the model's mode and
-    torch's random state as they are: a training with observers is bit-identical to one without. `step` is always the
-    number of optimizer steps that are complete after the update that is observed, as in `Step.step`.
+    An observer serves one training, in its main process. It does not change the weights, the gradients, the model's
+    mode or torch's random state: a training with observers is bit-identical to one without. `step` is always the number
+    of completed optimizer steps after the observed update, as in `Step.step`.
     """
 
-    interval: int = 0  # steps between two looks at the model; 0: it looks at events alone
+    interval: int = 0  # steps between two views of the model; 0: events only
 
     def is_due(self, step: int) -> bool:
-        """Return whether to show it the model at this step."""
+        """Return whether the observer sees the model at this step."""
         return self.interval > 0 and step % self.interval == 0
 
     def before_update(self, model: "LanguageModel", step: int) -> Iterable[Event]:
-        """Look at the model with its gradients: averaged over processes, unscaled, not yet clipped.
+        """See the model with its gradients: averaged over processes, unscaled, not yet clipped.
 
-        Only called when due. Not called where the loss is known not to be finite.
+        Only called when due, and not if the loss is known not to be finite.
         """
         return ()
 
     def after_update(self, model: "LanguageModel", step: int) -> Iterable[Event]:
-        """Look at the model with its new weights; the gradients are gone. Only called when due."""
+        """See the model with its new weights, without gradients. Only called when due."""
         return ()
 
     def on_event(self, event: Event) -> Iterable[Event]:
-        """Look at an event of the training or of an observer, before anyone else sees it."""
+        """See an event of the training or of an observer, before it is reported."""
         return ()
 
     def close(self) -> None:
-        """Release what the observer holds. Called once, when a training that began is over, however it ended."""
+        """Release resources. Called once, at the end of a training that started, however it ended."""
 
 
 def observed(events: Iterable[Event], observers: Sequence[Observer]) -> Generator[Event, None, None]:
-    """Pass the events on. Each is shown to every observer; what they answer follows it, and is shown to all as well.
+    """Yield the events, each followed by the events of the observers. Every observer sees all of them.
 
-    Closes the observers when the events end, or when it is closed itself.
+    Close the observers when the events end, or when this iterator is closed.
     """
     with ExitStack() as at_the_end:
         for observer in observers:

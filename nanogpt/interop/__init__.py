@@ -1,1 +1,1 @@
-"""Other programs' formats, read and written: one file each. Knows nothing of screens."""
+"""Formats and services of other programs: Hugging Face and Weights & Biases."""

@@ -49,6 +49,7 @@ def config_json(config: ArchitectureConfig, end_of_text: int | None) -> dict[str
 
 
 def is_huggingface(folder: Path) -> bool:
+    """Return whether the folder has the `config.json` of a Hugging Face model."""
     return (folder / "config.json").exists()
 
 

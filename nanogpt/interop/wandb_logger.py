@@ -11,7 +11,7 @@ from nanogpt.inspection import Observer
 
 
 class WandbLogger(Observer):
-    """Logs steps and evaluations. A service that fails is reported once, and training goes on without it."""
+    """Logs steps and evaluations. A failure of the service is reported once, and training continues without it."""
 
     def __init__(self, config: Config, run: str) -> None:
         """`run` names it where `wandb_run_name` is empty. Raise `UserError` where the package is not installed."""
@@ -29,7 +29,7 @@ class WandbLogger(Observer):
         if self._failed:
             return
         try:
-            if isinstance(event, Started) and self._run is None:  # another one comes after a rollback
+            if isinstance(event, Started) and self._run is None:  # a rollback starts another one
                 self._run = self._package.init(
                     project=self._config.system.wandb_project,
                     name=self._name,
@@ -38,13 +38,13 @@ class WandbLogger(Observer):
                 )
             if self._run is not None and (metrics := _metrics(event)):
                 self._run.log(metrics)
-        except Exception as error:  # whatever it is: a logger's trouble is no reason to stop training
+        except Exception as error:  # a failing logger does not stop training
             self._failed = True
             yield Notice(level="warning", text=f"not logging to Weights & Biases: {error}")
 
     def close(self) -> None:
         if self._run is not None:
-            with suppress(Exception):  # as above; nobody is left to tell
+            with suppress(Exception):  # as above, at the end of training
                 self._run.finish()
 
 
