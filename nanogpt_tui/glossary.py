@@ -1,4 +1,4 @@
-"""The field's words, explained: found by name, alias or setting, or by searching. Knows nothing of screens or torch.
+"""The glossary: terms found by name, alias or setting, or by searching.
 
 The texts are in `glossary.toml`, by topic; `python -m nanogpt_tui.glossary > docs/glossary.md` writes them as a page.
 """
@@ -12,8 +12,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
-    """One word. `text` is plain prose in one paragraph, `formula` is empty or lines of plain text, `settings` are the
-    names of the settings that it explains, and `see` the names of other terms."""
+    """One term.
+
+    `text` is one paragraph of plain text, `formula` is empty or lines of plain text, `settings` are the names of the
+    settings that it explains, and `see` the names of other terms.
+    """
 
     name: str
     topic: str
@@ -25,39 +28,39 @@ class Term:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Everything by which it is found: its name first."""
+        """All names by which it is found, its own first."""
         return (self.name, *self.aliases, *self.settings)
 
 
 @cache
 def terms() -> tuple[Term, ...]:
-    """All terms, in reading order: by topic, and in each the simpler ones first."""
+    """Return all terms in reading order: by topic, and in each topic simpler ones first."""
     topics = tomllib.loads(Path(__file__).with_name("glossary.toml").read_text(encoding="utf-8"))
     return tuple(_term(topic, entry) for topic, entries in topics.items() for entry in entries)
 
 
 def topics() -> tuple[str, ...]:
-    """All topics, in reading order."""
+    """Return all topics in reading order."""
     return tuple(dict.fromkeys(term.topic for term in terms()))
 
 
 def lookup(name: str) -> Term | None:
-    """The term of a name, alias or setting, whatever its case, hyphens, spaces and plural; None where there is none."""
+    """Return the term of a name, alias or setting, or None. Case, hyphens, spaces and a plural s do not matter."""
     wanted = _key(name)
     return _index().get(wanted) or _index().get(wanted.removesuffix("s"))
 
 
 def search(text: str) -> list[Term]:
-    """Terms that fit what was typed so far, best first: by name, by alias or setting, then by what is said in them.
+    """Return the terms that match the typed text, best first: by name, by alias or setting, then by their texts.
 
-    Nothing typed finds all of them, in reading order.
+    An empty text matches all terms, in reading order.
     """
     ranked = [(rank, term) for term in terms() if (rank := _rank(term, text)) is not None]
     return [term for _, term in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def markdown() -> str:
-    """The whole glossary as a page."""
+    """Return the whole glossary as a page of Markdown."""
     return "\n".join(_page()) + "\n"
 
 
@@ -78,7 +81,7 @@ def _key(label: str) -> str:
 
 
 def _rank(term: Term, text: str) -> int | None:
-    """How well the term fits, 0 being best; None where it does not."""
+    """Return how well the term matches, 0 is best; None if it does not match."""
     wanted, (name, *others) = _key(text), map(_key, term.labels)
     if wanted == name or not text.strip():
         return 0
@@ -123,9 +126,9 @@ def _page() -> Iterator[str]:
 
 
 def _link(name: str) -> str:
-    """A link to the term's heading, by the anchor that GitHub gives it."""
-    kept = "".join(letter for letter in name.casefold() if letter.isalnum() or letter in " -_")
-    return f"[{name}](#{kept.replace(' ', '-')})"
+    """Return a link to the term's heading, by the anchor that GitHub gives it."""
+    anchor = "".join(letter for letter in name.casefold() if letter.isalnum() or letter in " -_")
+    return f"[{name}](#{anchor.replace(' ', '-')})"
 
 
 if __name__ == "__main__":

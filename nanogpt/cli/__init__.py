@@ -1,8 +1,8 @@
-"""The `nanogpt` command: finds the command's module, parses its options, turns errors into exit codes.
+"""The `nanogpt` command: find the command's module, parse its options, turn errors into exit codes.
 
-Knows nothing of what the commands do. `nanogpt/cli/<command>.py` is imported only when its command is chosen; it has
-`add_arguments(parser)`, `run(args) -> int` and, where the one-line help is not enough, `DESCRIPTION`. Exit codes: 0,
-1 (the work failed), 2 (bad input), 130 (interrupted), 141 (the reader of stdout has gone, as for `cat`).
+`nanogpt/cli/<command>.py` is imported only when its command is used. It has `add_arguments(parser)`, `run(args) -> int`
+and, if the one-line help is not enough, `DESCRIPTION`. Exit codes: 0, 1 (the work failed), 2 (bad input), 130
+(interrupted), 141 (the reader of stdout has closed it, as with `cat`).
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from nanogpt import __version__
-from nanogpt.cli.console import talk
+from nanogpt.cli.console import print_message
 from nanogpt.errors import UserError, nearest
 
 COMMANDS: dict[str, str] = {
@@ -36,24 +36,24 @@ COMMANDS: dict[str, str] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code. An error that no person caused is raised, with its traceback."""
+    """Run one command and return its exit code. Raise errors that are faults of the program."""
     _open_streams()
-    if hasattr(sys.stdout, "reconfigure"):  # a character that the terminal's encoding lacks is no reason to stop
+    if hasattr(sys.stdout, "reconfigure"):  # print ? for characters that the encoding lacks
         sys.stdout.reconfigure(errors="replace")
-    name, *words = (sys.argv[1:] if argv is None else argv) or ["--help"]
-    speaker = f"nanogpt {name}" if name in COMMANDS else "nanogpt"
+    name, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    program = f"nanogpt {name}" if name in COMMANDS else "nanogpt"
     try:
         with _interruptible_imports():
-            code = _dispatch(name, words)
+            code = _dispatch(name, arguments)
         sys.stdout.flush()
         return code
     except UserError as error:
-        return _refuse(speaker, str(error))
+        return _refuse(program, str(error))
     except KeyboardInterrupt:
-        talk(f"\n{speaker}: interrupted")
+        print_message(f"\n{program}: interrupted")
         return 130
     except BrokenPipeError:
-        # The interpreter flushes stdout once more on its way out: that shall not fail again.
+        # The interpreter flushes stdout again at exit, which must not fail.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -63,13 +63,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in REFUSALS:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        return _refuse(speaker, f"{place}{why(error)}, or choose another place")
+        return _refuse(program, f"{place}{why(error)}, or choose another place")
 
 
 @contextmanager
 def _interruptible_imports() -> Iterator[None]:
-    """Ctrl+C while torch or numpy is imported ends the process at once: their C code may swallow KeyboardInterrupt, and
-    nothing is at stake yet."""
+    """Let Ctrl+C end the process immediately while torch or numpy is imported.
+
+    Their C code may swallow KeyboardInterrupt, and there is no work to lose yet.
+    """
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         specs = [getattr(sys.modules.get(name), "__spec__", None) for name in ("numpy", "torch")]
@@ -90,19 +92,19 @@ def _interruptible_imports() -> Iterator[None]:
 
 
 def _open_streams() -> None:
-    """Opens the standard streams that whoever started this process has closed: the next file to be opened would take
-    such a one's place, and be written into by whatever prints."""
+    """Open the standard streams that are closed: otherwise the next opened file gets their number and `print` writes
+    into it."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (they stay open)
 
 
-def _refuse(speaker: str, message: str) -> int:
-    talk(" ".join(f"{speaker}: {message}".splitlines()))
+def _refuse(program: str, message: str) -> int:
+    print_message(" ".join(f"{program}: {message}".splitlines()))
     return 2
 
 
-def _dispatch(name: str, words: Sequence[str]) -> int:
+def _dispatch(name: str, arguments: Sequence[str]) -> int:
     if name in ("-h", "--help"):
         print(_overview())
         return 0
@@ -124,8 +126,8 @@ def _dispatch(name: str, words: Sequence[str]) -> int:
     parser = Parser(name, getattr(command, "DESCRIPTION", COMMANDS[name]))
     command.add_arguments(parser)
     try:
-        options = parser.parse(words)
-    except SystemExit:  # argparse has printed the help that was asked for
+        options = parser.parse(arguments)
+    except SystemExit:  # argparse has printed the help
         return 0
     code: int = command.run(options)
     return code

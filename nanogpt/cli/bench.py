@@ -1,4 +1,4 @@
-"""`nanogpt bench`: how fast this machine trains, samples and prepares with a configuration. Writes no run."""
+"""`nanogpt bench`: measure how fast this machine trains, samples and prepares data. Writes no run."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from nanogpt.cli.console import live_line
 from nanogpt.cli.settings import add_settings, configured
 from nanogpt.cli.tables import print_table
 from nanogpt.cli.train import add_folders
-from nanogpt.cli.training_display import opened
+from nanogpt.cli.training_display import open_or_prepare
 from nanogpt.config import Setting
 from nanogpt.events import Benchmark, Measuring, Step
 from nanogpt.formatting import counted
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     steps, burn_in = STEPS.parse(args.steps), BURN_IN.parse(args.burn_in)
     config = configured(args).config
-    dataset = opened(config.data.dataset, args.data_dir)
+    dataset = open_or_prepare(config.data.dataset, args.data_dir)
 
     from nanogpt.runs import run_benchmark
 

@@ -1,4 +1,4 @@
-"""`nanogpt config`: every setting as it would be, and where its value comes from. Imports no torch."""
+"""`nanogpt config`: show each setting and where its value comes from. Imports no torch."""
 
 import argparse
 import json

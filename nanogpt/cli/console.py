@@ -1,7 +1,7 @@
-"""What a command says to the person, on stderr: lines, a bar, a line that rewrites itself. Knows nothing of commands.
+"""Messages on stderr: lines, a progress bar, a line that is rewritten. stdout is for data.
 
-stdout is for data and is not touched here. Where stderr is no terminal, a bar and a live line become a plain line now
-and then. All text is made harmless first: it may come from a file, a model or the network.
+If stderr is not a terminal, a bar and a rewritten line become a plain line now and then. Control characters are
+replaced in all text, which may come from a file, a model or the network.
 """
 
 import os
@@ -18,64 +18,64 @@ from nanogpt.formatting import duration, printable
 
 TERMINAL_INTERVAL_S = 0.05
 PLAIN_INTERVAL_S = 5.0
-BAR_DELAY_S = 0.3  # what is done sooner needs no bar
+BAR_DELAY_S = 0.3  # shorter work shows no bar
 BAR_COLUMNS = 24
 
 
-def talk(text: str = "") -> None:
-    """Prints a line to stderr."""
-    _say(printable(text) + "\n")
+def print_message(text: str = "") -> None:
+    """Print a line on stderr."""
+    _write(printable(text) + "\n")
 
 
-def _say(text: str) -> None:
-    """Writes to stderr. Where its terminal or its reader has gone, nobody listens, and that stops no work."""
+def _write(text: str) -> None:
+    """Write to stderr. If its terminal or reader is gone, discard this and all later text instead of failing."""
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
     except OSError:
-        _silence(sys.stderr.fileno())
+        _redirect_to_null(sys.stderr.fileno())
 
 
-def _silence(*descriptors: int) -> None:
-    """From now on what is written to these goes nowhere."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
+def _redirect_to_null(*descriptors: int) -> None:
+    """Redirect these file descriptors to the null device."""
+    null = os.open(os.devnull, os.O_RDWR)
     for descriptor in descriptors:
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)
+        os.dup2(null, descriptor)
+    os.close(null)
 
 
 @contextmanager
-def surviving_the_terminal() -> Iterator[None]:
-    """Within it the process goes on, headless, when its terminal is closed or its connection drops (SIGHUP)."""
+def ignoring_hangup() -> Iterator[None]:
+    """Keep the process running in the block when its terminal closes or its connection drops (SIGHUP)."""
     hangup = getattr(signal, "SIGHUP", None)  # Windows has none
     in_main = threading.current_thread() is threading.main_thread()
-    if hangup is None or not in_main or signal.getsignal(hangup) is not signal.SIG_DFL:  # under nohup it is ignored
+    if hangup is None or not in_main or signal.getsignal(hangup) is not signal.SIG_DFL:  # ignored under nohup
         yield
         return
     terminals = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
-    signal.signal(hangup, lambda number, frame: _silence(*terminals))
+    signal.signal(hangup, lambda number, frame: _redirect_to_null(*terminals))
     try:
         yield
     finally:
         signal.signal(hangup, signal.SIG_DFL)
 
 
-def on_terminal() -> bool:
-    """Whether stderr is a terminal that can rewrite a line."""
+def is_on_terminal() -> bool:
+    """Return whether stderr is a terminal that can rewrite a line."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 class Update(Protocol):
-    """Moves a bar: `done` of `total` bytes (None where it is not known), with a word on what happens now."""
+    """Update a bar: `done` of `total` bytes (None if unknown), with a short note."""
 
     def __call__(self, done: int, total: int | None, note: str = "") -> None: ...
 
 
 @contextmanager
 def bar(label: str) -> Iterator[Update]:
-    """A progress bar with rate and time left, for work that is counted in bytes. Wiped when the work is done."""
+    """Yield the `Update` of a progress bar in bytes, with rate and time left. It is cleared at the end."""
     began = time.monotonic()
-    first: int | None = None  # a resumed download does not begin at 0, and its rate must not count what was there
+    first: int | None = None  # of a resumed download not 0: its rate counts only new bytes
 
     with live_line() as show:
 
@@ -104,31 +104,31 @@ def _progress(done: int, total: int | None, bytes_per_second: float) -> Iterator
 
 @contextmanager
 def live_line() -> Iterator[Callable[[str], None]]:
-    """Yields a function that replaces the line shown before with its text; the last one stays.
+    """Yield a function that replaces the line it showed last by a new text. The last text stays on screen.
 
-    An empty text wipes the line, so that `talk` can put a lasting one in its place.
+    An empty text clears the line, so that `print_message` can print a permanent line in its place.
     """
-    rewrite = on_terminal()
-    interval_s = TERMINAL_INTERVAL_S if rewrite else PLAIN_INTERVAL_S
+    is_rewriting = is_on_terminal()
+    interval_s = TERMINAL_INTERVAL_S if is_rewriting else PLAIN_INTERVAL_S
     shown = waiting = ""
-    spoke = float("-inf")
+    written_at = float("-inf")
 
     def put(text: str) -> None:
         nonlocal shown, waiting
         waiting = ""
-        if rewrite:
+        if is_rewriting:
             text = _rewritten(text, shown)
             shown = text
         elif text:
-            talk(text)
+            print_message(text)
 
     def show(text: str) -> None:
-        nonlocal waiting, spoke
-        if text and time.monotonic() - spoke < interval_s:
+        nonlocal waiting, written_at
+        if text and time.monotonic() - written_at < interval_s:
             waiting = text
             return
         put(text)
-        spoke = time.monotonic()
+        written_at = time.monotonic()
 
     try:
         yield show
@@ -136,16 +136,16 @@ def live_line() -> Iterator[Callable[[str], None]]:
         if waiting:
             put(waiting)
         if shown:
-            talk()
+            print_message()
 
 
 def _rewritten(text: str, shown: str) -> str:
-    """Puts `text` over `shown` in the terminal's current line; what of it fitted."""
-    # One column is left free: a character in the last one makes some terminals wrap.
+    """Write `text` over `shown` in the terminal's current line; return the part that fitted."""
+    # The last column stays free: a character there makes some terminals wrap.
     width = _width() - 1
     text = crop(printable(" ".join(text.split("\n"))), width)
     blank = "\r" + " " * min(columns(shown), width) + "\r"
-    _say(blank + text)
+    _write(blank + text)
     return text
 
 
@@ -157,12 +157,12 @@ def _width() -> int:
 
 
 def columns(text: str) -> int:
-    """The columns that `text` takes in a terminal: two for a wide character."""
+    """Return the columns that `text` takes in a terminal: two for a wide character."""
     return len(text) + sum(east_asian_width(character) in "WF" for character in text)
 
 
 def crop(text: str, width: int) -> str:
-    """As much of the beginning of `text` as fits in `width` columns."""
+    """Return the beginning of `text` that fits in `width` columns."""
     while columns(text) > max(width, 0):
         text = text[: len(text) - 1]
     return text

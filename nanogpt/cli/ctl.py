@@ -1,4 +1,4 @@
-"""`nanogpt ctl RUN …`: steers a run of whatever process, by a command in its folder. Imports no torch."""
+"""`nanogpt ctl RUN …`: send a command to a run, whichever process trains it. Imports no torch."""
 
 import argparse
 import math
@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from nanogpt.cli.console import talk
+from nanogpt.cli.console import print_message
 from nanogpt.config import settings
 from nanogpt.errors import UserError, nearest
 from nanogpt.events import Acknowledged, Event, Notice, Sampled, Saved
@@ -29,7 +29,7 @@ from nanogpt.training.control import (
 )
 
 DESCRIPTION = """Steer a run, whichever process trains it: pause, resume, save, stop, set, sample.
-It answers when the training has applied the command."""
+It prints the answer when the training has applied the command."""
 SETTABLE = ("learning_rate_scale", "eval_interval", "max_iters")
 
 
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if not 0 <= args.timeout < math.inf:
         raise UserError(f"--timeout={args.timeout:g}: has to be a number of seconds, 0 or more")
-    commands = list(parsed(args.command, args.words, args.no_save, args.seed))
+    commands = list(parse_commands(args.command, args.words, args.no_save, args.seed))
     folder = find(args.run, args.runs_dir)
     about = summary(folder)
     if not about.alive:
@@ -61,16 +61,16 @@ def run(args: argparse.Namespace) -> int:
     if args.no_wait:
         for command in commands:
             send_command(folder, command)
-        talk("command sent")
+        print_message("command sent")
         return 0
-    with closing(answered(folder, commands, args.timeout)) as answers:
+    with closing(send_and_wait(folder, commands, args.timeout)) as answers:
         for text in answers:
             print(printable(text), flush=True)
     return 0
 
 
-def parsed(name: str, words: Sequence[str], no_save: bool, seed: int) -> Iterator[RemoteCommand]:
-    """Yield the commands that the words of a command line ask for. Raise `UserError` where they ask for none."""
+def parse_commands(name: str, words: Sequence[str], no_save: bool, seed: int) -> Iterator[RemoteCommand]:
+    """Yield the commands for the arguments of a command line. Raise `UserError` if they are not valid."""
     if name == "set":
         if not words:
             raise UserError(f"set needs NAME=VALUE, with one of {', '.join(SETTABLE)}")
@@ -80,13 +80,13 @@ def parsed(name: str, words: Sequence[str], no_save: bool, seed: int) -> Iterato
     elif words:
         raise UserError(f"{name} takes no arguments, but got {' '.join(words)!r}")
     else:
-        plain: dict[str, RemoteCommand] = {
+        commands: dict[str, RemoteCommand] = {
             "pause": Pause(),
             "resume": Resume(),
             "save": Save(),
             "stop": Stop(save=not no_save),
         }
-        yield plain[name]
+        yield commands[name]
 
 
 def _setting(word: str) -> RemoteCommand:
@@ -105,16 +105,16 @@ def _setting(word: str) -> RemoteCommand:
         raise UserError(f"learning_rate_scale={value!r}: has to be a number") from None
 
 
-def answered(folder: Path, commands: Sequence[RemoteCommand], timeout_s: float) -> Generator[str, None, None]:
-    """Send the commands; yield what the training answers, and the outcome of saving and sampling.
+def send_and_wait(folder: Path, commands: Sequence[RemoteCommand], timeout_s: float) -> Generator[str, None, None]:
+    """Send the commands; yield the answers of the training, and the results of saving and sampling.
 
-    Raise `UserError` where it does not answer in time, or ends before.
+    Raise `UserError` if it does not answer within `timeout_s` seconds, or ends first.
     """
     events = follow(folder, from_start=False, poll_s=0.1)
-    next(events, None)  # listening from here on
+    next(events, None)  # follow from here on
     waiting = {send_command(folder, command): command for command in commands}
     due = time.monotonic() + timeout_s
-    outcome: tuple[type[Event], ...] = ()  # what still has to come of the command that was acknowledged last
+    outcome: tuple[type[Event], ...] = ()  # the events that the last acknowledged command still has to cause
     for event in events:
         match event:
             case Acknowledged(id=id) if id in waiting:

@@ -1,10 +1,10 @@
-"""`nanogpt datasets`: the table of data sets, prepared or not. Imports neither torch nor numpy."""
+"""`nanogpt datasets`: list the data sets, prepared or not. Imports neither torch nor numpy."""
 
 import argparse
 import json
 from dataclasses import asdict
 
-from nanogpt.cli.console import talk
+from nanogpt.cli.console import print_message
 from nanogpt.cli.tables import print_table
 from nanogpt.data import DatasetInfo, list_datasets
 from nanogpt.paths import expanded
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     print_table([*rows, *map(_row, found)], right=range(4, 7))
     for info in found:
         if info.problem:
-            talk(f"{info.name}: {info.problem}")
+            print_message(f"{info.name}: {info.problem}")
     return 0
 
 

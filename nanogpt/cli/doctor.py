@@ -1,4 +1,4 @@
-"""`nanogpt doctor`: what there is here to work with, what is wrong, and how to mend it."""
+"""`nanogpt doctor`: check the terminal, Python, torch, devices and folders, and say how to fix what is wrong."""
 
 import argparse
 import errno
@@ -24,13 +24,13 @@ DESCRIPTION = """Look at the terminal, Python, torch, devices, number formats, c
 is wrong and how to fix it. The exit code is 1 if something has to be fixed before this program can work."""
 
 FEW_BYTES, SCARCE_BYTES = 200e6, 2e9
-APP = {"ssh_mode": "auto", "notifications": "off"}  # what the app does where it is not told
-WHOLE, LEAST = (80, 24), (40, 10)  # columns and rows: of the app's screens, and of the training alone
+APP = {"ssh_mode": "auto", "notifications": "off"}  # defaults of the app's settings
+FULL_SIZE, MIN_SIZE = (80, 24), (40, 10)  # columns and rows: for all screens, and for the training only
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`level`: "good"; "poor": it works, with less speed or beauty; "bad": it has to be mended. `mend` says how."""
+    """One finding. `level`: "good"; "poor": it works, but slower or less well; "bad": fix it, `mend` says how."""
 
     name: str
     level: Literal["good", "poor", "bad"]
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     width = 14
     unicode = default_glyphs(os.environ, sys.stdout.encoding) != "ascii"
     marks = dict(zip(("good", "poor", "bad"), "✓!✗" if unicode else "+!x", strict=True))
-    for finding in examined():
+    for finding in all_findings():
         findings.append(finding)
         if not args.json:
             advice = f"; {finding.mend}" if finding.mend else ""
@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
     return 0 if fit else 1
 
 
-def examined() -> Iterator[Finding]:
+def all_findings() -> Iterator[Finding]:
+    """Yield all findings as they are made."""
     yield from the_terminal()
     yield Finding("python", "good", f"{platform.python_version()} at {sys.executable}")
     yield from torch_and_devices()
@@ -66,7 +67,7 @@ def examined() -> Iterator[Finding]:
 
 
 def the_terminal() -> Iterator[Finding]:
-    """What it shows, as far as can be told without looking at it."""
+    """Yield what the terminal can show, as far as a program can find out."""
     size = terminal.size()
     if size is None:
         yield Finding("terminal", "good", "none: the output goes to a file or a pipe")
@@ -99,21 +100,23 @@ def the_terminal() -> Iterator[Finding]:
         yield Finding("app", "bad", f"its settings {file} cannot be read: {why(error)}", advice)
         return
     usually = APP | {"glyphs": default_glyphs(os.environ, locale.getpreferredencoding(False))}
-    told = ", ".join(f"{name}={chosen.get(name, usual)}" for name, usual in usually.items())
-    yield Finding("app", "good", f"{told}; to change with F2 in the app, or in {file}")
+    in_use = ", ".join(f"{name}={chosen.get(name, usual)}" for name, usual in usually.items())
+    yield Finding("app", "good", f"{in_use}; to change with F2 in the app, or in {file}")
 
 
 def _size(columns: int, rows: int) -> Finding:
-    """What the app shows in a terminal of that size."""
+    """Return what the app shows in a terminal of this size."""
     if not (columns and rows):
-        return Finding("terminal", "good", "of unknown size")
+        return Finding("terminal", "good", "the size is unknown")
     shown = f"{columns} columns, {rows} rows"
     if os.environ.get("TERM") == "dumb":
         return Finding("terminal", "poor", f"{shown}, TERM is dumb: the app does not start", "set TERM to the real one")
-    if columns < LEAST[0] or rows < LEAST[1]:
-        return Finding("terminal", "poor", f"{shown}: the app shows nothing", "it needs 40 × 10, and 80 × 24 for all")
-    if columns < WHOLE[0] or rows < WHOLE[1]:
-        return Finding("terminal", "poor", f"{shown}: the app shows the training alone", "80 × 24 shows all of it")
+    if columns < MIN_SIZE[0] or rows < MIN_SIZE[1]:
+        return Finding(
+            "terminal", "poor", f"{shown}: the app shows nothing", "the app needs 40 × 10, and 80 × 24 for all screens"
+        )
+    if columns < FULL_SIZE[0] or rows < FULL_SIZE[1]:
+        return Finding("terminal", "poor", f"{shown}: the app shows only the training", "80 × 24 shows everything")
     return Finding("terminal", "good", shown)
 
 
@@ -128,9 +131,10 @@ def _colours() -> Finding:
 
 
 def torch_and_devices() -> Iterator[Finding]:
+    """Yield the versions and devices that torch can use."""
     try:
         import torch
-    except Exception as error:  # a broken installation fails in every way
+    except Exception as error:  # a broken installation can raise anything
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         yield Finding("torch", "bad", f"cannot be imported: {text[:200]}", "reinstall it: `make run` does")
         return
@@ -142,24 +146,28 @@ def torch_and_devices() -> Iterator[Finding]:
         yield Finding(f"cuda:{index}", "good", f"{gpu.name}, {memory}, capability {gpu.major}.{gpu.minor}")
     if device == "cpu" and shutil.which("nvidia-smi"):
         reason = "this torch is built without CUDA" if not torch.version.cuda else "torch cannot use it"
-        yield Finding("gpu", "poor", f"there is an NVIDIA driver, but {reason}", "install a torch that fits the driver")
+        yield Finding(
+            "gpu", "poor", f"there is an NVIDIA driver, but {reason}", "install a build of torch for this driver"
+        )
     if device == "mps":
         yield Finding("mps", "good", "Apple's GPU")
     left = hardware.available_memory("cpu")
     free = f", {left / 2**30:.1f} GiB of memory free" if left is not None else ""
     yield Finding("cpu", "good", f"{hardware.cpu_model()}, {hardware.usable_cores()} cores{free}")
-    # for a model large enough that it is worth it
+    # for a large model, where the choice matters
     dtype, why = hardware.resolve_dtype("auto", device, width=10**6, tokens=10**6)
     yield Finding("number format", "good", f"{dtype} on {device}: {why}")
     lacking = hardware.missing_for_compile(device)
     if lacking:
-        yield Finding("torch.compile", "poor", f"it needs {lacking}", "install that for more speed; all works without")
+        yield Finding(
+            "torch.compile", "poor", f"it needs {lacking}", "install it for more speed; everything works without it"
+        )
     else:
-        yield Finding("torch.compile", "good", "a compiler is there")
+        yield Finding("torch.compile", "good", "a compiler is installed")
 
 
 def folders() -> Iterator[Finding]:
-    """The places that are written to, and the space there."""
+    """Yield the folders that are written, and the free space there."""
     places = {
         "runs": (paths.runs_dir(), "NANOGPT_RUNS_DIR"),
         "data sets": (paths.datasets_dir(), "NANOGPT_DATA_DIR"),
@@ -167,20 +175,20 @@ def folders() -> Iterator[Finding]:
         "settings": (paths.config_dir(), "NANOGPT_CONFIG_DIR"),
     }
     for name, (folder, variable) in places.items():
-        there = next(place for place in (folder, *folder.parents) if place.exists())
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
         try:
-            with tempfile.TemporaryFile(dir=there) as file:
+            with tempfile.TemporaryFile(dir=existing) as file:
                 file.write(b"x")
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            mend = "free some space" if full else f"set {variable} to a folder that can be written"
+            mend = "free some space" if full else f"set {variable} to a writable folder"
             yield Finding(name, "bad", f"{folder} cannot be written: {reason(error)}", mend)
             continue
-        yield _space(name, folder, there)
+        yield _space(name, folder, existing)
 
 
-def _space(name: str, folder: Path, there: Path) -> Finding:
-    free = shutil.disk_usage(there).free
+def _space(name: str, folder: Path, existing: Path) -> Finding:
+    free = shutil.disk_usage(existing).free
     text = f"{folder}, {free / 1e9:,.1f} GB free"
     if free < FEW_BYTES:
         return Finding(name, "bad", text, "free some space")

@@ -1,13 +1,13 @@
-"""`nanogpt export RUN FOLDER`: a trained GPT-2 in the format of Hugging Face's transformers."""
+"""`nanogpt export RUN FOLDER`: write a trained GPT-2 in the format of Hugging Face transformers."""
 
 import argparse
 
-from nanogpt.cli.console import talk
+from nanogpt.cli.console import print_message
 from nanogpt.formatting import printable
 from nanogpt.paths import expanded
 
-DESCRIPTION = """Writes a run's model, of the architecture gpt2, and its tokenizer into a new folder, for transformers
-and whatever else reads its format."""
+DESCRIPTION = """Write a run's model, of the architecture gpt2, and its tokenizer into a new folder, for transformers
+and other programs that read its format."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,5 +27,5 @@ def run(args: argparse.Namespace) -> int:
     folder = args.folder.absolute()
     write_huggingface(loaded.model, loaded.tokenizer, folder)
     print(printable(str(folder)))
-    talk(f"{loaded.run}, step {loaded.step:,}, with its tokenizer, {loaded.tokenizer.name}")
+    print_message(f"{loaded.run}, step {loaded.step:,}, with its tokenizer, {loaded.tokenizer.name}")
     return 0

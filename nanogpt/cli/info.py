@@ -1,4 +1,4 @@
-"""`nanogpt info RUN`: all about one run. Imports no torch."""
+"""`nanogpt info RUN`: show one run. Imports no torch."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     folder = find(args.run, args.runs_dir)
-    about = described(folder)
+    about = run_info(folder)
     if args.json:
         print(json.dumps(about, indent=1))
         return 0
@@ -53,15 +53,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def settings(folder: Path) -> str:
-    """The settings that are not the defaults, or why they cannot be read."""
+    """Return the settings that are not defaults, or why they cannot be read."""
     try:
         return " ".join(f"{name}={value}" for name, value in changed(run_config(folder)).items()) or "the defaults"
     except UserError as error:
         return str(error)
 
 
-def described(folder: Path) -> dict[str, Any]:
-    """The run's summary, its checkpoints, and the tables of its run.toml under "config"."""
+def run_info(folder: Path) -> dict[str, Any]:
+    """Return the run's state, its checkpoints, and the tables of its run.toml under "config"."""
     top = best(folder)
     saved = [
         {"step": c.step, "path": str(c.path), "val_loss": c.val_loss, "is_best": c == top}

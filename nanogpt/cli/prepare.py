@@ -1,4 +1,4 @@
-"""`nanogpt prepare`: turns text into tokens for training, from a recipe or from one's own files. Imports no torch."""
+"""`nanogpt prepare`: turn text into tokens for training, from a recipe or from text files. Imports no torch."""
 
 import argparse
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from contextlib import closing
 from itertools import groupby
 
 from nanogpt import events, tokenizers
-from nanogpt.cli.console import bar, talk
+from nanogpt.cli.console import bar, print_message
 from nanogpt.errors import UserError
 from nanogpt.events import Downloading, Encoding, Event, Notice, Prepared
 from nanogpt.formatting import counted, printable
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def show(work: Iterable[Event]) -> Prepared:
-    """Shows the preparation's progress on stderr, a bar a phase; returns the last event."""
+    """Show the progress on stderr, with a bar for each phase; return the last event."""
     for label, phase in groupby(work, _label):
         if label:
             with bar(label) as update:
@@ -78,7 +78,7 @@ def show(work: Iterable[Event]) -> Prepared:
             continue
         for event in phase:
             if isinstance(event, Notice):
-                talk(event.text)
+                print_message(event.text)
             elif isinstance(event, Prepared):
                 return event
     raise AssertionError("preparing ended without a data set")

@@ -1,8 +1,8 @@
-"""`nanogpt quickstart`: from nothing to generated text in about a minute, in one command."""
+"""`nanogpt quickstart`: prepare, train and sample in about a minute."""
 
 import argparse
 
-from nanogpt.cli.console import surviving_the_terminal
+from nanogpt.cli.console import ignoring_hangup
 from nanogpt.cli.settings import typed
 from nanogpt.cli.train import add_folders, finish
 from nanogpt.cli.training_display import interruptible_once_started, show
@@ -35,5 +35,5 @@ def run(args: argparse.Namespace) -> int:
     events = runs.run_quickstart(
         folder, seconds=args.seconds, changes=changes, commands=commands, data_dir=args.data_dir
     )
-    with surviving_the_terminal():
+    with ignoring_hangup():
         return finish(show(interruptible_once_started(events, commands)), folder)

@@ -1,11 +1,11 @@
-"""`nanogpt runs`: the table of runs. Imports no torch."""
+"""`nanogpt runs`: list the runs. Imports no torch."""
 
 import argparse
 import json
 from pathlib import Path
 
 from nanogpt import paths
-from nanogpt.cli.console import talk
+from nanogpt.cli.console import print_message
 from nanogpt.cli.tables import format_loss, format_whole, print_table
 from nanogpt.paths import expanded
 from nanogpt.runs.folder import list_runs, runs_folder
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps([plain(summary) for summary in found], indent=1))
         return 0
     if not found:
-        talk(f"no runs in {runs_folder(args.runs_dir)} yet: `nanogpt quickstart` makes one in about a minute")
+        print_message(f"no runs in {runs_folder(args.runs_dir)} yet: `nanogpt quickstart` makes one in about a minute")
         return 0
     rows = [("run", "state", "step", "train loss", "val loss", "best", "tok/s", "parameters", "data set")]
     rows += [

@@ -1,11 +1,11 @@
-"""`nanogpt sample [RUN]`: text out of a trained model, as it is written. Knows nothing of how it is made."""
+"""`nanogpt sample [RUN]`: generate text with a trained model and print it token by token."""
 
 import argparse
 import sys
 from collections.abc import Iterable
 from contextlib import closing, nullcontext
 
-from nanogpt.cli.console import talk
+from nanogpt.cli.console import print_message
 from nanogpt.cli.settings import add_knobs, typed
 from nanogpt.config import Setting, resolve_sampling, sampling_settings
 from nanogpt.data.binaries import HEAD_BYTES, identify_binary
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start",
         default="",
         metavar="TEXT|FILE:PATH|-",
-        help="the prompt: a text, a UTF-8 file, or stdin; taken as it is, with a line end at its end",
+        help="the prompt: a text, a UTF-8 file, or stdin; used unchanged, with a line end at its end",
     )
     parser.add_argument("--num_samples", default="1", metavar="INT", help=f"{NUM_SAMPLES.help} (default: 1)")
     add_knobs(parser)
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     num_samples, dtype = NUM_SAMPLES.parse(args.num_samples), DTYPE.parse(args.dtype)
     prompt = start_text(args.start)
 
-    # Only now: torch takes a second to import, and a bad option can be refused without it.
+    # Imported here: torch takes a second, and bad options are refused without it.
     from nanogpt.hardware import is_out_of_memory
     from nanogpt.runs import load_model
     from nanogpt.sampling import generate, resolve_sampling_dtype
@@ -76,14 +76,14 @@ def run(args: argparse.Namespace) -> int:
     prompt = known_text(loaded.tokenizer, prompt, args.unknown == "replace")
     loss = "" if loaded.val_loss is None else f", val loss {loaded.val_loss:.4f}"
     dtype, _ = resolve_sampling_dtype(dtype, loaded.model)
-    talk(f"{loaded.run}, step {loaded.step:,}{loss}, on {loaded.device} in {dtype}, seed {knobs.seed}")
+    print_message(f"{loaded.run}, step {loaded.step:,}{loss}, on {loaded.device} in {dtype}, seed {knobs.seed}")
     events = generate(
         loaded.model,
         loaded.tokenizer,
         prompt,
         knobs,
         num_samples=num_samples,
-        alternatives=5 if args.json else 0,  # the text alone shows none
+        alternatives=5 if args.json else 0,  # plain text shows none
         dtype=dtype,
     )
     try:
@@ -92,28 +92,28 @@ def run(args: argparse.Namespace) -> int:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        way = f"lower num_samples (now {num_samples}), or use another --device"
-        raise UserError(f"out of memory: {way if num_samples > 1 else 'use another --device'}") from None
+        advice = f"lower num_samples (now {num_samples}), or use another --device"
+        raise UserError(f"out of memory: {advice if num_samples > 1 else 'use another --device'}") from None
     tokens = sum(end.tokens for end in ends)
-    # All samples are written at once, so the slowest took as long as all of them.
+    # All samples are generated in parallel, so the slowest took as long as all of them.
     took_s = max((end.tokens / end.tokens_per_second for end in ends if end.tokens), default=0.0)
-    talk(counted(tokens, "token") + (f", {tokens / took_s:,.0f} tokens/s" if took_s else ""))
+    print_message(counted(tokens, "token") + (f", {tokens / took_s:,.0f} tokens/s" if took_s else ""))
     return 0
 
 
 def start_text(start: str) -> str:
-    """The prompt that `--start` asks for: what a file or stdin holds, less a byte order mark, with its line ends.
+    """Return the prompt for `--start`: the text itself, or the content of a file or stdin without a byte order mark.
 
-    Raises `UserError` for a file that cannot be read or is no UTF-8.
+    Raise `UserError` if it cannot be read or is not UTF-8.
     """
     if start != "-" and not start.startswith("FILE:"):
         return start
     name = "stdin" if start == "-" else start.removeprefix("FILE:")
     try:
-        with nullcontext(sys.stdin.buffer) if start == "-" else expanded(name).open("rb") as file:  # a pipe is welcome
+        with nullcontext(sys.stdin.buffer) if start == "-" else expanded(name).open("rb") as file:  # may be a pipe
             data = file.read(LONGEST_START + 1)
         if len(data) > LONGEST_START:
-            raise UserError(f"the prompt from {name} is longer than {LONGEST_START:,} bytes: give less of it")
+            raise UserError(f"the prompt from {name} is longer than {LONGEST_START:,} bytes: use a shorter one")
         return data.decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"cannot read the prompt from {name}: {why(error)}") from None
@@ -124,7 +124,7 @@ def start_text(start: str) -> str:
 
 
 def known_text(tokenizer: Tokenizer, prompt: str, replace: bool) -> str:
-    """The prompt, its unknown characters replaced where that is asked for. Raises `UserError` where it is not."""
+    """Return the prompt, with `replace` without its unknown characters. Raise `UserError` if it has any otherwise."""
     if replace:
         return tokenizer.decode(tokenizer.encode(prompt, "replace"))
     try:
@@ -136,7 +136,7 @@ def known_text(tokenizer: Tokenizer, prompt: str, replace: bool) -> str:
 
 
 def write_json(events: Iterable[Token | Stopped]) -> list[Stopped]:
-    """Prints each event as it comes, and returns how the samples ended."""
+    """Print each event as JSON; return how the samples ended."""
     ends = []
     for event in events:
         print(to_json(event), flush=True)
@@ -146,8 +146,8 @@ def write_json(events: Iterable[Token | Stopped]) -> list[Stopped]:
 
 
 def write_text(events: Iterable[Token | Stopped], prompt: str, num_samples: int) -> list[Stopped]:
-    """Writes the first sample as it comes, then the others, and returns how they ended."""
-    ends, waiting, write = [], [prompt] * num_samples, Harmless().write
+    """Print the first sample token by token, then the others; return how they ended."""
+    ends, waiting, write = [], [prompt] * num_samples, PrintableWriter().write
     write(prompt)
     for event in events:
         if isinstance(event, Stopped):
@@ -162,12 +162,14 @@ def write_text(events: Iterable[Token | Stopped], prompt: str, num_samples: int)
     return ends
 
 
-class Harmless:
-    """Writes text to stdout at once, made harmless: what goes into a pipe or a file may reach a terminal all the same.
-    A carriage return passes where it ends a line."""
+class PrintableWriter:
+    """Writes text to stdout immediately, with control characters replaced, because a pipe may end in a terminal.
+
+    A carriage return stays if it is part of a line end.
+    """
 
     def __init__(self) -> None:
-        self._held = ""  # a carriage return, until it is known what follows
+        self._held = ""  # a carriage return, until the next character is known
 
     def write(self, text: str) -> None:
         text = self._held + text

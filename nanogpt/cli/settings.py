@@ -1,4 +1,4 @@
-"""Every setting of a run as an option, and what was typed merged into a configuration."""
+"""Options for all settings of a run, and the configuration that they result in."""
 
 import argparse
 from collections.abc import Iterable, Mapping
@@ -19,8 +19,10 @@ from nanogpt.config import (
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Add FILE, `--preset`, and an option for each setting: first those of the default components, grouped as in
-    run.toml, then what each other component adds."""
+    """Add FILE, `--preset`, and an option for each setting.
+
+    First the settings of the default components, grouped as in run.toml, then those that each other component adds.
+    """
     parser.add_argument("file", nargs="?", metavar="FILE", help="settings from a TOML or JSON file")
     parser.add_argument("--preset", help=f"a starting point: {', '.join(preset_names())}")
     groups: dict[str, list[Setting]] = {}
@@ -39,7 +41,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def add_knobs(parser: argparse.ArgumentParser) -> None:
-    """Add an option for each knob of sampling, and `--stop`."""
+    """Add an option for each sampling setting, and `--stop`."""
     _add_group(parser, "sampling", sampling_settings().values())
     parser.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="string that ends a sample (repeatable)"
@@ -74,5 +76,5 @@ def typed(args: argparse.Namespace, known: Mapping[str, Setting]) -> dict[str, s
 
 
 def configured(args: argparse.Namespace) -> Resolved:
-    """Return the configuration out of preset, file and options. Raise `SettingError`."""
+    """Return the configuration from preset, file and options. Raise `SettingError`."""
     return resolve(preset=args.preset, file=args.file, flags=typed(args, every_setting()))

@@ -1,4 +1,4 @@
-"""What the terminal can do, from its environment and, where there is one, its own answer. Knows nothing of commands."""
+"""What the terminal can do, according to its environment and its answers to queries."""
 
 import os
 import re
@@ -8,13 +8,13 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
-ANSWER_S = 0.5  # a terminal answers at once; one behind a slow connection may not
-# DECRQM for mode 2026, then "what are you", which every terminal answers: so silence about the first is an answer.
-ASK_SYNCHRONISED = b"\x1b[?2026$p\x1b[c"
+ANSWER_S = 0.5  # a terminal answers immediately, but the connection may be slow
+# DECRQM for mode 2026, then DA1, which every terminal answers: so it is known when the first has no answer.
+SYNCHRONIZED_QUERY = b"\x1b[?2026$p\x1b[c"
 
 
 def colours(environment: Mapping[str, str]) -> int:
-    """How many colours the terminal shows, as far as its environment says: 16,777,216, 256, 16, or 0 for none."""
+    """Return how many colours the terminal shows according to its environment: 16,777,216, 256, 16, or 0."""
     term = environment.get("TERM", "")
     if environment.get("NO_COLOR") or term in ("", "dumb"):
         return 0
@@ -24,7 +24,7 @@ def colours(environment: Mapping[str, str]) -> int:
 
 
 def size() -> tuple[int, int] | None:
-    """(columns, rows); None where no standard stream is a terminal."""
+    """Return (columns, rows); None if no standard stream is a terminal."""
     for stream in (sys.__stdout__, sys.__stderr__, sys.__stdin__):
         with suppress(OSError, ValueError, AttributeError):
             columns, rows = os.get_terminal_size(stream.fileno())  # type: ignore[union-attr]
@@ -33,8 +33,8 @@ def size() -> tuple[int, int] | None:
 
 
 def synchronises_output() -> bool | None:
-    """Whether the terminal shows a repaint as a whole (mode 2026); None where it does not answer, or is none."""
-    if os.environ.get("TERM") in (None, "", "dumb"):  # it would show the question
+    """Return whether the terminal supports synchronized output (mode 2026); None if there is no terminal or answer."""
+    if os.environ.get("TERM") in (None, "", "dumb"):  # it would print the query
         return None
     try:
         import termios
@@ -47,8 +47,8 @@ def synchronises_output() -> bool | None:
         before = termios.tcgetattr(terminal)
         try:
             tty.setcbreak(terminal)
-            os.write(terminal, ASK_SYNCHRONISED)
-            return _understood(_answer(terminal))
+            os.write(terminal, SYNCHRONIZED_QUERY)
+            return _is_supported(_read_answer(terminal))
         finally:
             termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
     except (OSError, termios.error):
@@ -57,18 +57,18 @@ def synchronises_output() -> bool | None:
         os.close(terminal)
 
 
-def _answer(terminal: int) -> bytes:
-    """What the terminal says, until it has said what it is, or the time is over."""
-    said, deadline = b"", time.monotonic() + ANSWER_S
-    while not re.search(rb"\x1b\[\?[\d;]*c", said):
+def _read_answer(terminal: int) -> bytes:
+    """Return the terminal's output up to its answer to DA1, or until ANSWER_S is over."""
+    answer, deadline = b"", time.monotonic() + ANSWER_S
+    while not re.search(rb"\x1b\[\?[\d;]*c", answer):
         if not select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0]:
             break
-        said += os.read(terminal, 1024)
-    return said
+        answer += os.read(terminal, 1024)
+    return answer
 
 
-def _understood(said: bytes) -> bool | None:
-    mode = re.search(rb"\x1b\[\?2026;(\d)\$y", said)
+def _is_supported(answer: bytes) -> bool | None:
+    mode = re.search(rb"\x1b\[\?2026;(\d)\$y", answer)
     if mode:
-        return mode[1] in (b"1", b"2", b"3")  # 0 and 4: not known, and never on
-    return False if said else None
+        return mode[1] in (b"1", b"2", b"3")  # 0 and 4: unknown, and permanently off
+    return False if answer else None

@@ -1,4 +1,4 @@
-"""`nanogpt train`: trains a new run, or resumes one; prepares a missing data set first, and ends with a sample."""
+"""`nanogpt train`: train a new run or resume one; prepare a missing data set first, and print a sample at the end."""
 
 import argparse
 import os
@@ -6,10 +6,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from nanogpt.cli.console import surviving_the_terminal, talk
+from nanogpt.cli.console import ignoring_hangup, print_message
 from nanogpt.cli.runs import run_option
 from nanogpt.cli.settings import add_settings, configured
-from nanogpt.cli.training_display import interruptible_once_started, opened, show
+from nanogpt.cli.training_display import interruptible_once_started, open_or_prepare, show
 from nanogpt.config import Config, Resolved, SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Finished
@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_folders(parser: argparse.ArgumentParser) -> None:
+    """Add `--runs_dir` and `--data_dir`."""
     parser.add_argument("--runs_dir", type=expanded, help="folder of the runs")
     parser.add_argument("--data_dir", type=expanded, help="folder of the prepared data sets")
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--name and --out_dir both set the folder of the run: give only one")
     if args.detach and ("RANK" in os.environ or resolved.config.evaluation.eval_only):
         raise UserError("--detach works with a single process: not with torchrun, nor with eval_only")
-    with surviving_the_terminal():
+    with ignoring_hangup():
         if resolved.config.checkpoint.init_from == "resume":
             return resume(args, resolved)
         base = f"{resolved.config.data.dataset}-{args.preset or resolved.config.model.name}"
@@ -51,12 +52,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def train(config: Config, args: argparse.Namespace, base: str, sources: Mapping[str, str] | None = None) -> int:
+    """Train a new run, whose name starts with `base` unless one is given; return the exit code."""
     from nanogpt import runs
     from nanogpt.training import CommandQueue
 
     folder = args.out_dir.absolute() if args.out_dir else runs.new_folder(base, name=args.name, runs_dir=args.runs_dir)
     if args.detach:
-        opened(config.data.dataset, args.data_dir)  # prepared where the person sees it
+        open_or_prepare(config.data.dataset, args.data_dir)  # here, where its progress is visible
         pid = runs.start_detached(config, folder, data_dir=args.data_dir, runs_dir=args.runs_dir, sources=sources)
         return detached(folder, pid)
     commands = CommandQueue()
@@ -66,7 +68,7 @@ def train(config: Config, args: argparse.Namespace, base: str, sources: Mapping[
 
 
 def resume(args: argparse.Namespace, resolved: Resolved) -> int:
-    """Goes on with a run: with options as they are given, and what preset and file say otherwise than the run did."""
+    """Resume a run with the given options, and with the values of preset and file that differ from the run's."""
     from nanogpt import runs
     from nanogpt.training import CommandQueue
 
@@ -86,42 +88,42 @@ def resume(args: argparse.Namespace, resolved: Resolved) -> int:
 
 
 def detached(folder: Path, pid: int) -> int:
-    """Says where the training is that goes on without this process."""
+    """Print the run of a training in the background, and how to watch and stop it."""
     name = run_name(folder)
     print(name)
-    talk(f"Training in the background (pid {pid}). Watch: nanogpt watch {name}  Stop: nanogpt ctl {name} stop")
+    print_message(f"Training in the background (pid {pid}). Watch: nanogpt watch {name}  Stop: nanogpt ctl {name} stop")
     return 0
 
 
 def finish(finished: Finished | None, folder: Path) -> int:
-    """Says how training ended, writes a sample with the best weights to stdout, and gives the exit code."""
+    """Print how training ended and a sample from the best checkpoint; return the exit code."""
     if os.environ.get("RANK", "0") != "0":
-        return 0  # under torchrun the first process speaks for all
+        return 0  # under torchrun only the first process prints
     if finished is None or finished.reason == "nan":
         return 1
     if finished.reason == "eval_only":
         print(f"train loss {finished.train_loss:.4f}, val loss {finished.val_loss:.4f}")
         return 0
     if finished.reason == "stopped":
-        way = f"resume with: nanogpt train --init_from=resume {run_option(folder)}"
+        advice = f"resume with: nanogpt train --init_from=resume {run_option(folder)}"
         if not is_run(folder):
-            way = f"its folder {folder} is gone"
+            advice = f"its folder {folder} is gone"
         elif latest(folder) is None:
-            way = "it has no checkpoint: nothing of it can be resumed"
-        talk(f"stopped at step {finished.step:,}; {way}")
+            advice = "it has no checkpoint, so it cannot be resumed"
+        print_message(f"stopped at step {finished.step:,}; {advice}")
         return 0
     best = f"best val loss {finished.best_val_loss:.4f}, " if finished.best_val_loss is not None else ""
-    talk(f"done: {counted(finished.step, 'iteration')} in {duration(finished.elapsed_s)}, {best}in {folder}")
+    print_message(f"done: {counted(finished.step, 'iteration')} in {duration(finished.elapsed_s)}, {best}in {folder}")
     config = run_config(folder)
     if config.evaluation.sample_tokens:
-        talk("sample:")
+        print_message("sample:")
         write_sample(folder, config)
-        talk(f"for more: nanogpt sample {run_name(folder)}")
+        print_message(f"for more: nanogpt sample {run_name(folder)}")
     return 0
 
 
 def write_sample(folder: Path, config: Config) -> None:
-    """Streams a sample of the run's best weights to stdout."""
+    """Print a sample from the run's best checkpoint, token by token."""
     from nanogpt import runs, sampling
     from nanogpt.events import Token
     from nanogpt.formatting import printable

@@ -1,5 +1,4 @@
-"""Shows a training's events as they come: a live line for the steps, a lasting line for all else. Knows nothing of how
-they are made."""
+"""Show the events of a training on stderr: one rewritten line for the steps, a permanent line for other events."""
 
 import os
 import signal
@@ -11,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from nanogpt.cli import prepare as preparation
-from nanogpt.cli.console import live_line, talk
+from nanogpt.cli.console import live_line, print_message
 from nanogpt.data import Dataset, is_prepared, open_dataset, prepare
 from nanogpt.events import (
     Acknowledged,
@@ -33,9 +32,9 @@ from nanogpt.training import CommandQueue, Stop
 
 
 def show(events: Iterator[Event]) -> Finished | None:
-    """Shows all events on stderr; the last one, where training came to its end.
+    """Show all events on stderr; return `Finished`, or None if training did not finish.
 
-    Under torchrun the first process speaks for all: the others show nothing.
+    Under torchrun only the first process shows them.
     """
     if os.environ.get("RANK", "0") != "0":
         deque(events, maxlen=0)
@@ -48,48 +47,50 @@ def show(events: Iterator[Event]) -> Finished | None:
                 case Downloading() | Encoding():
                     prepared = preparation.show(chain([event], events))
                     counts = " + ".join(f"{count:,}" for count in prepared.tokens.values())
-                    talk(f"prepared {prepared.name}: {counts} tokens in {prepared.path}")
+                    print_message(f"prepared {prepared.name}: {counts} tokens in {prepared.path}")
                 case Started():
                     max_iters = event.max_iters
-                    for line in introduced(event):
-                        talk(line)
+                    for line in start_lines(event):
+                        print_message(line)
                 case Step():
-                    live(stepped(event, max_iters) + evaluated)
+                    live(step_line(event, max_iters) + evaluated)
                 case Evaluating():
                     live(f"evaluating: {event.done:,} of {event.total:,} batches")
                 case Evaluated():
                     live("")
                     evaluated = f"  val {event.val_loss:.4f}"
                     best = " (best)" if event.is_best else f" (best {event.best_val_loss:.4f})"
-                    talk(f"step {event.step:,}: train loss {event.train_loss:.4f}, val loss {event.val_loss:.4f}{best}")
+                    print_message(
+                        f"step {event.step:,}: train loss {event.train_loss:.4f}, val loss {event.val_loss:.4f}{best}"
+                    )
                 case Saved():
                     live("")
-                    talk(f"step {event.step:,}: saved {event.path}{' (best)' if event.is_best else ''}")
-                case Sampled() if event.step < max_iters:  # a sample of the finished model is written to stdout
+                    print_message(f"step {event.step:,}: saved {event.path}{' (best)' if event.is_best else ''}")
+                case Sampled() if event.step < max_iters:  # a sample of the finished model goes to stdout
                     live("")
-                    talk(f"sample at step {event.step:,}: {event.prompt}{event.text}")
+                    print_message(f"sample at step {event.step:,}: {event.prompt}{event.text}")
                 case Acknowledged():
                     live("")
-                    talk(event.text)
+                    print_message(event.text)
                     max_iters = event.max_iters or max_iters
                 case Health() | Notice():
                     live("")
-                    talk(event.text if isinstance(event, Notice) else event.message)
+                    print_message(event.text if isinstance(event, Notice) else event.message)
                 case Finished():
                     live("")
                     finished = event
     return finished
 
 
-def opened(name: str, data_dir: Path | None) -> Dataset:
-    """The data set, prepared first where it was not yet."""
+def open_or_prepare(name: str, data_dir: Path | None) -> Dataset:
+    """Return the data set, prepared first if it is not. Raise `UserError`."""
     if not is_prepared(name, data_dir):
         preparation.show(prepare(name, data_dir=data_dir))
     return open_dataset(name, data_dir)
 
 
-def introduced(event: Started) -> Iterator[str]:
-    """What is trained, on what, and why so."""
+def start_lines(event: Started) -> Iterator[str]:
+    """Yield lines about the model, its data and length, the device, and the reasons for automatic choices."""
     what = f"{event.n_parameters:,} parameters, {counted(event.tokens_per_iteration, 'token')} per iteration"
     epochs = event.max_iters * event.tokens_per_iteration / event.train_tokens
     at = f"resuming at step {event.step:,} of" if event.step else "for"
@@ -101,8 +102,8 @@ def introduced(event: Started) -> Iterator[str]:
         yield f"  {name}: {reason}"
 
 
-def stepped(event: Step, max_iters: int) -> str:
-    """One line of fixed-width figures."""
+def step_line(event: Step, max_iters: int) -> str:
+    """Return the figures of a step in one line, at fixed width."""
     width = len(f"{max_iters:,}")
     mfu = f"{event.mfu:6.1%}" if event.mfu is not None else "     –"
     return (
@@ -113,7 +114,7 @@ def stepped(event: Step, max_iters: int) -> str:
 
 @contextmanager
 def interruptible(commands: CommandQueue) -> Iterator[None]:
-    """Ctrl+C and SIGTERM ask training to finish its step and save; a second Ctrl+C leaves at once."""
+    """Let Ctrl+C and SIGTERM stop training after its step with a checkpoint; the second one exits immediately."""
     asked = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -121,8 +122,8 @@ def interruptible(commands: CommandQueue) -> Iterator[None]:
         if asked:
             os._exit(128 + number)
         asked = True
-        # Written straight to the descriptor: a signal may come in the middle of a print.
-        os.write(2, b"\nfinishing the step and saving; press Ctrl+C again to leave at once\n")
+        # os.write, because the signal may interrupt a print.
+        os.write(2, b"\nfinishing the step and saving; press Ctrl+C again to exit immediately\n")
         commands.put(Stop())
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -134,11 +135,11 @@ def interruptible(commands: CommandQueue) -> Iterator[None]:
 
 
 def interruptible_once_started(events: Iterable[Event], commands: CommandQueue) -> Iterator[Event]:
-    """Passes the events on; before training starts Ctrl+C cancels, from then on it asks for a checkpoint first."""
+    """Pass the events on. Ctrl+C cancels before training starts; afterwards it stops training with a checkpoint."""
     with ExitStack() as stack:
-        begun = False
+        is_training = False
         for event in events:
-            if isinstance(event, Started) and not begun:  # another one follows a return to a checkpoint
-                begun = True
+            if isinstance(event, Started) and not is_training:  # there is another one after a rollback
+                is_training = True
                 stack.enter_context(interruptible(commands))
             yield event

@@ -1,4 +1,4 @@
-"""`nanogpt watch [RUN]`: how a run of whatever process goes, once or as it goes on. Imports no torch."""
+"""`nanogpt watch [RUN]`: show the state of a run once, or its events as they come. Imports no torch."""
 
 import argparse
 import io
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from nanogpt.cli.console import talk
+from nanogpt.cli.console import print_message
 from nanogpt.cli.runs import run_option
 from nanogpt.cli.tables import format_loss, format_whole
 from nanogpt.errors import UserError
@@ -19,7 +19,7 @@ from nanogpt.files import open_regular
 from nanogpt.formatting import duration, printable
 from nanogpt.paths import expanded
 from nanogpt.runs.checkpoints import latest
-from nanogpt.runs.event_log import event_of, objects
+from nanogpt.runs.event_log import parse_event, parse_objects
 from nanogpt.runs.folder import find, summary
 from nanogpt.runs.following import RECORD, follow, follow_lines
 from nanogpt.runs.state import ALIVE, RunState, plain, status
@@ -27,7 +27,7 @@ from nanogpt.runs.state import ALIVE, RunState, plain, status
 _PLAIN = re.compile(rb"[ -~\n]*")
 
 DESCRIPTION = """Follow a run, whichever process trains it, on this machine or another that shares its folder, until it
-ends; with --follow also after that, as it may be resumed. A run that is renamed is followed under its new name.
+ends; with --follow also after that, because it may be resumed. A run that is renamed is followed under its new name.
 Ctrl+C stops watching, not the training."""
 
 
@@ -43,73 +43,73 @@ def run(args: argparse.Namespace) -> int:
     folder = find(args.run, args.runs_dir)
     if args.once:
         about = summary(folder)
-        print(json.dumps(plain(about)) if args.json else printable(line(about)))
+        print(json.dumps(plain(about)) if args.json else printable(status_line(about)))
         return 0
-    place = Place(folder)
+    location = RunLocation(folder)
     try:
         if args.json:
-            for text in records(folder, args.follow, place):
+            for text in json_lines(folder, args.follow, location):
                 sys.stdout.write(text)
                 sys.stdout.flush()
         else:
             from nanogpt.cli.training_display import show
 
-            show(seen(folder, args.follow, place))
-        about = settled(place.folder)
+            show(watched_events(folder, args.follow, location))
+        about = final_state(location.folder)
     except KeyboardInterrupt:
-        talk()
-        about = summary(place.folder)
+        print_message()
+        about = summary(location.folder)
     if not args.json:
-        print(printable(line(about)))
+        print(printable(status_line(about)))
     return 1 if about.state in ("failed", "interrupted") else 0
 
 
-class Place:
-    """Where the run is by now, which may be renamed while it is watched."""
+class RunLocation:
+    """The current folder of the run, which may be renamed while it is watched."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
 
-def records(folder: Path, patient: bool, place: Place) -> Iterator[str]:
-    """Its events from the first on, lines of JSON; and a `Status` where something changed that no event tells."""
+def json_lines(folder: Path, keep_waiting: bool, location: RunLocation) -> Iterator[str]:
+    """Yield all events of the run as lines of JSON, and a `Status` for a change without an event."""
     known = None
-    for item in follow_lines(folder, patient=patient):
+    for item in follow_lines(folder, keep_waiting=keep_waiting):
         if isinstance(item, Status):
-            place.folder = Path(item.path)
+            location.folder = Path(item.path)
             if (item.path, item.phase) != known:
                 known = item.path, item.phase
                 yield to_json(item) + "\n"
         else:
-            yield recorded(item)
+            yield as_json_lines(item)
 
 
-def recorded(block: bytes) -> str:
-    """Lines of the record as they are, where they are what a terminal can be sent."""
+def as_json_lines(block: bytes) -> str:
+    """Return the lines unchanged if they are valid and plain ASCII, otherwise written again."""
     if _PLAIN.fullmatch(block):
-        rows = objects(block)
+        rows = parse_objects(block)
         if rows and all("event" in row for row in rows):
             return block.decode()
-    return "".join(to_json(event_of(line, RECORD)) + "\n" for line in io.BytesIO(block))
+    return "".join(to_json(parse_event(line, RECORD)) + "\n" for line in io.BytesIO(block))
 
 
-def seen(folder: Path, patient: bool, place: Place) -> Iterator[Event]:
-    """What the run began with, then its events from now on; a notice where something changed that no event tells."""
+def watched_events(folder: Path, keep_waiting: bool, location: RunLocation) -> Iterator[Event]:
+    """Yield the last `Started` of the run, then its new events, and a `Notice` for a change without an event."""
     started = last_start(folder)
     if started is not None:
         yield started
     before = status(summary(folder))
-    for event in follow(folder, from_start=False, patient=patient):
+    for event in follow(folder, from_start=False, keep_waiting=keep_waiting):
         if isinstance(event, Status):
-            place.folder = Path(event.path)
-            yield from told(before, event)
+            location.folder = Path(event.path)
+            yield from status_notices(before, event)
             before = event
         else:
             yield event
 
 
-def told(before: Status, now: Status) -> Iterator[Notice]:
-    """In words what is another than before, where no event tells it."""
+def status_notices(before: Status, now: Status) -> Iterator[Notice]:
+    """Yield notices about changes that no event reports."""
     if now.path != before.path:
         yield Notice(level="info", text=f"the run is now named {now.run}")
     if now.phase == before.phase:
@@ -127,8 +127,8 @@ def told(before: Status, now: Status) -> Iterator[Notice]:
         yield Notice(level="info", text=f"{now.phase} at step {now.step:,}")
 
 
-def settled(folder: Path) -> RunState:
-    """How the run stands after its last event: the trainer writes that a moment later."""
+def final_state(folder: Path) -> RunState:
+    """Return the state of the run after its last event; the trainer writes it a moment later."""
     deadline = time.monotonic() + 5
     while (about := summary(folder)).alive and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -136,7 +136,7 @@ def settled(folder: Path) -> RunState:
 
 
 def last_start(folder: Path) -> Started | None:
-    """The last `Started` that was recorded, found without reading every event."""
+    """Return the last recorded `Started`, found without parsing all events."""
     found = None
     try:
         with open_regular(folder / "events.jsonl") as lines:
@@ -149,8 +149,8 @@ def last_start(folder: Path) -> Started | None:
     return found if isinstance(found, Started) else None
 
 
-def line(about: RunState) -> str:
-    """One line for a status bar."""
+def status_line(about: RunState) -> str:
+    """Return the state in one line, for a status bar."""
     phase = f"silent for {duration(about.silent_s)}" if about.phase == "silent" else about.phase
     parts = [about.name, phase, f"step {about.step:,}/{about.max_iters:,}"]
     if about.train_loss is not None:
@@ -163,8 +163,8 @@ def line(about: RunState) -> str:
             parts.append(f"ETA {duration(about.eta_s)}")
     if about.state == "interrupted":
         folder = Path(about.path)
-        way = f"resume with: nanogpt train --init_from=resume {run_option(folder)}"
-        parts.append(f"its process is gone; {way if latest(folder) else 'it had not saved a checkpoint yet'}")
+        advice = f"resume with: nanogpt train --init_from=resume {run_option(folder)}"
+        parts.append(f"its process is gone; {advice if latest(folder) else 'it has no checkpoint yet'}")
     if about.message:
         parts.append(about.message)
     return "  ".join(parts)

@@ -1,6 +1,6 @@
-"""Runs on disk: folders, checkpoints, the record of events; starting, resuming and reading them back.
+"""Runs on disk: folders, checkpoints, recorded events; starting, resuming, following and loading them.
 
-Exports lazily: listing runs imports no torch.
+The exports are lazy: listing runs imports no torch.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,6 @@
-"""How fast this machine prepares, trains and samples with a configuration, as an iterator of events. Leaves no run.
+"""Benchmark training, sampling and preparing data with a configuration, as an iterator of events. Writes no run.
 
-Training is the trainer's own step, timed by part; sampling and preparing are those that the commands do. Knows nothing
-of how the figures are shown.
+It times the trainer's own step, by part, and the same sampling and preparing as the commands.
 """
 
 import shutil
@@ -22,18 +21,18 @@ if TYPE_CHECKING:
     from nanogpt.models.base import LanguageModel
 
 PARTS = ("data", "forward", "backward", "optimizer")
-TOGETHER = 32  # samples at once
-SAMPLING_S = 1.5  # about so long, each of the two times
+PARALLEL_SAMPLES = 32
+SAMPLING_S = 1.5  # approximate duration of each of the two measurements
 PREPARED_BYTES = 1 << 25
 
 
 def run_benchmark(
     config: Config, dataset: data.Dataset, *, burn_in: int = 10, steps: int = 50, limit_s: float = 6.0
 ) -> Generator[Event, None, None]:
-    """Yields Started and Step of the training, Measuring for what comes then, and `Benchmark` at last.
+    """Yield `Started` and `Step` of the training, `Measuring` for each further part, and `Benchmark` at the end.
 
-    Closing the iterator cancels. `steps` iterations are measured after `burn_in` others, fewer of each where they take
-    longer than `limit_s`. Raises `UserError` for what the person can mend.
+    Closing the iterator cancels. `steps` iterations are measured after `burn_in` others, fewer of each if they take
+    longer than `limit_s` seconds. Raise `UserError`.
     """
     config = with_settings(config, {"vocab_size": config.model.vocab_size or dataset.tokenizer.vocab_size})
     started, first_s, parts = yield from time_step_parts(
@@ -41,14 +40,14 @@ def run_benchmark(
     )
     if not parts:
         raise UserError("training ended before anything could be measured: its loss is not finite; lower learning_rate")
-    step_s = median(part["step"] for part in parts)  # because other programs disturb a step now and then
+    step_s = median(part["step"] for part in parts)  # robust to steps that other programs disturb
     total = {name: sum(part[name] for part in parts) for name in (*PARTS, "step")}
     yield Measuring(what="sampling")
     model = config.model.build().to(hardware.resolve_device(config.system.device)).eval()
     sampling_dtype, why_sampling_dtype = sampling.resolve_sampling_dtype("auto", model)
     alone = sampling_rate(model, dataset.tokenizer, 1)
-    yield Measuring(what=f"sampling {TOGETHER} at once")
-    together = sampling_rate(model, dataset.tokenizer, TOGETHER)
+    yield Measuring(what=f"sampling {PARALLEL_SAMPLES} at once")
+    together = sampling_rate(model, dataset.tokenizer, PARALLEL_SAMPLES)
     yield Measuring(what="preparing")
     per_second = config.tokens_per_iteration / step_s
     yield Benchmark(
@@ -69,7 +68,7 @@ def run_benchmark(
         peak_flops=started.peak_flops,
         peak_from="the maker's data sheet" if started.device.startswith("cuda") else "products of matrices, timed here",
         sampling_tokens_per_second=alone,
-        sampling_together=TOGETHER,
+        sampling_together=PARALLEL_SAMPLES,
         sampling_together_tokens_per_second=together,
         tokenizer=dataset.tokenizer.name,
         preparation_mb_per_second=preparation_rate(dataset),
@@ -77,28 +76,32 @@ def run_benchmark(
 
 
 def sampling_rate(model: "LanguageModel", tokenizer: tokenizers.Tokenizer, num_samples: int) -> float | None:
-    """Tokens/s of all samples together, from an empty prompt; None where there is not enough memory for so many."""
+    """Return the tokens/s of all samples together, from an empty prompt; None if there is not enough memory."""
     try:
-        few = _sampled(model, tokenizer, num_samples, 8)
+        few = _measure_sampling(model, tokenizer, num_samples, 8)
         affordable = int(few * SAMPLING_S / num_samples)
-        return _sampled(model, tokenizer, num_samples, max(8, min(affordable, 4 * model.config.block_size)))
+        return _measure_sampling(model, tokenizer, num_samples, max(8, min(affordable, 4 * model.config.block_size)))
     except (RuntimeError, MemoryError) as error:
         if not hardware.is_out_of_memory(error):
             raise
         return None
 
 
-def _sampled(model: "LanguageModel", tokenizer: tokenizers.Tokenizer, num_samples: int, max_new_tokens: int) -> float:
+def _measure_sampling(
+    model: "LanguageModel", tokenizer: tokenizers.Tokenizer, num_samples: int, max_new_tokens: int
+) -> float:
     knobs = SamplingConfig(max_new_tokens=max_new_tokens)
     events = sampling.generate(model, tokenizer, "", knobs, num_samples=num_samples)
     ends = [event for event in events if isinstance(event, Stopped)]
-    # All are written at once, so the slowest took as long as all of them.
+    # All samples are generated in parallel, so the slowest took as long as all of them.
     return sum(end.tokens for end in ends) / max(end.tokens / end.tokens_per_second for end in ends)
 
 
 def preparation_rate(dataset: data.Dataset) -> float | None:
-    """MB of text a second, written to the disk, with the data set's kind of tokenizer and its own text over and over;
-    None where such a tokenizer cannot be made here, or the disk has no room."""
+    """Return the MB of text prepared per second, with the data set's kind of tokenizer and its text repeated.
+
+    Return None if there is no such tokenizer here, or not enough space on the disk.
+    """
     text = dataset.tokenizer.decode(dataset.split("train")[: 1 << 18]).encode()
     with tempfile.TemporaryDirectory(prefix="nanogpt-bench-") as folder:
         if shutil.disk_usage(folder).free < 10 * PREPARED_BYTES or not tokenizers.available_offline(

@@ -1,4 +1,4 @@
-"""Checkpoints: folders that appear whole or not at all, whose every byte is checked when read. No pickle anywhere.
+"""Checkpoints: folders that are written atomically, and checked by SHA-256 when they are read. No pickle.
 
     checkpoints/step-00002000/   model.safetensors  optimizer.safetensors  trainer.json
 
@@ -29,14 +29,17 @@ if TYPE_CHECKING:
     from nanogpt.training import Snapshot
 
 FORMAT = 1
-STEERED = ("max_iters", "eval_interval")  # settings that commands change: a checkpoint's values hold in a resume
-PICKLES = "docs/from_nanogpt.py converts a ckpt.pt of nanoGPT's that you trust"
-REPLACED = ".replaced"  # a checkpoint for which another one of its step is about to take the place
+CHANGED_BY_COMMANDS = (
+    "max_iters",
+    "eval_interval",
+)  # a resume uses the values in the checkpoint
+PICKLE_ADVICE = "docs/from_nanogpt.py converts a ckpt.pt of nanoGPT's that you trust"
+REPLACED = ".replaced"  # suffix of a checkpoint that is being replaced by another of the same step
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One checkpoint on disk. `val_loss` is None where there was no evaluation at its step."""
+    """One checkpoint on disk. `val_loss` (nats per token) is None if there was no evaluation at its step."""
 
     step: int
     path: Path
@@ -44,8 +47,10 @@ class Checkpoint:
 
 
 def list_checkpoints(run: Path) -> list[Checkpoint]:
-    """All whole checkpoints of a run, by step. One whose trainer.json cannot be read is listed without a loss. Raises
-    `UserError` where they cannot be listed."""
+    """Return the checkpoints of a run by step. If a trainer.json cannot be read, its `val_loss` is None.
+
+    Raise `UserError` if the folder cannot be listed.
+    """
     found = []
     try:
         folders = sorted((run / "checkpoints").iterdir())
@@ -67,51 +72,56 @@ def list_checkpoints(run: Path) -> list[Checkpoint]:
 
 
 def latest(run: Path) -> Checkpoint | None:
+    """Return the checkpoint with the highest step, or None."""
     return max(list_checkpoints(run), key=lambda checkpoint: checkpoint.step, default=None)
 
 
 def best(run: Path) -> Checkpoint | None:
-    """The checkpoint with the lowest validation loss."""
+    """Return the checkpoint with the lowest validation loss, or None."""
     evaluated = [(c.val_loss, c.step, c) for c in list_checkpoints(run) if c.val_loss is not None]
     return min(evaluated)[2] if evaluated else None
 
 
 def choose(run: Path, which: str = "best") -> Checkpoint:
-    """ "best" (the latest where none was evaluated), "latest", or a step. Raises `UserError` with what there is."""
-    there = list_checkpoints(run)
-    if not there:
+    """Return the checkpoint "best" (the latest if none was evaluated), "latest", or of a step.
+
+    Raise `UserError`, which lists the existing ones.
+    """
+    found = list_checkpoints(run)
+    if not found:
         raise UserError(
             f"the run {run.name} has no checkpoint yet: it saves the first at its first evaluation after step 0"
         )
     if which == "best":
-        return best(run) or there[-1]
+        return best(run) or found[-1]
     if which == "latest":
-        return there[-1]
-    for checkpoint in there:
+        return found[-1]
+    for checkpoint in found:
         if str(checkpoint.step) == which.replace("_", "").replace(",", ""):
             return checkpoint
-    steps = ", ".join(str(checkpoint.step) for checkpoint in there)
-    raise UserError(f"the run {run.name} has no checkpoint {which!r}: there are best, latest and the steps {steps}")
+    steps = ", ".join(str(checkpoint.step) for checkpoint in found)
+    raise UserError(f"the run {run.name} has no checkpoint {which!r}: choose best, latest or one of the steps {steps}")
 
 
 def locate(source: str | None, which: str = "best", runs_dir: str | Path | None = None) -> tuple[Path, Path]:
-    """(run folder, checkpoint folder) of a run's name or path, or of the path of a checkpoint."""
+    """Return (run folder, checkpoint folder) of a run's name or path, or of a checkpoint's path. Raise `UserError`."""
     if source is not None and is_checkpoint(paths.expanded(source)):
         path = paths.expanded(source).absolute()
         return path.parent.parent, path
     if source is not None and Path(source).suffix in (".pt", ".pth", ".bin", ".ckpt", ".pkl"):
         raise UserError(
-            f"{source} is a pickle, which can run code when it is loaded: only safetensors are read here. {PICKLES}"
+            f"{source} is a pickle, which can run code when it is loaded: only safetensors are read here. "
+            f"{PICKLE_ADVICE}"
         )
     run = find(source, runs_dir)
     return run, choose(run, which).path
 
 
 def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -> Path:
-    """Writes `snapshot` beside, makes it durable, renames it, and only then removes older ones that nobody keeps.
+    """Write a checkpoint atomically and durably, then remove old ones; return its folder.
 
-    Kept are the latest, the best, those every `keep_every` steps (0: none), and as many others, spread over the run, as
-    make `keep` together. Raises OSError, in which case nothing has changed.
+    The latest, the best, those at multiples of `keep_every` steps (0: none) stay, and others spread over the run, up to
+    `keep` in all. Raise OSError if nothing could be written; the old checkpoints are then unchanged.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -142,28 +152,30 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -
         }
         trainer["sha256"]["trainer"] = _fingerprint(trainer)
         (folder / "trainer.json").write_text(json.dumps(trainer, indent=1) + "\n", encoding="utf-8")
-    with suppress(UserError):  # they cannot be listed, and so none is removed
+    with suppress(UserError):  # if they cannot be listed, none is removed
         _prune(run, keep_every, keep)
     return final
 
 
 def _system_error(error: Exception, path: Path) -> OSError:
-    """What the system refused, which safetensors tells in words only: `… (os error 28)`."""
+    """Return the OSError that safetensors only has as text: `… (os error 28)`."""
     found = re.search(r"os error (\d+)", str(error))
     number = int(found[1]) if found else errno.EIO
     return OSError(number, os.strerror(number), str(path))
 
 
 def recall(run: Path, step: int) -> "Snapshot | None":
-    """The latest whole checkpoint not after `step`, to go back to; those after it are removed, so that whoever resumes
-    goes on from there as well. None where there is none."""
-    there = list_checkpoints(run)
-    for checkpoint in reversed([each for each in there if each.step <= step]):
+    """Return the snapshot of the latest sound checkpoint up to `step`, or None, and remove later checkpoints.
+
+    They are removed so that a resume starts from the same checkpoint.
+    """
+    found = list_checkpoints(run)
+    for checkpoint in reversed([each for each in found if each.step <= step]):
         try:
             snapshot = read(checkpoint.path)
         except UserError:
             continue
-        for later in there:
+        for later in found:
             if later.step > checkpoint.step:
                 _remove(later.path)
         return snapshot
@@ -171,7 +183,10 @@ def recall(run: Path, step: int) -> "Snapshot | None":
 
 
 def read(checkpoint: Path, *, weights_only: bool = False) -> "Snapshot":
-    """The snapshot in a folder, every file's sha256 checked. Raises `UserError` for a damaged or foreign one."""
+    """Return the snapshot in a checkpoint's folder, with the sha256 of every file checked.
+
+    With `weights_only` there is no optimizer state. Raise `UserError` if it is damaged or is not a checkpoint.
+    """
     from nanogpt.training.snapshot import Progress, Snapshot
 
     trainer = _read_trainer(checkpoint)
@@ -187,7 +202,7 @@ def read(checkpoint: Path, *, weights_only: bool = False) -> "Snapshot":
 
 
 def model_config(checkpoint: Path) -> ArchitectureConfig:
-    """The shape of the weights; reads none of them. Raises `UserError`."""
+    """Return the model's configuration, without reading the weights. Raise `UserError`."""
     return _model_config(checkpoint, _read_trainer(checkpoint))
 
 
@@ -199,16 +214,16 @@ def _model_config(checkpoint: Path, trainer: dict[str, Any]) -> ArchitectureConf
 
 
 def _unreadable(checkpoint: Path, error: Exception) -> UserError:
-    return UserError(f"{checkpoint} is not a checkpoint that this version reads: {error}")
+    return UserError(f"{checkpoint} is not a checkpoint that this version can read: {error}")
 
 
 def progress(checkpoint: Path) -> dict[str, Any]:
-    """How far the training was, by the names of `nanogpt.training.Progress`; reads no weights. Raises `UserError`."""
+    """Return the fields of `nanogpt.training.Progress`, without reading the weights. Raise `UserError`."""
     return dict(_read_trainer(checkpoint)["progress"])
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether a checkpoint is in `folder`. Raises `UserError` where one may not look into it."""
+    """Return whether `folder` is a checkpoint. Raise `UserError` if its permissions forbid to read it."""
     try:
         return (folder / "trainer.json").is_file()
     except PermissionError as error:
@@ -226,7 +241,7 @@ def _read_tensors(checkpoint: Path, name: str, trainer: dict[str, Any]) -> "dict
         return load_file(path)
     except FileNotFoundError as error:
         raise _damaged(path, str(error)) from None
-    except OSError as error:  # it may be whole all the same
+    except OSError as error:  # the file itself may be sound
         raise UserError(f"cannot read {path}: {why(error)}") from None
     except (SafetensorError, ValueError) as error:
         raise _damaged(path, str(error)) from None
@@ -239,7 +254,7 @@ def _read_trainer(checkpoint: Path) -> dict[str, Any]:
         claimed = trainer["sha256"].pop("trainer")
     except FileNotFoundError:
         raise UserError(f"{checkpoint} is not a checkpoint: it has no trainer.json") from None
-    except OSError as error:  # it may be whole all the same
+    except OSError as error:  # the file itself may be sound
         raise UserError(f"cannot read {path}: {why(error)}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, str(error)) from None
@@ -250,14 +265,14 @@ def _read_trainer(checkpoint: Path) -> dict[str, Any]:
 
 def _damaged(path: Path, reason: str) -> UserError:
     others = _others(path.parent)
-    advice = "there is no other in this run"
+    advice = "this run has no other checkpoint"
     if others:
-        advice = f"there are those of the steps {', '.join(others)}; to resume at the last of them, remove this folder"
+        advice = f"the run also has steps {', '.join(others)}; to resume at the last of them, remove this folder"
     return UserError(f"{path} is damaged ({reason}): {advice}")
 
 
 def _others(folder: Path) -> list[str]:
-    """The steps of the other checkpoints of the same run."""
+    """Return the steps of the other checkpoints of the run."""
     return [str(int(other.name[5:])) for other in sorted(folder.parent.glob("step-*[0-9]")) if other != folder]
 
 
@@ -272,9 +287,11 @@ def _remove(checkpoint: Path) -> None:
             remove_folder(path, path.with_suffix(".removed"))
 
 
-def spread_out(steps: list[int], needed: set[int], count: int) -> list[int]:
-    """`count` of the rising `steps`, about evenly apart, or more where more are `needed`: again and again the one goes
-    that leaves the smallest gap, of equal ones the latest."""
+def thin_out(steps: list[int], needed: set[int], count: int) -> list[int]:
+    """Return `count` of the ascending `steps`, about evenly spaced, or more if more are `needed`.
+
+    Repeatedly drop the step that leaves the smallest gap, and of equal ones the latest.
+    """
     spread = list(steps)
     while len(spread) > count:
         edges = [0, *spread, spread[-1]]
@@ -286,11 +303,11 @@ def spread_out(steps: list[int], needed: set[int], count: int) -> list[int]:
 
 
 def _prune(run: Path, keep_every: int, keep: int) -> None:
-    there = list_checkpoints(run)
-    needed = {each.step for each in there if keep_every and each.step % keep_every == 0}
-    needed |= {each.step for each in (*there[-1:], best(run)) if each is not None}
-    spread = spread_out([each.step for each in there], needed, keep)
-    for checkpoint in there:
+    found = list_checkpoints(run)
+    needed = {each.step for each in found if keep_every and each.step % keep_every == 0}
+    needed |= {each.step for each in (*found[-1:], best(run)) if each is not None}
+    spread = thin_out([each.step for each in found], needed, keep)
+    for checkpoint in found:
         if checkpoint.step not in spread:
             _remove(checkpoint.path)
     for leftover in [*run.glob("checkpoints/*.removed"), *run.glob("checkpoints/*.partial")]:

@@ -1,7 +1,7 @@
 """Commands between processes: files in a run's folder `mailbox/`, written by any process, applied by the trainer.
 
-A command appears whole (written beside, renamed), is named by time so that commands of one sender are applied in
-order, and is removed when the trainer takes it. Imports no torch.
+A command file is written atomically, named by time so that the commands of one sender are applied in order, and removed
+when the trainer takes it. Imports no torch.
 """
 
 import os
@@ -20,8 +20,8 @@ from nanogpt.training.control import Command, CommandQueue, Invalid, RemoteComma
 SCAN_INTERVAL_S = 0.1
 SLOWEST_SCAN_INTERVAL_S = 0.5
 LARGEST_COMMAND = 1_000_000  # bytes; a prompt may be long
-UNFINISHED_S = 2.0  # how long a command that cannot be read may still be being written
-REFUSED = ".refused"
+UNFINISHED_S = 2.0  # a command that cannot be read may still be copied for this long
+REJECTED = ".refused"
 
 _naming = threading.Lock()
 _last_name = 0
@@ -46,7 +46,7 @@ def send_command(run: Path, command: RemoteCommand) -> str:
 
 
 def _next_name() -> int:
-    """Nanoseconds since 1970, but always later than the last: order survives a clock that is set back."""
+    """Return the nanoseconds since 1970, but always more than last time, even if the clock is set back."""
     global _last_name
     with _naming:
         _last_name = max(_last_name + 1, time.time_ns())
@@ -54,10 +54,9 @@ def _next_name() -> int:
 
 
 class FileCommandQueue(CommandQueue):
-    """The commands of another queue, in memory, and those in the run's folder.
+    """The commands in the run's folder, and those of another queue in memory.
 
-    Commands that are in the folder already were sent to a trainer that is gone: they are set aside, as is what is no
-    command.
+    Files that are in the folder at the start were sent to an earlier trainer. They are rejected, like invalid ones.
     """
 
     def __init__(self, run: Path, in_memory: CommandQueue | None = None) -> None:
@@ -65,9 +64,9 @@ class FileCommandQueue(CommandQueue):
         self._folder = run / "mailbox"
         self._in_memory = in_memory or CommandQueue()
         self._next_scan = 0.0
-        self._taken: set[str] = set()  # applied, but not removable: on a disk that became read-only
-        self._unfinished: dict[str, float] = {}  # since when (monotonic, seconds) a command cannot be read
-        self._late = [self._refuse(name, "it was sent before this training began") for name in self._names()]
+        self._taken: set[str] = set()  # applied but not removable, because the disk became read-only
+        self._unfinished: dict[str, float] = {}  # when (monotonic, seconds) a command was first unreadable
+        self._rejected = [self._reject(name, "it was sent before this training started") for name in self._names()]
 
     def put(self, command: Command) -> None:
         self._in_memory.put(command)
@@ -77,15 +76,14 @@ class FileCommandQueue(CommandQueue):
         self._in_memory.wait(timeout_s)
 
     def take(self) -> list[Command]:
-        """Remove all commands that are in the queue and return them.
+        """Remove all commands from the queue and return them.
 
-        Look into the folder only now and then, so that it may be called at every step: looking takes at most a
-        hundredth of the time.
+        The folder is read only now and then, so that this can be called at every step: it takes at most 1% of the time.
         """
-        commands, self._late = [*self._late, *self._in_memory.take()], []
+        commands, self._rejected = [*self._rejected, *self._in_memory.take()], []
         began = time.monotonic()
         if began >= self._next_scan:
-            commands += self._taken_out()
+            commands += self._read_files()
             ended = time.monotonic()
             self._next_scan = ended + min(SLOWEST_SCAN_INTERVAL_S, max(SCAN_INTERVAL_S, 100 * (ended - began)))
         return commands
@@ -94,11 +92,11 @@ class FileCommandQueue(CommandQueue):
         try:
             with os.scandir(self._folder) as entries:
                 names = [entry.name for entry in entries]
-        except OSError:  # nobody wrote yet, or the folder has vanished: nothing to apply
+        except OSError:  # no command was sent yet, or the run's folder is gone
             return []
-        return sorted(name for name in names if not name.startswith(".") and not name.endswith(REFUSED))
+        return sorted(name for name in names if not name.startswith(".") and not name.endswith(REJECTED))
 
-    def _taken_out(self) -> Iterator[Command]:
+    def _read_files(self) -> Iterator[Command]:
         for name in self._names():
             if name in self._taken:
                 continue
@@ -108,11 +106,11 @@ class FileCommandQueue(CommandQueue):
                     raise UserError(NOT_REGULAR)
                 command = from_json(read_bytes(path, LARGEST_COMMAND))
             except FileNotFoundError:
-                continue  # withdrawn
+                continue  # the sender removed it
             except (UserError, OSError) as error:
                 since = self._unfinished.setdefault(name, time.monotonic())
                 if time.monotonic() - since >= UNFINISHED_S:
-                    yield self._refuse(name, why(error))
+                    yield self._reject(name, why(error))
                 continue
             try:
                 path.unlink()
@@ -122,10 +120,10 @@ class FileCommandQueue(CommandQueue):
                 self._taken.add(name)
             yield command
 
-    def _refuse(self, name: str, reason: str) -> Invalid:
+    def _reject(self, name: str, reason: str) -> Invalid:
         self._unfinished.pop(name, None)
         try:
-            (self._folder / name).rename(self._folder / (name + REFUSED))
+            (self._folder / name).rename(self._folder / (name + REJECTED))
         except OSError:
             self._taken.add(name)
         return Invalid(f"the command {name!r} in the run's mailbox is ignored: {reason}")

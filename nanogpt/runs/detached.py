@@ -1,6 +1,6 @@
-"""Trains in a process of its own, which outlives this one, its terminal and its connection. Imports no torch.
+"""Start and resume runs in a background process, which outlives this process and its terminal. Imports no torch.
 
-The process is `nanogpt train` in a new session, and writes what it says to `train.log` in the run's folder.
+The process is `nanogpt train` in a new session; its output goes to `train.log` in the run's folder.
 """
 
 import json
@@ -32,35 +32,35 @@ def start_detached(
     runs_dir: str | Path | None = None,
     sources: Mapping[str, str] | None = None,
 ) -> int:
-    """Begins a new run in the folder `run`; returns the process id once it trains. `follow` tells the rest.
+    """Start a new run in the folder `run`; return the process id once it trains. `follow` yields its events.
 
-    `sources` as `launch.start` takes them. The run's data set should be prepared, else the process does that first, in
-    silence. Raises `UserError` with what that process said where it ended before it trained.
+    `sources` is as in `launch.start`. If the data set is not prepared, the process prepares it first, without output.
+    Raise `UserError` with the last output of the process if it ends before it trains.
     """
     folder.check_free(run)
     config = with_shape_of_weights(config, sources, runs_dir)
-    return _launched(_flags(config.values()), run, {"data_dir": data_dir, "runs_dir": runs_dir})
+    return _launch(_flags(config.values()), run, {"data_dir": data_dir, "runs_dir": runs_dir})
 
 
 def resume_detached(run: Path, changes: Mapping[str, Any] | None = None, *, data_dir: str | Path | None = None) -> int:
-    """Goes on with a run that is there, with some settings changed; otherwise as `start_detached`."""
+    """Resume a run, with some settings changed; otherwise like `start_detached`."""
     settings = dict(changes or {}) | {"init_from": "resume"}
-    return _launched(_flags(settings), run, {"data_dir": data_dir})
+    return _launch(_flags(settings), run, {"data_dir": data_dir})
 
 
 def _flags(settings: Mapping[str, Any]) -> list[str]:
     return [f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in settings.items()]
 
 
-def _launched(words: Sequence[str], run: Path, folders: Mapping[str, str | Path | None]) -> int:
-    words = [*words, f"--out_dir={run}", *(f"--{name}={place}" for name, place in folders.items() if place)]
+def _launch(arguments: Sequence[str], run: Path, folders: Mapping[str, str | Path | None]) -> int:
+    arguments = [*arguments, f"--out_dir={run}", *(f"--{name}={place}" for name, place in folders.items() if place)]
     before = _status(run)
     try:
         run.mkdir(parents=True, exist_ok=True)
-        with (run / LOG).open("ab") as log, (run / LOG).open("rb") as said:
-            said.seek(0, os.SEEK_END)
+        with (run / LOG).open("ab") as log, (run / LOG).open("rb") as output:
+            output.seek(0, os.SEEK_END)
             process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _CALL, "train", *words],
+                [sys.executable, "-P", "-c", _CALL, "train", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -68,16 +68,16 @@ def _launched(words: Sequence[str], run: Path, folders: Mapping[str, str | Path 
                 env=os.environ | {"PYTHONPATH": _import_path()},
             )
             try:
-                while (ended := process.poll()) is None and not _has_begun(run, before):
+                while (ended := process.poll()) is None and not _has_started(run, before):
                     time.sleep(0.05)
             except BaseException:
                 process.terminate()
                 process.wait()
                 _clear(run)
                 raise
-            if ended is not None and not _has_begun(run, before):
+            if ended is not None and not _has_started(run, before):
                 _clear(run)
-                raise UserError(_last_line(said.read()) or f"the training ended at once, with exit code {ended}")
+                raise UserError(_last_line(output.read()) or f"the training ended immediately with exit code {ended}")
     except OSError as error:
         raise UserError(f"cannot train in {run}: {why(error)}; choose another folder") from None
     return process.pid
@@ -89,13 +89,13 @@ def _status(run: Path) -> dict[str, Any]:
     return {}
 
 
-def _has_begun(run: Path, before: Mapping[str, Any]) -> bool:
-    """The first status is written with the first event."""
+def _has_started(run: Path, before: Mapping[str, Any]) -> bool:
+    """Return whether the process has written its first status, which is at its first event."""
     return folder.is_run(run) and _status(run).get("updated", 0) != before.get("updated", 0)
 
 
 def _import_path() -> str:
-    """Where this very package is found, first."""
+    """Return a PYTHONPATH that starts with the folder of this package."""
     home = str(Path(nanogpt.__file__).parents[1])
     return os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
 
@@ -107,6 +107,6 @@ def _clear(run: Path) -> None:
             run.rmdir()
 
 
-def _last_line(said: bytes) -> str:
-    lines = said.decode("utf-8", "replace").strip().splitlines()
+def _last_line(output: bytes) -> str:
+    lines = output.decode("utf-8", "replace").strip().splitlines()
     return lines[-1].removeprefix("nanogpt train: ") if lines else ""

@@ -1,6 +1,6 @@
-"""Reads `events.jsonl` in blocks of lines: consecutive steps become columns of numbers, without an object for each.
+"""Read `events.jsonl` in blocks of lines; consecutive steps become columns of numbers, not objects. Imports no torch.
 
-A million steps are some 350 MB; as `Step` objects they would take a gigabyte and a minute. Imports no torch.
+A million steps are about 350 MB; as `Step` objects they would take a gigabyte and a minute.
 """
 
 import io
@@ -19,15 +19,15 @@ from nanogpt.events import Event, Notice, Step, from_json
 from nanogpt.files import open_regular, why
 from nanogpt.records import from_values
 
-BLOCK = 1 << 17  # bytes read and parsed at once: some 4 ms, in which no other thread of the process goes on
-LONGEST_EVENT = 1 << 24  # bytes: a text that was written is the longest
-LARGE = 1 << 23  # bytes from which on a record is worth a preview
+BLOCK = 1 << 17  # bytes read and parsed at once: about 4 ms, during which other threads wait for the GIL
+LONGEST_EVENT = 1 << 24  # bytes; samples are the longest events
+LARGE = 1 << 23  # bytes; a larger log has a preview
 MEASURED = tuple(item.name for item in fields(Step))
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Consecutive `Step` events: for each of its fields the values as float64, NaN where one is None; and the last."""
+    """Consecutive `Step` events: the values of each field as float64 (NaN for None), and the last event."""
 
     columns: dict[str, "array[float]"]
     last: Step
@@ -36,27 +36,27 @@ class Steps:
         return len(self.columns["step"])
 
 
-def parsed(block: bytes, path: Path) -> Iterator[Event | Steps]:
-    """The events of whole lines. A line that cannot be read becomes a `Notice` that names it."""
-    rows = objects(block)
+def parse_block(block: bytes, path: Path) -> Iterator[Event | Steps]:
+    """Yield the events of whole lines. An unreadable line becomes a `Notice`."""
+    rows = parse_objects(block)
     if rows is not None:
         with suppress(UserError, ValueError, TypeError, KeyError, OverflowError):
             yield from list(_grouped(rows))
             return
     for line in io.BytesIO(block):  # not splitlines, which breaks at a carriage return too
-        yield event_of(line, path)
+        yield parse_event(line, path)
 
 
-def event_of(line: bytes, path: Path) -> Event:
-    """The event of one line, or a `Notice` that it cannot be read."""
+def parse_event(line: bytes, path: Path) -> Event:
+    """Return the event of one line, or a `Notice` if it is unreadable."""
     try:
         return from_json(line)
     except UserError as error:
-        return Notice(level="warning", text=f"a line of {path} cannot be read and is left out: {error}")
+        return Notice(level="warning", text=f"a line of {path} cannot be read and is skipped: {error}")
 
 
-def objects(block: bytes) -> list[dict[str, Any]] | None:
-    """Whole lines as JSON has them, parsed together; None where one of them is not an object."""
+def parse_objects(block: bytes) -> list[dict[str, Any]] | None:
+    """Return the JSON objects of whole lines, parsed together; None if a line is not an object."""
     try:
         rows = json.loads(b"[" + block[:-1].replace(b"\n", b",") + b"]")
     except (ValueError, RecursionError):
@@ -80,13 +80,13 @@ def _steps(rows: list[dict[str, Any]]) -> Steps:
         values = [row.get(name, 0.0) for row in rows] if name == "data_share" else [row[name] for row in rows]
         try:
             columns[name] = array("d", values)
-        except TypeError:  # None, or a string for what JSON has no number for
+        except TypeError:  # None, or a string for a number that is not finite
             columns[name] = array("d", [math.nan if value is None else float(value) for value in values])
     return Steps(columns, from_values(Step, rows[-1]))
 
 
 def preview(path: Path, points: int = 1000) -> Steps | None:
-    """Some steps of a large record, evenly spread, and the last one; None for one that is read in a moment."""
+    """Return about `points` steps of a large log, evenly spread, and the last one; None if the log is small."""
     rows: list[dict[str, Any]] = []
     with suppress(OSError), open_regular(path) as file:
         size = path.stat().st_size
@@ -96,9 +96,9 @@ def preview(path: Path, points: int = 1000) -> Steps | None:
             file.seek(place)
             file.readline()
             for line in (file.readline() for _ in range(1 if place < size - 4096 else 64)):
-                row = objects(line) if line.endswith(b"\n") else None
+                row = parse_objects(line) if line.endswith(b"\n") else None
                 if row and row[0].get("event") == "Step":
-                    while rows and rows[-1]["step"] >= row[0]["step"]:  # a resume did them again
+                    while rows and rows[-1]["step"] >= row[0]["step"]:  # repeated after a resume
                         rows.pop()
                     rows += row
     with suppress(ValueError, TypeError, KeyError, OverflowError):
@@ -107,15 +107,15 @@ def preview(path: Path, points: int = 1000) -> Steps | None:
 
 
 def read_blocks(path: Path) -> Iterator[Event | Steps]:
-    """All that was recorded, in order, with what a resume undid; a torn last line is left out. Raises `UserError`."""
+    """Yield all recorded events, also those that a resume undid, without an incomplete last line. Raise `UserError`."""
     rest = b""
     try:
         with open_regular(path) as file:
             while block := file.read(BLOCK):
                 whole, newline, rest = (rest + block).rpartition(b"\n")
                 if newline:
-                    yield from parsed(whole + newline, path)
-                rest = rest[-LONGEST_EVENT:]  # more is no event
+                    yield from parse_block(whole + newline, path)
+                rest = rest[-LONGEST_EVENT:]  # a longer line is not an event
     except FileNotFoundError:
         return
     except OSError as error:

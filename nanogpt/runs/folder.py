@@ -1,4 +1,4 @@
-"""A run is a folder: where its files are, what state it is in, what happened in it. Imports no torch.
+"""The folder of a run: finding and naming it, its state, and its recorded events. Imports no torch.
 
 run.toml  tokenizer.json  events.jsonl  status.json  lock  mailbox/  checkpoints/step-00002000/
 """
@@ -29,24 +29,25 @@ from nanogpt.records import from_values
 from nanogpt.runs.event_log import LONGEST_EVENT
 from nanogpt.runs.state import SLOW_S, RunState
 
-LONGEST_NAME = 60  # characters of up to four bytes: folders' names have at most 255
-LOST_S = 120.0  # after so long a trainer on another machine, of which nothing but its heartbeat is seen, is gone
-DOUBT_S = 3.0  # how long a heartbeat is watched whose times tell nothing
-# The last are files that were being written.
+LONGEST_NAME = 60  # characters of up to four bytes: a folder's name has at most 255
+LOST_S = 120.0  # a trainer on another machine without a heartbeat for this long is gone
+RECHECK_S = 3.0  # wait for another heartbeat if the times of the last one say nothing
+# The last pattern matches files that were being written.
 _UNSTARTED = re.compile(r"lock|train\.log|events\.jsonl|status\.json|tokenizer\.json|\..+\.\d+(\.[0-9a-f]{8})?")
 
 
 def runs_folder(runs_dir: str | Path | None = None) -> Path:
+    """Return `runs_dir` as an absolute path, by default that of `paths.runs_dir`."""
     return paths.expanded(runs_dir).absolute() if runs_dir else paths.runs_dir()
 
 
 def run_name(folder: Path) -> str:
-    """How the person names the run: plainly where it is among the runs, else by its path."""
+    """Return the run's name for a command: the folder's name if it is in the default runs folder, else its path."""
     return folder.name if folder.parent == paths.runs_dir() else str(folder)
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a run is in `folder`. Raises `UserError` where one may not look into it."""
+    """Return whether `folder` is a run. Raise `UserError` if its permissions forbid to read it."""
     try:
         return stat.S_ISREG((folder / "run.toml").stat().st_mode)
     except PermissionError as error:
@@ -62,7 +63,7 @@ def _no_run(folder: Path) -> UserError:
 
 
 def find(name: str | None = None, runs_dir: str | Path | None = None) -> Path:
-    """The folder of a run by its name or path; the newest run for None. Raises `UserError` where there is none."""
+    """Return the folder of a run by its name or path, of the newest run for None. Raise `UserError` if none exists."""
     home = runs_folder(runs_dir)
     if name is None:
         folders = _folders(home)
@@ -79,9 +80,9 @@ def find(name: str | None = None, runs_dir: str | Path | None = None) -> Path:
 
 
 def new_folder(base: str, *, name: str | None = None, runs_dir: str | Path | None = None) -> Path:
-    """Where a new run will live: `name`, or the first free of `base`, `base-2`, `base-3` … Creates nothing.
+    """Return the folder for a new run: `name`, or the first free one of `base`, `base-2`, `base-3` … Create nothing.
 
-    Raises `UserError` for a name that is taken or is no plain folder name.
+    Raise `UserError` if the name is taken or is not a plain folder name.
     """
     home = runs_folder(runs_dir)
     if name is not None:
@@ -95,7 +96,7 @@ def new_folder(base: str, *, name: str | None = None, runs_dir: str | Path | Non
 
 
 def check_name(name: str) -> str:
-    """The name itself. Raises `UserError` unless a run's folder can have it."""
+    """Return `name`. Raise `UserError` if a run's folder cannot have this name."""
     if not re.fullmatch(rf"\w[\w.+ -]{{0,{LONGEST_NAME - 1}}}", name):
         raise UserError(
             f"{name!r} cannot name a run: use up to {LONGEST_NAME} letters, digits, spaces, '_', '-', '+' and '.', the "
@@ -105,7 +106,7 @@ def check_name(name: str) -> str:
 
 
 def check_free(folder: Path) -> None:
-    """Raises `UserError` where there is a run, or anything else, in `folder` already."""
+    """Raise `UserError` if `folder` already contains a run or anything else."""
     if is_run(folder):
         raise UserError(f"{folder} already has a run: resume it, or choose another name")
     if not os.path.lexists(folder):
@@ -117,29 +118,30 @@ def check_free(folder: Path) -> None:
 
 
 def _is_unstarted(item: Path) -> bool:
-    """Whether the file is one that a trainer leaves which was killed before it really started."""
+    """Return whether a trainer that was killed before its first step can have left this file."""
     return _UNSTARTED.fullmatch(item.name) is not None
 
 
 def clear_unstarted(folder: Path) -> None:
-    """Removes what a trainer leaves in its folder when nothing comes of it."""
+    """Remove the files of a trainer that ended before its first step. Raise OSError."""
     for item in folder.iterdir():
         if _is_unstarted(item):
             item.unlink()
 
 
 def lock(folder: Path) -> FileLock:
-    """The lock that a trainer holds while it lives; the system takes it back when the process dies, however it does."""
+    """Return the lock that a trainer holds. The system releases it when the process ends, even if it is killed."""
     return FileLock(folder / "lock")
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a trainer of this machine holds the run's lock. One that was killed does not, although the file stays."""
+    """Return whether a trainer on this machine holds the run's lock. The file `lock` also exists without one."""
     return _lock_held(folder) is True
 
 
 def _lock_held(folder: Path) -> bool | None:
-    """None where nothing can tell: there is no lock, or the disk is read-only, or knows no locks."""
+    """Return whether the lock is held; None if it cannot be known: no lock file, or a disk that is read-only or has no
+    locks."""
     if not (folder / "lock").exists():
         return None
     try:
@@ -152,26 +154,26 @@ def _lock_held(folder: Path) -> bool | None:
 
 
 def summary(folder: Path) -> RunState:
-    """The run's state. Raises `UserError` where `folder` holds none or its files are unreadable.
+    """Return the run's state. Raise `UserError` if `folder` is not a run or its files are unreadable.
 
-    Where it says that it runs on another machine, and its times are ahead of this one's, it is watched for DOUBT_S.
+    If the run trains on another machine whose clock is ahead of this one, wait RECHECK_S for another heartbeat.
     """
-    found, doubtful = _look(folder)
-    if doubtful:
-        time.sleep(DOUBT_S)
-        found, _ = _look(folder)
+    found, is_uncertain = _inspect(folder)
+    if is_uncertain:
+        time.sleep(RECHECK_S)
+        found, _ = _inspect(folder)
     return found
 
 
-def _look(folder: Path) -> tuple[RunState, bool]:
-    """The run's state, and whether another look in a while can tell more about it than this first one."""
+def _inspect(folder: Path) -> tuple[RunState, bool]:
+    """Return the run's state, and whether it has to be read again after RECHECK_S to be certain."""
     if not is_run(folder):
         raise _no_run(folder)
-    found, doubtful = _read_status(folder)
-    if found.alive and not _lives(folder, found):
-        found, _ = _read_status(folder)  # it may have ended since the first look, and said how before it went
+    found, is_uncertain = _read_status(folder)
+    if found.alive and not _is_trainer_alive(folder, found):
+        found, _ = _read_status(folder)  # it may have ended in between and written how
         if found.alive:
-            return replace(found, state="interrupted"), doubtful
+            return replace(found, state="interrupted"), is_uncertain
     return found, False
 
 
@@ -179,83 +181,89 @@ def _read_status(folder: Path) -> tuple[RunState, bool]:
     path = folder / "status.json"
     try:
         status: dict[str, Any] = json.loads(read_text(path))
-        status.setdefault("paused", status.get("state") == "paused")  # an earlier version does not say why
+        status.setdefault("paused", status.get("state") == "paused")  # not in files of earlier versions
         found = from_values(RunState, status | {"name": folder.name, "path": str(folder)})
-        silent_s, doubtful = _silence(found, path.stat().st_mtime) if found.alive else (0.0, False)
-        return replace(found, silent_s=silent_s), doubtful
+        silent_s, is_uncertain = _seconds_silent(found, path.stat().st_mtime) if found.alive else (0.0, False)
+        return replace(found, silent_s=silent_s), is_uncertain
     except FileNotFoundError:
         return RunState(folder.name, str(folder), "running" if is_locked(folder) else "interrupted", 0, 0), False
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {why(error)}") from None
 
 
-# Of each run that is said to be alive: the times of its heartbeat at the last look, and when (monotonic, seconds) they
-# were seen to change.
-_heartbeats: dict[Path, tuple[tuple[float, float], float | None]] = {}
+# For each run that says it is alive: the times of its last heartbeat, and when (monotonic, seconds) they were seen to
+# change.
+_last_heartbeats: dict[Path, tuple[tuple[float, float], float | None]] = {}
 
 
-def _silence(found: RunState, modified: float) -> tuple[float, bool]:
-    """Seconds since the last sign of life, LOST_S where there is none; and whether nothing but another look can tell.
+def _seconds_silent(found: RunState, modified: float) -> tuple[float, bool]:
+    """Return the seconds since the last heartbeat (LOST_S if none is known), and whether to read again to be certain.
 
-    On a disk of another machine the file's own time is by that disk's clock: the later one counts. A time that is ahead
-    by more than LOST_S is no sign of life. That a time grows between two looks is one, whatever another machine's
-    clock, or one that was set since, makes it.
+    The time in the file is from the trainer's clock, the file's own time from the disk's: the later one counts. A time
+    more than LOST_S in the future is ignored. If a time grew between two calls, there was a heartbeat in between.
     """
     times, folder = (found.updated, modified), Path(found.path)
-    before, changed_at = _heartbeats.get(folder, (None, None))
+    before, changed_at = _last_heartbeats.get(folder, (None, None))
     if before is not None and any(now > then for now, then in zip(times, before, strict=True)):
         changed_at = time.monotonic()
-    _heartbeats[folder] = times, changed_at
+    _last_heartbeats[folder] = times, changed_at
     by_clock = [max(0.0, time.time() - each) for each in times if each - time.time() < LOST_S]
-    by_change = [] if changed_at is None or (by_clock and is_here(found)) else [time.monotonic() - changed_at]
+    by_change = (
+        [] if changed_at is None or (by_clock and is_on_this_machine(found)) else [time.monotonic() - changed_at]
+    )
     return min([*by_clock, *by_change, LOST_S if not by_clock else math.inf]), not by_clock and before is None
 
 
-def _lives(folder: Path, found: RunState) -> bool:
-    """Whether the trainer that wrote the status is there: its lock says so for certain; without one (a copy of the
-    folder, or a trainer on another machine) its heartbeat has to be recent."""
+def _is_trainer_alive(folder: Path, found: RunState) -> bool:
+    """Return whether the trainer that wrote the status is alive.
+
+    It is if it holds the lock. If the lock is not visible (a copy, another machine), its heartbeat has to be recent.
+    """
     if is_locked(folder):
         return True
-    if is_here(found):
+    if is_on_this_machine(found):
         return is_running(found.pid) and found.silent_s < SLOW_S
     return found.silent_s < LOST_S
 
 
-def is_here(found: RunState) -> bool:
-    """Whether the run was last trained on this machine."""
+def is_on_this_machine(found: RunState) -> bool:
+    """Return whether the run was last trained on this machine."""
     return found.host in ("", socket.gethostname())
 
 
-def is_gone(found: RunState) -> bool:
-    """Whether no trainer of this machine goes on with the run, for certain: no clock has a say in it."""
-    if found.alive or not is_here(found):
+def is_trainer_gone(found: RunState) -> bool:
+    """Return whether it is certain, without any clock, that no trainer of this machine has the run."""
+    if found.alive or not is_on_this_machine(found):
         return False
     return found.state != "interrupted" or _lock_held(Path(found.path)) is False or not is_running(found.pid)
 
 
 def list_runs(runs_dir: str | Path | None = None) -> list[RunState]:
-    """All runs, the one that changed last first. An unreadable one is listed as "failed" with the reason."""
+    """Return all runs, the last changed first. An unreadable one is "failed", with the reason in `message`."""
     folders = _folders(runs_folder(runs_dir))
-    found = [_listed(folder) for folder in folders]
-    if any(doubtful for _, doubtful in found):  # all of them are watched at once
-        time.sleep(DOUBT_S)
+    found = [_summary_or_failure(folder) for folder in folders]
+    if any(is_uncertain for _, is_uncertain in found):  # one wait for all of them
+        time.sleep(RECHECK_S)
         found = [
-            _listed(folder) if doubtful else (about, False)
-            for folder, (about, doubtful) in zip(folders, found, strict=True)
+            _summary_or_failure(folder) if is_uncertain else (about, False)
+            for folder, (about, is_uncertain) in zip(folders, found, strict=True)
         ]
     return [about for about, _ in found]
 
 
-def _listed(folder: Path) -> tuple[RunState, bool]:
+def _summary_or_failure(folder: Path) -> tuple[RunState, bool]:
     try:
-        return _look(folder)
+        return _inspect(folder)
     except UserError as error:
         return RunState(folder.name, str(folder), "failed", 0, 0, message=str(error)), False
 
 
-def alive_runs(runs_dir: str | Path | None, known: dict[Path, tuple[int, RunState]]) -> list[RunState]:
-    """Those that somebody trains, the one that changed last first. `known` is kept by the caller from one call to the
-    next: a run whose status did not change since, and that nobody trained then, is not read again."""
+def active_runs(runs_dir: str | Path | None, known: dict[Path, tuple[int, RunState]]) -> list[RunState]:
+    """Return the runs that are being trained, the last changed first.
+
+    `known` is a cache that the caller passes to each call: a run that was not trained, and whose status file did not
+    change since, is not read again.
+    """
     found = []
     for folder in _folders(runs_folder(runs_dir)):
         with suppress(UserError, OSError):
@@ -268,14 +276,14 @@ def alive_runs(runs_dir: str | Path | None, known: dict[Path, tuple[int, RunStat
 
 
 def _folders(home: Path) -> list[Path]:
-    """The folders that hold a run, or something odd in its place, the one that changed last first."""
+    """Return the folders that contain a run or an unusable run.toml, the last changed first."""
     try:
         folders = [item for item in home.iterdir() if item.is_dir() and _may_be_run(item)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise UserError(f"cannot read {home}: {why(error)}") from None
-    return sorted(folders, key=_changed, reverse=True)
+    return sorted(folders, key=_modified_at, reverse=True)
 
 
 def _may_be_run(folder: Path) -> bool:
@@ -285,7 +293,7 @@ def _may_be_run(folder: Path) -> bool:
         return True
 
 
-def _changed(folder: Path) -> float:
+def _modified_at(folder: Path) -> float:
     for path in (folder / "status.json", folder):
         with suppress(OSError):
             return path.stat().st_mtime
@@ -293,7 +301,7 @@ def _changed(folder: Path) -> float:
 
 
 def read_run_toml(folder: Path) -> dict[str, Any]:
-    """The tables of run.toml. Raises `UserError`."""
+    """Return the tables of run.toml. Raise `UserError`."""
     try:
         return tomllib.loads(read_text(folder / "run.toml"))
     except (OSError, ValueError, RecursionError) as error:
@@ -301,15 +309,18 @@ def read_run_toml(folder: Path) -> dict[str, Any]:
 
 
 def run_config(folder: Path) -> Config:
-    """The configuration that the run was started with, all choices made. Raises `UserError`."""
+    """Return the configuration that the run was started with, without any "auto". Raise `UserError`."""
     tables = read_run_toml(folder)
     return config_from_toml(tables, tables.get("run", {}).get("format", 1))
 
 
 def read_events(folder: Path) -> Iterator[Event]:
-    """Every event that was recorded, in order. A last line that is torn (the writer was killed) is left out; for the
-    first other one that cannot be read there is a `Notice`. Raises `UserError`."""
-    path, told = folder / "events.jsonl", False
+    """Yield all recorded events in order. Raise `UserError`.
+
+    An incomplete last line (the writer was killed) is skipped. The first other unreadable line becomes a `Notice`, and
+    later ones are skipped.
+    """
+    path, reported = folder / "events.jsonl", False
     try:
         with open_regular(path) as file:
             for number, line in enumerate(lines(file, LONGEST_EVENT), start=1):
@@ -318,9 +329,9 @@ def read_events(folder: Path) -> Iterator[Event]:
                 try:
                     event = from_json(line)
                 except UserError as error:
-                    if told:
+                    if reported:
                         continue
-                    event, told = left_out(path, f"line {number:,}", error), True
+                    event, reported = unreadable_lines(path, f"line {number:,}", error), True
                 yield event
     except FileNotFoundError:
         return
@@ -328,14 +339,14 @@ def read_events(folder: Path) -> Iterator[Event]:
         raise UserError(f"cannot read {path}: {why(error)}") from None
 
 
-def left_out(path: Path, where: str, error: UserError) -> Notice:
-    """What is said, once, of lines that are no events."""
-    text = f"{where} of {path} cannot be read and is left out, as is any other such line: {error}"
+def unreadable_lines(path: Path, where: str, error: UserError) -> Notice:
+    """Return the notice about lines that are not events."""
+    text = f"{where} of {path} cannot be read and is skipped, like any other such line: {error}"
     return Notice(level="warning", text=text)
 
 
 def history(folder: Path) -> list[Event]:
-    """The events as if nothing had ever been interrupted: what a resume undid and did again is there once."""
+    """Return the recorded events without those that a resume undid and repeated."""
     events: list[Event] = []
     for event in read_events(folder):
         if isinstance(event, Started):

@@ -1,7 +1,4 @@
-"""Starts and resumes runs: prepares the data, makes the folder, trains, records, and keeps checkpoints.
-
-Yields the events of all of that as one stream. Knows nothing of who watches.
-"""
+"""Start and resume runs: prepare the data, train, record the events, write checkpoints. All as one stream of events."""
 
 import dataclasses
 import json
@@ -44,35 +41,35 @@ def start(
     runs_dir: Path | None = None,
     sources: Mapping[str, str] | None = None,
 ) -> Events:
-    """A new run in the folder `run`, from scratch or from other weights. Prepares a missing data set first.
+    """Train a new run in the folder `run`, from scratch or from other weights; prepare a missing data set first.
 
-    `sources`, as in `Resolved`, says which settings of the shape were asked for (None: all): see
-    `with_shape_of_weights`. With `eval_only` nothing is written. Raises `UserError`.
+    `sources`, as in `Resolved`, says where each setting comes from (None: all were chosen): see
+    `with_shape_of_weights`. With `eval_only` nothing is written. Raise `UserError`.
     """
-    begin: Snapshot | None = None
+    start_from: Snapshot | None = None
     notice = ""
     source = config.checkpoint.init_from
     if source == "resume":
         raise SettingError("init_from", "init_from=resume continues an existing run: see `runs.resume`")
     config = with_shape_of_weights(config, sources, runs_dir)
-    dataset = yield from obtain(config.data.dataset, data_dir)
+    dataset = yield from open_or_prepare(config.data.dataset, data_dir)
     if source != "scratch":
-        begin = read_weights(source, dataset, runs_dir)
-        if begin.model_config.block_size > config.model.block_size:
+        start_from = read_weights(source, dataset, runs_dir)
+        if start_from.model_config.block_size > config.model.block_size:
             notice = (
-                f"the weights of {source} know {begin.model_config.block_size:,} positions; the new run keeps the "
+                f"the weights of {source} know {start_from.model_config.block_size:,} positions; the new run uses the "
                 f"first {config.model.block_size:,} of them, as block_size asks"
             )
-            begin = _cropped(begin, config.model.block_size)
-    config = _with_vocabulary(config, dataset)
-    _check_start(config, dataset)
+            start_from = _crop(start_from, config.model.block_size)
+    config = _with_vocab_size(config, dataset)
+    _check_sample_prompt(config, dataset)
     if config.evaluation.eval_only:
-        events = train(config, splits(dataset), run=run.name, commands=commands, start=begin)
-        yield from _noticed(notice, _explained(config, events))
+        events = train(config, splits(dataset), run=run.name, commands=commands, start=start_from)
+        yield from _with_notice(notice, _with_memory_advice(config, events))
         return
     if rank() == 0:
         folder.check_free(run)
-    yield from _recorded(config, run, dataset, commands, begin, founds=True, notice=notice)
+    yield from _train_and_record(config, run, dataset, commands, start_from, is_first_start=True, notice=notice)
 
 
 def resume(
@@ -82,17 +79,17 @@ def resume(
     commands: CommandQueue | None = None,
     data_dir: Path | None = None,
 ) -> Events:
-    """Goes on with a run at its latest checkpoint, exactly as if it had not been interrupted.
+    """Resume a run from its latest checkpoint, exactly as if it had not been interrupted.
 
-    One that ended before it saved its first starts again at step 0, and says so. `changes` are settings by name that
-    differ from now on (another device, more iterations). Raises `UserError`, also where the checkpoints were removed.
+    A run that ended before its first checkpoint starts again at step 0, with a `Notice`. `changes` are new values of
+    settings by name (another device, more iterations). Raise `UserError`, also if the checkpoints were removed.
     """
     changes = {name: value for name, value in (changes or {}).items() if name != "init_from"}
     recorded = folder.run_config(run)
     config = with_settings(recorded, changes)
-    _refuse_reshaping(run, recorded, config)
-    dataset = yield from obtain(config.data.dataset, data_dir)
-    _check_start(config, dataset)
+    _check_shape_unchanged(run, recorded, config)
+    dataset = yield from open_or_prepare(config.data.dataset, data_dir)
+    _check_sample_prompt(config, dataset)
     if tokenizers.fingerprint(load_tokenizer(run)) != tokenizers.fingerprint(dataset.tokenizer):
         raise UserError(f"the data set {dataset.name} was prepared with another tokenizer than the run {run.name}")
     trained_on = folder.read_run_toml(run).get("run", {}).get("train_sha256")
@@ -104,14 +101,14 @@ def resume(
     found = checkpoints.latest(run)
     notice = ""
     if found is None:
-        _refuse_lost_checkpoints(run, config)
+        _check_never_saved(run, config)
         notice = f"{run.name} ended before it saved its first checkpoint: it starts again at step 0"
-    begin = checkpoints.read(found.path) if found else None
-    if begin is not None:
+    start_from = checkpoints.read(found.path) if found else None
+    if start_from is not None:
         values = config.values()
-        asked_anew = {name: values[name] for name in checkpoints.STEERED if name in changes}
-        progress = dataclasses.replace(begin.progress, **asked_anew)
-        begin = dataclasses.replace(begin, progress=progress)
+        changed_values = {name: values[name] for name in checkpoints.CHANGED_BY_COMMANDS if name in changes}
+        progress = dataclasses.replace(start_from.progress, **changed_values)
+        start_from = dataclasses.replace(start_from, progress=progress)
         if config.evaluation.eval_only:
             progress.evaluated_at = -1
         elif progress.step >= progress.max_iters and progress.evaluated_at == progress.step:
@@ -119,14 +116,16 @@ def resume(
                 f"the run {run.name} is complete at step {progress.step:,}: pass a higher --max_iters to continue"
             )
     if config.evaluation.eval_only:
-        events = train(config, splits(dataset), run=run.name, commands=commands, start=begin, resume=begin is not None)
-        yield from _explained(config, events)
+        events = train(
+            config, splits(dataset), run=run.name, commands=commands, start=start_from, resume=start_from is not None
+        )
+        yield from _with_memory_advice(config, events)
         return
-    yield from _recorded(config, run, dataset, commands, begin, founds=False, notice=notice)
+    yield from _train_and_record(config, run, dataset, commands, start_from, is_first_start=False, notice=notice)
 
 
-def obtain(name: str, data_dir: Path | None = None) -> Generator[Event, None, data.Dataset]:
-    """Opens a data set, by name or path, preparing it first where it is a recipe that was not prepared yet."""
+def open_or_prepare(name: str, data_dir: Path | None = None) -> Generator[Event, None, data.Dataset]:
+    """Yield the events of preparing a data set, if it is not prepared yet, and return it. Raise `UserError`."""
     if not data.is_prepared(name, data_dir):
         if "RANK" in os.environ:
             raise UserError(f"prepare the data set before several processes train on it: `nanogpt prepare {name}`")
@@ -135,21 +134,21 @@ def obtain(name: str, data_dir: Path | None = None) -> Generator[Event, None, da
 
 
 def splits(dataset: data.Dataset) -> dict[str, Any]:
-    """What `train` takes: the token ids of the two splits that it needs. Raises `UserError` for one that has others."""
+    """Return the token ids of the splits train and val. Raise `UserError` if some are outside the vocabulary."""
     for split in ("train", "val"):
         dataset.check_ids(split)
     return {split: dataset.split(split) for split in ("train", "val")}
 
 
-def _with_vocabulary(config: Config, dataset: data.Dataset) -> Config:
+def _with_vocab_size(config: Config, dataset: data.Dataset) -> Config:
     asked, needed = config.model.vocab_size, dataset.tokenizer.vocab_size
     if 0 < asked < needed:
         raise SettingError("vocab_size", f"vocab_size={asked}: the data set's tokenizer has {needed:,} tokens")
     return with_settings(config, {"vocab_size": asked or needed})
 
 
-def _check_start(config: Config, dataset: data.Dataset) -> None:
-    """Raises `SettingError` for a prompt of samples that the tokenizer cannot read: before training, not after it."""
+def _check_sample_prompt(config: Config, dataset: data.Dataset) -> None:
+    """Raise `SettingError` before training if the tokenizer cannot encode the prompt of the samples."""
     start = config.evaluation.sample_start
     try:
         dataset.tokenizer.encode(start)
@@ -157,87 +156,89 @@ def _check_start(config: Config, dataset: data.Dataset) -> None:
         raise SettingError("sample_start", f"sample_start={start!r}: {error}") from None
 
 
-def _cropped(begin: Snapshot, block_size: int) -> Snapshot:
+def _crop(start_from: Snapshot, block_size: int) -> Snapshot:
     from nanogpt.runs.load import model_from
 
-    model = model_from(begin, "the starting weights")
+    model = model_from(start_from, "the starting weights")
     model.crop_block_size(block_size)
     return Snapshot(model.config, model.state_dict())
 
 
-def _refuse_reshaping(run: Path, before: Config, after: Config) -> None:
+def _check_shape_unchanged(run: Path, before: Config, after: Config) -> None:
     values = after.values()
     for name, was in before.model.shape().items():
         asked = values.get(name, was)
         if was == asked:
             continue
-        way = "train a new run for another shape"
+        advice = "train a new run for another shape"
         if name == "block_size" and asked < was:
-            way = (
+            advice = (
                 f"start a new run from its weights with --init_from={folder.run_name(run)} --block_size={asked} "
                 f"--dataset={before.data.dataset}"
             )
         raise SettingError(
-            name, f"{name}={asked}: a resumed run keeps its shape, and {run.name} has {name}={was}; {way}"
+            name, f"{name}={asked}: a resumed run keeps its shape, and {run.name} has {name}={was}; {advice}"
         )
 
 
-def _refuse_lost_checkpoints(run: Path, config: Config) -> None:
-    """Only a run that never saved starts again: any other would lose what it learnt, and its record, under its name."""
+def _check_never_saved(run: Path, config: Config) -> None:
+    """Raise `UserError` if the run had a checkpoint: starting again would overwrite what it learned and recorded."""
     saved = [event.step for event in folder.history(run) if isinstance(event, Saved)]
     if saved:
         raise UserError(
-            f"the run {run.name} saved at step {saved[-1]:,}, but there is no checkpoint in {run / 'checkpoints'} any "
-            "more: put them back, or train a new run with another name"
+            f"the run {run.name} saved at step {saved[-1]:,}, but {run / 'checkpoints'} has no checkpoint "
+            "any more: put them back, or train a new run with another name"
         )
     if config.evaluation.eval_only:
         raise UserError(f"the run {run.name} has no checkpoint yet that could be evaluated")
 
 
-def _recorded(
+def _train_and_record(
     config: Config,
     run: Path,
     dataset: data.Dataset,
     commands: CommandQueue | None,
-    begin: Snapshot | None,
+    start_from: Snapshot | None,
     *,
-    founds: bool,
+    is_first_start: bool,
     notice: str = "",
 ) -> Events:
-    """Trains in the run's folder, under its lock, a run that is new where it `founds` one. Of several processes under
-    torchrun only the first one records. `notice` is told once training has started."""
-    resume = begin is not None and not founds
+    """Train in the run's folder, under its lock, and record the events.
+
+    `notice` becomes a warning once training has started. Under torchrun only the first process records.
+    """
+    resume = start_from is not None and not is_first_start
     if rank() > 0:
         find_checkpoint = partial(checkpoints.recall, run)
         yield from train(
-            config, splits(dataset), run=run.name, start=begin, resume=resume, find_checkpoint=find_checkpoint
+            config, splits(dataset), run=run.name, start=start_from, resume=resume, find_checkpoint=find_checkpoint
         )
         return
     if folder.is_run(run):
-        _refuse_elsewhere(run)
+        _check_not_training_elsewhere(run)
     try:
         run.mkdir(parents=True, exist_ok=True)
         held = folder.lock(run)
         held.acquire(timeout=1)
     except Timeout:
         raise UserError(f"the run {run.name} is training in another process; two trainers never share a run") from None
-    except (OSError, NotImplementedError) as error:  # the second: a disk that knows no locks
+    except (OSError, NotImplementedError) as error:  # the second: a disk without locks
         raise UserError(f"cannot write in {run}: {why(error)}; choose another folder with --runs_dir") from None
     is_new = not folder.is_run(run)
     try:
-        if founds:  # another one may have founded it while this one waited for the lock
+        if is_first_start:  # another trainer may have started it while this one waited for the lock
             folder.check_free(run)
         if is_new:
             (run / "events.jsonl").unlink(missing_ok=True)
         _check_files(run)
-        progress = begin.progress if begin is not None else Progress()
+        progress = start_from.progress if start_from is not None else Progress()
         known = {"val_loss": progress.val_loss, "best_val_loss": progress.best_val_loss}
         recorder = Recorder(run, "run.toml", dataset=dataset.name, **known)
 
         def save(snapshot: Snapshot, is_best: bool) -> str:
             try:
-                kept = config.checkpoint.checkpoint_interval, config.checkpoint.keep_checkpoints
-                path = checkpoints.write(run, snapshot, *kept)
+                retention = config.checkpoint.checkpoint_interval, config.checkpoint.keep_checkpoints
+                path = checkpoints.write(run, snapshot, *retention)
             except OSError as error:
                 raise OSError(error.errno, disk_problem(error)) from error
             return str(path.relative_to(run))
@@ -256,23 +257,23 @@ def _recorded(
             save=save,
             sample=sample,
             find_checkpoint=partial(checkpoints.recall, run),
-            wait_reason=recorder.hindrance,
-            start=begin,
+            wait_reason=recorder.problem,
+            start=start_from,
             resume=resume,
         )
-        recorded = recorder.record(_founded(_noticed(notice, events), config, run, dataset))
-        with closing(_explained(config, recorded)) as explained:
+        recorded = recorder.record(_with_run_files(_with_notice(notice, events), config, run, dataset))
+        with closing(_with_memory_advice(config, recorded)) as explained:
             yield from explained
     finally:
         held.release()
-        if is_new and not folder.is_run(run):  # nothing came of it, or it was removed: leave no empty folder behind
+        if is_new and not folder.is_run(run):  # it ended before the first step, or was removed: leave no empty folder
             with suppress(OSError):
                 folder.clear_unstarted(run)
                 run.rmdir()
 
 
 def _observers(config: Config, run: str) -> list[Observer]:
-    """Return those of every run, and those that the settings ask for. Raise `UserError` where one cannot be had."""
+    """Return the observers of every run and those that the settings ask for. Raise `UserError` if one is missing."""
     observers: list[Observer] = [HealthObserver()]
     if config.system.wandb_log:
         from nanogpt.interop.wandb_logger import WandbLogger
@@ -282,7 +283,7 @@ def _observers(config: Config, run: str) -> list[Observer]:
 
 
 def _check_files(run: Path) -> None:
-    """Raises `UserError` where something else lies in the place of a file that is about to be written."""
+    """Raise `UserError` if the path of a file to write is not a regular file."""
     for name in ("run.toml", "tokenizer.json", "events.jsonl", "status.json"):
         try:
             check_regular(run / name)
@@ -290,31 +291,33 @@ def _check_files(run: Path) -> None:
             raise UserError(f"cannot train in {run}: {name}: {why(error)}") from None
 
 
-def _refuse_elsewhere(run: Path) -> None:
-    """A trainer on another machine that shares the disk is not always seen by its lock. One that is gone by the clocks,
-    which may be wrong, is watched for a moment."""
+def _check_not_training_elsewhere(run: Path) -> None:
+    """Raise `UserError` if the run is training on another machine that shares the disk.
+
+    The lock of such a trainer is not always visible. If it is gone by the clocks, which may be wrong, check twice.
+    """
     try:
         about = folder.summary(run)
-        if about.state == "interrupted" and not folder.is_here(about):
-            time.sleep(folder.DOUBT_S)
+        if about.state == "interrupted" and not folder.is_on_this_machine(about):
+            time.sleep(folder.RECHECK_S)
             about = folder.summary(run)
-    except UserError:  # a status that cannot be read is that of no trainer
+    except UserError:  # a trainer writes a readable status
         return
-    if about.alive and not folder.is_here(about):
+    if about.alive and not folder.is_on_this_machine(about):
         raise UserError(
             f"the run {run.name} is training on {about.host!r}, which wrote {about.silent_s:.0f} s "
             f"ago; two trainers never share a run: stop it, or wait until it has been silent for {folder.LOST_S:.0f} s"
         )
 
 
-def _founded(events: Events, config: Config, run: Path, dataset: data.Dataset) -> Events:
-    """Writes run.toml and tokenizer.json once training has really started, with every choice as it was made."""
-    founded = False
+def _with_run_files(events: Events, config: Config, run: Path, dataset: data.Dataset) -> Events:
+    """Pass the events on; at the first `Started` write tokenizer.json, and run.toml with the settings in use."""
+    is_written = False
     with closing(events):
         for event in events:
-            if isinstance(event, Started) and not founded:
-                founded = True  # another one comes after a rollback
-                made = {
+            if isinstance(event, Started) and not is_written:
+                is_written = True  # there is another one after a rollback
+                resolved = {
                     "device": event.device,
                     "dtype": event.dtype,
                     "compile": event.compile,
@@ -328,17 +331,19 @@ def _founded(events: Events, config: Config, run: Path, dataset: data.Dataset) -
                     "train_sha256": dataset.meta.sha256["train"],
                     **hardware.describe(),
                 }
-                tables = config_to_toml(with_settings(config, made))
+                tables = config_to_toml(with_settings(config, resolved))
                 try:
                     write_atomically(run / "tokenizer.json", json.dumps(dataset.tokenizer.to_json()))
                     write_atomically(run / "run.toml", tomli_w.dumps({"run": about, **tables}))
                 except OSError as error:
-                    raise UserError(f"cannot begin in {run}: {disk_problem(error)}; choose another folder") from None
+                    raise UserError(
+                        f"cannot start a run in {run}: {disk_problem(error)}; choose another folder"
+                    ) from None
             yield event
 
 
-def _noticed(text: str, events: Events) -> Events:
-    """The events, with a notice after the first Started where there is a text."""
+def _with_notice(text: str, events: Events) -> Events:
+    """Pass the events on, with a warning after the first `Started` if `text` is not empty."""
     with closing(events):
         for event in events:
             yield event
@@ -347,8 +352,8 @@ def _noticed(text: str, events: Events) -> Events:
                 text = ""
 
 
-def _explained(config: Config, events: Events) -> Events:
-    """Turns what a machine may run out of into one line that says what to lower or free."""
+def _with_memory_advice(config: Config, events: Events) -> Events:
+    """Pass the events on; turn an out-of-memory error into a `UserError` that says what to lower."""
     try:
         yield from events
     except Exception as error:

@@ -1,4 +1,4 @@
-"""A trained model with its tokenizer, out of a run or a checkpoint, ready to write. Knows nothing of training."""
+"""Load a trained model and its tokenizer from a run or a checkpoint, for sampling."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from nanogpt.training.snapshot import Snapshot, check_weights, restore_weights
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """`model` is on `device` in evaluation mode; `val_loss` is None where its step was not evaluated."""
+    """`model` is on `device` in evaluation mode; `val_loss` (nats per token) is None if its step was not evaluated."""
 
     model: LanguageModel
     tokenizer: Tokenizer
@@ -27,17 +27,17 @@ class LoadedModel:
 def load_model(
     source: str | None = None, which: str = "best", device: str = "auto", runs_dir: str | Path | None = None
 ) -> LoadedModel:
-    """The model of a run (by name or path; None: the newest), or of a checkpoint folder, which then is its own `which`.
+    """Load the model of a run (by name or path; None: the newest), or of a checkpoint's folder, which needs no `which`.
 
-    Raises `UserError` for what is not there, damaged, or does not fit together.
+    Raise `UserError` if it does not exist, is damaged, or the tokenizer does not fit the model.
     """
     run, path = checkpoints.locate(source, which, runs_dir)
     snapshot = checkpoints.read(path, weights_only=True)
     tokenizer = load_tokenizer(run)
     if tokenizer.vocab_size > snapshot.model_config.vocab_size:
         raise UserError(
-            f"the tokenizer in {run} has {tokenizer.vocab_size:,} tokens, but the model knows "
-            f"{snapshot.model_config.vocab_size:,}: they are not of one run"
+            f"the tokenizer in {run} has {tokenizer.vocab_size:,} tokens, but the model has "
+            f"{snapshot.model_config.vocab_size:,}: they are not from the same run"
         )
     device = hardware.resolve_device(device)
     model = model_from(snapshot, str(path)).to(device).eval()
@@ -47,14 +47,14 @@ def load_model(
 
 
 def load_tokenizer(run: Path) -> Tokenizer:
-    """The tokenizer that the run was trained with. Raises `UserError`."""
+    """Return the tokenizer that the run was trained with. Raise `UserError`."""
     return tokenizers.load(run / "tokenizer.json")
 
 
 def model_from(snapshot: Snapshot, source: str) -> LanguageModel:
     """Return a model with the snapshot's weights, on the CPU.
 
-    Raise `UserError` naming `source` where they are not those of its configuration, before any memory is taken.
+    Raise `UserError`, which names `source`, if they do not fit its configuration, before any memory is allocated.
     """
     with on_meta_device():
         check_weights(snapshot.model_config.build(), snapshot.model, source)

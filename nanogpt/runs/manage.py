@@ -1,7 +1,7 @@
-"""What a person does with runs that are there: rename, delete, note, compare, export. Imports no torch.
+"""Manage existing runs: rename, delete, write notes, compare, export metrics. Imports no torch.
 
-A run that a trainer holds is never renamed or deleted: both are done under the run's own lock. Of a run that is a link
-to a folder elsewhere the link alone is renamed or deleted.
+Renaming and deleting need the run's lock, so they never affect a run that is being trained. If a run is a link to
+another folder, only the link is renamed or deleted.
 """
 
 import csv
@@ -21,21 +21,21 @@ from nanogpt.files import open_regular, remove_folder, why, write_atomically
 from nanogpt.runs.folder import check_free, check_name, history, is_run, lock, read_run_toml
 
 NOTE = "note.txt"
-CHOSEN = ("device", "dtype", "compile", "threads", "vocab_size")  # a run records what they were settled to
+RESOLVED = ("device", "dtype", "compile", "threads", "vocab_size")  # run.toml has the values that were used
 LONGEST_NOTE = 10_000  # characters
-PROBED_S = 0.5  # whoever looks whether a trainer lives holds the lock for a moment
+LOCK_TIMEOUT_S = 0.5  # checking whether a trainer is alive holds the lock for a moment
 MEASURED = ("loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "mfu", "memory_bytes", "elapsed_s")
 COLUMNS = ("step", *MEASURED, "eval_train_loss", "val_loss")
 
 
 def rename(run: Path, name: str) -> Path:
-    """Gives the run another name, and returns its new folder. Raises `UserError` for a name that is taken or cannot be
-    one, and for a run that is being trained."""
+    """Rename the run and return its new folder. Raise `UserError` if the name is taken or not allowed, or the run is
+    being trained."""
     if name == run.name:
         return run
     new = run.with_name(check_name(name))
     check_free(new)
-    with _unused(run, "renamed"):
+    with _locked(run, "renamed"):
         try:
             if not run.is_symlink():
                 tables = read_run_toml(run)
@@ -48,11 +48,10 @@ def rename(run: Path, name: str) -> Path:
 
 
 def delete(run: Path) -> None:
-    """Removes the run with all its checkpoints. Raises `UserError` for one that is being trained, and for what is no
-    run."""
+    """Delete the run with its checkpoints. Raise `UserError` if it is not a run or is being trained."""
     if not is_run(run):
         raise UserError(f"{run} is not a run: it has no run.toml")
-    with _unused(run, "deleted"):
+    with _locked(run, "deleted"):
         try:
             remove_folder(run, run.with_name(f".{run.name}.deleted"), marker="run.toml")
         except OSError as error:
@@ -60,7 +59,7 @@ def delete(run: Path) -> None:
 
 
 def read_note(run: Path) -> str:
-    """What the person wrote about the run; empty where nothing."""
+    """Return the note about the run; empty if it has none."""
     try:
         with open_regular(run / NOTE) as file:
             return file.read(4 * LONGEST_NOTE).decode("utf-8", "replace")[:LONGEST_NOTE].strip()
@@ -69,10 +68,10 @@ def read_note(run: Path) -> str:
 
 
 def write_note(run: Path, text: str) -> None:
-    """Replaces the note; an empty one removes it. Raises `UserError`."""
+    """Replace the note; an empty text removes it. Raise `UserError`."""
     text = text.strip()
     if len(text) > LONGEST_NOTE:
-        raise UserError(f"a note of {len(text):,} characters: has to be at most {LONGEST_NOTE:,}")
+        raise UserError(f"the note has {len(text):,} characters: the limit is {LONGEST_NOTE:,}")
     try:
         if text:
             write_atomically(run / NOTE, text + "\n")
@@ -83,22 +82,21 @@ def write_note(run: Path, text: str) -> None:
 
 
 def differences(configs: Sequence[Config]) -> dict[str, tuple[Any, ...]]:
-    """The settings that are not the same in all `configs`: by name, in the order of the sections, the value of each."""
+    """Return the settings that differ between the `configs`: by name, in the order of the sections, all values."""
     values = [config.values() for config in configs]
-    names = dict.fromkeys(name for each in values for name in each)  # runs of other components have others
+    names = dict.fromkeys(name for each in values for name in each)  # other components have other settings
     compared = {name: tuple(each.get(name) for each in values) for name in names}
     return {name: row for name, row in compared.items() if any(value != row[0] for value in row)}
 
 
 def changed(config: Config) -> dict[str, Any]:
-    """Return the settings that are not the defaults, by name; what was chosen for the machine or is the tokenizer's is
-    left out."""
+    """Return the settings that are not defaults, by name, without those that follow from machine and tokenizer."""
     known = config.settings()
-    return {n: value for n, value in config.values().items() if n not in CHOSEN and value != known[n].default}
+    return {n: value for n, value in config.values().items() if n not in RESOLVED and value != known[n].default}
 
 
 def metrics(run: Path) -> Iterator[Mapping[str, Any]]:
-    """A row for each step that was reported or evaluated, in order, with those of COLUMNS that were measured there."""
+    """Yield a row for each reported or evaluated step, in order, with the COLUMNS that were measured there."""
     rows: dict[int, dict[str, Any]] = {}
     for event in history(run):
         if isinstance(event, Step):
@@ -111,8 +109,10 @@ def metrics(run: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def export_metrics(run: Path, file: Path) -> int:
-    """Writes the run's metrics as CSV (a header of COLUMNS; what was not measured is empty) and returns the number of
-    rows. The file appears whole or not at all. Raises `UserError`."""
+    """Write the run's metrics as CSV and return the number of rows.
+
+    The header is COLUMNS; a cell is empty if it was not measured. The file is replaced atomically. Raise `UserError`.
+    """
     table = io.StringIO()
     writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -128,13 +128,13 @@ def export_metrics(run: Path, file: Path) -> int:
 
 
 @contextmanager
-def _unused(run: Path, what: str) -> Iterator[None]:
-    """Holds the run's lock inside. Raises `UserError` where a trainer holds it."""
+def _locked(run: Path, what: str) -> Iterator[None]:
+    """Hold the run's lock in the block. Raise `UserError` if a trainer holds it."""
     held = lock(run)
     try:
-        held.acquire(timeout=PROBED_S)
+        held.acquire(timeout=LOCK_TIMEOUT_S)
     except Timeout:
-        raise UserError(f"the run {run.name} is training: it can be {what} when the training has ended") from None
+        raise UserError(f"the run {run.name} is training: it can be {what} after the training") from None
     except OSError as error:
         raise UserError(f"the run {run.name} cannot be {what}: {why(error)}") from None
     try:

@@ -1,8 +1,8 @@
-"""Writes a training's events down as they pass: `events.jsonl` appended, `status.json` replaced. Imports no torch.
+"""Record the events of a training: append to `events.jsonl`, replace `status.json`. Imports no torch.
 
-Every line is handed to the system whole and at once, so that killing the process loses no event. What the disk refuses
-(it is full, read-only, gone) is kept in memory, tried again, and written when it can be. The status is also written
-every second from a thread of its own, the heartbeat, so that a long evaluation or a pause does not look like death.
+Each line is one write call, so that killing the process loses no event. Events that the disk refuses (it is full,
+read-only or gone) stay in memory and are written later. A heartbeat thread also writes the status every second, so that
+a trainer in a long evaluation or a pause does not look dead.
 """
 
 import errno
@@ -25,7 +25,7 @@ from nanogpt.runs.state import RunState, plain, reduce
 
 HEARTBEAT_S = 1.0
 RETRY_S = 2.0
-FOUND = ("name", "path", "silent_s")  # of the state, what whoever reads it finds out
+NOT_STORED = ("name", "path", "silent_s")  # fields of the state that a reader determines
 
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENOTCONN)
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -38,8 +38,8 @@ def disk_problem(error: OSError) -> str:
     return reason(error) if error.errno in FULL else f"the run's folder cannot be written ({reason(error)})"
 
 
-def mend(path: Path) -> None:
-    """Cuts off a last line that is torn, so that appending starts on a new one."""
+def truncate_torn_line(path: Path) -> None:
+    """Cut off an incomplete last line, so that the next line starts at its own beginning. Raise OSError."""
     if not path.exists():
         return
     with path.open("r+b") as file:
@@ -56,30 +56,33 @@ def mend(path: Path) -> None:
 
 
 class Recorder:
-    """The record of one training. `mark` is a file without which the folder is no longer its own, once it has begun;
-    `known` are fields of `RunState` that no event tells."""
+    """Records one training.
 
-    def __init__(self, folder: Path, mark: str = "", **known: Any) -> None:
-        self._folder, self._mark = folder, folder / mark
+    `marker` is a file of the folder: when it is missing after the start, the folder was removed and nothing is written.
+    `known` are fields of `RunState` that no event contains.
+    """
+
+    def __init__(self, folder: Path, marker: str = "", **known: Any) -> None:
+        self._folder, self._marker = folder, folder / marker
         self._state = RunState(folder.name, state="running", pid=os.getpid(), host=socket.gethostname(), **known)
         self._log: BinaryIO | None = None
         self._unwritten: deque[bytes] = deque()  # lines
-        self._refusal = ""
+        self._problem = ""
         self._retry_at = 0.0
         self._writing = threading.Lock()
         self._ended = threading.Event()
 
     def record(self, events: Generator[Event, None, None]) -> Generator[Event, None, None]:
-        """Passes the events on, writing each down first.
+        """Record each event, then yield it.
 
-        The status says "failed" with the reason when `events` raises, and "stopped" when the iterator is closed.
+        The status becomes "failed" with the reason if `events` raises, and "stopped" if the iterator is closed.
         """
-        heartbeat = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        heartbeat = threading.Thread(target=self._run_heartbeat, name="heartbeat", daemon=True)
         try:
             for event in events:
-                if heartbeat.ident is None:  # a status shall say that training goes on once it has begun
+                if heartbeat.ident is None:  # the first status is written after the first event
                     heartbeat.start()
-                # The status first: who has read an event finds its effect there.
+                # The status first: a reader of the event finds its effect there.
                 self._state = reduce(self._state, event)
                 if isinstance(event, Evaluating):
                     yield event
@@ -98,43 +101,42 @@ class Recorder:
         finally:
             events.close()
             self._ended.set()
-            if heartbeat.ident is not None:  # what never began leaves the record as it was
+            if heartbeat.ident is not None:  # otherwise training never started: leave the files as they were
                 self._write_log()
                 self._write_status()
             self._close_log()
 
-    def hindrance(self) -> str:
-        """Why the record cannot be written at the moment, for a person; empty where it can. Tries again before it says
-        so, at most every RETRY_S; costs nothing where all is well."""
-        if self._refusal and time.monotonic() >= self._retry_at:
-            self._refusal = ""
+    def problem(self) -> str:
+        """Return why the run's folder cannot be written, or "". Try to write again first, at most every RETRY_S."""
+        if self._problem and time.monotonic() >= self._retry_at:
+            self._problem = ""
             self._write_log()
             self._write_status()
-            self._retry_at = time.monotonic() + RETRY_S if self._refusal else 0.0
-        return self._refusal
+            self._retry_at = time.monotonic() + RETRY_S if self._problem else 0.0
+        return self._problem
 
-    def _beat(self) -> None:
+    def _run_heartbeat(self) -> None:
         while not self._ended.wait(HEARTBEAT_S):
-            self._write_status(beating=True)
+            self._write_status(is_heartbeat=True)
 
     def _write_log(self) -> None:
         try:
             while self._unwritten:
-                self._mark.stat()  # a folder that is being removed is not to be filled again
-                if not self._has_its_name():
+                self._marker.stat()  # raises if the folder is being removed: do not fill it again
+                if not self._log_is_at_its_path():
                     self._close_log()
                 if self._log is None:
-                    mend(self._folder / "events.jsonl")
+                    truncate_torn_line(self._folder / "events.jsonl")
                     self._log = (self._folder / "events.jsonl").open("ab", buffering=0)
                 if self._log.write(self._unwritten[0]) < len(self._unwritten[0]):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 self._unwritten.popleft()
         except OSError as error:
-            self._close_log()  # opened again by its name: a folder that comes back may be another one
-            self._refusal = disk_problem(error)
+            self._close_log()  # open it again by its path: a folder that reappears may be another one
+            self._problem = disk_problem(error)
 
-    def _has_its_name(self) -> bool:
-        """Whether the open file is the one of that name: not where the folder was moved, or replaced by a copy."""
+    def _log_is_at_its_path(self) -> bool:
+        """Return whether the open file is the one at its path: not if the folder was moved or replaced by a copy."""
         try:
             there = (self._folder / "events.jsonl").stat()
         except FileNotFoundError:
@@ -147,17 +149,17 @@ class Recorder:
                 self._log.close()
             self._log = None
 
-    def _write_status(self, beating: bool = False) -> None:
+    def _write_status(self, is_heartbeat: bool = False) -> None:
         with self._writing:
-            if beating and self._ended.is_set():
+            if is_heartbeat and self._ended.is_set():
                 return
             known = plain(replace(self._state, updated=time.time())).items()
-            status = {key: None if _not_finite(value) else value for key, value in known if key not in FOUND}
+            status = {key: None if _not_finite(value) else value for key, value in known if key not in NOT_STORED}
             try:
-                self._mark.stat()
+                self._marker.stat()
                 write_atomically(self._folder / "status.json", json.dumps(status, indent=1, allow_nan=False) + "\n")
             except OSError as error:
-                self._refusal = disk_problem(error)
+                self._problem = disk_problem(error)
 
 
 def _not_finite(value: Any) -> bool:

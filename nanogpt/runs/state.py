@@ -1,7 +1,6 @@
-"""How a run stands, as one value, and the one function that changes it: `state = reduce(state, event)`.
+"""The state of a run, and the function that updates it: `state = reduce(state, event)`. Imports no torch.
 
-The recorder writes it to `status.json`; the commands and every screen read it, so that they cannot disagree. Imports no
-torch.
+The recorder writes it to `status.json`. The commands and all screens read it, so that they cannot disagree.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -22,22 +21,25 @@ from nanogpt.events import (
     Step,
 )
 
-_SEEN = ("state", "step", "paused", "waiting", "evaluating", "message", "silent_s", "pid", "host")
+_STATUS_FIELDS = ("state", "step", "paused", "waiting", "evaluating", "message", "silent_s", "pid", "host")
 
-SLOW_S = 15.0  # a heartbeat comes every second
+SLOW_S = 15.0  # without a heartbeat, which is written every second, a run is "silent"
 ALIVE = ("running", "paused")
+_IN_STEPS: dict[str, Any] = {"paused": False, "waiting": "", "evaluating": None}  # while training takes steps
 ENDS = {"nan": "failed", "stopped": "stopped"}  # by the reason of `Finished`; any other is "finished"
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """`state` is "preparing", "running", "paused", "finished", "stopped", "failed", or "interrupted" where a trainer
-    ended without a message; earlier versions know no other. What a person is shown is `phase`, which is finer.
+    """The state of a run.
 
-    `paused` is what somebody asked for; `waiting` why training waits by itself, for the disk; `evaluating` how much of
-    an evaluation is done (0..1), None without one. Losses are nats per token. `since` is when this training began and
-    `updated` when the trainer wrote last, by its own clock; `silent_s` is how many seconds ago its last heartbeat was
-    when one looked.
+    `state` is "preparing", "running", "paused", "finished", "stopped", "failed", or "interrupted" if the trainer ended
+    without a message: the values of earlier versions. Screens show the finer `phase`.
+
+    `paused` is set by a command; `waiting` is why training waits for the disk; `evaluating` is the finished part of an
+    evaluation (0..1), None without one. Losses are in nats per token. `since` is when this training started and
+    `updated` when the trainer last wrote, by its own clock (seconds since 1970); `silent_s` is the time since its last
+    heartbeat, in seconds, when the state was read.
     """
 
     name: str = ""
@@ -68,13 +70,13 @@ class RunState:
 
     @property
     def alive(self) -> bool:
-        """Whether somebody trains it."""
+        """Whether the run is being trained."""
         return self.state in ALIVE
 
     @property
     def phase(self) -> str:
-        """The one word for a person: "training", "evaluating", "paused", "waiting" (for the disk) or "silent" (no
-        heartbeat for more than SLOW_S) while somebody trains it; else `state`."""
+        """The word that screens show: while the run is trained "training", "evaluating", "paused", "waiting" (for the
+        disk) or "silent" (no heartbeat for more than SLOW_S), otherwise `state`."""
         if not self.alive:
             return self.state
         if self.silent_s > SLOW_S:
@@ -87,31 +89,31 @@ class RunState:
 
     @property
     def share(self) -> float:
-        """How much of the steps is done, 0..1."""
+        """The part of the steps that is done, 0..1."""
         return min(1.0, self.step / self.max_iters) if self.max_iters else 0.0
 
 
 def plain(state: RunState) -> dict[str, Any]:
-    """The state as JSON has it, with its phase."""
+    """Return the state as a dictionary for JSON, with its phase."""
     return asdict(state) | {"phase": state.phase}
 
 
 def status(state: RunState) -> Status:
-    """How a run stands, as an event."""
+    """Return the state as an event."""
     return Status(
         time=state.updated,
         run=state.name,
         path=state.path,
         phase=state.phase,
-        **{name: getattr(state, name) for name in _SEEN},
+        **{name: getattr(state, name) for name in _STATUS_FIELDS},
     )
 
 
 def reduce(state: RunState, event: Event) -> RunState:
-    """The state after `event`. Of several `Step` in a row the last alone counts: the others need not be given."""
+    """Return the state after `event`. Of consecutive `Step` events only the last is needed."""
     match event:
         case Status():
-            return _seen(state, event)
+            return _apply_status(state, event)
         case Notice():
             return state
         case Started():
@@ -129,10 +131,8 @@ def reduce(state: RunState, event: Event) -> RunState:
                 tokens_per_second=None,
                 mfu=None,
                 eta_s=None,
-                message=state.message if state.alive else "",  # why it went back to a checkpoint
-                paused=False,
-                waiting="",
-                evaluating=None,
+                message=state.message if state.alive else "",  # the reason of a rollback
+                **_IN_STEPS,
             )
         case Step():
             state = replace(
@@ -143,9 +143,7 @@ def reduce(state: RunState, event: Event) -> RunState:
                 mfu=event.mfu,
                 eta_s=event.eta_s,
                 elapsed_s=event.elapsed_s,
-                paused=False,
-                waiting="",
-                evaluating=None,
+                **_IN_STEPS,
             )
         case Evaluating():
             state = replace(state, step=event.step, evaluating=event.done / max(1, event.total))
@@ -180,25 +178,23 @@ def reduce(state: RunState, event: Event) -> RunState:
                 elapsed_s=event.elapsed_s,
                 updated=event.time,
                 silent_s=0.0,
-                paused=False,
-                waiting="",
-                evaluating=None,
+                **_IN_STEPS,
             )
-        case _:  # of preparing the data
+        case _:  # of the preparation of the data
             return state
     is_held = state.paused or state.waiting
     return replace(state, state="paused" if is_held else "running", updated=event.time, silent_s=0.0)
 
 
-def _seen(state: RunState, event: Status) -> RunState:
-    """The state with what the folder shows beyond the events: it was renamed, its trainer is silent or gone, it failed.
+def _apply_status(state: RunState, event: Status) -> RunState:
+    """Return the state with what only the folder shows: a new name, a trainer that is silent, gone or has failed.
 
-    A folder may be copied file by file, and a network disk may show an old file: a status that is older than the last
-    event does not undo what that said, and one from before this training does not end it.
+    A folder may be copied file by file, and a network disk may show an old file. So a status does not undo the effect
+    of a later event, and a status from before this training does not end it.
     """
     state = replace(state, name=event.run, path=event.path, pid=event.pid, host=event.host)
     if event.time >= state.updated:
-        return replace(state, **{name: getattr(event, name) for name in _SEEN})
+        return replace(state, **{name: getattr(event, name) for name in _STATUS_FIELDS})
     if not state.alive:
         return state
     if event.state == "interrupted" or (event.state not in ALIVE and event.time >= state.since):

@@ -1,6 +1,6 @@
-"""Weights that a new run starts from: those of another run, of a checkpoint, or of a Hugging Face folder.
+"""Weights that a new run starts from: of another run, a checkpoint, or a Hugging Face folder.
 
-They decide the shape of the model; the context alone may be cropped. Finding out the shape imports no torch.
+They determine the shape of the model; only block_size can be made smaller. Reading the shape imports no torch.
 """
 
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ GPT2_SIZE = 50_257  # tokens of GPT-2's own tokenizer
 def with_shape_of_weights(
     config: Config, sources: Mapping[str, str] | None = None, runs_dir: str | Path | None = None
 ) -> Config:
-    """Return the configuration with the shape of the weights that `init_from` names; as it is where it names none.
+    """Return the configuration with the shape of the weights that `init_from` names, unchanged if it names none.
 
-    `sources` says where each setting comes from, as in `Resolved`; what is "default" there was not asked for. Without
-    it everything was. Raise `SettingError` for weights that are not there, and for what was asked and they cannot have:
-    only `dropout` and a shorter `block_size` may differ.
+    `sources` says where each setting comes from, as in `Resolved`; a "default" is replaced without an error (None: no
+    setting is a default). Raise `SettingError` if the weights do not exist or a chosen setting does not fit them: only
+    `dropout` and a smaller `block_size` may differ.
     """
     source = config.checkpoint.init_from
     if source in ("scratch", "resume"):
@@ -40,30 +40,30 @@ def with_shape_of_weights(
         if name == "block_size" and asked < wanted[name]:
             cropped[name] = asked
         else:
-            raise _unlike(name, config, wanted, sources)
+            raise _shape_mismatch(name, config, wanted, sources)
     return with_settings(config, wanted | cropped)
 
 
 def shape_of(source: str, runs_dir: str | Path | None = None) -> ArchitectureConfig:
     """Return the configuration of the model whose weights `source` names. Raise `SettingError`."""
-    place = _place(source, runs_dir)
+    place = _locate(source, runs_dir)
     return read_config(place) if is_huggingface(place) else checkpoints.model_config(place)
 
 
 def read_weights(source: str, dataset: data.Dataset, runs_dir: str | Path | None = None) -> "Snapshot":
-    """Return the weights. Raise `SettingError` where they are not there, or know other tokens than the data set has."""
+    """Return the weights. Raise `SettingError` if they do not exist or their tokens are not those of the data set."""
     from nanogpt.interop.huggingface import from_huggingface
     from nanogpt.runs.load import load_tokenizer
     from nanogpt.training.snapshot import Snapshot
 
-    place = _place(source, runs_dir)
+    place = _locate(source, runs_dir)
     if is_huggingface(place):
         _check_huggingface_tokens(source, place, dataset)
         model = from_huggingface(place)
         return Snapshot(model.config, model.state_dict())
     tokenizer = load_tokenizer(place.parent.parent)
     if tokenizers.fingerprint(tokenizer) != dataset.meta.tokenizer_fingerprint:
-        raise _other_tokens(source, dataset, tokenizer.name)
+        raise _tokenizer_mismatch(source, dataset, tokenizer.name)
     return checkpoints.read(place, weights_only=True)
 
 
@@ -81,73 +81,76 @@ def _check_huggingface_tokens(source: str, place: Path, dataset: data.Dataset) -
     else:
         fits = theirs == vocabulary(dataset.tokenizer)
     if not fits:
-        raise _other_tokens(source, dataset, "gpt2" if theirs is None else kind(theirs))
+        raise _tokenizer_mismatch(source, dataset, "gpt2" if theirs is None else kind(theirs))
 
 
-def _place(source: str, runs_dir: str | Path | None) -> Path:
-    """The folder that holds the weights: a Hugging Face one, or a checkpoint."""
+def _locate(source: str, runs_dir: str | Path | None) -> Path:
+    """Return the folder of the weights: a Hugging Face folder or a checkpoint. Raise `SettingError`."""
     folder = paths.expanded(source)
     if is_huggingface(folder):
         return folder
     try:
         return checkpoints.locate(source, "best", runs_dir)[1]
     except UserError as error:
-        raise SettingError("init_from", f"init_from={source}: {_way_to(source) or error}") from None
+        raise SettingError("init_from", f"init_from={source}: {_how_to_get(source) or error}") from None
 
 
-def _way_to(source: str) -> str:
-    """How to come by weights that are known elsewhere under this name, or are in another form; empty for others."""
+def _how_to_get(source: str) -> str:
+    """Return how to get weights that are in another format or only on Hugging Face; empty for other names."""
     folder = paths.expanded(source)
     if (folder / "ckpt.pt").is_file():
         return (
             "it holds a ckpt.pt, a pickle, which can run code when it is loaded: only safetensors are read here. "
-            f"{checkpoints.PICKLES}, and init_from takes the folder that it writes"
+            f"{checkpoints.PICKLE_ADVICE}, and init_from takes the folder that it writes"
         )
     if "gpt2" in folder.name.lower() and not folder.exists():
         name = source if "/" in source else f"openai-community/{source}"
         return (
-            "there is no such run or folder, and nothing is downloaded here; fetch it first: "
+            "no such run or folder, and nothing is downloaded automatically; download it first: "
             f"hf download {name} config.json model.safetensors tokenizer.json --local-dir={folder.name} "
             f"(from the package huggingface_hub), then --init_from={folder.name}"
         )
     return ""
 
 
-def _unlike(name: str, config: Config, wanted: dict[str, Any], sources: Mapping[str, str] | None) -> SettingError:
-    """What was asked and the weights cannot have, and how to ask for what they can."""
+def _shape_mismatch(
+    name: str, config: Config, wanted: dict[str, Any], sources: Mapping[str, str] | None
+) -> SettingError:
+    """Return the error for a setting that does not fit the weights, with settings that do."""
     values, have = config.values(), wanted.get(name)
     asked = values[name]
     weights = f"the weights of {config.checkpoint.init_from}"
     if name not in wanted:
         knows = f"are of the architecture {wanted[ARCHITECTURE.name]}, which has no such setting"
-        return SettingError(name, f"{name}={_spoken(asked)}: {weights} {knows}; leave {name} out")
-    knows = f"know {have:,} positions, not more" if name == "block_size" else f"have {name}={_spoken(have)}"
-    place = sources[name] if sources is not None else "flag"
-    if place == "flag":
+        return SettingError(name, f"{name}={_format(asked)}: {weights} {knows}; leave {name} out")
+    knows = f"know {have:,} positions, not more" if name == "block_size" else f"have {name}={_format(have)}"
+    origin = sources[name] if sources is not None else "flag"
+    if origin == "flag":
         return SettingError(
-            name, f"{name}={_spoken(asked)}: {weights} {knows}; leave {name} out, or train from scratch"
+            name, f"{name}={_format(asked)}: {weights} {knows}; leave {name} out, or train from scratch"
         )
     others = [
-        f"--{other}={_spoken(known)}"
+        f"--{other}={_format(known)}"
         for other, known in wanted.items()
-        if sources is not None and sources.get(other) == place and values.get(other) != known
+        if sources is not None and sources.get(other) == origin and values.get(other) != known
     ]
     return SettingError(
         name,
-        f"{name}={_spoken(asked)}, from {place}: {weights} {knows}; give {' '.join(others)} too, or leave {place} out",
+        f"{name}={_format(asked)}, from {origin}: {weights} {knows}; give {' '.join(others)} too, "
+        f"or leave {origin} out",
     )
 
 
-def _spoken(value: object) -> str:
+def _format(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _other_tokens(source: str, dataset: data.Dataset, name: str) -> SettingError:
-    """`name`: the kind of tokenizer of the weights; empty where it is none of ours."""
-    way = f"prepare the text with --tokenizer={name}" if name else "no kind of tokenizer here is the same"
+def _tokenizer_mismatch(source: str, dataset: data.Dataset, name: str) -> SettingError:
+    """Return the error; `name` is the kind of tokenizer of the weights, empty if there is no such kind here."""
+    advice = f"prepare the text with --tokenizer={name}" if name else "no tokenizer here is the same"
     if name == "char":
-        way = "a char tokenizer has the characters of its own text: choose a data set that has the same ones"
+        advice = "a char tokenizer has the characters of its own text: choose a data set with the same characters"
     theirs = f", {name}," if name else ""
     return SettingError(
-        "init_from", f"init_from={source}: its tokenizer{theirs} is not that of the data set {dataset.name}; {way}"
+        "init_from", f"init_from={source}: its tokenizer{theirs} is not that of the data set {dataset.name}; {advice}"
     )

@@ -167,7 +167,7 @@ def resumed_config(folder: Path) -> Config:
     if latest is None:
         return config
     progress = checkpoints.progress(latest.path)
-    return with_settings(config, {name: progress[name] for name in checkpoints.STEERED})
+    return with_settings(config, {name: progress[name] for name in checkpoints.CHANGED_BY_COMMANDS})
 
 
 def with_samples(config: Config) -> Config:

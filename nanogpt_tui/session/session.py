@@ -56,7 +56,7 @@ class Session:
         self.history: History | None = None
         self.discovered = False
         self._discovery: Worker[None] | None = None
-        self._known_runs: dict[Path, tuple[int, RunState]] = {}  # the cache of `alive_runs`
+        self._known_runs: dict[Path, tuple[int, RunState]] = {}  # the cache of `active_runs`
 
     def set_update_rate(self, per_second: float, low_bandwidth: bool) -> None:
         """Limit the calls of `changed` to `per_second`. With `low_bandwidth`, other workers report a fifth as often."""
@@ -269,9 +269,9 @@ class Session:
         previous = self.remote
 
         def read() -> "list[RunState]":
-            from nanogpt.runs.folder import alive_runs
+            from nanogpt.runs.folder import active_runs
 
-            return alive_runs(self.runs_dir, self._known_runs)
+            return active_runs(self.runs_dir, self._known_runs)
 
         def show(found: "list[RunState] | None", error: str) -> None:
             if self.is_alive or self.remote is not previous:

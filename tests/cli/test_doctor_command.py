@@ -121,16 +121,16 @@ def test_a_console_is_drawn_on_in_the_characters_that_its_font_has(capsys, monke
     ("size", "level", "text"),
     [
         ((80, 24), "good", "80 columns, 24 rows"),
-        ((79, 24), "poor", "the app shows the training alone"),
-        ((40, 10), "poor", "the app shows the training alone"),
+        ((79, 24), "poor", "the app shows only the training"),
+        ((40, 10), "poor", "the app shows only the training"),
         ((40, 9), "poor", "the app shows nothing"),
-        ((0, 0), "good", "of unknown size"),
+        ((0, 0), "good", "the size is unknown"),
     ],
 )
 def test_a_small_terminal_is_told_what_the_app_shows_there(capsys, monkeypatch, size, level, text):
     from nanogpt_tui.screens.train import compact as compact
 
-    assert (doctor.WHOLE, doctor.LEAST) == (compact.FULL_SIZE, compact.MIN_SIZE)
+    assert (doctor.FULL_SIZE, doctor.MIN_SIZE) == (compact.FULL_SIZE, compact.MIN_SIZE)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setattr(terminal, "size", lambda: size)
     _, _, found = findings(capsys)
@@ -167,7 +167,7 @@ def test_a_terminal_is_asked_whether_it_synchronises_and_left_as_it_was(answer, 
     while b"typed: hello" not in seen:
         assert select.select([master], [], [], 60)[0], seen
         seen += os.read(master, 4096)
-        if not answered and terminal.ASK_SYNCHRONISED in seen:
+        if not answered and terminal.SYNCHRONIZED_QUERY in seen:
             os.write(master, answer)
             answered = True
         if answered and not said_hello and said.encode() + b"\r\n" in seen:

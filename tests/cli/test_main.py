@@ -13,7 +13,7 @@ import pytest
 
 from nanogpt import __version__
 from nanogpt.cli import COMMANDS, console, main
-from nanogpt.cli.options import Mistake, Parser, underscored
+from nanogpt.cli.options import Parser, UsageError, underscored
 from nanogpt.errors import UserError
 
 
@@ -105,7 +105,7 @@ def test_a_mistake_in_the_options_is_one_line(words, line, command, capsys):
 
 def test_a_word_too_many_is_named(capsys):
     parser = Parser("runs", "")
-    with pytest.raises(Mistake, match="unexpected word 'extra'"):
+    with pytest.raises(UsageError, match="unexpected argument 'extra'"):
         parser.parse(["extra"])
 
 
@@ -208,13 +208,13 @@ def terminal_screen(script, columns):
 def test_on_a_terminal_a_live_line_rewrites_itself_and_never_wraps():
     script = """
 import time
-from nanogpt.cli.console import live_line, talk
+from nanogpt.cli.console import live_line, print_message
 with live_line() as show:
     show('x' * 500)
     time.sleep(0.1)
     show('漢' * 500)
     show('')
-    talk('saved')
+    print_message('saved')
     show('a long one')
     time.sleep(0.1)
     show('short')
@@ -229,7 +229,7 @@ console.BAR_DELAY_S = -1
 with console.bar('[bold]copying') as update:
     update(1, 2, '[red]now')
     update(2, 2)
-console.talk('done')
+console.print_message('done')
 """
     assert terminal_screen(script, columns=40) == ["done"]
 

@@ -15,7 +15,7 @@ import torch
 
 from nanogpt import tokenizers
 from nanogpt.cli import main
-from nanogpt.cli.sample import Harmless, start_text
+from nanogpt.cli.sample import PrintableWriter, start_text
 from nanogpt.config import SamplingConfig
 from nanogpt.events import Stopped, Token, from_json
 from nanogpt.formatting import printable
@@ -236,7 +236,7 @@ def test_escape_sequences_reach_neither_a_pipe_nor_a_terminal(runs):
 
 
 def test_a_carriage_return_passes_as_a_line_end_alone(capsys):
-    out = Harmless()
+    out = PrintableWriter()
     for text in ("a\r", "\nb\r\n", "c\rd", "\r", "\x1b[2J", "e\x9b1m", "\n"):
         out.write(text)
     assert capsys.readouterr().out == "a\r\nb\r\nc␍d␍␛[2Je\\x9b1m\n"

@@ -14,7 +14,7 @@ from made_events import started, stepped
 
 from nanogpt import runs
 from nanogpt.cli import main, training_display
-from nanogpt.cli.console import talk
+from nanogpt.cli.console import print_message
 from nanogpt.cli.train import finish
 from nanogpt.cli.training_display import show
 from nanogpt.config import preset_names, settings
@@ -64,7 +64,7 @@ def test_a_file_of_settings_is_read_and_flags_win_over_it(small, tmp_path, capsy
 
 
 def test_the_line_of_progress_knows_a_last_step_that_was_changed(capsys, monkeypatch):
-    monkeypatch.setattr(training_display, "live_line", lambda: nullcontext(talk))
+    monkeypatch.setattr(training_display, "live_line", lambda: nullcontext(print_message))
     told = Acknowledged(step=1, command="SetMaxIters", text="last iteration 5,000", max_iters=5000)
     show(iter([started(max_iters=1500), stepped(1), told, stepped(2)]))
     err = capsys.readouterr().err

@@ -12,7 +12,7 @@ import pytest
 from made_events import started, stepped
 
 from nanogpt.cli import main
-from nanogpt.cli.watch import Place, line, records, seen
+from nanogpt.cli.watch import RunLocation, json_lines, status_line, watched_events
 from nanogpt.events import Event, Finished, Notice, Saved, Started, Status, Step, from_json, to_json
 from nanogpt.runs.folder import lock
 from nanogpt.runs.following import follow
@@ -55,10 +55,10 @@ def ended(step: int) -> Finished:
 
 
 def test_json_gives_the_record_as_it_is_and_a_status_where_no_event_tells(run: Run) -> None:
-    place = Place(run.folder)
+    location = RunLocation(run.folder)
     given: list[str] = []
 
-    with closing(records(run.folder, True, place)) as texts:
+    with closing(json_lines(run.folder, True, location)) as texts:
 
         def until(phase: str) -> Status:
             for text in texts:
@@ -77,13 +77,13 @@ def test_json_gives_the_record_as_it_is_and_a_status_where_no_event_tells(run: R
         until("training")
         run.folder = run.folder.rename(run.folder.with_name("two"))
         assert until("training").run == "two"
-        assert place.folder == run.folder
+        assert location.folder == run.folder
         run.beat(ago_s=60)
         until("silent")
         run.beat()
         until("training")
-    recorded = [text for text in given if '"event":"Status"' not in text]
-    assert recorded == (run.folder / "events.jsonl").read_text().splitlines()
+    as_json_lines = [text for text in given if '"event":"Status"' not in text]
+    assert as_json_lines == (run.folder / "events.jsonl").read_text().splitlines()
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_with_follow_a_run_that_ended_is_watched_when_it_is_resumed(run: Run, ha
         run.beat("stopped")
 
     happens(lambda: run.record(started(1), stepped(2)), run.beat, end, lambda: None)
-    events = list(seen(run.folder, True, Place(run.folder)))
+    events = list(watched_events(run.folder, True, RunLocation(run.folder)))
     assert [type(event) for event in events] == [Started, Started, Step, Finished, Notice]
     assert isinstance(events[-1], Notice)
     assert events[-1].text == "stopped at step 3"  # as the status says
@@ -124,7 +124,9 @@ def test_with_follow_a_run_that_ended_is_watched_when_it_is_resumed(run: Run, ha
 def test_without_it_watching_ends_with_the_run(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     run.record(ended(1))
     run.beat("stopped")
-    assert [type(event) for event in seen(run.folder, False, Place(run.folder))] == [Started], "how it began"
+    assert [type(event) for event in watched_events(run.folder, False, RunLocation(run.folder))] == [Started], (
+        "how it began"
+    )
     assert main(["watch", "one"]) == 0
     assert capsys.readouterr().out.startswith("one  stopped  step 3/9")
 
@@ -135,7 +137,7 @@ def test_a_run_that_is_being_resumed_while_one_looks_is_waited_for(run: Run, hap
     held = lock(run.folder)
     held.acquire()  # a trainer that has not told anything yet
     happens(lambda: run.record(started(1), stepped(2), ended(2)), held.release, lambda: None)
-    watched = [type(event) for event in seen(run.folder, False, Place(run.folder))]
+    watched = [type(event) for event in watched_events(run.folder, False, RunLocation(run.folder))]
     assert watched == [Started, Started, Step, Finished]
 
 
@@ -147,9 +149,11 @@ def test_what_no_event_tells_is_a_notice(run: Run, happens: Callable[..., None])
         run.beat("failed", message="out of memory")
 
     happens(rename, lambda: run.beat(ago_s=60), run.beat, fail, lambda: None)
-    told = [event.text for event in seen(run.folder, True, Place(run.folder)) if isinstance(event, Notice)]
+    notices = [
+        event.text for event in watched_events(run.folder, True, RunLocation(run.folder)) if isinstance(event, Notice)
+    ]
     silent = "no heartbeat for some time: the process, its disk or its connection may be slow"
-    assert told == ["the run is now named two", silent, "the heartbeat is back", "failed: out of memory"]
+    assert notices == ["the run is now named two", silent, "the heartbeat is back", "failed: out of memory"]
 
 
 def test_a_record_of_another_writer_reaches_the_terminal_as_json_alone(
@@ -168,9 +172,9 @@ def test_a_record_of_another_writer_reaches_the_terminal_as_json_alone(
     assert all(json.loads(text) for text in out.splitlines())
 
 
-@pytest.mark.parametrize(("saved", "words"), [(False, "had not saved a checkpoint"), (True, "--init_from=resume")])
+@pytest.mark.parametrize(("saved", "words"), [(False, "it has no checkpoint yet"), (True, "--init_from=resume")])
 def test_the_way_to_go_on_is_named_where_there_is_one(run: Run, saved: bool, words: str) -> None:
     if saved:
         (run.folder / "checkpoints" / "step-00000001").mkdir(parents=True)
         run.record(Saved(step=1, path="checkpoints/step-00000001", is_best=True, stall_s=0.0))
-    assert words in line(RunState("one", str(run.folder), "interrupted"))
+    assert words in status_line(RunState("one", str(run.folder), "interrupted"))

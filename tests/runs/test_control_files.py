@@ -138,7 +138,7 @@ def test_a_command_that_is_still_being_written_by_hand_is_waited_for(folder, unh
 def test_commands_to_a_trainer_that_is_gone_are_not_applied_by_the_next(folder):
     send_command(folder, Stop())
     (late,) = FileCommandQueue(folder).take()
-    assert "before this training began" in late.reason
+    assert "before this training started" in late.reason
 
 
 def test_names_are_in_order_even_when_the_clock_is_set_back(folder, monkeypatch):

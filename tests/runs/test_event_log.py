@@ -11,7 +11,7 @@ from made_events import started, stepped
 
 from nanogpt.events import Event, Notice, Saved, Started, Step, to_json
 from nanogpt.runs import event_log
-from nanogpt.runs.event_log import Steps, parsed, preview, read_blocks
+from nanogpt.runs.event_log import Steps, parse_block, preview, read_blocks
 
 NAME = Path("events.jsonl")
 
@@ -26,7 +26,7 @@ def saved(step: int) -> Saved:
 
 def test_consecutive_steps_come_together_and_all_else_in_its_place() -> None:
     events = [started(), stepped(1), stepped(2), saved(2), stepped(3)]
-    first, steps, save, last = parsed(lines(*events), NAME)
+    first, steps, save, last = parse_block(lines(*events), NAME)
     assert (first, save) == (events[0], events[3])
     assert isinstance(steps, Steps)
     assert isinstance(last, Steps)
@@ -36,7 +36,7 @@ def test_consecutive_steps_come_together_and_all_else_in_its_place() -> None:
 
 
 def test_values_that_json_has_no_number_for_are_numbers_again() -> None:
-    (steps,) = parsed(lines(*(stepped(1, loss) for loss in (math.nan, math.inf, -math.inf, 2.0))), NAME)
+    (steps,) = parse_block(lines(*(stepped(1, loss) for loss in (math.nan, math.inf, -math.inf, 2.0))), NAME)
     assert isinstance(steps, Steps)
     assert str(steps.columns["loss"].tolist()) == "[nan, inf, -inf, 2.0]"
 
@@ -49,14 +49,14 @@ def test_values_that_json_has_no_number_for_are_numbers_again() -> None:
     ],
 )
 def test_a_line_that_cannot_be_read_is_named_and_hides_no_other(odd: bytes) -> None:
-    before, notice, after = parsed(lines(stepped(1)) + odd + lines(stepped(2)), NAME)
+    before, notice, after = parse_block(lines(stepped(1)) + odd + lines(stepped(2)), NAME)
     assert isinstance(notice, Notice)
     assert "events.jsonl cannot be read" in notice.text
     assert [before.step, after.step] == [1, 2]  # type: ignore[union-attr]
 
 
 def test_two_broken_lines_that_would_be_whole_together_are_broken() -> None:
-    found = list(parsed(b'{"event":"Step","text":"a\nb"}\n', NAME))
+    found = list(parse_block(b'{"event":"Step","text":"a\nb"}\n', NAME))
     assert [type(each) for each in found] == [Notice, Notice]
 
 
@@ -74,7 +74,7 @@ def test_a_whole_file_is_read_in_blocks_without_its_torn_end(tmp_path: Path, mon
 def test_a_line_of_another_writer_with_spaces_and_without_what_came_later_is_read() -> None:
     fields = {"event": "Step"} | dataclasses.asdict(stepped(7))
     del fields["data_share"]
-    (steps,) = parsed(json.dumps(fields).encode() + b"\n", NAME)
+    (steps,) = parse_block(json.dumps(fields).encode() + b"\n", NAME)
     assert isinstance(steps, Steps)
     assert steps.columns["data_share"].tolist() == [0.0]
     assert steps.last.step == 7

@@ -287,7 +287,7 @@ def test_a_patient_watcher_waits_for_another_trainer(away, monkeypatch):
     os.utime(folder / "status.json", (1, 1))
     (folder / "events.jsonl").write_text(lines(stepped(1)))
     assert [type(event) for event in follow(folder, **QUICKLY)][-1] is Status, "it ends"
-    with closing(follow(folder, **QUICKLY, patient=True)) as events:
+    with closing(follow(folder, **QUICKLY, keep_waiting=True)) as events:
         assert next(events).step == 1
         for _ in range(20):
             assert next(events).state == "interrupted"
@@ -314,12 +314,12 @@ def state_in_list(folder):
 
 
 def test_a_time_that_is_far_ahead_is_no_sign_of_life(away, monkeypatch):
-    monkeypatch.setattr("nanogpt.runs.folder.DOUBT_S", 0.01)
+    monkeypatch.setattr("nanogpt.runs.folder.RECHECK_S", 0.01)
     for updated, modified in ((3 * 86400, 3 * 86400), (3 * 86400, -3600), (-3600, 3 * 86400), (-3600, -3600)):
         folder = ahead(away(updated=time.time() + updated), modified)
         assert runs.summary(folder).state == "interrupted"
         assert state_in_list(folder) == "interrupted"
-        monkeypatch.setattr("nanogpt.runs.folder._heartbeats", {})
+        monkeypatch.setattr("nanogpt.runs.folder._last_heartbeats", {})
 
 
 def test_a_heartbeat_from_the_future_that_changes_is_a_sign_of_life_at_the_first_look(away, monkeypatch):

@@ -14,12 +14,12 @@ from itertools import pairwise
 
 import pytest
 
-from nanogpt import runs
+from nanogpt import files, runs
 from nanogpt.config import config_from_toml
 from nanogpt.data import open_dataset, prepare, textfile_recipe
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Evaluated, Finished, Health, Notice, Sampled, Saved, Started, Step
-from nanogpt.runs import checkpoints, recorder
+from nanogpt.runs import recorder
 from nanogpt.training import CommandQueue, SetMaxIters, Stop, train
 from nanogpt.training import async_checkpoint as saving
 
@@ -376,7 +376,7 @@ class Disk:
 
             return write
 
-        monkeypatch.setattr(checkpoints, "sync", refusing(checkpoints.sync))
+        monkeypatch.setattr(files, "sync", refusing(files.sync))
         monkeypatch.setattr(recorder, "write_atomically", refusing(recorder.write_atomically))
         for module in (saving, recorder):
             monkeypatch.setattr(module, "RETRY_S", 0.05)
@@ -638,6 +638,6 @@ def test_resuming_watches_whether_a_trainer_elsewhere_lives_that_is_gone_by_its_
         patch.setattr("nanogpt.runs.launch.time.sleep", lambda _: beat())
         with pytest.raises(UserError, match="training on 'elsewhere'"):
             list(runs.resume(folder))
-    monkeypatch.setattr("nanogpt.runs.folder._heartbeats", {})
-    monkeypatch.setattr("nanogpt.runs.folder.DOUBT_S", 0.01)
+    monkeypatch.setattr("nanogpt.runs.folder._last_heartbeats", {})
+    monkeypatch.setattr("nanogpt.runs.folder.RECHECK_S", 0.01)
     assert isinstance(list(runs.resume(folder))[-1], Finished)

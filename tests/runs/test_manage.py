@@ -77,7 +77,7 @@ def test_a_note_is_kept_changed_and_removed(run):
     write_note(run, "")
     assert read_note(run) == ""
     assert not (run / "note.txt").exists()
-    with pytest.raises(UserError, match="at most"):
+    with pytest.raises(UserError, match="the limit is 10,000"):
         write_note(run, "x" * 10_001)
 
 

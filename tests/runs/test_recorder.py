@@ -8,7 +8,7 @@ from made_events import started, stepped
 
 from nanogpt import runs
 from nanogpt.events import Finished, Step, to_json
-from nanogpt.runs.recorder import Recorder, mend
+from nanogpt.runs.recorder import Recorder, truncate_torn_line
 
 
 def events(*given):
@@ -36,7 +36,7 @@ def test_mending_a_file_of_one_torn_line_empties_it_and_a_whole_file_stays(tmp_p
     path = tmp_path / "events.jsonl"
     for torn, kept in ((b"torn", b""), (b"a\nb\n", b"a\nb\n"), (b"a\n" + b"x" * 200_000, b"a\n"), (b"", b"")):
         path.write_bytes(torn)
-        mend(path)
+        truncate_torn_line(path)
         assert path.read_bytes() == kept
 
 
@@ -108,14 +108,14 @@ def test_a_line_that_the_disk_takes_only_half_of_is_written_whole_when_there_is_
         for event in recorder.record(events(*given)):
             size = (tmp_path / "events.jsonl").stat().st_size
             if event == given[5]:
-                assert recorder.hindrance() == ""
+                assert recorder.problem() == ""
                 resource.setrlimit(resource.RLIMIT_FSIZE, (size + 30, limits[1]))
             if event == given[6]:
-                assert "the disk" in recorder.hindrance()
+                assert "the disk" in recorder.problem()
                 assert len(list(runs.read_events(tmp_path))) == 6
             if event == given[7]:
                 resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-                assert recorder.hindrance() == ""
+                assert recorder.problem() == ""
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(runs.read_events(tmp_path)) == given

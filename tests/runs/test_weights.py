@@ -67,7 +67,7 @@ def test_a_shorter_context_is_cropped_and_said_once_and_recorded(long, tmp_path,
     config, notices = begun("tuned", asked, file=file if way == "file" else None)
     assert config.model.block_size == 64
     assert len(notices) == 1
-    assert "know 200 positions; the new run keeps the first 64" in notices[0]
+    assert "know 200 positions; the new run uses the first 64" in notices[0]
     recorded = [event.text for event in runs.read_events(runs.find("tuned")) if isinstance(event, Notice)]
     assert recorded == notices
     old = load_file(runs.best(runs.find(long)).path / "model.safetensors")

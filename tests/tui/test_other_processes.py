@@ -297,14 +297,14 @@ async def test_a_long_record_is_drawn_coarsely_at_once_and_says_how_far_it_is_re
     monkeypatch.setattr(event_log, "LARGE", 1000)
     monkeypatch.setattr(following, "BLOCK", 2000)
     go_on = threading.Event()
-    parse = following.parsed
+    parse = following.parse_block
 
     def slowly(block: bytes, path: Path) -> Iterator[Any]:
         yield from parse(block, path)
         if b'"step":60,' in block:
             go_on.wait(60)
 
-    monkeypatch.setattr(following, "parsed", slowly)
+    monkeypatch.setattr(following, "parse_block", slowly)
     far.record(*map(stepped, range(4, 101)), ended(100))
     far.beat(time.time(), "stopped", step=100)
     async with looking(far.folder) as at:

@@ -18,8 +18,8 @@ import tomli_w
 from made_events import started, stepped
 
 from nanogpt import runs
-from nanogpt.cli.training_display import introduced
-from nanogpt.cli.watch import Place, records, seen
+from nanogpt.cli.training_display import start_lines
+from nanogpt.cli.watch import RunLocation, json_lines, watched_events
 from nanogpt.config import config_to_toml, resolve
 from nanogpt.events import Event, Finished, Notice, Started, to_json
 from nanogpt.runs import manage
@@ -32,8 +32,8 @@ class Watchers:
         self.texts: list[str] = []
         self.phases: list[tuple[str, str]] = []
         self._ended = threading.Event()
-        self._watch(seen(folder, True, Place(folder)), self._text)
-        self._watch(records(folder, True, Place(folder)), self._record)
+        self._watch(watched_events(folder, True, RunLocation(folder)), self._text)
+        self._watch(json_lines(folder, True, RunLocation(folder)), self._record)
 
     def _watch(self, items: Iterable[Any], receive: Callable[[Any], None]) -> None:
         def work() -> None:
@@ -46,13 +46,13 @@ class Watchers:
 
     def _text(self, event: Event) -> None:
         if isinstance(event, Started):
-            self.texts += introduced(event)
+            self.texts += start_lines(event)
         elif isinstance(event, Notice):
             self.texts.append(event.text)
 
     def _record(self, text: str) -> None:
-        for line in text.splitlines():
-            fields = json.loads(line)
+        for status_line in text.splitlines():
+            fields = json.loads(status_line)
             if fields["event"] == "Status":
                 self.phases.append((fields["run"], fields["phase"]))
 

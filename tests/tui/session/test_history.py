@@ -21,7 +21,7 @@ from nanogpt.events import (
     Saved,
     to_json,
 )
-from nanogpt.runs.event_log import Steps, parsed
+from nanogpt.runs.event_log import Steps, parse_block
 from nanogpt.runs.state import RunState, status
 from nanogpt_tui.session.history import History, load_history
 from nanogpt_tui.widgets.figures import described
@@ -164,7 +164,7 @@ def test_a_record_read_in_blocks_is_the_history_of_its_events(tmp_path: Path) ->
 
 def test_while_a_record_is_read_the_run_is_as_its_folder_says_and_drawn_coarsely() -> None:
     def steps(*numbers: int) -> Steps:
-        (found,) = parsed("".join(to_json(stepped(number)) + "\n" for number in numbers).encode(), Path("e"))
+        (found,) = parse_block("".join(to_json(stepped(number)) + "\n" for number in numbers).encode(), Path("e"))
         assert isinstance(found, Steps)
         return found
 
