@@ -39,9 +39,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"nanogpt-tui: {error}", file=sys.stderr)
         return 2
-    from nanogpt_tui.terminal.daemonize import attended, refusal
+    from nanogpt_tui.terminal.daemonize import run_supervised, terminal_problem
 
-    if reason := refusal():
+    if reason := terminal_problem():
         print(f"nanogpt-tui: {reason}", file=sys.stderr)
         return 2
 
@@ -53,4 +53,4 @@ def main(argv: list[str] | None = None) -> int:
         share_cores()
         return run(LabApp(settings, runs_dir=options.runs_dir, watched=watched, readonly=options.readonly))
 
-    return attended(app)
+    return run_supervised(app)

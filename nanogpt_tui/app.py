@@ -1,4 +1,4 @@
-"""The app: its modes, its keys, its palette. What the screens show is theirs; the work is the session's."""
+"""The app: modes, global keys, settings, and how it quits. Screens show the session's state."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ from nanogpt_tui.session.session import Session
 from nanogpt_tui.session.workers import log_exception
 from nanogpt_tui.settings import Settings, load, save, with_changes
 from nanogpt_tui.terminal import daemonize
-from nanogpt_tui.terminal.ascii import KEYS, Ascii
+from nanogpt_tui.terminal.ascii import KEY_NAMES, AsciiFilter
 from nanogpt_tui.terminal.terminal_app import TerminalApp
 from nanogpt_tui.widgets.dialog import Ask
 from nanogpt_tui.widgets.keybar import KeyBar
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from nanogpt_tui.session.completions import Source
     from nanogpt_tui.widgets.palette import PaletteCommand
 
-TERMINAL_INTERVAL_S = 1.0
-LOOK_INTERVAL_S = 2.0  # for other runs that are being trained
+TERMINAL_POLL_S = 1.0  # how often to check whether the terminal was closed
+DISCOVERY_INTERVAL_S = 2.0  # for other runs that are training
 
 
 class LabApp(TerminalApp):
@@ -76,27 +76,27 @@ class LabApp(TerminalApp):
     def __init__(
         self, settings: Settings, runs_dir: str | None = None, watched: Path | None = None, readonly: bool = False
     ) -> None:
-        """`watched` is the folder of the run that is shown first, instead of one that is being trained or the newest;
-        `readonly`, no run is started, steered or changed."""
-        self.settings, self._ascii = settings, Ascii()
-        self.crash = ""  # the one line to show when the app ended by an error of its own
-        self.left = False  # whether the training is to go on when the app has ended
+        """`watched` is the folder of the run to show first; by default that is one that is training, else the newest.
+        With `readonly`, no run can be started, controlled or changed."""
+        self.settings, self._ascii_filter = settings, AsciiFilter()
+        self.crash_message = ""  # one line to print after an error of the app itself
+        self.detached = False  # whether the training continues after the app has ended
         super().__init__()
-        pace = settings.repaints
-        self.session = Session(self, self.training_changed, runs_dir=runs_dir, per_second=pace, readonly=readonly)
+        rate = settings.repaint_rate
+        self.session = Session(self, self.training_changed, runs_dir=runs_dir, per_second=rate, readonly=readonly)
         self._watched = watched
         self._alerts = Alerts()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         filters = super().get_line_filters()
-        return [*filters, self._ascii] if self.settings.glyphs == "ascii" else filters
+        return [*filters, self._ascii_filter] if self.settings.glyphs == "ascii" else filters
 
     def get_key_display(self, binding: Binding) -> str:
-        shown = super().get_key_display(binding)
+        text = super().get_key_display(binding)
         if self.settings.glyphs == "ascii":
-            for sign, name in KEYS.items():
-                shown = shown.replace(sign, name)
-        return shown
+            for glyph, name in KEY_NAMES.items():
+                text = text.replace(glyph, name)
+        return text
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return theme.DEFAULTS
@@ -104,90 +104,89 @@ class LabApp(TerminalApp):
     def on_mount(self) -> None:
         for each in theme.THEMES:
             self.register_theme(each)
-        self.obey(self.settings)
+        self.apply_settings(self.settings)
         self.switch_mode("train")
         self.call_after_refresh(self.fit)
-        self.call_after_refresh(self._look_first)
-        self.set_interval(LOOK_INTERVAL_S, self.session.discover_runs)
-        self._leave_on_signals()
+        self.call_after_refresh(self._show_first_run)
+        self.set_interval(DISCOVERY_INTERVAL_S, self.session.discover_runs)
+        self._handle_signals()
 
     def on_resize(self, event: Resize) -> None:
         self.fit(event.size)
 
     def fit(self, size: Size | None = None) -> None:
-        """Lays the compact screen over the one in front while the terminal (now of `size`) is too small for that."""
+        """Show the compact screen on top while the terminal, now of `size`, is too small for the other screens."""
         if not self.screen_stack or self.current_mode == "_default":
             return
-        enough = fits(size or self.size, FULL_SIZE)
-        if not enough and not any(isinstance(screen, CompactScreen) for screen in self.screen_stack):
+        is_large = fits(size or self.size, FULL_SIZE)
+        if not is_large and not any(isinstance(screen, CompactScreen) for screen in self.screen_stack):
             self.push_screen(CompactScreen())
-        elif enough and isinstance(self.screen, CompactScreen):
+        elif is_large and isinstance(self.screen, CompactScreen):
             self.pop_screen()
 
     @property
     def _background_screens(self) -> list[Screen[Any]]:
-        """The screens that get a new size with the one in front: none that lies under the compact one, where they would
-        be laid out in less room than they can be."""
-        for at, screen in enumerate(self._screen_stack):
+        """The screens below the top one that are laid out again after a resize. Those below the compact screen are not:
+        the terminal is too small for their layout."""
+        for index, screen in enumerate(self._screen_stack):
             if isinstance(screen, CompactScreen):
-                return list(self._screen_stack[at:-1])
+                return list(self._screen_stack[index:-1])
         return super()._background_screens
 
-    def _look_first(self) -> None:
-        """Shows a run, unless a key has started one already."""
+    def _show_first_run(self) -> None:
         if not self.session.is_alive:
             self.session.show_run(self._watched)
 
-    def _leave_on_signals(self) -> None:
-        """Kill and shutdown end the app in order, and whoever runs it saves the training then. A terminal that goes
-        away ends the app alone."""
+    def _handle_signals(self) -> None:
+        """On SIGTERM and SIGINT, exit in order; the training is then saved. When the terminal is closed, exit but let
+        the training continue."""
         if self.is_headless or not hasattr(signal, "SIGHUP"):
             return
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             daemonize.on_signal(number, loop, lambda: self.exit(0))
-        daemonize.on_signal(signal.SIGHUP, loop, self.hang_up)
+        daemonize.on_signal(signal.SIGHUP, loop, self.terminal_closed)
         if os.isatty(0):
-            self.set_interval(TERMINAL_INTERVAL_S, self._look_for_the_terminal)
+            self.set_interval(TERMINAL_POLL_S, self._check_terminal)
 
-    def _look_for_the_terminal(self) -> None:
-        if daemonize.abandoned():
+    def _check_terminal(self) -> None:
+        if daemonize.is_orphaned():
             self.exit(0)
-        elif daemonize.hung_up():
-            self._leave()
+        elif daemonize.is_terminal_closed():
+            self._detach()
 
-    def hang_up(self) -> None:
-        # Later, because the terminal of a keeper that is killed goes before it is seen to have gone itself.
-        asyncio.get_running_loop().call_later(0.1, self._leave)
+    def terminal_closed(self) -> None:
+        """Exit and let the training continue, unless the supervisor was killed."""
+        # Later, because the terminal of a killed supervisor closes before `is_orphaned` is True.
+        asyncio.get_running_loop().call_later(0.1, self._detach)
 
-    def _leave(self) -> None:
-        """The terminal has gone: training does not need it."""
-        self.left = not daemonize.abandoned()
+    def _detach(self) -> None:
+        self.detached = not daemonize.is_orphaned()
         self.exit(0)
 
-    def thread_failed(self, error: Exception, vital: bool) -> None:
-        """In a thread that ends with `error`: notes the crash. A `vital` one is a part of the app, which ends too."""
-        self._note_crash(error)
+    def handle_thread_error(self, error: Exception, vital: bool) -> None:
+        """Log an error that ended a thread, in that thread. End the app if the thread was a `vital` part of it."""
+        self._log_crash(error)
         if vital and self._loop is not None:
             self._loop.call_soon_threadsafe(self.exit, 1)
 
     def _handle_exception(self, error: Exception) -> None:
-        """An error in the interface itself: to the log file, then Textual ends the app."""
-        self._note_crash(error)
+        """Log an error of the interface; then Textual ends the app."""
+        self._log_crash(error)
         super()._handle_exception(error)
 
-    def _note_crash(self, error: Exception) -> None:
+    def _log_crash(self, error: Exception) -> None:
         line = log_exception(error)
-        self.crash = self.crash or line  # the first is the cause of the others
+        self.crash_message = self.crash_message or line  # the first error causes the others
 
     def on_throttled_update(self, message: ThrottledUpdate) -> None:
         message.throttle.fire()
 
     def training_changed(self) -> None:
-        """The training has news: the screen in front shows it, the others when they come to the front."""
-        for news in self._alerts.new_alerts(self.session.history):
+        """Show the state of the training on the screen in front. The other screens update when they are shown."""
+        for alert in self._alerts.new_alerts(self.session.history):
             if self.settings.notifications != "off":
-                self.tell(news, self.settings.notifications)
+                self.send_notification(alert, self.settings.notifications)
         front = next((screen for screen in reversed(self.screen_stack) if isinstance(screen, LabScreen)), None)
         if front is not None and front.is_whole:
             front.show_training()
@@ -196,7 +195,7 @@ class LabApp(TerminalApp):
         return not (isinstance(self.screen, LabScreen) and self.screen.is_reading)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """A key that the preferences ask for is no command, not even Textual's own."""
+        """Disable all actions while the preferences wait for a key, and most of them on the compact screen."""
         front = self.screen if self.screen_stack else None
         if getattr(front, "awaits_a_key", False) or (isinstance(front, CompactScreen) and not front.allows(action)):
             return False
@@ -218,16 +217,16 @@ class LabApp(TerminalApp):
             answers = {
                 name: (key, text.format(unsaved=unsaved))
                 for name, (key, text) in QUIT_ANSWERS.items()
-                if name != "leave" or daemonize.can_leave()
+                if name != "detach" or daemonize.can_detach()
             }
             self.push_screen(Ask("A run is training.", answers), self._quit_as)
         elif isinstance(self.screen, CompactScreen) and isinstance(self.screen_stack[-2].focused, Input | TextArea):
-            self.push_screen(Ask("Quit?", {"give up": ("q", "quit"), "stay": ("escape", "stay")}), self._quit_as)
+            self.push_screen(Ask("Quit?", {"quit": ("q", "quit"), "stay": ("escape", "stay")}), self._quit_as)
         else:
             self.exit(0)
 
     async def action_interrupt(self) -> None:
-        """Ctrl+C: copies what is selected, asks while a run is trained, and else says how to quit."""
+        """Handle Ctrl+C: copy the selection if there is one, ask while a run is training, else say how to quit."""
         typing = isinstance(self.focused, Input | TextArea)
         if self.screen.get_selected_text() or (typing and self.focused.selected_text):  # type: ignore[union-attr]
             raise SkipAction
@@ -239,23 +238,23 @@ class LabApp(TerminalApp):
             self.notify(f"{shown('app.quit', self, typing=typing)} quits", markup=False)
 
     def action_suspend_process(self) -> None:
-        if daemonize.can_leave():
+        if daemonize.can_detach():
             super().action_suspend_process()
         else:
-            self.notify("cannot be suspended here: no process would keep the terminal for it", markup=False)
+            self.notify("cannot suspend here: no other process holds the terminal", markup=False)
 
     @property
-    def note_when_suspended(self) -> str:
-        trained = self.session.history.run if self.session.history and self.session.is_training else ""
-        what = f"{printable(trained)} is still training" if trained else "suspended"
-        return f"nanogpt-tui: {what}; fg returns to the app"
+    def suspend_message(self) -> str:
+        run = self.session.history.run if self.session.history and self.session.is_training else ""
+        state = f"{printable(run)} is still training" if run else "suspended"
+        return f"nanogpt-tui: {state}; fg returns to the app"
 
-    def no_shell_to_suspend_to(self) -> None:
+    def suspend_failed(self) -> None:
         self.notify("there is no shell to return to", markup=False)
 
     def _quit_as(self, answer: str | None) -> None:
-        if answer in ("leave", "give up"):
-            self.left = answer == "leave"
+        if answer in ("detach", "quit"):
+            self.detached = answer == "detach"
             self.exit(0)
         if answer not in ("save", "stop"):
             return
@@ -270,11 +269,12 @@ class LabApp(TerminalApp):
             self.exit(0)
 
     def action_command_palette(self) -> None:
-        from nanogpt_tui.commands import jumps, of_screen
+        from nanogpt_tui.commands import list_items, screen_commands
         from nanogpt_tui.widgets.palette import Palette
 
         if not isinstance(self.screen, Palette):
-            self.push_screen(Palette(self.session, of_screen(self, self.screen), lambda: jumps(self)), self._run)
+            commands = screen_commands(self, self.screen)
+            self.push_screen(Palette(self.session, commands, lambda: list_items(self)), self._run)
 
     def _run(self, command: "PaletteCommand | None") -> None:
         if command is not None:
@@ -312,6 +312,7 @@ class LabApp(TerminalApp):
         await cast(NewRunScreen, self.screen).focus_setting(name)
 
     async def quick_start(self) -> None:
+        """Switch to the Train screen and start the quick start."""
         await self.switch_mode("train")
         await self.run_action("screen.quick_start")
 
@@ -329,31 +330,34 @@ class LabApp(TerminalApp):
         from nanogpt_tui.widgets.preferences import Preferences
 
         if isinstance(self.screen, Preferences) and setting:
-            self.screen.stand_on(setting)
+            self.screen.highlight(setting)
         elif not isinstance(self.screen, ModalScreen):
             self.push_screen(Preferences(setting))
 
-    def change(self, changes: Mapping[str, Any]) -> None:
-        """Puts changed settings into force and writes them down, and them alone: not what the command line asked of
-        this session. Raises `UserError` for a value, or a settings file, that cannot be used."""
+    def change_settings(self, changes: Mapping[str, Any]) -> None:
+        """Apply changed settings and save only them, not the flags of this session.
+
+        Raise `UserError` if a value is invalid or the settings file cannot be read or written.
+        """
         changed = with_changes(self.settings, changes)
         check(changed.keymap)
-        self.obey(changed)
+        self.apply_settings(changed)
         save(with_changes(load(), changes))
 
     def set_preference(self, setting: str, value: str) -> None:
+        """Change one setting; notify if that fails."""
         try:
-            self.change({setting: value})
+            self.change_settings({setting: value})
         except UserError as error:
             self.notify(str(error), severity="error", markup=False)
 
-    def obey(self, settings: Settings) -> None:
-        """Puts settings into force."""
+    def apply_settings(self, settings: Settings) -> None:
+        """Apply settings to the app, the session and all screens, without saving them."""
         self.settings = settings
         self.theme = theme.NAMES[settings.theme]
         self.set_keymap(complete(settings.keymap))
-        self.sparing = settings.sparing
-        self.session.set_update_rate(settings.repaints, settings.sparing)
+        self.low_bandwidth = settings.low_bandwidth
+        self.session.set_update_rate(settings.repaint_rate, settings.low_bandwidth)
         self.measure_traffic(settings.traffic == "shown")
         for stack in self._screen_stacks.values():
             for each in stack:
@@ -362,9 +366,9 @@ class LabApp(TerminalApp):
         self.refresh(layout=True)
 
 
-STARTING_ANSWERS = {"give up": ("x", "quit now: the training may not start"), "stay": ("escape", "wait")}
+STARTING_ANSWERS = {"quit": ("x", "quit now: the training may not start"), "stay": ("escape", "wait")}
 QUIT_ANSWERS = {
-    "leave": ("b", "quit and keep training in the background"),
+    "detach": ("b", "quit and keep training in the background"),
     "save": ("s", "save a checkpoint, then quit"),
     "stop": ("x", "quit now, losing {unsaved}"),
     "stay": ("escape", "keep training"),

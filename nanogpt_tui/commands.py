@@ -1,4 +1,4 @@
-"""The commands of the palette: what the keys of a screen do, and jumps to runs, checkpoints, data sets and settings."""
+"""The commands of the palette: the actions of a screen, and links to runs, checkpoints, data sets and settings."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -16,11 +16,11 @@ from nanogpt_tui.widgets.palette import PaletteCommand
 if TYPE_CHECKING:
     from nanogpt_tui.app import LabApp
 
-SETTINGS = (*CHOICES, "repaints_per_second", "quickstart")  # of the app
+APP_SETTINGS = (*CHOICES, "repaints_per_second", "quickstart")
 
 
-def of_screen(app: "LabApp", screen: Screen[Any]) -> Iterator[PaletteCommand]:
-    """What works now: going to a screen, all that the keys of `screen` do, the quick start, the themes."""
+def screen_commands(app: "LabApp", screen: Screen[Any]) -> Iterator[PaletteCommand]:
+    """Yield the commands that work now: switching screens, the actions of `screen`, the quick start, the themes."""
     for mode, (_, title) in screens.MODES.items():
         yield PaletteCommand(
             title=title,
@@ -29,14 +29,14 @@ def of_screen(app: "LabApp", screen: Screen[Any]) -> Iterator[PaletteCommand]:
             right=shown(f"app.{mode}", app),
             is_key=True,
         )
-    listed: set[str] = set()  # what is listed with one key need not be listed with another
-    bound = [active.binding for active in screen.active_bindings.values()]
-    shared = {each.description for each in bound for other in bound if _apart(each, other)}
+    listed: set[str] = set()  # actions: one with several keys is listed once
+    bindings = [active.binding for active in screen.active_bindings.values()]
+    shared = {each.description for each in bindings for other in bindings if _is_ambiguous(each, other)}
     shared |= {title.lower() for _, title in screens.MODES.values()}
     for active in screen.active_bindings.values():
         binding = active.binding
-        known = binding.id is None or binding.action in listed  # Textual's own bindings have no id
-        if active.enabled and not known and not binding.action.startswith("switch_mode"):
+        skip = binding.id is None or binding.action in listed  # Textual's own bindings have no id
+        if active.enabled and not skip and not binding.action.startswith("switch_mode"):
             listed.add(binding.action)
             about = binding.tooltip
             title = about if about and binding.description in shared else binding.description
@@ -55,18 +55,18 @@ def of_screen(app: "LabApp", screen: Screen[Any]) -> Iterator[PaletteCommand]:
         )
 
 
-def jumps(app: "LabApp") -> Iterator[PaletteCommand]:
-    """Every run, checkpoint, data set and setting. Reads the disk: for a thread."""
+def list_items(app: "LabApp") -> Iterator[PaletteCommand]:
+    """Yield a command for every run, checkpoint, data set and setting. Reads the disk: call it in a thread."""
     from nanogpt import data, runs
     from nanogpt_tui.session.completions import Source
 
-    there = runs.list_runs(app.session.runs_dir)
-    for run in there:
+    known_runs = runs.list_runs(app.session.runs_dir)
+    for run in known_runs:
         about = f"{run.phase}, step {run.step:,}"
         yield PaletteCommand(
             title=printable(run.name), run=partial(app.show_item, "runs", run.name), about=about, right="run"
         )
-    for run in there:
+    for run in known_runs:
         for each in reversed(runs.list_checkpoints(runs.find(run.path))):
             loss = f"val loss {each.val_loss:.4f}" if each.val_loss is not None else "not evaluated"
             yield PaletteCommand(
@@ -74,7 +74,7 @@ def jumps(app: "LabApp") -> Iterator[PaletteCommand]:
                 run=partial(app.sample_from, Source(run.name, str(each.step))),
                 about=loss,
                 right="checkpoint",
-                searched=str(each.step),
+                keywords=str(each.step),
             )
     for info in data.list_datasets():
         tokens = f"{count(sum(info.tokens.values()))} tokens" if info.prepared else "not prepared"
@@ -94,18 +94,18 @@ def _settings(app: "LabApp") -> Iterator[PaletteCommand]:
     for name, setting in every_setting().items():
         if name not in NOT_IN_FORM and not app.session.readonly:
             yield PaletteCommand(title=name, run=partial(app.show_setting, name), about=setting.help, right="setting")
-    for name in SETTINGS:
+    for name in APP_SETTINGS:
         yield PaletteCommand(
             title=name.replace("_", " "),
             run=partial(app.action_preferences, name),
-            about=" · ".join(CHOICES.get(name, ())) or "of the app",
+            about=" · ".join(CHOICES.get(name, ())) or "app setting",
             right="setting",
-            searched=f"{name} app",
+            keywords=f"{name} app",
         )
 
 
-def _apart(one: Binding, other: Binding) -> bool:
-    """Whether one word in the line of keys stands for both: zoom, for in and out."""
+def _is_ambiguous(one: Binding, other: Binding) -> bool:
+    """Return whether two actions share one description in the key bar, such as "zoom" for in and out."""
     return one.description == other.description and one.action != other.action
 
 

@@ -39,14 +39,14 @@ class Settings:
     quickstart: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def sparing(self) -> bool:
+    def low_bandwidth(self) -> bool:
         """Whether what is sent to the terminal goes over a network."""
         return self.ssh_mode == "on" or (self.ssh_mode == "auto" and "SSH_CONNECTION" in os.environ)
 
     @property
-    def repaints(self) -> float:
+    def repaint_rate(self) -> float:
         """How often a second the Train screen may change."""
-        return min(self.repaints_per_second, 1.0) if self.sparing else self.repaints_per_second
+        return min(self.repaints_per_second, 1.0) if self.low_bandwidth else self.repaints_per_second
 
 
 def path() -> Path:

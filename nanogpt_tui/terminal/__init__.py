@@ -1,1 +1,1 @@
-"""The terminal: the driver, the differential renderer, signals, daemonizing, ASCII."""
+"""The terminal: the driver, the differential renderer, signals, input order, detaching from the shell, ASCII."""

@@ -1,6 +1,6 @@
-"""The whole screen in ASCII, for terminals and fonts that have nothing else. Knows nothing of what is drawn.
+"""A line filter that shows the whole screen in ASCII, for terminals and fonts without other characters.
 
-A filter over finished lines, so that no screen has to think of it: each character becomes one of the same width.
+It runs on rendered lines, so no screen has to support it. Each character is replaced by one of the same width.
 """
 
 from functools import lru_cache
@@ -28,21 +28,24 @@ _PAIRS = {
     "“”„": '"',
     "‘’‚": "'",
     "‖": "=",
-    "∞≈◌…": "~",  # an ellipsis as a full stop would make what is cut off look finished
+    "∞≈◌…": "~",  # with a full stop for the ellipsis, a cut-off text would look complete
     "\u00a0\u2800": " ",
 }
-KEYS = {"⏎": "enter", "⌫": "bksp", "←": "left", "→": "right", "↑": "up", "↓": "down"}  # not v and <, which are keys too
-_PLAIN = {ord(char): plain for chars, plain in _PAIRS.items() for char in chars}
+# names of keys; v and < for the arrows would be read as those keys
+KEY_NAMES = {"⏎": "enter", "⌫": "bksp", "←": "left", "→": "right", "↑": "up", "↓": "down"}
+_TRANSLATION = {ord(char): ascii_char for chars, ascii_char in _PAIRS.items() for char in chars}
 
 
 @lru_cache(4096)
-def plain(text: str) -> str:
-    """`text` in ASCII, as many cells wide; what has no likeness is a question mark."""
+def to_ascii(text: str) -> str:
+    """Return `text` in ASCII with the same width in cells. A character without an equivalent becomes "?"."""
     if text.isascii():
         return text
-    return "".join(c if c.isascii() else "?" * cell_len(c) for c in text.translate(_PLAIN))
+    return "".join(c if c.isascii() else "?" * cell_len(c) for c in text.translate(_TRANSLATION))
 
 
-class Ascii(LineFilter):
+class AsciiFilter(LineFilter):
+    """A Textual line filter that applies `to_ascii` to every segment."""
+
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        return [Segment(plain(text), style, control) for text, style, control in segments]
+        return [Segment(to_ascii(text), style, control) for text, style, control in segments]

@@ -1,16 +1,17 @@
-"""How the app's process leaves its terminal, for good or for a while, and trains on without it.
+"""Detach the app from its terminal, for good or until it is resumed, while training continues.
 
-A shell waits for the process that it started, and a process with threads cannot be forked. So `attended` forks before
-there are any: the child is the app, and what the shell waits for is a small process, the keeper. It ends as soon as the
-app has ended, or has left. And it stops in the app's place: to the shell the job is stopped, while the app trains on.
+A shell waits for the process that it started, and a process with threads cannot be forked. So `run_supervised` forks
+before there are any threads. The child is the app, and the parent, which the shell waits for, is a small supervisor. It
+exits as soon as the app has exited or detached. It also stops in the app's place: the shell sees a stopped job, while
+the app continues to train.
 
-What the two tell each other, as signals:
+The two communicate by signals:
 
-    app to keeper     SIGUSR1   I have left: end
-                      SIGUSR2   the terminal is as it was: stop the job
-    keeper to app     SIGTSTP   somebody wants the job to stop
-                      SIGUSR2   the terminal is yours again
-                      SIGUSR1   the same, because there is no shell that could have continued the job
+    app to supervisor   SIGUSR1   the app has detached: exit
+                        SIGUSR2   the terminal is restored: stop the job
+    supervisor to app   SIGTSTP   the user or the system wants to stop the job
+                        SIGUSR2   the job is in the foreground again
+                        SIGUSR1   the same at once, because no shell could have continued the job
 """
 
 import os
@@ -27,16 +28,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
-# no mouse, no reports of focus and paste, the usual keys, line wrap, the screen that was there before, a cursor
-TIDY = b"\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?1004l\x1b[?2004l\x1b[<u\x1b[?7h\x1b[?1049l\x1b[?25h\r\n"
+# no mouse, focus or paste reports; normal keys, line wrap, the main screen, a visible cursor
+RESET_TERMINAL = (
+    b"\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?1004l\x1b[?2004l\x1b[<u\x1b[?7h\x1b[?1049l\x1b[?25h\r\n"
+)
 
-FOREGROUND_S = 0.1  # how often a job that runs in the background looks whether it is in front again
+FOREGROUND_POLL_S = 0.1  # how often a background job checks whether it is in the foreground again
 
-_keeper = 0  # the process that the shell waits for; 0 where that is this one
+_supervisor = 0  # the pid of the process that the shell waits for; 0 if that is this process
 
 
-def refusal() -> str:
-    """Return why the app cannot run where this process runs, in one line; empty where it can."""
+def terminal_problem() -> str:
+    """Return why the app cannot run with this process's streams, in one line, or "" if it can."""
     instead = "`nanogpt train` and `nanogpt watch` need no terminal"
     if not os.isatty(0):
         return f"standard input is not a terminal, and keys come from there; {instead}"
@@ -44,88 +47,88 @@ def refusal() -> str:
         return f"neither standard output nor standard error is a terminal to draw on; {instead}"
     if os.environ.get("TERM") == "dumb":
         return (
-            f"TERM=dumb is a terminal that moves no cursor: set TERM to the real one, as in xterm-256color; {instead}"
+            f"TERM=dumb is a terminal without cursor control: set TERM to the real one, as in xterm-256color; {instead}"
         )
     return ""
 
 
-def screen_descriptor() -> int:
-    """Return the descriptor of the terminal to draw on."""
+def output_descriptor() -> int:
+    """Return the file descriptor of the terminal to draw on: standard output, else standard error."""
     return 1 if os.isatty(1) else 2
 
 
-def attended(app: Callable[[], int]) -> int:
-    """Runs `app` in a process that can leave, and returns its exit code; in this one where there is no terminal."""
-    global _keeper
+def run_supervised(app: Callable[[], int]) -> int:
+    """Run `app` in a child process that can detach, and return its exit code. Without a terminal, run it here."""
+    global _supervisor
     if not hasattr(os, "fork") or not os.isatty(0):
         return app()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # it may be closed
             stream.flush()
-    keeper = os.getpid()
-    signal.signal(signal.SIGUSR1, lambda number, frame: os._exit(0))  # the app has left
+    supervisor = os.getpid()
+    signal.signal(signal.SIGUSR1, lambda number, frame: os._exit(0))  # the app has detached
     try:
         child = os.fork()
-    except OSError:  # there are as many processes as there may be: it works in one as well
+    except OSError:  # the limit of processes is reached: the app runs in this one, and cannot detach
         return app()
     if child:
-        return _kept(child)
-    for number in (signal.SIGUSR1, signal.SIGUSR2):  # until somebody here understands them
+        return _supervise(child)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # until the driver handles them
         signal.signal(number, signal.SIG_IGN)
-    _keeper = keeper
+    _supervisor = supervisor
     return app()
 
 
-def _kept(child: int) -> int:
-    """Wait for the app on behalf of the shell, and hand on what is sent to this process instead."""
+def _supervise(child: int) -> int:
+    """Wait for the app on behalf of the shell, and forward signals to it. Return the exit code."""
     import termios
 
     modes = termios.tcgetattr(0)
     continued = False
 
-    def hand_on(number: int, frame: FrameType | None = None) -> None:
+    def forward(number: int, frame: FrameType | None = None) -> None:
         with suppress(ProcessLookupError):
             os.kill(child, number)
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note_continued(number: int, frame: FrameType | None) -> None:
         nonlocal continued
         continued = True
 
     def stop_job(*_: object) -> None:
-        """Stop this job, and give the app the terminal when the job is in the foreground again."""
+        """Stop this job, and tell the app when the job is in the foreground again."""
         nonlocal continued
         continued = False
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.killpg(os.getpgrp(), signal.SIGTSTP)  # as the terminal's own Ctrl+Z does: `make run` stops too
-        time.sleep(0)  # let a SIGCONT be noted
-        signal.signal(signal.SIGTSTP, hand_on)
+        os.killpg(os.getpgrp(), signal.SIGTSTP)  # the whole group, as Ctrl+Z does: `make run` stops too
+        time.sleep(0)  # let the handler of a SIGCONT run
+        signal.signal(signal.SIGTSTP, forward)
         while not _in_foreground() and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            time.sleep(FOREGROUND_S)
-        hand_on(signal.SIGUSR2 if continued else signal.SIGUSR1)
+            time.sleep(FOREGROUND_POLL_S)
+        forward(signal.SIGUSR2 if continued else signal.SIGUSR1)
 
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP):
-        signal.signal(number, hand_on)
-    signal.signal(signal.SIGCONT, note)
+        signal.signal(number, forward)
+    signal.signal(signal.SIGCONT, note_continued)
     signal.signal(signal.SIGUSR2, stop_job)
     while True:
         _, status = os.waitpid(child, os.WUNTRACED)
         if os.WIFSTOPPED(status):
             stop_job()
-            hand_on(signal.SIGCONT)
+            forward(signal.SIGCONT)
             continue
         code = os.waitstatus_to_exitcode(status)
         if code >= 0:
             return code
-        with suppress(OSError, termios.error):  # it could not tidy up: somebody or the system killed it
+        with suppress(OSError, termios.error):  # a signal killed the app before it could restore the terminal
             termios.tcsetattr(0, termios.TCSADRAIN, modes)
-            os.write(screen_descriptor(), TIDY)
-            how = signal.strsignal(-code)
-            print(f"nanogpt-tui: ended by a signal ({how}); the run can be resumed", file=sys.stderr)
+            os.write(output_descriptor(), RESET_TERMINAL)
+            name = signal.strsignal(-code)
+            print(f"nanogpt-tui: ended by a signal ({name}); the run can be resumed", file=sys.stderr)
         return 128 - code
 
 
 def _in_foreground() -> bool:
-    """Whether this process may use its terminal; also where the terminal has no jobs."""
+    """Return whether this process is in the terminal's foreground job. True if the terminal has no job control."""
     try:
         return os.tcgetpgrp(0) == os.getpgrp()
     except OSError:
@@ -133,33 +136,36 @@ def _in_foreground() -> bool:
 
 
 def on_signal(number: int, loop: "asyncio.AbstractEventLoop", action: Callable[[], object]) -> None:
-    """Call `action` in the loop at a signal. When the loop has ended the signal does nothing, where one of asyncio's
-    own would end the process in the moment before it is handled otherwise."""
+    """Call `action` in the event loop at each signal `number`.
 
-    def hear(*_: object) -> None:
+    After the loop has ended the signal does nothing. With asyncio's own handlers the signal's default action would end
+    the process in the moment between the end of the loop and the next handler.
+    """
+
+    def handle(*_: object) -> None:
         with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(action)
 
-    signal.signal(number, hear)
+    signal.signal(number, handle)
 
 
-def can_leave() -> bool:
-    """Whether the shell goes on when this process has left."""
-    return _keeper != 0 and os.getppid() == _keeper
+def can_detach() -> bool:
+    """Return whether the shell gets its prompt back when this process detaches."""
+    return _supervisor != 0 and os.getppid() == _supervisor
 
 
 def stop_job() -> None:
-    """Stop the job that the shell waits for. This process goes on; it gets SIGUSR2 when it has the terminal again."""
-    os.kill(_keeper, signal.SIGUSR2)
+    """Stop the shell's job. This process continues, and gets SIGUSR2 when the job is in the foreground again."""
+    os.kill(_supervisor, signal.SIGUSR2)
 
 
-def abandoned() -> bool:
-    """Whether the process that the shell waits for was killed: somebody wanted the app to end."""
-    return _keeper != 0 and os.getppid() != _keeper
+def is_orphaned() -> bool:
+    """Return whether the supervisor was killed, which means that the app should end."""
+    return _supervisor != 0 and os.getppid() != _supervisor
 
 
-def hung_up() -> bool:
-    """Whether the terminal has gone, as it may without a signal: only the first process of a session gets one."""
+def is_terminal_closed() -> bool:
+    """Return whether the terminal was closed. No signal may tell: only the first process of a session gets SIGHUP."""
     if not hasattr(select, "poll"):
         return False
     poll = select.poll()
@@ -167,19 +173,19 @@ def hung_up() -> bool:
     return any(what & select.POLLHUP for _, what in poll.poll(0))
 
 
-def leave(log: Path) -> None:
-    """From now on this process has no terminal, and the shell goes on. What libraries say goes to `log`."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
+def detach(log: Path) -> None:
+    """Give up the terminal for good; the shell gets its prompt back. Standard error goes to the file `log`."""
+    null = os.open(os.devnull, os.O_RDWR)
     try:
-        said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        errors = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     except OSError:
-        said = os.dup(nowhere)
-    for old, new in ((nowhere, 0), (nowhere, 1), (said, 2)):
+        errors = os.dup(null)
+    for old, new in ((null, 0), (null, 1), (errors, 2)):
         os.dup2(old, new)
-    os.close(nowhere)
-    os.close(said)
-    if _keeper:
+    os.close(null)
+    os.close(errors)
+    if _supervisor:
         with suppress(OSError):
             os.setsid()
-        if can_leave():
-            os.kill(_keeper, signal.SIGUSR1)
+        if can_detach():
+            os.kill(_supervisor, signal.SIGUSR1)

@@ -1,6 +1,6 @@
-"""What a frame changes on the terminal: Textual sends a changed region whole, this sends the cells that differ.
+"""A differential renderer: sends only the cells that changed, where Textual sends a changed region whole.
 
-Knows what the terminal shows from what it sent before; knows nothing of widgets, nor of how it gets there.
+It remembers what the terminal shows from what it has sent.
 """
 
 from collections.abc import Iterator
@@ -12,99 +12,105 @@ from rich.style import Style
 from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from textual.strip import Strip
 
-NEAR = 2  # unchanged cells between two changed ones that cost less to send than to skip
+MERGE_GAP = 2  # so few unchanged cells between two changed ones cost less to send than a cursor movement
 
 
 class CellStyle(NamedTuple):
-    """A style as the numbers that a terminal takes: attributes, foreground, background."""
+    """A style as SGR parameters: attributes, foreground colour, background colour."""
 
     attributes: str
-    ink: str
-    ground: str
+    foreground: str
+    background: str
 
     @property
-    def blank(self) -> "CellStyle":
-        """As a space shows it: its ink is not seen."""
-        return CellStyle("", "", self.ground) if self.attributes in ("", "1", "2", "3") else self
+    def of_space(self) -> "CellStyle":
+        """The style as a space shows it: the foreground is not visible, unless the space is underlined or reversed."""
+        return CellStyle("", "", self.background) if self.attributes in ("", "1", "2", "3") else self
 
-    def after(self, pen: "CellStyle | None") -> str:
-        """The sequence that changes `pen` to this."""
-        if pen is None or pen.attributes != self.attributes:
-            numbers = ["0", self.attributes, self.ink, self.ground]
+    def sequence_after(self, current: "CellStyle | None") -> str:
+        """Return the escape sequence that switches the terminal from style `current` to this one."""
+        if current is None or current.attributes != self.attributes:
+            numbers = ["0", self.attributes, self.foreground, self.background]
         else:
-            numbers = [mine for mine, known in zip(self[1:], pen[1:], strict=True) if mine != known]
+            numbers = [new for new, old in zip(self[1:], current[1:], strict=True) if new != old]
         return f"\x1b[{';'.join(filter(None, numbers))}m" if numbers else ""
 
 
-Looks = tuple[CellStyle, CellStyle]  # of a character, and of a space
+StylePair = tuple[CellStyle, CellStyle]  # of a visible character, and of a space
 
 
 class DiffRenderer:
-    """Turns Textual's updates into what is sent. `forget` when the terminal may show something else."""
+    """Convert Textual's updates to the bytes to send. Call `reset` when the terminal may show something else."""
 
     def __init__(self) -> None:
         self._colours = ColorSystem.TRUECOLOR
-        self._looks: dict[Style, Looks] = {}
-        self._single = set("".join(map(chr, range(32, 127))))  # characters that are known to fill one cell
-        self._rows: dict[int, tuple[list[str], list[CellStyle | None]]] = {}  # by row: each cell as it shows
+        self._style_pairs: dict[Style, StylePair] = {}
+        self._single_width = set("".join(map(chr, range(32, 127))))  # characters that are known to fill one cell
+        self._rows: dict[int, tuple[list[str], list[CellStyle | None]]] = {}  # by row: the cells on the terminal
         self._key: object = None
 
-    def paint(self, update: CompositorUpdate, key: object, colours: ColorSystem) -> str:
-        """`key` stands for the terminal's state beyond the cells: where it is another, nothing is known of them."""
+    def render(self, update: CompositorUpdate, key: object, colours: ColorSystem) -> str:
+        """Return the text to send for an update.
+
+        `key` identifies the terminal's state beyond its cells: with another key, everything is sent again.
+        """
         if (key, colours) != (self._key, self._colours):
             self._key, self._colours = key, colours
-            self._looks.clear()
-            self.forget()
+            self._style_pairs.clear()
+            self.reset()
         sent: list[str] = []
-        pen = pen_blank = None
+        current = current_of_space = None
         for y, x, strip in _fragments(update):
-            chars, looks, whole = self._cells(strip)
-            here = slice(x, x + len(chars))
-            row, row_looks = self._rows.setdefault(y, ([], []))
-            missing = here.stop - len(row)
+            chars, pairs, as_one = self._cells(strip)
+            columns = slice(x, x + len(chars))
+            row, row_styles = self._rows.setdefault(y, ([], []))
+            missing = columns.stop - len(row)
             row += [""] * missing
-            row_looks += [None] * missing
-            shown = [blank if char == " " else look for char, (look, blank) in zip(chars, looks, strict=True)]
-            for first, end in _runs(row[here], chars, row_looks[here], shown, whole):
+            row_styles += [None] * missing
+            styles = [of_space if char == " " else style for char, (style, of_space) in zip(chars, pairs, strict=True)]
+            for first, end in _changed_spans(row[columns], chars, row_styles[columns], styles, as_one):
                 sent.append(f"\x1b[{y + 1};{x + first + 1}H")
-                for char, (look, blank) in zip(chars[first:end], looks[first:end], strict=True):
-                    if pen is None or (blank != pen_blank if char == " " else look != pen):
-                        sent.append(look.after(pen))
-                        pen, pen_blank = look, blank
+                for char, (style, of_space) in zip(chars[first:end], pairs[first:end], strict=True):
+                    if current is None or (of_space != current_of_space if char == " " else style != current):
+                        sent.append(style.sequence_after(current))
+                        current, current_of_space = style, of_space
                     sent.append(char)
-            row[here], row_looks[here] = chars, shown
+            row[columns], row_styles[columns] = chars, styles
         return "".join(sent) + "\x1b[m" if sent else ""
 
-    def forget(self) -> None:
+    def reset(self) -> None:
+        """Forget what the terminal shows, so that everything is sent again."""
         self._rows.clear()
 
-    def _cells(self, strip: Strip) -> tuple[list[str], list[Looks], bool]:
-        """The character of each cell, how it looks alone and as a space, and whether they have to be sent as a whole:
-        what is wider or narrower than a cell stands where the terminal thinks it does."""
+    def _cells(self, strip: Strip) -> tuple[list[str], list[StylePair], bool]:
+        """Return the character and the styles of each cell, and whether all cells must be sent together.
+
+        They must be if a character does not fill exactly one cell: the terminal may place it elsewhere.
+        """
         chars: list[str] = []
-        looks: list[Looks] = []
+        pairs: list[StylePair] = []
         for text, style, _ in strip:
             chars += text
-            looks += [self._look(style or Style.null())] * len(text)
-        unknown = set(chars) - self._single
-        self._single |= {char for char in unknown if cell_len(char) == 1}
-        if unknown <= self._single:
-            return chars, looks, False
-        return *_placed(chars, looks, strip.cell_length), True
+            pairs += [self._style_pair(style or Style.null())] * len(text)
+        unknown = set(chars) - self._single_width
+        self._single_width |= {char for char in unknown if cell_len(char) == 1}
+        if unknown <= self._single_width:
+            return chars, pairs, False
+        return *_fit_cells(chars, pairs, strip.cell_length), True
 
-    def _look(self, style: Style) -> Looks:
-        known = self._looks.get(style)
+    def _style_pair(self, style: Style) -> StylePair:
+        known = self._style_pairs.get(style)
         if known is None:
-            ink = style.color.downgrade(self._colours).get_ansi_codes() if style.color else ("39",)
-            ground = style.bgcolor.downgrade(self._colours).get_ansi_codes(False) if style.bgcolor else ("49",)
+            foreground = style.color.downgrade(self._colours).get_ansi_codes() if style.color else ("39",)
+            background = style.bgcolor.downgrade(self._colours).get_ansi_codes(False) if style.bgcolor else ("49",)
             attributes = Strip.render_ansi(style.without_color, self._colours)
-            look = CellStyle(attributes, ";".join(ink), ";".join(ground))
-            known = self._looks[style] = look, look.blank
+            cell_style = CellStyle(attributes, ";".join(foreground), ";".join(background))
+            known = self._style_pairs[style] = cell_style, cell_style.of_space
         return known
 
 
 def _fragments(update: CompositorUpdate) -> Iterator[tuple[int, int, Strip]]:
-    """(row, column, cells) of all that an update asks for."""
+    """Yield (row, column, cells) for everything in an update."""
     if isinstance(update, LayoutUpdate):
         for y, line in enumerate(update.strips, update.region.y):
             x = update.region.x
@@ -118,38 +124,42 @@ def _fragments(update: CompositorUpdate) -> Iterator[tuple[int, int, Strip]]:
                     yield y, x, chop
 
 
-def _placed(chars: list[str], looks: list[Looks], width: int) -> tuple[list[str], list[Looks]]:
-    """Characters of any width, `width` cells of them: a wide one leaves the cell after it empty, one without a width
-    shares the one before."""
+def _fit_cells(chars: list[str], pairs: list[StylePair], width: int) -> tuple[list[str], list[StylePair]]:
+    """Distribute characters of any width over `width` cells. A wide one leaves the next cell empty, one without width
+    is added to the previous cell."""
     cells: list[str] = []
-    placed: list[Looks] = []
-    for char, look in zip(chars, looks, strict=True):
-        taken = cell_len(char)
-        if not taken and ord(char) < 160:  # a control character never goes out, whatever widget let it through
+    cell_pairs: list[StylePair] = []
+    for char, pair in zip(chars, pairs, strict=True):
+        char_width = cell_len(char)
+        if not char_width and ord(char) < 160:  # never send a control character, from whatever widget
             continue
-        if (taken or not cells) and len(cells) < width:
-            cells += [char, *[""] * (taken - 1)]
-            placed += [look] * max(1, taken)
+        if (char_width or not cells) and len(cells) < width:
+            cells += [char, *[""] * (char_width - 1)]
+            cell_pairs += [pair] * max(1, char_width)
         else:
             cells[-1] += char
-    return cells, placed
+    return cells, cell_pairs
 
 
-def _runs(
-    known: list[str], chars: list[str], known_looks: list[CellStyle | None], looks: list[CellStyle], whole: bool
+def _changed_spans(
+    old_chars: list[str],
+    chars: list[str],
+    old_styles: list[CellStyle | None],
+    styles: list[CellStyle],
+    as_one: bool,
 ) -> Iterator[tuple[int, int]]:
-    """(first cell, cell after the last) of what differs, in pieces that lie apart."""
-    if known == chars and known_looks == looks:
+    """Yield (first cell, cell after the last) of each span to send; spans are more than MERGE_GAP cells apart."""
+    if old_chars == chars and old_styles == styles:
         return
-    if whole:
+    if as_one:
         yield 0, len(chars)
         return
-    differ = [
-        at for at, (a, b, c, d) in enumerate(zip(known, chars, known_looks, looks, strict=True)) if a != b or c != d
+    changed = [
+        at for at, (a, b, c, d) in enumerate(zip(old_chars, chars, old_styles, styles, strict=True)) if a != b or c != d
     ]
-    first = last = differ[0]
-    for at in differ[1:]:
-        if at > last + 1 + NEAR:
+    first = last = changed[0]
+    for at in changed[1:]:
+        if at > last + 1 + MERGE_GAP:
             yield first, last + 1
             first = at
         last = at

@@ -1,7 +1,7 @@
-"""The line to the terminal: nothing waits for it, what goes over it is counted, and it says when it is behind.
+"""The terminal driver: output in a separate thread, byte counts, congestion, and suspending without stopping the app.
 
-Textual's own driver waits in the interface's thread once 30 writes are under way: a connection that stalls would stop
-the interface, and with it signals and the end of the process. Knows nothing of what is written.
+Textual's own driver blocks the interface's thread when 30 writes are pending. A stalled connection would then stop the
+interface, signals and the exit of the process.
 """
 
 import os
@@ -20,121 +20,126 @@ from textual.events import Resize
 from textual.message import Message
 
 from nanogpt_tui.terminal import daemonize
-from nanogpt_tui.terminal.escape import teach_parser
+from nanogpt_tui.terminal.escape import extend_parser
 
-ROOM = 16_384  # bytes under way from which on a frame had better wait
-PIECE = 4096  # bytes written at once, so that progress shows
-PATIENCE_S = 1.0  # at the end, for a terminal that takes nothing more
-INPUT_WAIT_S = 0.1  # after which an escape is a key of its own, and an end of reading is noticed
+MAX_PENDING_BYTES = 16_384  # with more bytes pending, frames are dropped
+CHUNK_BYTES = 4096  # bytes per write, so that progress is visible
+STALL_TIMEOUT_S = 1.0  # at the end, how long to wait for a terminal that takes nothing
+INPUT_POLL_S = 0.1  # after this time a lone Escape is a key; also how often to check for the end
 
 
 class OutputThread:
-    """Hands bytes to a descriptor in a thread of its own; `drained` is called there when all is written.
+    """Write bytes to a file descriptor in a separate thread, and call `drained` there whenever all are written.
 
-    `sent` counts the bytes that were taken, `under_way` those that were not yet.
+    `sent` counts the bytes that were written, `pending` those that were not yet.
     """
 
     def __init__(self, descriptor: int, drained: Callable[[], None]) -> None:
-        self.sent = self.under_way = 0
+        self.sent = self.pending = 0
         self._descriptor, self._drained = descriptor, drained
-        self._pieces: deque[bytes] = deque()
+        self._queue: deque[bytes] = deque()
         self._changed = threading.Condition()
         self._stopped = False
         threading.Thread(target=self._run, name="nanogpt-terminal", daemon=True).start()
 
     def write(self, data: bytes) -> None:
+        """Queue bytes. Does not wait."""
         with self._changed:
             if not self._stopped:
-                self._pieces.append(data)
-                self.under_way += len(data)
+                self._queue.append(data)
+                self.pending += len(data)
                 self._changed.notify_all()
 
     def stop(self) -> None:
-        """Waits while the terminal goes on taking what is under way, and takes nothing more."""
+        """Wait until all is written, or until nothing is written for STALL_TIMEOUT_S; then accept no more bytes."""
         with self._changed:
             before = -1
-            while self.under_way and before != self.sent:
+            while self.pending and before != self.sent:
                 before = self.sent
-                self._changed.wait_for(lambda: not self.under_way, PATIENCE_S)
+                self._changed.wait_for(lambda: not self.pending, STALL_TIMEOUT_S)
             self._end()
 
     def _end(self) -> None:
-        self._stopped, self.under_way = True, 0
-        self._pieces.clear()
+        self._stopped, self.pending = True, 0
+        self._queue.clear()
         self._changed.notify_all()
 
     def _run(self) -> None:
-        while data := self._next():
+        while data := self._next_data():
             try:
                 while data:
-                    taken = os.write(self._descriptor, data[:PIECE])
-                    data = data[taken:]
+                    written = os.write(self._descriptor, data[:CHUNK_BYTES])
+                    data = data[written:]
                     with self._changed:
-                        self.sent += taken
-                        self.under_way = max(0, self.under_way - taken)
+                        self.sent += written
+                        self.pending = max(0, self.pending - written)
                         self._changed.notify_all()
-            except OSError:  # the terminal has gone
+            except OSError:  # the terminal was closed
                 with self._changed:
                     self._end()
-            if not self.under_way:
+            if not self.pending:
                 self._drained()
 
-    def _next(self) -> bytes:
-        """All that waits, once there is something; nothing at the end."""
+    def _next_data(self) -> bytes:
+        """Wait for bytes and return all that are queued; return b"" at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._pieces or self._stopped)
-            data = b"".join(self._pieces)
-            self._pieces.clear()
+            self._changed.wait_for(lambda: self._queue or self._stopped)
+            data = b"".join(self._queue)
+            self._queue.clear()
             return data
 
 
 class CellParser(XTermParser):
-    """Mouse positions are cells. Some terminals that offer pixels do not say how many a cell has."""
+    """A parser that reports mouse positions in cells: some terminals report pixels without the size of a cell."""
 
     mouse_pixels = property(lambda self: False, lambda self, on: None)
 
 
 class TerminalDriver(LinuxDriver):
-    """Textual's driver with such a writer. It can give the terminal away while the app goes on (`suspend`).
+    """Textual's driver for Linux and macOS with an `OutputThread`. `suspend` stops the shell's job, not this process.
 
-    A frame that had better wait is left out by whoever makes frames, who says so with `leave_out`: the whole screen is
-    asked for when there is room again.
+    While `is_congested`, the app calls `drop_frame` instead of writing a frame. When all bytes are written, the driver
+    requests a repaint of the whole screen.
     """
 
     def __init__(self, app: Any, **options: Any) -> None:
         super().__init__(app, **options)
-        teach_parser()
-        self.takeovers = 0  # how often the terminal's screen was begun anew
-        self._missed = False
+        extend_parser()
+        self.screen_starts = 0  # how often the terminal switched to an empty screen
+        self._frame_dropped = False
         self.suspended = False
-        self._must_restart = False  # when this process continues
+        self._must_restart = False  # application mode, when this process continues
         self._writer: OutputThread | None = None
         self._sent_before = 0
         daemonize.on_signal(signal.SIGUSR2, self._loop, self.resume)
-        daemonize.on_signal(signal.SIGUSR1, self._loop, self._came_back_at_once)
+        daemonize.on_signal(signal.SIGUSR1, self._loop, self._on_suspend_failed)
 
     @property
     def sent(self) -> int:
-        """Bytes that the terminal took since the start."""
+        """The number of bytes written since the start."""
         return self._sent_before + (self._writer.sent if self._writer else 0)
 
     @property
-    def behind(self) -> bool:
-        return self.suspended or (self._writer is not None and self._writer.under_way > ROOM)
+    def is_congested(self) -> bool:
+        """Whether a frame should not be written now."""
+        return self.suspended or (self._writer is not None and self._writer.pending > MAX_PENDING_BYTES)
 
-    def leave_out(self) -> None:
-        """A frame is not sent. The line may have drained since one looked whether it is behind: then nobody else would
-        ask for the screen. While the terminal is somebody else's nothing is missed: `resume` asks for all."""
+    def drop_frame(self) -> None:
+        """Note that a frame was not written, so that a repaint follows when the pending bytes are written.
+
+        They may have been written since `is_congested` was checked: then request the repaint now. Do nothing while
+        suspended, because `resume` repaints.
+        """
         if self.suspended:
             return
-        self._missed = True
-        if self._writer is None or not self._writer.under_way:
+        self._frame_dropped = True
+        if self._writer is None or not self._writer.pending:
             self._drained()
 
     def start_application_mode(self) -> None:
         assert self._file is not None, "the app draws on a terminal"
         self._writer = OutputThread(self._file.fileno(), self._drained)
-        self.takeovers += 1
+        self.screen_starts += 1
         super().start_application_mode()  # type: ignore[no-untyped-call]
 
     def write(self, data: str) -> None:
@@ -148,7 +153,7 @@ class TerminalDriver(LinuxDriver):
             self._sent_before, self._writer = self.sent, None
 
     def _get_terminal_size(self) -> tuple[int, int]:
-        """(columns, rows) of the terminal itself, else what the environment says, else 80 × 24."""
+        """Return (columns, rows) of the terminal, else from the environment, else 80 × 24."""
         columns = rows = 0
         with suppress(OSError, ValueError, AttributeError):
             columns, rows = os.get_terminal_size(self._file.fileno())  # type: ignore[union-attr]
@@ -159,56 +164,56 @@ class TerminalDriver(LinuxDriver):
 
     def process_message(self, message: Message) -> None:
         if isinstance(message, Resize) and not all(message.size):
-            return  # a terminal that does not know its size
+            return  # the terminal does not know its size
         super().process_message(message)
 
     def _run_input_thread(self) -> None:
-        """An error here is one of a thread as any other: `threading.excepthook` gets it."""
+        """Let `threading.excepthook` handle errors, as in other threads."""
         self.run_input_thread()
 
     def run_input_thread(self) -> None:
-        """Hand on what the terminal sends, until reading is to end. Where the input ends first, it has gone."""
+        """Read and parse input until the app ends. If the input ends first, the terminal was closed."""
         parser = CellParser(self._debug)
         decode = getincrementaldecoder("utf-8")("replace").decode
         while not self.exit_event.is_set():
-            if select.select([self.fileno], [], [], INPUT_WAIT_S)[0]:
+            if select.select([self.fileno], [], [], INPUT_POLL_S)[0]:
                 try:
                     data = os.read(self.fileno, 4096)
-                except OSError:  # what a terminal that was taken away says
+                except OSError:  # the terminal was closed
                     data = b""
                 if not data:
-                    with suppress(RuntimeError):  # the interface has gone
-                        self._loop.call_soon_threadsafe(self._app.hang_up)  # type: ignore[attr-defined]
+                    with suppress(RuntimeError):  # the app has ended
+                        self._loop.call_soon_threadsafe(self._app.terminal_closed)  # type: ignore[attr-defined]
                     return
                 text = decode(data)
-                for message in parser.feed(text) if text else ():  # to the parser, an empty text is the end
+                for message in parser.feed(text) if text else ():  # the parser would take an empty text for the end
                     self.process_message(message)
             for message in parser.tick():
                 self.process_message(message)
 
     def suspend(self) -> None:
-        """Give the terminal back as it was and stop the shell's job, while this process goes on."""
-        if not self.suspended and daemonize.can_leave():
+        """Restore the terminal and stop the shell's job, while this process continues."""
+        if not self.suspended and daemonize.can_detach():
             self.suspend_application_mode()
             self.suspended = True
-            note = self._app.note_when_suspended  # type: ignore[attr-defined]
+            message = self._app.suspend_message  # type: ignore[attr-defined]
             with suppress(OSError):
-                os.write(self._file.fileno(), f"{note}\r\n".encode())  # type: ignore[union-attr]
+                os.write(self._file.fileno(), f"{message}\r\n".encode())  # type: ignore[union-attr]
             daemonize.stop_job()
 
     def resume(self) -> None:
-        """Take the terminal again."""
+        """Draw on the terminal again after `suspend`."""
         if self.suspended:
             self.suspended = False
             self.resume_application_mode()
-            self._ask_for_all()
+            self._request_repaint()
 
-    def _came_back_at_once(self) -> None:
+    def _on_suspend_failed(self) -> None:
         self.resume()
-        self._app.no_shell_to_suspend_to()  # type: ignore[attr-defined]
+        self._app.suspend_failed()  # type: ignore[attr-defined]
 
     def stop_application_mode(self) -> None:
-        if not self.suspended:  # else the terminal is somebody else's
+        if not self.suspended:  # else another program uses the terminal
             super().stop_application_mode()
 
     def disable_input(self) -> None:
@@ -217,8 +222,8 @@ class TerminalDriver(LinuxDriver):
 
     def _sigtstp_application(self, *_: Any) -> None:
         if self.suspended:
-            return  # this is the stop of the whole job, which goes on here
-        if self._writer is not None and daemonize.can_leave():
+            return  # the job was stopped as intended, and this process continues
+        if self._writer is not None and daemonize.can_detach():
             self.suspend()
         else:
             if self._writer is not None:
@@ -227,28 +232,31 @@ class TerminalDriver(LinuxDriver):
             os.kill(os.getpid(), signal.SIGSTOP)
 
     def _sigcont_application(self, *_: Any) -> None:
-        """Goes on after a stop. One that came without a warning (SIGSTOP) left the terminal as it was, while whoever
-        had it meanwhile may have changed it."""
+        """Restart application mode after a stop.
+
+        SIGSTOP stops the process without warning and without restoring the terminal, and another program may have
+        changed the terminal since.
+        """
         if self.suspended:
-            return  # the keeper says when the terminal is this process's again
+            return  # the supervisor tells when the job is in the foreground again
         if self._writer is not None:
             self.suspend_application_mode()
             self._must_restart = True
         if self._must_restart:  # not while the app ends
             self._must_restart = False
             self.resume_application_mode()
-            self._ask_for_all()
+            self._request_repaint()
 
     def _drained(self) -> None:
-        if self._missed:
-            self._missed = False
-            self._ask_for_all()
+        if self._frame_dropped:
+            self._frame_dropped = False
+            self._request_repaint()
 
-    def _ask_for_all(self) -> None:
-        with suppress(RuntimeError):  # the interface has gone
+    def _request_repaint(self) -> None:
+        with suppress(RuntimeError):  # the app has ended
             self._loop.call_soon_threadsafe(self._app.call_later, self._app.refresh)
 
 
-def _from_environment(name: str, usual: int) -> int:
+def _from_environment(name: str, default: int) -> int:
     value = os.environ.get(name, "")
-    return int(value) if value.isdecimal() and int(value) else usual
+    return int(value) if value.isdecimal() and int(value) else default

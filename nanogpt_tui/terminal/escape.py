@@ -1,7 +1,7 @@
-"""Escape and a key that arrive together, which terminals without the kitty protocol also send for Alt and that key.
+"""Escape followed at once by a key: terminals without the kitty protocol send the same bytes for Alt and that key.
 
-Where the app has a use for the key with Alt, it is that. Everywhere else it is Escape and then the key, so that a macro
-or a slow line, which brings both at once, loses neither.
+If the app has a binding for the key with Alt, the bytes mean that binding. Otherwise they mean Escape and then the key,
+so that a macro or a slow connection, which delivers both at once, loses neither.
 """
 
 from collections.abc import MutableMapping
@@ -14,35 +14,36 @@ from textual.events import Key
 from textual.keys import Keys, _character_to_key, key_to_character
 
 ESCAPE = "\x1b"
-SEQUENCES = "[O"  # what they begin with, after Escape
-# as in readline, and what terminals of macOS send for Option and an arrow
-WORDS = {"alt+b": "ctrl+left", "alt+f": "ctrl+right"}
+SEQUENCE_STARTS = "[O"  # the characters after Escape that begin a longer sequence
+# as in readline; macOS terminals send these for Option and an arrow
+WORD_KEYS = {"alt+b": "ctrl+left", "alt+f": "ctrl+right"}
 
 
-def teach_parser() -> None:
-    """Has Textual's parser read Escape and a character as the key with Alt, Escape and a control character as both.
+def extend_parser() -> None:
+    """Make Textual's parser read Escape and a character as Alt and a key, Escape and a control character as both.
 
-    Its own table has signs of a Mac's keyboard for the digits, and where it has nothing, one of the two is lost.
+    Textual's own table maps the digits to characters of a Mac keyboard, and loses one of the two keys for a sequence
+    that it does not have.
     """
     table = cast(MutableMapping[str, Any], ANSI_SEQUENCES_KEYS)
     for code in range(32):
         if ESCAPE + chr(code) not in table and chr(code) in table:
             table[ESCAPE + chr(code)] = (Keys.Escape, *table[chr(code)])
     for code in range(32, 127):
-        if chr(code) not in SEQUENCES:
+        if chr(code) not in SEQUENCE_STARTS:
             key = _character_to_key(chr(code))
             table[ESCAPE + chr(code)] = (SimpleNamespace(value=f"alt+{key}"),)
     table[ESCAPE + "\r"] = (SimpleNamespace(value="alt+enter"),)
 
 
-def resolved(app: App[Any], event: Key) -> tuple[Key, ...]:
-    """The keys that an event stands for: itself, or Escape and the key without Alt."""
+def resolve_alt(app: App[Any], event: Key) -> tuple[Key, ...]:
+    """Return the keys that an event means: itself, or Escape and the key without Alt."""
     modifier, _, key = event.key.partition("+")
     if modifier != "alt" or event.key in app.screen.active_bindings:
         return (event,)
-    typed = app.focused is not None and app.focused.check_consume_key("a", "a")
-    if typed and event.key in WORDS:
-        return (Key(WORDS[event.key], None),)
-    if key.startswith("shift+") and len(key) == len("shift+") + 1:  # as the kitty protocol has a capital letter
+    is_typing = app.focused is not None and app.focused.check_consume_key("a", "a")
+    if is_typing and event.key in WORD_KEYS:
+        return (Key(WORD_KEYS[event.key], None),)
+    if key.startswith("shift+") and len(key) == len("shift+") + 1:  # a capital letter in the kitty protocol
         key = key[-1].upper()
     return Key("escape", ESCAPE), Key(key, "\r" if key == "enter" else key_to_character(key))

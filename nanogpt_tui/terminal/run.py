@@ -1,7 +1,7 @@
-"""Running the app in a terminal: what may write there, and how it ends. Knows nothing of what the app shows.
+"""Run the app in a terminal: protect the screen from other output, watch the threads, and finish the training.
 
-Keys come from standard input. The app draws on standard output where that is a terminal, else on the error stream: so
-`>file` and `2>file` each leave the screen as it is.
+Keys come from standard input. The app draws on standard output if that is a terminal, else on standard error, so that
+`>file` or `2>file` does not disturb the screen.
 """
 
 import os
@@ -18,94 +18,95 @@ from nanogpt.formatting import printable
 from nanogpt.runs.folder import run_name
 from nanogpt.training import Stop
 from nanogpt_tui.session.workers import log_path
-from nanogpt_tui.terminal.daemonize import leave, screen_descriptor
+from nanogpt_tui.terminal.daemonize import detach, output_descriptor
 
 if TYPE_CHECKING:
     from nanogpt_tui.app import LabApp
 
-VITAL = ("textual-input", "nanogpt-terminal")  # the threads without which there is no app
+VITAL_THREADS = ("textual-input", "nanogpt-terminal")  # the threads without which there is no app
 
 
 def run(app: "LabApp") -> int:
-    """Runs the app to its end and returns the exit code. A run in training is saved first, or goes on without it."""
+    """Run the app and return its exit code. A training is then stopped with a checkpoint, or continues detached."""
     code: int | None = 1
     try:
-        with screen_alone(), threads_watched(app):
+        with redirect_output(), watch_threads(app):
             code = app.run()
     finally:
-        see_out(app)
-    if app.crash:
-        say(f"nanogpt-tui: {app.crash}")
+        finish_training(app)
+    if app.crash_message:
+        print_line(f"nanogpt-tui: {app.crash_message}")
         return 1
-    return 1 if code is None else code  # it never ends without one of its own accord
+    return 1 if code is None else code  # None: an error ended the app
 
 
 @contextmanager
-def threads_watched(app: "LabApp") -> Iterator[None]:
-    """What no thread expected is written to the log, and ends the app where it ended the thread that reads keys or the
-    one that draws. Meanwhile the exit code is 1 whatever thread it was."""
+def watch_threads(app: "LabApp") -> Iterator[None]:
+    """Log each unexpected error that ends a thread, and let the app exit with code 1. End the app at once if it was the
+    thread that reads keys or the one that draws."""
 
-    def failed(what: threading.ExceptHookArgs) -> None:
-        name = what.thread.name if what.thread else ""
-        if isinstance(what.exc_value, Exception):
-            app.thread_failed(what.exc_value, vital=name in VITAL)
+    def handle(args: threading.ExceptHookArgs) -> None:
+        name = args.thread.name if args.thread else ""
+        if isinstance(args.exc_value, Exception):
+            app.handle_thread_error(args.exc_value, vital=name in VITAL_THREADS)
 
-    before, threading.excepthook = threading.excepthook, failed
+    before, threading.excepthook = threading.excepthook, handle
     try:
         yield
     finally:
         threading.excepthook = before
 
 
-def see_out(app: "LabApp") -> None:
-    """Waits for the training's end: with a checkpoint now, or, where the app was left, whenever it comes.
+def finish_training(app: "LabApp") -> None:
+    """Wait until the training has ended: stop it now with a checkpoint, or let it run to its end if the app detached.
 
-    A signal ends it with a checkpoint; the next one, or one while that is written, at once.
+    The first signal stops a detached training with a checkpoint. A further one ends the process at once.
     """
-    session, ending = app.session, not app.left
+    session, stopping = app.session, not app.detached
     training = session.training
     if session.folder is None:
         return
     name = run_name(session.folder)
-    steering = f"Watch: nanogpt watch {name}  Stop: nanogpt ctl {name} stop"
+    commands = f"Watch: nanogpt watch {name}  Stop: nanogpt ctl {name} stop"
     if not session.is_training or training is None:
         if session.is_alive and session.remote is not None and session.remote.is_ours:
-            say(f"Still training in the background. {steering}")
+            print_line(f"Still training in the background. {commands}")
         return
 
-    def end(number: int, frame: FrameType | None) -> None:
-        nonlocal ending
-        if ending:
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        if stopping:
             os._exit(128 + number)
-        ending = True
+        stopping = True
         training.send(Stop())
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
+        signal.signal(number, stop)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    if app.left:
-        say(f"Still training (pid {os.getpid()}). {steering}")
-        leave(log_path())
+    if app.detached:
+        print_line(f"Still training (pid {os.getpid()}). {commands}")
+        detach(log_path())
     elif training.history.started is None:
-        training.cancel()  # there is nothing to save yet
+        training.cancel()  # nothing to save yet
     else:
-        say(f"saving a checkpoint of {session.folder.name} … (Ctrl+C quits without saving)")
+        print_line(f"saving a checkpoint of {session.folder.name} … (Ctrl+C quits without saving)")
         training.send(Stop())
     training.wait()
 
 
-def say(text: str) -> None:
-    with suppress(OSError, ValueError):  # the terminal may be closed, or take nothing more
+def print_line(text: str) -> None:
+    """Print to standard error if it can take a line now; do not wait."""
+    with suppress(OSError, ValueError):  # it may be closed
         if select.select([], [sys.stderr], [], 0)[1]:
             print(printable(text), file=sys.stderr)
 
 
 @contextmanager
-def screen_alone() -> Iterator[None]:
-    """What native libraries write meanwhile goes to the log file, not over the screen, which keeps the terminal by a
-    descriptor of its own."""
-    for number in (1, 2):  # what was closed: else the next file would be opened in its place
+def redirect_output() -> Iterator[None]:
+    """Send what native libraries print to the log file instead of the screen. Textual draws on a duplicate of the
+    terminal's descriptor."""
+    for number in (1, 2):  # open closed ones, so that no other file gets their numbers
         with suppress(OSError):
             os.fstat(number)
             continue
@@ -113,19 +114,19 @@ def screen_alone() -> Iterator[None]:
     try:
         log_path().parent.mkdir(parents=True, exist_ok=True)
         log = os.open(log_path(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    except OSError:  # a full or read-only disk is no reason not to start
+    except OSError:  # the app can start on a full or read-only disk
         log = os.open(os.devnull, os.O_WRONLY)
-    errors, terminal = sys.__stderr__, os.dup(screen_descriptor())
-    diverted = {number: os.dup(number) for number in (1, 2) if number == 2 or os.isatty(number)}
+    stderr, terminal = sys.__stderr__, os.dup(output_descriptor())
+    redirected = {number: os.dup(number) for number in (1, 2) if number == 2 or os.isatty(number)}
     with open(terminal, "w", encoding="utf-8", errors="replace") as screen:  # noqa: PTH123 (a descriptor)
         sys.__stderr__ = screen  # type: ignore[misc]  # where Textual draws
-        for number in diverted:
+        for number in redirected:
             os.dup2(log, number)
         os.close(log)
         try:
             yield
         finally:
-            for number, kept in diverted.items():
-                os.dup2(kept, number)
-                os.close(kept)
-            sys.__stderr__ = errors  # type: ignore[misc]
+            for number, original in redirected.items():
+                os.dup2(original, number)
+                os.close(original)
+            sys.__stderr__ = stderr  # type: ignore[misc]

@@ -25,7 +25,7 @@ HINT = "↑ and ↓ choose, enter runs, esc closes"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaletteCommand:
     """One line of the palette. `about` says more of it, `right` is its key or what kind of thing it leads to, and
-    `searched` holds words that find it and are not shown. `run` is called in the app's message loop, and may be a
+    `keywords` holds words that find it and are not shown. `run` is called in the app's message loop, and may be a
     coroutine function."""
 
     title: str
@@ -33,7 +33,7 @@ class PaletteCommand:
     about: str = ""
     right: str = ""
     is_key: bool = False
-    searched: str = ""
+    keywords: str = ""
 
 
 def matching(commands: Iterable[PaletteCommand], text: str) -> list[PaletteCommand]:
@@ -47,7 +47,7 @@ def matching(commands: Iterable[PaletteCommand], text: str) -> list[PaletteComma
             return 0
         if all(word in title for word in words):
             return 1
-        everything = f"{title} {command.about} {command.right} {command.searched}".casefold()
+        everything = f"{title} {command.about} {command.right} {command.keywords}".casefold()
         return 2 if all(word in everything for word in words) else None
 
     ranked = [(found, command) for command in commands if (found := rank(command)) is not None]

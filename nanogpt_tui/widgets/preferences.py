@@ -79,9 +79,9 @@ class Preferences(ModalScreen[None]):
     def on_mount(self) -> None:
         self._say(HINT)
         if self._at:
-            self.stand_on(self._at)
+            self.highlight(self._at)
 
-    def stand_on(self, setting: str) -> None:
+    def highlight(self, setting: str) -> None:
         """Put the cursor on a setting."""
         options = self.query_one(OptionList)
         options.highlighted = options.get_option_index(setting)
@@ -172,7 +172,7 @@ class Preferences(ModalScreen[None]):
 
     def _change(self, changes: dict[str, Any]) -> None:
         try:
-            self.lab.change(changes)
+            self.lab.change_settings(changes)
             self._say(HINT)
         except UserError as error:
             self._say(str(error), "$warning")

@@ -11,7 +11,7 @@ from textual.widgets import Input
 
 from nanogpt_tui import screens, theme
 from nanogpt_tui.app import LabApp
-from nanogpt_tui.commands import of_screen
+from nanogpt_tui.commands import screen_commands
 from nanogpt_tui.settings import Settings
 from nanogpt_tui.widgets.dialog import Ask
 from nanogpt_tui.widgets.help import Help
@@ -102,7 +102,7 @@ async def test_what_is_said_of_a_key_stays_in_its_column(lab: Any) -> None:
 
 async def test_the_palette_has_the_screens_and_the_keys_of_this_one(lab: Any) -> None:
     async with lab() as at:
-        commands = {command.title for command in of_screen(at.app, at.app.screen)}
+        commands = {command.title for command in screen_commands(at.app, at.app.screen)}
         assert {"Data", "Train", "Sample", "Runs", "Quick start", "Quit", "Theme: light"} <= commands
 
 
@@ -121,7 +121,7 @@ async def test_the_quick_start_is_a_command_of_every_screen_and_makes_a_run_of_a
         await at.until(lambda: at.session.history is not None and at.session.history.phase == "finished")
         await at.press("4")
         await at.sees("quickstart")
-        commands = {each.title: each for each in of_screen(at.app, at.app.screen)}
+        commands = {each.title: each for each in screen_commands(at.app, at.app.screen)}
         at.app.call_later(commands["Quick start"].run)
         await at.sees("Train a small model for a minute, as a new run?")
         assert at.session.history.run == "quickstart"
@@ -194,7 +194,7 @@ def test_the_app_starts_without_torch_and_numpy() -> None:
     script = """
 import asyncio, sys
 from nanogpt_tui.app import LabApp
-from nanogpt_tui.commands import of_screen
+from nanogpt_tui.commands import screen_commands
 from nanogpt_tui.settings import Settings
 async def main():
     app = LabApp(Settings())

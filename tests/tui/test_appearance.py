@@ -18,7 +18,7 @@ from nanogpt_tui.screens.sample.alternatives import Alternatives
 from nanogpt_tui.session.history import History
 from nanogpt_tui.session.session import Session
 from nanogpt_tui.settings import Settings
-from nanogpt_tui.terminal.ascii import plain
+from nanogpt_tui.terminal.ascii import to_ascii
 from nanogpt_tui.widgets.dialog import AskValue
 from nanogpt_tui.widgets.header import _far
 from nanogpt_tui.widgets.keybar import KeyBar
@@ -75,11 +75,11 @@ def test_what_was_chosen_for_the_machine_is_no_difference_from_the_defaults(two_
 
 
 def test_ascii_has_a_likeness_for_arrows_bars_and_about() -> None:
-    assert plain("‹ x › ≈ ━━──") == "< x > ~ ==--"
+    assert to_ascii("‹ x › ≈ ━━──") == "< x > ~ ==--"
 
 
 def test_ascii_keeps_the_marks_of_data_sets_apart() -> None:
-    assert plain("● ○ ⊘ × ◌") == "* o - x ~"
+    assert to_ascii("● ○ ⊘ × ◌") == "* o - x ~"
 
 
 @pytest.mark.parametrize("width", [52, 76, 80])
@@ -152,7 +152,7 @@ async def test_texts_name_the_keys_as_they_are_mapped(rhymes: dict[str, Any]) ->
         await pilot.pause(0.2)
         assert "f9 edits it, f10 writes" in seen()
         assert "f10    writes with these weights" in seen()
-        app.change({"keymap": keymap | {"sample.prompt": "f7"}})
+        app.change_settings({"keymap": keymap | {"sample.prompt": "f7"}})
         await pilot.pause(0.2)
         assert "f7 edits it" in seen()
     app.session.close()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from textual.widgets import Static
 
-from nanogpt_tui.terminal.ascii import plain
+from nanogpt_tui.terminal.ascii import to_ascii
 from nanogpt_tui.text import count, duration, safe_content, short, short_weights
 
 HOSTILE = "[bold]b[/bold] [/x] \x1b]0;title\x07 \x00 \x9b31m ‮evil‬ \u200f 🎭 \ud83d [@click=app.quit]x[/]"
@@ -58,5 +58,5 @@ def test_of_weights_the_name_is_cut_before_the_step() -> None:
 
 
 def test_ascii_keeps_the_width_of_every_character() -> None:
-    assert plain("● run ━━ 12 × 3 cu…") == "* run == 12 x 3 cu~"
-    assert plain("漢") == "??"
+    assert to_ascii("● run ━━ 12 × 3 cu…") == "* run == 12 x 3 cu~"
+    assert to_ascii("漢") == "??"

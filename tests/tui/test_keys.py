@@ -13,7 +13,7 @@ from textual.dom import DOMNode
 import nanogpt_tui
 from nanogpt.errors import SettingError
 from nanogpt_tui import keys, main, settings
-from nanogpt_tui.commands import of_screen
+from nanogpt_tui.commands import screen_commands
 
 
 def bound() -> list[tuple[str, Binding]]:
@@ -49,7 +49,7 @@ async def test_the_palette_lists_what_works_now(lab: Any, two_runs: Any, mode: s
             for each in at.app.screen.active_bindings.values()
             if each.enabled and each.binding.id and not each.binding.action.startswith("switch_mode")
         }
-        listed = [command.title for command in of_screen(at.app, at.app.screen)]
+        listed = [command.title for command in screen_commands(at.app, at.app.screen)]
         assert len(works) > 5
         for binding in works.values():
             titles = {title.lower() for title in listed}

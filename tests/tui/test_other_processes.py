@@ -158,7 +158,7 @@ async def test_leaving_says_that_a_run_trains_on_in_its_own_process(
     lab: Callable[..., Any], rhymes: dict[str, Any], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(terminal, "say", said.append)
+    monkeypatch.setattr(terminal, "print_line", said.append)
     list(prepare("rhymes"))
     run = home / "runs" / "apart"
     try:
@@ -166,7 +166,7 @@ async def test_leaving_says_that_a_run_trains_on_in_its_own_process(
             config = resolve(flags=rhymes | {"max_iters": 10_000_000, "eval_interval": 5_000_000}).config
             at.session.start_detached(config, run)
             await at.until(lambda: at.session.history.step > 3)
-            terminal.see_out(at.app)
+            terminal.finish_training(at.app)
             assert said == [
                 "Still training in the background. Watch: nanogpt watch apart  Stop: nanogpt ctl apart stop"
             ]

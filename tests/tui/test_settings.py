@@ -19,7 +19,7 @@ def test_without_a_file_the_defaults_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "sparing", "repaints"),
+    ("changes", "low_bandwidth", "repaints"),
     [
         ({}, True, 1.0),
         ({"repaints_per_second": 4.0}, True, 1.0),
@@ -28,15 +28,15 @@ def test_without_a_file_the_defaults_hold() -> None:
     ],
 )
 def test_over_ssh_it_repaints_once_a_second(
-    changes: dict[str, Any], sparing: bool, repaints: float, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any], low_bandwidth: bool, repaints: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSH_CONNECTION", "10.0.0.1 22 10.0.0.2 22")
     settings = with_changes(load(), changes)
-    assert (settings.sparing, settings.repaints) == (sparing, repaints)
+    assert (settings.low_bandwidth, settings.repaint_rate) == (low_bandwidth, repaints)
 
 
 def test_ssh_mode_can_be_had_without_ssh() -> None:
-    assert not Settings().sparing
+    assert not Settings().low_bandwidth
     assert Settings(ssh_mode="on").repaints == 1.0
 
 

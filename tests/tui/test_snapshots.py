@@ -276,7 +276,7 @@ async def seen(home: Path, text: str, glyphs: str) -> AsyncIterator[tuple[str, S
                 await pilot.press(*keys)
                 for theme in themes if app.settings.theme == themes[0] else themes[::-1]:  # changing it takes time
                     if theme != app.settings.theme:
-                        app.obey(dataclasses.replace(app.settings, theme=theme))
+                        app.apply_settings(dataclasses.replace(app.settings, theme=theme))
                     beat(home)
                     name = f"{screen}_{width}x{height}_{theme if glyphs == 'braille' else 'ascii'}"
                     yield name, await until(pilot, *words, view=name)

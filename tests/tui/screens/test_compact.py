@@ -133,7 +133,7 @@ async def test_below_the_least_size_one_line_says_so(lab: Any) -> None:
 
 async def test_in_ascii_nothing_else_is_sent(lab: Any) -> None:
     async with lab(size=(60, 15)) as at:
-        at.app.change({"glyphs": "ascii"})
+        at.app.change_settings({"glyphs": "ascii"})
         await at.press("g")
         await at.until(lambda: at.session.history is not None and len(at.session.history) > 20)
         await at.until(lambda: "loss" in at.seen())

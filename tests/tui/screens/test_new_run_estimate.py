@@ -69,11 +69,11 @@ def test_a_time_is_measured_anew_for_another_optimizer() -> None:
 
         is_training, done, error = False, True, None
 
-        def work(self, work: Any, receive: Any, name: str) -> "Done":
+        def start_worker(self, work: Any, receive: Any, name: str) -> "Done":
             said.append(receive)
             return self
 
-        def take(self) -> list[Event]:
+        def drain(self) -> list[Event]:
             seconds = 0.01 * len(said)
             return [Measured(seconds_per_step=seconds, batch_size=1, device="cpu", dtype="float32", threads=1)]
 

@@ -103,11 +103,11 @@ def test_a_notification_carries_no_control_character_and_tmux_is_told_to_pass_it
 async def test_nobody_is_called_unless_it_was_asked_for(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async with lab() as at:
         rung: list[tuple[str, str]] = []
-        monkeypatch.setattr(at.app, "tell", lambda text, how: rung.append((text, how)))
+        monkeypatch.setattr(at.app, "send_notification", lambda text, how: rung.append((text, how)))
         await at.press("g")
         await at.until(lambda: at.session.history and at.session.history.phase == "finished")
         assert rung == []
-        at.app.change({"notifications": "osc9"})
+        at.app.change_settings({"notifications": "osc9"})
         at.session.history.add(health("diverging", "it rises"))
         at.app.training_changed()
         assert rung == [("quickstart: it rises", "osc9")]

@@ -52,8 +52,8 @@ class Seen:
         return [[cell if cell.data != " " or cell.reverse else (" ", cell.bg) for cell in row] for row in rows]
 
 
-def paint(painter: DiffRenderer, update: LayoutUpdate | ChopsUpdate) -> str:
-    return painter.paint(update, "key", ColorSystem.EIGHT_BIT)
+def paint(renderer: DiffRenderer, update: LayoutUpdate | ChopsUpdate) -> str:
+    return renderer.render(update, "key", ColorSystem.EIGHT_BIT)
 
 
 @settings(max_examples=60, deadline=None)
@@ -61,35 +61,35 @@ def paint(painter: DiffRenderer, update: LayoutUpdate | ChopsUpdate) -> str:
 def test_the_terminal_shows_what_a_full_redraw_would(
     frames: list[list[list[tuple[str, Style]]]], rows: set[int]
 ) -> None:
-    painter, shown = DiffRenderer(), Seen()
+    renderer, shown = DiffRenderer(), Seen()
     current: dict[int, Strip] = {}
     for number, frame in enumerate(frames):
         new = {y: strip(line) for y, line in enumerate(frame) if number == 0 or y in rows}
         current |= new
-        shown.stream.feed(paint(painter, part(new) if number else whole(*new.values())))
+        shown.stream.feed(paint(renderer, part(new) if number else whole(*new.values())))
     redrawn = Seen()
     redrawn.stream.feed(paint(DiffRenderer(), whole(*(current[y] for y in range(HEIGHT)))))
     assert shown.cells() == redrawn.cells()
 
 
 def test_a_figure_that_counts_sends_its_digits() -> None:
-    painter = DiffRenderer()
+    renderer = DiffRenderer()
     rows = [strip([("step", STYLES[2]), (f"   {number:>6}", STYLES[1])]) for number in (1238, 1239, 1239)]
-    paint(painter, part({1: rows[0]}))
-    assert re.sub(r"\x1b\[[0-9;]*m", "", paint(painter, part({1: rows[1]}))) == "\x1b[2;13H9"
-    assert paint(painter, part({1: rows[2]})) == ""
+    paint(renderer, part({1: rows[0]}))
+    assert re.sub(r"\x1b\[[0-9;]*m", "", paint(renderer, part({1: rows[1]}))) == "\x1b[2;13H9"
+    assert paint(renderer, part({1: rows[2]})) == ""
 
 
 def test_another_key_and_forgetting_send_all_again() -> None:
-    painter, row = DiffRenderer(), strip([("all of it", STYLES[1])])
-    paint(painter, part({0: row}))
-    assert "all of it" in painter.paint(part({0: row}), "another terminal", ColorSystem.EIGHT_BIT)
-    painter.forget()
-    assert "all of it" in painter.paint(part({0: row}), "another terminal", ColorSystem.EIGHT_BIT)
+    renderer, row = DiffRenderer(), strip([("all of it", STYLES[1])])
+    paint(renderer, part({0: row}))
+    assert "all of it" in renderer.render(part({0: row}), "another terminal", ColorSystem.EIGHT_BIT)
+    renderer.reset()
+    assert "all of it" in renderer.render(part({0: row}), "another terminal", ColorSystem.EIGHT_BIT)
 
 
 def test_colours_are_those_of_256() -> None:
-    sent = DiffRenderer().paint(part({0: strip([("x", STYLES[1])])}), "key", ColorSystem.EIGHT_BIT)
+    sent = DiffRenderer().render(part({0: strip([("x", STYLES[1])])}), "key", ColorSystem.EIGHT_BIT)
     assert "38;5;79;48;5;233m" in sent
     assert ";2;" not in sent
 

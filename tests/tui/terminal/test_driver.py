@@ -14,7 +14,7 @@ from textual.screen import Screen
 
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.settings import Settings
-from nanogpt_tui.terminal.driver import PATIENCE_S, ROOM, OutputThread, TerminalDriver
+from nanogpt_tui.terminal.driver import MAX_PENDING_BYTES, STALL_TIMEOUT_S, OutputThread, TerminalDriver
 
 ROW = LayoutUpdate([], Region(0, 0, 1, 1))
 
@@ -36,7 +36,7 @@ def test_what_is_written_arrives_in_order_and_is_counted() -> None:
     while len(seen) < len(expected):
         seen += os.read(reader, 4096)
     assert seen == expected
-    until(lambda: line.sent == len(expected) and not line.under_way)
+    until(lambda: line.sent == len(expected) and not line.pending)
     line.stop()
 
 
@@ -44,16 +44,16 @@ def test_a_reader_that_reads_nothing_is_not_waited_for_and_all_arrives_when_it_d
     reader, writer = os.pipe()
     drained = threading.Event()
     line = OutputThread(writer, drained.set)
-    frame = b"x" * ROOM
+    frame = b"x" * MAX_PENDING_BYTES
     for _ in range(16):  # a pipe holds 64 KiB
         line.write(frame)
-    assert line.under_way > ROOM
+    assert line.pending > MAX_PENDING_BYTES
     assert not drained.is_set()
     seen = 0
-    while seen < 16 * ROOM:
+    while seen < 16 * MAX_PENDING_BYTES:
         seen += len(os.read(reader, 4096))
     assert drained.wait(30)
-    assert (line.sent, line.under_way) == (16 * ROOM, 0)
+    assert (line.sent, line.pending) == (16 * MAX_PENDING_BYTES, 0)
     line.stop()
 
 
@@ -64,9 +64,9 @@ def test_stopping_does_not_wait_for_a_reader_that_never_comes_back() -> None:
     until(lambda: line.sent)
     began = time.monotonic()
     line.stop()
-    assert time.monotonic() - began < 30 * PATIENCE_S
+    assert time.monotonic() - began < 30 * STALL_TIMEOUT_S
     line.write(b"too late")
-    assert not line.under_way
+    assert not line.pending
 
 
 def test_a_terminal_that_has_gone_takes_everything_silently() -> None:
@@ -74,7 +74,7 @@ def test_a_terminal_that_has_gone_takes_everything_silently() -> None:
     line = OutputThread(writer, lambda: None)
     os.close(reader)
     line.write(b"x")
-    until(lambda: not line.under_way)
+    until(lambda: not line.pending)
     line.write(b"y")
     line.stop()
     assert line.sent == 0
@@ -88,11 +88,11 @@ async def test_a_frame_that_is_left_out_while_the_line_drains_is_shown_later(mon
         """One whose terminal takes all that is under way just when somebody has looked."""
 
         @property
-        def behind(self) -> bool:
-            was_behind = super().behind
+        def is_congested(self) -> bool:
+            was_behind = super().is_congested
             seen = 0
-            while seen < 2 * ROOM:
-                seen += len(os.read(reader, 2 * ROOM - seen))
+            while seen < 2 * MAX_PENDING_BYTES:
+                seen += len(os.read(reader, 2 * MAX_PENDING_BYTES - seen))
             until(drained.is_set)
             return was_behind
 
@@ -104,7 +104,7 @@ async def test_a_frame_that_is_left_out_while_the_line_drains_is_shown_later(mon
         drained.set()
 
     driver._writer = OutputThread(writer, told)
-    driver.write("x" * 2 * ROOM)
+    driver.write("x" * 2 * MAX_PENDING_BYTES)
     asked: list[object] = []
     monkeypatch.setattr(app, "call_later", asked.append)
     app._driver = driver
@@ -121,7 +121,7 @@ async def test_at_the_end_of_the_input_the_app_hangs_up_and_nothing_is_read_agai
     with os.fdopen(reader) as keys:
         monkeypatch.setattr("sys.__stdin__", keys)
         hung_up = asyncio.Event()
-        driver = TerminalDriver(SimpleNamespace(hang_up=hung_up.set))
+        driver = TerminalDriver(SimpleNamespace(terminal_closed=hung_up.set))
         reading = threading.Thread(target=driver.run_input_thread, daemon=True)
         reading.start()
         os.close(writer)

@@ -114,7 +114,7 @@ async def test_word_motions_of_readline_stay_in_a_field(lab: Any) -> None:
 
 
 async def test_a_screen_that_goes_on_reading_is_waited_for_once(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(input_queue, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(input_queue, "READY_TIMEOUT_S", 0.1)
     monkeypatch.setattr(NewRunScreen, "_offered", lambda screen, *news: None)
     asked = 0
 

@@ -66,7 +66,7 @@ def test_a_pipe_a_closed_stream_and_no_stream_at_all_end_with_one_line() -> None
 def test_a_terminal_that_moves_no_cursor_is_told_what_to_set(terminal: Terminals) -> None:
     with terminal(200, 24, term="dumb") as screen:
         assert screen.wait() == 2
-        assert "TERM=dumb is a terminal that moves no cursor: set TERM" in screen.text()
+        assert "TERM=dumb is a terminal without cursor control: set TERM" in screen.text()
 
 
 def test_bytes_that_are_no_text_end_nothing(terminal: Terminals) -> None:
@@ -105,14 +105,14 @@ def start(driver):
     begin(driver)
     {begin}
 
-begin = driver.LineDriver.start_application_mode
-driver.LineDriver.start_application_mode = start
+begin = driver.TerminalDriver.start_application_mode
+driver.TerminalDriver.start_application_mode = start
 {change}
 sys.exit(main([]))
 """
 IN_A_THREAD = {
     "the thread that reads": {"change": "driver.TerminalDriver.process_message = fail", "begin": ""},
-    "the thread that draws": {"change": "driver.OutputThread._next = fail", "begin": ""},
+    "the thread that draws": {"change": "driver.OutputThread._next_data = fail", "begin": ""},
     "another one": {"change": "", "begin": "threading.Thread(target=fail).start()"},
 }
 

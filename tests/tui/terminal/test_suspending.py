@@ -149,13 +149,13 @@ def test_a_stop_sent_from_elsewhere_does_the_same(terminal: Terminals, long: Pat
     with terminal(100, 30, command=BASH) as screen:
         begin(screen)
         train(screen)
-        keeper = int(Path(f"/proc/{runs.summary(long).pid}/stat").read_text().split()[3])
-        os.kill(keeper, signal.SIGTSTP)
+        supervisor = int(Path(f"/proc/{runs.summary(long).pid}/stat").read_text().split()[3])
+        os.kill(supervisor, signal.SIGTSTP)
         in_the_shell(screen, 1000)
         assert goes_on(long)
         screen.press("fg\r")
         screen.until(lambda text: "train loss" in text and "echo" not in text)
-        os.killpg(os.getpgid(keeper), signal.SIGSTOP)  # which nobody can hear coming
+        os.killpg(os.getpgid(supervisor), signal.SIGSTOP)  # which nobody can hear coming
         screen.until(lambda text: text.count("Stopped") == 1)
         screen.press("fg\r")
         screen.until(lambda text: "train loss" in text and "Stopped" not in text)

@@ -20,17 +20,17 @@ def test_ssh_mode_sends_colours_that_survive_256_and_the_normal_one_what_the_ter
     app = LabApp(Settings(ssh_mode="off"))
     app.console._color_system = ColorSystem.TRUECOLOR
     assert "38;2;95;215;175" in app.changes(ROW)
-    app.sparing = True
+    app.low_bandwidth = True
     assert "38;5;79;48;5;233" in app.changes(ROW)
 
 
 async def test_ssh_mode_is_switched_while_the_app_runs(lab: Any) -> None:
     async with lab() as at:
         assert at.app.animation_level == "full"
-        at.app.change({"ssh_mode": "on"})
+        at.app.change_settings({"ssh_mode": "on"})
         assert at.app.animation_level == "none"
         assert at.session._throttle.interval_s == 1.0
-        at.app.change({"ssh_mode": "off"})
+        at.app.change_settings({"ssh_mode": "off"})
         assert at.app.animation_level == "full"
         assert at.session._throttle.interval_s < 1.0
         assert load().ssh_mode == "off"

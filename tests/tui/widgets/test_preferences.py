@@ -53,7 +53,7 @@ async def test_ascii_glyphs_reach_the_screens_behind(lab: Any, two_runs: Path, m
     async with lab(size=(120, 60)) as at:
         at.app.switch_mode(mode)
         await at.until(lambda: "━" in at.seen())
-        at.app.change({"glyphs": "ascii"})
+        at.app.change_settings({"glyphs": "ascii"})
         await at.until(lambda: at.seen().isascii())
         drawn = {widget.glyphs for widget in at.app.screen.query(LossChart)}
         assert drawn <= {"ascii"}
@@ -93,7 +93,7 @@ def test_no_screen_takes_a_key_of_the_whole_app() -> None:
 async def test_backspace_brings_the_default_back(lab: Any) -> None:
     save(Settings(theme="light", keymap={"train.save": "w"}))
     async with lab() as at:
-        at.app.obey(load())
+        at.app.apply_settings(load())
         await at.press("f2")
         options = at.app.screen.query_one(OptionList)
         for name in ("theme", "key train.save"):
@@ -107,7 +107,7 @@ async def test_a_default_that_another_has_now_is_not_brought_back(lab: Any) -> N
     swapped = {"train.save": "x", "train.stop": "s"}
     save(Settings(keymap=swapped))
     async with lab() as at:
-        at.app.obey(load())
+        at.app.apply_settings(load())
         await at.press("f2")
         options = at.app.screen.query_one(OptionList)
         options.highlighted = options.get_option_index("key train.save")
@@ -118,7 +118,7 @@ async def test_a_default_that_another_has_now_is_not_brought_back(lab: Any) -> N
 
 async def test_what_the_command_line_asked_for_is_not_written_down(lab: Any) -> None:
     async with lab() as at:
-        at.app.obey(Settings(theme="light", glyphs="block"))  # as with --light --glyphs block
+        at.app.apply_settings(Settings(theme="light", glyphs="block"))  # as with --light --glyphs block
         await at.press("f2")
         await choose(at, "repaints_per_second")
         assert load() == Settings(repaints_per_second=4.0)
