@@ -1,6 +1,6 @@
-"""The app: prepare, train and sample in one full-screen session. Drives the engine in a worker thread.
+"""The app: prepare data, train and sample in one full-screen session.
 
-Importing this package imports neither Textual nor torch; `main` imports the first, and only work imports the second.
+Importing this package imports neither Textual nor torch. `main` imports Textual; torch is imported in worker threads.
 """
 
 import argparse
@@ -10,12 +10,12 @@ from nanogpt.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The `nanogpt-tui` command. Return the exit code: 0; 1 after an error of the app itself; 2 for bad options or
-    settings, and where there is no terminal."""
+    """Run the `nanogpt-tui` command and return the exit code: 0; 1 after an error of the app itself; 2 for invalid
+    options or settings, or without a terminal."""
     parser = argparse.ArgumentParser(prog="nanogpt-tui", description=__doc__.partition("\n")[0])
     parser.add_argument("command", nargs="?", choices=("watch",), metavar="watch", help="open a run")
     parser.add_argument("run", nargs="?", metavar="RUN", help="its name or its folder (default: the newest)")
-    parser.add_argument("--readonly", action="store_true", help="read-only: start, steer and change no run")
+    parser.add_argument("--readonly", action="store_true", help="read-only: start, control and change no run")
     parser.add_argument("--runs_dir", "--runs-dir", help="folder of the runs")
     parser.add_argument("--theme", help="dark, light or ansi (the terminal's own colours)")
     parser.add_argument("--light", action="store_const", const="light", dest="theme", help="the light theme")
@@ -33,9 +33,9 @@ def main(argv: list[str] | None = None) -> int:
         changes = {name: value for name in ("theme", "glyphs") if (value := getattr(options, name)) is not None}
         settings = with_changes(load(), changes)
         if settings.keymap:
-            from nanogpt_tui import keys  # which needs all screens
+            from nanogpt_tui import keys  # imports all screens
 
-            keys.check(settings.keymap)
+            keys.check_keymap(settings.keymap)
     except UserError as error:
         print(f"nanogpt-tui: {error}", file=sys.stderr)
         return 2

@@ -19,7 +19,7 @@ from textual.widgets import Input, TextArea
 from nanogpt.errors import UserError
 from nanogpt.formatting import printable
 from nanogpt_tui import screens, theme
-from nanogpt_tui.keys import check, complete, shown
+from nanogpt_tui.keys import check_keymap, complete_keymap, key_label
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.screens.train.compact import FULL_SIZE, CompactScreen, fits
 from nanogpt_tui.session.alerts import Alerts
@@ -235,7 +235,7 @@ class LabApp(TerminalApp):
         elif self.session.is_training or self.session.is_starting:
             await self.action_quit()
         else:
-            self.notify(f"{shown('app.quit', self, typing=typing)} quits", markup=False)
+            self.notify(f"{key_label('app.quit', self, typing=typing)} quits", markup=False)
 
     def action_suspend_process(self) -> None:
         if daemonize.can_detach():
@@ -340,7 +340,7 @@ class LabApp(TerminalApp):
         Raise `UserError` if a value is invalid or the settings file cannot be read or written.
         """
         changed = with_changes(self.settings, changes)
-        check(changed.keymap)
+        check_keymap(changed.keymap)
         self.apply_settings(changed)
         save(with_changes(load(), changes))
 
@@ -355,7 +355,7 @@ class LabApp(TerminalApp):
         """Apply settings to the app, the session and all screens, without saving them."""
         self.settings = settings
         self.theme = theme.NAMES[settings.theme]
-        self.set_keymap(complete(settings.keymap))
+        self.set_keymap(complete_keymap(settings.keymap))
         self.low_bandwidth = settings.low_bandwidth
         self.session.set_update_rate(settings.repaint_rate, settings.low_bandwidth)
         self.measure_traffic(settings.traffic == "shown")

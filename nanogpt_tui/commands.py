@@ -8,7 +8,7 @@ from textual.binding import Binding
 from textual.screen import Screen
 
 from nanogpt_tui import screens, theme
-from nanogpt_tui.keys import shown
+from nanogpt_tui.keys import key_label
 from nanogpt_tui.settings import CHOICES
 from nanogpt_tui.text import count, printable
 from nanogpt_tui.widgets.palette import PaletteCommand
@@ -26,7 +26,7 @@ def screen_commands(app: "LabApp", screen: Screen[Any]) -> Iterator[PaletteComma
             title=title,
             run=partial(app.switch_mode, mode),
             about=f"Go to the {title} screen",
-            right=shown(f"app.{mode}", app),
+            right=key_label(f"app.{mode}", app),
             is_key=True,
         )
     listed: set[str] = set()  # actions: one with several keys is listed once

@@ -1,6 +1,6 @@
-"""The keys that a person can change: which there are, which are taken, how texts name them, what keymap can be used.
+"""Remappable keys: the list of bindings, conflicts, keymap validation, and key names in texts.
 
-Knows nothing of the settings file. A keymap maps the id of a binding ("train.save") to its keys ("w", "w,ctrl+w").
+A keymap maps the id of a binding ("train.save") to its keys ("w", "w,ctrl+w").
 """
 
 import re
@@ -19,8 +19,8 @@ from nanogpt.errors import SettingError, nearest
 if TYPE_CHECKING:
     from textual.app import App
 
-# the first part of a binding's id, and the classes that have such bindings
-HOMES = {
+# by the first part of a binding's id: the classes with these bindings
+BINDING_CLASSES = {
     "app": ("app:LabApp",),
     "data": ("screens.data.screen:DataScreen", "screens.data.screen:DatasetList"),
     "new_run": ("screens.new_run.screen:NewRunScreen",),
@@ -32,22 +32,22 @@ HOMES = {
     "prompt": ("screens.sample.prompt:Prompt",),
     "runs": ("screens.runs.screen:RunsScreen", "screens.runs.run_table:RunTable"),
 }
-ROOMS = {"choice": "new_run", "figures": "train", "knob": "sample", "prompt": "sample"}  # widgets, and where they are
-FIXED = {
+WIDGET_SCOPES = {"choice": "new_run", "figures": "train", "knob": "sample", "prompt": "sample"}  # their screens
+RESERVED = {
     "tab": "the next field",
-    "shift+tab": "the field before",
+    "shift+tab": "the previous field",
     "ctrl+p": "the command palette",
     "ctrl+c": "how to quit",
 }
-HINT = re.compile(r"\{([a-z_]+\.[a-z_]+)\}")  # in a text: the key of the binding of that id
+KEY_REFERENCE = re.compile(r"\{([a-z_]+\.[a-z_]+)\}")  # in a text: the id of a binding
 MODIFIERS = {"alt", "ctrl", "hyper", "meta", "shift", "super"}
 
 
 @cache
 def remappable() -> Mapping[str, Binding]:
-    """Every binding with an id, by id; importing all screens."""
+    """Return every binding with an id, by id. Imports all screens."""
     found: dict[str, Binding] = {}
-    for home in chain.from_iterable(HOMES.values()):
+    for home in chain.from_iterable(BINDING_CLASSES.values()):
         found |= _bindings(home)
     return found
 
@@ -59,23 +59,24 @@ def _bindings(home: str) -> dict[str, Binding]:
 
 
 @cache
-def _of_old(name: str) -> str:
-    """The keys of a binding without a keymap, importing no other screens than its own."""
-    homes = HOMES[name.partition(".")[0]]
+def _default_keys(name: str) -> str:
+    """Return the keys of a binding without a keymap. Imports only the binding's own screen."""
+    homes = BINDING_CLASSES[name.partition(".")[0]]
     return next(bindings[name].key for home in homes if name in (bindings := _bindings(home)))
 
 
 def with_keys(text: str, app: "App[Any]") -> str:
-    """`text` with keys for the bindings that it names: "{sample.prompt} edits" becomes "i edits", or whatever key that
-    is by now."""
-    return HINT.sub(lambda found: shown(found[1], app), text)
+    """Replace each binding id in `text` by its present key: "{sample.prompt} edits" becomes "i edits"."""
+    return KEY_REFERENCE.sub(lambda found: key_label(found[1], app), text)
 
 
-def shown(name: str, app: "App[Any]", typing: bool = False) -> str:
-    """The first key of a binding that the widget in focus does not take for text, as a text names it; while one is
-    `typing` the first that is no character, if any."""
+def key_label(name: str, app: "App[Any]", typing: bool = False) -> str:
+    """Return the name of the first key of a binding that the focused widget does not take as text.
+
+    With `typing`, prefer a key with a modifier.
+    """
     settings = getattr(app, "settings", None)
-    keys = list(_split((settings.keymap.get(name) if settings else None) or _of_old(name)))
+    keys = list(_split((settings.keymap.get(name) if settings else None) or _default_keys(name)))
     focus = app.focused if app.screen_stack else None
     typed = focus.check_consume_key if focus is not None else lambda key, character: False
     free = [key for key in keys if not typed(key, key_to_character(key))] or keys
@@ -83,38 +84,40 @@ def shown(name: str, app: "App[Any]", typing: bool = False) -> str:
     return app.get_key_display(Binding(first, "")).replace("⏎", "enter")
 
 
-def room(name: str) -> str:
-    """The screen where the binding called `name` works, or "app" for all of them."""
+def scope(name: str) -> str:
+    """Return the screen on which the binding `name` works, or "app" for all screens."""
     prefix = name.partition(".")[0]
-    return ROOMS.get(prefix, prefix)
+    return WIDGET_SCOPES.get(prefix, prefix)
 
 
 def keys_of(name: str, keymap: Mapping[str, str]) -> list[str]:
-    """The keys of a binding, in Textual's long names ("question_mark")."""
+    """Return the keys of a binding in Textual's long names ("question_mark")."""
     return list(_split(keymap.get(name) or remappable()[name].key))
 
 
-def complete(keymap: Mapping[str, str]) -> Mapping[str, str]:
-    """`keymap` with the keys of all other bindings. Textual needs it where two bindings share a key (enter): to give
-    one of them another key takes the shared key from both."""
+def complete_keymap(keymap: Mapping[str, str]) -> Mapping[str, str]:
+    """Return `keymap` with the default keys of all other bindings.
+
+    Textual needs it if two bindings share a key (enter): else remapping one of them would remove the key from both.
+    """
     return {name: ",".join(keys_of(name, keymap)) for name in remappable()} if keymap else {}
 
 
-def taken_by(name: str, key: str, keymap: Mapping[str, str]) -> str:
-    """What `key` is already where the binding `name` works; empty where it is free, or its own by default."""
-    if key in FIXED:
-        return FIXED[key]
+def conflict(name: str, key: str, keymap: Mapping[str, str]) -> str:
+    """Return what `key` does in the scope of the binding `name`, or "" if it is free or the binding's own default."""
+    if key in RESERVED:
+        return RESERVED[key]
     if key in keys_of(name, {}):
         return ""
     for other in remappable():
-        together = room(other) == room(name) or "app" in (room(other), room(name))
-        if other != name and together and key in keys_of(other, keymap):
+        overlap = scope(other) == scope(name) or "app" in (scope(other), scope(name))
+        if other != name and overlap and key in keys_of(other, keymap):
             return other
     return ""
 
 
-def check(keymap: Mapping[str, str]) -> None:
-    """Raises `SettingError` for an id or a key that is not one, and for a key that is taken."""
+def check_keymap(keymap: Mapping[str, str]) -> None:
+    """Raise `SettingError` for an unknown binding id, an invalid key, or a key that is already used."""
     for name, keys in keymap.items():
         if name not in remappable():
             raise SettingError("keymap", f"keymap: no key named {name!r}.{nearest(name, list(remappable()))}")
@@ -125,7 +128,7 @@ def check(keymap: Mapping[str, str]) -> None:
                 )
     for name in keymap:
         for key in keys_of(name, keymap):
-            if taken := taken_by(name, key, keymap):
+            if taken := conflict(name, key, keymap):
                 raise SettingError("keymap", f"keymap: {name}={key}: that key is already {taken}; choose another")
 
 

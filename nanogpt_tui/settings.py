@@ -1,4 +1,4 @@
-"""The person's own settings of the app, in a TOML file. Knows nothing of the screens that obey them."""
+"""The user's settings of the app, in a TOML file."""
 
 import dataclasses
 import locale
@@ -24,10 +24,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """`glyphs` go by the terminal where they are not chosen; `repaints_per_second` limits the Train screen; `ssh_mode`
-    spares the line to the terminal, "auto" over SSH; `traffic` shows the bytes that go there; `notifications` tell of a
-    run's end, a new best and trouble; `keymap` maps the id of a binding to its keys ("space,p"); `quickstart` has
-    settings of a training run that differ in the quick start."""
+    """The settings with their defaults.
+
+    `glyphs`: the characters of charts, by default what the terminal supports. `repaints_per_second`: the limit of the
+    Train screen. `ssh_mode`: send less to the terminal; "auto" means over SSH. `traffic`: show the bytes per second to
+    the terminal. `notifications`: report a run's end, a new best loss and problems. `keymap`: keys by binding id
+    ("space,p"). `quickstart`: settings of the training run that differ in the quick start.
+    """
 
     theme: str = "dark"
     glyphs: str = field(default_factory=lambda: default_glyphs(os.environ, locale.getpreferredencoding(False)))
@@ -40,21 +43,22 @@ class Settings:
 
     @property
     def low_bandwidth(self) -> bool:
-        """Whether what is sent to the terminal goes over a network."""
+        """Whether to send less to the terminal."""
         return self.ssh_mode == "on" or (self.ssh_mode == "auto" and "SSH_CONNECTION" in os.environ)
 
     @property
     def repaint_rate(self) -> float:
-        """How often a second the Train screen may change."""
+        """The maximum number of repaints of the Train screen per second."""
         return min(self.repaints_per_second, 1.0) if self.low_bandwidth else self.repaints_per_second
 
 
 def path() -> Path:
+    """Return the path of the settings file."""
     return paths.config_dir() / "tui.toml"
 
 
 def load() -> Settings:
-    """The settings on disk, defaults where there are none. Raises `UserError` for a file that cannot be used."""
+    """Read the settings file; without one, return the defaults. Raise `UserError` if it is unreadable or invalid."""
     try:
         return with_changes(Settings(), read_toml(path()))
     except FileNotFoundError:
@@ -66,7 +70,7 @@ def load() -> Settings:
 
 
 def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
-    """`settings` with some replaced by name. Raises `SettingError`."""
+    """Return `settings` with some values replaced by name. Raise `SettingError` for an unknown name or a bad value."""
     known = [item.name for item in dataclasses.fields(Settings)]
     for name, value in changes.items():
         if name not in known:
@@ -93,13 +97,13 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
 
 
 def save(settings: Settings) -> None:
-    """Replaces the file by what differs from the defaults. Raises `UserError` where it cannot be written."""
+    """Write the settings that differ from the defaults. Raise `UserError` if the file cannot be written."""
     import tomli_w
 
-    file, usual = path(), dataclasses.asdict(Settings())
-    chosen = {name: value for name, value in dataclasses.asdict(settings).items() if value != usual[name]}
+    file, defaults = path(), dataclasses.asdict(Settings())
+    changed = {name: value for name, value in dataclasses.asdict(settings).items() if value != defaults[name]}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, tomli_w.dumps(chosen))
+        write_atomically(file, tomli_w.dumps(changed))
     except OSError as error:
         raise UserError(f"cannot write the settings {file}: {why(error)}") from None

@@ -1,6 +1,6 @@
-"""Text from files, models and the network, made fit for the screen. Knows nothing of where it stands there.
+"""Safe and short texts for the screen, from files, models, the network and numbers.
 
-What is made here is plain `Content`: never markup, so `[bold]` is six characters, and never a control character.
+Content made here is plain: it has no markup, so `[bold]` is six characters, and no control characters.
 """
 
 from rich.cells import cell_len, set_cell_size
@@ -10,11 +10,11 @@ from nanogpt.formatting import duration, printable
 
 __all__ = ["count", "duration", "format_bytes", "one_line", "printable", "safe_content", "short", "short_weights"]
 
-LEAST_NAME = 2  # cells
+MIN_NAME_CELLS = 2
 
 
 def safe_content(text: str, style: str = "") -> Content:
-    """`text` with control, bidirectional and other invisible characters replaced visibly, as unformatted content."""
+    """Return `text` as plain content, with control, bidirectional and other invisible characters made visible."""
     return Content.styled(printable(text).expandtabs(4), style)
 
 
@@ -24,7 +24,7 @@ def one_line(text: str) -> str:
 
 
 def count(number: float) -> str:
-    """A number in at most six cells: 950, 20.3 M, 1.2 G."""
+    """Format a number in at most six cells: 950, 20.3 M, 1.2 G."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e4)):
         if abs(number) >= size:
             return f"{number / (1e3 if unit == 'k' else size):.{0 if unit == 'k' else 1}f} {unit}"
@@ -32,16 +32,16 @@ def count(number: float) -> str:
 
 
 def format_bytes(size: float) -> str:
-    """A number of bytes, rounded: 12.3 kB, 950.0 MB, 1.2 GB."""
+    """Format a number of bytes: 12.3 kB, 950.0 MB, 1.2 GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
 def short(text: str, width: int) -> str:
-    """`text` in at most `width` cells, its end cut off with an ellipsis."""
+    """Cut `text` to at most `width` cells, with an ellipsis at the end."""
     return text if cell_len(text) <= width else set_cell_size(text, max(0, width - 1)) + "…"
 
 
 def short_weights(weights: str, width: int) -> str:
-    """The label of weights ("a-long-name · step 900") in at most `width` cells: the name is cut before the step is."""
+    """Cut the label of weights ("a-long-name · step 900") to at most `width` cells. The name is cut before the step."""
     name, dot, step = weights.rpartition(" · ")
-    return short(short(name, max(LEAST_NAME, width - cell_len(dot + step))) + dot + step, width)
+    return short(short(name, max(MIN_NAME_CELLS, width - cell_len(dot + step))) + dot + step, width)

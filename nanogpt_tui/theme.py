@@ -1,14 +1,14 @@
-"""The app's colours: one accent, quiet labels, dark, light and the terminal's own. Knows nothing of the screens.
+"""The app's themes: dark, light, and the terminal's own colours.
 
-Beside Textual's own names there are `$quiet` (labels, axes), `$alive` (what runs now) and `$raw` (the unsmoothed band),
-chosen to stay apart from each other when a terminal has 256 colours.
+In addition to Textual's names there are `$quiet` (labels, axes), `$alive` (a running training), `$raw` (the unsmoothed
+band) and `$rule` (lines). They remain distinct on a terminal with 256 colours.
 """
 
 from textual.theme import BUILTIN_THEMES, Theme
 
 
 def _bars(bar: str, ground: str) -> dict[str, str]:
-    """Scrollbars that are seen and say nothing."""
+    """Return the variables of scrollbars that do not change colour under the mouse."""
     grounds = dict.fromkeys(
         ("scrollbar-background", "scrollbar-background-hover", "scrollbar-background-active"), ground
     )

@@ -1,4 +1,4 @@
-"""What `y` copies: a text, a path, or the command that does the same again; a small menu asks which."""
+"""The menu of the key `y`: copy a text, a path, or the command that does the same."""
 
 import dataclasses
 import shlex
@@ -22,8 +22,8 @@ KEYS = {"text": "t", "path": "p", "command": "c"}
 SHOWN = 48  # cells of what a line of the menu shows
 
 
-def offer(app: "TerminalApp", offered: Mapping[str, str]) -> None:
-    """Asks which of `offered` ("text", "path", "command") to copy, and copies it."""
+def ask_copy(app: "TerminalApp", offered: Mapping[str, str]) -> None:
+    """Ask which of `offered` ("text", "path", "command") to copy, and copy it."""
 
     def copy(answer: str | None) -> None:
         if answer is not None and answer in offered:
@@ -38,18 +38,18 @@ def offer(app: "TerminalApp", offered: Mapping[str, str]) -> None:
     app.push_screen(Ask("Copy", rows | {"nothing": ("escape", "cancel")}), copy)
 
 
-def offer_run(app: "LabApp", folder: Path) -> None:
-    """As `offer`, for a run, whose settings are read in a thread."""
+def ask_copy_run(app: "LabApp", folder: Path) -> None:
+    """Do the same for a run, whose settings are read in a thread."""
 
     def show(offered: dict[str, str] | None, error: str) -> None:
         if offered:
-            offer(app, offered)
+            ask_copy(app, offered)
 
-    app.session.fetch(lambda: of_run(folder), show, "copy")
+    app.session.fetch(lambda: run_items(folder), show, "copy")
 
 
-def of_run(folder: Path) -> dict[str, str]:
-    """A run's path, and the command that trains it again. Reads its settings; a run without any has a path alone."""
+def run_items(folder: Path) -> dict[str, str]:
+    """Return a run's path, and the command that trains it again if its settings can be read."""
     offered = {"path": str(folder)}
     try:
         config = run_config(folder)
@@ -59,8 +59,8 @@ def of_run(folder: Path) -> dict[str, str]:
     return offered | {"command": shlex.join(["nanogpt", "train", *words])}
 
 
-def of_completion(completion: Completion) -> dict[str, str]:
-    """A text with its prompt, and the command that writes it again, where its weights are in a checkpoint."""
+def completion_items(completion: Completion) -> dict[str, str]:
+    """Return a text with its prompt, and the command that generates it again if its weights are in a checkpoint."""
     offered = {"text": completion.prompt + completion.text}
     if (
         completion.source.which == LIVE
@@ -69,17 +69,17 @@ def of_completion(completion: Completion) -> dict[str, str]:
         or completion.branched_at is not None
     ):
         return offered
-    knobs, usual = dataclasses.asdict(completion.knobs), dataclasses.asdict(SamplingConfig())
-    words = [f"--{name}={_flag(value)}" for name, value in knobs.items() if name != "stop" and value != usual[name]]
-    words += [f"--seed={completion.knobs.seed}"] if completion.knobs.seed == usual["seed"] else []
+    knobs, defaults = dataclasses.asdict(completion.knobs), dataclasses.asdict(SamplingConfig())
+    words = [f"--{name}={_flag(value)}" for name, value in knobs.items() if name != "stop" and value != defaults[name]]
+    words += [f"--seed={completion.knobs.seed}"] if completion.knobs.seed == defaults["seed"] else []
     words += [f"--stop={text}" for text in completion.knobs.stop]
     which = [] if completion.step is None else [f"--checkpoint={completion.step}"]
     command = ["nanogpt", "sample", completion.run, *which, f"--start={completion.prompt}", *words]
     return offered | {"command": shlex.join(command)}
 
 
-def of_dataset(name: str, folder: str, recipe: bool) -> dict[str, str]:
-    """Where a data set is, once it is prepared, and the command that prepares it, where there is a recipe for it."""
+def dataset_items(name: str, folder: str, recipe: bool) -> dict[str, str]:
+    """Return a data set's folder if it is prepared, and the command that prepares it if it has a recipe."""
     offered = {"path": folder} if folder else {}
     return offered | ({"command": shlex.join(["nanogpt", "prepare", name])} if recipe else {})
 

@@ -94,12 +94,12 @@ class Figures(Widget, can_focus=True):
         """The word for the figure under the mouse, else for the chosen one."""
         return ROWS[self._chosen if self._hovered is None else self._hovered].term
 
-    def use_glyphs(self, glyphs: str) -> None:
+    def set_glyphs(self, glyphs: str) -> None:
         self._glyphs = glyphs
         self._repaint()
 
     def show(self, history: "History", waiting: str, smoothed: float | None) -> None:
-        """`waiting` says what was asked of the trainer and is not done yet; for `smoothed` see `described`."""
+        """`waiting` says what was asked of the trainer and is not done yet; for `smoothed` see `figure_values`."""
         self._history, self._waiting, self._smoothed = history, waiting, smoothed
         self._repaint()
 
@@ -147,7 +147,7 @@ class Figures(Widget, can_focus=True):
         """Draws all lines anew, and has those that differ sent."""
         if self._history is None or not self.size.width:
             return
-        figures = list(described(self._history, self._waiting, self._smoothed))
+        figures = list(figure_values(self._history, self._waiting, self._smoothed))
         lines: list[Line] = [[] for _ in range(self.size.height)]
         if self._tiles:
             edges = [*self._edges, self.size.width + 1]
@@ -199,7 +199,7 @@ class Figures(Widget, can_focus=True):
         return self._styles[name]
 
 
-def described(history: "History", waiting: str, smoothed: float | None) -> Iterator[tuple[str, str, str]]:
+def figure_values(history: "History", waiting: str, smoothed: float | None) -> Iterator[tuple[str, str, str]]:
     """(value, note, style) of each figure, in the order of ROWS; `smoothed` is the loss where the chart's line ends."""
     last, evaluation, started = history.last, history.evaluation, history.started
     now = history.run_state

@@ -8,7 +8,7 @@ from textual.events import Click
 from textual.style import Style
 from textual.widget import Widget
 
-from nanogpt_tui.keys import shown
+from nanogpt_tui.keys import key_label
 from nanogpt_tui.text import duration, printable, short
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Header(Widget):
         name = (" readonly ", "bold $warning") if readonly else (" nanogpt  ", "bold $accent")
         parts: list[Content | tuple[str, str | Style]] = [name]
         for mode, (_, title) in self._modes.items():
-            key = shown(f"app.{mode}", self.app)
+            key = key_label(f"app.{mode}", self.app)
             style = "bold $foreground" if mode == current else "$quiet"
             click = Style.from_meta({"mode": mode})
             parts.append(Content.assemble((f" {key} ", "$quiet"), (f"{title} ", style)).stylize(click))

@@ -6,7 +6,7 @@ from textual.screen import Screen
 from textual.style import Style
 from textual.widget import Widget
 
-from nanogpt_tui.keys import shown as named
+from nanogpt_tui.keys import key_label
 
 
 class KeyBar(Widget):
@@ -38,7 +38,7 @@ class KeyBar(Widget):
                 keys = shown.setdefault(active.binding.description, {})
                 keys.setdefault(active.binding.action, self.app.get_key_display(active.binding))
         helps = self.app.check_action("help", ())
-        more = _item(named("app.help", self.app), "help", "app.help") if helps else Content()
+        more = _item(key_label("app.help", self.app), "help", "app.help") if helps else Content()
         traffic = getattr(self.app, "traffic", None)  # of the app's terminal, where that is asked for
         if traffic is not None:
             more = Content.assemble((f"{traffic / 1e3:7.2f} kB/s  ", "$quiet"), more)

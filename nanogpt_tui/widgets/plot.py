@@ -94,7 +94,7 @@ class _Drawing:
         self.parts = {name: curve.columns(picture.axis, self.edges) for name, curve in picture.overlays.items()}
         self.own = picture.curve.columns(picture.axis, self.edges)
         self.y = self._y_scale()
-        self.marks = self._seen_marks()
+        self.marks = self._visible_marks()
         self._axes()
         self._uniform()
         if picture.show_raw and len(picture.curve):
@@ -129,7 +129,7 @@ class _Drawing:
         column = np.minimum(np.floor(fraction * self.width), self.width - (fraction <= 1.0))
         return np.asarray(MARGIN + column, np.intp)
 
-    def _seen_marks(self) -> list[tuple[int, Mark]]:
+    def _visible_marks(self) -> list[tuple[int, Mark]]:
         """The marks inside of the window, each with its column. What was the best once is by now merely saved."""
         marks = self.picture.marks
         at = self._cells(self.picture.curve.locate(self.picture.axis, [mark.step for mark in marks]))

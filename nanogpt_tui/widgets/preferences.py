@@ -16,7 +16,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from nanogpt.errors import UserError
-from nanogpt_tui.keys import keys_of, remappable, room, taken_by
+from nanogpt_tui.keys import conflict, keys_of, remappable, scope
 from nanogpt_tui.settings import CHOICES, Settings, path
 from nanogpt_tui.text import safe_content
 from nanogpt_tui.widgets.dialog import AskValue
@@ -98,8 +98,8 @@ class Preferences(ModalScreen[None]):
         yield self._option("quickstart", "quick start", str(len(settings.quickstart) or "none"), words)
         last = ""
         for name, binding in remappable().items():
-            if room(name) != last:
-                last = room(name)
+            if scope(name) != last:
+                last = scope(name)
                 yield Option("", disabled=True)
                 title = "everywhere" if last == "app" else last.replace("_", " ").capitalize()
                 yield Option(Content.styled(f"Keys: {title}", "bold $accent"), disabled=True)
@@ -143,7 +143,7 @@ class Preferences(ModalScreen[None]):
         keymap = self.lab.settings.keymap
         if event.key == "escape":
             return
-        if taken := taken_by(name, event.key, keymap):
+        if taken := conflict(name, event.key, keymap):
             shown = self.app.get_key_display(Binding(event.key, ""))
             self._say(f"{shown} is already {taken}: choose another key, or change that one first.", "$warning")
         else:

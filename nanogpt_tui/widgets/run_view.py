@@ -108,9 +108,9 @@ class RunView(Vertical):
         self._logged += len(lines)
         self._show_error(history)
 
-    def use_glyphs(self, glyphs: str) -> None:
+    def set_glyphs(self, glyphs: str) -> None:
         self.chart.glyphs = glyphs
-        self.figures.use_glyphs(glyphs)
+        self.figures.set_glyphs(glyphs)
         self.trends.glyphs = glyphs
         self.trends.refresh()
 

@@ -131,7 +131,7 @@ def test_every_key_that_a_text_names_is_the_key_of_a_binding() -> None:
     for file in Path(nanogpt_tui.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                named.update(keys.HINT.findall(node.value))
+                named.update(keys.KEY_REFERENCE.findall(node.value))
     assert named <= {*keys.remappable()}
     assert {"train.quick_start", "sample.prompt", "data.prepare", "app.help"} <= named
 

@@ -74,7 +74,7 @@ def test_a_keymap_that_cannot_be_used_is_refused_in_one_line(
     keymap: dict[str, str], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SettingError, match=re.escape(reason)):
-        keys.check(keymap)
+        keys.check_keymap(keymap)
     settings.save(settings.Settings(keymap=keymap))
     written = settings.path().read_bytes()
     assert main([]) == 2
@@ -85,11 +85,11 @@ def test_a_keymap_that_cannot_be_used_is_refused_in_one_line(
 
 
 def test_two_keys_can_change_places() -> None:
-    keys.check({"train.save": "x", "train.stop": "s"})
+    keys.check_keymap({"train.save": "x", "train.stop": "s"})
 
 
 def test_screens_apart_may_use_the_same_key() -> None:
-    keys.check({"train.save": "w", "runs.note": "w"})
+    keys.check_keymap({"train.save": "w", "runs.note": "w"})
 
 
 async def test_a_key_shared_by_two_stays_with_the_other(lab: Any) -> None:
@@ -140,4 +140,4 @@ def test_a_verb_has_its_key_to_itself() -> None:
 
 
 def test_an_old_key_can_be_had_back() -> None:
-    keys.check({"runs.delete": "x", "runs.note": "n", "runs.rename": "e", "runs.export": "c"})
+    keys.check_keymap({"runs.delete": "x", "runs.note": "n", "runs.rename": "e", "runs.export": "c"})

@@ -276,7 +276,7 @@ class DataScreen(LabScreen):
     def action_copy(self) -> None:
         entry = self.entry
         if entry is not None:
-            copy_menu.offer(self.lab, copy_menu.of_dataset(entry.name, entry.info.path or "", bool(entry.recipe)))
+            copy_menu.ask_copy(self.lab, copy_menu.dataset_items(entry.name, entry.info.path or "", bool(entry.recipe)))
 
     def action_delete(self) -> None:
         entry = self.entry

@@ -335,7 +335,7 @@ class RunsScreen(LabScreen):
     def action_copy(self) -> None:
         run = self.current
         if run is not None:
-            copy_menu.offer_run(self.lab, Path(run.path))
+            copy_menu.ask_copy_run(self.lab, Path(run.path))
 
     def action_export(self) -> None:
         run = self.current

@@ -409,7 +409,7 @@ class SampleScreen(LabScreen):
 
     def action_copy(self) -> None:
         if self.completion is not None:
-            copy_menu.offer(self.lab, copy_menu.of_completion(self.completion))
+            copy_menu.ask_copy(self.lab, copy_menu.completion_items(self.completion))
 
     def action_export(self) -> None:
         file = Path.cwd() / time.strftime("samples-%Y%m%d-%H%M%S.md")

@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from nanogpt_tui.keys import shown
+from nanogpt_tui.keys import key_label
 from nanogpt_tui.screens.sample.text_flow import ZERO_WIDTH, Cell, TextFlow
 from nanogpt_tui.session.completions import Completion
 from nanogpt_tui.text import printable, short
@@ -182,7 +182,7 @@ class TokenText(ScrollView, can_focus=True):
         line = y + self.scroll_offset.y
         if self._completion is None and line < len(HINT):
             name, words = HINT[line]
-            hint = Segment(short(f"{shown(name, self.app):<6} {words}", width), self._component_style("prompt"))
+            hint = Segment(short(f"{key_label(name, self.app):<6} {words}", width), self._component_style("prompt"))
             return Strip([hint]).adjust_cell_length(width, self.rich_style)
         if line >= len(self._flow.lines):
             return Strip.blank(width, self.rich_style)

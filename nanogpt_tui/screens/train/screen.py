@@ -171,7 +171,7 @@ class TrainScreen(LabScreen):
         for welcome in self.query("#welcome").results(Static):
             welcome.update(self._welcome())
         if self.run_view is not None:
-            self.run_view.use_glyphs(self.lab.settings.glyphs)
+            self.run_view.set_glyphs(self.lab.settings.glyphs)
 
     def _waiting(self) -> str:
         """Return what the trainer was asked to do and has not done yet, or ""."""
@@ -305,7 +305,7 @@ class TrainScreen(LabScreen):
 
     def action_copy(self) -> None:
         if self.session.folder is not None:
-            copy_menu.offer_run(self.lab, self.session.folder)
+            copy_menu.ask_copy_run(self.lab, self.session.folder)
 
     def action_earlier_sample(self, by: int) -> None:
         if self.run_view is not None:

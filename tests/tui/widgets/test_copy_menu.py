@@ -23,7 +23,7 @@ def words_of(command: str) -> list[str]:
 
 def test_the_command_of_a_run_has_the_same_settings(two_runs: Path) -> None:
     folder = two_runs / "one"
-    offered = copy_menu.of_run(folder)
+    offered = copy_menu.run_items(folder)
     assert offered["path"] == str(folder)
     program, train, *flags = words_of(offered["command"])
     assert (program, train) == ("nanogpt", "train")
@@ -34,14 +34,14 @@ def test_the_command_of_a_run_has_the_same_settings(two_runs: Path) -> None:
 def test_the_command_of_a_text_names_its_checkpoint_prompt_and_knobs() -> None:
     knobs = SamplingConfig(temperature=0.6, seed=7)
     completion = Completion(prompt="it's\n", source=Source("one"), knobs=knobs, run="one", step=40)
-    program, sample, run, *flags = words_of(copy_menu.of_completion(completion)["command"])
+    program, sample, run, *flags = words_of(copy_menu.completion_items(completion)["command"])
     assert (program, sample, run) == ("nanogpt", "sample", "one")
     assert {"--checkpoint=40", "--start=it's\n", "--temperature=0.6", "--seed=7"} == set(flags)
 
 
 def test_a_text_that_no_command_can_repeat_has_none() -> None:
     live = Completion(prompt="a", source=Source(None, "live"), knobs=SamplingConfig(), run="one", step=40)
-    assert set(copy_menu.of_completion(live)) == {"text"}
+    assert set(copy_menu.completion_items(live)) == {"text"}
 
 
 async def test_y_copies_the_path_of_the_run_under_the_cursor(lab: Any, two_runs: Path) -> None:

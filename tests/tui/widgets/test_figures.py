@@ -31,7 +31,7 @@ async def test_tiles_cut_no_number_and_keep_values_and_labels_apart(lab: Any, mo
     async with lab(size=(80, 24)) as at:
         await at.press("g")
         await at.until(lambda: at.session.history and at.session.history.phase == "finished")
-        monkeypatch.setattr(figures, "described", lambda *_: ((text, "", "value") for text in LARGE))
+        monkeypatch.setattr(figures, "figure_values", lambda *_: ((text, "", "value") for text in LARGE))
         at.app.screen.run_view.figures.show(at.session.history, "", None)
         await at.sees("step       12.3 M    ")
         lines = [" ".join(line.split()) for line in at.seen().splitlines()]
