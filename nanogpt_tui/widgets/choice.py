@@ -9,14 +9,13 @@ from textual.content import Content
 from textual.events import Click
 from textual.message import Message
 from textual.reactive import reactive
-from textual.screen import ModalScreen
 from textual.style import Style
 from textual.widget import Widget
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from nanogpt_tui.text import printable, short
-from nanogpt_tui.widgets.dialog import hint
+from nanogpt_tui.widgets.dialog import Dialog, hint
 
 FEW = 4  # options that are quicker reached by arrows than in a list
 
@@ -101,13 +100,12 @@ class Choice(Widget, can_focus=True):
             self.action_list()
 
 
-class Pick(ModalScreen[str | None]):
+class Pick(Dialog[str | None]):
     """A list of all options; escape gives None."""
 
     DEFAULT_CSS = """
-    Pick { align: center middle; background: $background 60%; }
     Pick .hint { width: auto; }
-    Pick > Vertical { width: auto; max-width: 80%; height: auto; max-height: 80%; padding: 1 3; background: $panel; }
+    Pick > Vertical { width: auto; max-width: 80%; height: auto; max-height: 80%; }
     Pick OptionList, Pick OptionList:focus {
         width: auto; min-width: 30; height: auto; border: none; padding: 0; margin-bottom: 1; background: $panel;
     }

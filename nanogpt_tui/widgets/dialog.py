@@ -1,6 +1,7 @@
-"""A question with a few answers, each on its own key, over whatever screen asks. Knows nothing of what is asked."""
+"""Dialogs: the base class with their common style, a question with answers, and a question for a value."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -11,33 +12,37 @@ from textual.widgets import Input, Static
 
 from nanogpt.errors import UserError
 
+T = TypeVar("T")
+
 
 def hint(text: str) -> Static:
-    """The quiet last line of a dialog: which keys answer it."""
+    """Return the last line of a dialog, which says what its keys do."""
     return Static(Content.styled(text, "$quiet"), classes="hint")
 
 
-class Ask(ModalScreen[str | None]):
-    """Dismisses with the chosen answer's name; escape is None where no answer is on it.
+class Dialog(ModalScreen[T]):
+    """A modal screen with one panel in the middle: a `Vertical` that the subclass composes and gives a size."""
 
-    `answers` maps a name to (key, words). Text is shown as it is, without markup.
+    DEFAULT_CSS = """
+    Dialog { align: center middle; background: $background 60%; }
+    Dialog > Vertical { width: auto; height: auto; padding: 1 3; background: $panel; border: none; }
+    Dialog .question { margin-bottom: 1; text-style: bold; }
+    Dialog .hint { height: auto; }
+    """
+
+
+class Ask(Dialog[str | None]):
+    """A question. Dismisses with the name of the chosen answer; escape gives None if no answer has that key.
+
+    `answers` maps a name to (key, words). Text is shown without markup.
     """
 
     DEFAULT_CSS = """
-    Ask, AskValue { align: center middle; background: $background 60%; }
-    Ask > Vertical, AskValue > Vertical {
-        width: auto; max-width: 72; height: auto; padding: 1 3; background: $panel; border: none;
-    }
-    Ask Static, AskValue Static { width: auto; max-width: 66; height: auto; }
+    Ask > Vertical { max-width: 72; }
+    Ask Static { width: auto; max-width: 66; height: auto; }
     Ask.-tight > Vertical { width: 100%; padding: 1; }
     Ask.-tight Static { width: 100%; }
-    .question { margin-bottom: 1; text-style: bold; }
-    .answer:hover { background: $boost; }
-    AskValue Input { width: 60; max-width: 100%; background: $surface; }
-    AskValue .error { color: $error; display: none; }
-    AskValue .error.-shown { display: block; }
-    .hint { height: auto; }
-    AskValue .hint { margin-top: 1; }
+    Ask .answer:hover { background: $boost; }
     """
 
     HORIZONTAL_BREAKPOINTS = [(0, "-tight"), (80, "-roomy")]  # noqa: RUF012
@@ -51,8 +56,8 @@ class Ask(ModalScreen[str | None]):
         with Vertical():
             yield Static(self._question, classes="question")
             for name, (key, words) in self._answers.items():
-                shown = Content.assemble((f"{key:>5}", "bold $accent"), f"  {words}")
-                yield Static(shown, classes="answer", name=name)
+                line = Content.assemble((f"{key:>5}", "bold $accent"), f"  {words}")
+                yield Static(line, classes="answer", name=name)
 
     def on_key(self, event: Key) -> None:
         event.stop()
@@ -66,14 +71,21 @@ class Ask(ModalScreen[str | None]):
             self.dismiss(widget.name)
 
 
-class AskValue(ModalScreen[str | None]):
-    """Asks for one line of text; `check` returns the reason why it will not do, or nothing. Escape gives None."""
+class AskValue(Dialog[str | None]):
+    """A question for one line of text. `check` returns why a text is invalid, or "". Escape gives None."""
+
+    DEFAULT_CSS = """
+    AskValue > Vertical { max-width: 72; }
+    AskValue Static { width: auto; max-width: 66; height: auto; }
+    AskValue Input { width: 60; max-width: 100%; background: $surface; }
+    AskValue .error { color: $error; display: none; }
+    AskValue .error.-shown { display: block; }
+    AskValue .hint { margin-top: 1; }
+    """
 
     def __init__(self, question: str, value: str, check: Callable[[str], str]) -> None:
         super().__init__()
         self._question, self._value, self._check = question, value, check
-
-    DEFAULT_CSS = Ask.DEFAULT_CSS
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -85,9 +97,9 @@ class AskValue(ModalScreen[str | None]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         problem = self._check(event.value)
         if problem:
-            shown = self.query_one(".error", Static)
-            shown.update(Content(problem))
-            shown.add_class("-shown")
+            line = self.query_one(".error", Static)
+            line.update(Content(problem))
+            line.add_class("-shown")
         else:
             self.dismiss(event.value)
 

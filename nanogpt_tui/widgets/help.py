@@ -8,11 +8,11 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.events import Click
-from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from nanogpt_tui.keys import with_keys
+from nanogpt_tui.widgets.dialog import Dialog
 from nanogpt_tui.widgets.glossary_page import links, page, topics
 
 MOUSE = "Click a screen's name at the top, or a key in the bottom line"
@@ -30,13 +30,12 @@ APP = "app"
 Keys = dict[str, list[tuple[str, str]]]  # by group: the keys, and what they do
 
 
-class Help(ModalScreen[None]):
+class Help(Dialog[None]):
     """`about` is plain text on the focused widget or screen, `mouse` what the mouse does there; `term` a word to look
     up at once. A link of the glossary is chosen with tab and opened with enter; escape leads back from it."""
 
     DEFAULT_CSS = """
-    Help { align: center middle; background: $background 60%; }
-    Help > Vertical { width: 90%; max-width: 100; height: 90%; padding: 1 2; background: $panel; }
+    Help > Vertical { width: 90%; max-width: 100; height: 90%; padding: 1 2; }
     Help Input { margin-bottom: 1; }
     Help VerticalScroll { height: 1fr; scrollbar-gutter: stable; scrollbar-size-vertical: 1; }
     Help Static { height: auto; }

@@ -9,11 +9,11 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.events import Click
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from nanogpt_tui.text import safe_content, short
+from nanogpt_tui.widgets.dialog import Dialog
 
 if TYPE_CHECKING:
     from nanogpt_tui.session.session import Session
@@ -54,13 +54,12 @@ def matching(commands: Iterable[PaletteCommand], text: str) -> list[PaletteComma
     return [command for _, command in sorted(ranked, key=lambda pair: pair[0])]
 
 
-class Palette(ModalScreen[PaletteCommand | None]):
+class Palette(Dialog[PaletteCommand | None]):
     """Dismisses with the chosen command, or None for escape. `commands` are there at once; `read` gives more of them,
     and is called in a thread."""
 
     DEFAULT_CSS = """
-    Palette { align: center middle; background: $background 60%; }
-    Palette > Vertical { width: 95%; max-width: 100; height: 90%; max-height: 36; padding: 1 2; background: $panel; }
+    Palette > Vertical { width: 95%; max-width: 100; height: 90%; max-height: 36; padding: 1 2; }
     Palette Input { margin-bottom: 1; }
     Palette OptionList { height: 1fr; border: none; padding: 0; background: $panel; text-wrap: nowrap; }
     Palette #hint { height: 1; margin-top: 1; color: $quiet; }

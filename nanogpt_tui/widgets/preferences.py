@@ -11,7 +11,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.events import Click, Key
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -19,7 +18,7 @@ from nanogpt.errors import UserError
 from nanogpt_tui.keys import conflict, keys_of, remappable, scope
 from nanogpt_tui.settings import CHOICES, Settings, path
 from nanogpt_tui.text import safe_content
-from nanogpt_tui.widgets.dialog import AskValue
+from nanogpt_tui.widgets.dialog import AskValue, Dialog
 
 if TYPE_CHECKING:
     from nanogpt_tui.app import LabApp
@@ -34,10 +33,9 @@ HINT = "enter changes, backspace resets, esc closes"
 QUICKSTART = "Settings to change in the quick start, such as: max_iters=500 batch_size=8 (empty: none)"
 
 
-class Preferences(ModalScreen[None]):
+class Preferences(Dialog[None]):
     DEFAULT_CSS = """
-    Preferences { align: center middle; background: $background 60%; }
-    Preferences > Vertical { width: 95%; max-width: 100; height: 90%; padding: 1 3; background: $panel; }
+    Preferences > Vertical { width: 95%; max-width: 100; height: 90%; }
     Preferences OptionList { height: 1fr; border: none; background: $panel; padding: 0; text-wrap: nowrap; }
     Preferences OptionList { text-overflow: ellipsis; }
     Preferences OptionList:focus { border: none; background: $panel; background-tint: transparent 0%; }

@@ -7,7 +7,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widgets import Button, Input, Static
 
@@ -20,7 +19,7 @@ from nanogpt_tui.screens.data.path_input import PathInput
 from nanogpt_tui.screens.data.progress import Progress
 from nanogpt_tui.text import format_bytes, safe_content
 from nanogpt_tui.widgets.choice import Choice
-from nanogpt_tui.widgets.dialog import hint
+from nanogpt_tui.widgets.dialog import Dialog, hint
 
 if TYPE_CHECKING:
     from nanogpt_tui.session.session import Session
@@ -34,12 +33,11 @@ TOKENIZERS = {
 }
 
 
-class AddText(ModalScreen[Recipe | None]):
+class AddText(Dialog[Recipe | None]):
     """Dismisses with the recipe to prepare, or None. `taken` are the names of existing data sets."""
 
     DEFAULT_CSS = """
-    AddText { align: center middle; background: $background 60%; }
-    AddText > Vertical { width: 84; max-width: 96%; height: auto; max-height: 96%; padding: 1 3; background: $panel; }
+    AddText > Vertical { width: 84; max-width: 96%; height: auto; max-height: 96%; }
     AddText .title { text-style: bold; margin-bottom: 1; }
     AddText Horizontal { height: auto; margin-bottom: 1; }
     AddText Horizontal > Static { width: 12; color: $quiet; }

@@ -12,12 +12,11 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.events import Key
 from textual.message import Message
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from nanogpt_tui.text import safe_content
-from nanogpt_tui.widgets.dialog import hint
+from nanogpt_tui.widgets.dialog import Dialog, hint
 
 MAX_ENTRIES = 5000  # entries of a folder that are read
 MAX_SUGGESTIONS = 60
@@ -163,12 +162,11 @@ class PathInput(Vertical):
         self._input.cursor_position = len(path)
 
 
-class AskPath(ModalScreen[Path | None]):
+class AskPath(Dialog[Path | None]):
     """Asks for a file. `check` returns why it cannot be used, or "". Escape dismisses with None."""
 
     DEFAULT_CSS = """
-    AskPath { align: center middle; background: $background 60%; }
-    AskPath > Vertical { width: 72; max-width: 90%; height: auto; padding: 1 3; background: $panel; }
+    AskPath > Vertical { width: 72; max-width: 90%; height: auto; }
     AskPath Static { height: auto; margin-bottom: 1; }
     AskPath .error { color: $error; margin: 0; }
     AskPath .hint { margin: 1 0 0 0; }

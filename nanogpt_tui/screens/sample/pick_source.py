@@ -7,14 +7,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from nanogpt_tui.keys import with_keys
 from nanogpt_tui.session.completions import LIVE, Source
 from nanogpt_tui.text import safe_content, short
-from nanogpt_tui.widgets.dialog import hint
+from nanogpt_tui.widgets.dialog import Dialog, hint
 
 if TYPE_CHECKING:
     from nanogpt_tui.session.session import Session
@@ -23,13 +22,12 @@ NAME_WIDTH = 24
 EMPTY = "No checkpoint yet: train a run first ({app.train}). The first is saved at the first evaluation."
 
 
-class PickSource(ModalScreen[Source | None]):
+class PickSource(Dialog[Source | None]):
     """Dismisses with the chosen source, or with None at escape."""
 
     DEFAULT_CSS = """
-    PickSource { align: center middle; background: $background 60%; }
     PickSource > Vertical {
-        width: 78; max-width: 98%; height: auto; max-height: 85%; padding: 1 3; background: $panel;
+        width: 78; max-width: 98%; height: auto; max-height: 85%;
     }
     PickSource Static { height: auto; margin-bottom: 1; }
     PickSource OptionList { height: auto; max-height: 18; border: none; padding: 0; background: $panel; }

@@ -6,12 +6,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from nanogpt_tui.text import safe_content, short
-from nanogpt_tui.widgets.dialog import hint
+from nanogpt_tui.widgets.dialog import Dialog, hint
 
 if TYPE_CHECKING:
     from nanogpt_tui.session.history import History
@@ -22,12 +21,11 @@ if TYPE_CHECKING:
 NAME_WIDTH = 40
 
 
-class PickRuns(ModalScreen[list[str] | None]):
+class PickRuns(Dialog[list[str] | None]):
     """Dismisses with the names of the ticked runs, or with None at escape."""
 
     DEFAULT_CSS = """
-    PickRuns { align: center middle; background: $background 60%; }
-    PickRuns > Vertical { width: 64; max-width: 90%; height: auto; max-height: 80%; padding: 1 3; background: $panel; }
+    PickRuns > Vertical { width: 64; max-width: 90%; height: auto; max-height: 80%; }
     PickRuns OptionList, PickRuns OptionList:focus {
         height: auto; max-height: 16; border: none; padding: 0; margin: 1 0; background: $panel; text-wrap: nowrap;
     }
