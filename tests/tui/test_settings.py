@@ -37,7 +37,7 @@ def test_over_ssh_it_repaints_once_a_second(
 
 def test_ssh_mode_can_be_had_without_ssh() -> None:
     assert not Settings().low_bandwidth
-    assert Settings(ssh_mode="on").repaints == 1.0
+    assert Settings(ssh_mode="on").repaint_rate == 1.0
 
 
 def test_what_is_saved_is_read_back() -> None:

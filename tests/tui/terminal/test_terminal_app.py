@@ -19,9 +19,9 @@ ROW = LayoutUpdate([[Strip([Segment("x", Style.parse("#5fd7af on #121212"))])]],
 def test_ssh_mode_sends_colours_that_survive_256_and_the_normal_one_what_the_terminal_has() -> None:
     app = LabApp(Settings(ssh_mode="off"))
     app.console._color_system = ColorSystem.TRUECOLOR
-    assert "38;2;95;215;175" in app.changes(ROW)
+    assert "38;2;95;215;175" in app.render_diff(ROW)
     app.low_bandwidth = True
-    assert "38;5;79;48;5;233" in app.changes(ROW)
+    assert "38;5;79;48;5;233" in app.render_diff(ROW)
 
 
 async def test_ssh_mode_is_switched_while_the_app_runs(lab: Any) -> None:
@@ -64,11 +64,11 @@ async def test_the_reading_is_of_the_last_seconds(lab: Any, monkeypatch: pytest.
         for _ in range(20):
             now[0] += 1
             sent[0] += 1500
-            at.app._read()
+            at.app._sample()
         assert at.app.traffic == 1500.0
         for _ in range(20):
             now[0] += 1
-            at.app._read()
+            at.app._sample()
         assert at.app.traffic == 0.0
         at.app.measure_traffic(False)
         assert at.app.traffic is None
