@@ -95,7 +95,7 @@ def test_screens_apart_may_use_the_same_key() -> None:
 async def test_a_key_shared_by_two_stays_with_the_other(lab: Any) -> None:
     """Enter writes, and branches where there is a cursor over the tokens: moved, it still writes."""
     async with lab() as at:
-        at.app.change({"keymap": {"sample.branch": "ctrl+k"}})
+        at.app.change_settings({"keymap": {"sample.branch": "ctrl+k"}})
         at.app.switch_mode("sample")
         await at.until(lambda: at.app.screen.active_bindings["enter"].binding.id == "sample.write")
 

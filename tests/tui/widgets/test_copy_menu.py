@@ -69,7 +69,7 @@ def test_tmux_is_given_a_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     subprocess.run([*tmux, "new-session", "-d", "cat"], check=True)
     try:
         monkeypatch.setenv("TMUX", f"{socket},1,0")
-        terminal_app._give_tmux("one line\n")
+        terminal_app._load_tmux_buffer("one line\n")
         assert subprocess.run([*tmux, "show-buffer"], capture_output=True, text=True).stdout == "one line\n"
     finally:
         subprocess.run([*tmux, "kill-server"], check=False)
