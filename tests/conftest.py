@@ -36,10 +36,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what is in a slow folder; elsewhere a slow test has the mark itself."""
+    """Mark as slow what is in a slow folder; elsewhere a slow test has the mark itself. Snapshots come first."""
     for item in items:
         if is_slow(item.path):
             item.add_marker(pytest.mark.slow)
+    # Two workers share what comes last; what comes first is one worker's, and makes its costly fixture once.
+    items.sort(key=lambda item: item.path.name != "test_snapshots.py")
 
 
 @pytest.fixture(autouse=True)
