@@ -51,6 +51,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("RUNS_DIR", "DATA_DIR", "CACHE_DIR", "CONFIG_DIR"):
         monkeypatch.setenv(f"NANOGPT_{name}", str(folder / name.removesuffix("_DIR").lower()))
     monkeypatch.setenv("NANOGPT_HOME", str(folder))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # slow, and only a loss of power would show it
     return folder
 
 
