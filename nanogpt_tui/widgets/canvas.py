@@ -1,8 +1,7 @@
 """A grid of one-colour cells drawn on with dots finer than a cell, and turned into segments row by row.
 
-Knows nothing of data, axes or widgets. All drawing is numpy over whole layers. A cell has one glyph and one style, so
-a later layer replaces what it touches. A row is few segments: styles differ in colour only, so a blank joins the run
-that it follows.
+All drawing is numpy over whole layers. A cell has one glyph and one style, so a later layer replaces the cells that it
+touches. A row has few segments: styles differ in colour only, so a blank takes the style of the cell before it.
 """
 
 from collections.abc import Iterator, Sequence

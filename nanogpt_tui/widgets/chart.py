@@ -1,7 +1,6 @@
-"""The chart of losses: holds the data, answers keys and mouse, and repaints the rows that changed and no others.
+"""The loss chart: holds the data, handles keys and mouse, and repaints only the cells that changed.
 
-Knows nothing of runs, events or screens, and does not limit its own pace: whatever is set or added within one turn of
-the event loop is drawn once, and how often that happens is for the caller to say.
+Changes within one turn of the event loop are drawn once. The caller limits how often it adds data.
 """
 
 from dataclasses import replace
@@ -151,7 +150,7 @@ class LossChart(Widget, can_focus=True):
     def set_overlay(
         self, name: str, steps: ArrayLike, tokens: ArrayLike, elapsed_s: ArrayLike, loss: ArrayLike
     ) -> None:
-        """Draws another run behind this one, or replaces it."""
+        """Draws another run below this one, or replaces it."""
         curve = Curve(self.smoothing)
         curve.append(steps, tokens, elapsed_s, loss)
         self._overlays[name] = curve

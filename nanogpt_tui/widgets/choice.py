@@ -1,4 +1,4 @@
-"""One of a few values, on one row: arrows change it, enter lists a long choice. Knows no setting."""
+"""One of a few values, on one row: arrows change it, enter lists a long choice."""
 
 from typing import ClassVar
 

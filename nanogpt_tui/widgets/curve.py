@@ -1,7 +1,7 @@
 """A growing loss curve: its points, their smoothing, and what each column of a plot shows of them.
 
-Knows nothing of drawing. Appending costs what is appended: smoothing goes on from where it stood, and the columns of an
-unchanged x range are digested again only from the one where the newest points fall.
+The cost of appending depends on the new points only: smoothing continues from its last state, and the columns of an
+unchanged x range are computed again only from the one that has the newest points.
 """
 
 import math

@@ -1,6 +1,6 @@
-"""The training's figures: a label, a value of steady width, a small curve of how it went. Knows a history only.
+"""The training's figures: a label, a value of steady width, a small curve of its history.
 
-One widget that draws its lines itself, for many small ones would cost more to repaint than the chart does.
+One widget draws all lines, because many small widgets would cost more to repaint than the chart.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The picture of a loss chart: curves, validation points and marks in, a canvas out. Knows nothing of widgets or keys.
+"""The picture of a loss chart: curves, validation points and marks in, a canvas out.
 
 From back to front: grid, the line of the uniform guess, the raw band, lines of changes, the validation's line, other
 runs, the smoothed line, validation points, the crosshair. Above them one row of legend, which with a crosshair becomes

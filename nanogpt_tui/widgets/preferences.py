@@ -1,6 +1,6 @@
 """The app's own settings and keys, changed where they are listed, and written to the settings file at once.
 
-Knows nothing of what obeys them: `LabApp.change` puts new settings into force and saves them.
+`LabApp.change_settings` applies and saves them.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
-"""One run at a glance: the chart, the figures, what it writes, its log. Knows a history, and nothing of who trains it.
+"""One run at a glance: the chart, the figures, its samples, its log.
 
-`show` is called a few times a second and hands on only what is new since the last call.
+`show` is called a few times per second and passes on only what is new since the previous call.
 """
 
 import math

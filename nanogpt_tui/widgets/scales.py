@@ -1,4 +1,4 @@
-"""Axes: nice ranges, 1-2-5 ticks, linear and logarithmic, and labels of steady width. Knows nothing of drawing."""
+"""Axes: nice ranges, 1-2-5 ticks, linear and logarithmic, and labels of steady width."""
 
 import math
 from collections.abc import Sequence

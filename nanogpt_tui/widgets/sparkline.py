@@ -1,4 +1,4 @@
-"""A sparkline in one row of cells or more, the newest value at its right end. Knows nothing of what it shows.
+"""A sparkline in one row of cells or more, the newest value at its right end.
 
 Many values are drawn as the mean of each column over the whole history, few ones a column each.
 """

@@ -1,4 +1,4 @@
-"""“Watch it learn”: the samples that a run wrote along its way, one at a time. Knows nothing of who took them."""
+"""“Watch it learn”: the samples of a run during training, one at a time."""
 
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
