@@ -35,9 +35,11 @@ def commands() -> list[str]:
     return [line for block in blocks for line in block.splitlines()]
 
 
+@pytest.mark.slow
 def test_every_command_of_the_readme_works(
     tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("nanogpt.runs.benchmark.SAMPLING_S", 0.05)
     monkeypatch.chdir(tmp_path)
     Path("book.txt").write_text(text + "\nROMEO:\n", encoding="utf-8")
     Path("prompt.txt").write_text(text[:50], encoding="utf-8")
