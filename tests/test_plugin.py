@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 PLUGIN = Path(__file__).parent / "plugin"
-SETTINGS = ["--architecture=bigram", "--optimizer=signum", "--schedule=inverse_sqrt", "--rise_iters=5"]
+SETTINGS = ["--architecture=bigram", "--optimizer=signum", "--schedule=rise_and_fall", "--rise_iters=5"]
 RUN = ["--dataset=text", "--device=cpu", "--dtype=float32", "--block_size=8", "--batch_size=4", "--threads=1"]
 
 
@@ -47,7 +47,7 @@ def nanogpt(installed, tmp_path):
 
 def test_its_components_and_their_settings_are_listed(nanogpt):
     listed = nanogpt("config", "--components")
-    for name in ("bigram", "signum", "inverse_sqrt"):
+    for name in ("bigram", "signum", "rise_and_fall"):
         assert name in listed
     shown = json.loads(nanogpt("config", "--json", *SETTINGS))
     assert shown["spread"]["bounds"] == "at least 0 and at most 10"
@@ -109,7 +109,7 @@ async def main():
     async with app.run_test(size=(120, 40)) as pilot:
         screen = NewRunScreen()
         await app.push_screen(screen)
-        for name, value in (("architecture", "bigram"), ("optimizer", "signum"), ("schedule", "inverse_sqrt")):
+        for name, value in (("architecture", "bigram"), ("optimizer", "signum"), ("schedule", "rise_and_fall")):
             while not screen.query(Field):
                 await pilot.pause()
             screen.choice(name).value = value

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nanogpt.config import resolve
+from nanogpt.config import SCHEDULE, component_settings, names, resolve
 
 
 def rates(steps, **settings):
@@ -40,3 +40,27 @@ def test_the_lowest_rate_is_a_tenth_of_the_highest_unless_it_is_set():
 def test_a_constant_rate_holds_after_its_warm_up():
     config = resolve(flags={"schedule": "constant", "warmup_iters": 3}).config
     assert [config.schedule.learning_rate(step, 1.0, 9) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+
+
+SCHEDULES = {
+    "linear": ({"final_lr": 0.2}, {2: 0.75, 3: 1.0, 53: 0.6, 103: 0.2, 200: 0.2}),
+    "wsd": ({"decay_fraction": 0.5, "final_lr": 0.1}, {2: 0.75, 3: 1.0, 51: 1.0, 77.25: 0.55, 103: 0.1, 200: 0.1}),
+    "step": ({"step_iters": 10, "step_factor": 0.5}, {2: 0.75, 3: 1.0, 12: 1.0, 13: 0.5, 22: 0.5, 33: 0.125}),
+    "inverse_sqrt": ({}, {0: 1 / 3, 2: 1.0, 11: 0.5, 26: 1 / 3}),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_has_the_rates_of_its_formula(name):
+    """With a warm-up of 3 iterations in a run of 103."""
+    settings, expected = SCHEDULES[name]
+    config = resolve(flags={"schedule": name, "warmup_iters": 3, "max_iters": 103} | settings).config
+    assert {step: config.schedule.learning_rate(step, 1.0, 103) for step in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", names(SCHEDULE))
+def test_no_schedule_has_a_rate_below_zero_or_above_the_highest(name):
+    for settings in ({}, {"warmup_iters": 0}, {"warmup_iters": 500}):
+        if set(settings) <= set(component_settings(SCHEDULE, name)):
+            config = resolve(flags={"schedule": name, "max_iters": 100} | settings).config
+            assert all(0 <= config.schedule.learning_rate(step, 1.0, 100) <= 1 for step in range(300))

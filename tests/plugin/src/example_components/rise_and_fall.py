@@ -10,7 +10,7 @@ from nanogpt.config import ScheduleConfig, setting
 class Config(ScheduleConfig):
     """learning_rate · √(warm-up / step) after the warm-up."""
 
-    name: ClassVar[str] = "inverse_sqrt"
+    name: ClassVar[str] = "rise_and_fall"
 
     rise_iters: int = setting(10, "iterations over which the learning rate rises", low=1, high=10**6, common=True)
 

@@ -1,0 +1,115 @@
+"""Long short-term memory (Hochreiter and Schmidhuber 1997; forget gates: Gers et al. 2000; dropout between layers:
+Zaremba et al. 2014). Equal to `torch.nn.LSTM`, whose second bias it does without.
+
+In the shapes: B batch, T positions, C = n_embd, V = vocab_size.
+"""
+
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nanogpt.models import base
+from nanogpt.models.base import LanguageModel, Output, ParameterGroup
+from nanogpt.models.layers.dropout import Dropout
+
+if TYPE_CHECKING:
+    from nanogpt.models.lstm.config import Config
+
+
+class Cache(base.Cache):
+    """Hidden and cell state (B, C) of each layer after `length` positions, which is all that an LSTM remembers."""
+
+    def __init__(self, n_layer: int, batch_size: int, like: Tensor) -> None:
+        self.length = 0
+        self.h = like.new_zeros(n_layer, batch_size, like.size(1))
+        self.c = torch.zeros_like(self.h)
+
+    def copy_from(self, single: Self) -> None:
+        """Fill each of its samples with the content of `single`, the cache of one sample."""
+        self.length = single.length
+        self.h[:], self.c[:] = single.h, single.c
+
+
+class Layer(nn.Module):
+    """A layer of LSTM cells. Maps x (B, T, C) to the hidden states (B, T, C)."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.input = nn.Linear(size, 4 * size)
+        self.recurrent = nn.Linear(size, 4 * size, bias=False)
+        bound = size**-0.5
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+        with torch.no_grad():
+            self.input.bias[size : 2 * size] = 1.0  # a new cell remembers (Jozefowicz et al. 2015)
+
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the hidden states (B, T, C) for x, and the last hidden and cell state (B, C).
+
+        h, c: (B, C), the states before x.
+        """
+        outputs = []
+        for projected in self.input(x).unbind(1):  # the inputs of all positions in one product; (B, 4·C) each
+            i, f, g, o = (projected + self.recurrent(h)).chunk(4, dim=1)  # input, forget, candidate, output
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+            outputs.append(h)
+        return torch.stack(outputs, 1), h, c
+
+
+class Model(LanguageModel):
+    """Embedding, layers of LSTM cells, head."""
+
+    config: "Config"
+
+    def __init__(self, config: "Config") -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.layers = nn.ModuleList(Layer(config.n_embd) for _ in range(config.n_layer))
+        self.dropout = Dropout(config.dropout)
+        self.head = nn.Linear(config.n_embd, config.vocab_size)
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def hidden(self, ids: Tensor, cache: base.Cache | None = None) -> Tensor:
+        """Return the hidden states (B, T, C) of the last layer for ids (B, T). Advances the cache."""
+        state = self.new_cache(len(ids)) if cache is None else Cache.check(cache)
+        if state.length + ids.size(1) > self.config.block_size:
+            raise ValueError(f"{state.length} + {ids.size(1)} positions do not fit block_size={self.config.block_size}")
+        x = self.dropout(self.wte(ids))  # (B, T, C)
+        for number, layer in enumerate(self.layers):
+            x, h, c = layer(x, state.h[number], state.c[number])
+            x = self.dropout(x)
+            if cache is not None:
+                state.h[number], state.c[number] = h, c
+        state.length += ids.size(1)
+        return x  # type: ignore[no-any-return]
+
+    def logits(self, ids: Tensor) -> Tensor:
+        """Return the logits (B, T, V) of every position."""
+        return self.head(self.hidden(ids)).float()  # type: ignore[no-any-return]
+
+    def forward(self, ids: Tensor, targets: Tensor | None = None, cache: base.Cache | None = None) -> Output:
+        """See `LanguageModel.forward`."""
+        x = self.hidden(ids, cache)
+        if targets is None:
+            return self.head(x[:, -1:]).float(), None  # (B, 1, V)
+        return None, F.cross_entropy(self.head(x).float().flatten(0, 1), targets.flatten(), ignore_index=-1)
+
+    def new_cache(self, batch_size: int) -> Cache:
+        """Return the state before the first position for `batch_size` samples."""
+        return Cache(self.config.n_layer, batch_size, like=self.wte.weight)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Return the embedding, the matrices of the cells, the head, and the biases."""
+        matrices = [p for p in self.layers.parameters() if p.dim() == 2]
+        vectors = [p for p in self.parameters() if p.dim() == 1]
+        return [
+            ParameterGroup("embedding", [*self.wte.parameters()], decay=True),
+            ParameterGroup("hidden", matrices, decay=True),
+            ParameterGroup("head", [p for p in self.head.parameters() if p.dim() == 2], decay=True),
+            ParameterGroup("vector", vectors, decay=False),
+        ]

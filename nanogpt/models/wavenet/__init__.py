@@ -1,0 +1,5 @@
+"""A WaveNet over tokens. The model is in `model.py`."""
+
+from nanogpt.models.wavenet.config import Config
+
+__all__ = ["Config"]

@@ -1,0 +1,65 @@
+"""WaveNet against the formulas of its paper, written out in numpy."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tests.architectures import build, shape
+
+Array = NDArray[np.floating[Any]]
+
+
+def test_the_study_configuration_has_234_135_354_parameters() -> None:
+    """And not 292,855,610, as with the dilation given for the kernel size."""
+    config = shape(architecture="wavenet", n_layer=4, kernel_size=2, n_embd=2048, block_size=16, vocab_size=30_522)
+    assert config.n_parameters() == 234_135_354
+    assert config.receptive_field == 17  # type: ignore[attr-defined]
+
+
+@torch.inference_mode()
+def test_a_prediction_depends_on_the_receptive_field_and_on_nothing_before_it() -> None:
+    torch.manual_seed(1)
+    model = build(architecture="wavenet", n_layer=2, kernel_size=3, n_embd=16, block_size=32, vocab_size=11)
+    assert model.config.receptive_field == 9  # type: ignore[attr-defined]  # 1 + 2·(1 + 1 + 2)
+    ids = torch.randint(11, (1, 20))
+    before = model(ids)[0]
+    for back in range(20):
+        changed = ids.clone()
+        changed[0, -1 - back] = (changed[0, -1 - back] + 1) % 11
+        assert torch.equal(model(changed)[0], before) == (back >= 9)
+
+
+def convolved(x: Array, weight: Array, bias: Array, dilation: int, k: int) -> Array:
+    """A causal convolution of x (T, C) by its definition: y[t] = Σ_j W_j·x[t - (k - 1 - j)·dilation] + b."""
+    T, C = x.shape
+    y = np.tile(bias, (T, 1))
+    for t in range(T):
+        for j in range(k):
+            s = t - (k - 1 - j) * dilation
+            if s >= 0:
+                y[t] += weight[:, j * C : (j + 1) * C] @ x[s]
+    return y
+
+
+@torch.inference_mode()
+def test_it_equals_the_formula_of_the_paper() -> None:
+    """z = tanh(W_f * x) ⊙ σ(W_g * x), equation 2, with dilations 1, 2, 4."""
+    torch.manual_seed(1)
+    C, k = 12, 2
+    model = build(architecture="wavenet", n_layer=3, kernel_size=k, n_embd=C, block_size=16, vocab_size=11)
+    w = {name: value.double().numpy() for name, value in model.state_dict().items()}
+    ids = torch.randint(11, (1, 16))
+    x = convolved(w["wte.weight"][ids[0]], w["first.linear.weight"], w["first.linear.bias"], 1, k)
+    skips = np.zeros_like(x)
+    for layer in range(3):
+        at = f"layers.{layer}."
+        both, bias = w[at + "filter_gate.linear.weight"], w[at + "filter_gate.linear.bias"]
+        filtered = convolved(x, both[:C], bias[:C], 2**layer, k)
+        gate = convolved(x, both[C:], bias[C:], 2**layer, k)
+        z = np.tanh(filtered) / (1 + np.exp(-gate))
+        skips += z @ w[at + "skip.weight"].T + w[at + "skip.bias"]
+        x = x + z @ w[at + "residual.weight"].T + w[at + "residual.bias"]
+    expected = np.maximum(skips + x, 0) @ w["head.weight"].T + w["head.bias"]
+    np.testing.assert_allclose(model.logits(ids)[0].numpy(), expected, rtol=0, atol=1e-4)
