@@ -16,11 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent.parent / "tests"
-sys.path[:0] = [str(TESTS / "tui"), str(TESTS)]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from conftest import SMALL, opened_terminal  # noqa: E402
-from typed_bursts import FIELDS, burst_into_a_field, walk_about  # noqa: E402
+from tests.tui.conftest import SMALL, opened_terminal
+from tests.typed_bursts import FIELDS, burst_into_a_field, walk_about
 
 
 def train_two(home: Path) -> None:

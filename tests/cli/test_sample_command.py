@@ -9,7 +9,6 @@ import subprocess
 import sys
 from contextlib import suppress
 
-import architectures
 import pytest
 import torch
 
@@ -22,6 +21,7 @@ from nanogpt.formatting import printable
 from nanogpt.runs import checkpoints, load_model
 from nanogpt.sampling import generate
 from nanogpt.training.snapshot import Progress, Snapshot
+from tests import architectures
 
 ALPHABET = "\n\x1b ?abcdefghijklmnopqrstuvwxyz"
 

@@ -10,7 +10,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from made_events import started, stepped
 
 from nanogpt import runs
 from nanogpt.cli import main, training_display
@@ -21,6 +20,7 @@ from nanogpt.config import preset_names, settings
 from nanogpt.events import Acknowledged, Finished
 from nanogpt.runs import quickstart
 from nanogpt.runs.folder import run_config
+from tests.made_events import started, stepped
 
 
 def test_training_ends_with_a_sample_on_stdout_and_everything_else_on_stderr(small, capsys):

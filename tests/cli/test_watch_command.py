@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_events import started, stepped
 
 from nanogpt.cli import main
 from nanogpt.cli.watch import RunLocation, json_lines, status_line, watched_events
@@ -17,6 +16,7 @@ from nanogpt.events import Event, Finished, Notice, Saved, Started, Status, Step
 from nanogpt.runs.folder import lock
 from nanogpt.runs.following import follow
 from nanogpt.runs.state import RunState
+from tests.made_events import started, stepped
 
 
 class Run:

@@ -4,7 +4,6 @@ import json
 import os
 import resource
 
-import architectures
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -15,6 +14,7 @@ from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.interop.huggingface import from_huggingface, to_huggingface, write_huggingface
 from nanogpt.sampling import generate
+from tests import architectures
 
 SHAPE = {"n_layer": 3, "n_head": 4, "n_embd": 64}
 V, T = 97, 32

@@ -4,13 +4,13 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from made_events import started, stepped
 
 from nanogpt.config import resolve
 from nanogpt.errors import UserError
 from nanogpt.events import Evaluated, Finished, Notice
 from nanogpt.inspection import observed
 from nanogpt.interop.wandb_logger import WandbLogger
+from tests.made_events import started, stepped
 
 EVALUATED = Evaluated(step=2, train_loss=1.5, val_loss=1.75, best_val_loss=1.75, is_best=True, tokens=8, elapsed_s=1.0)
 FINISHED = Finished(step=2, reason="max_iters", train_loss=1.0, val_loss=1.75, best_val_loss=1.75, elapsed_s=1.0)

@@ -6,7 +6,6 @@ Which parts apply follows from the declared capabilities and settings of an arch
 import math
 from dataclasses import replace
 
-import architectures
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,6 +14,7 @@ from nanogpt.config import ARCHITECTURE, component, component_settings, names
 from nanogpt.errors import SettingError
 from nanogpt.models.base import Cache
 from nanogpt.sampling.decoding import decode
+from tests import architectures
 
 V, T = 61, 12
 SHAPE = {"n_layer": 3, "n_head": 2, "n_embd": 32, "block_size": T, "vocab_size": V}

@@ -1,12 +1,12 @@
 """GPT-2's training backend for a CPU is the readable model: value, gradients, dropout's masks and mean."""
 
-import architectures
 import pytest
 import torch
 
 from nanogpt.models.flat_parameters import FlatParameters
 from nanogpt.models.gpt2 import cpu_block as block
 from nanogpt.models.gpt2.cpu_training import CpuTraining
+from tests import architectures
 
 
 def model_and_batch(bias, dropout=0.0, dtype=torch.float32, width=24):

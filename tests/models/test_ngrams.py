@@ -1,10 +1,10 @@
 """Embeddings of several tokens together, in the modern architecture."""
 
-import architectures
 import pytest
 import torch
 
 from nanogpt.models.modern.config import MAX_NGRAM_ROWS
+from tests import architectures
 
 SHAPE = {"architecture": "modern", "n_layer": 1, "n_head": 2, "n_embd": 8, "block_size": 12}
 

@@ -1,6 +1,5 @@
 """Muon: what an update looks like, and which parameters get one."""
 
-import architectures
 import pytest
 import torch
 
@@ -8,6 +7,7 @@ from nanogpt.config import ARCHITECTURE, names, resolve
 from nanogpt.errors import SettingError
 from nanogpt.models.base import LanguageModel, ParameterGroup
 from nanogpt.optimizers.muon.optimizer import MOMENTUM, UPDATE_RMS, Muon, orthogonalize
+from tests import architectures
 
 SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 8, "vocab_size": 11}
 BETAS = (0.9, 0.99)

@@ -7,11 +7,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from made_events import started, stepped
 
 from nanogpt.events import Event, Notice, Saved, Started, Step, to_json
 from nanogpt.runs import event_log
 from nanogpt.runs.event_log import Steps, parse_block, preview, read_blocks
+from tests.made_events import started, stepped
 
 NAME = Path("events.jsonl")
 

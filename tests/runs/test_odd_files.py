@@ -5,7 +5,6 @@ import os
 import shutil
 
 import pytest
-from made_events import stepped
 
 from nanogpt import runs
 from nanogpt.errors import UserError
@@ -14,6 +13,7 @@ from nanogpt.runs import checkpoints, manage
 from nanogpt.runs.folder import read_run_toml
 from nanogpt.runs.following import follow
 from nanogpt.runs.load import load_tokenizer
+from tests.made_events import stepped
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import json
 import resource
 
 import pytest
-from made_events import started, stepped
 
 from nanogpt import runs
 from nanogpt.events import Finished, Step, to_json
 from nanogpt.runs.recorder import Recorder, truncate_torn_line
+from tests.made_events import started, stepped
 
 
 def events(*given):

@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from made_events import started, stepped
 
 from nanogpt import runs
 from nanogpt.events import Acknowledged, Evaluated, Evaluating, Event, Finished, Health, Notice, Status
 from nanogpt.inspection.health import MESSAGES
 from nanogpt.runs.recorder import Recorder
 from nanogpt.runs.state import SLOW_S, RunState, plain, reduce, status
+from tests.made_events import started, stepped
 
 PAUSE = Acknowledged(step=1, command="Pause", text="paused")
 RESUME = Acknowledged(step=1, command="Resume", text="going on")

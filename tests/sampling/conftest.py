@@ -1,10 +1,10 @@
 """Small random models that have opinions, and tokenizers for them."""
 
-import architectures
 import pytest
 import torch
 
 from nanogpt import tokenizers
+from tests import architectures
 
 ALPHABET = "\n abcdefghijklmnopqrstuvwxyz"
 

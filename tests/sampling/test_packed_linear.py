@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import architectures
 import numpy as np
 import pytest
 import torch
@@ -14,6 +13,7 @@ from nanogpt.hardware import cpu_has_bfloat16
 from nanogpt.sampling import decoding, generate, packed_linear
 from nanogpt.sampling.decoding import decode
 from nanogpt.sampling.packed_linear import PackedLinears, can_pack, resolve_sampling_dtype
+from tests import architectures
 
 # Each factor and the product are rounded to 8 bits: half a unit in the last place of each.
 BFLOAT16 = {"rtol": 3 * 2.0**-9, "atol": 0.1}

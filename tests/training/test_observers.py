@@ -4,11 +4,11 @@ from contextlib import closing
 
 import pytest
 import torch
-from made_events import started, stepped
 
 from nanogpt.events import Evaluated, Event, Finished, Notice, Started, Step
 from nanogpt.inspection import Observer, observed
 from nanogpt.training import train
+from tests.made_events import started, stepped
 
 
 class Everything(Observer):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_events import started, stepped
 
 import nanogpt_tui
 from nanogpt.config import SamplingConfig
@@ -24,6 +23,7 @@ from nanogpt_tui.widgets.header import _far
 from nanogpt_tui.widgets.keybar import KeyBar
 from nanogpt_tui.widgets.palette import Palette
 from nanogpt_tui.widgets.preferences import Preferences
+from tests.made_events import started, stepped
 
 ROWS = tuple(Alternative(number, letter, 0.1) for number, letter in enumerate("abcdefgh"))
 

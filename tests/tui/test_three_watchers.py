@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from made_events import started, stepped
 
 from nanogpt import runs
 from nanogpt.cli.training_display import start_lines
@@ -23,6 +22,7 @@ from nanogpt.cli.watch import RunLocation, json_lines, watched_events
 from nanogpt.config import config_to_toml, resolve
 from nanogpt.events import Event, Finished, Notice, Started, to_json
 from nanogpt.runs import manage
+from tests.made_events import started, stepped
 
 
 class Watchers:

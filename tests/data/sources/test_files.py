@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from generators import outcome
 
 from nanogpt.data import preparation, sources
 from nanogpt.errors import UserError
 from nanogpt.events import Notice
+from tests.generators import outcome
 
 
 @contextmanager

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from generators import outcome
 
 from nanogpt.data import prepare, sources
 from nanogpt.data.recipes import Recipe
 from nanogpt.errors import UserError
 from nanogpt.events import Prepared
+from tests.generators import outcome
 
 
 def test_a_package_is_read_where_it_is_installed(tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
 """The standard library as a text."""
 
-from generators import outcome
-
 from nanogpt.data import sources
+from tests.generators import outcome
 
 
 def test_excluded_files_and_folders_are_skipped() -> None:

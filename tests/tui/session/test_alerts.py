@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from made_events import started
 
 from nanogpt.events import Evaluated, Event, Finished, Health, Step
 from nanogpt.runs.state import status
 from nanogpt_tui.session.alerts import BEST_EVERY_S, RECENT_S, Alerts
 from nanogpt_tui.session.history import History
 from nanogpt_tui.terminal.terminal_app import notification
+from tests.made_events import started
 
 
 def evaluated(step: int, best: float, at: float | None = None) -> Evaluated:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_events import started, stepped
 
 from nanogpt.events import (
     Acknowledged,
@@ -25,6 +24,7 @@ from nanogpt.runs.event_log import Steps, parse_block
 from nanogpt.runs.state import RunState, status
 from nanogpt_tui.session.history import History, load_history
 from nanogpt_tui.widgets.figures import figure_values
+from tests.made_events import started, stepped
 
 
 def evaluated(number: int) -> Evaluated:

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from typed_bursts import FIELDS, burst_into_a_field, walk_about
+from tests.typed_bursts import FIELDS, burst_into_a_field, walk_about
 
 KEYS = 40
 GAP_S = 0.03
