@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from nanogpt.config import Config, preset_names, resolve
+from nanogpt.models.layers.transformer_config import TransformerConfig
+from tests.narrowing import expect
 
 ROOT = Path(__file__).parents[1]
 ARCHITECTURE = ROOT / "docs" / "ARCHITECTURE.md"
@@ -103,7 +105,7 @@ def test_the_table_of_presets_has_the_models_own_counts():
         "macbook",
     }
     for preset, vocab_size, sizes, parameters, flops in rows:
-        shape = shape_of(preset, vocab_size=number(vocab_size)).model
+        shape = expect(TransformerConfig, shape_of(preset, vocab_size=number(vocab_size)).model)
         own = [shape.n_layer, shape.n_head, shape.n_embd, shape.block_size]
         assert [number(size) for size in sizes.split("/")] == own
         assert number(parameters) == shape.n_parameters()
@@ -130,7 +132,7 @@ def test_the_formulas_of_parameters_and_flops_hold_for_any_shape(bias, n_layer, 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_the_formula_of_activations_is_what_the_backward_pass_keeps(dropout):
-    shape = shape_of("macbook", vocab_size=65, dropout=dropout).model
+    shape = expect(TransformerConfig, shape_of("macbook", vocab_size=65, dropout=dropout).model)
     model = shape.build().train()
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, torch.Tensor] = {}

@@ -22,7 +22,7 @@ RUN: dict[str, Any] = {"dtype": "float32", "flops_per_token": 10**6}
 
 def shaped(*, vocab_size: int, n_layer: int = 4, n_embd: int = 128, dropout: float = 0.0) -> dict[str, Any]:
     """What a run of a transformer of this shape tells of compiling it."""
-    shape = {"n_layer": n_layer, "n_embd": n_embd, "vocab_size": vocab_size, "dropout": dropout}
+    shape: dict[str, Any] = {"n_layer": n_layer, "n_embd": n_embd, "vocab_size": vocab_size, "dropout": dropout}
     return RUN | {"estimate": costs.compile_estimate(dtype="float32", **shape)}
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -71,7 +71,7 @@ class RunLocation:
         self.folder = folder
 
 
-def json_lines(folder: Path, keep_waiting: bool, location: RunLocation) -> Iterator[str]:
+def json_lines(folder: Path, keep_waiting: bool, location: RunLocation) -> Generator[str, None, None]:
     """Yield all events of the run as lines of JSON, and a `Status` for a change without an event."""
     known = None
     for item in follow_lines(folder, keep_waiting=keep_waiting):

@@ -1,7 +1,7 @@
 """The speed of a configuration on this machine, from a few real steps. Writes no files."""
 
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from statistics import median
 
@@ -63,7 +63,9 @@ def time_step_parts(
     return started, record[0]["step"], [] if warm is None else record[warm:]
 
 
-def estimate_step_time(config: Config, tokens: Mapping[str, Tokens], budget_s: float = 2.0) -> Iterator[Event]:
+def estimate_step_time(
+    config: Config, tokens: Mapping[str, Tokens], budget_s: float = 2.0
+) -> Generator[Event, None, None]:
     """Train for about `budget_s` seconds, and yield a quick `Measured`, then a better one if time allows.
 
     The first has one sequence in a batch, the second as many as the time allows. The events of training are yielded

@@ -5,7 +5,9 @@ import json
 import os
 import pty
 import select
+import shutil
 import sys
+import tempfile
 from dataclasses import asdict
 
 import pytest
@@ -43,7 +45,7 @@ def test_a_folder_that_cannot_be_written_is_bad_and_says_which_variable_moves_it
 
 def test_a_disk_that_is_almost_full_is_bad_and_one_with_little_space_is_poor(capsys, monkeypatch):
     for free, level in ((1e8, "bad"), (1e9, "poor"), (1e10, "good")):
-        monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _, free=free: type("Usage", (), {"free": int(free)}))
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: type("Usage", (), {"free": int(free)}))
         assert {finding.level for finding in doctor.folders()} == {level}
 
 
@@ -51,7 +53,7 @@ def test_a_full_disk_wants_space_and_no_other_folder(capsys, monkeypatch):
     def refuse(dir):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     assert {(finding.level, finding.mend) for finding in doctor.folders()} == {("bad", "free some space")}
 
 
@@ -69,7 +71,7 @@ def test_what_the_app_is_set_to_is_told_and_a_file_that_cannot_be_read_is_bad(ca
 
 def test_a_dumb_terminal_is_asked_nothing_that_it_would_show(monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
-    monkeypatch.setattr(terminal.os, "open", lambda *_: pytest.fail("it was asked"))
+    monkeypatch.setattr(os, "open", lambda *_: pytest.fail("it was asked"))
     assert terminal.synchronises_output() is None
 
 

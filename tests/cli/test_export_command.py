@@ -10,6 +10,7 @@ from nanogpt import runs
 from nanogpt.cli import main
 from nanogpt.formatting import printable
 from nanogpt.runs import checkpoints
+from tests.narrowing import expect
 
 
 def test_transformers_read_what_was_exported_and_a_run_begins_with_it(small, tmp_path, capsys):
@@ -34,7 +35,7 @@ def test_a_pipeline_of_transformers_writes_the_same_greedy_text(small, text_file
     words = ["--dataset=text", "--name=one", f"--vocab_size={size}", "--block_size=40", "--max_iters=1"]
     assert main(["train", *small, *words]) == 0
     run = runs.find("one")
-    saved = checkpoints.read(runs.best(run).path)
+    saved = checkpoints.read(expect(runs.Checkpoint, runs.best(run)).path)
     # far from uniform, so that each token depends on those before it
     spread = {name: 8 * tensor if tensor.dim() == 2 else tensor for name, tensor in saved.model.items()}
     checkpoints.write(run, replace(saved, model=spread))

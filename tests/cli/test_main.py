@@ -8,6 +8,7 @@ import subprocess
 import sys
 import termios
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from nanogpt.errors import UserError
 @pytest.fixture
 def command(monkeypatch):
     """Puts a command of the test's own in the place of `info`; its `raises` is raised when it runs."""
-    module = ModuleType("nanogpt.cli.info")
+    module: Any = ModuleType("nanogpt.cli.info")
     module.raises = None
 
     def add_arguments(parser: argparse.ArgumentParser) -> None:

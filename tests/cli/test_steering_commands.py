@@ -15,7 +15,10 @@ import pytest
 from nanogpt import runs
 from nanogpt.cli import main
 from nanogpt.events import Finished, from_json
+from nanogpt.models import gpt2
 from nanogpt.runs.folder import is_locked, run_config
+from nanogpt.schedules import cosine
+from tests.narrowing import expect
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def endless(small):
 @pytest.fixture
 def ended():
     """Ends what a test started, however it went."""
-    pids = []
+    pids: list[int] = []
     yield pids.append
     for pid in pids:
         with suppress(ProcessLookupError):
@@ -100,8 +103,9 @@ def test_every_setting_reaches_the_detached_process(small, capsys, ended):
     until(lambda: not is_locked(folder))
     config = run_config(folder)
     assert config.evaluation.sample_start == "a b\n?"
-    assert (config.schedule.min_lr, config.schedule.lr_decay_iters) == (None, 5)
-    assert (config.model.bias, config.optimizer.learning_rate) == (True, 3e-4)
+    schedule, model = expect(cosine.Config, config.schedule), expect(gpt2.Config, config.model)
+    assert (schedule.min_lr, schedule.lr_decay_iters) == (None, 5)
+    assert (model.bias, config.optimizer.learning_rate) == (True, 3e-4)
 
 
 @pytest.mark.parametrize(

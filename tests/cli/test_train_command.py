@@ -21,6 +21,7 @@ from nanogpt.events import Acknowledged, Finished
 from nanogpt.runs import quickstart
 from nanogpt.runs.folder import run_config
 from tests.made_events import started, stepped
+from tests.narrowing import expect
 
 
 def test_training_ends_with_a_sample_on_stdout_and_everything_else_on_stderr(small, capsys):
@@ -262,7 +263,7 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_resume(small, capsys):
     assert "nanogpt train --init_from=resume --name=one" in err
     about = runs.summary(runs.find("one"))
     assert about.state == "stopped"
-    assert runs.latest(runs.find("one")).step == about.step >= 500
+    assert expect(runs.Checkpoint, runs.latest(runs.find("one"))).step == about.step >= 500
     assert main(["train", "--init_from=resume", "--name=one", f"--max_iters={about.step + 2}"]) == 0
 
 

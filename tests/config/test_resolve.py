@@ -26,6 +26,8 @@ from nanogpt.config import (
 )
 from nanogpt.config.presets import preset_paths
 from nanogpt.errors import SettingError, UserError
+from nanogpt.models import gpt2
+from tests.narrowing import expect
 
 quickly = hypothesis_settings(max_examples=50, deadline=None)  # a busy machine is no failure
 
@@ -46,7 +48,7 @@ def test_configuration_needs_no_torch_and_no_numpy() -> None:
 def test_later_places_win_and_each_value_knows_its_place(tmp_path: Path) -> None:
     file = write(tmp_path / "mine.toml", "n_layer = 8\ndropout = 0.3\n")
     resolved = resolve(preset="baby", file=file, flags={"dropout": "0.4"})
-    model = resolved.config.model
+    model = expect(gpt2.Config, resolved.config.model)
     assert (model.bias, model.n_embd, model.n_layer, model.dropout) == (False, 384, 8, 0.4)
     places = [resolved.sources[name] for name in ("bias", "n_embd", "n_layer", "dropout")]
     assert places == ["default", "preset baby", str(file), "flag"]
@@ -62,7 +64,7 @@ def test_nothing_given_is_the_defaults() -> None:
 def test_a_value_of_a_lower_place_is_checked_only_with_the_rest(tmp_path: Path) -> None:
     """n_embd=390 fits no preset's 4 heads, but it fits those of the flag."""
     file = write(tmp_path / "wide.toml", "n_embd = 390\n")
-    assert resolve(file=file, flags={"n_head": 6}).config.model.n_embd == 390
+    assert expect(gpt2.Config, resolve(file=file, flags={"n_head": 6}).config.model).n_embd == 390
     with pytest.raises(SettingError, match="not divisible"):
         resolve(file=file)
 
@@ -108,7 +110,7 @@ def test_an_unknown_name_that_is_near_nothing_suggests_nothing() -> None:
 )
 def test_files_are_flat_or_in_sections(tmp_path: Path, name: str, text: str) -> None:
     config = resolve(file=write(tmp_path / name, text)).config
-    assert (config.model.n_layer, config.data.dataset) == (3, "mine")
+    assert (expect(gpt2.Config, config.model).n_layer, config.data.dataset) == (3, "mine")
 
 
 def test_a_file_of_python_is_refused_and_not_run(tmp_path: Path) -> None:
@@ -212,7 +214,7 @@ PARAMETERS = {
 
 def parameters(preset: str, vocab_size: int) -> int:
     """Two embeddings; a block: 12 C² weights, 13 C biases and norms where there are any, else 2 C; the last norm."""
-    model = resolve(preset=preset).config.model
+    model = expect(gpt2.Config, resolve(preset=preset).config.model)
     width, biased = model.n_embd, model.bias
     block = 12 * width**2 + (13 if biased else 2) * width
     return (vocab_size + model.block_size) * width + model.n_layer * block + (2 if biased else 1) * width

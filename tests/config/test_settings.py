@@ -8,7 +8,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from nanogpt.config import Config, resolve, sampling_settings, settings, with_settings
-from nanogpt.config.settings import Setting
+from nanogpt.config.setting import Setting
 from nanogpt.errors import SettingError
 
 quickly = hypothesis_settings(max_examples=50, deadline=None)  # a busy machine is no failure
@@ -192,7 +192,7 @@ def test_an_iteration_sees_batch_times_accumulation_times_context() -> None:
 
 def test_a_configuration_cannot_be_changed_in_place() -> None:
     with pytest.raises(AttributeError):
-        Config().model.n_layer = 5  # type: ignore[misc]
+        Config().model.block_size = 5  # type: ignore[misc]
     assert resolve(flags={"beta1": 0.5}).config != Config()
 
 

@@ -12,6 +12,8 @@ import pytest
 from nanogpt.data import download as module
 from nanogpt.data.sources.url import Source
 from nanogpt.errors import UserError
+from nanogpt.events import Downloading
+from tests.narrowing import expect
 
 CONTENT = bytes(range(256)) * 4096  # 1 MB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -75,7 +77,7 @@ def fetched(wanted: Source) -> Path:
 
 
 def test_a_file_is_fetched_once(server: Server) -> None:
-    events = list(source(server).files())
+    events = [expect(Downloading, event) for event in source(server).files()]
     assert events[-1].done_bytes == events[-1].total_bytes == len(CONTENT)
     assert [event.done_bytes for event in events] == sorted(event.done_bytes for event in events)
     assert source(server).cached_path.read_bytes() == CONTENT
@@ -85,7 +87,7 @@ def test_a_file_is_fetched_once(server: Server) -> None:
 
 def test_an_abandoned_download_goes_on_where_it_was(server: Server) -> None:
     with closing(source(server).files()) as events:
-        got = next(events).done_bytes
+        got = expect(Downloading, next(events)).done_bytes
     part = source(server).cached_path.with_name(source(server).cached_path.name + ".part")
     assert not source(server).cached_path.exists()
     assert part.stat().st_size == got < len(CONTENT)

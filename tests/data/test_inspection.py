@@ -1,6 +1,7 @@
 """Looks at text before and after it is prepared: they say what preparing then does."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from nanogpt.errors import UserError
 from nanogpt.events import Forecast, Prepared
 
 
-def foretold(file: Path, tokenizer: str, **ratios: float) -> Forecast:
+def foretold(file: Path, tokenizer: str, **ratios: Any) -> Forecast:
     *_, last = forecast(textfile_recipe([file], tokenizer=tokenizer, **ratios))
     assert isinstance(last, Forecast)
     return last

@@ -7,7 +7,9 @@ import pytest
 
 from nanogpt.data import prepare, sources
 from nanogpt.data.recipes import Recipe, load_recipe, read_recipe, recipe_paths, textfile_recipe
+from nanogpt.data.sources import files
 from nanogpt.errors import SettingError, UserError
+from tests.narrowing import expect
 
 SOUND = """
 title = "My text"
@@ -42,7 +44,7 @@ def test_a_persons_own_recipe_takes_precedence(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "datasets" / "shakespeare_char.toml").write_text(SOUND)
     recipe = load_recipe("shakespeare_char")
     assert (recipe.title, recipe.tokenizer, recipe.val_ratio) == ("My text", "byte", 0.2)
-    assert recipe.source.paths == (tmp_path / "datasets" / "a.txt",)  # relative to the recipe
+    assert expect(files.Source, recipe.source).paths == (tmp_path / "datasets" / "a.txt",)  # relative to the recipe
 
 
 @pytest.mark.parametrize(

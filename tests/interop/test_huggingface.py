@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +13,13 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from nanogpt import tokenizers
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
+from nanogpt.events import Token
 from nanogpt.interop.huggingface import from_huggingface, to_huggingface, write_huggingface
 from nanogpt.sampling import generate
 from tests import architectures
+from tests.narrowing import expect
 
-SHAPE = {"n_layer": 3, "n_head": 4, "n_embd": 64}
+SHAPE: dict[str, Any] = {"n_layer": 3, "n_head": 4, "n_embd": 64}
 V, T = 97, 32
 DEEP = b'{"model_type": "gpt2", "n_embd": ' + b"[" * 900 + b"]" * 900 + b"}"
 CHARACTERS = bytes(range(32, 32 + V - 1)).decode("latin-1") + "\n"
@@ -61,7 +64,8 @@ def test_our_weights_give_our_logits_there(bias, tmp_path):
     config, tensors = to_huggingface(ours)
     (tmp_path / "config.json").write_text(json.dumps(config))
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    theirs, report = GPT2LMHeadModel.from_pretrained(tmp_path, output_loading_info=True)
+    loaded: Any = GPT2LMHeadModel.from_pretrained(tmp_path, output_loading_info=True)
+    theirs, report = loaded
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     torch.testing.assert_close(theirs.eval()(ids()).logits, ours.logits(ids()), rtol=0, atol=1e-4)
@@ -86,7 +90,10 @@ def test_rows_of_the_embedding_that_stand_for_no_token_are_left_out(folder, tmp_
     write_huggingface(from_huggingface(folder), tokenizers.create("char", ["abc"]), tmp_path / "new")
     assert GPT2LMHeadModel.from_pretrained(tmp_path / "new").config.vocab_size == 3
     torch.testing.assert_close(
-        from_huggingface(tmp_path / "new").wte.weight, from_huggingface(folder).wte.weight[:3], rtol=0, atol=0
+        from_huggingface(tmp_path / "new").get_parameter("wte.weight"),
+        from_huggingface(folder).get_parameter("wte.weight")[:3],
+        rtol=0,
+        atol=0,
     )
 
 
@@ -108,7 +115,7 @@ def test_greedy_generation_equals_theirs_within_the_window(theirs, folder):
     start = torch.tensor([tokenizer.encode(prompt)])
     knobs = SamplingConfig(temperature=0, max_new_tokens=T - start.size(1))
     *tokens, _stopped = generate(from_huggingface(folder), tokenizer, prompt, knobs)
-    written = [token.id for token in tokens]
+    written = [expect(Token, token).id for token in tokens]
     theirs.generation_config.eos_token_id = None
     expected = theirs.generate(start, max_length=T, do_sample=False, attention_mask=torch.ones_like(start))
     assert written == expected[0, start.size(1) :].tolist()
@@ -156,7 +163,9 @@ def test_half_precision_weights_load_as_float32(folder):
 
 def test_a_loaded_model_can_be_trained_on(folder):
     model = from_huggingface(folder).train()
-    model(ids(), ids().roll(-1, 1))[1].backward()
+    _, loss = model(ids(), ids().roll(-1, 1))
+    assert loss is not None
+    loss.backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
@@ -236,11 +245,12 @@ def test_a_configuration_of_absurd_size_is_refused_without_taking_its_memory(fol
 def test_a_file_of_absurd_size_is_refused_by_its_header_alone(folder):
     """8 GB of zeros that are nowhere on the disk: reading them would take the memory that the header already denies."""
     rows = 8_000_000_000 // (4 * SHAPE["n_embd"])
-    about = {"dtype": "F32", "shape": [rows, SHAPE["n_embd"]], "data_offsets": [0, rows * 4 * SHAPE["n_embd"]]}
+    size = rows * 4 * SHAPE["n_embd"]
+    about = {"dtype": "F32", "shape": [rows, SHAPE["n_embd"]], "data_offsets": [0, size]}
     header = json.dumps({"transformer.wte.weight": about}).encode()
     with (folder / "model.safetensors").open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
-        file.truncate(8 + len(header) + about["data_offsets"][1])
+        file.truncate(8 + len(header) + size)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert f"({rows}, 64), and config.json asks for (97, 64)" in refusal(folder)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB

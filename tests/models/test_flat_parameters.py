@@ -1,9 +1,10 @@
 """Parameters in one piece of memory: neighbours are seen as one, and only those."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nanogpt.models.flat_parameters import FlatParameters, flatten
+from tests.narrowing import expect
 
 
 def three():
@@ -23,9 +24,9 @@ def test_neighbours_in_order_are_one_view_of_the_weights():
     parameters = three()
     numbers = torch.cat([parameter.detach().flatten() for parameter in parameters])
     flat = FlatParameters(parameters)
-    assert torch.equal(flat.weights_of(parameters), numbers)
-    assert torch.equal(flat.weights_of(parameters[1:]), numbers[6:])
-    flat.weights_of(parameters[:1]).zero_()
+    assert torch.equal(expect(Tensor, flat.weights_of(parameters)), numbers)
+    assert torch.equal(expect(Tensor, flat.weights_of(parameters[1:])), numbers[6:])
+    expect(Tensor, flat.weights_of(parameters[:1])).zero_()
     assert parameters[0].tolist() == [[0, 0, 0], [0, 0, 0]]
 
 
@@ -44,8 +45,8 @@ def test_gradients_that_were_given_out_are_found_as_one():
     memory = flat.new_gradients()
     for parameter, piece in zip(parameters, flat.views_of(memory, parameters), strict=True):
         parameter.grad = piece.fill_(parameter.numel())
-    assert flat.gradients_of(parameters).tolist() == [6] * 6 + [4] * 4 + [1]
-    assert flat.gradients_of(parameters[1:]).data_ptr() == memory[6:].data_ptr()
+    assert expect(Tensor, flat.gradients_of(parameters)).tolist() == [6] * 6 + [4] * 4 + [1]
+    assert expect(Tensor, flat.gradients_of(parameters[1:])).data_ptr() == memory[6:].data_ptr()
 
 
 def test_gradients_that_lie_elsewhere_are_not_taken_for_these():
@@ -68,4 +69,4 @@ def test_memory_for_the_next_micro_batch_does_not_hide_the_gradients_that_it_is_
         parameter.grad = piece
     second = flat.new_gradients()
     assert second.data_ptr() != first.data_ptr()
-    assert flat.gradients_of(parameters).data_ptr() == first.data_ptr()
+    assert expect(Tensor, flat.gradients_of(parameters)).data_ptr() == first.data_ptr()

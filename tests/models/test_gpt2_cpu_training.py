@@ -57,7 +57,9 @@ def test_gradients_of_all_that_moves_alike_are_one_piece_of_memory():
     flat = FlatParameters(parameters)
     backend = CpuTraining(model, torch.float32, flat)
     for _ in range(2):  # a second micro-batch is added to the first
-        backend(ids, targets)[1].backward()
+        _, loss = backend(ids, targets)
+        assert loss is not None
+        loss.backward()
         gradients = flat.gradients_of(parameters)
         assert gradients is not None
         assert torch.equal(gradients, torch.cat([parameter.grad.flatten() for parameter in parameters]))

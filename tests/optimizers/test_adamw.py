@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 from nanogpt.models.flat_parameters import FlatParameters
 from nanogpt.optimizers.adamw.optimizer import AdamW
 
-SETTINGS = {"lr": 0.01, "betas": (0.9, 0.99)}
+SETTINGS: dict[str, Any] = {"lr": 0.01, "betas": (0.9, 0.99)}
 
 
 def both(start):

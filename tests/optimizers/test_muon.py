@@ -51,7 +51,7 @@ def test_an_architecture_without_such_matrices_is_refused_in_words():
             self.table = torch.nn.Embedding(3, 3)
 
         def parameter_groups(self):
-            return [ParameterGroup("embedding", [self.table.weight], decay=True)]
+            return [ParameterGroup("embedding", list(self.parameters()), decay=True)]
 
     with pytest.raises(SettingError, match=r"optimizer=muon.*no matrices between hidden states.*adamw"):
         resolve(flags={"optimizer": "muon"}).config.optimizer.build(Bigram(), torch.float32)

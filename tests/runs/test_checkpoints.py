@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from nanogpt import runs
 from nanogpt.errors import UserError
 from nanogpt.runs import checkpoints
+from tests.narrowing import expect
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def run(small):
 
 @pytest.fixture
 def snapshot(run):
-    return checkpoints.read(runs.latest(run).path)
+    return checkpoints.read(expect(runs.Checkpoint, runs.latest(run)).path)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_checkpoints_are_thinned_where_they_are_closest(steps, needed, count, ke
 
 
 def test_reading_gives_back_what_was_written(run):
-    path = runs.latest(run).path
+    path = expect(runs.Checkpoint, runs.latest(run)).path
     snapshot = checkpoints.read(path)
     other = checkpoints.write(run, snapshot, keep_every=4)
     again = checkpoints.read(other)
@@ -64,7 +65,7 @@ def test_reading_gives_back_what_was_written(run):
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "trainer.json"])
 def test_a_flipped_bit_anywhere_is_noticed_in_one_line(run, name):
-    path = runs.latest(run).path / name
+    path = expect(runs.Checkpoint, runs.latest(run)).path / name
     data = bytearray(path.read_bytes())
     for place in (0, len(data) // 2, len(data) - 2):
         data[place] ^= 1
@@ -79,7 +80,7 @@ def test_a_flipped_bit_anywhere_is_noticed_in_one_line(run, name):
 
 @pytest.mark.parametrize("wrong", [{"n_head": 0}, {"n_layer": "many"}, {"vocab_size": 10**12}])
 def test_a_checkpoint_of_an_impossible_shape_is_one_line(run, wrong):
-    path = runs.latest(run).path / "trainer.json"
+    path = expect(runs.Checkpoint, runs.latest(run)).path / "trainer.json"
     trainer = json.loads(path.read_text())
     trainer["model"] |= wrong
     del trainer["sha256"]["trainer"]
@@ -90,14 +91,14 @@ def test_a_checkpoint_of_an_impossible_shape_is_one_line(run, wrong):
 
 
 def test_a_truncated_file_is_noticed_and_the_other_checkpoints_are_named(run):
-    path = runs.latest(run).path / "model.safetensors"
+    path = expect(runs.Checkpoint, runs.latest(run)).path / "model.safetensors"
     os.truncate(path, path.stat().st_size - 1)
     with pytest.raises(UserError, match=r"damaged.*steps 4, 8"):
         checkpoints.read(path.parent)
 
 
 def test_a_missing_file_is_noticed(run):
-    (runs.latest(run).path / "model.safetensors").unlink()
+    (expect(runs.Checkpoint, runs.latest(run)).path / "model.safetensors").unlink()
     with pytest.raises(UserError, match="damaged"):
         runs.load_model("one", "latest")
 
@@ -111,7 +112,7 @@ def test_a_folder_that_is_no_checkpoint_and_a_pickle_are_refused(run, tmp_path):
 
 
 def test_a_checkpoint_of_another_shape_is_refused_by_name(run, small):
-    path = runs.latest(run).path
+    path = expect(runs.Checkpoint, runs.latest(run)).path
     trainer = json.loads((path / "trainer.json").read_text())
     trainer["model"]["n_embd"] = 32
     del trainer["sha256"]["trainer"]
@@ -146,6 +147,7 @@ def test_killed_while_it_writes_a_checkpoint_a_process_leaves_only_whole_ones(ru
     for number in range(3):
         process = subprocess.Popen([sys.executable, "-c", script, str(run)], stdout=subprocess.PIPE)
         for _ in range(3 + number):
+            assert process.stdout is not None
             process.stdout.readline()
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -159,7 +161,7 @@ def test_left_overs_of_a_killed_process_are_cleared_at_the_next_save(run):
     leftover = run / "checkpoints" / "step-00000099.partial"
     leftover.mkdir()
     assert 99 not in {checkpoint.step for checkpoint in runs.list_checkpoints(run)}
-    checkpoints.write(run, checkpoints.read(runs.latest(run).path))
+    checkpoints.write(run, checkpoints.read(expect(runs.Checkpoint, runs.latest(run)).path))
     assert not leftover.exists()
 
 
@@ -190,7 +192,7 @@ def test_neither_the_best_nor_the_latest_is_ever_lost_however_often_saving_is_ki
         before = {(each.step, each.val_loss) for each in runs.list_checkpoints(run)}
         snapshot.progress.step, snapshot.progress.val_loss = step, loss
         snapshot.progress.evaluated_at = -1 if loss is None else step
-        renames = []
+        renames: list[Path] = []
 
         def renamed(path, target, renames=renames, most=killed_after):
             renames.append(target)
@@ -208,22 +210,23 @@ def test_neither_the_best_nor_the_latest_is_ever_lost_however_often_saving_is_ki
             checkpoints.write(run, snapshot, keep_every)
         there = runs.list_checkpoints(run)
         was = max(before)[0] if before else 0
-        assert runs.latest(run) is None or runs.latest(run).step in (was, step)
-        assert killed_after is not None or runs.latest(run).step == step
-        assert not before or runs.latest(run) is not None
+        newest = runs.latest(run)
+        assert newest is None or newest.step in (was, step)
+        assert killed_after is not None or expect(runs.Checkpoint, newest).step == step
+        assert not before or newest is not None
         known = [(value, number) for number, value in before if value is not None and number != step]
         if known:
-            assert runs.best(run).val_loss <= min(known)[0]
+            assert expect(float, expect(runs.Checkpoint, runs.best(run)).val_loss) <= min(known)[0]
         for each in there:
             assert checkpoints.read(each.path).progress.step == each.step
 
 
 def test_a_checkpoint_whose_successor_never_came_is_there_all_the_same(run, monkeypatch):
     """Killed between the two renamings that put another checkpoint of the same step in its place."""
-    latest = runs.latest(run)
+    latest = expect(runs.Checkpoint, runs.latest(run))
     latest.path.rename(latest.path.with_suffix(".replaced"))
-    assert runs.latest(run).step == latest.step
-    snapshot = checkpoints.read(runs.latest(run).path)
+    assert expect(runs.Checkpoint, runs.latest(run)).step == latest.step
+    snapshot = checkpoints.read(expect(runs.Checkpoint, runs.latest(run)).path)
     assert checkpoints.write(run, snapshot) == latest.path
     assert not list((run / "checkpoints").glob("*.replaced"))
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from typing import Any
 
 import pytest
 import tomli_w
@@ -17,13 +18,15 @@ import tomli_w
 from nanogpt import runs
 from nanogpt.config import config_to_toml
 from nanogpt.errors import UserError
-from nanogpt.events import Finished, Notice, Status, Step, to_json
+from nanogpt.events import Event, Finished, Notice, Status, Step, to_json
 from nanogpt.runs import following
 from nanogpt.runs.folder import LOST_S
 from nanogpt.runs.following import follow
 from nanogpt.runs.recorder import Recorder
+from nanogpt.runs.state import SLOW_S
+from tests.narrowing import expect
 
-QUICKLY = {"poll_s": 0.01}
+QUICKLY: dict[str, Any] = {"poll_s": 0.01}
 
 
 class Clock:
@@ -65,7 +68,7 @@ def away(tmp_path):
 
 
 def test_a_run_that_trains_in_another_process_is_followed_to_its_end(small):
-    whole = []
+    whole: list[Event] = []
     folder = runs.new_folder("run", name="one")
     config = small(max_iters=200, eval_interval=50)
 
@@ -93,6 +96,7 @@ def test_a_run_whose_process_is_killed_ends_and_is_told_from_one_that_is_slow(sm
         "for event in runs.start(config, Path(sys.argv[1])): pass\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(folder)], stdin=subprocess.PIPE)
+    assert process.stdin is not None
     process.stdin.write(tomli_w.dumps(config_to_toml(small(max_iters=10**6))).encode())
     process.stdin.close()
     while not (folder / "run.toml").exists():
@@ -115,10 +119,10 @@ def test_a_torn_line_is_waited_for(away):
     whole = lines(stepped(1), stepped(2))
     log.write_text(whole[:-30])
     with closing(follow(folder, **QUICKLY)) as events:
-        assert next(events).step == 1
+        assert expect(Step, next(events)).step == 1
         assert isinstance(next(events), Status)
         log.write_text(whole)
-        assert next(event for event in events if not isinstance(event, Status)).step == 2
+        assert expect(Step, next(event for event in events if not isinstance(event, Status))).step == 2
 
 
 def test_a_copy_that_is_replaced_cut_and_grows_again_gives_each_event_once(away):
@@ -147,11 +151,11 @@ def test_another_recording_in_the_same_place_is_followed_from_its_start(away):
     log = folder / "events.jsonl"
     log.write_text(lines(stepped(1), stepped(2)))
     with closing(follow(folder, **QUICKLY)) as events:
-        assert [next(events).step, next(events).step] == [1, 2]
+        assert [expect(Step, next(events)).step for _ in range(2)] == [1, 2]
         next(events)
         log.write_text(lines(stepped(1, loss=7.0)))
         again = next(event for event in events if not isinstance(event, Status))
-        assert again.loss == 7.0
+        assert expect(Step, again).loss == 7.0
 
 
 def test_a_line_that_stays_unreadable_is_told_and_passed_over(away):
@@ -159,7 +163,7 @@ def test_a_line_that_stays_unreadable_is_told_and_passed_over(away):
     (folder / "events.jsonl").write_text(lines(stepped(1)) + "\0" * 20 + "\n" + lines(stepped(2), finished(2)))
     seen = [event for event in follow(folder, **QUICKLY) if not isinstance(event, Status)]
     assert [type(event) for event in seen] == [Step, Notice, Step, Finished]
-    assert seen[1].text.isprintable()
+    assert expect(Notice, seen[1]).text.isprintable()
 
 
 def test_on_another_machine_the_heartbeat_alone_counts_and_clocks_may_be_wrong(away, monkeypatch):
@@ -186,7 +190,7 @@ def test_on_another_machine_the_heartbeat_alone_counts_and_clocks_may_be_wrong(a
 def test_a_clock_that_is_ahead_does_not_make_a_dead_run_live_or_a_live_one_dead(away):
     folder = away(updated=time.time() + 1e6)
     assert runs.summary(folder).state == "running"
-    assert runs.summary(folder).silent_s < following.SLOW_S  # since the file was written
+    assert runs.summary(folder).silent_s < SLOW_S  # since the file was written
 
 
 def test_here_a_dead_pid_is_certain_and_a_live_one_needs_a_recent_heartbeat(away):
@@ -223,7 +227,8 @@ def test_the_heart_beats_while_nothing_happens(tmp_path, monkeypatch):
 
     recorded = Recorder(tmp_path).record(idle())
     next(recorded)
-    beats, end = set(), time.monotonic() + 60
+    beats: set[float] = set()
+    end = time.monotonic() + 60
     while len(beats) < 3:  # nobody asks for the next event
         assert time.monotonic() < end
         status = tmp_path / "status.json"
@@ -264,9 +269,9 @@ def test_another_machines_clock_that_is_behind_makes_no_dead_of_a_trainer_that_i
 
     beat(1)
     with closing(follow(folder, **QUICKLY)) as events:
-        assert next(events).state == "interrupted", "nothing was seen yet"
+        assert expect(Status, next(events)).state == "interrupted", "nothing was seen yet"
         beat(2)
-        about = next(event for event in events if event.time == long_ago + 2)
+        about = expect(Status, next(event for event in events if event.time == long_ago + 2))
         assert about.state == "running"
         assert about.silent_s < 60
 
@@ -275,7 +280,7 @@ def test_a_clock_that_is_ahead_keeps_no_dead_trainer_alive(away, monkeypatch):
     monkeypatch.setattr(following, "LOST_S", 0.2)
     monkeypatch.setattr(following, "SLOW_S", 0.1)
     folder = away(updated=time.time() + 3600)
-    *states, last = [event.state for event in follow(folder, **QUICKLY)]
+    *states, last = [expect(Status, event).state for event in follow(folder, **QUICKLY)]
     assert states, "at first it lives"
     assert set(states) == {"running"}
     assert last == "interrupted"
@@ -288,9 +293,9 @@ def test_a_patient_watcher_waits_for_another_trainer(away, monkeypatch):
     (folder / "events.jsonl").write_text(lines(stepped(1)))
     assert [type(event) for event in follow(folder, **QUICKLY)][-1] is Status, "it ends"
     with closing(follow(folder, **QUICKLY, keep_waiting=True)) as events:
-        assert next(events).step == 1
+        assert expect(Step, next(events)).step == 1
         for _ in range(20):
-            assert next(events).state == "interrupted"
+            assert expect(Status, next(events)).state == "interrupted"
         with (folder / "events.jsonl").open("a") as log:
             log.write(lines(stepped(2)))
         assert next(event for event in events if isinstance(event, Step)).step == 2
@@ -342,7 +347,7 @@ def test_a_heartbeat_that_changes_is_a_sign_of_life_however_late_the_other_clock
 
 
 def test_all_runs_whose_times_are_ahead_are_watched_at_once(tmp_path, monkeypatch):
-    waits = []
+    waits: list[float] = []
     monkeypatch.setattr("nanogpt.runs.folder.time.sleep", waits.append)
     for name in "abc":
         (tmp_path / name).mkdir()

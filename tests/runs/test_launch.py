@@ -22,6 +22,7 @@ from nanogpt.events import Evaluated, Finished, Health, Notice, Sampled, Saved, 
 from nanogpt.runs import recorder
 from nanogpt.training import CommandQueue, SetMaxIters, Stop, train
 from nanogpt.training import async_checkpoint as saving
+from tests.narrowing import expect
 
 
 def trained(config, name="one", **more):
@@ -81,8 +82,8 @@ def test_the_best_and_the_latest_checkpoint_are_kept_and_those_asked_for(small):
     folder, events = trained(small(checkpoint_interval=5, max_iters=13))
     best = min((e.val_loss, e.step) for e in events if isinstance(e, Evaluated) and e.step > 0)[1]
     assert {checkpoint.step for checkpoint in runs.list_checkpoints(folder)} == {5, 10, 13, best}
-    assert runs.best(folder).step == best
-    assert runs.latest(folder).step == 13
+    assert expect(runs.Checkpoint, runs.best(folder)).step == best
+    assert expect(runs.Checkpoint, runs.latest(folder)).step == 13
 
 
 def test_so_many_checkpoints_are_kept_as_were_asked_for_spread_over_the_run(small):
@@ -90,7 +91,7 @@ def test_so_many_checkpoints_are_kept_as_were_asked_for_spread_over_the_run(smal
     steps = [checkpoint.step for checkpoint in runs.list_checkpoints(folder)]
     assert len(steps) == 4
     assert steps[-1] == 24
-    assert runs.best(folder).step in steps
+    assert expect(runs.Checkpoint, runs.best(folder)).step in steps
     # evenly they would be 6 apart; with the best one wherever it is, no gap is three times as large
     assert max(after - before for before, after in pairwise([0, *steps])) < 18
 
@@ -172,7 +173,7 @@ def test_a_folder_that_is_being_removed_is_not_filled_again(small, monkeypatch):
             assert "is gone" in event.message
             assert not {"events.jsonl", "status.json"} & {item.name for item in folder.iterdir()}
             commands.put(Stop())
-    assert events[-1].reason == "stopped"
+    assert expect(Finished, events[-1]).reason == "stopped"
 
 
 def test_a_stop_command_saves_and_the_run_goes_on_from_there(small):
@@ -182,7 +183,7 @@ def test_a_stop_command_saves_and_the_run_goes_on_from_there(small):
         if isinstance(event, Step) and event.step == 6:
             commands.put(Stop())
     assert runs.summary(folder).state == "stopped"
-    assert runs.latest(folder).step == 6
+    assert expect(runs.Checkpoint, runs.latest(folder)).step == 6
     list(runs.resume(folder))
     assert weights(folder) == weights(whole)
 
@@ -377,7 +378,7 @@ class Disk:
             return write
 
         monkeypatch.setattr(files, "sync", refusing(files.sync))
-        monkeypatch.setattr(recorder, "write_atomically", refusing(recorder.write_atomically))
+        monkeypatch.setattr(recorder, "write_atomically", refusing(files.write_atomically))
         for module in (saving, recorder):
             monkeypatch.setattr(module, "RETRY_S", 0.05)
 
@@ -393,7 +394,7 @@ def test_a_full_disk_makes_training_wait_and_it_goes_on_when_there_is_space(smal
             disk.is_full = True
         if isinstance(event, Health) and event.state == "waiting":
             at_health.append(runs.summary(folder).state)
-            assert runs.latest(folder).step in saved
+            assert expect(runs.Checkpoint, runs.latest(folder)).step in saved
             disk.is_full = False
     assert "the disk is full" in next(e.message for e in events if isinstance(e, Health) and e.state == "waiting")
     assert [e.state for e in events if isinstance(e, Health)][:2] == ["waiting", "going on"]
@@ -413,10 +414,10 @@ def test_while_the_disk_is_full_training_can_be_stopped_and_the_last_checkpoint_
             disk.is_full = True
         if isinstance(event, Health) and event.state == "waiting":
             commands.put(Stop())
-    assert events[-1].reason == "stopped"
-    assert events[-1].step >= 6, "it goes on while the checkpoint of step 6 is written beside"
-    assert "stopped without one" in events[-2].text
-    assert runs.latest(folder).step == 4
+    assert expect(Finished, events[-1]).reason == "stopped"
+    assert expect(Finished, events[-1]).step >= 6, "it goes on while the checkpoint of step 6 is written beside"
+    assert "stopped without one" in expect(Notice, events[-2]).text
+    assert expect(runs.Checkpoint, runs.latest(folder)).step == 4
     assert not list((folder / "checkpoints").glob("*.partial"))
     disk.is_full = False
     whole, _ = trained(small(checkpoint_interval=2), name="whole")
@@ -438,9 +439,9 @@ def test_a_run_folder_that_vanishes_makes_training_wait_until_it_is_back(small, 
             assert "is gone" in event.message
             assert not folder.exists(), "it is not made anew"
             away.rename(folder)
-    assert events[-1].reason == "max_iters"
+    assert expect(Finished, events[-1]).reason == "max_iters"
     assert list(runs.read_events(folder)) == events
-    assert runs.latest(folder).step == 12
+    assert expect(runs.Checkpoint, runs.latest(folder)).step == 12
 
 
 def test_a_copy_that_takes_the_folder_s_place_gets_every_event_from_then_on(small):
@@ -484,7 +485,7 @@ def test_a_training_whose_folder_was_removed_can_be_stopped(small, monkeypatch):
                 shutil.rmtree(folder, ignore_errors=True)
         if isinstance(event, Health) and event.state == "waiting":
             commands.put(Stop())
-    assert events[-1].reason == "stopped"
+    assert expect(Finished, events[-1]).reason == "stopped"
     assert not folder.exists(), "it is not made anew"
 
 
@@ -509,7 +510,7 @@ def test_a_loss_that_ends_in_nan_goes_back_with_half_the_learning_rate_where_it_
     folder, events = trained(small(on_divergence="rollback"))
     assert [e.step for e in events if isinstance(e, Started)] == [0, 4, 4]
     assert [e.step for e in events if isinstance(e, Step)] == [1, 2, 3, 4, 5, 6, 5, 6, *range(5, 13)]
-    assert events[-1].reason == "max_iters"
+    assert expect(Finished, events[-1]).reason == "max_iters"
     assert [e.step for e in runs.history(folder) if isinstance(e, Step)] == list(range(1, 13))
 
 
@@ -527,7 +528,7 @@ def test_going_back_passes_over_a_checkpoint_of_weights_that_have_gone_wrong_alr
     monkeypatch.setattr(Trainer, "step", bad)
     _, events = trained(small(on_divergence="rollback", checkpoint_interval=4))
     assert [e.step for e in events if isinstance(e, Started)] == [0, 4], "that of step 8 gives NaN whatever the rate"
-    assert events[-1].reason == "max_iters"
+    assert expect(Finished, events[-1]).reason == "max_iters"
 
 
 def test_a_validation_loss_of_nan_is_never_the_best(small, monkeypatch):
@@ -547,7 +548,8 @@ def test_a_validation_loss_of_nan_is_never_the_best(small, monkeypatch):
         (8, False, 2.0),
         (12, False, 2.0),
     ]
-    assert [runs.best(folder).step, runs.latest(folder).step] == [4, 12]
+    assert expect(runs.Checkpoint, runs.best(folder)).step == 4
+    assert expect(runs.Checkpoint, runs.latest(folder)).step == 12
 
 
 def test_going_back_ends_after_three_times_and_removes_what_came_after(small):
@@ -563,18 +565,18 @@ def test_going_back_ends_after_three_times_and_removes_what_came_after(small):
         checkpoint_interval=1,
     )
     folder, events = trained(config)
-    assert events[-1].reason == "nan"
+    assert expect(Finished, events[-1]).reason == "nan"
     assert [e.state for e in events if isinstance(e, Health) and e.state in ("rollback", "nan")] == [
         *["rollback"] * 3,
         "nan",
     ]
-    assert runs.latest(folder).step <= events[-1].step
+    assert expect(runs.Checkpoint, runs.latest(folder)).step <= expect(Finished, events[-1]).step
 
 
 def test_nan_keeps_the_last_good_checkpoint_and_marks_the_run_failed(small):
     config = small(learning_rate=1000, min_lr=1000, decay_lr=False, grad_clip=0, weight_decay=1000, max_iters=500)
     folder, events = trained(config)
-    assert events[-1].reason == "nan"
+    assert expect(Finished, events[-1]).reason == "nan"
     about = runs.summary(folder)
     assert about.state == "failed"
     assert "learning_rate" in about.message
@@ -614,8 +616,9 @@ def test_a_run_that_never_saved_starts_again_and_says_so(small):
         list(runs.resume(folder, {"eval_only": True}))
     events = list(runs.resume(folder))
     assert [type(event) for event in events[:2]] == [Started, Notice]
-    assert "one ended before it saved its first checkpoint: it starts again at step 0" in events[1].text
-    assert [event.text for event in runs.history(folder) if isinstance(event, Notice)] == [events[1].text]
+    notice = expect(Notice, events[1])
+    assert "one ended before it saved its first checkpoint: it starts again at step 0" in notice.text
+    assert [event.text for event in runs.history(folder) if isinstance(event, Notice)] == [notice.text]
     assert runs.summary(folder).step == 12
     again = list(runs.resume(folder, {"max_iters": 16}))
     assert not any(isinstance(event, Notice) for event in again)

@@ -14,6 +14,7 @@ from nanogpt.runs.folder import read_run_toml
 from nanogpt.runs.following import follow
 from nanogpt.runs.load import load_tokenizer
 from tests.made_events import stepped
+from tests.narrowing import expect
 
 
 @pytest.fixture
@@ -54,6 +55,10 @@ def test_an_odd_file_in_one_run_is_named_and_the_other_runs_are_listed(odd, name
     assert "not a regular file" in about["odd"].message
 
 
+def read_latest(run):
+    return checkpoints.read(expect(runs.Checkpoint, runs.latest(run)).path)
+
+
 @both
 def test_odd_files_that_are_read_are_refused_in_one_line(odd, kind):
     for name, read in (
@@ -61,8 +66,8 @@ def test_odd_files_that_are_read_are_refused_in_one_line(odd, kind):
         ("tokenizer.json", load_tokenizer),
         ("events.jsonl", runs.history),
         ("events.jsonl", lambda run: list(runs.resume(run, {"max_iters": 16}))),
-        ("checkpoints/step-00000012/trainer.json", lambda run: checkpoints.read(runs.latest(run).path)),
-        ("checkpoints/step-00000012/model.safetensors", lambda run: checkpoints.read(runs.latest(run).path)),
+        ("checkpoints/step-00000012/trainer.json", read_latest),
+        ("checkpoints/step-00000012/model.safetensors", read_latest),
     ):
         whole = (odd("x", kind).with_name("one") / name).read_bytes()
         with pytest.raises(UserError, match="not a regular file") as caught:
@@ -119,14 +124,14 @@ def test_a_bad_line_costs_itself_alone_and_file_and_line_are_named_once(tmp_path
         assert f"{tmp_path}/events.jsonl" in notice.text
         assert "\\x00" not in notice.text
         assert len(notice.text) < 500
-    assert "line 2 of" in runs.history(tmp_path)[1].text
+    assert "line 2 of" in expect(Notice, runs.history(tmp_path)[1]).text
     rows = manage.export_metrics(tmp_path, tmp_path / "metrics.csv")
     assert rows == 3
 
 
 @pytest.mark.usefixtures("unprivileged")
 def test_a_refused_permission_is_called_that_and_never_damage(run):
-    latest = runs.latest(run).path
+    latest = expect(runs.Checkpoint, runs.latest(run)).path
     for path, read in (
         (latest / "model.safetensors", lambda: checkpoints.read(latest)),
         (latest / "trainer.json", lambda: checkpoints.read(latest)),

@@ -9,6 +9,7 @@ import pytest
 
 from nanogpt import runs
 from nanogpt.events import Acknowledged, Finished, Health, Step
+from nanogpt.files import write_atomically
 from nanogpt.runs import recorder
 from nanogpt.training import CommandQueue, Pause, Resume
 
@@ -17,12 +18,11 @@ from nanogpt.training import CommandQueue, Pause, Resume
 def disk(monkeypatch):
     """Refuses the status while it is full; training looks again at once."""
     disk = threading.Event()
-    real = recorder.write_atomically
 
     def write(path, text):
         if disk.is_set() and path.name == "status.json":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        real(path, text)
+        write_atomically(path, text)
 
     monkeypatch.setattr(recorder, "write_atomically", write)
     monkeypatch.setattr(recorder, "RETRY_S", 0.02)

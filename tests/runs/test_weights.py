@@ -4,6 +4,7 @@ import json
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from nanogpt.interop.huggingface import write_huggingface
 from nanogpt.models.gpt2.config import Config as GPT2Config
 from nanogpt.runs.folder import run_config
 from nanogpt.runs.weights import with_shape_of_weights
+from tests.narrowing import expect
 
 CONVERTER = Path(__file__).parents[2] / "docs" / "from_nanogpt.py"
 QUICK = {"max_iters": 1, "eval_iters": 1, "batch_size": 2, "device": "cpu", "dtype": "float32", "compile": "false"}
@@ -70,8 +72,8 @@ def test_a_shorter_context_is_cropped_and_said_once_and_recorded(long, tmp_path,
     assert "know 200 positions; the new run uses the first 64" in notices[0]
     recorded = [event.text for event in runs.read_events(runs.find("tuned")) if isinstance(event, Notice)]
     assert recorded == notices
-    old = load_file(runs.best(runs.find(long)).path / "model.safetensors")
-    assert runs.load_model("tuned").model.wpe.weight.shape == (64, 16)
+    old = load_file(expect(runs.Checkpoint, runs.best(runs.find(long))).path / "model.safetensors")
+    assert runs.load_model("tuned").model.get_parameter("wpe.weight").shape == (64, 16)
     assert old["wpe.weight"].shape == (200, 16)
 
 
@@ -151,7 +153,8 @@ def test_a_checkpoint_of_nanogpt_is_refused_with_the_way_to_convert_it_which_wor
     dataset, text_file, tmp_path, monkeypatch
 ):
     characters = len(set(text_file.read_text()))
-    shape = {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 100, "bias": True, "vocab_size": characters + 3}
+    shape: dict[str, Any] = {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 100, "bias": True}
+    shape["vocab_size"] = characters + 3
     model = GPT2Config(**shape).build()
     theirs = {f"_orig_mod.transformer.{name}": tensor for name, tensor in model.state_dict().items()}
     theirs["_orig_mod.lm_head.weight"] = model.wte.weight.detach()
@@ -198,7 +201,7 @@ def test_a_damaged_tokenizer_of_such_a_folder_is_one_line(long, tmp_path, conten
 
 def test_a_shape_that_the_checkpoint_does_not_have_takes_no_memory(long, capsys):
     """A model of a million channels would take 48 TB."""
-    path = runs.best(runs.find(long)).path / "trainer.json"
+    path = expect(runs.Checkpoint, runs.best(runs.find(long))).path / "trainer.json"
     trainer = json.loads(path.read_text())
     trainer["model"] |= {"n_embd": 1_000_000, "n_head": 1}
     del trainer["sha256"]["trainer"]

@@ -7,6 +7,7 @@ import pytest
 from nanogpt.config import SamplingConfig
 from nanogpt.events import Stopped, Token
 from nanogpt.sampling import generate
+from nanogpt.tokenizers import byte
 
 KNOBS = SamplingConfig(max_new_tokens=50, temperature=1.2, top_k=20, repetition_penalty=1.2, seed=5)
 
@@ -39,16 +40,17 @@ def test_written_tokens_count_in_the_length(model, tokenizer):
     short = dataclasses.replace(KNOBS, max_new_tokens=4)
     (*tokens, end) = generate(model, tokenizer, "ab", short, written=[3, 4, 5])
     assert len(tokens) == 1
+    assert isinstance(end, Stopped)
     assert (end.reason, end.tokens) == ("length", 4)
     (end,) = generate(model, tokenizer, "ab", short, written=[3, 4, 5, 6])
     assert isinstance(end, Stopped)
     assert end.reason == "length"
 
 
-def test_a_character_that_is_half_written_is_completed(new_model, bytes_tokenizer):
+def test_a_character_that_is_half_written_is_completed(new_model):
     first, *rest = "€".encode()
 
-    class Dictated(type(bytes_tokenizer)):
+    class Dictated(byte.Tokenizer):
         """Reads whatever the model chooses as the rest of the character."""
 
         def token_bytes(self, id):

@@ -81,7 +81,12 @@ def test_one_pass_over_a_half_window_is_made_each_half_window(model, monkeypatch
 
     def watched(*args):
         step = make_decode_step(*args)
-        return lambda ids: shapes.append(ids.shape) or step(ids)
+
+        def watched_step(ids):
+            shapes.append(ids.shape)
+            return step(ids)
+
+        return watched_step
 
     monkeypatch.setattr(decoding, "make_decode_step", watched)
     prompt = some_ids(2, 3)

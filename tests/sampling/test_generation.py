@@ -1,8 +1,10 @@
 """Generation as a listener sees it: events, seeds, knobs, ends."""
 
+import copy
 import dataclasses
 import math
 from itertools import islice
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +14,10 @@ from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Stopped, Token, from_json, to_json
 from nanogpt.sampling import generate, next_logits
+from tests.narrowing import expect
 
-GREEDY = {"temperature": 0.0}
-SAMPLED = {"temperature": 1.2, "top_k": 20, "top_p": 0.95, "min_p": 0.001, "repetition_penalty": 1.1}
+GREEDY: dict[str, Any] = {"temperature": 0.0}
+SAMPLED: dict[str, Any] = {"temperature": 1.2, "top_k": 20, "top_p": 0.95, "min_p": 0.001, "repetition_penalty": 1.1}
 
 
 def texts(events, count=1):
@@ -47,7 +50,8 @@ def test_text_is_the_same_with_and_without_the_cache_past_the_window(new_model, 
 
 @pytest.mark.parametrize("number", [0, 5, 40])
 def test_the_next_logits_are_those_that_a_token_was_chosen_from_also_past_the_window(model, tokenizer, number):
-    tokens = list(islice(generate(model, tokenizer, "once", SamplingConfig(seed=5, **SAMPLED)), number + 1))
+    events = generate(model, tokenizer, "once", SamplingConfig(seed=5, **SAMPLED))
+    tokens = [expect(Token, event) for event in islice(events, number + 1)]
     logits, seen = next_logits(model, tokenizer, "once", [token.id for token in tokens[:number]])
     shares = torch.softmax(torch.from_numpy(logits[0]), 0)
     assert shares[tokens[number].id].item() == pytest.approx(tokens[number].probability, rel=1e-4)
@@ -101,7 +105,7 @@ def test_knobs_turned_while_it_writes_act_from_the_next_token_on(model, tokenize
     calm = SamplingConfig(max_new_tokens=30, temperature=0.0)
     turned = calm
     events = generate(model, tokenizer, "abc", lambda: turned)
-    first = [event.id for event in islice(events, 10)]
+    first = [expect(Token, event).id for event in islice(events, 10)]
     turned = SamplingConfig(max_new_tokens=30, temperature=1000.0, top_k=0)
     rest = [event.id for event in events if isinstance(event, Token)]
     greedy = [event.id for event in generate(model, tokenizer, "abc", calm) if isinstance(event, Token)]
@@ -115,15 +119,18 @@ def test_a_length_lowered_below_what_is_written_ends_the_sample_and_loses_no_tex
     whole = "".join(event.text for event in generate(model, tokenizer, "abc", turned) if isinstance(event, Token))
     turned = dataclasses.replace(turned, stop=(whole[4:10] + "\0",))  # holds back what is like its beginning
     events = generate(model, tokenizer, "abc", lambda: turned)
-    text = "".join(event.text for event in islice(events, 8))
+    text = "".join(expect(Token, event).text for event in islice(events, 8))
     turned = dataclasses.replace(turned, max_new_tokens=3)
     last, stopped = events
+    assert isinstance(last, Token)
+    assert isinstance(stopped, Stopped)
     assert text + last.text == whole[:9]
     assert (stopped.reason, stopped.tokens) == ("length", 9)
 
 
 def test_no_tokens_wanted_is_no_token_written(model, tokenizer):
     (stopped,) = generate(model, tokenizer, "a", SamplingConfig(max_new_tokens=0))
+    assert isinstance(stopped, Stopped)
     assert (stopped.reason, stopped.tokens) == ("length", 0)
 
 
@@ -140,21 +147,17 @@ def test_a_stop_string_ends_its_sample_and_is_left_out(model, tokenizer):
         assert reason == ("stop" if stop in full else "length")
 
 
-class WithEnd:
-    """A tokenizer whose letter `e` is the end of the text."""
-
-    def __init__(self, tokenizer):
-        self._tokenizer = tokenizer
-        (self.end_of_text,) = tokenizer.encode("e")
-
-    def __getattr__(self, name):
-        return getattr(self._tokenizer, name)
+def with_end(tokenizer):
+    """Return a copy of the tokenizer whose letter `e` is the end of the text."""
+    ending = copy.copy(tokenizer)
+    (ending.end_of_text,) = tokenizer.encode("e")
+    return ending
 
 
 def test_the_end_of_text_token_ends_the_sample_and_is_not_written(model, tokenizer):
     knobs = SamplingConfig(max_new_tokens=300, temperature=2.0, top_k=0, stop=("\nzz",))
     (whole,), _ = texts(generate(model, tokenizer, "a", knobs))
-    (text,), (reason,) = texts(generate(model, WithEnd(tokenizer), "a", knobs))
+    (text,), (reason,) = texts(generate(model, with_end(tokenizer), "a", knobs))
     assert reason == "end"
     assert text == whole.partition("e")[0]
 
@@ -162,7 +165,7 @@ def test_the_end_of_text_token_ends_the_sample_and_is_not_written(model, tokeniz
 def test_an_empty_prompt_starts_from_the_end_of_text_or_a_line_break(model, tokenizer, bytes_tokenizer):
     knobs = SamplingConfig(max_new_tokens=20, **GREEDY)
     assert texts(generate(model, tokenizer, "", knobs)) == texts(generate(model, tokenizer, "\n", knobs))
-    ending = WithEnd(tokenizer)
+    ending = with_end(tokenizer)
     assert texts(generate(model, ending, "", knobs)) == texts(generate(model, ending, "e", knobs))
 
 
@@ -176,16 +179,18 @@ def test_without_a_line_break_an_empty_prompt_starts_from_the_first_token(new_mo
 def test_padded_ids_are_never_drawn(new_model, tokenizer):
     model = new_model(vocab_size=512)
     for knobs in (GREEDY, {"temperature": 1000.0, "top_k": 0}):
-        events = list(generate(model, tokenizer, "a", SamplingConfig(max_new_tokens=100, **knobs)))[:-1]
-        assert all(event.id < tokenizer.vocab_size for event in events)
-        assert all(other.id < tokenizer.vocab_size for event in events for other in event.alternatives)
-        assert math.fsum(other.probability for other in events[0].alternatives) <= 1
+        *events, _ = generate(model, tokenizer, "a", SamplingConfig(max_new_tokens=100, **knobs))
+        tokens = [expect(Token, event) for event in events]
+        assert all(token.id < tokenizer.vocab_size for token in tokens)
+        assert all(other.id < tokenizer.vocab_size for token in tokens for other in token.alternatives)
+        assert math.fsum(other.probability for other in tokens[0].alternatives) <= 1
 
 
 def test_characters_that_span_tokens_come_out_whole(new_model, bytes_tokenizer):
     model = new_model(vocab_size=bytes_tokenizer.vocab_size)
     knobs = SamplingConfig(max_new_tokens=200, temperature=1.5, top_k=0)
-    tokens = list(generate(model, bytes_tokenizer, "a", knobs))[:-1]
+    *events, _ = generate(model, bytes_tokenizer, "a", knobs)
+    tokens = [expect(Token, event) for event in events]
     assert "".join(token.text for token in tokens) == bytes_tokenizer.decode(token.id for token in tokens)
 
 

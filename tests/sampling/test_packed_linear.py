@@ -1,6 +1,7 @@
 """Products with copies of the weights, in oneDNN's layout or in bfloat16, are near the plain ones, in every model."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from nanogpt.sampling.packed_linear import PackedLinears, can_pack, resolve_samp
 from tests import architectures
 
 # Each factor and the product are rounded to 8 bits: half a unit in the last place of each.
-BFLOAT16 = {"rtol": 3 * 2.0**-9, "atol": 0.1}
+BFLOAT16: dict[str, Any] = {"rtol": 3 * 2.0**-9, "atol": 0.1}
 
 
 @pytest.fixture
@@ -123,8 +124,8 @@ def test_automatic_is_bfloat16_for_a_large_model_on_a_cpu_that_has_it(new_large,
 
 
 def written(model, tokenizer, dtype, use_cache=True, num_samples=1, **knobs):
-    knobs = SamplingConfig(max_new_tokens=40, **{"temperature": 1.0} | knobs)
-    events = generate(model, tokenizer, "ab", knobs, dtype=dtype, use_cache=use_cache, num_samples=num_samples)
+    config = SamplingConfig(max_new_tokens=40, **{"temperature": 1.0} | knobs)
+    events = generate(model, tokenizer, "ab", config, dtype=dtype, use_cache=use_cache, num_samples=num_samples)
     return [event for event in events if isinstance(event, Token)]
 
 

@@ -49,7 +49,7 @@ def halves(rows):
 
 def test_draws_come_as_often_as_the_probabilities_say():
     """Evenly spaced uniforms hit each token in proportion to its share, to within one draw."""
-    uniforms = ((np.arange(1000, dtype=np.float32) + 0.5) / 1000)[:, None]
+    uniforms = ((np.arange(1000) + 0.5) / 1000).astype(np.float32)[:, None]
     ids = draw_tokens(log(0.1, 0.2, 0.3, 0.4).repeat(1000, 0), uniforms)
     assert np.bincount(ids, minlength=4).tolist() == pytest.approx([100, 200, 300, 400], abs=1)
 
@@ -154,7 +154,7 @@ def test_the_distribution_is_what_evenly_spaced_draws_come_to(knobs):
     """To within one draw of 1,000, as each token owns an interval of the uniforms."""
     logits = np.array([[2.0, 1.5, 1.0, 0.5, -0.5, -1.0]], np.float32)
     seen = np.array([[True, False, False, True, False, True]])
-    uniforms = ((np.arange(1000, dtype=np.float32) + 0.5) / 1000)[:, None]
+    uniforms = ((np.arange(1000) + 0.5) / 1000).astype(np.float32)[:, None]
     ids = chosen(logits.repeat(1000, 0), seen.repeat(1000, 0), uniforms, **knobs).ids
     shares = distribution(logits, SamplingConfig(**{"top_k": 0, "temperature": 1.0} | knobs), seen)
     assert np.bincount(ids, minlength=6).tolist() == pytest.approx((1000 * shares[0]).tolist(), abs=1.001)

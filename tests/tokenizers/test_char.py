@@ -40,7 +40,7 @@ def test_an_unknown_character_is_replaced_on_request(vocabulary: str, expected: 
 def test_a_vocabulary_beyond_uint16_is_kept_in_uint32() -> None:
     many = "".join(chr(code) for code in range(0x20000, 0x20000 + 70000))
     ids = tokenizers.create("char", [many]).encode_to_array(many)
-    assert (ids.dtype, ids[-1]) == (np.uint32, 69999)
+    assert (ids.dtype, ids[-1]) == (np.dtype(np.uint32), 69999)
 
 
 def test_without_text_there_is_no_vocabulary() -> None:

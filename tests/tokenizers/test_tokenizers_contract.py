@@ -26,7 +26,8 @@ def made(kind: str) -> tokenizers.Tokenizer:
         return tokenizers.create(kind, [SAMPLE])
     module = import_module(f"nanogpt.tokenizers.{kind}")
     vocabulary = [made("gpt2").token_bytes(id) for id in range(50256)]
-    return module.Tokenizer(module.GPT4, vocabulary, module.SPECIAL_TOKENS)
+    tokenizer: tokenizers.Tokenizer = module.Tokenizer(module.GPT4, vocabulary, module.SPECIAL_TOKENS)
+    return tokenizer
 
 
 def test_the_kinds_are_found_by_looking_and_shared_parts_are_none() -> None:

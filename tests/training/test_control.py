@@ -10,6 +10,7 @@ import pytest
 from nanogpt.events import Acknowledged, Event, Notice, Step, from_json, to_json
 from nanogpt.training import CommandQueue, control, train
 from nanogpt.training.control import REMOTE, Controllable, Invalid, RemoteCommand
+from tests.narrowing import expect
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,14 @@ def test_a_new_command_is_one_class(tiny: Any, tokens: Any, monkeypatch: pytest.
         if isinstance(event, Step) and event.step == 3:
             queue.put(control.from_json(line))
     applied = next(at for at, event in enumerate(events) if isinstance(event, Acknowledged))
-    told = events[applied]
+    told = expect(Acknowledged, events[applied])
     assert (told.step, told.command, told.id, told.text) == (
         3,
         "HalveEvalInterval",
         "x",
         "evaluation every 2 iterations",
     )
-    assert events[applied + 1].text == "halved"
+    assert expect(Notice, events[applied + 1]).text == "halved"
 
 
 def test_what_is_invalid_is_reported_and_not_acknowledged(tiny: Any, tokens: Any) -> None:

@@ -46,6 +46,7 @@ def kept_for_backward(config: Config, dtype: str) -> int:
     ):
         backend = model.training_backend("cpu", getattr(torch, dtype)) or model
         _, loss = backend(ids, ids)
+    assert loss is not None
     for block in getattr(loss.grad_fn, "saved_blocks", []):  # a loss in one piece keeps these itself
         for tensor in block:
             if tensor is not None:

@@ -28,6 +28,7 @@ from nanogpt.training import (
     train,
 )
 from nanogpt.training.runtime import memory_advice
+from tests.narrowing import expect
 
 
 def of(kind, events):
@@ -140,7 +141,7 @@ def test_eval_only_evaluates_once_and_trains_nothing(tiny, tokens):
     events = list(train(tiny(eval_only=True), tokens))
     assert len(of(Evaluated, events)) == 1
     assert not of(Step, events)
-    assert events[-1].reason == "eval_only"
+    assert expect(Finished, events[-1]).reason == "eval_only"
 
 
 def test_eval_iters_zero_covers_the_whole_validation_split(tiny, tokens):
@@ -158,7 +159,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_saves_nothing_more(tiny, tok
         learning_rate=1000, min_lr=1000, warmup_iters=0, grad_clip=0, decay_lr=False, weight_decay=1000, max_iters=300
     )
     events = list(train(config, tokens, save=saves))
-    assert events[-1].reason == "nan"
+    assert expect(Finished, events[-1]).reason == "nan"
     assert of(Health, events)[0].state == "nan"
     assert all(torch.isfinite(t).all() for s in saves.by_step.values() for t in s.model.values())
 
@@ -172,7 +173,8 @@ def test_stop_saves_and_ends_and_stop_without_saving_only_ends(tiny, tokens):
             if isinstance(event, Step) and event.step == 3:
                 commands.put(Stop(save=save))
         assert [event.step for event in of(Saved, events)] == expected
-        assert (events[-1].reason, events[-1].step) == ("stopped", 3)
+        finished = expect(Finished, events[-1])
+        assert (finished.reason, finished.step) == ("stopped", 3)
 
 
 def steered(config, tokens, at_step, *sent, **more):
@@ -218,12 +220,12 @@ def test_a_pause_lasts_until_it_is_ended_and_does_not_count_as_training_time(tin
     for event in training:
         if isinstance(event, Step) and event.step == 3:
             commands.put(Pause())
-            assert next(training).command == "Pause"
+            assert expect(Acknowledged, next(training)).command == "Pause"
             commands.put(Save())  # commands are read during the pause
-            assert next(training).command == "Save"
+            assert expect(Acknowledged, next(training)).command == "Save"
             torch.ones(1).sum()
             commands.put(Resume())
-            assert next(training).command == "Resume"
+            assert expect(Acknowledged, next(training)).command == "Resume"
             break
     assert next(event.step for event in of(Step, training)) == 4
 
@@ -237,7 +239,7 @@ def test_a_pause_in_an_evaluation_does_not_lengthen_what_is_left(tiny, tokens):
             Timer(1, commands.put, [Resume()]).start()
         if isinstance(event, Step) and event.step == 5:
             break
-    assert event.eta_s < 1
+    assert expect(Step, event).eta_s < 1
 
 
 def test_commands_are_applied_in_the_middle_of_an_evaluation_and_its_checkpoint_has_its_losses(tiny, tokens):
@@ -333,7 +335,7 @@ def test_a_prompt_that_cannot_be_read_is_a_notice_and_training_goes_on(tiny, tok
 
     events = steered(tiny(), tokens, 3, Sample("é"), sample=sample)
     assert [notice.text for notice in of(Notice, events)] == ["unknown character 'é'"]
-    assert events[-1].reason == "max_iters"
+    assert expect(Finished, events[-1]).reason == "max_iters"
 
 
 def test_samples_are_taken_every_sample_interval_steps(tiny, tokens):
@@ -402,7 +404,7 @@ def test_gradients_that_float16_cannot_hold_move_nothing_and_halve_the_scale(tin
     begin = saves.by_step[1]
     begin.optimizer["scaler.scale"] = torch.tensor(2.0**60)  # a gradient above 2**-44 is infinite in 16 bits
     events = list(train(config, tokens, save=later, start=begin, resume=True))
-    assert events[-1].reason == "max_iters", "an overflow does not end a training"
+    assert expect(Finished, events[-1]).reason == "max_iters", "an overflow does not end a training"
     assert not of(Health, events)
     scales = [later.by_step[step].optimizer["scaler.scale"].item() for step in (2, 3, 4)]
     assert scales == [2.0**59, 2.0**58, 2.0**57]

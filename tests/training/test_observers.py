@@ -51,7 +51,7 @@ def test_it_sees_gradients_before_and_weights_after_an_update_at_its_own_interva
 def test_what_it_yields_is_reported_beside_the_step_that_it_saw(tiny, tokens):
     events = train(tiny(max_iters=4, log_interval=2), tokens, observers=[Everything(interval=3)])
     told = [
-        event.text if isinstance(event, Notice) else event.step for event in events if type(event) in (Step, Notice)
+        event.text if isinstance(event, Notice) else event.step for event in events if isinstance(event, Step | Notice)
     ]
     assert told == [2, "before 3", "after 3", 4]
 

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nanogpt.events import Evaluated, Finished, Health, Saved, Step
 from nanogpt.training import loop, setup, train
 from nanogpt.training.throughput import Throughput
+from tests.narrowing import expect
 
 
 @pytest.fixture
@@ -103,7 +104,8 @@ def test_a_step_that_is_not_finite_moves_nothing_nor_do_those_after_it_and_it_en
     monkeypatch.setattr(loop.Trainer, "update_on_device", poisoned)
     events = list(train(tiny(optimizer=optimizer, log_interval=5, eval_interval=12, max_iters=24), tokens))
     assert [event.step for event in of(Step, events)] == [5]
-    assert (events[-1].reason, events[-1].step) == ("nan", 6)
+    finished = expect(Finished, events[-1])
+    assert (finished.reason, finished.step) == ("nan", 6)
     assert "after step 6" in of(Health, events)[-1].message
     assert sorted(seen) == list(range(1, 11))
     torch.testing.assert_close(seen[10], seen[6], rtol=0, atol=0)

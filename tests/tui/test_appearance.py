@@ -68,7 +68,7 @@ def test_before_the_first_step_the_header_has_the_state_and_no_time_left(width: 
 
 
 def test_what_was_chosen_for_the_machine_is_no_difference_from_the_defaults(two_runs: Path) -> None:
-    lines = run_details.described(two_runs / "one").plain.splitlines()
+    lines = run_details.description(two_runs / "one").plain.splitlines()
     names = [line.split()[0] for line in lines[lines.index("differs from the defaults") + 1 :]]
     assert "n_layer" in names
     assert not {"device", "dtype", "compile", "threads", "vocab_size"} & set(names)
@@ -86,7 +86,7 @@ def test_ascii_keeps_the_marks_of_data_sets_apart() -> None:
 @pytest.mark.parametrize("count", [2, 3, 6])
 def test_compared_runs_stay_in_their_columns(two_runs: Path, width: int, count: int) -> None:
     names = [two_runs / name for name in ("one", "two") * 3][:count]
-    for line in run_details.compared(names, width).plain.splitlines():
+    for line in run_details.comparison(names, width).plain.splitlines():
         assert len(line) <= width
 
 

@@ -32,8 +32,8 @@ LONG = SHAPE | {"max_iters": "10000000", "eval_interval": "1000000", "sample_int
 
 
 def started(step: int = 0) -> Started:
-    sizes = dict.fromkeys(("n_parameters", "tokens_per_iteration", "train_tokens", "val_tokens", "vocab_size"), 9)
-    how: dict[str, Any] = {"device": "cpu", "dtype": "float32", "compile": False, "threads": 1, "peak_flops": None}
+    sizes: Any = dict.fromkeys(("n_parameters", "tokens_per_iteration", "train_tokens", "val_tokens", "vocab_size"), 9)
+    how: Any = {"device": "cpu", "dtype": "float32", "compile": False, "threads": 1, "peak_flops": None}
     return Started(run="far", step=step, max_iters=100, choices={}, **sizes, **how)
 
 
@@ -103,12 +103,15 @@ async def test_a_run_started_apart_is_steered_like_ones_own_and_resumed_here_whe
             await at.until(lambda: [each.prompt for each in at.session.history.samples] == ["tana"])
 
             loaded = []
+
+            def load() -> Iterator[None]:
+                loaded.append(copy_live_weights(at.session, lambda: True))
+                yield from ()
+
             await at.press("3")  # where text is written with the weights that there are, or with those it saves now
             assert at.app.screen.sources[0].label == "apart · latest"
             assert isinstance(at.app.screen, SampleScreen)
-            job = at.session.start_worker(
-                lambda: iter(loaded.append(copy_live_weights(at.session, lambda: True)) or ()), lambda: None
-            )
+            job = at.session.start_worker(load, lambda: None)
             await at.until(lambda: job.done)
             assert [each.step for each in loaded] == [at.session.history.saves[-1].step]
             await at.press("2")
@@ -297,7 +300,7 @@ async def test_a_long_record_is_drawn_coarsely_at_once_and_says_how_far_it_is_re
     monkeypatch.setattr(event_log, "LARGE", 1000)
     monkeypatch.setattr(following, "BLOCK", 2000)
     go_on = threading.Event()
-    parse = following.parse_block
+    parse = event_log.parse_block
 
     def slowly(block: bytes, path: Path) -> Iterator[Any]:
         yield from parse(block, path)

@@ -78,8 +78,7 @@ async def test_three_watchers_agree_with_the_folder(home: Path, looking: Callabl
         run_in_background.replace(folder / "status.json")
 
     def stop() -> None:
-        end = {"train_loss": 1.0, "val_loss": None, "best_val_loss": None}
-        record(Finished(step=3, reason="stopped", elapsed_s=1.0, **end))
+        record(Finished(step=3, reason="stopped", train_loss=1.0, val_loss=None, best_val_loss=None, elapsed_s=1.0))
         beat("stopped", dead.pid)
 
     def resume() -> None:

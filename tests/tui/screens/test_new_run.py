@@ -11,12 +11,14 @@ from nanogpt import runs
 from nanogpt.config import resolve, settings
 from nanogpt.data import list_datasets, prepare, textfile_recipe
 from nanogpt.events import Step
+from nanogpt.models import gpt2
 from nanogpt.training import CommandQueue, SetMaxIters
 from nanogpt_tui.screens.new_run.estimate import EstimateRow
 from nanogpt_tui.screens.new_run.fields import Field
 from nanogpt_tui.screens.new_run.form_options import FormOptions
 from nanogpt_tui.screens.new_run.screen import NewRunScreen
 from nanogpt_tui.session.draft import SCRATCH, Draft
+from tests.narrowing import expect
 
 TINY = {
     "n_layer": "1",
@@ -30,7 +32,7 @@ TINY = {
 }
 
 
-async def form(at: Any, **start: str) -> Any:
+async def form(at: Any, **start: Any) -> Any:
     """The form, once it knows the data sets."""
     screen = NewRunScreen(**start)
     at.app.push_screen(screen)
@@ -148,7 +150,8 @@ async def test_start_trains_what_the_form_says_and_shows_it(lab: Any, rhymes: An
         assert at.app.current_mode == "train"
         assert not any(isinstance(screen, NewRunScreen) for screen in at.app.screen_stack)
         config = runs.folder.run_config(runs.find("my-first"))
-        assert (config.model.n_embd, config.data.dataset, config.schedule.max_iters) == (16, "rhymes", 30)
+        model = expect(gpt2.Config, config.model)
+        assert (model.n_embd, config.data.dataset, config.schedule.max_iters) == (16, "rhymes", 30)
 
 
 async def test_starting_ends_a_measuring_first(lab: Any, rhymes: Any) -> None:
@@ -225,7 +228,7 @@ async def test_another_runs_weights_decide_the_shape_of_a_new_run(lab: Any, rhym
         await fill(at, screen, {"name": "tuned", "max_iters": "10", "eval_interval": "5", "device": "cpu"})
         await at.press("ctrl+s")
         await at.until(lambda: (now := at.session.history) and (now.run, now.phase) == ("tuned", "finished"))
-        assert runs.folder.run_config(runs.find("tuned")).model.n_embd == 16
+        assert expect(gpt2.Config, runs.folder.run_config(runs.find("tuned")).model).n_embd == 16
         # it begins where the other ended, far below a uniform guess
         old_loss = runs.summary(run).best_val_loss
         assert at.session.history.evaluations[0].val_loss == pytest.approx(old_loss, rel=0.05)

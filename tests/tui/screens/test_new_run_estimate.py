@@ -13,7 +13,7 @@ from nanogpt.events import Event, Measured
 from nanogpt_tui.screens.new_run.estimate import figures
 from nanogpt_tui.screens.new_run.screen import NewRunScreen
 from nanogpt_tui.session import speed_measurement as measuring
-from nanogpt_tui.session.speed_measurement import Compiled, FreeMemory, Speed, compiled
+from nanogpt_tui.session.speed_measurement import Compiled, FreeMemory, Result, Speed, compiled
 
 
 async def test_weights_that_read_other_tokens_are_marked_where_they_are_chosen(
@@ -36,7 +36,7 @@ async def test_weights_that_read_other_tokens_are_marked_where_they_are_chosen(
 async def test_a_time_measured_without_the_compiler_says_so_where_the_run_has_it(
     lab: Any, two_runs: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measure(config: Any, dataset: str) -> Iterator[Event]:
+    def measure(config: Any, dataset: str) -> Iterator[Result]:
         yield FreeMemory(device="cpu", free=8_000_000_000)
         yield Measured(
             seconds_per_step=0.012, batch_size=config.data.batch_size, device="cpu", dtype="float32", threads=2
@@ -81,7 +81,9 @@ def test_a_time_is_measured_anew_for_another_optimizer() -> None:
             pass
 
     known: Any = {"same": SimpleNamespace(prepared=True)}
-    measured = measuring.SpeedMeasurement(Done(), lambda seconds, then: Done(), lambda: None)  # type: ignore[arg-type]
+    session: Any = Done()
+    timer: Any = Done()
+    measured = measuring.SpeedMeasurement(session, lambda seconds, then: timer, lambda: None)
     found = []
     for optimizer in ("adamw", "muon", "adamw"):
         measured.request(resolve(flags={"dataset": "same", "optimizer": optimizer}).config, known)

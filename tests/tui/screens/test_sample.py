@@ -445,6 +445,7 @@ async def test_the_weights_in_training_are_sampled_without_stopping_the_training
         assert len(first.tokens) == 20
         await at.until(lambda: at.session.history.step > first.step)
         second = await written(at, "g")
+        assert second.step is not None
         assert second.step > first.step
         assert at.session.is_training
         await at.sees("live weights")

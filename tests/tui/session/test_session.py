@@ -14,7 +14,9 @@ from nanogpt.errors import UserError
 from nanogpt.events import Event, Notice
 from nanogpt.training import SetMaxIters
 from nanogpt_tui.app import LabApp
+from nanogpt_tui.session.history import History
 from nanogpt_tui.session.workers import Throttle, Worker, log_path
+from tests.narrowing import expect
 
 
 def notices(count: int) -> Iterator[Event]:
@@ -24,9 +26,9 @@ def notices(count: int) -> Iterator[Event]:
 async def test_events_arrive_in_order_and_the_end_is_told(lab: Any) -> None:
     async with lab() as at:
         arrived: list[Event] = []
-        job = at.app.session.start_worker(lambda: notices(1000), lambda: arrived.extend(job.drain()))
+        job: Worker[Event] = at.app.session.start_worker(lambda: notices(1000), lambda: arrived.extend(job.drain()))
         await at.until(lambda: job.done and len(arrived) == 1000)
-        assert [event.text for event in arrived] == [str(number) for number in range(1000)]
+        assert [expect(Notice, event).text for event in arrived] == [str(number) for number in range(1000)]
         assert job.error is None
 
 
@@ -139,8 +141,9 @@ async def test_the_newest_run_is_shown_at_the_start(lab: Any, rhymes: dict[str, 
     async with lab() as at:
         assert isinstance(at.app, LabApp)
         await at.until(lambda: at.app.session.history is not None)
-        assert at.app.session.history.step == rhymes["max_iters"]
-        assert len(at.app.session.history) == rhymes["max_iters"]
+        history = expect(History, at.app.session.history)
+        assert history.step == rhymes["max_iters"]
+        assert len(history) == rhymes["max_iters"]
 
 
 async def test_a_run_of_another_process_is_watched_and_steered(lab: Any, rhymes: dict[str, Any], home: Path) -> None:

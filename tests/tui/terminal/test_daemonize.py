@@ -16,6 +16,7 @@ from nanogpt import runs
 from nanogpt.cli import main
 from nanogpt.events import Finished
 from nanogpt.training import SetMaxIters
+from tests.narrowing import expect
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_a_training_outlives_its_terminal_and_is_seen_from_another(run: Path, te
     end = runs.history(run)[-1]
     assert isinstance(end, Finished)
     assert end.reason == "max_iters"
-    assert runs.latest(run).step == end.step
+    assert expect(runs.Checkpoint, runs.latest(run)).step == end.step
     assert runs.summary(run).state == "finished"
 
 
@@ -105,7 +106,7 @@ def test_a_training_that_is_left_in_the_background_gives_the_shell_back_and_says
     until(lambda: not lives(pid))
     about = runs.summary(run)
     assert about.state == "stopped"
-    assert runs.latest(run).step == about.step
+    assert expect(runs.Checkpoint, runs.latest(run)).step == about.step
 
 
 def test_an_app_whose_first_process_is_killed_saves_and_ends(run: Path, terminal: Any) -> None:
@@ -116,7 +117,7 @@ def test_an_app_whose_first_process_is_killed_saves_and_ends(run: Path, terminal
     until(lambda: not lives(pid))
     about = runs.summary(run)
     assert about.state == "stopped"
-    assert runs.latest(run).step == about.step
+    assert expect(runs.Checkpoint, runs.latest(run)).step == about.step
 
 
 def test_an_app_that_is_killed_leaves_a_terminal_that_can_be_used(run: Path, terminal: Any) -> None:

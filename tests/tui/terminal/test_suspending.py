@@ -15,6 +15,7 @@ import pytest
 import tomli_w
 
 from nanogpt import runs
+from tests.narrowing import expect
 
 BASH = ["bash", "--norc", "--noprofile", "-i"]
 APP = f"{shlex.quote(sys.executable)} -m nanogpt_tui"
@@ -117,7 +118,7 @@ def test_a_job_that_is_killed_while_it_is_suspended_saves_and_ends(terminal: Ter
         until(lambda: not Path(f"/proc/{pid}").exists())
         about = runs.summary(long)
         assert about.state == "stopped"
-        assert runs.latest(long).step == about.step
+        assert expect(runs.Checkpoint, runs.latest(long)).step == about.step
 
 
 def test_a_terminal_that_goes_while_the_app_is_suspended_loses_nothing(terminal: Terminals, long: Path) -> None:
@@ -136,7 +137,7 @@ def test_a_terminal_that_goes_while_the_app_is_suspended_loses_nothing(terminal:
     until(lambda: not Path(f"/proc/{pid}").exists())
     about = runs.summary(long)
     assert about.state == "stopped"
-    assert runs.latest(long).step == about.step
+    assert expect(runs.Checkpoint, runs.latest(long)).step == about.step
 
 
 def terminal_of(pid: int) -> str:

@@ -11,7 +11,8 @@ from nanogpt_tui.widgets.dialog import Dialog
 
 
 def subclasses(cls: type) -> Iterator[type]:
-    for each in cls.__subclasses__():
+    children: list[type] = cls.__subclasses__()
+    for each in children:
         yield each
         yield from subclasses(each)
 

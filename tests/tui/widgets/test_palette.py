@@ -12,9 +12,11 @@ from nanogpt import runs
 from nanogpt.runs.state import RunState
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.screens.new_run.fields import Field
+from nanogpt_tui.screens.sample.screen import SampleScreen
 from nanogpt_tui.settings import Settings
 from nanogpt_tui.widgets.palette import Palette, PaletteCommand, matching
 from nanogpt_tui.widgets.preferences import Preferences
+from tests.narrowing import expect
 
 
 async def opened(at: Any) -> Palette:
@@ -36,7 +38,7 @@ async def jump(at: Any, words: str, kind: str) -> None:
     await at.until(lambda: not isinstance(at.app.screen, Palette))
 
 
-def named(*titles: str, **fields: str) -> list[PaletteCommand]:
+def named(*titles: str, **fields: Any) -> list[PaletteCommand]:
     return [PaletteCommand(title=title, run=lambda: None, **fields) for title in titles]
 
 
@@ -85,7 +87,7 @@ async def test_a_checkpoint_is_what_sample_writes_with(lab: Any, two_runs: Path)
         await jump(at, "one step 40", "checkpoint")
         await at.until(lambda: at.app.current_mode == "sample")
         await at.sees("one · step 40")
-        assert [source.label for source in at.app.screen.sources] == ["one · step 40"]
+        assert [source.label for source in expect(SampleScreen, at.app.screen).sources] == ["one · step 40"]
 
 
 async def test_a_data_set_is_shown_in_data(lab: Any) -> None:
@@ -152,7 +154,7 @@ async def test_the_palette_works_while_a_disk_is_slow_and_enter_waits_for_what_i
         assert isinstance(at.app.screen, Palette)
         gate.set()
         await at.until(lambda: at.app.current_mode == "sample")
-        assert [source.label for source in at.app.screen.sources] == ["one · step 20"]
+        assert [source.label for source in expect(SampleScreen, at.app.screen).sources] == ["one · step 20"]
 
 
 async def test_a_name_in_markup_is_shown_as_it_is(lab: Any, two_runs: Path) -> None:

@@ -54,7 +54,8 @@ class Model(LanguageModel):
 
     def logits(self, ids: Tensor) -> Tensor:
         self(ids)  # which checks the length
-        return self.table(ids)  # (B, T, V)
+        logits: Tensor = self.table(ids)  # (B, T, V)
+        return logits
 
     def parameter_groups(self) -> list[ParameterGroup]:
         return [ParameterGroup("embedding", list(self.parameters()), decay=True)]

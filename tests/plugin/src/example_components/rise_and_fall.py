@@ -1,5 +1,6 @@
 """A linear warm-up, then the inverse square root of the step (Vaswani et al. 2017)."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,4 +16,4 @@ class Config(ScheduleConfig):
     rise_iters: int = setting(10, "iterations over which the learning rate rises", low=1, high=10**6, common=True)
 
     def learning_rate(self, step: int, highest: float, max_iters: int) -> float:
-        return highest * min((step + 1) / self.rise_iters, (self.rise_iters / (step + 1)) ** 0.5)
+        return highest * min((step + 1) / self.rise_iters, math.sqrt(self.rise_iters / (step + 1)))
