@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nanogpt.models import wavenet
 from tests.architectures import build, shape
+from tests.narrowing import expect
 
 Array = NDArray[np.floating[Any]]
 
@@ -15,20 +17,20 @@ def test_the_study_configuration_has_234_135_354_parameters() -> None:
     """And not 292,855,610, as with the dilation given for the kernel size."""
     config = shape(architecture="wavenet", n_layer=4, kernel_size=2, n_embd=2048, block_size=16, vocab_size=30_522)
     assert config.n_parameters() == 234_135_354
-    assert config.receptive_field == 17  # type: ignore[attr-defined]
+    assert expect(wavenet.Config, config).receptive_field == 17
 
 
 @torch.inference_mode()
 def test_a_prediction_depends_on_the_receptive_field_and_on_nothing_before_it() -> None:
     torch.manual_seed(1)
     model = build(architecture="wavenet", n_layer=2, kernel_size=3, n_embd=16, block_size=32, vocab_size=11)
-    assert model.config.receptive_field == 9  # type: ignore[attr-defined]  # 1 + 2·(1 + 1 + 2)
+    assert expect(wavenet.Config, model.config).receptive_field == 9  # 1 + 2·(1 + 1 + 2)
     ids = torch.randint(11, (1, 20))
-    before = model(ids)[0]
+    before = expect(torch.Tensor, model(ids)[0])
     for back in range(20):
         changed = ids.clone()
         changed[0, -1 - back] = (changed[0, -1 - back] + 1) % 11
-        assert torch.equal(model(changed)[0], before) == (back >= 9)
+        assert torch.equal(expect(torch.Tensor, model(changed)[0]), before) == (back >= 9)
 
 
 def convolved(x: Array, weight: Array, bias: Array, dilation: int, k: int) -> Array:

@@ -1,5 +1,7 @@
 """The learning rate over a run."""
 
+from typing import Any
+
 import pytest
 
 from nanogpt.config import SCHEDULE, component_settings, names, resolve
@@ -42,9 +44,9 @@ def test_a_constant_rate_holds_after_its_warm_up():
     assert [config.schedule.learning_rate(step, 1.0, 9) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
 
 
-SCHEDULES = {
+SCHEDULES: dict[str, tuple[dict[str, Any], dict[int, float]]] = {
     "linear": ({"final_lr": 0.2}, {2: 0.75, 3: 1.0, 53: 0.6, 103: 0.2, 200: 0.2}),
-    "wsd": ({"decay_fraction": 0.5, "final_lr": 0.1}, {2: 0.75, 3: 1.0, 51: 1.0, 77.25: 0.55, 103: 0.1, 200: 0.1}),
+    "wsd": ({"decay_fraction": 52 / 103, "final_lr": 0.1}, {2: 0.75, 3: 1.0, 51: 1.0, 77: 0.55, 103: 0.1, 200: 0.1}),
     "step": ({"step_iters": 10, "step_factor": 0.5}, {2: 0.75, 3: 1.0, 12: 1.0, 13: 0.5, 22: 0.5, 33: 0.125}),
     "inverse_sqrt": ({}, {0: 1 / 3, 2: 1.0, 11: 0.5, 26: 1 / 3}),
 }
