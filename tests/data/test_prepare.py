@@ -11,6 +11,7 @@ import sys
 import tracemalloc
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,8 +40,8 @@ def written(folder: Path, content: str | bytes, name: str = "story.txt") -> Path
     return path
 
 
-def prepared(recipe: Recipe | str, **options: object) -> Prepared:
-    *_, last = prepare(recipe, **options)  # type: ignore[arg-type]
+def prepared(recipe: Recipe | str, **options: Any) -> Prepared:
+    *_, last = prepare(recipe, **options)
     assert isinstance(last, Prepared)
     return last
 

@@ -12,6 +12,7 @@ from nanogpt.events import Event, Notice, Saved, Started, Step, to_json
 from nanogpt.runs import event_log
 from nanogpt.runs.event_log import Steps, parse_block, preview, read_blocks
 from tests.made_events import started, stepped
+from tests.narrowing import expect
 
 NAME = Path("events.jsonl")
 
@@ -52,7 +53,7 @@ def test_a_line_that_cannot_be_read_is_named_and_hides_no_other(odd: bytes) -> N
     before, notice, after = parse_block(lines(stepped(1)) + odd + lines(stepped(2)), NAME)
     assert isinstance(notice, Notice)
     assert "events.jsonl cannot be read" in notice.text
-    assert [before.step, after.step] == [1, 2]  # type: ignore[union-attr]
+    assert [expect(Step, event).step for event in (before, after)] == [1, 2]
 
 
 def test_two_broken_lines_that_would_be_whole_together_are_broken() -> None:

@@ -604,7 +604,7 @@ def test_a_run_whose_checkpoints_were_removed_does_not_start_over(small):
     before = (folder / "events.jsonl").read_bytes()
     shutil.rmtree(folder / "checkpoints")
     for changes in ({"max_iters": 16}, {"eval_only": True}):
-        with pytest.raises(UserError, match=r"saved at step 12, but there is no checkpoint .* put them back, or train"):
+        with pytest.raises(UserError, match=r"saved at step 12, but .* has no checkpoint any more: put them back"):
             list(runs.resume(folder, changes))
     assert (folder / "events.jsonl").read_bytes() == before
     assert runs.summary(folder).state == "finished"

@@ -79,6 +79,7 @@ def test_a_damaged_file_is_refused_in_one_line(damage: dict[str, Any]) -> None:
 class Server(ThreadingHTTPServer):
     content: bytes | None = b""
     requests = 0
+    released: threading.Event
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -87,7 +88,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.requests += 1
         if self.server.content is None:  # a network that has swallowed the request
-            self.server.released.wait()  # type: ignore[attr-defined]
+            self.server.released.wait()
             return
         self.send_response(200)
         self.send_header("Content-Length", str(len(self.server.content)))
@@ -102,7 +103,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     """Serves what stands in for a published vocabulary to a machine that has none."""
     server = Server(("127.0.0.1", 0), Handler)
-    server.released = threading.Event()  # type: ignore[attr-defined]
+    server.released = threading.Event()
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setattr(_published, "URL", f"http://127.0.0.1:{server.server_port}/{{}}.tiktoken")
     monkeypatch.setattr(_published, "VOCAB_BPE_PACKAGE", "no-such-distribution")
@@ -110,7 +111,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     monkeypatch.setenv("NANOGPT_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "*")
     yield server
-    server.released.set()  # type: ignore[attr-defined]
+    server.released.set()
     server.shutdown()
     server.server_close()
 

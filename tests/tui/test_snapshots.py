@@ -45,12 +45,15 @@ from nanogpt.files import write_atomically
 from nanogpt.runs.folder import LOST_S
 from nanogpt.runs.state import RunState, plain, reduce
 from nanogpt_tui.app import LabApp
+from nanogpt_tui.screens.data.screen import DataScreen
+from nanogpt_tui.screens.sample.screen import SampleScreen
 from nanogpt_tui.session import speed_measurement as measuring
 from nanogpt_tui.session import token_distribution as distribution
 from nanogpt_tui.session.completions import Completion, Source
 from nanogpt_tui.session.speed_measurement import FreeMemory, Result
 from nanogpt_tui.session.token_distribution import Distribution
 from nanogpt_tui.settings import Settings
+from tests.narrowing import expect
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 SIZES = ((80, 24), (120, 40), (200, 60))
@@ -243,7 +246,7 @@ async def until(pilot: Pilot[Any], *words: str, view: str = "") -> Shot:
     end = since + 60
     while time.monotonic() < end:
         await pilot.pause(0.03)
-        now = shot(pilot.app)  # type: ignore[arg-type]
+        now = shot(expect(LabApp, pilot.app))
         since = since if now == before else time.monotonic()
         keeps_still = time.monotonic() - since >= patience_s
         if known & {now, now._replace(colours="")} or (keeps_still and all(word in now.characters for word in words)):
@@ -300,14 +303,15 @@ async def seen(home: Path, text: str, glyphs: str) -> AsyncIterator[tuple[str, S
         rows.highlighted = rows.get_option_index("verses")
         async for view in views("data", "most common"):
             yield view
-        app.screen.action_new_run()  # type: ignore[attr-defined]
+        expect(DataScreen, app.screen).action_new_run()
         await until(pilot, "ms per step")
         async for view in views("new_run", "start"):
             yield view
         await pilot.press("escape", "3")
         await until(pilot, "temperature")
-        app.screen.history.groups, app.screen.history.shown = [[written(text)]], 0  # type: ignore[attr-defined]
-        app.screen.repaint()  # type: ignore[attr-defined]
+        sample = expect(SampleScreen, app.screen)
+        sample.history.groups, sample.history.shown = [[written(text)]], 0
+        sample.repaint()
         async for view in views("sample", "1,234 tokens/s"):
             yield view
         to_a_token = "escape", "home", *["right"] * 12

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,8 +82,8 @@ def test_a_new_source_is_one_file(tmp_path: Path) -> None:
     registry._found.cache_clear()
     try:
         table = {"kind": "lines", "path": "a.txt", "share": 1}
-        source = sources.from_table(table, "x", tmp_path)
-        assert (source.path, source.first, source.share) == (tmp_path / "a.txt", 1, 1)  # type: ignore[attr-defined]
+        source: Any = sources.from_table(table, "x", tmp_path)
+        assert (source.path, source.first, source.share) == (tmp_path / "a.txt", 1, 1)
         with pytest.raises(UserError, match="x: 'path' is missing"):
             sources.from_table({"kind": "lines"}, "x", tmp_path)
     finally:
