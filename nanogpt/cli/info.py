@@ -11,7 +11,7 @@ from nanogpt.paths import expanded
 from nanogpt.runs.checkpoints import best, list_checkpoints
 from nanogpt.runs.folder import find, read_run_toml, run_config, summary
 from nanogpt.runs.manage import changed
-from nanogpt.runs.state import plain
+from nanogpt.runs.state import state_to_dict
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,4 +67,4 @@ def run_info(folder: Path) -> dict[str, Any]:
         {"step": c.step, "path": str(c.path), "val_loss": c.val_loss, "is_best": c == top}
         for c in list_checkpoints(folder)
     ]
-    return plain(summary(folder)) | {"checkpoints": saved, "config": read_run_toml(folder)}
+    return state_to_dict(summary(folder)) | {"checkpoints": saved, "config": read_run_toml(folder)}

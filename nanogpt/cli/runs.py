@@ -9,7 +9,7 @@ from nanogpt.cli.console import print_message
 from nanogpt.cli.tables import format_loss, format_whole, print_table
 from nanogpt.paths import expanded
 from nanogpt.runs.folder import list_runs, runs_folder
-from nanogpt.runs.state import plain
+from nanogpt.runs.state import state_to_dict
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     found = list_runs(args.runs_dir)
     if args.json:
-        print(json.dumps([plain(summary) for summary in found], indent=1))
+        print(json.dumps([state_to_dict(summary) for summary in found], indent=1))
         return 0
     if not found:
         print_message(f"no runs in {runs_folder(args.runs_dir)} yet: `nanogpt quickstart` makes one in about a minute")

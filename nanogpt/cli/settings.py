@@ -55,10 +55,10 @@ def _add_group(parser: argparse.ArgumentParser, title: str, members: Iterable[Se
         default = (
             "" if setting.default is None or setting.default == "" else f" (default: {_shown(setting.default)}{bounds})"
         )
-        metavar = "|".join(setting.choices) if setting.choices else setting.kind.__name__.upper()
+        metavar = "|".join(setting.choices) if setting.choices else setting.value_type.__name__.upper()
         flag: dict[str, Any] = (
             {"nargs": "?", "const": "true"}
-            if "true" in (*setting.choices, _shown(setting.default)) or (setting.kind is bool)
+            if "true" in (*setting.choices, _shown(setting.default)) or (setting.value_type is bool)
             else {}
         )
         group.add_argument(

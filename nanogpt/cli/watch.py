@@ -22,7 +22,7 @@ from nanogpt.runs.checkpoints import latest
 from nanogpt.runs.event_log import parse_event, parse_objects
 from nanogpt.runs.folder import find, summary
 from nanogpt.runs.following import RECORD, follow, follow_lines
-from nanogpt.runs.state import ALIVE, RunState, plain, status
+from nanogpt.runs.state import ALIVE, RunState, state_to_dict, status_event
 
 _PLAIN = re.compile(rb"[ -~\n]*")
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     folder = find(args.run, args.runs_dir)
     if args.once:
         about = summary(folder)
-        print(json.dumps(plain(about)) if args.json else printable(status_line(about)))
+        print(json.dumps(state_to_dict(about)) if args.json else printable(status_line(about)))
         return 0
     location = RunLocation(folder)
     try:
@@ -98,7 +98,7 @@ def watched_events(folder: Path, keep_waiting: bool, location: RunLocation) -> I
     started = last_start(folder)
     if started is not None:
         yield started
-    before = status(summary(folder))
+    before = status_event(summary(folder))
     for event in follow(folder, from_start=False, keep_waiting=keep_waiting):
         if isinstance(event, Status):
             location.folder = Path(event.path)

@@ -53,14 +53,17 @@ def resolve(
 def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
     """Return `config` with some settings changed, by name; each is parsed and checked, then all of them together.
 
-    Another component takes over the values of the settings that the one before has too. Raise `SettingError`.
+    If a component (such as the optimizer) changes, settings that the old and the new one share keep their values. Raise
+    `SettingError`.
     """
     return _build(_merged(config.values(), values))
 
 
 def _merged(values: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `values` with those of a later place over them. Where that chooses another component, the settings that
-    only the one before has are left out."""
+    """Return `values` updated with those of `layer`.
+
+    If `layer` chooses another component, the settings that only the old one has are removed.
+    """
     merged = {**values, **layer}
     before, after = _chosen(values), _chosen(merged)
     kept = settings(after)

@@ -18,7 +18,7 @@ class Setting:
 
     name: str
     section: str
-    kind: type
+    value_type: type
     optional: bool
     default: Any
     help: str
@@ -64,24 +64,24 @@ class Setting:
 
     @property
     def _noun(self) -> str:
-        return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[self.kind]
+        return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[self.value_type]
 
     def _convert(self, value: Any) -> Any:
         try:
-            if self.kind is bool:
+            if self.value_type is bool:
                 if isinstance(value, bool):
                     return value
                 return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
                     str(value).lower()
                 ]
-            if isinstance(value, bool) and self.kind is not str:
+            if isinstance(value, bool) and self.value_type is not str:
                 raise ValueError
-            if self.kind is int:
+            if self.value_type is int:
                 number = value if isinstance(value, int) else float(value)
                 if not math.isfinite(number) or int(number) != number:
                     raise ValueError
                 return int(value) if isinstance(value, str) and value.strip().lstrip("+-").isdigit() else int(number)
-            if self.kind is float:
+            if self.value_type is float:
                 return float(value)
             return str(value).lower() if self.choices else str(value)
         except (ValueError, TypeError, KeyError, OverflowError):
@@ -109,5 +109,5 @@ def declared_settings(cls: type, section: str) -> Iterator[Setting]:
             continue
         hint = hints[item.name]
         optional = isinstance(hint, UnionType)
-        kind = get_args(hint)[0] if optional else hint
-        yield Setting(item.name, section, kind, optional, item.default, **item.metadata)
+        value_type = get_args(hint)[0] if optional else hint
+        yield Setting(item.name, section, value_type, optional, item.default, **item.metadata)

@@ -16,7 +16,7 @@ from nanogpt.data import sources
 from nanogpt.data.encodings import codec_name
 from nanogpt.data.names import check_name, prepared_names
 from nanogpt.data.sources import Source
-from nanogpt.data.tables import check_table
+from nanogpt.data.toml_tables import check_table
 from nanogpt.errors import SettingError, UserError, nearest
 from nanogpt.files import read_text, why
 

@@ -72,7 +72,9 @@ def share_cores() -> None:
 
 
 def resolve_dtype(asked: str, device: str, *, width: int, tokens: int) -> tuple[str, str]:
-    """Return the number format of matrix products, and the reason ("" if `asked` decides).
+    """Return the number format of matrix products in training, and the reason ("" if `asked` decides).
+
+    Generation has its own rule: `nanogpt.sampling.resolve_sampling_dtype`.
 
     width: of a hidden state. tokens: in one micro-batch.
     """

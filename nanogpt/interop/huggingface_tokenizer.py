@@ -93,7 +93,7 @@ def read_vocabulary(folder: Path) -> dict[str, int] | None:
         ) from None
 
 
-def kind(ids: dict[str, int]) -> str:
+def tokenizer_kind(ids: dict[str, int]) -> str:
     """Return the name of our tokenizer with these tokens, by their number and length; empty if there is none."""
     known = {256: "byte", 50_256: "gpt2", 50_280: "p50k_base", 100_256: "cl100k_base"}
     return known.get(len(ids)) or ("char" if all(len(token) == 1 for token in ids) else "")

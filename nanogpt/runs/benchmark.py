@@ -1,6 +1,6 @@
-"""Benchmark training, sampling and preparing data with a configuration, as an iterator of events. Writes no run.
+"""`nanogpt bench`: the speed of training by part, of sampling and of preparing data, as events. Writes no run.
 
-It times the trainer's own step, by part, and the same sampling and preparing as the commands.
+The training is timed by `nanogpt/training/step_timing.py`; sampling and preparing are those of the commands.
 """
 
 import shutil

@@ -164,7 +164,7 @@ def _system_error(error: Exception, path: Path) -> OSError:
     return OSError(number, os.strerror(number), str(path))
 
 
-def recall(run: Path, step: int) -> "Snapshot | None":
+def roll_back_to(run: Path, step: int) -> "Snapshot | None":
     """Return the snapshot of the latest sound checkpoint up to `step`, or None, and remove later checkpoints.
 
     They are removed so that a resume starts from the same checkpoint.

@@ -18,7 +18,7 @@ from nanogpt.events import Event, Finished, Reading, Status, from_json
 from nanogpt.files import check_regular, open_regular, why
 from nanogpt.runs.event_log import BLOCK, LONGEST_EVENT, Steps, parse_block, parse_event
 from nanogpt.runs.folder import LOST_S, is_locked, is_on_this_machine, is_run, is_trainer_gone, summary
-from nanogpt.runs.state import SLOW_S, RunState, status
+from nanogpt.runs.state import SLOW_S, RunState, status_event
 
 RECORD = Path("events.jsonl")
 LONGEST_LINE = 1 << 20  # bytes read of the first line
@@ -84,10 +84,10 @@ def _followed(
                 monitor.mark_alive()
         elif (is_gone or tail.finished) and not keep_waiting and not is_locked(location.path):
             if not tail.finished:
-                yield status(about)
+                yield status_event(about)
             return
         else:
-            yield status(about)
+            yield status_event(about)
             time.sleep(poll_s)
         has_read = True
 

@@ -209,7 +209,7 @@ def _train_and_record(
     """
     resume = start_from is not None and not is_first_start
     if rank() > 0:
-        find_checkpoint = partial(checkpoints.recall, run)
+        find_checkpoint = partial(checkpoints.roll_back_to, run)
         yield from train(
             config, splits(dataset), run=run.name, start=start_from, resume=resume, find_checkpoint=find_checkpoint
         )
@@ -256,7 +256,7 @@ def _train_and_record(
             commands=FileCommandQueue(run, commands),
             save=save,
             sample=sample,
-            find_checkpoint=partial(checkpoints.recall, run),
+            find_checkpoint=partial(checkpoints.roll_back_to, run),
             wait_reason=recorder.problem,
             start=start_from,
             resume=resume,

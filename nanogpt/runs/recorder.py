@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from nanogpt.events import Evaluating, Event, Step, to_json
 from nanogpt.files import reason, write_atomically
-from nanogpt.runs.state import RunState, plain, reduce
+from nanogpt.runs.state import RunState, reduce, state_to_dict
 
 HEARTBEAT_S = 1.0
 RETRY_S = 2.0
@@ -153,7 +153,7 @@ class Recorder:
         with self._writing:
             if is_heartbeat and self._ended.is_set():
                 return
-            known = plain(replace(self._state, updated=time.time())).items()
+            known = state_to_dict(replace(self._state, updated=time.time())).items()
             status = {key: None if _not_finite(value) else value for key, value in known if key not in NOT_STORED}
             try:
                 self._marker.stat()

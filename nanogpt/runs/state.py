@@ -34,7 +34,8 @@ class RunState:
     """The state of a run.
 
     `state` is "preparing", "running", "paused", "finished", "stopped", "failed", or "interrupted" if the trainer ended
-    without a message: the values of earlier versions. Screens show the finer `phase`.
+    without a message. Screens show the finer `phase`. A `status.json` of an earlier version has no `paused`, `waiting`,
+    `evaluating` and `since`: in it, `state` is "paused" for both `paused` and `waiting`.
 
     `paused` is set by a command; `waiting` is why training waits for the disk; `evaluating` is the finished part of an
     evaluation (0..1), None without one. Losses are in nats per token. `since` is when this training started and
@@ -93,12 +94,12 @@ class RunState:
         return min(1.0, self.step / self.max_iters) if self.max_iters else 0.0
 
 
-def plain(state: RunState) -> dict[str, Any]:
+def state_to_dict(state: RunState) -> dict[str, Any]:
     """Return the state as a dictionary for JSON, with its phase."""
     return asdict(state) | {"phase": state.phase}
 
 
-def status(state: RunState) -> Status:
+def status_event(state: RunState) -> Status:
     """Return the state as an event."""
     return Status(
         time=state.updated,

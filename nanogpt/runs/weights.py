@@ -11,7 +11,7 @@ from nanogpt import data, paths, tokenizers
 from nanogpt.config import ARCHITECTURE, ArchitectureConfig, Config, with_settings
 from nanogpt.errors import SettingError, UserError
 from nanogpt.interop.huggingface_config import is_huggingface, read_config
-from nanogpt.interop.huggingface_tokenizer import kind, read_vocabulary, vocabulary
+from nanogpt.interop.huggingface_tokenizer import read_vocabulary, tokenizer_kind, vocabulary
 from nanogpt.runs import checkpoints
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _check_huggingface_tokens(source: str, place: Path, dataset: data.Dataset) -
     else:
         fits = theirs == vocabulary(dataset.tokenizer)
     if not fits:
-        raise _tokenizer_mismatch(source, dataset, "gpt2" if theirs is None else kind(theirs))
+        raise _tokenizer_mismatch(source, dataset, "gpt2" if theirs is None else tokenizer_kind(theirs))
 
 
 def _locate(source: str, runs_dir: str | Path | None) -> Path:

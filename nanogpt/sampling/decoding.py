@@ -6,6 +6,8 @@ block_size / 2 tokens.
 
 Ids and logits are numpy arrays, because the sampler runs on the CPU. In the shapes: B samples, W tokens in the window,
 V = vocab_size.
+
+Which token is drawn: `sampler.py`.
 """
 
 from collections.abc import Generator, Iterator

@@ -26,6 +26,8 @@ SAME_ORDER_LENGTH = 1024
 def resolve_sampling_dtype(asked: str, model: LanguageModel) -> tuple[str, str]:
     """Return the number format of the factors of matrix products in generation, and the reason.
 
+    Training has its own rule: `nanogpt.hardware.resolve_dtype`.
+
     asked: "auto", "float32" or "bfloat16".
     """
     if asked != "auto":

@@ -170,9 +170,9 @@ def mask_below_min_p(scores: "Floats", min_p: float) -> "Floats":
 def draw_tokens(scores: "Floats", uniforms: "Floats") -> "Ids":
     """Return places (B), drawn from softmax(scores (B, k)) by inverting its cumulative distribution.
 
-    The order is by id, not by score: if rounding swaps two near ties, the drawn token then changes only for uniforms
-    close to a border. A float32 below 1 times the total is below the total, so the drawn token has a probability above
-    0.
+    Tokens are in the order of their ids, not of their scores. Rounding can swap two nearly equal scores; in this order
+    that changes the drawn token only for uniforms close to a step of the cumulative distribution.
+    The drawn token always has a probability above 0, because a uniform is below 1.
     """
     cumulative = np.exp(below_max(scores)).cumsum(1)  # (B, k)
     drawn: Ids = (cumulative <= uniforms * cumulative[:, -1:]).sum(1)

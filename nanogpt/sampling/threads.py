@@ -18,9 +18,10 @@ TOLERANCE = 1.25  # a step with all threads may take this factor longer than one
 def trial_thread_counts(cores: int) -> Generator[int, float, None]:
     """Yield the number of threads for the next step (1 or `cores`), and receive the seconds that it took.
 
-    A trial with all cores lasts until two steps in a row take longer than `TOLERANCE` times the best of the last steps
-    with one thread. Then one thread does some steps: 4 after a long trial, else four times as many as the last time.
-    (Steps become slower as the text grows, so old durations do not count.)
+    The two numbers alternate. The first 4 steps use one thread; the fastest of them is the reference. Then a trial uses
+    all cores, and ends when two steps in a row take longer than `TOLERANCE` times the reference. After a trial that was
+    longer than the series of steps with one thread before it, the next series has 4 steps, else four times as many as
+    before. It gives a new reference, because steps become slower as the text grows.
     """
     n_single = 4
     while cores > 1:

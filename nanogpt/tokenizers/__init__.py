@@ -25,11 +25,11 @@ __all__ = [
     "create",
     "fingerprint",
     "from_json",
-    "kind",
     "known_vocab_size",
     "load",
     "names",
     "token_dtype",
+    "tokenizer_class",
 ]
 
 REGISTRY = Registry("tokenizer", "nanogpt.tokenizers", "nanogpt.tokenizers", "Tokenizer", frozenset({"base"}))
@@ -47,7 +47,7 @@ def create(name: str, text_chunks: Iterable[str] | None = None) -> Tokenizer:
     Raise `UserError` for an unknown name, an empty text, and a published vocabulary that is neither on this machine nor
     can be downloaded.
     """
-    return kind(name).create(text_chunks)
+    return tokenizer_class(name).create(text_chunks)
 
 
 def from_json(data: object) -> Tokenizer:
@@ -56,7 +56,7 @@ def from_json(data: object) -> Tokenizer:
         raise UserError(f"not a tokenizer: {str(data)[:80]!r} has no name; expected the content of `tokenizer.json`")
     if data.get("format") != FORMAT:
         raise UserError(f"tokenizer format {data.get('format')!r} is not {FORMAT}: written by another version?")
-    return kind(data["name"]).from_json(data)
+    return tokenizer_class(data["name"]).from_json(data)
 
 
 def load(path: Path) -> Tokenizer:
@@ -79,15 +79,15 @@ def fingerprint(tokenizer: Tokenizer) -> str:
 
 def available_offline(name: str) -> bool:
     """Return whether `create(name)` works without a network here and now."""
-    return kind(name).available_offline()
+    return tokenizer_class(name).available_offline()
 
 
 def known_vocab_size(name: str) -> int | None:
     """Return the size that every vocabulary of this kind has; None if it depends on the text."""
-    return kind(name).known_vocab_size
+    return tokenizer_class(name).known_vocab_size
 
 
-def kind(name: str) -> type[Tokenizer]:
+def tokenizer_class(name: str) -> type[Tokenizer]:
     """Return the class of a kind of tokenizer. Raise `UserError` for an unknown name."""
     if name not in names():
         raise UserError(f"no tokenizer {name!r}; known tokenizers: {', '.join(names())}.{nearest(name, names())}")

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
         SetMaxIters,
         Stop,
     )
-    from nanogpt.training.setup import train
     from nanogpt.training.snapshot import Snapshot
+    from nanogpt.training.train_run import train
 
 __all__ = [
     "Command",
@@ -42,6 +42,6 @@ __all__ = [
     "train",
 ]
 
-_HOMES = dict.fromkeys(__all__, "control") | {"train": "setup", "Snapshot": "snapshot"}
+_HOMES = dict.fromkeys(__all__, "control") | {"train": "train_run", "Snapshot": "snapshot"}
 
 __getattr__ = exports(__name__, _HOMES)

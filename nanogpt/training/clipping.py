@@ -1,4 +1,4 @@
-"""Gradient clipping by the global norm."""
+"""Gradient clipping by the global norm. A norm that is not finite is handled in `loop.py`."""
 
 import math
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from torch import Tensor, nn
 from nanogpt.models.flat_parameters import FlatParameters
 
 
-def clip_gradients(parameters: Sequence[nn.Parameter], limit: float, memory: FlatParameters | None = None) -> Tensor:
+def clip_gradients(parameters: Sequence[nn.Parameter], limit: float, flat: FlatParameters | None = None) -> Tensor:
     """Scale all gradients so that their global norm is at most `limit`. Return the norm before (scalar).
 
-    memory: the memory that the parameters share, if any. Does not synchronize with a GPU.
+    flat: the memory that the parameters share, if any. Does not synchronize with a GPU.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = memory.gradients_of(parameters) if memory is not None else None
-    if flat is None:
+    flat_gradients = flat.gradients_of(parameters) if flat is not None else None
+    if flat_gradients is None:
         norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     else:
-        norm, gradients = flat.dot(flat).sqrt(), [flat]
+        norm, gradients = flat_gradients.dot(flat_gradients).sqrt(), [flat_gradients]
     if norm.device.type == "cpu":  # comparing is free here, and often saves the multiplication
         if (before := norm.item()) > limit:
             torch._foreach_mul_(gradients, limit / (before + 1e-6))

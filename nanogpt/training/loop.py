@@ -1,6 +1,6 @@
 """The training loop: an iterator of events.
 
-Its parts are built by `setup.py`. Closing the iterator ends training without a checkpoint; to end it with one, put a
+`train_run.py` builds its parts. Closing the iterator ends training without a checkpoint; to end it with one, put a
 `Stop` into the queue of commands.
 """
 

@@ -1,4 +1,7 @@
-"""The speed of a configuration on this machine, from a few real steps. Writes no files."""
+"""The step time of a configuration, from a short training that is only for this measurement. Writes no files.
+
+A running training is timed in `throughput.py`; `nanogpt/runs/benchmark.py` adds sampling and preparing data.
+"""
 
 import time
 from collections.abc import Generator, Mapping
@@ -8,8 +11,8 @@ from statistics import median
 from nanogpt.config import Config, with_settings
 from nanogpt.events import Event, Measured, Started, Step
 from nanogpt.training.loop import Tokens
-from nanogpt.training.setup import train
 from nanogpt.training.throughput import Parts
+from nanogpt.training.train_run import train
 
 
 def time_steps(

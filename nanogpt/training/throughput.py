@@ -1,4 +1,7 @@
-"""The speed of training, from a monotonic clock. Imports no torch."""
+"""The speed of a running training as its steps are timed: tokens/s, MFU, time left. Imports no torch.
+
+`step_timing.py` instead trains for a few steps only to measure them.
+"""
 
 import time
 from collections import deque

@@ -1,4 +1,7 @@
-"""The training speed of a configuration that has not been started: a few real steps in a thread."""
+"""The step time that the form of a new run shows, measured in a thread whenever its configuration changes.
+
+The measurement itself is in `nanogpt/training/step_timing.py`.
+"""
 
 import dataclasses
 import gc

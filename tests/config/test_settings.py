@@ -13,7 +13,7 @@ from nanogpt.errors import SettingError
 
 quickly = hypothesis_settings(max_examples=50, deadline=None)  # a busy machine is no failure
 ALL = [*settings().values(), *sampling_settings().values()]
-NUMBERS = [setting for setting in ALL if setting.kind in (int, float)]
+NUMBERS = [setting for setting in ALL if setting.value_type in (int, float)]
 
 anything = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers()), st.binary(max_size=4)
@@ -28,14 +28,14 @@ def test_every_default_is_within_its_own_bounds_and_explained(setting: Setting) 
 
 @pytest.mark.parametrize("setting", NUMBERS, ids=lambda setting: f"{setting.section}.{setting.name}")
 def test_bounds_hold_at_the_edge_and_just_outside(setting: Setting) -> None:
-    step = 1 if setting.kind is int else math.ulp(1.0)
+    step = 1 if setting.value_type is int else math.ulp(1.0)
     for edge, inside in ((setting.low, 0), (setting.high, 0), (setting.above, 1), (setting.below, -1)):
         if edge is None:
             continue
         away = 1 if edge in (setting.low, setting.above) else -1
-        assert setting.parse(setting.kind(edge + inside * step)) == edge + inside * step
+        assert setting.parse(setting.value_type(edge + inside * step)) == edge + inside * step
         with pytest.raises(SettingError, match=rf"{setting.name}=.*has to be .*{setting.bounds.split()[0]}"):
-            setting.parse(setting.kind(edge if inside else edge - away * max(step, abs(edge) * 1e-9)))
+            setting.parse(setting.value_type(edge if inside else edge - away * max(step, abs(edge) * 1e-9)))
 
 
 @quickly
@@ -52,7 +52,7 @@ def test_parsing_gives_a_legal_value_of_the_settings_type_or_one_line_that_names
     if parsed is None:
         assert setting.optional
         return
-    assert type(parsed) is setting.kind
+    assert type(parsed) is setting.value_type
     assert setting.parse(parsed) == parsed
     if isinstance(parsed, float):
         assert math.isfinite(parsed)
@@ -61,7 +61,7 @@ def test_parsing_gives_a_legal_value_of_the_settings_type_or_one_line_that_names
 
 
 @quickly
-@given(st.sampled_from([s for s in ALL if s.kind is int]), st.integers(0, 10**6))
+@given(st.sampled_from([s for s in ALL if s.value_type is int]), st.integers(0, 10**6))
 def test_a_whole_number_is_read_the_same_from_a_flag_and_from_a_file(setting: Setting, value: int) -> None:
     try:
         expected = setting.parse(value)
@@ -71,7 +71,7 @@ def test_a_whole_number_is_read_the_same_from_a_flag_and_from_a_file(setting: Se
 
 
 def test_every_whole_number_has_bounds_on_both_sides() -> None:
-    assert [setting.name for setting in ALL if setting.kind is int and None in (setting.low, setting.high)] == []
+    assert [setting.name for setting in ALL if setting.value_type is int and None in (setting.low, setting.high)] == []
 
 
 def test_large_whole_numbers_keep_every_digit() -> None:

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from nanogpt import tokenizers
-from nanogpt.interop.huggingface_tokenizer import kind, read_vocabulary, tokenizer_files, vocabulary
+from nanogpt.interop.huggingface_tokenizer import read_vocabulary, tokenizer_files, tokenizer_kind, vocabulary
 
 TEXT = "ROMEO:  what \n\n  light,   isn't it <|endoftext|> 12345 é\r\n\tdef f(x):\n        return x \n  "
 
@@ -120,7 +120,7 @@ def test_a_vocabulary_that_was_written_is_known_again(name, tmp_path):
     write(name, tmp_path)
     assert read_vocabulary(tmp_path) == vocabulary(made(name))
     if tokenizers.available_offline(name):
-        assert kind(vocabulary(made(name))) == name
+        assert tokenizer_kind(vocabulary(made(name))) == name
 
 
 def test_saved_by_transformers_it_is_known_again(tmp_path):

@@ -40,8 +40,8 @@ def variants():
     found = []
     for name in names(ARCHITECTURE):
         own = component_settings(ARCHITECTURE, name).values()
-        switches = [{setting.name: not setting.default} for setting in own if setting.kind is bool]
-        counts = [{s.name: s.high} for s in own if s.kind is int and s.high is not None and s.high <= 16]
+        switches = [{setting.name: not setting.default} for setting in own if setting.value_type is bool]
+        counts = [{s.name: s.high} for s in own if s.value_type is int and s.high is not None and s.high <= 16]
         found += [(name, changes) for changes in [{}, *switches, *counts]]
     return pytest.mark.parametrize(("architecture", "changes"), found)
 

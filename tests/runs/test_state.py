@@ -10,7 +10,7 @@ from nanogpt import runs
 from nanogpt.events import Acknowledged, Evaluated, Evaluating, Event, Finished, Health, Notice, Status
 from nanogpt.inspection.health import MESSAGES
 from nanogpt.runs.recorder import Recorder
-from nanogpt.runs.state import SLOW_S, RunState, plain, reduce, status
+from nanogpt.runs.state import SLOW_S, RunState, reduce, state_to_dict, status_event
 from tests.made_events import started, stepped
 
 PAUSE = Acknowledged(step=1, command="Pause", text="paused")
@@ -59,7 +59,7 @@ def after(*events: Event) -> RunState:
 def test_the_phase_follows_from_the_events(events: list[Event], phase: str, state: str) -> None:
     known = after(*events)
     assert (known.phase, known.state) == (phase, state)
-    assert plain(known)["phase"] == phase
+    assert state_to_dict(known)["phase"] == phase
 
 
 @pytest.mark.parametrize("lamp", [*MESSAGES, "rollback", "nan"])
@@ -82,12 +82,12 @@ def test_a_status_tells_what_no_event_does() -> None:
         replace(known, evaluating=0.5): "evaluating",
         replace(known, name="other"): "training",
     }.items():
-        told = reduce(known, status(seen))
+        told = reduce(known, status_event(seen))
         assert (told.phase, told.name, told.message) == (phase, seen.name, seen.message)
 
 
 def test_a_status_from_before_the_last_event_says_nothing_of_how_that_went() -> None:
-    old = status(replace(after(started(), stepped(1)), updated=1.0))
+    old = status_event(replace(after(started(), stepped(1)), updated=1.0))
     assert reduce(after(started(), stepped(1), finished()), old).phase == "finished"
     assert reduce(after(started(), PAUSE), old).phase == "paused"
     assert reduce(after(started()), replace(old, state="interrupted")).phase == "interrupted"
@@ -97,14 +97,14 @@ def test_an_end_without_an_event_is_believed_unless_it_is_from_before_this_train
     began, ahead = replace(started(), time=100.0), replace(stepped(1), time=900.0)
     known = after(began, ahead)
     for time, phase in {50.0: "training", 500.0: "stopped", 1000.0: "stopped"}.items():
-        assert reduce(known, status(RunState("r", state="stopped", step=1, updated=time))).phase == phase
+        assert reduce(known, status_event(RunState("r", state="stopped", step=1, updated=time))).phase == phase
 
 
 def test_a_sign_of_life_revives_what_was_taken_for_dead_as_it_was() -> None:
     paused = after(started(), PAUSE)
-    dead = reduce(paused, status(replace(paused, state="interrupted")))
+    dead = reduce(paused, status_event(replace(paused, state="interrupted")))
     assert dead.phase == "interrupted"
-    assert reduce(dead, status(paused)).phase == "paused"
+    assert reduce(dead, status_event(paused)).phase == "paused"
     assert reduce(dead, stepped(2)).phase == "training"
 
 
@@ -129,6 +129,6 @@ def test_an_earlier_version_reads_the_states_that_it_knows(tmp_path: Any) -> Non
 def test_the_status_as_an_event_reads_back() -> None:
     from nanogpt.events import from_json, to_json
 
-    told = status(after(started(), FULL))
+    told = status_event(after(started(), FULL))
     assert isinstance(told, Status)
     assert from_json(to_json(told)) == told

@@ -16,7 +16,7 @@ from nanogpt.tokenizers._bpe import BpeTokenizer
 SAMPLE = "To be, or not to be?\n\n  That  is\tthe question — naïve 日本語 🤖 don't 12345 \r\n<|endoftext|> x"
 
 every_kind = pytest.mark.parametrize("kind", tokenizers.names())
-bpe_kinds = [kind for kind in tokenizers.names() if issubclass(tokenizers.kind(kind), BpeTokenizer)]
+bpe_kinds = [kind for kind in tokenizers.names() if issubclass(tokenizers.tokenizer_class(kind), BpeTokenizer)]
 
 
 @cache

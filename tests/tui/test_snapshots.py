@@ -43,7 +43,7 @@ from nanogpt.events import (
 )
 from nanogpt.files import write_atomically
 from nanogpt.runs.folder import LOST_S
-from nanogpt.runs.state import RunState, plain, reduce
+from nanogpt.runs.state import RunState, reduce, state_to_dict
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.screens.data.screen import DataScreen
 from nanogpt_tui.screens.sample.screen import SampleScreen
@@ -95,7 +95,9 @@ def record(
     events = list(happened(name, text, random.Random(seed), steps, best, config.schedule.max_iters))
     for event in events:
         state = reduce(state, event)
-    status = {key: None if value != value else value for key, value in plain(state).items()}  # a file has no NaN
+    status = {
+        key: None if value != value else value for key, value in state_to_dict(state).items()
+    }  # a file has no NaN
     (folder / "events.jsonl").write_text("".join(to_json(event) + "\n" for event in events), encoding="utf-8")
     (folder / "status.json").write_text(json.dumps(status), encoding="utf-8")
     stamp(folder, time.time() - 3600 * hours_ago)
@@ -352,7 +354,7 @@ def shots(tmp_path_factory: pytest.TempPathFactory, text: str) -> dict[str, Shot
             patch.setattr(measuring, "measure", measured)
             patch.setattr(distribution, "compute_distribution", drawn_from)
             for kind in set(sources.names()) - {"stdlib"}:
-                patch.setattr(sources.kind(kind), "available_offline", lambda source: False)
+                patch.setattr(sources.source_class(kind), "available_offline", lambda source: False)
             time.tzset()
             found |= asyncio.run(all_of(home, glyphs))
     time.tzset()

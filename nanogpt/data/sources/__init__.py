@@ -11,12 +11,12 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from nanogpt.data.sources.base import Source
-from nanogpt.data.tables import check_table
+from nanogpt.data.toml_tables import check_table
 from nanogpt.errors import UserError, nearest
 from nanogpt.paths import expanded
 from nanogpt.registry import Registry
 
-__all__ = ["OWN_TEXT", "Source", "create", "from_table", "kind", "names"]
+__all__ = ["OWN_TEXT", "Source", "create", "from_table", "names", "source_class"]
 
 REGISTRY = Registry("source", "nanogpt.data.sources", "nanogpt.sources", "Source", frozenset({"base"}))
 OWN_TEXT = "files"  # the kind of a text that a person names on the command line or in the app; its key is `paths`
@@ -27,7 +27,7 @@ def names() -> tuple[str, ...]:
     return REGISTRY.names()
 
 
-def kind(name: str) -> type[Source]:
+def source_class(name: str) -> type[Source]:
     """Return the class of a kind of source. Raise `UserError` for an unknown name."""
     if name not in names():
         raise UserError(f"no source {name!r}; known sources: {', '.join(names())}.{nearest(name, names())}")
@@ -37,7 +37,7 @@ def kind(name: str) -> type[Source]:
 
 def create(name: str, **values: Any) -> Source:
     """Return a source of the named kind with these fields. Raise `UserError` for an unknown kind or unusable values."""
-    return kind(name)(**values)
+    return source_class(name)(**values)
 
 
 def from_table(table: Mapping[str, Any], where: str, folder: Path) -> Source:
@@ -50,7 +50,7 @@ def from_table(table: Mapping[str, Any], where: str, folder: Path) -> Source:
         stated = "'kind' is missing" if name is None else f"kind = {name!r} must be a text"
         raise UserError(f"{where}: {stated}; known sources: {', '.join(names())}")
     try:
-        source = kind(name)
+        source = source_class(name)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     annotations = get_type_hints(source)

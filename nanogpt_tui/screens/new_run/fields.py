@@ -91,7 +91,7 @@ def setting_field(setting: Setting, value: str) -> Field:
     """Return the field of a setting."""
     about = f"{setting.help} ({setting.bounds})" if setting.bounds else setting.help
     options: list[tuple[str, str]] | None = None
-    if setting.kind is bool:
+    if setting.value_type is bool:
         options = YES_NO
     elif setting.choices:
         options = [(choice, choice) for choice in setting.choices]

@@ -25,7 +25,7 @@ def test_each_module_of_the_room_is_a_source_and_each_has_an_example() -> None:
 
 @every_kind
 def test_it_is_a_frozen_dataclass_that_a_recipe_can_describe(kind: str, tmp_path: Path) -> None:
-    source = sources.kind(kind)
+    source = sources.source_class(kind)
     assert (source.name, is_dataclass(source)) == (kind, True)
     assert source.__dataclass_params__.frozen  # type: ignore[attr-defined]
     with pytest.raises(UserError, match=r"x: unknown key 'nonsense'"):

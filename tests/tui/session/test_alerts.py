@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nanogpt.events import Evaluated, Event, Finished, Health, Step
-from nanogpt.runs.state import status
+from nanogpt.runs.state import status_event
 from nanogpt_tui.session.alerts import BEST_EVERY_S, RECENT_S, Alerts
 from nanogpt_tui.session.history import History
 from nanogpt_tui.terminal.terminal_app import notification
@@ -68,7 +68,7 @@ def test_a_run_that_died_and_one_that_failed_are_told() -> None:
     for state, words in {"interrupted": "ended without a message", "failed": "failed"}.items():
         run = Watched()
         run.told(started())
-        seen = status(replace(run.history.run_state, state=state))
+        seen = status_event(replace(run.history.run_state, state=state))
         assert run.told(seen) == [f"tiny: {words} at step 0"]
 
 

@@ -21,7 +21,7 @@ from nanogpt.events import (
     to_json,
 )
 from nanogpt.runs.event_log import Steps, parse_block
-from nanogpt.runs.state import RunState, status
+from nanogpt.runs.state import RunState, status_event
 from nanogpt_tui.session.history import History, load_history
 from nanogpt_tui.widgets.figures import figure_values
 from tests.made_events import started, stepped
@@ -181,7 +181,7 @@ def test_while_a_record_is_read_the_run_is_as_its_folder_says_and_drawn_coarsely
     assert history.last is not None
     assert history.last.step == 900
     history.add(steps(*range(500, 901)))
-    history.add(status(replace(seen, updated=time.time() + 9)))
+    history.add(status_event(replace(seen, updated=time.time() + 9)))
     assert (history.phase, history.step, history.reading) == ("stopped", 900, None)
     assert history.column("step").tolist() == list(range(1, 901))
     assert history.generation > generation, "the chart is drawn anew"
@@ -190,12 +190,14 @@ def test_while_a_record_is_read_the_run_is_as_its_folder_says_and_drawn_coarsely
 def test_a_run_that_another_process_failed_with_is_failed_and_says_why() -> None:
     history = History("r")
     history.add(started())
-    history.add(status(replace(history.run_state, state="failed", message="out of memory", updated=time.time() + 9)))
+    history.add(
+        status_event(replace(history.run_state, state="failed", message="out of memory", updated=time.time() + 9))
+    )
     assert (history.phase, history.log[-1].kind, history.log[-1].text) == ("failed", "error", "out of memory")
 
 
 def test_one_that_died_before_its_first_checkpoint_cannot_be_resumed_and_is_not_said_to() -> None:
     history = History("r")
     history.add(started())
-    history.add(status(replace(history.run_state, state="interrupted")))
+    history.add(status_event(replace(history.run_state, state="interrupted")))
     assert history.log[-1].text == "its process ended without a message: it had saved no checkpoint yet"

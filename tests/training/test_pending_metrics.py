@@ -8,14 +8,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nanogpt.events import Evaluated, Finished, Health, Saved, Step
-from nanogpt.training import loop, setup, train
+from nanogpt.training import loop, train, train_run
 from nanogpt.training.throughput import Throughput
 from tests.narrowing import expect
 
 
 @pytest.fixture
 def deferring(monkeypatch):
-    monkeypatch.setattr(setup, "defers_reading", lambda _machine: True)
+    monkeypatch.setattr(train_run, "defers_reading", lambda _machine: True)
 
 
 class Reads(TorchDispatchMode):
@@ -49,7 +49,7 @@ SETTINGS = [{}, {"architecture": "modern", "optimizer": "muon"}, {"grad_clip": 0
 def test_it_takes_the_same_steps_as_one_that_waits(tiny, tokens, changes, monkeypatch):
     config = tiny(**changes, log_interval=4, checkpoint_interval=5, max_iters=20)
     waits = figures(train(config, tokens, save=lambda snapshot, _best: "saved"))
-    monkeypatch.setattr(setup, "defers_reading", lambda _machine: True)
+    monkeypatch.setattr(train_run, "defers_reading", lambda _machine: True)
     unread = figures(train(config, tokens, save=lambda snapshot, _best: "saved"))
     assert [row[:2] for row in unread] == [row[:2] for row in waits]
     for one, other in zip(unread, waits, strict=True):

@@ -1,4 +1,7 @@
-"""`train`: builds all parts of a training from its configuration, and runs the loop of `loop.py`."""
+"""`train`: builds all parts of a training from its configuration, and runs the loop of `loop.py`.
+
+The module is not called `train.py`: it would hide the function `nanogpt.training.train`, which is imported lazily.
+"""
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
