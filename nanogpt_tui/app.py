@@ -269,7 +269,7 @@ class LabApp(TerminalApp):
             self.exit(0)
 
     def action_command_palette(self) -> None:
-        from nanogpt_tui.commands import list_items, screen_commands
+        from nanogpt_tui.palette_commands import list_items, screen_commands
         from nanogpt_tui.widgets.palette import Palette
 
         if not isinstance(self.screen, Palette):

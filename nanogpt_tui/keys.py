@@ -26,7 +26,7 @@ BINDING_CLASSES = {
     "new_run": ("screens.new_run.screen:NewRunScreen",),
     "choice": ("widgets.choice:Choice",),
     "train": ("screens.train.screen:TrainScreen",),
-    "figures": ("widgets.figures:Figures",),
+    "figures": ("screens.train.figures:Figures",),
     "sample": ("screens.sample.screen:SampleScreen",),
     "knob": ("screens.sample.knobs:KnobRow",),
     "prompt": ("screens.sample.prompt:Prompt",),

@@ -13,6 +13,7 @@ from nanogpt.errors import UserError
 from nanogpt.events import Event
 from nanogpt.training import Command, CommandQueue, Stop
 from nanogpt.training.control import RemoteCommand
+from nanogpt_tui.keys import key_label
 from nanogpt_tui.session.workers import Throttle, Worker
 
 if TYPE_CHECKING:
@@ -247,7 +248,8 @@ class Session:
                 self._folder, self.history, self.remote = found
                 self.remote.start()
                 if folder is None and self.other_runs:
-                    self._app.notify(f"{len(self.other_runs)} more training; 4 lists them")
+                    text = f"{len(self.other_runs)} more training; {key_label('app.runs', self._app)} lists them"
+                    self._app.notify(text, markup=False)
             self.discovered = True
             self._throttle.trigger()
 

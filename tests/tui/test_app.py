@@ -11,7 +11,7 @@ from textual.widgets import Input
 
 from nanogpt_tui import screens, theme
 from nanogpt_tui.app import LabApp
-from nanogpt_tui.commands import screen_commands
+from nanogpt_tui.palette_commands import screen_commands
 from nanogpt_tui.settings import Settings
 from nanogpt_tui.widgets.dialog import Ask
 from nanogpt_tui.widgets.help import Help
@@ -194,7 +194,7 @@ def test_the_app_starts_without_torch_and_numpy() -> None:
     script = """
 import asyncio, sys
 from nanogpt_tui.app import LabApp
-from nanogpt_tui.commands import screen_commands
+from nanogpt_tui.palette_commands import screen_commands
 from nanogpt_tui.settings import Settings
 async def main():
     app = LabApp(Settings())

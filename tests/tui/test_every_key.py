@@ -157,12 +157,12 @@ async def test_sample(lab: Any, two_runs: Path) -> None:
 
         async def empty(at: Any) -> None:
             await go(at, "sample")
-            screen.history.stop()
+            screen.completions.stop()
             screen.knobs = dataclasses.replace(screen.knobs, max_new_tokens=4)
-            screen.history.groups.clear()
+            screen.completions.groups.clear()
             screen.sources = screen.sources[:1]
             screen.set_focus(None)
-            screen.history.shown = -1
+            screen.completions.shown = -1
             screen.repaint()
 
         async def written(at: Any) -> None:

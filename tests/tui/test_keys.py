@@ -13,7 +13,7 @@ from textual.dom import DOMNode
 import nanogpt_tui
 from nanogpt.errors import SettingError
 from nanogpt_tui import keys, main, settings
-from nanogpt_tui.commands import screen_commands
+from nanogpt_tui.palette_commands import screen_commands
 
 
 def bound() -> list[tuple[str, Binding]]:

@@ -21,11 +21,14 @@ from nanogpt.errors import UserError
 from nanogpt.events import Event, Finished, Health, Started, Step, to_json
 from nanogpt.runs.state import RunState
 from nanogpt_tui import main
+from nanogpt_tui.app import LabApp
 from nanogpt_tui.screens.new_run.screen import NewRunScreen
 from nanogpt_tui.screens.sample.screen import SampleScreen
 from nanogpt_tui.session.generation_job import copy_live_weights
+from nanogpt_tui.settings import Settings
 from nanogpt_tui.terminal import run as terminal
 from nanogpt_tui.widgets.header import running_text
+from tests.tui.conftest import Lab
 
 SHAPE = {"n_layer": "1", "n_head": "2", "n_embd": "16", "block_size": "16", "batch_size": "4", "device": "cpu"}
 LONG = SHAPE | {"max_iters": "10000000", "eval_interval": "1000000", "sample_interval": "0"}
@@ -220,6 +223,20 @@ async def test_a_silent_trainer_is_told_from_a_dead_one_and_one_that_comes_back(
         far.beat(time.time())
         await at.until(lambda: at.session.history.phase == "training")
         assert list(at.session.history.column("step")) == [1, 2, 3, 4]
+
+
+async def test_further_runs_in_training_are_announced_with_the_present_key_of_the_runs_screen(
+    far: Far, home: Path
+) -> None:
+    other = Far(home / "runs" / "other")
+    other.record(started(), stepped(1))
+    far.beat(time.time())
+    other.beat(time.time())
+    app = LabApp(Settings(keymap={"app.runs": "f9"}))
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        at = Lab(app, pilot)
+        await at.sees("1 more training; f9 lists them")
+    app.session.close()
 
 
 def ended(step: int) -> Finished:

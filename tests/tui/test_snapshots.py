@@ -312,7 +312,7 @@ async def seen(home: Path, text: str, glyphs: str) -> AsyncIterator[tuple[str, S
         await pilot.press("escape", "3")
         await until(pilot, "temperature")
         sample = expect(SampleScreen, app.screen)
-        sample.history.groups, sample.history.shown = [[written(text)]], 0
+        sample.completions.groups, sample.completions.shown = [[written(text)]], 0
         sample.repaint()
         async for view in views("sample", "1,234 tokens/s"):
             yield view

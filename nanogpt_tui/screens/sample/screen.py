@@ -17,8 +17,8 @@ from nanogpt.formatting import counted
 from nanogpt.runs.folder import run_name
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.screens.sample.alternatives import Alternatives
+from nanogpt_tui.screens.sample.completion_controller import CompletionController, branched
 from nanogpt_tui.screens.sample.completion_list import CompletionList
-from nanogpt_tui.screens.sample.history import CompletionHistory, branched
 from nanogpt_tui.screens.sample.knobs import BY_NAME, KnobRow, Knobs, as_typed, knob_bindings, set_typed, turn
 from nanogpt_tui.screens.sample.pane import Pane
 from nanogpt_tui.screens.sample.pick_source import PickSource
@@ -87,7 +87,9 @@ class SampleScreen(LabScreen):
     def body(self) -> Iterator[Widget]:
         self.models = ModelCache(self.session)
         self.lookup = DistributionLookup(self.session, self.models, self.set_timer, self._show_distribution)
-        self.history = CompletionHistory(self.session, self.models, lambda: self.knobs, self._show_tokens, self._warn)
+        self.completions = CompletionController(
+            self.session, self.models, lambda: self.knobs, self._show_tokens, self._warn
+        )
         ascii_only = self.lab.settings.glyphs == "ascii"
         with Horizontal(id="sample"):
             with Vertical(id="written"):
@@ -110,21 +112,21 @@ class SampleScreen(LabScreen):
         if error:
             self.app.notify(error, severity="error", markup=False)
         if self.is_whole and groups:
-            self.history.prepend(groups)
+            self.completions.prepend(groups)
             self.repaint()
 
     def _warn(self, problem: str) -> None:
         self.notify(problem, severity="warning", markup=False)
 
     def on_unmount(self) -> None:
-        self.history.stop()
+        self.completions.stop()
 
     def settings_changed(self) -> None:
         for each in (*self.query(KnobRow), *self.query(Alternatives)):
             each.ascii_only = self.lab.settings.glyphs == "ascii"
         for prompt in self.query(Prompt):
             prompt.update_placeholder()
-            self.query_one(CompletionList).show(self.history.groups, self.history.shown)
+            self.query_one(CompletionList).show(self.completions.groups, self.completions.shown)
         for widget in self.query("KnobRow, Alternatives, TokenText"):
             widget.refresh()
 
@@ -141,7 +143,7 @@ class SampleScreen(LabScreen):
         """Choose the weights of the next text, in one pane."""
         self._has_chosen = True
         self.sources = [source]
-        self.history.show_none()
+        self.completions.show_none()
         self.repaint()
 
     # ---- showing
@@ -154,7 +156,7 @@ class SampleScreen(LabScreen):
     @property
     def current(self) -> CompletionGroup:
         """The completions on the screen."""
-        return self.history.current
+        return self.completions.current
 
     @property
     def completion(self) -> Completion | None:
@@ -169,7 +171,7 @@ class SampleScreen(LabScreen):
     @property
     def is_generating(self) -> bool:
         """Whether a completion on the screen is being generated."""
-        return any(self.history.is_generating(completion) for completion in self.current)
+        return any(self.completions.is_generating(completion) for completion in self.current)
 
     def repaint(self) -> None:
         """Update all widgets; each repaints only if something changed."""
@@ -180,7 +182,7 @@ class SampleScreen(LabScreen):
             completion = self.current[place] if place < len(self.current) else None
             pane.show(completion, self.sources[min(place, len(self.sources) - 1)])
             pane.set_class(len(panes) > 1 and place == self.active, "-active")
-        self.query_one(CompletionList).show(self.history.groups, self.history.shown)
+        self.query_one(CompletionList).show(self.completions.groups, self.completions.shown)
         self._show_knobs()
         self.refresh_bindings()
 
@@ -224,9 +226,9 @@ class SampleScreen(LabScreen):
         if action in ("use", "shades", "copy"):
             return completion is not None
         if action in ("again", "export"):
-            return bool(self.history.groups)
+            return bool(self.completions.groups)
         if action == "history":
-            return self.history.can_move(int(str(parameters[0])))
+            return self.completions.can_move(int(str(parameters[0])))
         if action == "choose_by":
             return cursor is not None
         if action == "other_pane":
@@ -241,14 +243,14 @@ class SampleScreen(LabScreen):
 
     def _start(self, group: CompletionGroup) -> None:
         """Show a new group, and generate those of its completions that have not ended."""
-        self.history.add(group)
+        self.completions.add(group)
         self._follow()
 
     def _follow(self) -> None:
         """Scroll to the end of completions that are generated now, as they grow."""
         self.repaint()
         for pane in self.panes:
-            if pane.completion is not None and self.history.is_generating(pane.completion):
+            if pane.completion is not None and self.completions.is_generating(pane.completion):
                 pane.text.follow()
 
     def _show_tokens(self, job: GenerationJob) -> None:
@@ -264,7 +266,7 @@ class SampleScreen(LabScreen):
             self.repaint()
 
     def action_write(self) -> None:
-        self.history.stop()
+        self.completions.stop()
         prompt = self.query_one(Prompt).text
         self.view.move_cursor(None)
         self._start([Completion(prompt, source, self.knobs) for source in self.sources])
@@ -274,7 +276,7 @@ class SampleScreen(LabScreen):
         self.action_write()
 
     def action_continue(self) -> None:
-        self.history.generate([each for each in self.current if each.reason and not each.error])
+        self.completions.generate([each for each in self.current if each.reason and not each.error])
         self._follow()
 
     def action_branch(self) -> None:
@@ -282,13 +284,13 @@ class SampleScreen(LabScreen):
         completion, cursor, chosen = self.completion, self.view.cursor, self.query_one(Alternatives).chosen
         if completion is None or cursor is None or chosen is None:
             return
-        self.history.stop()
+        self.completions.stop()
         branch = branched(completion, cursor, chosen, self.knobs)
         self.view.move_cursor(None)
         self._start([branch if each is completion else each for each in self.current])
 
     def action_stop(self) -> None:
-        self.history.stop(self.current)
+        self.completions.stop(self.current)
         self.repaint()
 
     def action_no_cursor(self) -> None:
@@ -392,7 +394,7 @@ class SampleScreen(LabScreen):
     def action_side_by_side(self) -> None:
         """Choose weights for a second pane; or if there are two, show the active one alone."""
         if len(self.panes) > 1:
-            self.history.side = self.active if len(self.current) > 1 else None
+            self.completions.side = self.active if len(self.current) > 1 else None
             self.sources = [self.sources[min(self.active, len(self.sources) - 1)]]
             self.active = 0
             self.repaint()
@@ -402,9 +404,9 @@ class SampleScreen(LabScreen):
     # ---- history
 
     def action_history(self, by: int) -> None:
-        if self.history.can_move(by):
+        if self.completions.can_move(by):
             self.view.move_cursor(None)
-            self.history.move(by)
+            self.completions.move(by)
             self.repaint()
 
     def action_copy(self) -> None:
@@ -413,7 +415,7 @@ class SampleScreen(LabScreen):
 
     def action_export(self) -> None:
         file = Path.cwd() / time.strftime("samples-%Y%m%d-%H%M%S.md")
-        groups = list(self.history.groups)
+        groups = list(self.completions.groups)
 
         def done(text: str | None) -> None:
             if text is not None:

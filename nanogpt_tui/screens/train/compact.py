@@ -66,7 +66,7 @@ class CompactView(Widget):
         if len(history) and rows > 0:
             lines += self._curve(history, width, rows)
         elif history.preparing is not None or not len(history):
-            from nanogpt_tui.widgets.run_view import preparing_text
+            from nanogpt_tui.screens.train.run_view import preparing_text
 
             lines.append(Content.styled(short(preparing_text(history), width), "$quiet"))
         return Content("\n").join(Content.assemble(" ", line) for line in lines)

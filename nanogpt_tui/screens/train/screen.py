@@ -1,4 +1,8 @@
-"""The Train screen: the run that is shown, and the keys that send commands to its trainer."""
+"""The Train screen: the run that is shown, and the keys that send commands to its trainer.
+
+`run_view` has all panes of a run: the chart (`widgets/chart.py`), the `figures`, the `trends` in a large terminal, the
+`samples_pane` and the log. `overlays` adds other runs to the chart. `compact` is the screen for a small terminal.
+"""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,8 +24,8 @@ from nanogpt_tui.widgets.step_dialogs import ask_longer_run, ask_steps, parse_st
 
 if TYPE_CHECKING:
     from nanogpt.training.control import Command
+    from nanogpt_tui.screens.train.run_view import RunView
     from nanogpt_tui.session.history import History
-    from nanogpt_tui.widgets.run_view import RunView
 
 WELCOME = (
     ("{train.quick_start}", "quick start: prepares tiny Shakespeare and trains a small"),
@@ -156,7 +160,7 @@ class TrainScreen(LabScreen):
             self.call_later(self._build)
 
     async def _build(self) -> None:
-        from nanogpt_tui.widgets.run_view import RunView
+        from nanogpt_tui.screens.train.run_view import RunView
 
         view = RunView(self.lab.settings.glyphs)
         await self.query_one("#body").mount(view)

@@ -100,7 +100,7 @@ async def test_enter_in_the_prompt_writes_from_it_also_while_a_token_is_chosen(l
             assert at.app.screen.completion.prompt == "a" * number
             await at.press("right")
             assert at.app.screen.view.cursor == 0
-        assert len(at.app.screen.history.groups) == 3
+        assert len(at.app.screen.completions.groups) == 3
 
 
 async def test_the_end_of_a_line_of_the_prompt_is_deleted_and_not_the_line(lab: Any) -> None:
@@ -401,7 +401,7 @@ async def test_a_text_of_an_earlier_session_has_its_alternatives_again(lab: Any,
     async with lab() as at:
         await at.press("3")
         screen = at.app.screen
-        await at.until(lambda: screen.history.groups)
+        await at.until(lambda: screen.completions.groups)
         await at.press("left_square_bracket", "right")
         await at.sees(f"{completion.tokens[0].alternatives[0].probability:.1%}", "after knobs")
 
@@ -531,8 +531,8 @@ async def test_hostile_output_is_harmless_text(lab: Any, run: Path, size: tuple[
         for number, text in enumerate(HOSTILE):
             others = tuple(Alternative(100 + i, other, 0.1) for i, other in enumerate(HOSTILE[:5]))
             completion.tokens.append(Token(sample=0, id=number, text=text, probability=0.3, alternatives=others))
-        screen.history.groups.append([completion])
-        screen.history.shown = 0
+        screen.completions.groups.append([completion])
+        screen.completions.shown = 0
         screen.repaint()
         await at.press("left")
         for _ in HOSTILE:

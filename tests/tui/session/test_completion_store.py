@@ -67,11 +67,11 @@ async def test_the_history_of_another_day_is_there_and_can_be_gone_back_to(lab: 
     async with lab() as at:
         await at.press("3")
         screen = at.app.screen
-        await at.until(lambda: len(screen.history.groups) == 1)
+        await at.until(lambda: len(screen.completions.groups) == 1)
         assert screen.completion is None
         await at.press("left_square_bracket")
         await at.sees("[bold]", "history  1 of 1", "07-20")
         screen.knobs = dataclasses.replace(screen.knobs, max_new_tokens=4)
         await at.press("g")
-        await at.until(lambda: len(screen.history.groups) == 2 and screen.history.groups[1][0].reason)
+        await at.until(lambda: len(screen.completions.groups) == 2 and screen.completions.groups[1][0].reason)
     assert len(completion_store.load()) == 2

@@ -22,8 +22,8 @@ from nanogpt.events import (
 )
 from nanogpt.runs.event_log import Steps, parse_block
 from nanogpt.runs.state import RunState, status_event
+from nanogpt_tui.screens.train.figures import figure_values
 from nanogpt_tui.session.history import History, load_history
-from nanogpt_tui.widgets.figures import figure_values
 from tests.made_events import started, stepped
 
 

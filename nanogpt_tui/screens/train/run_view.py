@@ -14,11 +14,11 @@ from textual.events import Resize
 from textual.widgets import RichLog, Static
 
 from nanogpt.events import Downloading, Encoding
+from nanogpt_tui.screens.train.figures import Figures
+from nanogpt_tui.screens.train.samples_pane import SamplesPane
+from nanogpt_tui.screens.train.trends import Trends
 from nanogpt_tui.text import count, printable, safe_content
 from nanogpt_tui.widgets.chart import LossChart
-from nanogpt_tui.widgets.figures import Figures
-from nanogpt_tui.widgets.trends import Trends
-from nanogpt_tui.widgets.watch import Watch
 
 if TYPE_CHECKING:
     from nanogpt_tui.session.history import History, LogLine
@@ -66,7 +66,7 @@ class RunView(Vertical):
         self.chart = LossChart(glyphs=glyphs, id="chart")
         self.figures = Figures(glyphs)
         self.trends = Trends(glyphs)
-        self.samples = Watch()
+        self.samples = SamplesPane()
         self.log_lines = Log()
         self._history: History | None = None
         self._generation = -1

@@ -11,7 +11,7 @@ from nanogpt_tui.session.generation_job import GenerationJob, ModelCache
 from nanogpt_tui.session.session import Session
 
 
-class CompletionHistory:
+class CompletionController:
     """`shown` is the index of the group on the screen, -1 or the number of groups if there is none on it.
 
     A group holds two completions where two checkpoints are compared; `side` shows one of them alone (0 or 1).

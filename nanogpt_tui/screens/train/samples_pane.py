@@ -21,7 +21,7 @@ EMPTY = {
 }
 
 
-class Watch(Vertical):
+class SamplesPane(Vertical):
     """Follows the newest sample until an older one is chosen; choosing the newest follows again."""
 
     glossary = "sampling"

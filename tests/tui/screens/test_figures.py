@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from nanogpt_tui.widgets import figures
+from nanogpt_tui.screens.train import figures
 
 LARGE = (
     "12,345,678", "4 d 02 h", "20.3 M", "interrupted", "10.0578", "10.8345", "50,743,123.45", "1.19e-4", "1234.567",
