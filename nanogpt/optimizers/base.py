@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from nanogpt.models.base import LanguageModel, ParameterGroup
 
 
-class GuardedOptimizer(torch.optim.Optimizer):
+class SkippableOptimizer(torch.optim.Optimizer):
     """An optimizer that can skip a step without synchronizing host and device.
 
-    skip: a float32 scalar on the parameters' device, or None. If it is 1, `step` leaves the parameters and the state of
-    the optimizer unchanged, whatever the gradients are; if it is 0 or None, `step` updates them. So the host does not
-    wait to learn whether the gradients on a GPU are finite.
+    skip_flag: a float32 scalar on the parameters' device, or None. If it is 1, `step` leaves the parameters and the
+    state of the optimizer unchanged, whatever the gradients are; if it is 0 or None, `step` updates them. So the host
+    does not wait to learn whether the gradients on a GPU are finite.
     """
 
-    skip: Tensor | None = None
+    skip_flag: Tensor | None = None
 
 
 def merge_groups(

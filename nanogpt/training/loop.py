@@ -39,10 +39,11 @@ WriteSample = Callable[[LanguageModel, str, int], str]
 FindCheckpoint = Callable[[int], Snapshot | None]
 
 FinishReason = Literal["max_iters", "stopped", "nan", "eval_only"]
-Figures = tuple[float, float, float]  # of a step: loss, gradient norm before clipping, learning rate
+StepMetrics = tuple[float, float, float]  # of a step: loss, gradient norm before clipping, learning rate
+PendingMetrics = tuple[float | torch.Tensor, float | torch.Tensor, float]  # the same, of which two may be on the device
 
 MAX_ROLLBACKS = 3
-MAX_UNREAD_STEPS = 50  # after which a loss that is not finite is noticed
+MAX_PENDING_STEPS = 50  # after which a loss that is not finite is noticed
 TRAIN_BATCHES = 20  # of the training split, if eval_iters=0 asks for the whole validation split
 
 
@@ -71,8 +72,8 @@ class Trainer:
     flat: FlatParameters | None = None
     observers: Sequence[Observer] = ()
     observations: list[Event] = field(default_factory=list)  # events of the observers about the gradients of this step
-    guard: torch.Tensor | None = None  # see `GuardedOptimizer.skip`; None: every step is read
-    unread: list[tuple[float | torch.Tensor, float | torch.Tensor, float]] = field(default_factory=list)  # as `Figures`
+    skip_flag: torch.Tensor | None = None  # see `SkippableOptimizer.skip_flag`; None: every step waits for the device
+    pending_metrics: list[PendingMetrics] = field(default_factory=list)  # of the steps since `sync_metrics`
     idle_since: float = 0.0  # monotonic, as `started_at`
     sampled_at: int = -1
     rollbacks: int = 0
@@ -117,27 +118,27 @@ class Trainer:
             if self.checkpoint_is_due():  # the previous one could not be written until now
                 yield from self.save_checkpoint()
             with self.throughput.step():
-                self.unread.append(self.step())
-                if is_read := self.reads_figures():
-                    figures, trouble = self.read()
+                self.pending_metrics.append(self.step())
+                if is_synced := self.should_sync_metrics():
+                    metrics, problem = self.sync_metrics()
                 else:
-                    self.throughput.defer()
+                    self.throughput.mark_unsynchronized()
             yield from self.observations
             self.observations.clear()
-            if is_read and trouble:
-                yield from self.recover(*trouble)
+            if is_synced and problem:
+                yield from self.recover(*problem)
                 if self.progress is progress:  # no rollback
                     yield from self.writer.report(wait=True)
                     yield self.finished_event("nan")
                     return
                 progress = self.progress
                 continue
-            if is_read and progress.step % schedule.log_interval == 0:
-                yield self.step_event(*figures)
+            if is_synced and progress.step % schedule.log_interval == 0:
+                yield self.step_event(*metrics)
             for observer in self.due_observers(progress.step):
                 yield from observer.after_update(self.model, progress.step)
 
-    def step(self) -> tuple[float | torch.Tensor, float | torch.Tensor, float]:
+    def step(self) -> PendingMetrics:
         """Do one optimizer step. Return the loss, the gradient norm before clipping, and the learning rate.
 
         The first two are tensors (scalar) if the step does not wait for the device. If one of them is not finite, the
@@ -164,7 +165,7 @@ class Trainer:
                 self.scaler.scale(loss / accumulated).backward()  # type: ignore[no-untyped-call]
         with self.throughput.part("optimizer"):
             loss = losses / accumulated
-            updated = self.update(loss) if self.guard is None else self.update_on_device(loss, self.guard)
+            updated = self.update(loss) if self.skip_flag is None else self.update_on_device(loss, self.skip_flag)
         return *updated, rate
 
     def update(self, loss: torch.Tensor) -> tuple[float, float]:
@@ -190,58 +191,59 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         return mean_loss, grad_norm
 
-    def update_on_device(self, loss: torch.Tensor, guard: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def update_on_device(self, loss: torch.Tensor, skip_flag: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Do the same as `update` for one process, without waiting for the device.
 
-        After a loss or gradient norm that is not finite, nothing is updated until `read` sees it.
+        After a loss or gradient norm that is not finite, nothing is updated until `sync_metrics` sees it.
         """
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.observe_gradients()
         grad_norm = clip_gradients(parameters, self.config.optimizer.grad_clip or math.inf, self.flat)
         is_finite = torch.isfinite(loss) & torch.isfinite(grad_norm)
-        guard.copy_(torch.maximum(guard, (~is_finite).float()))
+        skip_flag.copy_(torch.maximum(skip_flag, (~is_finite).float()))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.step += 1
         self.progress.tokens += self.config.tokens_per_iteration
         return loss, grad_norm
 
-    def reads_figures(self) -> bool:
-        """Return whether to wait for the figures of this step: to report them, or before the weights are used."""
+    def should_sync_metrics(self) -> bool:
+        """Return whether to wait for the metrics of this step: to report them, or before the weights are used."""
         return (
-            self.guard is None
+            self.skip_flag is None
             or self.progress.step % self.config.evaluation.log_interval == 0
-            or len(self.unread) >= MAX_UNREAD_STEPS
+            or len(self.pending_metrics) >= MAX_PENDING_STEPS
             or self.evaluation_is_due()
             or self.checkpoint_is_due()
             or self.sample_is_due()
         )
 
-    def read(self) -> tuple[Figures, tuple[str, int] | None]:
-        """Return the figures of the last step, or of the first bad step since the last read, and its diagnosis.
+    def sync_metrics(self) -> tuple[StepMetrics, tuple[str, int] | None]:
+        """Fetch the pending metrics from the device. Return those of the first bad step, and its diagnosis.
 
-        If steps were skipped, the progress goes back to the last step that was not.
+        If no step is bad, return the metrics of the last one, and None. If the optimizer skipped steps, set the
+        progress back to the last step that it did not skip.
         """
-        unread, self.unread = self.unread, []
-        values = [value for loss, norm, _ in unread for value in (loss, norm)]
-        if self.guard is None:
+        pending, self.pending_metrics = self.pending_metrics, []
+        values = [value for loss, norm, _ in pending for value in (loss, norm)]
+        if self.skip_flag is None:
             numbers = [float(value) for value in values]
         else:
             numbers = torch.stack([torch.as_tensor(value) for value in values]).tolist()  # one transfer for all
-        rates, later = [rate for _, _, rate in unread], len(unread)
-        for figures in zip(numbers[::2], numbers[1::2], rates, strict=True):
+        rates, later = [rate for _, _, rate in pending], len(pending)
+        for metrics in zip(numbers[::2], numbers[1::2], rates, strict=True):
             later -= 1
-            loss, norm, _ = figures
-            if trouble := self.diagnose(loss, norm):
+            loss, norm, _ = metrics
+            if problem := self.diagnose(loss, norm):
                 break
         self.progress.train_loss = loss
-        if trouble and self.guard is not None:
-            text, lost = trouble
+        if problem and self.skip_flag is not None:
+            text, lost = problem
             if math.isfinite(loss) and math.isfinite(norm):
-                return figures, (text, lost + later)
+                return metrics, (text, lost + later)
             self.progress.step -= later + 1
             self.progress.tokens -= (later + 1) * self.config.tokens_per_iteration
-        return figures, trouble
+        return metrics, problem
 
     def observe_gradients(self) -> None:
         """Show the model with its gradients to the observers that are due after this step."""
@@ -455,8 +457,8 @@ class Trainer:
             return f"the gradient became {grad_norm}", 1
         return (f"the loss diverged to {loss:.4g}", self.divergence.WINDOW) if self.divergence.add(loss) else None
 
-    def recover(self, trouble: str, lost: int) -> Iterator[Event]:
-        """Go back to the latest checkpoint before the `lost` steps if on_divergence=rollback; else report `trouble`."""
+    def recover(self, problem: str, lost: int) -> Iterator[Event]:
+        """Go back to the latest checkpoint before the `lost` steps if on_divergence=rollback; else report `problem`."""
         at = self.progress.step
         back = None
         yield from self.writer.report(wait=True)
@@ -469,7 +471,7 @@ class Trainer:
             back = self.find_checkpoint(at - lost)
         if back is None:
             message = (
-                f"{trouble} after step {at:,}; earlier checkpoints are intact. "
+                f"{problem} after step {at:,}; earlier checkpoints are intact. "
                 "Lower learning_rate, set grad_clip=1, or use dtype=float32"
             )
             yield Health(step=at, state="nan", message=message)
@@ -484,12 +486,12 @@ class Trainer:
             elapsed_s=elapsed_s,
         )
         self.batches.position = back.position
-        if self.guard is not None:
-            self.guard.zero_()
+        if self.skip_flag is not None:
+            self.skip_flag.zero_()
         self.writer.reset(snapshot_step=back.progress.step)
         self.divergence, self.rollbacks = DivergenceDetector(self.config.model.vocab_size), self.rollbacks + 1
         message = (
-            f"{trouble} after step {at:,}: back at step {back.progress.step:,} with half the learning rate "
+            f"{problem} after step {at:,}: back at step {back.progress.step:,} with half the learning rate "
             f"({self.rollbacks} of at most {MAX_ROLLBACKS} times)"
         )
         yield Health(step=back.progress.step, state="rollback", message=message)

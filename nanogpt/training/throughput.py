@@ -33,8 +33,8 @@ class Throughput:
         self._peak_flops = peak_flops
         self._durations: deque[float] = deque(maxlen=50)  # seconds
         self._first = 0.0
-        self._deferred: list[float] = []  # durations of steps that the device may not have finished
-        self._is_deferred = False
+        self._unsynchronized_s: list[float] = []  # durations of steps that the device may not have finished
+        self._is_unsynchronized = False
         self._evaluation_s = 0.0
         self._record, self._wait = record, wait
         self._parts: Parts = {}  # of the current step
@@ -43,24 +43,27 @@ class Throughput:
     @contextmanager
     def step(self) -> Iterator[None]:
         """Time one step."""
-        started, self._parts, self._is_deferred = time.perf_counter(), {}, False
+        started, self._parts, self._is_unsynchronized = time.perf_counter(), {}, False
         yield
         duration = time.perf_counter() - started
         if self._record is not None:
             self._record.append(self._parts | {"step": duration})
         if self._first:
             self._fetches.append(self._parts.get("data", 0.0))
-            self._deferred.append(duration)
-            if not self._is_deferred:
-                count = len(self._deferred)
-                self._durations.extend([sum(self._deferred) / count] * count)
-                self._deferred.clear()
+            self._unsynchronized_s.append(duration)
+            if not self._is_unsynchronized:
+                count = len(self._unsynchronized_s)
+                self._durations.extend([sum(self._unsynchronized_s) / count] * count)
+                self._unsynchronized_s.clear()
         else:
             self._first = duration
 
-    def defer(self) -> None:
-        """Mark the current step as not synchronized: its time is shared with the next step that is."""
-        self._is_deferred = True
+    def mark_unsynchronized(self) -> None:
+        """Mark the current step as not synchronized with the device.
+
+        The time until the next synchronized step counts in equal parts for all steps since the previous one.
+        """
+        self._is_unsynchronized = True
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:

@@ -20,7 +20,7 @@ from nanogpt.inspection import Observer, observed
 from nanogpt.models.base import LanguageModel
 from nanogpt.models.flat_parameters import FlatParameters
 from nanogpt.models.meta_device import on_meta_device
-from nanogpt.optimizers.base import GuardedOptimizer
+from nanogpt.optimizers.base import SkippableOptimizer
 from nanogpt.training import distributed
 from nanogpt.training.async_checkpoint import CheckpointWriter, SaveSnapshot
 from nanogpt.training.control import CommandQueue
@@ -109,7 +109,7 @@ def train(
             find_checkpoint=find_checkpoint,
             wait_reason=wait_reason,
             observers=observers,
-            guard=skip_flag(optimizer) if defers_reading(runtime) else None,
+            skip_flag=install_skip_flag(optimizer) if defers_metrics(runtime) else None,
             run_name=run,
             divergence=DivergenceDetector(config.model.vocab_size),
             runtime=runtime,
@@ -136,20 +136,20 @@ def train(
             yield from observed(chain([trainer.started_event()], events), observers)
 
 
-def defers_reading(runtime: Runtime) -> bool:
-    """Return whether reading the loss after each step would slow training down, because it waits for the device.
+def defers_metrics(runtime: Runtime) -> bool:
+    """Return whether the loss and gradient norm of most steps stay on the device until a later step, so as not to wait.
 
     A CPU computes synchronously; several processes wait for each other anyway, and the scaler of float16 waits too.
     """
     return runtime.device.startswith("cuda") and runtime.world.size == 1 and runtime.dtype != "float16"
 
 
-def skip_flag(optimizer: torch.optim.Optimizer) -> torch.Tensor | None:
+def install_skip_flag(optimizer: torch.optim.Optimizer) -> torch.Tensor | None:
     """Set and return the flag (float32 scalar) by which the optimizer skips steps; None if it cannot skip."""
-    if not isinstance(optimizer, GuardedOptimizer):
+    if not isinstance(optimizer, SkippableOptimizer):
         return None
-    optimizer.skip = torch.zeros((), device=optimizer.param_groups[0]["params"][0].device)
-    return optimizer.skip
+    optimizer.skip_flag = torch.zeros((), device=optimizer.param_groups[0]["params"][0].device)
+    return optimizer.skip_flag
 
 
 @contextmanager

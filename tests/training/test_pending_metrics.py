@@ -1,4 +1,4 @@
-"""A training that does not wait for its device, as on a GPU, made to run on this one."""
+"""A training that does not wait for its device after each step, as on a GPU, but here on the CPU."""
 
 import copy
 import math
@@ -14,8 +14,8 @@ from tests.narrowing import expect
 
 
 @pytest.fixture
-def deferring(monkeypatch):
-    monkeypatch.setattr(train_run, "defers_reading", lambda _machine: True)
+def deferred_metrics(monkeypatch):
+    monkeypatch.setattr(train_run, "defers_metrics", lambda _machine: True)
 
 
 class Reads(TorchDispatchMode):
@@ -32,7 +32,7 @@ def of(kind, events):
     return [event for event in events if isinstance(event, kind)]
 
 
-def figures(events):
+def metrics(events):
     """What was reported, by kind: a checkpoint is reported once it is on disk, whichever step that is at."""
     found = [
         (type(e).__name__, e.step, getattr(e, "loss", None), getattr(e, "val_loss", None))
@@ -48,25 +48,27 @@ SETTINGS = [{}, {"architecture": "modern", "optimizer": "muon"}, {"grad_clip": 0
 @pytest.mark.parametrize("changes", SETTINGS)
 def test_it_takes_the_same_steps_as_one_that_waits(tiny, tokens, changes, monkeypatch):
     config = tiny(**changes, log_interval=4, checkpoint_interval=5, max_iters=20)
-    waits = figures(train(config, tokens, save=lambda snapshot, _best: "saved"))
-    monkeypatch.setattr(train_run, "defers_reading", lambda _machine: True)
-    unread = figures(train(config, tokens, save=lambda snapshot, _best: "saved"))
-    assert [row[:2] for row in unread] == [row[:2] for row in waits]
-    for one, other in zip(unread, waits, strict=True):
+    waits = metrics(train(config, tokens, save=lambda snapshot, _best: "saved"))
+    monkeypatch.setattr(train_run, "defers_metrics", lambda _machine: True)
+    deferred = metrics(train(config, tokens, save=lambda snapshot, _best: "saved"))
+    assert [row[:2] for row in deferred] == [row[:2] for row in waits]
+    for one, other in zip(deferred, waits, strict=True):
         assert one[2:] == pytest.approx(other[2:], abs=1e-5)
 
 
 @pytest.mark.parametrize("changes", SETTINGS)
-def test_nothing_is_asked_of_the_device_in_a_step_that_nobody_reads(tiny, tokens, deferring, monkeypatch, changes):
+def test_nothing_is_asked_of_the_device_in_a_step_that_nobody_reads(
+    tiny, tokens, deferred_metrics, monkeypatch, changes
+):
     monkeypatch.setattr("nanogpt.training.loop.clip_gradients", on_device)
     monkeypatch.setattr("nanogpt.models.layers.cross_entropy.is_eager_cpu", lambda _x: False)  # that of GPUs
     taken, step = [], loop.Trainer.step
 
     def counted(self):
         with Reads() as reads:
-            figures = step(self)
+            metrics = step(self)
         taken.append(reads.count)
-        return figures
+        return metrics
 
     monkeypatch.setattr(loop.Trainer, "step", counted)
     list(train(tiny(**changes, log_interval=10, max_iters=20, eval_interval=20), tokens))
@@ -86,17 +88,17 @@ def on_device(parameters, limit, flat=None):
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_a_step_that_is_not_finite_moves_nothing_nor_do_those_after_it_and_it_ends_the_run(
-    tiny, tokens, deferring, monkeypatch, optimizer, where
+    tiny, tokens, deferred_metrics, monkeypatch, optimizer, where
 ):
     """The seventh step goes wrong; the next one that is reported is the tenth."""
     seen, update = {}, loop.Trainer.update_on_device
 
-    def poisoned(self, loss, guard):
+    def poisoned(self, loss, skip_flag):
         step = self.progress.step
         if step == 6:
             next(self.model.parameters()).grad.fill_(math.nan)
             loss = loss * math.nan if where == "loss" else loss
-        result = update(self, loss, guard)
+        result = update(self, loss, skip_flag)
         state = {str(k): copy.deepcopy(v) for k, v in enumerate(self.optimizer.state.values())}
         seen[step + 1] = [parameter.detach().clone() for parameter in self.model.parameters()], state
         return result
@@ -112,16 +114,16 @@ def test_a_step_that_is_not_finite_moves_nothing_nor_do_those_after_it_and_it_en
     assert not all(torch.equal(a, b) for a, b in zip(seen[5][0], seen[6][0], strict=True)), "it did move before"
 
 
-def test_a_loss_that_is_never_reported_is_read_all_the_same(tiny, tokens, deferring, monkeypatch):
-    reads, read = [], loop.Trainer.read
+def test_a_loss_that_is_never_reported_is_read_all_the_same(tiny, tokens, deferred_metrics, monkeypatch):
+    synced, sync_metrics = [], loop.Trainer.sync_metrics
 
     def counted(self):
-        reads.append(self.progress.step)
-        return read(self)
+        synced.append(self.progress.step)
+        return sync_metrics(self)
 
-    monkeypatch.setattr(loop.Trainer, "read", counted)
+    monkeypatch.setattr(loop.Trainer, "sync_metrics", counted)
     list(train(tiny(log_interval=1000, max_iters=120, eval_interval=200), tokens))
-    assert reads == [loop.MAX_UNREAD_STEPS, 2 * loop.MAX_UNREAD_STEPS, 120]
+    assert synced == [loop.MAX_PENDING_STEPS, 2 * loop.MAX_PENDING_STEPS, 120]
 
 
 def test_the_time_of_steps_that_were_not_waited_for_is_shared_out(monkeypatch):
@@ -131,5 +133,5 @@ def test_the_time_of_steps_that_were_not_waited_for_is_shared_out(monkeypatch):
     for deferred in (False, True, True, False):
         with speed.step():
             if deferred:
-                speed.defer()
+                speed.mark_unsynchronized()
     assert speed.seconds_per_step == pytest.approx((0.5 + 0.5 + 5.0) / 3), "the first warms up"

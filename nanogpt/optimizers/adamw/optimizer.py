@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from nanogpt.models.flat_parameters import FlatParameters, flatten
-from nanogpt.optimizers.base import GuardedOptimizer
+from nanogpt.optimizers.base import SkippableOptimizer
 
 STATE_NAMES = ("exp_avg", "exp_avg_sq", "step")
 
 
-class AdamW(GuardedOptimizer):
+class AdamW(SkippableOptimizer):
     """Like `torch.optim.AdamW`; parameters without a gradient stay unchanged.
 
     flat: the memory that the parameters share, if any. A group whose parameters and gradients are adjacent in it is
@@ -70,14 +70,14 @@ class AdamW(GuardedOptimizer):
         gradient = self.flat.gradients_of(parameters) if self.flat else None
         if weights is not None and gradient is not None and (shared := self.shared_state(parameters)):
             averages, squares, steps, first_step = shared
-            steps += 1 if self.skip is None else 1 - self.skip
+            steps += 1 if self.skip_flag is None else 1 - self.skip_flag
             lists: list[Any] = [[weights], [gradient], [averages], [squares], [], [first_step]]
         else:
             separate = {key: [self.state[parameter][key] for parameter in parameters] for key in STATE_NAMES}
-            if self.skip is None:
+            if self.skip_flag is None:
                 torch._foreach_add_(separate["step"], 1)
             else:
-                torch._foreach_add_(separate["step"], [1 - self.skip] * len(parameters))
+                torch._foreach_add_(separate["step"], [1 - self.skip_flag] * len(parameters))
             lists = [parameters, gradients, separate["exp_avg"], separate["exp_avg_sq"], [], separate["step"]]
         torch._fused_adamw_(
             *lists,
@@ -88,7 +88,7 @@ class AdamW(GuardedOptimizer):
             eps=group["eps"],
             amsgrad=False,
             maximize=False,
-            found_inf=self.skip,
+            found_inf=self.skip_flag,
         )
 
     def shared_state(self, parameters: list[nn.Parameter]) -> list[Tensor] | None:

@@ -60,9 +60,9 @@ class Muon(AdamW):
         weights = list[Tensor](parameters)
         momenta = [self.state[p]["momentum"] for p in parameters]
         factor: float | Tensor = 1.0  # 0 to skip the step
-        if self.skip is not None:  # with the momentum as gradient the momentum stays unchanged
-            factor = 1 - self.skip
-            gradients = [torch.where(self.skip > 0, m, g) for m, g in zip(momenta, gradients, strict=True)]
+        if self.skip_flag is not None:  # with the momentum as gradient the momentum stays unchanged
+            factor = 1 - self.skip_flag
+            gradients = [torch.where(self.skip_flag > 0, m, g) for m, g in zip(momenta, gradients, strict=True)]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         torch._foreach_lerp_(gradients, momenta, MOMENTUM)  # Nesterov momentum
         updates = orthogonalize(torch.stack(gradients).to(self.dtype)) * factor  # (N, n, m)
