@@ -150,7 +150,7 @@ async def test_texts_name_the_keys_as_they_are_mapped(rhymes: dict[str, Any]) ->
         assert "f12 Data" in seen()
         await pilot.press("3")
         await pilot.pause(0.2)
-        assert "f9 edits it, f10 writes" in seen()
+        assert "f9 edits it, f10 continues it" in seen()
         assert "f10    writes with these weights" in seen()
         app.change_settings({"keymap": keymap | {"sample.prompt": "f7"}})
         await pilot.pause(0.2)

@@ -585,9 +585,9 @@ async def test_calls_of_one_turn_are_drawn_once(monkeypatch: pytest.MonkeyPatch)
         chart = await feed(pilot)
         drawn, draw_once = [], chart._draw
 
-        def draw_and_count() -> None:
+        def draw_and_count() -> Canvas:
             drawn.append(1)
-            draw_once()
+            return draw_once()
 
         monkeypatch.setattr(chart, "_draw", draw_and_count)
         chart.append(1001, 1, 1, 1.5)
