@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import nanogpt
+from nanogpt.config import OPTIMIZER, names
 
 ENGINE = Path(nanogpt.__file__).parent
 APP = ENGINE.parent / "nanogpt_tui"
@@ -16,7 +17,7 @@ APP = ENGINE.parent / "nanogpt_tui"
 # Rooms that work with tensors throughout; the others import torch inside the functions that need it.
 TORCH_ROOMS = {"models", "sampling", "training", "interop"}
 # Of the other rooms, what an optimizer is built of.
-TORCH_FILES = {"optimizers/base.py", "optimizers/adamw/optimizer.py", "optimizers/muon/optimizer.py"}
+TORCH_FILES = {"optimizers/base.py", *(f"optimizers/{name}/optimizer.py" for name in names(OPTIMIZER))}
 
 MODULES = sorted(path.relative_to(ENGINE) for path in ENGINE.rglob("*.py"))
 LIGHT = [path for path in MODULES if path.parts[0] not in TORCH_ROOMS and path.as_posix() not in TORCH_FILES]

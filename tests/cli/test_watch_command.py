@@ -35,10 +35,10 @@ class Run:
         updated = time.time() - ago_s
         about = {"state": state, "step": 3, "max_iters": 9, "updated": updated, "host": "elsewhere", "pid": 7}
         about["message"] = message
-        run_in_background = self.folder / ".status"
-        run_in_background.write_text(json.dumps(about))
-        os.utime(run_in_background, (updated, updated))
-        run_in_background.replace(self.folder / "status.json")
+        partial = self.folder / ".status"
+        partial.write_text(json.dumps(about))
+        os.utime(partial, (updated, updated))
+        partial.replace(self.folder / "status.json")
 
 
 @pytest.fixture

@@ -134,10 +134,10 @@ def test_a_copy_that_is_replaced_cut_and_grows_again_gives_each_event_once(away)
         for event in events:
             seen += [event.step] if isinstance(event, Step) else []
             if seen == [1, 2] and isinstance(event, Status):
-                run_in_background = folder / ".copy"
+                partial = folder / ".copy"
                 text = log.read_text()
-                run_in_background.write_text(text + lines(stepped(3)))
-                run_in_background.replace(log)  # as rsync does
+                partial.write_text(text + lines(stepped(3)))
+                partial.replace(log)  # as rsync does
             elif seen == [1, 2, 3] and isinstance(event, Status):
                 text = log.read_text() if log.stat().st_size else text
                 log.write_text("" if log.stat().st_size else text + lines(stepped(3), finished(3)))

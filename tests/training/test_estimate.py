@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from nanogpt.config import ARCHITECTURE, Config, names, resolve
+from nanogpt.config import ARCHITECTURE, Config, component_settings, names, resolve
 from nanogpt.events import Measured
 from nanogpt.training import estimate
 from nanogpt.training.step_timing import estimate_step_time
@@ -21,7 +21,9 @@ def configured(**changes: Any) -> Config:
 @pytest.mark.parametrize("changes", [{}, {"n_layer": 1, "vocab_size": 7, "block_size": 1024}])
 @pytest.mark.parametrize("architecture", names(ARCHITECTURE))
 def test_parameters_are_counted_as_the_model_has_them(architecture: str, changes: dict[str, Any]) -> None:
-    config = configured(architecture=architecture, **changes)
+    own = component_settings(ARCHITECTURE, architecture)
+    sizes = {name: value for name, value in (SMALL | changes).items() if name in own}
+    config = resolve(flags={"architecture": architecture} | sizes).config
     assert config.model.n_parameters() == config.model.build().n_parameters()
 
 

@@ -83,10 +83,10 @@ class Lab:
         for key in keys:
             letter = key if len(key) == 1 else None
             self.app.post_message(Key(_character_to_key(key) if letter else key, letter))
-            await self.resolve_runtime()
+            await self.settle()
         await self.pilot.pause(0.05)
 
-    async def resolve_runtime(self) -> None:
+    async def settle(self) -> None:
         """Waits until all that was pressed up to now is obeyed and drawn, however slow the machine is."""
         if self.app.is_running:
             await self.app.input.join()
@@ -100,7 +100,7 @@ class Lab:
             assert time.monotonic() < end, f"not within {timeout_s} s; the screen shows:\n{self.seen()}"
             await self.pilot.pause(0.05)
         await self.pilot.pause(0.1)
-        await self.resolve_runtime()
+        await self.settle()
 
     async def sees(self, *words: str) -> None:
         """Waits until all of these are on the screen."""

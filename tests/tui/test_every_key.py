@@ -57,9 +57,9 @@ async def go(at: Any, mode: str) -> None:
     """Closes what is open, and goes to a mode."""
     while len(at.app.screen_stack) > 1:
         at.app.pop_screen()
-        await at.resolve_runtime()
+        await at.settle()
     await at.app.switch_mode(mode)
-    await at.resolve_runtime()
+    await at.settle()
 
 
 async def receive(keys: AsyncIterator[str]) -> list[str]:

@@ -62,10 +62,10 @@ class Far:
     def beat(self, updated: float, state: str = "running", **more: Any) -> None:
         """A heartbeat by the other machine's clock; the file has kept its time when it was copied."""
         about = {"state": state, "step": 3, "max_iters": 100, "updated": updated, "host": "elsewhere", "pid": 7} | more
-        run_in_background = self.folder / ".status"
-        run_in_background.write_text(json.dumps(about), encoding="utf-8")
-        os.utime(run_in_background, (updated, updated))
-        run_in_background.replace(self.folder / "status.json")
+        partial = self.folder / ".status"
+        partial.write_text(json.dumps(about), encoding="utf-8")
+        os.utime(partial, (updated, updated))
+        partial.replace(self.folder / "status.json")
 
 
 @pytest.fixture

@@ -73,9 +73,9 @@ async def test_three_watchers_agree_with_the_folder(home: Path, looking: Callabl
 
     def beat(state: str, pid: int) -> None:
         about = {"state": state, "step": 3, "max_iters": 100, "updated": time.time(), "pid": pid}
-        run_in_background = folder / ".status"
-        run_in_background.write_text(json.dumps(about | {"host": socket.gethostname()}), encoding="utf-8")
-        run_in_background.replace(folder / "status.json")
+        partial = folder / ".status"
+        partial.write_text(json.dumps(about | {"host": socket.gethostname()}), encoding="utf-8")
+        partial.replace(folder / "status.json")
 
     def stop() -> None:
         record(Finished(step=3, reason="stopped", train_loss=1.0, val_loss=None, best_val_loss=None, elapsed_s=1.0))

@@ -43,7 +43,7 @@ async def form(at: Any, **start: Any) -> Any:
 async def fill(at: Any, screen: Any, values: dict[str, str]) -> None:
     for name, value in values.items():
         screen.field(name).editor.value = value
-    await at.resolve_runtime()
+    await at.settle()
 
 
 def figure(screen: Any, name: str) -> str:

@@ -87,7 +87,7 @@ async def test_a_paste_into_the_prompt_is_there_once(lab: Any) -> None:
     async with lab() as at:
         await at.press("3", "i", *"ad", "left")
         at.app.post_message(Paste("one\r\ntwo\x1b[2J\u202e"))
-        await at.resolve_runtime()
+        await at.settle()
         assert at.app.screen.query_one(Prompt).text == "aone\ntwo[2Jd"
 
 

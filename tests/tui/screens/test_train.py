@@ -282,7 +282,7 @@ async def test_200_by_60_has_room_for_more_charts_and_80_by_24_computes_none(lab
         drawn = trends.drawings
         at.session.history.generation += 1
         trends.show(at.session.history)
-        await at.resolve_runtime()
+        await at.settle()
         assert trends.drawings == drawn
 
 

@@ -23,7 +23,7 @@ async def together(at: Any, *keys: str) -> None:
     for key in keys:
         letter = key if len(key) == 1 else None
         at.app.post_message(Key(_character_to_key(key) if letter else key, letter))
-    await at.resolve_runtime()
+    await at.settle()
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ async def test_a_paste_takes_its_turn(lab: Any) -> None:
             Key("b", "b"),
         ):
             at.app.post_message(event)
-        await at.resolve_runtime()
+        await at.settle()
         assert at.app.screen.query_one(Prompt).text == "aonb"
 
 
@@ -102,7 +102,7 @@ async def test_escape_and_a_key_in_one_piece_are_both_obeyed(lab: Any, key: str)
     async with lab() as at:
         await together(at, "3", "i", "a")
         at.app.post_message(Key(key, None))
-        await at.resolve_runtime()
+        await at.settle()
         assert not isinstance(at.app.focused, Prompt)
         assert at.app.screen.knobs.seed == 1338
 
@@ -115,7 +115,7 @@ async def test_word_motions_of_readline_stay_in_a_field(lab: Any) -> None:
 
 async def test_a_screen_that_goes_on_reading_is_waited_for_once(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(input_queue, "READY_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(NewRunScreen, "_offered", lambda screen, *news: None)
+    monkeypatch.setattr(NewRunScreen, "_show_options", lambda screen, *news: None)
     asked = 0
 
     def is_ready(app: LabApp) -> bool:
