@@ -1,7 +1,7 @@
-"""A grid of one-colour cells drawn on with dots finer than a cell, and turned into segments row by row.
+"""A grid of character cells with one style each, drawn with dots that are finer than a cell.
 
-All drawing is numpy over whole layers. A cell has one glyph and one style, so a later layer replaces the cells that it
-touches. A row has few segments: styles differ in colour only, so a blank takes the style of the cell before it.
+Each layer is drawn with numpy as a whole. A later layer replaces the cells that it covers. Styles differ in colour
+only, so a blank takes the style of the cell before it, and a row has few segments.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,10 +21,11 @@ Dots = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Glyphs:
-    """How dots become characters: `down` × `across` dots a cell, dot (row, column) being bit `row * across + column`.
+    """The characters for dots: `down` × `across` dots per cell; dot (row, column) is bit `row * across + column` of the
+    index into `table`.
 
-    `shade` is the character of a half-tone area, or "" where the dots themselves are thinned out; `bars` are the
-    characters of growing height, from nothing to full.
+    `shade` is the character of a half-tone area, or "" to draw it with every other dot; `bars` are the characters of a
+    bar chart, from empty to full.
     """
 
     down: int
@@ -54,7 +55,7 @@ def _braille() -> NDArray[np.uint32]:
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
-    """(len(text),) Unicode numbers."""
+    """Return the Unicode code points, (len(text),)."""
     return np.frombuffer(text.encode("utf-32-le"), np.uint32)
 
 
@@ -76,21 +77,21 @@ GLYPHS = {
 
 
 def plain(text: str) -> str:
-    """`text` with one cell a character: what is wider, narrower or not printable becomes "?"."""
+    """Return `text` with one cell per character: a wider, narrower or unprintable character becomes "?"."""
     return "".join(char if char.isprintable() and cell_len(char) == 1 else "?" for char in text)
 
 
 def spans(top: Floats, bottom: Floats, rows: int) -> Dots:
-    """(rows, n) dots, column i filled from row `top[i]` down to `bottom[i]`, both included; NaN leaves it empty."""
+    """Return (rows, n) dots; column i is filled from row `top[i]` to `bottom[i]`, both included, or empty for NaN."""
     at = np.arange(rows)[:, None]
     return (at >= top) & (at <= bottom)
 
 
 def polyline(at: Floats, y: Floats, columns: int, rows: int) -> Dots:
-    """(rows, columns) dots of the line through the points (at[i], y[i]), in dots from the top left, `at` increasing.
+    """Return (rows, columns) dots of the line through the points (at[i], y[i]), in dots from the top left.
 
-    Points may lie outside. Each column carries its own dot and half of the way to its neighbours, so the line is joined
-    and one dot thin wherever it is no steeper than that.
+    `at` must increase; points may be outside. Each column is filled from its own dot half way to its neighbours, so the
+    line has no gaps, and is one dot thick unless it is steep.
     """
     known = np.isfinite(y)
     if not known.any():
@@ -98,8 +99,8 @@ def polyline(at: Floats, y: Floats, columns: int, rows: int) -> Dots:
     row = np.rint(np.interp(np.arange(columns), at[known], y[known], left=np.nan, right=np.nan))
     top, bottom = row.copy(), row.copy()
     with np.errstate(invalid="ignore"):
-        here, there, middle = row[:-1], row[1:], np.floor((row[:-1] + row[1:]) / 2)
-        falls, rises = there > here, there < here
+        left, right, middle = row[:-1], row[1:], np.floor((row[:-1] + row[1:]) / 2)
+        falls, rises = right > left, right < left
         bottom[:-1] = np.where(falls, middle, bottom[:-1])
         top[1:] = np.where(falls, middle + 1, top[1:])
         top[:-1] = np.where(rises, np.minimum(top[:-1], middle + 1), top[:-1])
@@ -108,7 +109,7 @@ def polyline(at: Floats, y: Floats, columns: int, rows: int) -> Dots:
 
 
 def pack(dots: Dots, glyphs: Glyphs) -> tuple[NDArray[np.uint32], Dots]:
-    """(h, w) code points and which cells have a dot, from (h * down, w * across) dots."""
+    """Return the (h, w) code points and a (h, w) mask of the cells with a dot, for (h * down, w * across) dots."""
     height, width = dots.shape[0] // glyphs.down, dots.shape[1] // glyphs.across
     number = np.zeros((height, width), np.uint8)
     for bit in range(glyphs.down * glyphs.across):
@@ -126,14 +127,14 @@ class Canvas:
         self.styles = np.zeros((height, width), np.uint8)
 
     def dots(self, dots: Dots, style: int, x: int = 0, y: int = 0) -> None:
-        """Lays a layer of dots with its top left cell at (x, y) over what is there."""
+        """Draw a layer of dots with its top left cell at (x, y)."""
         codes, inked = pack(dots, self.glyphs)
         area = np.s_[y : y + codes.shape[0], x : x + codes.shape[1]]
         self.codes[area][inked] = codes[inked]
         self.styles[area][inked] = style
 
     def area(self, top: Floats, bottom: Floats, rows: int, style: int, x: int = 0, y: int = 0) -> None:
-        """A half-tone area between two dot rows a column. A single dot stays: it is a measured point, not an area."""
+        """Draw a half-tone area from `top[i]` to `bottom[i]` in each dot column i. A single dot is drawn as it is."""
         dots = spans(top, bottom, rows)
         if self.glyphs.shade:
             codes, inked = pack(dots, self.glyphs)
@@ -145,7 +146,7 @@ class Canvas:
             self.dots(dots & (even | (top == bottom)), style, x, y)
 
     def text(self, x: int, y: int, text: str, style: int) -> None:
-        """Writes `text` (one cell a character) from (x, y) on, cut at the edges."""
+        """Write `text` (one cell per character) from (x, y) on, cut off at the edges."""
         if not 0 <= y < self.height or x >= self.width:
             return
         codes = code_points(text[max(0, -x) : self.width - x])
@@ -154,12 +155,12 @@ class Canvas:
         self.styles[y, x : x + len(codes)] = style
 
     def fill(self, y: int, x: NDArray[np.intp] | slice, char: str, style: int) -> None:
-        """Puts `char` at the columns `x` of row `y`."""
+        """Write `char` at the columns `x` of row `y`."""
         self.codes[y, x] = ord(char)
         self.styles[y, x] = style
 
     def segments(self, y: int, styles: Sequence[Style]) -> Iterator[Segment]:
-        """Row `y` as one segment a run of one style."""
+        """Yield row `y` as segments, one for each run of cells with the same style."""
         codes, row = self.codes[y], self.styles[y]
         inked = codes != BLANK
         if not inked.any():
@@ -174,11 +175,11 @@ class Canvas:
             yield Segment(text[start:end], styles[row[start]])
 
     def lines(self) -> list[str]:
-        """The characters alone, a string a row."""
+        """Return the characters without styles, one string per row."""
         return [row.astype("<u4").tobytes().decode("utf-32-le") for row in self.codes]
 
     def changes(self, before: "Canvas | None") -> Iterator[tuple[int, int, int]]:
-        """(y, first column, column after the last) of each row that differs from the canvas `before`."""
+        """Yield (y, first column, column after the last) of each row that differs from the canvas `before`."""
         if before is None or before.codes.shape != self.codes.shape:
             yield from ((y, 0, self.width) for y in range(self.height))
             return

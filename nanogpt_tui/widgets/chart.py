@@ -1,4 +1,4 @@
-"""The loss chart: holds the data, handles keys and mouse, and repaints only the cells that changed.
+"""The loss chart: it holds the data, handles keys and mouse, and repaints only the cells that changed.
 
 Changes within one turn of the event loop are drawn once. The caller limits how often it adds data.
 """
@@ -18,21 +18,26 @@ from textual.widget import Widget
 
 from nanogpt_tui.widgets.canvas import GLYPHS, Canvas, plain
 from nanogpt_tui.widgets.curve import Curve, Floats, merged
-from nanogpt_tui.widgets.plot import MARGIN, SMALLEST, STYLES, Mark, Picture, draw
+from nanogpt_tui.widgets.plot import MARGIN, MIN_SIZE, STYLES, Mark, Picture, draw
 from nanogpt_tui.widgets.scales import AXES
 
 SMOOTHINGS = (0.0, 0.9, 0.95, 0.99, 0.998)
-SHOWN = ("glyphs", "log_y", "show_raw", "trim", "window", "uniform")  # as they are, part of the picture
-CLOSEST = 4.0  # steps, tokens or seconds that a window is wide at least
+PICTURE_FIELDS = (
+    "glyphs",
+    "log_y",
+    "show_raw",
+    "trim",
+    "window",
+    "uniform",
+)  # reactive attributes that are fields of `Picture`
+MIN_WINDOW = 4.0  # the least width of a zoomed window, in units of the x axis
 
 
 class LossChart(Widget, can_focus=True):
-    """Training loss over steps, tokens or time. Reactive attributes, methods and actions are what it can do; keys are
-    bound to them by whoever shows it.
+    """Training loss over steps, tokens or time. The screen with the chart binds keys to its actions.
 
-    `cursor` is a step; `uniform` is the loss of a model that finds every token equally likely; `window` is in units of
-    `x_axis`, and None shows everything and grows with it. A window whose right end shows the newest point goes along
-    with the training.
+    `cursor` is a step. `uniform` is the loss of a model that gives every token the same probability, in nats. `window`
+    is in units of `x_axis`; None shows the whole run. A window that shows the newest point moves with the training.
     """
 
     DEFAULT_CSS = """
@@ -68,7 +73,7 @@ class LossChart(Widget, can_focus=True):
     empty_text: reactive[str] = reactive("the loss appears here with the first step", repaint=False)
 
     class CursorMoved(Message):
-        """The crosshair stands on another point: its step, or None when it is gone."""
+        """The crosshair is on another point: `step` is its step, or None if there is no crosshair."""
 
         def __init__(self, chart: "LossChart", step: float | None) -> None:
             super().__init__()
@@ -78,7 +83,7 @@ class LossChart(Widget, can_focus=True):
             return isinstance(message, LossChart.CursorMoved)
 
     def __init__(self, *, glyphs: str = "braille", **options: Any) -> None:
-        """`options` are those of every widget: name, id, classes."""
+        """`options` are passed to `Widget`: name, id, classes."""
         super().__init__(**options)
         self._curve = Curve(0.95)
         self._overlays: dict[str, Curve] = {}
@@ -88,85 +93,79 @@ class LossChart(Widget, can_focus=True):
         self._strips: dict[int, Strip] = {}
         self._styles: list[Style] = []
         self._pending = False
-        self._drawn_to, self._column = 0.0, 0.0  # the newest x that is drawn, and what half a cell is wide
+        self._newest_drawn_x, self._half_cell = 0.0, 0.0  # in units of the x axis
         self._hover: float | None = None
-        self._told: float | None = None
-        self._grabbed: tuple[int, tuple[float, float]] | None = None
+        self._last_reported_step: float | None = None
+        self._drag: tuple[int, tuple[float, float]] | None = None
         self.set_reactive(LossChart.glyphs, glyphs)
 
     def append(self, steps: ArrayLike, tokens: ArrayLike, elapsed_s: ArrayLike, losses: ArrayLike) -> None:
-        """Adds training points, scalars or arrays alike; steps that come again replace what was there from them on.
+        """Add training points, given as scalars or as (n,) arrays.
 
-        They are drawn once they fill half a cell, or at `flush`.
+        If the first new step is not after the last known one, the new points replace all from that step on. New points
+        are drawn when they fill half a cell, or at `flush`.
         """
         before = self._curve.newest(self.x_axis)
         self._curve.append(steps, tokens, elapsed_s, losses)
         if self.window and len(self._curve):
             low, high = self.window
-            if (
-                low <= before <= high < self._curve.newest(self.x_axis)
-            ):  # follow, an eighth at a time, so that most frames stand still
+            if low <= before <= high < self._curve.newest(self.x_axis):
+                # follow in steps of an eighth of the window, so that most frames do not move
                 shift = self._curve.newest(self.x_axis) - high + (high - low) / 8
                 self.window = (low + shift, high + shift)
-        if not 0 <= self._curve.newest(self.x_axis) - self._drawn_to < self._column:
-            self._soon()
+        if not 0 <= self._curve.newest(self.x_axis) - self._newest_drawn_x < self._half_cell:
+            self._schedule_redraw()
 
     @property
     def smoothed(self) -> float | None:
-        """The loss at the end of the line."""
+        """The smoothed loss at the last point, or None without one."""
         return self._curve.average
 
     def flush(self) -> None:
-        """Draw the points that `append` has deferred: no more will come for now."""
-        if self._curve.newest(self.x_axis) != self._drawn_to:
-            self._soon()
+        """Draw the points that `append` has deferred. Call it when no more points are expected for now."""
+        if self._curve.newest(self.x_axis) != self._newest_drawn_x:
+            self._schedule_redraw()
 
     def add_validation(self, steps: ArrayLike, losses: ArrayLike) -> None:
-        """Adds validation points; one at a step that is known replaces it."""
+        """Add validation points; a point at a known step replaces the old one."""
         self._validation = merged(self._validation, steps, losses)
-        self._soon()
+        self._schedule_redraw()
 
     def add_mark(self, step: float, kind: str, text: str = "") -> None:
-        """Marks the x axis; `kind` is "saved", "best" or "change" (which also draws a line through the plot)."""
+        """Add a mark to the x axis; `kind` is "saved", "best" or "change" (also drawn as a vertical line)."""
         self._marks.append(Mark(step, kind, text))
-        self._soon()
-
-    def truncate(self, step: float) -> None:
-        """Forgets all that came after `step`, as a resume does."""
-        self._curve.truncate(step)
-        kept = self._validation[0] <= step
-        self._validation = self._validation[0][kept], self._validation[1][kept]
-        self._marks = [mark for mark in self._marks if mark.step <= step]
-        self._soon()
+        self._schedule_redraw()
 
     def clear(self) -> None:
-        """Forgets the run, the view of it and the crosshair. Other runs stay."""
+        """Remove the run, and reset the window and the crosshair. Overlays stay."""
         self._curve = Curve(self.smoothing)
         self._validation = np.empty(0), np.empty(0)
         self._marks = []
         self._hover, self.cursor, self.window, self.uniform = None, None, None, None
-        self._soon()
+        self._schedule_redraw()
 
     def set_overlay(
         self, name: str, steps: ArrayLike, tokens: ArrayLike, elapsed_s: ArrayLike, loss: ArrayLike
     ) -> None:
-        """Draws another run below this one, or replaces it."""
+        """Draw another run behind this one, or replace the overlay of that name."""
         curve = Curve(self.smoothing)
         curve.append(steps, tokens, elapsed_s, loss)
         self._overlays[name] = curve
-        self._soon()
+        self._schedule_redraw()
 
     def remove_overlay(self, name: str) -> None:
+        """Remove an overlay, if it exists."""
         self._overlays.pop(name, None)
-        self._soon()
+        self._schedule_redraw()
 
     @property
     def overlays(self) -> list[str]:
+        """The names of the overlays, in the order in which they were added."""
         return list(self._overlays)
 
     @property
     def picture(self) -> Picture:
-        """All that is shown now."""
+        """Everything that is shown now."""
         return Picture(
             curve=self._curve,
             overlays=self._overlays,
@@ -174,16 +173,16 @@ class LossChart(Widget, can_focus=True):
             marks=self._marks,
             axis=self.x_axis,
             cursor=self.cursor if self._hover is None else self._hover,
-            **{name: getattr(self, name) for name in SHOWN},
+            **{name: getattr(self, name) for name in PICTURE_FIELDS},
         )
 
-    def _soon(self) -> None:
+    def _schedule_redraw(self) -> None:
         if self.is_mounted and not self._pending:
             self._pending = True
             self.call_next(self._redraw)
 
     def _redraw(self) -> None:
-        """Draws anew and asks for those cells that differ from what is on the screen."""
+        """Draw the picture, and refresh only the cells that differ from the last one."""
         self._pending = False
         before, self._canvas = self._canvas, self._draw()
         for y, first, end in self._canvas.changes(before):
@@ -194,8 +193,11 @@ class LossChart(Widget, can_focus=True):
         width, height = self.size
         picture = self.picture
         low, high = picture.extent()
-        self._drawn_to, self._column = self._curve.newest(self.x_axis), (high - low) / max(1, (width - MARGIN) * 2)
-        if width >= SMALLEST[0] and height >= SMALLEST[1] and not picture.empty():
+        self._newest_drawn_x, self._half_cell = (
+            self._curve.newest(self.x_axis),
+            (high - low) / max(1, (width - MARGIN) * 2),
+        )
+        if width >= MIN_SIZE[0] and height >= MIN_SIZE[1] and not picture.empty():
             return draw(picture, width, height)
         canvas = Canvas(width, height, GLYPHS[self.glyphs])
         text = plain(self.empty_text if picture.empty() else "too small for a chart")
@@ -216,41 +218,43 @@ class LossChart(Widget, can_focus=True):
         return self._strips[y]
 
     def notify_style_update(self) -> None:
-        """Colours may be others now: the theme, or where the focus is."""
+        """Drop cached colours: the theme or the focus may have changed."""
         super().notify_style_update()
         self._styles.clear()
         self._strips.clear()
 
     def on_mount(self) -> None:
-        for name in (*SHOWN, "empty_text"):
-            self.watch(self, name, self._soon, init=False)
+        for name in (*PICTURE_FIELDS, "empty_text"):
+            self.watch(self, name, self._schedule_redraw, init=False)
         self._redraw()
 
     def on_resize(self) -> None:
-        self._soon()
+        self._schedule_redraw()
 
     def watch_smoothing(self, decay: float) -> None:
         for curve in (self._curve, *self._overlays.values()):
             curve.smoothing = decay
-        self._soon()
+        self._schedule_redraw()
 
     def watch_x_axis(self, before: str, after: str) -> None:
-        """The window goes on showing the same points."""
+        """Convert the window to the new axis."""
         curve = self.picture.reference()
         if self.window and len(curve):
             low, high = curve.locate(after, np.interp(self.window, curve.field(before), curve.field("step"))).tolist()
             self.window = (low, high) if high > low else None
-        self._soon()
+        self._schedule_redraw()
 
     def watch_cursor(self) -> None:
-        self._pointed()
+        self._update_cursor()
 
-    def _everything(self) -> tuple[float, float]:
+    def _full_extent(self) -> tuple[float, float]:
         return replace(self.picture, window=None).extent()
 
     def action_zoom(self, factor: float, around: float | None = None) -> None:
-        """Makes the window `factor` times as wide about the x `around`, which stays where it is on the screen. By
-        default that is the crosshair, or else the newest point."""
+        """Make the window `factor` times as wide. `around`, in units of the x axis, stays at its place on the screen.
+
+        By default it is the crosshair, or else the newest point.
+        """
         picture = self.picture
         low, high = picture.extent()
         curve = picture.reference()
@@ -258,20 +262,20 @@ class LossChart(Widget, can_focus=True):
             at = len(curve) - 1 if picture.cursor is None else curve.nearest("step", picture.cursor)
             around = float(curve.field(self.x_axis)[at])
         around = (low + high) / 2 if around is None else min(max(around, low), high)
-        if (high - low) * factor >= CLOSEST:
-            self._look(around - (around - low) * factor, around + (high - around) * factor)
+        if (high - low) * factor >= MIN_WINDOW:
+            self._set_window(around - (around - low) * factor, around + (high - around) * factor)
 
     def action_pan(self, fraction: float) -> None:
-        """Moves the window by that part of its width; what is before the start or after the end is not shown."""
+        """Move the window by a fraction of its width, at most to either end of the run."""
         if self.window:
             low, high = self.window
-            self._look(low + (high - low) * fraction, high + (high - low) * fraction)
+            self._set_window(low + (high - low) * fraction, high + (high - low) * fraction)
 
     def action_reset_view(self) -> None:
         self.window = None
 
-    def _look(self, low: float, high: float) -> None:
-        first, last = self._everything()
+    def _set_window(self, low: float, high: float) -> None:
+        first, last = self._full_extent()
         shift = max(first - low, 0.0) - max(high - last, 0.0)
         self.window = None if high - low >= last - first else (low + shift, high + shift)
 
@@ -282,7 +286,7 @@ class LossChart(Widget, can_focus=True):
         self.show_raw = not self.show_raw
 
     def action_toggle_trim(self) -> None:
-        """Whether the first fall may leave the plot at the top, so that what comes after it has the height."""
+        """Toggle whether the y axis cuts off the initial drop of the loss, to show the rest of the curve larger."""
         self.trim = not self.trim
 
     def action_next_x_axis(self) -> None:
@@ -292,8 +296,8 @@ class LossChart(Widget, can_focus=True):
         self.smoothing = next((decay for decay in SMOOTHINGS if decay > self.smoothing), SMOOTHINGS[0])
 
     def action_move_cursor(self, columns: int) -> None:
-        """Moves the crosshair to the recorded point nearest to `columns` cells away, and the window after it. Without a
-        crosshair it begins at the newest visible point."""
+        """Move the crosshair by about `columns` cells, to the nearest recorded point; the window follows. Without a
+        crosshair, set it on the newest visible point."""
         curve = self.picture.reference()
         if not len(curve):
             return
@@ -304,21 +308,21 @@ class LossChart(Widget, can_focus=True):
         else:
             now = curve.nearest("step", self.cursor)
             cell = (high - low) / max(self.size.width - MARGIN, 1)
-            there = curve.nearest(self.x_axis, float(x[now]) + columns * cell)
-            index = max(there, now + 1) if columns > 0 else min(there, now - 1)
-        self._stand(index)
+            target = curve.nearest(self.x_axis, float(x[now]) + columns * cell)
+            index = max(target, now + 1) if columns > 0 else min(target, now - 1)
+        self._set_cursor_index(index)
 
     def action_cursor_start(self) -> None:
-        self._stand(0)
+        self._set_cursor_index(0)
 
     def action_cursor_end(self) -> None:
-        self._stand(len(self.picture.reference()) - 1)
+        self._set_cursor_index(len(self.picture.reference()) - 1)
 
     def action_hide_cursor(self) -> None:
         self._hover, self.cursor = None, None
-        self._pointed()
+        self._update_cursor()
 
-    def _stand(self, index: int) -> None:
+    def _set_cursor_index(self, index: int) -> None:
         curve = self.picture.reference()
         if not len(curve):
             return
@@ -329,19 +333,19 @@ class LossChart(Widget, can_focus=True):
             x = float(curve.field(self.x_axis)[index])
             shift = min(x - low, 0.0) + max(x - high, 0.0)
             if shift:
-                self._look(low + shift, high + shift)
+                self._set_window(low + shift, high + shift)
 
-    def _pointed(self) -> None:
-        """Draws the crosshair where it is now, and tells of it once it is on another point."""
+    def _update_cursor(self) -> None:
+        """Redraw the crosshair, and post `CursorMoved` if it is on another point."""
         curve, cursor = self.picture.reference(), self.picture.cursor
         step = float(curve.field("step")[curve.nearest("step", cursor)]) if cursor is not None and len(curve) else None
-        if step != self._told:
-            self._told = step
+        if step != self._last_reported_step:
+            self._last_reported_step = step
             self.post_message(self.CursorMoved(self, step))
-        self._soon()
+        self._schedule_redraw()
 
     def _x_at(self, event: events.MouseEvent) -> float | None:
-        """What is under the pointer, in units of the x axis; None beside the plot."""
+        """Return the x under the pointer, in units of the x axis; None outside the plot."""
         offset = event.get_content_offset(self)
         if offset is None or offset.x < MARGIN or self.picture.empty():
             return None
@@ -349,32 +353,32 @@ class LossChart(Widget, can_focus=True):
         return low + (offset.x - MARGIN + 0.5) / max(self.size.width - MARGIN, 1) * (high - low)
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        if self._grabbed:
-            start, (low, high) = self._grabbed
+        if self._drag:
+            start, (low, high) = self._drag
             moved = (start - event.screen_x) / max(self.size.width - MARGIN, 1) * (high - low)
             if moved and self.window:
-                self._look(low + moved, high + moved)
+                self._set_window(low + moved, high + moved)
             return
-        self._point_at(event)
+        self._hover_at(event)
 
-    def _point_at(self, event: events.MouseEvent) -> None:
+    def _hover_at(self, event: events.MouseEvent) -> None:
         x, curve = self._x_at(event), self.picture.reference()
         self._hover = None if x is None or not len(curve) else float(curve.field("step")[curve.nearest(self.x_axis, x)])
-        self._pointed()
+        self._update_cursor()
 
     def on_leave(self) -> None:
         self._hover = None
-        self._pointed()
+        self._update_cursor()
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
-        self._grabbed = event.screen_x, self.picture.extent()
+        self._drag = event.screen_x, self.picture.extent()
         self.capture_mouse()
 
     def on_mouse_up(self, event: events.MouseUp) -> None:
         self.release_mouse()
-        grabbed, self._grabbed = self._grabbed, None
-        if grabbed and grabbed[0] == event.screen_x:
-            self._point_at(event)  # where the terminal tells of clicks alone
+        drag, self._drag = self._drag, None
+        if drag and drag[0] == event.screen_x:
+            self._hover_at(event)  # a terminal may report clicks without motion
             self.cursor = self.cursor if self._hover is None else self._hover
 
     def on_click(self, event: events.Click) -> None:

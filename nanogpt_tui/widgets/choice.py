@@ -1,4 +1,4 @@
-"""One of a few values, on one row: arrows change it, enter lists a long choice."""
+"""A field of one row with one of several values: arrows change it, enter opens a list if there are many values."""
 
 from typing import ClassVar
 
@@ -17,11 +17,11 @@ from textual.widgets.option_list import Option
 from nanogpt_tui.text import printable, short
 from nanogpt_tui.widgets.dialog import Dialog, hint
 
-FEW = 4  # options that are quicker reached by arrows than in a list
+FEW = 4  # up to this many options, enter selects the next one and opens no list
 
 
 class Choice(Widget, can_focus=True):
-    """`options` are (value, words); `value` is one of the values."""
+    """`options` are (value, text); `value` is one of the values."""
 
     class Changed(Message):
         def __init__(self, choice: "Choice", value: str) -> None:
@@ -52,14 +52,14 @@ class Choice(Widget, can_focus=True):
         self.set_reactive(Choice.value, value if value or not options else options[0][0])
 
     def set_options(self, options: list[tuple[str, str]]) -> None:
-        """Other options; the value stays where it is still one of them."""
+        """Replace the options; keep the value if it is still one of them."""
         self.options = options
         if self.value not in [value for value, _ in options] and options:
             self.value = options[0][0]
         self.refresh()
 
     def show(self, value: str) -> None:
-        """Shows a value without telling anybody."""
+        """Show a value without posting `Changed`."""
         if value != self.value:
             self.set_reactive(Choice.value, value)
             self.refresh()
@@ -101,7 +101,7 @@ class Choice(Widget, can_focus=True):
 
 
 class Pick(Dialog[str | None]):
-    """A list of all options; escape gives None."""
+    """A list of all options; dismisses with the chosen value, or None at escape."""
 
     DEFAULT_CSS = """
     Pick .hint { width: auto; }

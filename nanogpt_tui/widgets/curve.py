@@ -1,4 +1,4 @@
-"""A growing loss curve: its points, their smoothing, and what each column of a plot shows of them.
+"""A growing loss curve: its points, their smoothing, and their summary per column of a plot.
 
 The cost of appending depends on the new points only: smoothing continues from its last state, and the columns of an
 unchanged x range are computed again only from the one that has the newest points.
@@ -17,23 +17,25 @@ FIELDS = ("step", "tokens", "time", "loss", "smooth")
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """What falls into each of n columns: the raw loss's extremes, the smoothed one's mean; NaN where nothing does."""
+    """Per column, (n,): minimum and maximum of the raw loss, mean of the smoothed one; NaN if empty."""
 
     low: Floats
     high: Floats
     smooth: Floats
 
 
-def digest(x: Floats, edges: Floats, loss: Floats, smooth: Floats) -> Columns:
-    """Minimum and maximum of `loss` and mean of `smooth` over edges[i] <= x < edges[i + 1], in one pass; `x` does not
-    fall, and the last column includes its right edge. NaN values count for nothing."""
+def summarize_columns(x: Floats, edges: Floats, loss: Floats, smooth: Floats) -> Columns:
+    """Return minimum and maximum of `loss` and mean of `smooth` over edges[i] <= x < edges[i + 1].
+
+    `x` must not decrease. The last column includes its right edge. NaN values are ignored.
+    """
     n = len(edges) - 1
     low, high, mean = np.full((3, n), np.nan)
     bounds = np.searchsorted(x, edges, "left")
     bounds[-1] = np.searchsorted(x, edges[-1], "right")
     filled = np.flatnonzero(bounds[1:] > bounds[:-1])
     if len(filled):
-        # reduceat takes each start up to the next one, which is the end of the column: the empty ones are left out
+        # reduceat reduces from each start to the next one, so empty columns must be left out
         starts, end = bounds[:-1][filled], bounds[-1]
         low[filled] = np.fmin.reduceat(loss[:end], starts)
         high[filled] = np.fmax.reduceat(loss[:end], starts)
@@ -44,18 +46,19 @@ def digest(x: Floats, edges: Floats, loss: Floats, smooth: Floats) -> Columns:
     return Columns(low, high, mean)
 
 
-def moving_average(values: Floats, decay: float, before: float, seen: int) -> Floats:
-    """y[t] = d · y[t - 1] + (1 - d) · x[t] with d = min(decay, (1 + t) / (10 + t)), for the `values` that follow on
-    `seen` others whose average was `before`; 0 <= decay < 1.
+def moving_average(values: Floats, decay: float, before: float, count: int) -> Floats:
+    """Return the exponential moving average y[t] = d · y[t - 1] + (1 - d) · x[t], d = min(decay, (1 + t) / (10 + t)).
 
-    While few points are known it averages over few (the rule of TensorFlow's ExponentialMovingAverage): the steep
-    beginning is not dragged behind. From where d stays the same, blocks at a time: inside of one, y is a running sum of
-    values that grow by 1 / decay each, and it is short enough for that to cost only four of a float's sixteen digits.
+    `values` continue a series of `count` values whose average was `before`; 0 <= decay < 1.
+
+    The smaller d of the first points (as in TensorFlow's ExponentialMovingAverage with num_updates) lets the average
+    follow a steep start. Once d is constant, y is computed in blocks: within a block it is a cumulative sum of values
+    scaled by 1 / decay^i. A block is so short that the scaling costs at most four of a float's sixteen digits.
     """
-    if not seen and len(values):
+    if not count and len(values):
         before = float(values[0])
-    growing = min(max(math.ceil((10 * decay - 1) / (1 - decay)) - seen, 0), len(values))
-    weighted = ((value, (1 + t) / (10 + t)) for t, value in enumerate(values[:growing].tolist(), seen))
+    growing = min(max(math.ceil((10 * decay - 1) / (1 - decay)) - count, 0), len(values))
+    weighted = ((value, (1 + t) / (10 + t)) for t, value in enumerate(values[:growing].tolist(), count))
     early = list(accumulate(weighted, lambda mean, new: new[1] * mean + (1 - new[1]) * new[0], initial=before))
     rest, before = values[growing:], early[-1]
     length = min(max(int(math.log(1e-4) / math.log(decay)), 1), 1024) if decay else 1
@@ -69,7 +72,7 @@ def moving_average(values: Floats, decay: float, before: float, seen: int) -> Fl
 
 
 def merged(known: tuple[Floats, Floats], steps: ArrayLike, losses: ArrayLike) -> tuple[Floats, Floats]:
-    """Steps and losses of `known` and the new ones in order of step; of equal steps the last is kept."""
+    """Return steps and losses of `known` and the new points, in order of step; of equal steps the last one is kept."""
     at = np.append(known[0], np.asarray(steps, float))
     values = np.append(known[1], np.asarray(losses, float))
     ordered, index = np.unique(at[::-1], return_index=True)  # the first of the reversed ones
@@ -77,41 +80,42 @@ def merged(known: tuple[Floats, Floats], steps: ArrayLike, losses: ArrayLike) ->
 
 
 class Curve:
-    """Points in order of their step. Tokens and time never fall; a loss that is not finite is kept as NaN."""
+    """Points in order of step. Tokens and time never decrease; a loss that is not finite is stored as NaN."""
 
     def __init__(self, smoothing: float = 0.0) -> None:
         self._table = np.empty((len(FIELDS), 64))
         self._length = 0
         self._smoothing = smoothing
         self._cache: dict[str, tuple[tuple[float, float, int], int, Columns]] = {}
-        self._restart()
+        self._reset_average()
 
     def __len__(self) -> int:
         return self._length
 
     def field(self, name: str) -> Floats:
-        """A view, (len(self),), of "step", "tokens", "time" (seconds), "loss" or "smooth"."""
+        """Return a view, (len(self),), of "step", "tokens", "time" (seconds), "loss" or "smooth"."""
         return self._table[FIELDS.index(name), : self._length]
 
     @property
     def average(self) -> float | None:
-        """The smoothed loss at the last point that has one; None without one."""
-        return self._average if self._seen else None
+        """The smoothed loss at the last point with a finite loss; None without one."""
+        return self._average if self._count else None
 
     @property
     def smoothing(self) -> float:
+        """The decay of the moving average, 0 to below 1; setting it smooths all points again."""
         return self._smoothing
 
     @smoothing.setter
     def smoothing(self, decay: float) -> None:
         if decay != self._smoothing:
             self._smoothing = decay
-            self._restart()
+            self._reset_average()
             self._cache.clear()
             self._smooth(0)
 
     def append(self, steps: ArrayLike, tokens: ArrayLike, elapsed_s: ArrayLike, losses: ArrayLike) -> None:
-        """Adds points, scalars or arrays alike. What was there from their first step on is replaced."""
+        """Add points, given as scalars or (n,) arrays. They replace all points from their first step on."""
         new = np.stack(
             np.broadcast_arrays(*np.atleast_1d(*(np.asarray(a, float) for a in (steps, tokens, elapsed_s, losses))))
         )
@@ -133,34 +137,34 @@ class Curve:
         self._smooth(start)
 
     def truncate(self, step: float) -> None:
-        """Forgets every point after `step`."""
+        """Remove every point after `step`."""
         keep = int(np.searchsorted(self.field("step"), step, "right"))
         if keep < self._length:
             self._length = keep
-            self._restart()
+            self._reset_average()
             self._cache.clear()
             self._smooth(0)
 
     def nearest(self, axis: str, x: float) -> int:
-        """The index of the point nearest to `x`; the curve must not be empty."""
+        """Return the index of the point nearest to `x`; the curve must not be empty."""
         at = self.field(axis)
         after = int(np.searchsorted(at, x))
         left, right = max(after - 1, 0), min(after, self._length - 1)
         return left if x - at[left] <= at[right] - x else right
 
     def newest(self, axis: str) -> float:
-        """Where on `axis` the last point is; 0 without one."""
+        """Return the position of the last point on `axis`; 0 without one."""
         return float(self.field(axis)[-1]) if self._length else 0.0
 
     def locate(self, axis: str, steps: ArrayLike) -> Floats:
-        """Where `steps` are on `axis`, between the points that were recorded."""
+        """Return the positions of `steps` on `axis`, interpolated between the recorded points."""
         steps = np.asarray(steps, float)
         if axis == "step" or not self._length:
             return steps if axis == "step" else np.zeros_like(steps)
         return np.asarray(np.interp(steps, self.field("step"), self.field(axis)), np.float64)
 
     def columns(self, axis: str, edges: Floats) -> Columns:
-        """`digest` of this curve over equal columns; `edges` is (n + 1,). The arrays are not to be written to."""
+        """Return `summarize_columns` over equal columns; `edges` is (n + 1,). Do not write to the arrays."""
         key = (float(edges[0]), float(edges[-1]), len(edges))
         x, first, columns = self.field(axis), 0, None
         if axis in self._cache:
@@ -171,7 +175,7 @@ class Curve:
                 first = int(np.clip(np.searchsorted(edges, x[done - 1], "right") - 1, 0, len(edges) - 2))
                 columns = old
         from_point = int(np.searchsorted(x, edges[first], "left"))
-        fresh = digest(
+        fresh = summarize_columns(
             x[from_point:], edges[first:], self.field("loss")[from_point:], self.field("smooth")[from_point:]
         )
         if columns is None:
@@ -182,14 +186,14 @@ class Curve:
         self._cache[axis] = key, self._length, columns
         return columns
 
-    def _restart(self) -> None:
-        self._average, self._seen = 0.0, 0
+    def _reset_average(self) -> None:
+        self._average, self._count = 0.0, 0
 
     def _smooth(self, start: int) -> None:
-        """Smooths from point `start` on. A NaN is passed over, so that one bad step does not end the line."""
+        """Smooth from point `start` on. NaN is skipped, so that one bad step does not end the line."""
         loss, smooth = self.field("loss")[start:], self.field("smooth")[start:]
         known = ~np.isnan(loss)
         smooth[:] = np.nan
         if known.any():
-            smooth[known] = averages = moving_average(loss[known], self._smoothing, self._average, self._seen)
-            self._average, self._seen = float(averages[-1]), self._seen + len(averages)
+            smooth[known] = averages = moving_average(loss[known], self._smoothing, self._average, self._count)
+            self._average, self._count = float(averages[-1]), self._count + len(averages)

@@ -1,4 +1,4 @@
-"""The first line of every screen: the modes at the left, and at the right what runs now."""
+"""The first line of every screen: the modes at the left, the state of the run at the right."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Header(Widget):
-    """One row. `show` repaints it only where its text has changed. modes: (key, title) of each."""
+    """One row. `modes` has (key, title) of each mode."""
 
     DEFAULT_CSS = """
     Header { dock: top; height: 1; background: $surface; }
@@ -29,7 +29,8 @@ class Header(Widget):
         self._right = Content()
 
     def show(self, session: "Session") -> None:
-        width = self.size.width or self.app.size.width  # before the first layout it has none
+        """Show the state of the session; repaint only if the text changes."""
+        width = self.size.width or self.app.size.width  # the width is 0 before the first layout
         right = running_text(session, width, width - self._left().cell_length - 2)
         if right.plain != self._right.plain or right.spans != self._right.spans:
             self._right = right
@@ -78,37 +79,37 @@ MARKS = {
 
 
 def running_text(session: "Session", width: int, room: int) -> Content:
-    """What runs, in `room` cells of a line of `width`; names have what the rest leaves of them.
+    """Return the name and the progress of the run that is shown, in `room` cells of a line of `width`; names are cut.
 
-    It is the run that is shown; and where that is not being trained and another one is, that one too.
+    If it is not training and another run is, return both.
     """
     history = session.history
     shown = None if history is None else history.run_state
     if session.other_runs and not session.is_alive:
         other = session.other_runs[0]
-        far = _far(other, MARKS[other.phase][1], 0) if width >= 110 else Content(f" {other.share:4.0%}")
+        progress = _progress(other, MARKS[other.phase][1], 0) if width >= 110 else Content(f" {other.share:4.0%}")
         if shown is None:
-            return Content.assemble(_named(other, room - far.cell_length), far)
-        each = (room - far.cell_length - 2) // 2
-        return Content.assemble(_named(shown, each), "  ", _named(other, each), far)
+            return Content.assemble(_name(other, room - progress.cell_length), progress)
+        each = (room - progress.cell_length - 2) // 2
+        return Content.assemble(_name(shown, each), "  ", _name(other, each), progress)
     if shown is None or history is None:
         return Content.styled("idle" if session.discovered else "", "$quiet")
     if shown.state == "preparing":
-        far = Content.styled("  preparing", "$quiet")
+        progress = Content.styled("  preparing", "$quiet")
     elif history.reading is not None:
-        far = Content.styled(f"  reading {history.reading:4.0%}", "$quiet")
+        progress = Content.styled(f"  reading {history.reading:4.0%}", "$quiet")
     else:
-        far = _far(shown, MARKS[shown.phase][1], width)
-    return Content.assemble(_named(shown, room - far.cell_length), far)
+        progress = _progress(shown, MARKS[shown.phase][1], width)
+    return Content.assemble(_name(shown, room - progress.cell_length), progress)
 
 
-def _named(run: "RunState", room: int) -> Content:
+def _name(run: "RunState", room: int) -> Content:
     mark, style = MARKS[run.phase]
     return Content.assemble((f"{mark} ", style), (short(printable(run.name), max(8, room - 2)), "$foreground"))
 
 
-def _far(run: "RunState", style: str, width: int) -> Content:
-    """Steps, a bar, the share, and what is left: as much of them as a line of `width` has room for."""
+def _progress(run: "RunState", style: str, width: int) -> Content:
+    """Return steps, bar, percentage and ETA, as many of them as a line of `width` has room for."""
     has_eta = run.phase == "training" and run.eta_s is not None
     left = duration(run.eta_s) if has_eta else run.phase
     parts: list[Content] = []

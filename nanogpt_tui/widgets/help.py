@@ -1,4 +1,4 @@
-"""`?`: what the focused thing is, the glossary, and the keys and the mouse as they work here."""
+"""The help dialog: the focused widget, the glossary, and the keys and the mouse of the current screen."""
 
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from nanogpt_tui.widgets.dialog import Dialog
 from nanogpt_tui.widgets.glossary_page import links, page, topics
 
 MOUSE = "Click a screen's name at the top, or a key in the bottom line"
-# By action; what is in none of these is an action of the screen. The order is that of the help.
+# heading: its actions, in the order of the help; any other action of a screen is listed below "actions"
 GROUPS = {
     "actions": "",
     "steer the training": "pause save stop sample sample_prompt scale eval_interval max_iters",
@@ -27,12 +27,12 @@ GROUPS = {
         choose choose_by app.focus_next app.focus_previous list leave""",
 }
 APP = "app"
-Keys = dict[str, list[tuple[str, str]]]  # by group: the keys, and what they do
+Keys = dict[str, list[tuple[str, str]]]  # by group: keys and descriptions
 
 
 class Help(Dialog[None]):
-    """`about` is plain text on the focused widget or screen, `mouse` what the mouse does there; `term` a word to look
-    up at once. A link of the glossary is chosen with tab and opened with enter; escape leads back from it."""
+    """`about` describes the focused widget or screen, `mouse` what the mouse does there; both are plain text. `term` is
+    looked up in the glossary first. Tab chooses a link of the glossary, enter opens it, escape goes back."""
 
     DEFAULT_CSS = """
     Help > Vertical { width: 90%; max-width: 100; height: 90%; padding: 1 2; }
@@ -59,8 +59,8 @@ class Help(Dialog[None]):
         super().__init__()
         self._about, self._keys, self._term, self._mouse = about, keys, term, mouse
         self._page = Content()
-        self._chosen: int | None = None  # of the page's links
-        self._came_from: list[tuple[str, int]] = []  # pages that a link was followed from, and the link
+        self._chosen: int | None = None  # index into the links of the page
+        self._back_stack: list[tuple[str, int]] = []  # of earlier pages: search text, index of the link
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -82,13 +82,13 @@ class Help(Dialog[None]):
         if event.value == "?":  # the key that opened it, pressed again
             self.dismiss()
         else:
-            self._came_from.clear()
+            self._back_stack.clear()
             self._show(event.value)
 
     def on_input_submitted(self) -> None:
-        there = links(self._page)
-        if there:
-            self._follow(there[self._chosen or 0][1])
+        found = links(self._page)
+        if found:
+            self._follow(found[self._chosen or 0][1])
 
     def on_click(self, event: Click) -> None:
         if "open" in event.style.meta:
@@ -96,10 +96,10 @@ class Help(Dialog[None]):
 
     def _follow(self, name: str) -> None:
         at = [to for _, to in links(self._page)].index(name)
-        self._came_from.append((self.query_one(Input).value, at))
-        self._go(name)
+        self._back_stack.append((self.query_one(Input).value, at))
+        self._open(name)
 
-    def _go(self, text: str, chosen: int | None = None) -> None:
+    def _open(self, text: str, chosen: int | None = None) -> None:
         field = self.query_one(Input)
         with self.prevent(Input.Changed):
             field.value = text
@@ -107,8 +107,8 @@ class Help(Dialog[None]):
         self._show(text, chosen)
 
     def action_back(self) -> None:
-        if self._came_from:
-            self._go(*self._came_from.pop())
+        if self._back_stack:
+            self._open(*self._back_stack.pop())
         else:
             self.dismiss()
 
@@ -125,7 +125,7 @@ class Help(Dialog[None]):
         self._repaint()
 
     def _repaint(self) -> None:
-        """The page, with the chosen link in reverse and in sight."""
+        """Show the page, with the chosen link in reverse, and scroll to it."""
         found, shown = self.query_one("#found", Static), self._page
         if self._chosen is not None:
             span, _ = links(self._page)[self._chosen]
@@ -135,11 +135,11 @@ class Help(Dialog[None]):
             if not text.scroll_offset.y <= above < text.scroll_offset.y + text.size.height:
                 text.scroll_to(y=max(0, above - text.size.height // 2), animate=False)
         found.update(shown)
-        back = "back" if self._came_from else "closes"
+        back = "back" if self._back_stack else "closes"
         self.query_one("#hint", Static).update(Content(f"tab chooses a word, enter opens it, esc {back}"))
 
     def action_scroll(self, how: str) -> None:
-        """The help's text, while the field above it has the focus too."""
+        """Scroll the text; the search field keeps the focus."""
         getattr(self.query_one(VerticalScroll), f"scroll_{how}")(animate=False)
 
     # ---- the keys
@@ -149,7 +149,7 @@ class Help(Dialog[None]):
         keys.update(self._keys_and_about(keys.size.width))
 
     def _keys_and_about(self, width: int) -> Content:
-        """In lines of `width` cells, which what is said of a key does not leave its column for."""
+        """Return lines of `width` cells; a long description is wrapped within its column."""
         lines = [Content(with_keys(self._about, self.app)), Content()] if self._about else []
         column = max([8, *(cell_len(key) for keys in self._keys.values() for key, _ in keys)])
         groups = {group: self._keys[group] for group in (*GROUPS, APP) if group in self._keys}
@@ -174,8 +174,11 @@ def group_of(binding: Binding) -> str:
 
 
 def help_for(screen: Any, widget: Widget | None) -> Help:
-    """The help for `widget` on `screen`: the nearest `glossary` (a term) and HELP (plain text) at or above it, and what
-    the mouse does on the screen (MOUSE)."""
+    """Return the help for `widget` on `screen`.
+
+    `glossary` (a term) and HELP (plain text) are those of the widget or of its nearest ancestor that has them; MOUSE is
+    of the screen.
+    """
     line: list[Any] = [*widget.ancestors_with_self] if widget is not None else []
     if screen not in line:
         line.append(screen)
@@ -183,7 +186,7 @@ def help_for(screen: Any, widget: Widget | None) -> Help:
     about = next((found for node in line if isinstance(found := getattr(node, "HELP", None), str) and found), "")
     keys: dict[str, dict[str, list[str]]] = {}
     for active in screen.active_bindings.values():
-        if active.enabled and active.binding.id:  # ours, each with an id
+        if active.enabled and active.binding.id:  # the bindings of Textual have no id
             words = active.binding.tooltip or active.binding.description
             group = keys.setdefault(group_of(active.binding), {})
             group.setdefault(words[:1].upper() + words[1:], []).append(screen.app.get_key_display(active.binding))

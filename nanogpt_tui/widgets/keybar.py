@@ -1,4 +1,4 @@
-"""The last line of every screen: the keys that do something now, as many as fit. Clicking one presses it."""
+"""The last line of every screen: the keys that have an effect now, as many as fit. A click on one runs its action."""
 
 from textual.content import Content
 from textual.events import Click
@@ -10,9 +10,8 @@ from nanogpt_tui.keys import key_label
 
 
 class KeyBar(Widget):
-    """Shows the active bindings with `show=True` in their order, one key an action, and `?` at the right, after an
-    ellipsis where there are more keys than fit; nothing while a dialog is in front, which says itself what its keys
-    are."""
+    """Shows the active bindings with `show=True`, one key per action, and the key of the help at the right, with an
+    ellipsis before it if not all keys fit. Empty below a dialog, which shows its own keys."""
 
     DEFAULT_CSS = """
     KeyBar { dock: bottom; height: 1; background: $surface; }
@@ -39,7 +38,7 @@ class KeyBar(Widget):
                 keys.setdefault(active.binding.action, self.app.get_key_display(active.binding))
         helps = self.app.check_action("help", ())
         more = _item(key_label("app.help", self.app), "help", "app.help") if helps else Content()
-        traffic = getattr(self.app, "traffic", None)  # of the app's terminal, where that is asked for
+        traffic = getattr(self.app, "traffic", None)  # bytes per second, if the setting `traffic` is on
         if traffic is not None:
             more = Content.assemble((f"{traffic / 1e3:7.2f} kB/s  ", "$quiet"), more)
         items = [_item(" ".join(keys.values()), words, next(iter(keys))) for words, keys in shown.items()]
@@ -47,7 +46,7 @@ class KeyBar(Widget):
         used = sum(item.cell_length for item in items)
         if used > room:
             more = Content.assemble(("… ", "$quiet"), more)
-            room -= 1  # the last key's two spaces are one then
+            room -= 1  # the last key has only one space after it then
             while items and used > room:
                 used -= items.pop().cell_length
             return Content.assemble(Content.assemble(" ", *items)[:-1], " " * (room - used), more)

@@ -1,4 +1,4 @@
-"""The palette: every command by name, one a line, with its key; and jumps to what is on disk, once it is read."""
+"""The palette: a list of all commands with their keys, and of runs, checkpoints and data sets, with a search field."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,15 +18,17 @@ from nanogpt_tui.widgets.dialog import Dialog
 if TYPE_CHECKING:
     from nanogpt_tui.session.session import Session
 
-SHOWN = 200  # rows: nobody reads further
+MAX_ROWS = 200
 HINT = "↑ and ↓ choose, enter runs, esc closes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaletteCommand:
-    """One line of the palette. `about` says more of it, `right` is its key or what kind of thing it leads to, and
-    `keywords` holds words that find it and are not shown. `run` is called in the app's message loop, and may be a
-    coroutine function."""
+    """One line of the palette.
+
+    `about` describes it; `right` is its key or the kind of item that it opens; `keywords` are matched but not shown.
+    `run` is called in the app's message loop, and may be a coroutine function.
+    """
 
     title: str
     run: Callable[[], Any]
@@ -38,7 +40,7 @@ class PaletteCommand:
 
 def matching(commands: Iterable[PaletteCommand], text: str) -> list[PaletteCommand]:
     """Return the commands that have every word of `text`, best first: those whose title starts with it, then those
-    whose title has the words, then the others. Equal ones keep their order."""
+    whose title has the words, then the others. Within each group the order is kept."""
     words = text.casefold().split()
 
     def rank(command: PaletteCommand) -> int | None:
@@ -55,8 +57,8 @@ def matching(commands: Iterable[PaletteCommand], text: str) -> list[PaletteComma
 
 
 class Palette(Dialog[PaletteCommand | None]):
-    """Dismisses with the chosen command, or None for escape. `commands` are there at once; `read` gives more of them,
-    and is called in a thread."""
+    """Dismisses with the chosen command, or None at escape. `commands` are listed at once; `read` is called in a thread
+    and returns more."""
 
     DEFAULT_CSS = """
     Palette > Vertical { width: 95%; max-width: 100; height: 90%; max-height: 36; padding: 1 2; }
@@ -79,7 +81,7 @@ class Palette(Dialog[PaletteCommand | None]):
         self._session, self._read = session, read
         self._commands, self._shown = [*commands], list[PaletteCommand]()
         self._reading = True
-        self._taken = False  # enter came before what it is for was read
+        self._submit_pending = False  # enter was pressed before the rows were read
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -97,39 +99,39 @@ class Palette(Dialog[PaletteCommand | None]):
             self.notify(error, severity="error", markup=False)
         self._reading = False
         self._commands += more or []
-        self._list(self.query_one(OptionList).highlighted or 0)
-        if self._taken:
-            self._take()
+        self._update_list(self.query_one(OptionList).highlighted or 0)
+        if self._submit_pending:
+            self._submit()
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._list)
+        self.call_after_refresh(self._update_list)
 
-    def _list(self, at: int = 0) -> None:
+    def _update_list(self, at: int = 0) -> None:
         options, text = self.query_one(OptionList), self.query_one(Input).value
         found = matching(self._commands, text)
-        self._shown = found[:SHOWN]
+        self._shown = found[:MAX_ROWS]
         width = max(20, options.scrollable_content_region.width - 1)
         nothing = safe_content("" if self._reading else f"nothing matches {text.strip()!r}", "$quiet")
         rows = [Option(_row(command, width)) for command in self._shown]
         options.set_options(rows or [Option(nothing, disabled=True)])
         options.highlighted = min(at, len(self._shown) - 1) if self._shown else None
-        said = HINT
+        hint = HINT
         if self._reading:
-            said = "reading runs and data sets …"
-        elif len(found) > SHOWN:
-            said = f"{len(found) - SHOWN:,} more: type part of the name"
-        self.query_one("#hint", Static).update(Content(said))
+            hint = "reading runs and data sets …"
+        elif len(found) > MAX_ROWS:
+            hint = f"{len(found) - MAX_ROWS:,} more: type part of the name"
+        self.query_one("#hint", Static).update(Content(hint))
 
     def on_input_changed(self) -> None:
-        self._taken = False
-        self._list()
+        self._submit_pending = False
+        self._update_list()
 
     def on_input_submitted(self) -> None:
-        self._take()
+        self._submit()
 
-    def _take(self) -> None:
+    def _submit(self) -> None:
         options = self.query_one(OptionList)
-        self._taken = self._reading and not self._shown
+        self._submit_pending = self._reading and not self._shown
         if options.highlighted is not None and self._shown:
             self.dismiss(self._shown[options.highlighted])
 
@@ -145,7 +147,7 @@ class Palette(Dialog[PaletteCommand | None]):
 
 
 def _row(command: PaletteCommand, width: int) -> Content:
-    """One line of `width` cells: the title, as much of what is said of it as there is room for, its key."""
+    """Return a line of `width` cells: the title, the description cut to the room that is left, the key."""
     right = Content.styled(command.right, "bold $accent" if command.is_key else "$quiet")
     room = width - right.cell_length - 2
     title = Content(short(command.title, room))

@@ -1,8 +1,8 @@
-"""The picture of a loss chart: curves, validation points and marks in, a canvas out.
+"""Draw a loss chart: from curves, validation points and marks to a canvas.
 
-From back to front: grid, the line of the uniform guess, the raw band, lines of changes, the validation's line, other
-runs, the smoothed line, validation points, the crosshair. Above them one row of legend, which with a crosshair becomes
-the readout; below them the axis with its marks, and its labels.
+The layers from back to front: grid, line of the uniform guess, raw band, lines of changes, validation line, overlays,
+smoothed line, validation points, crosshair. The row above them is the legend, with the values at the crosshair if there
+is one. The rows below them are the x axis with its marks, and the axis labels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,19 +16,20 @@ from nanogpt_tui.widgets.curve import Columns, Curve
 from nanogpt_tui.widgets.scales import LABEL_WIDTH, Scale, loss_text, x_end, x_step, x_text, y_labels, y_scale, y_ticks
 
 Floats = NDArray[np.float64]
-Entry = tuple[str, int, str]  # of the legend
+Entry = tuple[str, int, str]  # of the legend: text, style, value
 OVERLAYS = 6
 STYLES = (
     *("base", "line", "raw", "validation", "axis", "label", "value", "grid", "cursor", "saved", "best", "change"),
     *("validation-line", "uniform"),
     *(f"overlay-{number}" for number in range(1, OVERLAYS + 1)),
 )
-(BASE, LINE, RAW, VALIDATION, AXIS, LABEL, VALUE, GRID, CURSOR, SAVED, BEST, CHANGE, JOIN, UNIFORM, OVERLAY) = range(15)
+(BASE, LINE, RAW, VALIDATION, AXIS, LABEL, VALUE, GRID, CURSOR, SAVED, BEST, CHANGE) = range(12)
+VALIDATION_LINE, UNIFORM, OVERLAY = range(12, 15)
 MARGIN = LABEL_WIDTH + 1  # columns left of the plot
-HEADER, FOOTER = 1, 2  # rows above and below it
-FALL = 0.25  # part of a curve at its start, in which it falls: that alone does not decide what the y axis shows
-HEADROOM = 1.5  # how far the y axis reaches at most above the lowest value, in heights of what comes after that part
-SMALLEST = (MARGIN + 8, HEADER + FOOTER + 2)
+HEADER, FOOTER = 1, 2  # rows above and below the plot
+INITIAL_DROP = 0.25  # the fraction of a curve at its start that `trim` may cut off at the top
+HEADROOM = 1.5  # with `trim`: the height of the y axis, relative to the height of the rest of the curve
+MIN_SIZE = (MARGIN + 8, HEADER + FOOTER + 2)
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Mark:
 
 @dataclass
 class Picture:
-    """All that a chart shows. `validation` is two arrays, (n,) steps and losses; `window` is in units of `axis`;
-    `uniform` is the loss of a model that finds every token equally likely, in nats."""
+    """Everything that a chart shows. `validation` is two arrays, (n,) steps and losses; `window` is in units of `axis`;
+    `uniform` is the loss of a model that gives every token the same probability, in nats; `cursor` is a step."""
 
     curve: Curve = field(default_factory=Curve)
     overlays: dict[str, Curve] = field(default_factory=dict)
@@ -59,11 +60,11 @@ class Picture:
     glyphs: str = "braille"
 
     def reference(self) -> Curve:
-        """The curve that the crosshair walks along: the run's own, or else the longest other."""
+        """Return the curve that the crosshair follows: the run's own, or else the longest overlay."""
         return self.curve if len(self.curve) else max(self.overlays.values(), key=len, default=self.curve)
 
     def extent(self) -> tuple[float, float]:
-        """The visible range of x."""
+        """Return the visible range of x, in units of `axis`."""
         if self.window:
             return self.window
         ends = [curve.field(self.axis)[-1] for curve in (self.curve, *self.overlays.values()) if len(curve)]
@@ -72,16 +73,17 @@ class Picture:
         return 0.0, x_end(self.axis, float(max(ends, default=0.0)))
 
     def empty(self) -> bool:
+        """Return whether there is nothing to draw."""
         return not len(self.curve) and not any(map(len, self.overlays.values())) and not len(self.validation[0])
 
 
 def draw(picture: Picture, width: int, height: int) -> Canvas:
-    """The whole picture, `width` × `height` cells, at least SMALLEST."""
+    """Return the picture as a canvas of `width` × `height` cells, at least MIN_SIZE."""
     return _Drawing(picture, width, height).canvas
 
 
 class _Drawing:
-    """One drawing in progress: the canvas with the two scales that every layer needs."""
+    """The canvas, and the two scales that every layer needs."""
 
     def __init__(self, picture: Picture, width: int, height: int) -> None:
         self.picture = picture
@@ -106,31 +108,31 @@ class _Drawing:
         self.validation_loss = picture.validation[1][shown]
         self.validation_row = self._row(self.validation_loss)
         if len(self.validation_x) > 1:
-            self._join_validation()
+            self._draw_validation_line()
         for number, (name, curve) in enumerate(picture.overlays.items()):
             self._line(curve, self.parts[name], OVERLAY + number % OVERLAYS)
         self._line(picture.curve, self.own, LINE)
-        self._clear_around_line()
+        self._clear_raw_beside_line()
         self._validation()
         self._draw_marks()
         self._header()
 
     def _row(self, values: Floats) -> Floats:
-        """The row of dots, 0 at the top, of losses; outside the plot where they are off the scale."""
+        """Return the dot row of each loss, 0 at the top; beyond the plot for a loss outside the y range."""
         return np.rint((1.0 - self.y.fraction(values)) * (self.rows - 1))
 
     def _column(self, x: Floats | float) -> Floats:
-        """The column of dots, as a real number."""
+        """Return the dot column of each x, as a real number."""
         return self.x.fraction(x) * self.columns - 0.5
 
     def _cells(self, x: Floats) -> NDArray[np.intp]:
-        """The columns of cells of the canvas; outside of the plot where `x` is."""
+        """Return the canvas column of each x; beyond the plot for an x outside the window."""
         fraction = self.x.fraction(x)
         column = np.minimum(np.floor(fraction * self.width), self.width - (fraction <= 1.0))
         return np.asarray(MARGIN + column, np.intp)
 
     def _visible_marks(self) -> list[tuple[int, Mark]]:
-        """The marks inside of the window, each with its column. What was the best once is by now merely saved."""
+        """Return (column, mark) of the marks in the window. Earlier "best" marks become "saved"."""
         marks = self.picture.marks
         at = self._cells(self.picture.curve.locate(self.picture.axis, [mark.step for mark in marks]))
         best = max((mark.step for mark in marks if mark.kind == "best"), default=None)
@@ -144,43 +146,51 @@ class _Drawing:
         return self.picture.curve.locate(self.picture.axis, self.picture.validation[0])
 
     def _y_scale(self) -> Scale:
-        """From all that is visible, but of the raw band without its outermost fiftieth, so that one spike does not
-        flatten the rest. Nor may the first fall: with `trim` the axis ends at HEADROOM times the height that the curves
-        need after their first FALL, and what is above that leaves the plot at the top."""
+        """Return a y scale for the visible values.
+
+        The lowest and the highest 2 % of the raw band are ignored, so that one spike does not flatten the curves. With
+        `trim`, the axis is at most HEADROOM times as high as the curves without their first part (INITIAL_DROP);
+        larger losses are cut off at the top.
+        """
         values = self._y_values(0)
         if not len(values):
             return y_scale(*((1.0, 10.0) if self.picture.log_y else (0.0, 1.0)), self.picture.log_y)
         low, high = float(values.min()), float(values.max())
-        later = self._y_values(FALL)
+        later = self._y_values(INITIAL_DROP)
         if self.picture.trim and self.x.low == 0.0 and len(later):
-            bottom, top = self._power(low), self._power(float(later.max()))
-            high = min(high, self._value(bottom + HEADROOM * (top - bottom)))
+            bottom, top = self._to_linear(low), self._to_linear(float(later.max()))
+            high = min(high, self._from_linear(bottom + HEADROOM * (top - bottom)))
         return y_scale(low, high, self.picture.log_y)
 
-    def _power(self, value: float) -> float:
-        """Where `value` is on an even axis."""
+    def _to_linear(self, value: float) -> float:
+        """Return log10 of `value` on a log axis, else `value`."""
         return float(np.log10(value)) if self.picture.log_y else value
 
-    def _value(self, power: float) -> float:
+    def _from_linear(self, power: float) -> float:
         return float(10.0**power) if self.picture.log_y else power
 
     def _y_values(self, start: float) -> Floats:
-        """What the y axis has to show, of each curve without the part `start` of it at its beginning."""
-        own, at = self._after(self.picture.curve, start), self._validation_x()
-        others = [self.parts[name].smooth[self._after(curve, start) :] for name, curve in self.picture.overlays.items()]
-        seen = [self.own.smooth[own:], *others]
-        seen.append(self.picture.validation[1][(at >= self.edges[own]) & (at <= self.x.high)])
+        """Return the values that the y axis must include, without the first fraction `start` of each curve."""
+        own, at = self._first_column_after(self.picture.curve, start), self._validation_x()
+        others = [
+            self.parts[name].smooth[self._first_column_after(curve, start) :]
+            for name, curve in self.picture.overlays.items()
+        ]
+        shown = [self.own.smooth[own:], *others]
+        shown.append(self.picture.validation[1][(at >= self.edges[own]) & (at <= self.x.high)])
         if self.picture.show_raw:
             for band, outer in ((self.own.low[own:], 2), (self.own.high[own:], 98)):
                 known = band[~np.isnan(band)]
                 if len(known):
-                    seen.append(np.percentile(known, [outer], method="nearest"))
-        values = np.concatenate(seen)
+                    shown.append(np.percentile(known, [outer], method="nearest"))
+        values = np.concatenate(shown)
         return values[np.isfinite(values) & ((values > 0) | (not self.picture.log_y))]
 
-    def _after(self, curve: Curve, start: float) -> int:
-        """The first column after the part `start` of a curve, as far as that is visible. It moves no more often than
-        the end of an x axis does."""
+    def _first_column_after(self, curve: Curve, start: float) -> int:
+        """Return the first dot column after the fraction `start` of a curve, or 0 if that part is not visible.
+
+        The length of a curve is rounded up to the end of an x axis, so the column changes rarely during training.
+        """
         axis = self.picture.axis
         at = start * min(x_end(axis, curve.newest(axis)), self.x.high)
         return max(0, int(self.x.fraction(at) * self.columns))
@@ -207,7 +217,7 @@ class _Drawing:
                 free = start + len(text) + 1
 
     def _uniform(self) -> None:
-        """What a model would lose that knows nothing, where that is in sight."""
+        """Draw the loss of the uniform guess, if it is in the y range."""
         row = self._row(np.array(np.nan if self.picture.uniform is None else self.picture.uniform))
         if 0 <= row < self.rows:
             self.canvas.fill(HEADER + int(row) // self.glyphs.down, slice(MARGIN, None), self.glyphs.uniform, UNIFORM)
@@ -223,7 +233,7 @@ class _Drawing:
         columns = np.flatnonzero(~np.isnan(part.smooth))
         at, y = columns.astype(float), self._row(part.smooth[columns])
         x, smooth = curve.field(self.picture.axis), curve.field("smooth")
-        # the line comes from and goes on to the points just outside of the window
+        # draw the line up to the nearest points outside the window
         for side, index in ((0, np.searchsorted(x, self.x.low) - 1), (-1, np.searchsorted(x, self.x.high, "right"))):
             if 0 <= index < len(curve) and not np.isnan(smooth[index]):
                 outside = self._column(float(x[index])), self._row(smooth[index : index + 1])[0]
@@ -233,21 +243,19 @@ class _Drawing:
                     else (np.r_[at, outside[0]], np.r_[y, outside[1]])
                 )
         dots = polyline(at, y, self.columns, self.rows)
-        if style == LINE and self.glyphs.down >= 4:  # where dots are small, this line is two of them thick
+        if style == LINE and self.glyphs.down >= 4:  # small dots: two of them thick
             dots[1:] |= dots[:-1].copy()
         self.canvas.dots(dots, style, MARGIN, HEADER)
 
-    def _join_validation(self) -> None:
-        """A dotted line: between its points nothing was measured."""
+    def _draw_validation_line(self) -> None:
+        """Draw a dotted line through the validation points."""
         dots = polyline(self._column(self.validation_x), self.validation_row, self.columns, self.rows)
-        along = np.cumsum(dots.ravel(order="F")).reshape(
-            dots.shape, order="F"
-        )  # the how-maniest of its dots each one is
-        dots &= along % 3 == 1
-        self.canvas.dots(dots, JOIN, MARGIN, HEADER)
+        ordinal = np.cumsum(dots.ravel(order="F")).reshape(dots.shape, order="F")  # of each dot along the line
+        dots &= ordinal % 3 == 1
+        self.canvas.dots(dots, VALIDATION_LINE, MARGIN, HEADER)
 
-    def _clear_around_line(self) -> None:
-        """Takes the raw band away beside the smoothed line: it stands out, and a row changes style less often."""
+    def _clear_raw_beside_line(self) -> None:
+        """Clear the raw band beside the smoothed line, for contrast and for fewer style changes in a row."""
         line = self.canvas.styles == LINE
         near = np.zeros_like(line)
         near[:, 1:] |= line[:, :-1]
@@ -276,12 +284,12 @@ class _Drawing:
             self.canvas.fill(bottom, np.array(at, np.intp), char, style)
 
     def _header(self) -> None:
-        """What is drawn and its legend, or where the crosshair stands, the values there, and what was changed."""
+        """Draw the legend, or with a crosshair its position, the values there and the change that was made there."""
         readout = self._crosshair()
         x = self._write(0, readout["x"] if readout else "loss", VALUE)
         if self.picture.log_y and not readout:
             x = self._write(x, "log", LABEL)
-        for text, style, value in self._fitting(self._legend(readout), self.canvas.width - x):
+        for text, style, value in self._entries_that_fit(self._legend(readout), self.canvas.width - x):
             self.canvas.text(x, 0, text[:1], style)
             self.canvas.text(x + 1, 0, text[1:], LABEL)
             x = self._write(x + len(text), value, VALUE)
@@ -291,13 +299,12 @@ class _Drawing:
             self.canvas.text(x, 0, note if len(note) <= room else note[: max(0, room - 1)] + "…"[:room], CHANGE)
 
     def _write(self, x: int, text: str, style: int) -> int:
-        """Writes in the header, and returns where what comes next begins."""
+        """Write in the header, and return the column for the next text."""
         self.canvas.text(x, 0, text, style)
         return x + len(text) + 2
 
-    def _fitting(self, entries: list[Entry], room: int) -> list[Entry]:
-        """The entries for which there is room. What does not fit is left out: how the line was smoothed, the uniform
-        guess, what the raw band is, then from the end other runs."""
+    def _entries_that_fit(self, entries: list[Entry], room: int) -> list[Entry]:
+        """Return the entries that fit. Leave out, in this order: smoothing, uniform guess, raw band, last overlays."""
         if _length(entries) > room:
             entries = [(text.partition(" (EMA")[0], style, value) for text, style, value in entries]
         for dispensable in (UNIFORM, RAW):
@@ -308,7 +315,7 @@ class _Drawing:
         return entries
 
     def _legend(self, readout: Mapping[str, str]) -> list[Entry]:
-        """(text that begins with its sign, style of the sign, value at the crosshair or "")."""
+        """Return the entries; the first character of a text is its symbol and has the style."""
         picture, entries = self.picture, []
         if len(picture.curve):
             smoothing = f" (EMA {picture.curve.smoothing:g})" if picture.curve.smoothing and not readout else ""
@@ -324,14 +331,14 @@ class _Drawing:
             entries.append((text, OVERLAY + number % OVERLAYS, readout.get(f"run {name}", "")))
         return entries
 
-    def _drawn(self, curve: Curve, index: int) -> float:
-        """The row of dots where the line of `curve` passes its point `index`; NaN where it has none."""
+    def _line_row(self, curve: Curve, index: int) -> float:
+        """Return the dot row of the line of `curve` at its point `index`; NaN if it is not drawn there."""
         part = curve.columns(self.picture.axis, self.edges)
         x = float(self.x.fraction(float(curve.field(self.picture.axis)[index])))
         return float(self._row(part.smooth[min(int(x * self.columns), self.columns - 1)]))
 
     def _crosshair(self) -> dict[str, str]:
-        """Draws the crosshair, and returns the texts of what it stands on; empty without one."""
+        """Draw the crosshair, and return the texts of the values there; empty without a crosshair."""
         picture, curve = self.picture, self.picture.reference()
         if picture.cursor is None or not len(curve):
             return {}
@@ -343,7 +350,7 @@ class _Drawing:
                 free = self.canvas.styles[y, at] in (BASE, GRID, RAW, UNIFORM)
                 if free:
                     self.canvas.text(at, y, self.glyphs.cursor, CURSOR)
-            drawn = self._drawn(curve, index)
+            drawn = self._line_row(curve, index)
             if 0 <= drawn < self.rows:
                 self.canvas.text(at, HEADER + int(drawn) // self.glyphs.down, self.glyphs.point, VALUE)
             self.canvas.text(at, HEADER + self.height, self.glyphs.point, VALUE)
@@ -354,13 +361,13 @@ class _Drawing:
         notes = [plain(mark.text) for column, mark in self.marks if mark.text and column == at]
         readout["note"] = notes[-1] if notes else ""
         for key, name, source in (("train", "smooth", picture.curve), ("raw", "loss", picture.curve)):
-            readout[key] = _at(source, name, picture.axis, x, cell)
+            readout[key] = _value_near(source, name, picture.axis, x, cell)
         steps, losses = picture.validation
-        if len(steps):  # the last one that was known there
+        if len(steps):  # the last one up to this step
             last = int(np.searchsorted(steps, step, "right")) - 1
             readout["validation"] = " " + loss_text(float(losses[last]) if last >= 0 else np.nan)
         for name, other in picture.overlays.items():
-            readout[f"run {name}"] = _at(other, "smooth", picture.axis, x, cell)
+            readout[f"run {name}"] = _value_near(other, "smooth", picture.axis, x, cell)
         return readout
 
 
@@ -368,8 +375,8 @@ def _length(entries: Sequence[Entry]) -> int:
     return sum(len(text) + len(value) + 2 for text, _, value in entries) - 2
 
 
-def _at(curve: Curve, name: str, axis: str, x: float, reach: float) -> str:
-    """The curve's value at its point nearest to `x`, or a dash where none is within `reach`: nothing is invented."""
+def _value_near(curve: Curve, name: str, axis: str, x: float, reach: float) -> str:
+    """Return the value of the point nearest to `x`, or a dash if no point is within `reach`."""
     if not len(curve):
         return ""
     index = curve.nearest(axis, x)

@@ -1,4 +1,4 @@
-"""The app's own settings and keys, changed where they are listed, and written to the settings file at once.
+"""The dialog for the app's settings and keys. A change is saved to the settings file at once.
 
 `LabApp.change_settings` applies and saves them.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nanogpt_tui.app import LabApp
 
 RATES = (0.5, 1.0, 2.0, 4.0)
-WORDS = {
+DESCRIPTIONS = {
     "ssh_mode": ": one repaint per second, 256 colours, no animation",
     "traffic": ": bytes per second sent to the terminal, in the bottom line",
     "notifications": ": when a run ends, improves or has a problem",
@@ -51,16 +51,16 @@ class Preferences(Dialog[None]):
     ]
 
     def __init__(self, at: str = "") -> None:
-        """`at` is the setting that the cursor is on first."""
+        """`at` is the setting to highlight first."""
         super().__init__()
         self._at = at
-        self._asking = ""  # the binding whose next key is awaited
-        self._words: dict[str, str] = {}  # by option: what is said of it
+        self._awaited_binding = ""  # the id of the binding that the next key is for
+        self._descriptions: dict[str, str] = {}  # by id of the option
 
     @property
     def awaits_a_key(self) -> bool:
-        """Whether the next key is asked for, and no command."""
-        return bool(self._asking)
+        """Whether the next key becomes the key of a binding and must not run a command."""
+        return bool(self._awaited_binding)
 
     @property
     def lab(self) -> "LabApp":
@@ -75,7 +75,7 @@ class Preferences(Dialog[None]):
             yield Static(id="hint")
 
     def on_mount(self) -> None:
-        self._say(HINT)
+        self._show_hint(HINT)
         if self._at:
             self.highlight(self._at)
 
@@ -87,12 +87,12 @@ class Preferences(Dialog[None]):
     def _options(self) -> Iterator[Option]:
         settings = self.lab.settings
         for name in CHOICES:
-            words = " · ".join(CHOICES[name]) + WORDS.get(name, "")
+            words = " · ".join(CHOICES[name]) + DESCRIPTIONS.get(name, "")
             yield self._option(name, name.replace("_", " "), getattr(settings, name), words)
         rate = f"{settings.repaints_per_second:g}"
         words = "of the Train screen; fewer over a slow line"
         yield self._option("repaints_per_second", "repaints per second", rate, words)
-        words = _pairs(settings.quickstart) or "settings to change in the quick start"
+        words = _format_quickstart(settings.quickstart) or "settings to change in the quick start"
         yield self._option("quickstart", "quick start", str(len(settings.quickstart) or "none"), words)
         last = ""
         for name, binding in remappable().items():
@@ -106,44 +106,46 @@ class Preferences(Dialog[None]):
             yield self._option(f"key {name}", name, keys, words, name in settings.keymap)
 
     def _option(self, id: str, name: str, value: str, words: str, changed: bool = False) -> Option:
-        self._words[id] = words
+        self._descriptions[id] = words
         return Option(_line(name, value, words, changed), id=id)
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        """Says whole what the list may have no room for."""
-        self.query_one("#about", Static).update(Content(self._words.get(event.option_id or "", "")))
+        """Show the full description, which the list may cut off."""
+        self.query_one("#about", Static).update(Content(self._descriptions.get(event.option_id or "", "")))
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         chosen, settings = event.option_id or "", self.lab.settings
-        self._asking = ""
-        self._say(HINT)
+        self._awaited_binding = ""
+        self._show_hint(HINT)
         if chosen in CHOICES:
             values = CHOICES[chosen]
             self._change({chosen: values[(values.index(getattr(settings, chosen)) + 1) % len(values)]})
         elif chosen == "repaints_per_second":
             self._change({chosen: next((rate for rate in RATES if rate > settings.repaints_per_second), RATES[0])})
         elif chosen == "quickstart":
-            self.app.push_screen(AskValue(QUICKSTART, _pairs(settings.quickstart), _problem), self._set_quickstart)
+            self.app.push_screen(
+                AskValue(QUICKSTART, _format_quickstart(settings.quickstart), _quickstart_error), self._set_quickstart
+            )
         else:
-            self._asking = chosen.removeprefix("key ")
-            self.set_focus(None)  # so that the key comes here
-            self._say(f"Press the new key for {self._asking}; escape keeps the old one.", "bold $accent")
+            self._awaited_binding = chosen.removeprefix("key ")
+            self.set_focus(None)  # so that `on_key` gets the key
+            self._show_hint(f"Press the new key for {self._awaited_binding}; escape keeps the old one.", "bold $accent")
 
     def on_key(self, event: Key) -> None:
-        """The key that was asked for, before anything else takes it."""
-        if not self._asking:
+        """Remap the awaited binding to this key."""
+        if not self._awaited_binding:
             return
         event.stop()
         event.prevent_default()
-        name, self._asking = self._asking, ""
+        name, self._awaited_binding = self._awaited_binding, ""
         self.query_one(OptionList).focus()
-        self._say(HINT)
+        self._show_hint(HINT)
         keymap = self.lab.settings.keymap
         if event.key == "escape":
             return
         if taken := conflict(name, event.key, keymap):
             shown = self.app.get_key_display(Binding(event.key, ""))
-            self._say(f"{shown} is already {taken}: choose another key, or change that one first.", "$warning")
+            self._show_hint(f"{shown} is already {taken}: choose another key, or change that one first.", "$warning")
         else:
             self._change({"keymap": keymap | {name: event.key}})
 
@@ -155,7 +157,7 @@ class Preferences(Dialog[None]):
         self.dismiss()
 
     def action_reset(self) -> None:
-        """What is highlighted becomes what it is without a settings file."""
+        """Reset the highlighted setting or key to its default."""
         options, keymap = self.query_one(OptionList), self.lab.settings.keymap
         chosen = "" if options.highlighted is None else options.get_option_at_index(options.highlighted).id or ""
         if chosen.startswith("key "):
@@ -166,20 +168,20 @@ class Preferences(Dialog[None]):
 
     def _set_quickstart(self, text: str | None) -> None:
         if text is not None:
-            self._change({"quickstart": _settings(text)})
+            self._change({"quickstart": _parse_quickstart(text)})
 
     def _change(self, changes: dict[str, Any]) -> None:
         try:
             self.lab.change_settings(changes)
-            self._say(HINT)
+            self._show_hint(HINT)
         except UserError as error:
-            self._say(str(error), "$warning")
+            self._show_hint(str(error), "$warning")
         options = self.query_one(OptionList)
         at = options.highlighted
         options.set_options(self._options())
         options.highlighted = at
 
-    def _say(self, text: str, style: str = "$quiet") -> None:
+    def _show_hint(self, text: str, style: str = "$quiet") -> None:
         self.query_one("#hint", Static).update(Content.styled(text, style))
 
 
@@ -189,12 +191,12 @@ def _line(name: str, value: str, words: str, changed: bool = False) -> Content:
     return Content.assemble((f"{name:<23} ", "$quiet"), (value, style), gap, (words, "$quiet"))
 
 
-def _pairs(quickstart: dict[str, Any]) -> str:
+def _format_quickstart(quickstart: dict[str, Any]) -> str:
     return " ".join(f"{name}={value}" for name, value in quickstart.items())
 
 
-def _settings(text: str) -> dict[str, Any]:
-    """What `_pairs` writes, read. Raises `SettingError`."""
+def _parse_quickstart(text: str) -> dict[str, Any]:
+    """Parse the output of `_format_quickstart`. Raise `SettingError` for an unknown setting or an invalid value."""
     from nanogpt.config import resolve
 
     pairs = dict(word.partition("=")[::2] for word in text.split())
@@ -203,9 +205,9 @@ def _settings(text: str) -> dict[str, Any]:
     return {name: value if isinstance(value, int | float) else pairs[name] for name, value in parsed.items()}
 
 
-def _problem(text: str) -> str:
+def _quickstart_error(text: str) -> str:
     try:
-        _settings(text)
+        _parse_quickstart(text)
     except UserError as error:
         return str(error)
     return ""

@@ -1,4 +1,4 @@
-"""Axes: nice ranges, 1-2-5 ticks, linear and logarithmic, and labels of steady width."""
+"""Axes, linear or logarithmic: rounded ranges, 1-2-5 ticks, and labels of fixed width."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 LABEL_WIDTH = 6
 AXES = ("step", "tokens", "time")
-# seconds that divide clocks evenly; above a day it is 1-2-5 days again
+# tick intervals of a time axis, in seconds; above a day they are 1-2-5 days
 CLOCK = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 
 
@@ -23,7 +23,7 @@ class Scale:
     log: bool = False
 
     def fraction(self, value: NDArray[np.float64] | float) -> NDArray[np.float64]:
-        """NaN where there is no place: NaN itself and, on a log scale, what is not above 0."""
+        """Return the position of each value, NaN for NaN and, on a log scale, for a value not above 0."""
         values = np.asarray(value, np.float64)
         low, high = self.low, self.high
         if self.log:
@@ -34,14 +34,14 @@ class Scale:
 
 
 def nice_step(span: float, count: int) -> float:
-    """The smallest of 1, 2, 5 × 10^k that divides `span` (above 0) into at most `count` parts."""
+    """Return the smallest of 1, 2, 5 × 10^k that divides `span` (above 0) into at most `count` parts."""
     raw = span / max(count, 1)
     power = 10.0 ** math.floor(math.log10(raw))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
 
 
 def x_step(axis: str, span: float, count: int) -> float:
-    """`nice_step` for an x axis: whole steps and tokens, and times that clocks know."""
+    """Return `nice_step` for an x axis: whole steps or tokens, or an interval of CLOCK."""
     if axis != "time":
         return max(1.0, nice_step(span, count))
     for step in CLOCK:
@@ -51,14 +51,17 @@ def x_step(axis: str, span: float, count: int) -> float:
 
 
 def multiples(step: float, low: float, high: float) -> list[float]:
-    """The multiples of `step` from `low` to `high`, both included."""
+    """Return the multiples of `step` from `low` to `high`, both included."""
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [number * step for number in range(first, last + 1)]
 
 
 def y_ticks(scale: Scale, count: int) -> list[float]:
-    """About `count` ticks, two at least: 1-2-5 steps; on a log scale 1, 2, 5 × 10^k, thinned to decades where there are
-    many, or 1-2-5 steps again where the range is under a decade."""
+    """Return about `count` ticks, at least two.
+
+    They are in 1-2-5 steps on a linear scale or for a range below a decade; else at 1, 2, 5 × 10^k, or at fewer
+    multiples of 10^k if the range has many decades.
+    """
     if not scale.log or scale.high / scale.low < 10:
         ticks: list[float] = []
         while len(ticks) < 2:
@@ -75,7 +78,7 @@ def y_ticks(scale: Scale, count: int) -> list[float]:
 
 
 def y_scale(low: float, high: float, log: bool) -> Scale:
-    """A range a little wider than `low` .. `high`; its ends move in steps, so that it stands still as data come."""
+    """Return a range a little wider than `low` .. `high`; its ends are rounded, so that new data seldom move it."""
     if log:
         low, high = math.log10(low), math.log10(high)
     if high - low < 1e-9 * max(abs(low), abs(high), 1e-9):
@@ -87,13 +90,13 @@ def y_scale(low: float, high: float, log: bool) -> Scale:
 
 
 def x_end(axis: str, last: float) -> float:
-    """Where the x axis ends when the newest point is at `last`: up to a tenth ahead, moving in few steps."""
+    """Return the end of the x axis if the newest point is at `last`: rounded up to a 1-2-5 multiple, at least 1."""
     step = x_step(axis, last, 10) if last > 0 else 1.0
     return max(step * math.ceil(last / step - 1e-9), 1.0)
 
 
 def y_labels(ticks: Sequence[float]) -> list[str]:
-    """Labels with the decimals that tell neighbours apart, at most LABEL_WIDTH wide."""
+    """Return labels with enough decimals to distinguish neighbours, at most LABEL_WIDTH wide."""
     sizes = [abs(tick) for tick in ticks if tick] + [b - a for a, b in pairwise(ticks)]
     decimals = max(0, -math.floor(math.log10(min(sizes, default=1.0)) + 1e-9))
     labels = [f"{tick:.{decimals}f}" for tick in ticks]
@@ -103,7 +106,7 @@ def y_labels(ticks: Sequence[float]) -> list[str]:
 
 
 def loss_text(value: float) -> str:
-    """A loss with four digits, always 6 wide."""
+    """Return a loss with four digits, 6 characters wide."""
     if not math.isfinite(value):
         return "     –"
     decimals = 3 if abs(value) < 100 else 1 if abs(value) < 10_000 else 0
@@ -111,7 +114,7 @@ def loss_text(value: float) -> str:
 
 
 def x_text(axis: str, value: float, step: float = 1.0) -> str:
-    """`value` on an x axis whose ticks are `step` apart: 1,500 · 20.5M · 1:05:00."""
+    """Return the label of `value` on an x axis whose ticks are `step` apart: 1,500 · 20.5M · 1:05:00."""
     if axis == "time":
         seconds = round(value)
         hours, minutes, rest = seconds // 3600, seconds // 60 % 60, seconds % 60

@@ -1,6 +1,6 @@
-"""A sparkline in one row of cells or more, the newest value at its right end.
+"""Sparklines of one or more rows, with the newest value at the right end.
 
-Many values are drawn as the mean of each column over the whole history, few ones a column each.
+A column shows one value, or the mean of several if there are more values than columns.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ Floats = NDArray[np.float64]
 
 
 def means(values: Floats, columns: int) -> Floats:
-    """(columns,) means of equal parts of `values`, without the NaN; fewer values stand at the right end, after NaN."""
+    """Return (columns,) means of equal parts of `values`, NaN ignored. Fewer values are padded with NaN at the left."""
     if len(values) <= columns:
         return np.concatenate([np.full(columns - len(values), np.nan), values])
     starts = np.arange(columns) * len(values) // columns
@@ -23,8 +23,10 @@ def means(values: Floats, columns: int) -> Floats:
 
 
 def sparkline(values: ArrayLike, width: int, glyphs: str = "braille", *, log: bool = False) -> str:
-    """`width` characters: a line of braille dots, or bars of eight heights. The lowest value is at the bottom, the
-    highest at the top, and what does not change runs through the middle."""
+    """Return `width` characters: a line of braille dots, or bars of eight heights.
+
+    The lowest value is at the bottom, the highest at the top; a constant series is drawn in the middle.
+    """
     kind = GLYPHS[glyphs]
     series = np.asarray(values, float).ravel()
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -35,7 +37,7 @@ def sparkline(values: ArrayLike, width: int, glyphs: str = "braille", *, log: bo
     if not width or not len(known):
         return " " * width
     low, span = known.min(), np.ptp(known)
-    # a wobble in the seventh digit is not news
+    # differences in the seventh digit are rounding errors
     height = (y - low) / span if span > 1e-6 * np.abs(known).max() else np.where(np.isfinite(y), 0.5, np.nan)
     if glyphs == "braille":
         dots = polyline(np.arange(len(y), dtype=float), np.rint((1 - height) * 3), len(y), 4)

@@ -19,7 +19,7 @@ from nanogpt_tui.session.session import Session
 from nanogpt_tui.settings import Settings
 from nanogpt_tui.terminal.ascii import to_ascii
 from nanogpt_tui.widgets.dialog import AskValue
-from nanogpt_tui.widgets.header import _far
+from nanogpt_tui.widgets.header import _progress
 from nanogpt_tui.widgets.keybar import KeyBar
 from nanogpt_tui.widgets.palette import Palette
 from nanogpt_tui.widgets.preferences import Preferences
@@ -61,10 +61,10 @@ def test_before_the_first_step_the_header_has_the_state_and_no_time_left(width: 
     history = History()
     history.add(started())
     assert history.phase == "training"
-    assert "ETA" not in _far(history.run_state, "$alive", width).plain
-    assert _far(history.run_state, "$alive", width).plain.split()[-1] == "training"
+    assert "ETA" not in _progress(history.run_state, "$alive", width).plain
+    assert _progress(history.run_state, "$alive", width).plain.split()[-1] == "training"
     history.add(stepped(1))
-    assert ("ETA" in _far(history.run_state, "$alive", width).plain) == (width >= 90)
+    assert ("ETA" in _progress(history.run_state, "$alive", width).plain) == (width >= 90)
 
 
 def test_what_was_chosen_for_the_machine_is_no_difference_from_the_defaults(two_runs: Path) -> None:

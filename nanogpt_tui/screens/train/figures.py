@@ -1,4 +1,4 @@
-"""The training's figures: a label, a value of steady width, a small curve of its history.
+"""The figures of a training: for each a label, a value of fixed width, and a sparkline of its history.
 
 One widget draws all lines, because many small widgets would cost more to repaint than the chart.
 """
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from nanogpt_tui.session.history import History
 
 LABEL, VALUE = 11, 9  # widths
-TILES = 4  # figures in a line where there are no curves; those below each other share the width of their labels
+TILES = 4  # figures per line of the layout without sparklines
 
 Line = list[tuple[str, str]]  # (text, name of its style)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`term` is what the glossary explains it by; `column` the history's column for the small curve, if it has one."""
+    """`term` is the figure's term in the glossary, `column` the history's column for its sparkline, or ""."""
 
     label: str
     term: str
@@ -40,7 +40,7 @@ class Row:
     log: bool = False
 
 
-# in threes of four: how far, how well, how
+# three groups of four: progress, quality, speed and resources
 ROWS = (
     Row("step", "iteration"),
     Row("ETA", "ETA"),
@@ -59,7 +59,7 @@ LABELS = [1 + max(len(row.label) for row in ROWS[place::TILES]) for place in ran
 
 
 class Figures(Widget, can_focus=True):
-    """Rows with curves, or tiles where it is too low for rows. In focus, the arrows choose what `?` explains."""
+    """Rows with sparklines, or tiles if there is no room for rows. The arrow keys choose a figure for the help."""
 
     DEFAULT_CSS = """
     Figures > .figures--label, Figures > .figures--note { color: $quiet; }
@@ -85,13 +85,13 @@ class Figures(Widget, can_focus=True):
         self._smoothed: float | None = None
         self._lines: list[Line] = []
         self._styles: dict[str, Style] = {}
-        self._curves: dict[str, tuple[int, object, str]] = {}  # by column: rows it is of, its kind, the text
+        self._curves: dict[str, tuple[int, object, str]] = {}  # by column: number of rows, cache key, text
         self._chosen = 0
         self._hovered: int | None = None
 
     @property
     def glossary(self) -> str:
-        """The word for the figure under the mouse, else for the chosen one."""
+        """The term of the figure under the mouse, else of the chosen one."""
         return ROWS[self._chosen if self._hovered is None else self._hovered].term
 
     def set_glyphs(self, glyphs: str) -> None:
@@ -99,7 +99,10 @@ class Figures(Widget, can_focus=True):
         self._repaint()
 
     def show(self, history: "History", waiting: str, smoothed: float | None) -> None:
-        """`waiting` says what was asked of the trainer and is not done yet; for `smoothed` see `figure_values`."""
+        """Show a history.
+
+        `waiting` is the command that the trainer has not executed yet, or ""; for `smoothed` see `figure_values`.
+        """
         self._history, self._waiting, self._smoothed = history, waiting, smoothed
         self._repaint()
 
@@ -119,9 +122,9 @@ class Figures(Widget, can_focus=True):
     def on_mouse_move(self, event: MouseMove) -> None:
         y = event.y
         if self._tiles:
-            index: int | None = y * TILES + bisect_right(self._edges, event.x) - 1
+            index: int | None = y * TILES + bisect_right(self._tile_starts, event.x) - 1
         else:
-            index = self._places.index(y) if y in self._places else None
+            index = self._figure_lines.index(y) if y in self._figure_lines else None
         self._hovered = index if index is not None and index < len(ROWS) else None
 
     def on_leave(self) -> None:
@@ -132,34 +135,34 @@ class Figures(Widget, can_focus=True):
         return self.size.height < len(ROWS)
 
     @property
-    def _places(self) -> list[int]:
-        """The line of each figure, with blank lines between the groups where there is room."""
-        apart = self.size.height >= len(ROWS) + 2
-        return [index + (index // TILES if apart else 0) for index in range(len(ROWS))]
+    def _figure_lines(self) -> list[int]:
+        """The line of each figure, with blank lines between the groups if there is room."""
+        spaced = self.size.height >= len(ROWS) + 2
+        return [index + (index // TILES if spaced else 0) for index in range(len(ROWS))]
 
     @property
-    def _edges(self) -> list[int]:
-        """Where each tile of a line begins; the values have equal room, and the last what the division leaves."""
+    def _tile_starts(self) -> list[int]:
+        """The first cell of each tile of a line; values have equal width, and the last one also the remainder."""
         value = (self.size.width - sum(LABELS)) // TILES
         return [sum(LABELS[:place]) + place * value for place in range(TILES)]
 
     def _repaint(self) -> None:
-        """Draws all lines anew, and has those that differ sent."""
+        """Draw all lines, and refresh those that changed."""
         if self._history is None or not self.size.width:
             return
         figures = list(figure_values(self._history, self._waiting, self._smoothed))
         lines: list[Line] = [[] for _ in range(self.size.height)]
         if self._tiles:
-            edges = [*self._edges, self.size.width + 1]
+            edges = [*self._tile_starts, self.size.width + 1]
             for index, (value, _, style) in enumerate(figures):
                 if index // TILES < len(lines):
                     place = index % TILES
                     room = edges[place + 1] - edges[place] - LABELS[place] - 1  # a space before the next label
-                    text = short(fitted(value, room), room)
+                    text = short(fit_number(value, room), room)
                     lines[index // TILES] += [self._label(index, LABELS[place]), (f"{text:<{room}} ", style)]
         else:
-            for index, (place, (value, note, style)) in enumerate(zip(self._places, figures, strict=True)):
-                line = [self._label(index, LABEL), (f"{fitted(value, VALUE):<{VALUE}} ", style)]
+            for index, (place, (value, note, style)) in enumerate(zip(self._figure_lines, figures, strict=True)):
+                line = [self._label(index, LABEL), (f"{fit_number(value, VALUE):<{VALUE}} ", style)]
                 line.append((note, "note") if note or not ROWS[index].column else (self._curve(ROWS[index]), "curve"))
                 lines[place] = line
         changed = [y for y, line in enumerate(lines) if y >= len(self._lines) or line != self._lines[y]]
@@ -172,7 +175,7 @@ class Figures(Widget, can_focus=True):
         return f"{ROWS[index].label:<{width}}", "chosen" if chosen else "label"
 
     def _curve(self, row: Row) -> str:
-        """Drawn anew once there is half a cell more to show."""
+        """Return the sparkline of a figure; it is drawn again when new values fill half a cell."""
         values = self._history.column(row.column) if self._history else ()
         width = max(0, self.size.width - LABEL - VALUE - 2)
         kind = (self._history, self._glyphs, width)
@@ -183,7 +186,7 @@ class Figures(Widget, can_focus=True):
         return text
 
     def notify_style_update(self) -> None:
-        """Colours may be others now."""
+        """Drop cached colours: the theme may have changed."""
         super().notify_style_update()
         self._styles.clear()
 
@@ -200,7 +203,7 @@ class Figures(Widget, can_focus=True):
 
 
 def figure_values(history: "History", waiting: str, smoothed: float | None) -> Iterator[tuple[str, str, str]]:
-    """(value, note, style) of each figure, in the order of ROWS; `smoothed` is the loss where the chart's line ends."""
+    """Yield (value, note, style) of each figure, in the order of ROWS; `smoothed` is the chart's smoothed loss."""
     last, evaluation, started = history.last, history.evaluation, history.started
     now = history.run_state
     yield f"{now.step:,}", f"of {now.max_iters:,}  {now.share:.0%}", "value"
@@ -230,11 +233,12 @@ def figure_values(history: "History", waiting: str, smoothed: float | None) -> I
 
 
 def loss(value: float | None) -> str:
+    """Return a loss with four decimals, or a dash for None and NaN."""
     return "–" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
-def fitted(text: str, room: int) -> str:
-    """A number that is too long for `room` cells with fewer digits; any other text as it is."""
+def fit_number(text: str, room: int) -> str:
+    """Return a number with so few digits that it fits in `room` cells; return any other text unchanged."""
     number = text.replace(",", "")
     if len(text) <= room or not number.replace(".", "").isdecimal():
         return text
@@ -243,4 +247,5 @@ def fitted(text: str, room: int) -> str:
 
 
 def perplexity(value: float) -> str:
+    """Return the perplexity of a loss in nats, exp(loss); "∞" from a loss of 20 on."""
     return f"{math.exp(value):,.2f}" if value < 20 else "∞"

@@ -1,4 +1,4 @@
-"""One run at a glance: the chart, the figures, its samples, its log.
+"""All panes of a run: chart, figures, trends, samples and log.
 
 `show` is called a few times per second and passes on only what is new since the previous call.
 """
@@ -23,13 +23,13 @@ from nanogpt_tui.widgets.chart import LossChart
 if TYPE_CHECKING:
     from nanogpt_tui.session.history import History, LogLine
 
-ROOMY = (160, 48)  # columns and rows from which there is room for more charts
-NEW_S = 5.0  # a line of the log that is older was not written just now
+ROOMY = (160, 48)  # columns and rows from which the trends are shown
+NEW_S = 5.0  # an error that is older is not notified
 LOG_STYLES = {"error": "red", "warning": "yellow", "gone": "yellow", "saved": "green"}
 
 
 class Log(RichLog):
-    """The log. In another width its lines are wrapped anew, and it shows the newest ones."""
+    """The log. After a resize its lines are wrapped again, and it scrolls to the newest ones."""
 
     glossary = "checkpoint"
     HELP = "The log of the run. With the focus here, the arrows scroll it."
@@ -37,16 +37,18 @@ class Log(RichLog):
     def __init__(self) -> None:
         super().__init__(id="log", max_lines=1000, wrap=True, markup=False, min_width=20)
         self._texts: deque[Text] = deque(maxlen=1000)
-        self._wrapped_at = 0  # cells; 0 where some of the lines were added while it was hidden
+        self._wrapped_at = 0  # cells; 0 if lines were added while it was hidden
 
     def add(self, text: Text) -> None:
+        """Append a line."""
         self._texts.append(text)
         if self.scrollable_content_region.width:
             self.write(text)
         else:  # hidden: there is no width to wrap at
             self._wrapped_at = 0
 
-    def forget(self) -> None:
+    def remove_all(self) -> None:
+        """Remove all lines."""
         self._texts.clear()
         self.clear()
 
@@ -61,6 +63,8 @@ class Log(RichLog):
 
 
 class RunView(Vertical):
+    """The panes of one run. `show` updates them."""
+
     def __init__(self, glyphs: str) -> None:
         super().__init__(id="run")
         self.chart = LossChart(glyphs=glyphs, id="chart")
@@ -87,13 +91,13 @@ class RunView(Vertical):
         self.set_class(event.size.width >= ROOMY[0] and event.size.height >= ROOMY[1], "-roomy")
 
     def show(self, history: "History", waiting: str = "") -> None:
-        """`waiting` says what was asked of the trainer and is not done yet."""
+        """Show a history. `waiting` is the command that the trainer has not executed yet, or ""."""
         if history is not self._history:
-            self._forget()
-            self.log_lines.forget()
+            self._clear_chart()
+            self.log_lines.remove_all()
             self._history, self._logged = history, 0
         if history.generation != self._generation:
-            self._forget()
+            self._clear_chart()
             self._generation = history.generation
         self._extend_chart(history)
         self.figures.show(history, waiting, self.chart.smoothed)
@@ -103,18 +107,19 @@ class RunView(Vertical):
         lines = history.log[self._logged :]
         for line in lines:
             self.log_lines.add(log_text(line))
-            if line.kind == "error" and history.phase != "failed" and _is_new(line):  # else it stands above
+            if line.kind == "error" and history.phase != "failed" and _is_new(line):  # a failure is shown above the log
                 self.notify(printable(line.text), severity="error", markup=False)
         self._logged += len(lines)
         self._show_error(history)
 
     def set_glyphs(self, glyphs: str) -> None:
+        """Draw with other glyphs: a key of `canvas.GLYPHS`."""
         self.chart.glyphs = glyphs
         self.figures.set_glyphs(glyphs)
         self.trends.glyphs = glyphs
         self.trends.refresh()
 
-    def _forget(self) -> None:
+    def _clear_chart(self) -> None:
         self.chart.clear()
         self._rows = self._evaluations = self._saves = self._changes = 0
 
@@ -155,7 +160,7 @@ def _is_new(line: "LogLine") -> bool:
 
 
 def log_text(line: "LogLine") -> Text:
-    """One line of the log, with the wall clock's time."""
+    """Return a line of the log, with its local time."""
     import time
 
     clock = time.strftime("%H:%M:%S", time.localtime(line.time))
@@ -163,7 +168,7 @@ def log_text(line: "LogLine") -> Text:
 
 
 def preparing_text(history: "History") -> str:
-    """What the empty chart says while the data set is prepared."""
+    """Return the text of the empty chart: what is read or prepared, and how much of it is done."""
     if history.reading is not None:
         return f"reading … {history.reading:.0%}"
     event = history.preparing

@@ -1,4 +1,4 @@
-"""“Watch it learn”: the samples of a run during training, one at a time."""
+"""The pane “watch it learn”: the samples that a run takes during training, one at a time."""
 
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
@@ -12,7 +12,7 @@ from nanogpt_tui.keys import with_keys
 from nanogpt_tui.text import one_line, safe_content, short
 
 EVERY = "the setting sample_interval takes them regularly"
-# by whether it is running, and whether there are weights to sample
+# by (running, weights) of `show`
 EMPTY = {
     (True, True): f"no sample yet: {{train.sample}} takes one now, and {EVERY}",
     (True, False): f"no sample yet: {EVERY}",
@@ -22,7 +22,7 @@ EMPTY = {
 
 
 class SamplesPane(Vertical):
-    """Follows the newest sample until an older one is chosen; choosing the newest follows again."""
+    """Shows the newest sample, or the older one that was chosen."""
 
     glossary = "sampling"
     HELP = (
@@ -50,28 +50,29 @@ class SamplesPane(Vertical):
             self.move(event.style.meta["move"])
 
     def show(self, samples: list[Sampled], running: bool, weights: bool) -> None:
-        """Takes the samples so far, in the order of their steps; more may come while it is `running`. `weights`: there
-        are some to sample."""
+        """Show the samples so far, in order of step. `running`: more may follow. `weights`: the run has weights to
+        sample, which the text of an empty pane depends on."""
         self._samples, self._empty = samples, EMPTY[running, weights]
         if self._chosen is not None and self._chosen >= len(samples) - 1:
             self._chosen = None
         self._repaint()
 
     def move(self, by: int) -> None:
-        """To an earlier (-1) or later (1) sample."""
+        """Show an earlier (-1) or later (1) sample."""
         last = len(self._samples) - 1
         to = max(0, min(last, (last if self._chosen is None else self._chosen) + by))
         self._chosen = None if to >= last else to
         self._repaint()
 
     def move_to_step(self, step: float) -> None:
-        """To the last sample that was taken at `step` or before it."""
+        """Show the last sample that was taken at or before `step`."""
         before = [i for i, sample in enumerate(self._samples) if sample.step <= step]
         if before:
             self._chosen = before[-1] if before[-1] < len(self._samples) - 1 else None
             self._repaint()
 
     def scroll_text(self, pages: int) -> None:
+        """Scroll by pages, up if negative."""
         self._scroll.scroll_relative(y=pages * max(1, self._scroll.size.height - 1), animate=False)
 
     def on_resize(self) -> None:

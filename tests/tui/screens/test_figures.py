@@ -24,7 +24,7 @@ LARGE = (
     ],
 )
 def test_a_number_that_does_not_fit_has_fewer_digits(text: str, room: int, shown: str) -> None:
-    assert figures.fitted(text, room) == shown
+    assert figures.fit_number(text, room) == shown
 
 
 async def test_tiles_cut_no_number_and_keep_values_and_labels_apart(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:

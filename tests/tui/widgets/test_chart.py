@@ -18,8 +18,20 @@ from textual.theme import Theme
 from nanogpt_tui import theme
 from nanogpt_tui.widgets.canvas import GLYPHS, Canvas, pack, plain, polyline, spans
 from nanogpt_tui.widgets.chart import LossChart
-from nanogpt_tui.widgets.curve import Curve, digest, merged, moving_average
-from nanogpt_tui.widgets.plot import BEST, HEADER, JOIN, LINE, MARGIN, RAW, SMALLEST, UNIFORM, Mark, Picture, draw
+from nanogpt_tui.widgets.curve import Curve, merged, moving_average, summarize_columns
+from nanogpt_tui.widgets.plot import (
+    BEST,
+    HEADER,
+    LINE,
+    MARGIN,
+    MIN_SIZE,
+    RAW,
+    UNIFORM,
+    VALIDATION_LINE,
+    Mark,
+    Picture,
+    draw,
+)
 from nanogpt_tui.widgets.scales import Scale, loss_text, nice_step, x_end, x_text, y_labels, y_scale, y_ticks
 
 
@@ -247,7 +259,7 @@ def test_columns_kept_from_before_equal_columns_made_anew() -> None:
         steps = np.arange(start, start + 45) + 1
         grown.append(steps, steps, steps, losses[start : start + 45])
         kept = grown.columns("step", edges)
-        fresh = digest(grown.field("step"), edges, grown.field("loss"), grown.field("smooth"))
+        fresh = summarize_columns(grown.field("step"), edges, grown.field("loss"), grown.field("smooth"))
         for name in ("low", "high", "smooth"):
             np.testing.assert_allclose(getattr(kept, name), getattr(fresh, name), rtol=1e-12)
 
@@ -257,9 +269,9 @@ def test_appending_to_an_unchanged_range_reads_only_the_newest_column(monkeypatc
 
     def counted(x: Any, edges: Any, loss: Any, smooth: Any) -> Any:
         read.append(len(x))
-        return digest(x, edges, loss, smooth)
+        return summarize_columns(x, edges, loss, smooth)
 
-    monkeypatch.setattr("nanogpt_tui.widgets.curve.digest", counted)
+    monkeypatch.setattr("nanogpt_tui.widgets.curve.summarize_columns", counted)
     curve, edges = filled(np.ones(9000)), np.linspace(0.0, 10_000.0, 101)
     curve.columns("step", edges)
     curve.append([9001, 9002], [900_100, 900_200], [4500.5, 4501], [1, 1])
@@ -320,7 +332,7 @@ def test_a_falling_loss_falls_from_the_top_left_to_the_bottom_right() -> None:
 
 
 @pytest.mark.parametrize("glyphs", ["braille", "block", "ascii"])
-@pytest.mark.parametrize("size", [SMALLEST, (80, 24), (200, 60)])
+@pytest.mark.parametrize("size", [MIN_SIZE, (80, 24), (200, 60)])
 @pytest.mark.parametrize("log_y", [False, True])
 def test_every_glyph_set_draws_at_every_size_with_anything_in_the_data(
     glyphs: str, size: tuple[int, int], log_y: bool
@@ -516,7 +528,7 @@ def test_the_line_between_validation_points_is_dotted_alike_where_flat_and_where
         picture = Picture(Curve(), glyphs="block")
         picture.validation = np.array([0.0, 10.0]), np.array([first, 3.0])
         _, styles = plot_of(picture, 60, 40)
-        drawn, columns = (styles == JOIN).sum(), np.flatnonzero((styles == JOIN).any(axis=0))
+        drawn, columns = (styles == VALIDATION_LINE).sum(), np.flatnonzero((styles == VALIDATION_LINE).any(axis=0))
         assert 0.15 * max(styles.shape) < drawn < 0.75 * max(styles.shape)
         assert np.diff(columns).max() <= 2
 
@@ -719,17 +731,17 @@ async def test_the_mouse_points_zooms_and_drags() -> None:
         assert chart.window == pytest.approx((360, 560))
 
 
-async def test_truncating_takes_points_validation_and_marks_along() -> None:
+async def test_clearing_removes_points_validation_and_marks() -> None:
     async with Shown().run_test(size=(80, 24)) as pilot:
         chart = await feed(pilot)
         chart.add_validation([200, 900], [2.0, 1.6])
         chart.add_mark(900, "best")
-        chart.truncate(500)
-        picture = chart.picture
-        assert picture.curve.field("step")[-1] == 500
-        assert picture.validation[0].tolist() == [200]
-        assert list(picture.marks) == []
         chart.clear()
+        assert (len(chart.picture.curve), chart.picture.validation[0].tolist(), list(chart.picture.marks)) == (
+            0,
+            [],
+            [],
+        )
         await pilot.pause()
         assert "appears here" in "".join(screen(chart))
 
