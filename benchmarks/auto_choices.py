@@ -58,7 +58,11 @@ class Trainer:
         model = shape.model.build().to(device)
         self.device, self.dtype = device, dtype
         self.parameters = list(model.parameters())
-        self.optimizer = torch.optim.AdamW(model.parameter_groups(0.1), lr=1e-3, fused=True)
+        groups = [
+            {"params": group.parameters, "weight_decay": 0.1 if group.decay else 0.0}
+            for group in model.parameter_groups()
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=1e-3, fused=True)
         self.model: Any = torch.compile(model) if mode == "compiled" else model
         size = (shape.batch_size, shape.model.block_size)
         self.ids = torch.randint(shape.model.vocab_size, size, device=device)
