@@ -35,10 +35,13 @@ def having(capability):
     return pytest.mark.parametrize("architecture", able)
 
 
-def variants():
+ALL = names(ARCHITECTURE)
+
+
+def variants(of=ALL):
     """Return each architecture as it is, with each switch turned, and with each small count at its upper bound."""
     found = []
-    for name in names(ARCHITECTURE):
+    for name in of:
         own = component_settings(ARCHITECTURE, name).values()
         switches = [{setting.name: not setting.default} for setting in own if setting.value_type is bool]
         counts = [{s.name: s.high} for s in own if s.value_type is int and s.high is not None and s.high <= 16]
@@ -77,11 +80,9 @@ def test_a_later_token_changes_no_earlier_logits(architecture):
         assert (after[:, position] - before[:, position]).abs().amax() > 1e-2
 
 
-@variants()
+@variants(of=[name for name in names(ARCHITECTURE) if capabilities(name).cache])
 @torch.inference_mode()
 def test_any_chunks_through_the_cache_give_the_logits_of_one_pass(architecture, changes):
-    if not capabilities(architecture).cache:
-        pytest.skip("decodes without a cache")
     model, ids = opinionated(small(architecture, **changes)), some_ids()
     whole = torch.cat([model(ids[:, :end])[0] for end in range(1, T + 1)], 1)  # (B, T, V)
     for chunks in ([1] * T, [5, 1, 4, 2], [1, T - 1], [T]):
@@ -246,9 +247,11 @@ def test_an_architecture_that_cannot_be_cropped_says_so(architecture, monkeypatc
     model.crop_block_size(T)
 
 
+WITH_DROPOUT = [name for name in names(ARCHITECTURE) if "dropout" in component_settings(ARCHITECTURE, name)]
+
+
+@pytest.mark.parametrize("architecture", WITH_DROPOUT)
 def test_dropout_acts_in_training_only(architecture):
-    if "dropout" not in component_settings(ARCHITECTURE, architecture):
-        pytest.skip("has no dropout")
     model, ids = opinionated(small(architecture, dropout=0.5)), some_ids()
     assert torch.equal(model(ids)[0], model(ids)[0])
     model.train()

@@ -162,7 +162,7 @@ async def test_a_key_that_is_asked_for_opens_no_palette(lab: Any) -> None:
     async with lab() as at:
         await at.press("f2")
         await at.until(lambda: isinstance(at.app.screen, Preferences))
-        at.app.screen._asking = "train.save"
+        at.app.screen._awaited_binding = "train.save"
         at.app.screen.set_focus(None)
         await at.press("ctrl+p")
         assert not isinstance(at.app.screen, Palette)
