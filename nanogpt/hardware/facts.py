@@ -9,7 +9,6 @@ import platform
 import subprocess
 import sys
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 
 SYSTEM = Path("/sys")
@@ -111,6 +110,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def describe() -> dict[str, str]:
     """Return facts for the record of a run, by name: processor, cores, memory, GPUs, versions, platform."""
+    from importlib import metadata  # some 20 ms, which a list of runs does without
+
     import torch
 
     facts = {
