@@ -13,8 +13,7 @@ from textual.events import Resize
 from textual.filter import LineFilter
 from textual.geometry import Size
 from textual.screen import ModalScreen, Screen
-from textual.widget import AwaitMount
-from textual.widgets import Input, TextArea
+from textual.widget import AwaitMount, Widget
 
 from nanogpt.errors import UserError
 from nanogpt.formatting import printable
@@ -40,6 +39,11 @@ if TYPE_CHECKING:
 
 TERMINAL_POLL_S = 1.0  # how often to check whether the terminal was closed
 DISCOVERY_INTERVAL_S = 2.0  # for other runs that are training
+
+
+def takes_text(widget: Widget | None) -> bool:
+    """Return whether a letter that is typed goes into this widget."""
+    return widget is not None and widget.check_consume_key("a", "a")
 
 
 class LabApp(TerminalApp):
@@ -220,14 +224,14 @@ class LabApp(TerminalApp):
                 if name != "detach" or daemonize.can_detach()
             }
             self.push_screen(Ask("A run is training.", answers), self._quit_as)
-        elif isinstance(self.screen, CompactScreen) and isinstance(self.screen_stack[-2].focused, Input | TextArea):
+        elif isinstance(self.screen, CompactScreen) and takes_text(self.screen_stack[-2].focused):
             self.push_screen(Ask("Quit?", {"quit": ("q", "quit"), "stay": ("escape", "stay")}), self._quit_as)
         else:
             self.exit(0)
 
     async def action_interrupt(self) -> None:
         """Handle Ctrl+C: copy the selection if there is one, ask while a run is training, else say how to quit."""
-        typing = isinstance(self.focused, Input | TextArea)
+        typing = takes_text(self.focused)
         if self.screen.get_selected_text() or (typing and self.focused.selected_text):  # type: ignore[union-attr]
             raise SkipAction
         if isinstance(self.screen, ModalScreen):

@@ -18,7 +18,6 @@ from nanogpt.training import Pause, Resume, Sample, Save, ScaleLearningRate, Set
 from nanogpt_tui.keys import with_keys
 from nanogpt_tui.screens import QUICK_START
 from nanogpt_tui.screens.base import LabScreen
-from nanogpt_tui.widgets import copy_menu
 from nanogpt_tui.widgets.dialog import Ask, AskValue
 from nanogpt_tui.widgets.step_dialogs import ask_longer_run, ask_steps, parse_steps
 
@@ -309,6 +308,8 @@ class TrainScreen(LabScreen):
 
     def action_copy(self) -> None:
         if self.session.folder is not None:
+            from nanogpt_tui.widgets import copy_menu  # which reads runs, and is not needed for the first picture
+
             copy_menu.ask_copy_run(self.lab, self.session.folder)
 
     def action_earlier_sample(self, by: int) -> None:
