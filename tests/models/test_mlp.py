@@ -20,7 +20,7 @@ def test_a_position_is_predicted_from_its_window_side_by_side() -> None:
     weights = model.state_dict()
     a, b, c = weights["wte.weight"][[6, 2, 4]]
     for ids, window in (([[6]], [a * 0, a * 0, a]), ([[6, 2]], [a * 0, a, b]), ([[6, 2, 4]], [a, b, c])):
-        hidden = torch.tanh(weights["hidden.weight"] @ torch.cat(window) + weights["hidden.bias"])
+        hidden = torch.tanh(weights["fc.weight"] @ torch.cat(window) + weights["fc.bias"])
         expected = weights["head.weight"] @ hidden + weights["head.bias"]
         logits = expect(torch.Tensor, model(torch.tensor(ids))[0])
         torch.testing.assert_close(logits[0, -1], expected)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nanogpt.models import base
-from nanogpt.models.base import LanguageModel, Output, ParameterGroup
 from nanogpt.models.layers.dropout import Dropout
+from nanogpt.models.layers.untied_head import UntiedHeadModel, new_head
 
 if TYPE_CHECKING:
     from nanogpt.models.lstm.config import Config
@@ -59,7 +58,7 @@ class Layer(nn.Module):
         return torch.stack(outputs, 1), h, c
 
 
-class Model(LanguageModel):
+class Model(UntiedHeadModel):
     """Embedding, layers of LSTM cells, head."""
 
     config: "Config"
@@ -70,9 +69,7 @@ class Model(LanguageModel):
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.layers = nn.ModuleList(Layer(config.n_embd) for _ in range(config.n_layer))
         self.dropout = Dropout(config.dropout)
-        self.head = nn.Linear(config.n_embd, config.vocab_size)
-        nn.init.normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
+        self.head = new_head(config.n_embd, config.vocab_size)
 
     def hidden(self, ids: Tensor, cache: base.Cache | None = None) -> Tensor:
         """Return the hidden states (B, T, C) of the last layer for ids (B, T). Advances the cache."""
@@ -88,28 +85,6 @@ class Model(LanguageModel):
         state.length += ids.size(1)
         return x  # type: ignore[no-any-return]
 
-    def logits(self, ids: Tensor) -> Tensor:
-        """Return the logits (B, T, V) of every position."""
-        return self.head(self.hidden(ids)).float()  # type: ignore[no-any-return]
-
-    def forward(self, ids: Tensor, targets: Tensor | None = None, cache: base.Cache | None = None) -> Output:
-        """See `LanguageModel.forward`."""
-        x = self.hidden(ids, cache)
-        if targets is None:
-            return self.head(x[:, -1:]).float(), None  # (B, 1, V)
-        return None, F.cross_entropy(self.head(x).float().flatten(0, 1), targets.flatten(), ignore_index=-1)
-
     def new_cache(self, batch_size: int) -> Cache:
         """Return the state before the first position for `batch_size` samples."""
         return Cache(self.config.n_layer, batch_size, like=self.wte.weight)
-
-    def parameter_groups(self) -> list[ParameterGroup]:
-        """Return the embedding, the matrices of the cells, the head, and the biases."""
-        matrices = [p for p in self.layers.parameters() if p.dim() == 2]
-        vectors = [p for p in self.parameters() if p.dim() == 1]
-        return [
-            ParameterGroup("embedding", [*self.wte.parameters()], decay=True),
-            ParameterGroup("hidden", matrices, decay=True),
-            ParameterGroup("head", [p for p in self.head.parameters() if p.dim() == 2], decay=True),
-            ParameterGroup("vector", vectors, decay=False),
-        ]

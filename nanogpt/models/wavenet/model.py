@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nanogpt.models import base
-from nanogpt.models.base import LanguageModel, Output, ParameterGroup
 from nanogpt.models.layers.dropout import Dropout
+from nanogpt.models.layers.untied_head import UntiedHeadModel, new_head
 
 if TYPE_CHECKING:
     from nanogpt.models.wavenet.config import Config
@@ -79,7 +79,7 @@ class Layer(nn.Module):
         return x + self.residual(z), self.skip(z)
 
 
-class Model(LanguageModel):
+class Model(UntiedHeadModel):
     """Embedding, a causal convolution, dilated layers, and a head over the sum of their skip outputs."""
 
     config: "Config"
@@ -90,9 +90,7 @@ class Model(LanguageModel):
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.first = CausalConvolution(config.n_embd, config.n_embd, config.kernel_size, 1)
         self.layers = nn.ModuleList(Layer(config, 2**number) for number in range(config.n_layer))
-        self.head = nn.Linear(config.n_embd, config.vocab_size)
-        nn.init.normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
+        self.head = new_head(config.n_embd, config.vocab_size)
 
     def convolutions(self) -> list[CausalConvolution]:
         """Return all convolutions, in the order in which they are applied."""
@@ -114,28 +112,6 @@ class Model(LanguageModel):
             state.length += T
         return F.relu(skips + x)
 
-    def logits(self, ids: Tensor) -> Tensor:
-        """Return the logits (B, T, V) of every position."""
-        return self.head(self.hidden(ids)).float()  # type: ignore[no-any-return]
-
-    def forward(self, ids: Tensor, targets: Tensor | None = None, cache: base.Cache | None = None) -> Output:
-        """See `LanguageModel.forward`."""
-        x = self.hidden(ids, cache)
-        if targets is None:
-            return self.head(x[:, -1:]).float(), None  # (B, 1, V)
-        return None, F.cross_entropy(self.head(x).float().flatten(0, 1), targets.flatten(), ignore_index=-1)
-
     def new_cache(self, batch_size: int) -> Cache:
         """Return an empty cache for `batch_size` samples."""
         return Cache(self, batch_size)
-
-    def parameter_groups(self) -> list[ParameterGroup]:
-        """Return the embedding, the matrices of the layers, the head, and the biases."""
-        matrices = [p for module in (self.first, self.layers) for p in module.parameters() if p.dim() == 2]
-        vectors = [p for p in self.parameters() if p.dim() == 1]
-        return [
-            ParameterGroup("embedding", [*self.wte.parameters()], decay=True),
-            ParameterGroup("hidden", matrices, decay=True),
-            ParameterGroup("head", [p for p in self.head.parameters() if p.dim() == 2], decay=True),
-            ParameterGroup("vector", vectors, decay=False),
-        ]
