@@ -233,6 +233,33 @@ class Finished(Event):
     elapsed_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitEvaluated(Event):
+    """The loss of a checkpoint over a whole split; `loss` is in nats per token.
+
+    `tokens`, `characters` and `bytes` (UTF-8) are the size of the split. `predicted` tokens were each predicted once,
+    all but the first, in windows of `block_size` tokens that begin every `stride` tokens.
+    """
+
+    run: str
+    step: int
+    dataset: str
+    split: str
+    loss: float
+    perplexity: float
+    bits_per_character: float
+    bits_per_byte: float
+    tokens: int
+    characters: int
+    bytes: int
+    predicted: int
+    block_size: int
+    stride: int
+    device: str
+    dtype: str
+    elapsed_s: float
+
+
 # sampling
 
 

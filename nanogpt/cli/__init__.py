@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "train": "train a model, or resume a run",
     "watch": "follow a run, whichever process trains it",
     "ctl": "steer a training: pause, resume, save, stop, set, sample",
+    "eval": "measure the loss over a whole split: perplexity, bits per byte",
     "sample": "generate text with a trained model",
     "runs": "list the runs",
     "info": "show one run: its state, losses, speed and checkpoints",

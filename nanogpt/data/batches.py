@@ -4,7 +4,7 @@ A window is block_size + 1 consecutive tokens: block_size inputs, and the same t
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,19 +95,68 @@ def evaluation_batches(
     If `n_batches` is 0 or larger than the split allows, the whole split is covered: each token except the first is a
     target once.
     """
+    n_targets = len(tokens) - 1
+    if not 0 < n_batches * batch_size < math.ceil(n_targets / block_size):
+        yield from sliding_batches(tokens, block_size, batch_size, stride=block_size)
+        return
+    random = np.random.default_rng([seed, len(tokens)])
+    starts = np.sort(random.permutation(n_targets // block_size)[: n_batches * batch_size]) * block_size
+    yield from _batches_at(tokens, starts, block_size, batch_size)
+
+
+def count_windows(n_tokens: int, block_size: int, stride: int) -> int:
+    """Return the number of windows of `sliding_batches` for a split of `n_tokens` tokens."""
+    return 1 + math.ceil(max(0, n_tokens - 1 - block_size) / stride)
+
+
+def sliding_batches(
+    tokens: NDArray[np.unsignedinteger], block_size: int, batch_size: int, stride: int
+) -> Iterator[tuple[Ids, Ids]]:
+    """Yield (inputs, targets), each (batch_size, block_size), over the whole split; targets that do not count are -1.
+
+    A window begins every `stride` tokens, 1 <= stride <= block_size. Each token except the first is a target once: the
+    first window has all its targets, each later one only its last `stride`, which are new. So a target is predicted
+    from at least block_size - stride + 1 tokens, except in the first window. With stride = block_size, windows do not
+    overlap.
+    """
+    starts = range(0, count_windows(len(tokens), block_size, stride) * stride, stride)
+    yield from _batches_at(tokens, starts, block_size, batch_size, known=block_size - stride)
+
+
+def last_position_batches(
+    tokens: NDArray[np.unsignedinteger], block_size: int, batch_size: int
+) -> Iterator[tuple[Ids, Ids]]:
+    """Yield the same as `sliding_batches` with stride 1, for models that predict only the last position of a window.
+
+    The first block_size tokens have fewer tokens before them: they come one by one in windows (1, 1) to (1, T).
+    """
     tokens = np.asarray(tokens)
     n_targets = len(tokens) - 1
-    starts = np.arange(0, n_targets, block_size)
-    if 0 < n_batches * batch_size < len(starts):
-        random = np.random.default_rng([seed, len(tokens)])
-        starts = np.sort(random.permutation(n_targets // block_size)[: n_batches * batch_size]) * block_size
+    for length in range(1, min(block_size, n_targets) + 1):
+        inputs, targets = tokens[None, :length].astype(np.int64), np.full((1, length), -1, dtype=np.int64)
+        targets[0, -1] = tokens[length]
+        yield inputs, targets
+    yield from _batches_at(tokens, range(1, n_targets - block_size + 1), block_size, batch_size, known=block_size - 1)
+
+
+def _batches_at(
+    tokens: NDArray[np.unsignedinteger],
+    starts: Sequence[int] | NDArray[np.int64],
+    block_size: int,
+    batch_size: int,
+    known: int = 0,
+) -> Iterator[tuple[Ids, Ids]]:
+    """Yield (inputs, targets) of the windows at `starts`; the first `known` targets count only in the window at 0."""
+    tokens = np.asarray(tokens)
+    n_targets = len(tokens) - 1
     within = np.arange(block_size)
     for first in range(0, len(starts), batch_size):
-        rows = starts[first : first + batch_size]
+        rows = np.asarray(starts[first : first + batch_size])
         places = rows[:, None] + within  # (rows, T)
         inside = places < n_targets
         inputs, targets = np.zeros((2, batch_size, block_size), dtype=np.int64)
         targets[:] = -1
         inputs[: len(rows)][inside] = tokens[places[inside]]
+        inside &= (within >= known) | (rows[:, None] == 0)
         targets[: len(rows)][inside] = tokens[places[inside] + 1]
         yield inputs, targets

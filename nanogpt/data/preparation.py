@@ -97,7 +97,7 @@ def prepare(
     }
     try:
         with store.new_dataset(folder) as part:
-            tokens, hashes = yield from _write(part, read(files), ends, made, text_bytes)
+            tokens, text_sizes, hashes = yield from _write(part, read(files), ends, made, text_bytes)
             meta = store.Meta(
                 format=store.FORMAT,
                 name=recipe.name,
@@ -115,6 +115,8 @@ def prepare(
                 source=described | _origin(recipe, files),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 modified_ns={split: (part / f"{split}.bin").stat().st_mtime_ns for split in tokens},
+                split_characters={split: characters for split, (characters, _) in text_sizes.items()},
+                split_bytes={split: utf8_bytes for split, (_, utf8_bytes) in text_sizes.items()},
             )
             store.write_file(part / "tokenizer.json", json.dumps(made.to_json()) + "\n")
             store.write_file(part / "meta.json", meta.to_json())
@@ -277,30 +279,41 @@ def split_ends(recipe: Recipe, characters: int) -> dict[str, int]:
 
 def _write(
     folder: Path, texts: Iterable[str], ends: dict[str, int], tokenizer: Tokenizer, text_bytes: int
-) -> Generator[Event, None, tuple[dict[str, int], dict[str, str]]]:
-    """Read the text again and write one token file for each split; return (tokens, SHA-256) by split."""
+) -> Generator[Event, None, tuple[dict[str, int], dict[str, tuple[int, int]], dict[str, str]]]:
+    """Read the text again and write one token file for each split.
+
+    Return by split: the tokens, the size of the text (characters, bytes in UTF-8), the SHA-256 of the file.
+    """
     characters, done, reported = max(ends.values()), 0, 0.0
     little_endian = "<u2" if tokenizers.token_dtype(tokenizer.vocab_size) == "uint16" else "<u4"
-    tokens = dict.fromkeys(ends, 0)
+    tokens, text_sizes = dict.fromkeys(ends, 0), dict.fromkeys(ends, (0, 0))
     digests = {split: hashlib.sha256() for split in ends}
     with ExitStack() as stack:
         outputs = {split: stack.enter_context(FileIO(folder / f"{split}.bin", "w")) for split in ends}
         hashing, writing = stack.enter_context(run_in_background()), stack.enter_context(run_in_background())
         encoded = map_in_threads(
-            lambda piece: tokenizer.encode_to_array(piece[1]), pieces(split_texts(texts, ends), tokenizer)
+            lambda piece: (tokenizer.encode_to_array(piece[1]), utf8_length(piece[1])),
+            pieces(split_texts(texts, ends), tokenizer),
         )
-        for (split, text), ids in encoded:
+        for (split, text), (ids, utf8_bytes) in encoded:
             content = ids.astype(little_endian, copy=False).data.cast("B")
             hashing(digests[split].update, content)
             writing(_write_all, outputs[split], content)
             tokens[split] += len(ids)
+            characters_before, bytes_before = text_sizes[split]
+            text_sizes[split] = characters_before + len(text), bytes_before + utf8_bytes
             done += len(text)
             if time.monotonic() - reported > REPORT_INTERVAL_S:
                 reported = time.monotonic()
                 share = text_bytes * done // characters
                 yield Encoding(phase="encode", done_bytes=share, total_bytes=text_bytes, tokens=sum(tokens.values()))
     yield Encoding(phase="encode", done_bytes=text_bytes, total_bytes=text_bytes, tokens=sum(tokens.values()))
-    return tokens, {split: digest.hexdigest() for split, digest in digests.items()}
+    return tokens, text_sizes, {split: digest.hexdigest() for split, digest in digests.items()}
+
+
+def utf8_length(text: str) -> int:
+    """Return the number of bytes of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _write_all(file: FileIO, content: memoryview) -> None:

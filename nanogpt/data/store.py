@@ -37,8 +37,9 @@ class Meta:
     """The content of `meta.json`.
 
     `tokens` and `sha256` are by split; `source` describes the text (kind, sha256, bytes, encoding …); `created` is ISO
-    8601 in UTC. `modified_ns` is the time of change of each token file when it was written, in ns since 1970: a file
-    that still has it is unchanged. Earlier versions did not record it.
+    8601 in UTC. Three more are by split, and earlier versions did not record them: `modified_ns` is the time of change
+    of a token file when it was written, in ns since 1970 (a file that still has it is unchanged); `split_characters`
+    and `split_bytes` are the size of the text, in UTF-8.
     """
 
     format: int
@@ -57,6 +58,8 @@ class Meta:
     source: dict[str, Any]
     created: str
     modified_ns: dict[str, int] = field(default_factory=dict)
+    split_characters: dict[str, int] = field(default_factory=dict)
+    split_bytes: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the text of `meta.json`."""
@@ -91,7 +94,7 @@ class Dataset:
         import numpy as np
 
         if name not in self.meta.tokens:
-            raise UserError(f"data set {self.name} has no split {name!r}; it has {', '.join(self.meta.tokens)}")
+            raise UserError(_no_split(self.name, name, list(self.meta.tokens)))
         path = self.path / f"{name}.bin"
         try:
             open_regular(path).close()
@@ -229,6 +232,17 @@ def _repair_advice(name: str) -> str:
     return f"prepare it again with `nanogpt prepare {what} --force`"
 
 
+def _no_split(name: str, split: str, existing: list[str]) -> str:
+    problem = f"data set {name} has no split {split!r}; it has {', '.join(existing)}"
+    if split != "test":
+        return problem
+    what = name if name in recipe_paths() else "textfile FILE"
+    return (
+        f"{problem}, because it was prepared with test_ratio=0: prepare one with "
+        f"`nanogpt prepare {what} --val_ratio=0.1 --test_ratio=0.1 --output={name}-test` and train on that"
+    )
+
+
 def _read_json(path: Path, name: str) -> Any:
     try:
         return json.loads(read_bytes(path, tokenizers.LARGEST))
@@ -245,7 +259,7 @@ def _read_meta(path: Path) -> Meta:
             f"{path} was made by a newer version (format {values['format']}, here {FORMAT}): update this one"
         )
     try:
-        values = {"modified_ns": {}, **values}
+        values = {"modified_ns": {}, "split_characters": {}, "split_bytes": {}, **values}
         meta = Meta(**{each.name: values[each.name] for each in fields(Meta)})
         sound = (
             meta.format == FORMAT
@@ -254,6 +268,10 @@ def _read_meta(path: Path) -> Meta:
             and all(type(tokens) is int and tokens > 0 for tokens in meta.tokens.values())
             and set(meta.sha256) == set(meta.tokens)
             and isinstance(meta.modified_ns, dict)
+            and all(
+                set(sizes) <= set(meta.tokens) and all(type(size) is int and size > 0 for size in sizes.values())
+                for sizes in (meta.split_characters, meta.split_bytes)
+            )
             and type(meta.vocab_size) is int
             and meta.vocab_size > 0
         )

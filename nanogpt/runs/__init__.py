@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from nanogpt.runs.checkpoints import Checkpoint, best, choose, latest, list_checkpoints
     from nanogpt.runs.control_files import FileCommandQueue, send_command
     from nanogpt.runs.detached import resume_detached, start_detached
+    from nanogpt.runs.evaluation import evaluate_run
     from nanogpt.runs.folder import find, history, list_runs, new_folder, read_events, summary
     from nanogpt.runs.following import follow
     from nanogpt.runs.launch import resume, splits, start
@@ -25,7 +26,7 @@ _HOMES = (
     | dict.fromkeys(("resume", "splits", "start"), "launch")
     | dict.fromkeys(("resume_detached", "start_detached"), "detached")
     | {"run_quickstart": "quickstart"}
-    | {"run_benchmark": "benchmark"}
+    | {"run_benchmark": "benchmark", "evaluate_run": "evaluation"}
     | dict.fromkeys(("LoadedModel", "load_model"), "load")
     | {"follow": "following"}
     | dict.fromkeys(("FileCommandQueue", "send_command"), "control_files")
@@ -39,6 +40,7 @@ __all__ = [
     "RunState",
     "best",
     "choose",
+    "evaluate_run",
     "find",
     "follow",
     "history",

@@ -1,18 +1,26 @@
 """The mean loss over a split. It does not use the random state of training: more evaluations change nothing else."""
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nanogpt import hardware
 from nanogpt.config import Config
-from nanogpt.data.batches import check_ids, evaluation_batches
+from nanogpt.data.batches import (
+    Ids,
+    check_ids,
+    count_windows,
+    evaluation_batches,
+    last_position_batches,
+    sliding_batches,
+)
 from nanogpt.events import Evaluating
-from nanogpt.models.base import Forward, compute_loss
-from nanogpt.training.distributed import all_reduce_sum
+from nanogpt.models.base import Forward, LanguageModel, compute_loss
+from nanogpt.training.distributed import World, all_reduce_sum
 from nanogpt.training.runtime import Runtime
 
 REPORT_INTERVAL_S = 1.0  # between two `Evaluating` events
@@ -35,7 +43,6 @@ class EvaluationProgress:
             yield Evaluating(step=self.step, done=self.done, total=self.total)
 
 
-@torch.no_grad()
 def evaluate(
     forward: Forward,
     tokens: NDArray[np.unsignedinteger],
@@ -47,18 +54,66 @@ def evaluate(
 
     Yields after each batch, so that the caller can apply commands. Batches are divided among the processes.
     """
-    device, world = runtime.device, runtime.world
-    sums = torch.zeros(2, dtype=torch.float64, device="cpu" if device == "mps" else device)  # loss, tokens
     batches = evaluation_batches(
         tokens, config.model.block_size, config.data.batch_size, n_batches, seed=config.system.seed
     )
+    where = runtime.device, runtime.dtype, runtime.world
+    return (yield from mean_loss(forward, batches, config.model.vocab_size, *where))
+
+
+def evaluate_split(
+    model: LanguageModel,
+    tokens: NDArray[np.unsignedinteger],
+    *,
+    stride: int,
+    batch_size: int,
+    device: str,
+    dtype: str,
+    step: int = 0,
+) -> Generator[Evaluating, None, tuple[float, int]]:
+    """Return the mean cross-entropy (nats per token) over a whole split, and the number of tokens: all but the first.
+
+    The split is read in windows of block_size tokens, one every `stride` tokens; see `sliding_batches`. An architecture
+    without the capability `every_position` needs stride = 1. model: on `device`, in evaluation mode. Yield the progress
+    about once a second; closing the iterator cancels. Raise `UserError` for ids outside the model's vocabulary.
+    """
+    config = model.config
+    windows, first = count_windows(len(tokens), config.block_size, stride), 0
+    if config.capabilities.every_position:
+        batches = sliding_batches(tokens, config.block_size, batch_size, stride)
+    elif stride == 1:
+        first = min(config.block_size, len(tokens) - 1)  # windows of fewer tokens; the last of them is a whole one
+        batches = last_position_batches(tokens, config.block_size, batch_size)
+    else:
+        raise ValueError(f"stride={stride}: {config.name} predicts only the last position of a window")
+    forward = model.training_backend(device, getattr(torch, dtype)) or model
+    evaluation = mean_loss(forward, batches, config.vocab_size, device, dtype, World())
+    progress = EvaluationProgress(step, first + -(-(windows - bool(first)) // batch_size))
+    while True:
+        try:
+            next(evaluation)
+        except StopIteration as end:
+            result: tuple[float, int] = end.value
+            return result
+        yield from progress.advance()
+
+
+@torch.no_grad()
+def mean_loss(
+    forward: Forward, batches: Iterable[tuple[Ids, Ids]], vocab_size: int, device: str, dtype: str, world: World
+) -> Generator[None, None, tuple[float, int]]:
+    """Return the mean cross-entropy (nats per token) over the targets that are not -1, and their number.
+
+    Yields after each batch. Batches are divided among the processes.
+    """
+    sums = torch.zeros(2, dtype=torch.float64, device="cpu" if device == "mps" else device)  # loss, tokens
     for number, (inputs, targets) in enumerate(batches):
         if number % world.size != world.rank:
             continue
-        check_ids(inputs, config.model.vocab_size)
-        check_ids(targets, config.model.vocab_size)
+        check_ids(inputs, vocab_size)
+        check_ids(targets, vocab_size)
         counted = int((targets >= 0).sum())
-        with runtime.autocast():
+        with hardware.autocast(device, dtype):
             loss = compute_loss(forward, torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device))
         sums += torch.stack((loss.double() * counted, torch.tensor(float(counted), device=loss.device))).to(sums.device)
         yield

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanogpt.data.batches import Batches, check_length, evaluation_batches
+from nanogpt.data.batches import (
+    Batches,
+    check_length,
+    count_windows,
+    evaluation_batches,
+    last_position_batches,
+    sliding_batches,
+)
 from nanogpt.errors import UserError
 
 
@@ -87,6 +94,37 @@ def test_a_whole_evaluation_has_every_token_but_the_first_as_a_target_once(n, bl
         assert (targets[there] == inputs[there] + 1).all()
         seen += targets[there].tolist()
     assert sorted(seen) == list(range(1, n))
+
+
+def contexts(batches):
+    """The first and the last token that each target is predicted from, by target."""
+    found = {}
+    for inputs, targets in batches:
+        for row, column in np.argwhere(targets >= 0).tolist():
+            assert targets[row, column] not in found, "it counts twice"
+            found[int(targets[row, column])] = int(inputs[row, 0]), int(inputs[row, column])
+    return found
+
+
+@given(n=st.integers(2, 200), block_size=st.integers(1, 9), data=st.data(), batch_size=st.integers(1, 5))
+def test_a_sliding_window_predicts_each_token_once_from_as_many_as_the_stride_leaves(n, block_size, data, batch_size):
+    stride = data.draw(st.integers(1, block_size))
+    batches = list(sliding_batches(counting(n), block_size, batch_size, stride))
+    assert len(batches) == -(-count_windows(n, block_size, stride) // batch_size)
+    found = contexts(batches)
+    assert sorted(found) == list(range(1, n))
+    for target, (first, last) in found.items():
+        assert last == target - 1
+        assert first == 0 or block_size - stride + 1 <= target - first <= block_size
+
+
+@given(n=st.integers(2, 60), block_size=st.integers(1, 9), batch_size=st.integers(1, 5))
+def test_windows_for_the_last_position_alone_give_each_token_the_same_context_as_a_stride_of_1(
+    n, block_size, batch_size
+):
+    alone = list(last_position_batches(counting(n), block_size, batch_size))
+    assert all((targets[:, :-1] == -1).all() for _, targets in alone)
+    assert contexts(alone) == contexts(sliding_batches(counting(n), block_size, batch_size, stride=1))
 
 
 def test_a_partial_evaluation_is_the_same_each_time_and_spread_over_the_split():

@@ -221,6 +221,14 @@ def test_an_id_outside_the_vocabulary_is_found_in_one_look(
         dataset.check_ids(split)
 
 
+def test_the_advice_for_a_missing_test_split_can_be_followed(data_dir: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        open_dataset("night", data_dir).split("test")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("data set night has no split 'test'; it has train, val, because")
+    assert "--val_ratio=0.1 --test_ratio=0.1 --output=night-test" in str(caught.value)
+
+
 def test_token_files_that_are_as_they_were_written_are_not_read_for_it(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

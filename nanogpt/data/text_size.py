@@ -1,0 +1,48 @@
+"""The size of the text of a split in tokens, characters and bytes: as recorded, or counted from its tokens.
+
+Earlier versions did not record it. The bytes of a token are known, and a character has one byte that is not a
+continuation byte (0b10xxxxxx), so the tokens do not have to be decoded to text.
+"""
+
+from collections.abc import Generator
+
+from nanogpt.data.store import Dataset
+from nanogpt.events import Encoding
+from nanogpt.loss_units import TextSize
+
+IDS_AT_ONCE = 1 << 22
+
+
+def text_size(dataset: Dataset, split: str) -> Generator[Encoding, None, TextSize]:
+    """Return the size of the text of a split. If it is not recorded, count it and yield the progress.
+
+    Raise `UserError` if the data set does not have the split.
+    """
+    meta = dataset.meta
+    if split in meta.split_bytes and split in meta.split_characters:
+        return TextSize(meta.tokens[split], meta.split_characters[split], meta.split_bytes[split])
+    import numpy as np
+
+    dataset.check_ids(split)
+    ids, tokenizer = dataset.split(split), dataset.tokenizer
+    counts = np.zeros(tokenizer.vocab_size, np.int64)
+    for first in range(0, len(ids), IDS_AT_ONCE):
+        block = ids[first : first + IDS_AT_ONCE]
+        counts += np.bincount(block, minlength=len(counts))
+        done = first + len(block)
+        item_bytes = meta.item_bytes
+        yield Encoding(phase="scan", done_bytes=done * item_bytes, total_bytes=len(ids) * item_bytes, tokens=0)
+    pieces = [tokenizer.token_bytes(id) if counts[id] else b"" for id in range(len(counts))]
+    characters = np.array([sum(byte & 0xC0 != 0x80 for byte in piece) for piece in pieces])
+    return TextSize(len(ids), int(counts @ characters), int(counts @ np.array(list(map(len, pieces)))))
+
+
+def known_text_size(dataset: Dataset, split: str) -> TextSize:
+    """Return the same as `text_size`, without progress. For small splits."""
+    counting = text_size(dataset, split)
+    while True:
+        try:
+            next(counting)
+        except StopIteration as end:
+            size: TextSize = end.value
+            return size
