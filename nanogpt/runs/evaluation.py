@@ -4,8 +4,6 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-import torch
-
 from nanogpt import data, hardware, tokenizers
 from nanogpt.config import ArchitectureConfig
 from nanogpt.data.text_size import text_size
@@ -37,6 +35,8 @@ def evaluate_run(
     the last position). checkpoint: "best", "latest" or a step. dataset: None for the data set of the run. batch_size:
     windows at a time; None for that of the run. dtype: number format of matrix products. Raise `UserError`.
     """
+    import torch
+
     began = time.monotonic()
     run, path = checkpoints.locate(source, checkpoint, runs_dir)
     config = folder.run_config(run)

@@ -1,6 +1,5 @@
 """`nanogpt eval`: the loss of a run over a whole split."""
 
-import json
 import math
 
 import pytest
