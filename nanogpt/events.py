@@ -122,7 +122,10 @@ class Evaluating(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated(Event):
-    """Mean loss (nats per token) over `tokens` tokens of each split; `best_val_loss` includes this one."""
+    """Mean loss (nats per token) over `tokens` tokens of each split; `best_val_loss` includes this one.
+
+    `ema_val_loss` is the validation loss of the averaged weights, None without weight averaging.
+    """
 
     step: int
     train_loss: float
@@ -131,6 +134,7 @@ class Evaluated(Event):
     is_best: bool
     tokens: int
     elapsed_s: float
+    ema_val_loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 import argparse
 
 from nanogpt.cli.console import print_message
+from nanogpt.cli.sample import add_weights
 from nanogpt.formatting import printable
 from nanogpt.paths import expanded
 
@@ -16,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", default="best", metavar="best|latest|STEP", help="which checkpoint (default: best)"
     )
+    add_weights(parser)
     parser.add_argument("--runs_dir", type=expanded, help="folder of the runs")
 
 
@@ -23,9 +25,10 @@ def run(args: argparse.Namespace) -> int:
     from nanogpt.interop.huggingface import write_huggingface
     from nanogpt.runs import load_model
 
-    loaded = load_model(args.source, args.checkpoint, "cpu", args.runs_dir)
+    loaded = load_model(args.source, args.checkpoint, "cpu", args.runs_dir, args.weights)
     folder = args.folder.absolute()
     write_huggingface(loaded.model, loaded.tokenizer, folder)
     print(printable(str(folder)))
-    print_message(f"{loaded.run}, step {loaded.step:,}, with its tokenizer, {loaded.tokenizer.name}")
+    averaged = ", averaged weights" if loaded.is_average else ""
+    print_message(f"{loaded.run}, step {loaded.step:,}{averaged}, with its tokenizer, {loaded.tokenizer.name}")
     return 0

@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
         ("step", f"{about['step']:,} of {about['max_iters']:,}"),
         ("train loss", format_loss(about["train_loss"])),
         ("val loss", f"{format_loss(about['val_loss'])} (best {format_loss(about['best_val_loss'])})"),
+        *([("EMA val loss", format_loss(about["ema_val_loss"]))] if about["ema_val_loss"] is not None else []),
         (
             "speed",
             f"{format_whole(about['tokens_per_second'])} tokens/s"

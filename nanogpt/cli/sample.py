@@ -28,6 +28,7 @@ DTYPE = Setting(
     "number format of matrix products; auto: the faster one here",
     choices=("auto", "float32", "bfloat16"),
 )
+WEIGHTS = ("auto", "ema", "raw")
 
 DESCRIPTION = """Generate text with a trained model. The prompt and the text go to stdout, token by token; messages go
 to stderr. The same seed gives the same text."""
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", default="best", metavar="best|latest|STEP", help="which checkpoint (default: best)"
     )
+    add_weights(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     parser.add_argument(
         "--dtype", default=DTYPE.default, metavar="|".join(DTYPE.choices), help=f"{DTYPE.help} (default: auto)"
@@ -62,6 +64,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs_dir", type=expanded, help="folder of the runs")
 
 
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add `--weights`."""
+    parser.add_argument(
+        "--weights",
+        choices=WEIGHTS,
+        default="auto",
+        help="averaged weights (ema) or the last step's (raw) of a run with ema_decay; auto: those with the lower "
+        "validation loss (default: auto)",
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     knobs = resolve_sampling(typed(args, sampling_settings()), args.stop)
     num_samples, dtype = NUM_SAMPLES.parse(args.num_samples), DTYPE.parse(args.dtype)
@@ -72,11 +85,12 @@ def run(args: argparse.Namespace) -> int:
     from nanogpt.runs import load_model
     from nanogpt.sampling import generate, resolve_sampling_dtype
 
-    loaded = load_model(args.source, args.checkpoint, args.device, args.runs_dir)
+    loaded = load_model(args.source, args.checkpoint, args.device, args.runs_dir, args.weights)
     prompt = known_text(loaded.tokenizer, prompt, args.unknown == "replace")
     loss = "" if loaded.val_loss is None else f", val loss {loaded.val_loss:.4f}"
     dtype, _ = resolve_sampling_dtype(dtype, loaded.model)
-    print_message(f"{loaded.run}, step {loaded.step:,}{loss}, on {loaded.device} in {dtype}, seed {knobs.seed}")
+    step = f"step {loaded.step:,}{', averaged weights' if loaded.is_average else ''}"
+    print_message(f"{loaded.run}, {step}{loss}, on {loaded.device} in {dtype}, seed {knobs.seed}")
     events = generate(
         loaded.model,
         loaded.tokenizer,

@@ -60,8 +60,10 @@ def show(events: Iterator[Event]) -> Finished | None:
                     live("")
                     evaluated = f"  val {event.val_loss:.4f}"
                     best = " (best)" if event.is_best else f" (best {event.best_val_loss:.4f})"
+                    average = "" if event.ema_val_loss is None else f", EMA {event.ema_val_loss:.4f}"
                     print_message(
-                        f"step {event.step:,}: train loss {event.train_loss:.4f}, val loss {event.val_loss:.4f}{best}"
+                        f"step {event.step:,}: train loss {event.train_loss:.4f}, "
+                        f"val loss {event.val_loss:.4f}{best}{average}"
                     )
                 case Saved():
                     live("")

@@ -107,6 +107,9 @@ class OptimizerConfig(ComponentConfig):
     learning_rate: float = setting(1e-3, "highest learning rate", above=0, high=1000, common=True)
     weight_decay: float = setting(0.1, "decay of the matrices; vectors are not decayed", low=0, high=1000)
     grad_clip: float = setting(1.0, "largest norm of the gradient; 0: no clipping", low=0)
+    ema_decay: float = setting(
+        0.0, "decay per step of the averaged weights that are evaluated and saved too; 0: none", low=0, below=1
+    )
 
     def build(
         self, model: "LanguageModel", dtype: "torch.dtype", flat: "FlatParameters | None" = None

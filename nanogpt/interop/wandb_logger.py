@@ -59,5 +59,6 @@ def _metrics(event: Event) -> dict[str, float | int | None]:
             "mfu": None if event.mfu is None else 100 * event.mfu,
         }
     if isinstance(event, Evaluated):
-        return {"iter": event.step, "train/loss": event.train_loss, "val/loss": event.val_loss}
+        average = {} if event.ema_val_loss is None else {"val/ema_loss": event.ema_val_loss}
+        return {"iter": event.step, "train/loss": event.train_loss, "val/loss": event.val_loss, **average}
     return {}

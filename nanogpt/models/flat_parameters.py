@@ -23,6 +23,11 @@ class FlatParameters:
             self._ranges[parameter] = begin, begin + parameter.numel()
             begin += parameter.numel()
 
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All parameters, in the order of the memory."""
+        return list(self._ranges)
+
     def weights_of(self, parameters: Sequence[nn.Parameter]) -> Tensor | None:
         """Return these parameters as one view (numbers); None unless they are adjacent and in order."""
         return self.view(self._weights, parameters)

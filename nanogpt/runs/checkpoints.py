@@ -1,6 +1,7 @@
 """Checkpoints: folders that are written atomically, and checked by SHA-256 when they are read. No pickle.
 
     checkpoints/step-00002000/   model.safetensors  optimizer.safetensors  trainer.json
+                                 average.safetensors, if the weights are averaged
 
 Listing them imports no torch.
 """
@@ -34,6 +35,7 @@ CHANGED_BY_COMMANDS = (
     "eval_interval",
 )  # a resume uses the values in the checkpoint
 PICKLE_ADVICE = "docs/from_nanogpt.py converts a ckpt.pt of nanoGPT's that you trust"
+AVERAGE = "average.safetensors"
 REPLACED = ".replaced"  # suffix of a checkpoint that is being replaced by another of the same step
 
 
@@ -135,7 +137,10 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -
         remove(replaced, ignore_errors=True)
     with new_folder(final, partial, replaced) as folder:
         sums = {}
-        for name, tensors in (("model", snapshot.model), ("optimizer", snapshot.optimizer)):
+        parts = {"model": snapshot.model, "optimizer": snapshot.optimizer}
+        if snapshot.average:
+            parts["average"] = snapshot.average
+        for name, tensors in parts.items():
             path = folder / f"{name}.safetensors"
             try:
                 save_file({key: tensor.detach().contiguous() for key, tensor in tensors.items()}, path)
@@ -185,7 +190,8 @@ def roll_back_to(run: Path, step: int) -> "Snapshot | None":
 def read(checkpoint: Path, *, weights_only: bool = False) -> "Snapshot":
     """Return the snapshot in a checkpoint's folder, with the sha256 of every file checked.
 
-    With `weights_only` there is no optimizer state. Raise `UserError` if it is damaged or is not a checkpoint.
+    With `weights_only` there are no averaged weights and no optimizer state. Raise `UserError` if it is damaged or is
+    not a checkpoint.
     """
     from nanogpt.training.snapshot import Progress, Snapshot
 
@@ -197,8 +203,17 @@ def read(checkpoint: Path, *, weights_only: bool = False) -> "Snapshot":
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(checkpoint, error) from None
     tensors = _read_tensors(checkpoint, "model.safetensors", trainer)
-    optimizer = {} if weights_only else _read_tensors(checkpoint, "optimizer.safetensors", trainer)
-    return Snapshot(config, tensors, optimizer, progress, position)
+    if weights_only:
+        return Snapshot(config, tensors, {}, progress, position)
+    optimizer = _read_tensors(checkpoint, "optimizer.safetensors", trainer)
+    average = _read_tensors(checkpoint, AVERAGE, trainer) if AVERAGE in trainer["sha256"] else {}
+    return Snapshot(config, tensors, optimizer, progress, position, average)
+
+
+def read_average(checkpoint: Path) -> "dict[str, Tensor]":
+    """Return the averaged weights by parameter, empty if the checkpoint has none. Raise `UserError` as `read` does."""
+    trainer = _read_trainer(checkpoint)
+    return _read_tensors(checkpoint, AVERAGE, trainer) if AVERAGE in trainer["sha256"] else {}
 
 
 def model_config(checkpoint: Path) -> ArchitectureConfig:

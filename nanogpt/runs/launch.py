@@ -232,7 +232,7 @@ def _train_and_record(
             (run / "events.jsonl").unlink(missing_ok=True)
         _check_files(run)
         progress = start_from.progress if start_from is not None else Progress()
-        known = {"val_loss": progress.val_loss, "best_val_loss": progress.best_val_loss}
+        known = {name: getattr(progress, name) for name in ("val_loss", "best_val_loss", "ema_val_loss")}
         recorder = Recorder(run, "run.toml", dataset=dataset.name, **known)
 
         def save(snapshot: Snapshot, is_best: bool) -> str:

@@ -1,7 +1,8 @@
 """Load a trained model and its tokenizer from a run or a checkpoint, for sampling."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from nanogpt import hardware, tokenizers
 from nanogpt.errors import UserError
@@ -11,10 +12,15 @@ from nanogpt.runs import checkpoints
 from nanogpt.tokenizers import Tokenizer
 from nanogpt.training.snapshot import Snapshot, check_weights, restore_weights
 
+Weights = Literal["auto", "ema", "raw"]
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """`model` is on `device` in evaluation mode; `val_loss` (nats per token) is None if its step was not evaluated."""
+    """`model` is on `device` in evaluation mode; `val_loss` (nats per token) is None if its step was not evaluated.
+
+    is_average: it has the averaged weights of its checkpoint.
+    """
 
     model: LanguageModel
     tokenizer: Tokenizer
@@ -22,17 +28,24 @@ class LoadedModel:
     step: int
     val_loss: float | None
     device: str
+    is_average: bool = False
 
 
 def load_model(
-    source: str | None = None, which: str = "best", device: str = "auto", runs_dir: str | Path | None = None
+    source: str | None = None,
+    which: str = "best",
+    device: str = "auto",
+    runs_dir: str | Path | None = None,
+    weights: Weights = "auto",
 ) -> LoadedModel:
     """Load the model of a run (by name or path; None: the newest), or of a checkpoint's folder, which needs no `which`.
 
-    Raise `UserError` if it does not exist, is damaged, or the tokenizer does not fit the model.
+    weights: the averaged ones, the raw ones, or "auto": the averaged ones if the checkpoint has them, unless they had
+    the higher validation loss there. Raise `UserError` if it does not exist, is damaged, or the tokenizer does not fit
+    the model.
     """
     run, path = checkpoints.locate(source, which, runs_dir)
-    snapshot = checkpoints.read(path, weights_only=True)
+    snapshot, val_loss, is_average = _with_weights(path, weights)
     tokenizer = load_tokenizer(run)
     if tokenizer.vocab_size > snapshot.model_config.vocab_size:
         raise UserError(
@@ -41,9 +54,22 @@ def load_model(
         )
     device = hardware.resolve_device(device)
     model = model_from(snapshot, str(path)).to(device).eval()
+    return LoadedModel(model, tokenizer, run.name, snapshot.progress.step, val_loss, device, is_average)
+
+
+def _with_weights(path: Path, weights: Weights) -> tuple[Snapshot, float | None, bool]:
+    """Return the snapshot of a checkpoint with these weights, their validation loss, and whether they are averaged."""
+    snapshot = checkpoints.read(path, weights_only=True)
     progress = snapshot.progress
-    evaluated = progress.evaluated_at == progress.step
-    return LoadedModel(model, tokenizer, run.name, progress.step, progress.val_loss if evaluated else None, device)
+    losses = (progress.val_loss, progress.ema_val_loss) if progress.evaluated_at == progress.step else (None, None)
+    raw_loss, average_loss = losses
+    is_worse = raw_loss is not None and average_loss is not None and average_loss > raw_loss
+    average = {} if weights == "raw" or (weights == "auto" and is_worse) else checkpoints.read_average(path)
+    if weights == "ema" and not average:
+        raise UserError(f"{path} has no averaged weights: train with --ema_decay=0.99, or use --weights=raw")
+    if not average:
+        return snapshot, raw_loss, False
+    return replace(snapshot, model=snapshot.model | average), average_loss, True
 
 
 def load_tokenizer(run: Path) -> Tokenizer:

@@ -25,7 +25,7 @@ RESOLVED = ("device", "dtype", "compile", "threads", "vocab_size")  # run.toml h
 LONGEST_NOTE = 10_000  # characters
 LOCK_TIMEOUT_S = 0.5  # checking whether a trainer is alive holds the lock for a moment
 MEASURED = ("loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "mfu", "memory_bytes", "elapsed_s")
-COLUMNS = ("step", *MEASURED, "eval_train_loss", "val_loss")
+COLUMNS = ("step", *MEASURED, "eval_train_loss", "val_loss", "ema_val_loss")
 
 
 def rename(run: Path, name: str) -> Path:
@@ -103,7 +103,8 @@ def metrics(run: Path) -> Iterator[Mapping[str, Any]]:
             rows.setdefault(event.step, {}).update({name: getattr(event, name) for name in MEASURED})
         elif isinstance(event, Evaluated):
             losses = {"eval_train_loss": event.train_loss, "val_loss": event.val_loss}
-            rows.setdefault(event.step, {}).update(losses)
+            average = {} if event.ema_val_loss is None else {"ema_val_loss": event.ema_val_loss}
+            rows.setdefault(event.step, {}).update(losses | average)
     for step in sorted(rows):
         yield {"step": step} | rows[step]
 

@@ -38,7 +38,8 @@ class RunState:
     `evaluating` and `since`: in it, `state` is "paused" for both `paused` and `waiting`.
 
     `paused` is set by a command; `waiting` is why training waits for the disk; `evaluating` is the finished part of an
-    evaluation (0..1), None without one. Losses are in nats per token. `since` is when this training started and
+    evaluation (0..1), None without one. Losses are in nats per token; `ema_val_loss` is of the averaged weights, None
+    without them. `since` is when this training started and
     `updated` when the trainer last wrote, by its own clock (seconds since 1970); `silent_s` is the time since its last
     heartbeat, in seconds, when the state was read.
     """
@@ -68,6 +69,7 @@ class RunState:
     paused: bool = False
     waiting: str = ""
     evaluating: float | None = None
+    ema_val_loss: float | None = None
 
     @property
     def alive(self) -> bool:
@@ -155,6 +157,7 @@ def reduce(state: RunState, event: Event) -> RunState:
                 train_loss=event.train_loss,
                 val_loss=event.val_loss,
                 best_val_loss=event.best_val_loss,
+                ema_val_loss=event.ema_val_loss,
                 elapsed_s=event.elapsed_s,
                 message="",
                 evaluating=None,

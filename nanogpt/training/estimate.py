@@ -28,11 +28,11 @@ def memory(config: Config, dtype: str = "float32", device: str = "cpu") -> Memor
     """Return the estimate for one micro-batch of a configuration whose `vocab_size` is set.
 
     dtype: the number format of matrix products. Weights, gradients and the state of the optimizer are always float32;
-    autocast keeps a copy of the weights in 16 bits.
+    autocast keeps a copy of the weights in 16 bits, and weight averaging one in float32.
     """
     parameters = config.model.n_parameters()
     return Memory(
-        weights=(4 if dtype == "float32" else 6) * parameters,
+        weights=((4 if dtype == "float32" else 6) + (4 if config.optimizer.ema_decay else 0)) * parameters,
         gradients=4 * parameters,
         optimizer=config.optimizer.state_bytes(parameters),
         activations=config.model.activation_bytes(config.data.batch_size, dtype, device),
@@ -53,5 +53,6 @@ def equivalent_steps(config: Config) -> float:
     """Return the work of a run in optimizer steps, evaluations included: a forward pass is a third of a step."""
     schedule, evaluation = config.schedule, config.evaluation
     evaluations = 1 + -(-schedule.max_iters // evaluation.eval_interval)
-    batches = 2 * evaluation.eval_iters  # of both splits
+    passes = 3 if config.optimizer.ema_decay else 2  # both splits, and the averaged weights
+    batches = passes * evaluation.eval_iters
     return schedule.max_iters + evaluations * batches / (3 * config.data.gradient_accumulation_steps)

@@ -33,6 +33,7 @@ from nanogpt.training.evaluation import EvaluationProgress, evaluate
 from nanogpt.training.runtime import Runtime
 from nanogpt.training.snapshot import Progress, Snapshot, restore, take_snapshot
 from nanogpt.training.throughput import Throughput
+from nanogpt.training.weight_average import WeightAverage
 
 Tokens = NDArray[np.unsignedinteger]
 WriteSample = Callable[[LanguageModel, str, int], str]
@@ -70,6 +71,7 @@ class Trainer:
     wait_reason: Callable[[], str] | None = None
     find_checkpoint: FindCheckpoint | None = None
     flat: FlatParameters | None = None
+    average: WeightAverage | None = None
     observers: Sequence[Observer] = ()
     observations: list[Event] = field(default_factory=list)  # events of the observers about the gradients of this step
     skip_flag: torch.Tensor | None = None  # see `SkippableOptimizer.skip_flag`; None: every step waits for the device
@@ -174,7 +176,7 @@ class Trainer:
         Return the mean loss of the processes and the gradient norm before clipping. If one of them is not finite,
         nothing is updated.
         """
-        config, progress = self.config, self.progress
+        config = self.config
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         distributed.average_gradients(parameters, self.runtime.world)
         mean_loss = float(distributed.all_reduce_sum(loss, self.runtime.world)) / self.runtime.world.size
@@ -186,8 +188,7 @@ class Trainer:
         if math.isfinite(grad_norm) or (math.isfinite(mean_loss) and self.scaler.is_enabled()):
             self.scaler.step(self.optimizer)  # skips the step and lowers the scale if float16 overflowed
             self.scaler.update()
-            progress.step += 1
-            progress.tokens += config.tokens_per_iteration
+            self.complete_step()
         self.optimizer.zero_grad(set_to_none=True)
         return mean_loss, grad_norm
 
@@ -203,9 +204,15 @@ class Trainer:
         skip_flag.copy_(torch.maximum(skip_flag, (~is_finite).float()))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.complete_step()
+        return loss, grad_norm
+
+    def complete_step(self) -> None:
+        """Count the step that the optimizer has done, and average in its weights."""
         self.progress.step += 1
         self.progress.tokens += self.config.tokens_per_iteration
-        return loss, grad_norm
+        if self.average is not None:
+            self.average.update(self.progress.step)
 
     def should_sync_metrics(self) -> bool:
         """Return whether to wait for the metrics of this step: to report them, or before the weights are used."""
@@ -289,28 +296,33 @@ class Trainer:
         return self.writer.save is not None and self.writer.snapshot_step != progress.step and is_finite
 
     def evaluate(self) -> Iterator[Event]:
-        """Measure the losses of both splits, and yield Evaluated; nothing if a command stops training meanwhile."""
-        config, progress = self.config, self.progress
+        """Measure the losses of both splits, and yield Evaluated; nothing if a command stops training meanwhile.
+
+        The averaged weights, if any, are measured on the validation split.
+        """
+        config, progress, forward = self.config, self.progress, self.evaluation_forward or self.forward
         began = self.elapsed_s()
+        eval_iters = config.evaluation.eval_iters
+        passes = [("val", eval_iters, forward), ("train", eval_iters or TRAIN_BATCHES, forward)]
+        if self.average is not None:
+            passes.append(("val", eval_iters, self.average.forward(forward)))
+        shape = config.model.block_size, config.data.batch_size
+        batches = sum(count_evaluation_batches(len(self.tokens[split]), *shape, n) for split, n, _ in passes)
+        reporter = EvaluationProgress(progress.step, batches // self.runtime.world.size)
+        results: list[tuple[float, int]] = []
         self.model.eval()
         try:
-            losses = partial(evaluate, self.evaluation_forward or self.forward, config=config, runtime=self.runtime)
-            n_batches = {"val": config.evaluation.eval_iters, "train": config.evaluation.eval_iters or TRAIN_BATCHES}
-            shape = config.model.block_size, config.data.batch_size
-            batches = sum(
-                count_evaluation_batches(len(self.tokens[split]), *shape, n) for split, n in n_batches.items()
-            )
-            reporter = EvaluationProgress(progress.step, batches // self.runtime.world.size)
-            on_val = yield from self.with_commands(losses(self.tokens["val"], n_batches=n_batches["val"]), reporter)
-            on_train = yield from self.with_commands(
-                losses(self.tokens["train"], n_batches=n_batches["train"]), reporter
-            )
+            for split, n, measured in passes:
+                evaluation = evaluate(measured, self.tokens[split], config, n, self.runtime)
+                result = yield from self.with_commands(evaluation, reporter)
+                if result is None:
+                    return
+                results.append(result)
         finally:
             self.model.train()
-        if on_val is None or on_train is None:
-            return
         self.throughput.record_evaluation(self.elapsed_s() - began)
-        (val_loss, counted), (train_loss, _) = on_val, on_train
+        (val_loss, counted), (train_loss, _), *of_average = results
+        progress.ema_val_loss = of_average[0][0] if of_average else None
         if self.writer.snapshot_step == progress.step:  # saved by a command meanwhile, without these losses
             yield from self.writer.report(wait=True)
             self.writer.snapshot_step = -1
@@ -327,6 +339,7 @@ class Trainer:
             is_best=is_best,
             tokens=counted,
             elapsed_s=self.elapsed_s(),
+            ema_val_loss=progress.ema_val_loss,
         )
 
     def with_commands(
@@ -352,7 +365,10 @@ class Trainer:
         """
         if self.can_save():
             current = replace(self.progress, elapsed_s=self.elapsed_s())
-            state = partial(take_snapshot, self.model, self.optimizer, self.scaler, current, self.batches.position)
+            average = {} if self.average is None else self.average.state_dict()
+            state = partial(
+                take_snapshot, self.model, self.optimizer, self.scaler, current, self.batches.position, average
+            )
             yield from self.writer.start(state, is_best=current.best_step == current.step)
 
     def write_sample(self, prompt: str, seed: int) -> Iterator[Event]:
@@ -477,6 +493,8 @@ class Trainer:
             yield Health(step=at, state="nan", message=message)
             return
         restore(back, self.model, self.optimizer, self.scaler, "the checkpoint")
+        if self.average is not None:
+            self.average.restart(back.average, "the checkpoint")
         elapsed_s, self.started_at = self.elapsed_s(), time.monotonic()
         self.progress = replace(
             back.progress,

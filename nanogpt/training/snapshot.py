@@ -1,9 +1,10 @@
 """Snapshots: the whole state of a training as tensors and plain values, for an exact resume.
 
-That is: weights, optimizer, gradient scaler, random states, batch position, and progress.
+That is: weights, averaged weights, optimizer, gradient scaler, random states, batch position, and progress.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -33,17 +34,22 @@ class Progress:
     val_loss: float | None = None
     best_val_loss: float | None = None
     best_step: int | None = None
+    ema_val_loss: float | None = None  # of the averaged weights, in the last evaluation
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state of a training. `optimizer` is empty if only the weights are known; `position` is the batch position."""
+    """The state of a training. `optimizer` is empty if only the weights are known; `position` is the batch position.
+
+    `average` has the averaged weights by parameter, and is empty without weight averaging.
+    """
 
     model_config: ArchitectureConfig
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
     position: int = 0
+    average: dict[str, Tensor] = field(default_factory=dict)
 
 
 def take_snapshot(
@@ -52,6 +58,7 @@ def take_snapshot(
     scaler: "torch.amp.GradScaler",
     progress: Progress,
     position: int,
+    average: Mapping[str, Tensor],
 ) -> Snapshot:
     """Return a copy of the current state in main memory.
 
@@ -68,7 +75,8 @@ def take_snapshot(
     if any(parameter.is_cuda for parameter in names):
         tensors["random.cuda"] = torch.cuda.get_rng_state()
     weights = {name: _copy_to_cpu(tensor) for name, tensor in model.state_dict().items()}
-    return Snapshot(model.config, weights, tensors, dataclasses.replace(progress), position)
+    averaged = {name: _copy_to_cpu(tensor) for name, tensor in average.items()}
+    return Snapshot(model.config, weights, tensors, dataclasses.replace(progress), position, averaged)
 
 
 def _copy_to_cpu(tensor: Tensor) -> Tensor:

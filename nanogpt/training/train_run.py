@@ -29,6 +29,7 @@ from nanogpt.training.loop import FindCheckpoint, Tokens, Trainer, WriteSample
 from nanogpt.training.runtime import Runtime, check_memory, resolve_runtime
 from nanogpt.training.snapshot import Progress, Snapshot, check_weights, restore, restore_weights
 from nanogpt.training.throughput import Parts, Throughput
+from nanogpt.training.weight_average import WeightAverage
 
 
 def train(
@@ -95,6 +96,9 @@ def train(
         if start is not None and resume:
             restore(start, model, optimizer, scaler, "the checkpoint")
             progress, batches.position = replace(start.progress), start.position
+        average = WeightAverage(model, config.optimizer.ema_decay, flat) if config.optimizer.ema_decay else None
+        if average is not None and start is not None and resume:
+            average.restart(start.average, "the checkpoint")
         if not (resume and world.is_main):  # a checkpoint has the state of the main process; dropout differs in each
             torch.manual_seed(config.system.seed + 1 + world.rank + progress.step)
         # With compile=auto a compiler that fails does not end the training.
@@ -118,6 +122,7 @@ def train(
             # On a CPU, compiling for evaluation takes longer than it saves.
             evaluation_forward=None if runtime.compile and device.startswith("cuda") else backend or model,
             flat=flat,
+            average=average,
             optimizer=optimizer,
             scaler=scaler,
             batches=batches,

@@ -168,7 +168,8 @@ class History:
             case Evaluated():
                 self.evaluations.append(event)
                 best = " (best)" if event.is_best else ""
-                self._log_event(event, f"step {event.step:,}: validation loss {event.val_loss:.4f}{best}")
+                average = "" if event.ema_val_loss is None else f", EMA {event.ema_val_loss:.4f}"
+                self._log_event(event, f"step {event.step:,}: validation loss {event.val_loss:.4f}{best}{average}")
             case Sampled():
                 self.samples.append(event)
             case Saved():

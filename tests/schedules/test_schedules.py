@@ -1,5 +1,6 @@
 """The learning rate over a run."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -72,7 +73,7 @@ def test_no_schedule_has_a_rate_below_zero_or_above_the_highest(name):
 def test_every_schedule_warms_up_in_even_steps_to_the_highest_rate(name):
     config = resolve(flags={"schedule": name, "warmup_iters": 8, "max_iters": 100}).config
     rates = [config.schedule.learning_rate(step, 1.0, 100) for step in range(9)]
-    rises = [after - before for before, after in zip(rates, rates[1:], strict=False)]
+    rises = [after - before for before, after in pairwise(rates)]
     assert 0 < rates[0] <= 1 / 8
     assert rises[:7] == pytest.approx([rates[0]] * 7)
     assert rates[8] == pytest.approx(1.0, abs=0.06)  # inverse_sqrt is past its highest by one step: √(8/9) = 0.943

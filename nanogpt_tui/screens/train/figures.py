@@ -220,7 +220,10 @@ def figure_values(history: "History", waiting: str, smoothed: float | None) -> I
     yield loss(smoothed), "", "value"
     if evaluation:
         best = min(history.evaluations, key=lambda each: each.val_loss)
-        yield loss(evaluation.val_loss), f"best {best.val_loss:.3f} @ {best.step:,}", "value"
+        note = f"best {best.val_loss:.3f} @ {best.step:,}"
+        if evaluation.ema_val_loss is not None:
+            note = f"EMA {evaluation.ema_val_loss:.4f}  best {best.val_loss:.3f}"  # the step has no room
+        yield loss(evaluation.val_loss), note, "value"
         yield perplexity(evaluation.val_loss), "", "value"
     else:
         yield "–", "", "value"
