@@ -44,13 +44,14 @@ class Capabilities:
 
     cache: it decodes with a cache, so that a token costs the work of one position. every_position: `logits` predicts
     the next token at every position of a window. crop: its context can be shortened after training. decoding_backend:
-    it has a faster decoding step for a CPU.
+    it has a faster decoding step for a CPU. label_smoothing: its training loss can have label smoothing.
     """
 
     cache: bool = True
     every_position: bool = True
     crop: bool = True
     decoding_backend: bool = False
+    label_smoothing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +108,21 @@ class OptimizerConfig(ComponentConfig):
     learning_rate: float = setting(1e-3, "highest learning rate", above=0, high=1000, common=True)
     weight_decay: float = setting(0.1, "decay of the matrices; vectors are not decayed", low=0, high=1000)
     grad_clip: float = setting(1.0, "largest norm of the gradient; 0: no clipping", low=0)
+    label_smoothing: float = setting(
+        0.0, "share of each target that is spread over all tokens in the training loss; 0: none", low=0, high=1
+    )
     ema_decay: float = setting(
         0.0, "decay per step of the averaged weights that are evaluated and saved too; 0: none", low=0, below=1
     )
+
+    def validate_within(self, config: "Config") -> None:
+        """Raise `SettingError` for label smoothing with an architecture that does not have it."""
+        if self.label_smoothing and not config.model.capabilities.label_smoothing:
+            raise SettingError(
+                "label_smoothing",
+                f"label_smoothing={self.label_smoothing:g}: the architecture {config.model.name} has no label "
+                "smoothing; use 0",
+            )
 
     def build(
         self, model: "LanguageModel", dtype: "torch.dtype", flat: "FlatParameters | None" = None

@@ -86,6 +86,7 @@ class LanguageModel(nn.Module):
     """
 
     config: ArchitectureConfig
+    label_smoothing: float = 0.0  # of the training loss, for architectures with that capability
 
     if TYPE_CHECKING:
 
@@ -94,7 +95,8 @@ class LanguageModel(nn.Module):
     def forward(self, ids: Tensor, targets: Tensor | None = None, cache: Cache | None = None) -> Output:
         """Return (logits, loss) for ids and targets (B, T) int64.
 
-        With targets: the loss is the mean cross-entropy in nats over the targets that are not -1, and logits are None.
+        With targets: the loss is the mean cross-entropy in nats over the targets that are not -1, with
+        `active_label_smoothing`, and logits are None.
         Without: logits (B, 1, V) of the last position. With a cache, which `new_cache` of this model made, ids continue
         the positions in it. Raise ValueError if T + cache.length exceeds block_size.
         """
@@ -128,6 +130,11 @@ class LanguageModel(nn.Module):
                 f"use block_size={available}",
             )
         self.config = replace(self.config, block_size=block_size)
+
+    @property
+    def active_label_smoothing(self) -> float:
+        """The label smoothing of the loss: that of the training, 0 in evaluation mode."""
+        return self.label_smoothing if self.training else 0.0
 
     def n_parameters(self) -> int:
         """Return the number of trainable parameters; tied weights count once."""

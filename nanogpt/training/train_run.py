@@ -81,6 +81,7 @@ def train(
         if start is not None:
             restore_weights(model, start.model, "the starting weights")
         model.to(device).train()
+        model.label_smoothing = config.optimizer.label_smoothing
         dtype, flat = getattr(torch, runtime.dtype), None
         if device == "cpu" and not runtime.compile:  # compiled code has to check more if weights share memory
             flat = FlatParameters(decayed_first(model))

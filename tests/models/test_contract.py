@@ -247,6 +247,22 @@ def test_an_architecture_that_cannot_be_cropped_says_so(architecture, monkeypatc
     model.crop_block_size(T)
 
 
+@having("label_smoothing")
+def test_label_smoothing_is_torchs_and_in_training_only(architecture):
+    model, ids = opinionated(small(architecture)), some_ids()
+    plain = model(ids, ids)[1]
+    model.label_smoothing = 0.1
+    assert torch.equal(model(ids, ids)[1], plain)
+    with torch.no_grad():
+        uniform = -torch.log_softmax(logits_of_every_position(model, ids), -1).mean()
+    torch.testing.assert_close(model.train()(ids, ids)[1], 0.9 * plain + 0.1 * uniform)
+
+
+def logits_of_every_position(model, ids):
+    """Return the logits (B, T, V), each from the window that ends there."""
+    return torch.cat([model(ids[:, :end])[0] for end in range(1, ids.size(1) + 1)], 1)
+
+
 WITH_DROPOUT = [name for name in names(ARCHITECTURE) if "dropout" in component_settings(ARCHITECTURE, name)]
 
 

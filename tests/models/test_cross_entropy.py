@@ -18,16 +18,18 @@ def made(ignored):
     return torch.randn(37, 8, dtype=torch.float64), torch.randn(50, 8, dtype=torch.float64), targets
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("cap", [0.0, 3.0])
 @pytest.mark.parametrize("ignored", [False, True])
 @pytest.mark.parametrize(("rows", "numbers"), [(1024, 1 << 22), (10, 1 << 22), (10, 200), (1024, 1)])
-def test_it_is_torchs_in_pieces_of_every_size(monkeypatch, ignored, rows, numbers, cap):
+def test_it_is_torchs_in_pieces_of_every_size(monkeypatch, ignored, rows, numbers, cap, smoothing):
     monkeypatch.setattr(module, "CHUNK_ROWS", rows)
     monkeypatch.setattr(module, "CHUNK_LOGITS", numbers)
     x, weight, targets = made(ignored)
     logits = x.requires_grad_() @ weight.requires_grad_().t()
-    theirs = F.cross_entropy(cap * torch.tanh(logits / cap) if cap else logits, targets, ignore_index=-1)
-    ours = cross_entropy(x[None], weight, targets[None], cap)
+    capped = cap * torch.tanh(logits / cap) if cap else logits
+    theirs = F.cross_entropy(capped, targets, ignore_index=-1, label_smoothing=smoothing)
+    ours = cross_entropy(x[None], weight, targets[None], cap, smoothing)
     torch.testing.assert_close(ours, theirs)
     for scale in (1, 0.25):
         gradients = (torch.autograd.grad(scale * loss, (x, weight), retain_graph=True) for loss in (ours, theirs))
@@ -35,10 +37,11 @@ def test_it_is_torchs_in_pieces_of_every_size(monkeypatch, ignored, rows, number
             torch.testing.assert_close(mine, wanted)
 
 
-def test_in_16_bits_it_is_near():
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_in_16_bits_it_is_near(smoothing):
     x, weight, targets = made(ignored=True)
-    exact = chunked_cross_entropy(x, weight, targets, 0.0, needs_grad=True)
-    near = chunked_cross_entropy(x.bfloat16(), weight.bfloat16(), targets, 0.0, needs_grad=True)
+    exact = chunked_cross_entropy(x, weight, targets, 0.0, smoothing, needs_grad=True)
+    near = chunked_cross_entropy(x.bfloat16(), weight.bfloat16(), targets, 0.0, smoothing, needs_grad=True)
     assert near[0].dtype == torch.float32
     for ours, wanted in zip(near, exact, strict=True):
         assert ours is not None
@@ -48,7 +51,7 @@ def test_in_16_bits_it_is_near():
 
 def test_without_gradients_there_are_none():
     x, weight, targets = made(ignored=False)
-    loss, grad_x, grad_weight = chunked_cross_entropy(x, weight, targets, 0.0, needs_grad=False)
+    loss, grad_x, grad_weight = chunked_cross_entropy(x, weight, targets, 0.0, 0.0, needs_grad=False)
     torch.testing.assert_close(loss, F.cross_entropy(x @ weight.t(), targets))
     assert grad_x is None
     assert grad_weight is None
@@ -57,9 +60,9 @@ def test_without_gradients_there_are_none():
 def test_the_loss_of_what_is_all_but_impossible_is_finite_and_of_what_is_no_number_is_none():
     weight, targets = torch.tensor([[1.0], [-1.0]]), torch.tensor([1, 0])
     x = torch.tensor([[300.0], [300.0]])
-    assert chunked_cross_entropy(x, weight, targets, 0.0, needs_grad=False)[0] == 300
-    assert math.isnan(chunked_cross_entropy(x * math.nan, weight, targets, 0.0, needs_grad=False)[0])
-    assert math.isnan(chunked_cross_entropy(x, weight, targets * 0 - 1, 0.0, needs_grad=False)[0])
+    assert chunked_cross_entropy(x, weight, targets, 0.0, 0.0, needs_grad=False)[0] == 300
+    assert math.isnan(chunked_cross_entropy(x * math.nan, weight, targets, 0.0, 0.0, needs_grad=False)[0])
+    assert math.isnan(chunked_cross_entropy(x, weight, targets * 0 - 1, 0.0, 0.0, needs_grad=False)[0])
 
 
 def test_the_estimate_of_memory_knows_the_pieces():

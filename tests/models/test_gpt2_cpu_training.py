@@ -29,10 +29,12 @@ def in_groups(model):
     return sorted(model.parameters(), key=lambda parameter: parameter.dim() < 2)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
-def test_it_is_the_readable_one(bias, flat):
+def test_it_is_the_readable_one(bias, flat, smoothing):
     model, ids, targets = model_and_batch(bias)
+    model.label_smoothing = smoothing
     memory = FlatParameters(in_groups(model)) if flat else None
     readable, fused = model(ids, targets)[1], fused_loss(model, ids, targets, torch.float32, memory)
     torch.testing.assert_close(fused, readable)

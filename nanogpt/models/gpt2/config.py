@@ -16,7 +16,7 @@ class Config(TransformerConfig):
     """GPT-2 (Radford et al. 2019): learned positions, pre-norm, GELU, tied head."""
 
     name: ClassVar[str] = "gpt2"
-    capabilities: ClassVar[Capabilities] = Capabilities(decoding_backend=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(decoding_backend=True, label_smoothing=True)
 
     bias: bool = setting(False, "biases in Linear and LayerNorm, as GPT-2 has them")
 

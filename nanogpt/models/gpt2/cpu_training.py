@@ -96,7 +96,8 @@ class _Loss(torch.autograd.Function):
             if needs_grad:
                 saved_blocks.append(saved)
         normed, mean, rstd = cpu_block.norm(x, low[-2], low[-1], dtype)  # (N, C)
-        loss, grad_normed, grad_head = chunked_cross_entropy(normed, low[0], targets, 0.0, needs_grad)
+        smoothing = backend.model.active_label_smoothing
+        loss, grad_normed, grad_head = chunked_cross_entropy(normed, low[0], targets, 0.0, smoothing, needs_grad)
         if needs_grad:
             ctx.save_for_backward(ids, random, x, mean, rstd, grad_normed, grad_head)
             ctx.backend, ctx.saved_blocks, ctx.low, ctx.shape, ctx.dropout = backend, saved_blocks, low, (B, T), dropout

@@ -129,7 +129,7 @@ class Model(LanguageModel):
         x = self.hidden(ids, None if cache is None else KeyValueCache.check(cache))
         if targets is None:
             return F.linear(x[:, -1:], self.wte.weight), None  # (B, 1, V)
-        return None, cross_entropy(x, self.wte.weight, targets)
+        return None, cross_entropy(x, self.wte.weight, targets, smoothing=self.active_label_smoothing)
 
     def logits(self, ids: Tensor) -> Tensor:
         """Return the logits (B, T, V) of every position."""

@@ -21,17 +21,21 @@ CHUNK_LOGITS = 1 << 22  # logits in a softmax, so that they stay in the cache of
 MIN_PROBABILITY = 1e-30  # below it, log(softmax) loses precision in float32
 
 
-def cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, cap: float = 0.0) -> Tensor:
+def cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, cap: float = 0.0, smoothing: float = 0.0) -> Tensor:
     """Return the mean of -log softmax(x·weightᵀ) in nats over the targets that are not -1 (scalar).
 
-    x: (B, T, C); weight: (V, C); targets: (B, T). cap: the bound of the logits (see `softcap`), 0 for none.
+    x: (B, T, C); weight: (V, C); targets: (B, T). cap: the bound of the logits (see `softcap`), 0 for none. smoothing:
+    the share of the target's probability that is spread over all V tokens (Szegedy et al. 2016), as in torch.
     """
     x, targets = x.flatten(0, 1), targets.flatten()
     if not is_eager_cpu(x):
-        return F.cross_entropy(softcap(F.linear(x, weight).float(), cap), targets, ignore_index=IGNORE_INDEX)
+        logits = softcap(F.linear(x, weight).float(), cap)
+        return F.cross_entropy(logits, targets, ignore_index=IGNORE_INDEX, label_smoothing=smoothing)
     if torch.is_autocast_enabled("cpu"):
         x, weight = (each.to(torch.get_autocast_dtype("cpu")) for each in (x, weight))
-    return _CrossEntropy.apply(x, weight, targets, cap, torch.is_grad_enabled())  # type: ignore[no-any-return, no-untyped-call]
+    return _CrossEntropy.apply(  # type: ignore[no-any-return, no-untyped-call]
+        x, weight, targets, cap, smoothing, torch.is_grad_enabled()
+    )
 
 
 def softcap(logits: Tensor, cap: float) -> Tensor:
@@ -40,7 +44,7 @@ def softcap(logits: Tensor, cap: float) -> Tensor:
 
 
 def chunked_cross_entropy(
-    x: Tensor, weight: Tensor, targets: Tensor, cap: float, needs_grad: bool
+    x: Tensor, weight: Tensor, targets: Tensor, cap: float, smoothing: float, needs_grad: bool
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return the loss of `cross_entropy` for x (N, C) and targets (N), and its gradients for x and weight (V, C).
 
@@ -55,7 +59,7 @@ def chunked_cross_entropy(
     for begin in range(0, len(x), CHUNK_ROWS):
         chunk = slice(begin, begin + CHUNK_ROWS)
         logits = torch.mm(x[chunk], weight.t())  # (n, V)
-        loss += _to_gradients(logits, targets[chunk], counted[chunk], cap)
+        loss += _to_gradients(logits, targets[chunk], counted[chunk], cap, smoothing)
         if grad_x is not None:
             torch.addmm(grad_x[chunk], logits, weight, beta=0, alpha=scale, out=grad_x[chunk])
             product = torch.addmm(weight.t(), x[chunk].t(), logits, beta=0, alpha=scale)  # (C, V)
@@ -63,7 +67,7 @@ def chunked_cross_entropy(
     return loss * scale, grad_x, None if grad_weight is None else grad_weight.t()
 
 
-def _to_gradients(logits: Tensor, targets: Tensor, counted: Tensor, cap: float) -> Tensor:
+def _to_gradients(logits: Tensor, targets: Tensor, counted: Tensor, cap: float, smoothing: float) -> Tensor:
     """Return the sum of the losses of logits (n, V), and overwrite the logits with its gradients."""
     columns, counted = (targets * counted)[:, None], counted[:, None]  # (n, 1)
     all_count, rows = bool(counted.all()), max(1, CHUNK_LOGITS // logits.size(1))
@@ -76,7 +80,12 @@ def _to_gradients(logits: Tensor, targets: Tensor, counted: Tensor, cap: float) 
         log_p = target_p.log()
         if not (target_p > MIN_PROBABILITY).all():
             log_p = torch.log_softmax(z, -1, dtype=p.dtype).gather(1, column)
-        p.scatter_(1, column, target_p - 1)
+        p.scatter_(1, column, target_p - (1 - smoothing))
+        if smoothing:
+            z = z.to(p.dtype)
+            mean_log_p = z.mean(1, keepdim=True) - z.gather(1, column) + log_p  # over all tokens
+            log_p = (1 - smoothing) * log_p + smoothing * mean_log_p
+            p.sub_(smoothing / p.size(1))
         if cap:
             p.addcmul_(p, z.div_(cap).square_(), value=-1)  # · (1 - tanh²)
         if not all_count:
@@ -88,8 +97,10 @@ def _to_gradients(logits: Tensor, targets: Tensor, counted: Tensor, cap: float) 
 
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, cap: float, needs_grad: bool) -> Tensor:
-        loss, grad_x, grad_weight = chunked_cross_entropy(x, weight, targets, cap, needs_grad)
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, cap: float, smoothing: float, needs_grad: bool
+    ) -> Tensor:
+        loss, grad_x, grad_weight = chunked_cross_entropy(x, weight, targets, cap, smoothing, needs_grad)
         ctx.save_for_backward(grad_x, grad_weight)
         return loss
 
@@ -99,7 +110,7 @@ class _CrossEntropy(torch.autograd.Function):
         grad_x, grad_weight = ctx.saved_tensors
         if upstream != 1:
             grad_x, grad_weight = grad_x * upstream, grad_weight * upstream
-        return grad_x, grad_weight, None, None, None
+        return grad_x, grad_weight, None, None, None, None
 
 
 def accumulation_dtype(x: Tensor) -> torch.dtype:

@@ -35,7 +35,8 @@ class UntiedHeadModel(LanguageModel):
         x = self.hidden(ids, cache)
         if targets is None:
             return self.head(x[:, -1:]).float(), None  # (B, 1, V)
-        return None, F.cross_entropy(self.head(x).float().flatten(0, 1), targets.flatten(), ignore_index=-1)
+        logits, smoothing = self.head(x).float().flatten(0, 1), self.active_label_smoothing
+        return None, F.cross_entropy(logits, targets.flatten(), ignore_index=-1, label_smoothing=smoothing)
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return the embedding, the matrices of the hidden layers, the head, and all vectors."""

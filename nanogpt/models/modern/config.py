@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from nanogpt.config.components import Capabilities
 from nanogpt.config.setting import setting
 from nanogpt.errors import SettingError
 from nanogpt.models.layers.transformer_config import TransformerConfig
@@ -18,6 +19,7 @@ class Config(TransformerConfig):
     """RoPE, normalised queries and keys, ReLU², short convolutions, n-gram embeddings, a soft-capped head."""
 
     name: ClassVar[str] = "modern"
+    capabilities: ClassVar[Capabilities] = Capabilities(label_smoothing=True)
     look_back: ClassVar[int] = 3  # previous positions in a short convolution
 
     ngram: int = setting(2, "longest n-gram with its own embedding", low=1, high=4, common=True)

@@ -227,7 +227,7 @@ class Model(LanguageModel):
         x = self.hidden(ids, None if cache is None else Cache.check(cache))
         if targets is None:
             return self.head_logits(x[:, -1:]), None  # (B, 1, V)
-        return None, cross_entropy(x, self.head.weight, targets, LOGIT_CAP)
+        return None, cross_entropy(x, self.head.weight, targets, LOGIT_CAP, self.active_label_smoothing)
 
     def logits(self, ids: Tensor) -> Tensor:
         """Return the logits (B, T, V) of every position."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from nanogpt.config.components import ArchitectureConfig
+from nanogpt.config.components import ArchitectureConfig, Capabilities
 from nanogpt.config.setting import setting
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ class Config(ArchitectureConfig):
     """WaveNet (van den Oord et al. 2016): gated dilated causal convolutions with residual and skip paths."""
 
     name: ClassVar[str] = "wavenet"
+    capabilities: ClassVar[Capabilities] = Capabilities(label_smoothing=True)
 
     block_size: int = setting(16, "context window in tokens", low=1, high=10_000_000, common=True)
     n_layer: int = setting(4, "residual layers; layer i has the dilation 2^i", low=1, high=30, common=True)
