@@ -108,6 +108,9 @@ class OptimizerConfig(ComponentConfig):
     learning_rate: float = setting(1e-3, "highest learning rate", above=0, high=1000, common=True)
     weight_decay: float = setting(0.1, "decay of the matrices; vectors are not decayed", low=0, high=1000)
     grad_clip: float = setting(1.0, "largest norm of the gradient; 0: no clipping", low=0)
+    max_norm: float = setting(
+        0.0, "largest norm of a unit's incoming weights (hidden layers and head); 0: no limit", low=0
+    )
     label_smoothing: float = setting(
         0.0, "share of each target that is spread over all tokens in the training loss; 0: none", low=0, high=1
     )

@@ -30,6 +30,7 @@ from nanogpt.training.clipping import clip_gradients
 from nanogpt.training.control import CommandQueue, Stop
 from nanogpt.training.divergence import DivergenceDetector
 from nanogpt.training.evaluation import EvaluationProgress, evaluate
+from nanogpt.training.max_norm import limit_row_norms
 from nanogpt.training.runtime import Runtime
 from nanogpt.training.snapshot import Progress, Snapshot, restore, take_snapshot
 from nanogpt.training.throughput import Throughput
@@ -71,6 +72,7 @@ class Trainer:
     wait_reason: Callable[[], str] | None = None
     find_checkpoint: FindCheckpoint | None = None
     flat: FlatParameters | None = None
+    constrained: Sequence[torch.nn.Parameter] = ()  # weights under the setting max_norm
     average: WeightAverage | None = None
     observers: Sequence[Observer] = ()
     observations: list[Event] = field(default_factory=list)  # events of the observers about the gradients of this step
@@ -208,9 +210,11 @@ class Trainer:
         return loss, grad_norm
 
     def complete_step(self) -> None:
-        """Count the step that the optimizer has done, and average in its weights."""
+        """Count the step that the optimizer has done, limit the norms of its weights, and average them in."""
         self.progress.step += 1
         self.progress.tokens += self.config.tokens_per_iteration
+        if self.constrained:
+            limit_row_norms(self.constrained, self.config.optimizer.max_norm)
         if self.average is not None:
             self.average.update(self.progress.step)
 

@@ -26,6 +26,7 @@ from nanogpt.training.async_checkpoint import CheckpointWriter, SaveSnapshot
 from nanogpt.training.control import CommandQueue
 from nanogpt.training.divergence import DivergenceDetector
 from nanogpt.training.loop import FindCheckpoint, Tokens, Trainer, WriteSample
+from nanogpt.training.max_norm import constrained_weights
 from nanogpt.training.runtime import Runtime, check_memory, resolve_runtime
 from nanogpt.training.snapshot import Progress, Snapshot, check_weights, restore, restore_weights
 from nanogpt.training.throughput import Parts, Throughput
@@ -123,6 +124,7 @@ def train(
             # On a CPU, compiling for evaluation takes longer than it saves.
             evaluation_forward=None if runtime.compile and device.startswith("cuda") else backend or model,
             flat=flat,
+            constrained=constrained_weights(model) if config.optimizer.max_norm else (),
             average=average,
             optimizer=optimizer,
             scaler=scaler,
