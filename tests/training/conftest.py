@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nanogpt.config import Config, resolve
+from nanogpt.config import Config, resolve, with_settings
 
 TINY = {
     "vocab_size": 11,
@@ -29,10 +29,10 @@ TINY = {
 
 @pytest.fixture
 def tiny() -> Callable[..., Config]:
-    """Makes the small configuration, with some settings changed."""
+    """Makes the small configuration, with some settings changed; another architecture keeps those that it has."""
 
     def make(**changes: Any) -> Config:
-        return resolve(flags=TINY | changes).config
+        return with_settings(resolve(flags=TINY).config, changes)
 
     return make
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from nanogpt.config import ARCHITECTURE, names
 from nanogpt.data.batches import count_evaluation_batches, evaluation_batches
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Acknowledged, Evaluated, Evaluating, Finished, Health, Notice, Sampled, Saved, Started, Step
@@ -104,7 +105,9 @@ def test_micro_batches_accumulate_to_the_same_step_as_one_large_batch(tiny, toke
         pytest.param({"dropout": 0.2, "dtype": "bfloat16"}, marks=pytest.mark.slow),
         pytest.param({"dtype": "float16"}, marks=pytest.mark.slow),
         {"architecture": "modern", "optimizer": "muon"},
+        *({"architecture": name} for name in names(ARCHITECTURE)),
     ],
+    ids=str,
 )
 def test_a_resumed_training_gives_bit_identical_losses_and_weights(tiny, tokens, changes):
     config = tiny(**changes, checkpoint_interval=5)
