@@ -152,8 +152,8 @@ class Health(Event):
     """A change in the health of training; `message` is the reason.
 
     `state`: "learning", "plateau", "overfitting", "diverging" or "data-bound" (see inspection/health.py); "waiting" and
-    "going on" (the disk refuses writes, or accepts them again); "nan" (training ends) or "rollback" (training returns
-    to a checkpoint, and a `Started` follows).
+    "going on" (the disk refuses writes, or accepts them again); "nan" and "patience" (training ends) or "rollback"
+    (training returns to a checkpoint, and a `Started` follows).
     """
 
     step: int
@@ -227,10 +227,14 @@ class Status(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished(Event):
-    """Training has ended. `reason`: "max_iters", "stopped" (asked to), "nan" (or a loss that ran away), "eval_only"."""
+    """Training has ended.
+
+    `reason`: "max_iters", "patience" (the validation loss did not improve), "stopped" (asked to), "nan" (or a loss
+    that ran away), "eval_only".
+    """
 
     step: int
-    reason: Literal["max_iters", "stopped", "nan", "eval_only"]
+    reason: Literal["max_iters", "patience", "stopped", "nan", "eval_only"]
     train_loss: float | None
     val_loss: float | None
     best_val_loss: float | None

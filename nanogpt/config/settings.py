@@ -43,6 +43,10 @@ class EvaluationConfig:
         20, "batches in one evaluation of a split; 0: the whole validation split", low=0, high=10**9
     )
     eval_only: bool = setting(False, "evaluate once and stop")
+    patience: int = setting(
+        0, "evaluations without a better validation loss after which the run ends; 0: never", low=0, high=10**9
+    )
+    min_delta: float = setting(0.0, "how much lower the validation loss has to be to count as better", low=0)
     log_interval: int = setting(1, "iterations between reported steps", low=1, high=10**9)
     sample_interval: int = setting(
         0, "iterations between samples of sample_start; 0: none", low=0, high=10**12, common=True

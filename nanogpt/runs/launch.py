@@ -18,6 +18,7 @@ from nanogpt.config import FORMAT, Config, SamplingConfig, config_to_toml, with_
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, Notice, Saved, Started, Token
 from nanogpt.files import check_regular, why, write_atomically
+from nanogpt.formatting import counted
 from nanogpt.inspection import HealthObserver, Observer
 from nanogpt.runs import checkpoints, folder
 from nanogpt.runs.control_files import FileCommandQueue
@@ -26,6 +27,7 @@ from nanogpt.runs.recorder import Recorder, disk_problem
 from nanogpt.runs.weights import read_weights, with_shape_of_weights
 from nanogpt.training import CommandQueue, Snapshot, train
 from nanogpt.training.distributed import rank
+from nanogpt.training.early_stopping import is_over
 from nanogpt.training.runtime import memory_advice
 from nanogpt.training.snapshot import Progress
 
@@ -114,6 +116,12 @@ def resume(
         elif progress.step >= progress.max_iters and progress.evaluated_at == progress.step:
             raise UserError(
                 f"the run {run.name} is complete at step {progress.step:,}: pass a higher --max_iters to continue"
+            )
+        elif is_over(progress, patience := config.evaluation.patience):
+            raise UserError(
+                f"the run {run.name} ended at step {progress.step:,} after "
+                f"{counted(progress.evaluations_without_improvement, 'evaluation')} without a better validation loss "
+                f"(patience={patience}): pass a higher --patience to continue, or 0 to turn it off"
             )
     if config.evaluation.eval_only:
         events = train(

@@ -21,6 +21,7 @@ from nanogpt.config import Config
 from nanogpt.data.batches import Batches, check_ids, count_evaluation_batches
 from nanogpt.errors import UserError
 from nanogpt.events import Evaluated, Event, Finished, Health, Notice, Sampled, Started, Step
+from nanogpt.formatting import counted
 from nanogpt.inspection import Observer
 from nanogpt.models.base import Forward, LanguageModel, compute_loss
 from nanogpt.models.flat_parameters import FlatParameters
@@ -29,6 +30,7 @@ from nanogpt.training.async_checkpoint import CheckpointWriter
 from nanogpt.training.clipping import clip_gradients
 from nanogpt.training.control import CommandQueue, Stop
 from nanogpt.training.divergence import DivergenceDetector
+from nanogpt.training.early_stopping import count_evaluation, is_over
 from nanogpt.training.evaluation import EvaluationProgress, evaluate
 from nanogpt.training.max_norm import limit_row_norms
 from nanogpt.training.runtime import Runtime
@@ -40,7 +42,7 @@ Tokens = NDArray[np.unsignedinteger]
 WriteSample = Callable[[LanguageModel, str, int], str]
 FindCheckpoint = Callable[[int], Snapshot | None]
 
-FinishReason = Literal["max_iters", "stopped", "nan", "eval_only"]
+FinishReason = Literal["max_iters", "patience", "stopped", "nan", "eval_only"]
 StepMetrics = tuple[float, float, float]  # of a step: loss, gradient norm before clipping, learning rate
 PendingMetrics = tuple[float | torch.Tensor, float | torch.Tensor, float]  # the same, of which two may be on the device
 
@@ -108,7 +110,7 @@ class Trainer:
             if self.stopping is not None:
                 yield from self.stop()
                 return
-            if progress.step >= progress.max_iters:
+            if reason := self.reason_to_finish():
                 if self.evaluation_is_due():  # a command lowered max_iters to this step
                     continue
                 yield from self.save_checkpoint()
@@ -117,7 +119,9 @@ class Trainer:
                     self.writer.save_error, self.runtime.world
                 ):  # `apply_commands` retries it
                     continue
-                yield self.finished_event("max_iters")
+                if reason == "patience":
+                    yield self.early_stopping_event()
+                yield self.finished_event(reason)
                 return
             if self.checkpoint_is_due():  # the previous one could not be written until now
                 yield from self.save_checkpoint()
@@ -266,6 +270,12 @@ class Trainer:
         """Return the observers that see the model at this step."""
         return [observer for observer in self.observers if observer.is_due(step)]
 
+    def reason_to_finish(self) -> Literal["max_iters", "patience"] | None:
+        """Return why training is complete at this step; None if it is not."""
+        if self.progress.step >= self.progress.max_iters:
+            return "max_iters"
+        return "patience" if is_over(self.progress, self.config.evaluation.patience) else None
+
     def evaluation_is_due(self) -> bool:
         """Return whether to evaluate now: at a multiple of `eval_interval` and at the end, once."""
         progress = self.progress
@@ -325,11 +335,12 @@ class Trainer:
         finally:
             self.model.train()
         self.throughput.record_evaluation(self.elapsed_s() - began)
-        (val_loss, counted), (train_loss, _), *of_average = results
+        (val_loss, n_tokens), (train_loss, _), *of_average = results
         progress.ema_val_loss = of_average[0][0] if of_average else None
         if self.writer.snapshot_step == progress.step:  # saved by a command meanwhile, without these losses
             yield from self.writer.report(wait=True)
             self.writer.snapshot_step = -1
+        count_evaluation(progress, val_loss, config.evaluation.min_delta)
         best = val_loss if progress.best_val_loss is None else min(progress.best_val_loss, val_loss)
         is_best = best != progress.best_val_loss
         progress.evaluated_at, progress.train_loss, progress.val_loss = progress.step, train_loss, val_loss
@@ -341,7 +352,7 @@ class Trainer:
             val_loss=val_loss,
             best_val_loss=best,
             is_best=is_best,
-            tokens=counted,
+            tokens=n_tokens,
             elapsed_s=self.elapsed_s(),
             ema_val_loss=progress.ema_val_loss,
         )
@@ -438,6 +449,16 @@ class Trainer:
             text = f"training waits: {reason}. It resumes by itself when that is solved; you can also stop it"
             return Health(step=self.progress.step, state="waiting", message=text)
         return Health(step=self.progress.step, state="going on", message="the problem is solved: training resumes")
+
+    def early_stopping_event(self) -> Health:
+        """Return the event that training ends because the validation loss has not improved."""
+        progress = self.progress
+        evaluations = counted(progress.evaluations_without_improvement, "evaluation")
+        message = (
+            f"ended early: no better validation loss in {evaluations}; the best is {progress.best_val_loss:.4f} at "
+            f"step {progress.best_step:,}. To continue, resume with a higher patience"
+        )
+        return Health(step=progress.step, state="patience", message=message)
 
     def stop(self) -> Iterator[Event]:
         """End training as the command asks, with a checkpoint if it can be written at the first attempt."""

@@ -20,7 +20,8 @@ class Progress:
     """How far a training is, and the settings that commands changed.
 
     step: optimizer steps done. tokens: trained on. elapsed_s: over all resumes, without pauses. Losses are in nats per
-    token; `evaluated_at` and `best_step` are steps, -1 and None before the first evaluation.
+    token; `evaluated_at` and `best_step` are steps, -1 and None before the first evaluation. For the last two see
+    `early_stopping`.
     """
 
     step: int = 0
@@ -35,6 +36,8 @@ class Progress:
     best_val_loss: float | None = None
     best_step: int | None = None
     ema_val_loss: float | None = None  # of the averaged weights, in the last evaluation
+    improved_val_loss: float | None = None
+    evaluations_without_improvement: int = 0
 
 
 @dataclass(frozen=True, slots=True)

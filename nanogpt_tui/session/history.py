@@ -46,7 +46,8 @@ FIELDS = (
     "memory_bytes",
     "elapsed_s",
 )
-SEVERITY = {"nan": "error", "learning": "info", "going on": "info"}  # by health state; others are a "warning"
+# By health state; others are a "warning".
+SEVERITY = {"nan": "error", "learning": "info", "going on": "info", "patience": "info"}
 
 
 @dataclass(frozen=True, slots=True)
