@@ -91,7 +91,7 @@ class Started(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step(Event):
-    """One optimizer step. `loss` (nats per token) is the mean over its micro-batches.
+    """One optimizer step. `loss` (nats per token) is the mean over its micro-batches, NaN for a step that only counts.
 
     `tokens_per_second` and `mfu` (0..1) are over the last steps, without evaluation, saving, sampling and pauses;
     `elapsed_s` is the training time so far, over all resumes; `memory_bytes` is the memory of the process or
@@ -125,6 +125,7 @@ class Evaluated(Event):
     """Mean loss (nats per token) over `tokens` tokens of each split; `best_val_loss` includes this one.
 
     `ema_val_loss` is the validation loss of the averaged weights, None without weight averaging.
+    `n_parameters` is the size of the evaluated model, because a counted one grows; None in records of earlier versions.
     """
 
     step: int
@@ -135,6 +136,7 @@ class Evaluated(Event):
     tokens: int
     elapsed_s: float
     ema_val_loss: float | None = None
+    n_parameters: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

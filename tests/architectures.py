@@ -2,8 +2,11 @@
 
 from typing import Any
 
-from nanogpt.config import ArchitectureConfig, architecture_from
+from nanogpt.config import ARCHITECTURE, ArchitectureConfig, architecture_from, component, names
 from nanogpt.models.base import LanguageModel
+
+# The architectures that learn with gradients; the others are counted.
+TRAINED = [name for name in names(ARCHITECTURE) if not component(ARCHITECTURE, name).capabilities.counted]
 
 
 def shape(**settings: Any) -> ArchitectureConfig:

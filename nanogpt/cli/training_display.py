@@ -1,5 +1,6 @@
 """Show the events of a training on stderr: one rewritten line for the steps, a permanent line for other events."""
 
+import math
 import os
 import signal
 from collections import deque
@@ -93,7 +94,8 @@ def open_or_prepare(name: str, data_dir: Path | None) -> Dataset:
 
 def start_lines(event: Started) -> Iterator[str]:
     """Yield lines about the model, its data and length, the device, and the reasons for automatic choices."""
-    what = f"{event.n_parameters:,} parameters, {counted(event.tokens_per_iteration, 'token')} per iteration"
+    size = f"{event.n_parameters:,} parameters, " if event.n_parameters else ""  # a counted model has none yet
+    what = f"{size}{counted(event.tokens_per_iteration, 'token')} per iteration"
     epochs = event.max_iters * event.tokens_per_iteration / event.train_tokens
     at = f"resuming at step {event.step:,} of" if event.step else "for"
     length = f"{counted(event.max_iters, 'iteration')} ({significant(epochs)} epochs)"
@@ -108,8 +110,9 @@ def step_line(event: Step, max_iters: int) -> str:
     """Return the figures of a step in one line, at fixed width."""
     width = len(f"{max_iters:,}")
     mfu = f"{event.mfu:6.1%}" if event.mfu is not None else "     –"
+    trained = f"loss {event.loss:.4f}  lr {event.learning_rate:.2e}  " if math.isfinite(event.loss) else ""
     return (
-        f"step {event.step:{width},}/{max_iters:,}  loss {event.loss:.4f}  lr {event.learning_rate:.2e}  "
+        f"step {event.step:{width},}/{max_iters:,}  {trained}"
         f"{event.tokens_per_second:9,.0f} tok/s  MFU {mfu}  ETA {duration(event.eta_s)}"
     )
 

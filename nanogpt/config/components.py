@@ -45,6 +45,8 @@ class Capabilities:
     cache: it decodes with a cache, so that a token costs the work of one position. every_position: `logits` predicts
     the next token at every position of a window. crop: its context can be shortened after training. decoding_backend:
     it has a faster decoding step for a CPU. label_smoothing: its training loss can have label smoothing.
+    counted: `count` goes through the training split once; there are no gradients, and the settings of optimizer and
+    schedule have no effect.
     """
 
     cache: bool = True
@@ -52,6 +54,7 @@ class Capabilities:
     crop: bool = True
     decoding_backend: bool = False
     label_smoothing: bool = False
+    counted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Self
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -114,6 +115,10 @@ class LanguageModel(nn.Module):
         """Return all trainable parameters, each in one group."""
         raise NotImplementedError
 
+    def count(self, tokens: NDArray[np.integer[Any]], start: int, stop: int) -> None:
+        """Count `tokens[start:stop]` (the tokens before `start` are context). With the capability `counted`."""
+        raise NotImplementedError
+
     def crop_block_size(self, block_size: int) -> None:
         """Shorten the context window in place to its first `block_size` positions.
 
@@ -136,8 +141,13 @@ class LanguageModel(nn.Module):
         """The label smoothing of the loss: that of the training, 0 in evaluation mode."""
         return self.label_smoothing if self.training else 0.0
 
+    @property
+    def device(self) -> torch.device:
+        """The device of its tensors."""
+        return next(chain(self.parameters(), self.buffers())).device
+
     def n_parameters(self) -> int:
-        """Return the number of trainable parameters; tied weights count once."""
+        """Return the number of trainable parameters, or of stored counts; tied weights count once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def training_backend(

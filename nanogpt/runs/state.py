@@ -3,6 +3,7 @@
 The recorder writes it to `status.json`. The commands and all screens read it, so that they cannot disagree.
 """
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -141,7 +142,7 @@ def reduce(state: RunState, event: Event) -> RunState:
             state = replace(
                 state,
                 step=event.step,
-                train_loss=event.loss,
+                train_loss=None if math.isnan(event.loss) else event.loss,
                 tokens_per_second=event.tokens_per_second,
                 mfu=event.mfu,
                 eta_s=event.eta_s,
@@ -158,6 +159,7 @@ def reduce(state: RunState, event: Event) -> RunState:
                 val_loss=event.val_loss,
                 best_val_loss=event.best_val_loss,
                 ema_val_loss=event.ema_val_loss,
+                n_parameters=state.n_parameters if event.n_parameters is None else event.n_parameters,
                 elapsed_s=event.elapsed_s,
                 message="",
                 evaluating=None,

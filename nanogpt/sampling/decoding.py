@@ -115,9 +115,8 @@ def choose_packing(model: LanguageModel, samples: int, dtype: str) -> PackedLine
 
 def forward_pass(model: LanguageModel, packed: PackedLinears | None, cache: Cache | None, ids: "Ids") -> "Floats":
     """Return the logits (B, V) of the token after ids (B, T), from the model's `forward`."""
-    device = next(model.parameters()).device
     with evaluation_mode(model), packed or nullcontext():
-        last, _ = model(torch.from_numpy(ids).to(device), cache=cache)  # (B, 1, V)
+        last, _ = model(torch.from_numpy(ids).to(model.device), cache=cache)  # (B, 1, V)
     if last is None:
         raise TypeError("a model without targets returns logits")
     return last[:, -1].float().cpu().numpy()

@@ -32,7 +32,7 @@ def resolve_sampling_dtype(asked: str, model: LanguageModel) -> tuple[str, str]:
     """
     if asked != "auto":
         return asked, "as asked"
-    if next(model.parameters()).device.type != "cpu":
+    if model.device.type != "cpu":
         return "float32", "bfloat16 is only known to be faster on CPUs"
     if not can_pack(model, "bfloat16") or not cpu_has_bfloat16():
         return "float32", "this CPU has no native bfloat16, or this torch no layout for it"
@@ -47,9 +47,10 @@ def resolve_sampling_dtype(asked: str, model: LanguageModel) -> tuple[str, str]:
 
 def can_pack(model: LanguageModel, dtype: str) -> bool:
     """Return whether this torch can convert the model's weights to oneDNN's layout in `dtype`."""
-    first = next(model.parameters())
+    first = next(model.parameters(), None)
     return bool(
-        first.device.type == "cpu"
+        first is not None
+        and first.device.type == "cpu"
         and first.dtype == torch.float32
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from nanogpt.config import Config
 
+COUNTED = "counted in one pass over the text: the settings of optimizer and schedule have no effect"
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -39,8 +41,17 @@ def memory(config: Config, dtype: str = "float32", device: str = "cpu") -> Memor
     )
 
 
+def steps(config: Config, train_tokens: int) -> int:
+    """Return the number of steps: `max_iters`, or for a counted model those of one pass over `train_tokens` tokens."""
+    if config.model.capabilities.counted:
+        return math.ceil(train_tokens / config.tokens_per_iteration)
+    return config.schedule.max_iters
+
+
 def epochs(config: Config, train_tokens: int) -> float:
     """Return how many times the run trains on each of `train_tokens` tokens."""
+    if config.model.capabilities.counted:
+        return 1.0
     return config.schedule.max_iters * config.tokens_per_iteration / train_tokens
 
 
@@ -49,8 +60,10 @@ def uniform_loss(vocab_size: int) -> float:
     return math.log(vocab_size)
 
 
-def equivalent_steps(config: Config) -> float:
-    """Return the work of a run in optimizer steps, evaluations included: a forward pass is a third of a step."""
+def equivalent_steps(config: Config, train_tokens: int) -> float:
+    """Return the work of a run in steps, evaluations included: a forward pass is a third of an optimizer step."""
+    if config.model.capabilities.counted:
+        return steps(config, train_tokens)
     schedule, evaluation = config.schedule, config.evaluation
     evaluations = 1 + -(-schedule.max_iters // evaluation.eval_interval)
     passes = 3 if config.optimizer.ema_decay else 2  # both splits, and the averaged weights

@@ -355,6 +355,7 @@ class Trainer:
             tokens=n_tokens,
             elapsed_s=self.elapsed_s(),
             ema_val_loss=progress.ema_val_loss,
+            n_parameters=self.model.n_parameters(),
         )
 
     def with_commands(

@@ -9,7 +9,7 @@ from nanogpt import hardware
 from nanogpt.config import Config
 from nanogpt.errors import SettingError, UserError
 from nanogpt.training.distributed import World, join_process_group
-from nanogpt.training.estimate import memory
+from nanogpt.training.estimate import COUNTED, memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,12 @@ def resolve_runtime(config: Config) -> Runtime:
         torch.set_float32_matmul_precision("high")
     threads = hardware.resolve_threads(system.threads)
     torch.set_num_threads(threads)
+    if shape.capabilities.counted:
+        if world.size > 1:
+            raise SettingError(
+                "architecture", f"architecture={shape.name}: it is counted by one process; start it without torchrun"
+            )
+        return Runtime(device, "float32", False, threads, world, None, {"training": COUNTED})
     micro_batch = config.data.batch_size * shape.block_size
     dtype, why_dtype = hardware.resolve_dtype(system.dtype, device, width=shape.width, tokens=micro_batch)
     compiled, why_compiled = hardware.resolve_compile(

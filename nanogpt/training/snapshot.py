@@ -89,7 +89,7 @@ def _copy_to_cpu(tensor: Tensor) -> Tensor:
 def check_weights(model: LanguageModel, tensors: dict[str, Tensor], source: str) -> None:
     """Raise `UserError` that names `source` if names or shapes differ from the model's.
 
-    The model may be on the meta device.
+    The model may be on the meta device. A size that is 0 in the model may be any: that of a table of counts.
     """
     expected = model.state_dict()
     for name in sorted(expected.keys() ^ tensors.keys()):
@@ -97,10 +97,9 @@ def check_weights(model: LanguageModel, tensors: dict[str, Tensor], source: str)
             f"{source} is not a checkpoint of this model: it {'lacks' if name in expected else 'has'} {name}"
         )
     for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            raise UserError(
-                f"{source} does not fit this model: {name} is {tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
-            )
+        shape = expected[name].shape
+        if tensor.dim() != len(shape) or any(n not in (0, size) for n, size in zip(shape, tensor.shape, strict=True)):
+            raise UserError(f"{source} does not fit this model: {name} is {tuple(tensor.shape)}, not {tuple(shape)}")
 
 
 def restore_weights(model: LanguageModel, tensors: dict[str, Tensor], source: str) -> None:

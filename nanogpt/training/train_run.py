@@ -24,6 +24,7 @@ from nanogpt.optimizers.base import SkippableOptimizer
 from nanogpt.training import distributed
 from nanogpt.training.async_checkpoint import CheckpointWriter, SaveSnapshot
 from nanogpt.training.control import CommandQueue
+from nanogpt.training.counting import CountingTrainer, counting_config, counting_progress, no_optimizer
 from nanogpt.training.divergence import DivergenceDetector
 from nanogpt.training.loop import FindCheckpoint, Tokens, Trainer, WriteSample
 from nanogpt.training.max_norm import constrained_weights
@@ -67,6 +68,8 @@ def train(
 
     Raise `UserError` for what the person can correct.
     """
+    if is_counted := config.model.capabilities.counted:
+        config = counting_config(config)
     for split in ("train", "val"):
         check_length(len(tokens[split]), config.model.block_size, split)
     if start is not None:
@@ -84,9 +87,10 @@ def train(
         model.to(device).train()
         model.label_smoothing = config.optimizer.label_smoothing
         dtype, flat = getattr(torch, runtime.dtype), None
-        if device == "cpu" and not runtime.compile:  # compiled code has to check more if weights share memory
+        if device == "cpu" and not (runtime.compile or is_counted):
+            # not for compiled code, which has to check more if weights share memory
             flat = FlatParameters(decayed_first(model))
-        optimizer = config.optimizer.build(model, dtype, flat)
+        optimizer = no_optimizer() if is_counted else config.optimizer.build(model, dtype, flat)
         backend = model.training_backend(device, dtype, flat)
         if backend is not None and not runtime.compile:
             runtime.choices["backend"] = backend.name
@@ -101,12 +105,14 @@ def train(
         average = WeightAverage(model, config.optimizer.ema_decay, flat) if config.optimizer.ema_decay else None
         if average is not None and start is not None and resume:
             average.restart(start.average, "the checkpoint")
+        if is_counted:
+            progress = counting_progress(config, progress, len(tokens["train"]))
         if not (resume and world.is_main):  # a checkpoint has the state of the main process; dropout differs in each
             torch.manual_seed(config.system.seed + 1 + world.rank + progress.step)
         # With compile=auto a compiler that fails does not end the training.
         if runtime.compile:  # importing the compiler takes as long as importing torch
             torch._dynamo.config.suppress_errors = config.system.compile == "auto"
-        trainer = Trainer(
+        trainer = (CountingTrainer if is_counted else Trainer)(
             config=config,
             tokens=tokens,
             commands=commands or CommandQueue(),

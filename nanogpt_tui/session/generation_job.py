@@ -106,7 +106,7 @@ def copy_live_weights(session: "Session", is_wanted: Callable[[], bool]) -> "Loa
                 raise UserError("the training has just ended: choose one of its checkpoints instead") from None
             if not is_wanted():
                 raise UserError("stopped before the weights were loaded") from None
-    device = str(next(model.parameters()).device)
+    device = str(model.device)
     return LoadedModel(model, load_tokenizer(folder), folder.name, step, None, device)
 
 

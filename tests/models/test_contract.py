@@ -5,6 +5,7 @@ Which parts apply follows from the declared capabilities and settings of an arch
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from nanogpt.config import ARCHITECTURE, component, component_settings, names
 from nanogpt.errors import SettingError
 from nanogpt.models.base import Cache
 from nanogpt.sampling.decoding import decode
+from nanogpt.training.snapshot import restore_weights
 from tests import architectures
 
 V, T = 61, 12
@@ -55,7 +57,13 @@ def small(architecture, **changes):
 
 
 def opinionated(model):
-    """Make the weights large, also those that start at zero, so that each input of the model changes its logits."""
+    """Make the weights large, also those that start at zero, so that each input of the model changes its logits.
+
+    A counted model counts a text.
+    """
+    if model.config.capabilities.counted:
+        text = some_ids(rows=1, length=20_000)[0].numpy()
+        model.count(text, 0, len(text))
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() >= 2:
@@ -167,12 +175,20 @@ def test_targets_of_minus_one_do_not_count(architecture):
     _, loss = model(ids, masked)
     _, loss_of_the_beginning = model(ids[:, :4], targets[:, :4])
     assert loss.item() == pytest.approx(loss_of_the_beginning.item(), rel=1e-5)
-    loss.backward()
+
+
+@pytest.mark.parametrize("architecture", [name for name in architectures.TRAINED if capabilities(name).every_position])
+def test_targets_of_minus_one_have_no_gradient(architecture):
+    model, ids = opinionated(small(architecture)), some_ids(rows=1)
+    targets = ids.roll(-1, 1)
+    masked = targets.clone()
+    masked[:, 4:] = -1
+    model(ids, masked)[1].backward()
     late = torch.autograd.grad(model(ids, targets)[1], model.parameters(), allow_unused=True)
     assert any(not torch.equal(a, b.grad) for a, b in zip(late, model.parameters(), strict=True))
 
 
-@variants()
+@variants(of=architectures.TRAINED)
 def test_gradients_reach_every_parameter(architecture, changes):
     model, ids = opinionated(small(architecture, **changes)).train(), some_ids()
     model(ids, ids.roll(-1, 1))[1].backward()
@@ -224,7 +240,7 @@ def test_cropping_keeps_the_logits_of_windows_that_still_fit(architecture):
         torch.testing.assert_close(model(ids, cache=model.new_cache(2))[0], before)
 
 
-@having("crop")
+@pytest.mark.parametrize("architecture", [name for name in architectures.TRAINED if capabilities(name).crop])
 def test_a_cropped_model_still_trains(architecture):
     model = small(architecture).train()
     model.crop_block_size(5)
@@ -272,6 +288,30 @@ def test_dropout_acts_in_training_only(architecture):
     assert torch.equal(model(ids)[0], model(ids)[0])
     model.train()
     assert not torch.equal(model(ids)[0], model(ids)[0])
+
+
+@having("counted")
+@torch.inference_mode()
+def test_parts_of_a_text_count_as_the_whole_and_a_stored_model_is_the_same(architecture):
+    text, (whole, parts, stored) = some_ids(rows=1, length=3000)[0].numpy(), (small(architecture) for _ in range(3))
+    whole.count(text, 0, 3000)
+    ends = [0, 1, 3, 800, 801, 1500, 2999, 3000]
+    for start, stop in pairwise(ends):
+        parts.count(text, start, stop)
+        if stop == 800:  # a checkpoint, which a resume reads
+            restore_weights(stored, parts.state_dict(), "the checkpoint")
+            parts, stored = stored, parts
+    ids = some_ids()
+    assert whole.n_parameters() == parts.n_parameters() > stored.n_parameters() > 0
+    assert torch.equal(whole.logits(ids), parts.logits(ids))
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, parts.state_dict()[name])
+
+
+@having("counted")
+def test_a_counted_model_has_no_trainable_parameters(architecture):
+    assert not [*small(architecture).parameters()]
+    assert small(architecture).parameter_groups() == []
 
 
 def test_an_unknown_architecture_is_refused_with_the_nearest_one():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nanogpt.config import ARCHITECTURE, names, resolve
+from nanogpt.config import resolve
 from nanogpt.errors import SettingError
 from nanogpt.models.base import LanguageModel, ParameterGroup
 from nanogpt.optimizers.muon.optimizer import MOMENTUM, UPDATE_RMS, Muon, orthogonalize
@@ -29,7 +29,7 @@ def test_the_singular_vectors_stay():
     torch.testing.assert_close(turned, torch.diag(turned.diagonal()), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("architecture", names(ARCHITECTURE))
+@pytest.mark.parametrize("architecture", architectures.TRAINED)
 def test_the_matrices_between_hidden_states_are_muons_and_nothing_else_is(architecture):
     model = architectures.build(architecture=architecture, **SHAPE)
     optimizer = resolve(flags={"optimizer": "muon"}).config.optimizer.build(model, torch.float32)

@@ -129,7 +129,7 @@ def written(model, tokenizer, dtype, use_cache=True, num_samples=1, **knobs):
     return [event for event in events if isinstance(event, Token)]
 
 
-@pytest.mark.parametrize("architecture", names(ARCHITECTURE))
+@pytest.mark.parametrize("architecture", architectures.TRAINED)
 @pytest.mark.parametrize("num_samples", [1, 3])
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_bfloat16_has_nearly_the_probabilities_of_float32(new_large, tokenizer, architecture, num_samples, use_cache):

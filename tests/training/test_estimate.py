@@ -84,9 +84,18 @@ def test_epochs_and_the_uniform_guess() -> None:
     assert estimate.uniform_loss(65) == pytest.approx(math.log(65))
 
 
+def test_a_counted_model_takes_one_epoch_whatever_max_iters_is() -> None:
+    flags = {"architecture": "ngram", "max_iters": 100_000, "block_size": 64, "batch_size": 8, "vocab_size": 300}
+    config = resolve(flags=flags).config
+    assert estimate.steps(config, 1025) == estimate.equivalent_steps(config, 1025) == 3  # of 8 · 64 tokens at most
+    assert estimate.epochs(config, 1025) == 1.0
+    memory = estimate.memory(config)
+    assert memory.gradients == memory.optimizer == 0
+
+
 def test_evaluations_lengthen_a_run_by_their_forward_passes() -> None:
     config = configured(max_iters=100, eval_interval=50, eval_iters=30)
-    assert estimate.equivalent_steps(config) == 100 + 3 * 60 / 3  # at 0, 50 and 100: 30 batches of both splits
+    assert estimate.equivalent_steps(config, 10**6) == 100 + 3 * 60 / 3  # at 0, 50 and 100: 30 batches of both splits
 
 
 def test_a_quick_measure_comes_before_the_fuller_one_and_can_be_cut_short() -> None:

@@ -41,8 +41,11 @@ def figures(config: Config, dataset: DatasetInfo | None, speed: Speed) -> Iterat
     """Yield (name, value, note, style) of each figure."""
     vocab = vocabulary(config, dataset)
     full = with_settings(config, {"vocab_size": vocab or 100})  # a typical one of a character model
-    about = "" if vocab else "≈ "
-    yield "parameters", about + count(full.model.n_parameters()), "", "$foreground"
+    train_tokens = dataset.tokens.get("train") if dataset else None
+    if config.model.capabilities.counted:
+        yield "parameters", f"≤ {count(train_tokens)}" if train_tokens else "–", "known once counted", "$foreground"
+    else:
+        yield "parameters", ("" if vocab else "≈ ") + count(full.model.n_parameters()), "", "$foreground"
     device = speed.memory.device if speed.memory else "cpu"
     memory = estimate.memory(full, speed.dtype, device.partition(":")[0])
     free = speed.memory.free if speed.memory else None
@@ -53,8 +56,10 @@ def figures(config: Config, dataset: DatasetInfo | None, speed: Speed) -> Iterat
     batches = [str(data.gradient_accumulation_steps)] if data.gradient_accumulation_steps > 1 else []
     product = " × ".join([*batches, str(data.batch_size), str(model.block_size)])
     yield "iteration", f"{config.tokens_per_iteration:,}", f"= {product}", "$foreground"
-    yield "tokens", count(config.schedule.max_iters * config.tokens_per_iteration), "in total", "$foreground"
-    train_tokens = dataset.tokens.get("train") if dataset else None
+    if config.model.capabilities.counted:
+        yield "tokens", count(train_tokens) if train_tokens else "–", "in total", "$foreground"
+    else:
+        yield "tokens", count(config.schedule.max_iters * config.tokens_per_iteration), "in total", "$foreground"
     if train_tokens:
         yield "epochs", significant(estimate.epochs(config, train_tokens)), f"of {count(train_tokens)}", "$foreground"
     else:
@@ -63,8 +68,8 @@ def figures(config: Config, dataset: DatasetInfo | None, speed: Speed) -> Iterat
         yield "guess", f"{estimate.uniform_loss(vocab):.3f}", f"= ln {vocab:,}", "$foreground"
     else:
         yield "guess", "–", "known once prepared", "$quiet"
-    if speed.seconds_per_step is not None:
-        seconds = speed.seconds_per_step * estimate.equivalent_steps(config)
+    if speed.seconds_per_step is not None and train_tokens:
+        seconds = speed.seconds_per_step * estimate.equivalent_steps(config, train_tokens)
         each = f"{1000 * speed.seconds_per_step:,.0f} ms per step" if speed.seconds_per_step < 10 else ""
         yield "time", f"≈ {duration(seconds)}", each or f"{speed.seconds_per_step:,.0f} s per step", "$foreground"
     else:
@@ -115,6 +120,8 @@ class Estimate(Vertical):
         for name, value, note, style in figures(config, dataset, speed):
             self._rows[name].show(value, note, style)
         text = "measuring …" if working else speed.problem or speed.note
+        if config.model.capabilities.counted:
+            text = f"{estimate.COUNTED}. {text}" if text else estimate.COUNTED
         self.query_one("#how", Static).update(
             safe_content(text, "$warning" if speed.problem and not working else "$quiet")
         )

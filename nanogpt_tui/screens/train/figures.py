@@ -229,7 +229,7 @@ def figure_values(history: "History", waiting: str, smoothed: float | None) -> I
         yield "–", "", "value"
         yield "–", "", "value"
     yield f"{last.learning_rate:.2e}".replace("e-0", "e-") if last else "–", "", "value"
-    yield f"{last.grad_norm:.3f}" if last else "–", "", "value"
+    yield f"{last.grad_norm:.3f}" if last and not math.isnan(last.grad_norm) else "–", "", "value"
     yield f"{last.tokens_per_second:,.0f}" if last else "–", "", "value"
     yield f"{last.mfu:.1%}" if last and last.mfu is not None else "–", "", "value"
     yield f"{last.memory_bytes / 1e9:.2f} GB" if last else "–", "", "value"
