@@ -32,7 +32,7 @@ def to_huggingface(model: LanguageModel, end_of_text: int | None = None) -> tupl
     """Return (what belongs into `config.json`, the tensors of `model.safetensors`), of a model of architecture `gpt2`.
 
     Tensors are contiguous, in float32 and on the CPU; the head is `wte`, tied on load. Missing biases become zeros.
-    Raise `UserError` for another architecture.
+    Raise `UserError` as `config_json` does.
     """
     described = config_json(model.config, end_of_text)
     biases = isinstance(model.config, Config) and model.config.bias

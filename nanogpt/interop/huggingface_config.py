@@ -23,10 +23,15 @@ FIXED: dict[str, tuple[Any, ...]] = {
 def config_json(config: ArchitectureConfig, end_of_text: int | None) -> dict[str, Any]:
     """Return what belongs into `config.json`. `end_of_text`: the id of the token that separates documents.
 
-    Raise `UserError` for another architecture than gpt2.
+    Raise `UserError` for another architecture than gpt2, and for settings that make it another model than GPT-2.
     """
     if not isinstance(config, Config):
         raise UserError(f"architecture={config.name}: only gpt2 can be written as a Hugging Face GPT-2")
+    if difference := config.first_difference():
+        name, value, published = difference
+        raise UserError(
+            f"{name}={value}: a Hugging Face GPT-2 has only {name}={published}; such a model cannot be exported"
+        )
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",

@@ -71,6 +71,27 @@ def test_our_weights_give_our_logits_there(bias, tmp_path):
     torch.testing.assert_close(theirs.eval()(ids()).logits, ours.logits(ids()), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("changes", "published"),
+    [
+        ({"positions": "rotary"}, "positions=learned"),
+        ({"positions": "none"}, "positions=learned"),
+        ({"norm": "rms"}, "norm=layer"),
+        ({"norm_position": "after"}, "norm_position=before"),
+        ({"activation": "swiglu"}, "activation=gelu"),
+        ({"qk_norm": True}, "qk_norm=False"),
+        ({"tied_head": False}, "tied_head=True"),
+        ({"n_kv_head": 2}, "n_kv_head=4"),
+        ({"local_window": 8}, "local_window=0"),
+    ],
+)
+def test_what_gpt2_cannot_express_is_refused_in_one_line(changes, published):
+    model = architectures.build(block_size=T, vocab_size=V, **SHAPE, **changes)
+    ((name, value),) = changes.items()
+    with pytest.raises(UserError, match=rf"^{name}={value}: a Hugging Face GPT-2 has only {published};.*exported$"):
+        to_huggingface(model)
+
+
 def test_a_folder_that_was_written_is_whole_and_nothing_is_written_over(theirs, folder, tmp_path):
     first, tokenizer = from_huggingface(folder), tokenizers.create("char", [CHARACTERS])
     write_huggingface(first, tokenizer, tmp_path / "there" / "new")

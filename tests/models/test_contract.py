@@ -41,13 +41,19 @@ ALL = names(ARCHITECTURE)
 
 
 def variants(of=ALL):
-    """Return each architecture as it is, with each switch turned, and with each small count at its upper bound."""
+    """Return each architecture as it is, and with one change.
+
+    A change is each switch turned, each other choice, each small count at its upper bound, and each count that is off
+    (0) at 1.
+    """
     found = []
     for name in of:
-        own = component_settings(ARCHITECTURE, name).values()
+        own = [s for s in component_settings(ARCHITECTURE, name).values() if s.name not in ("architecture", *SHAPE)]
         switches = [{setting.name: not setting.default} for setting in own if setting.value_type is bool]
+        choices = [{s.name: choice} for s in own for choice in s.choices if choice != s.default]
         counts = [{s.name: s.high} for s in own if s.value_type is int and s.high is not None and s.high <= 16]
-        found += [(name, changes) for changes in [{}, *switches, *counts]]
+        off = [{s.name: 1} for s in own if s.value_type is int and s.default == 0]
+        found += [(name, changes) for changes in [{}, *switches, *choices, *counts, *off]]
     return pytest.mark.parametrize(("architecture", "changes"), found)
 
 
@@ -75,10 +81,10 @@ def some_ids(rows=2, length=T):
     return torch.randint(V, (rows, length), generator=torch.Generator().manual_seed(3))
 
 
-@having("every_position")
+@variants(of=[name for name in ALL if capabilities(name).every_position])
 @torch.inference_mode()
-def test_a_later_token_changes_no_earlier_logits(architecture):
-    model, ids = opinionated(small(architecture)), some_ids()
+def test_a_later_token_changes_no_earlier_logits(architecture, changes):
+    model, ids = opinionated(small(architecture, **changes)), some_ids()
     before = model.logits(ids)
     for position in range(1, T):
         changed = ids.clone()
@@ -88,7 +94,7 @@ def test_a_later_token_changes_no_earlier_logits(architecture):
         assert (after[:, position] - before[:, position]).abs().amax() > 1e-2
 
 
-@variants(of=[name for name in names(ARCHITECTURE) if capabilities(name).cache])
+@variants(of=[name for name in ALL if capabilities(name).cache])
 @torch.inference_mode()
 def test_any_chunks_through_the_cache_give_the_logits_of_one_pass(architecture, changes):
     model, ids = opinionated(small(architecture, **changes)), some_ids()
@@ -131,10 +137,11 @@ def test_the_cache_of_another_architecture_is_refused(architecture):
         small(architecture)(some_ids(), cache=OtherCache())
 
 
+@variants()
 @torch.inference_mode()
-def test_decoding_gives_the_logits_of_each_window(architecture):
+def test_decoding_gives_the_logits_of_each_window(architecture, changes):
     """With whatever the architecture has: a cache, a backend, or neither."""
-    model, ids = opinionated(small(architecture)), some_ids()
+    model, ids = opinionated(small(architecture, **changes)), some_ids()
     steps = decode(model, ids[:, :1].numpy())
     logits = next(steps)
     for end in range(1, T):
@@ -226,10 +233,10 @@ def test_the_configuration_knows_the_flops_of_a_training_step(architecture):
     assert model.config.flops_per_token() == pytest.approx(3 * counter.get_total_flops() / T, rel=0.02)
 
 
-@having("crop")
+@variants(of=[name for name in ALL if capabilities(name).crop])
 @torch.inference_mode()
-def test_cropping_keeps_the_logits_of_windows_that_still_fit(architecture):
-    model, ids = opinionated(small(architecture)), some_ids(length=5)
+def test_cropping_keeps_the_logits_of_windows_that_still_fit(architecture, changes):
+    model, ids = opinionated(small(architecture, **changes)), some_ids(length=5)
     before = model(ids)[0]
     model.crop_block_size(5)
     assert model.config.block_size == 5

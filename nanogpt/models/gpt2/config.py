@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from nanogpt.config.components import Capabilities
 from nanogpt.config.setting import setting
-from nanogpt.models.layers.transformer_config import TransformerConfig
+from nanogpt.errors import SettingError
+from nanogpt.models.layers.transformer_config import TransformerConfig, mlp_width
 
 if TYPE_CHECKING:
     from nanogpt.models.gpt2.model import Model
@@ -13,12 +14,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config(TransformerConfig):
-    """GPT-2 (Radford et al. 2019): learned positions, pre-norm, GELU, tied head."""
+    """GPT-2 (Radford et al. 2019), and what people compare with it: positions, norms, activations, kinds of heads."""
 
     name: ClassVar[str] = "gpt2"
     capabilities: ClassVar[Capabilities] = Capabilities(decoding_backend=True, label_smoothing=True)
 
     bias: bool = setting(False, "biases in Linear and LayerNorm, as GPT-2 has them")
+    positions: str = setting(
+        "learned",
+        "how the model knows the order of tokens",
+        choices=("learned", "sinusoidal", "rotary", "alibi", "none"),
+    )
+    norm: str = setting("layer", "normalisation of hidden states", choices=("layer", "rms"))
+    norm_position: str = setting(
+        "before", "norms before attention and MLP, or after the residual sum", choices=("before", "after")
+    )
+    activation: str = setting("gelu", "activation of the MLP", choices=("gelu", "relu", "relu2", "swiglu"))
+    qk_norm: bool = setting(False, "RMS norm of queries and keys in each head")
+    tied_head: bool = setting(True, "the head shares the weights of the embedding")
+    n_kv_head: int = setting(0, "heads of keys and values, shared by groups of heads; 0: n_head", low=0, high=1000)
+    local_window: int = setting(
+        0, "positions that every second block attends to; 0: the whole window", low=0, high=10_000_000
+    )
+
+    def validate(self) -> None:
+        """Raise `SettingError` for numbers of heads and head sizes that do not fit each other."""
+        TransformerConfig.validate(self)
+        if self.n_head % self.kv_heads:
+            possible = [str(n) for n in range(1, self.n_head + 1) if self.n_head % n == 0]
+            raise SettingError(
+                "n_kv_head",
+                f"n_kv_head={self.n_kv_head} does not divide n_head={self.n_head}: each head of keys and values serves "
+                f"as many heads of queries; possible: {', '.join(possible)}",
+            )
+        if self.positions == "rotary":
+            self.validate_rotary()
 
     def build(self) -> "Model":
         """Return a new model; see `ArchitectureConfig.build`."""
@@ -26,19 +56,62 @@ class Config(TransformerConfig):
 
         return Model(self)
 
+    @property
+    def kv_heads(self) -> int:
+        """The number of heads of keys and values."""
+        return self.n_kv_head or self.n_head
+
+    def window(self, layer: int) -> int:
+        """Return the number of positions that a block attends to; blocks 1, 3, … are local (as GPT-Neo has them)."""
+        return min(self.local_window or self.block_size, self.block_size) if layer % 2 else self.block_size
+
+    def first_difference(self) -> tuple[str, object, object] | None:
+        """Return (setting, its value, GPT-2's value) of the first setting that makes this another model than GPT-2.
+
+        None for GPT-2 as published, with or without biases.
+        """
+        published = {
+            "positions": "learned",
+            "norm": "layer",
+            "norm_position": "before",
+            "activation": "gelu",
+            "qk_norm": False,
+            "tied_head": True,
+        }
+        for name, value in published.items():
+            if getattr(self, name) != value:
+                return name, getattr(self, name), value
+        if self.kv_heads != self.n_head:
+            return "n_kv_head", self.n_kv_head, self.n_head
+        if self.window(1) < self.block_size and self.n_layer > 1:
+            return "local_window", self.local_window, 0
+        return None
+
     def n_parameters(self) -> int:
-        """Return V·C + T·C + L·(12·C² + 2·C) + C without biases, and with them L·11·C + C more."""
+        """Return V·C + T·C + L·(12·C² + 2·C) + C for the default settings, and with biases L·11·C + C more.
+
+        Attention has 2·C² + 2·C²·n_kv_head / n_head weights, the MLP 2·C·`mlp_width`, with SwiGLU 3·C·`mlp_width`. T·C
+        is for learned positions, a head that is not tied adds V·C, and a last norm exists if norms come before.
+        """
         C, biases = self.n_embd, int(self.bias)
-        norm = C + biases * C
-        attention = 4 * C * C + biases * 4 * C  # q, k, v and the projection
-        mlp = 8 * C * C + biases * 5 * C
-        return (self.vocab_size + self.block_size) * C + self.n_layer * (attention + mlp + 2 * norm) + norm
+        norm = C + C * (biases and self.norm == "layer")
+        qkv = C + 2 * C * self.kv_heads // self.n_head
+        attention = (C + biases) * qkv + (C + biases) * C  # q, k, v and the projection
+        hidden = mlp_width(C, self.activation)
+        mlp = (C + biases) * hidden * (2 if self.activation == "swiglu" else 1) + (hidden + biases) * C
+        norms = 2 * self.n_layer + (self.norm_position == "before")
+        return self._looked_up() + self.vocab_size * C + self.n_layer * (attention + mlp) + norms * norm
 
     def flops_per_token(self) -> int:
-        """Return 6 for each weight that is multiplied, and 12·n_layer·C·T for attention scores and their use.
+        """Return 6 for each weight that is multiplied, and 12·C·(positions attended to) in each block.
 
-        A multiplication takes 2 forward and 4 backward (Kaplan et al. 2020), the embedding counting as the head; for
-        attention see Chowdhery et al. 2022, appendix B.
+        A multiplication takes 2 forward and 4 backward (Kaplan et al. 2020), a tied embedding counting as the head; for
+        attention scores and their use see Chowdhery et al. 2022, appendix B.
         """
-        positions = self.block_size * self.n_embd
-        return 6 * (self.n_parameters() - positions) + 12 * self.n_layer * self.n_embd * self.block_size
+        attended = sum(self.window(layer) for layer in range(self.n_layer))
+        return 6 * (self.n_parameters() - self._looked_up()) + 12 * self.n_embd * attended
+
+    def _looked_up(self) -> int:
+        """Return the number of weights that only serve as rows: learned positions, and an embedding without head."""
+        rows = self.block_size * (self.positions == "learned") + self.vocab_size * (not self.tied_head)
+        return rows * self.n_embd

@@ -1,7 +1,8 @@
-"""GPT-2's block for training on a CPU in 16 bits: the same as `Block` in `model.py`, forward and backward.
+"""GPT-2's block for training on a CPU in 16 bits, forward and backward.
 
-The backward pass is written by hand: autograd has no overhead for two dozen operations, and no number is converted
-twice. In the shapes: N = B·T tokens, C = n_embd, nh heads of size hs, H = B·nh.
+It computes the same as `Block` in `layers/transformer_block.py`. The backward pass is written by hand: autograd has no
+overhead for two dozen operations, and no number is converted twice. In the shapes: N = B·T tokens, C = n_embd, nh heads
+of size hs, H = B·nh.
 """
 
 from typing import NamedTuple

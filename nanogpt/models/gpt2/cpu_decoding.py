@@ -24,7 +24,7 @@ from nanogpt.models.base import DecodeStep, Floats, MakeLinear
 from nanogpt.models.layers.key_value_cache import KeyValueCache
 
 if TYPE_CHECKING:
-    from nanogpt.models.gpt2.model import Block, Model
+    from nanogpt.models.gpt2.model import Gpt2Block, Model
 
 GELU = np.float32(math.sqrt(2 / math.pi))
 CUBE = np.float32(0.044715)
@@ -51,7 +51,7 @@ def batched_step(model: "Model", cache: KeyValueCache, make_linear: MakeLinear) 
     C, nh = model.config.n_embd, model.config.n_head
     layers = [
         (past, block.ln_1, block.ln_2, *linear_layers(block, make_linear))
-        for block, past in zip(cast("Iterable[Block]", model.h), cache.keys_values, strict=True)
+        for block, past in zip(cast("Iterable[Gpt2Block]", model.h), cache.keys_values, strict=True)
     ]
     head, last = make_linear(model.wte.weight, None, "none"), len(layers) - 1
 
@@ -94,7 +94,7 @@ def one_query_attention(q: Tensor, past: Tensor, S: int) -> Tensor:
     return torch.bmm(torch.softmax(scores, -1), values).view(q.shape)
 
 
-def linear_layers(block: "Block", make_linear: MakeLinear) -> Iterator[Callable[[Tensor], Tensor]]:
+def linear_layers(block: "Gpt2Block", make_linear: MakeLinear) -> Iterator[Callable[[Tensor], Tensor]]:
     """Yield the four linear layers of a block; the third includes the GELU."""
     for module in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj):
         yield make_linear(module.weight, module.bias, "gelu" if module is block.mlp.c_fc else "none")
@@ -113,7 +113,7 @@ def single_step(model: "Model", cache: KeyValueCache) -> Callable[[int], Floats]
     wte, wpe = as_numpy(model.wte.weight), as_numpy(model.wpe.weight)  # (V, C), (block_size, C)
     layers = [
         (*past, norm_weights(block.ln_1), norm_weights(block.ln_2), *numpy_layers(block))
-        for block, past in zip(cast("Iterable[Block]", model.h), as_numpy(cache.keys_values)[:, :, 0], strict=True)
+        for block, past in zip(cast("Iterable[Gpt2Block]", model.h), as_numpy(cache.keys_values)[:, :, 0], strict=True)
     ]
     final, head, scale = norm_weights(model.ln_f), numpy_matvec(model.wte.weight), np.float32((C // nh) ** -0.5)
 
@@ -133,7 +133,7 @@ def single_step(model: "Model", cache: KeyValueCache) -> Callable[[int], Floats]
     return step
 
 
-def numpy_layers(block: "Block") -> Iterator[Callable[[Floats], Floats]]:
+def numpy_layers(block: "Gpt2Block") -> Iterator[Callable[[Floats], Floats]]:
     """Yield the four linear layers of a block in numpy, without the GELU."""
     for module in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj):
         multiply = numpy_matvec(module.weight)

@@ -18,7 +18,7 @@ from nanogpt.models.layers.cross_entropy import chunked_cross_entropy
 from nanogpt.models.layers.dropout import apply_dropout, random_bytes
 
 if TYPE_CHECKING:
-    from nanogpt.models.gpt2.model import Block, Model
+    from nanogpt.models.gpt2.model import Gpt2Block, Model
 
 
 class CpuTraining(TrainingBackend):
@@ -31,7 +31,7 @@ class CpuTraining(TrainingBackend):
 
     def __init__(self, model: "Model", dtype: torch.dtype, flat: FlatParameters | None = None) -> None:
         layers: list[nn.Linear | nn.LayerNorm] = []
-        for b in cast("Iterable[Block]", model.h):
+        for b in cast("Iterable[Gpt2Block]", model.h):
             layers += (b.ln_1, b.attn.c_attn, b.attn.c_proj, b.ln_2, b.mlp.c_fc, b.mlp.c_proj)
         self.model, self.dtype = model, dtype
         layer_weights = [weight for layer in (*layers, model.ln_f) for weight in (layer.weight, layer.bias)]

@@ -1,7 +1,16 @@
-"""GPT-2 as published (Radford et al. 2019): learned positions, pre-norm, tanh-GELU, tied head. Reads top to bottom.
+"""GPT-2 (Radford et al. 2019), and what people compare with it, as settings. Reads top to bottom.
 
-In the shapes: B batch, T positions, C = n_embd, nh = n_head, hs = C / nh the head size, V = vocab_size, S = positions
-including those in the cache.
+GPT-2 as published has learned positions, LayerNorm before attention and MLP, the tanh form of GELU, and a tied head.
+The settings choose others:
+- positions: sinusoidal (Vaswani et al. 2017), rotary (Su et al. 2021), ALiBi (Press et al. 2022), or none (NoPE,
+  Kazemnejad et al. 2023)
+- norm: RMSNorm (Zhang & Sennrich 2019); norm_position: after the sum, as in GPT-1 and Vaswani et al. 2017, which has no
+  last norm
+- activation: ReLU, ReLU² (So et al. 2021), SwiGLU (Shazeer 2020)
+- qk_norm (Henry et al. 2020), n_kv_head (grouped queries, Ainslie et al. 2023), tied_head
+- local_window: every second block attends to the last positions only (GPT-3, Brown et al. 2020)
+
+The block is in `layers/transformer_block.py`. In the shapes: B batch, T positions, C = n_embd, V = vocab_size.
 """
 
 import math
@@ -12,76 +21,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nanogpt.models.base import Cache, DecodeStep, LanguageModel, MakeLinear, Output, ParameterGroup, TrainingBackend
-from nanogpt.models.layers.attention import causal_attention
+from nanogpt.models.layers.attention import attention_mask
 from nanogpt.models.layers.cross_entropy import cross_entropy
 from nanogpt.models.layers.dropout import Dropout
-from nanogpt.models.layers.gelu import gelu
 from nanogpt.models.layers.key_value_cache import KeyValueCache
+from nanogpt.models.layers.norms import new_norm
+from nanogpt.models.layers.positions import alibi_slopes, rotary_angles, sinusoidal_positions
+from nanogpt.models.layers.transformer_block import MLP, Block, CausalSelfAttention, init_transformer
 
 if TYPE_CHECKING:
     from nanogpt.models.flat_parameters import FlatParameters
     from nanogpt.models.gpt2.config import Config
 
+ROTARY_BASE = 10_000.0
 
-class CausalSelfAttention(nn.Module):
-    """Multi-head attention in which a position attends to itself and earlier ones. Maps x (B, T, C) to the same."""
-
-    def __init__(self, config: "Config") -> None:
-        super().__init__()
-        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
-        self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
-        self.resid_dropout = Dropout(config.dropout)
-        self.n_head = config.n_head
-        self.dropout = config.dropout
-
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None, layer: int = 0) -> Tensor:
-        """Return (B, T, C). With a cache, x continues its positions, and k and v are appended to its `layer`."""
-        B, T, C = x.shape
-        q, k, v = self.c_attn(x).split(C, dim=2)  # 3 × (B, T, C)
-        q = q.view(B, T, self.n_head, -1).transpose(1, 2)  # (B, nh, T, hs)
-        k = k.view(B, T, self.n_head, -1).transpose(1, 2)  # (B, nh, T, hs)
-        v = v.view(B, T, self.n_head, -1).transpose(1, 2)  # (B, nh, T, hs)
-        past = 0 if cache is None else cache.length
-        if cache is not None:
-            k, v = cache.extend(layer, k, v)  # (B, nh, S, hs)
-        if not past:
-            y = causal_attention(q, k, v, self.dropout if self.training else 0.0)  # (B, nh, T, hs)
-        else:  # new position i attends to past + i + 1 positions
-            mask = torch.ones(T, past + T, dtype=torch.bool, device=x.device).tril(past) if T > 1 else None
-            y = F.scaled_dot_product_attention(q, k, v, mask)  # (B, nh, T, hs)
-        y = y.transpose(1, 2).reshape(B, T, C)  # (B, T, C)
-        return self.resid_dropout(self.c_proj(y))  # type: ignore[no-any-return]
+Gpt2Block = Block[CausalSelfAttention]
 
 
-class MLP(nn.Module):
-    """Two linear layers with a GELU between them, C to 4·C to C."""
-
-    def __init__(self, config: "Config") -> None:
-        super().__init__()
-        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
-        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
-        self.dropout = Dropout(config.dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, T, C) for x (B, T, C)."""
-        x = gelu(self.c_fc(x))  # (B, T, 4C)
-        return self.dropout(self.c_proj(x))  # type: ignore[no-any-return]  # (B, T, C)
-
-
-class Block(nn.Module):
-    """Attention and MLP, each of which adds to the residual stream and reads it through a LayerNorm."""
-
-    def __init__(self, config: "Config") -> None:
-        super().__init__()
-        self.ln_1 = nn.LayerNorm(config.n_embd, bias=config.bias)
-        self.attn = CausalSelfAttention(config)
-        self.ln_2 = nn.LayerNorm(config.n_embd, bias=config.bias)
-        self.mlp = MLP(config)
-
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None, layer: int = 0) -> Tensor:
-        """Return (B, T, C) for x (B, T, C); for the cache see `CausalSelfAttention.forward`."""
-        x = x + self.attn(self.ln_1(x), cache, layer)
-        return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
+def new_block(config: "Config") -> Gpt2Block:
+    """Return a block of attention and MLP with these settings."""
+    C, bias, dropout = config.n_embd, config.bias, config.dropout
+    attn = CausalSelfAttention(C, config.n_head, config.kv_heads, bias=bias, dropout=dropout, qk_norm=config.qk_norm)
+    mlp = MLP(C, config.activation, bias=bias, dropout=dropout)
+    return Block(C, attn, mlp, norm=config.norm, bias=bias, norm_after=config.norm_position == "after")
 
 
 class Model(LanguageModel):
@@ -93,80 +55,102 @@ class Model(LanguageModel):
         super().__init__()
         self.config = config
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
-        self.wpe = nn.Embedding(config.block_size, config.n_embd)
+        if config.positions == "learned":
+            self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.drop = Dropout(config.dropout)
-        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
-        self.ln_f = nn.LayerNorm(config.n_embd, bias=config.bias)
-        self.init_weights()
+        self.h = nn.ModuleList(new_block(config) for _ in range(config.n_layer))
+        if config.norm_position == "before":
+            self.ln_f = new_norm(config.norm, config.n_embd, config.bias)
+        if not config.tied_head:
+            self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        init_transformer(self, config.n_layer)
 
-    def init_weights(self) -> None:
-        """Draw matrices from Normal(0, 0.02), divided by √(2·n_layer) if they project into the residual stream.
-
-        That is the number of projections that add up there. Biases are zero, norms the identity.
-        """
-        for name, parameter in self.named_parameters():
-            if parameter.dim() == 2:
-                residual = name.endswith("c_proj.weight")
-                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.n_layer) if residual else 0.02)
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
+    def embed(self, ids: Tensor, past: int) -> Tensor:
+        """Return the embeddings (B, T, C) of tokens and positions; ids (B, T) are at positions past … past + T - 1."""
+        T, C = ids.size(1), self.config.n_embd
+        x = self.wte(ids)  # (B, T, C)
+        if self.config.positions == "learned":
+            return x + self.wpe(torch.arange(past, past + T, device=ids.device))  # type: ignore[no-any-return]
+        if self.config.positions == "sinusoidal":
+            return x * math.sqrt(C) + sinusoidal_positions(past, T, C, like=x)  # type: ignore[no-any-return]
+        return x  # type: ignore[no-any-return]
 
     def hidden(self, ids: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """Return the normalised output (B, T, C) of the last block for ids (B, T). Advances the cache."""
-        T, past = ids.size(1), cache.length if cache is not None else 0
-        if past + T > self.config.block_size:
-            raise ValueError(f"{past} + {T} positions do not fit block_size={self.config.block_size}")
-        positions = torch.arange(past, past + T, device=ids.device)  # (T)
-        x = self.drop(self.wte(ids) + self.wpe(positions))  # (B, T, C)
+        config, T, past = self.config, ids.size(1), cache.length if cache is not None else 0
+        if past + T > config.block_size:
+            raise ValueError(f"{past} + {T} positions do not fit block_size={config.block_size}")
+        x = self.drop(self.embed(ids, past))  # (B, T, C)
+        rotary, slopes = None, list[float]()
+        if config.positions == "rotary":
+            rotary = rotary_angles(past, T, config.n_embd // config.n_head, ROTARY_BASE, like=x)
+        elif config.positions == "alibi":
+            slopes = alibi_slopes(config.n_head)
+        full, local = (attention_mask(past, T, x.device, config.window(layer), slopes) for layer in (0, 1))
         for layer, block in enumerate(self.h):
-            x = block(x, cache, layer)
+            x = block(x, rotary, local if layer % 2 else full, cache, layer)
         if cache is not None:
             cache.length += T
-        return self.ln_f(x)  # type: ignore[no-any-return]
+        return self.ln_f(x) if config.norm_position == "before" else x  # type: ignore[no-any-return]
 
     def forward(self, ids: Tensor, targets: Tensor | None = None, cache: Cache | None = None) -> Output:
         """See `LanguageModel.forward`."""
         x = self.hidden(ids, None if cache is None else KeyValueCache.check(cache))
         if targets is None:
-            return F.linear(x[:, -1:], self.wte.weight), None  # (B, 1, V)
-        return None, cross_entropy(x, self.wte.weight, targets, smoothing=self.active_label_smoothing)
+            return F.linear(x[:, -1:], self.head_weight), None  # (B, 1, V)
+        return None, cross_entropy(x, self.head_weight, targets, smoothing=self.active_label_smoothing)
 
     def logits(self, ids: Tensor) -> Tensor:
         """Return the logits (B, T, V) of every position."""
-        return F.linear(self.hidden(ids), self.wte.weight)  # (B, T, V)
+        return F.linear(self.hidden(ids), self.head_weight)  # (B, T, V)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The matrix (V, C) from hidden states to logits."""
+        return self.wte.weight if self.config.tied_head else self.head.weight
 
     def new_cache(self, batch_size: int) -> KeyValueCache:
         """Return an empty cache for `batch_size` samples."""
-        return KeyValueCache(self.config, batch_size, like=self.wte.weight)
+        return KeyValueCache(self.config, batch_size, self.wte.weight, self.config.kv_heads)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Return embeddings (the tied head among them), the matrices of the blocks, and all vectors."""
+        """Return embeddings (a tied head among them), the matrices of the blocks, all vectors, and an untied head."""
         matrices = [p for p in self.h.parameters() if p.dim() == 2]
         vectors = [p for p in self.parameters() if p.dim() == 1]
-        return [
-            ParameterGroup("embedding", [*self.wte.parameters(), *self.wpe.parameters()], decay=True),
+        embeddings = [*self.wte.parameters(), *(self.wpe.parameters() if self.config.positions == "learned" else ())]
+        groups = [
+            ParameterGroup("embedding", embeddings, decay=True),
             ParameterGroup("hidden", matrices, decay=True),
             ParameterGroup("vector", vectors, decay=False),
         ]
+        if not self.config.tied_head:
+            groups.append(ParameterGroup("head", [*self.head.parameters()], decay=True))
+        return groups
 
     def crop_block_size(self, block_size: int) -> None:
-        """See `LanguageModel.crop_block_size`; the embeddings of later positions are dropped."""
+        """See `LanguageModel.crop_block_size`; the learned embeddings of later positions are dropped."""
         super().crop_block_size(block_size)
-        self.wpe.weight = nn.Parameter(self.wpe.weight.detach()[:block_size].clone())
-        self.wpe.num_embeddings = block_size
+        if self.config.positions == "learned":
+            self.wpe.weight = nn.Parameter(self.wpe.weight.detach()[:block_size].clone())
+            self.wpe.num_embeddings = block_size
 
     def training_backend(
         self, device: str, dtype: torch.dtype, flat: "FlatParameters | None" = None
     ) -> TrainingBackend | None:
-        """Return `CpuTraining` on a CPU in 16 bits."""
-        if device != "cpu" or dtype == torch.float32:
+        """Return `CpuTraining` on a CPU in 16 bits, for GPT-2 as published."""
+        if device != "cpu" or dtype == torch.float32 or self.config.first_difference() is not None:
             return None
         from nanogpt.models.gpt2.cpu_training import CpuTraining
 
         return CpuTraining(self, dtype, flat)
 
     def decoding_backend(self, cache: Cache, make_linear: MakeLinear | None = None) -> DecodeStep | None:
-        """Return the step of `cpu_decoding`. Raise `TypeError` for another architecture's cache."""
+        """Return the step of `cpu_decoding`, for GPT-2 as published.
+
+        Raise `TypeError` for another architecture's cache.
+        """
+        if self.config.first_difference() is not None:
+            return None
         from nanogpt.models.gpt2.cpu_decoding import decode_step
 
         return decode_step(self, KeyValueCache.check(cache), make_linear)

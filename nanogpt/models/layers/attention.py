@@ -4,6 +4,7 @@ In the shapes: B batch, nh heads, T positions, hs the size of a head, H = B·nh.
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,24 +16,48 @@ from torch.nn import functional as F
 from nanogpt.models.layers.dropout import dropout_scale, is_eager_cpu, keep_mask, random_bytes
 
 
-def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
-    """Return softmax(q·kᵀ / √hs)·v, in which a position attends to itself and earlier ones.
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, mask: Tensor | None = None) -> Tensor:
+    """Return softmax(q·kᵀ / √hs + mask)·v (B, nh, T, hs), in which a position attends to itself and earlier ones.
 
-    All are (B, nh, T, hs), of any strides and one dtype. dropout: the probability of dropping an attention weight.
+    q: (B, nh, T, hs), k and v: (B, nh, S, hs), S > T if they include earlier positions; of any strides and one dtype.
+    dropout: the probability of dropping an attention weight. mask: from `attention_mask`.
     """
-    if is_eager_cpu(q) and q.size(2) > 1:
-        return _Attention.apply(q, k, v, dropout)  # type: ignore[no-any-return, no-untyped-call]
-    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=q.size(2) > 1)
+    if mask is not None:
+        mask = mask.to(q.dtype)
+    T = q.size(2)
+    if is_eager_cpu(q) and 1 < T == k.size(2):
+        return _Attention.apply(q, k, v, dropout, mask)  # type: ignore[no-any-return, no-untyped-call]
+    return F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=mask is None and T > 1)
 
 
-def attention_forward(qkv: Tensor, dropout: float) -> tuple[Tensor, Tensor, Tensor | None]:
+def attention_mask(
+    past: int, T: int, device: torch.device, window: int = 0, slopes: Sequence[float] = ()
+) -> Tensor | None:
+    """Return what is added to the scores of positions past … past + T - 1: (1 or nh, T, S), S = past + T.
+
+    It is -inf for later positions and for those outside the last `window` ones (0: no limit). For the others it is 0,
+    or minus the head's slope for each position of distance (`alibi_slopes`). None if `causal_attention` needs no mask.
+    """
+    S = past + T
+    is_local = 0 < window < S
+    if not slopes and not is_local and (T == 1 or not past):
+        return None
+    distance = torch.arange(past, S, device=device)[:, None] - torch.arange(S, device=device)  # (T, S)
+    hidden = (distance < 0) | (distance >= window) if is_local else distance < 0
+    bias = -torch.tensor(slopes or [0.0], device=device)[:, None, None] * distance  # (1 or nh, T, S)
+    return bias.masked_fill(hidden, -math.inf)
+
+
+def attention_forward(qkv: Tensor, dropout: float, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the result (H, T, hs), the attention weights before dropout (H, T, T), and the random bytes (H·T·T).
 
-    qkv: (3, H, T, hs), contiguous. The bytes are None without dropout.
+    qkv: (3, H, T, hs), contiguous. mask: (1 or H, T, T), added to the scores; None for the causal one. The bytes are
+    None without dropout.
     """
     q, k, v = qkv.unbind(0)
-    future = _causal_mask(q.size(1), q.dtype)
-    p = torch.baddbmm(future, q, k.transpose(1, 2), alpha=q.size(2) ** -0.5)  # (H, T, T)
+    if mask is None:
+        mask = _causal_mask(q.size(1), q.dtype)
+    p = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=q.size(2) ** -0.5)  # (H, T, T)
     torch.softmax(p, -1, out=p)
     if not dropout:
         return torch.bmm(p, v), p, None
@@ -73,21 +98,23 @@ class _Attention(torch.autograd.Function):
     """Keeps the attention weights for the backward pass: H·T·T numbers, T / hs times the size of q."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor | None) -> Tensor:
         B, nh, T, hs = q.shape
         qkv = q.new_empty(3, B, nh, T, hs)
         qkv[0], qkv[1], qkv[2] = q, k, v
         qkv = qkv.view(3, B * nh, T, hs)
-        y, p, random = attention_forward(qkv, dropout)
+        if mask is not None and mask.size(0) > 1:
+            mask = mask.repeat(B, 1, 1)  # (H, T, T)
+        y, p, random = attention_forward(qkv, dropout, mask)
         ctx.dropout = dropout
         ctx.save_for_backward(qkv, p, random)
         return y.view(B, nh, T, hs)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         B, nh, T, hs = dy.shape
         qkv, p, random = ctx.saved_tensors
         dy = dy.reshape(B * nh, T, hs)
         dq, dk, dv = attention_backward(dy, qkv, p, random, ctx.dropout).view(3, B, nh, T, hs).unbind(0)
-        return dq, dk, dv, None
+        return dq, dk, dv, None, None

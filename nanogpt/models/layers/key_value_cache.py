@@ -12,10 +12,12 @@ class KeyValueCache(Cache):
     """Keys and values of all layers for B samples, with `length` of block_size positions filled in.
 
     keys_values: (n_layer, 2, B, nh, block_size, hs), hs = n_embd / n_head, in the dtype and on the device of `like`.
+    nh: `n_head`, the number of heads of keys and values; None for the number of all heads.
     """
 
-    def __init__(self, config: TransformerConfig, batch_size: int, like: Tensor) -> None:
-        shape = (config.n_layer, 2, batch_size, config.n_head, config.block_size, config.n_embd // config.n_head)
+    def __init__(self, config: TransformerConfig, batch_size: int, like: Tensor, n_head: int | None = None) -> None:
+        heads, size = n_head or config.n_head, config.n_embd // config.n_head
+        shape = (config.n_layer, 2, batch_size, heads, config.block_size, size)
         self.keys_values = like.new_empty(shape)
         self.length = 0
 

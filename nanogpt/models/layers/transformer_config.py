@@ -1,5 +1,6 @@
 """The settings that all transformers have. Imports no torch."""
 
+import math
 from dataclasses import dataclass
 
 from nanogpt.config.components import ArchitectureConfig
@@ -28,6 +29,16 @@ class TransformerConfig(ArchitectureConfig):
                 f"try n_embd={max(1, round(self.n_embd / self.n_head)) * self.n_head}",
             )
 
+    def validate_rotary(self) -> None:
+        """Raise `SettingError` for head sizes that rotary positions cannot use."""
+        head = self.n_embd // self.n_head
+        if head % 2:
+            raise SettingError(
+                "n_head",
+                f"n_embd={self.n_embd} and n_head={self.n_head} make heads of size {head}: rotary positions rotate "
+                "pairs, so the size has to be even",
+            )
+
     @property
     def width(self) -> int:
         """The size of a hidden state."""
@@ -52,3 +63,12 @@ class TransformerConfig(ArchitectureConfig):
         return costs.compile_estimate(
             n_layer=self.n_layer, n_embd=self.n_embd, vocab_size=self.vocab_size, dropout=self.dropout, dtype=dtype
         )
+
+
+def mlp_width(n_embd: int, activation: str) -> int:
+    """Return the width of an MLP's hidden state: 4·n_embd.
+
+    For "swiglu" it is 8/3·n_embd, rounded up to a multiple of 8: its three matrices then have the size of the other
+    activations' two (Shazeer 2020).
+    """
+    return 8 * math.ceil(n_embd / 3) if activation == "swiglu" else 4 * n_embd

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from nanogpt.config.components import Capabilities
 from nanogpt.config.setting import setting
-from nanogpt.errors import SettingError
 from nanogpt.models.layers.transformer_config import TransformerConfig
 
 if TYPE_CHECKING:
@@ -27,13 +26,7 @@ class Config(TransformerConfig):
     def validate(self) -> None:
         """Raise `SettingError` for head sizes that RoPE cannot use."""
         TransformerConfig.validate(self)
-        head = self.n_embd // self.n_head
-        if head % 2:
-            raise SettingError(
-                "n_head",
-                f"n_embd={self.n_embd} and n_head={self.n_head} make heads of size {head}: rotary positions rotate "
-                "pairs, so the size has to be even",
-            )
+        self.validate_rotary()
 
     def build(self) -> "Model":
         """Return a new model; see `ArchitectureConfig.build`."""

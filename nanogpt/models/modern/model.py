@@ -20,15 +20,18 @@ from torch.nn import functional as F
 
 from nanogpt.models import base
 from nanogpt.models.base import LanguageModel, Output, ParameterGroup
+from nanogpt.models.layers.activations import relu_squared
 from nanogpt.models.layers.attention import causal_attention
 from nanogpt.models.layers.cross_entropy import cross_entropy, softcap
 from nanogpt.models.layers.dropout import Dropout
 from nanogpt.models.layers.key_value_cache import KeyValueCache
+from nanogpt.models.layers.positions import apply_rotary, rotary_angles
 
 if TYPE_CHECKING:
     from nanogpt.models.modern.config import Config
 
 HASH_MULTIPLIER = 1_000_003  # odd, so that every token of an n-gram influences its row
+ROTARY_BASE = 1024.0  # of the frequencies; 10,000 in the paper
 LOGIT_CAP = 15.0  # logits stay within ±LOGIT_CAP
 
 
@@ -80,15 +83,6 @@ class ShortConvolution(nn.Module):
         return x
 
 
-def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Return x (B, T, …, hs) with each pair of numbers rotated by an angle that grows with the position (RoPE).
-
-    A pair is number i and number i + hs / 2. cos, sin: (T, 1, 1, hs / 2), from `Model.rotary_angles`.
-    """
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
-
-
 class CausalSelfAttention(nn.Module):
     """Multi-head attention with rotary positions and normalised queries and keys. Maps x (B, T, C) to the same."""
 
@@ -125,7 +119,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, T, C) for x (B, T, C)."""
-        return self.c_proj(F.relu(self.c_fc(x)).square())  # type: ignore[no-any-return]
+        return self.c_proj(relu_squared(self.c_fc(x)))  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
@@ -182,10 +176,8 @@ class Model(LanguageModel):
 
     def rotary_angles(self, past: int, T: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosine and sine of RoPE's angles at positions past … past + T - 1: two (T, 1, 1, hs / 2)."""
-        half = self.config.n_embd // self.config.n_head // 2
-        frequencies = 1024.0 ** -torch.linspace(0, 1, half + 1, device=like.device)[:-1]
-        angles = torch.arange(past, past + T, device=like.device)[:, None, None, None] * frequencies
-        return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+        cos, sin = rotary_angles(past, T, self.config.n_embd // self.config.n_head, ROTARY_BASE, like)
+        return cos[:, None, None], sin[:, None, None]
 
     def hidden(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
         """Return the normalised output (B, T, C) of the last block for ids (B, T). Advances the cache."""

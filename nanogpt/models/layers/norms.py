@@ -1,0 +1,20 @@
+"""Normalisations of a hidden state, by the name in the settings."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class RMSNorm(nn.LayerNorm):
+    """x / √(mean(x²) + eps) · weight (Zhang & Sennrich 2019): LayerNorm without a mean and without a bias."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (…, size) for x (…, size)."""
+        return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
+
+
+def new_norm(name: str, size: int, bias: bool) -> nn.LayerNorm:
+    """Return "layer", with or without a bias, or "rms", which has none."""
+    return RMSNorm(size) if name == "rms" else nn.LayerNorm(size, bias=bias)
