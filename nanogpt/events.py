@@ -140,6 +140,22 @@ class Evaluated(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GradientNoise(Event):
+    """The gradient noise scale, averaged over the last `measurements` (see inspection/gradient_noise.py).
+
+    `signal` is the squared norm of the true gradient and `noise` the variance of the gradient of one sequence;
+    `noise_scale` is noise / signal in sequences, None if it cannot be told yet. A step has `batch_size` sequences.
+    """
+
+    step: int
+    signal: float
+    noise: float
+    noise_scale: float | None
+    batch_size: int
+    measurements: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled(Event):
     """Text from the weights at `step`, from a fixed prompt and seed."""
 

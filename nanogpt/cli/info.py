@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
             f"{format_whole(about['tokens_per_second'])} tokens/s"
             + (f", MFU {about['mfu']:.1%}" if about["mfu"] is not None else ""),
         ),
+        *([("gradient noise", noise(about))] if about["noise_scale"] is not None else []),
         ("parameters", format_whole(about["n_parameters"])),
         ("data set", about["dataset"]),
         ("on", f"{about['device']}, {about['dtype']}"),
@@ -51,6 +52,13 @@ def run(args: argparse.Namespace) -> int:
         )
     print_table(rows)
     return 0
+
+
+def noise(about: dict[str, Any]) -> str:
+    """Return the gradient noise scale, beside the sequences of a step."""
+    data = about["config"].get("data", {})
+    batch = data.get("batch_size", 0) * data.get("gradient_accumulation_steps", 0)
+    return f"scale about {about['noise_scale']:,.0f} sequences; a step has {batch:,}"
 
 
 def settings(folder: Path) -> str:

@@ -48,6 +48,9 @@ class EvaluationConfig:
     )
     min_delta: float = setting(0.0, "how much lower the validation loss has to be to count as better", low=0)
     log_interval: int = setting(1, "iterations between reported steps", low=1, high=10**9)
+    noise_interval: int = setting(
+        0, "iterations between measurements of the gradient noise scale; 0: none", low=0, high=10**12
+    )
     sample_interval: int = setting(
         0, "iterations between samples of sample_start; 0: none", low=0, high=10**12, common=True
     )
@@ -131,6 +134,11 @@ class Config:
     def __post_init__(self) -> None:
         for section in (self.model, self.optimizer, self.schedule):
             section.validate_within(self)
+        if self.evaluation.noise_interval and self.data.gradient_accumulation_steps < 2:
+            raise self.settings()["noise_interval"].error(
+                self.evaluation.noise_interval,
+                "the noise is measured between micro-batches; set gradient_accumulation_steps=2 and halve batch_size",
+            )
         device = self.system.device
         if device not in ("auto", "cpu", "cuda", "mps") and not (device[:5] == "cuda:" and device[5:].isdigit()):
             raise self.settings()["device"].error(device, "has to be auto, cpu, cuda, cuda:N or mps")

@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING
 from nanogpt.lazy import exports
 
 if TYPE_CHECKING:
+    from nanogpt.inspection.gradient_noise import GradientNoiseObserver
     from nanogpt.inspection.health import HealthObserver
     from nanogpt.inspection.observer import Observer, observed
 
-__all__ = ["HealthObserver", "Observer", "observed"]
+__all__ = ["GradientNoiseObserver", "HealthObserver", "Observer", "observed"]
 
-_HOMES = {"HealthObserver": "health", "Observer": "observer", "observed": "observer"}
+_HOMES = {
+    "GradientNoiseObserver": "gradient_noise",
+    "HealthObserver": "health",
+    "Observer": "observer",
+    "observed": "observer",
+}
 
 __getattr__ = exports(__name__, _HOMES)

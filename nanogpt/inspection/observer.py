@@ -25,6 +25,12 @@ class Observer:
         """Return whether the observer sees the model at this step."""
         return self.interval > 0 and step % self.interval == 0
 
+    def after_micro_batch(self, model: "LanguageModel", step: int, number: int, factor: float) -> None:
+        """See the model after the backward pass of this process's micro-batch `number` (0, 1, …) of a step.
+
+        The gradients of all micro-batches so far are summed, each times `factor`. Only called when due.
+        """
+
     def before_update(self, model: "LanguageModel", step: int) -> Iterable[Event]:
         """See the model with its gradients: averaged over processes, unscaled, not yet clipped.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from nanogpt.config import Config
 from nanogpt.errors import UserError
-from nanogpt.events import Evaluated, Event, Notice, Started, Step
+from nanogpt.events import Evaluated, Event, GradientNoise, Notice, Started, Step
 from nanogpt.inspection import Observer
 
 
@@ -61,4 +61,6 @@ def _metrics(event: Event) -> dict[str, float | int | None]:
     if isinstance(event, Evaluated):
         average = {} if event.ema_val_loss is None else {"val/ema_loss": event.ema_val_loss}
         return {"iter": event.step, "train/loss": event.train_loss, "val/loss": event.val_loss, **average}
+    if isinstance(event, GradientNoise):
+        return {"iter": event.step, "noise_scale": event.noise_scale}
     return {}

@@ -19,7 +19,7 @@ from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, Notice, Saved, Started, Token
 from nanogpt.files import check_regular, why, write_atomically
 from nanogpt.formatting import counted
-from nanogpt.inspection import HealthObserver, Observer
+from nanogpt.inspection import GradientNoiseObserver, HealthObserver, Observer
 from nanogpt.runs import checkpoints, folder
 from nanogpt.runs.control_files import FileCommandQueue
 from nanogpt.runs.load import load_tokenizer
@@ -283,6 +283,8 @@ def _train_and_record(
 def _observers(config: Config, run: str) -> list[Observer]:
     """Return the observers of every run and those that the settings ask for. Raise `UserError` if one is missing."""
     observers: list[Observer] = [HealthObserver()]
+    if config.evaluation.noise_interval:
+        observers.append(GradientNoiseObserver(config))
     if config.system.wandb_log:
         from nanogpt.interop.wandb_logger import WandbLogger
 

@@ -13,6 +13,7 @@ from nanogpt.events import (
     Evaluating,
     Event,
     Finished,
+    GradientNoise,
     Health,
     Notice,
     Sampled,
@@ -40,9 +41,9 @@ class RunState:
 
     `paused` is set by a command; `waiting` is why training waits for the disk; `evaluating` is the finished part of an
     evaluation (0..1), None without one. Losses are in nats per token; `ema_val_loss` is of the averaged weights, None
-    without them. `since` is when this training started and
-    `updated` when the trainer last wrote, by its own clock (seconds since 1970); `silent_s` is the time since its last
-    heartbeat, in seconds, when the state was read.
+    without them. `noise_scale` is the gradient noise scale in sequences, None if it is not known. `since` is when this
+    training started and `updated` when the trainer last wrote, by its own clock (seconds since 1970); `silent_s` is the
+    time since its last heartbeat, in seconds, when the state was read.
     """
 
     name: str = ""
@@ -71,6 +72,7 @@ class RunState:
     waiting: str = ""
     evaluating: float | None = None
     ema_val_loss: float | None = None
+    noise_scale: float | None = None
 
     @property
     def alive(self) -> bool:
@@ -171,6 +173,8 @@ def reduce(state: RunState, event: Event) -> RunState:
         case Health():
             waiting = {"waiting": event.message, "going on": ""}.get(event.state, state.waiting)
             state = replace(state, step=event.step, waiting=waiting, message=event.message)
+        case GradientNoise():
+            state = replace(state, noise_scale=event.noise_scale)
         case Saved() | Sampled():
             state = replace(state, step=event.step)
         case Finished():

@@ -159,7 +159,8 @@ class Trainer:
             group["lr"] = rate * group["learning_rate_scale"]
         accumulated = config.data.gradient_accumulation_steps // self.runtime.world.size
         losses = torch.zeros((), device=self.runtime.device)
-        for _ in range(accumulated):
+        observers = self.due_observers(progress.step + 1)
+        for number in range(accumulated):
             with self.throughput.part("data"):
                 window = torch.from_numpy(check_ids(self.batches.next(), config.model.vocab_size))  # (B, T + 1)
                 if self.runtime.device.startswith("cuda"):
@@ -171,6 +172,8 @@ class Trainer:
             with self.throughput.part("backward"):
                 losses += loss.detach()
                 self.scaler.scale(loss / accumulated).backward()  # type: ignore[no-untyped-call]
+            for observer in observers:
+                observer.after_micro_batch(self.model, progress.step + 1, number, self.scaler.get_scale() / accumulated)
         with self.throughput.part("optimizer"):
             loss = losses / accumulated
             updated = self.update(loss) if self.skip_flag is None else self.update_on_device(loss, self.skip_flag)

@@ -42,7 +42,12 @@ def metrics(events):
     return sorted(found, key=lambda row: row[0])
 
 
-SETTINGS = [{}, {"architecture": "modern", "optimizer": "muon"}, {"grad_clip": 0.1, "gradient_accumulation_steps": 2}]
+SETTINGS = [
+    {},
+    {"architecture": "modern", "optimizer": "muon"},
+    {"grad_clip": 0.1, "gradient_accumulation_steps": 2},
+    {"ema_decay": 0.9, "max_norm": 1.0, "label_smoothing": 0.1},
+]
 
 
 @pytest.mark.parametrize("changes", SETTINGS)
