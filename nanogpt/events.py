@@ -71,6 +71,8 @@ class Started(Event):
     """Training starts at `step`; above 0 on resume, which discards everything recorded after that step.
 
     `choices` has the value and the reason of each automatic choice (device, dtype, compile, threads …).
+    `val_characters` and `val_bytes` (UTF-8) are the size of the text of the validation split, and `flops_per_token` the
+    floating-point operations of a training step for each token; 0 if not known, as in records of earlier versions.
     """
 
     run: str
@@ -87,6 +89,9 @@ class Started(Event):
     threads: int
     peak_flops: float | None
     choices: dict[str, str]
+    val_characters: int = 0
+    val_bytes: int = 0
+    flops_per_token: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,13 @@
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from nanogpt.cli.tables import format_loss, format_whole, print_table
 from nanogpt.errors import UserError
+from nanogpt.loss_units import UNITS
 from nanogpt.paths import expanded
 from nanogpt.runs.checkpoints import best, list_checkpoints
 from nanogpt.runs.folder import find, read_run_toml, run_config, summary
@@ -34,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
         ("train loss", format_loss(about["train_loss"])),
         ("val loss", f"{format_loss(about['val_loss'])} (best {format_loss(about['best_val_loss'])})"),
         *([("EMA val loss", format_loss(about["ema_val_loss"]))] if about["ema_val_loss"] is not None else []),
+        *other_units(about),
         (
             "speed",
             f"{format_whole(about['tokens_per_second'])} tokens/s"
@@ -59,6 +62,13 @@ def noise(about: dict[str, Any]) -> str:
     data = about["config"].get("data", {})
     batch = data.get("batch_size", 0) * data.get("gradient_accumulation_steps", 0)
     return f"scale about {about['noise_scale']:,.0f} sequences; a step has {batch:,}"
+
+
+def other_units(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the validation loss in the other units."""
+    for unit in UNITS[1:]:
+        name = unit.replace(" ", "_")
+        yield unit, f"{format_loss(about[f'val_{name}'])} (best {format_loss(about[f'best_val_{name}'])})"
 
 
 def settings(folder: Path) -> str:

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     if not found:
         print_message(f"no runs in {runs_folder(args.runs_dir)} yet: `nanogpt quickstart` makes one in about a minute")
         return 0
-    rows = [("run", "state", "step", "train loss", "val loss", "best", "tok/s", "parameters", "data set")]
+    rows = [("run", "state", "step", "train loss", "val loss", "best", "bits/byte", "tok/s", "parameters", "data set")]
     rows += [
         (
             summary.name,
@@ -34,13 +34,14 @@ def run(args: argparse.Namespace) -> int:
             format_loss(summary.train_loss),
             format_loss(summary.val_loss),
             format_loss(summary.best_val_loss),
+            format_loss(summary.best_val_loss_in("bits per byte")),
             format_whole(summary.tokens_per_second),
             format_whole(summary.n_parameters),
             summary.dataset,
         )
         for summary in found
     ]
-    print_table(rows, right=range(2, 8))
+    print_table(rows, right=range(2, 9))
     return 0
 
 

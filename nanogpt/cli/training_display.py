@@ -29,6 +29,8 @@ from nanogpt.events import (
     Step,
 )
 from nanogpt.formatting import counted, duration, significant
+from nanogpt.loss_units import TextSize, convert, perplexity
+from nanogpt.runs import RunState, reduce
 from nanogpt.training import CommandQueue, Stop
 
 
@@ -41,7 +43,7 @@ def show(events: Iterator[Event]) -> Finished | None:
         deque(events, maxlen=0)
         return None
     finished = None
-    max_iters, evaluated = 0, ""
+    max_iters, evaluated, state = 0, "", RunState()
     with live_line() as live:
         for event in events:
             match event:
@@ -50,7 +52,7 @@ def show(events: Iterator[Event]) -> Finished | None:
                     counts = " + ".join(f"{count:,}" for count in prepared.tokens.values())
                     print_message(f"prepared {prepared.name}: {counts} tokens in {prepared.path}")
                 case Started():
-                    max_iters = event.max_iters
+                    max_iters, state = event.max_iters, reduce(state, event)
                     for line in start_lines(event):
                         print_message(line)
                 case Step():
@@ -64,7 +66,7 @@ def show(events: Iterator[Event]) -> Finished | None:
                     average = "" if event.ema_val_loss is None else f", EMA {event.ema_val_loss:.4f}"
                     print_message(
                         f"step {event.step:,}: train loss {event.train_loss:.4f}, "
-                        f"val loss {event.val_loss:.4f}{best}{average}"
+                        f"val loss {event.val_loss:.4f}{best}{average}, {other_units(event.val_loss, state.val_text)}"
                     )
                 case Saved():
                     live("")
@@ -104,6 +106,12 @@ def start_lines(event: Started) -> Iterator[str]:
     yield f"on {event.device} in {event.dtype}{compiled}, {counted(event.threads, 'thread')}"
     for name, reason in event.choices.items():
         yield f"  {name}: {reason}"
+
+
+def other_units(loss: float, text: TextSize | None) -> str:
+    """Return a loss as perplexity and, if the size of its text is known, as bits per byte."""
+    bits = convert(loss, "bits per byte", text)
+    return f"perplexity {perplexity(loss):,.2f}" + (f", {bits:.4f} bits per byte" if bits is not None else "")
 
 
 def step_line(event: Step, max_iters: int) -> str:

@@ -159,6 +159,8 @@ def status_line(about: RunState) -> str:
         parts.append(f"val {about.val_loss:.4f} (best {format_loss(about.best_val_loss)})")
     if about.ema_val_loss is not None:
         parts.append(f"EMA {about.ema_val_loss:.4f}")
+    if (bits := about.val_loss_in("bits per byte")) is not None:
+        parts.append(f"{bits:.4f} bits/byte")
     if about.phase in ("training", "evaluating"):
         parts.append(f"{format_whole(about.tokens_per_second)} tok/s")
         if about.eta_s is not None:

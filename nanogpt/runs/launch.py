@@ -15,6 +15,7 @@ from filelock import Timeout
 
 from nanogpt import __version__, data, hardware, sampling, tokenizers
 from nanogpt.config import FORMAT, Config, SamplingConfig, config_to_toml, with_settings
+from nanogpt.data.text_size import known_text_size
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, Notice, Saved, Started, Token
 from nanogpt.files import check_regular, why, write_atomically
@@ -66,7 +67,14 @@ def start(
     config = _with_vocab_size(config, dataset)
     _check_sample_prompt(config, dataset)
     if config.evaluation.eval_only:
-        events = train(config, splits(dataset), run=run.name, commands=commands, start=start_from)
+        events = train(
+            config,
+            splits(dataset),
+            run=run.name,
+            commands=commands,
+            start=start_from,
+            val_text=known_text_size(dataset, "val"),
+        )
         yield from _with_notice(notice, _with_memory_advice(config, events))
         return
     if rank() == 0:
@@ -125,7 +133,13 @@ def resume(
             )
     if config.evaluation.eval_only:
         events = train(
-            config, splits(dataset), run=run.name, commands=commands, start=start_from, resume=start_from is not None
+            config,
+            splits(dataset),
+            run=run.name,
+            commands=commands,
+            start=start_from,
+            resume=start_from is not None,
+            val_text=known_text_size(dataset, "val"),
         )
         yield from _with_memory_advice(config, events)
         return
@@ -268,6 +282,7 @@ def _train_and_record(
             wait_reason=recorder.problem,
             start=start_from,
             resume=resume,
+            val_text=known_text_size(dataset, "val"),
         )
         recorded = recorder.record(_with_run_files(_with_notice(notice, events), config, run, dataset))
         with closing(_with_memory_advice(config, recorded)) as explained:

@@ -22,6 +22,7 @@ from nanogpt.events import (
     Status,
     Step,
 )
+from nanogpt.loss_units import UNITS, LossUnit, TextSize, convert
 
 _STATUS_FIELDS = ("state", "step", "paused", "waiting", "evaluating", "message", "silent_s", "pid", "host")
 
@@ -43,7 +44,8 @@ class RunState:
     evaluation (0..1), None without one. Losses are in nats per token; `ema_val_loss` is of the averaged weights, None
     without them. `noise_scale` is the gradient noise scale in sequences, None if it is not known. `since` is when this
     training started and `updated` when the trainer last wrote, by its own clock (seconds since 1970); `silent_s` is the
-    time since its last heartbeat, in seconds, when the state was read.
+    time since its last heartbeat, in seconds, when the state was read. `val_characters` and `val_bytes` are the size of
+    the text of the validation split, 0 in a run of an earlier version.
     """
 
     name: str = ""
@@ -73,6 +75,24 @@ class RunState:
     evaluating: float | None = None
     ema_val_loss: float | None = None
     noise_scale: float | None = None
+    val_tokens: int = 0
+    val_characters: int = 0
+    val_bytes: int = 0
+
+    @property
+    def val_text(self) -> TextSize | None:
+        """The size of the text of the validation split; None if it is not known."""
+        if not (self.val_tokens and self.val_characters and self.val_bytes):
+            return None
+        return TextSize(self.val_tokens, self.val_characters, self.val_bytes)
+
+    def val_loss_in(self, unit: LossUnit) -> float | None:
+        """Return the last validation loss in a unit; None if it is not known."""
+        return convert(self.val_loss, unit, self.val_text)
+
+    def best_val_loss_in(self, unit: LossUnit) -> float | None:
+        """Return the best validation loss in a unit; None if it is not known."""
+        return convert(self.best_val_loss, unit, self.val_text)
 
     @property
     def alive(self) -> bool:
@@ -100,8 +120,12 @@ class RunState:
 
 
 def state_to_dict(state: RunState) -> dict[str, Any]:
-    """Return the state as a dictionary for JSON, with its phase."""
-    return asdict(state) | {"phase": state.phase}
+    """Return the state as a dictionary for JSON, with its phase and the validation losses in all units."""
+    losses: dict[str, float | None] = {}
+    for unit in UNITS[1:]:
+        name = unit.replace(" ", "_")
+        losses |= {f"val_{name}": state.val_loss_in(unit), f"best_val_{name}": state.best_val_loss_in(unit)}
+    return asdict(state) | losses | {"phase": state.phase}
 
 
 def status_event(state: RunState) -> Status:
@@ -133,6 +157,9 @@ def reduce(state: RunState, event: Event) -> RunState:
                 n_parameters=event.n_parameters,
                 device=event.device,
                 dtype=event.dtype,
+                val_tokens=event.val_tokens,
+                val_characters=event.val_characters,
+                val_bytes=event.val_bytes,
                 train_loss=None,
                 tokens_per_second=None,
                 mfu=None,

@@ -23,6 +23,7 @@ from nanogpt.errors import UserError
 from nanogpt.events import Evaluated, Event, Finished, Health, Notice, Sampled, Started, Step
 from nanogpt.formatting import counted
 from nanogpt.inspection import Observer
+from nanogpt.loss_units import TextSize
 from nanogpt.models.base import Forward, LanguageModel, compute_loss
 from nanogpt.models.flat_parameters import FlatParameters
 from nanogpt.training import distributed
@@ -77,6 +78,7 @@ class Trainer:
     constrained: Sequence[torch.nn.Parameter] = ()  # weights under the setting max_norm
     average: WeightAverage | None = None
     observers: Sequence[Observer] = ()
+    val_text: TextSize | None = None  # of the validation split
     observations: list[Event] = field(default_factory=list)  # events of the observers about the gradients of this step
     skip_flag: torch.Tensor | None = None  # see `SkippableOptimizer.skip_flag`; None: every step waits for the device
     pending_metrics: list[PendingMetrics] = field(default_factory=list)  # of the steps since `sync_metrics`
@@ -562,6 +564,9 @@ class Trainer:
             threads=runtime.threads,
             peak_flops=runtime.peak_flops,
             choices=runtime.choices,
+            val_characters=self.val_text.characters if self.val_text else 0,
+            val_bytes=self.val_text.bytes if self.val_text else 0,
+            flops_per_token=config.model.flops_per_token(),
         )
 
     def finished_event(self, reason: FinishReason) -> Finished:

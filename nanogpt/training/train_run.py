@@ -17,6 +17,7 @@ from nanogpt.config import Config
 from nanogpt.data.batches import Batches, check_length
 from nanogpt.events import Event
 from nanogpt.inspection import Observer, observed
+from nanogpt.loss_units import TextSize
 from nanogpt.models.base import LanguageModel
 from nanogpt.models.flat_parameters import FlatParameters
 from nanogpt.models.meta_device import on_meta_device
@@ -47,6 +48,7 @@ def train(
     observers: Sequence[Observer] = (),
     start: Snapshot | None = None,
     resume: bool = False,
+    val_text: TextSize | None = None,
     record: list[Parts] | None = None,
 ) -> Generator[Event, None, None]:
     """Train a model as `config` says, and yield the events of the training.
@@ -64,6 +66,7 @@ def train(
     observers: see the model and the events of this process; closed at the end.
     start: the first weights. resume: restore the whole state of `start` and continue at its step, exactly as if
         training had not been interrupted.
+    val_text: the size of the text of the validation split, for the Started event.
     record: gets the seconds of each step by part. This synchronizes with a GPU after each part.
 
     Raise `UserError` for what the person can correct.
@@ -121,6 +124,7 @@ def train(
             find_checkpoint=find_checkpoint,
             wait_reason=wait_reason,
             observers=observers,
+            val_text=val_text,
             skip_flag=install_skip_flag(optimizer) if defers_metrics(runtime) else None,
             run_name=run,
             divergence=DivergenceDetector(config.model.vocab_size),
