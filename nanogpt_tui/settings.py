@@ -12,6 +12,7 @@ from nanogpt import paths
 from nanogpt.errors import SettingError, UserError, nearest
 from nanogpt.files import read_toml, why, write_atomically
 from nanogpt.formatting import default_glyphs
+from nanogpt.loss_units import UNITS, LossUnit
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "theme": ("dark", "light", "ansi"),
@@ -19,6 +20,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "ssh_mode": ("auto", "on", "off"),
     "traffic": ("hidden", "shown"),
     "notifications": ("off", "bell", "osc9"),
+    "loss_unit": UNITS,
 }
 
 
@@ -28,7 +30,8 @@ class Settings:
 
     `glyphs`: the characters of charts, by default what the terminal supports. `repaints_per_second`: the limit of the
     Train screen. `ssh_mode`: send less to the terminal; "auto" means over SSH. `traffic`: show the bytes per second to
-    the terminal. `notifications`: report a run's end, a new best loss and problems. `keymap`: keys by binding id
+    the terminal. `notifications`: report a run's end, a new best loss and problems. `loss_unit`: the unit of the losses
+    in charts and figures. `keymap`: keys by binding id
     ("space,p"). `quickstart`: settings of the training run that differ in the quick start.
     """
 
@@ -38,6 +41,7 @@ class Settings:
     ssh_mode: str = "auto"
     traffic: str = "hidden"
     notifications: str = "off"
+    loss_unit: LossUnit = "loss"
     keymap: dict[str, str] = field(default_factory=dict)
     quickstart: dict[str, Any] = field(default_factory=dict)
 

@@ -30,6 +30,7 @@ from nanogpt.events import (
     Status,
     Step,
 )
+from nanogpt.loss_units import TextSize
 from nanogpt.runs.event_log import Steps, read_blocks
 from nanogpt.runs.folder import summary
 from nanogpt.runs.state import RunState, reduce
@@ -131,6 +132,16 @@ class History:
     @property
     def max_iters(self) -> int:
         return self.run_state.max_iters
+
+    @property
+    def val_text(self) -> TextSize | None:
+        """The size of the text of the validation split; None if it is not known."""
+        return self.run_state.val_text
+
+    @property
+    def flops_per_token(self) -> int:
+        """The floating-point operations of training for each token; 0 if not known."""
+        return self.started.flops_per_token if self.started is not None else 0
 
     @property
     def running(self) -> bool:

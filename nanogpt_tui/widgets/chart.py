@@ -16,6 +16,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
+from nanogpt.loss_units import UNITS, LossUnit, TextSize
 from nanogpt_tui.widgets.canvas import GLYPHS, Canvas, plain
 from nanogpt_tui.widgets.curve import Curve, Floats, merged
 from nanogpt_tui.widgets.plot import MARGIN, MIN_SIZE, STYLES, Mark, Picture, draw
@@ -34,10 +35,11 @@ MIN_WINDOW = 4.0  # the least width of a zoomed window, in units of the x axis
 
 
 class LossChart(Widget, can_focus=True):
-    """Training loss over steps, tokens or time. The screen with the chart binds keys to its actions.
+    """Training loss over steps, tokens, time or FLOPs. The screen with the chart binds keys to its actions.
 
-    `cursor` is a step. `uniform` is the loss of a model that gives every token the same probability, in nats. `window`
-    is in units of `x_axis`; None shows the whole run. A window that shows the newest point moves with the training.
+    Losses are given in nats per token and drawn in `unit`, if it is known for a curve: see `shown_unit`. `cursor` is a
+    step. `uniform` is the loss of a model that gives every token the same probability. `window` is in units of
+    `x_axis`; None shows the whole run. A window that shows the newest point moves with the training.
     """
 
     DEFAULT_CSS = """
@@ -63,6 +65,7 @@ class LossChart(Widget, can_focus=True):
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"losschart--{name}" for name in STYLES if name != "base"}
     glyphs: reactive[str] = reactive("braille", repaint=False)
     x_axis: reactive[str] = reactive("step", repaint=False)
+    unit: reactive[LossUnit] = reactive("loss", repaint=False)
     log_y: reactive[bool] = reactive(False, repaint=False)
     smoothing: reactive[float] = reactive(0.95, repaint=False)
     show_raw: reactive[bool] = reactive(True, repaint=False)
@@ -138,17 +141,33 @@ class LossChart(Widget, can_focus=True):
 
     def clear(self) -> None:
         """Remove the run, and reset the window and the crosshair. Overlays stay."""
-        self._curve = Curve(self.smoothing)
+        self._curve = Curve(self.smoothing, self._curve.text, self._curve.flops_per_token)
         self._validation = np.empty(0), np.empty(0)
         self._marks = []
         self._hover, self.cursor, self.window, self.uniform = None, None, None, None
         self._schedule_redraw()
 
+    def describe(self, text: TextSize | None, flops_per_token: int) -> None:
+        """Tell the size of the validation text and the FLOPs of training a token: see `Curve`."""
+        if (text, flops_per_token) != (self._curve.text, self._curve.flops_per_token):
+            self._curve.text, self._curve.flops_per_token = text, flops_per_token
+            if self.x_axis == "flops" and not flops_per_token:
+                self.x_axis = "step"
+            self._schedule_redraw()
+
     def set_overlay(
-        self, name: str, steps: ArrayLike, tokens: ArrayLike, elapsed_s: ArrayLike, loss: ArrayLike
+        self,
+        name: str,
+        steps: ArrayLike,
+        tokens: ArrayLike,
+        elapsed_s: ArrayLike,
+        loss: ArrayLike,
+        *,
+        text: TextSize | None = None,
+        flops_per_token: int = 0,
     ) -> None:
         """Draw another run behind this one, or replace the overlay of that name."""
-        curve = Curve(self.smoothing)
+        curve = Curve(self.smoothing, text, flops_per_token)
         curve.append(steps, tokens, elapsed_s, loss)
         self._overlays[name] = curve
         self._schedule_redraw()
@@ -165,16 +184,25 @@ class LossChart(Widget, can_focus=True):
 
     @property
     def picture(self) -> Picture:
-        """Everything that is shown now."""
+        """Everything that is shown now. A curve that cannot be drawn in the unit or over the x axis is empty."""
+        unit, axis = self.shown_unit, self.x_axis
+        is_shown = self._curve.supports(axis, unit)
         return Picture(
-            curve=self._curve,
-            overlays=self._overlays,
-            validation=self._validation,
+            curve=self._curve if is_shown else Curve(),
+            overlays={name: each if each.supports(axis, unit) else Curve() for name, each in self._overlays.items()},
+            validation=self._validation if is_shown else (np.empty(0), np.empty(0)),
             marks=self._marks,
-            axis=self.x_axis,
+            axis=axis,
+            unit=unit,
             cursor=self.cursor if self._hover is None else self._hover,
             **{name: getattr(self, name) for name in PICTURE_FIELDS},
         )
+
+    @property
+    def shown_unit(self) -> LossUnit:
+        """`unit`, or "loss" if no curve can be drawn in it: earlier versions did not record the size of the text."""
+        known = any(curve.supports("step", self.unit) for curve in (self._curve, *self._overlays.values()))
+        return self.unit if known else "loss"
 
     def _schedule_redraw(self) -> None:
         if self.is_mounted and not self._pending:
@@ -224,7 +252,7 @@ class LossChart(Widget, can_focus=True):
         self._strips.clear()
 
     def on_mount(self) -> None:
-        for name in (*PICTURE_FIELDS, "empty_text"):
+        for name in (*PICTURE_FIELDS, "unit", "empty_text"):
             self.watch(self, name, self._schedule_redraw, init=False)
         self._redraw()
 
@@ -290,7 +318,15 @@ class LossChart(Widget, can_focus=True):
         self.trim = not self.trim
 
     def action_next_x_axis(self) -> None:
-        self.x_axis = AXES[(AXES.index(self.x_axis) + 1) % len(AXES)]
+        curves = (self._curve, *self._overlays.values())
+        known = [axis for axis in AXES if any(curve.supports(axis, "loss") for curve in curves)]
+        self.x_axis = known[(known.index(self.x_axis) + 1) % len(known)]
+
+    def action_next_unit(self) -> None:
+        """Show the losses in the next unit that is known for a curve."""
+        curves = (self._curve, *self._overlays.values())
+        known = [unit for unit in UNITS if any(curve.supports("step", unit) for curve in curves)]
+        self.unit = known[(known.index(self.shown_unit) + 1) % len(known)]
 
     def action_next_smoothing(self) -> None:
         self.smoothing = next((decay for decay in SMOOTHINGS if decay > self.smoothing), SMOOTHINGS[0])

@@ -11,8 +11,11 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nanogpt.loss_units import LossUnit, TextSize, convert
+
 Floats = NDArray[np.float64]
-FIELDS = ("step", "tokens", "time", "loss", "smooth")
+FIELDS = ("step", "tokens", "time", "loss", "smooth", "flops")
+NO_TEXT_NEEDED = ("loss", "perplexity")  # units of a loss that do not depend on the size of the text
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +82,26 @@ def merged(known: tuple[Floats, Floats], steps: ArrayLike, losses: ArrayLike) ->
     return ordered, values[::-1][index]
 
 
-class Curve:
-    """Points in order of step. Tokens and time never decrease; a loss that is not finite is stored as NaN."""
+def in_unit(losses: Floats, unit: LossUnit, text: TextSize | None) -> Floats:
+    """Return losses in nats per token in another unit, as `loss_units.convert` does for one; NaN if it is unknown."""
+    if unit == "loss":
+        return losses
+    if unit == "perplexity":
+        return np.exp(np.minimum(losses, 700.0))
+    scale = convert(1.0, unit, text)
+    return losses * (math.nan if scale is None else scale)
 
-    def __init__(self, smoothing: float = 0.0) -> None:
+
+class Curve:
+    """Points in order of step. Tokens and time never decrease; a loss that is not finite is stored as NaN.
+
+    `text` is the size of the text that the losses are about, None if it is not known. `flops_per_token` are those of
+    training, 0 if not known; with it, the field "flops" has the operations of all steps so far.
+    """
+
+    def __init__(self, smoothing: float = 0.0, text: TextSize | None = None, flops_per_token: int = 0) -> None:
+        self.text = text
+        self._flops_per_token = flops_per_token
         self._table = np.empty((len(FIELDS), 64))
         self._length = 0
         self._smoothing = smoothing
@@ -93,8 +112,24 @@ class Curve:
         return self._length
 
     def field(self, name: str) -> Floats:
-        """Return a view, (len(self),), of "step", "tokens", "time" (seconds), "loss" or "smooth"."""
+        """Return a view, (len(self),), of "step", "tokens", "time" (seconds), "flops", "loss" or "smooth"."""
         return self._table[FIELDS.index(name), : self._length]
+
+    @property
+    def flops_per_token(self) -> int:
+        """The floating-point operations of training for each token; 0 if not known."""
+        return self._flops_per_token
+
+    @flops_per_token.setter
+    def flops_per_token(self, count: int) -> None:
+        if count != self._flops_per_token:
+            self._flops_per_token = count
+            self._cache.pop("flops", None)
+            self.field("flops")[:] = self.field("tokens") * count
+
+    def supports(self, axis: str, unit: LossUnit) -> bool:
+        """Return whether the curve can be drawn over this x axis and in this unit."""
+        return (axis != "flops" or self._flops_per_token > 0) and (unit in NO_TEXT_NEEDED or self.text is not None)
 
     @property
     def average(self) -> float | None:
@@ -134,6 +169,7 @@ class Curve:
         for row in (1, 2):
             rising = self._table[row, max(start - 1, 0) : self._length]
             np.fmax.accumulate(rising, out=rising)
+        self.field("flops")[start:] = self.field("tokens")[start:] * self._flops_per_token
         self._smooth(start)
 
     def truncate(self, step: float) -> None:

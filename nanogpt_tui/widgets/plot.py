@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from nanogpt.loss_units import LossUnit
 from nanogpt_tui.widgets.canvas import BLANK, GLYPHS, Canvas, plain, polyline
-from nanogpt_tui.widgets.curve import Columns, Curve
+from nanogpt_tui.widgets.curve import Columns, Curve, in_unit
 from nanogpt_tui.widgets.scales import LABEL_WIDTH, Scale, loss_text, x_end, x_step, x_text, y_labels, y_scale, y_ticks
 
 Floats = NDArray[np.float64]
@@ -44,7 +45,8 @@ class Mark:
 @dataclass
 class Picture:
     """Everything that a chart shows. `validation` is two arrays, (n,) steps and losses; `window` is in units of `axis`;
-    `uniform` is the loss of a model that gives every token the same probability, in nats; `cursor` is a step."""
+    `uniform` is the loss of a model that gives every token the same probability; `cursor` is a step. All losses are in
+    nats per token, and are drawn in `unit`."""
 
     curve: Curve = field(default_factory=Curve)
     overlays: dict[str, Curve] = field(default_factory=dict)
@@ -52,6 +54,7 @@ class Picture:
     marks: Sequence[Mark] = ()
     uniform: float | None = None
     axis: str = "step"
+    unit: LossUnit = "loss"
     window: tuple[float, float] | None = None
     log_y: bool = False
     show_raw: bool = True
@@ -93,8 +96,9 @@ class _Drawing:
         self.columns, self.rows = self.width * self.glyphs.across, self.height * self.glyphs.down
         self.x = Scale(*picture.extent())
         self.edges = np.linspace(self.x.low, self.x.high, self.columns + 1)
-        self.parts = {name: curve.columns(picture.axis, self.edges) for name, curve in picture.overlays.items()}
-        self.own = picture.curve.columns(picture.axis, self.edges)
+        self.parts = {name: self._columns(curve) for name, curve in picture.overlays.items()}
+        self.own = self._columns(picture.curve)
+        self.validation = self._in_unit(picture.validation[1], picture.curve)
         self.y = self._y_scale()
         self.marks = self._visible_marks()
         self._axes()
@@ -103,9 +107,9 @@ class _Drawing:
             raw = self._row(self.own.high), self._row(self.own.low)
             self.canvas.area(*raw, self.rows, RAW, MARGIN, HEADER)
         self._changes()
-        shown = np.isfinite(self.y.fraction(picture.validation[1]))
+        shown = np.isfinite(self.y.fraction(self.validation))
         self.validation_x = self._validation_x()[shown]
-        self.validation_loss = picture.validation[1][shown]
+        self.validation_loss = self.validation[shown]
         self.validation_row = self._row(self.validation_loss)
         if len(self.validation_x) > 1:
             self._draw_validation_line()
@@ -116,6 +120,14 @@ class _Drawing:
         self._validation()
         self._draw_marks()
         self._header()
+
+    def _in_unit(self, losses: Floats, curve: Curve) -> Floats:
+        return in_unit(losses, self.picture.unit, curve.text)
+
+    def _columns(self, curve: Curve) -> Columns:
+        """Return the summary of a curve for each dot column, in the unit that is shown."""
+        part = curve.columns(self.picture.axis, self.edges)
+        return Columns(*(self._in_unit(values, curve) for values in (part.low, part.high, part.smooth)))
 
     def _row(self, values: Floats) -> Floats:
         """Return the dot row of each loss, 0 at the top; beyond the plot for a loss outside the y range."""
@@ -177,7 +189,7 @@ class _Drawing:
             for name, curve in self.picture.overlays.items()
         ]
         shown = [self.own.smooth[own:], *others]
-        shown.append(self.picture.validation[1][(at >= self.edges[own]) & (at <= self.x.high)])
+        shown.append(self.validation[(at >= self.edges[own]) & (at <= self.x.high)])
         if self.picture.show_raw:
             for band, outer in ((self.own.low[own:], 2), (self.own.high[own:], 98)):
                 known = band[~np.isnan(band)]
@@ -205,7 +217,8 @@ class _Drawing:
         bottom = HEADER + self.height
         canvas.fill(bottom, plot, self.glyphs.axis, AXIS)
         step = x_step(self.picture.axis, self.x.high - self.x.low, max(1, self.width // 14))
-        name = {"time": "h:m:s" if self.x.high >= 3600 else "m:s"}.get(self.picture.axis, self.picture.axis)
+        names = {"time": "h:m:s" if self.x.high >= 3600 else "m:s", "flops": "FLOPs"}
+        name = names.get(self.picture.axis, self.picture.axis)
         free, end = 0, canvas.width - len(name) - 1
         canvas.text(end + 1, bottom + 1, name, LABEL)
         for number in range(int(np.ceil(self.x.low / step - 1e-9)), int(self.x.high / step + 1e-9) + 1):
@@ -218,7 +231,8 @@ class _Drawing:
 
     def _uniform(self) -> None:
         """Draw the loss of the uniform guess, if it is in the y range."""
-        row = self._row(np.array(np.nan if self.picture.uniform is None else self.picture.uniform))
+        uniform = np.array(np.nan if self.picture.uniform is None else self.picture.uniform)
+        row = self._row(self._in_unit(uniform, self.picture.curve))
         if 0 <= row < self.rows:
             self.canvas.fill(HEADER + int(row) // self.glyphs.down, slice(MARGIN, None), self.glyphs.uniform, UNIFORM)
 
@@ -236,7 +250,7 @@ class _Drawing:
         # draw the line up to the nearest points outside the window
         for side, index in ((0, np.searchsorted(x, self.x.low) - 1), (-1, np.searchsorted(x, self.x.high, "right"))):
             if 0 <= index < len(curve) and not np.isnan(smooth[index]):
-                outside = self._column(float(x[index])), self._row(smooth[index : index + 1])[0]
+                outside = self._column(float(x[index])), self._row(self._in_unit(smooth[index : index + 1], curve))[0]
                 at, y = (
                     (np.r_[outside[0], at], np.r_[outside[1], y])
                     if side == 0
@@ -286,7 +300,7 @@ class _Drawing:
     def _header(self) -> None:
         """Draw the legend, or with a crosshair its position, the values there and the change that was made there."""
         readout = self._crosshair()
-        x = self._write(0, readout["x"] if readout else "loss", VALUE)
+        x = self._write(0, readout["x"] if readout else self.picture.unit, VALUE)
         if self.picture.log_y and not readout:
             x = self._write(x, "log", LABEL)
         for text, style, value in self._entries_that_fit(self._legend(readout), self.canvas.width - x):
@@ -325,15 +339,16 @@ class _Drawing:
         if len(picture.validation[0]):
             entries.append((f"{self.glyphs.diamond} validation", VALIDATION, readout.get("validation", "")))
         if picture.uniform is not None:
-            entries.append((f"{self.glyphs.uniform} uniform guess {picture.uniform:.2f}", UNIFORM, ""))
-        for number, name in enumerate(picture.overlays):
+            uniform = float(self._in_unit(np.array(picture.uniform), picture.curve))
+            entries.append((f"{self.glyphs.uniform} uniform guess {uniform:.2f}", UNIFORM, ""))
+        for number, (name, curve) in enumerate(picture.overlays.items()):
             text = f"{self.glyphs.line} {plain(name)[:24]}"
-            entries.append((text, OVERLAY + number % OVERLAYS, readout.get(f"run {name}", "")))
+            entries.append((text, OVERLAY + number % OVERLAYS, readout.get(f"run {name}", "" if len(curve) else " –")))
         return entries
 
     def _line_row(self, curve: Curve, index: int) -> float:
         """Return the dot row of the line of `curve` at its point `index`; NaN if it is not drawn there."""
-        part = curve.columns(self.picture.axis, self.edges)
+        part = self._columns(curve)
         x = float(self.x.fraction(float(curve.field(self.picture.axis)[index])))
         return float(self._row(part.smooth[min(int(x * self.columns), self.columns - 1)]))
 
@@ -361,24 +376,24 @@ class _Drawing:
         notes = [plain(mark.text) for column, mark in self.marks if mark.text and column == at]
         readout["note"] = notes[-1] if notes else ""
         for key, name, source in (("train", "smooth", picture.curve), ("raw", "loss", picture.curve)):
-            readout[key] = _value_near(source, name, picture.axis, x, cell)
-        steps, losses = picture.validation
+            readout[key] = self._value_near(source, name, x, cell)
+        steps = picture.validation[0]
         if len(steps):  # the last one up to this step
             last = int(np.searchsorted(steps, step, "right")) - 1
-            readout["validation"] = " " + loss_text(float(losses[last]) if last >= 0 else np.nan)
+            readout["validation"] = " " + loss_text(float(self.validation[last]) if last >= 0 else np.nan)
         for name, other in picture.overlays.items():
-            readout[f"run {name}"] = _value_near(other, "smooth", picture.axis, x, cell)
+            readout[f"run {name}"] = self._value_near(other, "smooth", x, cell)
         return readout
+
+    def _value_near(self, curve: Curve, name: str, x: float, reach: float) -> str:
+        """Return the value of the point nearest to `x`, or a dash if no point is within `reach`."""
+        if not len(curve):
+            return ""
+        axis = self.picture.axis
+        index = curve.nearest(axis, x)
+        near = abs(float(curve.field(axis)[index]) - x) <= reach
+        return " " + loss_text(float(self._in_unit(curve.field(name)[index], curve)) if near else np.nan)
 
 
 def _length(entries: Sequence[Entry]) -> int:
     return sum(len(text) + len(value) + 2 for text, _, value in entries) - 2
-
-
-def _value_near(curve: Curve, name: str, axis: str, x: float, reach: float) -> str:
-    """Return the value of the point nearest to `x`, or a dash if no point is within `reach`."""
-    if not len(curve):
-        return ""
-    index = curve.nearest(axis, x)
-    near = abs(float(curve.field(axis)[index]) - x) <= reach
-    return " " + loss_text(float(curve.field(name)[index]) if near else np.nan)

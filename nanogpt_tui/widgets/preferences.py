@@ -28,6 +28,7 @@ DESCRIPTIONS = {
     "ssh_mode": ": one repaint per second, 256 colours, no animation",
     "traffic": ": bytes per second sent to the terminal, in the bottom line",
     "notifications": ": when a run ends, improves or has a problem",
+    "loss_unit": ": of the charts; bits per byte compare models with different tokenizers",
 }
 HINT = "enter changes, backspace resets, esc closes"
 QUICKSTART = "Settings to change in the quick start, such as: max_iters=500 batch_size=8 (empty: none)"

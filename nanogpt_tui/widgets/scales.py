@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LABEL_WIDTH = 6
-AXES = ("step", "tokens", "time")
+AXES = ("step", "tokens", "time", "flops")
 # tick intervals of a time axis, in seconds; above a day they are 1-2-5 days
 CLOCK = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 
@@ -114,7 +114,10 @@ def loss_text(value: float) -> str:
 
 
 def x_text(axis: str, value: float, step: float = 1.0) -> str:
-    """Return the label of `value` on an x axis whose ticks are `step` apart: 1,500 · 20.5M · 1:05:00."""
+    """Return the label of `value` on an x axis whose ticks are `step` apart: 1,500 · 20.5M · 1:05:00 · 2e15."""
+    if axis == "flops" and value:
+        decimals = min(3, max(0, math.floor(math.log10(abs(value)) + 1e-9) - math.floor(math.log10(step) + 1e-9)))
+        return f"{value:.{decimals}e}".replace("e+0", "e").replace("e+", "e")
     if axis == "time":
         seconds = round(value)
         hours, minutes, rest = seconds // 3600, seconds // 60 % 60, seconds % 60

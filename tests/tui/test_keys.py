@@ -112,6 +112,7 @@ SAME_EVERYWHERE = {
     "copy": ({"data.copy", "train.copy", "sample.copy", "runs.copy"}, "y"),
     "log-y": ({"train.log_y", "runs.log_y"}, "l"),
     "x axis": ({"train.x_axis", "runs.x_axis"}, "a"),
+    "loss unit": ({"train.loss_unit", "runs.loss_unit"}, "L"),
     "smoothing": ({"train.smoothing", "runs.smoothing"}, "z"),
     "down": ({"data.down", "runs.down"}, "j"),
     "up": ({"data.up", "runs.up"}, "k"),

@@ -124,7 +124,7 @@ def happened(run: str, text: str, draw: random.Random, steps: int, best: float, 
     yield Started(
         time=NOON, run=run, step=0, max_iters=max_iters, n_parameters=804_096, tokens_per_iteration=TOKENS,
         train_tokens=37_888, val_tokens=4_210, vocab_size=38, device="cpu", dtype="float32", compile=False, threads=2,
-        peak_flops=1e11, choices=choices,
+        peak_flops=1e11, choices=choices, val_characters=4_210, val_bytes=4_210, flops_per_token=4_800_000,
     )  # fmt: skip
     low = math.inf
     for step in range(1, steps + 1):

@@ -8,7 +8,8 @@ from rich.cells import set_cell_size
 from textual.content import Content
 
 from nanogpt.errors import UserError
-from nanogpt.runs import manage, summary
+from nanogpt.loss_units import UNITS
+from nanogpt.runs import RunState, manage, summary
 from nanogpt.runs.folder import run_config
 from nanogpt_tui.text import count, duration, one_line, printable, safe_content, short
 
@@ -30,7 +31,7 @@ def description(run: Path) -> Content:
         lines.append(safe_content(note, "$foreground"))
     lines += [
         line("step", f"{known.step:,} of {known.max_iters:,}"),
-        line("best val loss", "–" if known.best_val_loss is None else f"{known.best_val_loss:.4f}"),
+        *(line(name, text) for name, text in best_losses(known).items()),
         line("training time", duration(known.elapsed_s)),
         line("parameters", "–" if known.n_parameters is None else count(known.n_parameters)),
         line("device", f"{known.device} {known.dtype}"),
@@ -43,10 +44,21 @@ def description(run: Path) -> Content:
     return Content("\n").join([*lines, *(line(name, text) for name, text in changed.items())])
 
 
+def best_losses(run: RunState) -> dict[str, str]:
+    """Return the best validation loss in the units that are known."""
+    losses = {unit: run.best_val_loss_in(unit) for unit in UNITS}
+    names = {unit: "best val loss" if unit == "loss" else unit for unit in UNITS}
+    return {names[unit]: "–" if loss is None else f"{loss:,.4f}" for unit, loss in losses.items()}
+
+
 def comparison(runs: Sequence[Path], width: int) -> Content:
-    """Return the settings in which runs differ, one column for each run, in lines of `width` cells. Reads files."""
+    """Return the best losses of runs and the settings in which they differ, one column for each run.
+
+    The lines have `width` cells. Reads files.
+    """
     try:
         configs = [run_config(run) for run in runs]
+        losses = [best_losses(summary(run)) for run in runs]
     except UserError as error:
         return safe_content(str(error), "$error")
     different = manage.differences(configs)
@@ -56,10 +68,17 @@ def comparison(runs: Sequence[Path], width: int) -> Content:
     fit = min(len(runs), max(1, (width - label) // column))
     names = without_common_prefix([run.name for run in runs], column - 1)[:fit]
     heads = "".join(set_cell_size(short(name, column - 1), column) for name in names)
-    rows = [Content.assemble(("differ in".ljust(label), "$quiet"), (heads, "bold $foreground"))]
-    for name, values in different.items():
-        cells = "".join(set_cell_size(short(value(each), column - 1), column) for each in values[:fit])
+    rows = [Content.assemble(" " * label, (heads, "bold $foreground"))]
+
+    def add_row(name: str, texts: Sequence[str]) -> None:
+        cells = "".join(set_cell_size(short(text, column - 1), column) for text in texts[:fit])
         rows.append(Content.assemble((f"{short(name, label - 1):<{label}}", "$quiet"), (cells, "$foreground")))
+
+    for name in ("best val loss", "bits per byte"):
+        add_row(name, [each[name] for each in losses])
+    rows += [Content(), Content.styled("differ in", "$quiet")]
+    for name, values in different.items():
+        add_row(name, list(map(value, values)))
     if fit < len(runs):
         rows.append(Content.styled(f"and {len(runs) - fit} more that do not fit", "$quiet"))
     if not different:

@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
+from nanogpt.loss_units import LossUnit
 from nanogpt.runs.state import RunState
 from nanogpt_tui.session.session import Session
 from nanogpt_tui.text import printable
@@ -48,10 +49,12 @@ class RunPanel(Horizontal):
             super().__init__()
             self.styles = styles
 
-    def __init__(self, session: Session, glyphs: str) -> None:
+    def __init__(self, session: Session, glyphs: str, unit: LossUnit) -> None:
         super().__init__(id="about")
         self.chart: LossChart | None = None  # made with the first run: it imports numpy
         self._session, self._glyphs = session, glyphs
+        self._unit = unit
+        self._mixed_unit: LossUnit = "bits per byte"  # of runs with different tokenizers
         self._wanted = self._drawn = NOTHING
         self._histories: dict[Key, History] = {}
 
@@ -80,6 +83,28 @@ class RunPanel(Horizontal):
         self._glyphs = glyphs
         if self.chart is not None:
             self.chart.glyphs = glyphs
+
+    def use_unit(self, unit: LossUnit) -> None:
+        """Draw losses in this unit; those of runs with different tokenizers in a unit that compares them."""
+        self._unit = unit
+        if self.chart is not None:
+            self.chart.unit = self._mixed_unit if self.is_mixed else unit
+
+    def next_unit(self) -> LossUnit:
+        """Draw losses in the next unit. Return the unit to remember: not the one of runs with different tokenizers."""
+        if self.chart is not None:
+            self.chart.action_next_unit()
+            if self.is_mixed:
+                self._mixed_unit = self.chart.unit
+            else:
+                self._unit = self.chart.unit
+        return self._unit
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether the runs that are drawn have different tokenizers, so that nats per token do not compare them."""
+        drawn = [self._histories[key].started for key in self._drawn.curves if key in self._histories]
+        return len({each.vocab_size for each in drawn if each is not None}) > 1
 
     def _read(self, wanted: Selection) -> None:
         """Read a selection in a thread and draw it, unless another one is wanted by then."""
@@ -122,15 +147,19 @@ class RunPanel(Horizontal):
         chart.clear()
         for name in chart.overlays:
             chart.remove_overlay(name)
+        self.use_unit(self._unit)
         for index, key in enumerate(curves):
             history = self._histories.get(key)
             if history is None:
                 continue
-            columns = [history.column(name) for name in COLUMNS]
+            steps, tokens, elapsed_s, losses = map(history.column, COLUMNS)
+            text, flops = history.val_text, history.flops_per_token
             if index > 0:
-                chart.set_overlay(printable(history.run), *columns)
+                name = printable(history.run)
+                chart.set_overlay(name, steps, tokens, elapsed_s, losses, text=text, flops_per_token=flops)
                 continue
-            chart.append(*columns)
+            chart.describe(text, flops)
+            chart.append(steps, tokens, elapsed_s, losses)
             if history.started is not None:
                 chart.uniform = math.log(history.started.vocab_size)
             evaluations = history.evaluations

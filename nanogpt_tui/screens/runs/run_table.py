@@ -57,6 +57,11 @@ FIELDS = {
     "train": Field("train", lambda run: _loss(run.train_loss), lambda run: run.train_loss),
     "val": Field("val", lambda run: _loss(run.val_loss), lambda run: run.val_loss),
     "best": Field("best val", lambda run: _loss(run.best_val_loss), lambda run: run.best_val_loss),
+    "bits": Field(
+        "bits/byte",
+        lambda run: _loss(run.best_val_loss_in("bits per byte")),
+        lambda run: run.best_val_loss_in("bits per byte"),
+    ),
     "age": Field(
         "changed", lambda run: age(time.time() - run.updated) if run.updated else "–", lambda run: -run.updated
     ),
@@ -69,7 +74,7 @@ FIELDS = {
     ),
 }
 
-LEFT_OUT = ("parameters", "train", "speed", "dataset", "val")  # in this order, if there is no room for all
+LEFT_OUT = ("parameters", "train", "speed", "dataset", "val", "bits")  # in this order, if there is no room for all
 
 
 def sorted_runs(runs: list[RunState], by: str, reverse: bool, words: str) -> list[RunState]:

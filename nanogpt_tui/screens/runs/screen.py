@@ -32,6 +32,7 @@ LIST_INTERVAL_S = 2.0
 DETAILS_WIDTHS = (52, 80)  # cells of the text beside the chart, on a medium and on a wide terminal
 EMPTY = "No runs yet. Train one: {app.train}, then {train.quick_start} for the quick start."
 NO_MATCH = "No matching runs. {runs.clear} shows all runs again."
+UNIT_TOOLTIP = "The loss in nats per token, as perplexity, bits per character or bits per byte"
 FILTER = "name, state or data set; {runs.clear} shows all"
 
 
@@ -62,7 +63,8 @@ class RunsScreen(LabScreen):
             "v", "other_panel", "details", id="runs.panel", tooltip="Chart or details, where there is room for one"
         ),
         Binding("l", "chart('toggle_log_y')", "log-y", id="runs.log_y", show=False),
-        Binding("a", "chart('next_x_axis')", "x by step, tokens or time", id="runs.x_axis", show=False),
+        Binding("a", "chart('next_x_axis')", "x by step, tokens, time or FLOPs", id="runs.x_axis", show=False),
+        Binding("L", "loss_unit", "loss unit", id="runs.loss_unit", show=False, tooltip=UNIT_TOOLTIP),
         Binding("z", "chart('next_smoothing')", "smoothing", id="runs.smoothing", show=False),
         Binding("escape", "clear", "no filter, no ticks", id="runs.clear", show=False, priority=True),
     ]
@@ -80,7 +82,7 @@ class RunsScreen(LabScreen):
         yield Input(id="filter", compact=True, placeholder=with_keys(FILTER, self.app))
         yield RunTable()
         yield Static(self._empty_text(), id="none")
-        yield RunPanel(self.session, self.lab.settings.glyphs)
+        yield RunPanel(self.session, self.lab.settings.glyphs, self.lab.settings.loss_unit)
 
     def on_mount(self) -> None:
         self.set_interval(LIST_INTERVAL_S, self._list)
@@ -180,6 +182,7 @@ class RunsScreen(LabScreen):
             self.query_one("#none", Static).update(self._empty_text())
         for panel in self.query(RunPanel):
             panel.use_glyphs(self.lab.settings.glyphs)
+            panel.use_unit(self.lab.settings.loss_unit)
 
     def on_data_table_row_highlighted(self) -> None:
         self._show_current()
@@ -251,6 +254,11 @@ class RunsScreen(LabScreen):
     def action_chart(self, action: str) -> None:
         if self.chart is not None:
             getattr(self.chart, f"action_{action}")()
+
+    def action_loss_unit(self) -> None:
+        """Show the losses in the next unit, also in later sessions."""
+        if self.chart is not None:
+            self.lab.set_preference("loss_unit", self.panel.next_unit())
 
     def _try(self, act: Callable[[], object]) -> bool:
         """Call `act` and list the runs again; notify and return False if it raises `UserError`."""

@@ -17,6 +17,7 @@ from textual.events import MouseMove
 from textual.geometry import Region
 from textual.widget import Widget
 
+from nanogpt.loss_units import LossUnit, convert
 from nanogpt_tui.session.history import SEVERITY
 from nanogpt_tui.text import count, duration, short
 from nanogpt_tui.widgets.sparkline import sparkline
@@ -55,6 +56,7 @@ ROWS = (
     Row("MFU", "MFU", "mfu"),
     Row("memory", "memory", "memory_bytes"),
 )
+SHORT_UNITS = {"loss": "loss", "perplexity": "ppl", "bits per character": "bpc", "bits per byte": "bpb"}
 LABELS = [1 + max(len(row.label) for row in ROWS[place::TILES]) for place in range(TILES)]
 
 
@@ -83,6 +85,7 @@ class Figures(Widget, can_focus=True):
         self._history: History | None = None
         self._waiting = ""
         self._smoothed: float | None = None
+        self._unit: LossUnit = "loss"
         self._lines: list[Line] = []
         self._styles: dict[str, Style] = {}
         self._curves: dict[str, tuple[int, object, str]] = {}  # by column: number of rows, cache key, text
@@ -98,12 +101,12 @@ class Figures(Widget, can_focus=True):
         self._glyphs = glyphs
         self._repaint()
 
-    def show(self, history: "History", waiting: str, smoothed: float | None) -> None:
-        """Show a history.
+    def show(self, history: "History", waiting: str, smoothed: float | None, unit: LossUnit) -> None:
+        """Show a history, with losses in `unit`.
 
         `waiting` is the command that the trainer has not executed yet, or ""; for `smoothed` see `figure_values`.
         """
-        self._history, self._waiting, self._smoothed = history, waiting, smoothed
+        self._history, self._waiting, self._smoothed, self._unit = history, waiting, smoothed, unit
         self._repaint()
 
     def action_choose(self, by: int) -> None:
@@ -150,7 +153,7 @@ class Figures(Widget, can_focus=True):
         """Draw all lines, and refresh those that changed."""
         if self._history is None or not self.size.width:
             return
-        figures = list(figure_values(self._history, self._waiting, self._smoothed))
+        figures = list(figure_values(self._history, self._waiting, self._smoothed, self._unit))
         lines: list[Line] = [[] for _ in range(self.size.height)]
         if self._tiles:
             edges = [*self._tile_starts, self.size.width + 1]
@@ -172,7 +175,8 @@ class Figures(Widget, can_focus=True):
 
     def _label(self, index: int, width: int) -> tuple[str, str]:
         chosen = self.has_focus and index == self._chosen
-        return f"{ROWS[index].label:<{width}}", "chosen" if chosen else "label"
+        label = ROWS[index].label.replace("loss", SHORT_UNITS[self._unit])
+        return f"{label:<{width}}", "chosen" if chosen else "label"
 
     def _curve(self, row: Row) -> str:
         """Return the sparkline of a figure; it is drawn again when new values fill half a cell."""
@@ -202,8 +206,13 @@ class Figures(Widget, can_focus=True):
         return self._styles[name]
 
 
-def figure_values(history: "History", waiting: str, smoothed: float | None) -> Iterator[tuple[str, str, str]]:
-    """Yield (value, note, style) of each figure, in the order of ROWS; `smoothed` is the chart's smoothed loss."""
+def figure_values(
+    history: "History", waiting: str, smoothed: float | None, unit: LossUnit
+) -> Iterator[tuple[str, str, str]]:
+    """Yield (value, note, style) of each figure, in the order of ROWS, with the losses in `unit`.
+
+    `smoothed` is the chart's smoothed loss, in nats per token.
+    """
     last, evaluation, started = history.last, history.evaluation, history.started
     now = history.run_state
     yield f"{now.step:,}", f"of {now.max_iters:,}  {now.share:.0%}", "value"
@@ -217,14 +226,18 @@ def figure_values(history: "History", waiting: str, smoothed: float | None) -> I
     alarming = waiting or SEVERITY.get(health, "warning" if health else "info") != "info"
     phase = f"eval {now.evaluating or 0:.0%}" if now.phase == "evaluating" else now.phase
     yield waiting or phase, health, "warning" if alarming else style.get(now.phase, "value")
-    yield loss(smoothed), "", "value"
+    text = history.val_text
+    yield loss(convert(smoothed, unit, text)), "", "value"
     if evaluation:
         best = min(history.evaluations, key=lambda each: each.val_loss)
-        note = f"best {best.val_loss:.3f} @ {best.step:,}"
+        best_loss = f"{convert(best.val_loss, unit, text) or math.nan:.3f}"
+        note = f"best {best_loss} @ {best.step:,}"
         if evaluation.ema_val_loss is not None:
-            note = f"EMA {evaluation.ema_val_loss:.4f}  best {best.val_loss:.3f}"  # the step has no room
-        yield loss(evaluation.val_loss), note, "value"
-        yield perplexity(evaluation.val_loss), "", "value"
+            average = loss(convert(evaluation.ema_val_loss, unit, text))
+            note = f"EMA {average}  best {best_loss}"  # the step has no room
+        yield loss(convert(evaluation.val_loss, unit, text)), note, "value"
+        bits = convert(evaluation.val_loss, "bits per byte", text)
+        yield perplexity(evaluation.val_loss), f"{bits:.3f} bits/byte" if bits is not None else "", "value"
     else:
         yield "–", "", "value"
         yield "–", "", "value"

@@ -109,6 +109,8 @@ def _read(session: "Session", chart: "LossChart", name: str) -> None:
         if error:
             chart.app.notify(error, severity="error", markup=False)
         elif history and chart.is_mounted:
-            chart.set_overlay(name, *(history.column(part) for part in ("step", "tokens", "elapsed_s", "loss")))
+            steps, tokens, elapsed_s, losses = map(history.column, ("step", "tokens", "elapsed_s", "loss"))
+            text, flops = history.val_text, history.flops_per_token
+            chart.set_overlay(name, steps, tokens, elapsed_s, losses, text=text, flops_per_token=flops)
 
     session.fetch(read, show, "overlay")

@@ -21,6 +21,7 @@ from nanogpt_tui.text import count, printable, safe_content
 from nanogpt_tui.widgets.chart import LossChart
 
 if TYPE_CHECKING:
+    from nanogpt.loss_units import LossUnit
     from nanogpt_tui.session.history import History, LogLine
 
 ROOMY = (160, 48)  # columns and rows from which the trends are shown
@@ -65,9 +66,10 @@ class Log(RichLog):
 class RunView(Vertical):
     """The panes of one run. `show` updates them."""
 
-    def __init__(self, glyphs: str) -> None:
+    def __init__(self, glyphs: str, unit: "LossUnit") -> None:
         super().__init__(id="run")
         self.chart = LossChart(glyphs=glyphs, id="chart")
+        self.chart.set_reactive(LossChart.unit, unit)
         self.figures = Figures(glyphs)
         self.trends = Trends(glyphs)
         self.samples = SamplesPane()
@@ -100,7 +102,7 @@ class RunView(Vertical):
             self._clear_chart()
             self._generation = history.generation
         self._extend_chart(history)
-        self.figures.show(history, waiting, self.chart.smoothed)
+        self.figures.show(history, waiting, self.chart.smoothed, self.chart.shown_unit)
         self.trends.show(history)
         trains = history.run_state.alive
         self.samples.show(history.samples, history.running, trains or bool(history.saves))
@@ -140,6 +142,7 @@ class RunView(Vertical):
             self.chart.add_mark(change.step, "change", change.text)
             self._changes += 1
         if history.started is not None:
+            self.chart.describe(history.val_text, history.flops_per_token)
             self.chart.uniform = math.log(history.started.vocab_size)
         self.chart.empty_text = preparing_text(history)
         if history.phase not in ("training", "evaluating"):

@@ -46,9 +46,10 @@ STOP_ANSWERS = {
 }
 QUICK_START_ANSWERS = {"start": ("enter", "start"), "stay": ("escape", "back")}
 TRIM_TOOLTIP = "Show the whole range of the loss, or zoom in on its recent part"
+UNIT_TOOLTIP = "The loss in nats per token, as perplexity, bits per character or bits per byte"
 WHILE_TRAINING = {"pause", "save", "stop", "sample", "sample_prompt", "scale", "eval_interval", "max_iters"}
 PANES = ("chart", "figures", "watch", "log")
-WITH_A_RUN = {"copy", "chart", "overlay", "earlier_sample", "scroll_sample", "full"}
+WITH_A_RUN = {"copy", "chart", "loss_unit", "overlay", "earlier_sample", "scroll_sample", "full"}
 
 
 class TrainScreen(LabScreen):
@@ -74,7 +75,14 @@ class TrainScreen(LabScreen):
         Binding("n", "new_run", "new run", id="train.new_run", tooltip="Set up a new run"),
         Binding("o", "overlay", "overlay", id="train.overlay", tooltip="Overlay the losses of other runs"),
         Binding("l", "chart('toggle_log_y')", "log-y", id="train.log_y"),
-        Binding("a", "chart('next_x_axis')", "x axis", id="train.x_axis", tooltip="The x axis by step, tokens or time"),
+        Binding(
+            "a",
+            "chart('next_x_axis')",
+            "x axis",
+            id="train.x_axis",
+            tooltip="The x axis by step, tokens, time or FLOPs",
+        ),
+        Binding("L", "loss_unit", "loss unit", id="train.loss_unit", show=False, tooltip=UNIT_TOOLTIP),
         Binding("v", "full('log')", "log", id="train.panel", tooltip="The whole log / back"),
         Binding("T", "sample_prompt", "sample your own prompt", id="train.sample_prompt", show=False),
         Binding("plus", "scale(1.25)", "lr", id="train.lr_up", tooltip="Learning rate × 1.25"),
@@ -161,7 +169,7 @@ class TrainScreen(LabScreen):
     async def _build(self) -> None:
         from nanogpt_tui.screens.train.run_view import RunView
 
-        view = RunView(self.lab.settings.glyphs)
+        view = RunView(self.lab.settings.glyphs, self.lab.settings.loss_unit)
         await self.query_one("#body").mount(view)
         self.run_view = view
         self.training_changed()
@@ -175,6 +183,8 @@ class TrainScreen(LabScreen):
             welcome.update(self._welcome())
         if self.run_view is not None:
             self.run_view.set_glyphs(self.lab.settings.glyphs)
+            self.run_view.chart.unit = self.lab.settings.loss_unit
+            self.training_changed()
 
     def _waiting(self) -> str:
         """Return what the trainer was asked to do and has not done yet, or ""."""
@@ -194,7 +204,7 @@ class TrainScreen(LabScreen):
             if history is None:
                 return False
             curve, sample, samples = self._has_content(history)
-            shown = {"chart": curve, "scroll_sample": sample, "earlier_sample": samples}
+            shown = {"chart": curve, "loss_unit": curve, "scroll_sample": sample, "earlier_sample": samples}
             return shown.get(action, True)
         idle = not self.session.is_alive and not self.session.readonly
         if action == "quick_start":
@@ -305,6 +315,12 @@ class TrainScreen(LabScreen):
         if self.run_view is not None:
             getattr(self.run_view.chart, f"action_{action}")(*parameters)
             self.training_changed()  # the figure of the loss depends on the smoothing
+
+    def action_loss_unit(self) -> None:
+        """Show the losses in the next unit, also in later sessions."""
+        if self.run_view is not None:
+            self.run_view.chart.action_next_unit()
+            self.lab.set_preference("loss_unit", self.run_view.chart.unit)
 
     def action_copy(self) -> None:
         if self.session.folder is not None:

@@ -32,7 +32,7 @@ async def test_tiles_cut_no_number_and_keep_values_and_labels_apart(lab: Any, mo
         await at.press("g")
         await at.until(lambda: at.session.history and at.session.history.phase == "finished")
         monkeypatch.setattr(figures, "figure_values", lambda *_: ((text, "", "value") for text in LARGE))
-        at.app.screen.run_view.figures.show(at.session.history, "", None)
+        at.app.screen.run_view.figures.show(at.session.history, "", None, "loss")
         await at.sees("step       12.3 M    ")
         lines = [" ".join(line.split()) for line in at.seen().splitlines()]
         assert "train loss 10.0578 val loss 10.8345 perplexity 50.7 M lr 1.19e-4" in lines

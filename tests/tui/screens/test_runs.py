@@ -121,6 +121,33 @@ async def test_ticked_runs_lie_over_the_chart_and_their_differences_are_listed(l
         await at.until(lambda: screen.chart.overlays == [] and "differ in" not in at.seen())
 
 
+async def test_runs_with_different_tokenizers_are_compared_in_bits_per_byte(lab: Any, two_runs: Path) -> None:
+    record = two_runs / "one" / "events.jsonl"
+    lines = [json.loads(line) for line in record.read_text().splitlines()]
+    starts = [line for line in lines if line["event"] == "Started"]
+    assert all(line["val_bytes"] >= line["val_characters"] > 0 for line in starts)
+    for line in starts:
+        line["vocab_size"] += 1
+    record.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    async with lab() as at:
+        await opened(at)
+        await on(at, "one")
+        await at.until(lambda: at.seen().count("bits per byte") == 1)  # in the details, while the chart is in nats
+        assert at.app.screen.chart.unit == "loss"
+        await at.press("space")
+        await on(at, "two")
+        await at.press("space")
+        chart = at.app.screen.chart
+        await at.until(lambda: chart.overlays == ["one"] and chart.unit == "bits per byte")
+        await at.press("L")
+        assert chart.unit == "loss"
+        assert at.app.settings.loss_unit == "loss"
+        await at.press("L", "L", "L", "escape")
+        await at.until(lambda: chart.overlays == [] and chart.unit == "loss")
+        await at.press("L")
+        assert chart.unit == at.app.settings.loss_unit == "perplexity"
+
+
 async def test_a_run_is_renamed_and_a_taken_name_is_refused_where_it_is_typed(lab: Any, two_runs: Path) -> None:
     async with lab() as at:
         await opened(at)

@@ -1,11 +1,13 @@
 """The Train screen, driven by keys while a real small model is trained."""
 
+import math
 from typing import Any
 
 from rich.text import Text
 from textual.widgets import Input
 
 from nanogpt.events import Saved
+from nanogpt_tui import settings
 from nanogpt_tui.widgets.dialog import Ask, AskValue
 
 LONG = {"max_iters": 100_000, "eval_interval": 50_000, "sample_interval": 0}
@@ -49,6 +51,19 @@ async def test_space_pauses_at_a_step_and_goes_on(lab: Any) -> None:
         await at.press("space")
         await at.until(lambda: at.session.history.step > held)
         assert at.session.history.phase == "training"
+
+
+async def test_the_unit_of_the_losses_is_shown_in_the_chart_and_the_figures_and_remembered(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history and at.session.history.phase == "finished")
+        text, loss = at.session.history.val_text, at.session.history.evaluation.val_loss
+        await at.press("L")
+        await at.sees("train ppl", f"val ppl    {math.exp(loss):.4f}"[:14])
+        await at.press("L", "L")
+        bits = loss * text.tokens / text.bytes / math.log(2)
+        await at.sees("bits per byte  ", f"val bpb    {bits:.4f}")
+        assert settings.load().loss_unit == "bits per byte"
 
 
 async def test_saved_is_said_when_the_checkpoint_is_on_disk(lab: Any, home: Any) -> None:

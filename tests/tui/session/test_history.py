@@ -102,10 +102,10 @@ def test_an_evaluation_that_lasts_is_the_state_until_it_is_done() -> None:
     history = History()
     history.add(started())
     history.add(Evaluating(step=0, done=2, total=5))
-    states = [value for value, *_ in figure_values(history, "", None)]
+    states = [value for value, *_ in figure_values(history, "", None, "loss")]
     assert "eval 40%" in states
     history.add(evaluated(0))
-    assert "training" in [value for value, *_ in figure_values(history, "", None)]
+    assert "training" in [value for value, *_ in figure_values(history, "", None, "loss")]
 
 
 def test_only_changes_of_the_training_itself_are_marked() -> None:

@@ -15,10 +15,11 @@ from textual.geometry import Region
 from textual.pilot import Pilot
 from textual.theme import Theme
 
+from nanogpt.loss_units import UNITS, TextSize, convert
 from nanogpt_tui import theme
 from nanogpt_tui.widgets.canvas import GLYPHS, Canvas, pack, plain, polyline, spans
 from nanogpt_tui.widgets.chart import LossChart
-from nanogpt_tui.widgets.curve import Curve, merged, moving_average, summarize_columns
+from nanogpt_tui.widgets.curve import Curve, in_unit, merged, moving_average, summarize_columns
 from nanogpt_tui.widgets.plot import (
     BEST,
     HEADER,
@@ -698,6 +699,74 @@ async def test_the_window_shows_the_same_points_on_another_axis() -> None:
         assert "step 300  2:30" in screen(chart)[0]
         chart.action_next_x_axis()
         assert (chart.x_axis, chart.window) == ("step", (200.0, 400.0))
+
+
+TEXT = TextSize(tokens=100, characters=200, bytes=400)
+
+
+def test_losses_of_a_curve_are_converted_as_one_is() -> None:
+    losses = np.array([0.5, 2.0])
+    for unit in UNITS:
+        assert in_unit(losses, unit, TEXT).tolist() == pytest.approx([convert(loss, unit, TEXT) for loss in (0.5, 2.0)])
+    assert np.isnan(in_unit(losses, "bits per byte", None)).all()
+
+
+async def test_the_unit_converts_curve_validation_and_uniform_guess() -> None:
+    """Of 4 nats a token with 4 bytes: e^4 = 54.6, 4 / 2 / ln 2 = 2.885 bits a character, half of it a byte."""
+    async with Shown().run_test(size=(80, 24)) as pilot:
+        chart = pilot.app.query_one(LossChart)
+        chart.append([100, 200], [1, 2], [1, 2], [4.0, 4.0])
+        chart.add_validation([200], [4.0])
+        chart.uniform, chart.cursor = math.log(256), 200.0
+        chart.describe(TEXT, 0)
+        for unit, shown in zip(UNITS, ("4.000", "54.598", "2.885", "1.443"), strict=True):
+            assert chart.unit == unit
+            await pilot.pause()
+            head = screen(chart)[0]
+            assert f"train  {shown}" in head or f"train {shown}" in head, head
+            assert f"validation  {shown}" in head or f"validation {shown}" in head, head
+            chart.action_next_unit()
+        chart.cursor, chart.unit = None, "bits per byte"
+        await pilot.pause()
+        assert screen(chart)[0].startswith("bits per byte  ")
+        assert "uniform guess 2.00" in screen(chart)[0]  # ln 256 = 8 bits a token of 4 bytes
+
+
+async def test_a_run_without_the_size_of_its_text_is_shown_in_the_units_that_are_known() -> None:
+    async with Shown().run_test(size=(80, 24)) as pilot:
+        chart = await feed(pilot)
+        chart.unit = "bits per byte"
+        seen = [chart.shown_unit]
+        for _ in range(2):
+            chart.action_next_unit()
+            seen.append(chart.unit)
+        assert seen == ["loss", "perplexity", "loss"]
+        chart.set_overlay("newer", [1, 1000], [1, 1000], [1, 1000], [4.0, 2.0], text=TEXT)
+        chart.unit = "bits per byte"
+        await pilot.pause()
+        assert not len(chart.picture.curve)
+        assert len(chart.picture.overlays["newer"]) == 2
+
+
+async def test_the_axis_of_flops_is_tokens_times_flops_per_token_and_only_where_they_are_known() -> None:
+    async with Shown().run_test(size=(80, 24)) as pilot:
+        chart = await feed(pilot)  # 100 tokens a step
+        chart.describe(None, 6_000)
+        seen = []
+        for _ in range(4):
+            chart.action_next_x_axis()
+            seen.append(chart.x_axis)
+        assert seen == ["tokens", "time", "flops", "step"]
+        chart.x_axis, chart.cursor = "flops", 300.0
+        await pilot.pause()
+        lines = screen(chart)
+        assert "step 300  1.80e8" in lines[0]  # 300 · 100 · 6,000
+        assert lines[-1].rstrip().endswith("FLOPs")
+        assert "4e8" in lines[-1]
+        await feed(pilot, 100, 1000)  # points that come later have them too
+        assert chart.picture.curve.newest("flops") == 1100 * 100 * 6_000
+        chart.describe(None, 0)
+        assert chart.x_axis == "step"
 
 
 async def test_actions_switch_log_y_raw_and_smoothing() -> None:
