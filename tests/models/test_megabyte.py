@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
 
 from nanogpt.config import resolve
 from nanogpt.errors import SettingError
 from nanogpt.models import megabyte
 from nanogpt.models.base import LanguageModel
+from nanogpt.sampling.decoding import decode
 from tests.architectures import build, shape
 from tests.narrowing import expect
 
@@ -128,12 +130,36 @@ def test_strided_inference_takes_the_first_half_of_each_patch_from_one_of_two_pa
     assert expect(torch.Tensor, loss).item() == pytest.approx(-log_p[range(T), targets[0]].mean().item(), abs=1e-4)
 
 
+@pytest.mark.parametrize("strided", [False, True])
+@torch.inference_mode()
+def test_samples_of_one_prompt_share_its_cache_and_then_go_their_own_ways(strided: bool) -> None:
+    """From a prompt that ends within a patch, past the end of two patches."""
+    model, ids = megabyte_model(strided_inference=strided), some_ids(rows=3)
+    ids[:, :6] = ids[0, :6]
+    steps = decode(model, ids[:, :6].numpy())
+    logits = next(steps)
+    for end in range(6, 15):
+        np.testing.assert_allclose(logits, model.logits(ids[:, :end])[:, -1], rtol=0, atol=1e-4)
+        logits = steps.send(ids[:, end].numpy())
+
+
 @torch.inference_mode()
 def test_strided_inference_is_not_used_in_training() -> None:
     plain, strided = megabyte_model().train(), megabyte_model(strided_inference=True).train()
     ids = some_ids(rows=3)
     assert torch.equal(plain.logits(ids), strided.logits(ids))
     assert not torch.equal(plain.eval().logits(ids), strided.eval().logits(ids))
+
+
+@pytest.mark.parametrize("patch_size", [1, 3, 4, 24])
+@torch.inference_mode()
+def test_the_flops_are_those_that_torch_counts_in_a_full_window(patch_size: int) -> None:
+    """A backward pass has twice the matrix products of a forward pass."""
+    model = megabyte_model(patch_size=patch_size)
+    math = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+    with math, FlopCounterMode(display=False) as counter:
+        model.logits(some_ids())
+    assert model.config.flops_per_token() == 3 * counter.get_total_flops() // T
 
 
 def test_the_preset_sees_each_text_as_bytes_and_has_the_parameters_of_its_formula() -> None:

@@ -193,7 +193,7 @@ class Model(LanguageModel):
         begin = max(0, past - 1) * self.config.patch_size
         positions = torch.arange(begin, begin + T, device=ids.device)  # (T)
         x = (self.patch_wte(ids) + self.patch_wpe(positions)).reshape(B, -1, self.config.n_embd)  # (B, K, D)
-        return x if past else torch.cat((self.start_patch.to(x.dtype).expand(B, 1, -1), x), dim=1)
+        return x if past else torch.cat((self.start_patch.expand(B, 1, -1), x), dim=1)
 
     def project_patches(self, g: Tensor) -> Tensor:
         """Return the global output (B, K, D) for the local transformer: one slice for each token, (B·K, P, C)."""
@@ -205,7 +205,7 @@ class Model(LanguageModel):
         K = 1 + T // P
         g = self.patch_model(self.embed_patches(ids[:, : T - T % P]))  # (B, K, D)
         tokens = F.pad(self.wte(ids), (0, 0, 0, K * P - T)).view(B * K, P, C)
-        shifted = torch.cat((self.start_token.to(tokens.dtype).expand(B * K, 1, C), tokens[:, :-1]), dim=1)
+        shifted = torch.cat((self.start_token.expand(B * K, 1, C), tokens[:, :-1]), dim=1)
         x = self.token_model(self.project_patches(g) + shifted)  # (B·K, P, C)
         return x.view(B, K * P, C)[:, 1 : T + 1]  # type: ignore[no-any-return]
 
