@@ -163,12 +163,13 @@ def test_the_flops_are_those_that_torch_counts_in_a_full_window(patch_size: int)
 
 
 def test_the_preset_sees_each_text_as_bytes_and_has_the_parameters_of_its_formula() -> None:
-    """Embeddings (256 + 128)·64, start 256, blocks 2·(12·256² + 2·256), norm 256; between 64·128; then within a patch
-    256·128 + 128 + 2·(12·128² + 2·128) + 128."""
+    """Embeddings (256 + 128)·32, start 128, three blocks, norm 128; between 32·128; then within a patch 256·128, start
+    128, one block, norm 128. A block of either transformer has 12·128² + 2·128."""
     config = resolve(preset="megabyte", flags={"vocab_size": 256}).config
     assert config.data.dataset == "shakespeare_byte"
-    across, within = 384 * 64 + 256 + 2 * (12 * 256**2 + 512) + 256, 256 * 128 + 128 + 2 * (12 * 128**2 + 256) + 128
-    assert config.model.n_parameters() == across + 64 * 128 + within
+    block = 12 * 128**2 + 2 * 128
+    across, within = 384 * 32 + 128 + 3 * block + 128, 256 * 128 + 128 + block + 128
+    assert config.model.n_parameters() == across + 32 * 128 + within
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class Config(TransformerConfig):
         128, "width of the local transformer; a multiple of local_n_head", low=1, high=1_000_000, common=True
     )
     strided_inference: bool = setting(
-        False, "evaluate and sample with two passes, half a patch apart: better, for twice the time", weights=False
+        False, "evaluate and sample with two passes, half a patch apart, for twice the work", weights=False
     )
 
     def validate(self) -> None:

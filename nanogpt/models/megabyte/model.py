@@ -16,9 +16,10 @@ in each patch, with a start token. So a prediction depends on no later token. Wi
 Tokens of a patch that is not complete reach the local transformer only, so a window of any length works. Nobody asks
 for x0, which is predicted from nothing.
 
-The last tokens of a patch are predicted less well, because the local transformer alone sees the tokens just before
-them. Strided inference (section 2.3 of the paper) runs a second pass, in which patches begin half a patch later, and
-takes the predictions of the first half of each patch from either pass.
+In a large model the last tokens of a patch are predicted least well, because only the local transformer sees the tokens
+just before them. Strided inference (section 2.3.3 of the paper) runs a second pass, in which patches begin half a patch
+later, and takes the predictions of the first half of each patch from either pass. With a weak global transformer the
+first token of a patch is predicted least well, and strided inference raises the loss.
 
 The blocks are GPT-2's without biases, and the local embedding is the head, as in the paper.
 
