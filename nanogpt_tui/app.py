@@ -184,7 +184,8 @@ class LabApp(TerminalApp):
         self.crash_message = self.crash_message or line  # the first error causes the others
 
     def on_throttled_update(self, message: ThrottledUpdate) -> None:
-        message.throttle.fire()
+        if self.is_running:  # while it shuts down, the screens lose their widgets one after another
+            message.throttle.fire()
 
     def training_changed(self) -> None:
         """Show the state of the training on the screen in front. The other screens update when they are shown."""

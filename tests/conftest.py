@@ -1,6 +1,7 @@
 """What every test has: folders of its own instead of the person's, and a small text; and which tests are slow."""
 
 import ctypes
+import gc
 import os
 import random
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ settings.load_profile("any-machine")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 # They sleep while they wait for one another: where others want the processor too, spinning makes a step take seconds.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+gc.set_threshold(100_000, 50, 1000)  # torch and Textual are many objects: looking through them took a sixth of the time
 peak.MEASURE_S = 0.0  # every training measures the CPU: one small product is enough for a test
 
 

@@ -30,19 +30,40 @@ def installed(tmp_path_factory):
     return place
 
 
+# Each line of its input is the arguments of a command; it answers with exit code, output and errors. One process for
+# all commands of a test: importing torch for each took longer than the commands.
+COMMANDS = """
+import contextlib, io, json, sys
+from nanogpt.cli import main
+
+for line in sys.stdin:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(json.loads(line))
+        except SystemExit as end:
+            code = end.code or 0
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
+"""
+
+
 @pytest.fixture
 def nanogpt(installed, tmp_path):
     """The command, in an environment that has the package, with a home of its own."""
+    env = os.environ | {"PYTHONPATH": str(installed), "NANOGPT_HOME": str(tmp_path / "home")}
+    env |= {f"NANOGPT_{name}_DIR": str(tmp_path / name.lower()) for name in ("CACHE", "CONFIG")}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": env}
+    with subprocess.Popen([sys.executable, "-c", COMMANDS], **pipes) as process:
 
-    def call(*words: str, code: int = 0) -> str:
-        env = os.environ | {"PYTHONPATH": str(installed), "NANOGPT_HOME": str(tmp_path / "home")}
-        env |= {f"NANOGPT_{name}_DIR": str(tmp_path / name.lower()) for name in ("CACHE", "CONFIG")}
-        command = [sys.executable, "-c", "import sys; from nanogpt.cli import main; sys.exit(main())", *words]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == code, done.stderr
-        return done.stdout if code == 0 else done.stderr
+        def call(*words: str, code: int = 0) -> str:
+            process.stdin.write(json.dumps(words) + "\n")
+            process.stdin.flush()
+            ended, out, err = json.loads(process.stdout.readline())
+            assert ended == code, err
+            return out if code == 0 else err
 
-    return call
+        yield call
+        process.stdin.close()
 
 
 def test_its_components_and_their_settings_are_listed(nanogpt):

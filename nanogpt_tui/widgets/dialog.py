@@ -30,6 +30,12 @@ class Dialog(ModalScreen[T]):
     Dialog .hint { height: auto; }
     """
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all widgets exist: while the dialog is removed they go before it does, and a worker may still call
+        back."""
+        return self.is_mounted and self.is_attached and self.display
+
 
 class Ask(Dialog[str | None]):
     """A question. Dismisses with the name of the chosen answer; escape gives None if no answer has that key.

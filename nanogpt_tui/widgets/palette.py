@@ -93,7 +93,7 @@ class Palette(Dialog[PaletteCommand | None]):
         self._session.fetch(lambda: [*self._read()], self._add, "palette")
 
     def _add(self, more: list[PaletteCommand] | None, error: str) -> None:
-        if not self.is_attached:
+        if not self.is_whole:
             return
         if error:
             self.notify(error, severity="error", markup=False)

@@ -104,7 +104,12 @@ class Lab:
 
     async def sees(self, *words: str) -> None:
         """Waits until all of these are on the screen."""
-        await self.until(lambda: all(each in self.seen() for each in words))
+
+        def seen() -> bool:
+            screen = self.seen()
+            return all(each in screen for each in words)
+
+        await self.until(seen)
 
     def seen(self) -> str:
         """The characters on the screen."""
@@ -240,13 +245,14 @@ def opened_terminal(
         env={**os.environ, "TERM": term},
     )
     os.close(slave)
+    screen = Terminal(process, master, columns, rows)
     try:
-        yield Terminal(process, master, columns, rows)
+        yield screen
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
-        os.close(master)
+        os.close(screen._master)
 
 
 @pytest.fixture

@@ -30,9 +30,9 @@ def state(at: Any) -> tuple[object, ...]:
 async def still(at: Any) -> None:
     """Waits until the screen has stood still for a while."""
     calm = 0
-    while calm < 4:
+    while calm < 3:
         before = state(at)
-        await at.pilot.pause(0.05)
+        await at.pilot.pause(0.04)
         calm = calm + 1 if state(at) == before else 0
 
 
@@ -165,11 +165,17 @@ async def test_sample(lab: Any, two_runs: Path) -> None:
             screen.completions.shown = -1
             screen.repaint()
 
+        texts: list[Any] = []
+
         async def written(at: Any) -> None:
             await empty(at)
-            for _ in range(2):
+            for _ in range(0 if texts else 2):
                 screen.action_write()
                 await at.until(lambda: screen.completion is not None and screen.completion.reason)
+            texts[:] = texts or screen.completions.groups
+            screen.completions.groups[:] = [[dataclasses.replace(text) for text in group] for group in texts]
+            screen.completions.shown = 1
+            screen.repaint()
             screen.action_history(-1)
 
         async def later(at: Any) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import tomli_w
 from textual.pilot import Pilot
+from textual.strip import Strip
 from textual.widgets import Input, OptionList
 
 from nanogpt import data
@@ -208,12 +209,16 @@ class Shot(NamedTuple):
     colours: str
 
 
-def shot(app: LabApp) -> Shot:
+def characters(strips: list[Strip]) -> str:
+    """The characters of the screen."""
+    return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in strips) + "\n"
+
+
+def shot(app: LabApp, strips: list[Strip]) -> Shot:
     """The characters of the screen, and a line of runs for each of its rows: 12a 4b …, with a legend above them."""
-    lines, colours, legend = [], [], dict[str, str]()
+    colours, legend = [], dict[str, str]()
     names = {str(app.theme_variables[name]).lower(): name for name in reversed(NAMED)}
-    for strip in app.screen._compositor.render_strips():
-        lines.append("".join(segment.text for segment in strip).rstrip())
+    for strip in strips:
         cells = [(named(segment.style, names), segment.cell_length) for segment in strip if segment.cell_length]
         runs = []
         for name, pieces in groupby(cells, key=lambda cell: cell[0]):
@@ -221,7 +226,7 @@ def shot(app: LabApp) -> Shot:
             runs.append(f"{sum(length for _, length in pieces)}{letter}")
         colours.append(" ".join(runs))
     key = [f"{letter}: {name}" for name, letter in legend.items()]
-    return Shot("\n".join(lines) + "\n", "\n".join([*key, "", *colours]) + "\n")
+    return Shot(characters(strips), "\n".join([*key, "", *colours]) + "\n")
 
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZαβγδεζηθικλμνξοπρστυφχψω"
@@ -244,17 +249,21 @@ async def until(pilot: Pilot[Any], *words: str, view: str = "") -> Shot:
     """Waits until the screen is what the files have of the view; else until it says all these words and keeps still."""
     known = remembered(view)
     patience_s = 5.0 if known else 0.3 if view else 0.06
-    before, since = Shot("", ""), time.monotonic()
+    app, before, since = expect(LabApp, pilot.app), list[Strip](), time.monotonic()
     end = since + 60
     while time.monotonic() < end:
         await pilot.pause(0.03)
-        now = shot(expect(LabApp, pilot.app))
-        since = since if now == before else time.monotonic()
+        strips = app.screen._compositor.render_strips()
+        since = since if strips == before else time.monotonic()
+        text, before = characters(strips), strips
         keeps_still = time.monotonic() - since >= patience_s
-        if known & {now, now._replace(colours="")} or (keeps_still and all(word in now.characters for word in words)):
-            return now
-        before = now
-    raise AssertionError(f"not all of {words} on the screen:\n{before.characters}")
+        if any(text == each.characters for each in known):  # naming the colours takes longer than a repaint
+            now = shot(app, strips)
+            if known & {now, now._replace(colours="")}:
+                return now
+        if keeps_still and all(word in text for word in words):
+            return shot(app, strips)
+    raise AssertionError(f"not all of {words} on the screen:\n{characters(before)}")
 
 
 def remembered(view: str) -> set[Shot]:

@@ -178,7 +178,7 @@ class AddText(Dialog[Recipe | None]):
         job = self._worker = self._session.start_worker(work, lambda: self._show_count(job), name="count")
 
     def _show_count(self, job: "Worker[Event]") -> None:
-        if job is not self._worker:
+        if job is not self._worker or not self.is_whole:
             return
         for event in job.drain():
             self._progress.add(event)

@@ -169,22 +169,23 @@ class NewRunScreen(LabScreen):
 
     def _changed(self, show_values: bool = False) -> None:
         """Check the draft, show problems at their fields, and update the estimate."""
-        dataset = self.datasets.get(self.draft.shown("dataset")) if self._has_base() else None
+        has_base, form = self._has_base(), self.form
+        dataset = self.datasets.get(self.draft.shown("dataset")) if has_base else None
         self.config, problems = self.draft.checked(dataset)
-        known = self.form.update_fields() if self._has_base() else {}
-        for field in self.form.fields:
-            name = field.name or ""
+        known = form.update_fields() if has_base else {}
+        fixed, changes = (self.draft.fixed, self.draft.changes()) if has_base else ((), {})
+        fields = {field.name or "": field for field in form.fields}
+        for name, field in fields.items():
             setting = name in known
-            if setting and self._has_base():
-                field.fix(name in self.draft.fixed)
-                if show_values or name in self.draft.fixed:
+            if setting and has_base:
+                field.fix(name in fixed)
+                if show_values or name in fixed:
                     field.show(self.draft.shown(name))
-            field.mark(edited=setting and name in self.draft.changes(), problem=problems.get(name, ""))
-        self.field("preset").fix(self.draft.resumes)
-        self.field("name").fix(self.draft.resumes)
+            field.mark(edited=setting and name in changes, problem=problems.get(name, ""))
+        fields["preset"].fix(self.draft.resumes)
+        fields["name"].fix(self.draft.resumes)
         self._show_name()
-        shown = {field.name for field in self.form.fields}
-        hidden = [f"{name}: {problem}" for name, problem in problems.items() if name not in shown]
+        hidden = [f"{name}: {problem}" for name, problem in problems.items() if name not in fields]
         self.query_one("#problems", Static).update(safe_content("\n".join(hidden), "$error"))
         self.query_one("#start-button", Button).disabled = self.config is None
         self.query_one("#start-button", Button).label = "resume" if self.draft.resumes else "start"

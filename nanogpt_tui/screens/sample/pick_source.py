@@ -60,7 +60,7 @@ class PickSource(Dialog[Source | None]):
         self._session.fetch(lambda: list(sources(self._session)), self._show, "sources")
 
     def _show(self, found: list[tuple[Source, Content]] | None, error: str) -> None:
-        if self.is_attached:
+        if self.is_whole:
             self._sources = found or []
             problem = error or ("" if found else with_keys(EMPTY, self.app))
             if problem:

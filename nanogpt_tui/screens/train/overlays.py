@@ -55,7 +55,7 @@ class PickRuns(Dialog[list[str] | None]):
             return [(each.name, each.best_val_loss) for each in summaries if each.name != self._own]
 
         def show(found: list[tuple[str, float | None]] | None, error: str) -> None:
-            if self.is_attached:
+            if self.is_whole:
                 self._runs = found or []
                 problem = error or ("" if found else "No other runs yet.")
                 if problem:

@@ -15,6 +15,7 @@ from nanogpt.events import Event, Notice
 from nanogpt.training import SetMaxIters
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.session.history import History
+from nanogpt_tui.session.messages import ThrottledUpdate
 from nanogpt_tui.session.workers import Throttle, Worker, log_path
 from tests.narrowing import expect
 
@@ -47,6 +48,20 @@ async def test_many_pulls_ring_the_bell_seldom_and_the_last_one_is_not_lost(lab:
         await at.until(lambda: receive and receive[-1] == 20_000)
         worker.join()
         assert len(receive) < 2000
+
+
+async def test_what_a_worker_says_while_the_app_shuts_down_is_not_shown(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received: list[int] = []
+    async with lab() as at:
+        update = ThrottledUpdate(Throttle(at.app, lambda: received.append(1), per_second=10))
+        monkeypatch.setattr(at.app, "_running", False)
+        at.app.on_throttled_update(update)
+        assert received == []
+        monkeypatch.setattr(at.app, "_running", True)
+        at.app.on_throttled_update(update)
+        assert received == [1]
 
 
 def test_pulling_does_not_wait_for_an_interface_that_is_stuck() -> None:
