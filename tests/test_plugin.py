@@ -52,18 +52,20 @@ def nanogpt(installed, tmp_path):
     """The command, in an environment that has the package, with a home of its own."""
     env = os.environ | {"PYTHONPATH": str(installed), "NANOGPT_HOME": str(tmp_path / "home")}
     env |= {f"NANOGPT_{name}_DIR": str(tmp_path / name.lower()) for name in ("CACHE", "CONFIG")}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": env}
-    with subprocess.Popen([sys.executable, "-c", COMMANDS], **pipes) as process:
+    command = [sys.executable, "-c", COMMANDS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as process:
 
         def call(*words: str, code: int = 0) -> str:
+            assert process.stdin is not None and process.stdout is not None
             process.stdin.write(json.dumps(words) + "\n")
             process.stdin.flush()
             ended, out, err = json.loads(process.stdout.readline())
             assert ended == code, err
-            return out if code == 0 else err
+            return str(err if code else out)
 
         yield call
-        process.stdin.close()
+        if process.stdin is not None:
+            process.stdin.close()
 
 
 def test_its_components_and_their_settings_are_listed(nanogpt):
