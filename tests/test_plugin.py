@@ -56,7 +56,8 @@ def nanogpt(installed, tmp_path):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as process:
 
         def call(*words: str, code: int = 0) -> str:
-            assert process.stdin is not None and process.stdout is not None
+            assert process.stdin is not None
+            assert process.stdout is not None
             process.stdin.write(json.dumps(words) + "\n")
             process.stdin.flush()
             ended, out, err = json.loads(process.stdout.readline())
