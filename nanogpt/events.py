@@ -269,7 +269,8 @@ class SplitEvaluated(Event):
     """The loss of a checkpoint over a whole split; `loss` is in nats per token.
 
     `tokens`, `characters` and `bytes` (UTF-8) are the size of the split. `predicted` tokens were each predicted once,
-    all but the first, in windows of `block_size` tokens that begin every `stride` tokens.
+    all but the first, in windows of `block_size` tokens that begin every `stride` tokens. `is_average`: the weights
+    are the averaged ones.
     """
 
     run: str
@@ -289,6 +290,7 @@ class SplitEvaluated(Event):
     device: str
     dtype: str
     elapsed_s: float
+    is_average: bool = False
 
 
 # sampling

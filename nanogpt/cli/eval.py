@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from nanogpt.cli.console import live_line
+from nanogpt.cli.settings import add_weights
 from nanogpt.cli.tables import print_table
 from nanogpt.config import Setting
 from nanogpt.data.store import SPLITS
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", default="best", metavar="best|latest|STEP", help="which checkpoint (default: best)"
     )
+    add_weights(parser)
     parser.add_argument("--dataset", help="another data set with the same tokenizer (default: the run's own)")
     parser.add_argument("--batch_size", metavar="INT", help=f"{BATCH_SIZE.help} (default: as the run was trained with)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
@@ -55,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         split=args.split,
         stride=stride,
         checkpoint=args.checkpoint,
+        weights=args.weights,
         dataset=args.dataset,
         batch_size=batch_size,
         device=args.device,
@@ -82,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 def table_rows(result: SplitEvaluated) -> Iterator[tuple[str, str]]:
     """Yield a name and a text for each figure."""
-    yield "run", f"{result.run}, step {result.step:,}"
+    yield "run", f"{result.run}, step {result.step:,}{', averaged weights' if result.is_average else ''}"
     yield "data set", f"{result.dataset}, {result.split} split"
     sizes = counted(result.tokens, "token"), counted(result.characters, "character"), counted(result.bytes, "byte")
     yield "text", ", ".join(sizes)

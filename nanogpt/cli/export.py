@@ -3,7 +3,7 @@
 import argparse
 
 from nanogpt.cli.console import print_message
-from nanogpt.cli.sample import add_weights
+from nanogpt.cli.settings import add_weights
 from nanogpt.formatting import printable
 from nanogpt.paths import expanded
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import closing, nullcontext
 
 from nanogpt.cli.console import print_message
-from nanogpt.cli.settings import add_knobs, typed
+from nanogpt.cli.settings import add_knobs, add_weights, typed
 from nanogpt.config import Setting, resolve_sampling, sampling_settings
 from nanogpt.data.binaries import HEAD_BYTES, identify_binary
 from nanogpt.errors import UserError
@@ -28,7 +28,6 @@ DTYPE = Setting(
     "number format of matrix products; auto: the faster one here",
     choices=("auto", "float32", "bfloat16"),
 )
-WEIGHTS = ("auto", "ema", "raw")
 
 DESCRIPTION = """Generate text with a trained model. The prompt and the text go to stdout, token by token; messages go
 to stderr. The same seed gives the same text."""
@@ -62,17 +61,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="every event as one line of JSON, instead of the text")
     parser.add_argument("--runs_dir", type=expanded, help="folder of the runs")
-
-
-def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Add `--weights`."""
-    parser.add_argument(
-        "--weights",
-        choices=WEIGHTS,
-        default="auto",
-        help="averaged weights (ema) or the last step's (raw) of a run with ema_decay; auto: those with the lower "
-        "validation loss (default: auto)",
-    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -40,6 +40,17 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
             _add_group(parser, title, members)
 
 
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add `--weights`."""
+    parser.add_argument(
+        "--weights",
+        choices=("auto", "ema", "raw"),
+        default="auto",
+        help="averaged weights (ema) or the last step's (raw) of a run with ema_decay; auto: those with the lower "
+        "validation loss (default: auto)",
+    )
+
+
 def add_knobs(parser: argparse.ArgumentParser) -> None:
     """Add an option for each sampling setting, and `--stop`."""
     _add_group(parser, "sampling", sampling_settings().values())

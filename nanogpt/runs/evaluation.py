@@ -11,7 +11,7 @@ from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, SplitEvaluated
 from nanogpt.loss_units import bits_per, perplexity
 from nanogpt.runs import checkpoints, folder
-from nanogpt.runs.load import load_model
+from nanogpt.runs.load import Weights, load_model
 from nanogpt.training.evaluation import evaluate_split
 
 
@@ -21,6 +21,7 @@ def evaluate_run(
     split: str = "val",
     stride: int | None = None,
     checkpoint: str = "best",
+    weights: Weights = "auto",
     dataset: str | None = None,
     batch_size: int | None = None,
     device: str = "auto",
@@ -31,9 +32,10 @@ def evaluate_run(
     """Yield Encoding | Evaluating events and, at the end, SplitEvaluated. Closing the iterator cancels.
 
     source: a run's name or path (None: the newest), or a checkpoint's folder. stride: tokens from one window to the
-    next, from 1 to block_size; None: block_size, so windows do not overlap (1 for an architecture that predicts only
-    the last position). checkpoint: "best", "latest" or a step. dataset: None for the data set of the run. batch_size:
-    windows at a time; None for that of the run. dtype: number format of matrix products. Raise `UserError`.
+    next, from 1 to block_size; None: block_size, so windows do not overlap (1 for an architecture that predicts
+    only the last position). checkpoint: "best", "latest" or a step. weights: as for `load_model`. dataset: None for
+    the data set of the run. batch_size: windows at a time; None for that of the run. dtype: number format of matrix
+    products. Raise `UserError`.
     """
     import torch
 
@@ -46,7 +48,7 @@ def evaluate_run(
         raise UserError(f"the {split} split of {opened.name} has only one token: prepare more text")
     opened.check_ids(split)
     stride = _resolve_stride(stride, checkpoints.model_config(path))
-    loaded = load_model(str(path), device=device)
+    loaded = load_model(str(path), device=device, weights=weights)
     torch.set_num_threads(hardware.resolve_threads(0))
     size = yield from text_size(opened, split)
     batch_size = batch_size or config.data.batch_size
@@ -82,6 +84,7 @@ def evaluate_run(
         device=loaded.device,
         dtype=dtype,
         elapsed_s=time.monotonic() - began,
+        is_average=loaded.is_average,
     )
 
 

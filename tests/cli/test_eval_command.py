@@ -63,3 +63,15 @@ def test_a_data_set_prepared_again_is_not_taken_for_the_run_s_but_may_be_named(r
     said = refusal(capsys, run, "--split=test")
     assert "is not the one that one was trained on" in said
     assert evaluated(capsys, run, "--split=test", "--dataset=small").split == "test"
+
+
+def test_averaged_weights_have_their_own_loss_and_are_named(small, capsys):
+    assert main(["train", *small, "--eval_iters=0", "--ema_decay=0.9", "--name=two", "--sample_tokens=0"]) == 0
+    trained = [event for event in runs.history(runs.find("two")) if isinstance(event, Evaluated)][-1]
+    capsys.readouterr()
+    for weights, loss in (("raw", trained.val_loss), ("ema", trained.ema_val_loss)):
+        result = evaluated(capsys, "two", "--checkpoint=latest", f"--weights={weights}")
+        assert result.loss == pytest.approx(loss, rel=1e-6)
+        assert result.is_average == (weights == "ema")
+    assert main(["eval", "two", "--weights=ema"]) == 0
+    assert "averaged weights" in capsys.readouterr().out

@@ -32,6 +32,7 @@ def description(run: Path) -> Content:
     lines += [
         line("step", f"{known.step:,} of {known.max_iters:,}"),
         *(line(name, text) for name, text in best_losses(known).items()),
+        *([] if known.ema_val_loss is None else [line("EMA val loss", f"{known.ema_val_loss:.4f}")]),
         line("training time", duration(known.elapsed_s)),
         line("parameters", "–" if known.n_parameters is None else count(known.n_parameters)),
         line("device", f"{known.device} {known.dtype}"),

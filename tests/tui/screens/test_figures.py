@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from nanogpt.events import Evaluated
 from nanogpt_tui.screens.train import figures
+from nanogpt_tui.session.history import History
 
 LARGE = (
     "12,345,678", "4 d 02 h", "20.3 M", "interrupted", "10.0578", "10.8345", "50,743,123.45", "1.19e-4", "1234.567",
@@ -25,6 +27,28 @@ LARGE = (
 )
 def test_a_number_that_does_not_fit_has_fewer_digits(text: str, room: int, shown: str) -> None:
     assert figures.fit_number(text, room) == shown
+
+
+@pytest.mark.parametrize(("average", "note"), [(None, "best 1.900 @ 10"), (1.75, "EMA 1.7500  best 1.900")])
+def test_the_validation_loss_of_averaged_weights_is_beside_the_raw_one(average: float | None, note: str) -> None:
+    history = History("r")
+    history.add(
+        Evaluated(
+            step=10,
+            train_loss=2.0,
+            val_loss=1.9,
+            best_val_loss=1.9,
+            is_best=True,
+            tokens=100,
+            elapsed_s=1.0,
+            ema_val_loss=average,
+        )
+    )
+    values = dict(
+        zip((row.label for row in figures.ROWS), figures.figure_values(history, "", None, "loss"), strict=True)
+    )
+    assert values["val loss"] == ("1.9000", note, "value")
+    assert len(note) <= 22, "the room beside the figures on 120 columns"
 
 
 async def test_tiles_cut_no_number_and_keep_values_and_labels_apart(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
