@@ -4,8 +4,9 @@
 
 The text is FILE, or Python sources of this installation, each once; what is missing is drawn again in random stretches
 of lines. One row a tokenizer and order: tokens, seconds of counting, seconds of everything in the process (import of
-torch, tables, evaluation of the whole validation split, checkpoint), its peak memory, distinct n-grams, validation loss
-in bits per token. On a shared machine the seconds are provisional; the load average stands above the rows.
+torch, tables, evaluation of the whole validation split, checkpoint), its CPU seconds, its peak memory, distinct
+n-grams, validation loss in bits per token. On a shared machine the seconds are provisional and the CPU seconds the
+better guide; the load average is printed above the rows.
 """
 
 import argparse
@@ -57,9 +58,10 @@ def train(home: Path, dataset: str, order: int) -> str:
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     steps = [event for event in events if "grad_norm" in event]
     evaluated = next(event for event in events if "val_loss" in event and "n_parameters" in event)
+    cpu, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e6
     return (
-        f"{dataset:14} {order:5} {steps[-1]['tokens']:12,} {steps[-1]['elapsed_s']:10.1f} {seconds:8.1f} "
-        f"{usage.ru_maxrss / 1e6:9.2f} {evaluated['n_parameters']:12,} {evaluated['val_loss'] / math.log(2):9.4f}"
+        f"{dataset:14} {order:5} {steps[-1]['tokens']:12,} {steps[-1]['elapsed_s']:10.1f} {seconds:8.1f} {cpu:6.1f} "
+        f"{peak:9.2f} {evaluated['n_parameters']:12,} {evaluated['val_loss'] / math.log(2):9.4f}"
     )
 
 
@@ -79,7 +81,7 @@ def main() -> None:
             prepare = [*NANOGPT, "prepare", "textfile", str(text), f"--tokenizer={tokenizer}", f"--output={tokenizer}"]
             subprocess.run([*prepare, "--val_ratio=0.01", f"--data_dir={home / 'data'}"], check=True)
         print(f"{text.stat().st_size / 1e6:.1f} MB; load average {os.getloadavg()[0]:.1f}")
-        print("tokenizer      order       tokens  counting s  total s   peak GB      n-grams  bits/token")
+        print("tokenizer      order       tokens  counting s  total s  CPU s   peak GB      n-grams  bits/token")
         for tokenizer in args.tokenizers:
             for order in args.orders:
                 print(train(home, tokenizer, order), flush=True)

@@ -53,17 +53,35 @@ def merge(first: Counts, second: Counts) -> Counts:
 
 def add_up(counts: Counts) -> Counts:
     """Sort the keys, and add the counts of equal ones."""
-    keys = counts.keys
-    order = np.argsort(keys[0]) if len(keys) == 1 else np.lexsort(keys[::-1])
-    keys = keys[:, order]
-    firsts = np.flatnonzero(is_first(keys))
-    return Counts(keys[:, firsts], np.add.reduceat(counts.counts[order], firsts) if len(firsts) else counts.counts)
+    numbers = one_word(counts.keys)
+    order = np.argsort(numbers)
+    firsts = np.flatnonzero(is_first(numbers[order]))
+    keys = counts.keys.take(order[firsts], axis=1)
+    return Counts(keys, np.add.reduceat(counts.counts[order], firsts) if len(firsts) else counts.counts)
 
 
-def is_first(keys: Ints) -> NDArray[np.bool_]:
-    """Return which of the sorted keys (K, M) differ from the one before (M)."""
-    first = np.ones(keys.shape[1], np.bool_)
-    first[1:] = (keys[:, 1:] != keys[:, :-1]).any(0)
+def one_word(keys: Ints) -> Ints:
+    """Return numbers (M) in the same order as the keys (K, M); sorting them is faster than `np.lexsort`."""
+    numbers, *rest = keys
+    for word in rest if numbers.size else []:
+        if word.max() >= 2**63 // len(word):
+            word = ranks(word)
+        numbers = ranks(numbers) * (word.max() + 1) + word
+    return numbers
+
+
+def ranks(numbers: Ints) -> Ints:
+    """Return how many distinct smaller numbers each has."""
+    order = np.argsort(numbers)
+    ranked = np.empty_like(numbers)
+    ranked[order] = np.cumsum(is_first(numbers[order])) - 1
+    return ranked
+
+
+def is_first(numbers: Ints) -> NDArray[np.bool_]:
+    """Return which of the sorted numbers (M) differ from the one before."""
+    first = np.ones(len(numbers), np.bool_)
+    first[1:] = numbers[1:] != numbers[:-1]
     return first
 
 

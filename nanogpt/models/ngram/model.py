@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nanogpt.models.base import Cache, LanguageModel, Output, ParameterGroup
-from nanogpt.models.ngram.counts import Counter, Counts, count_ngrams, digits, digits_per_word
+from nanogpt.models.ngram.counts import Counter, Counts, count_ngrams, digits, digits_per_word, is_first
 
 if TYPE_CHECKING:
     from nanogpt.models.ngram.config import Config
@@ -74,7 +74,7 @@ class Model(LanguageModel):
         self.register_buffer("counts", torch.zeros(0, dtype=torch.int64))
         self._counter: Counter | None = None  # of what was counted since the buffers were set
         self._levels: list[Level] = []  # empty: to be computed from the buffers
-        self.register_state_dict_pre_hook(lambda module, *_: module._finish_counting())  # type: ignore[no-untyped-call]
+        self.register_state_dict_pre_hook(lambda module, *_: module._compact())  # type: ignore[no-untyped-call]
 
     def count(self, tokens: NDArray[np.integer[Any]], start: int, stop: int) -> None:
         """See `LanguageModel.count`."""
@@ -90,6 +90,11 @@ class Model(LanguageModel):
             total, device = self._counter.total(), self.counts.device
             self.keys, self.counts = torch.from_numpy(total.keys).to(device), torch.from_numpy(total.counts).to(device)
             self._counter = None
+
+    def _compact(self) -> None:
+        """Keep only the buffers, so that a checkpoint's copy of them has the memory of the tables."""
+        self._finish_counting()
+        self._levels = []
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Take the tensors in their own size, which depends on the text."""
@@ -113,14 +118,14 @@ class Model(LanguageModel):
         contexts = [np.zeros(1, np.int64)]
         for digit in islice(all_digits, order - 1):
             keys = number * V + digit
-            first = np.concatenate(([True], keys[1:] != keys[:-1]))[: len(keys)]
+            first = is_first(keys)
             contexts.append(keys[first])
             number = np.cumsum(first) - 1
         keys, counts = number * V + next(all_digits), self.counts.cpu().numpy()
         levels = [self._level(contexts[-1], keys, counts)]
         for longer, shorter in zip(contexts[:0:-1], contexts[-2::-1], strict=True):
             context_number, token = np.divmod(keys, V)
-            keys, counts = np.unique(longer[context_number] // V * V + token, return_counts=True)
+            keys, counts = np.unique((longer // V * V)[context_number] + token, return_counts=True)
             levels.append(self._level(shorter, keys, counts))
         return levels[::-1]
 
@@ -139,11 +144,14 @@ class Model(LanguageModel):
             torch.from_numpy(backoff).to(device, floats),
         )
 
+    def _check_window(self, ids: Tensor) -> None:
+        if ids.size(1) > self.config.block_size:
+            raise ValueError(f"{ids.size(1)} positions do not fit block_size={self.config.block_size}")
+
     def _contexts(self, ids: Tensor) -> list[Tensor]:
         """Return for 0, 1, … tokens the number (B, T) of the context that ends at each position, -1 if not seen."""
+        self._check_window(ids)
         T = ids.size(1)
-        if self.config.block_size < T:
-            raise ValueError(f"{T} positions do not fit block_size={self.config.block_size}")
         found = [torch.zeros_like(ids)]
         for length, level in enumerate(self.levels()[1:], 1):
             longer = torch.full_like(ids, -1)
@@ -186,7 +194,8 @@ class Model(LanguageModel):
     def forward(self, ids: Tensor, targets: Tensor | None = None, cache: Cache | None = None) -> Output:
         """See `LanguageModel.forward`. The logits are log-probabilities."""
         if targets is None:
-            last = [number[:, -1] for number in self._contexts(ids)]
+            self._check_window(ids)
+            last = [number[:, -1] for number in self._contexts(ids[:, -max(1, self.config.order - 1) :])]
             return self._distribution(last)[:, None].float(), None  # (B, 1, V)
         return None, -self.target_log_probabilities(ids, targets)[targets >= 0].mean()
 
