@@ -39,9 +39,12 @@ def run_benchmark(
         config, splits(dataset), burn_in=burn_in, steps=steps, limit_s=limit_s
     )
     if not parts:
-        raise UserError("training ended before anything could be measured: its loss is not finite; lower learning_rate")
+        why = "its loss is not finite; lower learning_rate"
+        if config.model.capabilities.counted:
+            why = f"the text has only {started.max_iters} steps; lower batch_size"
+        raise UserError(f"training ended before anything could be measured: {why}")
     step_s = median(part["step"] for part in parts)  # robust to steps that other programs disturb
-    total = {name: sum(part[name] for part in parts) for name in (*PARTS, "step")}
+    total = {name: sum(part.get(name, 0.0) for part in parts) for name in (*PARTS, "step")}
     yield Measuring(what="sampling")
     model = config.model.build().to(hardware.resolve_device(config.system.device)).eval()
     sampling_dtype, why_sampling_dtype = sampling.resolve_sampling_dtype("auto", model)

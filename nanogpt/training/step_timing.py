@@ -54,7 +54,9 @@ def time_step_parts(
         for event, _ in events:
             if not isinstance(event, Started | Step):
                 continue
-            started = event if isinstance(event, Started) else started
+            if isinstance(event, Started):
+                started = event
+                burn_in = min(burn_in, event.max_iters // 2)  # a counted model has as many steps as its text
             yield event
             if warm is None and record and (len(record) >= burn_in or sum(p["step"] for p in record) > limit_s):
                 warm = len(record)

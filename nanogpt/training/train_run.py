@@ -4,7 +4,7 @@ The module is not called `train.py`: it would hide the function `nanogpt.trainin
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -81,7 +81,9 @@ def train(
     runtime = resolve_runtime(config)
     device, world = runtime.device, runtime.world
     compiled_here = runtime.compile and device == "cpu"
-    with distributed.leaving_process_group(world), hardware.retain_freed_memory(), deterministic_on_cpu(compiled_here):
+    # The tables of a counted model grow and are seldom of the same size twice: keeping freed memory only costs memory.
+    heap = nullcontext() if is_counted else hardware.retain_freed_memory()
+    with distributed.leaving_process_group(world), heap, deterministic_on_cpu(compiled_here):
         check_memory(config, runtime.dtype, device)
         torch.manual_seed(config.system.seed)
         model = config.model.build()

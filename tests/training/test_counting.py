@@ -15,6 +15,7 @@ from nanogpt.events import Evaluated, Event, Finished, Saved, Started, Step
 from nanogpt.runs.state import RunState, reduce
 from nanogpt.training import CommandQueue, Snapshot, Stop, runtime, train
 from nanogpt.training.distributed import World
+from nanogpt.training.step_timing import time_step_parts
 from tests.architectures import build
 
 Tokens = dict[str, np.ndarray]
@@ -126,3 +127,15 @@ def test_a_step_without_a_loss_is_shown_without_one(tokens: Tokens) -> None:
     state = reduce(reduce(RunState("run"), of(Started, events)[0]), step)
     assert (state.train_loss, state.n_parameters) == (None, 0)
     assert reduce(state, of(Evaluated, events)[0]).n_parameters > 0  # type: ignore[operator]
+
+
+def test_the_benchmark_of_a_short_text_cuts_its_burn_in(tokens: Tokens) -> None:
+    timing = time_step_parts(configured(batch_size=80), tokens, burn_in=10, steps=50, limit_s=60)
+    while True:
+        try:
+            next(timing)
+        except StopIteration as end:
+            started, _, parts = end.value
+            break
+    assert started.max_iters == 4  # of 640 tokens
+    assert len(parts) == 2  # after two of burn-in
