@@ -62,11 +62,11 @@ def add_up(counts: Counts) -> Counts:
 
 def one_word(keys: Ints) -> Ints:
     """Return numbers (M) in the same order as the keys (K, M); sorting them is faster than `np.lexsort`."""
-    numbers, *rest = keys
-    for word in rest if numbers.size else []:
+    numbers: Ints = keys[0]
+    for word in keys[1:] if numbers.size else []:
         if word.max() >= 2**63 // len(word):
             word = ranks(word)
-        numbers = ranks(numbers) * (word.max() + 1) + word
+        numbers = ranks(numbers) * (int(word.max()) + 1) + word
     return numbers
 
 
