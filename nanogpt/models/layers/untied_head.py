@@ -39,12 +39,13 @@ class UntiedHeadModel(LanguageModel):
         return None, F.cross_entropy(logits, targets.flatten(), ignore_index=-1, label_smoothing=smoothing)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Return the embedding, the matrices of the hidden layers, the head, and all vectors."""
-        matrices = {name: p for name, p in self.named_parameters() if p.dim() == 2}
-        ends = [matrices.pop("wte.weight")], [matrices.pop("head.weight")]
+        """Return the embeddings, the matrices of the hidden layers, the head, and all vectors."""
+        embeddings = [p for module in self.modules() if isinstance(module, nn.Embedding) for p in module.parameters()]
+        ends = {*embeddings, *self.head.parameters()}
+        hidden = [p for p in self.parameters() if p.dim() == 2 and p not in ends]
         return [
-            ParameterGroup("embedding", ends[0], decay=True),
-            ParameterGroup("hidden", list(matrices.values()), decay=True),
-            ParameterGroup("head", ends[1], decay=True),
+            ParameterGroup("embedding", embeddings, decay=True),
+            ParameterGroup("hidden", hidden, decay=True),
+            ParameterGroup("head", [p for p in self.head.parameters() if p.dim() == 2], decay=True),
             ParameterGroup("vector", [p for p in self.parameters() if p.dim() == 1], decay=False),
         ]

@@ -1,0 +1,65 @@
+"""A small GPT as people build it by hand: fixed sinusoidal positions (Vaswani et al. 2017), LayerNorm before attention
+and MLP, ReLU, an untied head with a bias. Its heads are concatenated straight into the residual stream, without a
+projection. With 12 layers, 8 heads, 512 channels and 9,157 tokens it has 44 million parameters.
+
+In the shapes: B batch, T positions, C = n_embd.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from nanogpt.models.base import Cache
+from nanogpt.models.layers.attention import attention_mask
+from nanogpt.models.layers.dropout import Dropout
+from nanogpt.models.layers.key_value_cache import KeyValueCache
+from nanogpt.models.layers.positions import sinusoidal_positions
+from nanogpt.models.layers.transformer_block import MLP, AttentionHeads, Block, init_transformer
+from nanogpt.models.layers.untied_head import UntiedHeadModel, new_head
+
+if TYPE_CHECKING:
+    from nanogpt.models.gpt2_nano.config import Config
+
+
+def new_block(config: "Config") -> Block[AttentionHeads]:
+    """Return a block of attention without a projection, and an MLP with ReLU."""
+    C, dropout = config.n_embd, config.dropout
+    attn = AttentionHeads(C, config.n_head, config.n_head, bias=False, dropout=dropout)
+    mlp = MLP(C, "relu", bias=True, dropout=dropout)
+    return Block(C, attn, mlp, norm="layer", bias=True)
+
+
+class Model(UntiedHeadModel):
+    """Embedding and positions, blocks, a last norm, head."""
+
+    config: "Config"
+
+    def __init__(self, config: "Config") -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.drop = Dropout(config.dropout)
+        self.h = nn.ModuleList(new_block(config) for _ in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd)
+        self.head = new_head(config.n_embd, config.vocab_size)
+        init_transformer(self, config.n_layer)
+
+    def hidden(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
+        """Return the normalised output (B, T, C) of the last block for ids (B, T). Advances the cache."""
+        key_values = None if cache is None else KeyValueCache.check(cache)
+        T, C, past = ids.size(1), self.config.n_embd, 0 if cache is None else cache.length
+        if past + T > self.config.block_size:
+            raise ValueError(f"{past} + {T} positions do not fit block_size={self.config.block_size}")
+        x = self.wte(ids)  # (B, T, C)
+        x = self.drop(x * math.sqrt(C) + sinusoidal_positions(past, T, C, like=x))  # (B, T, C)
+        mask = attention_mask(past, T, x.device)
+        for layer, block in enumerate(self.h):
+            x = block(x, None, mask, key_values, layer)
+        if cache is not None:
+            cache.length += T
+        return self.ln_f(x)  # type: ignore[no-any-return]
+
+    def new_cache(self, batch_size: int) -> KeyValueCache:
+        """Return an empty cache for `batch_size` samples."""
+        return KeyValueCache(self.config, batch_size, like=self.wte.weight)
