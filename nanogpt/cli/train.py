@@ -16,7 +16,7 @@ from nanogpt.events import Finished
 from nanogpt.formatting import counted, duration
 from nanogpt.paths import expanded
 from nanogpt.runs.checkpoints import latest
-from nanogpt.runs.folder import is_run, run_config, run_name
+from nanogpt.runs.folder import is_run, run_config, run_name, summary
 
 DESCRIPTION = """Train a model, or resume a run. Settings come from the defaults, a preset, FILE, then options.
 `nanogpt config` with the same options shows the result."""
@@ -113,6 +113,8 @@ def finish(finished: Finished | None, folder: Path) -> int:
         print_message(f"stopped at step {finished.step:,}; {advice}")
         return 0
     best = f"best val loss {finished.best_val_loss:.4f}, " if finished.best_val_loss is not None else ""
+    if is_run(folder) and (bits := summary(folder).best_val_loss_in("bits per byte")) is not None:
+        best += f"{bits:.4f} bits per byte, "
     print_message(f"done: {counted(finished.step, 'iteration')} in {duration(finished.elapsed_s)}, {best}in {folder}")
     config = run_config(folder)
     if config.evaluation.sample_tokens:

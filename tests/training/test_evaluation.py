@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nanogpt.config import ArchitectureConfig
+from nanogpt.config import ARCHITECTURE, ArchitectureConfig, names
 from nanogpt.config.components import Capabilities
 from nanogpt.models.base import LanguageModel, Output
 from nanogpt.training.evaluation import evaluate_split
@@ -33,7 +33,7 @@ def expected_loss(model: LanguageModel, stride: int) -> float:
 
 
 @pytest.mark.parametrize("stride", [1, 3, 8])
-@pytest.mark.parametrize("architecture", ["gpt2", "mlp", "wavenet", "lstm"])
+@pytest.mark.parametrize("architecture", names(ARCHITECTURE))
 @torch.no_grad()
 def test_the_loss_of_a_split_is_that_of_its_tokens_one_by_one(architecture, stride):
     torch.manual_seed(1)

@@ -1,6 +1,7 @@
 """The Data screen: lists the data sets, prepares them and shows what is in them. Disks are read in threads."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.binding import Binding, BindingType
@@ -19,14 +20,15 @@ from nanogpt_tui.screens.data.dataset_list import DatasetList
 from nanogpt_tui.screens.data.progress import Progress
 from nanogpt_tui.text import safe_content
 from nanogpt_tui.widgets import copy_menu
-from nanogpt_tui.widgets.dialog import Ask
+from nanogpt_tui.widgets.dialog import Ask, AskValue, problem_of
 
 if TYPE_CHECKING:
     from nanogpt.data.recipes import Recipe
     from nanogpt_tui.session.workers import Worker
 
 WARNING_S = 20  # how long a warning is shown
-CHANGES = ("prepare", "use_file", "add", "delete", "new_run")  # not with --readonly
+SPLITS_TOOLTIP = "Prepare the text again with other splits, such as a test split, under another name"
+CHANGES = ("prepare", "prepare_splits", "use_file", "add", "delete", "new_run")  # not with --readonly
 
 
 class DataScreen(LabScreen):
@@ -52,6 +54,7 @@ class DataScreen(LabScreen):
             id="data.give",
             tooltip="Without a network: use a file that you downloaded elsewhere",
         ),
+        Binding("S", "prepare_splits", "other splits", id="data.splits", show=False, tooltip=SPLITS_TOOLTIP),
         Binding("d,delete", "delete", "delete", id="data.delete", tooltip="Delete the tokens; the recipe stays"),
         Binding("y", "copy", "copy", id="data.copy", show=False, tooltip="Copy its path or its command"),
         Binding("ctrl+r", "reload", "reload", id="data.reload", show=False, tooltip="Read the list from disk again"),
@@ -185,6 +188,8 @@ class DataScreen(LabScreen):
             if entry is None or busy or not entry.recipe or entry.info.prepared:
                 return False
             return action == "prepare" or entry.downloads
+        if action == "prepare_splits":
+            return entry is not None and not busy and entry.recipe and entry.name not in self.own_recipes
         if action == "add":
             return not busy
         if action == "copy":
@@ -207,6 +212,29 @@ class DataScreen(LabScreen):
         entry = self.entry
         if entry is not None:
             self.prepare(entry.name, self.own_recipes.get(entry.name, entry.name), force=bool(entry.info.problem))
+
+    def action_prepare_splits(self) -> None:
+        entry = self.entry
+        if entry is not None:
+            name = entry.name
+            question = f"Shares of {name} for validation and test, from the end of the text.\nIt becomes {name}-test."
+            self.app.push_screen(
+                AskValue(question, "0.1 0.1", problem_of(lambda text: self._with_splits(name, text))),
+                lambda text: self._add(self._with_splits(name, text)) if text is not None else None,
+            )
+
+    def _with_splits(self, name: str, shares: str) -> "Recipe":
+        """Return the recipe `name` with other shares for validation and test, under another name. Raise `UserError`."""
+        from nanogpt.data.recipes import load_recipe
+
+        try:
+            val_ratio, test_ratio = map(float, shares.replace(",", " ").split())
+        except ValueError:
+            raise UserError(f"{shares!r}: enter two fractions, for validation and test, such as 0.1 0.1") from None
+        recipe = replace(load_recipe(name), name=f"{name}-test", val_ratio=val_ratio, test_ratio=test_ratio)
+        if any(entry.name == recipe.name and entry.info.prepared for entry in self.entries):
+            raise UserError(f"the data set {recipe.name} already exists: delete it first")
+        return recipe
 
     def action_use_file(self) -> None:
         from nanogpt_tui.screens.data.path_input import AskPath

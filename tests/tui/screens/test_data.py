@@ -85,6 +85,37 @@ async def test_a_file_given_by_hand_is_checked_against_the_recipe(lab: Any, text
         assert "not the expected file" in screen.problems["shakespeare_char"]
 
 
+async def test_a_recipe_is_prepared_with_a_test_split_under_another_name(lab: Any) -> None:
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        await at.press("S")
+        await at.sees("It becomes rhymes-test")
+        field = at.app.screen.query_one("Input")
+        for shares, said in (("0.1", "enter two fractions"), ("0.5 0.5", "leave nothing to train on")):
+            field.value = shares
+            await at.press("enter")
+            await at.sees(said)
+        field.value = "0.2 0.1"
+        await at.press("enter")
+        await at.until(lambda: (paths.datasets_dir() / "rhymes-test" / "meta.json").exists())
+        await at.until(lambda: screen.entry.name == "rhymes-test" and screen.entry.info.prepared)
+        meta = open_dataset("rhymes-test").meta
+        assert (meta.val_ratio, meta.test_ratio, set(meta.tokens)) == (0.2, 0.1, {"train", "val", "test"})
+        assert meta.split_bytes.keys() == meta.tokens.keys()
+        await at.sees(f"test {meta.tokens['test']:,}")
+
+
+async def test_an_own_text_gets_a_test_split(lab: Any, text_file: Path) -> None:
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        await at.press("a", *typed(str(text_file)))
+        at.app.screen.query_one("#test_ratio").value = "0.1"
+        await at.press("ctrl+s")
+        await at.until(lambda: screen.entry.name == "small" and screen.entry.info.prepared)
+        tokens = open_dataset("small").meta.tokens
+        await at.sees(f"test {tokens['test']:,}")
+
+
 async def test_an_own_text_is_counted_before_it_is_prepared(lab: Any, text_file: Path) -> None:
     async with lab() as at:
         await opened(at, "rhymes")
