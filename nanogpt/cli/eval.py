@@ -17,7 +17,7 @@ DESCRIPTION = """Measure the loss of a trained model over a whole split of its d
 predicted exactly once. The split is read in windows of block_size tokens, one every --stride tokens; only the tokens
 that are new in a window count. By default the windows do not overlap (stride = block_size), so the first tokens of a
 window are predicted from few others. With a smaller stride each token is predicted from at least
-block_size - stride + 1 tokens: the loss is lower, and takes block_size / stride times as long. Bits per byte compare
+block_size - stride + 1 tokens; that lowers the loss, and takes block_size / stride times as long. Bits per byte compare
 models with different tokenizers."""
 
 STRIDE = Setting("stride", "eval", int, True, None, "tokens from one window to the next", low=1, high=10_000_000)
