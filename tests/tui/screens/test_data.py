@@ -308,7 +308,7 @@ async def test_enter_opens_a_new_run_with_the_data_set(lab: Any) -> None:
         assert at.app.screen.draft.shown("dataset") == "rhymes"
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+@pytest.mark.parametrize("size", [(80, 24), (200, 60)])
 async def test_it_fits_every_size(lab: Any, size: tuple[int, int], rhymes: Any) -> None:
     list(prepare("rhymes"))
     async with lab(size) as at:

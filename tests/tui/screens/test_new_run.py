@@ -260,7 +260,7 @@ async def test_f1_explains_the_field_in_focus_and_a_question_mark_is_text_there(
         assert screen.field("n_head").editor.value == "4?"
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+@pytest.mark.parametrize("size", [(80, 24), (200, 60)])
 async def test_the_common_settings_and_the_figures_fit_every_size(lab: Any, size: tuple[int, int]) -> None:
     async with lab(size) as at:
         await form(at)

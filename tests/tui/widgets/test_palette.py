@@ -49,7 +49,7 @@ def test_what_begins_with_the_words_comes_first_then_what_has_them_in_its_name()
     assert [each.title for each in matching(commands, "RUN one")] == ["one run"]
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+@pytest.mark.parametrize("size", [(80, 24), (200, 60)])
 async def test_each_command_is_one_line_that_ends_with_its_key(lab: Any, size: tuple[int, int]) -> None:
     async with lab(size=size) as at:
         palette = await opened(at)
