@@ -77,6 +77,8 @@ def test_our_weights_give_our_logits_there(bias, tmp_path):
         ({"positions": "rotary"}, "positions=learned"),
         ({"positions": "none"}, "positions=learned"),
         ({"norm": "rms"}, "norm=layer"),
+        ({"feed_forward": False}, "feed_forward=True"),
+        ({"residual": False}, "residual=True"),
         ({"norm_position": "after"}, "norm_position=before"),
         ({"activation": "swiglu"}, "activation=gelu"),
         ({"qk_norm": True}, "qk_norm=False"),

@@ -44,6 +44,8 @@ def some_ids(length=T):
 
 
 def normalised(x, weights, name, kind):
+    if kind == "none":
+        return x
     centred = x - x.mean(-1, keepdims=True) if kind == "layer" else x
     x = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
     return x * weights[f"{name}.weight"] + weights.get(f"{name}.bias", 0)
@@ -112,14 +114,17 @@ def reference_logits(model, ids):
         x = x + weights["wpe.weight"][: len(ids)]
     if config.positions == "sinusoidal":
         x = x * math.sqrt(C) + vaswani(len(ids), C)
+    kept = float(config.residual)
     for layer in range(LAYERS):
         own = {name.removeprefix(f"h.{layer}."): p for name, p in weights.items() if name.startswith(f"h.{layer}.")}
         if config.norm_position == "before":
-            x = x + attention(normalised(x, own, "ln_1", config.norm), own, config, layer)
-            x = x + mlp(normalised(x, own, "ln_2", config.norm), own, config)
+            x = kept * x + attention(normalised(x, own, "ln_1", config.norm), own, config, layer)
+            if config.feed_forward:
+                x = kept * x + mlp(normalised(x, own, "ln_2", config.norm), own, config)
         else:
-            x = normalised(x + attention(x, own, config, layer), own, "ln_1", config.norm)
-            x = normalised(x + mlp(x, own, config), own, "ln_2", config.norm)
+            x = normalised(kept * x + attention(x, own, config, layer), own, "ln_1", config.norm)
+            if config.feed_forward:
+                x = normalised(kept * x + mlp(x, own, config), own, "ln_2", config.norm)
     if config.norm_position == "before":
         x = normalised(x, weights, "ln_f", config.norm)
     return x @ weights["wte.weight" if config.tied_head else "head.weight"].T
@@ -128,6 +133,10 @@ def reference_logits(model, ids):
 CHOICES = [
     *({"positions": choice} for choice in ("learned", "sinusoidal", "rotary", "alibi", "none")),
     {"norm": "rms"},
+    {"norm": "none"},
+    {"feed_forward": False},
+    {"residual": False},
+    {"feed_forward": False, "norm_position": "after", "residual": False},
     {"norm_position": "after"},
     *({"activation": choice} for choice in ("relu", "relu2", "swiglu")),
     {"qk_norm": True},
@@ -203,9 +212,10 @@ def test_all_of_them_together_decode_as_they_predict():
 
 COMBINATIONS = [
     {"positions": p, "norm": n, "norm_position": at, "activation": a, "tied_head": tied, "n_kv_head": kv, "bias": bias}
+    | ({"feed_forward": False} if kv == 3 else {})
     for p, n, at, a, (tied, kv, bias) in product(
         ("learned", "rotary"),
-        ("layer", "rms"),
+        ("layer", "rms", "none"),
         ("before", "after"),
         ("gelu", "swiglu"),
         ((True, 0, False), (False, 3, True), (False, 1, False), (True, 2, True)),

@@ -25,11 +25,13 @@ class Config(TransformerConfig):
         "how the model knows the order of tokens",
         choices=("learned", "sinusoidal", "rotary", "alibi", "none"),
     )
-    norm: str = setting("layer", "normalisation of hidden states", choices=("layer", "rms"))
+    norm: str = setting("layer", "normalisation of hidden states", choices=("layer", "rms", "none"))
     norm_position: str = setting(
         "before", "norms before attention and MLP, or after the residual sum", choices=("before", "after")
     )
     activation: str = setting("gelu", "activation of the MLP", choices=("gelu", "relu", "relu2", "swiglu"))
+    feed_forward: bool = setting(True, "an MLP after attention in each block")
+    residual: bool = setting(True, "attention and MLP add to the residual stream; false: they replace what they read")
     qk_norm: bool = setting(False, "RMS norm of queries and keys in each head")
     tied_head: bool = setting(True, "the head shares the weights of the embedding")
     n_kv_head: int = setting(0, "heads of keys and values, shared by groups of heads; 0: n_head", low=0, high=1000)
@@ -75,6 +77,8 @@ class Config(TransformerConfig):
             "norm": "layer",
             "norm_position": "before",
             "activation": "gelu",
+            "feed_forward": True,
+            "residual": True,
             "qk_norm": False,
             "tied_head": True,
         }
@@ -91,16 +95,18 @@ class Config(TransformerConfig):
         """Return V·C + T·C + L·(12·C² + 2·C) + C for the default settings, and with biases L·11·C + C more.
 
         Attention has 2·C² + 2·C²·n_kv_head / n_head weights, the MLP 2·C·`mlp_width`, with SwiGLU 3·C·`mlp_width`. T·C
-        is for learned positions, a head that is not tied adds V·C, and a last norm exists if norms come before.
+        is for learned positions, a head that is not tied adds V·C, and a last norm exists if norms come before. Without
+        `feed_forward` a block has no MLP and one norm.
         """
         C, biases = self.n_embd, int(self.bias)
-        norm = C + C * (biases and self.norm == "layer")
+        norm = {"layer": C + C * biases, "rms": C, "none": 0}[self.norm]
         qkv = C + 2 * C * self.kv_heads // self.n_head
         attention = (C + biases) * qkv + (C + biases) * C  # q, k, v and the projection
         hidden = mlp_width(C, self.activation)
         mlp = (C + biases) * hidden * (2 if self.activation == "swiglu" else 1) + (hidden + biases) * C
-        norms = 2 * self.n_layer + (self.norm_position == "before")
-        return self._looked_up() + self.vocab_size * C + self.n_layer * (attention + mlp) + norms * norm
+        block = attention + norm + (mlp + norm) * self.feed_forward
+        last_norm = norm * (self.norm_position == "before")
+        return self._looked_up() + self.vocab_size * C + self.n_layer * block + last_norm
 
     def flops_per_token(self) -> int:
         """Return 6 for each weight that is multiplied, and 12·C·(positions attended to) in each block.

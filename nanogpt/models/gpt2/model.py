@@ -8,6 +8,7 @@ The settings choose others:
   last norm
 - activation: ReLU, ReLU² (So et al. 2021), SwiGLU (Shazeer 2020)
 - qk_norm (Henry et al. 2020), n_kv_head (grouped queries, Ainslie et al. 2023), tied_head
+- feed_forward, residual, norm: without MLP, residual stream or norms, to see what each of them brings
 - local_window: every second block attends to the last positions only (GPT-3, Brown et al. 2020)
 
 The block is in `layers/transformer_block.py`. In the shapes: B batch, T positions, C = n_embd, V = vocab_size.
@@ -42,8 +43,9 @@ def new_block(config: "Config") -> Gpt2Block:
     """Return a block of attention and MLP with these settings."""
     C, bias, dropout = config.n_embd, config.bias, config.dropout
     attn = CausalSelfAttention(C, config.n_head, config.kv_heads, bias=bias, dropout=dropout, qk_norm=config.qk_norm)
-    mlp = MLP(C, config.activation, bias=bias, dropout=dropout)
-    return Block(C, attn, mlp, norm=config.norm, bias=bias, norm_after=config.norm_position == "after")
+    mlp = MLP(C, config.activation, bias=bias, dropout=dropout) if config.feed_forward else None
+    norm_after = config.norm_position == "after"
+    return Block(C, attn, mlp, norm=config.norm, bias=bias, norm_after=norm_after, residual=config.residual)
 
 
 class Model(LanguageModel):

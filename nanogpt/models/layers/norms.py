@@ -15,6 +15,19 @@ class RMSNorm(nn.LayerNorm):
         return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
 
 
+class NoNorm(nn.LayerNorm):
+    """The identity, for a model without normalisation."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, elementwise_affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x."""
+        return x
+
+
 def new_norm(name: str, size: int, bias: bool) -> nn.LayerNorm:
-    """Return "layer", with or without a bias, or "rms", which has none."""
+    """Return "layer", with or without a bias, "rms", which has none, or "none"."""
+    if name == "none":
+        return NoNorm(size)
     return RMSNorm(size) if name == "rms" else nn.LayerNorm(size, bias=bias)

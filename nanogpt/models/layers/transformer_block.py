@@ -111,18 +111,30 @@ Attention = TypeVar("Attention", bound=AttentionHeads)
 class Block(nn.Module, Generic[Attention]):
     """Attention and MLP, each of which adds to the residual stream.
 
-    norm: "layer" or "rms"; it is applied to what attention and MLP read, or with `norm_after` to the sum.
+    mlp: None for a block of attention alone. norm: see `new_norm`; it is applied to what attention and MLP read, or
+    with `norm_after` to the sum. residual: False for attention and MLP that replace what they read.
     """
 
     def __init__(
-        self, n_embd: int, attn: Attention, mlp: MLP, *, norm: str, bias: bool, norm_after: bool = False
+        self,
+        n_embd: int,
+        attn: Attention,
+        mlp: MLP | None,
+        *,
+        norm: str,
+        bias: bool,
+        norm_after: bool = False,
+        residual: bool = True,
     ) -> None:
         super().__init__()
         self.ln_1 = new_norm(norm, n_embd, bias)
         self.attn = attn
-        self.ln_2 = new_norm(norm, n_embd, bias)
-        self.mlp = mlp
+        self.has_mlp = mlp is not None
+        if mlp is not None:
+            self.ln_2 = new_norm(norm, n_embd, bias)
+            self.mlp = mlp
         self.norm_after = norm_after
+        self.residual = residual
 
     def forward(
         self,
@@ -134,10 +146,14 @@ class Block(nn.Module, Generic[Attention]):
     ) -> Tensor:
         """Return (B, T, C) for x (B, T, C); for the others see `AttentionHeads.forward`."""
         if self.norm_after:
-            x = self.ln_1(x + self.attn(x, rotary, mask, cache, layer))
-            return self.ln_2(x + self.mlp(x))  # type: ignore[no-any-return]
-        x = x + self.attn(self.ln_1(x), rotary, mask, cache, layer)
-        return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
+            x = self.ln_1(self.add(x, self.attn(x, rotary, mask, cache, layer)))
+            return self.ln_2(self.add(x, self.mlp(x))) if self.has_mlp else x
+        x = self.add(x, self.attn(self.ln_1(x), rotary, mask, cache, layer))
+        return self.add(x, self.mlp(self.ln_2(x))) if self.has_mlp else x
+
+    def add(self, x: Tensor, update: Tensor) -> Tensor:
+        """Return the residual stream (B, T, C) with an update added, or the update alone without `residual`."""
+        return x + update if self.residual else update
 
 
 def init_transformer(model: nn.Module, n_layer: int) -> None:
