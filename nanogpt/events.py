@@ -293,6 +293,48 @@ class SplitEvaluated(Event):
     is_average: bool = False
 
 
+# the ladder: models trained one after another, each for the same time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RungStarted(Event):
+    """Rung `number` of `total` is trained now. `adds`: what it adds to the one before."""
+
+    name: str
+    adds: str
+    number: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RungFinished(Event):
+    """A rung was trained for `elapsed_s` seconds and evaluated on the whole validation split.
+
+    `adds`: what it adds to the rung before. `loss` is in nats per token, `nats_per_character` per character of the
+    text; `tokens_per_second` is over the whole training.
+    """
+
+    name: str
+    adds: str
+    n_parameters: int
+    steps: int
+    tokens_per_second: float
+    loss: float
+    nats_per_character: float
+    bits_per_byte: float
+    elapsed_s: float
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RungFailed(Event):
+    """A rung could not be trained or evaluated; the others go on."""
+
+    name: str
+    reason: str
+
+
 # sampling
 
 

@@ -23,6 +23,7 @@ OF_THE_SHELL = {
 STAND_INS = {
     "nanogpt prepare shakespeare_char": "nanogpt prepare textfile book.txt --output=shakespeare_char",
     "nanogpt quickstart": "nanogpt quickstart --help",
+    "nanogpt ladder": "nanogpt ladder --only=bigram --seconds=0.1",
 }
 SMALL = "--n_layer=1 --n_head=2 --n_embd=16 --block_size=32 --compile=false --eval_iters=1 --sample_tokens=5".split()  # noqa: SIM905
 FEWER = {"train": [*SMALL, "--max_iters=3"], "bench": [*SMALL, "--burn_in=1", "--steps=2"]}

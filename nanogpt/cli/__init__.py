@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "info": "show one run: its state, losses, speed and checkpoints",
     "export": "export a trained GPT-2 for Hugging Face transformers",
     "config": "show the settings in use and where each comes from",
+    "ladder": "train the steps from a bigram to a modern GPT, to see what each idea brings",
     "doctor": "check this machine and terminal: what is wrong and how to fix it",
     "bench": "measure the speed of training and sampling on this machine",
 }

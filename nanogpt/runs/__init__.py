@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nanogpt.runs.evaluation import evaluate_run
     from nanogpt.runs.folder import find, history, list_runs, new_folder, read_events, summary
     from nanogpt.runs.following import follow
+    from nanogpt.runs.ladder import climb_ladder, load_rungs
     from nanogpt.runs.launch import resume, splits, start
     from nanogpt.runs.load import LoadedModel, load_model
     from nanogpt.runs.quickstart import run_quickstart
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _HOMES = (
     dict.fromkeys(("Checkpoint", "best", "choose", "latest", "list_checkpoints"), "checkpoints")
     | dict.fromkeys(("find", "history", "list_runs", "new_folder", "read_events", "summary"), "folder")
+    | dict.fromkeys(("climb_ladder", "load_rungs"), "ladder")
     | dict.fromkeys(("resume", "splits", "start"), "launch")
     | dict.fromkeys(("resume_detached", "start_detached"), "detached")
     | {"run_quickstart": "quickstart"}
@@ -40,6 +42,7 @@ __all__ = [
     "RunState",
     "best",
     "choose",
+    "climb_ladder",
     "evaluate_run",
     "find",
     "follow",
@@ -48,6 +51,7 @@ __all__ = [
     "list_checkpoints",
     "list_runs",
     "load_model",
+    "load_rungs",
     "new_folder",
     "read_events",
     "reduce",
