@@ -3,6 +3,8 @@
 Content made here is plain: it has no markup, so `[bold]` is six characters, and no control characters.
 """
 
+import math
+
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
@@ -45,3 +47,8 @@ def short_weights(weights: str, width: int) -> str:
     """Cut the label of weights ("a-long-name · step 900") to at most `width` cells. The name is cut before the step."""
     name, dot, step = weights.rpartition(" · ")
     return short(short(name, max(MIN_NAME_CELLS, width - cell_len(dot + step))) + dot + step, width)
+
+
+def loss_text(value: float | None) -> str:
+    """Return a loss with four decimals, or a dash for None and NaN."""
+    return "–" if value is None or math.isnan(value) else f"{value:.4f}"

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from nanogpt_tui.session.history import History
 
 BEST_EVERY_S = 60.0  # at most one alert about a best loss in this time
+# By health state; others are a "warning".
+SEVERITY = {"nan": "error", "learning": "info", "going on": "info", "patience": "info"}
 RECENT_S = 30.0  # an older event happened before the app opened the run: no alert
 
 
@@ -25,8 +27,6 @@ class Alerts:
         """Yield one line for each event since the previous call."""
         if history is None:
             return
-        from nanogpt_tui.session.history import SEVERITY  # imports numpy: not before a run is shown
-
         if history is not self._history:
             self._history, self._was_running, self._best_loss = history, history.running, None
         yield from self._end_alerts(history)

@@ -35,6 +35,7 @@ from nanogpt.runs.event_log import Steps, read_blocks
 from nanogpt.runs.folder import summary
 from nanogpt.runs.state import RunState, reduce
 from nanogpt.training.control import REMOTE
+from nanogpt_tui.session.alerts import SEVERITY
 
 FIELDS = (
     "step",
@@ -47,8 +48,6 @@ FIELDS = (
     "memory_bytes",
     "elapsed_s",
 )
-# By health state; others are a "warning".
-SEVERITY = {"nan": "error", "learning": "info", "going on": "info", "patience": "info"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,8 @@ from textual.geometry import Size
 from textual.widget import Widget
 
 from nanogpt_tui.keys import with_keys
-from nanogpt_tui.screens.train.figures import loss
 from nanogpt_tui.screens.train.screen import TrainScreen
-from nanogpt_tui.text import count, duration, printable, short
+from nanogpt_tui.text import count, duration, loss_text, printable, short
 from nanogpt_tui.widgets.header import MARKS
 from nanogpt_tui.widgets.keybar import KeyBar
 
@@ -139,7 +138,7 @@ def _figures(history: "History", width: int) -> list[Content]:
     share = history.step / history.max_iters if history.max_iters else 0.0
     left = [
         ("step", f"{history.step:,}"),
-        ("loss", loss(last.loss) if last else "–"),
+        ("loss", loss_text(last.loss) if last else "–"),
         ("tokens/s", count(last.tokens_per_second) if last else "–"),
     ]
     right = [

@@ -18,8 +18,8 @@ from textual.geometry import Region
 from textual.widget import Widget
 
 from nanogpt.loss_units import LossUnit, convert
-from nanogpt_tui.session.history import SEVERITY
-from nanogpt_tui.text import count, duration, short
+from nanogpt_tui.session.alerts import SEVERITY
+from nanogpt_tui.text import count, duration, loss_text, short
 from nanogpt_tui.widgets.sparkline import sparkline
 
 if TYPE_CHECKING:
@@ -227,15 +227,15 @@ def figure_values(
     phase = f"eval {now.evaluating or 0:.0%}" if now.phase == "evaluating" else now.phase
     yield waiting or phase, health, "warning" if alarming else style.get(now.phase, "value")
     text = history.val_text
-    yield loss(convert(smoothed, unit, text)), "", "value"
+    yield loss_text(convert(smoothed, unit, text)), "", "value"
     if evaluation:
         best = min(history.evaluations, key=lambda each: each.val_loss)
         best_loss = f"{convert(best.val_loss, unit, text) or math.nan:.3f}"
         note = f"best {best_loss} @ {best.step:,}"
         if evaluation.ema_val_loss is not None:
-            average = loss(convert(evaluation.ema_val_loss, unit, text))
+            average = loss_text(convert(evaluation.ema_val_loss, unit, text))
             note = f"EMA {average}  best {best_loss}"  # the step has no room
-        yield loss(convert(evaluation.val_loss, unit, text)), note, "value"
+        yield loss_text(convert(evaluation.val_loss, unit, text)), note, "value"
         bits = convert(evaluation.val_loss, "bits per byte", text)
         yield perplexity(evaluation.val_loss), f"{bits:.3f} bits/byte" if bits is not None else "", "value"
     else:
@@ -246,11 +246,6 @@ def figure_values(
     yield f"{last.tokens_per_second:,.0f}" if last else "–", "", "value"
     yield f"{last.mfu:.1%}" if last and last.mfu is not None else "–", "", "value"
     yield f"{last.memory_bytes / 1e9:.2f} GB" if last else "–", "", "value"
-
-
-def loss(value: float | None) -> str:
-    """Return a loss with four decimals, or a dash for None and NaN."""
-    return "–" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
 def fit_number(text: str, room: int) -> str:

@@ -82,6 +82,7 @@ def test_a_terminal_that_has_gone_takes_everything_silently() -> None:
 
 async def test_a_frame_that_is_left_out_while_the_line_drains_is_shown_later(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
+    size = 65_536 + 2 * MAX_PENDING_BYTES  # more than a pipe holds and than may wait
     app = LabApp(Settings())
 
     class Drains(TerminalDriver):
@@ -91,8 +92,8 @@ async def test_a_frame_that_is_left_out_while_the_line_drains_is_shown_later(mon
         def is_congested(self) -> bool:
             was_behind = super().is_congested
             seen = 0
-            while seen < 2 * MAX_PENDING_BYTES:
-                seen += len(os.read(reader, 2 * MAX_PENDING_BYTES - seen))
+            while seen < size:
+                seen += len(os.read(reader, size - seen))
             until(drained.is_set)
             return was_behind
 
@@ -104,7 +105,7 @@ async def test_a_frame_that_is_left_out_while_the_line_drains_is_shown_later(mon
         drained.set()
 
     driver._writer = OutputThread(writer, told)
-    driver.write("x" * 2 * MAX_PENDING_BYTES)
+    driver.write("x" * size)
     asked: list[object] = []
     monkeypatch.setattr(app, "call_later", asked.append)
     app._driver = driver
