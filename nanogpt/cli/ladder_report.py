@@ -122,5 +122,6 @@ for itself: a larger model takes fewer steps, and what helps in a long run can l
 follows the share of the time that has passed, so it reaches its end at any speed.
 
 The bigram is an MLP with a window of one token: with more hidden units than tokens it can learn any table of bigrams,
-by its gradient like all other rungs. `one-head` has no residual stream, norm or MLP: what the head reads replaces the
-token. A rung has the settings of the rung before, with these changes:"""
+by its gradient like all other rungs. `one-head` starts anew: it has no hidden layer, residual stream or norm, and what
+the head reads replaces the token. The parts return one by one. A rung has the settings of the rung before, with these
+changes:"""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nanogpt.runs.load import LoadedModel, load_model
     from nanogpt.runs.quickstart import run_quickstart
     from nanogpt.runs.state import RunState, reduce
+    from nanogpt.runs.timed import TimedResult, train_and_evaluate
 
 _HOMES = (
     dict.fromkeys(("Checkpoint", "best", "choose", "latest", "list_checkpoints"), "checkpoints")
@@ -33,6 +34,7 @@ _HOMES = (
     | {"follow": "following"}
     | dict.fromkeys(("FileCommandQueue", "send_command"), "control_files")
     | dict.fromkeys(("RunState", "reduce"), "state")
+    | dict.fromkeys(("TimedResult", "train_and_evaluate"), "timed")
 )
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "FileCommandQueue",
     "LoadedModel",
     "RunState",
+    "TimedResult",
     "best",
     "choose",
     "climb_ladder",
@@ -64,6 +67,7 @@ __all__ = [
     "start",
     "start_detached",
     "summary",
+    "train_and_evaluate",
 ]
 
 __getattr__ = exports(__name__, _HOMES)

@@ -4,7 +4,6 @@ The rungs are data, in `ladder.toml`.
 """
 
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ from nanogpt import hardware
 from nanogpt.config import Config, resolve, with_settings
 from nanogpt.data.text_size import text_size
 from nanogpt.errors import UserError, nearest
-from nanogpt.events import Event, RungFailed, RungFinished, RungStarted, Started, Step
+from nanogpt.events import Event, RungFailed, RungFinished, RungStarted
 from nanogpt.files import read_toml
 from nanogpt.loss_units import TextSize, bits_per
 from nanogpt.runs.launch import open_or_prepare, splits
+from nanogpt.runs.timed import train_and_evaluate
 
 RUNGS = Path(__file__).with_name("ladder.toml")
 
@@ -85,52 +85,18 @@ def climb_ladder(
 def _train_rung(
     rung: Rung, config: Config, tokens: Mapping[str, Any], text: TextSize, seconds: float
 ) -> Generator[Event, None, None]:
-    from nanogpt.runs.load import model_from
-    from nanogpt.training.evaluation import evaluate_split
-    from nanogpt.training.timed import train_for
-
-    started: Started | None = None
-    last: Step | None = None
-    with closing(train_for(config, tokens, seconds)) as training:
-        while True:
-            try:
-                event = next(training)
-            except StopIteration as end:
-                snapshot = end.value
-                break
-            started = event if isinstance(event, Started) else started
-            last = event if isinstance(event, Step) else last
-            yield event
-    if started is None or last is None:
-        raise RuntimeError("training ended before its first step")
-    model = model_from(snapshot, rung.name).to(started.device).eval()
-    loss, _ = yield from evaluate_split(
-        model,
-        tokens["val"],
-        stride=evaluation_stride(config),
-        batch_size=config.data.batch_size,
-        device=started.device,
-        dtype=config.system.dtype,
-        step=last.step,
-    )
+    result = yield from train_and_evaluate(config, tokens, seconds)
+    loss = result.losses["val"]
     yield RungFinished(
         name=rung.name,
         adds=rung.adds,
-        n_parameters=model.n_parameters(),
-        steps=last.step,
-        tokens_per_second=last.tokens / last.elapsed_s,
+        n_parameters=result.n_parameters,
+        steps=result.steps,
+        tokens_per_second=result.tokens / result.elapsed_s,
         loss=loss,
         nats_per_character=loss * text.tokens / text.characters,
         bits_per_byte=bits_per(loss, text.tokens, text.bytes),
-        elapsed_s=last.elapsed_s,
-        device=started.device,
-        threads=started.threads,
+        elapsed_s=result.elapsed_s,
+        device=result.device,
+        threads=result.threads,
     )
-
-
-def evaluation_stride(config: Config) -> int:
-    """Return half the window, so that short and long windows compare: each token is predicted from half of it or more.
-
-    1 for an architecture that predicts only the last position of a window.
-    """
-    return max(1, config.model.block_size // 2) if config.model.capabilities.every_position else 1

@@ -65,7 +65,8 @@ class Model(LanguageModel):
             self.ln_f = new_norm(config.norm, config.n_embd, config.bias)
         if not config.tied_head:
             self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
-        init_transformer(self, config.n_layer)
+        # Without norms hidden states would shrink to nothing at 0.02; 1/√C keeps their size (LeCun et al. 1998).
+        init_transformer(self, config.n_layer, std=0.02 if config.norm != "none" else config.n_embd**-0.5)
 
     def embed(self, ids: Tensor, past: int) -> Tensor:
         """Return the embeddings (B, T, C) of tokens and positions; ids (B, T) are at positions past … past + T - 1."""

@@ -156,14 +156,14 @@ class Block(nn.Module, Generic[Attention]):
         return x + update if self.residual else update
 
 
-def init_transformer(model: nn.Module, n_layer: int) -> None:
-    """Draw matrices from Normal(0, 0.02), divided by √(2·n_layer) if they project into the residual stream.
+def init_transformer(model: nn.Module, n_layer: int, std: float = 0.02) -> None:
+    """Draw matrices from Normal(0, std), divided by √(2·n_layer) if they project into the residual stream.
 
     That is the number of projections that add up there (Radford et al. 2019). Biases are zero, norms the identity.
     """
     for name, parameter in model.named_parameters():
         if parameter.dim() == 2:
             residual = name.endswith("c_proj.weight")
-            nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * n_layer) if residual else 0.02)
+            nn.init.normal_(parameter, std=std / math.sqrt(2 * n_layer) if residual else std)
         elif name.endswith("bias"):
             nn.init.zeros_(parameter)
