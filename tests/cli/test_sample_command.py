@@ -5,8 +5,6 @@ import io
 import json
 import os
 import pty
-import subprocess
-import sys
 from contextlib import suppress
 
 import pytest
@@ -21,7 +19,7 @@ from nanogpt.formatting import printable
 from nanogpt.runs import checkpoints, load_model
 from nanogpt.sampling import generate
 from nanogpt.training.snapshot import Progress, Snapshot
-from tests import architectures
+from tests import architectures, forked
 
 ALPHABET = "\n\x1b ?abcdefghijklmnopqrstuvwxyz"
 
@@ -221,18 +219,21 @@ def test_a_damaged_checkpoint_is_refused(runs, capsys):
     assert "damaged" in refused(capsys)
 
 
-def test_escape_sequences_reach_neither_a_pipe_nor_a_terminal(runs):
-    command = [sys.executable, "-m", "nanogpt", "sample", "--start=a\x1bb", "--max_new_tokens=0", "--device=cpu"]
-    assert subprocess.run(command, capture_output=True, check=True).stdout.decode() == "a␛b\n"
+def test_escape_sequences_reach_neither_a_pipe_nor_a_terminal(runs, capfdbinary):
+    words = ["sample", "--start=a\x1bb", "--max_new_tokens=0", "--device=cpu"]
+    assert main(words) == 0
+    assert capfdbinary.readouterr().out.decode() == "a␛b\n"
     ours, theirs = pty.openpty()
-    subprocess.run(command, stdout=theirs, stderr=subprocess.DEVNULL, check=True)
+    process = forked.nanogpt(words, terminal=os.ttyname(theirs))
+    assert process.wait(60) == 0
     os.close(theirs)
     shown = b""
     with suppress(OSError):  # Linux says so when the last writer has gone
         while more := os.read(ours, 1000):
             shown += more
     os.close(ours)
-    assert shown.decode() == "a␛b\r\n"
+    assert b"\x1bb" not in shown
+    assert "a␛b\r\n" in shown.decode()
 
 
 def test_a_carriage_return_passes_as_a_line_end_alone(capsys):

@@ -4,8 +4,6 @@ import json
 import os
 import pty
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +16,7 @@ from nanogpt.events import Finished, from_json
 from nanogpt.models import gpt2
 from nanogpt.runs.folder import is_locked, run_config
 from nanogpt.schedules import cosine
+from tests import forked
 from tests.narrowing import expect
 
 
@@ -167,26 +166,25 @@ def test_no_answer_within_the_time_is_said(small, capsys, monkeypatch):
 
 
 def test_a_training_whose_terminal_is_closed_goes_on_to_its_end(small, ended):
-    words = [sys.executable, "-m", "nanogpt", "train", *small, "--max_iters=400", "--eval_interval=200", "--name=one"]
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execv(sys.executable, words)
-    ended(pid)
+    terminal, theirs = pty.openpty()
+    words = ["train", *small, "--max_iters=400", "--eval_interval=200", "--name=one"]
+    process = forked.nanogpt(words, terminal=os.ttyname(theirs))
+    ended(process.pid)
     seen = b""
     while b"step 0" not in seen:
         seen += os.read(terminal, 4096)
     os.close(terminal)  # the kernel sends SIGHUP, and every later write fails
-    _, code = os.waitpid(pid, 0)
-    assert code == 0
+    os.close(theirs)
+    assert process.wait(120) == 0
     about = runs.summary(runs.find("one"))
     assert (about.state, about.step) == ("finished", 400)
 
 
-def test_a_training_whose_reader_has_gone_goes_on_to_its_end(small):
-    words = [sys.executable, "-m", "nanogpt", "train", *small, "--max_iters=400", "--eval_interval=20", "--name=one"]
-    process = subprocess.Popen([*words, "--sample_tokens=0"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    assert process.stderr is not None
-    process.stderr.readline()
-    process.stderr.close()
-    assert process.wait(timeout=120) == 0
+def test_a_training_whose_reader_has_gone_goes_on_to_its_end(small, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    words = ["train", *small, "--max_iters=400", "--eval_interval=20", "--name=one", "--sample_tokens=0"]
+    process = forked.nanogpt(words, output=tmp_path / "pipe")
+    with (tmp_path / "pipe").open() as reader:
+        reader.readline()
+    assert process.wait(120) == 0
     assert runs.summary(runs.find("one")).step == 400

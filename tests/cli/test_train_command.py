@@ -1,12 +1,11 @@
 """`nanogpt train`, `runs`, `info`, `bench`, `config` and `quickstart` as a person uses them."""
 
 import json
+import os
 import signal
-import subprocess
-import sys
 import time
 import tomllib
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from nanogpt.config import preset_names, settings
 from nanogpt.events import Acknowledged, Finished
 from nanogpt.runs import quickstart
 from nanogpt.runs.folder import run_config
+from tests import forked
 from tests.made_events import started, stepped
 from tests.narrowing import expect
 
@@ -241,53 +241,61 @@ def test_quickstart_without_a_network_says_why_and_trains_on_python_itself(capsy
     assert runs.summary(runs.find("first")).dataset == quickstart.OFFLINE
 
 
-def start(words):
-    return subprocess.Popen(
-        [sys.executable, "-m", "nanogpt", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+@pytest.fixture
+def start(tmp_path):
+    """Starts a command in a process; returns the process and the lines that it writes."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ExitStack() as opened:
+
+        def start(words):
+            process = forked.nanogpt(words, output=pipe)
+            opened.callback(process.kill)
+            return process, opened.enter_context(pipe.open(encoding="utf-8"))
+
+        yield start
 
 
-def wait_for(process, said):
-    for line in process.stderr:
+def wait_for(lines, said):
+    for line in lines:
         if said in line:
             return
     raise AssertionError(f"ended without saying {said!r}")
 
 
-def test_ctrl_c_finishes_the_step_saves_and_says_how_to_resume(small, capsys):
-    process = start(["train", *small, "--max_iters=1000000", "--name=one", "--eval_interval=500"])
-    wait_for(process, "step 500: saved")
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_resume(small, start):
+    process, lines = start(["train", *small, "--max_iters=1000000", "--name=one", "--eval_interval=500"])
+    wait_for(lines, "step 500: saved")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert "nanogpt train --init_from=resume --name=one" in err
+    assert "nanogpt train --init_from=resume --name=one" in lines.read()
+    assert process.wait(60) == 0
     about = runs.summary(runs.find("one"))
     assert about.state == "stopped"
     assert expect(runs.Checkpoint, runs.latest(runs.find("one"))).step == about.step >= 500
     assert main(["train", "--init_from=resume", "--name=one", f"--max_iters={about.step + 2}"]) == 0
 
 
-def test_a_second_ctrl_c_leaves_at_once(small):
-    process = start(["train", *small, "--gradient_accumulation_steps=1000000", "--name=one"])
-    wait_for(process, "step 0")
+def test_a_second_ctrl_c_leaves_at_once(small, start):
+    process, lines = start(["train", *small, "--gradient_accumulation_steps=1000000", "--name=one"])
+    wait_for(lines, "step 0")
     process.send_signal(signal.SIGINT)
-    wait_for(process, "press Ctrl+C again")
+    wait_for(lines, "press Ctrl+C again")
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    assert process.wait(60) == 130
 
 
-def test_ctrl_c_while_the_data_is_prepared_leaves_nothing_half_written(home, tmp_path, text):
+def test_ctrl_c_while_the_data_is_prepared_leaves_nothing_half_written(home, tmp_path, text, start):
     large = tmp_path / "large.txt"
     with large.open("w") as file:
         for _ in range(3000):
             file.write(text)
-    process = start(["prepare", "textfile", str(large), "--output=large", "--tokenizer=char"])
+    process, lines = start(["prepare", "textfile", str(large), "--output=large", "--tokenizer=char"])
     folder = Path(home) / "data"
     while process.poll() is None and not list(folder.glob(".*")):
         time.sleep(0.001)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode in (0, 130)
+    lines.read()
+    assert process.wait(60) in (0, 130)
     assert [item.name for item in folder.iterdir()] == (["large"] if process.returncode == 0 else [])
 
 

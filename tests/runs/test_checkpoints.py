@@ -3,10 +3,8 @@
 import json
 import math
 import os
-import signal
-import subprocess
-import sys
 from contextlib import suppress
+from multiprocessing import Pipe
 from pathlib import Path
 from shutil import rmtree
 
@@ -18,6 +16,7 @@ from hypothesis import strategies as st
 from nanogpt import runs
 from nanogpt.errors import UserError
 from nanogpt.runs import checkpoints
+from tests.forked import Forked
 from tests.narrowing import expect
 
 
@@ -136,20 +135,23 @@ def test_nothing_in_a_checkpoint_is_a_pickle(run):
     assert {path.suffix for path in files} <= {".json", ".jsonl", ".toml", ".safetensors", ""}
 
 
+def write_without_end(run, told):
+    snapshot = checkpoints.read(expect(runs.Checkpoint, runs.latest(run)).path)
+    while True:
+        snapshot.progress.step += 1
+        snapshot.progress.evaluated_at += 1
+        checkpoints.write(run, snapshot)
+        told.send(None)
+
+
 def test_killed_while_it_writes_a_checkpoint_a_process_leaves_only_whole_ones(run):
-    script = (
-        "import sys; from pathlib import Path; from nanogpt.runs import checkpoints\n"
-        "run = Path(sys.argv[1]); snapshot = checkpoints.read(checkpoints.latest(run).path)\n"
-        "while True:\n"
-        "    snapshot.progress.step += 1; snapshot.progress.evaluated_at += 1\n"
-        "    checkpoints.write(run, snapshot); print(flush=True)\n"
-    )
     for number in range(3):
-        process = subprocess.Popen([sys.executable, "-c", script, str(run)], stdout=subprocess.PIPE)
+        written, told = Pipe(duplex=False)
+        process = Forked(write_without_end, run, told)
+        told.close()
         for _ in range(3 + number):
-            assert process.stdout is not None
-            process.stdout.readline()
-        process.send_signal(signal.SIGKILL)
+            written.recv()
+        process.kill()
         process.wait()
         there = runs.list_checkpoints(run)
         assert there

@@ -13,10 +13,8 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-import tomli_w
 
 from nanogpt import runs
-from nanogpt.config import config_to_toml
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Finished, Notice, Status, Step, to_json
 from nanogpt.runs import following
@@ -24,6 +22,7 @@ from nanogpt.runs.folder import LOST_S
 from nanogpt.runs.following import follow
 from nanogpt.runs.recorder import Recorder
 from nanogpt.runs.state import SLOW_S
+from tests.forked import Forked
 from tests.narrowing import expect
 
 QUICKLY: dict[str, Any] = {"poll_s": 0.01}
@@ -87,18 +86,14 @@ def test_a_run_that_trains_in_another_process_is_followed_to_its_end(small):
     assert list(follow(folder, from_start=False)) == []
 
 
+def train_in(folder, config):
+    for _ in runs.start(config, folder):
+        pass
+
+
 def test_a_run_whose_process_is_killed_ends_and_is_told_from_one_that_is_slow(small):
     folder = runs.new_folder("run", name="one")
-    script = (
-        "import sys; from pathlib import Path; from nanogpt import runs\n"
-        "from nanogpt.config import config_from_toml; import tomllib\n"
-        "config = config_from_toml(tomllib.loads(sys.stdin.read()))\n"
-        "for event in runs.start(config, Path(sys.argv[1])): pass\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script, str(folder)], stdin=subprocess.PIPE)
-    assert process.stdin is not None
-    process.stdin.write(tomli_w.dumps(config_to_toml(small(max_iters=10**6))).encode())
-    process.stdin.close()
+    process = Forked(train_in, folder, small(max_iters=10**6))
     while not (folder / "run.toml").exists():
         assert process.poll() is None
         time.sleep(0.01)

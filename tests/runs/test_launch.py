@@ -6,11 +6,10 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import tomllib
 from itertools import pairwise
+from multiprocessing import Pipe
 
 import pytest
 
@@ -22,6 +21,7 @@ from nanogpt.events import Evaluated, Finished, Health, Notice, Sampled, Saved, 
 from nanogpt.runs import recorder
 from nanogpt.training import CommandQueue, SetMaxIters, Stop, train
 from nanogpt.training import async_checkpoint as saving
+from tests.forked import Forked
 from tests.narrowing import expect
 
 
@@ -197,24 +197,26 @@ def test_a_last_step_that_a_command_changed_is_the_run_s_own_from_then_on(small)
     assert (about.state, about.step, about.max_iters) == ("finished", 8, 8)
 
 
+def resume_and_tell(folder, told):
+    for _ in runs.resume(folder):
+        told.send(None)
+
+
 def test_killed_at_random_moments_a_run_ends_with_the_same_weights(small):
     config = {"max_iters": 60, "eval_interval": 3, "dropout": 0.1}
     whole, _ = trained(small(**config))
     folder = runs.new_folder("run", name="killed")
-    script = (
-        "import sys; from nanogpt import runs; from nanogpt.runs.folder import run_config; from pathlib import Path\n"
-        "for event in runs.resume(Path(sys.argv[1])): print('event', flush=True)\n"
-    )
     interrupted(small(**config), "killed", at_step=1)
     for number in range(4):
         # Each time another number of events after the start, among them moments while a checkpoint is written.
-        process = subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE)
-        assert process.stdout is not None
+        events, told = Pipe(duplex=False)
+        process = Forked(resume_and_tell, folder, told)
+        told.close()
         for _ in range(3 + 5 * number):
-            process.stdout.readline()
+            events.recv()
         time.sleep(0.003 * number)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
     list(runs.resume(folder))
     assert weights(folder, 60) == weights(whole, 60)
     assert steps(runs.history(folder)) == steps(runs.history(whole))

@@ -1,7 +1,6 @@
 """Work in threads: its events arrive, it can be cancelled, its errors are one line, and nobody waits for anybody."""
 
-import subprocess
-import sys
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from nanogpt_tui.app import LabApp
 from nanogpt_tui.session.history import History
 from nanogpt_tui.session.messages import ThrottledUpdate
 from nanogpt_tui.session.workers import Throttle, Worker, log_path
+from tests import forked
 from tests.narrowing import expect
 
 
@@ -163,24 +163,20 @@ async def test_the_newest_run_is_shown_at_the_start(lab: Any, rhymes: dict[str, 
 
 async def test_a_run_of_another_process_is_watched_and_steered(lab: Any, rhymes: dict[str, Any], home: Path) -> None:
     options = [f"--{name}={value}" for name, value in (rhymes | {"max_iters": 1_000_000}).items()]
-    with subprocess.Popen(
-        [sys.executable, "-m", "nanogpt", "train", "--name=far", *options],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as trainer:
-        try:
-            while not (home / "runs" / "far" / "run.toml").exists() and trainer.poll() is None:
-                time.sleep(0.1)
-            async with lab() as at:
-                await at.until(lambda: at.session.history and at.session.history.step > 3)
-                assert not at.session.is_training  # so that quitting does not ask
-                held = at.session.history.step
-                await at.until(lambda: at.session.history.step > held)
-                await at.press("space")
-                await at.until(lambda: at.session.history.phase == "paused")
-                await at.press("x", "s")
-                await at.until(lambda: at.session.history.phase == "stopped")
-                assert at.session.history.saves[-1].step == at.session.history.step
-            assert trainer.wait(60) == 0
-        finally:
-            trainer.kill()
+    trainer = forked.nanogpt(["train", "--name=far", *options], output=Path(os.devnull))
+    try:
+        while not (home / "runs" / "far" / "run.toml").exists() and trainer.poll() is None:
+            time.sleep(0.1)
+        async with lab() as at:
+            await at.until(lambda: at.session.history and at.session.history.step > 3)
+            assert not at.session.is_training  # so that quitting does not ask
+            held = at.session.history.step
+            await at.until(lambda: at.session.history.step > held)
+            await at.press("space")
+            await at.until(lambda: at.session.history.phase == "paused")
+            await at.press("x", "s")
+            await at.until(lambda: at.session.history.phase == "stopped")
+            assert at.session.history.saves[-1].step == at.session.history.step
+        assert trainer.wait(60) == 0
+    finally:
+        trainer.kill()
