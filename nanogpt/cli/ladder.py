@@ -4,10 +4,8 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nanogpt.cli.console import live_line, print_message
 from nanogpt.cli.ladder_report import HEADER, RIGHT, Report, chart_lines, page, table_rows
@@ -19,9 +17,6 @@ from nanogpt.events import Evaluating, RungFailed, RungFinished, RungStarted, St
 from nanogpt.files import check_regular, why, write_atomically
 from nanogpt.formatting import counted, duration, supports_unicode
 from nanogpt.paths import expanded
-
-if TYPE_CHECKING:
-    from nanogpt.runs.ladder import Rung
 
 DESCRIPTION = """Train a ladder of small models, from a bigram to a modern GPT. Each rung adds one idea to the rung
 before, and is trained for the same time on the same text. The table and the chart show what each idea brings, on the
@@ -55,8 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
     from nanogpt.runs import climb_ladder, load_rungs
 
-    chosen = load_rungs(names)
-    report = Report(command_line(args), args.dataset, args.seconds, len(chosen))
+    report = Report(command_line(args), args.dataset, args.seconds, total=len(load_rungs(names)))
     open_or_prepare(args.dataset, args.data_dir)
     rungs = climb_ladder(args.dataset, seconds=args.seconds, names=names, changes=changes, data_dir=args.data_dir)
     interrupted = False
@@ -78,12 +72,12 @@ def run(args: argparse.Namespace) -> int:
                         live("")
                         print_message(f"  {event.bits_per_byte:.4f} bits per byte after {counted(event.steps, 'step')}")
                         report.finished.append(event)
-                        write_page(args.out, report, chosen)
+                        write_page(args.out, report)
                     case RungFailed():
                         live("")
                         print_message(f"  {event.name} failed: {event.reason}")
                         report.failed.append(event)
-                        write_page(args.out, report, chosen)
+                        write_page(args.out, report)
     except KeyboardInterrupt:
         interrupted = True
     if args.json:
@@ -118,11 +112,13 @@ def check_out(path: Path) -> None:
         raise UserError(f"--out={path}: {why(error)}; choose another file") from None
 
 
-def write_page(path: Path | None, report: Report, rungs: Sequence["Rung"]) -> None:
+def write_page(path: Path | None, report: Report) -> None:
     """Write the page of the rungs so far. If that is not possible, say so and go on: the table is printed anyway."""
     if path is None:
         return
+    from nanogpt.runs import load_rungs
+
     try:
-        write_atomically(path, page(report, rungs))
+        write_atomically(path, page(report, load_rungs()))
     except OSError as error:
         print_message(f"cannot write {path}: {why(error)}")

@@ -71,7 +71,10 @@ def chart_lines(rungs: Sequence[RungFinished], is_unicode: bool) -> Iterator[str
 
 
 def page(report: Report, rungs: Sequence["Rung"]) -> str:
-    """Return the page of Markdown: the command, the conditions, the table, the chart, and the settings of each rung."""
+    """Return the page of Markdown: the command, the conditions, the table, the chart, and the settings of each rung.
+
+    rungs: the whole ladder, because a rung has the settings of those below.
+    """
     return "\n".join(_page_lines(report, rungs)) + "\n"
 
 
