@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from nanogpt.config import resolve
+from nanogpt.models.gpt2.model import Model
+from tests.narrowing import expect
 
 
 @pytest.mark.parametrize(
@@ -39,7 +41,7 @@ def test_without_norms_hidden_states_keep_their_size():
     """A product with C×C weights from 1/√C keeps the size, and the projection is divided by √2; 0.02 makes it 0.036."""
     flags = {"vocab_size": 65, "n_layer": 1, "norm": "none", "residual": False, "feed_forward": False}
     torch.manual_seed(0)
-    model = resolve(preset="macbook", flags=flags).config.model.build()
+    model = expect(Model, resolve(preset="macbook", flags=flags).config.model.build())
     ids = torch.arange(65)[:, None]  # (65, 1): the first position attends to itself alone
     ratio = model.hidden(ids).std() / model.embed(ids, 0).std()
     assert ratio.item() == pytest.approx(0.5**0.5, rel=0.1)
