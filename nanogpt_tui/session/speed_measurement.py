@@ -153,6 +153,8 @@ class SpeedMeasurement:
 
     def start(self) -> None:
         """Measure the requested configuration now if that is possible; else say in `speed.note` why not."""
+        if self._timer is not None:
+            self._timer.stop()  # a pending start would measure the same a second time
         config = self._config
         if config is None:
             return

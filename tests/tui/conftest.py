@@ -19,7 +19,7 @@ from typing import Any
 
 import pyte
 import pytest
-from textual.events import Key
+from textual.events import Key, Paste
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
@@ -84,6 +84,12 @@ class Lab:
             letter = key if len(key) == 1 else None
             self.app.post_message(Key(_character_to_key(key) if letter else key, letter))
             await self.settle()
+        await self.pilot.pause(0.05)
+
+    async def paste(self, text: str) -> None:
+        """Puts a text into the field in focus at once, where it is not about the keys."""
+        self.app.post_message(Paste(text))
+        await self.settle()
         await self.pilot.pause(0.05)
 
     async def settle(self) -> None:

@@ -33,9 +33,13 @@ async def test_what_is_longer_than_its_field_is_seen_while_it_is_typed(lab: Any,
     async with lab(size=size) as at:
         at.app.push_screen(AskValue("Where to?", "/home" * 30, lambda text: ""))
         await at.sees("/home/home")
-        await at.press("end", *"/texts.json")  # else it would replace what is selected
+        await at.press("end")
+        await at.paste("/texts.jso")
+        await at.press("n")  # else it would replace what is selected
         await at.sees("/home/texts.json")
-        await at.press("ctrl+u", *"/elsewhere" * 9)
+        await at.press("ctrl+u")
+        await at.paste("/elsewhere" * 8 + "/elsewher")
+        await at.press("e")
         await at.sees("/elsewhere/elsewhere")
 
 

@@ -82,6 +82,7 @@ class SampleScreen(LabScreen):
         self.knobs = SamplingConfig()
         self.sources: list[Source] = [Source()]
         self.active = 0  # the pane that the keys are for
+        self._panes: list[Pane] = []  # kept: `check_action` needs them for every key of the screen
         self._has_chosen = False  # whether the user has chosen the weights
 
     def body(self) -> Iterator[Widget]:
@@ -95,8 +96,8 @@ class SampleScreen(LabScreen):
             with Vertical(id="written"):
                 yield Prompt()
                 with Horizontal(id="panes"):
-                    yield Pane()
-                    yield Pane(classes="-second")
+                    self._panes = [Pane(), Pane(classes="-second")]
+                    yield from self._panes
             with Vertical(id="side"):
                 yield Knobs(ascii_only)
                 yield Alternatives(ascii_only)
@@ -151,7 +152,7 @@ class SampleScreen(LabScreen):
     @property
     def panes(self) -> list[Pane]:
         """The panes that are shown: one, or two side by side."""
-        return list(self.query(Pane))[: max(len(self.current), len(self.sources))]
+        return self._panes[: max(len(self.current), len(self.sources))]
 
     @property
     def current(self) -> CompletionGroup:
@@ -208,7 +209,7 @@ class SampleScreen(LabScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return whether the action has an effect now; else its key is neither shown nor handled."""
-        if not self.is_whole or not self.panes:
+        if not self.is_whole:
             return True
         completion, cursor = self.completion, self.view.cursor
         if action in ("branch", "write"):

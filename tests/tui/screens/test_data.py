@@ -23,9 +23,8 @@ async def opened(at: Any, name: str) -> Any:
     await at.press("1")
     screen = at.app.screen
     await at.until(lambda: screen.entries)
-    names = [entry.name for entry in screen.entries]
-    await at.press("home", *["down"] * names.index(name))
-    assert screen.entry.name == name
+    screen.highlight(name)
+    await at.until(lambda: screen.entry and screen.entry.name == name)
     return screen
 
 
@@ -80,7 +79,9 @@ async def test_what_goes_wrong_stands_beside_the_data_set(lab: Any, text_file: P
 async def test_a_file_given_by_hand_is_checked_against_the_recipe(lab: Any, text_file: Path) -> None:
     async with lab() as at:
         screen = await opened(at, "shakespeare_char")
-        await at.press("f", *typed(str(text_file)), "enter")
+        await at.press("f")
+        await at.paste(str(text_file))
+        await at.press("enter")
         await at.until(lambda: "shakespeare_char" in screen.problems)
         assert "not the expected file" in screen.problems["shakespeare_char"]
 
@@ -108,7 +109,8 @@ async def test_a_recipe_is_prepared_with_a_test_split_under_another_name(lab: An
 async def test_an_own_text_gets_a_test_split(lab: Any, text_file: Path) -> None:
     async with lab() as at:
         screen = await opened(at, "rhymes")
-        await at.press("a", *typed(str(text_file)))
+        await at.press("a")
+        await at.paste(str(text_file))
         at.app.screen.query_one("#test_ratio").value = "0.1"
         await at.press("ctrl+s")
         await at.until(lambda: screen.entry.name == "small" and screen.entry.info.prepared)
@@ -119,7 +121,8 @@ async def test_an_own_text_gets_a_test_split(lab: Any, text_file: Path) -> None:
 async def test_an_own_text_is_counted_before_it_is_prepared(lab: Any, text_file: Path) -> None:
     async with lab() as at:
         await opened(at, "rhymes")
-        await at.press("a", *typed(str(text_file)))
+        await at.press("a")
+        await at.paste(str(text_file))
         await at.until(lambda: "tokens" in at.seen() and "vocabulary" in at.seen())
         characters = len(text_file.read_text())
         await at.sees(f"{characters:,} tokens")
@@ -134,7 +137,9 @@ async def test_what_is_wrong_with_an_own_text_is_marked_where_it_stands(lab: Any
     list(prepare(textfile_recipe([text_file])))
     async with lab() as at:
         await opened(at, "small")
-        await at.press("a", *typed(str(text_file)), "tab")
+        await at.press("a")
+        await at.paste(str(text_file))
+        await at.press("tab")
         assert "the data set small already exists" in at.app.screen.query_one("#name-error").render().plain
         await at.press(*"other")
         assert not at.app.screen.query_one("#name-error").has_class("-shown")
@@ -151,7 +156,8 @@ async def test_a_text_in_a_foreign_encoding_is_shown_as_it_reads_and_its_encodin
     (tmp_path / "tao.txt").write_bytes(("道可道，非常道。" * 30).encode("gbk"))
     async with lab() as at:
         await opened(at, "rhymes")
-        await at.press("a", *typed(str(tmp_path / "tao.txt")))
+        await at.press("a")
+        await at.paste(str(tmp_path / "tao.txt"))
         await at.sees("read as Windows-1252", "µÀ¿ÉµÀ£¬", "480 tokens")
         at.app.screen.query_one("#encoding").focus()
         await at.press(*"gb")
@@ -171,7 +177,8 @@ async def test_a_text_that_counting_refused_stays_in_the_form_until_it_is_mended
     empty.touch()
     async with lab() as at:
         await opened(at, "rhymes")
-        await at.press("a", *typed(str(empty)))
+        await at.press("a")
+        await at.paste(str(empty))
         await at.sees("is empty; give some text")
         await at.press("ctrl+s")
         await at.sees("add your own text", "is empty; give some text")
@@ -253,7 +260,9 @@ async def test_an_own_text_has_its_row_and_its_progress_while_it_is_prepared(
     own.write_text("some text of one's own\n" * 100)
     async with lab() as at:
         screen = await opened(at, "rhymes")
-        await at.press("a", *typed(str(own)), "ctrl+s")
+        await at.press("a")
+        await at.paste(str(own))
+        await at.press("ctrl+s")
         await at.sees("70%", "encoding")
         await at.press("ctrl+r")  # the list is read again, and it is not on disk yet
         await at.pilot.pause(0.3)
@@ -268,7 +277,9 @@ async def test_tab_leaves_a_whole_path_for_the_next_field(lab: Any, tmp_path: Pa
         (tmp_path / name).write_text("text")
     async with lab() as at:
         await opened(at, "rhymes")
-        await at.press("a", *typed(f"{tmp_path}/te"), "tab")
+        await at.press("a")
+        await at.paste(f"{tmp_path}/te")
+        await at.press("tab")
         path = at.app.screen.query_one(PathInput)
         assert path.value == f"{tmp_path}/texts/"
         await at.press("tab")
@@ -314,8 +325,7 @@ async def test_it_fits_every_size(lab: Any, size: tuple[int, int], rhymes: Any) 
     async with lab(size) as at:
         screen = await opened(at, "rhymes")
         await at.until(lambda: "rhymes" in screen.details.previews)
-        for word in ("rhymes", "tokenizer", "CC0-1.0", "train on it"):
-            await at.sees(word)
+        await at.sees("rhymes", "tokenizer", "CC0-1.0", "train on it")
 
 
 async def test_text_that_looks_like_markup_or_controls_is_shown_as_it_is(lab: Any, tmp_path: Path) -> None:
@@ -334,10 +344,6 @@ async def test_text_that_looks_like_markup_or_controls_is_shown_as_it_is(lab: An
 )
 def test_where_a_text_of_several_files_was_from_is_counted(source: dict[str, Any], words: str) -> None:
     assert recorded_origin(source) == words
-
-
-def typed(text: str) -> list[str]:
-    return list(text)
 
 
 def test_completions_are_what_is_on_disk_folders_with_a_slash(tmp_path: Path) -> None:

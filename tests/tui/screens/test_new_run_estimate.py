@@ -94,6 +94,19 @@ def test_a_time_is_measured_anew_for_another_optimizer() -> None:
     assert found == [0.01, 0.02, 0.01]
 
 
+def test_what_is_measured_at_once_is_not_measured_again_after_the_pause() -> None:
+    stopped: list[bool] = []
+    worker: Any = SimpleNamespace()
+    session: Any = SimpleNamespace(is_training=False, start_worker=lambda *work, name: worker)
+    pause: Any = SimpleNamespace(stop=lambda: stopped.append(True))
+    measured = measuring.SpeedMeasurement(session, lambda seconds, then: pause, lambda: None)
+    known: Any = {"same": SimpleNamespace(prepared=True)}
+    measured.request(resolve(flags={"dataset": "same"}).config, known)
+    assert stopped == []
+    measured.start()
+    assert stopped == [True]
+
+
 @pytest.mark.parametrize(
     ("max_iters", "shown"),  # 12 · 64 tokens per iteration, of 38,400
     [(1, "0.020"), (100, "2.0"), (50_000, "1,000")],

@@ -3,7 +3,6 @@
 import re
 from typing import Any
 
-import pytest
 from textual.containers import VerticalScroll
 from textual.widgets import Input, Static
 
@@ -13,8 +12,6 @@ from nanogpt_tui.keys import remappable
 from nanogpt_tui.settings import Settings
 from nanogpt_tui.widgets.glossary_page import links, page, topics
 from nanogpt_tui.widgets.help import GROUPS, Help, group_of
-
-SIZES = [(80, 24), (200, 60)]
 
 
 def found(at: Any) -> str:
@@ -40,9 +37,8 @@ def test_what_leads_on_leads_somewhere() -> None:
             assert content.plain[span.start : span.end] == to
 
 
-@pytest.mark.parametrize("size", SIZES)
-async def test_the_glossary_is_browsed_by_topic_with_the_keyboard(lab: Any, size: tuple[int, int]) -> None:
-    async with lab(size=size) as at:
+async def test_the_glossary_is_browsed_by_topic_with_the_keyboard(lab: Any) -> None:
+    async with lab(size=(80, 24)) as at:
         await at.press("question_mark")
         await at.sees("glossary  Text and tokens · The model")
         await at.press("tab", "tab", "enter")  # the second topic
@@ -62,7 +58,8 @@ async def test_the_glossary_is_browsed_by_topic_with_the_keyboard(lab: Any, size
 
 async def test_the_chosen_link_is_in_sight_and_goes_round(lab: Any) -> None:
     async with lab(size=(80, 24)) as at:
-        await at.press("question_mark", *"the model")
+        await at.press("question_mark")
+        await at.paste("the model")
         text = at.app.screen.query_one(VerticalScroll)
         await at.press("shift+tab")  # the last
         await at.until(lambda: text.scroll_offset.y > 0)
@@ -85,7 +82,8 @@ async def test_a_link_is_followed_with_the_mouse_too(lab: Any) -> None:
 async def test_typing_after_a_link_starts_anew(lab: Any) -> None:
     async with lab() as at:
         await at.press("question_mark", "tab", "enter")
-        await at.press("ctrl+u", *"perplexity")
+        await at.press("ctrl+u")
+        await at.paste("perplexity")
         await at.until(lambda: found(at).startswith("perplexity"))
         await at.press("escape")
         assert not isinstance(at.app.screen, Help)
@@ -113,27 +111,24 @@ def test_the_groups_name_actions_that_there_are() -> None:
     assert grouped["app.quit"] == "app"
 
 
-@pytest.mark.parametrize(
-    ("mode", "mouse"),
-    [
-        ("1", "A click chooses a data set"),
-        ("2", "On the chart"),
-        ("3", "A click on a token"),
-        ("4", "A click on a run"),
-    ],
-)
-async def test_keys_are_listed_by_purpose_and_the_mouse_is_named(
-    lab: Any, two_runs: Any, mode: str, mouse: str
-) -> None:
+async def test_keys_are_listed_by_purpose_and_the_mouse_is_named(lab: Any, two_runs: Any) -> None:
+    mouse_of = {
+        "1": "A click chooses a data set",
+        "2": "On the chart",
+        "3": "A click on a token",
+        "4": "A click on a run",
+    }
     async with lab(size=(80, 24)) as at:
         await at.until(lambda: at.session.history)
-        await at.press(mode)
-        await at.until(lambda: not at.app.screen.is_reading)
-        await at.press("question_mark")
-        lines = str(at.app.screen.query_one("#keys", Static).render()).splitlines()
-        heads = [line for line in lines if line in (*GROUPS, "app", "mouse")]
-        assert heads == [head for head in (*GROUPS, "app", "mouse") if head in heads]
-        assert {"actions", "move", "app", "mouse"} <= {*heads}
-        said = re.sub(r"\s+", " ", " ".join(lines[lines.index("mouse") :]))
-        assert mouse in said
-        assert "Click a screen's name at the top" in said
+        for mode, mouse in mouse_of.items():
+            await at.press(mode)
+            await at.until(lambda: not at.app.screen.is_reading)
+            await at.press("question_mark")
+            lines = str(at.app.screen.query_one("#keys", Static).render()).splitlines()
+            heads = [line for line in lines if line in (*GROUPS, "app", "mouse")]
+            assert heads == [head for head in (*GROUPS, "app", "mouse") if head in heads]
+            assert {"actions", "move", "app", "mouse"} <= {*heads}
+            said = re.sub(r"\s+", " ", " ".join(lines[lines.index("mouse") :]))
+            assert mouse in said
+            assert "Click a screen's name at the top" in said
+            await at.press("escape")

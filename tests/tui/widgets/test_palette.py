@@ -30,7 +30,7 @@ async def opened(at: Any) -> Palette:
 async def jump(at: Any, words: str, kind: str) -> None:
     """Types, and takes the first line, which has to be of that kind."""
     palette = await opened(at)
-    await at.press(*words)
+    await at.paste(words)
     await at.until(lambda: palette.query_one(OptionList).option_count)
     first = palette.query_one(OptionList).get_option_at_index(0).prompt
     assert str(first).endswith(kind)
@@ -63,7 +63,7 @@ async def test_each_command_is_one_line_that_ends_with_its_key(lab: Any, size: t
 async def test_what_matches_nothing_is_said_and_no_key_runs_it(lab: Any) -> None:
     async with lab() as at:
         await opened(at)
-        await at.press(*"[bold]zzz")
+        await at.paste("[bold]zzz")
         await at.sees("nothing matches '[bold]zzz'")
         await at.press("enter")
         assert isinstance(at.app.screen, Palette)
@@ -76,7 +76,9 @@ async def test_a_run_is_shown_in_runs_also_where_a_filter_hides_it(lab: Any, two
     async with lab() as at:
         await jump(at, "one", "run")
         await at.until(lambda: at.app.current_mode == "runs" and at.app.screen.table.current == "one")
-        await at.press("/", *"two", "enter")
+        await at.press("/")
+        await at.paste("two")
+        await at.press("enter")
         await at.until(lambda: at.app.screen.table.current == "two")
         await jump(at, "one", "run")
         await at.until(lambda: at.app.screen.table.current == "one")
@@ -97,32 +99,25 @@ async def test_a_data_set_is_shown_in_data(lab: Any) -> None:
         assert at.app.screen.entry.name == "rhymes"
 
 
-@pytest.mark.parametrize("name", ["learning_rate", "beta1", "dataset"])
-async def test_a_setting_of_a_run_is_a_field_of_the_form(lab: Any, name: str) -> None:
-    """One that is shown at first, one that is shown with the others, one at the top."""
+async def test_a_setting_of_a_run_is_a_field_of_the_form_and_what_is_typed_there_stays(lab: Any) -> None:
+    """One at the top, one that is shown at first, one that is shown with the others; one of a component that is not
+    chosen leads to the choice."""
     async with lab() as at:
-        await jump(at, name, "setting")
-        await at.until(lambda: at.app.focused)
-        field = next(node for node in at.app.focused.ancestors if isinstance(node, Field))
-        assert field.name == name
-        await at.until(lambda: field.region.y > 0 and field.region.bottom < 40)
 
+        async def field_of(name: str) -> Field:
+            await jump(at, name, "setting")
+            await at.until(lambda: at.app.focused)
+            field = next(node for node in at.app.focused.ancestors if isinstance(node, Field))
+            await at.until(lambda: field.region.y > 0 and field.region.bottom < 40)
+            return field
 
-async def test_a_setting_of_a_component_that_is_not_chosen_leads_to_the_choice(lab: Any) -> None:
-    async with lab() as at:
-        await jump(at, "ngram", "setting")
-        await at.sees("ngram is a setting of")  # the notice has several lines
-        field = next(node for node in at.app.focused.ancestors if isinstance(node, Field))
-        assert field.name == "architecture"
-
-
-async def test_a_jump_to_a_setting_keeps_what_was_typed_in_the_form_in_front(lab: Any) -> None:
-    async with lab() as at:
-        await at.press("n")
-        await at.until(lambda: not at.app.screen.is_reading)
+        assert (await field_of("dataset")).name == "dataset"
         form = at.app.screen
         form.field("name").editor.value = "mine"
-        await jump(at, "learning_rate", "setting")
+        for name in ("learning_rate", "beta1"):
+            assert (await field_of(name)).name == name
+        assert (await field_of("ngram")).name == "architecture"
+        await at.sees("ngram is a setting of")  # the notice has several lines
         assert at.app.screen is form
         assert form.field("name").editor.value == "mine"
 
@@ -147,7 +142,8 @@ async def test_the_palette_works_while_a_disk_is_slow_and_enter_waits_for_what_i
     async with lab() as at:
         await at.until(lambda: at.session.discovered)
         monkeypatch.setattr(runs, "list_runs", slow)
-        await at.press("ctrl+p", *"quit")
+        await at.press("ctrl+p")
+        await at.paste("quit")
         await at.sees("Quit", "reading runs and data sets …")
         at.app.screen.query_one(Input).value = "one step 20"
         await at.press("enter")
@@ -161,7 +157,7 @@ async def test_a_name_in_markup_is_shown_as_it_is(lab: Any, two_runs: Path) -> N
     (two_runs / "one").rename(two_runs / "[bold]x")
     async with lab() as at:
         await opened(at)
-        await at.press(*"[bold]")
+        await at.paste("[bold]")
         await at.sees("[bold]x")
 
 

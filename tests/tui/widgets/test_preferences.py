@@ -149,7 +149,8 @@ async def test_the_quick_start_is_changed_and_checked(lab: Any) -> None:
 
 async def test_a_theme_of_the_palette_is_written_down(lab: Any) -> None:
     async with lab() as at:
-        await at.press("ctrl+p", *"ansi")
+        await at.press("ctrl+p")
+        await at.paste("ansi")
         await at.sees("Theme: ansi")
         await at.press("enter")
         await at.until(lambda: at.app.theme == theme.NAMES["ansi"])
