@@ -26,14 +26,15 @@ class Forked:
         *arguments: Any,
         output: Path | None = None,
         terminal: str | None = None,
-        **environment: str,
+        controlling: bool = True,
+        environment: dict[str, str] | None = None,
     ) -> None:
         """Call `target` with the arguments, the present environment and `environment`. Its result is the exit code if
         it is a number. Both outputs go to the file `output`, or all three streams to `terminal`, a pseudo-terminal's
-        path, which becomes the controlling one."""
-        environment = {**os.environ, **environment}
+        path, which becomes the controlling one if that is wanted."""
+        environment = {**os.environ, **(environment or {})}
         what = (target.__module__, target.__qualname__, arguments)
-        self._process = _context.Process(target=_call, args=(what, environment, output, terminal))
+        self._process = _context.Process(target=_call, args=(what, environment, output, terminal, controlling))
         self._process.start()
 
     @property
@@ -78,21 +79,27 @@ def _command(package: str, words: list[str]) -> object:
 
 
 def _call(
-    what: tuple[str, str, tuple[Any, ...]], environment: dict[str, str], output: Path | None, terminal: str | None
+    what: tuple[str, str, tuple[Any, ...]],
+    environment: dict[str, str],
+    output: Path | None,
+    terminal: str | None,
+    controlling: bool,
 ) -> None:
     os.environ.clear()
     os.environ.update(environment)
     if output or terminal:
-        _redirect(output, terminal)
+        _redirect(output, terminal, controlling)
     module, name, arguments = what
     code = getattr(import_module(module), name)(*arguments)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _redirect(output: Path | None, terminal: str | None) -> None:
+def _redirect(output: Path | None, terminal: str | None, controlling: bool) -> None:
     if terminal:
         os.setsid()
-        opened = os.open(terminal, os.O_RDWR)  # the first terminal that the leader of a session opens is its own
+        opened = os.open(
+            terminal, os.O_RDWR | (0 if controlling else os.O_NOCTTY)
+        )  # the first terminal that the leader of a session opens is its own
         streams = [0, 1, 2]
     else:
         opened = os.open(str(output), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -100,6 +107,8 @@ def _redirect(output: Path | None, terminal: str | None) -> None:
     for number in streams:
         os.dup2(opened, number)
     os.close(opened)
-    sys.stdin = open(0, closefd=False, encoding="utf-8")  # noqa: SIM115
-    sys.stdout = open(1, "w", closefd=False, encoding="utf-8")  # noqa: SIM115
-    sys.stderr = open(2, "w", closefd=False, encoding="utf-8", buffering=1)  # noqa: SIM115
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        how: dict[str, Any] = {"mode": "w" if number else "r", "buffering": 1 if name == "stderr" else -1}
+        stream = open(number, closefd=False, encoding="utf-8", **how)  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)

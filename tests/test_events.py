@@ -17,7 +17,7 @@ from nanogpt import events
 from nanogpt.errors import UserError
 from nanogpt.events import KINDS, Evaluated, Event, Finished, Notice, Prepared, Step, Token, from_json, to_json
 
-quickly = hypothesis_settings(max_examples=50, deadline=None)  # a busy machine is no failure
+quickly = hypothesis_settings(max_examples=25, deadline=None)  # a busy machine is no failure
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     int: st.integers(),

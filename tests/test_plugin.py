@@ -1,12 +1,16 @@
 """Components of an installed package are listed, trained, resumed and sampled, and nothing here knows their names."""
 
+import asyncio
 import json
-import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+
+from nanogpt.cli import main
+from tests.forked import Forked
 
 pytestmark = pytest.mark.slow
 
@@ -30,43 +34,26 @@ def installed(tmp_path_factory):
     return place
 
 
-# Each line of its input is the arguments of a command; it answers with exit code, output and errors. One process for
-# all commands of a test: importing torch for each took longer than the commands.
-COMMANDS = """
-import contextlib, io, json, sys
-from nanogpt.cli import main
-
-for line in sys.stdin:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = main(json.loads(line))
-        except SystemExit as end:
-            code = end.code or 0
-    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
-"""
+def call_main(installed, words, out, err):
+    """The command with the package on the path; its outputs go to two files."""
+    sys.path.insert(0, str(installed))
+    with out.open("w") as stdout, err.open("w") as stderr, redirect_stdout(stdout), redirect_stderr(stderr):
+        return main(words)
 
 
 @pytest.fixture
 def nanogpt(installed, tmp_path):
-    """The command, in an environment that has the package, with a home of its own."""
-    env = os.environ | {"PYTHONPATH": str(installed), "NANOGPT_HOME": str(tmp_path / "home")}
-    env |= {f"NANOGPT_{name}_DIR": str(tmp_path / name.lower()) for name in ("CACHE", "CONFIG")}
-    command = [sys.executable, "-c", COMMANDS]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as process:
+    """The command, in a process that has the package, with a home of its own."""
+    folders = {"NANOGPT_HOME": str(tmp_path / "home"), "NANOGPT_RUNS_DIR": str(tmp_path / "home" / "runs")}
+    folders |= {f"NANOGPT_{name}_DIR": str(tmp_path / name.lower()) for name in ("DATA", "CACHE", "CONFIG")}
 
-        def call(*words: str, code: int = 0) -> str:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(json.dumps(words) + "\n")
-            process.stdin.flush()
-            ended, out, err = json.loads(process.stdout.readline())
-            assert ended == code, err
-            return str(err if code else out)
+    def call(*words: str, code: int = 0) -> str:
+        out, err = tmp_path / "out", tmp_path / "err"
+        process = Forked(call_main, installed, list(words), out, err, environment=folders)
+        assert process.wait(300) == code, err.read_text()
+        return str((err if code else out).read_text())
 
-        yield call
-        if process.stdin is not None:
-            process.stdin.close()
+    return call
 
 
 def test_its_components_and_their_settings_are_listed(nanogpt):
@@ -120,15 +107,12 @@ def test_a_recipe_takes_its_text_from_the_source_of_the_package(nanogpt, tmp_pat
     assert "no source 'numbrs'; known sources: files, numbers, package, stdlib, url. Did you mean numbers?" in refused
 
 
-def test_the_form_of_a_new_run_shows_its_settings(installed, tmp_path):
-    script = """
-import asyncio
-from nanogpt_tui.app import LabApp
-from nanogpt_tui.settings import Settings
-from nanogpt_tui.screens.new_run.screen import NewRunScreen
-from nanogpt_tui.screens.new_run.fields import Field
+async def settings_in_the_form():
+    from nanogpt_tui.app import LabApp  # which the other processes do without
+    from nanogpt_tui.screens.new_run.fields import Field
+    from nanogpt_tui.screens.new_run.screen import NewRunScreen
+    from nanogpt_tui.settings import Settings
 
-async def main():
     app = LabApp(Settings())
     async with app.run_test(size=(120, 40)) as pilot:
         screen = NewRunScreen()
@@ -144,10 +128,14 @@ async def main():
                 break
         print(sorted({"spread", "momentum", "rise_iters", "n_layer"} & fields.keys()), fields["spread"].about)
 
-asyncio.run(main())
-"""
-    env = os.environ | {"PYTHONPATH": str(installed), "NANOGPT_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("['momentum', 'rise_iters', 'spread'] ")
-    assert "at least 0 and at most 10" in done.stdout
+
+def show_the_form(installed):
+    sys.path.insert(0, str(installed))
+    asyncio.run(settings_in_the_form())
+
+
+def test_the_form_of_a_new_run_shows_its_settings(installed, tmp_path):
+    output = tmp_path / "output"
+    assert Forked(show_the_form, installed, output=output).wait(300) == 0, output.read_text()
+    assert output.read_text().startswith("['momentum', 'rise_iters', 'spread'] ")
+    assert "at least 0 and at most 10" in output.read_text()

@@ -43,7 +43,8 @@ def until(condition, timeout_s=60):
 
 
 def test_a_detached_run_is_watched_steered_and_stopped_by_other_commands(endless, capsys, ended):
-    assert main(["train", *endless, "--name=one", "--detach"]) == 0
+    changes = ["--sample_start=a b\n?", "--min_lr=none", "--lr_decay_iters=5", "--bias", "--learning_rate=3e-4"]
+    assert main(["train", *endless, *changes, "--name=one", "--detach"]) == 0
     out, err = capsys.readouterr()
     assert out == "one\n"
     assert "nanogpt watch one" in err
@@ -51,6 +52,7 @@ def test_a_detached_run_is_watched_steered_and_stopped_by_other_commands(endless
     pid = runs.summary(folder).pid
     ended(pid)
     assert os.getsid(pid) == pid != os.getsid(0), "a session of its own: no terminal can end it"
+    every_setting_has_reached(run_config(folder))
 
     assert main(["watch", "one", "--once", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "running"
@@ -95,12 +97,7 @@ def test_a_detached_resume_goes_on_with_the_changes_that_were_asked(small, capsy
     assert runs.summary(folder).step == 9
 
 
-def test_every_setting_reaches_the_detached_process(small, capsys, ended):
-    words = ["--sample_start=a b\n?", "--min_lr=none", "--lr_decay_iters=5", "--bias", "--learning_rate=3e-4"]
-    assert main(["train", *small, *words, "--name=one", "--detach"]) == 0
-    folder = runs.find("one")
-    until(lambda: not is_locked(folder))
-    config = run_config(folder)
+def every_setting_has_reached(config):
     assert config.evaluation.sample_start == "a b\n?"
     schedule, model = expect(cosine.Config, config.schedule), expect(gpt2.Config, config.model)
     assert (schedule.min_lr, schedule.lr_decay_iters) == (None, 5)

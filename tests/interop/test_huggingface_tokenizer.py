@@ -28,23 +28,40 @@ def made(name):
     return module.Tokenizer(module.GPT4, tokens, module.SPECIAL_TOKENS)
 
 
-@cache
-def theirs(name):
-    written = Tokenizer.from_str(json.dumps(tokenizer_files(made(name), 64)["tokenizer.json"]))
-    written.encode_special_tokens = True  # as tokenizer_config.json has it
-    return written
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The folder that a kind is written to, once for all tests."""
+
+    @cache
+    def write(name):
+        folder = tmp_path_factory.mktemp(name)
+        for file, content in tokenizer_files(made(name), 64).items():
+            (folder / file).write_text(json.dumps(content))
+        (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+        return folder
+
+    return write
 
 
-def write(name, folder):
-    for file, content in tokenizer_files(made(name), 64).items():
-        (folder / file).write_text(json.dumps(content))
-    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+@pytest.fixture(scope="module")
+def theirs(written):
+    @cache
+    def read(name):
+        tokenizer = Tokenizer.from_file(str(written(name) / "tokenizer.json"))
+        tokenizer.encode_special_tokens = True  # as tokenizer_config.json has it
+        return tokenizer
+
+    return read
+
+
+@pytest.fixture(scope="module")
+def of_transformers(written):
+    return cache(lambda name: AutoTokenizer.from_pretrained(written(name)))
 
 
 @every_kind
-def test_transformers_encode_and_decode_as_we_do(name, tmp_path):
-    write(name, tmp_path)
-    loaded = AutoTokenizer.from_pretrained(tmp_path)
+def test_transformers_encode_and_decode_as_we_do(name, of_transformers):
+    loaded = of_transformers(name)
     ids = loaded(TEXT)["input_ids"]
     assert ids == made(name).encode(TEXT)
     assert loaded.decode(ids) == loaded.decode(ids, skip_special_tokens=True) == TEXT
@@ -53,12 +70,11 @@ def test_transformers_encode_and_decode_as_we_do(name, tmp_path):
 
 
 @every_kind
-def test_the_end_of_text_is_read_as_such_and_left_out_where_that_is_asked_for(name, tmp_path):
+def test_the_end_of_text_is_read_as_such_and_left_out_where_that_is_asked_for(name, of_transformers):
     end = made(name).end_of_text
     if end is None:
         return
-    write(name, tmp_path)
-    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    loaded = of_transformers(name)
     assert loaded.decode([end]) == "<|endoftext|>"
     assert loaded.decode([end], skip_special_tokens=True) == ""
 
@@ -98,32 +114,30 @@ PIECES += [
 @pytest.mark.parametrize("name", [name for name in tokenizers.names() if name != "char"])
 @settings(max_examples=60, deadline=None)
 @given(parts=st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=4)), max_size=30))
-def test_any_text_gives_the_same_ids(name, parts):
+def test_any_text_gives_the_same_ids(theirs, name, parts):
     text = "".join(parts)
     ids = theirs(name).encode(text).ids
     assert ids == made(name).encode(text)
     assert theirs(name).decode(ids, skip_special_tokens=False) == text
 
 
-def test_bytes_that_are_no_text_read_alike():
+def test_bytes_that_are_no_text_read_alike(theirs):
     ids = [0xFF, 0x61, 0xE2, 0x82]
     assert theirs("byte").decode(ids) == made("byte").decode(ids)
 
 
-def test_a_character_that_the_vocabulary_lacks_is_refused_there_too():
+def test_a_character_that_the_vocabulary_lacks_is_refused_there_too(theirs):
     with pytest.raises(Exception, match="Missing"):
         theirs("char").encode("Ω")
 
 
 @every_kind
-def test_a_vocabulary_that_was_written_is_known_again(name, tmp_path):
-    write(name, tmp_path)
-    assert read_vocabulary(tmp_path) == vocabulary(made(name))
+def test_a_vocabulary_that_was_written_is_known_again(name, written):
+    assert read_vocabulary(written(name)) == vocabulary(made(name))
     if tokenizers.available_offline(name):
         assert tokenizer_kind(vocabulary(made(name))) == name
 
 
-def test_saved_by_transformers_it_is_known_again(tmp_path):
-    write("gpt2", tmp_path)
-    AutoTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path / "again")
+def test_saved_by_transformers_it_is_known_again(tmp_path, of_transformers):
+    of_transformers("gpt2").save_pretrained(tmp_path / "again")
     assert read_vocabulary(tmp_path / "again") == vocabulary(made("gpt2"))

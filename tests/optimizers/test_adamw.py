@@ -115,7 +115,6 @@ def test_what_has_no_gradient_stays():
     assert torch.equal(weight.detach(), torch.ones(3))
 
 
-@pytest.mark.slow
 def train_and_list_compilers():
     flags: dict[str, Any] = {"max_iters": 2, "eval_iters": 1, "n_layer": 1, "n_embd": 8, "n_head": 2}
     flags |= {
@@ -131,6 +130,7 @@ def train_and_list_compilers():
     print([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules])
 
 
+@pytest.mark.slow
 def test_training_without_compiling_imports_no_compiler(tmp_path):
     output = tmp_path / "output"
     assert Forked(train_and_list_compilers, output=output).wait(300) == 0, output.read_text()

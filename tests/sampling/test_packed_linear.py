@@ -130,8 +130,7 @@ def written(model, tokenizer, dtype, use_cache=True, num_samples=1, **knobs):
 
 
 @pytest.mark.parametrize("architecture", architectures.TRAINED)
-@pytest.mark.parametrize("num_samples", [1, 3])
-@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize(("num_samples", "use_cache"), [(1, True), (3, False)])
 def test_bfloat16_has_nearly_the_probabilities_of_float32(new_large, tokenizer, architecture, num_samples, use_cache):
     """Over the same tokens, which both choose as long as they agree; past the window of 16 too."""
     model = new_large(architecture)

@@ -47,7 +47,9 @@ def on_two_processes(target, output):
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
     group["TORCHELASTIC_USE_AGENT_STORE"] = "True"
-    ranks = [Forked(target, output=output, RANK=rank, LOCAL_RANK=rank, **group) for rank in ("0", "1")]
+    ranks = [
+        Forked(target, output=output, environment=group | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")
+    ]
     return [process.wait(300) for process in ranks]
 
 

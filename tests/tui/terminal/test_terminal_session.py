@@ -24,11 +24,8 @@ def shown_loss(text: str) -> float | None:
     return float(found[1]) if found else None
 
 
-@pytest.mark.parametrize(("columns", "rows"), [(80, 24), (120, 40)])
-def test_from_the_first_start_to_a_falling_loss_and_out_again(
-    quick: dict[str, Any], home: Path, terminal: Any, columns: int, rows: int
-) -> None:
-    with terminal(columns, rows) as screen:
+def test_from_the_first_start_to_a_falling_loss_and_out_again(quick: dict[str, Any], home: Path, terminal: Any) -> None:
+    with terminal(80, 24) as screen:
         screen.until(lambda text: "Nothing has been trained here yet." in text)
         screen.press("\r")
         first = screen.until(lambda text: shown_loss(text) is not None)
