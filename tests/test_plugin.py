@@ -1,10 +1,12 @@
 """Components of an installed package are listed, trained, resumed and sampled, and nothing here knows their names."""
 
 import asyncio
+import io
 import json
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
@@ -34,11 +36,14 @@ def installed(tmp_path_factory):
     return place
 
 
-def call_main(installed, words, out, err):
-    """The command with the package on the path; its outputs go to two files."""
+def call_main(installed, calls):
+    """Answer each list of arguments that arrives with the exit code, the output and the errors of the command."""
     sys.path.insert(0, str(installed))
-    with out.open("w") as stdout, err.open("w") as stderr, redirect_stdout(stdout), redirect_stderr(stderr):
-        return main(words)
+    while words := calls.recv():
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = main(words)
+        calls.send((code, out.getvalue(), err.getvalue()))
 
 
 @pytest.fixture
@@ -46,14 +51,18 @@ def nanogpt(installed, tmp_path):
     """The command, in a process that has the package, with a home of its own."""
     folders = {"NANOGPT_HOME": str(tmp_path / "home"), "NANOGPT_RUNS_DIR": str(tmp_path / "home" / "runs")}
     folders |= {f"NANOGPT_{name}_DIR": str(tmp_path / name.lower()) for name in ("DATA", "CACHE", "CONFIG")}
+    calls, theirs = Pipe()
+    process = Forked(call_main, installed, theirs, environment=folders)
+    theirs.close()
 
     def call(*words: str, code: int = 0) -> str:
-        out, err = tmp_path / "out", tmp_path / "err"
-        process = Forked(call_main, installed, list(words), out, err, environment=folders)
-        assert process.wait(300) == code, err.read_text()
-        return str((err if code else out).read_text())
+        calls.send(list(words))
+        ended, out, err = calls.recv()
+        assert ended == code, err
+        return str(err if code else out)
 
-    return call
+    yield call
+    process.kill()
 
 
 def test_its_components_and_their_settings_are_listed(nanogpt):
