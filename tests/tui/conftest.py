@@ -19,6 +19,7 @@ from typing import Any
 
 import pyte
 import pytest
+from textual._compositor import Compositor
 from textual.events import Key, Paste
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
@@ -69,6 +70,17 @@ def rhymes(home: Path, text_file: Path) -> dict[str, Any]:
     folder.mkdir(parents=True)
     (folder / "rhymes.toml").write_text(RECIPE.format(path=text_file), encoding="utf-8")
     return SMALL
+
+
+@pytest.fixture(autouse=True)
+def unpainted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No frames are drawn in this process, which has no terminal to show them: they took a third of the time.
+
+    `Lab.seen` draws the screen when a test looks at it. A test about the frames themselves is marked `painted`.
+    """
+    if request.node.get_closest_marker("painted") is None:
+        monkeypatch.setattr(Compositor, "render_update", lambda self, **options: self._dirty_regions.clear())
+        monkeypatch.setattr(Compositor, "render_partial_update", lambda self: self._dirty_regions.clear())
 
 
 class Lab:
