@@ -1,5 +1,6 @@
 """The trends: charts of a growing history are drawn again when there is something new to see."""
 
+import pytest
 from textual.app import App, ComposeResult
 
 from nanogpt_tui.screens.train.trends import Trends
@@ -12,6 +13,7 @@ class Shown(App[None]):
         yield Trends("braille")
 
 
+@pytest.mark.painted
 async def test_a_long_history_is_drawn_again_once_it_has_half_a_column_of_dots_more() -> None:
     history = History()
     history.add(started())
