@@ -122,7 +122,8 @@ READING = """\
 The loss is over the whole validation split. Each token is predicted from at least half of the model's window, so that
 short and long windows compare. The gain is in bits per byte, over the rung before. In a fixed time an idea also pays
 for itself: a larger model takes fewer steps, and what helps in a long run can lose in a short one. The learning rate
-follows the share of the time that has passed, so it reaches its end at any speed.
+follows the share of the time that has passed, so it reaches its end at any speed. On a machine that is busy with other
+programs all rungs take fewer steps, and the large ones lose most by that.
 
 The bigram is an MLP with a window of one token: with more hidden units than tokens it can learn any table of bigrams,
 by its gradient like all other rungs. `one-head` starts anew: it has no hidden layer, residual stream or norm, and what
