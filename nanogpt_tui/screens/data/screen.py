@@ -113,9 +113,10 @@ class DataScreen(LabScreen):
 
     def highlight(self, name: str) -> None:
         """Move the cursor to a data set, now or as soon as it is listed."""
-        self._highlight_next = name
         if any(entry.name == name for entry in self.entries):
             self._show_list(name)
+        else:
+            self._highlight_next = name
 
     def _with_own(self, entries: Iterable[Entry]) -> list[Entry]:
         """Return the entries with those of own texts that are not on disk yet, by name."""

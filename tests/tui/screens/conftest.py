@@ -30,7 +30,7 @@ def unhurried_training(monkeypatch: pytest.MonkeyPatch) -> None:
     take = CommandQueue.take
 
     def slowly(queue: CommandQueue) -> list[Command]:
-        time.sleep(0.005)  # a step takes 1 ms; whoever presses keys meanwhile shares the interpreter's lock with it
+        time.sleep(0.01)  # a step takes 1 ms; whoever presses keys meanwhile shares the interpreter's lock with it
         return take(queue)
 
     monkeypatch.setattr(CommandQueue, "take", slowly)
