@@ -15,7 +15,7 @@ check: lint
 	@$(BIN)/python -m pytest -n 2 -m 'not slow'
 
 test: lint
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --quiet

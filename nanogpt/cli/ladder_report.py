@@ -126,6 +126,6 @@ follows the share of the time that has passed, so it reaches its end at any spee
 programs all rungs take fewer steps, and the large ones lose most by that.
 
 The bigram is an MLP with a window of one token: with more hidden units than tokens it can learn any table of bigrams,
-by its gradient like all other rungs. `one-head` starts anew: it has no hidden layer, residual stream or norm, and what
+by its gradient like all other rungs. `one-head` starts again: it has no hidden layer, residual stream or norm, and what
 the head reads replaces the token. The parts return one by one. A rung has the settings of the rung before, with these
 changes:"""

@@ -78,6 +78,12 @@ def opinionated(model):
     return model
 
 
+def assert_same_logits(found, expected):
+    """To 1e-4, of the largest where they are large: without norms large weights make millions of them."""
+    scale = expected.abs().max().clamp(min=1)
+    torch.testing.assert_close(found / scale, expected / scale, rtol=1e-4, atol=1e-4)
+
+
 def some_ids(rows=2, length=T):
     return torch.randint(V, (rows, length), generator=torch.Generator().manual_seed(3))
 
@@ -107,7 +113,7 @@ def test_any_chunks_through_the_cache_give_the_logits_of_one_pass(architecture, 
             end += chunk
             assert loss is None
             assert cache.length == end
-            torch.testing.assert_close(logits, whole[:, end - 1 : end], rtol=1e-4, atol=1e-4)
+            assert_same_logits(logits, whole[:, end - 1 : end])
 
 
 @torch.inference_mode()
@@ -147,7 +153,7 @@ def test_decoding_gives_the_logits_of_each_window(architecture, changes):
     logits = next(steps)
     for end in range(1, T):
         expected = model(ids[:, :end])[0][:, -1]  # (B, V)
-        torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=1e-4, atol=1e-4)
+        assert_same_logits(torch.from_numpy(logits), expected)
         logits = steps.send(ids[:, end].numpy())
 
 
