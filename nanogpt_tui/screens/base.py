@@ -12,6 +12,7 @@ from textual.widget import Widget
 from nanogpt_tui.screens import MODES
 from nanogpt_tui.widgets.header import Header
 from nanogpt_tui.widgets.keybar import KeyBar
+from nanogpt_tui.widgets.whole import is_whole
 
 if TYPE_CHECKING:
     from nanogpt_tui.app import LabApp
@@ -64,9 +65,8 @@ class LabScreen(Screen[None]):
 
     @property
     def is_whole(self) -> bool:
-        """Whether all widgets exist: not before they are composed, nor while the screen is removed, when `is_mounted`
-        is still true and a worker may still call back."""
-        return self.is_mounted and self.is_attached and self.display
+        """Whether all widgets exist; see `whole.is_whole`."""
+        return is_whole(self)
 
     @property
     def lab(self) -> "LabApp":

@@ -11,6 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from nanogpt.errors import UserError
+from nanogpt_tui.widgets.whole import is_whole
 
 T = TypeVar("T")
 
@@ -32,9 +33,8 @@ class Dialog(ModalScreen[T]):
 
     @property
     def is_whole(self) -> bool:
-        """Whether all widgets exist: while the dialog is removed they go before it does, and a worker may still call
-        back."""
-        return self.is_mounted and self.is_attached and self.display
+        """Whether all widgets exist; see `whole.is_whole`."""
+        return is_whole(self)
 
 
 class Ask(Dialog[str | None]):

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from nanogpt.models.base import Cache
-from nanogpt.models.layers.attention import attention_mask
 from nanogpt.models.layers.dropout import Dropout
-from nanogpt.models.layers.key_value_cache import KeyValueCache
 from nanogpt.models.layers.positions import sinusoidal_positions
 from nanogpt.models.layers.transformer_block import MLP, AttentionHeads, Block, init_transformer
-from nanogpt.models.layers.untied_head import UntiedHeadModel, new_head
+from nanogpt.models.layers.untied_head import new_head
+from nanogpt.models.layers.untied_transformer import UntiedTransformer
 
 if TYPE_CHECKING:
     from nanogpt.models.gpt2_nano.config import Config
@@ -30,7 +28,7 @@ def new_block(config: "Config") -> Block[AttentionHeads]:
     return Block(C, attn, mlp, norm="layer", bias=True)
 
 
-class Model(UntiedHeadModel):
+class Model(UntiedTransformer):
     """Embedding and positions, blocks, a last norm, head."""
 
     config: "Config"
@@ -45,21 +43,8 @@ class Model(UntiedHeadModel):
         self.head = new_head(config.n_embd, config.vocab_size)
         init_transformer(self, config.n_layer)
 
-    def hidden(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
-        """Return the normalised output (B, T, C) of the last block for ids (B, T). Advances the cache."""
-        key_values = None if cache is None else KeyValueCache.check(cache)
-        T, C, past = ids.size(1), self.config.n_embd, 0 if cache is None else cache.length
-        if past + T > self.config.block_size:
-            raise ValueError(f"{past} + {T} positions do not fit block_size={self.config.block_size}")
+    def embed(self, ids: Tensor, past: int) -> Tensor:
+        """See `UntiedTransformer.embed`: embeddings times √C, and positions."""
+        T, C = ids.size(1), self.config.n_embd
         x = self.wte(ids)  # (B, T, C)
-        x = self.drop(x * math.sqrt(C) + sinusoidal_positions(past, T, C, like=x))  # (B, T, C)
-        mask = attention_mask(past, T, x.device)
-        for layer, block in enumerate(self.h):
-            x = block(x, None, mask, key_values, layer)
-        if cache is not None:
-            cache.length += T
-        return self.ln_f(x)  # type: ignore[no-any-return]
-
-    def new_cache(self, batch_size: int) -> KeyValueCache:
-        """Return an empty cache for `batch_size` samples."""
-        return KeyValueCache(self.config, batch_size, like=self.wte.weight)
+        return self.drop(x * math.sqrt(C) + sinusoidal_positions(past, T, C, like=x))  # type: ignore[no-any-return]

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from nanogpt.models.base import Cache
-from nanogpt.models.layers.attention import attention_mask
 from nanogpt.models.layers.dropout import Dropout
-from nanogpt.models.layers.key_value_cache import KeyValueCache
 from nanogpt.models.layers.transformer_block import MLP, Block, CausalSelfAttention, init_transformer
-from nanogpt.models.layers.untied_head import UntiedHeadModel, new_head
+from nanogpt.models.layers.untied_head import new_head
+from nanogpt.models.layers.untied_transformer import UntiedTransformer
 
 if TYPE_CHECKING:
     from nanogpt.models.transformer.config import Config
@@ -30,7 +28,7 @@ def new_block(config: "Config") -> Block[CausalSelfAttention]:
     return Block(C, attn, mlp, norm="layer", bias=True)
 
 
-class Model(UntiedHeadModel):
+class Model(UntiedTransformer):
     """Embeddings of tokens and positions, blocks, a last norm, head."""
 
     config: "Config"
@@ -46,24 +44,10 @@ class Model(UntiedHeadModel):
         self.head = new_head(config.n_embd, config.vocab_size)
         init_transformer(self, config.n_layer)
 
-    def hidden(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
-        """Return the normalised output (B, T, C) of the last block for ids (B, T). Advances the cache."""
-        key_values = None if cache is None else KeyValueCache.check(cache)
-        T, past = ids.size(1), 0 if cache is None else cache.length
-        if past + T > self.config.block_size:
-            raise ValueError(f"{past} + {T} positions do not fit block_size={self.config.block_size}")
-        positions = torch.arange(past, past + T, device=ids.device)  # (T)
-        x = self.drop(self.wte(ids) + self.wpe(positions))  # (B, T, C)
-        mask = attention_mask(past, T, x.device)
-        for layer, block in enumerate(self.h):
-            x = block(x, None, mask, key_values, layer)
-        if cache is not None:
-            cache.length += T
-        return self.ln_f(x)  # type: ignore[no-any-return]
-
-    def new_cache(self, batch_size: int) -> KeyValueCache:
-        """Return an empty cache for `batch_size` samples."""
-        return KeyValueCache(self.config, batch_size, like=self.wte.weight)
+    def embed(self, ids: Tensor, past: int) -> Tensor:
+        """See `UntiedTransformer.embed`: the sum of both embeddings."""
+        positions = torch.arange(past, past + ids.size(1), device=ids.device)  # (T)
+        return self.drop(self.wte(ids) + self.wpe(positions))  # type: ignore[no-any-return]
 
     def crop_block_size(self, block_size: int) -> None:
         """See `LanguageModel.crop_block_size`; the embeddings of later positions are dropped."""

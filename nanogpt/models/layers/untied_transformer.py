@@ -1,0 +1,48 @@
+"""A transformer with an untied head: forward pass and cache of architectures that differ in embeddings and blocks.
+
+In the shapes: B batch, T positions, C = n_embd.
+"""
+
+from abc import abstractmethod
+
+from torch import Tensor, nn
+
+from nanogpt.models.base import Cache
+from nanogpt.models.layers.attention import attention_mask
+from nanogpt.models.layers.key_value_cache import KeyValueCache
+from nanogpt.models.layers.transformer_config import TransformerConfig
+from nanogpt.models.layers.untied_head import UntiedHeadModel
+
+
+class UntiedTransformer(UntiedHeadModel):
+    """Embeddings, blocks, a last norm, head. A subclass makes the parts and says what enters the first block."""
+
+    config: TransformerConfig
+    wte: nn.Embedding
+    h: nn.ModuleList
+    ln_f: nn.LayerNorm
+
+    @abstractmethod
+    def embed(self, ids: Tensor, past: int) -> Tensor:
+        """Return what enters the first block (B, T, C) for ids (B, T) that follow `past` positions."""
+
+    def hidden(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
+        """Return the normalised output (B, T, C) of the last block for ids (B, T). Advances the cache.
+
+        Raise `ValueError` for more positions than block_size.
+        """
+        key_values = None if cache is None else KeyValueCache.check(cache)
+        T, past = ids.size(1), 0 if cache is None else cache.length
+        if past + T > self.config.block_size:
+            raise ValueError(f"{past} + {T} positions do not fit block_size={self.config.block_size}")
+        x = self.embed(ids, past)  # (B, T, C)
+        mask = attention_mask(past, T, x.device)
+        for layer, block in enumerate(self.h):
+            x = block(x, None, mask, key_values, layer)
+        if cache is not None:
+            cache.length += T
+        return self.ln_f(x)  # type: ignore[no-any-return]
+
+    def new_cache(self, batch_size: int) -> KeyValueCache:
+        """Return an empty cache for `batch_size` samples."""
+        return KeyValueCache(self.config, batch_size, like=self.wte.weight)
