@@ -93,6 +93,8 @@ class Worker(Generic[Item]):
         self.cancelled = False
         self.error: str | None = None
         self._items: deque[Item] = deque()
+        self._may_continue = threading.Event()
+        self._may_continue.set()
         self._work, self._throttle = work, throttle
         self._thread = threading.Thread(target=self._run, name=f"nanogpt-{name}", daemon=True)
 
@@ -104,6 +106,20 @@ class Worker(Generic[Item]):
     def cancel(self) -> None:
         """Close the iterator at its next item, so that it can clean up. Do not wait for it."""
         self.cancelled = True
+        self._may_continue.set()
+
+    def pause(self) -> None:
+        """Ask the iterator for no further item after its next one, until `resume`."""
+        self._may_continue.clear()
+
+    def resume(self) -> None:
+        """Continue after `pause`."""
+        self._may_continue.set()
+
+    @property
+    def paused(self) -> bool:
+        """Whether `pause` was called last, not `resume` or `cancel`."""
+        return not self._may_continue.is_set()
 
     def drain(self) -> list[Item]:
         """Return the items since the previous call, oldest first."""
@@ -132,6 +148,9 @@ class Worker(Generic[Item]):
                     break
                 self.on_item(item)
                 self._trigger()
+                self._may_continue.wait()
+                if self.cancelled:
+                    break
         except UserError as error:
             self.error = str(error)
         except BaseException as error:

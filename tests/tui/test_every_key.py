@@ -121,7 +121,7 @@ async def test_data(lab: Any, two_runs: Path, trained: Path, home: Path) -> None
         def on(name: str) -> Visit:
             async def visit(at: Any) -> None:
                 await go(at, "data")
-                await at.until(lambda: at.app.screen.entries and not at.app.screen.preparing)
+                await at.until(lambda: at.app.screen.entries and at.app.screen.preparation is None)
                 rows = at.app.screen.query_one("DatasetList")
                 rows.highlighted = rows.get_option_index(name)
 

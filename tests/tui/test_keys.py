@@ -102,6 +102,7 @@ async def test_a_key_shared_by_two_stays_with_the_other(lab: Any) -> None:
 
 # a verb, the binding of each screen that does it, and its key
 SAME_EVERYWHERE = {
+    "pause": ({"train.pause", "data.pause"}, "space"),
     "new run": ({"train.new_run", "data.new_run"}, "n"),
     "resume": ({"train.resume", "runs.resume"}, "r"),
     "delete": ({"data.delete", "runs.delete"}, "d"),

@@ -201,7 +201,7 @@ async def test_a_session_that_only_looks_sends_no_command_and_offers_no_key_that
         await at.until(lambda: "python_stdlib" in at.seen())
         await at.press("a", "d", "n", "p", "f")
         assert len(at.app.screen_stack) == 1
-        assert not at.app.screen.preparing
+        assert at.app.screen.preparation is None
     assert {path.name for path in far.folder.iterdir()} == {"run.toml", "events.jsonl", "status.json"}
 
 

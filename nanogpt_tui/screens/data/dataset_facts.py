@@ -13,6 +13,7 @@ from nanogpt.data.store import open_dataset
 from nanogpt.errors import UserError
 from nanogpt.formatting import counted
 from nanogpt.tokenizers import available_offline
+from nanogpt_tui.screens.data.progress import Progress
 from nanogpt_tui.text import count, format_bytes, printable, safe_content, short
 
 LABEL = 12  # cells of a label in the details
@@ -116,17 +117,18 @@ def list_heading(width: int) -> Content:
     return Content.styled(_columns("  data set", "tokens", "vocab", "size", "tokenizer", width), "$quiet")
 
 
-def list_row(entry: Entry, width: int, share: float | None) -> Content:
-    """Return a row of `width` cells. `share` (0 to 1) is how far the preparation is, None if there is none."""
+def list_row(entry: Entry, width: int, progress: Progress | None) -> Content:
+    """Return a row of `width` cells. `progress` is that of its preparation, None if there is none."""
     mark, style, _ = state(entry)
     info = entry.info
     tokens = count(sum(info.tokens.values())) if info.tokens else "–"
-    if share is not None:
-        mark, style, tokens = "◌", "$alive", f"{share:.0%}"
+    if progress is not None:
+        mark, style = ("‖", "$warning") if progress.paused else ("◌", "$alive")
+        tokens = f"{progress.share:.0%}"
     vocab = f"{info.vocab_size:,}" if info.vocab_size else ""
     size = format_bytes(info.size_bytes) if info.size_bytes else ""
     line = _columns(printable(info.name), tokens, vocab, size, info.tokenizer, width, indent=2)
-    bright = "$foreground" if info.prepared or share is not None else "$quiet"
+    bright = "$foreground" if info.prepared or progress is not None else "$quiet"
     return Content.assemble((f"{mark} ", style), (line, bright))
 
 

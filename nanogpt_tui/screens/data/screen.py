@@ -12,11 +12,12 @@ from textual.widgets import Static
 from textual.widgets.option_list import Option
 
 from nanogpt.errors import UserError
-from nanogpt.events import Event, Notice, Prepared
+from nanogpt.events import Notice, Prepared
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.screens.data.dataset_details import DatasetDetails
 from nanogpt_tui.screens.data.dataset_facts import Entry, list_entries, list_heading, list_row
 from nanogpt_tui.screens.data.dataset_list import DatasetList
+from nanogpt_tui.screens.data.preparation import Preparation
 from nanogpt_tui.screens.data.progress import Progress
 from nanogpt_tui.text import safe_content
 from nanogpt_tui.widgets import copy_menu
@@ -45,6 +46,7 @@ class DataScreen(LabScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,n", "new_run", "train on it", id="data.new_run", tooltip="New run with this data set"),
         Binding("p", "prepare", "prepare", id="data.prepare", tooltip="Turn the text into tokens on disk"),
+        Binding("space", "pause", "pause", id="data.pause", tooltip="Pause preparing, or continue"),
         Binding("escape", "cancel", "cancel", id="data.cancel", tooltip="Cancel preparing; no partial data is kept"),
         Binding("a", "add", "add text", id="data.add", tooltip="Make a data set from your own file or folder"),
         Binding(
@@ -67,12 +69,10 @@ class DataScreen(LabScreen):
         self.entries: list[Entry] = []
         self.own_recipes: dict[str, Recipe] = {}  # of own texts that are being prepared, or could not be
         self.problems: dict[str, str] = {}  # why the last preparation failed, by data set
-        self.preparing = ""  # name of the data set that is being prepared
-        self.progress = Progress()
+        self.preparation: Preparation | None = None  # None if no data set is being prepared
         self.is_reading = True
         self._highlight_next = ""  # name of the data set to highlight when the list is read
         self._list_job: Worker[None] | None = None
-        self._prepare_job: Worker[Event] | None = None
 
     def body(self) -> Iterator[Widget]:
         with Horizontal(id="data"):
@@ -92,8 +92,7 @@ class DataScreen(LabScreen):
         self.action_reload()
 
     def on_unmount(self) -> None:
-        if self._prepare_job is not None:
-            self._prepare_job.cancel()
+        self.action_cancel()
 
     def action_reload(self) -> None:
         def show(entries: list[Entry] | None, error: str) -> None:
@@ -136,8 +135,11 @@ class DataScreen(LabScreen):
         self._show_details()
 
     def _row(self, entry: Entry) -> Content:
-        share = self.progress.share if entry.name == self.preparing else None
-        return list_row(entry, self.query_one(DatasetList).row_width, share)
+        return list_row(entry, self.query_one(DatasetList).row_width, self._progress_of(entry.name))
+
+    def _progress_of(self, name: str) -> Progress | None:
+        """Return the progress of a data set, if it is being prepared."""
+        return self.preparation.progress if self.preparation is not None and self.preparation.name == name else None
 
     def _show_row(self, name: str) -> None:
         """Repaint the row of a data set, if it is still listed."""
@@ -170,8 +172,7 @@ class DataScreen(LabScreen):
         self.refresh_bindings()
         if entry is not None:
             self.details.ascii_only = self.lab.settings.glyphs == "ascii"
-            progress = self.progress if entry.name == self.preparing else None
-            self.details.show(entry, self.problems.get(entry.name, ""), progress)
+            self.details.show(entry, self.problems.get(entry.name, ""), self._progress_of(entry.name))
 
     def action_scroll_details(self, pages: int) -> None:
         self.details.scroll_relative(y=pages * max(1, self.details.size.height - 2), animate=False)
@@ -180,10 +181,10 @@ class DataScreen(LabScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return whether the action has an effect now; else its key is neither shown nor handled."""
-        entry, busy = self.entry if self.is_whole else None, bool(self.preparing)
+        entry, busy = self.entry if self.is_whole else None, self.preparation is not None
         if self.session.readonly and action in CHANGES:
             return False
-        if action == "cancel":
+        if action in ("pause", "cancel"):
             return busy
         if action in ("prepare", "use_file"):
             if entry is None or busy or not entry.recipe or entry.info.prepared:
@@ -199,7 +200,7 @@ class DataScreen(LabScreen):
             return (
                 entry is not None
                 and (entry.deletable or entry.name in self.own_recipes)
-                and entry.name != self.preparing
+                and self._progress_of(entry.name) is None
             )
         if action == "new_run":
             return entry is not None and not entry.info.problem and entry.name not in self.own_recipes and not busy
@@ -263,16 +264,15 @@ class DataScreen(LabScreen):
     def prepare(self, name: str, recipe: "Recipe | str", **options: Any) -> None:
         """Prepare a data set in a thread; `options` are those of `nanogpt.data.prepare`."""
         self.problems.pop(name, None)
-        self.preparing, self.progress = name, Progress()
-        job = self._prepare_job = self.session.prepare(recipe, lambda: self._show_events(job, name), **options)
+        self.preparation = Preparation(self.session, name, recipe, self._show_events, **options)
         self._show_row(name)
         self._show_details()
 
-    def _show_events(self, job: "Worker[Event]", name: str) -> None:
-        if job is not self._prepare_job or not self.is_whole:
+    def _show_events(self, preparation: Preparation) -> None:
+        if preparation is not self.preparation or not self.is_whole:
             return
-        for event in job.drain():
-            self.progress.add(event)
+        name = preparation.name
+        for event in preparation.drain():
             if isinstance(event, Notice):
                 if event.level == "info":
                     self.notify(event.text, markup=False)
@@ -280,27 +280,40 @@ class DataScreen(LabScreen):
                     self.notify(event.text, severity=event.level, timeout=WARNING_S, markup=False)
             if isinstance(event, Prepared):
                 self.details.forget(name)
-        if job.done:
-            self.preparing = ""
-            if job.error:
-                self.problems[name] = job.error
-            else:
-                self.own_recipes.pop(name, None)  # it is on disk now, or was cancelled
-            here = self.is_current and self.entry is not None and self.entry.name == name
-            self._show_details()
-            if job.error and not here:
-                self.notify(f"{name}: {job.error}", severity="error", timeout=WARNING_S, markup=False)
-            if job.error and here:
-                self.details.scroll_to_problem()
-            self.action_reload()
+        if preparation.done:
+            self._end_preparation(preparation)
         else:
-            self._show_row(name)
-            if self.entry is not None and self.entry.name == name:
-                self.details.show_progress(self.progress)
+            self._show_progress()
+
+    def _end_preparation(self, preparation: Preparation) -> None:
+        name, error, self.preparation = preparation.name, preparation.error, None
+        if error:
+            self.problems[name] = error
+        else:
+            self.own_recipes.pop(name, None)  # it is on disk now, or was cancelled
+        here = self.is_current and self._highlighted_name == name
+        self._show_details()
+        if error and not here:
+            self.notify(f"{name}: {error}", severity="error", timeout=WARNING_S, markup=False)
+        if error and here:
+            self.details.scroll_to_problem()
+        self.action_reload()
+
+    def _show_progress(self) -> None:
+        """Repaint the progress in the row of the data set that is being prepared, and in the details if it is shown."""
+        if self.preparation is not None:
+            self._show_row(self.preparation.name)
+            if self._highlighted_name == self.preparation.name:
+                self.details.show_progress(self.preparation.progress)
+
+    def action_pause(self) -> None:
+        if self.preparation is not None:
+            self.preparation.toggle_pause()
+            self._show_progress()
 
     def action_cancel(self) -> None:
-        if self._prepare_job is not None:
-            self._prepare_job.cancel()
+        if self.preparation is not None:
+            self.preparation.cancel()
 
     def action_copy(self) -> None:
         entry = self.entry

@@ -58,12 +58,58 @@ async def test_a_cancelled_preparation_leaves_nothing(
     async with lab() as at:
         screen = await opened(at, "rhymes")
         screen._add(textfile_recipe([big], tokenizer="gpt2"))
-        await at.until(lambda: screen.progress.share > 0)
+        await at.until(lambda: screen.preparation.progress.share > 0)
         await at.sees("MB/s")
         await at.until(lambda: "cancel" in at.seen().splitlines()[-1])
         await at.press("escape")
-        await at.until(lambda: not screen.preparing and not any(entry.name == "big" for entry in screen.entries))
+        await at.until(lambda: screen.preparation is None and not any(entry.name == "big" for entry in screen.entries))
         assert list(paths.datasets_dir().glob("*big*")) == []
+
+
+async def test_a_preparation_is_paused_and_resumed_with_one_key(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pulled: list[int] = []
+    enough = Event()
+
+    def counting(recipe: Any, **options: Any) -> Iterator[Encoding]:
+        while not enough.is_set():
+            pulled.append(1)
+            yield Encoding(phase="encode", done_bytes=25, total_bytes=100, tokens=25)
+
+    monkeypatch.setattr(data, "prepare", counting)
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        await at.press("p")
+        await at.until(lambda: pulled)
+        await at.press("space")
+        held = len(pulled)  # one item more at most: the one that was asked for when the key was pressed
+        await at.sees("‖ rhymes", "paused  ", " 25%")
+        await at.press("ctrl+r")  # the list is read again meanwhile
+        assert len(pulled) <= held + 1
+        enough.set()
+        await at.press("space")
+        await at.until(lambda: screen.preparation is None)
+
+
+async def test_a_paused_preparation_is_cancelled(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = Event()
+
+    def endless(recipe: Any, **options: Any) -> Iterator[Encoding]:
+        try:
+            while True:
+                yield Encoding(phase="encode", done_bytes=1, total_bytes=100, tokens=1)
+        finally:
+            closed.set()
+
+    monkeypatch.setattr(data, "prepare", endless)
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        await at.press("p")
+        await at.sees("encoding")
+        await at.press("space")
+        await at.sees("paused  ")
+        await at.press("escape")
+        await at.until(lambda: screen.preparation is None)
+        assert closed.is_set()
 
 
 async def test_what_goes_wrong_stands_beside_the_data_set(lab: Any, text_file: Path) -> None:
@@ -223,13 +269,13 @@ async def test_what_a_preparation_refuses_is_said_where_the_person_is(
         screen = await opened(at, "rhymes")
         for elsewhere in ("end", "2"):  # another row, another screen
             screen._add(textfile_recipe([tmp_path / "own.txt"]))
-            await at.until(lambda: screen.progress.share > 0)
+            await at.until(lambda: screen.preparation.progress.share > 0)
             await at.press(elsewhere)
             there = screen.entry.name
             assert there != "own" or elsewhere == "2"
             go_on.set()
             await at.sees("own: own.txt changed while it was being read")
-            await at.until(lambda: "own" in screen.problems and not screen.preparing)
+            await at.until(lambda: "own" in screen.problems and screen.preparation is None)
             assert screen.entry.name == there  # the cursor stays where it was put
             go_on.clear()
             await at.press("1")
@@ -371,3 +417,15 @@ def test_the_rate_is_that_of_the_present_phase() -> None:
     assert " 20%    10.0 MB/s   0:08 left" in line
     assert progress.line(45, ascii_only=False).cell_length <= 45  # the details in a terminal of 80 columns
     assert progress.share == pytest.approx(0.6)
+
+
+def test_the_rate_after_a_pause_does_not_count_the_pause() -> None:
+    progress = Progress()
+    progress.add(Encoding(phase="encode", done_bytes=0, total_bytes=10**8, tokens=0, time=0.0))
+    progress.add(Encoding(phase="encode", done_bytes=10**7, total_bytes=10**8, tokens=0, time=1.0))
+    progress.pause(True)
+    assert "MB/s" not in progress.line(80, ascii_only=False).plain
+    progress.pause(False)
+    progress.add(Encoding(phase="encode", done_bytes=10**7, total_bytes=10**8, tokens=0, time=1000.0))
+    progress.add(Encoding(phase="encode", done_bytes=2 * 10**7, total_bytes=10**8, tokens=0, time=1002.0))
+    assert " 20%     5.0 MB/s   0:16 left" in progress.line(80, ascii_only=False).plain
