@@ -15,11 +15,11 @@ from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, Forecast, Notice
 from nanogpt.formatting import counted
 from nanogpt.paths import expanded
-from nanogpt_tui.screens.data.path_input import PathInput
 from nanogpt_tui.screens.data.progress import Progress
 from nanogpt_tui.text import format_bytes, safe_content
 from nanogpt_tui.widgets.choice import Choice
 from nanogpt_tui.widgets.dialog import Dialog, hint
+from nanogpt_tui.widgets.path_input import PathInput
 
 if TYPE_CHECKING:
     from nanogpt_tui.session.session import Session

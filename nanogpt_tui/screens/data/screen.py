@@ -239,7 +239,7 @@ class DataScreen(LabScreen):
         return recipe
 
     def action_use_file(self) -> None:
-        from nanogpt_tui.screens.data.path_input import AskPath
+        from nanogpt_tui.widgets.path_input import AskPath
 
         entry = self.entry
         if entry is not None:

@@ -11,11 +11,11 @@ from nanogpt import data, paths
 from nanogpt.data import open_dataset, prepare, textfile_recipe
 from nanogpt.errors import UserError
 from nanogpt.events import Downloading, Encoding
-from nanogpt_tui.screens.data import token_views
+from nanogpt_tui import token_views
 from nanogpt_tui.screens.data.dataset_facts import recorded_origin
-from nanogpt_tui.screens.data.path_input import PathInput, common_prefix, completions
 from nanogpt_tui.screens.data.progress import Progress
 from nanogpt_tui.screens.new_run.screen import NewRunScreen
+from nanogpt_tui.widgets.path_input import PathInput, common_prefix, completions
 
 
 async def opened(at: Any, name: str) -> Any:
