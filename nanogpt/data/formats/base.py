@@ -1,0 +1,30 @@
+"""The base class of all document formats: how the texts in a file are found."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+
+class Format(ABC):
+    """A kind of file, chosen by the end of its name. A subclass has no state.
+
+    `name` is that of its module. `suffixes` are in lower case, and also match before one of a compression, as in
+    `a.jsonl.gz`. `has_columns`: a document is a value of a text column of a table.
+    """
+
+    name: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+    has_columns: ClassVar[bool] = False
+
+    @abstractmethod
+    def documents(
+        self, path: Path, *, text_column: str | None, encoding: str | None, skipped: Counter[str]
+    ) -> Iterator[str]:
+        """Yield the texts of the documents of a file, in their order, in memory that does not grow with the file.
+
+        text_column: of a table; None: the column `text`, or else the only one of texts. encoding: of the bytes; None:
+        detect it. A document that is broken, empty or not a text is left out, and its reason counted in `skipped`.
+        Raise `UserError` if the file cannot be read to its end, and if no text column is found.
+        """

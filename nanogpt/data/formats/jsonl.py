@@ -1,0 +1,76 @@
+"""JSON lines (https://jsonlines.org): one document is the text column of one line's object, or a line's text."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from io import TextIOWrapper
+from pathlib import Path
+from typing import ClassVar
+
+from nanogpt.data.encodings import detect_encoding, display_name
+from nanogpt.data.formats import base
+from nanogpt.data.formats._columns import choose_column, usable
+from nanogpt.data.streams import open_stream
+from nanogpt.errors import UserError
+
+LONGEST_LINE = 1 << 25  # characters; a longer line is skipped
+
+
+class Format(base.Format):
+    """A line that is not JSON, too long, or without a text is skipped."""
+
+    name: ClassVar[str] = "jsonl"
+    suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson")
+    has_columns: ClassVar[bool] = True
+
+    def documents(
+        self, path: Path, *, text_column: str | None, encoding: str | None, skipped: Counter[str]
+    ) -> Iterator[str]:
+        """Yield the documents; JSON lines are UTF-8 unless there is a byte order mark or `encoding` says otherwise."""
+        yield from usable(_texts(path, text_column, encoding, skipped), skipped)
+
+
+def _texts(path: Path, text_column: str | None, encoding: str | None, skipped: Counter[str]) -> Iterator[object]:
+    column, found = text_column, False
+    columns: list[str] = []
+    for line in _lines(path, encoding, skipped):
+        try:
+            value = json.loads(line)
+        except RecursionError:
+            skipped["nested too deeply"] += 1
+            continue
+        except ValueError:
+            skipped["not JSON"] += 1
+            continue
+        if isinstance(value, str):
+            found = True
+            yield value
+        elif not isinstance(value, dict) or not value:
+            skipped["not a JSON object"] += 1
+        else:
+            columns = columns or list(value)
+            if column is None:
+                of_texts = [name for name, each in value.items() if isinstance(each, str)]
+                column = choose_column(path, columns, of_texts, None)
+            found = found or column in value
+            yield value.get(column)
+    if columns and not found:
+        choose_column(path, columns, (), text_column)
+
+
+def _lines(path: Path, encoding: str | None, skipped: Counter[str]) -> Iterator[str]:
+    with open_stream(path) as stream:
+        codec, mark_bytes = detect_encoding(stream.content.peek(4), encoding)
+        stream.content.read(mark_bytes)
+        # A byte that is not in the encoding becomes a lone surrogate, and its document is counted as not Unicode.
+        text = TextIOWrapper(stream.content, codec, "surrogateescape", newline="\n")
+        try:
+            while line := text.readline(LONGEST_LINE):
+                if len(line) == LONGEST_LINE and not line.endswith("\n"):
+                    while (rest := text.readline(LONGEST_LINE)) and not rest.endswith("\n"):
+                        pass
+                    skipped[f"longer than {LONGEST_LINE:,} characters"] += 1
+                elif not line.isspace():
+                    yield line
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not {display_name(codec)}: set another encoding") from error

@@ -1,0 +1,109 @@
+"""Files as streams of bytes: regular files only, decompressed if they begin as gzip, zstd, bzip2 or xz files do.
+
+The first bytes decide, not the name, so a compressed file is read under any name.
+"""
+
+import bz2
+import gzip
+import lzma
+import os
+import re
+import stat
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from nanogpt.data import extras
+from nanogpt.errors import UserError
+from nanogpt.files import open_regular, reason
+
+BUFFER_BYTES = 1 << 20
+SUFFIXES = (".gz", ".zst", ".bz2", ".xz")
+
+
+class Unreadable(UserError):
+    """A path that the system cannot read, or that is not a regular file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An open file. `content` has its bytes, decompressed; `stored` is the file itself."""
+
+    content: BufferedReader
+    stored: BufferedReader
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the bytes of `content` are not those of the file itself."""
+        return self.content is not self.stored
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """The size of the file itself in bytes and the time of its change in ns: a write changes one of them."""
+        about = os.fstat(self.stored.fileno())
+        return about.st_size, about.st_mtime_ns
+
+
+@contextmanager
+def open_stream(path: Path) -> Iterator[Stream]:
+    """Open a regular file.
+
+    Raise `Unreadable` if the system refuses to open it or, later, to read it, and `UserError` if a compressed file is
+    damaged or cut off, or needs a package that is not installed.
+    """
+    try:
+        file = open_regular(path)
+    except OSError as error:
+        if _is_special(path):
+            raise Unreadable(f"{path} is not a regular file: it is read twice, so write it to a file first") from error
+        raise Unreadable(f"{path} cannot be read ({reason(error)}); check its name and its permissions") from error
+    damage: tuple[type[Exception], ...] = ()
+    with file:
+        try:
+            content, damage = _decompressed(path, file)
+            yield Stream(content, file)
+        except damage as error:
+            raise UserError(_damaged(path, error)) from error
+        except OSError as error:
+            if error.errno is None:  # a decompressor's: those of the system have a number
+                raise UserError(_damaged(path, error)) from error
+            raise Unreadable(f"{path} cannot be read ({reason(error)}); skip it, or copy it first") from error
+
+
+def _is_special(path: Path) -> bool:
+    """Return whether a path is something else than a regular file or a folder, such as a pipe."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 (pathlib's raises without permission in some versions)
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    is_ = "is cut off" if isinstance(error, EOFError) else f"is damaged ({error})"
+    return f"{path} {is_}: it cannot be decompressed to its end; copy or download it again"
+
+
+def _decompressed(path: Path, file: BufferedReader) -> tuple[BufferedReader, tuple[type[Exception], ...]]:
+    """Return the decompressed content of an open file, and errors of its decompressor that are not OSError."""
+    start = file.peek(10)
+    if start.startswith(b"\x1f\x8b"):
+        content: Any = gzip.GzipFile(fileobj=file)
+        damage: tuple[type[Exception], ...] = (EOFError, zlib.error)
+    elif start.startswith(b"\x28\xb5\x2f\xfd"):
+        # Not the package zstandard: it ends at a cut-off frame without an error.
+        module = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+        zstd = extras.load(module, "corpora", f"{path} is a zstd archive and")
+        content, damage = zstd.ZstdFile(file), (EOFError, zstd.ZstdError)
+    elif re.match(rb"BZh[1-9]1AY&SY", start):
+        content, damage = bz2.BZ2File(file), (EOFError,)
+    elif start.startswith(b"\xfd7zXZ\0"):
+        content, damage = lzma.LZMAFile(file), (EOFError, lzma.LZMAError)  # noqa: SIM115 (the caller closes it)
+    else:
+        return file, ()
+    return BufferedReader(content, BUFFER_BYTES), damage
