@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from nanogpt.data.token_files import TokenFiles, Tokens
 from nanogpt.errors import UserError
 from nanogpt.formatting import counted
 
@@ -45,7 +46,7 @@ class Batches:
 
     def __init__(
         self,
-        tokens: NDArray[np.unsignedinteger],
+        tokens: Tokens,
         block_size: int,
         batch_size: int,
         seed: int,
@@ -53,7 +54,7 @@ class Batches:
         world: int = 1,
     ) -> None:
         check_length(len(tokens), block_size, "train")
-        self.tokens = np.asarray(tokens)  # a memory map as a plain array: indexing is then faster, and still lazy
+        self.tokens = _plain(tokens)
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
         self.within = np.arange(block_size + 1)
         # One window fewer than would fit leaves room for the offset.
@@ -69,6 +70,8 @@ class Batches:
         first = self.position + self.rank * self.batch_size
         starts = np.array([self._start(number) for number in range(first, first + self.batch_size)])  # (B)
         self.position += self.batch_size * self.world
+        if isinstance(self.tokens, TokenFiles):
+            return self.tokens.windows(starts, self.block_size + 1)
         return self.tokens[starts[:, None] + self.within].astype(np.int64)
 
     def _start(self, number: int) -> int:
@@ -88,7 +91,7 @@ def count_evaluation_batches(n_tokens: int, block_size: int, batch_size: int, n_
 
 
 def evaluation_batches(
-    tokens: NDArray[np.unsignedinteger], block_size: int, batch_size: int, n_batches: int, seed: int
+    tokens: Tokens, block_size: int, batch_size: int, n_batches: int, seed: int
 ) -> Iterator[tuple[Ids, Ids]]:
     """Yield (inputs, targets), each (batch_size, block_size), the same at every call; padding targets are -1.
 
@@ -109,9 +112,7 @@ def count_windows(n_tokens: int, block_size: int, stride: int) -> int:
     return 1 + math.ceil(max(0, n_tokens - 1 - block_size) / stride)
 
 
-def sliding_batches(
-    tokens: NDArray[np.unsignedinteger], block_size: int, batch_size: int, stride: int
-) -> Iterator[tuple[Ids, Ids]]:
+def sliding_batches(tokens: Tokens, block_size: int, batch_size: int, stride: int) -> Iterator[tuple[Ids, Ids]]:
     """Yield (inputs, targets), each (batch_size, block_size), over the whole split; targets that do not count are -1.
 
     A window begins every `stride` tokens, 1 <= stride <= block_size. Each token except the first is a target once: the
@@ -123,40 +124,40 @@ def sliding_batches(
     yield from _batches_at(tokens, starts, block_size, batch_size, known=block_size - stride)
 
 
-def last_position_batches(
-    tokens: NDArray[np.unsignedinteger], block_size: int, batch_size: int
-) -> Iterator[tuple[Ids, Ids]]:
+def last_position_batches(tokens: Tokens, block_size: int, batch_size: int) -> Iterator[tuple[Ids, Ids]]:
     """Yield the same as `sliding_batches` with stride 1, for models that predict only the last position of a window.
 
     The first block_size tokens have fewer tokens before them: they come one by one in windows (1, 1) to (1, T).
     """
-    tokens = np.asarray(tokens)
+    tokens = _plain(tokens)
     n_targets = len(tokens) - 1
     for length in range(1, min(block_size, n_targets) + 1):
-        inputs, targets = tokens[None, :length].astype(np.int64), np.full((1, length), -1, dtype=np.int64)
+        inputs, targets = tokens[:length][None].astype(np.int64), np.full((1, length), -1, dtype=np.int64)
         targets[0, -1] = tokens[length]
         yield inputs, targets
     yield from _batches_at(tokens, range(1, n_targets - block_size + 1), block_size, batch_size, known=block_size - 1)
 
 
 def _batches_at(
-    tokens: NDArray[np.unsignedinteger],
+    tokens: Tokens,
     starts: Sequence[int] | NDArray[np.int64],
     block_size: int,
     batch_size: int,
     known: int = 0,
 ) -> Iterator[tuple[Ids, Ids]]:
     """Yield (inputs, targets) of the windows at `starts`; the first `known` targets count only in the window at 0."""
-    tokens = np.asarray(tokens)
-    n_targets = len(tokens) - 1
-    within = np.arange(block_size)
+    tokens = _plain(tokens)
     for first in range(0, len(starts), batch_size):
-        rows = np.asarray(starts[first : first + batch_size])
-        places = rows[:, None] + within  # (rows, T)
-        inside = places < n_targets
         inputs, targets = np.zeros((2, batch_size, block_size), dtype=np.int64)
         targets[:] = -1
-        inputs[: len(rows)][inside] = tokens[places[inside]]
-        inside &= (within >= known) | (rows[:, None] == 0)
-        targets[: len(rows)][inside] = tokens[places[inside] + 1]
+        for row, start in enumerate(starts[first : first + batch_size]):
+            window = tokens[start : start + block_size + 1]  # the last ones may be shorter
+            count, skip = len(window) - 1, known if start else 0
+            inputs[row, :count] = window[:-1]
+            targets[row, skip:count] = window[skip + 1 :]
         yield inputs, targets
+
+
+def _plain(tokens: Tokens) -> Tokens:
+    """Return a memory map as a plain array: indexing is then faster, and still lazy."""
+    return tokens if isinstance(tokens, TokenFiles) else np.asarray(tokens)

@@ -1,6 +1,7 @@
 """Prepared data sets on disk: folders of token files, created atomically.
 
 <data_dir>/<name>/  train.bin, val.bin[, test.bin]   raw little-endian token ids, as nanoGPT reads them
+                    train-00000.bin, …               or shards instead, see `shards.py`
                     meta.json                        see `Meta`
                     tokenizer.json                   the tokenizer itself
 """
@@ -10,7 +11,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -20,33 +21,37 @@ from typing import TYPE_CHECKING, Any, get_args
 from nanogpt import paths, tokenizers
 from nanogpt.data.names import check_name, home, prepared_names
 from nanogpt.data.recipes import recipe_paths
+from nanogpt.data.shards import HEADER_BYTES, ITEM_BYTES, TokenFile, combined_sha256
 from nanogpt.errors import UserError, nearest
 from nanogpt.files import new_folder, open_regular, read_bytes, remove, remove_folder, sha256, why
 from nanogpt.processes import is_running
 
 if TYPE_CHECKING:
-    import numpy as np
+    from nanogpt.data.token_files import Tokens
 
 FORMAT = 1  # of meta.json
+FORMAT_OF_SHARDS = 2  # the same, with shards: earlier versions cannot read them
 CHECKED_IDS = 1 << 22  # ids checked at a time, so that memory stays constant
 SPLITS = ("train", "val", "test")
+_SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.bin")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meta:
     """The content of `meta.json`.
 
-    `tokens` and `sha256` are by split; `source` describes the text (kind, sha256, bytes, encoding …); `created` is ISO
-    8601 in UTC. Three more are by split, and earlier versions did not record them: `modified_ns` is the time of change
-    of a token file when it was written, in ns since 1970 (a file that still has it is unchanged); `split_characters`
-    and `split_bytes` are the size of the text, in UTF-8.
+    `tokens` and `sha256` are by split (see `combined_sha256` for that of shards); `source` describes the text (kind,
+    sha256, bytes, encoding …); `created` is ISO 8601 in UTC. Three more are by split, and earlier versions did not
+    record them: `modified_ns` is the time of change of a raw token file when it was written, in ns since 1970 (a file
+    that still has it is unchanged); `split_characters` and `split_bytes` are the size of the text, in UTF-8. `shards`
+    has the files of each split that is not raw, in their order.
     """
 
     format: int
     name: str
     title: str
     licence: str
-    dtype: str
+    dtype: tokenizers.TokenDtype
     vocab_size: int
     tokenizer: str
     tokenizer_fingerprint: str
@@ -60,6 +65,7 @@ class Meta:
     modified_ns: dict[str, int] = field(default_factory=dict)
     split_characters: dict[str, int] = field(default_factory=dict)
     split_bytes: dict[str, int] = field(default_factory=dict)
+    shards: dict[str, list[TokenFile]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the text of `meta.json`."""
@@ -68,7 +74,30 @@ class Meta:
     @property
     def item_bytes(self) -> int:
         """The bytes of one token id."""
-        return 2 if self.dtype == "uint16" else 4
+        return ITEM_BYTES[self.dtype]
+
+    def files(self, split: str) -> list[TokenFile]:
+        """Return the token files of a split, in their order."""
+        return self.shards.get(split) or [
+            TokenFile(
+                name=f"{split}.bin",
+                tokens=self.tokens[split],
+                sha256=self.sha256[split],
+                modified_ns=self.modified_ns.get(split, -1),
+            )
+        ]
+
+
+def file_fields(files: Mapping[str, Sequence[TokenFile]]) -> dict[str, Any]:
+    """Return the fields of `Meta` that describe the token files of each split."""
+    shards = {split: list(each) for split, each in files.items() if each[0].name != f"{split}.bin"}
+    return {
+        "format": FORMAT_OF_SHARDS if shards else FORMAT,
+        "tokens": {split: sum(file.tokens for file in each) for split, each in files.items()},
+        "sha256": {split: combined_sha256(each) for split, each in files.items()},
+        "modified_ns": {split: each[0].modified_ns for split, each in files.items() if split not in shards},
+        "shards": shards,
+    }
 
 
 @dataclass(frozen=True)
@@ -89,30 +118,47 @@ class Dataset:
             )
         return tokenizer
 
-    def split(self, name: str) -> "np.memmap[Any, np.dtype[np.uint16 | np.uint32]]":
-        """Return the token ids of a split, (n,), uint16 or uint32, mapped into memory. Raise `UserError`."""
+    def split(self, name: str) -> "Tokens":
+        """Return the token ids of a split, (n,), uint16 or uint32, mapped into memory. Raise `UserError`.
+
+        The ids of one file are an array. Those of several are a `TokenFiles`, which is indexed like one.
+        """
         import numpy as np
+
+        from nanogpt.data.token_files import TokenFiles, map_shard
 
         if name not in self.meta.tokens:
             raise UserError(_no_split(self.name, name, list(self.meta.tokens)))
-        path = self.path / f"{name}.bin"
+        files = self.meta.files(name)
+        paths = [self.path / file.name for file in files]
+        if len(files) > 1:
+            return TokenFiles(paths, [file.tokens for file in files], self.meta.dtype)
+        if name in self.meta.shards:
+            return map_shard(paths[0], self.meta.dtype, files[0].tokens)
         try:
-            open_regular(path).close()
+            open_regular(paths[0]).close()
         except OSError as error:
-            raise UserError(f"cannot read {path}: {why(error)}") from None
-        return np.memmap(path, dtype="<u2" if self.meta.dtype == "uint16" else "<u4", mode="r")
+            raise UserError(f"cannot read {paths[0]}: {why(error)}") from None
+        return np.memmap(paths[0], dtype="<u2" if self.meta.dtype == "uint16" else "<u4", mode="r")
 
     def check_ids(self, name: str) -> None:
         """Raise `UserError` if a split has an id outside the tokenizer's vocabulary.
 
-        Read the whole split (1 GB in 0.1 s from memory), unless the file is unchanged since it was written.
+        Read the files of the split (1 GB in 0.1 s from memory), but not those unchanged since they were written.
         """
-        path = self.path / f"{name}.bin"
-        if path.stat().st_mtime_ns == self.meta.modified_ns.get(name):
-            return
-        ids, vocab_size = self.split(name), self.tokenizer.vocab_size
-        for first in range(0, len(ids), CHECKED_IDS):
-            highest = int(ids[first : first + CHECKED_IDS].max())
+        ids: Tokens | None = None
+        begin = 0
+        for file in self.meta.files(name):
+            path, end = self.path / file.name, begin + file.tokens
+            if path.stat().st_mtime_ns != file.modified_ns:
+                ids = self.split(name) if ids is None else ids
+                self._check_ids_between(ids, begin, end, path)
+            begin = end
+
+    def _check_ids_between(self, ids: "Tokens", begin: int, end: int, path: Path) -> None:
+        vocab_size = self.tokenizer.vocab_size
+        for first in range(begin, end, CHECKED_IDS):
+            highest = int(ids[first : min(end, first + CHECKED_IDS)].max())
             if highest >= vocab_size:
                 raise UserError(
                     f"{path} has the token id {highest:,}, but the last id of its vocabulary is {vocab_size - 1:,}: it "
@@ -130,8 +176,10 @@ def open_dataset(name_or_path: str | Path, data_dir: Path | None = None, *, veri
     if not is_dataset(path):
         raise UserError(_not_found(str(name_or_path), path, data_dir))
     meta = _read_meta(path)
-    for split, tokens in meta.tokens.items():
-        _check_size(path / f"{split}.bin", tokens * meta.item_bytes, path.name)
+    for split in meta.tokens:
+        header_bytes = HEADER_BYTES if split in meta.shards else 0
+        for file in meta.files(split):
+            _check_size(path / file.name, header_bytes + file.tokens * meta.item_bytes, path.name)
     dataset = Dataset(path.name, path, meta)
     if verify:
         _verify(dataset)
@@ -254,20 +302,22 @@ def _read_json(path: Path, name: str) -> Any:
 
 def _read_meta(path: Path) -> Meta:
     values = _read_json(path / "meta.json", path.name)
-    if isinstance(values, dict) and isinstance(values.get("format"), int) and values["format"] > FORMAT:
+    if isinstance(values, dict) and isinstance(values.get("format"), int) and values["format"] > FORMAT_OF_SHARDS:
         raise UserError(
-            f"{path} was made by a newer version (format {values['format']}, here {FORMAT}): update this one"
+            f"{path} was made by a newer version (format {values['format']}, here {FORMAT_OF_SHARDS}): update this one"
         )
     try:
-        values = {"modified_ns": {}, "split_characters": {}, "split_bytes": {}, **values}
+        values = {"modified_ns": {}, "split_characters": {}, "split_bytes": {}, "shards": {}, **values}
+        values["shards"] = {split: [TokenFile(**file) for file in files] for split, files in values["shards"].items()}
         meta = Meta(**{each.name: values[each.name] for each in fields(Meta)})
         sound = (
-            meta.format == FORMAT
+            meta.format == (FORMAT_OF_SHARDS if meta.shards else FORMAT)
             and meta.dtype in get_args(tokenizers.TokenDtype)
             and {"train", "val"} <= set(meta.tokens) <= set(SPLITS)
             and all(type(tokens) is int and tokens > 0 for tokens in meta.tokens.values())
             and set(meta.sha256) == set(meta.tokens)
             and isinstance(meta.modified_ns, dict)
+            and all(_are_shards(files, meta.tokens[split]) for split, files in meta.shards.items())
             and all(
                 set(sizes) <= set(meta.tokens) and all(type(size) is int and size > 0 for size in sizes.values())
                 for sizes in (meta.split_characters, meta.split_bytes)
@@ -280,6 +330,15 @@ def _read_meta(path: Path) -> Meta:
     if not sound:
         raise UserError(f"{path / 'meta.json'} does not describe a data set; {_repair_advice(path.name)}")
     return meta
+
+
+def _are_shards(files: list[TokenFile], tokens: int) -> bool:
+    """Return whether a list from `meta.json` can be the shards of a split of `tokens` tokens."""
+    return (
+        all(_SHARD.fullmatch(file.name) and type(file.tokens) is int and file.tokens > 0 for file in files)
+        and all(type(file.sha256) is str for file in files)
+        and sum(file.tokens for file in files) == tokens
+    )
 
 
 def _check_size(path: Path, expected: int, name: str) -> None:
@@ -295,12 +354,13 @@ def _check_size(path: Path, expected: int, name: str) -> None:
 
 
 def _verify(dataset: Dataset) -> None:
-    for split, expected in dataset.meta.sha256.items():
-        path = dataset.path / f"{split}.bin"
-        if sha256(path) != expected:
-            raise UserError(
-                f"{path} has changed since it was prepared (sha256 differs); {_repair_advice(dataset.name)}"
-            )
+    for split in dataset.meta.tokens:
+        for file in dataset.meta.files(split):
+            path = dataset.path / file.name
+            if sha256(path) != file.sha256:
+                raise UserError(
+                    f"{path} has changed since it was prepared (sha256 differs); {_repair_advice(dataset.name)}"
+                )
     if dataset.tokenizer.vocab_size != dataset.meta.vocab_size:
         raise UserError(
             f"{dataset.path / 'meta.json'} has another vocab_size than the tokenizer; {_repair_advice(dataset.name)}"

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -25,6 +25,12 @@ DecodeStep = Callable[[Ids], Floats]  # ids (B, T) → logits (B, V)
 # (weight (out, in), bias, "none" or "gelu") → the function x (…, in) → (…, out) of that linear layer
 MakeLinear = Callable[[Tensor, Tensor | None, str], Callable[[Tensor], Tensor]]
 Role = Literal["hidden", "embedding", "head", "vector"]
+
+
+class TokenSequence(Protocol):
+    """Token ids of which a slice is an array (n,): an array, or the files of a data set."""
+
+    def __getitem__(self, places: slice, /) -> NDArray[np.integer[Any]]: ...
 
 
 class Cache(ABC):
@@ -115,7 +121,7 @@ class LanguageModel(nn.Module):
         """Return all trainable parameters, each in one group."""
         raise NotImplementedError
 
-    def count(self, tokens: NDArray[np.integer[Any]], start: int, stop: int) -> None:
+    def count(self, tokens: TokenSequence, start: int, stop: int) -> None:
         """Count `tokens[start:stop]` (the tokens before `start` are context). With the capability `counted`."""
         raise NotImplementedError
 

@@ -4,9 +4,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from nanogpt import hardware
 from nanogpt.config import Config
@@ -18,6 +16,7 @@ from nanogpt.data.batches import (
     last_position_batches,
     sliding_batches,
 )
+from nanogpt.data.token_files import Tokens
 from nanogpt.events import Evaluating
 from nanogpt.models.base import Forward, LanguageModel, compute_loss
 from nanogpt.training.distributed import World, all_reduce_sum
@@ -45,7 +44,7 @@ class EvaluationProgress:
 
 def evaluate(
     forward: Forward,
-    tokens: NDArray[np.unsignedinteger],
+    tokens: Tokens,
     config: Config,
     n_batches: int,
     runtime: Runtime,
@@ -63,7 +62,7 @@ def evaluate(
 
 def evaluate_split(
     model: LanguageModel,
-    tokens: NDArray[np.unsignedinteger],
+    tokens: Tokens,
     *,
     stride: int,
     batch_size: int,

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from nanogpt import hardware
 from nanogpt.config import Config
 from nanogpt.data.batches import Batches, check_ids, count_evaluation_batches
+from nanogpt.data.token_files import Tokens
 from nanogpt.errors import UserError
 from nanogpt.events import Evaluated, Event, Finished, Health, Notice, Sampled, Started, Step
 from nanogpt.formatting import counted
@@ -39,7 +38,6 @@ from nanogpt.training.snapshot import Progress, Snapshot, restore, take_snapshot
 from nanogpt.training.throughput import Throughput
 from nanogpt.training.weight_average import WeightAverage
 
-Tokens = NDArray[np.unsignedinteger]
 WriteSample = Callable[[LanguageModel, str, int], str]
 FindCheckpoint = Callable[[int], Snapshot | None]
 

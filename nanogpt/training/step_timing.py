@@ -9,8 +9,8 @@ from contextlib import closing
 from statistics import median
 
 from nanogpt.config import Config, with_settings
+from nanogpt.data.token_files import Tokens
 from nanogpt.events import Event, Measured, Started, Step
-from nanogpt.training.loop import Tokens
 from nanogpt.training.throughput import Parts
 from nanogpt.training.train_run import train
 

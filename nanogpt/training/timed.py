@@ -4,10 +4,10 @@ from collections.abc import Generator, Mapping
 from contextlib import closing
 
 from nanogpt.config import Config, with_settings
+from nanogpt.data.token_files import Tokens
 from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Event, Finished, Health, Step
 from nanogpt.training.control import CommandQueue, SetMaxIters, Stop
-from nanogpt.training.loop import Tokens
 from nanogpt.training.snapshot import Snapshot
 from nanogpt.training.train_run import train
 

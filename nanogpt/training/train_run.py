@@ -15,6 +15,7 @@ import torch
 from nanogpt import hardware
 from nanogpt.config import Config
 from nanogpt.data.batches import Batches, check_length
+from nanogpt.data.token_files import Tokens
 from nanogpt.events import Event
 from nanogpt.inspection import Observer, observed
 from nanogpt.loss_units import TextSize
@@ -27,7 +28,7 @@ from nanogpt.training.async_checkpoint import CheckpointWriter, SaveSnapshot
 from nanogpt.training.control import CommandQueue
 from nanogpt.training.counting import CountingTrainer, counting_config, counting_progress, no_optimizer
 from nanogpt.training.divergence import DivergenceDetector
-from nanogpt.training.loop import FindCheckpoint, Tokens, Trainer, WriteSample
+from nanogpt.training.loop import FindCheckpoint, Trainer, WriteSample
 from nanogpt.training.max_norm import constrained_weights
 from nanogpt.training.runtime import Runtime, check_memory, resolve_runtime
 from nanogpt.training.snapshot import Progress, Snapshot, check_weights, restore, restore_weights

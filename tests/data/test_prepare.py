@@ -77,7 +77,7 @@ def test_tokens_are_those_of_each_split_encoded_as_a_whole(
     assert list(tokens) == ["train", "val", "test"]
     for split, part in parts.items():
         ids = dataset.split(split)
-        assert ids.tolist() == expected[split]
+        assert list(ids) == expected[split]
         assert len(ids) == tokens[split] == dataset.meta.tokens[split]
         assert dataset.tokenizer.decode(ids) == part
 

@@ -12,7 +12,9 @@ import pytest
 
 from nanogpt.data import delete_dataset, is_prepared, list_datasets, open_dataset, prepare, store, textfile_recipe
 from nanogpt.data.store import remove_stale_folders
+from nanogpt.data.token_files import TokenFiles
 from nanogpt.errors import UserError
+from tests.sharding import cut_into_shards
 
 TEXT = "It was a dark and stormy night. " * 20
 
@@ -71,7 +73,7 @@ def test_a_folder_of_nanogpt_is_recognised(data_dir: Path) -> None:
         (lambda folder: os.truncate(folder / "val.bin", 130), "has 2 bytes more than the 128"),
         (lambda folder: (folder / "meta.json").write_text("{}"), "does not describe a data set"),
         (lambda folder: (folder / "meta.json").write_text("[" * 9), "cannot be read"),
-        (lambda folder: (folder / "meta.json").write_text('{"format": 2}'), "newer version"),
+        (lambda folder: (folder / "meta.json").write_text('{"format": 3}'), "newer version"),
         (lambda folder: changed(folder, dtype="float64"), "does not describe"),
         (lambda folder: changed(folder, tokens={"../../train": 1, "train": 1, "val": 1}), "does not describe"),
         (lambda folder: changed(folder, tokens={"train": -1, "val": 1}), "does not describe"),
@@ -279,3 +281,82 @@ def test_a_pipe_in_its_place_is_refused(data_dir: Path, name: str) -> None:
     os.mkfifo(data_dir / "night" / name)
     with pytest.raises(UserError, match=r"not a regular file|has no meta.json|missing"):
         open_dataset("night", data_dir).tokenizer.encode("a")
+
+
+def shard(data_dir: Path, name: str) -> Path:
+    """Cut `night` into shards of 100 tokens (train has 576, val 64), and return one of its files."""
+    cut_into_shards(data_dir / "night", 100)
+    return data_dir / "night" / name
+
+
+def test_a_data_set_in_shards_opens_like_another(data_dir: Path) -> None:
+    shard(data_dir, "")
+    files = sorted(path.name for path in (data_dir / "night").glob("*.bin"))
+    assert files == [*(f"train-0000{number}.bin" for number in range(6)), "val-00000.bin"]
+    dataset = open_dataset("night", data_dir, verify=True)
+    assert isinstance(dataset.split("train"), TokenFiles)
+    assert isinstance(dataset.split("val"), np.ndarray)  # of one file
+    assert dataset.tokenizer.decode(dataset.split("train")) == TEXT[:576]
+    assert dataset.tokenizer.decode(dataset.split("val")) == TEXT[576:]
+    (info,) = [info for info in list_datasets(data_dir) if info.name == "night"]
+    assert info.tokens == {"train": 576, "val": 64}
+    assert info.size_bytes >= 640 * 2 + 7 * 1024
+
+
+def test_an_earlier_version_does_not_take_shards_for_damage(data_dir: Path) -> None:
+    before = json.loads((data_dir / "night" / "meta.json").read_text())
+    shard(data_dir, "")
+    after = json.loads((data_dir / "night" / "meta.json").read_text())
+    assert (before["format"], before["shards"], after["format"]) == (1, {}, 2)
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda path: os.truncate(path, 1024 + 190), r"train-00004.bin is truncated: 10 of 1224 bytes are missing"),
+        (lambda path: path.unlink(), r"train-00004.bin is truncated: 1224 of 1224 bytes"),
+        (lambda path: path.write_bytes(bytes(1224)), r"train-00004.bin has changed since it was prepared"),
+    ],
+)
+def test_a_damaged_shard_is_named(data_dir: Path, damage: Callable[[Path], object], complaint: str) -> None:
+    damage(shard(data_dir, "train-00004.bin"))
+    with pytest.raises(UserError, match=complaint):
+        open_dataset("night", data_dir, verify=True)
+
+
+def test_a_list_of_shards_that_cannot_be_is_no_data_set(data_dir: Path) -> None:
+    shard(data_dir, "")
+    path = data_dir / "night" / "meta.json"
+    whole = path.read_text()
+    for key, wrong in (("name", "../other.bin"), ("tokens", 99), ("tokens", "100"), ("sha256", None), ("more", 1)):
+        meta = json.loads(whole)
+        meta["shards"]["train"][0][key] = wrong
+        path.write_text(json.dumps(meta))
+        with pytest.raises(UserError, match="does not describe a data set"):
+            open_dataset("night", data_dir)
+    path.write_text(json.dumps({**json.loads(whole), "shards": {"train": []}}))
+    with pytest.raises(UserError, match="does not describe a data set"):
+        open_dataset("night", data_dir)
+
+
+def test_only_shards_that_changed_are_read_to_check_their_ids(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = shard(data_dir, "train-00002.bin")
+    dataset = open_dataset("night", data_dir)
+    put_id(path, 1024 // 2 + 99, dataset.meta.vocab_size)
+    read = []
+    original = TokenFiles.__getitem__
+
+    def recorded(tokens: TokenFiles, index: slice) -> np.ndarray:
+        read.append(index)
+        return original(tokens, index)
+
+    monkeypatch.setattr(TokenFiles, "__getitem__", recorded)
+    with pytest.raises(UserError, match=r"train-00002\.bin has the token id"):
+        dataset.check_ids("train")
+    assert read == [slice(200, 300)]
+
+
+def test_a_data_set_in_shards_is_deleted_whole(data_dir: Path) -> None:
+    shard(data_dir, "")
+    delete_dataset("night", data_dir)
+    assert list(data_dir.iterdir()) == []

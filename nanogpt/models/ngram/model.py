@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nanogpt.models.base import Cache, LanguageModel, Output, ParameterGroup
+from nanogpt.models.base import Cache, LanguageModel, Output, ParameterGroup, TokenSequence
 from nanogpt.models.ngram.counts import Counter, Counts, count_ngrams, digits, digits_per_word, is_first
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Model(LanguageModel):
         self._levels: list[Level] = []  # empty: to be computed from the buffers
         self.register_state_dict_pre_hook(lambda module, *_: module._compact())  # type: ignore[no-untyped-call]
 
-    def count(self, tokens: NDArray[np.integer[Any]], start: int, stop: int) -> None:
+    def count(self, tokens: TokenSequence, start: int, stop: int) -> None:
         """See `LanguageModel.count`."""
         if self._counter is None:
             self._counter = Counter(Counts(self.keys.cpu().numpy(), self.counts.cpu().numpy()))
