@@ -40,6 +40,23 @@ class Encoding(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizerTraining(Event):
+    """Progress of the training of a tokenizer.
+
+    `phase` is "read" (counting the pieces of the text: `done_bytes` of `total_bytes`, which is 0 if it is not known) or
+    "merge" (filling the vocabulary: `vocab_size` of `target` entries). `merges` are the texts of the tokens that are
+    new since the last event, oldest first, with control characters escaped.
+    """
+
+    phase: Literal["read", "merge"]
+    done_bytes: int
+    total_bytes: int
+    vocab_size: int
+    target: int
+    merges: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared(Event):
     """A data set is complete on disk. `tokens` maps each split ("train", "val", "test") to its number of tokens."""
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Literal, Protocol
 from unicodedata import east_asian_width
 
 from nanogpt.formatting import duration, printable
@@ -72,8 +72,8 @@ class Update(Protocol):
 
 
 @contextmanager
-def bar(label: str) -> Iterator[Update]:
-    """Yield the `Update` of a progress bar in bytes, with rate and time left. It is cleared at the end."""
+def bar(label: str, unit: Literal["bytes", "entries"] = "bytes") -> Iterator[Update]:
+    """Yield the `Update` of a progress bar with rate and time left. It is cleared at the end."""
     began = time.monotonic()
     first: int | None = None  # of a resumed download not 0: its rate counts only new bytes
 
@@ -84,22 +84,25 @@ def bar(label: str) -> Iterator[Update]:
             first = done if first is None else first
             elapsed_s = time.monotonic() - began
             if elapsed_s > BAR_DELAY_S:
-                show("  ".join(filter(None, (label, *_progress(done, total, (done - first) / elapsed_s), note))))
+                show("  ".join(filter(None, (label, *_progress(done, total, (done - first) / elapsed_s, unit), note))))
 
         yield update
         show("")
 
 
-def _progress(done: int, total: int | None, bytes_per_second: float) -> Iterator[str]:
+def _progress(done: int, total: int | None, per_second: float, unit: str) -> Iterator[str]:
+    def amount(number: float) -> str:
+        return f"{number / 1e6:.1f} MB" if unit == "bytes" else f"{number:,.0f} {unit}"
+
     if total:
         full = min(BAR_COLUMNS, BAR_COLUMNS * done // total)
         yield "━" * full + "╌" * (BAR_COLUMNS - full)
-        yield f"{done / total:4.0%} of {total / 1e6:.1f} MB"
+        yield f"{done / total:4.0%} of {amount(total)}"
     else:
-        yield f"{done / 1e6:.1f} MB"
-    yield f"{bytes_per_second / 1e6:.1f} MB/s"
-    if total and bytes_per_second:
-        yield f"{duration((total - done) / bytes_per_second)} left"
+        yield amount(done)
+    yield f"{amount(per_second)}/s"
+    if total and per_second:
+        yield f"{duration((total - done) / per_second)} left"
 
 
 @contextmanager

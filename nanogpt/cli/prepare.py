@@ -6,9 +6,9 @@ from contextlib import closing
 from itertools import groupby
 
 from nanogpt import events, tokenizers
-from nanogpt.cli.console import bar, print_message
+from nanogpt.cli.console import Update, bar, print_message
 from nanogpt.errors import UserError
-from nanogpt.events import Downloading, Encoding, Event, Notice, Prepared
+from nanogpt.events import Downloading, Encoding, Event, Notice, Prepared, TokenizerTraining
 from nanogpt.formatting import counted, printable
 from nanogpt.paths import expanded
 
@@ -24,7 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source", type=expanded, metavar="FILE", help="a local copy of the file that would be downloaded"
     )
-    parser.add_argument("--tokenizer", help=f"one of {', '.join(tokenizers.names())}")
+    parser.add_argument(
+        "--tokenizer",
+        metavar="KIND[:ARGUMENT][,key=value]",
+        help=f"such as char or bpe:4096; one of {', '.join(tokenizers.names())}",
+    )
     parser.add_argument("--val_ratio", type=float, help="fraction of the text for validation (default: 0.1)")
     parser.add_argument("--test_ratio", type=float, help="fraction of the text for the test split (default: 0)")
     parser.add_argument(
@@ -68,13 +72,15 @@ def show(work: Iterable[Event]) -> Prepared:
     """Show the progress on stderr, with a bar for each phase; return the last event."""
     for label, phase in groupby(work, _label):
         if label:
-            with bar(label) as update:
+            with bar(label, "entries" if label == "merging" else "bytes") as update:
                 for event in phase:
                     if isinstance(event, Downloading):
                         update(event.done_bytes, event.total_bytes)
                     elif isinstance(event, Encoding):
                         note = counted(event.tokens, "token") if event.tokens else ""
                         update(event.done_bytes, event.total_bytes, note)
+                    elif isinstance(event, TokenizerTraining):
+                        show_training(event, update)
             continue
         for event in phase:
             if isinstance(event, Notice):
@@ -84,9 +90,19 @@ def show(work: Iterable[Event]) -> Prepared:
     raise AssertionError("preparing ended without a data set")
 
 
+def show_training(event: TokenizerTraining, update: Update) -> None:
+    """Show the progress of the training of a tokenizer in a bar."""
+    if event.phase == "read":
+        update(event.done_bytes, event.total_bytes or None)
+    else:
+        update(event.vocab_size, event.target, event.merges[-1] if event.merges else "")
+
+
 def _label(event: Event) -> str:
     if isinstance(event, Downloading):
         return "downloading"
     if isinstance(event, Encoding):
         return "reading" if event.phase == "scan" else "encoding"
+    if isinstance(event, TokenizerTraining):
+        return "counting" if event.phase == "read" else "merging"
     return ""

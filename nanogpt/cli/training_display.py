@@ -27,6 +27,7 @@ from nanogpt.events import (
     Saved,
     Started,
     Step,
+    TokenizerTraining,
 )
 from nanogpt.formatting import counted, duration, significant
 from nanogpt.loss_units import TextSize, convert, perplexity
@@ -47,7 +48,7 @@ def show(events: Iterator[Event]) -> Finished | None:
     with live_line() as live:
         for event in events:
             match event:
-                case Downloading() | Encoding():
+                case Downloading() | Encoding() | TokenizerTraining():
                     prepared = preparation.show(chain([event], events))
                     counts = " + ".join(f"{count:,}" for count in prepared.tokens.values())
                     print_message(f"prepared {prepared.name}: {counts} tokens in {prepared.path}")

@@ -3,15 +3,15 @@
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from nanogpt import tokenizers
-from nanogpt.data.preparation import pieces, scan_files, split_ends, split_texts
+from nanogpt.data.preparation import build_tokenizer, pieces, scan_files, split_ends, split_texts
 from nanogpt.data.recipes import Recipe
 from nanogpt.data.store import open_dataset
 from nanogpt.data.text import SEPARATOR, read
 from nanogpt.errors import UserError
 from nanogpt.events import Encoding, Event, Forecast
 
-ENCODED = 1 << 24  # characters that are encoded to count tokens; of a longer text, pieces spread evenly over it
+ENCODED = 1 << 24  # characters that are encoded to count tokens (of a longer text, pieces spread evenly over it), and
+# those that a tokenizer is trained on
 COUNTED = 1 << 20  # tokens that are counted for the most common ones
 SLICES = 16
 
@@ -40,9 +40,9 @@ def forecast(recipe: Recipe) -> Generator[Event, None, None]:
     )
     characters = sum(file.characters for file in files) + len(SEPARATOR) * (len(files) - 1)
     ends = split_ends(recipe, characters)
-    tokenizer = tokenizers.create(recipe.tokenizer, [alphabet])
+    tokenizer = yield from build_tokenizer(recipe, files, alphabet, ends, ENCODED)
     tokens, exact = dict.fromkeys(ends, 0), True
-    if tokenizer.name == "char":
+    if tokenizer.one_per_character:
         begins = [0, *ends.values()]
         tokens = {split: end - begin for (split, end), begin in zip(ends.items(), begins, strict=False)}
     else:
@@ -54,7 +54,7 @@ def forecast(recipe: Recipe) -> Generator[Event, None, None]:
             passed[split] += len(text)
             share = text_bytes * sum(passed.values()) // characters
             yield Encoding(phase="encode", done_bytes=share, total_bytes=text_bytes, tokens=sum(tokens.values()))
-        exact = counted == passed
+        exact = counted == passed and (tokenizer.needs != "text" or ends["train"] <= ENCODED)
         tokens = {split: round(tokens[split] * passed[split] / counted[split]) for split in ends}
     yield Forecast(
         files=len(files),

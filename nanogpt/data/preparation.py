@@ -1,7 +1,8 @@
 """Preparation of a data set from a recipe, as an iterator of events, in constant memory.
 
-The text is read twice: first for its length, encoding and characters, then to write its tokens. Hashing, encoding and
-writing run in threads. Closing the iterator at any point leaves nothing incomplete on disk.
+The text is read twice: first for its length, encoding and characters, then to write its tokens; in between, a
+tokenizer that is trained reads the text of the training split. Hashing, encoding and writing run in threads. Closing
+the iterator at any point leaves nothing incomplete on disk.
 """
 
 import errno
@@ -29,7 +30,7 @@ from nanogpt.data.names import home
 from nanogpt.data.recipes import Recipe, load_recipe
 from nanogpt.data.text import SEPARATOR, Alphabet, TextFile, read, scan
 from nanogpt.errors import UserError
-from nanogpt.events import Encoding, Event, Notice, Prepared
+from nanogpt.events import Encoding, Event, Notice, Prepared, TokenizerTraining
 from nanogpt.files import why
 from nanogpt.formatting import counted
 from nanogpt.tokenizers import Tokenizer
@@ -50,7 +51,7 @@ def prepare(
     output: str | None = None,
     force: bool = False,
 ) -> Generator[Event, None, None]:
-    """Yield Downloading | Notice | Encoding events and, once the data set is complete on disk, Prepared.
+    """Yield Downloading | Notice | Encoding | TokenizerTraining events and, once all is on disk, Prepared.
 
     recipe: a recipe or its name; the other arguments take precedence over its values. source: a local copy of the file
     that the recipe downloads. force: replace a data set of the same name. Without it, an existing data set is kept if
@@ -85,7 +86,7 @@ def prepare(
         return
 
     ends = split_ends(recipe, sum(file.characters for file in files) + len(SEPARATOR) * (len(files) - 1))
-    made = tokenizers.create(recipe.tokenizer, [alphabet])
+    made = yield from build_tokenizer(recipe, files, alphabet, ends)
     if made.vocab_size < 2:
         raise UserError(f"the text of {recipe.name} has no other character than {alphabet!r}: give another text")
     described = {
@@ -105,7 +106,7 @@ def prepare(
                 licence=recipe.licence,
                 dtype=tokenizers.token_dtype(made.vocab_size),
                 vocab_size=made.vocab_size,
-                tokenizer=made.name,
+                tokenizer=recipe.tokenizer,
                 tokenizer_fingerprint=tokenizers.fingerprint(made),
                 tokens=tokens,
                 sha256=hashes,
@@ -275,6 +276,41 @@ def split_ends(recipe: Recipe, characters: int) -> dict[str, int]:
             )
         begin = end
     return ends
+
+
+def build_tokenizer(
+    recipe: Recipe, files: list[TextFile], alphabet: str, ends: dict[str, int], most: int | None = None
+) -> Generator[Event, None, Tokenizer]:
+    """Yield the progress of a training, and notices; return the recipe's tokenizer.
+
+    One that is trained reads the text of the training split alone, of which `most` is the number of characters; None:
+    all. Raise `UserError`.
+    """
+    spec = tokenizers.parse_spec(recipe.tokenizer)
+    if spec.kind.needs != "text":
+        return tokenizers.create(recipe.tokenizer, [alphabet])
+    characters = ends["train"] if most is None else min(most, ends["train"])
+    total = sum(file.stamp[0] for file in files) * characters // max(ends.values())
+    training = tokenizers.build(recipe.tokenizer, _first(read(files), characters))
+    while True:
+        try:
+            event = next(training)
+        except StopIteration as end:
+            made: Tokenizer = end.value
+            break
+        if isinstance(event, TokenizerTraining):
+            event = replace(event, done_bytes=min(event.done_bytes, total), total_bytes=total)
+        yield event
+    return made
+
+
+def _first(texts: Iterable[str], characters: int) -> Iterator[str]:
+    """Yield the first characters of a text."""
+    for text in texts:
+        yield text[:characters]
+        characters -= len(text)
+        if characters <= 0:
+            return
 
 
 def _write(

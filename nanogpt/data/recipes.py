@@ -25,9 +25,10 @@ from nanogpt.files import read_text, why
 class Recipe:
     """What a data set is made from.
 
-    `val_ratio` and `test_ratio` are shares of the characters, cut from the end of the text, the test split last.
-    `encoding` is the encoding of the text; None: UTF-8, the encoding of its byte order mark, or else Windows-1252.
-    `path` is the recipe's file; None if the recipe is made for the user's own text.
+    `tokenizer` is the spec of its tokenizer, in canonical form. `val_ratio` and `test_ratio` are shares of the
+    characters, cut from the end of the text, the test split last. `encoding` is the encoding of the text; None:
+    UTF-8, the encoding of its byte order mark, or else Windows-1252. `path` is the recipe's file; None if the recipe
+    is made for the user's own text.
     """
 
     name: str
@@ -46,13 +47,7 @@ class Recipe:
         check_name(self.name)
         if self.encoding is not None:
             codec_name(self.encoding)
-        if self.tokenizer not in tokenizers.names():
-            known = tokenizers.names()
-            raise SettingError(
-                "tokenizer",
-                f"no tokenizer {self.tokenizer!r}; known tokenizers: {', '.join(known)}."
-                f"{nearest(self.tokenizer, known)}",
-            )
+        object.__setattr__(self, "tokenizer", tokenizers.canonical(self.tokenizer))
         for name, ratio, above in (("val_ratio", self.val_ratio, 0), ("test_ratio", self.test_ratio, -math.inf)):
             if not (isinstance(ratio, int | float) and 0 <= ratio < 1 and ratio > above):
                 bound = "above 0" if above == 0 else "at least 0"

@@ -40,11 +40,12 @@ _SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.bin")
 class Meta:
     """The content of `meta.json`.
 
-    `tokens` and `sha256` are by split (see `combined_sha256` for that of shards); `source` describes the text (kind,
-    sha256, bytes, encoding …); `created` is ISO 8601 in UTC. Three more are by split, and earlier versions did not
-    record them: `modified_ns` is the time of change of a raw token file when it was written, in ns since 1970 (a file
-    that still has it is unchanged); `split_characters` and `split_bytes` are the size of the text, in UTF-8. `shards`
-    has the files of each split that is not raw, in their order.
+    `tokenizer` is the tokenizer's spec in canonical form, such as `char` or `bpe:9157`. `tokens` and `sha256` are by
+    split (see `combined_sha256` for that of shards); `source` describes the text (kind, sha256, bytes, encoding …);
+    `created` is ISO 8601 in UTC. Three more are by split, and earlier versions did not record them: `modified_ns` is
+    the time of change of a raw token file when it was written, in ns since 1970 (a file that still has it is
+    unchanged); `split_characters` and `split_bytes` are the size of the text, in UTF-8. `shards` has the files of each
+    split that is not raw, in their order.
     """
 
     format: int

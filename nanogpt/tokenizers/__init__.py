@@ -1,19 +1,23 @@
 """Tokenizers: one module for each kind, found by `nanogpt.registry`.
 
 Each module has a class `Tokenizer`, a subclass of the one in `base.py`. Installed packages add kinds through entry
-points of the group `nanogpt.tokenizers`. numpy loads when the first text is encoded, so that listing data sets does not
-import it.
+points of the group `nanogpt.tokenizers`. A kind with its settings is written as a spec, such as `bpe:4096` (see
+`_spec.py`). numpy loads when the first text is encoded, so that listing data sets does not import it.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from nanogpt.errors import UserError, nearest
+from nanogpt.events import TokenizerTraining
 from nanogpt.files import read_bytes, why
 from nanogpt.registry import Registry
-from nanogpt.tokenizers.base import FORMAT, UNKNOWN, Errors, TokenDtype, Tokenizer, token_dtype
+from nanogpt.tokenizers import _spec
+from nanogpt.tokenizers._spec import TokenizerSpec
+from nanogpt.tokenizers.base import FORMAT, UNKNOWN, Errors, TokenDtype, Tokenizer, completed, token_dtype
 
 __all__ = [
     "FORMAT",
@@ -21,13 +25,18 @@ __all__ = [
     "Errors",
     "TokenDtype",
     "Tokenizer",
+    "TokenizerSpec",
     "available_offline",
+    "build",
+    "canonical",
     "create",
     "fingerprint",
     "from_json",
     "known_vocab_size",
     "load",
     "names",
+    "names_without_argument",
+    "parse_spec",
     "token_dtype",
     "tokenizer_class",
 ]
@@ -41,13 +50,47 @@ def names() -> list[str]:
     return list(REGISTRY.names())
 
 
-def create(name: str, text_chunks: Iterable[str] | None = None) -> Tokenizer:
-    """Return a tokenizer of the named kind. `char` takes its vocabulary from the text; the other kinds need no text.
+def names_without_argument() -> list[str]:
+    """Return every kind whose name alone is a spec, sorted."""
+    found = []
+    for name in names():
+        with suppress(UserError):
+            parse_spec(name)
+            found.append(name)
+    return found
 
-    Raise `UserError` for an unknown name, an empty text, and a published vocabulary that is neither on this machine nor
-    can be downloaded.
+
+def parse_spec(spec: str) -> TokenizerSpec:
+    """Return the kind and settings of a spec, `KIND[:ARGUMENT][,key=value]`.
+
+    Raise `SettingError` for an unknown kind or setting and an unusable value.
     """
-    return tokenizer_class(name).create(text_chunks)
+    return _spec.parse(spec, tokenizer_class)
+
+
+def canonical(spec: str) -> str:
+    """Return the one text that identifies the tokenizer of a spec; equal texts mean equal kind and settings.
+
+    Raise `UserError` as `parse_spec` does, and if the spec names a file that cannot be read.
+    """
+    parsed = parse_spec(spec)
+    return str(TokenizerSpec(parsed.kind, parsed.settings.resolved()))
+
+
+def build(spec: str, text_chunks: Iterable[str] | None = None) -> Generator[TokenizerTraining, None, Tokenizer]:
+    """Yield the progress of a training and return the tokenizer of a spec. Closing the iterator cancels.
+
+    `text_chunks` is what the kind `needs`: nothing, each distinct character once, or the text of the training split, as
+    consecutive parts of one text. Raise `UserError` for an unusable spec, an empty text, and a published vocabulary
+    that is neither on this machine nor can be downloaded.
+    """
+    parsed = parse_spec(spec)
+    return (yield from parsed.kind.build(parsed.settings.resolved(), text_chunks))
+
+
+def create(spec: str, text_chunks: Iterable[str] | None = None) -> Tokenizer:
+    """Return the tokenizer that `build` returns."""
+    return completed(build(spec, text_chunks))
 
 
 def from_json(data: object) -> Tokenizer:
@@ -77,14 +120,14 @@ def fingerprint(tokenizer: Tokenizer) -> str:
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
-def available_offline(name: str) -> bool:
-    """Return whether `create(name)` works without a network here and now."""
-    return tokenizer_class(name).available_offline()
+def available_offline(spec: str) -> bool:
+    """Return whether `create(spec)` works without a network here and now."""
+    return parse_spec(spec).kind.available_offline()
 
 
-def known_vocab_size(name: str) -> int | None:
-    """Return the size that every vocabulary of this kind has; None if it depends on the text."""
-    return tokenizer_class(name).known_vocab_size
+def known_vocab_size(spec: str) -> int | None:
+    """Return the size of the vocabulary that a spec gives; None if it depends on the text."""
+    return parse_spec(spec).vocab_size
 
 
 def tokenizer_class(name: str) -> type[Tokenizer]:

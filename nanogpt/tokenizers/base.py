@@ -1,12 +1,15 @@
 """The base class of all tokenizers, which convert text to token ids and back."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from nanogpt.events import TokenizerTraining
 
     TokenArray = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
@@ -14,17 +17,50 @@ FORMAT = 1  # of a saved tokenizer's JSON
 UNKNOWN = "\N{REPLACEMENT CHARACTER}".encode()  # the text of an id outside the vocabulary
 Errors = Literal["strict", "replace"]
 TokenDtype = Literal["uint16", "uint32"]
+T = TypeVar("T")
+
+Needs = Literal["nothing", "characters", "text"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizerSettings:
+    """The settings of one kind of tokenizer, declared with `nanogpt.config.setting`.
+
+    In a tokenizer's spec the first one is the argument and the others are `key=value`.
+    """
+
+    def __post_init__(self) -> None:
+        self.validate()
+
+    def validate(self) -> None:
+        """Raise `SettingError` for settings that do not fit each other."""
+
+    def resolved(self) -> Self:
+        """Return the settings with everything that identifies the tokenizer, such as the hash of a file that it reads.
+
+        Raise `UserError` if that cannot be found.
+        """
+        return self
+
+    def vocab_size_bound(self) -> int | None:
+        """Return the size of the vocabulary, which a short text may not reach; None if it is not known."""
+        return None
 
 
 class Tokenizer(ABC):
     """A tokenizer. A subclass is one kind; `name` is the kind's.
 
-    `known_vocab_size` is the size of every vocabulary of this kind; None if it depends on the text. `end_of_text` is
-    the id that separates documents; None if the kind has no such token.
+    `needs` is what `build` reads of its text: nothing, each distinct character once, or the text of the training split.
+    `settings` is the class of the kind's settings. `known_vocab_size` is the size of every vocabulary of this kind;
+    None if it depends on text or settings. `one_per_character`: every character is one token. `end_of_text` is the id
+    that separates documents; None if the kind has no such token.
     """
 
     name: ClassVar[str]
+    needs: ClassVar[Needs] = "nothing"
+    settings: ClassVar[type[TokenizerSettings]] = TokenizerSettings
     known_vocab_size: ClassVar[int | None] = None
+    one_per_character: ClassVar[bool] = False
 
     vocab_size: int
     end_of_text: int | None
@@ -32,10 +68,22 @@ class Tokenizer(ABC):
     @classmethod
     @abstractmethod
     def create(cls, text_chunks: Iterable[str] | None) -> Self:
-        """Return a tokenizer of this kind for a text.
+        """Return a tokenizer of this kind for a text, with default settings.
 
         Raise `UserError` if it needs a text that is missing or empty, or a network that cannot be reached.
         """
+
+    @classmethod
+    def build(
+        cls, settings: TokenizerSettings, text_chunks: Iterable[str] | None
+    ) -> "Generator[TokenizerTraining, None, Self]":
+        """Yield the progress of a training and return the tokenizer. Closing the iterator cancels.
+
+        A kind that has settings or is trained overrides it. `text_chunks` are consecutive parts of one text, cut
+        anywhere; the result does not depend on where. Raise `UserError` as `create` does.
+        """
+        return cls.create(text_chunks)
+        yield
 
     @classmethod
     @abstractmethod
@@ -77,6 +125,16 @@ class Tokenizer(ABC):
         0: it cannot be cut.
         """
         return len(text)
+
+
+def completed(work: Generator[Any, None, T]) -> T:
+    """Run a generator to its end and return what it returns."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            value: T = end.value
+            return value
 
 
 def token_dtype(vocab_size: int) -> TokenDtype:

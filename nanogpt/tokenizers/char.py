@@ -17,6 +17,8 @@ class Tokenizer(base.Tokenizer):
     """The ids are positions in `characters`, which is strictly sorted, so that ASCII characters have ids below 128."""
 
     name = "char"
+    needs = "characters"
+    one_per_character = True
     end_of_text = None
 
     def __init__(self, characters: str) -> None:

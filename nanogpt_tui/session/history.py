@@ -29,6 +29,7 @@ from nanogpt.events import (
     Started,
     Status,
     Step,
+    TokenizerTraining,
 )
 from nanogpt.loss_units import TextSize
 from nanogpt.runs.event_log import Steps, read_blocks
@@ -76,7 +77,7 @@ class History:
         self.generation = 0
         self.started: Started | None = None
         self.finished: Finished | None = None
-        self.preparing: Downloading | Encoding | None = None
+        self.preparing: Downloading | Encoding | TokenizerTraining | None = None
         self.evaluations: list[Evaluated] = []
         self.saves: list[Saved] = []
         self.changes: list[Acknowledged] = []
@@ -197,7 +198,7 @@ class History:
             case Finished():
                 self.finished = event
                 self._log_event(event, f"{self._event_state.state} at step {event.step:,}")
-            case Downloading() | Encoding():
+            case Downloading() | Encoding() | TokenizerTraining():
                 self.preparing = event
             case Prepared():
                 self.preparing = None

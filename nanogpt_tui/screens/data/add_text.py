@@ -68,7 +68,7 @@ class AddText(Dialog[Recipe | None]):
         from nanogpt import tokenizers
 
         self._session, self._taken = session, taken
-        self._tokenizers = [(name, TOKENIZERS.get(name, name)) for name in tokenizers.names()]
+        self._tokenizers = [(name, TOKENIZERS.get(name, name)) for name in tokenizers.names_without_argument()]
         self._worker: Worker[Event] | None = None
         self._timer: Timer | None = None
         self._progress = Progress()

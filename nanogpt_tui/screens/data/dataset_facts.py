@@ -127,7 +127,7 @@ def list_row(entry: Entry, width: int, progress: Progress | None) -> Content:
         tokens = f"{progress.share:.0%}"
     vocab = f"{info.vocab_size:,}" if info.vocab_size else ""
     size = format_bytes(info.size_bytes) if info.size_bytes else ""
-    line = _columns(printable(info.name), tokens, vocab, size, info.tokenizer, width, indent=2)
+    line = _columns(printable(info.name), tokens, vocab, size, printable(info.tokenizer), width, indent=2)
     bright = "$foreground" if info.prepared or progress is not None else "$quiet"
     return Content.assemble((f"{mark} ", style), (line, bright))
 
@@ -141,7 +141,7 @@ def _columns(name: str, tokens: str, vocab: str, size: str, tokenizer: str, widt
     if width >= 50:
         right += f" {size:>8}"
     if width >= 60:
-        right += f"  {tokenizer:<11}"
+        right += f"  {short(tokenizer, 11):<11}"
     room = max(4, width - len(right))
     return f"{short(name, room):<{room}}{right}"
 

@@ -13,7 +13,7 @@ from textual.containers import Horizontal, Vertical
 from textual.events import Resize
 from textual.widgets import RichLog, Static
 
-from nanogpt.events import Downloading, Encoding
+from nanogpt.events import Downloading, Encoding, TokenizerTraining
 from nanogpt_tui.screens.train.figures import Figures
 from nanogpt_tui.screens.train.samples_pane import SamplesPane
 from nanogpt_tui.screens.train.trends import Trends
@@ -181,4 +181,9 @@ def preparing_text(history: "History") -> str:
     if isinstance(event, Encoding):
         share = event.done_bytes / event.total_bytes if event.total_bytes else 1.0
         return f"{'reading the text' if event.phase == 'scan' else 'writing tokens'}: {share:.0%}"
+    if isinstance(event, TokenizerTraining):
+        if event.phase == "read":
+            share = event.done_bytes / event.total_bytes if event.total_bytes else 0.0
+            return f"training the tokenizer: reading, {share:.0%}"
+        return f"training the tokenizer: {event.vocab_size:,} of {event.target:,} entries"
     return "starting …" if history.running else "nothing was recorded"
