@@ -5,7 +5,6 @@ import mmap
 import os
 import re
 import shutil
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from io import FileIO
 from itertools import accumulate, takewhile
@@ -20,7 +19,8 @@ from nanogpt.errors import UserError
 from nanogpt.files import open_regular, sha256, sync, why, write_atomically
 from nanogpt.tokenizers import TokenDtype
 
-MAX_MAPPED = 128  # files mapped at a time: each keeps a file descriptor open, of which macOS gives a process 256
+FEWEST_MAPPED = 128  # files: each keeps a file descriptor open, of which macOS gives a process 256
+MOST_MAPPED = 4096
 _IDS_AT_ONCE = 1 << 16
 _COPIED_BYTES = 1 << 20
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -31,15 +31,17 @@ Ids = NDArray[np.unsignedinteger]
 class TokenFiles:
     """The token ids of several shards as one read-only sequence, (n,).
 
-    It is indexed like an array: by a number, a slice, or an array of numbers. A shard is mapped into memory when it is
-    first read, and its header is checked then.
+    It is indexed like an array: by a number, a slice, or an array of numbers. When a shard is first read, its header is
+    checked, and it is mapped into memory. If `most_mapped` are mapped, the others are opened for each read.
     """
 
     def __init__(self, paths: Sequence[Path], counts: Sequence[int], dtype: TokenDtype) -> None:
         """`counts` are the numbers of ids in the files, as `meta.json` has them."""
         self._paths, self._counts, self._kind = list(paths), list(counts), dtype
         self._ends = list(accumulate(counts))
-        self._mapped: OrderedDict[int, Ids] = OrderedDict()  # the least recently used first
+        self._mapped: dict[int, Ids] = {}
+        self._most_mapped = most_mapped()
+        self._checked: set[int] = set()  # those of the others whose header was checked
         self.dtype = np.dtype(f"<u{ITEM_BYTES[dtype]}")
 
     def __len__(self) -> int:
@@ -77,7 +79,7 @@ class TokenFiles:
         number = bisect.bisect_right(self._ends, start)
         if start < stop <= self._ends[number]:
             begin = self._ends[number] - self._counts[number]
-            return self._file(number)[start - begin : stop - begin]
+            return self._read(number, start - begin, stop - begin)
         ids = np.empty(max(0, stop - start), self.dtype)
         done = 0
         while done < len(ids):  # copied one by one: a view of each would keep all files mapped
@@ -95,34 +97,58 @@ class TokenFiles:
         ids = np.empty(index.shape, self.dtype)
         for number in np.unique(numbers).tolist():
             chosen = numbers == number
-            ids[chosen] = self._file(number)[index[chosen] - (self._ends[number] - self._counts[number])]
+            places = index[chosen] - (self._ends[number] - self._counts[number])
+            first = int(places.min())
+            ids[chosen] = self._read(number, first, int(places.max()) + 1)[places - first]
         return ids
 
-    def _file(self, number: int) -> Ids:
-        """Return the ids of a file."""
-        ids = self._mapped.get(number)
-        if ids is None:
-            ids = self._mapped[number] = map_shard(self._paths[number], self._kind, self._counts[number])
-            if len(self._mapped) > MAX_MAPPED:
-                self._mapped.popitem(last=False)
-        else:
-            self._mapped.move_to_end(number)
+    def _read(self, number: int, start: int, stop: int) -> Ids:
+        """Return the ids from `start` to before `stop` of one file."""
+        if (ids := self._mapped.get(number)) is not None:
+            return ids[start:stop]
+        path, tokens = self._paths[number], self._counts[number]
+        if len(self._mapped) < self._most_mapped:
+            self._mapped[number] = map_shard(path, self._kind, tokens)
+            return self._mapped[number][start:stop]
+        if number not in self._checked:
+            check_header(path, self._kind, tokens)
+            self._checked.add(number)
+        try:
+            ids = np.fromfile(path, self.dtype, stop - start, offset=HEADER_BYTES + start * self.dtype.itemsize)
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {why(error)}") from None
+        if len(ids) < stop - start:
+            raise UserError(f"{path} became shorter while it was in use: it is damaged")
         return ids
 
 
 Tokens: TypeAlias = NDArray[np.unsignedinteger] | TokenFiles
 
 
+def most_mapped() -> int:
+    """Return how many files to map: half of the file descriptors that this process may have."""
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return MOST_MAPPED
+    return min(max(FEWEST_MAPPED, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2), MOST_MAPPED)
+
+
 def map_shard(path: Path, dtype: TokenDtype, tokens: int) -> Ids:
     """Return the ids of a shard, (tokens,), mapped into memory. Raise `UserError` if it is damaged."""
-    if read_header(path) != (dtype, tokens):
-        raise UserError(f"the header of {path} does not say that it has {tokens:,} ids of type {dtype}: it is damaged")
+    check_header(path, dtype, tokens)
     try:
         with open_regular(path) as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return np.frombuffer(content, f"<u{ITEM_BYTES[dtype]}", tokens, HEADER_BYTES)
     except (OSError, ValueError) as error:  # a mapped file that is too short is a ValueError
         raise UserError(f"cannot read {path}: {why(error)}") from None
+
+
+def check_header(path: Path, dtype: TokenDtype, tokens: int) -> None:
+    """Raise `UserError` if the header of a shard does not state this type and number of ids."""
+    if read_header(path) != (dtype, tokens):
+        raise UserError(f"the header of {path} does not say that it has {tokens:,} ids of type {dtype}: it is damaged")
 
 
 class TokenWriter:

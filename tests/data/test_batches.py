@@ -1,5 +1,9 @@
 """The order of training windows, and the windows of an evaluation."""
 
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +17,7 @@ from nanogpt.data.batches import (
     last_position_batches,
     sliding_batches,
 )
+from nanogpt.data.token_files import TokenFiles, Tokens, TokenWriter
 from nanogpt.errors import UserError
 
 
@@ -135,3 +140,40 @@ def test_a_partial_evaluation_is_the_same_each_time_and_spread_over_the_split():
     assert len(np.unique(first)) == 800
     assert first.min() < 1000
     assert first.max() > 9000
+
+
+def drawn(tokens: Tokens, block_size: int) -> list[np.ndarray]:
+    batches = Batches(tokens, block_size, batch_size=3, seed=1)
+    return [batches.next() for _ in range(2 * batches.windows_per_epoch)]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        drawn,
+        lambda tokens, block_size: [
+            each for pair in evaluation_batches(tokens, block_size, 3, n_batches=2, seed=1) for each in pair
+        ],
+        lambda tokens, block_size: [
+            each for pair in sliding_batches(tokens, block_size, 3, stride=max(1, block_size // 3)) for each in pair
+        ],
+        lambda tokens, block_size: [each for pair in last_position_batches(tokens, block_size, 3) for each in pair],
+    ],
+    ids=["training", "evaluation", "sliding", "last position"],
+)
+@given(
+    n_tokens=st.integers(2, 120), block_size=st.integers(1, 30), shard_tokens=st.one_of(st.just(1), st.integers(1, 60))
+)
+def test_windows_over_shards_are_those_of_one_array(
+    read: Callable[[Tokens, int], Iterable[np.ndarray]], n_tokens: int, block_size: int, shard_tokens: int
+) -> None:
+    whole = np.random.default_rng(n_tokens).integers(0, 65_536, n_tokens).astype(np.uint16)
+    block_size = min(block_size, n_tokens - 1)
+    with tempfile.TemporaryDirectory() as name:
+        writer = TokenWriter(Path(name), "train", "uint16", shard_tokens)
+        writer.append(whole)
+        files = writer.finish(raw=False)
+        tokens = TokenFiles([Path(name, file.name) for file in files], [file.tokens for file in files], "uint16")
+        for expected, found in zip(read(whole, block_size), read(tokens, block_size), strict=True):
+            assert found.dtype == expected.dtype
+            assert found.tolist() == expected.tolist()
