@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoding", metavar="NAME", help="encoding of the text, such as gb18030 (default: UTF-8, else Windows-1252)"
     )
+    parser.add_argument(
+        "--shard_tokens",
+        type=int,
+        metavar="N",
+        help="tokens of each file of a split (default: one file, or files of 100 million for a longer split)",
+    )
     parser.add_argument("--output", metavar="NAME", help="name of the data set (default: the recipe's or the file's)")
     parser.add_argument("--force", action="store_true", help="replace a data set of the same name")
     parser.add_argument("--data_dir", type=expanded, help="folder of the prepared data sets")
@@ -57,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
         val_ratio=args.val_ratio,
         test_ratio=args.test_ratio,
         encoding=args.encoding,
+        shard_tokens=args.shard_tokens,
         output=args.output,
         force=args.force,
     )

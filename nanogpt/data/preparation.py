@@ -12,23 +12,24 @@ import os
 import shutil
 import time
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from io import FileIO
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from nanogpt import tokenizers
-from nanogpt.data import store
+from nanogpt.data import shards, store
 from nanogpt.data.background import map_in_threads, run_in_background
 from nanogpt.data.encodings import ADVICE, codec_name, display_name
 from nanogpt.data.names import home
 from nanogpt.data.recipes import Recipe, load_recipe
+from nanogpt.data.shards import TokenFile
 from nanogpt.data.text import SEPARATOR, Alphabet, TextFile, read, scan
+from nanogpt.data.token_files import TokenWriter
 from nanogpt.errors import UserError
 from nanogpt.events import Encoding, Event, Notice, Prepared, TokenizerTraining
 from nanogpt.files import why
@@ -48,6 +49,7 @@ def prepare(
     val_ratio: float | None = None,
     test_ratio: float | None = None,
     encoding: str | None = None,
+    shard_tokens: int | None = None,
     output: str | None = None,
     force: bool = False,
 ) -> Generator[Event, None, None]:
@@ -67,6 +69,7 @@ def prepare(
         val_ratio=recipe.val_ratio if val_ratio is None else val_ratio,
         test_ratio=recipe.test_ratio if test_ratio is None else test_ratio,
         encoding=recipe.encoding if encoding is None else encoding,
+        shard_tokens=recipe.shard_tokens if shard_tokens is None else shard_tokens,
     )
     folder = home(data_dir) / recipe.name
 
@@ -98,9 +101,9 @@ def prepare(
     }
     try:
         with store.new_dataset(folder) as part:
-            tokens, text_sizes, hashes = yield from _write(part, read(files), ends, made, text_bytes)
+            token_files, text_sizes = yield from _write(part, read(files), ends, made, text_bytes, recipe.shard_tokens)
             meta = store.Meta(
-                format=store.FORMAT,
+                **store.file_fields(token_files),
                 name=recipe.name,
                 title=recipe.title,
                 licence=recipe.licence,
@@ -108,14 +111,11 @@ def prepare(
                 vocab_size=made.vocab_size,
                 tokenizer=recipe.tokenizer,
                 tokenizer_fingerprint=tokenizers.fingerprint(made),
-                tokens=tokens,
-                sha256=hashes,
                 characters=max(ends.values()),
                 val_ratio=recipe.val_ratio,
                 test_ratio=recipe.test_ratio,
                 source=described | _origin(recipe, files),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
-                modified_ns={split: (part / f"{split}.bin").stat().st_mtime_ns for split in tokens},
                 split_characters={split: characters for split, (characters, _) in text_sizes.items()},
                 split_bytes={split: utf8_bytes for split, (_, utf8_bytes) in text_sizes.items()},
             )
@@ -155,7 +155,21 @@ def _find_existing(folder: Path, recipe: Recipe, force: bool) -> store.Dataset |
     ):
         if is_ != asked:
             raise UserError(f"data set {recipe.name} exists with {what}={is_}, not {asked}; {_OTHERWISE}")
+    if recipe.shard_tokens and not _is_in_shards_of(meta, recipe.shard_tokens):
+        raise UserError(
+            f"data set {recipe.name} exists and is not in shards of {recipe.shard_tokens:,} tokens; {_OTHERWISE}"
+        )
     return found
+
+
+def _is_in_shards_of(meta: store.Meta, shard_tokens: int) -> bool:
+    """Return whether each split is in shards of so many tokens; the last one may have fewer."""
+    return all(
+        meta.shards.get(split)
+        and all(shard.tokens == shard_tokens for shard in meta.shards[split][:-1])
+        and len(meta.shards[split]) == -(-tokens // shard_tokens)
+        for split, tokens in meta.tokens.items()
+    )
 
 
 def _is_known_same(meta: store.Meta, recipe: Recipe) -> bool:
@@ -314,47 +328,43 @@ def _first(texts: Iterable[str], characters: int) -> Iterator[str]:
 
 
 def _write(
-    folder: Path, texts: Iterable[str], ends: dict[str, int], tokenizer: Tokenizer, text_bytes: int
-) -> Generator[Event, None, tuple[dict[str, int], dict[str, tuple[int, int]], dict[str, str]]]:
-    """Read the text again and write one token file for each split.
+    folder: Path, texts: Iterable[str], ends: dict[str, int], tokenizer: Tokenizer, text_bytes: int, shard_tokens: int
+) -> Generator[Event, None, tuple[dict[str, list[TokenFile]], dict[str, tuple[int, int]]]]:
+    """Read the text again and write the token files of each split, in shards if `shard_tokens` is not 0.
 
-    Return by split: the tokens, the size of the text (characters, bytes in UTF-8), the SHA-256 of the file.
+    Return by split: the files, the size of the text (characters, bytes in UTF-8).
     """
-    characters, done, reported = max(ends.values()), 0, 0.0
-    little_endian = "<u2" if tokenizers.token_dtype(tokenizer.vocab_size) == "uint16" else "<u4"
-    tokens, text_sizes = dict.fromkeys(ends, 0), dict.fromkeys(ends, (0, 0))
-    digests = {split: hashlib.sha256() for split in ends}
+    characters, done, tokens, reported = max(ends.values()), 0, 0, 0.0
+    dtype, text_sizes = tokenizers.token_dtype(tokenizer.vocab_size), dict.fromkeys(ends, (0, 0))
     with ExitStack() as stack:
-        outputs = {split: stack.enter_context(FileIO(folder / f"{split}.bin", "w")) for split in ends}
-        hashing, writing = stack.enter_context(run_in_background()), stack.enter_context(run_in_background())
-        encoded = map_in_threads(
-            lambda piece: (tokenizer.encode_to_array(piece[1]), utf8_length(piece[1])),
-            pieces(split_texts(texts, ends), tokenizer),
-        )
-        for (split, text), (ids, utf8_bytes) in encoded:
-            content = ids.astype(little_endian, copy=False).data.cast("B")
-            hashing(digests[split].update, content)
-            writing(_write_all, outputs[split], content)
-            tokens[split] += len(ids)
-            characters_before, bytes_before = text_sizes[split]
-            text_sizes[split] = characters_before + len(text), bytes_before + utf8_bytes
-            done += len(text)
-            if time.monotonic() - reported > REPORT_INTERVAL_S:
-                reported = time.monotonic()
-                share = text_bytes * done // characters
-                yield Encoding(phase="encode", done_bytes=share, total_bytes=text_bytes, tokens=sum(tokens.values()))
-    yield Encoding(phase="encode", done_bytes=text_bytes, total_bytes=text_bytes, tokens=sum(tokens.values()))
-    return tokens, text_sizes, {split: digest.hexdigest() for split, digest in digests.items()}
+        writers = {
+            split: stack.enter_context(
+                closing(TokenWriter(folder, split, dtype, shard_tokens or shards.DEFAULT_SHARD_TOKENS))
+            )
+            for split in ends
+        }
+        with run_in_background() as writing:
+            encoded = map_in_threads(
+                lambda piece: (tokenizer.encode_to_array(piece[1]), utf8_length(piece[1])),
+                pieces(split_texts(texts, ends), tokenizer),
+            )
+            for (split, text), (ids, utf8_bytes) in encoded:
+                writing(writers[split].append, ids)
+                tokens += len(ids)
+                characters_before, bytes_before = text_sizes[split]
+                text_sizes[split] = characters_before + len(text), bytes_before + utf8_bytes
+                done += len(text)
+                if time.monotonic() - reported > REPORT_INTERVAL_S:
+                    reported = time.monotonic()
+                    share = text_bytes * done // characters
+                    yield Encoding(phase="encode", done_bytes=share, total_bytes=text_bytes, tokens=tokens)
+        yield Encoding(phase="encode", done_bytes=text_bytes, total_bytes=text_bytes, tokens=tokens)
+        return {split: writer.finish(raw=not shard_tokens) for split, writer in writers.items()}, text_sizes
 
 
 def utf8_length(text: str) -> int:
     """Return the number of bytes of a text in UTF-8."""
     return len(text) if text.isascii() else len(text.encode())
-
-
-def _write_all(file: FileIO, content: memoryview) -> None:
-    while content:  # a write may be partial
-        content = content[file.write(content) :]
 
 
 def split_texts(texts: Iterable[str], ends: dict[str, int]) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from nanogpt import paths, tokenizers
 from nanogpt.data import sources
 from nanogpt.data.encodings import codec_name
 from nanogpt.data.names import check_name, prepared_names
+from nanogpt.data.shards import DEFAULT_SHARD_TOKENS, MAX_TOKENS
 from nanogpt.data.sources import Source
 from nanogpt.data.toml_tables import check_table
 from nanogpt.errors import SettingError, UserError, nearest
@@ -27,8 +28,9 @@ class Recipe:
 
     `tokenizer` is the spec of its tokenizer, in canonical form. `val_ratio` and `test_ratio` are shares of the
     characters, cut from the end of the text, the test split last. `encoding` is the encoding of the text; None:
-    UTF-8, the encoding of its byte order mark, or else Windows-1252. `path` is the recipe's file; None if the recipe
-    is made for the user's own text.
+    UTF-8, the encoding of its byte order mark, or else Windows-1252. `shard_tokens` is the size of the shards; 0: a
+    split is one raw file, or shards of `DEFAULT_SHARD_TOKENS` if it is longer than one. `path` is the recipe's file;
+    None if the recipe is made for the user's own text.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Recipe:
     val_ratio: float = 0.1
     test_ratio: float = 0.0
     encoding: str | None = None
+    shard_tokens: int = 0
     path: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -54,6 +57,12 @@ class Recipe:
                 raise SettingError(
                     name, f"{name}={ratio} must be {bound} and below 1: a share of the text, such as 0.1"
                 )
+        if not 0 <= self.shard_tokens <= MAX_TOKENS:
+            raise SettingError(
+                "shard_tokens",
+                f"shard_tokens={self.shard_tokens} must be from 1 to {MAX_TOKENS:,}, or 0 for shards of "
+                f"{DEFAULT_SHARD_TOKENS:,} tokens only if a split is longer",
+            )
         if self.val_ratio + self.test_ratio >= 1:
             total = f"val_ratio={self.val_ratio} and test_ratio={self.test_ratio}"
             raise SettingError("test_ratio", f"{total} leave nothing to train on: together they must be below 1")
@@ -110,6 +119,7 @@ def read_recipe(path: Path) -> Recipe:
             "licence": str,
             "tokenizer": str,
             "encoding": str,
+            "shard_tokens": int,
             "splits": dict,
             "source": dict,
         },
@@ -132,6 +142,7 @@ def textfile_recipe(
     val_ratio: float = 0.1,
     test_ratio: float = 0.0,
     encoding: str | None = None,
+    shard_tokens: int = 0,
 ) -> Recipe:
     """Return a recipe for the user's own text: files, and folders that are searched for text files.
 
@@ -148,6 +159,7 @@ def textfile_recipe(
         val_ratio=val_ratio,
         test_ratio=test_ratio,
         encoding=encoding,
+        shard_tokens=shard_tokens,
     )
 
 

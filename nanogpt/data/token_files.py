@@ -198,11 +198,12 @@ class TokenWriter:
 
         raw: if there is only one, turn it into the file `<split>.bin` without a header.
         """
-        if self._file is not None:
-            self._complete(self.tokens % self._shard_tokens)
         shards = -(-self.tokens // self._shard_tokens)
         if raw and shards <= 1:
+            self.close()
             return [self._as_raw()]
+        if self._file is not None:
+            self._complete(self.tokens % self._shard_tokens)
         hashes = self._hashes.read_text().split()
         counts = [self._shard_tokens] * (shards - 1) + [self.tokens - (shards - 1) * self._shard_tokens]
         self._hashes.unlink()

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 from nanogpt import tokenizers
-from nanogpt.data import preparation, sources, text
+from nanogpt.data import preparation, shards, sources, text
 from nanogpt.data.encodings import ADVICE
 from nanogpt.data.names import prepared_names
 from nanogpt.data.preparation import prepare
 from nanogpt.data.recipes import Recipe, textfile_recipe
 from nanogpt.data.store import open_dataset
-from nanogpt.errors import UserError
+from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Encoding, Notice, Prepared
 from nanogpt.tokenizers import _bpe
 
@@ -378,3 +378,37 @@ def test_the_standard_library_needs_no_network_and_gives_the_same_text_each_time
     assert open_dataset("python_stdlib", data_dir).meta.sha256 == meta.sha256
     assert sum(first.tokens.values()) > 1_000_000
     assert first.vocab_size < 128
+
+
+def test_a_text_is_prepared_in_shards_of_the_chosen_size(tmp_path: Path, data_dir: Path) -> None:
+    recipe = textfile_recipe([written(tmp_path, "0123456789" * 10)], shard_tokens=40)
+    assert prepared(recipe, data_dir=data_dir).tokens == {"train": 90, "val": 10}
+    folder = data_dir / "story"
+    sizes = {path.name: path.stat().st_size for path in folder.glob("*.bin")}
+    assert sizes == {
+        "train-00000.bin": 1024 + 80,
+        "train-00001.bin": 1024 + 80,
+        "train-00002.bin": 1024 + 20,
+        "val-00000.bin": 1024 + 20,
+    }
+    dataset = open_dataset("story", data_dir, verify=True)
+    assert dataset.tokenizer.decode(dataset.split("train")) == "0123456789" * 9
+    assert prepared(recipe, data_dir=data_dir).tokens == {"train": 90, "val": 10}  # it is the same
+    with pytest.raises(UserError, match="exists and is not in shards of 50 tokens; choose another name"):
+        prepared(recipe, data_dir=data_dir, shard_tokens=50)
+
+
+def test_only_a_split_longer_than_a_shard_is_in_shards_by_default(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "DEFAULT_SHARD_TOKENS", 50)
+    prepared(textfile_recipe([written(tmp_path, "0123456789" * 10)]), data_dir=data_dir)
+    files = sorted(path.name for path in (data_dir / "story").iterdir())
+    assert files == ["meta.json", "tokenizer.json", "train-00000.bin", "train-00001.bin", "val.bin"]
+    assert open_dataset("story", data_dir, verify=True).meta.format == 2
+
+
+@pytest.mark.parametrize("shard_tokens", [-1, 2**31])
+def test_a_shard_size_that_its_header_cannot_state_is_refused(tmp_path: Path, shard_tokens: int) -> None:
+    with pytest.raises(SettingError, match=rf"shard_tokens={shard_tokens} must be from 1 to 2,147,483,647"):
+        textfile_recipe([tmp_path], shard_tokens=shard_tokens)
