@@ -308,6 +308,12 @@ class LabApp(TerminalApp):
 
         return self.push_screen(NewRunScreen(dataset=dataset, known=known))
 
+    def tokenizers(self, dataset: str = "") -> AwaitMount:
+        """Open the screen that compares tokenizers, beginning with that of `dataset`."""
+        from nanogpt_tui.screens.tokenizers.screen import TokenizersScreen
+
+        return self.push_screen(TokenizersScreen(dataset))
+
     async def show_setting(self, name: str) -> None:
         """Focus the field of a setting in the form of a new run, which is opened unless it is on top already."""
         from nanogpt_tui.screens.new_run.screen import NewRunScreen

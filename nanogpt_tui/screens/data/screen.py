@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 WARNING_S = 20  # how long a warning is shown
 SPLITS_TOOLTIP = "Prepare the text again with other splits, such as a test split, under another name"
+TOKENIZERS_TOOLTIP = "See a sentence cut by two tokenizers side by side, and train one"
 CHANGES = ("prepare", "prepare_splits", "use_file", "add", "delete", "new_run")  # not with --readonly
 
 
@@ -56,6 +57,7 @@ class DataScreen(LabScreen):
             id="data.give",
             tooltip="Without a network: use a file that you downloaded elsewhere",
         ),
+        Binding("t", "tokenizers", "tokenizers", id="data.tokenizers", tooltip=TOKENIZERS_TOOLTIP),
         Binding("S", "prepare_splits", "other splits", id="data.splits", show=False, tooltip=SPLITS_TOOLTIP),
         Binding("d,delete", "delete", "delete", id="data.delete", tooltip="Delete the tokens; the recipe stays"),
         Binding("y", "copy", "copy", id="data.copy", show=False, tooltip="Copy its path or its command"),
@@ -209,6 +211,9 @@ class DataScreen(LabScreen):
     def action_new_run(self) -> None:
         if self.entry is not None:
             self.lab.new_run(dataset=self.entry.name, known=[each.info for each in self.entries])
+
+    def action_tokenizers(self) -> None:
+        self.lab.tokenizers(self._highlighted_name)
 
     def action_prepare(self) -> None:
         entry = self.entry

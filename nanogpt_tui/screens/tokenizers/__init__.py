@@ -1,0 +1,1 @@
+"""The Tokenizers screen: compare tokenizers on a sentence, and train one."""

@@ -1,0 +1,88 @@
+"""The tokenizers that can be compared: those of data sets, the published ones, and those that were trained here."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from nanogpt import tokenizers
+from nanogpt.data.catalog import DatasetInfo
+from nanogpt.data.store import open_dataset
+from nanogpt.errors import UserError
+from nanogpt.tokenizers import Tokenizer
+
+OF_DATASET, OF_SPEC, TRAINED = "dataset", "spec", "trained"
+
+
+@dataclass
+class Tokenizers:
+    """Loaded tokenizers by key, "dataset NAME", "spec SPEC" or "trained SPEC"; called in threads.
+
+    `trained` are those that were trained in this session, by spec and name of the text.
+    """
+
+    trained: dict[str, Tokenizer] = field(default_factory=dict)
+    _loaded: dict[str, Tokenizer] = field(default_factory=dict)
+
+    def load(self, key: str) -> Tokenizer:
+        """Return a tokenizer; read or download it at the first time. Raise `UserError`."""
+        kind, _, name = key.partition(" ")
+        if kind == TRAINED:
+            return self.trained[name]
+        if key not in self._loaded:
+            made = open_dataset(name).tokenizer if kind == OF_DATASET else tokenizers.create(name)
+            self._loaded[key] = made
+        return self._loaded[key]
+
+    def options(self, infos: list[DatasetInfo]) -> list[tuple[str, str]]:
+        """Return (key, label) of all tokenizers that can be chosen."""
+        own = [
+            (f"{TRAINED} {name}", f"{name}, trained here, {made.vocab_size:,}") for name, made in self.trained.items()
+        ]
+        return [*own, *_of_datasets(infos), *_published()]
+
+
+def _of_datasets(infos: list[DatasetInfo]) -> Iterator[tuple[str, str]]:
+    for info in infos:
+        if info.prepared and not info.problem:
+            yield f"{OF_DATASET} {info.name}", f"{info.name}: {info.tokenizer}, {info.vocab_size or 0:,}"
+
+
+def _published() -> Iterator[tuple[str, str]]:
+    """Yield the kinds that need no text."""
+    for name in tokenizers.names():
+        if (size := tokenizers.known_vocab_size(name)) is not None:
+            network = "" if tokenizers.available_offline(name) else " (needs the network)"
+            yield f"{OF_SPEC} {name}", f"{name}, {size:,}{network}"
+
+
+def default_pair(options: list[tuple[str, str]], dataset: str) -> tuple[str, str]:
+    """Return the keys to compare first: the tokenizer of a data set and a published one that is on this machine."""
+    keys = [key for key, label in options if "network" not in label]
+    first = f"{OF_DATASET} {dataset}" if f"{OF_DATASET} {dataset}" in keys else keys[0]
+    others = [key for key in keys if key != first and key.startswith(OF_SPEC)]
+    return first, others[-1] if others else first
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A text cut into tokens: their ids and bytes, and the size of the text and of the vocabulary.
+
+    `problem`: a character is not in the vocabulary, and was replaced.
+    """
+
+    ids: tuple[int, ...]
+    pieces: tuple[bytes, ...]
+    characters: int
+    utf8_bytes: int
+    vocab_size: int
+    problem: str = ""
+
+
+def cut(tokenizer: Tokenizer, text: str) -> Cut:
+    """Return `text` cut by a tokenizer."""
+    problem = ""
+    try:
+        ids = tokenizer.encode(text)
+    except UserError as error:
+        problem, ids = str(error), tokenizer.encode(text, errors="replace")
+    pieces = tuple(map(tokenizer.token_bytes, ids))
+    return Cut(tuple(ids), pieces, len(text), len(text.encode("utf-8", "replace")), tokenizer.vocab_size, problem)
