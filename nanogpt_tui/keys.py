@@ -24,6 +24,7 @@ BINDING_CLASSES = {
     "app": ("app:LabApp",),
     "data": ("screens.data.screen:DataScreen", "screens.data.screen:DatasetList"),
     "new_run": ("screens.new_run.screen:NewRunScreen",),
+    "documents": ("screens.data.documents:DocumentsScreen", "screens.data.documents:DocumentText"),
     "tokenizers": ("screens.tokenizers.screen:TokenizersScreen", "screens.tokenizers.cut_view:CutView"),
     "choice": ("widgets.choice:Choice",),
     "train": ("screens.train.screen:TrainScreen",),

@@ -57,6 +57,7 @@ class DataScreen(LabScreen):
             id="data.give",
             tooltip="Without a network: use a file that you downloaded elsewhere",
         ),
+        Binding("v", "documents", "view text", id="data.documents", tooltip="Page through its documents or its text"),
         Binding("t", "tokenizers", "tokenizers", id="data.tokenizers", tooltip=TOKENIZERS_TOOLTIP),
         Binding("S", "prepare_splits", "other splits", id="data.splits", show=False, tooltip=SPLITS_TOOLTIP),
         Binding("d,delete", "delete", "delete", id="data.delete", tooltip="Delete the tokens; the recipe stays"),
@@ -194,6 +195,8 @@ class DataScreen(LabScreen):
             return action == "prepare" or entry.downloads
         if action == "prepare_splits":
             return entry is not None and not busy and entry.recipe and entry.name not in self.own_recipes
+        if action == "documents":
+            return entry is not None and (entry.info.prepared or (entry.recipe and entry.info.offline))
         if action == "add":
             return not busy
         if action == "copy":
@@ -211,6 +214,16 @@ class DataScreen(LabScreen):
     def action_new_run(self) -> None:
         if self.entry is not None:
             self.lab.new_run(dataset=self.entry.name, known=[each.info for each in self.entries])
+
+    def action_documents(self) -> None:
+        from nanogpt_tui.screens.data.document_readers import DatasetReader, RecipeReader
+        from nanogpt_tui.screens.data.documents import DocumentsScreen
+
+        entry = self.entry
+        if entry is not None:
+            recipe = self.own_recipes.get(entry.name)
+            reader = DatasetReader(entry.name) if entry.info.prepared else RecipeReader(entry.name, recipe)
+            self.app.push_screen(DocumentsScreen(reader))
 
     def action_tokenizers(self) -> None:
         self.lab.tokenizers(self._highlighted_name)
