@@ -1,7 +1,6 @@
 """The Data screen: lists the data sets, prepares them and shows what is in them. Disks are read in threads."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.binding import Binding, BindingType
@@ -21,16 +20,16 @@ from nanogpt_tui.screens.data.preparation import Preparation
 from nanogpt_tui.screens.data.progress import Progress
 from nanogpt_tui.text import safe_content
 from nanogpt_tui.widgets import copy_menu
-from nanogpt_tui.widgets.dialog import Ask, AskValue, problem_of
+from nanogpt_tui.widgets.dialog import Ask
 
 if TYPE_CHECKING:
     from nanogpt.data.recipes import Recipe
     from nanogpt_tui.session.workers import Worker
 
 WARNING_S = 20  # how long a warning is shown
-SPLITS_TOOLTIP = "Prepare the text again with other splits, such as a test split, under another name"
+OTHER_TOOLTIP = "Prepare the text again with another tokenizer or other splits, under another name"
 TOKENIZERS_TOOLTIP = "See a sentence cut by two tokenizers side by side, and train one"
-CHANGES = ("prepare", "prepare_splits", "use_file", "add", "delete", "new_run")  # not with --readonly
+CHANGES = ("prepare", "prepare_other", "use_file", "add", "delete", "new_run")  # not with --readonly
 
 
 class DataScreen(LabScreen):
@@ -59,7 +58,7 @@ class DataScreen(LabScreen):
         ),
         Binding("v", "documents", "view text", id="data.documents", tooltip="Page through its documents or its text"),
         Binding("t", "tokenizers", "tokenizers", id="data.tokenizers", tooltip=TOKENIZERS_TOOLTIP),
-        Binding("S", "prepare_splits", "other splits", id="data.splits", show=False, tooltip=SPLITS_TOOLTIP),
+        Binding("S", "prepare_other", "other settings", id="data.splits", show=False, tooltip=OTHER_TOOLTIP),
         Binding("d,delete", "delete", "delete", id="data.delete", tooltip="Delete the tokens; the recipe stays"),
         Binding("y", "copy", "copy", id="data.copy", show=False, tooltip="Copy its path or its command"),
         Binding("ctrl+r", "reload", "reload", id="data.reload", show=False, tooltip="Read the list from disk again"),
@@ -193,7 +192,7 @@ class DataScreen(LabScreen):
             if entry is None or busy or not entry.recipe or entry.info.prepared:
                 return False
             return action == "prepare" or entry.downloads
-        if action == "prepare_splits":
+        if action == "prepare_other":
             return entry is not None and not busy and entry.recipe and entry.name not in self.own_recipes
         if action == "documents":
             return entry is not None and (entry.info.prepared or (entry.recipe and entry.info.offline))
@@ -233,28 +232,22 @@ class DataScreen(LabScreen):
         if entry is not None:
             self.prepare(entry.name, self.own_recipes.get(entry.name, entry.name), force=bool(entry.info.problem))
 
-    def action_prepare_splits(self) -> None:
-        entry = self.entry
-        if entry is not None:
-            name = entry.name
-            question = f"Shares of {name} for validation and test, from the end of the text.\nIt becomes {name}-test."
-            self.app.push_screen(
-                AskValue(question, "0.1 0.1", problem_of(lambda text: self._with_splits(name, text))),
-                lambda text: self._add(self._with_splits(name, text)) if text is not None else None,
-            )
-
-    def _with_splits(self, name: str, shares: str) -> "Recipe":
-        """Return the recipe `name` with other shares for validation and test, under another name. Raise `UserError`."""
+    def action_prepare_other(self) -> None:
+        """Ask for other settings of a recipe, which is read in a thread."""
         from nanogpt.data.recipes import load_recipe
+        from nanogpt_tui.screens.data.other_settings import OtherSettings
 
-        try:
-            val_ratio, test_ratio = map(float, shares.replace(",", " ").split())
-        except ValueError:
-            raise UserError(f"{shares!r}: enter two fractions, for validation and test, such as 0.1 0.1") from None
-        recipe = replace(load_recipe(name), name=f"{name}-test", val_ratio=val_ratio, test_ratio=test_ratio)
-        if any(entry.name == recipe.name and entry.info.prepared for entry in self.entries):
-            raise UserError(f"the data set {recipe.name} already exists: delete it first")
-        return recipe
+        entry = self.entry
+        if entry is None:
+            return
+
+        def ask(recipe: "Recipe | None", error: str) -> None:
+            if recipe is None:
+                self.notify(error, severity="error", markup=False)
+            elif self.is_current:
+                self.app.push_screen(OtherSettings(self.session, recipe, self._taken_names()), self._add)
+
+        self.session.fetch(lambda: load_recipe(entry.name), ask, "recipe")
 
     def action_use_file(self) -> None:
         from nanogpt_tui.widgets.path_input import AskPath
@@ -270,10 +263,15 @@ class DataScreen(LabScreen):
     def action_add(self) -> None:
         from nanogpt_tui.screens.data.add_text import AddText
 
-        taken = [entry.name for entry in self.entries if entry.name not in self.own_recipes]
-        self.app.push_screen(AddText(self.session, taken), lambda recipe: self._add(recipe) if recipe else None)
+        self.app.push_screen(AddText(self.session, self._taken_names()), self._add)
 
-    def _add(self, recipe: "Recipe") -> None:
+    def _taken_names(self) -> list[str]:
+        return [entry.name for entry in self.entries if entry.name not in self.own_recipes]
+
+    def _add(self, recipe: "Recipe | None") -> None:
+        """Prepare a recipe that is not on disk; None if the form was left."""
+        if recipe is None:
+            return
         self.own_recipes[recipe.name] = recipe
         self.entries = self._with_own(entry for entry in self.entries if entry.name != recipe.name)
         self._show_list(recipe.name)

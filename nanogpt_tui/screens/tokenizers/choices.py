@@ -48,7 +48,7 @@ def _of_datasets(infos: list[DatasetInfo]) -> Iterator[tuple[str, str]]:
 
 def _published() -> Iterator[tuple[str, str]]:
     """Yield the kinds that need no text."""
-    for name in tokenizers.names():
+    for name in tokenizers.names_without_argument():
         if (size := tokenizers.known_vocab_size(name)) is not None:
             network = "" if tokenizers.available_offline(name) else " (needs the network)"
             yield f"{OF_SPEC} {name}", f"{name}, {size:,}{network}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nanogpt import data, paths
+from nanogpt import data, paths, tokenizers
 from nanogpt.data import open_dataset, prepare, textfile_recipe
 from nanogpt.errors import UserError
 from nanogpt.events import Downloading, Encoding
@@ -16,6 +16,7 @@ from nanogpt_tui.screens.data.dataset_facts import recorded_origin
 from nanogpt_tui.screens.data.progress import Progress
 from nanogpt_tui.screens.new_run.screen import NewRunScreen
 from nanogpt_tui.widgets.path_input import PathInput, common_prefix, completions
+from nanogpt_tui.widgets.tokenizer_field import TokenizerField
 
 
 async def opened(at: Any, name: str) -> Any:
@@ -132,24 +133,57 @@ async def test_a_file_given_by_hand_is_checked_against_the_recipe(lab: Any, text
         assert "not the expected file" in screen.problems["shakespeare_char"]
 
 
-async def test_a_recipe_is_prepared_with_a_test_split_under_another_name(lab: Any) -> None:
+async def test_a_recipe_is_prepared_with_other_settings_under_another_name(lab: Any, text_file: Path) -> None:
     async with lab() as at:
         screen = await opened(at, "rhymes")
         await at.press("S")
-        await at.sees("It becomes rhymes-test")
-        field = at.app.screen.query_one("Input")
-        for shares, said in (("0.1", "enter two fractions"), ("0.5 0.5", "leave nothing to train on")):
-            field.value = shares
-            await at.press("enter")
-            await at.sees(said)
-        field.value = "0.2 0.1"
-        await at.press("enter")
+        await at.sees("prepare rhymes with other settings", f"{len(text_file.read_text()):,} tokens")
+        form = at.app.screen
+        for value, problem in (("0,1", "has to be a fraction"), ("0.95", "leave nothing to train on")):
+            form.query_one("#test_ratio").value = value
+            await at.until(lambda problem=problem: problem in form.query_one("#test_ratio-error").render().plain)
+            assert form.query_one("#test_ratio-error").has_class("-shown")
+        form.query_one("#test_ratio").value = "0.1"
+        form.query_one("#val_ratio").value = "0.2"
+        await at.sees("test ")  # the sizes of all splits, before anything is written
+        assert form.query_one("#name").placeholder == "rhymes-test"
+        form.query_one("#name").value = "shakespeare"
+        await at.sees("the data set shakespeare already exists")
+        form.query_one("#name").value = ""
+        assert not (paths.datasets_dir() / "rhymes-test").exists()
+        await at.press("ctrl+s")
         await at.until(lambda: (paths.datasets_dir() / "rhymes-test" / "meta.json").exists())
         await at.until(lambda: screen.entry.name == "rhymes-test" and screen.entry.info.prepared)
         meta = open_dataset("rhymes-test").meta
         assert (meta.val_ratio, meta.test_ratio, set(meta.tokens)) == (0.2, 0.1, {"train", "val", "test"})
         assert meta.split_bytes.keys() == meta.tokens.keys()
         await at.sees(f"test {meta.tokens['test']:,}")
+
+
+async def test_the_sizes_follow_the_tokenizer_that_is_chosen(lab: Any, text_file: Path) -> None:
+    text = text_file.read_text()
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        await at.press("S")
+        await at.sees(f"{len(text):,} tokens")
+        form = at.app.screen
+        form.query_one(TokenizerField).query_one("Choice").value = "gpt2"
+        tokens = len(tokenizers.create("gpt2").encode(text))
+        await at.sees("vocabulary 50,257")
+        # the splits are cut apart, so a piece of a word at the cut may be one token more
+        counted = int(form.query_one("#outcome").render().plain.split(" tokens")[0].split()[-1].replace(",", ""))
+        assert tokens <= counted <= tokens + 2
+        await at.press("ctrl+s")
+        await at.until(lambda: screen.entry.name == "rhymes-gpt2" and screen.entry.info.prepared)
+        assert sum(open_dataset("rhymes-gpt2").meta.tokens.values()) == counted
+
+
+async def test_nothing_is_downloaded_to_tell_sizes(lab: Any) -> None:
+    async with lab() as at:
+        await opened(at, "shakespeare_char")
+        await at.press("S")
+        await at.sees("the sizes are known once the text is downloaded")
+        await at.press("escape")
 
 
 async def test_an_own_text_gets_a_test_split(lab: Any, text_file: Path) -> None:
