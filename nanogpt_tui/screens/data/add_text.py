@@ -41,14 +41,14 @@ class AddText(RecipeForm):
             raise SettingError("path", "")
         if not expanded(path).exists():
             raise SettingError("path", f"no such file or folder: {path}")
-        ratios = {name: self.fraction(name) for name in ("val_ratio", "test_ratio")}
         try:
             recipe = textfile_recipe(
                 [path],
                 name=self.text("name") or None,
                 tokenizer=self.query_one(TokenizerField).value,
+                val_ratio=self.fraction("val_ratio"),
+                test_ratio=self.fraction("test_ratio"),
                 encoding=self.text("encoding") or None,
-                **ratios,
             )
         except SettingError:
             raise

@@ -10,6 +10,7 @@ from textual.widgets import Input
 
 from nanogpt import tokenizers
 from nanogpt.data.recipes import Recipe
+from nanogpt.data.shards import DEFAULT_SHARD_TOKENS
 from nanogpt.errors import SettingError, UserError
 from nanogpt_tui.screens.data.recipe_form import RecipeForm
 from nanogpt_tui.text import one_line
@@ -41,6 +42,8 @@ class OtherSettings(RecipeForm):
         yield self.row("test", Input(f"{recipe.test_ratio:g}", compact=True, id="test_ratio"))
         encoding = Input(recipe.encoding or "", compact=True, placeholder="detected", id="encoding")
         yield self.row("encoding", encoding)
+        shards, default = str(recipe.shard_tokens or ""), f"{DEFAULT_SHARD_TOKENS:,} tokens, if a split is longer"
+        yield self.row("shards of", Input(shards, compact=True, placeholder=default, id="shard_tokens"))
 
     def on_mount(self) -> None:
         self.query_one(TokenizerField).query_one("Choice").focus()
@@ -52,6 +55,7 @@ class OtherSettings(RecipeForm):
             "val_ratio": self.fraction("val_ratio"),
             "test_ratio": self.fraction("test_ratio"),
             "encoding": self.text("encoding") or None,
+            "shard_tokens": self.whole_number("shard_tokens"),
         }
         changed = replace(self._recipe, **changes)
         try:

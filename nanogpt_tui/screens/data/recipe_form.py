@@ -37,7 +37,7 @@ class RecipeForm(Dialog[Recipe | None]):
     DEFAULT_CSS = """
     RecipeForm > Vertical { width: 84; max-width: 96%; height: auto; max-height: 96%; }
     RecipeForm .title { text-style: bold; margin-bottom: 1; }
-    RecipeForm #fields { height: auto; max-height: 100%; }
+    RecipeForm #fields { height: auto; max-height: 60vh; scrollbar-size-vertical: 1; }
     RecipeForm Horizontal { height: auto; margin-bottom: 1; }
     RecipeForm Horizontal > Static { width: 12; color: $quiet; }
     RecipeForm .-long-labels > Static { width: 17; }
@@ -115,6 +115,13 @@ class RecipeForm(Dialog[Recipe | None]):
             return float(self.text(name))
         except ValueError:
             raise SettingError(name, f"{self.text(name)!r} has to be a fraction of the text, such as 0.1") from None
+
+    def whole_number(self, name: str) -> int:
+        """Return a whole number, 0 for nothing. Raise `SettingError` for anything else."""
+        try:
+            return int(self.text(name).replace(",", "") or 0)
+        except ValueError:
+            raise SettingError(name, f"{self.text(name)!r} has to be a whole number") from None
 
     def check_name(self, name: str) -> None:
         """Raise `SettingError` for the name of an existing data set."""
