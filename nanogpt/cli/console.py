@@ -49,7 +49,8 @@ def ignoring_hangup() -> Iterator[None]:
     """Keep the process running in the block when its terminal closes or its connection drops (SIGHUP)."""
     hangup = getattr(signal, "SIGHUP", None)  # Windows has none
     in_main = threading.current_thread() is threading.main_thread()
-    if hangup is None or not in_main or signal.getsignal(hangup) is not signal.SIG_DFL:  # ignored under nohup
+    before = signal.getsignal(hangup) if hangup is not None else None
+    if hangup is None or not in_main or before not in (signal.SIG_DFL, signal.SIG_IGN):
         yield
         return
     terminals = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
@@ -57,7 +58,7 @@ def ignoring_hangup() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(hangup, signal.SIG_DFL)
+        signal.signal(hangup, before)
 
 
 def is_on_terminal() -> bool:

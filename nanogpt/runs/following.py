@@ -74,7 +74,9 @@ def _followed(
         tail.skip(location.path)
     has_read = False  # old events do not show that the trainer is alive
     while True:
-        about, is_gone = monitor.check(location.find())  # before reading, so that a trainer's last events are read
+        # Both before reading, so that a trainer's last events are read.
+        about, is_gone = monitor.check(location.find())
+        is_over = (is_gone or tail.finished) and not keep_waiting and not is_locked(location.path)
         before = tail.offset
         for block in tail.read(location.path):
             yield block
@@ -82,7 +84,7 @@ def _followed(
         if tail.offset != before:
             if has_read:
                 monitor.mark_alive()
-        elif (is_gone or tail.finished) and not keep_waiting and not is_locked(location.path):
+        elif is_over:
             if not tail.finished:
                 yield status_event(about)
             return

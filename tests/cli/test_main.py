@@ -248,6 +248,7 @@ from types import ModuleType, SimpleNamespace
 from nanogpt.cli import _interruptible_imports
 sys.modules["torch"] = ModuleType("torch")
 sys.modules["torch"].__spec__ = SimpleNamespace(_initializing=True)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 with _interruptible_imports():
     try:
         os.kill(os.getpid(), signal.SIGINT)

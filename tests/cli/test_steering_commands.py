@@ -162,10 +162,17 @@ def test_no_answer_within_the_time_is_said(small, capsys, monkeypatch):
     assert len(list((folder / "mailbox").iterdir())) == 2
 
 
-def test_a_training_whose_terminal_is_closed_goes_on_to_its_end(small, ended):
+def with_hangup(words, hangup):
+    """The command, in a process that inherits how to react to SIGHUP, as from `nohup` or a shell's `trap`."""
+    signal.signal(signal.SIGHUP, hangup)
+    return main(words)
+
+
+@pytest.mark.parametrize("hangup", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_training_whose_terminal_is_closed_goes_on_to_its_end(small, ended, hangup):
     terminal, theirs = pty.openpty()
     words = ["train", *small, "--max_iters=400", "--eval_interval=200", "--name=one"]
-    process = forked.nanogpt(words, terminal=os.ttyname(theirs))
+    process = forked.Forked(with_hangup, words, hangup, terminal=os.ttyname(theirs))
     ended(process.pid)
     seen = b""
     while b"step 0" not in seen:

@@ -66,6 +66,25 @@ def away(tmp_path):
     return beat
 
 
+def test_the_last_event_is_read_though_its_trainer_ends_between_two_looks_at_the_run(away, monkeypatch):
+    """The trainer writes its status first, then the event, then it releases the lock."""
+    folder = away(state="finished", host=socket.gethostname())
+    (folder / "events.jsonl").write_text(lines(stepped(1)))
+    ends = iter((True, False))
+
+    def is_locked(run):
+        if held := next(ends, False):
+            return held
+        with (run / "events.jsonl").open("a") as file:
+            file.write(lines(finished(1)))
+        monkeypatch.setattr(following, "is_locked", lambda run: False)
+        return False
+
+    monkeypatch.setattr(following, "is_locked", is_locked)
+    seen = [type(event) for event in follow(folder, **QUICKLY) if not isinstance(event, Status)]
+    assert seen == [Step, Finished]
+
+
 def test_a_run_that_trains_in_another_process_is_followed_to_its_end(small):
     whole: list[Event] = []
     folder = runs.new_folder("run", name="one")

@@ -249,7 +249,7 @@ def named(style: Any, names: dict[str, str]) -> str:
 async def until(pilot: Pilot[Any], *words: str, view: str = "") -> Shot:
     """Waits until the screen is what the files have of the view; else until it says all these words and keeps still."""
     known = remembered(view)
-    patience_s = 5.0 if known else 0.3 if view else 0.06
+    patience_s = 20.0 if known else 0.3 if view else 0.06
     app, before, since = expect(LabApp, pilot.app), list[Strip](), time.monotonic()
     end = since + 60
     while time.monotonic() < end:

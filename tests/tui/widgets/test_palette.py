@@ -99,9 +99,12 @@ async def test_a_data_set_is_shown_in_data(lab: Any) -> None:
         assert at.app.screen.entry.name == "rhymes"
 
 
-async def test_a_setting_of_a_run_is_a_field_of_the_form_and_what_is_typed_there_stays(lab: Any) -> None:
+async def test_a_setting_of_a_run_is_a_field_of_the_form_and_what_is_typed_there_stays(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One at the top, one that is shown at first, one that is shown with the others; one of a component that is not
     chosen leads to the choice."""
+    monkeypatch.setattr(LabApp, "NOTIFICATION_TIMEOUT", 600)  # a busy machine may need longer than a notice stays
     async with lab() as at:
 
         async def field_of(name: str) -> Field:
