@@ -11,8 +11,8 @@ from textual.widgets import Static
 from nanogpt.formatting import counted
 from nanogpt_tui import token_views
 from nanogpt_tui.keys import with_keys
+from nanogpt_tui.progress import Progress
 from nanogpt_tui.screens.data.dataset_facts import Entry, facts_text, preparation_hint
-from nanogpt_tui.screens.data.progress import Progress
 from nanogpt_tui.session.session import Session
 from nanogpt_tui.text import safe_content
 

@@ -13,7 +13,7 @@ from nanogpt.data.store import open_dataset
 from nanogpt.errors import UserError
 from nanogpt.formatting import counted
 from nanogpt.tokenizers import available_offline
-from nanogpt_tui.screens.data.progress import Progress
+from nanogpt_tui.progress import Progress
 from nanogpt_tui.text import count, format_bytes, printable, safe_content, short
 
 LABEL = 12  # cells of a label in the details

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nanogpt.events import Event
-from nanogpt_tui.screens.data.progress import Progress
+from nanogpt_tui.progress import Progress
 
 if TYPE_CHECKING:
     from nanogpt.data.recipes import Recipe

@@ -15,7 +15,7 @@ from nanogpt.data.recipes import Recipe
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, Forecast, Notice
 from nanogpt.formatting import counted
-from nanogpt_tui.screens.data.progress import Progress
+from nanogpt_tui.progress import Progress
 from nanogpt_tui.text import format_bytes, safe_content
 from nanogpt_tui.widgets.dialog import Dialog, hint
 from nanogpt_tui.widgets.path_input import PathInput

@@ -12,12 +12,12 @@ from textual.widgets.option_list import Option
 
 from nanogpt.errors import UserError
 from nanogpt.events import Notice, Prepared
+from nanogpt_tui.progress import Progress
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.screens.data.dataset_details import DatasetDetails
 from nanogpt_tui.screens.data.dataset_facts import Entry, list_entries, list_heading, list_row
 from nanogpt_tui.screens.data.dataset_list import DatasetList
 from nanogpt_tui.screens.data.preparation import Preparation
-from nanogpt_tui.screens.data.progress import Progress
 from nanogpt_tui.text import safe_content
 from nanogpt_tui.widgets import copy_menu
 from nanogpt_tui.widgets.dialog import Ask

@@ -12,8 +12,8 @@ from nanogpt.data import open_dataset, prepare, textfile_recipe
 from nanogpt.errors import UserError
 from nanogpt.events import Downloading, Encoding
 from nanogpt_tui import token_views
+from nanogpt_tui.progress import Progress
 from nanogpt_tui.screens.data.dataset_facts import recorded_origin
-from nanogpt_tui.screens.data.progress import Progress
 from nanogpt_tui.screens.new_run.screen import NewRunScreen
 from nanogpt_tui.widgets.path_input import PathInput, common_prefix, completions
 from nanogpt_tui.widgets.tokenizer_field import TokenizerField
