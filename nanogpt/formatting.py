@@ -16,6 +16,15 @@ def printable(text: str) -> str:
     return text.translate(_visible())
 
 
+def token_text(token: bytes) -> str:
+    r"""Return a token's text in one line of printable characters.
+
+    What is not UTF-8 is shown as \xe2, a line feed as \n, a tab as \t, a carriage return as \r, a backslash twice.
+    """
+    text = token.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+    return printable(text.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r"))
+
+
 @cache
 def _visible() -> dict[int, str]:
     controls = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}  # ␀ to ␟

@@ -1,4 +1,4 @@
-"""Detection of running processes."""
+"""Processes: which are running, and how a new one finds this package."""
 
 import os
 from contextlib import suppress
@@ -18,3 +18,9 @@ def is_running(pid: int) -> bool:
     except (OSError, OverflowError):
         return False
     return True
+
+
+def import_path() -> str:
+    """Return a PYTHONPATH for a new process that starts with the folder of this package."""
+    home = str(Path(__file__).parents[1])
+    return os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))

@@ -315,6 +315,9 @@ def build_tokenizer(
         if isinstance(event, TokenizerTraining):
             event = replace(event, done_bytes=min(event.done_bytes, total), total_bytes=total)
         yield event
+    if spec.vocab_size and made.vocab_size < spec.vocab_size:
+        text = f"the text is too short for {spec.vocab_size:,} entries: the vocabulary has {made.vocab_size:,}"
+        yield Notice(level="warning", text=text)
     return made
 
 

@@ -18,7 +18,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from nanogpt.data import extras
+from nanogpt import extras
 from nanogpt.errors import UserError
 from nanogpt.files import open_regular, reason
 

@@ -11,18 +11,16 @@ cuts into two tokens, as in transformers' `TikTokenConverter`; and a piece that 
 """
 
 import base64
-import re
 from pathlib import Path
 from typing import Any
 
 from nanogpt.errors import UserError
 from nanogpt.files import read_json, why
 from nanogpt.tokenizers import LARGEST, Tokenizer
+from nanogpt.tokenizers._pieces import oniguruma
 from nanogpt.tokenizers._published import byte_characters
 
 _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-# A quantifier that gives nothing back, as Oniguruma does not write it: `\p{N}{1,3}+` there repeats the repetition.
-_POSSESSIVE = re.compile(r"([+*?]|\{\d+,\d*\})\+")
 
 
 def tokenizer_files(tokenizer: Tokenizer, block_size: int) -> dict[str, dict[str, Any]]:
@@ -37,7 +35,7 @@ def tokenizer_files(tokenizer: Tokenizer, block_size: int) -> dict[str, dict[str
         decoder: dict[str, Any] = {"type": "Fuse"}
         model: dict[str, Any] = {"type": "WordLevel", "vocab": vocabulary(tokenizer), "unk_token": ""}
     elif "vocabulary" in saved or tokenizer.name == "byte":
-        by_pattern = [_split(_oniguruma(saved["pattern"]))] if "pattern" in saved else []
+        by_pattern = [_split(oniguruma(saved["pattern"]))] if "pattern" in saved else []
         pieces = {"type": "Sequence", "pretokenizers": [*by_pattern, _BYTES]}
         decoder = _BYTES
         ids = vocabulary(tokenizer) | special
@@ -121,11 +119,6 @@ def _ranks(saved: dict[str, Any]) -> dict[bytes, int]:
 
 def _written(token: bytes) -> str:
     return "".join(map(byte_characters().__getitem__, token))
-
-
-def _oniguruma(pattern: str) -> str:
-    r"""The pattern for the matcher of `tokenizers`, in which `$` is also the end of a line."""
-    return _POSSESSIVE.sub(r"\1", pattern).replace("$", r"\z")
 
 
 def _split(pattern: str) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import nanogpt
 from nanogpt.config import Config
 from nanogpt.errors import UserError
 from nanogpt.files import read_text, why
+from nanogpt.processes import import_path
 from nanogpt.runs import folder
 from nanogpt.runs.weights import with_shape_of_weights
 
@@ -65,7 +65,7 @@ def _launch(arguments: Sequence[str], run: Path, folders: Mapping[str, str | Pat
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env=os.environ | {"PYTHONPATH": _import_path()},
+                env=os.environ | {"PYTHONPATH": import_path()},
             )
             try:
                 while (ended := process.poll()) is None and not _has_started(run, before):
@@ -92,12 +92,6 @@ def _status(run: Path) -> dict[str, Any]:
 def _has_started(run: Path, before: Mapping[str, Any]) -> bool:
     """Return whether the process has written its first status, which is at its first event."""
     return folder.is_run(run) and _status(run).get("updated", 0) != before.get("updated", 0)
-
-
-def _import_path() -> str:
-    """Return a PYTHONPATH that starts with the folder of this package."""
-    home = str(Path(nanogpt.__file__).parents[1])
-    return os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
 
 
 def _clear(run: Path) -> None:

@@ -126,12 +126,7 @@ class BpeTokenizer(Tokenizer):
             return UNKNOWN
 
     def safe_cut(self, text: str) -> int:
-        """Cut before a space that follows a non-blank, or else after a line feed between two non-blanks.
-
-        Each pattern here starts a new piece there, and none looks back. `str.isspace` is true for all that \\s matches,
-        and more.
-        """
-        return _last_cut(text, " ") or _last_cut(text, "\n")
+        return safe_cut(text)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -141,6 +136,15 @@ class BpeTokenizer(Tokenizer):
             "vocabulary": [base64.b64encode(token).decode("ascii") for token in self._vocabulary],
             "special_tokens": self._special_tokens,
         }
+
+
+def safe_cut(text: str) -> int:
+    """Return the last place before a space that follows a non-blank, or else after a line feed between two non-blanks.
+
+    Each pattern here starts a new piece there, and none looks back. `str.isspace` is true for all that \\s matches,
+    and more. 0: no such place.
+    """
+    return _last_cut(text, " ") or _last_cut(text, "\n")
 
 
 def _last_cut(text: str, blank: str) -> int:

@@ -6,11 +6,16 @@ there, which is a piece of its own, so that a pattern without look-ahead cuts th
 the two.
 """
 
+import re
+
 GPT2 = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 GPT4 = (
     r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"""
     r"""|\s++$|\s*[\r\n]|\s+(?!\S)|\s"""
 )
+
+# A quantifier that gives nothing back, as Oniguruma does not write it: `\p{N}{1,3}+` there repeats the repetition.
+_POSSESSIVE = re.compile(r"([+*?]|\{\d+,\d*\})\+")
 
 MARK = "\0"
 MARKED_PATTERNS = {  # for each pattern the one that cuts a text with marks at the same places, and at the marks
@@ -23,6 +28,11 @@ MARKED_PATTERNS = {  # for each pattern the one that cuts a text with marks at t
 RARE_BLANKS = (
     "\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 )
+
+
+def oniguruma(pattern: str) -> str:
+    r"""Return the pattern for the matcher of `tokenizers`, in which `$` is also the end of a line."""
+    return _POSSESSIVE.sub(r"\1", pattern).replace("$", r"\z")
 
 
 def insert_marks(text: str, pattern: str) -> str | None:

@@ -17,7 +17,7 @@ def foretold(file: Path, tokenizer: str, **ratios: Any) -> Forecast:
     return last
 
 
-@pytest.mark.parametrize("tokenizer", ["char", "byte", "gpt2"])
+@pytest.mark.parametrize("tokenizer", ["char", "byte", "gpt2", "bpe:300"])
 def test_what_is_foretold_is_what_preparing_makes(text_file: Path, tokenizer: str) -> None:
     text_file.write_text(text_file.read_text() + "é€😀\n" * 50)
     before = foretold(text_file, tokenizer, test_ratio=0.05)

@@ -23,7 +23,7 @@ from nanogpt.data.preparation import prepare
 from nanogpt.data.recipes import Recipe, textfile_recipe
 from nanogpt.data.store import open_dataset
 from nanogpt.errors import SettingError, UserError
-from nanogpt.events import Encoding, Notice, Prepared
+from nanogpt.events import Encoding, Notice, Prepared, TokenizerTraining
 from nanogpt.tokenizers import _bpe
 
 
@@ -58,15 +58,16 @@ def every_event(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "BLOCK_BYTES", 1000)
 
 
-@pytest.mark.parametrize("kind", ["char", "byte", "gpt2", "p50k_base"])
+@pytest.mark.parametrize("kind", ["char", "byte", "gpt2", "p50k_base", "bpe:400,pattern=gpt4"])
 @pytest.mark.parametrize("block_bytes", [777, 1 << 20])
 @pytest.mark.parametrize("much", [0, 10**12], ids=["fast", "plain"])
 def test_tokens_are_those_of_each_split_encoded_as_a_whole(
     tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, kind: str, block_bytes: int, much: int
 ) -> None:
     whole = nasty_text(20_000)
-    tokenizer = tokenizers.create(kind, [whole])
     parts = {"train": whole[:14_000], "val": whole[14_000:18_000], "test": whole[18_000:]}
+    needs_text = tokenizers.tokenizer_class(kind.partition(":")[0]).needs == "text"
+    tokenizer = tokenizers.create(kind, [parts["train"] if needs_text else whole])
     monkeypatch.setattr(_bpe, "OWN_ENCODING_CHARACTERS", 10**12)
     expected = {split: tokenizer.encode(part) for split, part in parts.items()}
     monkeypatch.setattr(_bpe, "OWN_ENCODING_CHARACTERS", much)
@@ -80,6 +81,36 @@ def test_tokens_are_those_of_each_split_encoded_as_a_whole(
         assert list(ids) == expected[split]
         assert len(ids) == tokens[split] == dataset.meta.tokens[split]
         assert dataset.tokenizer.decode(ids) == part
+
+
+def test_a_tokenizer_is_trained_on_the_training_split_alone(tmp_path: Path, data_dir: Path) -> None:
+    train, val = "to be or not to be\n" * 90, "xyzxyzxyz\n" * 19
+    file = written(tmp_path, train + val)
+    recipe = textfile_recipe([file], tokenizer="bpe:1000", val_ratio=len(val) / len(train + val))
+    *events, last = prepare(recipe, data_dir=data_dir)
+    training = [event for event in events if isinstance(event, TokenizerTraining)]
+    assert {event.phase for event in training} == {"read", "merge"}
+    assert all(event.done_bytes <= event.total_bytes == len(train) for event in training)
+    assert isinstance(last, Prepared)
+    dataset = open_dataset("story", data_dir)
+    made = dataset.tokenizer
+    assert tokenizers.fingerprint(made) == tokenizers.fingerprint(tokenizers.create("bpe:1000", [train]))
+    assert b"xy" not in map(made.token_bytes, range(made.vocab_size))
+    assert (last.tokenizer, dataset.meta.tokenizer, last.vocab_size) == ("bpe:1000", "bpe:1000", made.vocab_size)
+    # 1,000 entries would need more text
+    assert [event.text for event in events if isinstance(event, Notice)] == [
+        f"the text is too short for 1,000 entries: the vocabulary has {made.vocab_size}"
+    ]
+
+
+def test_data_sets_with_other_settings_are_never_taken_for_the_same(tmp_path: Path, data_dir: Path) -> None:
+    file = written(tmp_path, nasty_text(5000))
+    prepared(textfile_recipe([file], tokenizer="bpe:300"), data_dir=data_dir)
+    again = list(prepare(textfile_recipe([file], tokenizer="bpe,vocab_size=300,pattern=gpt2"), data_dir=data_dir))
+    assert any(isinstance(event, Notice) and "already prepared" in event.text for event in again)
+    for other in ("bpe:301", "bpe:300,pattern=gpt4", "bpe:300,special_tokens=", "char"):
+        with pytest.raises(UserError, match=r"exists with tokenizer=bpe:300, not .*--output.*--force"):
+            list(prepare(textfile_recipe([file], tokenizer=other), data_dir=data_dir))
 
 
 def test_tiny_shakespeare_is_split_where_nanogpt_splits_it() -> None:

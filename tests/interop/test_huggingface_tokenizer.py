@@ -2,7 +2,6 @@
 
 import json
 from functools import cache
-from importlib import import_module
 
 import pytest
 from hypothesis import given, settings
@@ -12,20 +11,11 @@ from transformers import AutoTokenizer
 
 from nanogpt import tokenizers
 from nanogpt.interop.huggingface_tokenizer import read_vocabulary, tokenizer_files, tokenizer_kind, vocabulary
+from tests.tokenizer_specs import SAMPLE, SPECS, kind_of, made
 
-TEXT = "ROMEO:  what \n\n  light,   isn't it <|endoftext|> 12345 é\r\n\tdef f(x):\n        return x \n  "
+TEXT = SAMPLE
 
-every_kind = pytest.mark.parametrize("name", tokenizers.names())
-
-
-@cache
-def made(name):
-    """The kind itself, or where its vocabulary needs the network its own pattern and special tokens over GPT-2's."""
-    if tokenizers.available_offline(name):
-        return tokenizers.create(name, [TEXT])
-    module = import_module(f"nanogpt.tokenizers.{name}")
-    tokens = [made("gpt2").token_bytes(id) for id in range(50_256)]
-    return module.Tokenizer(module.GPT4, tokens, module.SPECIAL_TOKENS)
+every_kind = pytest.mark.parametrize("name", SPECS)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +101,7 @@ PIECES += [
 ]
 
 
-@pytest.mark.parametrize("name", [name for name in tokenizers.names() if name != "char"])
+@pytest.mark.parametrize("name", [name for name in SPECS if name != "char"])
 @settings(max_examples=60, deadline=None)
 @given(parts=st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=4)), max_size=30))
 def test_any_text_gives_the_same_ids(theirs, name, parts):
@@ -135,7 +125,7 @@ def test_a_character_that_the_vocabulary_lacks_is_refused_there_too(theirs):
 def test_a_vocabulary_that_was_written_is_known_again(name, written):
     assert read_vocabulary(written(name)) == vocabulary(made(name))
     if tokenizers.available_offline(name):
-        assert tokenizer_kind(vocabulary(made(name))) == name
+        assert tokenizer_kind(vocabulary(made(name))) == ("" if kind_of(name).needs == "text" else name)
 
 
 def test_saved_by_transformers_it_is_known_again(tmp_path, of_transformers):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nanogpt.data import extras
+from nanogpt import extras
 from nanogpt.data.formats import base
 from nanogpt.data.formats._columns import choose_column, usable
 from nanogpt.data.streams import open_stream
