@@ -32,8 +32,9 @@ class Unreadable(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An open file. `content` has its bytes, decompressed; `stored` is the file itself."""
+    """The open file at `path`. `content` has its bytes, decompressed; `stored` is the file itself."""
 
+    path: Path
     content: BufferedReader
     stored: BufferedReader
 
@@ -66,7 +67,7 @@ def open_stream(path: Path) -> Iterator[Stream]:
     with file:
         try:
             content, damage = _decompressed(path, file)
-            yield Stream(content, file)
+            yield Stream(path, content, file)
         except damage as error:
             raise UserError(_damaged(path, error)) from error
         except OSError as error:

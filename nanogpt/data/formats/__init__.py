@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from nanogpt.data.formats.base import Format
-from nanogpt.data.streams import SUFFIXES
+from nanogpt.data.streams import SUFFIXES, open_stream
 from nanogpt.errors import UserError
 from nanogpt.registry import Registry
 
@@ -40,7 +40,8 @@ def documents(
     if found is None:
         raise UserError(f"{path} is in no known format; known suffixes: {', '.join(sorted(_by_suffix()))}")
     counts: Counter[str] = Counter() if skipped is None else skipped
-    yield from found.documents(path, text_column=text_column, encoding=encoding, skipped=counts)
+    with open_stream(path) as stream:
+        yield from found.documents(stream, text_column=text_column, encoding=encoding, skipped=counts)
 
 
 @cache

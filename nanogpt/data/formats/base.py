@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import ClassVar
+
+from nanogpt.data.streams import Stream
 
 
 class Format(ABC):
@@ -20,9 +21,9 @@ class Format(ABC):
 
     @abstractmethod
     def documents(
-        self, path: Path, *, text_column: str | None, encoding: str | None, skipped: Counter[str]
+        self, stream: Stream, *, text_column: str | None, encoding: str | None, skipped: Counter[str]
     ) -> Iterator[str]:
-        """Yield the texts of the documents of a file, in their order, in memory that does not grow with the file.
+        """Yield the texts of the documents of an open file, in their order, in memory that does not grow with the file.
 
         text_column: of a table; None: the column `text`, or else the only one of texts. encoding: of the bytes; None:
         detect it. A document that is broken, empty or not a text is left out, and its reason counted in `skipped`.

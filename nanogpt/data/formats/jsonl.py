@@ -4,13 +4,12 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from io import TextIOWrapper
-from pathlib import Path
 from typing import ClassVar
 
 from nanogpt.data.encodings import detect_encoding, display_name
 from nanogpt.data.formats import base
 from nanogpt.data.formats._columns import choose_column, usable
-from nanogpt.data.streams import open_stream
+from nanogpt.data.streams import Stream
 from nanogpt.errors import UserError
 
 LONGEST_LINE = 1 << 25  # characters; a longer line is skipped
@@ -24,16 +23,16 @@ class Format(base.Format):
     has_columns: ClassVar[bool] = True
 
     def documents(
-        self, path: Path, *, text_column: str | None, encoding: str | None, skipped: Counter[str]
+        self, stream: Stream, *, text_column: str | None, encoding: str | None, skipped: Counter[str]
     ) -> Iterator[str]:
         """Yield the documents; JSON lines are UTF-8 unless there is a byte order mark or `encoding` says otherwise."""
-        yield from usable(_texts(path, text_column, encoding, skipped), skipped)
+        yield from usable(_texts(stream, text_column, encoding, skipped), skipped)
 
 
-def _texts(path: Path, text_column: str | None, encoding: str | None, skipped: Counter[str]) -> Iterator[object]:
+def _texts(stream: Stream, text_column: str | None, encoding: str | None, skipped: Counter[str]) -> Iterator[object]:
     column, found = text_column, False
     columns: list[str] = []
-    for line in _lines(path, encoding, skipped):
+    for line in _lines(stream, encoding, skipped):
         try:
             value = json.loads(line)
         except RecursionError:
@@ -51,26 +50,25 @@ def _texts(path: Path, text_column: str | None, encoding: str | None, skipped: C
             columns = columns or list(value)
             if column is None:
                 of_texts = [name for name, each in value.items() if isinstance(each, str)]
-                column = choose_column(path, columns, of_texts, None)
+                column = choose_column(stream.path, columns, of_texts, None)
             found = found or column in value
             yield value.get(column)
     if columns and not found:
-        choose_column(path, columns, (), text_column)
+        choose_column(stream.path, columns, (), text_column)
 
 
-def _lines(path: Path, encoding: str | None, skipped: Counter[str]) -> Iterator[str]:
-    with open_stream(path) as stream:
-        codec, mark_bytes = detect_encoding(stream.content.peek(4), encoding)
-        stream.content.read(mark_bytes)
-        # A byte that is not in the encoding becomes a lone surrogate, and its document is counted as not Unicode.
-        text = TextIOWrapper(stream.content, codec, "surrogateescape", newline="\n")
-        try:
-            while line := text.readline(LONGEST_LINE):
-                if len(line) == LONGEST_LINE and not line.endswith("\n"):
-                    while (rest := text.readline(LONGEST_LINE)) and not rest.endswith("\n"):
-                        pass
-                    skipped[f"longer than {LONGEST_LINE:,} characters"] += 1
-                elif not line.isspace():
-                    yield line
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path} is not {display_name(codec)}: set another encoding") from error
+def _lines(stream: Stream, encoding: str | None, skipped: Counter[str]) -> Iterator[str]:
+    codec, mark_bytes = detect_encoding(stream.content.peek(4), encoding)
+    stream.content.read(mark_bytes)
+    # A byte that is not in the encoding becomes a lone surrogate, and its document is counted as not Unicode.
+    text = TextIOWrapper(stream.content, codec, "surrogateescape", newline="\n")
+    try:
+        while line := text.readline(LONGEST_LINE):
+            if len(line) == LONGEST_LINE and not line.endswith("\n"):
+                while (rest := text.readline(LONGEST_LINE)) and not rest.endswith("\n"):
+                    pass
+                skipped[f"longer than {LONGEST_LINE:,} characters"] += 1
+            elif not line.isspace():
+                yield line
+    except UnicodeDecodeError as error:
+        raise UserError(f"{stream.path} is not {display_name(codec)}: set another encoding") from error

@@ -2,13 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, ClassVar
 
 from nanogpt import extras
 from nanogpt.data.formats import base
 from nanogpt.data.formats._columns import choose_column, usable
-from nanogpt.data.streams import open_stream
+from nanogpt.data.streams import Stream
 from nanogpt.errors import UserError
 
 ROWS = 256  # in memory at a time: web documents have some kB each
@@ -23,26 +22,26 @@ class Format(base.Format):
     has_columns: ClassVar[bool] = True
 
     def documents(
-        self, path: Path, *, text_column: str | None, encoding: str | None, skipped: Counter[str]
+        self, stream: Stream, *, text_column: str | None, encoding: str | None, skipped: Counter[str]
     ) -> Iterator[str]:
         """Yield the documents; a Parquet table is UTF-8, whatever `encoding` is."""
+        path = stream.path
         parquet = extras.load("pyarrow.parquet", "corpora", f"{path} is a Parquet table and")
         arrow = extras.load("pyarrow", "corpora", str(path))
-        with open_stream(path) as stream:
-            try:
-                table = parquet.ParquetFile(stream.stored, buffer_size=BUFFER_BYTES, pre_buffer=False)
-                schema = table.schema_arrow
-                of_texts = [field.name for field in schema if _is_text(arrow.types, field.type)]
-                column = choose_column(path, schema.names, of_texts, text_column)
-                if column not in of_texts:
-                    raise UserError(f"{path}: column {column!r} has no texts but {schema.field(column).type} values")
-                for batch in table.iter_batches(batch_size=ROWS, columns=[column], use_threads=False):
-                    yield from usable(_values(batch.column(0), skipped), skipped)
-            except (arrow.ArrowException, OSError) as error:
-                if isinstance(error, OSError) and error.errno is not None:  # of the system: pyarrow's have no number
-                    raise
-                reason = str(error).splitlines()[0]
-                raise UserError(f"{path} is a damaged Parquet table ({reason}): copy or download it again") from error
+        try:
+            table = parquet.ParquetFile(stream.stored, buffer_size=BUFFER_BYTES, pre_buffer=False)
+            schema = table.schema_arrow
+            of_texts = [field.name for field in schema if _is_text(arrow.types, field.type)]
+            column = choose_column(path, schema.names, of_texts, text_column)
+            if column not in of_texts:
+                raise UserError(f"{path}: column {column!r} has no texts but {schema.field(column).type} values")
+            for batch in table.iter_batches(batch_size=ROWS, columns=[column], use_threads=False):
+                yield from usable(_values(batch.column(0), skipped), skipped)
+        except (arrow.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # of the system: pyarrow's have no number
+                raise
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path} is a damaged Parquet table ({reason}): copy or download it again") from error
 
 
 def _is_text(types: Any, kind: Any) -> bool:
