@@ -1,0 +1,106 @@
+"""Detection of the encoding of bytes that are not UTF-8, by chardet, with a measure of whether it is certain.
+
+Of the detectors, chardet 7 is the best by far: of 1,416 excerpts of 60 to 1,000 bytes, in 59 pairs of a language and an
+encoding, it decoded 97 % right, charset-normalizer 79 % and faust-cchardet 69 %. Its confidences say when it guesses:
+with the limits below, none of the answers called certain was wrong (`benchmarks/encodings.py`).
+"""
+
+import codecs
+import re
+from dataclasses import dataclass
+
+from nanogpt.data.binaries import MAX_CONTROL_SHARE, count_controls
+
+SAMPLE_BYTES = 1 << 16  # that are looked at
+MIN_BYTES = 20  # of lines with characters outside ASCII; nothing is certain of less
+SHORT_BYTES, MIN_CONFIDENCE = 200, 0.3  # of a shorter text, chardet has to be this confident
+MIN_RATIO = 1.01  # of the confidence in the best candidate to that in the next one
+LATIN_RATIO, LATIN_BYTES = 0.8, 40  # see `is_latin`
+LATIN = ("cp1252", "iso8859-1", "iso8859-15")
+
+# The second includes the first, and what comes after the sample may need it.
+_WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "euc_kr": "cp949"}
+_ASCII = bytes(range(128))
+_C1 = re.compile("[\x80-\x84\x86-\x9f]")  # control characters that no text has; NEL is a line end
+_COMMON = re.compile("[ \n,.\u3001\u3002\uff0c]")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A codec that decodes a sample, and the text that it gives. `confidence` (0 to 1) is chardet's."""
+
+    codec: str
+    text: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """The encodings that a sample may be in, which read differently, the most probable one first.
+
+    `is_certain`: the first one is right. `is_latin`: if it is not certain, the sample is a western European text for
+    all that is known: its characters outside ASCII stand alone, and Windows-1252 is about as probable as the first.
+    """
+
+    candidates: tuple[Candidate, ...]
+    is_certain: bool
+    is_latin: bool
+
+
+def detect(sample: bytes) -> Detection:
+    """Return the encodings that the bytes, which are not UTF-8, may be in. The last character may be cut off."""
+    import chardet  # takes 20 ms
+
+    lines = b"" if b"\0" in sample else b"".join(line for line in sample.splitlines(True) if not line.isascii())
+    evidence = lines or sample  # lines in ASCII say nothing, except in UTF-16 and ISO-2022
+    found: dict[str, Candidate] = {}
+    latin = _decode(sample, "cp1252")
+    for result in chardet.detect_all(evidence, ignore_threshold=True, compat_names=False):
+        codec = _codec(result["encoding"])
+        for each in _both_byte_orders(sample, codec):
+            text = _decode(sample, each)
+            if text is not None:
+                found.setdefault(text, Candidate("cp1252" if text == latin else each, text, result["confidence"]))
+    candidates = tuple(found.values())
+    best, next_ = (*(each.confidence for each in candidates[:2]), 0.0, 0.0)[:2]
+    is_certain = (
+        len(evidence) >= MIN_BYTES
+        and best > MIN_RATIO * next_
+        and (len(evidence) >= SHORT_BYTES or best >= MIN_CONFIDENCE)
+    )
+    likely = max((each.confidence for each in candidates if each.codec in LATIN), default=0.0)
+    is_latin = _high_bytes_are_single(evidence) and (len(evidence) < LATIN_BYTES or likely >= LATIN_RATIO * best)
+    return Detection(candidates, is_certain, is_latin and latin is not None)
+
+
+def _codec(name: str | None) -> str:
+    """Return Python's name of the codec for one of chardet's names; empty if Python does not have it."""
+    try:
+        codec = codecs.lookup(name or "").name
+    except LookupError:
+        return ""
+    return _WIDER.get(codec, codec)
+
+
+def _both_byte_orders(sample: bytes, codec: str) -> tuple[str, ...]:
+    """Return the codec; for UTF-16 also the other byte order, unless one gives more spaces and punctuation."""
+    if not codec.startswith("utf-16"):
+        return (codec,) if codec else ()
+    counts = {each: len(_COMMON.findall(_decode(sample, each) or "")) for each in ("utf-16-le", "utf-16-be")}
+    most = max(counts.values())
+    return tuple(each for each, count in counts.items() if count == most)
+
+
+def _decode(sample: bytes, codec: str) -> str | None:
+    try:
+        text = codecs.getincrementaldecoder(codec)().decode(sample)
+    except UnicodeDecodeError:
+        return None
+    controls = count_controls(text.encode(errors="replace"))
+    return text if controls <= MAX_CONTROL_SHARE * len(text) and not _C1.search(text) else None
+
+
+def _high_bytes_are_single(evidence: bytes) -> bool:
+    """Return whether bytes outside ASCII mostly stand alone, as accented letters do in a word."""
+    runs = re.findall(rb"[\x80-\xff]+", evidence)
+    return sum(map(len, runs)) < 1.5 * len(runs)
