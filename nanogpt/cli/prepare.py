@@ -32,7 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--val_ratio", type=float, help="fraction of the text for validation (default: 0.1)")
     parser.add_argument("--test_ratio", type=float, help="fraction of the text for the test split (default: 0)")
     parser.add_argument(
-        "--encoding", metavar="NAME", help="encoding of the text, such as gb18030 (default: UTF-8, else Windows-1252)"
+        "--encoding", metavar="NAME", help="encoding of the text, such as gb18030 (default: UTF-8, else detected)"
+    )
+    parser.add_argument(
+        "--text_column", metavar="NAME", help="column of the texts in tables (default: text, else the only one)"
     )
     parser.add_argument(
         "--shard_tokens",
@@ -50,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from nanogpt.data import load_recipe, prepare, textfile_recipe
 
     if args.name == "textfile":
-        recipe = textfile_recipe(args.paths, name=args.output)
+        recipe = textfile_recipe(args.paths, name=args.output, text_column=args.text_column)
     elif args.paths:
         raise UserError(f"unexpected {str(args.paths[0])!r}; for your own text: `nanogpt prepare textfile PATH...`")
     else:

@@ -9,10 +9,6 @@ CONTROLS = bytes(code for code in range(32) if code not in b"\b\t\n\v\f\r\x1a\x1
 
 _IMAGE = ("an image", "give a text file")
 _KINDS = (  # (pattern of its first bytes, what it is, what to do)
-    (rb"\x1f\x8b", "a gzip archive", "unpack it first, with `gunzip -k FILE`"),
-    (rb"BZh[1-9]1AY&SY", "a bzip2 archive", "unpack it first, with `bunzip2 -k FILE`"),
-    (rb"\xfd7zXZ\0", "an xz archive", "unpack it first, with `unxz -k FILE`"),
-    (rb"\x28\xb5\x2f\xfd", "a zstd archive", "unpack it first, with `unzstd FILE`"),
     (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first, with `7z x FILE`"),
     (rb"Rar!\x1a\x07", "a RAR archive", "unpack it first"),
     (rb".{257}ustar", "a tar archive", "unpack it first, with `tar -xf FILE`"),
@@ -28,7 +24,7 @@ _KINDS = (  # (pattern of its first bytes, what it is, what to do)
     (rb"\xff\xd8\xff", *_IMAGE),
     (rb"GIF8[79]a", *_IMAGE),
     (rb"RIFF.{4}WEBP", *_IMAGE),
-    (rb"PAR1\x15", "a Parquet table", "write its text column to a text file first"),
+    (rb"PAR1\x15", "a Parquet table", "rename it to FILE.parquet"),
     (rb"ARROW1\0", "an Arrow table", "write its text column to a text file first"),
     (rb"SQLite format 3\0", "an SQLite database", "write its text to a text file first"),
     (rb"\x93NUMPY", "a NumPy array", "give a text file"),

@@ -8,6 +8,8 @@ with the limits below, none of the answers called certain was wrong (`benchmarks
 import codecs
 import re
 from dataclasses import dataclass
+from itertools import pairwise
+from unicodedata import category
 
 from nanogpt.data.binaries import MAX_CONTROL_SHARE, count_controls
 
@@ -15,13 +17,21 @@ SAMPLE_BYTES = 1 << 16  # that are looked at
 MIN_BYTES = 20  # of lines with characters outside ASCII; nothing is certain of less
 SHORT_BYTES, MIN_CONFIDENCE = 200, 0.3  # of a shorter text, chardet has to be this confident
 MIN_RATIO = 1.01  # of the confidence in the best candidate to that in the next one
-LATIN_RATIO, LATIN_BYTES = 0.8, 40  # see `is_latin`
+LATIN_RATIO, FEW_WORDS = 0.8, 3  # see `is_latin`
+CANDIDATES = 4  # that a message names
 LATIN = ("cp1252", "iso8859-1", "iso8859-15")
 
-# The second includes the first, and what comes after the sample may need it.
-_WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "euc_kr": "cp949"}
-_ASCII = bytes(range(128))
+# chardet names the widest codec of a family. The standard's own is used if it has all that the sample has: the others
+# map some characters differently, such as the wave dash of Shift JIS.
+_NARROWER = {
+    "cp932": "shift_jis",
+    "shift_jis_2004": "shift_jis",
+    "euc_jis_2004": "euc_jp",
+    "big5hkscs": "big5",
+}
+_WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "euc_kr": "cp949"}  # these map nothing differently
 _C1 = re.compile("[\x80-\x84\x86-\x9f]")  # control characters that no text has; NEL is a line end
+_WORD, _RUN = re.compile(rb"[^\s\x80-\xff]*[\x80-\xff]\S*"), re.compile(rb"[\x80-\xff]+")
 _COMMON = re.compile("[ \n,.\u3001\u3002\uff0c]")
 
 
@@ -39,7 +49,8 @@ class Detection:
     """The encodings that a sample may be in, which read differently, the most probable one first.
 
     `is_certain`: the first one is right. `is_latin`: if it is not certain, the sample is a western European text for
-    all that is known: its characters outside ASCII stand alone, and Windows-1252 is about as probable as the first.
+    all that is known: its characters outside ASCII stand alone, and Windows-1252 is about as probable as the first, or
+    there are only a few words to judge by.
     """
 
     candidates: tuple[Candidate, ...]
@@ -56,30 +67,40 @@ def detect(sample: bytes) -> Detection:
     found: dict[str, Candidate] = {}
     latin = _decode(sample, "cp1252")
     for result in chardet.detect_all(evidence, ignore_threshold=True, compat_names=False):
-        codec = _codec(result["encoding"])
+        codec = _codec(result["encoding"], sample)
         for each in _both_byte_orders(sample, codec):
             text = _decode(sample, each)
             if text is not None:
                 found.setdefault(text, Candidate("cp1252" if text == latin else each, text, result["confidence"]))
-    candidates = tuple(found.values())
+    candidates = list(found.values())
     best, next_ = (*(each.confidence for each in candidates[:2]), 0.0, 0.0)[:2]
-    is_certain = (
-        len(evidence) >= MIN_BYTES
-        and best > MIN_RATIO * next_
-        and (len(evidence) >= SHORT_BYTES or best >= MIN_CONFIDENCE)
-    )
+    differ = best > MIN_RATIO * next_
+    if not differ and len(candidates) > 1:
+        tied = [each for each in candidates if best <= MIN_RATIO * each.confidence]
+        tied.sort(key=lambda each: _count_oddities(each.text))
+        differ = _count_oddities(tied[0].text) < _count_oddities(tied[1].text)
+        candidates[: len(tied)] = tied
+    is_certain = differ and len(evidence) >= MIN_BYTES and (len(evidence) >= SHORT_BYTES or best >= MIN_CONFIDENCE)
     likely = max((each.confidence for each in candidates if each.codec in LATIN), default=0.0)
-    is_latin = _high_bytes_are_single(evidence) and (len(evidence) < LATIN_BYTES or likely >= LATIN_RATIO * best)
-    return Detection(candidates, is_certain, is_latin and latin is not None)
+    words = set(_WORD.findall(evidence))
+    is_latin = _high_bytes_are_single(words) and (len(words) <= FEW_WORDS or likely >= LATIN_RATIO * best)
+    return Detection(tuple(candidates), is_certain, is_latin and latin is not None)
 
 
-def _codec(name: str | None) -> str:
-    """Return Python's name of the codec for one of chardet's names; empty if Python does not have it."""
+def _codec(name: str | None, sample: bytes) -> str:
+    """Return Python's name of the codec to use for one of chardet's names; empty if Python does not have it."""
     try:
         codec = codecs.lookup(name or "").name
     except LookupError:
         return ""
-    return _WIDER.get(codec, codec)
+    narrower = _NARROWER.get(codec)
+    return narrower if narrower and _decode(sample, narrower) is not None else _WIDER.get(codec, codec)
+
+
+def _count_oddities(text: str) -> int:
+    """Return how many characters are unusual where they are: symbols, and capitals after small letters."""
+    symbols = sum(category(each)[0] in "SC" for each in text if each > "\x7f")
+    return symbols + sum(each.islower() and next_.isupper() for each, next_ in pairwise(text))
 
 
 def _both_byte_orders(sample: bytes, codec: str) -> tuple[str, ...]:
@@ -100,7 +121,7 @@ def _decode(sample: bytes, codec: str) -> str | None:
     return text if controls <= MAX_CONTROL_SHARE * len(text) and not _C1.search(text) else None
 
 
-def _high_bytes_are_single(evidence: bytes) -> bool:
+def _high_bytes_are_single(words: set[bytes]) -> bool:
     """Return whether bytes outside ASCII mostly stand alone, as accented letters do in a word."""
-    runs = re.findall(rb"[\x80-\xff]+", evidence)
+    runs = [run for word in words for run in _RUN.findall(word)]
     return sum(map(len, runs)) < 1.5 * len(runs)

@@ -1,13 +1,15 @@
 """Decoding of bytes to text, block by block, and detection of the encoding if the user does not give it.
 
-A text is read as UTF-8, as the encoding of its byte order mark, or else as Windows-1252. Nearly every byte is a letter
-in Windows-1252, so the text may be in another encoding; an excerpt lets the user judge.
+A text is read as UTF-8, in the encoding of its byte order mark, in the one that `nanogpt.data.detection` is certain of,
+or else, if it looks western European, as Windows-1252. An excerpt lets the user judge.
 """
 
 import codecs
+from collections.abc import Callable
 from pathlib import Path
 
 from nanogpt.data.binaries import MAX_CONTROL_SHARE, binary_error, count_controls, find_binary
+from nanogpt.data.detection import CANDIDATES, SAMPLE_BYTES, detect
 from nanogpt.errors import SettingError, UserError, nearest
 
 EXCERPT, CONTEXT = 40, 10  # characters in all, and before the first one outside ASCII
@@ -23,8 +25,11 @@ _MARKS = (  # the longer first: UTF-32's little-endian mark begins with UTF-16's
 )
 _NO_FILES = ("idna", "punycode", "undefined", "raw_unicode_escape", "unicode_escape", "utf-7")  # not for files
 _SAME = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}  # without a mark
+_FROM_THE_START = ("utf-16", "utf-32", "iso2022")  # in these, bytes of ASCII are not ASCII characters
 _ASCII = bytes(range(128))
-_DAMAGED = 0.75  # a text is damaged UTF-8 if at least this share of its non-ASCII bytes is valid UTF-8
+# A text is damaged UTF-8 if at least this share of its non-ASCII bytes is valid UTF-8. The second is for a text whose
+# first characters outside ASCII are valid: of GBK and EUC-KR, a tenth is by chance.
+_DAMAGED, _BROKEN = 0.75, 0.5
 
 
 def codec_name(encoding: str) -> str:
@@ -61,24 +66,69 @@ def detect_encoding(start: bytes, encoding: str | None) -> tuple[str, int]:
     return _SAME.get(asked, asked), 0
 
 
-class Decoder:
-    """A decoder for the blocks of a file, in order. Without an encoding, what is not UTF-8 is read as Windows-1252.
+class UncertainEncoding(UserError):
+    """The encoding of a text was not given, and its bytes do not say with certainty which it is."""
 
-    `codec` is the codec in use, `offset` the number of bytes decoded so far, and `excerpt` the decoded text around the
-    first characters outside ASCII.
+
+class Decoder:
+    """A decoder for the blocks of a file, in order.
+
+    start: the first bytes, at least `HEAD_BYTES` if there are so many. peek: returns bytes that follow the block that
+    is decoded, without reading them. Without an `encoding`, what is not UTF-8 is read in the encoding that `detect`
+    is certain of, or as Windows-1252. Raise `UncertainEncoding` if the text is neither.
+
+    `codec` is the codec in use, `detected` whether it was found by `detect`, `offset` the number of bytes decoded so
+    far, and `excerpt` the decoded text around the first characters outside ASCII.
     """
 
-    def __init__(self, path: Path, start: bytes, encoding: str | None) -> None:
+    def __init__(self, path: Path, start: bytes, encoding: str | None, peek: Callable[[], bytes] = bytes) -> None:
         self.codec, self.offset = detect_encoding(start, encoding)
         self.mark_bytes = self.offset
-        self.excerpt = ""
-        self._path, self._asked = path, encoding is not None
+        self.excerpt, self.detected = "", False
+        self._path, self._asked, self._peek = path, encoding is not None, peek
+        if not self._asked and not self.mark_bytes:
+            self._set_codec(self._detect_at_start(start[:SAMPLE_BYTES]))
         self._decoder = codecs.getincrementaldecoder(self.codec)()
         self._pure_ascii, self._before = True, b""
         # For a text that is read as Windows-1252: the byte that is not UTF-8, and how much of the rest is.
         self._not_utf8 = ""
         self._as_utf8 = codecs.getincrementaldecoder("utf-8")("ignore")
         self._high_bytes = self._utf8_bytes = 0
+
+    def _set_codec(self, codec: str) -> None:
+        self.codec, self.detected = codec, codec not in ("utf-8", "cp1252")
+
+    def _detect_at_start(self, start: bytes) -> str:
+        """Return the codec of a text that begins with these bytes and has no byte order mark.
+
+        It is UTF-8 if that is possible, or if the decoder is to decide at the first byte that is not UTF-8.
+        """
+        try:
+            codecs.getincrementaldecoder("utf-8")().decode(start)
+            valid = start
+        except UnicodeDecodeError as error:
+            valid = start[: error.start]
+        has_escapes = b"\x1b$" in start  # ISO-2022 is ASCII with escape sequences
+        if len(valid) == len(start) and b"\0" not in start and not has_escapes:
+            return "utf-8"
+        found = detect(start)
+        if found.is_certain and found.candidates[0].codec.startswith(_FROM_THE_START):
+            return found.candidates[0].codec
+        if valid.isascii() or _utf8_share(start) >= _BROKEN:
+            return "utf-8"
+        return self._detect(start)
+
+    def _detect(self, sample: bytes) -> str:
+        """Return the codec of a text that is not UTF-8. Raise `UncertainEncoding`."""
+        found = detect(sample)
+        if found.is_certain:
+            return found.candidates[0].codec
+        if found.is_latin or not found.candidates:
+            return "cp1252"
+        reads = "; ".join(f"{each.codec} reads “{_excerpt(each.text)}”" for each in found.candidates[:CANDIDATES])
+        raise UncertainEncoding(
+            f"{self._path} is not UTF-8, and its encoding is not certain: set it with --encoding=NAME ({reads})"
+        )
 
     def decode(self, block: bytes, final: bool) -> tuple[bytes, int]:
         """Return (the text of this block in UTF-8, its number of characters). Raise `UserError` if it is not text."""
@@ -106,12 +156,25 @@ class Decoder:
                 raise UserError(
                     f"{self._path} is not {display_name(self.codec)}: {byte} is invalid; set another encoding"
                 ) from error
-            # So far the text was ASCII, which is the same in Windows-1252.
-            mended = self.codec == "utf-8" and not self.mark_bytes and self._pure_ascii
-            if not mended or not error.object[: error.start].isascii():
+            if self.detected:
+                raise UncertainEncoding(
+                    f"{self._path} looks like {display_name(self.codec)}, but {byte} is not: {ADVICE}"
+                ) from error
+            # So far the text was ASCII, which is the same in the encodings that are detected here.
+            undecided = self.codec == "utf-8" and not self.mark_bytes and self._pure_ascii
+            if not undecided or not error.object[: error.start].isascii():
                 raise UserError(_broken(self._path, f"begins as {display_name(self.codec)}", byte)) from error
-        self.codec, self._not_utf8 = "cp1252", byte
+            line = error.object.rfind(b"\n", 0, error.start) + 1
+            sample = (error.object[line : line + SAMPLE_BYTES] + self._peek())[:SAMPLE_BYTES]
+        is_text = b"\0" not in sample and count_controls(sample) <= MAX_CONTROL_SHARE * len(sample)
+        if is_text and _utf8_share(sample) < _DAMAGED:
+            self._set_codec(self._detect(sample))
+        else:
+            self.codec = "cp1252"  # what is wrong with it shows when it is read
+        self._not_utf8 = "" if self.detected else byte
         self._decoder = codecs.getincrementaldecoder(self.codec)()
+        if self.detected:
+            return self._decoded(held + block, b"", final)
         try:
             return self._decoder.decode(held + block, final)
         except UnicodeDecodeError as worse:
@@ -143,6 +206,18 @@ class Decoder:
             self._utf8_bytes += len(self._as_utf8.decode(raw).encode().translate(None, _ASCII))
         if final and self._utf8_bytes >= _DAMAGED * self._high_bytes:
             raise UserError(_broken(self._path, "is mostly UTF-8", self._not_utf8))
+
+
+def _utf8_share(data: bytes) -> float:
+    """Return the share of the bytes outside ASCII that are part of valid UTF-8."""
+    valid = codecs.getincrementaldecoder("utf-8")("ignore").decode(data).encode().translate(None, _ASCII)
+    return len(valid) / max(1, len(data.translate(None, _ASCII)))
+
+
+def _excerpt(text: str) -> str:
+    """Return the text around the first character outside ASCII, in one line."""
+    first = next((place for place, character in enumerate(text) if character > "\x7f"), 0)
+    return " ".join(text[max(0, first - CONTEXT) :][:EXCERPT].split())
 
 
 def _broken(path: Path, what: str, byte: str) -> str:

@@ -36,7 +36,7 @@ def forecast(recipe: Recipe) -> Generator[Event, None, None]:
     Raise `UserError` if the text cannot be prepared.
     """
     files, text_bytes, alphabet, _ = yield from scan_files(
-        (yield from recipe.source.files(recipe.encoding)), recipe.encoding
+        (yield from recipe.source.files(recipe.encoding)), recipe.encoding, recipe.source.text_column
     )
     characters = sum(file.characters for file in files) + len(SEPARATOR) * (len(files) - 1)
     ends = split_ends(recipe, characters)

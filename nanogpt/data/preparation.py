@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -28,7 +29,7 @@ from nanogpt.data.encodings import ADVICE, codec_name, display_name
 from nanogpt.data.names import home
 from nanogpt.data.recipes import Recipe, load_recipe
 from nanogpt.data.shards import TokenFile
-from nanogpt.data.text import SEPARATOR, Alphabet, TextFile, read, scan
+from nanogpt.data.text import SEPARATOR, Alphabet, TextFile, list_counts, read, scan
 from nanogpt.data.token_files import TokenWriter
 from nanogpt.errors import UserError
 from nanogpt.events import Encoding, Event, Notice, Prepared, TokenizerTraining
@@ -38,6 +39,7 @@ from nanogpt.tokenizers import Tokenizer
 
 MAX_CARRY = 1 << 21  # characters without a safe place to cut, after which the text is cut anywhere
 REPORT_INTERVAL_S = 0.05
+MAX_NAMES = 3  # files that a notice names
 
 
 def prepare(
@@ -81,7 +83,7 @@ def prepare(
         found = [recipe.source.check_local_copy(source)]
     else:
         found = yield from recipe.source.files(recipe.encoding)
-    files, text_bytes, alphabet, sha256 = yield from scan_files(found, recipe.encoding)
+    files, text_bytes, alphabet, sha256 = yield from scan_files(found, recipe.encoding, recipe.source.text_column)
     read_as = ", ".join(sorted({file.codec for file in files}))
     if existing:
         _check_same_text(existing.meta, recipe, sha256, read_as)
@@ -98,7 +100,7 @@ def prepare(
         "bytes": text_bytes,
         "files": len(files),
         "encoding": read_as,
-    }
+    } | _describe_skipped(files)
     try:
         with store.new_dataset(folder) as part:
             token_files, text_sizes = yield from _write(part, read(files), ends, made, text_bytes, recipe.shard_tokens)
@@ -207,12 +209,18 @@ def _prepared(meta: store.Meta, folder: Path, began: float) -> Prepared:
     )
 
 
+def _describe_skipped(files: list[TextFile]) -> dict[str, Any]:
+    """Return what `meta.json` records of the documents that were left out: by reason, how many."""
+    counts = sum((Counter(file.skipped) for file in files), Counter[str]())
+    return {"skipped_documents": dict(counts)} if counts else {}
+
+
 def _origin(recipe: Recipe, files: list[TextFile]) -> dict[str, Any]:
     return recipe.source.origin() or ({"path": str(files[0].path.absolute())} if len(files) == 1 else {})
 
 
 def scan_files(
-    candidates: list[Path], encoding: str | None = None
+    candidates: list[Path], encoding: str | None = None, text_column: str | None = None
 ) -> Generator[Event, None, tuple[list[TextFile], int, str, str]]:
     """Read all files once; return (files, total bytes, distinct characters, SHA-256 of the whole text).
 
@@ -227,7 +235,7 @@ def scan_files(
         for path in candidates:
             if files:
                 hash_(SEPARATOR.encode())  # equal hashes mean equal texts, whatever the division into files
-            reading = scan(path, alphabet, hash_, encoding=encoding)
+            reading = scan(path, alphabet, hash_, encoding=encoding, text_column=text_column)
             while True:
                 try:
                     done += next(reading)
@@ -243,9 +251,10 @@ def scan_files(
             f"{candidates[0]}{' and the other files' if len(candidates) > 1 else ''} is empty; give some text"
         )
     yield from _report_encodings(files)
+    yield from _report_skipped(files)
     if len(files) > 1:
         alphabet.add(SEPARATOR.encode())
-    return files, done, alphabet.characters(), digest.hexdigest()
+    return files, sum(file.text_bytes for file in files), alphabet.characters(), digest.hexdigest()
 
 
 def _size_or_zero(path: Path) -> int:
@@ -263,12 +272,25 @@ def _report_encodings(files: list[TextFile]) -> Iterator[Notice]:
         example = next((file for file in of_it if file.excerpt), of_it[0])
         what = str(example.path) if len(of_it) == 1 else f"{len(of_it):,} files, such as {example.path},"
         looks = f": “{' '.join(example.excerpt.split())}”" if example.excerpt else ""
-        if codec == "cp1252" and not example.asked:
-            is_ = "is" if len(of_it) == 1 else "are"
+        is_ = "is" if len(of_it) == 1 else "are"
+        if example.detected:
+            text = f"{what} {is_} read as {display_name(codec)}, detected{looks}; if that is wrong, {ADVICE}"
+            yield Notice(level="info", text=text)
+        elif codec == "cp1252" and example.encoding is None:
             text = f"{what} {is_} not UTF-8 and {is_} read as Windows-1252{looks}; if that is wrong, {ADVICE}"
             yield Notice(level="warning", text=text)
         else:
             yield Notice(level="info", text=f"{what} read as {display_name(codec)}{looks}")
+
+
+def _report_skipped(files: list[TextFile]) -> Iterator[Notice]:
+    """Report the documents that were left out, by reason, and the files that have most of them."""
+    counts = sum((Counter(file.skipped) for file in files), Counter[str]())
+    if counts:
+        most = sorted((file for file in files if file.skipped), key=lambda file: -sum(file.skipped.values()))
+        names = ", ".join(str(file.path) for file in most[:MAX_NAMES]) + (", …" if len(most) > MAX_NAMES else "")
+        text = f"skipped {counted(sum(counts.values()), 'document')}: {list_counts(counts)} (in {names})"
+        yield Notice(level="warning", text=text)
 
 
 def split_ends(recipe: Recipe, characters: int) -> dict[str, int]:

@@ -143,10 +143,12 @@ def textfile_recipe(
     test_ratio: float = 0.0,
     encoding: str | None = None,
     shard_tokens: int = 0,
+    text_column: str | None = None,
 ) -> Recipe:
-    """Return a recipe for the user's own text: files, and folders that are searched for text files.
+    """Return a recipe for the user's own text: files, and folders that are searched for files with text.
 
-    name: of the data set; None: that of the first file. Raise `UserError` for unusable options.
+    name: of the data set; None: that of the first file. text_column: of tables; None: `text`, or the only one of texts.
+    Raise `UserError` for unusable options.
     """
     given = tuple(paths.expanded(file) for file in files)
     if not given:
@@ -154,7 +156,7 @@ def textfile_recipe(
     return Recipe(
         name=name if name is not None else _name_of(given[0]),
         title=", ".join(path.name for path in given[:3]) + (", …" if len(given) > 3 else ""),
-        source=sources.create(sources.OWN_TEXT, paths=given),
+        source=sources.create(sources.OWN_TEXT, paths=given, text_column=text_column),
         tokenizer=tokenizer,
         val_ratio=val_ratio,
         test_ratio=test_ratio,

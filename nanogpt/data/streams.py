@@ -4,6 +4,7 @@ The first bytes decide, not the name, so a compressed file is read under any nam
 """
 
 import bz2
+import errno
 import gzip
 import lzma
 import os
@@ -16,12 +17,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nanogpt import extras
 from nanogpt.errors import UserError
 from nanogpt.files import open_regular, reason
 
+if TYPE_CHECKING:
+    from nanogpt.data.encodings import Decoder
+
+BinaryReader: TypeAlias = "BufferedReader[Any]"
 BUFFER_BYTES = 1 << 20
 SUFFIXES = (".gz", ".zst", ".bz2", ".xz")
 
@@ -30,13 +35,17 @@ class Unreadable(UserError):
     """A path that the system cannot read, or that is not a regular file."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stream:
-    """The open file at `path`. `content` has its bytes, decompressed; `stored` is the file itself."""
+    """The open file at `path`. `content` has its bytes, decompressed; `stored` is the file itself.
+
+    `decoder` is set while the content is decoded, and says how: see `nanogpt.data.decoding`.
+    """
 
     path: Path
-    content: BufferedReader
-    stored: BufferedReader
+    content: BinaryReader
+    stored: BinaryReader
+    decoder: "Decoder | None" = None
 
     @property
     def is_compressed(self) -> bool:
@@ -58,12 +67,14 @@ def open_stream(path: Path) -> Iterator[Stream]:
     damaged or cut off, or needs a package that is not installed.
     """
     try:
-        file = open_regular(path)
+        opened = open_regular(path)
     except OSError as error:
         if _is_special(path):
             raise Unreadable(f"{path} is not a regular file: it is read twice, so write it to a file first") from error
-        raise Unreadable(f"{path} cannot be read ({reason(error)}); check its name and its permissions") from error
+        problem = os.strerror(errno.EISDIR) if os.path.isdir(path) else reason(error)  # noqa: PTH112
+        raise Unreadable(f"{path} cannot be read ({problem}); check its name and its permissions") from error
     damage: tuple[type[Exception], ...] = ()
+    file: BinaryReader = BufferedReader(opened.detach(), BUFFER_BYTES)
     with file:
         try:
             content, damage = _decompressed(path, file)
@@ -90,7 +101,7 @@ def _damaged(path: Path, error: Exception) -> str:
     return f"{path} {is_}: it cannot be decompressed to its end; copy or download it again"
 
 
-def _decompressed(path: Path, file: BufferedReader) -> tuple[BufferedReader, tuple[type[Exception], ...]]:
+def _decompressed(path: Path, file: BinaryReader) -> tuple[BinaryReader, tuple[type[Exception], ...]]:
     """Return the decompressed content of an open file, and errors of its decompressor that are not OSError."""
     start = file.peek(10)
     if start.startswith(b"\x1f\x8b"):

@@ -1,56 +1,51 @@
-"""Reading of text files in constant memory.
+"""Reading of text files, and of the documents in files of other formats, in constant memory.
 
-A file that is not text is refused with the offset of the first binary byte; so is a file that changes between the two
-passes. Line ends are not changed.
+A file that is not text is refused, and so is a file that changes between the two passes. Line ends are not changed.
 """
 
 import codecs
-import os
-import stat
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
-from nanogpt.data.binaries import (
-    HEAD_BYTES,
-    MAX_CONTROL_SHARE,
-    binary_error,
-    count_controls,
-    find_binary,
-    identify_binary,
-)
-from nanogpt.data.encodings import Decoder
-from nanogpt.errors import UserError
-from nanogpt.files import reason
+from nanogpt.data import formats
+from nanogpt.data.decoding import BLOCK_BYTES, decode_blocks
+from nanogpt.data.encodings import UncertainEncoding
+from nanogpt.data.formats import Format
+from nanogpt.data.streams import Stream, Unreadable, open_stream
+from nanogpt.errors import SettingError, UserError
+from nanogpt.extras import MissingPackage
 
-BLOCK_BYTES = 1 << 20
-SEPARATOR = "\n"  # between two files
+SEPARATOR = "\n"  # between two files, and between two documents
 UNREADABLE = "cannot be read"
 
 
-class Unreadable(UserError):
-    """A path that the system cannot read, or that is not a regular file."""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TextFile:
-    """A file that has been read and is text.
+    """A file that has been read and has text.
 
-    `asked`: the codec was given, not detected. `mark_bytes` is the length of its byte order mark, `stamp` its size in
-    bytes and its time of change in ns, and `excerpt` the text around its first characters outside ASCII.
+    `format` is that of its documents, and `text_column` and `encoding` are what was asked for it, None if nothing was.
+    `codec` is that of the text; `detected`: it was found by its bytes. `mark_bytes` is the length of its byte order
+    mark, and `excerpt` the text around its first characters outside ASCII. `stamp` is the file's size in bytes and its
+    time of change in ns, `text_bytes` and `characters` the size of its text. `skipped` counts by reason the documents
+    that were left out.
     """
 
     path: Path
+    format: Format
+    text_column: str | None
+    encoding: str | None
     codec: str
-    asked: bool
+    detected: bool
     mark_bytes: int
-    characters: int
-    stamp: tuple[int, int]
     excerpt: str
+    stamp: tuple[int, int]
+    characters: int
+    text_bytes: int
+    skipped: Mapping[str, int]
 
 
 class Alphabet:
@@ -77,44 +72,97 @@ def scan(
     take: Callable[[bytes], object],
     block_bytes: int | None = None,
     encoding: str | None = None,
+    text_column: str | None = None,
 ) -> Generator[int, None, TextFile]:
-    """Read a whole file, add its characters to `alphabet`, and call `take` with its bytes, block by block.
+    """Read a whole file, add its characters to `alphabet`, and call `take` with the bytes of its text, in blocks.
 
-    Yield the number of bytes of each block, and return the `TextFile`. encoding: None: detect it. Raise `UserError` for
-    a file that is missing, unreadable or not text, with the offset in bytes.
+    Yield the number of bytes of the file that each block needed, and return the `TextFile`. encoding: None: detect it.
+    text_column: of a table. Raise `UserError` for a file that is missing, unreadable, damaged or not text.
     """
-    with _open(path) as file:
-        stamp, start = _stamp(file), file.read(HEAD_BYTES)
-        if what := identify_binary(path, start):
-            raise UserError(what)
-        decoder = Decoder(path, start, encoding)
-        file.seek(0)
-        take(file.read(decoder.mark_bytes))
-        characters, unusual, final = 0, 0, False
-        while not final:
-            block = file.read(block_bytes or BLOCK_BYTES)
-            final = not block
-            take(block)
-            offset = decoder.offset
-            text, length = decoder.decode(block, final)
-            characters += length
-            unusual += count_controls(text)
-            if b"\0" in text or unusual > MAX_CONTROL_SHARE * characters:
-                before = text[: find_binary(text)].decode()
-                raise UserError(binary_error(path, offset + len(before.encode(decoder.codec))))
+    found, skipped = formats.find(path), Counter[str]()
+    with open_stream(path) as stream:
+        stamp = stream.stamp
+        position = text_bytes = characters = 0
+        for raw, text, length in _text_blocks(
+            stream, found, block_bytes or BLOCK_BYTES, encoding, text_column, skipped
+        ):
+            take(raw)
             alphabet.add(text)
-            yield len(block)
-        if _stamp(file) != stamp:
+            text_bytes += len(raw)
+            characters += length
+            before, position = position, max(position, stream.stored.tell())
+            yield position - before
+        if stream.stamp != stamp:
             raise UserError(_changed_message(path))
-    return TextFile(path, decoder.codec, encoding is not None, decoder.mark_bytes, characters, stamp, decoder.excerpt)
+        if not characters and skipped:
+            raise UserError(f"{path} has no document with text ({list_counts(skipped)}); give another file")
+        decoder = stream.decoder
+    return TextFile(
+        path=path,
+        format=found,
+        text_column=text_column,
+        encoding=encoding,
+        codec=decoder.codec if decoder else "utf-8",
+        detected=bool(decoder and decoder.detected),
+        mark_bytes=decoder.mark_bytes if decoder else 0,
+        excerpt=decoder.excerpt if decoder else "",
+        stamp=stamp,
+        characters=characters,
+        text_bytes=text_bytes,
+        skipped=dict(skipped),
+    )
 
 
-def exclusion_reason(path: Path, encoding: str | None = None) -> str:
-    """Return in a few words why a file cannot be used as text, judged by its first 64 kB; empty if it can."""
+def _text_blocks(
+    stream: Stream,
+    found: Format,
+    block_bytes: int,
+    encoding: str | None,
+    text_column: str | None,
+    skipped: Counter[str],
+) -> Iterator[tuple[bytes, bytes, int]]:
+    """Yield the bytes that are hashed, the text in UTF-8, and the number of its characters, in blocks."""
+    if found.is_text:
+        yield from decode_blocks(stream, encoding, block_bytes)
+        return
+    for text in _joined(found.documents(stream, text_column=text_column, encoding=encoding, skipped=skipped)):
+        raw = text.encode()
+        yield raw, raw, len(text)
+
+
+def _joined(documents: Iterator[str]) -> Iterator[str]:
+    """Yield the documents with `SEPARATOR` between them, in blocks of about `BLOCK_BYTES` characters."""
+    parts: list[str] = []
+    characters = 0
+    for number, document in enumerate(documents):
+        if number:
+            parts.append(SEPARATOR)
+        parts.append(document)
+        characters += len(document) + len(SEPARATOR)
+        if characters >= BLOCK_BYTES:
+            yield "".join(parts)
+            parts, characters = [], 0
+    if parts:
+        yield "".join(parts)
+
+
+def list_counts(counts: Mapping[str, int]) -> str:
+    """Return the counts by reason in words, the largest first, such as `12 not JSON, 1 without text`."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items(), key=lambda each: -each[1]))
+
+
+def exclusion_reason(path: Path, encoding: str | None = None, text_column: str | None = None) -> str:
+    """Return in a few words why a file cannot be used as text, judged by its first block; empty if it can."""
     try:
-        return "" if next(scan(path, Alphabet(), len, 1 << 16, encoding), 0) else "empty"
+        return "" if next(scan(path, Alphabet(), len, 1 << 16, encoding, text_column), 0) else "empty"
     except Unreadable:
         return UNREADABLE
+    except MissingPackage as error:
+        return error.advice
+    except SettingError as error:
+        return "no text column" if error.setting == "text_column" else "not text"
+    except UncertainEncoding:
+        return "encoding not certain"
     except UserError:
         return "not text"
 
@@ -125,48 +173,35 @@ def read(files: list[TextFile]) -> Iterator[str]:
         if number:
             yield SEPARATOR
         left = text_file.characters
-        with _open(text_file.path) as file:
-            if _stamp(file) != text_file.stamp:
+        with open_stream(text_file.path) as stream:
+            if stream.stamp != text_file.stamp:
                 raise UserError(_changed_message(text_file.path))
-            file.seek(text_file.mark_bytes)
-            decoder = codecs.getincrementaldecoder(text_file.codec)()
-            block = b"more"
-            while block:
-                block = file.read(BLOCK_BYTES)
-                try:
-                    text = decoder.decode(block, final=not block)
-                except UnicodeDecodeError as error:
-                    raise UserError(_changed_message(text_file.path)) from error
+            for text in _blocks(text_file, stream):
                 left -= len(text)
                 if left < 0:
                     break
                 if text:
                     yield text
-            if left or _stamp(file) != text_file.stamp:
+            if left or stream.stamp != text_file.stamp:
                 raise UserError(_changed_message(text_file.path))
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file. Raise `Unreadable` if the system refuses to open it or, later, to read it."""
-    try:
-        # Without blocking: opening a named pipe would wait for its writer.
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
-    except OSError as error:
-        raise Unreadable(f"{path} cannot be read ({reason(error)}); check its name and its permissions") from error
-    with file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise Unreadable(f"{path} is not a regular file: it is read twice, so write it to a file first")
+def _blocks(file: TextFile, stream: Stream) -> Iterator[str]:
+    """Yield the text of an open file that was scanned, in blocks."""
+    if not file.format.is_text:
+        yield from _joined(
+            file.format.documents(stream, text_column=file.text_column, encoding=file.encoding, skipped=Counter())
+        )
+        return
+    stream.content.read(file.mark_bytes)
+    decoder = codecs.getincrementaldecoder(file.codec)()
+    block = b"more"
+    while block:
+        block = stream.content.read(BLOCK_BYTES)
         try:
-            yield file
-        except OSError as error:
-            raise Unreadable(f"{path} cannot be read ({reason(error)}); skip it, or copy it first") from error
-
-
-def _stamp(file: BinaryIO) -> tuple[int, int]:
-    """Return (size in bytes, time of the last change in ns): a write changes one of them."""
-    about = os.fstat(file.fileno())
-    return about.st_size, about.st_mtime_ns
+            yield decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            raise UserError(_changed_message(file.path)) from error
 
 
 def _changed_message(path: Path) -> str:

@@ -253,7 +253,7 @@ def test_a_different_one_is_replaced_only_by_force(
 
 def test_the_same_bytes_in_another_encoding_are_another_text(tmp_path: Path, data_dir: Path) -> None:
     path = written(tmp_path, ("道可道，非常道。" * 20).encode("gbk"))
-    prepared(textfile_recipe([path]), data_dir=data_dir)
+    prepared(textfile_recipe([path], encoding="cp1252"), data_dir=data_dir)
     assert open_dataset("story", data_dir).meta.source["encoding"] == "cp1252"
     with pytest.raises(UserError, match="exists with encoding=cp1252, not gbk; choose another name with --output"):
         prepared(textfile_recipe([path]), data_dir=data_dir, encoding="gbk")
@@ -262,7 +262,7 @@ def test_the_same_bytes_in_another_encoding_are_another_text(tmp_path: Path, dat
     assert dataset.meta.source["encoding"] == "gbk"
     assert dataset.tokenizer.decode(dataset.split("val")) == "道可道，非常道。" * 2
     assert prepared(textfile_recipe([path], encoding="gbk"), data_dir=data_dir).vocab_size == 6
-    with pytest.raises(UserError, match="exists with encoding=gbk, not cp1252"):
+    with pytest.raises(UserError, match="exists with encoding=gbk, not gb18030"):
         prepared(textfile_recipe([path]), data_dir=data_dir)
 
 

@@ -1,16 +1,20 @@
 """Text files of unknown encoding: what they are read as, and what is refused."""
 
+import bz2
 import codecs
 import gzip
 import hashlib
 import io
+import lzma
 import os
 import re
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from backports import zstd
 
 from nanogpt.data.encodings import codec_name
 from nanogpt.data.text import SEPARATOR, Alphabet, TextFile, exclusion_reason, read, scan
@@ -58,7 +62,7 @@ def test_the_digest_is_that_of_the_files_bytes(tmp_path: Path) -> None:
     content = codecs.BOM_UTF8 + TEXT.encode() * 100
     (tmp_path / "text").write_bytes(content)
     digest = hashlib.sha256()
-    assert sum(scan(tmp_path / "text", Alphabet(), digest.update, 64)) == len(content) - len(codecs.BOM_UTF8)
+    assert sum(scan(tmp_path / "text", Alphabet(), digest.update, 64)) == len(content)
     assert digest.hexdigest() == hashlib.sha256(content).hexdigest()
 
 
@@ -233,7 +237,6 @@ def test_what_is_no_encoding_is_refused(encoding: str) -> None:
             b"We went to the caf\xe9 on the corner, all of us together",
             "to the café on the corner, all of us together"[:40],
         ),
-        ("道可道，非常道。".encode("gbk") * 3, "µÀ¿ÉµÀ£¬·Ç³£µÀ¡£" * 2 + "µÀ¿ÉµÀ£¬"),
         (b"plain text that was cut off in a caf\xc3", "f in a cafÃ"),
         (b"plain text with one \xff in it, and no more than that", "with one ÿ in it, and no more than that"),
     ],
@@ -243,7 +246,7 @@ def test_how_a_text_reads_as_windows_1252_is_kept_for_a_person_to_judge(
 ) -> None:
     (tmp_path / "text").write_bytes(content)
     file, _ = scanned(tmp_path / "text", block_bytes)
-    assert (file.codec, file.asked) == ("cp1252", False)
+    assert (file.codec, file.detected) == ("cp1252", False)
     assert file.excerpt.strip() == excerpt.strip()
 
 
@@ -258,10 +261,74 @@ def test_utf8_with_a_bad_byte_after_plain_ascii_is_not_taken_for_another_encodin
     assert scanned(tmp_path / "text", block_bytes, "cp1252")[0].codec == "cp1252"  # where the person says so
 
 
-def test_what_is_neither_utf8_nor_windows_1252_is_no_binary_data(tmp_path: Path) -> None:
-    (tmp_path / "text").write_bytes("吾輩は猫である。".encode("shift_jis"))  # 0x81 0x42 is the full stop
+@pytest.mark.parametrize("block_bytes", [1, 7, 1 << 20])
+@pytest.mark.parametrize("before", ["", "plain lines\n" * 9000], ids=["from the start", "after 100 kB of ASCII"])
+@pytest.mark.parametrize(
+    ("text", "encoding", "codec"),
+    [
+        ("道可道，非常道。名可名，非常名。", "gbk", "gb18030"),
+        ("道可道，非常道。名可名，非常名。", "big5", "big5"),
+        ("吾輩は猫である。名前はまだ無い。", "shift_jis", "shift_jis"),
+        ("吾輩は猫である。名前はまだ無い。", "euc-jp", "euc_jp"),
+        ("모든 국민은 법 앞에 평등하다. 누구든지", "euc-kr", "cp949"),
+        ("Все счастливые семьи похожи друг на друга", "koi8-r", "koi8-r"),
+        ("Все счастливые семьи похожи друг на друга", "cp1251", "cp1251"),
+        ("Όλοι οι άνθρωποι γεννιούνται ελεύθεροι", "iso8859-7", "iso8859-7"),
+    ],
+)
+def test_another_encoding_is_detected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, encoding: str, codec: str, before: str, block_bytes: int
+) -> None:
+    if before and block_bytes < 100:
+        block_bytes = (1 << 16) - block_bytes  # such a block ends within the text or shortly before it
+    text = before + f"{text}\n" * 9
+    (tmp_path / "text").write_bytes(text.encode(encoding))
+    file, alphabet = scanned(tmp_path / "text", block_bytes)
+    monkeypatch.setattr("nanogpt.data.text.BLOCK_BYTES", block_bytes)
+    assert (file.codec, file.detected, alphabet) == (codec, True, "".join(sorted(set(text))))
+    assert "".join(read([file])) == text
+
+
+@pytest.mark.parametrize("block_bytes", [1, 3, 1 << 20])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", ["It was the best of times,\n", "道可道，非常道。\n", "Все счастливые семьи\n"])
+def test_utf_16_without_a_byte_order_mark_is_detected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, encoding: str, block_bytes: int
+) -> None:
+    text *= 9
+    (tmp_path / "text").write_bytes(text.encode(encoding))
+    file, _ = scanned(tmp_path / "text", block_bytes)
+    monkeypatch.setattr("nanogpt.data.text.BLOCK_BYTES", block_bytes)
+    assert (file.codec, file.detected) == (encoding, True)
+    assert "".join(read([file])) == text
+
+
+@pytest.mark.parametrize(
+    ("content", "reads"),
+    [
+        ("吾輩は猫である。".encode("shift_jis"), "shift_jis reads “吾輩は猫である。”"),
+        ("道可道，".encode("gbk"), "gb18030 reads “道可道，”"),
+        ("Все они".encode("koi8-r"), "koi8-r reads “Все они”"),
+    ],
+)
+def test_too_short_a_text_in_another_encoding_is_refused_with_what_it_may_be(
+    tmp_path: Path, content: bytes, reads: str
+) -> None:
+    (tmp_path / "text").write_bytes(content)
     with pytest.raises(
-        UserError, match=r"neither UTF-8 \(0x8c at byte 0\) nor Windows-1252 \(0x81 at byte 14\).*--encoding"
+        UserError, match="is not UTF-8, and its encoding is not certain: set it with --encoding=NAME"
+    ) as error:
+        scanned(tmp_path / "text")
+    assert reads in str(error.value)
+    assert "\n" not in str(error.value)
+    assert exclusion_reason(tmp_path / "text") == "encoding not certain"
+
+
+def test_bytes_that_the_detected_encoding_does_not_have_are_refused(tmp_path: Path) -> None:
+    content = "道可道，非常道。名可名，非常名。\n".encode("gbk") * 20_000  # more than is looked at
+    (tmp_path / "text").write_bytes(content + b"\xff\xff")
+    with pytest.raises(
+        UserError, match=f"looks like GB18030, but 0xff at byte {len(content)} is not: set its encoding"
     ):
         scanned(tmp_path / "text")
 
@@ -269,8 +336,6 @@ def test_what_is_neither_utf8_nor_windows_1252_is_no_binary_data(tmp_path: Path)
 def archived(how: str) -> bytes:
     """A small archive of some text."""
     into = io.BytesIO()
-    if how == "gz":
-        return gzip.compress(b"some text", mtime=0)
     if how == "tar":
         with tarfile.open(fileobj=into, mode="w") as archive:
             archive.addfile(tarfile.TarInfo("a.txt"))
@@ -283,14 +348,14 @@ def archived(how: str) -> bytes:
 @pytest.mark.parametrize(
     ("content", "hint"),
     [
-        (archived("gz"), "a gzip archive: unpack it first, with `gunzip -k FILE`"),
+        (gzip.compress(archived("tar")), "a tar archive: unpack it first"),
         (archived("tar"), "a tar archive: unpack it first"),
         (archived("zip"), "a zip archive: unpack it first"),
         (archived("docx"), "an office document or an e-book: save it as plain text"),
         (b"%PDF-1.4\nall of it is ASCII\n", "a PDF: convert it first, with `pdftotext FILE`"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "an image: give a text file"),
         (b"\x7fELF\x02\x01\x01\0\0\0\xff\x81", "a program: give a text file"),
-        (b"PAR1\x15\x04\x15", "a Parquet table: write its text column to a text file first"),
+        (b"PAR1\x15\x04\x15", "a Parquet table: rename it to FILE.parquet"),
     ],
 )
 @pytest.mark.parametrize("encoding", [None, "cp1252", "utf-16"])
@@ -302,6 +367,19 @@ def test_a_file_that_is_not_text_is_called_what_it_is(
         scanned(tmp_path / "thing", encoding=encoding)
     assert f"thing is not text but {hint}" in str(refused.value)
     assert exclusion_reason(tmp_path / "thing", encoding) == "not text"
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, zstd.compress])
+def test_a_compressed_text_is_read_as_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compress: Callable[[bytes], bytes]
+) -> None:
+    monkeypatch.setattr("nanogpt.data.text.BLOCK_BYTES", 7)
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(compress(TEXT.encode("cp1252")) + compress(TEXT.encode("cp1252")))  # two parts, as `cat` makes
+    file, alphabet = scanned(path, 7)
+    assert (file.codec, file.text_bytes, alphabet) == ("cp1252", 2 * len(TEXT), "".join(sorted(set(TEXT))))
+    assert "".join(read([file])) == TEXT * 2
+    assert sum(scan(path, Alphabet(), len)) == path.stat().st_size
 
 
 @pytest.mark.parametrize("name", ["mem", "attr/current"])

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from nanogpt.data.formats.base import Format
 from nanogpt.data.streams import SUFFIXES, open_stream
-from nanogpt.errors import UserError
 from nanogpt.registry import Registry
 
 __all__ = ["Format", "documents", "find", "names"]
@@ -24,24 +23,21 @@ def names() -> tuple[str, ...]:
     return REGISTRY.names()
 
 
-def find(path: Path) -> Format | None:
-    """Return the format of a file by the end of its name; None if no format has it."""
+def find(path: Path) -> Format:
+    """Return the format of a file by the end of its name: `txt` if no other one has it."""
     name = path.name.lower()
     for suffix in SUFFIXES:
         name = name.removesuffix(suffix)
-    return _by_suffix().get(Path(name).suffix)
+    return _by_suffix().get(Path(name).suffix) or _by_suffix()[".txt"]
 
 
 def documents(
     path: Path, *, text_column: str | None = None, encoding: str | None = None, skipped: Counter[str] | None = None
 ) -> Iterator[str]:
-    """Yield the documents of a file, as `Format.documents` does. Raise `UserError` if no format has its suffix."""
-    found = find(path)
-    if found is None:
-        raise UserError(f"{path} is in no known format; known suffixes: {', '.join(sorted(_by_suffix()))}")
+    """Yield the documents of a file, as `Format.documents` does."""
     counts: Counter[str] = Counter() if skipped is None else skipped
     with open_stream(path) as stream:
-        yield from found.documents(stream, text_column=text_column, encoding=encoding, skipped=counts)
+        yield from find(path).documents(stream, text_column=text_column, encoding=encoding, skipped=counts)
 
 
 @cache

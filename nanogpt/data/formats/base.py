@@ -12,11 +12,13 @@ class Format(ABC):
     """A kind of file, chosen by the end of its name. A subclass has no state.
 
     `name` is that of its module. `suffixes` are in lower case, and also match before one of a compression, as in
-    `a.jsonl.gz`. `has_columns`: a document is a value of a text column of a table.
+    `a.jsonl.gz`. `is_text`: the file is a text as it is, and one document. `has_columns`: a document is a value of a
+    text column of a table.
     """
 
     name: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
+    is_text: ClassVar[bool] = False
     has_columns: ClassVar[bool] = False
 
     @abstractmethod

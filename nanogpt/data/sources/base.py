@@ -54,6 +54,11 @@ class Source(ABC):
         return {}
 
     @property
+    def text_column(self) -> str | None:
+        """The column with the texts, if the files are tables and it is known."""
+        return None
+
+    @property
     def expected_sha256(self) -> str | None:
         """The SHA-256 of the text in hexadecimal digits, if it is known before the text is read."""
         return None

@@ -1,4 +1,4 @@
-"""Local text files and folders of text files."""
+"""Local files with text, and folders of them."""
 
 import os
 from collections.abc import Generator
@@ -16,11 +16,15 @@ MAX_NAMES = 3  # skipped files that a notice names
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source(base.Source):
-    """The files in this order. A folder stands for the text files below it, sorted, without hidden ones."""
+    """The files in this order. A folder stands for the files with text below it, sorted, without hidden ones.
+
+    `text_column` is that of tables; None: `text`, or else the only one of texts.
+    """
 
     name: ClassVar[str] = "files"
 
     paths: tuple[Path, ...]
+    text_column: str | None = None
 
     def validate(self) -> None:
         if not self.paths:
@@ -30,7 +34,7 @@ class Source(base.Source):
         found: list[Path] = []
         for path in self.paths:
             if os.path.isdir(path):  # noqa: PTH112 (pathlib's raises without permission)
-                found += yield from _text_files(path, encoding)
+                found += yield from _text_files(path, encoding, self.text_column)
             else:
                 found.append(path)
         return found
@@ -42,13 +46,13 @@ class Source(base.Source):
         return ", ".join(map(str, self.paths))
 
 
-def _text_files(folder: Path, encoding: str | None) -> Generator[Event, None, list[Path]]:
+def _text_files(folder: Path, encoding: str | None, text_column: str | None) -> Generator[Event, None, list[Path]]:
     """Return the text files below a folder, and report those that are skipped."""
     from nanogpt.data.text import UNREADABLE, exclusion_reason
 
     unlisted: list[Path] = []
     candidates = sorted(walk(folder, (".*",), unlisted))
-    reasons = {candidate: exclusion_reason(candidate, encoding) for candidate in candidates}
+    reasons = {candidate: exclusion_reason(candidate, encoding, text_column) for candidate in candidates}
     texts = [candidate for candidate in candidates if not reasons[candidate]]
     reasons |= dict.fromkeys(unlisted, UNREADABLE)
     if not texts:

@@ -159,11 +159,6 @@ def test_a_damaged_parquet_table_is_refused_in_one_line(tmp_path: Path, damage: 
         list(documents(path))
 
 
-def test_a_file_in_no_known_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"a\.docx is in no known format; known suffixes: .*\.jsonl.*\.parquet"):
-        list(documents(tmp_path / "a.docx"))
-
-
 @pytest.mark.parametrize("package", ["pyarrow", "backports.zstd"])
 def test_a_missing_package_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     if package == "pyarrow":
