@@ -1,7 +1,7 @@
-"""`nanogpt prepare`: turn text into tokens for training, from a recipe or from text files. Imports no torch."""
+"""`nanogpt prepare`: make a data set from a recipe, from text files or from token files. Imports no torch."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from itertools import groupby
 
@@ -13,13 +13,14 @@ from nanogpt.formatting import counted, printable
 from nanogpt.paths import expanded
 
 DESCRIPTION = """Turn text into tokens for training: `nanogpt prepare NAME` for a data set of `nanogpt datasets`,
-`nanogpt prepare textfile PATH...` for your own text files and folders of them."""
+`nanogpt prepare textfile PATH...` for your own text files and folders of them,
+`nanogpt prepare tokens PATH...` for the token files that nanoGPT, llm.c or modded-nanogpt wrote."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="a data set, or `textfile` for your own text")
+    parser.add_argument("name", metavar="NAME", help="a data set, `textfile` for your own text, or `tokens`")
     parser.add_argument(
-        "paths", metavar="PATH", nargs="*", type=expanded, help="with textfile: text files, or folders of them"
+        "paths", metavar="PATH", nargs="*", type=expanded, help="with textfile or tokens: files, or folders of them"
     )
     parser.add_argument(
         "--source", type=expanded, metavar="FILE", help="a local copy of the file that would be downloaded"
@@ -52,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from nanogpt.data import load_recipe, prepare, textfile_recipe
 
+    if args.name == "tokens":
+        return finish(args, tokens_work(args))
     if args.name == "textfile":
         recipe = textfile_recipe(args.paths, name=args.output, text_column=args.text_column)
     elif args.paths:
@@ -70,6 +73,23 @@ def run(args: argparse.Namespace) -> int:
         output=args.output,
         force=args.force,
     )
+    return finish(args, work)
+
+
+def tokens_work(args: argparse.Namespace) -> Generator[Event, None, None]:
+    """Return the preparation of token files. Raise `UserError` for an option that only a text can have."""
+    from nanogpt.data import prepare_tokens
+
+    for name in ("source", "val_ratio", "test_ratio", "encoding", "shard_tokens"):
+        if getattr(args, name) is not None:
+            raise UserError(f"--{name} is for a text; the token files stay as they are: leave it out")
+    return prepare_tokens(
+        args.paths, tokenizer=args.tokenizer, data_dir=args.data_dir, output=args.output, force=args.force
+    )
+
+
+def finish(args: argparse.Namespace, work: Generator[Event, None, None]) -> int:
+    """Show the progress of the preparation, and its result."""
     with closing(work):
         prepared = show(work)
     tokens = " + ".join(f"{split} {count:,}" for split, count in prepared.tokens.items())

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from nanogpt.data.catalog import DatasetInfo as DatasetInfo
     from nanogpt.data.catalog import list_datasets as list_datasets
     from nanogpt.data.preparation import prepare as prepare
+    from nanogpt.data.ready_tokens import prepare_tokens as prepare_tokens
     from nanogpt.data.recipes import Recipe as Recipe
     from nanogpt.data.recipes import load_recipe as load_recipe
     from nanogpt.data.recipes import textfile_recipe as textfile_recipe
@@ -29,6 +30,7 @@ _HOME = {
     "load_recipe": "recipes",
     "open_dataset": "store",
     "prepare": "preparation",
+    "prepare_tokens": "ready_tokens",
     "textfile_recipe": "recipes",
 }
 

@@ -16,6 +16,11 @@ def check_name(name: str) -> str:
     return name
 
 
+def dataset_name(path: Path) -> str:
+    """Return a data set's name for a file or folder: its own without its suffix and unusable characters."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", path.absolute().stem).lstrip(".-")[:64] or "text"
+
+
 def home(data_dir: Path | None) -> Path:
     """Return the folder of the prepared data sets: `data_dir`, or the default one if that is None."""
     return paths.expanded(data_dir).absolute() if data_dir else paths.datasets_dir()

@@ -5,7 +5,6 @@ folder, and take precedence over one of the same name that comes with the progra
 """
 
 import math
-import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from pathlib import Path
 from nanogpt import paths, tokenizers
 from nanogpt.data import sources
 from nanogpt.data.encodings import codec_name
-from nanogpt.data.names import check_name, prepared_names
+from nanogpt.data.names import check_name, dataset_name, prepared_names
 from nanogpt.data.shards import DEFAULT_SHARD_TOKENS, MAX_TOKENS
 from nanogpt.data.sources import Source
 from nanogpt.data.toml_tables import check_table
@@ -154,7 +153,7 @@ def textfile_recipe(
     if not given:
         raise UserError("no text given; name a file or a folder, as in `nanogpt prepare textfile FILE`")
     return Recipe(
-        name=name if name is not None else _name_of(given[0]),
+        name=name if name is not None else dataset_name(given[0]),
         title=", ".join(path.name for path in given[:3]) + (", …" if len(given) > 3 else ""),
         source=sources.create(sources.OWN_TEXT, paths=given, text_column=text_column),
         tokenizer=tokenizer,
@@ -163,8 +162,3 @@ def textfile_recipe(
         encoding=encoding,
         shard_tokens=shard_tokens,
     )
-
-
-def _name_of(path: Path) -> str:
-    """Return a data set's name for a file: the file's own without its suffix and unusable characters."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", path.absolute().stem).lstrip(".-")[:64] or "text"

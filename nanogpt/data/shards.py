@@ -19,6 +19,7 @@ HEADER_BYTES = 256 * 4
 MAX_TOKENS = 2**31 - 1  # of one shard: its number is an int32
 DEFAULT_SHARD_TOKENS = 100_000_000  # as llm.c's and modded-nanogpt's
 _FORMATS: dict[TokenDtype, tuple[int, int]] = {"uint16": (20240520, 1), "uint32": (20240801, 7)}  # magic, version
+_MAGICS = {20240520, 20240522, 20240801}  # of llm.c's files of tokens, of multiple-choice questions, of Llama's tokens
 ITEM_BYTES: dict[TokenDtype, int] = {"uint16": 2, "uint32": 4}
 
 
@@ -58,6 +59,18 @@ def read_header(path: Path) -> tuple[TokenDtype, int] | None:
         return None
     magic, version, tokens = struct.unpack_from("<3i", begin)
     return next(((dtype, tokens) for dtype, format in _FORMATS.items() if format == (magic, version)), None)
+
+
+def read_magic(path: Path) -> tuple[int, int] | None:
+    """Return the magic and the version of a file of llm.c, None of another file. Raise `UserError`."""
+    try:
+        with open_regular(path) as file:
+            begin = file.read(8)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {why(error)}") from None
+    if len(begin) < 8 or (numbers := struct.unpack("<2i", begin))[0] not in _MAGICS:
+        return None
+    return numbers[0], numbers[1]
 
 
 def combined_sha256(files: Sequence[TokenFile]) -> str:

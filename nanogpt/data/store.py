@@ -114,9 +114,7 @@ class Dataset:
         """The tokenizer of the data set. Raise `UserError` if `tokenizer.json` is damaged or of another tokenizer."""
         tokenizer = tokenizers.from_json(_read_json(self.path / "tokenizer.json", self.name))
         if tokenizers.fingerprint(tokenizer) != self.meta.tokenizer_fingerprint:
-            raise UserError(
-                f"{self.path / 'tokenizer.json'} is not the tokenizer of its tokens; {_repair_advice(self.name)}"
-            )
+            raise UserError(f"{self.path / 'tokenizer.json'} is not the tokenizer of its tokens; {self._repair_advice}")
         return tokenizer
 
     def split(self, name: str) -> "Tokens":
@@ -142,6 +140,10 @@ class Dataset:
             raise UserError(f"cannot read {paths[0]}: {why(error)}") from None
         return np.memmap(paths[0], dtype="<u2" if self.meta.dtype == "uint16" else "<u4", mode="r")
 
+    @property
+    def _repair_advice(self) -> str:
+        return _repair_advice(self.name, self.meta)
+
     def check_ids(self, name: str) -> None:
         """Raise `UserError` if a split has an id outside the tokenizer's vocabulary.
 
@@ -163,7 +165,7 @@ class Dataset:
             if highest >= vocab_size:
                 raise UserError(
                     f"{path} has the token id {highest:,}, but the last id of its vocabulary is {vocab_size - 1:,}: it "
-                    f"is damaged or of another data set; {_repair_advice(self.name)}"
+                    f"is damaged or of another data set; {self._repair_advice}"
                 )
 
 
@@ -180,7 +182,7 @@ def open_dataset(name_or_path: str | Path, data_dir: Path | None = None, *, veri
     for split in meta.tokens:
         header_bytes = HEADER_BYTES if split in meta.shards else 0
         for file in meta.files(split):
-            _check_size(path / file.name, header_bytes + file.tokens * meta.item_bytes, path.name)
+            _check_size(path / file.name, header_bytes + file.tokens * meta.item_bytes, meta)
     dataset = Dataset(path.name, path, meta)
     if verify:
         _verify(dataset)
@@ -269,15 +271,20 @@ def _not_found(name: str, path: Path, data_dir: Path | None) -> str:
         return f"data set {name} is not prepared: run `nanogpt prepare {name}`"
     if (path / "train.bin").is_file():
         return (
-            f"{path} has no meta.json (nanoGPT's own folders do not say what their tokens mean): prepare the text "
-            f"here with `nanogpt prepare textfile FILE`"
+            f"{path} has no meta.json, as nanoGPT's own folders: make a data set of its files with "
+            f"`nanogpt prepare tokens {path}`"
         )
     known = sorted({*recipe_paths(), *prepared_names(data_dir)})
     return f"no data set {name!r}.{nearest(name, known)} `nanogpt datasets` lists them all"
 
 
-def _repair_advice(name: str) -> str:
-    what = name if name in recipe_paths() else f"textfile FILE --output={name}"
+def _repair_advice(name: str, meta: Meta | None = None) -> str:
+    if name in recipe_paths():
+        what = name
+    elif meta is not None and meta.source.get("kind") == "tokens":
+        what = f"tokens PATH --tokenizer={meta.tokenizer} --output={name}"
+    else:
+        what = f"textfile FILE --output={name}"
     return f"prepare it again with `nanogpt prepare {what} --force`"
 
 
@@ -342,27 +349,21 @@ def _are_shards(files: list[TokenFile], tokens: int) -> bool:
     )
 
 
-def _check_size(path: Path, expected: int, name: str) -> None:
+def _check_size(path: Path, expected: int, meta: Meta) -> None:
     found = path.stat().st_size if path.is_file() else 0
+    advice = _repair_advice(path.parent.name, meta)
     if found < expected:
-        raise UserError(
-            f"{path} is truncated: {expected - found} of {expected} bytes are missing; {_repair_advice(name)}"
-        )
+        raise UserError(f"{path} is truncated: {expected - found} of {expected} bytes are missing; {advice}")
     if found > expected:
-        raise UserError(
-            f"{path} has {found - expected} bytes more than the {expected} it should have; {_repair_advice(name)}"
-        )
+        raise UserError(f"{path} has {found - expected} bytes more than the {expected} it should have; {advice}")
 
 
 def _verify(dataset: Dataset) -> None:
+    advice = _repair_advice(dataset.name, dataset.meta)
     for split in dataset.meta.tokens:
         for file in dataset.meta.files(split):
             path = dataset.path / file.name
             if sha256(path) != file.sha256:
-                raise UserError(
-                    f"{path} has changed since it was prepared (sha256 differs); {_repair_advice(dataset.name)}"
-                )
+                raise UserError(f"{path} has changed since it was prepared (sha256 differs); {advice}")
     if dataset.tokenizer.vocab_size != dataset.meta.vocab_size:
-        raise UserError(
-            f"{dataset.path / 'meta.json'} has another vocab_size than the tokenizer; {_repair_advice(dataset.name)}"
-        )
+        raise UserError(f"{dataset.path / 'meta.json'} has another vocab_size than the tokenizer; {advice}")

@@ -70,6 +70,20 @@ def test_a_name_cannot_steer_the_terminal(home: Path, capsys: pytest.CaptureFixt
     assert "\x1b" not in capsys.readouterr().err
 
 
+def test_token_files_are_prepared_and_summed_up(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "bytes").mkdir()
+    for name in ("train.bin", "val.bin"):
+        (home / "bytes" / name).write_bytes(b"a\0b\0")  # raw uint16, as nanoGPT writes them
+    assert main(["prepare", "tokens", str(home / "bytes"), "--tokenizer=byte"]) == 0
+    out, _ = capsys.readouterr()
+    assert out == f"{home / 'HOME' / 'datasets' / 'bytes'}: train 2 + val 2 tokens, byte, vocabulary of 256\n"
+    for option in ("--val_ratio=0.5", "--encoding=utf-8", "--shard_tokens=9", "--source=x", "--test_ratio=0"):
+        assert main(["prepare", "tokens", str(home / "bytes"), "--tokenizer=byte", option]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert f"{option.split('=')[0]} is for a text" in err
+
+
 def test_an_interrupt_leaves_nothing_half_written(home: Path) -> None:
     big = home / "big.txt"
     big.write_text("Once upon a time there was. " * 1_500_000)  # some seconds of work for gpt2

@@ -58,7 +58,7 @@ def test_what_is_not_there_says_how_to_get_it(data_dir: Path) -> None:
 
 def test_a_folder_of_nanogpt_is_recognised(data_dir: Path) -> None:
     (data_dir / "night" / "meta.json").unlink()
-    with pytest.raises(UserError, match=r"has no meta.json.*prepare the text here"):
+    with pytest.raises(UserError, match=r"has no meta.json.*nanogpt prepare tokens "):
         open_dataset("night", data_dir)
 
 
