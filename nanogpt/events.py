@@ -56,6 +56,54 @@ class TokenizerTraining(Event):
     merges: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """An entry of a vocabulary, as `formatting.token_text` shows it, and how often it occurs in a text."""
+
+    id: int
+    text: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizerMeasured(Event):
+    """A tokenizer on a text of `text_bytes` (UTF-8); `mb_per_second` is the speed of encoding in one thread.
+
+    `unused` is the number of entries, without special tokens, that do not occur in the text. `rare` are the longest of
+    those that occur once at most, which a model hardly learns (glitch-token candidates), `longest` the longest of all,
+    `odd` those with control or invisible characters, or with bytes that are no text alone: each some, with its count.
+    """
+
+    vocab_size: int
+    text_bytes: int
+    characters: int
+    tokens: int
+    mb_per_second: float
+    unused: int
+    common: tuple[TokenCount, ...]
+    rare: tuple[TokenCount, ...]
+    longest: tuple[TokenCount, ...]
+    odd: tuple[TokenCount, ...]
+
+    @property
+    def tokens_per_character(self) -> float:
+        """The mean number of tokens for a character of the text."""
+        return self.tokens / self.characters
+
+    @property
+    def bytes_per_token(self) -> float:
+        """The mean number of bytes of the text (UTF-8) for a token."""
+        return self.text_bytes / self.tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VocabularyPoint(Event):
+    """A point of the curve of vocabulary size against bytes per token, on a text."""
+
+    vocab_size: int
+    bytes_per_token: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared(Event):
     """A data set is complete on disk. `tokens` maps each split ("train", "val", "test") to its number of tokens."""

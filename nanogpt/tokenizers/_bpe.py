@@ -128,6 +128,17 @@ class BpeTokenizer(Tokenizer):
     def safe_cut(self, text: str) -> int:
         return safe_cut(text)
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        return frozenset(self._special_tokens.values())
+
+    def truncated(self, vocab_size: int) -> Self | None:
+        tokens = self._vocabulary[: max(0, vocab_size - len(self._special_tokens))]
+        if len(tokens) < 256 or any(len(token) > 1 for token in tokens[:256]):
+            return None
+        special = {token: len(tokens) + number for number, token in enumerate(self._special_tokens)}
+        return type(self)(self._pattern, tokens, special)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "format": FORMAT,

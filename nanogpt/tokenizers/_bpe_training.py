@@ -32,9 +32,9 @@ from nanogpt.formatting import token_text
 from nanogpt.processes import import_path
 from nanogpt.tokenizers._pieces import oniguruma
 from nanogpt.tokenizers._published import byte_characters
+from nanogpt.tokenizers.base import safe_chunks
 
 CHUNK_CHARACTERS = 1 << 14  # of a text that the child counts at a time; larger ones take more memory, not less time
-LONGEST_CHUNK = 1 << 21  # characters without a safe place to cut, after which the text is cut anywhere
 REPORT_INTERVAL_S = 0.05
 SHOWN_MERGES = 64  # of each event, so that the merges of a training come in a number of events
 _CALL = "from nanogpt.tokenizers._bpe_training import work; work()"
@@ -55,7 +55,7 @@ def train(
     with _child(pattern, size) as (child, output):
         try:
             assert child.stdin is not None
-            for text in chunks(texts, safe_cut):
+            for text in safe_chunks(texts, safe_cut, CHUNK_CHARACTERS):
                 content = text.encode()
                 child.stdin.write(len(content).to_bytes(4, "little") + content)
                 done += len(content)
@@ -86,23 +86,6 @@ def train(
             merges=merges,
         )
     return tokens
-
-
-def chunks(texts: Iterable[str], safe_cut: Callable[[str], int]) -> Iterator[str]:
-    """Yield the text in chunks whose pieces are those of the whole. They do not depend on how the text was divided."""
-    waiting, begin, size = "", 0, CHUNK_CHARACTERS
-    for text in texts:
-        waiting, begin = waiting[begin:] + text, 0
-        while len(waiting) - begin >= size:
-            cut = safe_cut(waiting[begin : begin + size])
-            if not cut and size < LONGEST_CHUNK:
-                size *= 2
-                continue
-            end = begin + (cut or size)
-            yield waiting[begin:end]
-            begin, size = end, CHUNK_CHARACTERS
-    if waiting[begin:]:
-        yield waiting[begin:]
 
 
 class _Output(threading.Thread):

@@ -1,7 +1,7 @@
 """The base class of all tokenizers, which convert text to token ids and back."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     TokenArray = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
+LONGEST_CHUNK = 1 << 21  # characters without a safe place to cut, after which a text is cut anywhere
 FORMAT = 1  # of a saved tokenizer's JSON
 UNKNOWN = "\N{REPLACEMENT CHARACTER}".encode()  # the text of an id outside the vocabulary
 Errors = Literal["strict", "replace"]
@@ -119,12 +120,44 @@ class Tokenizer(ABC):
         """Return the text of the ids; bytes that are not UTF-8 become U+FFFD."""
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """The ids that no text gives, such as that of the end of the text."""
+        return frozenset() if self.end_of_text is None else frozenset([self.end_of_text])
+
+    def truncated(self, vocab_size: int) -> "Tokenizer | None":
+        """Return the tokenizer with the first entries alone that a training to this smaller size gives.
+
+        None if the kind is not trained entry by entry, or the size is too small.
+        """
+        return None
+
     def safe_cut(self, text: str) -> int:
         """Return the last position where the text can be cut so that its parts encode to the tokens of the whole.
 
         0: it cannot be cut.
         """
         return len(text)
+
+
+def safe_chunks(texts: Iterable[str], safe_cut: Callable[[str], int], characters: int) -> Iterator[str]:
+    """Yield a text in chunks of about so many characters, whose tokens together are those of the whole.
+
+    They do not depend on how the text was divided. `safe_cut` is `Tokenizer.safe_cut`.
+    """
+    waiting, begin, size = "", 0, characters
+    for text in texts:
+        waiting, begin = waiting[begin:] + text, 0
+        while len(waiting) - begin >= size:
+            cut = safe_cut(waiting[begin : begin + size])
+            if not cut and size < LONGEST_CHUNK:
+                size *= 2
+                continue
+            end = begin + (cut or size)
+            yield waiting[begin:end]
+            begin, size = end, characters
+    if waiting[begin:]:
+        yield waiting[begin:]
 
 
 def completed(work: Generator[Any, None, T]) -> T:

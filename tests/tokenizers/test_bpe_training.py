@@ -15,7 +15,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from nanogpt import tokenizers
 from nanogpt.errors import UserError
 from nanogpt.events import TokenizerTraining
-from nanogpt.tokenizers import _bpe_training, bpe
+from nanogpt.tokenizers import _bpe_training, base, bpe
 from nanogpt.tokenizers._bpe import safe_cut
 from nanogpt.tokenizers._published import byte_characters
 from tests.tokenizer_specs import SAMPLE
@@ -110,11 +110,10 @@ def test_the_merges_do_not_depend_on_how_the_text_is_divided(
 )
 def test_chunks_join_to_the_text_and_depend_on_the_text_alone(texts: list[str], size: int, longest: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_bpe_training, "CHUNK_CHARACTERS", size)
-        patch.setattr(_bpe_training, "LONGEST_CHUNK", longest)
-        chunks = list(_bpe_training.chunks(texts, safe_cut))
+        patch.setattr(base, "LONGEST_CHUNK", longest)
+        chunks = list(base.safe_chunks(texts, safe_cut, size))
         assert "".join(chunks) == "".join(texts)
-        assert chunks == list(_bpe_training.chunks(["".join(texts)], safe_cut))
+        assert chunks == list(base.safe_chunks(["".join(texts)], safe_cut, size))
         assert max(map(len, chunks), default=0) < 2 * longest + size
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from nanogpt import tokenizers
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.data.store import open_dataset
-from nanogpt.errors import UserError
 from nanogpt.tokenizers import Tokenizer
 
 OF_DATASET, OF_SPEC, TRAINED = "dataset", "spec", "trained"
@@ -60,29 +59,3 @@ def default_pair(options: list[tuple[str, str]], dataset: str) -> tuple[str, str
     first = f"{OF_DATASET} {dataset}" if f"{OF_DATASET} {dataset}" in keys else keys[0]
     others = [key for key in keys if key != first and key.startswith(OF_SPEC)]
     return first, others[-1] if others else first
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """A text cut into tokens: their ids and bytes, and the size of the text and of the vocabulary.
-
-    `problem`: a character is not in the vocabulary, and was replaced.
-    """
-
-    ids: tuple[int, ...]
-    pieces: tuple[bytes, ...]
-    characters: int
-    utf8_bytes: int
-    vocab_size: int
-    problem: str = ""
-
-
-def cut(tokenizer: Tokenizer, text: str) -> Cut:
-    """Return `text` cut by a tokenizer."""
-    problem = ""
-    try:
-        ids = tokenizer.encode(text)
-    except UserError as error:
-        problem, ids = str(error), tokenizer.encode(text, errors="replace")
-    pieces = tuple(map(tokenizer.token_bytes, ids))
-    return Cut(tuple(ids), pieces, len(text), len(text.encode("utf-8", "replace")), tokenizer.vocab_size, problem)

@@ -8,7 +8,8 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Input, Static
 
-from nanogpt_tui.screens.tokenizers.choices import Cut, Tokenizers, cut, default_pair
+from nanogpt.inspection.tokenization import Cut, cut
+from nanogpt_tui.screens.tokenizers.choices import Tokenizers, default_pair
 from nanogpt_tui.screens.tokenizers.cut_view import CutView
 from nanogpt_tui.widgets.choice import Choice
 

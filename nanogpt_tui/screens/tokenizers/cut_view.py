@@ -11,7 +11,7 @@ from textual.style import Style
 from textual.widget import Widget
 
 from nanogpt.formatting import counted
-from nanogpt_tui.screens.tokenizers.choices import Cut
+from nanogpt.inspection.tokenization import Cut
 from nanogpt_tui.text import safe_content
 from nanogpt_tui.token_views import name, piece_text
 

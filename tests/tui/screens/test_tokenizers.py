@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from nanogpt.data import prepare, textfile_recipe
+from nanogpt.inspection.tokenization import cut
 from nanogpt.tokenizers import gpt2
-from nanogpt_tui.screens.tokenizers.choices import cut, default_pair
+from nanogpt_tui.screens.tokenizers.choices import default_pair
 from nanogpt_tui.screens.tokenizers.cut_view import CutView
 from nanogpt_tui.token_views import piece_text
 
