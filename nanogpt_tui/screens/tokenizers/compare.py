@@ -34,6 +34,7 @@ class Compare(Vertical):
         super().__init__(id="compare")
         self._session, self._tokenizers, self._ascii_only = session, tokenizers, ascii_only
         self._delays: dict[str, Timer] = {}
+        self._next: dict[str, str] = {}  # by side: a tokenizer to choose once it is one of the options
         self._asked: dict[str, tuple[str, str]] = {}  # by side: the tokenizer and the text that were asked for last
 
     def compose(self) -> ComposeResult:
@@ -51,16 +52,15 @@ class Compare(Vertical):
         pair = default_pair(options, dataset)
         for side, key in zip(SIDES, pair, strict=True):
             choice = self.query_one(f"#{side}-tokenizer", Choice)
-            if choice.options:
-                choice.set_options(options)
-            else:
-                choice.set_options(options)
-                choice.value = key
+            first = not choice.options
+            choice.set_options(options)
+            if first or side in self._next:
+                choice.value = self._next.pop(side, key)
             self._cut(side)
 
-    def choose(self, side: str, key: str) -> None:
-        """Choose a tokenizer."""
-        self.query_one(f"#{side}-tokenizer", Choice).value = key
+    def choose_next(self, side: str, key: str) -> None:
+        """Choose a tokenizer with the next options."""
+        self._next[side] = key
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()

@@ -1,7 +1,7 @@
 """The Tokenizers screen: compare tokenizers on a sentence, and train one."""
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
@@ -10,17 +10,32 @@ from nanogpt.data.catalog import list_datasets
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.screens.tokenizers.choices import Tokenizers
 from nanogpt_tui.screens.tokenizers.compare import Compare
+from nanogpt_tui.screens.tokenizers.train import Train
+from nanogpt_tui.screens.tokenizers.training import text_options
+
+
+class Options(NamedTuple):
+    """What can be chosen: tokenizers and texts, as (key, label)."""
+
+    tokenizers: list[tuple[str, str]]
+    texts: list[tuple[str, str]]
 
 
 class TokenizersScreen(LabScreen):
-    """On top of Data. `dataset` is the data set whose tokenizer and text come first."""
+    """On top of Data. `dataset` is the data set whose tokenizer and text come first.
+
+    A large terminal shows the comparison above the training, others show one of them.
+    """
 
     CSS_PATH = "tokenizers.tcss"
     AUTO_FOCUS = "#sentence"
     HELP = Compare.HELP
     MOUSE = "A click chooses a token, or turns a choice"
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall"), (50, "-both")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "close", "back", id="tokenizers.close", tooltip="Back to the data sets"),
+        Binding("ctrl+t", "switch_view", "train one", id="tokenizers.view", tooltip="Train a tokenizer, or compare"),
+        Binding("ctrl+s", "train", "train", id="tokenizers.train", tooltip="Train the tokenizer of the form"),
+        Binding("escape", "close", "back", id="tokenizers.close", tooltip="Cancel the training, or back to the data"),
     ]
 
     def __init__(self, dataset: str = "") -> None:
@@ -30,25 +45,66 @@ class TokenizersScreen(LabScreen):
         self.tokenizers = Tokenizers()
 
     def body(self) -> Iterator[Widget]:
-        yield Compare(self.session, self.tokenizers, self.lab.settings.glyphs == "ascii")
+        glyphs = self.lab.settings.glyphs
+        yield Compare(self.session, self.tokenizers, glyphs == "ascii")
+        yield Train(self.session, self.tokenizers, glyphs)
 
     def on_mount(self) -> None:
+        self.add_class("-comparing")
         self.call_later(self._read_options)  # when it is mounted: results before that would be dropped
 
+    @property
+    def compare(self) -> Compare:
+        """The comparison."""
+        return self.query_one(Compare)
+
+    @property
+    def training(self) -> Train:
+        """The training."""
+        return self.query_one(Train)
+
     def _read_options(self) -> None:
-        def read() -> list[tuple[str, str]]:
-            return self.tokenizers.options(list_datasets())
+        def read() -> Options:
+            infos = list_datasets()
+            return Options(self.tokenizers.options(infos), text_options(infos))
 
         self.session.fetch(read, self._show_options, "list tokenizers")
 
-    def _show_options(self, options: list[tuple[str, str]] | None, error: str) -> None:
+    def _show_options(self, options: Options | None, error: str) -> None:
         if not self.is_whole:
             return
         self.is_reading = False
         if options is None:
             self.notify(error, severity="error", markup=False)
         else:
-            self.query_one(Compare).show_options(options, self._dataset)
+            self.compare.show_options(options.tokenizers, self._dataset)
+            self.training.show_options(options.texts, options.tokenizers, self._dataset)
+
+    def on_train_finished(self, message: Train.Finished) -> None:
+        """Offer the tokenizer that was trained in the comparison, and show it there."""
+        self._read_options()
+        self.compare.choose_next("right", message.key)
+
+    # ---- actions
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Return whether the action has an effect now; else its key is neither shown nor handled."""
+        if action == "train":
+            return self.is_whole and not self.has_class("-comparing")
+        return True
+
+    def action_switch_view(self) -> None:
+        """Show the training, or the comparison."""
+        comparing = not self.has_class("-comparing")
+        self.set_class(comparing, "-comparing")
+        self.set_focus(self.query_one("#sentence" if comparing else "#spec Input"))
+        self.refresh_bindings()
+
+    def action_train(self) -> None:
+        self.training.start()
 
     def action_close(self) -> None:
-        self.dismiss(None)
+        if self.training.is_training:
+            self.training.cancel()
+        else:
+            self.dismiss(None)

@@ -1,0 +1,120 @@
+"""Training a tokenizer and measuring tokenizers on a text: the work of threads."""
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+
+from nanogpt import tokenizers
+from nanogpt.data.catalog import DatasetInfo
+from nanogpt.data.decoding import decoded
+from nanogpt.data.preparation import build_tokenizer, scan_files, split_ends, split_texts
+from nanogpt.data.recipes import Recipe, load_recipe, textfile_recipe
+from nanogpt.data.store import is_prepared, open_dataset
+from nanogpt.data.text import SEPARATOR, read
+from nanogpt.errors import UserError
+from nanogpt.events import Event
+from nanogpt.tokenizers import Tokenizer
+from nanogpt.tokenizers.base import completed
+from nanogpt_tui.screens.tokenizers.chart import Point
+from nanogpt_tui.screens.tokenizers.choices import Tokenizers
+
+DATASET, FILE = "dataset", "file"  # the first word of the key of a text
+TRAINED_CHARACTERS = 1 << 25  # of the training split of a longer text, its beginning
+MEASURED_CHARACTERS = 1 << 18  # of the validation split
+SMALLEST = 256
+PER_DOUBLING = 2  # points of a curve
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a tokenizer makes of a text."""
+
+    label: str
+    point: Point
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A training has ended."""
+
+    spec: str
+    tokenizer: Tokenizer
+
+
+def text_options(infos: list[DatasetInfo]) -> list[tuple[str, str]]:
+    """Return (key, label) of the texts that are on this machine: those of data sets, and any file."""
+    here = [info.name for info in infos if not info.problem and (info.prepared or info.offline)]
+    return [*((f"{DATASET} {name}", name) for name in here), (FILE, "a file or a folder")]
+
+
+def train(key: str, spec: str) -> Generator[Event | Trained | Point, None, None]:
+    """Train the tokenizer of a spec on the training split of a text, then measure it at growing sizes.
+
+    Raise `UserError`.
+    """
+    kind, _, name = key.partition(" ")
+    if kind == DATASET and is_prepared(name):
+        chunks = _first(decoded(open_dataset(name), "train"), TRAINED_CHARACTERS)
+        made = yield from tokenizers.build(spec, chunks)
+    else:
+        recipe = replace(_recipe(kind, name), tokenizer=spec)
+        found = yield from recipe.source.files(recipe.encoding)
+        files, _, alphabet, _ = yield from scan_files(found, recipe.encoding)
+        ends = split_ends(recipe, sum(file.characters for file in files) + len(SEPARATOR) * (len(files) - 1))
+        made = yield from build_tokenizer(recipe, files, alphabet, ends, TRAINED_CHARACTERS)
+    yield Trained(spec, made)
+    yield from curve(made, held_out(key))
+
+
+def held_out(key: str) -> str:
+    """Return the beginning of the validation split of a text. Raise `UserError`."""
+    kind, _, name = key.partition(" ")
+    if kind == DATASET and is_prepared(name):
+        return "".join(_first(decoded(open_dataset(name), "val"), MEASURED_CHARACTERS))
+    recipe = _recipe(kind, name)
+    found = recipe.source.files(recipe.encoding)
+    files, _, _, _ = completed(scan_files(completed(found), recipe.encoding))
+    ends = split_ends(recipe, sum(file.characters for file in files) + len(SEPARATOR) * (len(files) - 1))
+    texts = (text for split, text in split_texts(read(files), ends) if split == "val")
+    return "".join(_first(texts, MEASURED_CHARACTERS))
+
+
+def curve(tokenizer: Tokenizer, text: str) -> Iterator[Point]:
+    """Yield the bytes per token of a tokenizer as it was at growing sizes; of one without such an order, the last."""
+    doublings, size = 0, float(SMALLEST)
+    while size < tokenizer.vocab_size:
+        smaller = tokenizer.truncated(round(size))
+        if smaller is not None:
+            yield measured(smaller, text)
+        doublings += 1
+        size = SMALLEST * 2 ** (doublings / PER_DOUBLING)
+    yield measured(tokenizer, text)
+
+
+def marks(known: Tokenizers, options: list[tuple[str, str]], key: str) -> Iterator[Mark]:
+    """Yield what each tokenizer that is on this machine makes of a text. Raise `UserError` if it cannot be read."""
+    text = held_out(key)
+    for name, label in options:
+        if "network" not in label:
+            try:
+                yield Mark(label.partition(",")[0].partition(":")[0], measured(known.load(name), text))
+            except UserError:
+                continue  # its side of the comparison says why
+
+
+def measured(tokenizer: Tokenizer, text: str) -> Point:
+    """Return a tokenizer's size and the bytes per token of a text; unknown characters are replaced."""
+    tokens = len(tokenizer.encode_to_array(text, errors="replace"))
+    return Point(tokenizer.vocab_size, len(text.encode("utf-8", "replace")) / max(1, tokens))
+
+
+def _recipe(kind: str, name: str) -> Recipe:
+    return load_recipe(name) if kind == DATASET else textfile_recipe([name])
+
+
+def _first(texts: Iterator[str], characters: int) -> Iterator[str]:
+    """Yield the first characters of a text."""
+    for text in texts:
+        yield text[:characters]
+        characters -= len(text)
+        if characters <= 0:
+            return
