@@ -44,8 +44,8 @@ class TokenizerTraining(Event):
     """Progress of the training of a tokenizer.
 
     `phase` is "read" (counting the pieces of the text: `done_bytes` of `total_bytes`, which is 0 if it is not known) or
-    "merge" (filling the vocabulary: `vocab_size` of `target` entries). `merges` are the texts of the tokens that are
-    new since the last event, oldest first, as `formatting.token_text` shows them.
+    "merge" (filling the vocabulary: `vocab_size` of `target` entries). `merges` are those that are new since the last
+    event, oldest first, as “th” + “e” → “the”, with the tokens as `formatting.token_text` shows them.
     """
 
     phase: Literal["read", "merge"]

@@ -9,7 +9,6 @@ from nanogpt_tui.text import printable
 
 VISIBLE = {"\n": "↵\n", "\t": "→ "}
 NAMED = {"\n": "↵", "\t": "→", " ": "␣"}
-BYTES_IN_HEX = "nanogpt_tui.bytes_in_hex"  # name of an error handler
 ASCII_NAMED = {"\n": "\\n", "\t": "\\t", " ": "' '"}
 
 
@@ -35,22 +34,6 @@ def shaded(tokens: Iterable[bytes], characters: int, plain: bool, ascii_only: bo
         if length > characters:
             break
     return Content.assemble(*parts)
-
-
-def piece_text(token: bytes, ascii_only: bool) -> str:
-    """Return the text of a token with visible line breaks and tabs; bytes of a part of a character as <C3>."""
-    text = printable(token.decode("utf-8", BYTES_IN_HEX))
-    return text.replace("\n", "\\n" if ascii_only else "↵").replace("\t", VISIBLE["\t"])
-
-
-def _bytes_in_hex(error: UnicodeError) -> tuple[str, int]:
-    """Handle undecodable bytes, as `codecs.register_error` describes."""
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    return "".join(f"<{byte:02X}>" for byte in error.object[error.start : error.end]), error.end
-
-
-codecs.register_error(BYTES_IN_HEX, _bytes_in_hex)
 
 
 def name(token: bytes, ascii_only: bool) -> str:

@@ -8,7 +8,7 @@ from nanogpt.data.store import Dataset
 BLOCK_TOKENS = 1 << 18
 
 
-def decoded(dataset: Dataset, split: str) -> Iterator[str]:
+def split_text(dataset: Dataset, split: str) -> Iterator[str]:
     """Yield the text of a split in blocks; bytes that are not UTF-8 become U+FFFD. Raise `UserError` if it cannot be
     read."""
     ids, tokenizer = dataset.split(split), dataset.tokenizer

@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from typing import Any, BinaryIO
 
 from nanogpt import extras
@@ -75,8 +76,9 @@ def train(
         characters = output.tokens(child.wait())
     byte_of = {character: byte for byte, character in byte_characters().items()}
     tokens = [bytes(map(byte_of.__getitem__, token)) for token in characters]
+    ranks = {token: rank for rank, token in enumerate(tokens)}
     for first in range(256, len(tokens), SHOWN_MERGES):
-        merges = tuple(token_text(token) for token in tokens[first : first + SHOWN_MERGES])
+        merges = tuple(merge_text(token, ranks) for token in tokens[first : first + SHOWN_MERGES])
         yield TokenizerTraining(
             phase="merge",
             done_bytes=done,
@@ -86,6 +88,20 @@ def train(
             merges=merges,
         )
     return tokens
+
+
+def merge_text(token: bytes, ranks: dict[bytes, int]) -> str:
+    """Return the merge that gave a token: “th” + “e” → “the”. `ranks` has the place of each token among all.
+
+    The two parts are what the merges before it make of its bytes.
+    """
+    parts = [token[place : place + 1] for place in range(len(token))]
+    while len(parts) > 2:
+        pairs = [ranks.get(left + right, len(ranks)) for left, right in pairwise(parts)]
+        first = pairs.index(min(pairs))
+        parts[first : first + 2] = [parts[first] + parts[first + 1]]
+    left, right = parts
+    return f"“{token_text(left)}” + “{token_text(right)}” → “{token_text(token)}”"
 
 
 class _Output(threading.Thread):

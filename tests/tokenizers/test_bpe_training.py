@@ -136,7 +136,17 @@ def test_progress_goes_from_reading_to_merging_and_shows_every_merge(
     merges = [merge for event in events for merge in event.merges]
     assert len(merges) == 499 - 256
     assert all(merge.isprintable() for merge in merges)
-    assert {r"\n\n", "␛[31m"} & set(merges)
+    assert r"“\n” + “\n” → “\n\n”" in merges
+
+
+def test_a_merge_is_shown_with_the_two_tokens_that_it_joins() -> None:
+    tokens = [b"t", b"h", b"e", b" ", b"th", b"the", b" the"]
+    ranks = {token: rank for rank, token in enumerate(tokens)}
+    assert [_bpe_training.merge_text(token, ranks) for token in tokens[4:]] == [
+        "“t” + “h” → “th”",
+        "“th” + “e” → “the”",
+        "“ ” + “the” → “ the”",
+    ]
 
 
 @pytest.fixture

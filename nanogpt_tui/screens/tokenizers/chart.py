@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from textual.content import Content
 from textual.widget import Widget
 
+from nanogpt.events import VocabularyPoint as Point
 from nanogpt_tui.widgets.canvas import GLYPHS, Canvas, plain, polyline
 from nanogpt_tui.widgets.scales import LABEL_WIDTH, Scale, x_text, y_labels, y_scale, y_ticks
 
@@ -17,13 +17,6 @@ MIN_SIZE = MARGIN + 20, HEADER + FOOTER + 3
 STYLES = ("$foreground", "$alive", "$warning", "$rule", "$quiet")
 BASE, LINE, MARK, AXIS, LABEL = range(len(STYLES))
 LABEL_CELLS = 16  # of the name of a mark
-
-
-class Point(NamedTuple):
-    """A vocabulary of `size` entries writes a text with so many bytes per token."""
-
-    size: int
-    bytes_per_token: float
 
 
 class VocabularyChart(Widget):
@@ -59,7 +52,7 @@ def draw(curve: Sequence[Point], marks: dict[str, Point], width: int, height: in
     kind = GLYPHS[glyphs]
     canvas, points = Canvas(width, height, kind), [*curve, *marks.values()]
     across, down = width - MARGIN, height - HEADER - FOOTER
-    sizes, values = [each.size for each in points], [each.bytes_per_token for each in points]
+    sizes, values = [each.vocab_size for each in points], [each.bytes_per_token for each in points]
     first = math.floor(math.log2(min(sizes)))
     x = Scale(2.0**first, 2.0 ** max(math.ceil(math.log2(max(sizes))), first + 1), True)
     y = y_scale(min(values), max(values), False)
@@ -77,18 +70,32 @@ def draw(curve: Sequence[Point], marks: dict[str, Point], width: int, height: in
     _x_axis(canvas, x, column)
     if curve:
         dots = polyline(
-            np.array([float(x.fraction(each.size)) for each in curve]) * across * kind.across - 0.5,
+            np.array([float(x.fraction(each.vocab_size)) for each in curve]) * across * kind.across - 0.5,
             (1 - np.array([float(y.fraction(each.bytes_per_token)) for each in curve])) * (down * kind.down - 1),
             across * kind.across,
             down * kind.down,
         )
         canvas.dots(dots, LINE, MARGIN, HEADER)
-    for label, point in marks.items():
-        at, line, text = column(point.size), row(point.bytes_per_token), plain(label)[:LABEL_CELLS]
+    places = {label: (column(point.vocab_size), row(point.bytes_per_token)) for label, point in marks.items()}
+    taken = {(at + by, line) for at, line in places.values() for by in (-1, 0, 1)}
+    for label, (at, line) in places.items():
+        _label(canvas, plain(label)[:LABEL_CELLS], at, line, taken)
+    for at, line in places.values():
         canvas.text(at, line, kind.diamond, MARK)
-        canvas.text(at + 2 if at + 2 + len(text) <= width else at - 1 - len(text), line, text, LABEL)
     canvas.text(0, 0, "bytes per token", LABEL)
     return canvas
+
+
+def _label(canvas: Canvas, text: str, at: int, line: int, taken: set[tuple[int, int]]) -> None:
+    """Write the name of a mark beside it, or in a row above or below, where no other one is; else not at all."""
+    for row in (line, line - 1, line + 1, line - 2):
+        for start in (at + 2, at - 1 - len(text)):
+            cells = {(x, row) for x in range(start - 1, start + len(text) + 1)}
+            inside = start >= MARGIN and start + len(text) <= canvas.width and HEADER <= row < canvas.height - FOOTER
+            if inside and not cells & taken:
+                canvas.text(start, row, text, LABEL)
+                taken |= cells
+                return
 
 
 def _x_axis(canvas: Canvas, x: Scale, column: Callable[[float], int]) -> None:

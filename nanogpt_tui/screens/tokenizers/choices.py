@@ -34,7 +34,7 @@ class Tokenizers:
     def options(self, infos: list[DatasetInfo]) -> list[tuple[str, str]]:
         """Return (key, label) of all tokenizers that can be chosen."""
         own = [
-            (f"{TRAINED} {name}", f"{name}, trained here, {made.vocab_size:,}") for name, made in self.trained.items()
+            (f"{TRAINED} {name}", f"{name}, trained here: {made.vocab_size:,}") for name, made in self.trained.items()
         ]
         return [*own, *_of_datasets(infos), *_published()]
 

@@ -10,10 +10,10 @@ from textual.reactive import reactive
 from textual.style import Style
 from textual.widget import Widget
 
-from nanogpt.formatting import counted
+from nanogpt.formatting import counted, token_text
 from nanogpt.inspection.tokenization import Cut
 from nanogpt_tui.text import safe_content
-from nanogpt_tui.token_views import name, piece_text
+from nanogpt_tui.token_views import name
 
 
 class CutView(Widget, can_focus=True):
@@ -96,7 +96,7 @@ class CutView(Widget, can_focus=True):
         parts: list[Content] = []
         for number, piece in enumerate(cut.pieces):
             style = "bold reverse" if number == self.cursor else odd if number % 2 else even
-            text = Content.styled(piece_text(piece, self.ascii_only), style)
+            text = Content.styled(token_text(piece), style)
             parts += [*(between if number else []), text.stylize(Style.from_meta({"token": number}))]
         return Content.assemble(*parts)
 

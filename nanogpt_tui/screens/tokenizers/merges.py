@@ -1,4 +1,4 @@
-"""The newest entries of a vocabulary while its tokenizer is trained, in columns."""
+"""The newest merges of a tokenizer that is trained, in columns."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from textual.content import Content
 from textual.widget import Widget
 
-from nanogpt_tui.text import printable, short
+from nanogpt_tui.text import short
 
 MOST = 2000  # entries that are kept: more than fit on any screen
 GAP = 2
+TEXT_CELLS = 32
 
 
 class Merges(Widget):
@@ -40,13 +41,13 @@ class Merges(Widget):
         if not self._entries or width < 12 or height < 1:
             return Content()
         digits = len(f"{self._entries[-1][0]:,}")
-        cells = max(16, digits + 18)
+        cells = min(width, digits + TEXT_CELLS)
         columns = max(1, (width + GAP) // (cells + GAP))
         shown = list(self._entries)[-columns * height :]
         lines = [Content()] * height
         for place, (number, text) in enumerate(shown):
             column, row = divmod(place, height)
-            entry = short(printable(text), cells - digits - 1)
+            entry = short(text, cells - digits - 1)
             style = "bold $foreground" if place == len(shown) - 1 else "$foreground"
             part = Content.assemble((f"{number:>{digits},} ", "$quiet"), (entry, style))
             padding = " " * max(0, cells + GAP - part.cell_length) if column < columns - 1 else ""

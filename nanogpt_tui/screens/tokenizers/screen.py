@@ -33,7 +33,8 @@ class TokenizersScreen(LabScreen):
     MOUSE = "A click chooses a token, or turns a choice"
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall"), (50, "-both")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+t", "switch_view", "train one", id="tokenizers.view", tooltip="Train a tokenizer, or compare"),
+        Binding("ctrl+t", "show(False)", "train one", id="tokenizers.to_training", tooltip="Train a tokenizer"),
+        Binding("ctrl+t", "show(True)", "compare", id="tokenizers.to_comparison", tooltip="Compare tokenizers"),
         Binding("ctrl+s", "train", "train", id="tokenizers.train", tooltip="Train the tokenizer of the form"),
         Binding("escape", "close", "back", id="tokenizers.close", tooltip="Cancel the training, or back to the data"),
     ]
@@ -89,13 +90,14 @@ class TokenizersScreen(LabScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return whether the action has an effect now; else its key is neither shown nor handled."""
+        if action == "show":
+            return self.has_class("-comparing") != parameters[0]
         if action == "train":
             return self.is_whole and not self.has_class("-comparing")
         return True
 
-    def action_switch_view(self) -> None:
-        """Show the training, or the comparison."""
-        comparing = not self.has_class("-comparing")
+    def action_show(self, comparing: bool) -> None:
+        """Show the comparison, or the training."""
         self.set_class(comparing, "-comparing")
         self.set_focus(self.query_one("#sentence" if comparing else "#spec Input"))
         self.refresh_bindings()

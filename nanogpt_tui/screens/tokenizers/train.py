@@ -12,10 +12,10 @@ from textual.widgets import Input, Static
 
 from nanogpt import tokenizers
 from nanogpt.errors import UserError
-from nanogpt.events import Event, TokenizerTraining
+from nanogpt.events import Event, TokenizerTraining, VocabularyPoint
 from nanogpt.paths import expanded
 from nanogpt_tui.progress import Progress
-from nanogpt_tui.screens.tokenizers.chart import Point, VocabularyChart
+from nanogpt_tui.screens.tokenizers.chart import VocabularyChart
 from nanogpt_tui.screens.tokenizers.choices import Tokenizers
 from nanogpt_tui.screens.tokenizers.merges import Merges
 from nanogpt_tui.screens.tokenizers.training import FILE, Mark, Trained, marks, train
@@ -52,12 +52,12 @@ class Train(Vertical):
         super().__init__(id="train")
         self._session, self._known, self._glyphs = session, known, glyphs
         self._options: list[tuple[str, str]] = []  # of the tokenizers to mark
-        self._job: Worker[Event | Trained | Point] | None = None
+        self._job: Worker[Event | Trained] | None = None
         self._marking: Worker[Mark] | None = None
         self._delay: Timer | None = None
         self._progress = Progress()
-        self._curve: list[Point] = []
-        self._marks: dict[str, Point] = {}
+        self._curve: list[VocabularyPoint] = []
+        self._marks: dict[str, VocabularyPoint] = {}
         self.trained: Trained | None = None
 
     def compose(self) -> ComposeResult:
@@ -186,11 +186,11 @@ class Train(Vertical):
         if self._marking is not None:
             self._marking.cancel()
 
-    def _show_training(self, job: "Worker[Event | Trained | Point]") -> None:
+    def _show_training(self, job: "Worker[Event | Trained]") -> None:
         if job is not self._job or not self.is_attached:
             return
         for item in job.drain():
-            if isinstance(item, Point):
+            if isinstance(item, VocabularyPoint):
                 self._curve.append(item)
             elif isinstance(item, Trained):
                 self._finish(item)

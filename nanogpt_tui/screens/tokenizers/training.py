@@ -5,23 +5,21 @@ from dataclasses import dataclass, replace
 
 from nanogpt import tokenizers
 from nanogpt.data.catalog import DatasetInfo
-from nanogpt.data.decoding import decoded
 from nanogpt.data.preparation import build_tokenizer, scan_files, split_ends, split_texts
 from nanogpt.data.recipes import Recipe, load_recipe, textfile_recipe
-from nanogpt.data.store import is_prepared, open_dataset
+from nanogpt.data.split_text import split_text
+from nanogpt.data.store import Dataset, is_prepared, open_dataset
 from nanogpt.data.text import SEPARATOR, read
 from nanogpt.errors import UserError
-from nanogpt.events import Event
+from nanogpt.events import Event, VocabularyPoint
+from nanogpt.inspection.tokenization import vocabulary_curve
 from nanogpt.tokenizers import Tokenizer
 from nanogpt.tokenizers.base import completed
-from nanogpt_tui.screens.tokenizers.chart import Point
 from nanogpt_tui.screens.tokenizers.choices import Tokenizers
 
 DATASET, FILE = "dataset", "file"  # the first word of the key of a text
 TRAINED_CHARACTERS = 1 << 25  # of the training split of a longer text, its beginning
 MEASURED_CHARACTERS = 1 << 18  # of the validation split
-SMALLEST = 256
-PER_DOUBLING = 2  # points of a curve
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class Mark:
     """What a tokenizer makes of a text."""
 
     label: str
-    point: Point
+    point: VocabularyPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +44,14 @@ def text_options(infos: list[DatasetInfo]) -> list[tuple[str, str]]:
     return [*((f"{DATASET} {name}", name) for name in here), (FILE, "a file or a folder")]
 
 
-def train(key: str, spec: str) -> Generator[Event | Trained | Point, None, None]:
+def train(key: str, spec: str) -> Generator[Event | Trained, None, None]:
     """Train the tokenizer of a spec on the training split of a text, then measure it at growing sizes.
 
     Raise `UserError`.
     """
     kind, _, name = key.partition(" ")
     if kind == DATASET and is_prepared(name):
-        chunks = _first(decoded(open_dataset(name), "train"), TRAINED_CHARACTERS)
-        made = yield from tokenizers.build(spec, chunks)
+        made = yield from _train_on(open_dataset(name), spec)
     else:
         recipe = replace(_recipe(kind, name), tokenizer=spec)
         found = yield from recipe.source.files(recipe.encoding)
@@ -62,14 +59,27 @@ def train(key: str, spec: str) -> Generator[Event | Trained | Point, None, None]
         ends = split_ends(recipe, sum(file.characters for file in files) + len(SEPARATOR) * (len(files) - 1))
         made = yield from build_tokenizer(recipe, files, alphabet, ends, TRAINED_CHARACTERS)
     yield Trained(spec, made)
-    yield from curve(made, held_out(key))
+    yield from vocabulary_curve(made, held_out(key))
+
+
+def _train_on(dataset: Dataset, spec: str) -> Generator[Event, None, Tokenizer]:
+    """Train on the text of a data set's tokens, with its size in the progress."""
+    total = min(dataset.meta.split_bytes.get("train", 0), TRAINED_CHARACTERS)
+    training = tokenizers.build(spec, _first(split_text(dataset, "train"), TRAINED_CHARACTERS))
+    while True:
+        try:
+            event = next(training)
+        except StopIteration as end:
+            made: Tokenizer = end.value
+            return made
+        yield replace(event, total_bytes=max(total, event.done_bytes)) if event.phase == "read" else event
 
 
 def held_out(key: str) -> str:
     """Return the beginning of the validation split of a text. Raise `UserError`."""
     kind, _, name = key.partition(" ")
     if kind == DATASET and is_prepared(name):
-        return "".join(_first(decoded(open_dataset(name), "val"), MEASURED_CHARACTERS))
+        return "".join(_first(split_text(open_dataset(name), "val"), MEASURED_CHARACTERS))
     recipe = _recipe(kind, name)
     found = recipe.source.files(recipe.encoding)
     files, _, _, _ = completed(scan_files(completed(found), recipe.encoding))
@@ -78,33 +88,22 @@ def held_out(key: str) -> str:
     return "".join(_first(texts, MEASURED_CHARACTERS))
 
 
-def curve(tokenizer: Tokenizer, text: str) -> Iterator[Point]:
-    """Yield the bytes per token of a tokenizer as it was at growing sizes; of one without such an order, the last."""
-    doublings, size = 0, float(SMALLEST)
-    while size < tokenizer.vocab_size:
-        smaller = tokenizer.truncated(round(size))
-        if smaller is not None:
-            yield measured(smaller, text)
-        doublings += 1
-        size = SMALLEST * 2 ** (doublings / PER_DOUBLING)
-    yield measured(tokenizer, text)
-
-
 def marks(known: Tokenizers, options: list[tuple[str, str]], key: str) -> Iterator[Mark]:
     """Yield what each tokenizer that is on this machine makes of a text. Raise `UserError` if it cannot be read."""
     text = held_out(key)
     for name, label in options:
         if "network" not in label:
             try:
-                yield Mark(label.partition(",")[0].partition(":")[0], measured(known.load(name), text))
+                yield Mark(name.partition(" ")[2], measured(known.load(name), text))
             except UserError:
                 continue  # its side of the comparison says why
 
 
-def measured(tokenizer: Tokenizer, text: str) -> Point:
+def measured(tokenizer: Tokenizer, text: str) -> VocabularyPoint:
     """Return a tokenizer's size and the bytes per token of a text; unknown characters are replaced."""
     tokens = len(tokenizer.encode_to_array(text, errors="replace"))
-    return Point(tokenizer.vocab_size, len(text.encode("utf-8", "replace")) / max(1, tokens))
+    text_bytes = len(text.encode("utf-8", "replace"))
+    return VocabularyPoint(vocab_size=tokenizer.vocab_size, bytes_per_token=text_bytes / max(1, tokens))
 
 
 def _recipe(kind: str, name: str) -> Recipe:

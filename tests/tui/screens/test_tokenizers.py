@@ -1,16 +1,24 @@
-"""The Tokenizers screen: a sentence cut by two tokenizers."""
+"""The Tokenizers screen: a sentence cut by two tokenizers, the training of one, and what is drawn of it."""
 
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
-from nanogpt.data import prepare, textfile_recipe
+from nanogpt import tokenizers
+from nanogpt.data import open_dataset, prepare, textfile_recipe
+from nanogpt.data.split_text import split_text
+from nanogpt.events import TokenizerTraining, VocabularyPoint
 from nanogpt.inspection.tokenization import cut
 from nanogpt.tokenizers import gpt2
+from nanogpt_tui.screens.tokenizers.chart import VocabularyChart, draw
 from nanogpt_tui.screens.tokenizers.choices import default_pair
 from nanogpt_tui.screens.tokenizers.cut_view import CutView
-from nanogpt_tui.token_views import piece_text
+from nanogpt_tui.screens.tokenizers.merges import Merges
+from nanogpt_tui.screens.tokenizers.training import held_out
+from nanogpt_tui.widgets.path_input import PathInput
+from nanogpt_tui.widgets.tokenizer_field import TokenizerField
 
 
 async def opened(at: Any, name: str) -> Any:
@@ -79,12 +87,6 @@ def test_the_pieces_join_to_the_text_and_parts_of_characters_are_bytes() -> None
     made = cut(gpt2.Tokenizer.create(None), "né 日\n")
     assert b"".join(made.pieces).decode() == "né 日\n"
     assert (made.characters, made.utf8_bytes) == (5, 8)
-    assert [piece_text(piece, False) for piece in ("é".encode(), b" " + "日".encode()[:2], b"\n")] == [
-        "é",
-        " <E6><97>",
-        "↵",
-    ]
-    assert piece_text(b"\x1b[0m\n", True).isprintable()
 
 
 def test_the_first_comparison_is_of_the_data_set_and_a_published_tokenizer_that_is_here() -> None:
@@ -93,3 +95,102 @@ def test_the_first_comparison_is_of_the_data_set_and_a_published_tokenizer_that_
     assert default_pair([*options, far], "b") == ("dataset b", "spec byte")
     assert default_pair([*options, far], "") == ("dataset a", "spec byte")
     assert default_pair([options[2]], "a") == ("spec byte", "spec byte")
+
+
+# ---- training
+
+
+async def training(at: Any, screen: Any, spec: str) -> Any:
+    await at.press("ctrl+t")
+    train = screen.training
+    train.query_one(TokenizerField).query_one("Input").value = spec
+    return train
+
+
+async def test_a_tokenizer_is_trained_with_its_merges_and_its_curve_and_can_then_be_compared(
+    lab: Any, small: None
+) -> None:
+    async with lab() as at:
+        screen = await opened(at, "small")
+        train = await training(at, screen, "300")
+        await at.until(lambda: "small" in train.query_one(VocabularyChart).marks)
+        await at.press("ctrl+s")
+        await at.until(lambda: train.trained is not None and not train.is_training)
+        made = train.trained.tokenizer
+        assert made.vocab_size == 300
+        # 256 bytes, 43 merges and the end of text
+        shown = train.query_one(Merges)._entries
+        assert [number for number, _ in shown] == list(range(256, 299))
+        await at.sees(shown[-1][1], "bytes per token", "bpe:300")
+        chart = train.query_one(VocabularyChart)
+        assert [point.vocab_size for point in chart.curve][-1] == 300
+        assert [each.bytes_per_token for each in chart.curve] == sorted(each.bytes_per_token for each in chart.curve)
+        held = held_out("dataset small")
+        assert chart.curve[-1].bytes_per_token == len(held.encode()) / len(made.encode(held))
+        await at.press("ctrl+t")
+        right = screen.query_one("#right-cut")
+        await at.until(lambda: right.cut and right.cut.vocab_size == 300)
+
+
+async def test_a_training_is_cancelled(lab: Any, small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = Event()
+
+    def endless(spec: str, texts: Any) -> Any:
+        try:
+            while True:
+                yield TokenizerTraining(phase="merge", done_bytes=1, total_bytes=1, vocab_size=256, target=300)
+        finally:
+            closed.set()
+
+    async with lab() as at:
+        screen = await opened(at, "small")
+        train = await training(at, screen, "300")
+        monkeypatch.setattr(tokenizers, "build", endless)
+        await at.press("ctrl+s")
+        await at.sees("merging")
+        await at.press("escape")
+        await at.sees("cancelled")
+        await at.until(lambda: not train.is_training)
+        assert closed.is_set()
+        assert at.app.screen is screen  # escape cancelled, and did not leave
+        await at.press("escape")
+        await at.until(lambda: at.app.screen is not screen)
+
+
+async def test_a_file_is_a_text_and_what_is_wrong_is_said(lab: Any, small: None, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("low lower lowest " * 400)
+    async with lab() as at:
+        screen = await opened(at, "small")
+        train = await training(at, screen, "200")
+        await at.sees("has to be at least 257")
+        train.query_one(TokenizerField).query_one("Input").value = "260"
+        train.query_one("#text").value = "file"
+        await at.press("ctrl+s")
+        await at.sees("enter a file or a folder")
+        train.query_one(PathInput).query_one("Input").value = str(tmp_path / "words.txt")
+        await at.press("ctrl+s")
+        await at.until(lambda: train.trained is not None)
+        # “lo”, “low” (400 of each, the lower ids first)
+        assert "“lo” + “w” → “low”" in [text for _, text in train.query_one(Merges)._entries]
+
+
+def at(vocab_size: int, bytes_per_token: float) -> VocabularyPoint:
+    return VocabularyPoint(vocab_size=vocab_size, bytes_per_token=bytes_per_token)
+
+
+def test_the_chart_has_the_curve_and_the_marks_in_its_cells() -> None:
+    curve = [at(264, 1.0), at(512, 2.0), at(1024, 3.0)]
+    for glyphs in ("braille", "block", "ascii"):
+        lines = draw(curve, {"bytes": at(256, 1.0), "one": at(1024, 3.0)}, 60, 20, glyphs).lines()
+        assert "bytes per token" in lines[0]
+        assert "bytes" in "".join(lines[1:])
+        assert {"256", "512"} <= set(lines[-1].split())
+        assert lines[-1].endswith("entries")
+    assert all(len(line) == 27 for line in draw([], {"漢字": at(65, 1.0)}, 27, 6, "ascii").lines())
+
+
+def test_the_text_of_a_split_is_decoded_from_its_tokens(small: None, text_file: Path) -> None:
+    dataset = open_dataset("small")
+    text = text_file.read_text()
+    assert "".join(split_text(dataset, "train")) + "".join(split_text(dataset, "val")) == text
+    assert held_out("dataset small") == "".join(split_text(dataset, "val"))[: 1 << 18]
