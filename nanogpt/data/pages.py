@@ -3,6 +3,7 @@
 A page is one document, or a part of a long one, or of a text that has no documents.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nanogpt.data import formats
+from nanogpt.data.decoding import decode_text
 from nanogpt.data.store import Dataset
-from nanogpt.data.text import Alphabet, read, scan
+from nanogpt.data.streams import open_stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +31,7 @@ class Page:
     """A text of the tokens `start` to before `end` of a split, or of so many characters of a file.
 
     `tokens` has the bytes of each token, None for a text that is not prepared. `ends_document`: the document ends with
-    the page; never true in a text without documents. `origin` is the file, "" for a data set.
+    the page; never true in tokens without end-of-text tokens. `origin` is the file, "" for a data set.
     """
 
     text: str
@@ -88,29 +90,26 @@ def count_documents(dataset: Dataset, split: str) -> int | None:
 
 
 def file_pages(files: "Sequence[Path]", encoding: str | None, text_column: str | None = None) -> Iterator[Page]:
-    """Yield the pages of files: their documents if a format has them, else their text. Raise `UserError`."""
+    """Yield the pages of the documents of files; a file of plain text is one document. Raise `UserError`."""
     for path in files:
-        if formats.find(path) is not None:
-            for text in formats.documents(path, text_column=text_column, encoding=encoding):
-                yield from _pages_of([text], path.name, True)
-        else:
-            scanned = scan(path, Alphabet(), len, encoding=encoding)
-            while True:
-                try:
-                    next(scanned)
-                except StopIteration as end:
-                    yield from _pages_of(read([end.value]), path.name, False)
-                    break
+        found = formats.find(path)
+        with open_stream(path) as stream:
+            if found.is_text:
+                yield from _pages_of(decode_text(stream, encoding), path.name)
+                continue
+            skipped = Counter[str]()
+            for text in found.documents(stream, text_column=text_column, encoding=encoding, skipped=skipped):
+                yield from _pages_of([text], path.name)
 
 
-def _pages_of(texts: Iterable[str], origin: str, is_document: bool) -> Iterator[Page]:
-    """Yield the pages of one text that is given in parts."""
+def _pages_of(texts: Iterable[str], origin: str) -> Iterator[Page]:
+    """Yield the pages of one document that is given in parts."""
     place, carry = 0, ""
     for part in chain(texts, [""]):
         is_last = part == ""
         carry += part
         while carry and (is_last or len(carry) > PAGE_CHARACTERS):
             text, carry = carry[:PAGE_CHARACTERS], carry[PAGE_CHARACTERS:]
-            ends = is_document and not carry and is_last
+            ends = is_last and not carry
             yield Page(text=text, start=place, end=place + len(text), ends_document=ends, origin=origin)
             place += len(text)

@@ -54,7 +54,7 @@ def test_files_have_the_documents_of_their_format_or_their_text(tmp_path: Path) 
     assert [(page.text, page.ends_document) for page in (pages[0], pages[1], pages[-1])] == [
         (STORIES[0], True),
         (STORIES[1], True),
-        ("plain", False),
+        ("plain", True),
     ]
     assert "".join(page.text for page in pages[2:-1]) == STORIES[2]
     assert {page.origin for page in pages} == {"a.jsonl", "b.txt"}
