@@ -105,6 +105,28 @@ class VocabularyPoint(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusEncoding(Encoding):
+    """Progress over a corpus. `done_bytes` and `total_bytes` are those of its files; 0: not known.
+
+    `shard` is the one that is read, after `shards_done` of `shards`. `documents` are kept, `duplicates` and `skipped`
+    left out, since the preparation began. `committed_tokens` stay if it is interrupted. `elapsed_s` and
+    `bytes_per_second` are of this process, `downloaded_bytes` too; `disk_bytes` is the size of all files now.
+    """
+
+    shard: str
+    shards_done: int
+    shards: int
+    documents: int
+    duplicates: int
+    skipped: int
+    committed_tokens: int
+    downloaded_bytes: int
+    disk_bytes: int
+    bytes_per_second: float
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared(Event):
     """A data set is complete on disk. `tokens` maps each split ("train", "val", "test") to its number of tokens."""
 
@@ -493,7 +515,7 @@ class Benchmark(Event):
     preparation_mb_per_second: float | None
 
 
-KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}
+KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in (*Event.__subclasses__(), CorpusEncoding)}
 
 
 def to_json(event: Event) -> str:

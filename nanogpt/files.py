@@ -161,21 +161,26 @@ def new_folder(path: Path, partial: Path, replaced: Path) -> Iterator[Path]:
     try:
         partial.mkdir()
         yield partial
-        for item in (*partial.iterdir(), partial):
-            sync(item)
-        is_replacing = os.path.lexists(path)
-        if is_replacing:
-            path.rename(replaced)
-        try:
-            partial.rename(path)
-        except OSError:
-            if is_replacing:
-                with suppress(OSError):
-                    replaced.rename(path)
-            raise
-        sync(path.parent)
+        publish_folder(path, partial, replaced)
     finally:
         remove(partial, ignore_errors=True)
+
+
+def publish_folder(path: Path, partial: Path, replaced: Path) -> None:
+    """Rename the folder `partial` to `path` once all of its files are on disk, as `new_folder` does. Raise OSError."""
+    for item in (*partial.iterdir(), partial):
+        sync(item)
+    is_replacing = os.path.lexists(path)
+    if is_replacing:
+        path.rename(replaced)
+    try:
+        partial.rename(path)
+    except OSError:
+        if is_replacing:
+            with suppress(OSError):
+                replaced.rename(path)
+        raise
+    sync(path.parent)
     if is_replacing:
         remove(replaced, ignore_errors=True)
 

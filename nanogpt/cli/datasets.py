@@ -31,12 +31,12 @@ def run(args: argparse.Namespace) -> int:
 def _row(info: DatasetInfo) -> tuple[str, ...]:
     return (
         info.name,
-        "unusable" if info.problem else "yes" if info.prepared else "no",
+        "unusable" if info.problem else "yes" if info.prepared else "in part" if info.unfinished else "no",
         "yes" if info.offline else "no",
         info.tokenizer or "–",
         f"{info.vocab_size:,}" if info.vocab_size else "–",
         f"{sum(info.tokens.values()):,}" if info.tokens else "–",
-        f"{info.size_bytes / 1e6:.1f}" if info.prepared else "–",
+        f"{info.size_bytes / 1e6:.1f}" if info.size_bytes else "–",
         info.licence or "–",
         info.title or "–",
     )

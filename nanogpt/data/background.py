@@ -5,7 +5,7 @@ It is faster for work that releases the interpreter lock: reading, writing, hash
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -34,18 +34,27 @@ def run_in_background(ahead: int = 4) -> Generator[Callable[..., None], None, No
             waiting.popleft().result()
 
 
-def map_in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+def available_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def map_in_threads(
+    work: Callable[[T], R], items: Iterable[T], workers: int | None = None, ahead: int | None = None
+) -> Generator[tuple[T, R], None, None]:
     """Yield each item and the result of `work` for it, in order.
 
-    There is one thread for each CPU core; one item more than that is read ahead.
+    There are `workers` threads, by default one for each CPU core, and `ahead` items, by default as many, are in work or
+    waiting when one more is read.
     """
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = workers or available_cores()
+    ahead = ahead or workers
     waiting: deque[tuple[T, Future[R]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
     try:
         for item in items:
             waiting.append((item, pool.submit(work, item)))
-            if len(waiting) > workers:
+            if len(waiting) > ahead:
                 item, result = waiting.popleft()
                 yield item, result.result()
         while waiting:

@@ -1,10 +1,10 @@
 """The list of data sets: recipes and prepared data sets. Listing reads no text and imports no numpy."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nanogpt import tokenizers
-from nanogpt.data.names import prepared_names
+from nanogpt.data.names import home, prepared_names, unfinished_folder, unfinished_names
 from nanogpt.data.recipes import read_recipe, recipe_paths
 from nanogpt.data.store import open_dataset
 from nanogpt.errors import UserError
@@ -25,6 +25,7 @@ class DatasetInfo:
     licence: str = ""
     tokenizer: str = ""
     prepared: bool = False
+    unfinished: bool = False
     offline: bool = False
     tokens: dict[str, int] = field(default_factory=dict)
     vocab_size: int | None = None
@@ -35,8 +36,14 @@ class DatasetInfo:
 
 def list_datasets(data_dir: Path | None = None) -> list[DatasetInfo]:
     """Return all recipes and prepared data sets, sorted by name."""
-    recipes, prepared = recipe_paths(), prepared_names(data_dir)
-    return [_info(name, recipes.get(name), name in prepared, data_dir) for name in sorted({*recipes, *prepared})]
+    recipes, prepared, unfinished = recipe_paths(), prepared_names(data_dir), unfinished_names(data_dir)
+    infos = {name: _info(name, recipes.get(name), name in prepared, data_dir) for name in {*recipes, *prepared}}
+    for name in unfinished:
+        part = unfinished_folder(home(data_dir) / name)
+        size = sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
+        known = infos.get(name, DatasetInfo(name=name))
+        infos[name] = replace(known, unfinished=True, size_bytes=known.size_bytes + size)
+    return [infos[name] for name in sorted(infos)]
 
 
 def _info(name: str, recipe_path: Path | None, prepared: bool, data_dir: Path | None) -> DatasetInfo:

@@ -1,9 +1,9 @@
-"""Downloads of one file: in blocks, resumed after an interruption, checked by the file's SHA-256."""
+"""Downloads of one file: in blocks, resumed after an interruption, checked by the file's SHA-256 if it is known."""
 
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from nanogpt.files import sync, why
 
 TIMEOUT_S = 20
 ATTEMPTS = 3
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 REPORT_INTERVAL_S = 0.1
 BLOCK_BYTES = 1 << 17
 ALTERNATIVES = (
@@ -22,27 +23,51 @@ ALTERNATIVES = (
 )
 
 
-def download(url: str, path: Path, *, sha256: str, size: int | None = None) -> Generator[Downloading, None, None]:
+class WrongFile(UserError):
+    """A complete download that has another SHA-256 than it should have."""
+
+
+def download(
+    url: str,
+    path: Path,
+    *,
+    sha256: str | None,
+    size: int | None = None,
+    headers: Mapping[str, str] | None = None,
+    retries: int = 0,
+    timeout_s: float = TIMEOUT_S,
+    advice: str = ALTERNATIVES,
+) -> Generator[Downloading, None, None]:
     """Download a file to `path` and yield progress; do nothing if `path` already has the file.
 
-    size: in bytes, if it is known. What an interrupted download received stays beside `path` as `.part`, and the next
-    one continues from there. Raise `UserError` if the network fails or the file has another SHA-256.
+    sha256, size (in bytes): None if not known. headers: sent to the server of `url`, not to one that it redirects to.
+
+    A connection that drops, or brings no bytes for `timeout_s`, is opened again, and the download continues. With
+    `retries`, it is given up after this number of failures in a row that brought nothing, with growing waits between
+    them; without, at the first of these.
+
+    What an interrupted download received stays beside `path` as `.part`, and the next one continues from there. Raise
+    `UserError` if the network fails or the file has another SHA-256; it ends with `advice`.
     """
     part = path.with_name(path.name + ".part")
     try:
-        if path.is_file() and file_sha256(path) == sha256:
+        if path.is_file() and (sha256 is None or file_sha256(path) == sha256):
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(1, ATTEMPTS + 1):
+        attempts = failures = 0
+        while True:
             before = part.stat().st_size if part.exists() else 0
             try:
-                yield from _append(url, part, size)
+                yield from _append(url, part, size, headers or {}, timeout_s)
                 break
             except (OSError, HTTPException) as error:
-                progressed = part.exists() and part.stat().st_size > before
-                if attempt == ATTEMPTS or not progressed or not _is_network_error(error):
+                done = part.stat().st_size if part.exists() else 0
+                attempts, failures = attempts + 1, 0 if done > before else failures + 1
+                is_last = failures > retries or (not retries and attempts == ATTEMPTS)
+                if is_last or not _is_network_error(error) or _is_refusal(error):
                     raise
-        if file_sha256(part) == sha256:
+                yield from _wait(failures, Downloading(source=url, done_bytes=done, total_bytes=size))
+        if sha256 is None or file_sha256(part) == sha256:
             sync(part)
             part.replace(path)
             return
@@ -54,11 +79,21 @@ def download(url: str, path: Path, *, sha256: str, size: int | None = None) -> G
                 f"cannot save the download in {path.parent}: {why(error)}; or set NANOGPT_CACHE_DIR to another folder"
             ) from error
         reason = getattr(error, "reason", error)
-        raise UserError(f"{url} could not be downloaded ({reason}): {ALTERNATIVES}") from error
-    raise UserError(f"{url} is not the expected file (its {received:,} bytes have another sha256): {ALTERNATIVES}")
+        raise UserError(f"{url} could not be downloaded ({reason}): {advice}") from error
+    raise WrongFile(f"{url} is not the expected file (its {received:,} bytes have another sha256): {advice}")
 
 
-def _append(url: str, part: Path, size: int | None) -> Generator[Downloading, None, None]:
+def _wait(failures: int, progress: Downloading) -> Generator[Downloading, None, None]:
+    """Wait after some failures in a row, 1 s after the first and twice as long after each other one."""
+    end = time.monotonic() + (min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (failures - 1)) if failures else 0)
+    while time.monotonic() < end:
+        time.sleep(REPORT_INTERVAL_S)
+        yield progress
+
+
+def _append(
+    url: str, part: Path, size: int | None, headers: Mapping[str, str], timeout_s: float
+) -> Generator[Downloading, None, None]:
     """Request the bytes that `part` lacks, once."""
     done = part.stat().st_size if part.exists() else 0
     if size is not None and done >= size:
@@ -66,14 +101,13 @@ def _append(url: str, part: Path, size: int | None) -> Generator[Downloading, No
             return
         part.unlink()
         done = 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
-        response: HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        response = _open(url, done, headers, timeout_s)
     except urllib.error.HTTPError as error:
         if error.code != 416 or not done:
             raise
         part.unlink()  # it is at least as long as the file: start again
-        response, done = urllib.request.urlopen(url, timeout=TIMEOUT_S), 0
+        response, done = _open(url, 0, headers, timeout_s), 0
     with response:
         resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
         done = done if resumed else 0
@@ -82,7 +116,7 @@ def _append(url: str, part: Path, size: int | None) -> Generator[Downloading, No
         reported = 0.0
         with part.open("r+b" if resumed else "wb") as file:
             file.seek(done)
-            while block := response.read(BLOCK_BYTES):
+            while block := response.read1(BLOCK_BYTES):
                 file.write(block)
                 done += len(block)
                 if time.monotonic() - reported > REPORT_INTERVAL_S:
@@ -91,6 +125,20 @@ def _append(url: str, part: Path, size: int | None) -> Generator[Downloading, No
     if total is not None and done < total:
         raise ConnectionError(f"the connection ended after {done} of {total} bytes")
     yield Downloading(source=url, done_bytes=done, total_bytes=total)
+
+
+def _open(url: str, first: int, headers: Mapping[str, str], timeout_s: float) -> HTTPResponse:
+    """Request a file from its byte `first` on."""
+    request = urllib.request.Request(url, headers={"Range": f"bytes={first}-"} if first else {})
+    for name, value in headers.items():
+        request.add_unredirected_header(name, value)
+    response: HTTPResponse = urllib.request.urlopen(request, timeout=timeout_s)
+    return response
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Return whether a server has answered that it will not send the file, now or later."""
+    return isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500 and error.code not in (408, 416, 429)
 
 
 def _is_network_error(error: Exception) -> bool:

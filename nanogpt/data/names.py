@@ -6,6 +6,8 @@ from pathlib import Path
 from nanogpt import paths
 from nanogpt.errors import UserError
 
+UNFINISHED = ".unfinished"  # the end of a folder's name; it begins with a dot
+
 
 def check_name(name: str) -> str:
     """Return the name. Raise `UserError` if it is not a valid folder name on every file system."""
@@ -31,3 +33,15 @@ def prepared_names(data_dir: Path | None = None) -> list[str]:
     folder = home(data_dir)
     found = folder.glob("*/meta.json") if folder.is_dir() else ()
     return sorted(path.parent.name for path in found if not path.parent.name.startswith("."))
+
+
+def unfinished_folder(folder: Path) -> Path:
+    """Return where a data set at `folder` is until all of its corpus is prepared."""
+    return folder.with_name(f".{folder.name}{UNFINISHED}")
+
+
+def unfinished_names(data_dir: Path | None = None) -> list[str]:
+    """Return the names of the data sets whose preparation from a corpus is not finished, sorted."""
+    folder = home(data_dir)
+    found = folder.glob(f".*{UNFINISHED}/corpus.json") if folder.is_dir() else ()
+    return sorted(path.parent.name.removesuffix(UNFINISHED)[1:] for path in found)

@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from nanogpt import tokenizers
-from nanogpt.data import shards, store
+from nanogpt.data import shards, sources, store
 from nanogpt.data.background import map_in_threads, run_in_background
+from nanogpt.data.corpus.preparation import prepare_corpus
 from nanogpt.data.encodings import ADVICE, codec_name, display_name
 from nanogpt.data.names import home
 from nanogpt.data.recipes import Recipe, load_recipe
@@ -54,12 +55,17 @@ def prepare(
     shard_tokens: int | None = None,
     output: str | None = None,
     force: bool = False,
+    workers: int | None = None,
+    keep_shards: bool = False,
 ) -> Generator[Event, None, None]:
     """Yield Downloading | Notice | Encoding | TokenizerTraining events and, once all is on disk, Prepared.
 
     recipe: a recipe or its name; the other arguments take precedence over its values. source: a local copy of the file
     that the recipe downloads. force: replace a data set of the same name. Without it, an existing data set is kept if
     it is the same, and `UserError` is raised otherwise. Raise `UserError` for all that a user can fix.
+
+    For a recipe of documents see `prepare_corpus`, which `workers` and `keep_shards` are for; `source` is a file or a
+    folder to read instead of a download.
     """
     began = time.monotonic()
     if isinstance(recipe, str):
@@ -76,6 +82,22 @@ def prepare(
     folder = home(data_dir) / recipe.name
 
     existing = _find_existing(folder, recipe, force)
+    if recipe.documents is not None:
+        if source is not None:
+            recipe = replace(
+                recipe,
+                source=sources.create(sources.OWN_TEXT, paths=(source,), text_column=recipe.documents.text_column),
+            )
+        meta = yield from prepare_corpus(
+            recipe,
+            folder,
+            existing=existing.meta if existing else None,
+            workers=workers,
+            keep_shards=keep_shards,
+            force=force,
+        )
+        yield _prepared(meta, folder, began)
+        return
     if existing and source is None and _is_known_same(existing.meta, recipe):
         yield from _report_unchanged(existing, began)
         return

@@ -9,14 +9,16 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_type_hints
 
 from nanogpt import paths, tokenizers
 from nanogpt.data import sources
+from nanogpt.data.document_settings import VAL_RATIO, DocumentSettings
 from nanogpt.data.encodings import codec_name
 from nanogpt.data.names import check_name, dataset_name, prepared_names
 from nanogpt.data.shards import DEFAULT_SHARD_TOKENS, MAX_TOKENS
 from nanogpt.data.sources import Source
-from nanogpt.data.toml_tables import check_table
+from nanogpt.data.toml_tables import check_table, without_none
 from nanogpt.errors import SettingError, UserError, nearest
 from nanogpt.files import read_text, why
 
@@ -28,7 +30,8 @@ class Recipe:
     `tokenizer` is the spec of its tokenizer, in canonical form. `val_ratio` and `test_ratio` are shares of the
     characters, cut from the end of the text, the test split last. `encoding` is the encoding of the text; None:
     UTF-8, the encoding of its byte order mark, or else Windows-1252. `shard_tokens` is the size of the shards; 0: a
-    split is one raw file, or shards of `DEFAULT_SHARD_TOKENS` if it is longer than one. `path` is the recipe's file;
+    split is one raw file, or shards of `DEFAULT_SHARD_TOKENS` if it is longer than one. `documents`: the data set is
+    made of documents, and the shares are of these, drawn by the seed; None: of one text. `path` is the recipe's file;
     None if the recipe is made for the user's own text.
     """
 
@@ -42,11 +45,14 @@ class Recipe:
     test_ratio: float = 0.0
     encoding: str | None = None
     shard_tokens: int = 0
+    documents: DocumentSettings | None = None
     path: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Raise `UserError` for an unusable name or ratio, and an unknown tokenizer or encoding."""
         check_name(self.name)
+        if self.source.is_corpus and self.documents is None:
+            raise UserError(f"a source of kind {self.source.name} needs a table [documents], which may be empty")
         if self.encoding is not None:
             codec_name(self.encoding)
         object.__setattr__(self, "tokenizer", tokenizers.canonical(self.tokenizer))
@@ -121,11 +127,20 @@ def read_recipe(path: Path) -> Recipe:
             "shard_tokens": int,
             "splits": dict,
             "source": dict,
+            "documents": dict,
         },
         where,
         required=("tokenizer", "source"),
     )
     splits = check_table(top.pop("splits", {}), {"val_ratio": float, "test_ratio": float}, f"{where}, [splits]")
+    if "documents" in top:
+        splits = {"val_ratio": VAL_RATIO, **splits}
+        types = {name: without_none(hint) for name, hint in get_type_hints(DocumentSettings).items()}
+        documents = check_table(top.pop("documents"), types, f"{where}, [documents]")
+        try:
+            top["documents"] = DocumentSettings(**documents)
+        except UserError as error:
+            raise UserError(f"{where}, [documents]: {error}") from error
     source = sources.from_table(top.pop("source"), f"{where}, [source]", path.parent)
     try:
         return Recipe(name=path.stem, source=source, path=path, **top, **splits)
@@ -143,11 +158,12 @@ def textfile_recipe(
     encoding: str | None = None,
     shard_tokens: int = 0,
     text_column: str | None = None,
+    documents: DocumentSettings | None = None,
 ) -> Recipe:
     """Return a recipe for the user's own text: files, and folders that are searched for files with text.
 
     name: of the data set; None: that of the first file. text_column: of tables; None: `text`, or the only one of texts.
-    Raise `UserError` for unusable options.
+    documents: the files have documents. Raise `UserError` for unusable options.
     """
     given = tuple(paths.expanded(file) for file in files)
     if not given:
@@ -161,4 +177,5 @@ def textfile_recipe(
         test_ratio=test_ratio,
         encoding=encoding,
         shard_tokens=shard_tokens,
+        documents=documents,
     )

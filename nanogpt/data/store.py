@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from nanogpt import paths, tokenizers
-from nanogpt.data.names import check_name, home, prepared_names
+from nanogpt.data.names import check_name, home, prepared_names, unfinished_folder
 from nanogpt.data.recipes import recipe_paths
 from nanogpt.data.shards import HEADER_BYTES, ITEM_BYTES, TokenFile, combined_sha256
 from nanogpt.errors import UserError, nearest
-from nanogpt.files import new_folder, open_regular, read_bytes, remove, remove_folder, sha256, why
+from nanogpt.files import new_folder, open_regular, publish_folder, read_bytes, remove, remove_folder, sha256, why
 from nanogpt.processes import is_running
 
 if TYPE_CHECKING:
@@ -190,9 +190,13 @@ def open_dataset(name_or_path: str | Path, data_dir: Path | None = None, *, veri
 
 
 def delete_dataset(name: str, data_dir: Path | None = None) -> None:
-    """Delete a prepared data set, but not its recipe. Raise `UserError` if it does not exist."""
+    """Delete a data set, and its unfinished preparation, but not its recipe. Raise `UserError` if it does not exist."""
     path = _folder(check_name(name), data_dir)
+    if has_unfinished := os.path.lexists(unfinished_folder(path)):
+        remove(unfinished_folder(path), ignore_errors=True)
     if not is_dataset(path):
+        if has_unfinished:
+            return
         raise UserError(_not_found(name, path, data_dir))
     try:
         remove_stale_folders(path.parent)
@@ -231,6 +235,12 @@ def new_dataset(path: Path) -> Iterator[Path]:
     remove_stale_folders(path.parent)
     with new_folder(path, _temporary_path(path, "part"), _temporary_path(path, "old")) as folder:
         yield folder
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Rename a complete folder beside `path` to `path`, in the place of a data set that may be there. Raise OSError."""
+    remove_stale_folders(path.parent)
+    publish_folder(path, partial, _temporary_path(path, "old"))
 
 
 def remove_stale_folders(data_dir: Path) -> None:

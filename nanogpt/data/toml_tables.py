@@ -1,7 +1,8 @@
 """Checks of TOML tables: every key known, every value of its type, no required key missing."""
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 from nanogpt.errors import UserError, nearest
 
@@ -33,3 +34,8 @@ def check_table(
         if key not in table:
             raise UserError(f"{where}: {key!r} is missing")
     return dict(table)
+
+
+def without_none(hint: Any) -> Any:
+    """Return the type of a field that is of this type or None."""
+    return get_args(hint)[0] if isinstance(hint, UnionType) else hint

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import ClassVar
 
@@ -72,3 +73,6 @@ def _lines(stream: Stream, encoding: str | None, skipped: Counter[str]) -> Itera
                 yield line
     except UnicodeDecodeError as error:
         raise UserError(f"{stream.path} is not {display_name(codec)}: set another encoding") from error
+    finally:
+        with suppress(ValueError):  # the stream is closed already
+            text.detach()  # it would close the stream, which its caller still asks how far it is

@@ -7,11 +7,10 @@ of the group `nanogpt.sources`. A recipe chooses one by the key `kind` of its ta
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from nanogpt.data.sources.base import Source
-from nanogpt.data.toml_tables import check_table
+from nanogpt.data.toml_tables import check_table, without_none
 from nanogpt.errors import UserError, nearest
 from nanogpt.paths import expanded
 from nanogpt.registry import Registry
@@ -54,7 +53,7 @@ def from_table(table: Mapping[str, Any], where: str, folder: Path) -> Source:
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     annotations = get_type_hints(source)
-    hints = {field.name: _without_none(annotations[field.name]) for field in fields(source)}
+    hints = {field.name: without_none(annotations[field.name]) for field in fields(source)}
     required = [field.name for field in fields(source) if field.default is field.default_factory is MISSING]
     values = check_table(values, {key: _toml_type(hint) for key, hint in hints.items()}, where, required)
     for key, value in values.items():
@@ -68,10 +67,6 @@ def from_table(table: Mapping[str, Any], where: str, folder: Path) -> Source:
         return source(**values)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
-
-
-def _without_none(hint: Any) -> Any:
-    return get_args(hint)[0] if isinstance(hint, UnionType) else hint
 
 
 def _toml_type(hint: Any) -> type:

@@ -1,13 +1,32 @@
 """The base class of all data sources: where the text of a recipe comes from."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
 from nanogpt.errors import UserError
 from nanogpt.events import Event
+from nanogpt.files import reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """A file of a corpus: a local file at `path`, or one to download from the first of `urls` that has it.
+
+    `name` identifies it among the others. `size` (bytes), `sha256` and `modified_ns` (ns since 1970) are None if they
+    are not known.
+    """
+
+    name: str
+    path: str = ""
+    urls: tuple[str, ...] = ()
+    size: int | None = None
+    sha256: str | None = None
+    modified_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,11 +37,13 @@ class Source(ABC):
     without a default is required. A path in a recipe is relative to the recipe's folder.
 
     `name` is the `kind` that chooses this source. `downloads`: the text is one file from the network, and
-    `check_local_copy` accepts a copy of it.
+    `check_local_copy` accepts a copy of it. `is_corpus`: the text is documents in many files from the network, for
+    recipes with a table `[documents]` only.
     """
 
     name: ClassVar[str]
     downloads: ClassVar[bool] = False
+    is_corpus: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self.validate()
@@ -36,6 +57,23 @@ class Source(ABC):
 
         encoding: what the files are read as, None if it is to be detected. Raise `UserError` if there is no text.
         """
+
+    def shards(self, encoding: str | None = None) -> Generator[Event, None, list[Shard]]:
+        """Yield progress and notices, and return the files of a corpus, sorted by name. Download none of them.
+
+        Raise `UserError` if there are none, or the network fails.
+        """
+        found = yield from self.files(encoding)
+        return local_shards(found)
+
+    def request_headers(self) -> dict[str, str]:
+        """Return what a request for a shard needs, such as an access token: nothing of it is stored."""
+        return {}
+
+    @property
+    def stall_s(self) -> float:
+        """After how many seconds without a byte the connection of a shard's download is opened again."""
+        return 20
 
     @abstractmethod
     def available_offline(self) -> bool:
@@ -72,3 +110,17 @@ class Source(ABC):
     def install_command(self) -> str:
         """The shell command that installs what the text is part of; empty if nothing has to be installed."""
         return ""
+
+
+def local_shards(files: list[Path]) -> list[Shard]:
+    """Return local files as shards, named by their paths below the folder that contains all. Raise `UserError`."""
+    common = Path(os.path.commonpath([path.parent for path in files])) if files else Path()
+    try:
+        found = [(path.relative_to(common).as_posix(), path.absolute(), path.stat()) for path in files]
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read ({reason(error)})") from error
+    shards = [
+        Shard(name=name, path=str(path), size=about.st_size, modified_ns=about.st_mtime_ns)
+        for name, path, about in found
+    ]
+    return sorted(shards, key=attrgetter("name"))

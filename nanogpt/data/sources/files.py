@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from nanogpt.data import formats
 from nanogpt.data.sources import base
 from nanogpt.data.sources._listing import walk
+from nanogpt.data.sources.base import Shard, local_shards
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Notice
 
@@ -31,10 +33,17 @@ class Source(base.Source):
             raise UserError("paths is empty; name at least one file or folder")
 
     def files(self, encoding: str | None = None) -> Generator[Event, None, list[Path]]:
+        return (yield from self._files(encoding, look_into_tables=True))
+
+    def shards(self, encoding: str | None = None) -> Generator[Event, None, list[Shard]]:
+        # A damaged table is an error when it is read: a whole shard must not be missing.
+        return local_shards((yield from self._files(encoding, look_into_tables=False)))
+
+    def _files(self, encoding: str | None, *, look_into_tables: bool) -> Generator[Event, None, list[Path]]:
         found: list[Path] = []
         for path in self.paths:
             if os.path.isdir(path):  # noqa: PTH112 (pathlib's raises without permission)
-                found += yield from _text_files(path, encoding, self.text_column)
+                found += yield from _text_files(path, encoding, self.text_column, look_into_tables)
             else:
                 found.append(path)
         return found
@@ -46,13 +55,20 @@ class Source(base.Source):
         return ", ".join(map(str, self.paths))
 
 
-def _text_files(folder: Path, encoding: str | None, text_column: str | None) -> Generator[Event, None, list[Path]]:
+def _text_files(
+    folder: Path, encoding: str | None, text_column: str | None, look_into_tables: bool
+) -> Generator[Event, None, list[Path]]:
     """Return the text files below a folder, and report those that are skipped."""
     from nanogpt.data.text import UNREADABLE, exclusion_reason
 
     unlisted: list[Path] = []
     candidates = sorted(walk(folder, (".*",), unlisted))
-    reasons = {candidate: exclusion_reason(candidate, encoding, text_column) for candidate in candidates}
+    reasons = {
+        candidate: exclusion_reason(candidate, encoding, text_column)
+        if look_into_tables or not formats.find(candidate).has_columns
+        else ""
+        for candidate in candidates
+    }
     texts = [candidate for candidate in candidates if not reasons[candidate]]
     reasons |= dict.fromkeys(unlisted, UNREADABLE)
     if not texts:

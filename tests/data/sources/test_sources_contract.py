@@ -13,14 +13,19 @@ from nanogpt.data.recipes import load_recipe, recipe_paths, textfile_recipe
 from nanogpt.data.sources.base import Source
 from nanogpt.errors import UserError
 
-EXAMPLES = [*(load_recipe(name).source for name in recipe_paths()), textfile_recipe([__file__]).source]
+MIRROR = sources.create("mirror", urls=("https://example.com/corpus",), names=("a.jsonl",))
+EXAMPLES = [*(load_recipe(name).source for name in recipe_paths()), textfile_recipe([__file__]).source, MIRROR]
 
 every_kind = pytest.mark.parametrize("kind", sources.names())
 every_example = pytest.mark.parametrize("source", EXAMPLES, ids=lambda source: source.name)
 
 
 def test_each_module_of_the_room_is_a_source_and_each_has_an_example() -> None:
-    assert {"files", "package", "stdlib", "url"} <= set(sources.names()) == {source.name for source in EXAMPLES}
+    assert (
+        {"files", "hub", "mirror", "package", "stdlib", "url"}
+        <= set(sources.names())
+        == {source.name for source in EXAMPLES}
+    )
 
 
 @every_kind
@@ -54,7 +59,7 @@ def test_it_says_where_its_text_is_from(source: Source) -> None:
 
 def test_an_unknown_source_lists_the_known_ones() -> None:
     with pytest.raises(
-        UserError, match=r"no source 'ulr'; known sources: files, package, stdlib, url\. Did you mean url"
+        UserError, match=r"no source 'ulr'; known sources: files, hub, mirror, package, stdlib, url\. Did you mean url"
     ):
         sources.create("ulr")
 

@@ -1,0 +1,242 @@
+"""Preparation of a data set from a corpus: list its shards, make a tokenizer, encode, publish the folder."""
+
+import errno
+import hashlib
+import json
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nanogpt import paths, tokenizers
+from nanogpt.data import store
+from nanogpt.data.background import available_cores
+from nanogpt.data.corpus.encoding import Encoder
+from nanogpt.data.corpus.fetch import Fetcher
+from nanogpt.data.corpus.sample import read_sample, sample_characters, write_sample
+from nanogpt.data.corpus.unfinished import Unfinished
+from nanogpt.data.recipes import Recipe
+from nanogpt.data.sources.base import Shard
+from nanogpt.errors import SettingError, UserError
+from nanogpt.events import Event, Notice
+from nanogpt.files import why, write_atomically
+from nanogpt.formatting import counted
+from nanogpt.tokenizers import Tokenizer
+
+MAX_WORKERS = 256
+
+
+def prepare_corpus(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    existing: store.Meta | None = None,
+    workers: int | None = None,
+    keep_shards: bool = False,
+    force: bool = False,
+) -> Generator[Event, None, store.Meta]:
+    """Yield Downloading, Encoding, CorpusEncoding, TokenizerTraining and Notice events; return the data set's `Meta`.
+
+    The data set is made at `folder`. If there is an `existing` one, it is returned if it is the same. workers:
+    processes; None: one for each core. keep_shards: keep downloads in the cache folder, which are otherwise removed
+    once they are read. force: start over, even if an unfinished preparation could be continued, and replace an existing
+    data set. Closing the iterator keeps what is committed, and a later call continues there. Raise `UserError`.
+    """
+    workers = available_cores() if workers is None else workers
+    if not 1 <= workers <= MAX_WORKERS:
+        raise SettingError("workers", f"workers={workers} must be between 1 and {MAX_WORKERS}")
+    if existing is not None:
+        return (yield from _unchanged(recipe, existing))
+    with closing(Unfinished(folder)) as unfinished:
+        try:
+            if force:
+                unfinished.clear()
+            return (yield from _prepare(recipe, folder, unfinished, workers, keep_shards))
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(
+                    f"the disk of {folder.parent} is full: free some space, then run the same command again to continue"
+                ) from error
+            raise UserError(f"cannot write in {folder.parent}: {why(error)}") from error
+
+
+def _unchanged(recipe: Recipe, meta: store.Meta) -> Generator[Event, None, store.Meta]:
+    """Return the `Meta` of an existing data set. Raise `UserError` if it is not the one that the recipe describes."""
+    otherwise = "choose another name with --output=NAME, or replace it with --force"
+    recorded = meta.source.get("settings")
+    if not isinstance(recorded, dict):
+        raise UserError(f"data set {recipe.name} exists and is not from this corpus; {otherwise}")
+    if difference := _difference(recorded, _settings(recipe)):
+        raise UserError(f"data set {recipe.name} exists with {difference}; {otherwise}")
+    if not recipe.source.is_corpus and meta.source["sha256"] != _digest((yield from recipe.source.shards())):
+        raise UserError(f"data set {recipe.name} exists, and its files have changed since; {otherwise}")
+    yield Notice(level="info", text=f"data set {recipe.name} is already prepared from this corpus")
+    return meta
+
+
+def _prepare(
+    recipe: Recipe, folder: Path, unfinished: Unfinished, workers: int, keep_shards: bool
+) -> Generator[Event, None, store.Meta]:
+    shards = yield from _shards(recipe, unfinished)
+    downloads = paths.cache_dir() / "corpora" / recipe.name if keep_shards else unfinished.path / "shards"
+    headers = recipe.source.request_headers()
+    yield Notice(
+        level="info",
+        text=f"encoding {counted(len(shards), 'file')} with {counted(workers, 'worker')}; after an "
+        "interruption the same command continues",
+    )
+    with closing(Fetcher(shards, downloads, headers, recipe.source.stall_s, keep=keep_shards)) as fetcher:
+        tokenizer = yield from _tokenizer(recipe, shards, unfinished, fetcher)
+        with closing(Encoder(unfinished, shards, recipe, tokenizer)) as encoder:
+            yield from encoder.run(workers, fetcher)
+            _check_splits(recipe, unfinished)
+            files = {split: writer.finish(raw=not recipe.shard_tokens) for split, writer in encoder.writers.items()}
+    progress, dtype = unfinished.progress, tokenizers.token_dtype(tokenizer.vocab_size)
+    left_out = sum(progress.skipped.values())
+    if left_out:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(progress.skipped.items()))
+        yield Notice(level="info", text=f"skipped {counted(left_out, 'document')}: {reasons}")
+    meta = store.Meta(
+        name=recipe.name,
+        title=recipe.title,
+        licence=recipe.licence,
+        dtype=dtype,
+        vocab_size=tokenizer.vocab_size,
+        tokenizer=recipe.tokenizer,
+        tokenizer_fingerprint=tokenizers.fingerprint(tokenizer),
+        characters=sum(progress.characters.values()),
+        val_ratio=recipe.val_ratio,
+        test_ratio=recipe.test_ratio,
+        source={
+            "kind": recipe.source.name,
+            "sha256": _digest(shards),
+            "bytes": sum(shard.size or 0 for shard in shards),
+            "files": len(shards),
+            "encoding": recipe.encoding or "utf-8",
+            "settings": _settings(recipe),
+            "documents": progress.documents,
+            "duplicates": progress.duplicates,
+            "skipped": progress.skipped,
+            **recipe.source.origin(),
+        },
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        split_characters=progress.characters,
+        split_bytes=progress.bytes,
+        **store.file_fields(files),
+    )
+    unfinished.clean()
+    store.write_file(unfinished.path / "meta.json", meta.to_json())
+    unfinished.publish(folder)
+    return meta
+
+
+def _shards(recipe: Recipe, unfinished: Unfinished) -> Generator[Event, None, list[Shard]]:
+    """Return the shards in the order in which they are read: as recorded, or listed now."""
+    settings = _settings(recipe)
+    recorded = unfinished.load()
+    if recorded is not None and recorded[0] != settings and not unfinished.progress.read:
+        unfinished.clear()  # nothing would be lost
+        recorded = None
+    if recorded is None:
+        shards = _ordered((yield from recipe.source.shards(recipe.encoding)), recipe)
+        unfinished.start(settings, shards)
+        return shards
+    began_with, shards = recorded
+    if difference := _difference(began_with, settings):
+        raise UserError(
+            f"the preparation of {recipe.name} is not finished, and began with {difference}: continue it with the same "
+            "settings, or start over with --force"
+        )
+    if not recipe.source.is_corpus and _ordered((yield from recipe.source.shards(recipe.encoding)), recipe) != shards:
+        raise UserError(
+            f"the preparation of {recipe.name} is not finished, and its files have changed since it began: start over "
+            "with --force"
+        )
+    progress = unfinished.progress
+    yield Notice(
+        level="info",
+        text=f"continuing the preparation of {recipe.name} after {progress.shard:,} of {counted(len(shards), 'file')}, "
+        f"{counted(progress.total_documents, 'document')}, {counted(progress.total_tokens, 'token')}",
+    )
+    return shards
+
+
+def _ordered(shards: list[Shard], recipe: Recipe) -> list[Shard]:
+    """Return the shards in a random order by the seed, or as they are."""
+    settings = recipe.documents
+    assert settings is not None
+
+    def key(shard: Shard) -> bytes:
+        return hashlib.sha256(f"{settings.seed} {shard.name}".encode()).digest()
+
+    return sorted(shards, key=key) if settings.shuffle else shards
+
+
+def _tokenizer(
+    recipe: Recipe, shards: Sequence[Shard], unfinished: Unfinished, fetcher: Fetcher
+) -> Generator[Event, None, Tokenizer]:
+    """Return the stored tokenizer, or make it, from a sample of the training documents if it needs one."""
+    path = unfinished.tokenizer_path
+    if path.exists():
+        return tokenizers.load(path)
+    needs = tokenizers.parse_spec(recipe.tokenizer).kind.needs
+    sample = unfinished.path / "sample.txt"
+    text: Iterable[str] | None = None
+    if needs != "nothing":
+        yield from write_sample(sample, recipe, shards, fetcher)
+        text = read_sample(sample) if needs == "text" else [sample_characters(sample)]
+    training = tokenizers.build(recipe.tokenizer, text)
+    total = sample.stat().st_size if text else 0
+    while True:
+        try:
+            event = next(training)
+        except StopIteration as end:
+            tokenizer: Tokenizer = end.value
+            break
+        yield replace(event, done_bytes=min(event.done_bytes, total), total_bytes=total)
+    sample.unlink(missing_ok=True)
+    write_atomically(path, json.dumps(tokenizer.to_json()) + "\n")
+    return tokenizer
+
+
+def _check_splits(recipe: Recipe, unfinished: Unfinished) -> None:
+    """Raise `UserError` if a split is empty; nothing is left to continue then."""
+    progress = unfinished.progress
+    splits = ["train", "val", *(["test"] if recipe.test_ratio else [])]
+    if empty := [split for split in splits if not progress.documents.get(split)]:
+        unfinished.clear()
+        raise UserError(
+            f"the corpus of {recipe.name} is too small: of {counted(progress.total_documents, 'document')} none is "
+            f"left for {empty[0]} (skipped: {sum(progress.skipped.values()):,}, duplicates: {progress.duplicates:,}); "
+            "give more documents"
+        )
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """Return all that decides about the content of the data set, as plain values."""
+    assert recipe.documents is not None
+    return {
+        "source": recipe.source.describe(),
+        "tokenizer": recipe.tokenizer,
+        "val_ratio": recipe.val_ratio,
+        "test_ratio": recipe.test_ratio,
+        "encoding": recipe.encoding,
+        "shard_tokens": recipe.shard_tokens,
+        **recipe.documents.to_json(),
+    }
+
+
+def _difference(was: dict[str, Any], is_: dict[str, Any]) -> str:
+    """Return the first setting that differs, with both values; empty if none does."""
+    for name in {**is_, **was}:
+        if was.get(name) != is_.get(name):
+            return f"{name}={was.get(name)}, not {is_.get(name)}"
+    return ""
+
+
+def _digest(shards: Sequence[Shard]) -> str:
+    """Return a SHA-256 of what is known of the shards, in any order."""
+    lines = sorted(json.dumps([shard.name, shard.size, shard.sha256, shard.modified_ns]) for shard in shards)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

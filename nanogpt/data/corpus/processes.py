@@ -1,0 +1,126 @@
+"""The child processes of a preparation: one that reads documents, and workers that encode them.
+
+They are started as commands, not forked: the app has threads, and a child needs none of what its parent has loaded. A
+child holds no end of another one's pipes, so it sees at once when its parent has ended.
+"""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import nanogpt
+from nanogpt.data.corpus.blocks import TextBlock, TokenBlock
+from nanogpt.data.corpus.messages import receive, send
+from nanogpt.errors import UserError
+
+COMMAND = (sys.executable, "-m", "nanogpt.data.corpus.worker")
+
+
+class Child:
+    """One process."""
+
+    def __init__(self, tokenizer: Path | None) -> None:
+        """Start it; without a tokenizer it reads and does not encode."""
+        package = str(Path(nanogpt.__file__).parents[1])
+        search = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+        self._process = subprocess.Popen(
+            COMMAND,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # the app draws on the terminal
+            env=os.environ | {"PYTHONPATH": search},
+        )
+        self.send({"tokenizer": str(tokenizer) if tokenizer else ""})
+
+    def send(self, message: dict[str, Any], *buffers: bytes) -> None:
+        """Send a message."""
+        assert self._process.stdin is not None
+        with suppress(OSError):  # it has ended: `receive` says why
+            send(self._process.stdin, message, *buffers)
+
+    def receive(self) -> tuple[dict[str, Any], list[bytes]]:
+        """Return its answer. Raise `UserError` if it found an error or was ended, RuntimeError for its own faults."""
+        assert self._process.stdout is not None
+        received = receive(self._process.stdout)
+        if received is None:
+            code = self._process.wait()
+            reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            raise UserError(
+                f"a worker process has ended ({reason}), for lack of memory?: run the same command again to continue, "
+                "with fewer --workers"
+            )
+        message, _ = received
+        if "error" in message:
+            raise UserError(message["error"])
+        if "fault" in message:
+            raise RuntimeError(f"in a worker process:\n{message['fault']}")
+        return received
+
+    def kill(self) -> None:
+        """End the process now. It writes no files."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+
+
+class Processes:
+    """A reader and `workers` processes that encode; one process that does both if `workers` is 1.
+
+    tokenizer: its file; None to read texts only.
+    """
+
+    def __init__(self, tokenizer: Path | None, workers: int) -> None:
+        self.workers = workers
+        self._all: list[Child] = []
+        self._idle: queue.SimpleQueue[Child] = queue.SimpleQueue()
+        try:
+            for number in range(workers if workers > 1 and tokenizer else 0):
+                self._all.append(Child(tokenizer))
+                self._idle.put(self._all[number])
+            self._reader = Child(tokenizer if workers == 1 else None)
+            self._all.append(self._reader)
+        except OSError as error:
+            self.close()
+            raise UserError(f"a worker process cannot be started: {error}; use fewer --workers") from error
+
+    def read(self, path: Path, skip: int, **options: Any) -> Iterator[TextBlock | TokenBlock | dict[str, int] | int]:
+        """Yield the blocks of a shard after `skip` documents, then by reason how many documents were left out.
+
+        While documents are skipped, yield the position in bytes now and then. Raise `UserError` if the shard cannot be
+        read.
+        """
+        self._reader.send({"shard": str(path), "skip": skip, **options})
+        while True:
+            message, buffers = self._reader.receive()
+            if "end" in message:
+                yield message["skipped"]
+                return
+            if "passed" in message:
+                yield message["passed"]
+            else:
+                kind = TextBlock if "documents" in message else TokenBlock
+                yield kind.from_message(message, buffers)
+
+    def encode(self, block: TextBlock) -> TokenBlock:
+        """Return a block encoded by an idle process. `workers` threads may call this at a time."""
+        child = self._idle.get()
+        try:
+            message, buffers = block.to_message()
+            child.send(message, *buffers)
+            return TokenBlock.from_message(*child.receive())
+        finally:
+            self._idle.put(child)
+
+    def close(self) -> None:
+        """End all processes."""
+        for child in self._all:
+            child.kill()

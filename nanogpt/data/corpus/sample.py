@@ -1,0 +1,57 @@
+"""A sample of the training documents of a corpus, from which its tokenizer is made."""
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from nanogpt.data.corpus.blocks import TextBlock
+from nanogpt.data.corpus.fetch import Fetcher
+from nanogpt.data.corpus.processes import Processes
+from nanogpt.data.corpus.reading import read_shards
+from nanogpt.data.corpus.window import split_numbers
+from nanogpt.data.recipes import Recipe
+from nanogpt.data.sources.base import Shard
+from nanogpt.data.text import Alphabet
+from nanogpt.events import Downloading, Encoding, Event
+
+CHUNK_CHARACTERS = 1 << 20
+
+
+def write_sample(path: Path, recipe: Recipe, shards: Sequence[Shard], fetcher: Fetcher) -> Generator[Event, None, None]:
+    """Write the first training documents to a file, `tokenizer_bytes` in UTF-8, each with a line feed at its end.
+
+    They are the first in the order of the shards, which is random by the seed. Yield progress. Raise `UserError`.
+    """
+    settings = recipe.documents
+    assert settings is not None
+    written = read = 0
+    with path.open("wb") as file, closing(Processes(None, 1)) as processes:
+        for item in read_shards(processes, fetcher, shards, recipe, 0, 0):
+            if isinstance(item, Downloading):
+                yield item
+            if not isinstance(item, TextBlock):
+                continue
+            splits = split_numbers(read, len(item.sizes), settings.seed, recipe.val_ratio, recipe.test_ratio)
+            read += len(item.sizes)
+            for text, split in zip(item.texts, splits, strict=True):
+                if split == 0 and written < settings.tokenizer_bytes:
+                    written += file.write(text.encode() + b"\n")
+            done = min(written, settings.tokenizer_bytes)
+            yield Encoding(phase="scan", done_bytes=done, total_bytes=settings.tokenizer_bytes, tokens=0)
+            if written >= settings.tokenizer_bytes:
+                return
+
+
+def read_sample(path: Path) -> Iterator[str]:
+    """Yield the text of a sample in parts."""
+    with path.open(encoding="utf-8", newline="") as file:
+        while text := file.read(CHUNK_CHARACTERS):
+            yield text
+
+
+def sample_characters(path: Path) -> str:
+    """Return the distinct characters of a sample, sorted."""
+    alphabet = Alphabet()
+    for text in read_sample(path):
+        alphabet.add(text.encode())
+    return alphabet.characters()

@@ -1,0 +1,280 @@
+"""Data sets from corpora: what is in them, whatever the number of workers, the order of events and the faults."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nanogpt.data import open_dataset, prepare, textfile_recipe
+from nanogpt.data.catalog import list_datasets
+from nanogpt.data.document_settings import DocumentSettings
+from nanogpt.data.names import unfinished_folder
+from nanogpt.data.recipes import Recipe
+from nanogpt.data.store import Dataset, delete_dataset
+from nanogpt.errors import UserError
+from nanogpt.events import CorpusEncoding, Event, Notice, Prepared
+from tests.data.corpus.conftest import Corpus, make_corpus
+
+WINDOW = 5000  # tokens: some 40 windows in the corpus
+
+
+def recipe(
+    corpus: Corpus, *, name: str = "c", tokenizer: str = "byte", val: float = 0.05, test: float = 0.0, **settings: Any
+) -> Recipe:
+    return textfile_recipe(
+        [corpus.folder],
+        name=name,
+        tokenizer=tokenizer,
+        val_ratio=0.05,
+        test_ratio=test,
+        documents=DocumentSettings(**{"shuffle_tokens": WINDOW, "separator": "\0", **settings}),
+    )
+
+
+def made(of: Recipe, folder: Path, workers: int = 1) -> Dataset:
+    for _ in prepare(of, data_dir=folder, workers=workers):
+        pass
+    return open_dataset(of.name, folder, verify=True)
+
+
+def documents(dataset: Dataset, split: str) -> list[str]:
+    """The documents of a split, in the order of its tokens; each comes after the separator, a zero byte."""
+    text = np.asarray(dataset.split(split)).astype(np.uint8).tobytes().decode(errors="surrogateescape")
+    assert text.startswith("\0")
+    return text[1:].split("\0")
+
+
+def token_files(dataset: Dataset) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in dataset.path.iterdir() if path.name != "meta.json"}
+
+
+def test_every_distinct_document_is_in_one_split(corpus: Corpus, tmp_path: Path) -> None:
+    dataset = made(recipe(corpus, test=0.05), tmp_path)
+    found = {split: documents(dataset, split) for split in ("train", "val", "test")}
+    everything = [text for texts in found.values() for text in texts]
+    assert sorted(everything) == sorted(corpus.texts)
+    # 6 · 300 documents, of which one in ten is a copy: 1,620 and 5 texts of copies
+    assert dataset.meta.source["documents"] == {split: len(texts) for split, texts in found.items()}
+    assert (sum(map(len, found.values())), dataset.meta.source["duplicates"]) == (1625, 175)
+    assert dataset.meta.source["skipped"] == {"without text": 3, "not JSON": 3}
+    # five standard deviations of a binomial: 0.05 · 1,625 = 81 ± 9
+    assert all(81 - 45 < len(found[split]) < 81 + 45 for split in ("val", "test"))
+    assert dataset.meta.split_bytes == {split: sum(len(t.encode()) for t in texts) for split, texts in found.items()}
+    assert dataset.meta.split_characters == {split: sum(map(len, texts)) for split, texts in found.items()}
+
+
+@pytest.mark.parametrize("tokenizer", ["byte", "gpt2"])
+def test_the_files_do_not_depend_on_the_number_of_workers(corpus: Corpus, tmp_path: Path, tokenizer: str) -> None:
+    first, second = (
+        token_files(made(recipe(corpus, tokenizer=tokenizer), tmp_path / str(workers), workers)) for workers in (1, 3)
+    )
+    assert first == second
+
+
+def test_the_seed_decides_the_order_and_the_splits(corpus: Corpus, tmp_path: Path) -> None:
+    one, same, other = (
+        documents(made(recipe(corpus, name=f"c{number}", seed=seed), tmp_path), "train")
+        for number, seed in enumerate((1, 1, 2))
+    )
+    assert one == same != other
+    assert set(one) != set(other)
+
+
+def test_without_shuffling_documents_keep_their_order(corpus: Corpus, tmp_path: Path) -> None:
+    dataset = made(recipe(corpus, shuffle=False, deduplicate=False), tmp_path)
+    expected = [text for name in sorted(corpus.documents) for text in corpus.documents[name]]
+    places = {text: place for place, text in reversed(list(enumerate(expected)))}
+    unique = [places[text] for text in documents(dataset, "train") if not text.startswith("copy")]
+    assert unique == sorted(unique)
+    assert sum(dataset.meta.source["documents"].values()) == len(expected)
+
+
+def test_shuffling_mixes_the_documents_of_a_window_only(corpus: Corpus, tmp_path: Path) -> None:
+    of = recipe(corpus)
+    order = documents(made(of, tmp_path), "train")
+    shards = [text.partition("/")[0] for text in order if not text.startswith("copy")]
+    changes = sum(a != b for a, b in pairwise(shards))
+    # shards follow one another, and only a window that has documents of two of them mixes these
+    assert 5 <= changes < len(shards) / 4
+    numbers = [int(text.partition("/")[2].partition(":")[0]) for text in order if not text.startswith("copy")]
+    assert numbers != sorted(numbers)
+
+
+@pytest.mark.parametrize("window", [700, WINDOW, 1 << 24])
+def test_max_docs_and_max_tokens_are_exact(corpus: Corpus, tmp_path: Path, window: int) -> None:
+    of = made(recipe(corpus, name="docs", max_docs=321, shuffle_tokens=window), tmp_path)
+    assert sum(of.meta.source["documents"].values()) == 321
+    limited = made(recipe(corpus, name="tokens", max_tokens=40_001, shuffle_tokens=window), tmp_path)
+    assert sum(limited.meta.tokens.values()) == 40_001
+    for split in limited.meta.tokens:
+        texts = documents(limited, split)
+        # the last document may end within a character
+        assert limited.meta.split_bytes[split] == sum(len(text.encode(errors="surrogateescape")) for text in texts)
+        assert limited.meta.tokens[split] == limited.meta.split_bytes[split] + len(texts)
+        assert sum(text not in corpus.texts for text in texts) <= 1
+
+
+def test_a_document_comes_after_the_end_of_text_token_of_its_tokenizer(corpus: Corpus, tmp_path: Path) -> None:
+    dataset = made(recipe(corpus, tokenizer="gpt2"), tmp_path)
+    ids = np.asarray(dataset.split("val"))
+    assert ids[0] == 50256
+    texts = [dataset.tokenizer.decode(part.tolist()) for part in np.split(ids, np.flatnonzero(ids == 50256))]
+    assert all(text.removeprefix("<|endoftext|>") in corpus.texts for text in texts if text)
+    assert dataset.meta.source["documents"]["val"] == int((ids == 50256).sum())
+
+
+def test_a_tokenizer_is_made_from_training_documents_only(corpus: Corpus, tmp_path: Path) -> None:
+    dataset = made(recipe(corpus, tokenizer="char", separator="\n"), tmp_path, workers=2)
+    assert dataset.tokenizer.vocab_size == len({c for text in corpus.texts for c in text} | {"\n"})
+    own = tmp_path / "own"
+    own.mkdir()
+    # the first document is for validation
+    (own / "a.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in ("ß", "one", "two", "three")))
+    said = complaint(prepare(recipe(Corpus(own, {}), name="d", tokenizer="char", separator="\n"), data_dir=tmp_path))
+    assert said.startswith("shard a.jsonl: unknown character 'ß'") or said.startswith("unknown character 'ß'")
+    assert "use a tokenizer that encodes any text, such as byte" in said
+
+
+def test_shards_of_tokens_are_one_sequence(corpus: Corpus, tmp_path: Path) -> None:
+    whole = made(recipe(corpus), tmp_path)
+    dataset = made(replace(recipe(corpus, name="parts"), shard_tokens=10_000), tmp_path)
+    assert len(dataset.meta.shards["train"]) == -(-dataset.meta.tokens["train"] // 10_000)
+    assert np.array_equal(dataset.split("train")[:], np.asarray(whole.split("train")))
+
+
+def interrupted(of: Recipe, folder: Path, after: int, workers: int) -> bool:
+    """Close a preparation after some events; False if it came to its end before."""
+    with closing(prepare(of, data_dir=folder, workers=workers)) as work:
+        for number, event in enumerate(work):
+            if isinstance(event, Prepared):
+                return False
+            if number == after:
+                break
+    return True
+
+
+@pytest.fixture
+def every_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nanogpt.data.corpus import meter
+
+    monkeypatch.setattr(meter, "REPORT_INTERVAL_S", 0)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_closing_at_any_event_keeps_what_is_committed(
+    corpus: Corpus, tmp_path: Path, every_event: None, workers: int
+) -> None:
+    expected = token_files(made(recipe(corpus), tmp_path / "whole"))
+    folder, rounds, committed = tmp_path / "data", 0, [0]
+    while interrupted(recipe(corpus), folder, 4 + rounds % 3, workers):
+        rounds += 1
+        info = next(each for each in list_datasets(folder) if each.name == "c")
+        assert (info.unfinished, info.prepared) == (True, False)
+        progress = unfinished_folder(folder / "c") / "progress.json"
+        committed.append(json.loads(progress.read_text())["read"] if progress.exists() else 0)
+    assert committed == sorted(committed)
+    assert rounds > 2
+    assert token_files(open_dataset("c", folder, verify=True)) == expected
+    assert sorted(path.name for path in folder.iterdir()) == ["c"]
+
+
+def test_an_unfinished_preparation_is_not_continued_with_other_settings(
+    corpus: Corpus, tmp_path: Path, every_event: None
+) -> None:
+    while not (unfinished_folder(tmp_path / "c") / "progress.json").exists():
+        assert interrupted(recipe(corpus), tmp_path, 6, 1)
+    with pytest.raises(
+        UserError, match=r"not finished, and began with seed=1337, not 2: .* or start over with --force"
+    ):
+        list(prepare(recipe(corpus, seed=2), data_dir=tmp_path))
+    events = list(prepare(recipe(corpus, seed=2), data_dir=tmp_path, force=True))
+    assert isinstance(events[-1], Prepared)
+    assert token_files(open_dataset("c", tmp_path)) == token_files(made(recipe(corpus, name="d", seed=2), tmp_path))
+
+
+def test_deleting_removes_an_unfinished_preparation(corpus: Corpus, tmp_path: Path, every_event: None) -> None:
+    assert interrupted(recipe(corpus), tmp_path, 6, 1)
+    delete_dataset("c", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_again_is_left_as_it_is(corpus: Corpus, tmp_path: Path) -> None:
+    before = token_files(made(recipe(corpus), tmp_path))
+    events = list(prepare(recipe(corpus), data_dir=tmp_path))
+    assert [type(event) for event in events] == [Notice, Prepared]
+    with pytest.raises(UserError, match=r"exists with max_docs=None, not 10; choose another name with --output=NAME"):
+        list(prepare(recipe(corpus, max_docs=10), data_dir=tmp_path))
+    with pytest.raises(UserError, match=r"exists with tokenizer=byte, not gpt2"):
+        list(prepare(recipe(corpus, tokenizer="gpt2"), data_dir=tmp_path))
+    assert token_files(open_dataset("c", tmp_path)) == before
+
+
+def test_a_file_that_changed_is_another_corpus(tmp_path: Path) -> None:
+    own = make_corpus(tmp_path / "own", shards=2)
+    made(recipe(own), tmp_path)
+    (own.folder / "part-9.jsonl").write_text(json.dumps({"text": "one more"}) + "\n")
+    with pytest.raises(UserError, match="exists, and its files have changed since"):
+        list(prepare(recipe(own), data_dir=tmp_path))
+
+
+def test_progress_counts_up_to_everything(corpus: Corpus, tmp_path: Path, every_event: None) -> None:
+    events = [
+        event for event in prepare(recipe(corpus), data_dir=tmp_path, workers=2) if isinstance(event, CorpusEncoding)
+    ]
+    for values in (
+        [event.done_bytes for event in events],
+        [event.tokens for event in events],
+        [event.documents for event in events],
+        [event.committed_tokens for event in events],
+        [event.shards_done for event in events],
+    ):
+        assert values == sorted(values)
+    last, dataset = events[-1], open_dataset("c", tmp_path)
+    assert (last.documents, last.duplicates, last.skipped, last.shards_done, last.shards) == (1625, 175, 6, 6, 6)
+    assert last.done_bytes == last.total_bytes == sum(path.stat().st_size for path in corpus.folder.iterdir())
+    assert last.committed_tokens == last.tokens == sum(dataset.meta.tokens.values())
+    assert last.disk_bytes > 0
+
+
+def complaint(work: Iterator[Event]) -> str:
+    with pytest.raises(UserError) as raised:
+        list(work)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_a_damaged_shard_is_named_and_the_rest_is_kept(tmp_path: Path) -> None:
+    own = make_corpus(tmp_path / "own", shards=4)
+    path = own.folder / "part-1.parquet"
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + bytes(2000) + content[2100:])
+    said = complaint(prepare(recipe(own), data_dir=tmp_path))
+    assert said.startswith("shard part-1.parquet: ")
+    assert "damaged" in said
+
+
+def test_a_corpus_without_enough_documents_says_so(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    path = tmp_path / "own" / "a.jsonl"
+    path.write_text('{"text": "one"}\n{"text": "one"}\n{"text": ""}\n')
+    own = Corpus(path.parent, {})
+    said = complaint(prepare(recipe(own), data_dir=tmp_path))
+    assert said == (
+        "the corpus of c is too small: of 1 document none is left for train (skipped: 1, duplicates: 1); give more "
+        "documents"
+    )
+    path.write_text("")
+    assert "of 0 documents none is left for train" in complaint(prepare(recipe(own), data_dir=tmp_path))
+    assert complaint(prepare(recipe(Corpus(tmp_path / "no", {})), data_dir=tmp_path)).startswith(f"{tmp_path / 'no'}")
+
+
+def test_settings_out_of_their_bounds_are_refused(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"max_docs=2: has to be at least 3"):
+        recipe(corpus, max_docs=2)
+    assert complaint(prepare(recipe(corpus), data_dir=tmp_path, workers=0)) == "workers=0 must be between 1 and 256"
