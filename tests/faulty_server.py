@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Self
 
 CHUNK_BYTES = 1 << 16
+GOLDEN_RATIO = 0.618034
 
 
 class FaultyServer(ThreadingHTTPServer):
     """Serves the files of a folder by ranges.
 
     `drop` of the answers end after a random part of their bytes, of at least `least`; `stall` of them send nothing for
-    `stall_s` after such a part, and then end. `names`: the paths that were requested.
+    `stall_s` after such a part, and then end. `names` and `tokens`: the paths that were requested, and what
+    their requests had as `Authorization`.
     """
 
     daemon_threads = True
@@ -34,6 +36,7 @@ class FaultyServer(ThreadingHTTPServer):
         self.random = random.Random(1)
         self.dropped = self.stalled = self.sent_bytes = 0
         self.names: list[str] = []
+        self.tokens: list[str] = []
         self.ended = threading.Event()
 
     @property
@@ -62,8 +65,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Send a file, or the part that `Range` asks for."""
         server = self.server
-        path = server.folder / self.path.lstrip("/")
-        server.names.append(self.path.lstrip("/"))
+        name = self.path.lstrip("/").partition("?")[0]
+        path = server.folder / name
+        server.names.append(name)
+        server.tokens.append(self.headers.get("Authorization", ""))
         if not path.is_file():
             self.send_error(404)
             return
@@ -79,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(size - first))
         self.end_headers()
         left = size - first
-        fault = server.random.random()
+        fault = len(server.names) * GOLDEN_RATIO % 1  # spread evenly over 0 to 1
         if fault < server.drop + server.stall:
             left = min(left, server.least + server.random.randrange(max(1, left)))
         with path.open("rb") as file:
