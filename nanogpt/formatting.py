@@ -19,10 +19,14 @@ def printable(text: str) -> str:
 def token_text(token: bytes) -> str:
     r"""Return a token's text in one line of printable characters.
 
-    What is not UTF-8 is shown as \xe2, a line feed as \n, a tab as \t, a carriage return as \r, a backslash twice.
+    What is not UTF-8 is shown as \xe2, a line feed as \n, a tab as \t, a carriage return as \r, a backslash twice, an
+    invisible character as \u200b.
     """
     text = token.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
-    return printable(text.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r"))
+    text = printable(text.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r"))
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("ascii", "backslashreplace").decode() for c in text)
 
 
 @cache

@@ -1,10 +1,20 @@
 """The tokenizers that the contract tests cover: each kind, with each choice of its settings."""
 
+import atexit
+import json
+import os
+import shutil
+import tempfile
 from functools import cache
 from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from nanogpt import tokenizers
 from nanogpt.config.setting import declared_settings
+from nanogpt.interop.huggingface_tokenizer import tokenizer_files
 
 SAMPLE = "To be, or not to be?\n\n  That  is\tthe question — naïve 日本語 🤖 don't 12345 \r\n<|endoftext|> x\n"
 SAMPLE += "\tdef f(x):\n        return x \n  "
@@ -21,7 +31,33 @@ def _specs() -> list[str]:
     return found
 
 
-SPECS = _specs()
+# Files for the kind `hf`: written when the first of them is used.
+FOLDER = Path(tempfile.gettempdir()) / f"nanogpt-tests-{os.getpid()}"
+HF_SPECS = [f"hf:{FOLDER}/{name}.json" for name in ("bytes", "gpt4", "characters", "fallback")]
+SPECS = [*_specs(), *HF_SPECS]
+
+
+@cache
+def _write_files() -> None:
+    """Write tokenizers of other programs: byte-level BPE, characters, and BPE of words that falls back to bytes."""
+    FOLDER.mkdir(exist_ok=True)
+    atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+    for name, spec in (("bytes", "bpe:300"), ("gpt4", "bpe:300,pattern=gpt4"), ("characters", "char")):
+        files = tokenizer_files(tokenizers.create(spec, [SAMPLE]), None)
+        (FOLDER / f"{name}.json").write_text(json.dumps(files["tokenizer.json"]))
+    words: Any = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True))
+    words.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    words.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 0, 0)]
+    )
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+    words.train_from_iterator(
+        ["to be or not to be that is the question"] * 9,
+        trainers.BpeTrainer(vocab_size=320, special_tokens=["</s>", *bytes_], show_progress=False),
+    )
+    content = json.loads(words.to_str())
+    content["added_tokens"] = content["added_tokens"][:1]  # the bytes are in the model's vocabulary
+    (FOLDER / "fallback.json").write_text(json.dumps(content))
 
 
 def kind_of(spec: str) -> type[tokenizers.Tokenizer]:
@@ -32,6 +68,8 @@ def kind_of(spec: str) -> type[tokenizers.Tokenizer]:
 @cache
 def made(spec: str) -> tokenizers.Tokenizer:
     """The tokenizer, for `SAMPLE`; for a vocabulary that needs the network, its own pattern over GPT-2's vocabulary."""
+    if spec in HF_SPECS:
+        _write_files()
     if tokenizers.available_offline(spec):
         return tokenizers.create(spec, [SAMPLE])
     module = import_module(f"nanogpt.tokenizers.{spec}")

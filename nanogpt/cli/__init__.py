@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "quickstart": "prepare, train and sample in about a minute: start here",
     "datasets": "list the data sets: which are prepared, which work offline",
     "prepare": "turn text into tokens for training",
+    "tokenizer": "train, look at, compare and export tokenizers",
     "train": "train a model, or resume a run",
     "watch": "follow a run, whichever process trains it",
     "ctl": "steer a training: pause, resume, save, stop, set, sample",

@@ -1,7 +1,7 @@
 """`nanogpt prepare`: make a data set from a recipe, from text files or from token files. Imports no torch."""
 
 import argparse
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from itertools import groupby
@@ -152,6 +152,17 @@ def _refuse_document_flags(args: argparse.Namespace, given: Mapping[str, object]
 
 def show(work: Iterable[Event]) -> Prepared:
     """Show the progress on stderr, with a bar for each phase; return the last event."""
+    for event in without_progress(work):
+        if isinstance(event, Prepared):
+            return event
+    raise AssertionError("preparing ended without a data set")
+
+
+def without_progress(work: Iterable[Event], total_bytes: int = 0) -> Iterator[Event]:
+    """Yield the events that are neither progress nor notices, which are shown on stderr, with a bar for each phase.
+
+    `total_bytes` is the size of the text of a training of a tokenizer that does not know it.
+    """
     for label, phase in groupby(work, _label):
         if label:
             with bar(label, "entries" if label == "merging" else "bytes") as update:
@@ -164,14 +175,13 @@ def show(work: Iterable[Event]) -> Prepared:
                         note = counted(event.tokens, "token") if event.tokens else ""
                         update(event.done_bytes, event.total_bytes, note)
                     elif isinstance(event, TokenizerTraining):
-                        show_training(event, update)
+                        show_training(event, update, total_bytes)
             continue
         for event in phase:
             if isinstance(event, Notice):
                 print_message(event.text)
-            elif isinstance(event, Prepared):
-                return event
-    raise AssertionError("preparing ended without a data set")
+            else:
+                yield event
 
 
 def corpus_note(event: CorpusEncoding) -> str:
@@ -184,10 +194,11 @@ def corpus_note(event: CorpusEncoding) -> str:
     )
 
 
-def show_training(event: TokenizerTraining, update: Update) -> None:
+def show_training(event: TokenizerTraining, update: Update, total_bytes: int) -> None:
     """Show the progress of the training of a tokenizer in a bar."""
     if event.phase == "read":
-        update(event.done_bytes, event.total_bytes or None)
+        total = event.total_bytes or total_bytes
+        update(min(event.done_bytes, total) if total else event.done_bytes, total or None)
     else:
         update(event.vocab_size, event.target, event.merges[-1] if event.merges else "")
 

@@ -23,10 +23,11 @@ from nanogpt.tokenizers._published import byte_characters
 _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
 
 
-def tokenizer_files(tokenizer: Tokenizer, block_size: int) -> dict[str, dict[str, Any]]:
+def tokenizer_files(tokenizer: Tokenizer, block_size: int | None) -> dict[str, dict[str, Any]]:
     """Return what belongs into `tokenizer.json` and `tokenizer_config.json`, by file name.
 
-    `block_size`: the model's context in tokens. Raise `UserError` for a kind of tokenizer that has no such form.
+    `block_size`: the model's context in tokens; None if it is not known. Raise `UserError` for a kind of tokenizer that
+    has no such form.
     """
     saved = tokenizer.to_json()
     special: dict[str, int] = saved.get("special_tokens", {})
@@ -45,7 +46,7 @@ def tokenizer_files(tokenizer: Tokenizer, block_size: int) -> dict[str, dict[str
     end = next((token for token, id in special.items() if id == tokenizer.end_of_text), None)
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": block_size,
+        **({"model_max_length": block_size} if block_size else {}),
         "clean_up_tokenization_spaces": False,
         "split_special_tokens": True,  # in a text they are ordinary characters
         **({"bos_token": end, "eos_token": end} if end else {}),

@@ -85,7 +85,10 @@ def build(spec: str, text_chunks: Iterable[str] | None = None) -> Generator[Toke
     that is neither on this machine nor can be downloaded.
     """
     parsed = parse_spec(spec)
-    return (yield from parsed.kind.build(parsed.settings.resolved(), text_chunks))
+    settings = parsed.settings.resolved()
+    if (saved := parsed.kind.saved(settings)) is not None:
+        return from_json(saved)
+    return (yield from parsed.kind.build(settings, text_chunks))
 
 
 def create(spec: str, text_chunks: Iterable[str] | None = None) -> Tokenizer:

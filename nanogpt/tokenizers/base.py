@@ -87,6 +87,11 @@ class Tokenizer(ABC):
         yield
 
     @classmethod
+    def saved(cls, settings: TokenizerSettings) -> dict[str, Any] | None:
+        """Return the `to_json` of another tokenizer that the settings name, which then is the one to build; or None."""
+        return None
+
+    @classmethod
     @abstractmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Return the tokenizer that `to_json` wrote. Raise `UserError` for anything else."""
