@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -41,8 +42,9 @@ def prepare_corpus(
 
     The data set is made at `folder`. If there is an `existing` one, it is returned if it is the same. workers:
     processes; None: one for each core. keep_shards: keep downloads in the cache folder, which are otherwise removed
-    once they are read. force: start over, even if an unfinished preparation could be continued, and replace an existing
-    data set. Closing the iterator keeps what is committed, and a later call continues there. Raise `UserError`.
+    once they are read. force: replace an existing data set; if there is none, start over even if an unfinished
+    preparation could be continued. Closing the iterator keeps what is committed, and a later call continues there.
+    Raise `UserError`.
     """
     workers = available_cores() if workers is None else workers
     if not 1 <= workers <= MAX_WORKERS:
@@ -51,9 +53,9 @@ def prepare_corpus(
         return (yield from _unchanged(recipe, existing))
     with closing(Unfinished(folder)) as unfinished:
         try:
-            if force:
+            if force and not os.path.lexists(folder):
                 unfinished.clear()
-            return (yield from _prepare(recipe, folder, unfinished, workers, keep_shards))
+            return (yield from _prepare(recipe, folder, unfinished, workers, keep_shards, force))
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise UserError(
@@ -77,9 +79,11 @@ def _unchanged(recipe: Recipe, meta: store.Meta) -> Generator[Event, None, store
 
 
 def _prepare(
-    recipe: Recipe, folder: Path, unfinished: Unfinished, workers: int, keep_shards: bool
+    recipe: Recipe, folder: Path, unfinished: Unfinished, workers: int, keep_shards: bool, force: bool
 ) -> Generator[Event, None, store.Meta]:
-    shards = yield from _shards(recipe, unfinished)
+    shards = yield from _shards(recipe, unfinished, force)
+    if unfinished.is_complete:  # killed before it was published
+        return _publish(unfinished, folder)
     downloads = paths.cache_dir() / "corpora" / recipe.name if keep_shards else unfinished.path / "shards"
     headers = recipe.source.request_headers()
     yield Notice(
@@ -126,18 +130,28 @@ def _prepare(
         split_bytes=progress.bytes,
         **store.file_fields(files),
     )
-    unfinished.clean()
-    store.write_file(unfinished.path / "meta.json", meta.to_json())
+    write_atomically(unfinished.path / "meta.json", meta.to_json())
+    return _publish(unfinished, folder)
+
+
+def _publish(unfinished: Unfinished, folder: Path) -> store.Meta:
+    """Make the data set out of the folder, and return its `Meta`."""
     unfinished.publish(folder)
-    return meta
+    return store.open_dataset(folder).meta
 
 
-def _shards(recipe: Recipe, unfinished: Unfinished) -> Generator[Event, None, list[Shard]]:
+def _shards(recipe: Recipe, unfinished: Unfinished, force: bool) -> Generator[Event, None, list[Shard]]:
     """Return the shards in the order in which they are read: as recorded, or listed now."""
     settings = _settings(recipe)
-    recorded = unfinished.load()
-    if recorded is not None and recorded[0] != settings and not unfinished.progress.read:
-        unfinished.clear()  # nothing would be lost
+    try:
+        recorded = unfinished.load()
+    except UserError:
+        if not force:
+            raise
+        recorded = None
+    is_other = recorded is None or recorded[0] != settings
+    if is_other and (force or not (unfinished.progress.read or unfinished.is_complete)):
+        unfinished.clear()
         recorded = None
     if recorded is None:
         shards = _ordered((yield from recipe.source.shards(recipe.encoding)), recipe)

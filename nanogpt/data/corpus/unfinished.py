@@ -128,16 +128,21 @@ class Unfinished:
         """Record what is on disk."""
         write_atomically(self.path / "progress.json", json.dumps(asdict(progress)))
 
-    def clean(self) -> None:
-        """Remove what does not belong to the data set."""
-        for name in ("corpus.json", "progress.json", "hashes.bin", "shards"):
-            if os.path.lexists(self.path / name):
-                remove(self.path / name)
+    @property
+    def is_complete(self) -> bool:
+        """Whether the files of the data set are complete."""
+        return (self.path / "meta.json").exists()
 
     def publish(self, folder: Path) -> None:
-        """Rename the folder to `folder`, in the place of a data set that may be there. Raise OSError."""
-        (self.path / "lock").unlink(missing_ok=True)
+        """Rename the folder to `folder`, in the place of a data set that may be there, without what is not part of it.
+
+        A kill leaves either the folder, with `corpus.json` or with that in its place, or the data set. Raise OSError.
+        """
+        for name in ("shards", "hashes.bin", "progress.json", "lock"):
+            if os.path.lexists(self.path / name):
+                remove(self.path / name)
         store.publish(self.path, folder)
+        (folder / "corpus.json").unlink()
 
     def size(self) -> int:
         """Return the bytes of all files."""

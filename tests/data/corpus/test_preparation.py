@@ -1,6 +1,8 @@
 """Data sets from corpora: what is in them, whatever the number of workers, the order of events and the faults."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -11,12 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nanogpt import files
 from nanogpt.data import open_dataset, prepare, textfile_recipe
 from nanogpt.data.catalog import list_datasets
+from nanogpt.data.corpus.unfinished import Unfinished
 from nanogpt.data.document_settings import DocumentSettings
 from nanogpt.data.names import unfinished_folder
 from nanogpt.data.recipes import Recipe
 from nanogpt.data.store import Dataset, delete_dataset
+from nanogpt.data.token_files import TokenWriter
 from nanogpt.errors import UserError
 from nanogpt.events import CorpusEncoding, Event, Notice, Prepared
 from tests.data.corpus.conftest import Corpus, make_corpus
@@ -182,6 +187,86 @@ def test_closing_at_any_event_keeps_what_is_committed(
     assert rounds > 2
     assert token_files(open_dataset("c", folder, verify=True)) == expected
     assert sorted(path.name for path in folder.iterdir()) == ["c"]
+
+
+@pytest.mark.parametrize("name", ["finish", "meta", "publish"])
+def test_an_interruption_at_the_very_end_loses_nothing(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """After the last document is committed, files are completed one after another, and the folder is renamed."""
+    expected = token_files(made(recipe(corpus), tmp_path / "whole"))
+    original, calls = TokenWriter.finish, 0
+
+    def interrupt(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if name == "finish" and calls == 1:
+            return original(*arguments, **options)
+        raise KeyboardInterrupt
+
+    module = "nanogpt.data.corpus.preparation.write_atomically" if name == "meta" else "nanogpt.data.store.publish"
+    with monkeypatch.context() as patch:
+        if name == "finish":
+            patch.setattr(TokenWriter, "finish", interrupt)
+        elif name == "publish":
+            patch.setattr(module, interrupt)
+        else:
+            write = files.write_atomically
+            patch.setattr(module, lambda path, *more: interrupt() if path.name == "meta.json" else write(path, *more))
+        with pytest.raises(KeyboardInterrupt):
+            list(prepare(recipe(corpus), data_dir=tmp_path / "data"))
+    events = list(prepare(recipe(corpus), data_dir=tmp_path / "data"))
+    assert not [
+        event for event in events if isinstance(event, CorpusEncoding) and event.tokens != event.committed_tokens
+    ]
+    assert token_files(open_dataset("c", tmp_path / "data", verify=True)) == expected
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["c"]
+
+
+def test_force_replaces_a_data_set_only_when_the_new_one_is_complete(
+    corpus: Corpus, tmp_path: Path, every_event: None
+) -> None:
+    before = token_files(made(recipe(corpus), tmp_path))
+    for number in range(2):
+        with closing(prepare(recipe(corpus, seed=2), data_dir=tmp_path, force=True)) as work:
+            notices = [event.text for event, _ in zip(work, range(5), strict=False) if isinstance(event, Notice)]
+        assert token_files(open_dataset("c", tmp_path)) == before
+        assert bool(number) == any(text.startswith("continuing the preparation of c") for text in notices)
+    list(prepare(recipe(corpus, seed=3), data_dir=tmp_path, force=True))
+    assert token_files(open_dataset("c", tmp_path)) == token_files(made(recipe(corpus, name="d", seed=3), tmp_path))
+
+
+def test_a_preparation_is_done_by_one_process_at_a_time(corpus: Corpus, tmp_path: Path) -> None:
+    with closing(Unfinished(tmp_path / "c")):
+        script = (
+            "import sys; from pathlib import Path; from nanogpt.data.corpus.unfinished import Unfinished\n"
+            "try: Unfinished(Path(sys.argv[1]))\n"
+            "except Exception as error: print(error)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script, tmp_path / "c"], capture_output=True, text=True, check=False
+        )
+    assert done.stdout == "the data set c is being prepared by another process\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_is_ended_is_an_error_and_the_next_preparation_continues(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    start = subprocess.Popen
+
+    def start_and_kill(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        child = start(*arguments, **options)
+        child.kill()
+        return child
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", start_and_kill)
+        said = complaint(prepare(recipe(corpus), data_dir=tmp_path, workers=workers))
+    assert "a worker process has ended (SIGKILL)" in said
+    assert "run the same command again to continue, with fewer --workers" in said
+    assert made(recipe(corpus), tmp_path).meta.source["duplicates"] == 175
 
 
 def test_an_unfinished_preparation_is_not_continued_with_other_settings(
