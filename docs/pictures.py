@@ -101,6 +101,19 @@ async def go(pilot: Pilot[Any], mode: str) -> Any:
     return pilot.app.screen
 
 
+async def train_tokenizer(pilot: Pilot[Any]) -> None:
+    """Opens the tokenizers from the Data screen, and trains one there on the data set under the cursor."""
+    from nanogpt_tui.screens.tokenizers.screen import TokenizersScreen
+
+    await pilot.press("t")
+    await until(pilot, lambda: isinstance(pilot.app.screen, TokenizersScreen) and not pilot.app.screen.is_reading)
+    training = pilot.app.screen.training
+    await pilot.press("ctrl+t")
+    await until(pilot, lambda: len(training.chart.marks) > 1)
+    await pilot.press(*"4096", "ctrl+s")
+    await until(pilot, lambda: training.trained and not training.is_training)
+
+
 async def tour(steps: int) -> None:
     """Takes every screen: the finished runs of two short trainings, and a third one while it is trained."""
     from nanogpt import runs
@@ -155,6 +168,10 @@ async def tour(steps: int) -> None:
         rows.highlighted = rows.get_option_index(NAME)
         await until(pilot, lambda: NAME in screen.details.previews, 1)
         take(app, "data")
+        await train_tokenizer(pilot)
+        take(app, "tokenizers")
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is screen)
 
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, NewRunScreen) and app.screen.datasets)

@@ -48,6 +48,7 @@ from nanogpt.runs.state import RunState, reduce, state_to_dict
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.screens.data.screen import DataScreen
 from nanogpt_tui.screens.sample.screen import SampleScreen
+from nanogpt_tui.screens.tokenizers import choices
 from nanogpt_tui.session import speed_measurement as measuring
 from nanogpt_tui.session import token_distribution as distribution
 from nanogpt_tui.session.completions import Completion, Source
@@ -59,7 +60,10 @@ from tests.narrowing import expect
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 SIZES = ((80, 24), (120, 40), (200, 60))  # in the dark theme
 LIGHT, ASCII = (120, 40), (80, 24)  # the size of the views in the light theme, and of those in ASCII
-SCREENS = ("welcome", "train", "training", "data", "new_run", "sample", "alternatives", "runs", "comparison", "help")
+SCREENS = (
+    *("welcome", "train", "training", "data", "tokenizers", "new_run", "sample", "alternatives", "runs", "comparison"),
+    "help",
+)
 NOON = 1_767_268_800.0  # 2026-01-01 12:00:00 UTC
 SHAPE = {"n_layer": 4, "n_head": 4, "n_embd": 128, "block_size": 64, "batch_size": 12, "device": "cpu"}
 TOKENS = 12 * 64
@@ -315,6 +319,13 @@ async def seen(home: Path, text: str, glyphs: str) -> AsyncIterator[tuple[str, S
         rows.highlighted = rows.get_option_index("verses")
         async for view in views("data", "most common"):
             yield view
+        await pilot.press("t")
+        await until(pilot, "token 1 of", "bytes per token", "verses")  # also the marks in the chart
+        app.screen.query_one(Input).cursor_blink = False
+        async for view in views("tokenizers", "token 1 of 63", "vocabulary 256"):
+            yield view
+        await pilot.press("escape")
+        await until(pilot, "most common")
         expect(DataScreen, app.screen).action_new_run()
         await until(pilot, "ms per step")
         async for view in views("new_run", "start"):
@@ -363,6 +374,7 @@ def shots(tmp_path_factory: pytest.TempPathFactory, text: str) -> dict[str, Shot
             patch.setenv("TZ", "UTC")
             patch.setattr(measuring, "measure", measured)
             patch.setattr(distribution, "compute_distribution", drawn_from)
+            patch.setattr(choices, "available_offline", lambda spec: spec == "byte")
             for kind in set(sources.names()) - {"stdlib"}:
                 patch.setattr(sources.source_class(kind), "available_offline", lambda source: False)
             time.tzset()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from nanogpt import tokenizers
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.data.store import open_dataset
-from nanogpt.tokenizers import Tokenizer
+from nanogpt.tokenizers import Tokenizer, available_offline
 
 OF_DATASET, OF_SPEC, TRAINED = "dataset", "spec", "trained"
 
@@ -49,7 +49,7 @@ def _published() -> Iterator[tuple[str, str]]:
     """Yield the kinds that need no text."""
     for name in tokenizers.names_without_argument():
         if (size := tokenizers.known_vocab_size(name)) is not None:
-            network = "" if tokenizers.available_offline(name) else " (needs the network)"
+            network = "" if available_offline(name) else " (needs the network)"
             yield f"{OF_SPEC} {name}", f"{name}, {size:,}{network}"
 
 

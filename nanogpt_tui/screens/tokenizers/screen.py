@@ -93,7 +93,7 @@ class TokenizersScreen(LabScreen):
         if action == "show":
             return self.has_class("-comparing") != parameters[0]
         if action == "train":
-            return self.is_whole and not self.has_class("-comparing")
+            return self.is_whole and (self.has_class("-both") or not self.has_class("-comparing"))
         return True
 
     def action_show(self, comparing: bool) -> None:

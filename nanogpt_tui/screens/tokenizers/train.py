@@ -150,8 +150,13 @@ class Train(Vertical):
             self._marks |= {mark.label: mark.point for mark in job.drain()}
             self._show_chart()
 
+    @property
+    def chart(self) -> VocabularyChart:
+        """The chart of the curve and the marks."""
+        return self.query_one(VocabularyChart)
+
     def _show_chart(self) -> None:
-        self.query_one(VocabularyChart).show(self._curve, self._marks)
+        self.chart.show(self._curve, self._marks)
 
     # ---- training
 
