@@ -1,9 +1,9 @@
-"""The progress of reading, downloading or encoding a text, in one line."""
+"""The progress of reading, downloading or encoding a text, in a line or, for a corpus, in a few."""
 
 from textual.content import Content
 
-from nanogpt.events import Downloading, Encoding, Event, TokenizerTraining
-from nanogpt_tui.text import duration
+from nanogpt.events import CorpusEncoding, Downloading, Encoding, Event, TokenizerTraining
+from nanogpt_tui.text import count, duration, format_bytes, one_line, short
 
 PHASES = {"scan": "reading", "encode": "encoding", "download": "downloading", "read": "counting", "merge": "merging"}
 WithProgress = Downloading | Encoding | TokenizerTraining
@@ -29,13 +29,37 @@ class Progress:
         self.paused, self._first = paused, None
 
     @property
+    def is_committed(self) -> bool:
+        """Whether a part of the work stays on disk if it is interrupted now."""
+        return isinstance(self._last, CorpusEncoding)
+
+    @property
     def share(self) -> float:
         """The progress from 0 to 1 over reading and encoding, which take about as long; 0 if it is not known."""
         last = self._last
         if last is None or not _total(last):
             return 0.0
         part = min(1.0, _done(last) / (_total(last) or 1))
+        if isinstance(last, CorpusEncoding):  # its documents are read and encoded in one pass
+            return part
         return {"download": part, "scan": part / 2, "encode": 0.5 + part / 2}.get(_phase(last), 0.5)
+
+    def lines(self, width: int, ascii_only: bool) -> Content:
+        """Return the line, and for a corpus below it what is read, what came of it, and the use of the disk."""
+        last, line = self._last, self.line(width, ascii_only)
+        if not isinstance(last, CorpusEncoding):
+            return line
+        kinds = (last.duplicates, "duplicates"), (last.skipped, "skipped")
+        left_out = [f"{number:,} {what}" for number, what in kinds if number]
+        rows = (
+            ("file", f"{min(last.shards_done + 1, last.shards):,} of {last.shards:,}  {one_line(last.shard)}"),
+            ("documents", "  ".join([f"{last.documents:,}", *left_out])),
+            ("tokens", f"{last.tokens:,}, {count(last.committed_tokens)} committed"),
+            ("disk", f"{format_bytes(last.disk_bytes)}, {format_bytes(last.downloaded_bytes)} downloaded"),
+        )
+        return Content("\n").join(
+            [line, *(Content.assemble((f"{label:<12}", "$quiet"), short(text, width - 12)) for label, text in rows)]
+        )
 
     def line(self, width: int, ascii_only: bool) -> Content:
         """Return a line of `width` cells: encoding ━━━━━━────  45 %  12.3 MB/s  0:12 left."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PAGE_TOKENS = 4096
 PAGE_CHARACTERS = 16_384
+COUNTED = 1 << 28  # tokens of a split whose documents are counted: a second of reading
 BLOCK = 1 << 20  # tokens that are searched for the end of a document at a time
 
 
@@ -82,9 +83,15 @@ def document_start(dataset: Dataset, split: str, share: float) -> int:
 
 
 def count_documents(dataset: Dataset, split: str) -> int | None:
-    """Return the documents of a split, by its end-of-text tokens; None if the tokenizer has none. Read all of it."""
+    """Return the documents of a split, as recorded or by its end-of-text tokens.
+
+    None if the tokenizer has no such token, or counting them would take long.
+    """
+    recorded = dataset.meta.source.get("documents")
+    if isinstance(recorded, dict) and isinstance(recorded.get(split), int):
+        return int(recorded[split])
     ids, separator = dataset.split(split), dataset.tokenizer.end_of_text
-    if separator is None:
+    if separator is None or len(ids) > COUNTED:
         return None
     return sum(int(np.count_nonzero(ids[at : at + BLOCK] == separator)) for at in range(0, len(ids), BLOCK))
 

@@ -6,12 +6,19 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from nanogpt import tokenizers
+from nanogpt.data.document_settings import DocumentSettings
 from nanogpt.data.recipes import Recipe, textfile_recipe
 from nanogpt.errors import SettingError, UserError
 from nanogpt.paths import expanded
 from nanogpt_tui.screens.data.recipe_form import RecipeForm
+from nanogpt_tui.widgets.choice import Choice
 from nanogpt_tui.widgets.path_input import PathInput
 from nanogpt_tui.widgets.tokenizer_field import TokenizerField
+
+CONTENTS = [
+    ("text", "one text, the end of it held out"),
+    ("documents", "documents, some of them held out"),
+]
 
 
 class AddText(RecipeForm):
@@ -30,7 +37,11 @@ class AddText(RecipeForm):
         yield self.row("tokenizer", TokenizerField("char", tokenizers.names(), id="tokenizer"))
         yield self.row("validation", Input("0.1", compact=True, id="val_ratio"))
         yield self.row("test", Input("0", compact=True, id="test_ratio"))
-        yield self.row("encoding", Input(compact=True, placeholder="UTF-8, else Windows-1252", id="encoding"))
+        yield self.row("encoding", Input(compact=True, placeholder="detected", id="encoding"))
+        yield self.row(
+            "text column", Input(compact=True, placeholder="of a table: text, or the only one", id="text_column")
+        )
+        yield self.row("content", Choice(CONTENTS, "text", id="content"))
 
     def on_mount(self) -> None:
         self.query_one(PathInput).focus_input()
@@ -41,6 +52,7 @@ class AddText(RecipeForm):
             raise SettingError("path", "")
         if not expanded(path).exists():
             raise SettingError("path", f"no such file or folder: {path}")
+        documents, column = self.query_one("#content", Choice).value == "documents", self.text("text_column") or None
         try:
             recipe = textfile_recipe(
                 [path],
@@ -49,6 +61,8 @@ class AddText(RecipeForm):
                 val_ratio=self.fraction("val_ratio"),
                 test_ratio=self.fraction("test_ratio"),
                 encoding=self.text("encoding") or None,
+                text_column=column,
+                documents=DocumentSettings(text_column=column) if documents else None,
             )
         except SettingError:
             raise

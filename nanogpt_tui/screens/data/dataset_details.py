@@ -68,7 +68,7 @@ class DatasetDetails(VerticalScroll):
 
     def show_progress(self, progress: Progress | None) -> None:
         """Show how far the preparation is; None hides it."""
-        self._update("#progress", progress.line(self._width, self.ascii_only) if progress is not None else None)
+        self._update("#progress", progress.lines(self._width, self.ascii_only) if progress is not None else None)
 
     def scroll_to_problem(self) -> None:
         """Scroll to the error once it is laid out."""

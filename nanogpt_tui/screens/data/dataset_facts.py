@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from textual.content import Content
@@ -24,7 +24,9 @@ class Entry:
     """A data set and where its text is from.
 
     `recipe`: it can be prepared from one; `downloads`: its text is downloaded, `download_bytes` of it if that is known;
-    `install_command`: what installs the package that has the text; `deletable`: it is on disk.
+    `install_command`: what installs the package that has the text; `deletable`: it is on disk, or a part of it.
+    `corpus`: its text is many files from the network. `of_documents`: its splits are shares of documents, and
+    `documents` is their number by split, once it is prepared.
     """
 
     info: DatasetInfo
@@ -38,6 +40,9 @@ class Entry:
     characters: int | None = None
     encoding: str = ""
     deletable: bool = False
+    corpus: bool = False
+    of_documents: bool = False
+    documents: dict[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -60,6 +65,8 @@ class Entry:
             recipe=True,
             val_ratio=recipe.val_ratio,
             test_ratio=recipe.test_ratio,
+            corpus=recipe.source.is_corpus,
+            of_documents=recipe.documents is not None,
         )
 
 
@@ -90,8 +97,17 @@ def _entry(info: DatasetInfo, has_recipe: bool) -> Entry:
         test_ratio=ratios.test_ratio if ratios is not None else None,
         characters=meta.characters if meta is not None else None,
         encoding=str(meta.source.get("encoding", "")) if meta is not None else "",
-        deletable=meta is not None,
+        deletable=meta is not None or info.unfinished,
+        corpus=source is not None and source.is_corpus,
+        of_documents=recipe is not None and recipe.documents is not None,
+        documents=_documents(meta.source) if meta is not None else {},
     )
+
+
+def _documents(source: dict[str, Any]) -> dict[str, int]:
+    """Return the documents of each split, from the record of the source of a data set."""
+    found = source.get("documents")
+    return {str(split): number for split, number in found.items()} if isinstance(found, dict) else {}
 
 
 def recorded_origin(source: dict[str, Any]) -> str:
@@ -107,6 +123,8 @@ def state(entry: Entry) -> tuple[str, str, str]:
         return "×", "$error", "cannot be used"
     if entry.info.prepared:
         return "●", "$alive", "ready"
+    if entry.info.unfinished:
+        return "‖", "$warning", "preparing was interrupted; it can be continued"
     if entry.info.offline:
         return "○", "$foreground", "not prepared; works offline"
     return "⊘", "$quiet", "not prepared; needs the network"
@@ -181,20 +199,30 @@ def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
             yield "characters", f"{entry.characters:,}, {entry.characters / total:.2f} per token"
         if entry.encoding not in ("", "utf-8"):
             yield "read as", entry.encoding
+        if entry.documents:
+            yield "documents", "  ".join(f"{split} {number:,}" for split, number in entry.documents.items())
         yield "on disk", format_bytes(info.size_bytes)
     elif entry.val_ratio is not None:
-        yield (
-            "splits",
-            f"validation {entry.val_ratio:.0%}" + (f", test {entry.test_ratio:.0%}" if entry.test_ratio else ""),
-        )
+        test = f", test {100 * entry.test_ratio:g}%" if entry.test_ratio else ""
+        of = " of the documents" if entry.of_documents else ""
+        yield "splits", f"validation {100 * entry.val_ratio:g}%{test}{of}"
+    if info.unfinished:
+        yield "on disk", f"{format_bytes(info.size_bytes)} of a part"
 
 
 def preparation_hint(entry: Entry) -> str:
     """Return how to prepare a data set, with {keys}; "" if it is prepared or cannot be."""
-    if not entry.recipe or entry.info.prepared or entry.info.problem:
+    info = entry.info
+    if info.unfinished and not entry.recipe:
+        return "prepare it with the settings and the name that it began with, and it continues where it stopped"
+    if not entry.recipe or info.prepared or info.problem:
         return ""
+    if info.unfinished:
+        return "{data.prepare} continues preparing where it stopped"
     if entry.install_command and not entry.info.offline:
         return f"{{data.prepare}} prepares it once its package is installed:\n{printable(entry.install_command)}"
     if entry.downloads and not entry.info.offline:
         return "{data.prepare} downloads and prepares it; {data.give} uses a file that you downloaded elsewhere"
+    if entry.corpus:
+        return "{data.prepare} downloads and prepares it; {data.give} uses files that you downloaded elsewhere"
     return "{data.prepare} prepares it"

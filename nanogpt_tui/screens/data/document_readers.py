@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from nanogpt.data.recipes import Recipe
     from nanogpt.data.store import Dataset
 
-COUNTED = 1 << 28  # tokens of a split whose documents are counted: a second of reading
-
 
 class DatasetReader:
     """The pages of the splits of a prepared data set."""
@@ -32,7 +30,7 @@ class DatasetReader:
         from nanogpt.data.pages import count_documents, document_start
 
         dataset = self._dataset()
-        if self.split not in self._documents and self._total <= COUNTED:
+        if self.split not in self._documents:
             self._documents[self.split] = count_documents(dataset, self.split)
         return self._page(document_start(dataset, self.split, share))
 
@@ -129,7 +127,7 @@ class RecipeReader:
                 next(found)
             except StopIteration as end:
                 self._files = len(end.value)
-                return file_pages(end.value, recipe.encoding)
+                return file_pages(end.value, recipe.encoding, recipe.source.text_column)
 
     def where(self, page: "Page") -> str:
         """Return in words what a page is and where."""

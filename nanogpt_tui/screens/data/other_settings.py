@@ -9,11 +9,14 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from nanogpt import tokenizers
+from nanogpt.config.setting import declared_settings
+from nanogpt.data.document_settings import DocumentSettings
 from nanogpt.data.recipes import Recipe
 from nanogpt.data.shards import DEFAULT_SHARD_TOKENS
 from nanogpt.errors import SettingError, UserError
 from nanogpt_tui.screens.data.recipe_form import RecipeForm
 from nanogpt_tui.text import one_line
+from nanogpt_tui.widgets.choice import Choice
 from nanogpt_tui.widgets.tokenizer_field import TokenizerField
 
 if TYPE_CHECKING:
@@ -44,6 +47,33 @@ class OtherSettings(RecipeForm):
         yield self.row("encoding", encoding)
         shards, default = str(recipe.shard_tokens or ""), f"{DEFAULT_SHARD_TOKENS:,} tokens, if a split is longer"
         yield self.row("shards of", Input(shards, compact=True, placeholder=default, id="shard_tokens"))
+        if recipe.documents is not None:
+            yield from self._document_fields()
+
+    def _document_fields(self) -> Iterator[Widget]:
+        """Yield the rows of the settings of documents, as they are declared."""
+        for each in declared_settings(DocumentSettings, "documents"):
+            value = getattr(self._recipe.documents, each.name)
+            editor: Widget
+            if each.value_type is bool:
+                editor = Choice([("true", f"yes: {each.help}"), ("false", "no")], str(value).lower(), id=each.name)
+            else:
+                shown = "" if value is None else one_line(str(value))
+                editor = Input(shown, compact=True, placeholder=each.help, id=each.name)
+            yield self.row(each.name.replace("_", " "), editor)
+
+    def _documents(self) -> DocumentSettings | None:
+        """Return the settings of documents. Raise `SettingError`."""
+        if self._recipe.documents is None:
+            return None
+        values = {}
+        for each in declared_settings(DocumentSettings, "documents"):
+            editor = self.query_one(f"#{each.name}")
+            typed = editor.value if isinstance(editor, Choice | Input) else ""
+            if each.value_type is str:
+                typed = typed.replace("\\n", "\n").replace("\\t", "\t")
+            values[each.name] = each.parse(typed if typed or not each.optional else None)
+        return DocumentSettings(**values)
 
     def on_mount(self) -> None:
         self.query_one(TokenizerField).query_one("Choice").focus()
@@ -56,6 +86,7 @@ class OtherSettings(RecipeForm):
             "test_ratio": self.fraction("test_ratio"),
             "encoding": self.text("encoding") or None,
             "shard_tokens": self.whole_number("shard_tokens"),
+            "documents": self._documents(),
         }
         changed = replace(self._recipe, **changes)
         try:
@@ -64,11 +95,6 @@ class OtherSettings(RecipeForm):
             raise SettingError("name", str(error)) from None
         self.check_name(recipe.name)
         return recipe
-
-    def can_count(self, recipe: Recipe) -> str:
-        if recipe.source.downloads and not recipe.source.available_offline():
-            return "the sizes are known once the text is downloaded"
-        return ""
 
 
 def suggested_name(recipe: Recipe, changed: Recipe) -> str:

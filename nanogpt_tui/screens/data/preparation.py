@@ -44,6 +44,11 @@ class Preparation:
         """Whether it waits for `toggle_pause`."""
         return self._worker.paused
 
+    @property
+    def can_continue(self) -> bool:
+        """Whether it was cancelled and a later preparation continues it: that of a corpus."""
+        return self._worker.cancelled and self.progress.is_committed
+
     def drain(self) -> list[Event]:
         """Return the events since the previous call, and take them into the progress."""
         events = self._worker.drain()
@@ -60,5 +65,5 @@ class Preparation:
         self.progress.pause(self.paused)
 
     def cancel(self) -> None:
-        """Stop at the next event. Nothing incomplete stays on disk."""
+        """Stop at the next event. Of a corpus what is committed stays on disk, of a text nothing."""
         self._worker.cancel()

@@ -37,10 +37,9 @@ class RecipeForm(Dialog[Recipe | None]):
     DEFAULT_CSS = """
     RecipeForm > Vertical { width: 84; max-width: 96%; height: auto; max-height: 96%; }
     RecipeForm .title { text-style: bold; margin-bottom: 1; }
-    RecipeForm #fields { height: auto; max-height: 60vh; scrollbar-size-vertical: 1; }
+    RecipeForm #fields { height: auto; max-height: 60vh; }
     RecipeForm Horizontal { height: auto; margin-bottom: 1; }
-    RecipeForm Horizontal > Static { width: 12; color: $quiet; }
-    RecipeForm .-long-labels > Static { width: 17; }
+    RecipeForm Horizontal > Static { width: 17; color: $quiet; }
     RecipeForm Horizontal > Vertical { width: 1fr; height: auto; }
     RecipeForm Input { width: 1fr; background: $surface; }
     RecipeForm Input:focus, RecipeForm Choice:focus { background: $rule; }
@@ -88,8 +87,14 @@ class RecipeForm(Dialog[Recipe | None]):
         """Return the recipe. Raise `SettingError` for the field that is wrong."""
         raise NotImplementedError
 
-    def can_count(self, recipe: Recipe) -> str:
+    def reason_not_to_count(self, recipe: Recipe) -> str:
         """Return why the tokens of a recipe cannot be counted now; "" if they can."""
+        if recipe.documents is not None:
+            shares = f"validation {100 * recipe.val_ratio:g}% of the documents, test {100 * recipe.test_ratio:g}%"
+            most = recipe.documents.max_tokens
+            return f"{shares}{f', at most {most:,} tokens' if most else ''}; tokens are counted while they are written"
+        if recipe.source.downloads and not recipe.source.available_offline():
+            return "the sizes are known once the text is downloaded"
         return ""
 
     def row(self, label: str, editor: Widget) -> Horizontal:
@@ -131,6 +136,9 @@ class RecipeForm(Dialog[Recipe | None]):
     def on_input_changed(self) -> None:
         self.changed()
 
+    def on_choice_changed(self) -> None:
+        self.changed()
+
     def on_tokenizer_field_changed(self) -> None:
         self.changed()
 
@@ -153,7 +161,7 @@ class RecipeForm(Dialog[Recipe | None]):
             problem = error
         else:
             self.query_one("#name", Input).placeholder = recipe.name
-            reason = self.can_count(recipe)
+            reason = self.reason_not_to_count(recipe)
             if reason:
                 self.outcome(Content.styled(reason, "$quiet"))
             else:

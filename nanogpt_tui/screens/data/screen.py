@@ -1,6 +1,8 @@
 """The Data screen: lists the data sets, prepares them and shows what is in them. Disks are read in threads."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.binding import Binding, BindingType
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 WARNING_S = 20  # how long a warning is shown
 OTHER_TOOLTIP = "Prepare the text again with another tokenizer or other splits, under another name"
+CANCEL_TOOLTIP = "Cancel preparing; only a corpus keeps what it has, to continue later"
 TOKENIZERS_TOOLTIP = "See a sentence cut by two tokenizers side by side, and train one"
 CHANGES = ("prepare", "prepare_other", "use_file", "add", "delete", "new_run")  # not with --readonly
 
@@ -47,7 +50,7 @@ class DataScreen(LabScreen):
         Binding("enter,n", "new_run", "train on it", id="data.new_run", tooltip="New run with this data set"),
         Binding("p", "prepare", "prepare", id="data.prepare", tooltip="Turn the text into tokens on disk"),
         Binding("space", "pause", "pause", id="data.pause", tooltip="Pause preparing, or continue"),
-        Binding("escape", "cancel", "cancel", id="data.cancel", tooltip="Cancel preparing; no partial data is kept"),
+        Binding("escape", "cancel", "cancel", id="data.cancel", tooltip=CANCEL_TOOLTIP),
         Binding("a", "add", "add text", id="data.add", tooltip="Make a data set from your own file or folder"),
         Binding(
             "f",
@@ -121,9 +124,18 @@ class DataScreen(LabScreen):
 
     def _with_own(self, entries: Iterable[Entry]) -> list[Entry]:
         """Return the entries with those of own texts that are not on disk yet, by name."""
-        on_disk = {entry.name: entry for entry in entries}
+        on_disk = {entry.name: self._as_own(entry) for entry in entries}
         own = [Entry.of_recipe(recipe) for name, recipe in self.own_recipes.items() if name not in on_disk]
         return sorted([*on_disk.values(), *own], key=lambda entry: entry.name)
+
+    def _as_own(self, entry: Entry) -> Entry:
+        """Return the entry of an own recipe whose preparation was interrupted with its recipe; others as they are."""
+        recipe = self.own_recipes.get(entry.name)
+        if recipe is None or not entry.info.unfinished:
+            return entry
+        own = Entry.of_recipe(recipe)
+        info = replace(own.info, unfinished=True, size_bytes=entry.info.size_bytes)
+        return replace(own, info=info, deletable=True)
 
     def _show_list(self, name: str) -> None:
         """Show all entries and highlight one; if it is gone, the one in its row."""
@@ -191,7 +203,7 @@ class DataScreen(LabScreen):
         if action in ("prepare", "use_file"):
             if entry is None or busy or not entry.recipe or entry.info.prepared:
                 return False
-            return action == "prepare" or entry.downloads
+            return action == "prepare" or entry.downloads or entry.corpus
         if action == "prepare_other":
             return entry is not None and not busy and entry.recipe and entry.name not in self.own_recipes
         if action == "documents":
@@ -207,7 +219,8 @@ class DataScreen(LabScreen):
                 and self._progress_of(entry.name) is None
             )
         if action == "new_run":
-            return entry is not None and not entry.info.problem and entry.name not in self.own_recipes and not busy
+            usable = entry is not None and not entry.info.problem and (entry.info.prepared or entry.recipe)
+            return usable and entry is not None and entry.name not in self.own_recipes and not busy
         return True
 
     def action_new_run(self) -> None:
@@ -254,9 +267,10 @@ class DataScreen(LabScreen):
 
         entry = self.entry
         if entry is not None:
-            question = f"The file of {entry.name}, which is otherwise downloaded from\n{entry.source}"
+            what, is_there = ("file or folder", Path.exists) if entry.corpus else ("file", Path.is_file)
+            question = f"The {what} of {entry.name}, which is otherwise downloaded from\n{entry.source}"
             self.app.push_screen(
-                AskPath(question, lambda path: "" if path.is_file() else f"no such file: {path}"),
+                AskPath(question, lambda path: "" if is_there(path) else f"no such {what}: {path}"),
                 lambda path: self.prepare(entry.name, entry.name, source=path) if path else None,
             )
 
@@ -266,7 +280,9 @@ class DataScreen(LabScreen):
         self.app.push_screen(AddText(self.session, self._taken_names()), self._add)
 
     def _taken_names(self) -> list[str]:
-        return [entry.name for entry in self.entries if entry.name not in self.own_recipes]
+        return [
+            entry.name for entry in self.entries if entry.name not in self.own_recipes and not entry.info.unfinished
+        ]
 
     def _add(self, recipe: "Recipe | None") -> None:
         """Prepare a recipe that is not on disk; None if the form was left."""
@@ -305,7 +321,7 @@ class DataScreen(LabScreen):
         name, error, self.preparation = preparation.name, preparation.error, None
         if error:
             self.problems[name] = error
-        else:
+        elif not preparation.can_continue:
             self.own_recipes.pop(name, None)  # it is on disk now, or was cancelled
         here = self.is_current and self._highlighted_name == name
         self._show_details()
@@ -340,7 +356,7 @@ class DataScreen(LabScreen):
         entry = self.entry
         if entry is None:
             return
-        if entry.name in self.own_recipes:  # nothing of it is on disk
+        if entry.name in self.own_recipes and not entry.info.unfinished:  # nothing of it is on disk
             del self.own_recipes[entry.name]
             self.action_reload()
             return

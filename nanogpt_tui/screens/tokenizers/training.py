@@ -55,7 +55,7 @@ def train(key: str, spec: str) -> Generator[Event | Trained, None, None]:
     else:
         recipe = replace(_recipe(kind, name), tokenizer=spec)
         found = yield from recipe.source.files(recipe.encoding)
-        files, _, alphabet, _ = yield from scan_files(found, recipe.encoding)
+        files, _, alphabet, _ = yield from scan_files(found, recipe.encoding, recipe.source.text_column)
         ends = split_ends(recipe, sum(file.characters for file in files) + len(SEPARATOR) * (len(files) - 1))
         made = yield from build_tokenizer(recipe, files, alphabet, ends, TRAINED_CHARACTERS)
     yield Trained(spec, made)
@@ -82,7 +82,7 @@ def held_out(key: str) -> str:
         return "".join(_first(split_text(open_dataset(name), "val"), MEASURED_CHARACTERS))
     recipe = _recipe(kind, name)
     found = recipe.source.files(recipe.encoding)
-    files, _, _, _ = completed(scan_files(completed(found), recipe.encoding))
+    files, _, _, _ = completed(scan_files(completed(found), recipe.encoding, recipe.source.text_column))
     ends = split_ends(recipe, sum(file.characters for file in files) + len(SEPARATOR) * (len(files) - 1))
     texts = (text for split, text in split_texts(read(files), ends) if split == "val")
     return "".join(_first(texts, MEASURED_CHARACTERS))

@@ -1,5 +1,6 @@
 """The Data screen, driven by keys over real files: listing, preparing, adding, looking, deleting."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -9,8 +10,9 @@ import pytest
 
 from nanogpt import data, paths, tokenizers
 from nanogpt.data import open_dataset, prepare, textfile_recipe
+from nanogpt.data.corpus import meter
 from nanogpt.errors import UserError
-from nanogpt.events import Downloading, Encoding
+from nanogpt.events import CorpusEncoding, Downloading, Encoding
 from nanogpt_tui import token_views
 from nanogpt_tui.progress import Progress
 from nanogpt_tui.screens.data.dataset_facts import recorded_origin
@@ -111,6 +113,118 @@ async def test_a_paused_preparation_is_cancelled(lab: Any, monkeypatch: pytest.M
         await at.press("escape")
         await at.until(lambda: screen.preparation is None)
         assert closed.is_set()
+
+
+CORPUS = """
+tokenizer = "byte"
+[splits]
+val_ratio = 0.2
+[source]
+kind = "files"
+paths = ["{folder}"]
+[documents]
+shuffle_tokens = 2000
+"""
+
+
+@pytest.fixture
+def stories(home: Path, rhymes: Any, tmp_path: Path) -> None:
+    """The recipe of a corpus of two files with 200 documents each, of about 20 bytes."""
+    folder = tmp_path / "stories"
+    folder.mkdir()
+    for file in "ab":
+        lines = [json.dumps({"text": f"story {number} of {file}, in short"}) for number in range(200)]
+        (folder / f"{file}.jsonl").write_text("\n".join(lines))
+    (home / "config" / "datasets" / "stories.toml").write_text(CORPUS.format(folder=folder))
+
+
+async def test_an_interrupted_corpus_is_shown_as_such_and_continued_with_the_same_key(
+    lab: Any, stories: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meter, "REPORT_INTERVAL_S", 0.0)
+    real, go_on = data.prepare, Event()
+
+    def held(recipe: Any, **options: Any) -> Iterator[Any]:
+        """Waits with something on disk, and something to do."""
+        for event in real(recipe, **options):
+            yield event
+            if isinstance(event, CorpusEncoding) and event.committed_tokens > 0 and event.shards_done < event.shards:
+                go_on.wait(60)
+
+    async with lab() as at:
+        screen = await opened(at, "stories")
+        monkeypatch.setattr(data, "prepare", held)
+        await at.press("p")
+        await at.sees("file        1 of 2", "committed", "documents", "disk")
+        await at.press("escape")
+        go_on.set()
+        await at.until(lambda: screen.preparation is None)
+        monkeypatch.setattr(data, "prepare", real)
+        await at.sees("‖ stories", "it can be continued", "of a part", "p continues")
+        before = [path.name for path in paths.datasets_dir().glob(".stories*/train*")]
+        assert before
+        await at.press("p")
+        await at.sees("continuing the preparation of stories")
+        await at.until(lambda: screen.entry.info.prepared)
+        counts = open_dataset("stories").meta.source["documents"]
+        assert sum(counts.values()) == 400
+        await at.sees(f"documents   train {counts['train']}  val {counts['val']}")
+
+
+async def test_a_corpus_is_prepared_with_other_settings_of_its_documents(lab: Any, stories: None) -> None:
+    async with lab() as at:
+        screen = await opened(at, "stories")
+        await at.press("S")
+        await at.sees("deduplicate", "validation 20% of the documents")  # nothing is read to tell more
+        form = at.app.screen
+        form.query_one("#max_docs").value = "2"
+        await at.until(lambda: "has to be at least 3" in form.query_one("#max_docs-error").render().plain)
+        form.query_one("#max_docs").value = "50"
+        form.query_one("#deduplicate").value = "false"
+        await at.press("ctrl+s")
+        await at.until(lambda: screen.entry.name == "stories-2" and screen.entry.info.prepared)
+        source = open_dataset("stories-2").meta.source
+        assert sum(source["documents"].values()) == 50
+        assert source["settings"]["deduplicate"] is False
+
+
+async def test_own_files_are_added_as_documents(lab: Any, stories: None, tmp_path: Path) -> None:
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        await at.press("a")
+        await at.paste(str(tmp_path / "stories"))
+        form = at.app.screen
+        form.query_one("#name").value = "mine"
+        form.query_one("#content").value = "documents"
+        form.query_one("#val_ratio").value = "0.5"
+        await at.sees("validation 50% of the documents")
+        await at.press("ctrl+s")
+        await at.until(lambda: screen.entry.name == "mine" and screen.entry.info.prepared)
+        counts = open_dataset("mine").meta.source["documents"]
+        assert sum(counts.values()) == 400
+        assert min(counts.values()) > 100
+
+
+def test_a_corpus_shows_its_files_documents_and_disk_and_a_text_its_line_alone() -> None:
+    progress = Progress()
+    progress.add(Encoding(phase="encode", done_bytes=1, total_bytes=4, tokens=1))
+    assert "\n" not in progress.lines(60, ascii_only=True).plain
+    progress.add(
+        CorpusEncoding(
+            phase="encode", done_bytes=10**9, total_bytes=4 * 10**9, tokens=3_000_000, shard="\x1b[31mdata/000.parquet",
+            shards_done=2, shards=8, documents=1234, duplicates=5, skipped=0, committed_tokens=2_500_000,
+            downloaded_bytes=1_200_000_000, disk_bytes=950_000_000, bytes_per_second=1e6, elapsed_s=9.0,
+        )
+    )  # fmt: skip
+    assert progress.share == 0.25
+    _, *rows = progress.lines(45, ascii_only=True).plain.splitlines()
+    assert rows == [
+        "file        3 of 8  ␛[31mdata/000.parquet",
+        "documents   1,234  5 duplicates",
+        "tokens      3,000,000, 2.5 M committed",
+        "disk        950.0 MB, 1.2 GB downloaded",
+    ]
+    assert all(line.cell_length <= 45 for line in progress.lines(45, ascii_only=True).split("\n"))
 
 
 async def test_what_goes_wrong_stands_beside_the_data_set(lab: Any, text_file: Path) -> None:
