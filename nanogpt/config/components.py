@@ -45,6 +45,7 @@ class Capabilities:
     cache: it decodes with a cache, so that a token costs the work of one position. every_position: `logits` predicts
     the next token at every position of a window. crop: its context can be shortened after training. decoding_backend:
     it has a faster decoding step for a CPU. label_smoothing: its training loss can have label smoothing.
+    document_mask: its positions can see their own document only.
     counted: `count` goes through the training split once; there are no gradients, and the settings of optimizer and
     schedule have no effect.
     """
@@ -54,6 +55,7 @@ class Capabilities:
     crop: bool = True
     decoding_backend: bool = False
     label_smoothing: bool = False
+    document_mask: bool = False
     counted: bool = False
 
 
@@ -65,6 +67,15 @@ class ArchitectureConfig(ComponentConfig):
 
     block_size: int = setting(64, "context window in tokens", low=1, high=10_000_000, common=True)
     vocab_size: int = setting(0, "rows of the embedding; 0 takes the tokenizer's size", low=0, high=100_000_000)
+
+    def validate_within(self, config: "Config") -> None:
+        """Raise `SettingError` for a document mask with an architecture that does not have it."""
+        if config.data.document_mask and not self.capabilities.document_mask:
+            raise SettingError(
+                "document_mask",
+                f"document_mask=true: the architecture {self.name} cannot limit what a position sees to its document; "
+                "use false",
+            )
 
     def build(self) -> "LanguageModel":
         """Return a freshly initialised model, float32, on the CPU, from torch's global random state.

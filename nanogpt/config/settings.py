@@ -32,6 +32,15 @@ class DataConfig:
     dataset: str = setting("shakespeare_char", "a prepared data set or a recipe; see `nanogpt datasets`")
     batch_size: int = setting(12, "sequences in one forward pass (the micro-batch)", low=1, high=1_000_000, common=True)
     gradient_accumulation_steps: int = setting(1, "micro-batches in one iteration", low=1, high=1_000_000, common=True)
+    document_mask: bool = setting(False, "let a position see its own document only, in training and evaluation")
+    document_separator: int = setting(
+        -1, "token id before each document, for document_mask; -1: the tokenizer's end of text", low=-1, high=2**32 - 1
+    )
+
+    @property
+    def separator(self) -> int | None:
+        """The id that limits what a position sees; None without `document_mask`. Its setting is resolved."""
+        return self.document_separator if self.document_mask else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

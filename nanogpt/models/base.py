@@ -86,6 +86,19 @@ def compute_loss(forward: Forward, ids: Tensor, targets: Tensor) -> Tensor:
     return loss
 
 
+def document_starts(ids: Tensor, separator: int) -> Tensor | None:
+    """Return the position at which the document of each position begins, (B, T) int64; 0 for the first document.
+
+    A document begins with the separator. None on a CPU if each row of the ids (B, T) is in one document: on another
+    device the answer would have to wait for it.
+    """
+    is_start = ids == separator  # (B, T)
+    if ids.device.type == "cpu" and not torch.compiler.is_compiling() and not is_start[:, 1:].any():
+        return None
+    positions = torch.arange(ids.size(1), device=ids.device)
+    return torch.cummax(torch.where(is_start, positions, 0), dim=1).values
+
+
 class LanguageModel(nn.Module):
     """The interface of an architecture to training and sampling. In the shapes: B batch, T positions, V = vocab_size.
 
@@ -94,6 +107,7 @@ class LanguageModel(nn.Module):
 
     config: ArchitectureConfig
     label_smoothing: float = 0.0  # of the training loss, for architectures with that capability
+    document_separator: int | None = None  # the id before each document, with the setting and capability document_mask
 
     if TYPE_CHECKING:
 
@@ -141,6 +155,15 @@ class LanguageModel(nn.Module):
                 f"use block_size={available}",
             )
         self.config = replace(self.config, block_size=block_size)
+
+    def document_starts(self, ids: Tensor, cache: Cache | None = None) -> Tensor | None:
+        """Return where the document of each position begins (B, T); None if every position may see all before it.
+
+        Decoding with a cache continues one text, whatever its tokens are.
+        """
+        if self.document_separator is None or cache is not None:
+            return None
+        return document_starts(ids, self.document_separator)
 
     @property
     def active_label_smoothing(self) -> float:

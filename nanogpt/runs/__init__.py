@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nanogpt.runs.folder import find, history, list_runs, new_folder, read_events, summary
     from nanogpt.runs.following import follow
     from nanogpt.runs.ladder import climb_ladder, load_rungs
-    from nanogpt.runs.launch import resume, splits, start
+    from nanogpt.runs.launch import resume, splits, start, with_dataset
     from nanogpt.runs.load import LoadedModel, load_model
     from nanogpt.runs.quickstart import run_quickstart
     from nanogpt.runs.state import RunState, reduce
@@ -26,7 +26,7 @@ _HOMES = (
     dict.fromkeys(("Checkpoint", "best", "choose", "latest", "list_checkpoints"), "checkpoints")
     | dict.fromkeys(("find", "history", "list_runs", "new_folder", "read_events", "summary"), "folder")
     | dict.fromkeys(("climb_ladder", "load_rungs"), "ladder")
-    | dict.fromkeys(("resume", "splits", "start"), "launch")
+    | dict.fromkeys(("resume", "splits", "start", "with_dataset"), "launch")
     | dict.fromkeys(("resume_detached", "start_detached"), "detached")
     | {"run_quickstart": "quickstart"}
     | {"run_benchmark": "benchmark", "evaluate_run": "evaluation"}
@@ -68,6 +68,7 @@ __all__ = [
     "start_detached",
     "summary",
     "train_and_evaluate",
+    "with_dataset",
 ]
 
 __getattr__ = exports(__name__, _HOMES)

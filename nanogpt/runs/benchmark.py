@@ -11,10 +11,10 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from nanogpt import data, hardware, sampling, tokenizers
-from nanogpt.config import Config, SamplingConfig, with_settings
+from nanogpt.config import Config, SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Benchmark, Event, Measuring, Prepared, Stopped
-from nanogpt.runs.launch import splits
+from nanogpt.runs.launch import splits, with_dataset
 from nanogpt.training.step_timing import time_step_parts
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def run_benchmark(
     Closing the iterator cancels. `steps` iterations are measured after `burn_in` others, fewer of each if they take
     longer than `limit_s` seconds. Raise `UserError`.
     """
-    config = with_settings(config, {"vocab_size": config.model.vocab_size or dataset.tokenizer.vocab_size})
+    config = with_dataset(config, dataset)
     started, first_s, parts = yield from time_step_parts(
         config, splits(dataset), burn_in=burn_in, steps=steps, limit_s=limit_s
     )

@@ -15,7 +15,7 @@ from nanogpt.errors import UserError, nearest
 from nanogpt.events import Event, RungFailed, RungFinished, RungStarted
 from nanogpt.files import read_toml
 from nanogpt.loss_units import TextSize, bits_per
-from nanogpt.runs.launch import open_or_prepare, splits
+from nanogpt.runs.launch import open_or_prepare, splits, with_dataset
 from nanogpt.runs.timed import train_and_evaluate
 
 RUNGS = Path(__file__).with_name("ladder.toml")
@@ -69,11 +69,13 @@ def climb_ladder(
     hardware.resolve_device(common.get("device", "auto"))  # refuse a bad one here, not in each rung
     opened = yield from open_or_prepare(dataset, data_dir)
     tokens, text = splits(opened), (yield from text_size(opened, "val"))
-    common |= {"dataset": dataset, "vocab_size": opened.tokenizer.vocab_size}
+    common |= {"dataset": dataset, "vocab_size": 0}
     for number, rung in enumerate(rungs, 1):
         yield RungStarted(name=rung.name, adds=rung.adds, number=number, total=len(rungs))
         try:
-            yield from _train_rung(rung, with_settings(rung.config, common), tokens, text, seconds)
+            yield from _train_rung(
+                rung, with_dataset(with_settings(rung.config, common), opened), tokens, text, seconds
+            )
         except UserError as error:
             yield RungFailed(name=rung.name, reason=str(error))
         except (RuntimeError, MemoryError) as error:

@@ -33,6 +33,7 @@ from nanogpt.training.runtime import memory_advice
 from nanogpt.training.snapshot import Progress
 
 Events = Generator[Event, None, None]
+SEARCHED_TOKENS = 10_000_000  # for a separator of documents
 
 
 def start(
@@ -64,7 +65,8 @@ def start(
                 f"first {config.model.block_size:,} of them, as block_size asks"
             )
             start_from = _crop(start_from, config.model.block_size)
-    config = _with_vocab_size(config, dataset)
+    config = with_dataset(config, dataset)
+    notice = " ".join(filter(None, (notice, _missing_documents(config, dataset))))
     _check_sample_prompt(config, dataset)
     if config.evaluation.eval_only:
         events = train(
@@ -102,6 +104,7 @@ def resume(
     _check_sample_prompt(config, dataset)
     if tokenizers.fingerprint(load_tokenizer(run)) != tokenizers.fingerprint(dataset.tokenizer):
         raise UserError(f"the data set {dataset.name} was prepared with another tokenizer than the run {run.name}")
+    config = with_dataset(config, dataset)
     trained_on = folder.read_run_toml(run).get("run", {}).get("train_sha256")
     if "dataset" not in changes and trained_on != dataset.meta.sha256["train"]:
         raise UserError(
@@ -162,11 +165,44 @@ def splits(dataset: data.Dataset) -> dict[str, Any]:
     return {split: dataset.split(split) for split in ("train", "val")}
 
 
-def _with_vocab_size(config: Config, dataset: data.Dataset) -> Config:
-    asked, needed = config.model.vocab_size, dataset.tokenizer.vocab_size
-    if 0 < asked < needed:
-        raise SettingError("vocab_size", f"vocab_size={asked}: the data set's tokenizer has {needed:,} tokens")
-    return with_settings(config, {"vocab_size": asked or needed})
+def with_dataset(config: Config, dataset: data.Dataset) -> Config:
+    """Return the settings with those that follow from the data set's tokenizer.
+
+    Raise `SettingError` if one of them does not fit the tokenizer.
+    """
+    tokenizer, asked = dataset.tokenizer, config.model.vocab_size
+    if 0 < asked < tokenizer.vocab_size:
+        raise SettingError(
+            "vocab_size", f"vocab_size={asked}: the data set's tokenizer has {tokenizer.vocab_size:,} tokens"
+        )
+    resolved = {"vocab_size": asked or tokenizer.vocab_size}
+    if config.data.document_mask:
+        asked = config.data.document_separator
+        separator = tokenizer.end_of_text if asked < 0 else asked
+        if separator is None:
+            raise SettingError(
+                "document_mask",
+                f"document_mask=true: the tokenizer of {dataset.name} has no end-of-text token; set document_separator "
+                "to the id of the token before each document, or use false",
+            )
+        if separator >= tokenizer.vocab_size:
+            raise SettingError(
+                "document_separator",
+                f"document_separator={separator}: the tokenizer's last id is {tokenizer.vocab_size - 1:,}",
+            )
+        resolved["document_separator"] = separator
+    return with_settings(config, resolved)
+
+
+def _missing_documents(config: Config, dataset: data.Dataset) -> str:
+    """Return a warning if the data set seems to have no documents although the settings limit attention to them."""
+    separator = config.data.separator
+    if separator is None or (dataset.split("train")[:SEARCHED_TOKENS] == separator).any():
+        return ""
+    return (
+        f"document_mask has no effect: the beginning of {dataset.name} does not have the token {separator}, which "
+        "separates documents"
+    )
 
 
 def _check_sample_prompt(config: Config, dataset: data.Dataset) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from nanogpt.config import Config, resolve, with_settings
 from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Notice, Started, Step
-from nanogpt.runs.launch import Events, open_or_prepare, splits, start
+from nanogpt.runs.launch import Events, open_or_prepare, splits, start, with_dataset
 from nanogpt.training import CommandQueue, Sample, SetEvalInterval, SetMaxIters
 from nanogpt.training.step_timing import time_steps
 
@@ -44,7 +44,7 @@ def run_quickstart(
             raise
         yield Notice(level="warning", text=f"{error}; training on Python's own sources, {OFFLINE}, instead")
         dataset = yield from open_or_prepare(OFFLINE, data_dir)
-    config = with_settings(config, {"dataset": dataset.name, "vocab_size": dataset.tokenizer.vocab_size})
+    config = with_dataset(with_settings(config, {"dataset": dataset.name, "vocab_size": 0}), dataset)
     max_iters = config.schedule.max_iters
     if "max_iters" not in changes:
         threads, step_s = _measure_step(config, splits(dataset))

@@ -53,6 +53,7 @@ def train_and_evaluate(
     if started is None or last is None:
         raise RuntimeError("training ended before its first step")
     model = model_from(snapshot, "the trained model").to(started.device).eval()
+    model.document_separator = config.data.separator
     stride, losses = evaluation_stride(config), dict[str, float]()
     for split in splits:
         losses[split], _ = yield from evaluate_split(

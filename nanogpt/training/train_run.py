@@ -92,6 +92,7 @@ def train(
             restore_weights(model, start.model, "the starting weights")
         model.to(device).train()
         model.label_smoothing = config.optimizer.label_smoothing
+        model.document_separator = config.data.separator
         dtype, flat = getattr(torch, runtime.dtype), None
         if device == "cpu" and not (runtime.compile or is_counted):
             # not for compiled code, which has to check more if weights share memory

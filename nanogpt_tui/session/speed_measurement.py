@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nanogpt.config import Config, with_settings
+from nanogpt.config import Config
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Measured
@@ -76,7 +76,7 @@ def measure(config: Config, dataset: str) -> Iterator[Result]:
     free = hardware.available_memory(device)
     yield FreeMemory(device=device, free=free)
     opened = data.open_dataset(dataset)
-    config = with_settings(config, {"vocab_size": config.model.vocab_size or opened.tokenizer.vocab_size})
+    config = runs.with_dataset(config, opened)
     needed = estimate.memory(config, device=device).total
     if free is not None and needed > free:
         raise UserError(f"needs about {format_bytes(needed)}, and {format_bytes(free)} are free")

@@ -55,10 +55,12 @@ class SavedActivations(NamedTuple):
     g_random: Tensor | None
 
 
-def forward(x: Tensor, w: Weights, B: int, n_head: int, dropout: float) -> tuple[Tensor, SavedActivations]:
+def forward(
+    x: Tensor, w: Weights, B: int, n_head: int, dropout: float, mask: Tensor | None = None
+) -> tuple[Tensor, SavedActivations]:
     """Return the block's result (N, C) for x (N, C), and what `backward` needs.
 
-    B: batch size. dropout: probability, 0 in evaluation.
+    B: batch size. dropout: probability, 0 in evaluation. mask: see `attention_forward`.
     """
     N, C = x.shape
     dtype = w.qkv.dtype
@@ -66,7 +68,7 @@ def forward(x: Tensor, w: Weights, B: int, n_head: int, dropout: float) -> tuple
     qkv = a.new_empty(3, B, n_head, N // B, C // n_head)
     qkv.copy_(_linear(a, w.qkv, w.qkv_bias).view(B, -1, 3, n_head, C // n_head).permute(2, 0, 3, 1, 4))
     qkv = qkv.view(3, B * n_head, N // B, -1)
-    y, p, p_random = attention_forward(qkv, dropout)  # (H, T, hs)
+    y, p, p_random = attention_forward(qkv, dropout, mask)  # (H, T, hs)
     y = y.view(B, n_head, N // B, -1).transpose(1, 2).reshape(N, C)
     between, y_random = _residual_add(x, _linear(y, w.proj, w.proj_bias), dropout)  # (N, C)
     m, mean_2, rstd_2 = norm(between, w.ln_2, w.ln_2_bias, dtype)  # (N, C)

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from nanogpt.models.base import Output, TrainingBackend
 from nanogpt.models.flat_parameters import FlatParameters, split_like
 from nanogpt.models.gpt2 import cpu_block
+from nanogpt.models.layers.attention import attention_mask, mask_of_heads
 from nanogpt.models.layers.cross_entropy import chunked_cross_entropy
 from nanogpt.models.layers.dropout import apply_dropout, random_bytes
 
@@ -81,8 +82,11 @@ class _Loss(torch.autograd.Function):
     def forward(
         ctx: Any, backend: CpuTraining, ids: Tensor, targets: Tensor, needs_grad: bool, *weights: Tensor | None
     ) -> Tensor:
-        (B, T), ids, targets = ids.shape, ids.flatten(), targets.flatten()
         config, low = backend.model.config, backend.low_precision_weights()
+        mask = attention_mask(0, ids.size(1), ids.device, starts=backend.model.document_starts(ids))
+        if mask is not None:
+            mask = mask_of_heads(mask.to(backend.dtype), ids.size(0), config.n_head)
+        (B, T), ids, targets = ids.shape, ids.flatten(), targets.flatten()
         n_head, dropout, dtype = config.n_head, config.dropout if backend.model.training else 0.0, backend.dtype
         wte, wpe = backend.model.wte.weight, backend.model.wpe.weight
         x = torch.embedding(wte, ids)  # (N, C)
@@ -92,7 +96,7 @@ class _Loss(torch.autograd.Function):
             x = apply_dropout(x, random, dropout)
         saved_blocks = []
         for w in _blocks(low):
-            x, saved = cpu_block.forward(x, w, B, n_head, dropout)
+            x, saved = cpu_block.forward(x, w, B, n_head, dropout, mask)
             if needs_grad:
                 saved_blocks.append(saved)
         normed, mean, rstd = cpu_block.norm(x, low[-2], low[-1], dtype)  # (N, C)

@@ -84,12 +84,14 @@ class Model(LanguageModel):
         if past + T > config.block_size:
             raise ValueError(f"{past} + {T} positions do not fit block_size={config.block_size}")
         x = self.drop(self.embed(ids, past))  # (B, T, C)
-        rotary, slopes = None, list[float]()
+        rotary: tuple[Tensor, Tensor] | None = None
+        slopes: list[float] = []
         if config.positions == "rotary":
             rotary = rotary_angles(past, T, config.n_embd // config.n_head, ROTARY_BASE, like=x)
         elif config.positions == "alibi":
             slopes = alibi_slopes(config.n_head)
-        full, local = (attention_mask(past, T, x.device, config.window(layer), slopes) for layer in (0, 1))
+        starts = self.document_starts(ids, cache)
+        full, local = (attention_mask(past, T, x.device, config.window(layer), slopes, starts) for layer in (0, 1))
         for layer, block in enumerate(self.h):
             x = block(x, rotary, local if layer % 2 else full, cache, layer)
         if cache is not None:

@@ -31,21 +31,37 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, mask
 
 
 def attention_mask(
-    past: int, T: int, device: torch.device, window: int = 0, slopes: Sequence[float] = ()
+    past: int,
+    T: int,
+    device: torch.device,
+    window: int = 0,
+    slopes: Sequence[float] = (),
+    starts: Tensor | None = None,
 ) -> Tensor | None:
     """Return what is added to the scores of positions past … past + T - 1: (1 or nh, T, S), S = past + T.
 
     It is -inf for later positions and for those outside the last `window` ones (0: no limit). For the others it is 0,
     or minus the head's slope for each position of distance (`alibi_slopes`). None if `causal_attention` needs no mask.
+    starts: from `document_starts`, without past; the result (B, 1 or nh, T, T) is -inf for other documents, too.
     """
     S = past + T
     is_local = 0 < window < S
-    if not slopes and not is_local and (T == 1 or not past):
+    if not slopes and not is_local and starts is None and (T == 1 or not past):
         return None
     distance = torch.arange(past, S, device=device)[:, None] - torch.arange(S, device=device)  # (T, S)
     hidden = (distance < 0) | (distance >= window) if is_local else distance < 0
     bias = -torch.tensor(slopes or [0.0], device=device)[:, None, None] * distance  # (1 or nh, T, S)
-    return bias.masked_fill(hidden, -math.inf)
+    if starts is None:
+        return bias.masked_fill(hidden, -math.inf)
+    hidden = hidden | (torch.arange(T, device=device) < starts[:, :, None])  # (B, T, T)
+    return bias.masked_fill(hidden[:, None], -math.inf)
+
+
+def mask_of_heads(mask: Tensor, B: int, nh: int) -> Tensor:
+    """Return a mask of `attention_mask` for `attention_forward`: (1 or H, T, T)."""
+    if mask.dim() == 3 and mask.size(0) == 1:
+        return mask
+    return mask.expand(B, nh, *mask.shape[-2:]).reshape(B * nh, *mask.shape[-2:])
 
 
 def attention_forward(qkv: Tensor, dropout: float, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -103,8 +119,8 @@ class _Attention(torch.autograd.Function):
         qkv = q.new_empty(3, B, nh, T, hs)
         qkv[0], qkv[1], qkv[2] = q, k, v
         qkv = qkv.view(3, B * nh, T, hs)
-        if mask is not None and mask.size(0) > 1:
-            mask = mask.repeat(B, 1, 1)  # (H, T, T)
+        if mask is not None:
+            mask = mask_of_heads(mask, B, nh)
         y, p, random = attention_forward(qkv, dropout, mask)
         ctx.dropout = dropout
         ctx.save_for_backward(qkv, p, random)

@@ -36,7 +36,7 @@ class UntiedTransformer(UntiedHeadModel):
         if past + T > self.config.block_size:
             raise ValueError(f"{past} + {T} positions do not fit block_size={self.config.block_size}")
         x = self.embed(ids, past)  # (B, T, C)
-        mask = attention_mask(past, T, x.device)
+        mask = attention_mask(past, T, x.device, starts=self.document_starts(ids, cache))
         for layer, block in enumerate(self.h):
             x = block(x, None, mask, key_values, layer)
         if cache is not None:

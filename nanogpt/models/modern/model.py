@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from nanogpt.models import base
 from nanogpt.models.base import LanguageModel, Output, ParameterGroup
 from nanogpt.models.layers.activations import relu_squared
-from nanogpt.models.layers.attention import causal_attention
+from nanogpt.models.layers.attention import attention_mask, causal_attention
 from nanogpt.models.layers.cross_entropy import cross_entropy, softcap
 from nanogpt.models.layers.dropout import Dropout
 from nanogpt.models.layers.key_value_cache import KeyValueCache
@@ -67,10 +67,11 @@ class ShortConvolution(nn.Module):
         self.look_back = config.look_back
         self.weight = nn.Parameter(torch.zeros(config.look_back, 1, config.n_embd))
 
-    def forward(self, x: Tensor, recent: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, recent: Tensor | None = None, starts: Tensor | None = None) -> Tensor:
         """Return (B, T, C) for x (B, T, C).
 
-        recent: (B, look_back, C), the positions before x, which is updated; None for zeros.
+        recent: (B, look_back, C), the positions before x, which is updated; None for zeros. starts: from
+        `document_starts`; positions before the document count as zeros.
         """
         look_back = self.look_back
         before = x.new_zeros(x.size(0), look_back, x.size(2)) if recent is None else recent
@@ -78,8 +79,10 @@ class ShortConvolution(nn.Module):
         if recent is not None:
             recent.copy_(padded[:, -look_back:])
         weight = self.weight.to(x.dtype)
+        positions = torch.arange(x.size(1), device=x.device)
         for back in range(1, look_back + 1):
-            x = x + padded[:, look_back - back : padded.size(1) - back] * weight[back - 1]
+            earlier = padded[:, look_back - back : padded.size(1) - back] * weight[back - 1]
+            x = x + (earlier if starts is None else earlier * (positions - back >= starts)[..., None])
         return x
 
 
@@ -92,14 +95,24 @@ class CausalSelfAttention(nn.Module):
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=False)
         self.n_head = config.n_head
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], cache: Cache | None = None, layer: int = 0) -> Tensor:
-        """Return (B, T, C). With a cache, x continues its positions, and k and v are appended to its `layer`."""
+    def forward(
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor | None = None,
+        cache: Cache | None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        """Return (B, T, C). With a cache, x continues its positions, and k and v are appended to its `layer`.
+
+        mask: see `attention_mask`; only without a cache.
+        """
         B, T, C = x.shape
         qkv = self.c_attn(x).view(B, T, 3, self.n_head, -1)  # (B, T, 3, nh, hs)
         qk, v = apply_rotary(norm(qkv[:, :, :2]), *rotary).to(qkv.dtype), qkv[:, :, 2]
         q, k, v = qk[:, :, 0].transpose(1, 2), qk[:, :, 1].transpose(1, 2), v.transpose(1, 2)  # 3 × (B, nh, T, hs)
         if cache is None:
-            y = causal_attention(q, k, v)  # (B, nh, T, hs)
+            y = causal_attention(q, k, v, mask=mask)  # (B, nh, T, hs)
         else:
             past, mask = cache.length, None
             k, v = cache.extend(layer, k, v)  # (B, nh, S, hs)
@@ -135,13 +148,20 @@ class Block(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, first: Tensor, rotary: tuple[Tensor, Tensor], cache: Cache | None = None, layer: int = 0
+        self,
+        x: Tensor,
+        first: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        starts: Tensor | None = None,
+        mask: Tensor | None = None,
+        cache: Cache | None = None,
+        layer: int = 0,
     ) -> Tensor:
-        """Return (B, T, C) for x and the first embedding, both (B, T, C)."""
+        """Return (B, T, C) for x and the first embedding, both (B, T, C). starts, mask: of the documents."""
         recent = (None, None) if cache is None else cache.recent[layer]
         x = self.mix[0] * x + self.mix[1] * first
-        x = x + self.dropout(self.attn(self.conv_1(norm(x), recent[0]), rotary, cache, layer))
-        return x + self.dropout(self.mlp(self.conv_2(norm(x), recent[1])))  # type: ignore[no-any-return]
+        x = x + self.dropout(self.attn(self.conv_1(norm(x), recent[0], starts), rotary, mask, cache, layer))
+        return x + self.dropout(self.mlp(self.conv_2(norm(x), recent[1], starts)))  # type: ignore[no-any-return]
 
 
 class Model(LanguageModel):
@@ -184,29 +204,36 @@ class Model(LanguageModel):
         T, past = ids.size(1), cache.length if cache is not None else 0
         if past + T > self.config.block_size:
             raise ValueError(f"{past} + {T} positions do not fit block_size={self.config.block_size}")
-        x = first = self.drop(norm(self.embed(ids, cache)))  # (B, T, C)
+        starts = self.document_starts(ids, cache)
+        x = first = self.drop(norm(self.embed(ids, cache, starts)))  # (B, T, C)
         rotary = self.rotary_angles(past, T, x)
+        mask = None if starts is None else attention_mask(0, T, x.device, starts=starts)
         for layer, block in enumerate(self.h):
-            x = block(x, first, rotary, cache, layer)
+            x = block(x, first, rotary, starts, mask, cache, layer)
         if cache is not None:
             cache.length += T
         return norm(x)
 
-    def embed(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
+    def embed(self, ids: Tensor, cache: Cache | None = None, starts: Tensor | None = None) -> Tensor:
         """Return the sum (B, T, C) of the embeddings of each token and of the n-grams that end with it.
 
-        Before the start of the window its first token is repeated. Updates the cache's `last_ids`.
+        Before the start of the window, or of the document with `starts`, its first token is repeated. Updates the
+        cache's `last_ids`.
         """
         before, T = self.config.ngram - 1, ids.size(1)
         last = cache.last_ids if cache is not None else None
         context = torch.cat((ids[:, :1].expand(-1, before) if last is None else last, ids), dim=1)  # (B, before + T)
         if cache is not None:
             cache.last_ids = context[:, context.size(1) - before :]
+        earlier = [context[:, before - back : before - back + T] for back in range(before + 1)]  # (B, T) each
+        if starts is not None:
+            positions = torch.arange(T, device=ids.device)
+            earlier = [ids.gather(1, torch.maximum(positions - back, starts)) for back in range(before + 1)]
         x = self.wte(ids)  # (B, T, C)
         for n, gram in enumerate(self.grams, 2):
             is_exact = self.config.vocab_size**n == gram.num_embeddings  # a row for every n-gram
             multiplier = self.config.vocab_size if is_exact else HASH_MULTIPLIER
-            row = sum(context[:, before - back : before - back + T] * multiplier**back for back in range(n))  # (B, T)
+            row = sum(earlier[back] * multiplier**back for back in range(n))  # (B, T)
             x = x + gram(row % gram.num_embeddings)
         return x  # type: ignore[no-any-return]
 
