@@ -1,7 +1,9 @@
 """Every command of the README runs, in the README's order, as it is written; what would take long is made small."""
 
+import pickle
 import re
 import shlex
+import struct
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,18 @@ def commands() -> list[str]:
     return [line for block in blocks for line in block.splitlines()]
 
 
+def write_token_files(nanogpt: Path, fineweb: Path) -> None:
+    """Write what two other programs would have written: raw files with their characters, and shards."""
+    for folder in (nanogpt, fineweb):
+        folder.mkdir(parents=True)
+    for split in ("train", "val"):
+        (nanogpt / f"{split}.bin").write_bytes(struct.pack("<3H", 0, 1, 0))
+        (fineweb / f"fineweb_{split}_000001.bin").write_bytes(
+            struct.pack("<256i2H", 20240520, 1, 2, *[0] * 253, 50256, 0)
+        )
+    (nanogpt / "meta.pkl").write_bytes(pickle.dumps({"itos": {0: "a", 1: "b"}}))
+
+
 @pytest.mark.slow
 def test_every_command_of_the_readme_works(
     tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -44,6 +58,7 @@ def test_every_command_of_the_readme_works(
     monkeypatch.chdir(tmp_path)
     Path("book.txt").write_text(text + "\nROMEO:\n", encoding="utf-8")
     Path("prompt.txt").write_text(text[:50], encoding="utf-8")
+    write_token_files(Path("nanoGPT/data/shakespeare_char"), Path("fineweb10B"))
     for line in commands():
         if line in OF_THE_SHELL:
             continue
