@@ -12,6 +12,7 @@ _KINDS = (  # (pattern of its first bytes, what it is, what to do)
     (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first, with `7z x FILE`"),
     (rb"Rar!\x1a\x07", "a RAR archive", "unpack it first"),
     (rb".{257}ustar", "a tar archive", "unpack it first, with `tar -xf FILE`"),
+    (rb"PK\x03\x04.{26}mimetypeapplication/epub", "an EPUB book", "rename it to FILE.epub"),
     (
         rb"PK\x03\x04.{26}(\[Content_Types\]|_rels/|word/|mimetype)",
         "an office document or an e-book",
