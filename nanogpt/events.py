@@ -30,6 +30,22 @@ class Downloading(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Receiving(Event):
+    """Bytes that have come from `source`, standard input or a pipe, and are stored on the disk before they are read."""
+
+    source: str
+    done_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped(Event):
+    """Files, or documents in files, that are left out of a data set: by reason, how many."""
+
+    what: Literal["files", "documents"]
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding(Event):
     """Progress over the text. `phase` is "scan" (reading for vocabulary and length) or "encode" (writing tokens)."""
 

@@ -11,7 +11,7 @@ from nanogpt.cli.console import Update, bar, print_message
 from nanogpt.config.setting import declared_settings
 from nanogpt.data.document_settings import OWN_VAL_RATIO, DocumentSettings, parse_flags
 from nanogpt.errors import UserError
-from nanogpt.events import CorpusEncoding, Downloading, Encoding, Event, Notice, Prepared, TokenizerTraining
+from nanogpt.events import CorpusEncoding, Downloading, Encoding, Event, Notice, Prepared, Receiving, TokenizerTraining
 from nanogpt.formatting import counted, printable
 from nanogpt.paths import expanded
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         nargs="*",
         type=expanded,
-        help="with textfile, documents or tokens: files, or folders of them",
+        help="with textfile, documents or tokens: files, or folders of them; with textfile also - for standard input",
     )
     parser.add_argument(
         "--source", type=expanded, metavar="PATH", help="a local copy of the file or folder that would be downloaded"
@@ -169,6 +169,8 @@ def without_progress(work: Iterable[Event], total_bytes: int = 0) -> Iterator[Ev
                 for event in phase:
                     if isinstance(event, Downloading):
                         update(event.done_bytes, event.total_bytes)
+                    elif isinstance(event, Receiving):
+                        update(event.done_bytes, None)
                     elif isinstance(event, CorpusEncoding):
                         update(event.done_bytes, event.total_bytes or None, corpus_note(event))
                     elif isinstance(event, Encoding):
@@ -206,6 +208,8 @@ def show_training(event: TokenizerTraining, update: Update, total_bytes: int) ->
 def _label(event: Event) -> str:
     if isinstance(event, Downloading):
         return "downloading"
+    if isinstance(event, Receiving):
+        return "receiving"
     if isinstance(event, Encoding):
         return "reading" if event.phase == "scan" else "encoding"
     if isinstance(event, TokenizerTraining):

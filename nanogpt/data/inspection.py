@@ -3,8 +3,9 @@
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from nanogpt.data.preparation import build_tokenizer, pieces, scan_files, split_ends, split_texts
+from nanogpt.data.preparation import build_tokenizer, pieces, split_ends, split_texts
 from nanogpt.data.recipes import Recipe
+from nanogpt.data.scanning import scan_files
 from nanogpt.data.store import open_dataset
 from nanogpt.data.text import SEPARATOR, read
 from nanogpt.errors import UserError

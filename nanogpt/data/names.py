@@ -20,7 +20,15 @@ def check_name(name: str) -> str:
 
 def dataset_name(path: Path) -> str:
     """Return a data set's name for a file or folder: its own without its suffix and unusable characters."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", path.absolute().stem).lstrip(".-")[:64] or "text"
+    if is_anonymous(path):
+        return "stdin"
+    name = path.absolute().name.removesuffix(".gz").removesuffix(".zst")
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(name).stem).lstrip(".-")[:64] or "text"
+
+
+def is_anonymous(path: Path) -> bool:
+    """Return whether a path is standard input, `-`, or a pipe that the shell made."""
+    return str(path) in ("-", "/dev/stdin") or path.parent in (Path("/dev/fd"), Path("/proc/self/fd"))
 
 
 def home(data_dir: Path | None) -> Path:

@@ -6,41 +6,41 @@ the iterator at any point leaves nothing incomplete on disk.
 """
 
 import errno
-import hashlib
 import json
 import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nanogpt import tokenizers
 from nanogpt.data import shards, sources, store
 from nanogpt.data.background import map_in_threads, run_in_background
 from nanogpt.data.corpus.preparation import prepare_corpus
-from nanogpt.data.encodings import ADVICE, codec_name, display_name
+from nanogpt.data.encodings import codec_name
 from nanogpt.data.names import home
 from nanogpt.data.recipes import Recipe, load_recipe
+from nanogpt.data.scanning import scan_files
 from nanogpt.data.shards import TokenFile
-from nanogpt.data.text import SEPARATOR, Alphabet, TextFile, list_counts, read, scan
+from nanogpt.data.spooling import spool
+from nanogpt.data.text import SEPARATOR, TextFile, read
 from nanogpt.data.token_files import TokenWriter
 from nanogpt.errors import UserError
-from nanogpt.events import Encoding, Event, Notice, Prepared, TokenizerTraining
+from nanogpt.events import Encoding, Event, Notice, Prepared, Skipped, TokenizerTraining
 from nanogpt.files import why
 from nanogpt.formatting import counted
 from nanogpt.tokenizers import Tokenizer
 
+T = TypeVar("T")
 MAX_CARRY = 1 << 21  # characters without a safe place to cut, after which the text is cut anywhere
 REPORT_INTERVAL_S = 0.05
-MAX_NAMES = 3  # files that a notice names
 
 
 def prepare(
@@ -101,11 +101,28 @@ def prepare(
     if existing and source is None and _is_known_same(existing.meta, recipe):
         yield from _report_unchanged(existing, began)
         return
+    with ExitStack() as cleanup:
+        yield from _prepare_text(recipe, folder, existing, source, cleanup, began)
+
+
+def _prepare_text(
+    recipe: Recipe,
+    folder: Path,
+    existing: store.Dataset | None,
+    source: Path | None,
+    cleanup: ExitStack,
+    began: float,
+) -> Generator[Event, None, None]:
+    """Prepare the text of a recipe that is not made of documents. `cleanup` removes the files that this needs."""
+    skipped: dict[str, dict[str, int]] = {}
     if source is not None:
         found = [recipe.source.check_local_copy(source)]
     else:
-        found = yield from recipe.source.files(recipe.encoding)
-    files, text_bytes, alphabet, sha256 = yield from scan_files(found, recipe.encoding, recipe.source.text_column)
+        found = yield from _collect_skipped(recipe.source.files(recipe.encoding), skipped)
+    found, streams = yield from spool(found, folder, cleanup)
+    files, text_bytes, alphabet, sha256 = yield from _collect_skipped(
+        scan_files(found, recipe.encoding, recipe.source.text_column, streams), skipped
+    )
     read_as = ", ".join(sorted({file.codec for file in files}))
     if existing:
         _check_same_text(existing.meta, recipe, sha256, read_as)
@@ -122,7 +139,8 @@ def prepare(
         "bytes": text_bytes,
         "files": len(files),
         "encoding": read_as,
-    } | _describe_skipped(files)
+        **({"skipped": skipped} if skipped else {}),
+    }
     try:
         with store.new_dataset(folder) as part:
             token_files, text_sizes = yield from _write(part, read(files), ends, made, text_bytes, recipe.shard_tokens)
@@ -138,7 +156,7 @@ def prepare(
                 characters=max(ends.values()),
                 val_ratio=recipe.val_ratio,
                 test_ratio=recipe.test_ratio,
-                source=described | _origin(recipe, files),
+                source=described | _origin(recipe, files, streams),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 split_characters={split: characters for split, (characters, _) in text_sizes.items()},
                 split_bytes={split: utf8_bytes for split, (_, utf8_bytes) in text_sizes.items()},
@@ -231,88 +249,25 @@ def _prepared(meta: store.Meta, folder: Path, began: float) -> Prepared:
     )
 
 
-def _describe_skipped(files: list[TextFile]) -> dict[str, Any]:
-    """Return what `meta.json` records of the documents that were left out: by reason, how many."""
-    counts = sum((Counter(file.skipped) for file in files), Counter[str]())
-    return {"skipped_documents": dict(counts)} if counts else {}
+def _collect_skipped(
+    events: Generator[Event, None, T], skipped: dict[str, dict[str, int]]
+) -> Generator[Event, None, T]:
+    """Yield the events and return what they return; add up in `skipped` what was left out."""
+    with closing(events):
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            if isinstance(event, Skipped):
+                skipped[event.what] = dict(Counter(skipped.get(event.what, {})) + Counter(event.counts))
+            yield event
 
 
-def _origin(recipe: Recipe, files: list[TextFile]) -> dict[str, Any]:
-    return recipe.source.origin() or ({"path": str(files[0].path.absolute())} if len(files) == 1 else {})
-
-
-def scan_files(
-    candidates: list[Path], encoding: str | None = None, text_column: str | None = None
-) -> Generator[Event, None, tuple[list[TextFile], int, str, str]]:
-    """Read all files once; return (files, total bytes, distinct characters, SHA-256 of the whole text).
-
-    Yield progress and notices. Raise `UserError` if a file is not text or the text is empty.
-    """
-    alphabet, digest = Alphabet(), hashlib.sha256()
-    total = sum(map(_size_or_zero, candidates))
-    files: list[TextFile] = []
-    done, reported = 0, 0.0
-    with run_in_background() as hashing:
-        hash_ = partial(hashing, digest.update)
-        for path in candidates:
-            if files:
-                hash_(SEPARATOR.encode())  # equal hashes mean equal texts, whatever the division into files
-            reading = scan(path, alphabet, hash_, encoding=encoding, text_column=text_column)
-            while True:
-                try:
-                    done += next(reading)
-                except StopIteration as end:
-                    files.append(end.value)
-                    break
-                if time.monotonic() - reported > REPORT_INTERVAL_S:
-                    reported = time.monotonic()
-                    yield Encoding(phase="scan", done_bytes=done, total_bytes=total, tokens=0)
-    yield Encoding(phase="scan", done_bytes=done, total_bytes=done, tokens=0)
-    if not any(file.characters for file in files):
-        raise UserError(
-            f"{candidates[0]}{' and the other files' if len(candidates) > 1 else ''} is empty; give some text"
-        )
-    yield from _report_encodings(files)
-    yield from _report_skipped(files)
-    if len(files) > 1:
-        alphabet.add(SEPARATOR.encode())
-    return files, sum(file.text_bytes for file in files), alphabet.characters(), digest.hexdigest()
-
-
-def _size_or_zero(path: Path) -> int:
-    """Return the size of a file in bytes for the progress; 0 if it cannot be read."""
-    try:
-        return path.stat().st_size
-    except OSError:  # reading it reports the reason
-        return 0
-
-
-def _report_encodings(files: list[TextFile]) -> Iterator[Notice]:
-    """Report files that are not UTF-8, with the encoding they are read as and an excerpt by which a user can judge."""
-    for codec in sorted({file.codec for file in files} - {"utf-8"}):
-        of_it = [file for file in files if file.codec == codec]
-        example = next((file for file in of_it if file.excerpt), of_it[0])
-        what = str(example.path) if len(of_it) == 1 else f"{len(of_it):,} files, such as {example.path},"
-        looks = f": “{' '.join(example.excerpt.split())}”" if example.excerpt else ""
-        is_ = "is" if len(of_it) == 1 else "are"
-        if example.detected:
-            text = f"{what} {is_} read as {display_name(codec)}, detected{looks}; if that is wrong, {ADVICE}"
-            yield Notice(level="info", text=text)
-        elif codec == "cp1252" and example.encoding is None:
-            text = f"{what} {is_} not UTF-8 and {is_} read as Windows-1252{looks}; if that is wrong, {ADVICE}"
-            yield Notice(level="warning", text=text)
-        else:
-            yield Notice(level="info", text=f"{what} read as {display_name(codec)}{looks}")
-
-
-def _report_skipped(files: list[TextFile]) -> Iterator[Notice]:
-    """Report the documents that were left out, by reason, and the files that have most of them."""
-    counts = sum((Counter(file.skipped) for file in files), Counter[str]())
-    if counts:
-        most = sorted((file for file in files if file.skipped), key=lambda file: -sum(file.skipped.values()))
-        names = ", ".join(str(file.path) for file in most[:MAX_NAMES]) + (", …" if len(most) > MAX_NAMES else "")
-        text = f"skipped {counted(sum(counts.values()), 'document')}: {list_counts(counts)} (in {names})"
-        yield Notice(level="warning", text=text)
+def _origin(recipe: Recipe, files: list[TextFile], streams: Mapping[Path, str]) -> dict[str, Any]:
+    only = files[0].path if len(files) == 1 else None
+    return recipe.source.origin() or ({"path": streams.get(only, str(only.absolute()))} if only else {})
 
 
 def split_ends(recipe: Recipe, characters: int) -> dict[str, int]:

@@ -15,7 +15,7 @@ from nanogpt import paths, tokenizers
 from nanogpt.data import sources
 from nanogpt.data.document_settings import VAL_RATIO, DocumentSettings
 from nanogpt.data.encodings import codec_name
-from nanogpt.data.names import check_name, dataset_name, prepared_names
+from nanogpt.data.names import check_name, dataset_name, is_anonymous, prepared_names
 from nanogpt.data.shards import DEFAULT_SHARD_TOKENS, MAX_TOKENS
 from nanogpt.data.sources import Source
 from nanogpt.data.toml_tables import check_table, without_none
@@ -168,9 +168,10 @@ def textfile_recipe(
     given = tuple(paths.expanded(file) for file in files)
     if not given:
         raise UserError("no text given; name a file or a folder, as in `nanogpt prepare textfile FILE`")
+    titles = ["standard input" if is_anonymous(path) else path.name for path in given[:3]]
     return Recipe(
         name=name if name is not None else dataset_name(given[0]),
-        title=", ".join(path.name for path in given[:3]) + (", …" if len(given) > 3 else ""),
+        title=", ".join(titles) + (", …" if len(given) > 3 else ""),
         source=sources.create(sources.OWN_TEXT, paths=given, text_column=text_column),
         tokenizer=tokenizer,
         val_ratio=val_ratio,

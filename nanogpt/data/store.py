@@ -200,7 +200,7 @@ def delete_dataset(name: str, data_dir: Path | None = None) -> None:
         raise UserError(_not_found(name, path, data_dir))
     try:
         remove_stale_folders(path.parent)
-        remove_folder(path, _temporary_path(path, "old"), marker="meta.json")  # without it `clean` does not put it back
+        remove_folder(path, temporary_path(path, "old"), marker="meta.json")  # without it `clean` does not put it back
     except OSError as error:
         raise UserError(f"cannot delete {path}: {why(error)}") from None
 
@@ -220,8 +220,8 @@ def is_prepared(name_or_path: str, data_dir: Path | None = None) -> bool:
     )
 
 
-# A folder that is being written or removed has the name of its data set, host and process in its name, so that the rest
-# of a killed process can be distinguished from a folder in use.
+# A folder or a file that is being written or removed has the name of its data set, host and process in its name, so
+# that what a killed process left can be distinguished from what is in use.
 _STALE = re.compile(r"\.(?P<name>.+)~(?P<host>[^~]+)~(?P<pid>\d+)~(?P<role>part|old)~[^~]*")
 
 
@@ -233,14 +233,14 @@ def new_dataset(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale_folders(path.parent)
-    with new_folder(path, _temporary_path(path, "part"), _temporary_path(path, "old")) as folder:
+    with new_folder(path, temporary_path(path, "part"), temporary_path(path, "old")) as folder:
         yield folder
 
 
 def publish(partial: Path, path: Path) -> None:
     """Rename a complete folder beside `path` to `path`, in the place of a data set that may be there. Raise OSError."""
     remove_stale_folders(path.parent)
-    publish_folder(path, partial, _temporary_path(path, "old"))
+    publish_folder(path, partial, temporary_path(path, "old"))
 
 
 def remove_stale_folders(data_dir: Path) -> None:
@@ -261,8 +261,8 @@ def write_file(path: Path, text: str) -> None:
     path.write_text(text, "utf-8", newline="\n")
 
 
-def _temporary_path(path: Path, role: str) -> Path:
-    """Return an unused name beside `path`."""
+def temporary_path(path: Path, role: str) -> Path:
+    """Return an unused name beside `path`, which `remove_stale_folders` knows. `role` is "part" or "old"."""
     return path.with_name(f".{path.name}~{_host()}~{os.getpid()}~{role}~{secrets.token_hex(4)}")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from nanogpt import tokenizers
-from nanogpt.data import preparation, shards, sources, text
+from nanogpt.data import preparation, scanning, shards, sources, text
 from nanogpt.data.encodings import ADVICE
 from nanogpt.data.names import prepared_names
 from nanogpt.data.preparation import prepare
@@ -55,6 +55,7 @@ def data_dir(tmp_path: Path) -> Path:
 def every_event(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small blocks, each reported, so that a small text has many places to stop at."""
     monkeypatch.setattr(preparation, "REPORT_INTERVAL_S", 0)
+    monkeypatch.setattr(scanning, "REPORT_INTERVAL_S", 0)
     monkeypatch.setattr(text, "BLOCK_BYTES", 1000)
 
 
@@ -359,7 +360,7 @@ def test_a_folder_stands_for_its_text_files(tmp_path: Path, data_dir: Path) -> N
         (folder / name).write_bytes(content)
     events = list(prepare(textfile_recipe([folder]), data_dir=data_dir))
     assert any(
-        isinstance(event, Notice) and "skipped 2 of 4 files: c.png (not text), d (empty)" in event.text
+        isinstance(event, Notice) and "skipped 2 of 4 files: 1 not text (c.png), 1 empty (d)" in event.text
         for event in events
     )
     dataset = open_dataset("texts", data_dir)

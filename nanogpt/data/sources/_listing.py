@@ -7,10 +7,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 
-def walk(folder: Path, exclude: tuple[str, ...], unreadable: list[Path] | None = None) -> Iterator[Path]:
+def walk(
+    folder: Path, exclude: tuple[str, ...], unreadable: list[Path] | None = None, linked: list[Path] | None = None
+) -> Iterator[Path]:
     """Yield every file below a folder, except those in folders or with names that match a pattern of `exclude`.
 
-    Folders that cannot be listed are added to `unreadable`.
+    Folders that cannot be listed are added to `unreadable`, and links to folders, which are not followed, to `linked`.
     """
 
     def included(names: list[str]) -> list[str]:
@@ -22,6 +24,8 @@ def walk(folder: Path, exclude: tuple[str, ...], unreadable: list[Path] | None =
 
     for parent, folders, names in os.walk(folder, onerror=on_error):
         folders[:] = included(folders)
+        if linked is not None:
+            linked += (path for name in folders if (path := Path(parent, name)).is_symlink())
         yield from (Path(parent, name) for name in included(names))
 
 

@@ -11,9 +11,9 @@ from nanogpt.data.sources import base
 from nanogpt.data.sources._listing import walk
 from nanogpt.data.sources.base import Shard, local_shards
 from nanogpt.errors import UserError
-from nanogpt.events import Event, Notice
+from nanogpt.events import Event, Notice, Skipped
 
-MAX_NAMES = 3  # skipped files that a notice names
+MAX_NAMES = 3  # skipped files that a notice names for each reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,8 @@ def _text_files(
     from nanogpt.data.text import UNREADABLE, exclusion_reason
 
     unlisted: list[Path] = []
-    candidates = sorted(walk(folder, (".*",), unlisted))
+    linked: list[Path] = []
+    candidates = sorted(walk(folder, (".*",), unlisted, linked))
     reasons = {
         candidate: exclusion_reason(candidate, encoding, text_column)
         if look_into_tables or not formats.find(candidate).has_columns
@@ -70,16 +71,24 @@ def _text_files(
         for candidate in candidates
     }
     texts = [candidate for candidate in candidates if not reasons[candidate]]
-    reasons |= dict.fromkeys(unlisted, UNREADABLE)
+    reasons |= dict.fromkeys(unlisted, UNREADABLE) | dict.fromkeys(linked, "links to folders")
+    skipped: dict[str, list[str]] = {}
+    for path, reason in reasons.items():
+        if reason:
+            skipped.setdefault(reason, []).append(str(path.relative_to(folder)))
+    described = ", ".join(f"{len(names):,} {reason} ({_few(names)})" for reason, names in skipped.items())
     if not texts:
         if folder in unlisted:
             raise UserError(f"{folder} cannot be read; check its permissions")
-        raise UserError(f"no text files in {folder}: every file in it is empty, unreadable or binary")
-    skipped = [f"{path.relative_to(folder)} ({reason})" for path, reason in reasons.items() if reason]
+        raise UserError(f"no text files in {folder}: {described or 'it is empty'}")
     if skipped:
-        names = ", ".join(skipped[:MAX_NAMES]) + (", …" if len(skipped) > MAX_NAMES else "")
+        yield Skipped(what="files", counts={reason: len(names) for reason, names in skipped.items()})
         yield Notice(
-            level="warning" if UNREADABLE in reasons.values() else "info",
-            text=f"{folder}: skipped {len(skipped):,} of {len(reasons):,} files: {names}",
+            level="info" if skipped.keys() <= {"empty", "not text"} else "warning",
+            text=f"{folder}: skipped {sum(map(len, skipped.values())):,} of {len(reasons):,} files: {described}",
         )
     return texts
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:MAX_NAMES]) + (", …" if len(names) > MAX_NAMES else "")

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 from nanogpt import tokenizers
 from nanogpt.data.catalog import DatasetInfo
-from nanogpt.data.preparation import build_tokenizer, scan_files, split_ends, split_texts
+from nanogpt.data.preparation import build_tokenizer, split_ends, split_texts
 from nanogpt.data.recipes import Recipe, load_recipe, textfile_recipe
+from nanogpt.data.scanning import scan_files
 from nanogpt.data.split_text import split_text
 from nanogpt.data.store import Dataset, is_prepared, open_dataset
 from nanogpt.data.text import SEPARATOR, read

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nanogpt.data import preparation, sources
+from nanogpt.data import formats, scanning, sources
 from nanogpt.errors import UserError
-from nanogpt.events import Notice
+from nanogpt.events import Notice, Skipped
 from tests.generators import outcome
 
 
@@ -20,7 +20,9 @@ def nobody() -> Iterator[None]:
     if os.geteuid():
         yield
         return
-    "".encode("utf-32-le")  # loads the codec: without privileges it may be unreadable
+    # These are loaded at the first use: without privileges they may be unreadable.
+    "".encode("utf-32-le")
+    formats.find(Path("a.txt"))
     os.seteuid(65534)
     try:
         yield
@@ -45,18 +47,51 @@ def test_what_cannot_be_read_in_a_folder_is_skipped_and_named(public: Path) -> N
     (folder / "secret.txt").chmod(0)
     (folder / "closed").chmod(0)
     with nobody():
-        _, files = outcome(sources.create("files", paths=(folder,)).files())
-        notice, *_ = sources.create("files", paths=(folder,)).files()
+        *_, files = outcome(sources.create("files", paths=(folder,)).files())
+        skipped, notice, *_ = sources.create("files", paths=(folder,)).files()
         with pytest.raises(UserError, match=r"closed cannot be read; check its permissions"):
             outcome(sources.create("files", paths=(folder / "closed",)).files())
         (given,) = outcome(sources.create("files", paths=(folder / "closed" / "b.txt",)).files())[0]
         with pytest.raises(UserError, match=r"b\.txt cannot be read \(permission denied\)"):
-            outcome(preparation.scan_files([given]))
+            outcome(scanning.scan_files([given]))
     (folder / "closed").chmod(0o755)
     assert files == [folder / "a.txt"]
+    assert isinstance(skipped, Skipped)
+    assert (skipped.what, skipped.counts) == ("files", {"cannot be read": 3})
     assert isinstance(notice, Notice)
     assert notice.level == "warning"
-    assert notice.text == (
-        f"{folder}: skipped 3 of 4 files: gone.txt (cannot be read), secret.txt (cannot be read), "
-        "closed (cannot be read)"
-    )
+    assert notice.text == f"{folder}: skipped 3 of 4 files: 3 cannot be read (gone.txt, secret.txt, closed)"
+
+
+def test_a_folder_with_binaries_and_a_circle_of_links_gives_its_texts(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "loop").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "self.txt").symlink_to(tmp_path / "self.txt")
+    os.mkfifo(tmp_path / "pipe")
+    for name, content in {
+        "a.txt": b"text",
+        "deep/er/b.py": b"print()",
+        "c.jsonl": b'{"text": "c"}',
+        "d.csv": b"a,b\nx,y\n",
+        "e.txt": "道可".encode("gbk"),
+        "f.png": b"\x89PNG\r\n\x1a\n\0\0",
+        "g.bin": bytes(range(256)) * 9,
+        "h.txt": b"",
+        ".hidden": b"text",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    *events, files = outcome(sources.create("files", paths=(tmp_path,)).files())
+    assert [str(file.relative_to(tmp_path)) for file in files] == ["a.txt", "c.jsonl", "deep/er/b.py"]
+    (counts,) = [event.counts for event in events if isinstance(event, Skipped)]
+    assert counts == {
+        "no text column": 1,
+        "encoding not certain": 1,
+        "not text": 2,
+        "empty": 1,
+        "cannot be read": 2,
+        "links to folders": 1,
+    }
+    (notice,) = [event.text for event in events if isinstance(event, Notice)]
+    assert "skipped 8 of 11 files: " in notice
+    assert "2 not text (f.png, g.bin)" in notice
+    assert "1 links to folders (deep/er/loop)" in notice
