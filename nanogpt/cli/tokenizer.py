@@ -89,7 +89,7 @@ def _text(args: argparse.Namespace, split: str, default: str = "") -> Generator[
         raise UserError("give --text or --dataset, not both")
     if args.text:
         from nanogpt.data import textfile_recipe
-        from nanogpt.data.preparation import scan_files
+        from nanogpt.data.scanning import scan_files
 
         recipe = textfile_recipe(args.text, encoding=args.encoding)
         found = yield from recipe.source.files(args.encoding)
