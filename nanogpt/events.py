@@ -264,6 +264,68 @@ class GradientNoise(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayerHealth(Event):
+    """How the layers of the model do at `step` (see inspection/layer_health.py).
+
+    The figures have one value for each of `layers`, None where it is not defined. `gradient_norm` is before clipping;
+    `update_ratio` is log10 of the norm of the update by that of the weights before it. The others describe a forward
+    pass: `dead_units` is a share, `activation_…` and `histograms` (counts in bins from mean - 4·std to mean + 4·std)
+    are of the layer's output, and `attention_entropy` is by head, as a share of the largest possible. `clipped` is the
+    share of the reported steps since the last such event whose gradient was clipped; None without clipping.
+    """
+
+    step: int
+    layers: tuple[str, ...]
+    gradient_norm: tuple[float | None, ...]
+    weight_norm: tuple[float | None, ...]
+    update_ratio: tuple[float | None, ...]
+    dead_units: tuple[float | None, ...]
+    activation_mean: tuple[float | None, ...]
+    activation_std: tuple[float | None, ...]
+    activation_kurtosis: tuple[float | None, ...]
+    attention_entropy: tuple[tuple[float | None, ...], ...]
+    histograms: tuple[tuple[int, ...], ...]
+    clipped: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerProblem(Event):
+    """A problem of one layer begins at `step`, or is `over`.
+
+    `problem` is a key of `MESSAGES` in inspection/layer_problems.py, `message` says what was measured, and `advice`
+    what to try.
+    """
+
+    step: int
+    layer: str
+    problem: str
+    message: str
+    advice: str
+    over: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spike(Event):
+    """The loss or the gradient norm jumped at a step.
+
+    `usual_loss` and `usual_grad_norm` are the medians of the reported steps before. `layer` is the one whose gradient
+    grew most against its own median, by `layer_growth`; empty if the layers were not measured. `texts` are the
+    sequences of the batch with the highest losses (`text_losses`, with the weights after the step), decoded.
+    """
+
+    step: int
+    loss: float
+    usual_loss: float
+    grad_norm: float
+    usual_grad_norm: float
+    learning_rate: float
+    layer: str
+    layer_growth: float
+    texts: tuple[str, ...]
+    text_losses: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled(Event):
     """Text from the weights at `step`, from a fixed prompt and seed."""
 

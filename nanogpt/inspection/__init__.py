@@ -10,14 +10,28 @@ from nanogpt.lazy import exports
 if TYPE_CHECKING:
     from nanogpt.inspection.gradient_noise import GradientNoiseObserver
     from nanogpt.inspection.health import HealthObserver
+    from nanogpt.inspection.layer_health import LayerHealthObserver
+    from nanogpt.inspection.layer_problems import LayerProblemObserver
     from nanogpt.inspection.observer import Observer, observed
+    from nanogpt.inspection.spikes import SpikeObserver
 
-__all__ = ["GradientNoiseObserver", "HealthObserver", "Observer", "observed"]
+__all__ = [
+    "GradientNoiseObserver",
+    "HealthObserver",
+    "LayerHealthObserver",
+    "LayerProblemObserver",
+    "Observer",
+    "SpikeObserver",
+    "observed",
+]
 
 _HOMES = {
     "GradientNoiseObserver": "gradient_noise",
     "HealthObserver": "health",
+    "LayerHealthObserver": "layer_health",
+    "LayerProblemObserver": "layer_problems",
     "Observer": "observer",
+    "SpikeObserver": "spikes",
     "observed": "observer",
 }
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from nanogpt.events import Event
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from nanogpt.models.base import LanguageModel
 
 
@@ -24,6 +26,12 @@ class Observer:
     def is_due(self, step: int) -> bool:
         """Return whether the observer sees the model at this step."""
         return self.interval > 0 and step % self.interval == 0
+
+    def before_micro_batch(self, model: "LanguageModel", step: int, number: int, ids: "Tensor") -> None:
+        """See the token ids (B, T + 1) of this process's micro-batch `number` (0, 1, …) of a step.
+
+        The last T of each row are the targets. Only called when due.
+        """
 
     def after_micro_batch(self, model: "LanguageModel", step: int, number: int, factor: float) -> None:
         """See the model after the backward pass of this process's micro-batch `number` (0, 1, …) of a step.

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,14 @@ from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, Notice, Saved, Started, Token
 from nanogpt.files import check_regular, why, write_atomically
 from nanogpt.formatting import counted
-from nanogpt.inspection import GradientNoiseObserver, HealthObserver, Observer
+from nanogpt.inspection import (
+    GradientNoiseObserver,
+    HealthObserver,
+    LayerHealthObserver,
+    LayerProblemObserver,
+    Observer,
+    SpikeObserver,
+)
 from nanogpt.runs import checkpoints, folder
 from nanogpt.runs.control_files import FileCommandQueue
 from nanogpt.runs.load import load_tokenizer
@@ -310,7 +317,7 @@ def _train_and_record(
             config,
             splits(dataset),
             run=run.name,
-            observers=_observers(config, run.name),
+            observers=_observers(config, run.name, dataset.tokenizer.decode),
             commands=FileCommandQueue(run, commands),
             save=save,
             sample=sample,
@@ -331,9 +338,11 @@ def _train_and_record(
                 run.rmdir()
 
 
-def _observers(config: Config, run: str) -> list[Observer]:
+def _observers(config: Config, run: str, decode: Callable[[list[int]], str]) -> list[Observer]:
     """Return the observers of every run and those that the settings ask for. Raise `UserError` if one is missing."""
     observers: list[Observer] = [HealthObserver()]
+    if config.evaluation.health_interval and not config.model.capabilities.counted:
+        observers += [LayerHealthObserver(config), LayerProblemObserver(), SpikeObserver(decode)]
     if config.evaluation.noise_interval:
         observers.append(GradientNoiseObserver(config))
     if config.system.wandb_log:

@@ -167,6 +167,8 @@ class Trainer:
                     window = window.pin_memory().to(self.runtime.device, non_blocking=True)
                 else:
                     window = window.to(self.runtime.device)
+            for observer in observers:
+                observer.before_micro_batch(self.model, progress.step + 1, number, window)
             with self.throughput.part("forward"), self.runtime.autocast():
                 loss = compute_loss(self.forward, window[:, :-1], window[:, 1:])
             with self.throughput.part("backward"):
