@@ -8,9 +8,11 @@ from typing import Any
 
 from nanogpt.cli.tables import format_loss, format_whole, print_table
 from nanogpt.errors import UserError
+from nanogpt.events import LayerHealth, to_json
 from nanogpt.loss_units import UNITS
 from nanogpt.paths import expanded
 from nanogpt.runs.checkpoints import best, list_checkpoints
+from nanogpt.runs.event_log import events_of
 from nanogpt.runs.folder import find, read_run_toml, run_config, summary
 from nanogpt.runs.manage import changed
 from nanogpt.runs.state import state_to_dict
@@ -18,12 +20,15 @@ from nanogpt.runs.state import state_to_dict
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run's name or path (default: the newest)")
-    parser.add_argument("--json", action="store_true", help="everything known, as JSON")
+    parser.add_argument("--health", action="store_true", help="the health of each layer, as measured last")
+    parser.add_argument("--json", action="store_true", help="everything known, as JSON; with --health all measurements")
     parser.add_argument("--runs_dir", type=expanded, help="folder of the runs")
 
 
 def run(args: argparse.Namespace) -> int:
     folder = find(args.run, args.runs_dir)
+    if args.health:
+        return show_health(folder, args.json)
     about = run_info(folder)
     if args.json:
         print(json.dumps(about, indent=1))
@@ -43,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
             + (f", MFU {about['mfu']:.1%}" if about["mfu"] is not None else ""),
         ),
         *([("gradient noise", noise(about))] if about["noise_scale"] is not None else []),
+        *(("problem", text) for text in about["problems"].values()),
         ("parameters", format_whole(about["n_parameters"])),
         ("data set", about["dataset"]),
         ("on", f"{about['device']}, {about['dtype']}"),
@@ -55,6 +61,51 @@ def run(args: argparse.Namespace) -> int:
         )
     print_table(rows)
     return 0
+
+
+def show_health(folder: Path, as_json: bool) -> int:
+    """Print the last measurement of the layers as a table, or all measurements as lines of JSON."""
+    measured = events_of(folder, LayerHealth)
+    if as_json:
+        for event in measured:
+            print(to_json(event))
+        return 0
+    if not measured:
+        print(
+            f"{folder.name} has no measurement of its layers: they are made every health_interval steps, from step 1 on"
+        )
+        return 0
+    last = measured[-1]
+    rows: list[tuple[str, ...]] = [
+        ("layer", "gradient", "weights", "update", "dead", "mean", "std", "kurtosis", "attention entropy")
+    ]
+    columns = (last.gradient_norm, last.weight_norm, last.update_ratio, last.dead_units)
+    moments = (last.activation_mean, last.activation_std, last.activation_kurtosis)
+    for number, layer in enumerate(last.layers):
+        gradient, weights, update, dead = (column[number] for column in columns)
+        entropies = " ".join("–" if each is None else f"{each:.2f}" for each in last.attention_entropy[number])
+        rows.append(
+            (
+                layer,
+                figure(gradient),
+                figure(weights),
+                "–" if update is None else f"{update:.1f}",
+                "–" if dead is None else f"{dead:.0%}",
+                *(figure(column[number]) for column in moments),
+                entropies,
+            )
+        )
+    clipped = "" if last.clipped is None else f"; {last.clipped:.0%} of the gradients were clipped"
+    print(f"step {last.step:,}, update as log10 of update / weights (-3 is usual){clipped}")
+    print_table(rows, right=range(1, 8))
+    for text in summary(folder).problems.values():
+        print(text)
+    return 0
+
+
+def figure(value: float | None) -> str:
+    """Return a figure with three significant digits; a dash if it is not defined."""
+    return "–" if value is None else f"{value:.3g}"
 
 
 def noise(about: dict[str, Any]) -> str:

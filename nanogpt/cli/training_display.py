@@ -22,14 +22,17 @@ from nanogpt.events import (
     Event,
     Finished,
     Health,
+    LayerProblem,
     Notice,
     Sampled,
     Saved,
+    Spike,
     Started,
     Step,
     TokenizerTraining,
 )
 from nanogpt.formatting import counted, duration, significant
+from nanogpt.inspection import layer_problems, spikes
 from nanogpt.loss_units import TextSize, convert, perplexity
 from nanogpt.runs import RunState, reduce
 from nanogpt.training import CommandQueue, Stop
@@ -82,6 +85,12 @@ def show(events: Iterator[Event]) -> Finished | None:
                 case Health() | Notice():
                     live("")
                     print_message(event.text if isinstance(event, Notice) else event.message)
+                case LayerProblem():
+                    live("")
+                    print_message(layer_problems.describe(event))
+                case Spike():
+                    live("")
+                    print_message(f"{spikes.describe(event)}: `nanogpt spikes` shows the text")
                 case Finished():
                     live("")
                     finished = event

@@ -195,7 +195,7 @@ ARCHITECTURE = Kind(
         "nanogpt.models",
         "nanogpt.architectures",
         "Config",
-        frozenset({"base", "flat_parameters", "layers", "meta_device"}),
+        frozenset({"attention_recorder", "base", "flat_parameters", "layers", "meta_device"}),
     ),
     ArchitectureConfig,
     "gpt2",

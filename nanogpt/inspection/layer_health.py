@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nanogpt.models.base import LanguageModel
 
 EARLY = (1, 2, 5, 10, 20)
-PROBE_TOKENS = 512  # of the first micro-batch, at least one sequence
+PROBE_TOKENS = 256  # of the first micro-batch, at least one sequence
 
 
 class LayerHealthObserver(Observer):

@@ -116,7 +116,7 @@ class LayerProblemObserver(Observer):
         found = find_problems(health)
         for layer, problem in sorted(self._active - found.keys()):
             self._active.remove((layer, problem))
-            yield LayerProblem(step=health.step, layer=layer, problem=problem, message="solved", advice="", over=True)
+            yield LayerProblem(step=health.step, layer=layer, problem=problem, message="over", advice="", over=True)
         for key, figure in found.items():
             if (key in self._suspected or key[1] == "large start") and key not in self._active:
                 self._active.add(key)
@@ -127,3 +127,11 @@ class LayerProblemObserver(Observer):
         message, advice = MESSAGES[problem]
         message = message.format(figure=figure, uniform=self._uniform)
         return LayerProblem(step=step, layer=layer, problem=problem, message=message, advice=advice, over=False)
+
+
+def describe(problem: LayerProblem) -> str:
+    """Return the event as one sentence."""
+    layer = problem.layer or "the model"
+    if problem.over:
+        return f"{layer}: {problem.problem}: it is over"
+    return f"{layer}: {problem.message}: {problem.advice}"

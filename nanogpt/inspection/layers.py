@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nanogpt.models.attention_recorder import recorded_attention
 from nanogpt.models.base import LanguageModel
-from nanogpt.models.layers.attention import recorded_attention
 
 HISTOGRAM_BINS, HISTOGRAM_RANGE = 24, 4.0  # the range in standard deviations on each side of the mean
 DEAD = 0.01  # a unit that deviates by less than this share of its layer's root mean square is dead

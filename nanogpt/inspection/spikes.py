@@ -149,3 +149,12 @@ class SpikeObserver(Observer):
         worst = sorted(losses, key=lambda pair: -pair[0])[:TEXTS]
         texts = tuple(self._decode(window.tolist())[:TEXT_CHARACTERS] for _, window in worst)
         return texts, tuple(loss for loss, _ in worst)
+
+
+def describe(spike: Spike) -> str:
+    """Return the event as one sentence."""
+    jump = f"the loss jumped from {spike.usual_loss:.3g} to {spike.loss:.3g}"
+    if spike.loss - spike.usual_loss <= MIN_LOSS:
+        jump = f"the gradient norm jumped from {spike.usual_grad_norm:.2g} to {spike.grad_norm:.2g}"
+    layer = f"; the gradient of {spike.layer} grew most, {spike.layer_growth:,.0f}-fold" if spike.layer else ""
+    return f"spike at step {spike.step:,}: {jump}{layer}"

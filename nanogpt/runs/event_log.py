@@ -7,21 +7,23 @@ import io
 import json
 import math
 from array import array
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from nanogpt.errors import UserError
-from nanogpt.events import Event, Notice, Step, from_json
+from nanogpt.events import Event, Notice, Started, Step, from_json
 from nanogpt.files import open_regular, why
 from nanogpt.records import from_values
 
 BLOCK = 1 << 17  # bytes read and parsed at once: about 4 ms, during which other threads wait for the GIL
 LONGEST_EVENT = 1 << 24  # bytes; samples are the longest events
 LARGE = 1 << 23  # bytes; a larger log has a preview
+Recorded = TypeVar("Recorded", bound=Event)
 MEASURED = tuple(item.name for item in fields(Step))
 
 
@@ -120,3 +122,35 @@ def read_blocks(path: Path) -> Iterator[Event | Steps]:
         return
     except OSError as error:
         raise UserError(f"cannot read {path}: {why(error)}") from None
+
+
+def events_of(run: Path, kind: type[Recorded]) -> list[Recorded]:
+    """Return the events of a kind with a `step` that a run has recorded, without those that a resume undid.
+
+    For `Step` use `steps_of`. Raise `UserError`.
+    """
+    found: list[Recorded] = []
+    for event in read_blocks(run / "events.jsonl"):
+        if isinstance(event, Started):
+            last = event.step
+            found = [each for each in found if cast("Any", each).step <= last]
+        elif isinstance(event, kind):
+            found.append(event)
+    return found
+
+
+def steps_of(run: Path, names: Sequence[str]) -> dict[str, "array[float]"]:
+    """Return these fields of all recorded steps, "step" among them, without those that a resume undid.
+
+    Raise `UserError`.
+    """
+    columns: dict[str, array[float]] = {name: array("d") for name in names}
+    for event in read_blocks(run / "events.jsonl"):
+        if isinstance(event, Started):
+            end = bisect_right(columns["step"], event.step)
+            for column in columns.values():
+                del column[end:]
+        elif isinstance(event, Steps):
+            for name, column in columns.items():
+                column.extend(event.columns[name])
+    return columns

@@ -21,16 +21,20 @@ from nanogpt.events import (
     Event,
     Finished,
     Health,
+    LayerHealth,
+    LayerProblem,
     Notice,
     Prepared,
     Reading,
     Sampled,
     Saved,
+    Spike,
     Started,
     Status,
     Step,
     TokenizerTraining,
 )
+from nanogpt.inspection import layer_problems, spikes
 from nanogpt.loss_units import TextSize
 from nanogpt.runs.event_log import Steps, read_blocks
 from nanogpt.runs.folder import summary
@@ -83,6 +87,8 @@ class History:
         self.changes: list[Acknowledged] = []
         self.samples: list[Sampled] = []
         self.health: Health | None = None
+        self.layer_health: list[LayerHealth] = []
+        self.spikes: list[Spike] = []
         self.log: list[LogLine] = []
         self._folder_state = folder_state or RunState(run)
         self._event_state = RunState(run)  # the reduction of the events
@@ -193,6 +199,14 @@ class History:
                 self.health = event
                 kind = SEVERITY.get(event.state, "warning")
                 self.log.append(LogLine(event.time, kind, event.message))
+            case LayerHealth():
+                self.layer_health.append(event)
+            case LayerProblem():
+                kind = "info" if event.over else "warning"
+                self.log.append(LogLine(event.time, kind, layer_problems.describe(event)))
+            case Spike():
+                self.spikes.append(event)
+                self.log.append(LogLine(event.time, "warning", spikes.describe(event)))
             case Notice():
                 self.log.append(LogLine(event.time, event.level, event.text))
             case Finished():
@@ -267,7 +281,7 @@ class History:
         self.generation += 1
         remaining: dict[str, list[Any]] = {
             name: [item for item in getattr(self, name) if item.step <= event.step]
-            for name in ("evaluations", "saves", "changes", "samples")
+            for name in ("evaluations", "saves", "changes", "samples", "layer_health", "spikes")
         }
         for name, items in remaining.items():
             setattr(self, name, items)

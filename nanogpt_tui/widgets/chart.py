@@ -135,7 +135,7 @@ class LossChart(Widget, can_focus=True):
         self._schedule_redraw()
 
     def add_mark(self, step: float, kind: str, text: str = "") -> None:
-        """Add a mark to the x axis; `kind` is "saved", "best" or "change" (also drawn as a vertical line)."""
+        """Add a mark to the x axis; `kind` is "saved", "best", "change" or "spike"."""
         self._marks.append(Mark(step, kind, text))
         self._schedule_redraw()
 

@@ -35,7 +35,7 @@ MIN_SIZE = (MARGIN + 8, HEADER + FOOTER + 2)
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that happened at `step`; `kind` is "saved", "best" or "change"."""
+    """Something that happened at `step`; `kind` is "saved", "best", "change" or "spike"."""
 
     step: float
     kind: str
@@ -237,7 +237,7 @@ class _Drawing:
             self.canvas.fill(HEADER + int(row) // self.glyphs.down, slice(MARGIN, None), self.glyphs.uniform, UNIFORM)
 
     def _changes(self) -> None:
-        for at in {at for at, mark in self.marks if mark.kind == "change"}:
+        for at in {at for at, mark in self.marks if mark.kind in ("change", "spike")}:
             self.canvas.codes[HEADER : HEADER + self.height, at] = ord(self.glyphs.change_line)
             self.canvas.styles[HEADER : HEADER + self.height, at] = LABEL
 
@@ -293,6 +293,7 @@ class _Drawing:
             ("saved", self.glyphs.saved, SAVED),
             ("best", self.glyphs.best, BEST),
             ("change", self.glyphs.change, CHANGE),
+            ("spike", "!", CHANGE),
         ):
             at = [at for at, mark in self.marks if mark.kind == kind]
             self.canvas.fill(bottom, np.array(at, np.intp), char, style)

@@ -1,18 +1,25 @@
 """The layers of every architecture, and their figures, beside the same figures computed by hand."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from nanogpt.inspection.layers import dead_share, moments, norm, parameter_layers, probe, relative_entropy
 from nanogpt.interop.huggingface import from_huggingface
-from nanogpt.models.layers.attention import attention_weights, recorded_attention
+from nanogpt.models.attention_recorder import attention_weights, recorded_attention
 from tests import architectures
 
-SMALL = {"vocab_size": 65, "block_size": 16, "n_layer": 2, "n_head": 4, "n_embd": 32}
+SMALL: dict[str, Any] = {"vocab_size": 65, "block_size": 16, "n_layer": 2, "n_head": 4, "n_embd": 32}
+
+
+def new_model(**settings: Any) -> Any:
+    torch.manual_seed(1)
+    return architectures.build(**SMALL | settings).eval()
 
 
 def ids(rows=2, length=16, vocab_size=65):
@@ -38,8 +45,7 @@ def test_each_matrix_is_in_one_layer_and_a_probe_changes_nothing(architecture):
 
 @torch.no_grad()
 def test_activations_are_those_of_the_models_own_layers():
-    torch.manual_seed(1)
-    model = architectures.build(architecture="gpt2", activation="relu", **SMALL).eval()
+    model = new_model(activation="relu")
     for parameter in model.parameters():
         parameter.mul_(5) if parameter.dim() == 2 else None
     block, x = model.h[0], model.drop(model.embed(ids(), 0))
@@ -66,7 +72,7 @@ def test_attention_is_that_of_transformers_on_the_same_weights(tmp_path):
     theirs = GPT2LMHeadModel(config).eval()
     theirs.save_pretrained(tmp_path / "hf")
     expected = theirs(ids(), output_attentions=True).attentions
-    ours, found = from_huggingface(tmp_path / "hf"), []
+    ours, found = from_huggingface(tmp_path / "hf"), list[Tensor]()
     with recorded_attention(found.append):
         ours(ids())
     assert len(found) == len(expected) == 2
@@ -80,9 +86,8 @@ def test_attention_is_that_of_transformers_on_the_same_weights(tmp_path):
 @pytest.mark.parametrize("positions", ["learned", "rotary", "alibi"])
 @torch.no_grad()
 def test_recorded_attention_gives_the_output_of_the_heads(positions):
-    torch.manual_seed(1)
-    model = architectures.build(architecture="gpt2", positions=positions, local_window=5, **SMALL).eval()
-    values, found = [], []
+    model, values = new_model(positions=positions, local_window=5), list[Tensor]()
+    found: list[Tensor] = []
     attention = model.h[1].attn
     hook = attention.c_attn.register_forward_hook(lambda _m, _i, output: values.append(output.split(32, dim=2)[2]))
     inner = attention.c_proj.register_forward_pre_hook(lambda _m, given: values.append(given[0]))
@@ -96,11 +101,11 @@ def test_recorded_attention_gives_the_output_of_the_heads(positions):
 
 
 def test_nothing_is_recorded_of_another_thread_or_later():
-    found = []
+    found: list[Tensor] = []
     q = torch.randn(1, 1, 3, 4)
     with recorded_attention(found.append):
         pass
-    architectures.build(architecture="gpt2", **SMALL)(ids())
+    new_model()(ids())
     assert found == []
     assert attention_weights(q, q).sum(-1) == pytest.approx(1.0)
 

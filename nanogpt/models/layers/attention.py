@@ -4,9 +4,7 @@ In the shapes: B batch, nh heads, T positions, hs the size of a head, H = B·nh.
 """
 
 import math
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from nanogpt.models import attention_recorder
 from nanogpt.models.layers.dropout import dropout_scale, is_eager_cpu, keep_mask, random_bytes
 
 
@@ -26,8 +25,8 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, mask
     """
     if mask is not None:
         mask = mask.to(q.dtype)
-    if _recorder is not None:
-        _record(q, k, mask)
+    if attention_recorder.current is not None:
+        attention_recorder.record(q, k, mask)
     T = q.size(2)
     if is_eager_cpu(q) and 1 < T == k.size(2):
         return _Attention.apply(q, k, v, dropout, mask)  # type: ignore[no-any-return, no-untyped-call]
@@ -66,43 +65,6 @@ def mask_of_heads(mask: Tensor, B: int, nh: int) -> Tensor:
     if mask.dim() == 3 and mask.size(0) == 1:
         return mask
     return mask.expand(B, nh, *mask.shape[-2:]).reshape(B * nh, *mask.shape[-2:])
-
-
-def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return softmax(q·kᵀ / √hs + mask) (B, nh, T, S), in float32; for the arguments see `causal_attention`."""
-    T, S = q.size(2), k.size(2)
-    scores = q.float() @ k.float().transpose(2, 3) * q.size(3) ** -0.5  # (B, nh, T, S)
-    if mask is not None:
-        scores = scores + mask
-    elif T > 1:
-        scores = scores.masked_fill(torch.ones(T, S, dtype=torch.bool, device=q.device).triu(S - T + 1), -math.inf)
-    return torch.softmax(scores, -1)
-
-
-_recorder: tuple[int, Callable[[Tensor], None]] | None = None  # thread, function
-
-
-@contextmanager
-def recorded_attention(take: Callable[[Tensor], None]) -> Iterator[None]:
-    """Call `take` with the attention weights (B, nh, T, S) of each `causal_attention` of this thread.
-
-    One thread at a time can do so.
-    """
-    global _recorder
-    with _recording:
-        _recorder = threading.get_ident(), take
-        try:
-            yield
-        finally:
-            _recorder = None
-
-
-_recording = threading.Lock()
-
-
-def _record(q: Tensor, k: Tensor, mask: Tensor | None) -> None:
-    if _recorder is not None and _recorder[0] == threading.get_ident():
-        _recorder[1](attention_weights(q.detach(), k.detach(), mask))
 
 
 def attention_forward(qkv: Tensor, dropout: float, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:

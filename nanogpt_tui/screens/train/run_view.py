@@ -14,6 +14,7 @@ from textual.events import Resize
 from textual.widgets import RichLog, Static
 
 from nanogpt.events import Downloading, Encoding, TokenizerTraining
+from nanogpt.inspection.spikes import describe
 from nanogpt_tui.screens.train.figures import Figures
 from nanogpt_tui.screens.train.samples_pane import SamplesPane
 from nanogpt_tui.screens.train.trends import Trends
@@ -76,7 +77,7 @@ class RunView(Vertical):
         self.log_lines = Log()
         self._history: History | None = None
         self._generation = -1
-        self._rows = self._evaluations = self._saves = self._changes = self._logged = 0
+        self._rows = self._evaluations = self._saves = self._changes = self._spikes = self._logged = 0
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="top"):
@@ -123,7 +124,7 @@ class RunView(Vertical):
 
     def _clear_chart(self) -> None:
         self.chart.clear()
-        self._rows = self._evaluations = self._saves = self._changes = 0
+        self._rows = self._evaluations = self._saves = self._changes = self._spikes = 0
 
     def _extend_chart(self, history: "History") -> None:
         first, last = self._rows, len(history)
@@ -141,6 +142,9 @@ class RunView(Vertical):
         for change in history.changes[self._changes :]:
             self.chart.add_mark(change.step, "change", change.text)
             self._changes += 1
+        for spike in history.spikes[self._spikes :]:
+            self.chart.add_mark(spike.step, "spike", describe(spike))
+            self._spikes += 1
         if history.started is not None:
             self.chart.describe(history.val_text, history.flops_per_token)
             self.chart.uniform = math.log(history.started.vocab_size)
