@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
             + (f", MFU {about['mfu']:.1%}" if about["mfu"] is not None else ""),
         ),
         *([("gradient noise", noise(about))] if about["noise_scale"] is not None else []),
-        *(("problem", text) for text in about["problems"].values()),
+        *(("problem", text) for text in about["problems"]),
         ("parameters", format_whole(about["n_parameters"])),
         ("data set", about["dataset"]),
         ("on", f"{about['device']}, {about['dtype']}"),
@@ -98,7 +98,7 @@ def show_health(folder: Path, as_json: bool) -> int:
     clipped = "" if last.clipped is None else f"; {last.clipped:.0%} of the gradients were clipped"
     print(f"step {last.step:,}, update as log10 of update / weights (-3 is usual){clipped}")
     print_table(rows, right=range(1, 8))
-    for text in summary(folder).problems.values():
+    for text in summary(folder).problems:
         print(text)
     return 0
 

@@ -116,7 +116,7 @@ class LayerProblemObserver(Observer):
         found = find_problems(health)
         for layer, problem in sorted(self._active - found.keys()):
             self._active.remove((layer, problem))
-            yield LayerProblem(step=health.step, layer=layer, problem=problem, message="over", advice="", over=True)
+            yield LayerProblem(step=health.step, layer=layer, problem=problem, message="", advice="", over=True)
         for key, figure in found.items():
             if (key in self._suspected or key[1] == "large start") and key not in self._active:
                 self._active.add(key)
@@ -130,8 +130,10 @@ class LayerProblemObserver(Observer):
 
 
 def describe(problem: LayerProblem) -> str:
-    """Return the event as one sentence."""
-    layer = problem.layer or "the model"
-    if problem.over:
-        return f"{layer}: {problem.problem}: it is over"
-    return f"{layer}: {problem.message}: {problem.advice}"
+    """Return the event as one sentence, which begins with `subject`."""
+    return f"{subject(problem)} {'over' if problem.over else f'{problem.message} ({problem.advice})'}"
+
+
+def subject(problem: LayerProblem) -> str:
+    """Return the layer and its problem in words, which are the same when it begins and when it is over."""
+    return f"{problem.layer or 'the model'}: {problem.problem}:"

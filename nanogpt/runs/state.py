@@ -4,7 +4,7 @@ The recorder writes it to `status.json`. The commands and all screens read it, s
 """
 
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from nanogpt.events import (
@@ -23,7 +23,7 @@ from nanogpt.events import (
     Status,
     Step,
 )
-from nanogpt.inspection.layer_problems import describe
+from nanogpt.inspection.layer_problems import describe, subject
 from nanogpt.loss_units import UNITS, LossUnit, TextSize, convert
 
 _STATUS_FIELDS = ("state", "step", "paused", "waiting", "evaluating", "message", "silent_s", "pid", "host")
@@ -45,10 +45,10 @@ class RunState:
     `paused` is set by a command; `waiting` is why training waits for the disk; `evaluating` is the finished part of an
     evaluation (0..1), None without one. Losses are in nats per token; `ema_val_loss` is of the averaged weights, None
     without them. `noise_scale` is the gradient noise scale in sequences, None if it is not known. `problems` has a
-    sentence for each present problem of a layer, by "layer: problem". `since` is when this
-    training started and `updated` when the trainer last wrote, by its own clock (seconds since 1970); `silent_s` is the
-    time since its last heartbeat, in seconds, when the state was read. `val_characters` and `val_bytes` are the size of
-    the text of the validation split, 0 in a run of an earlier version.
+    sentence for each present problem of a layer. `since` is when this training started and `updated` when the trainer
+    last wrote, by its own clock (seconds since 1970); `silent_s` is the time since its last heartbeat, in seconds, when
+    the state was read. `val_characters` and `val_bytes` are the size of the text of the validation split, 0 in a run of
+    an earlier version.
     """
 
     name: str = ""
@@ -81,7 +81,7 @@ class RunState:
     val_tokens: int = 0
     val_characters: int = 0
     val_bytes: int = 0
-    problems: dict[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
 
     @property
     def val_text(self) -> TextSize | None:
@@ -168,7 +168,7 @@ def reduce(state: RunState, event: Event) -> RunState:
                 tokens_per_second=None,
                 mfu=None,
                 eta_s=None,
-                problems={},
+                problems=(),
                 message=state.message if state.alive else "",  # the reason of a rollback
                 **_IN_STEPS,
             )
@@ -206,9 +206,8 @@ def reduce(state: RunState, event: Event) -> RunState:
             waiting = {"waiting": event.message, "going on": ""}.get(event.state, state.waiting)
             state = replace(state, step=event.step, waiting=waiting, message=event.message)
         case LayerProblem():
-            key = f"{event.layer}: {event.problem}"
-            others = {name: text for name, text in state.problems.items() if name != key}
-            state = replace(state, problems=others if event.over else {**others, key: describe(event)})
+            others = tuple(text for text in state.problems if not text.startswith(subject(event)))
+            state = replace(state, problems=others if event.over else (*others, describe(event)))
         case GradientNoise():
             state = replace(state, noise_scale=event.noise_scale)
         case Saved() | Sampled():

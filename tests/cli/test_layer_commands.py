@@ -108,9 +108,9 @@ def test_the_state_of_a_run_has_its_present_problems():
         return LayerProblem(step=1, layer="h.0", problem="dead units", message="half", advice="try", over=over)
 
     state = reduce(reduce(runs.RunState(), started()), problem(False))
-    assert state.problems == {"h.0: dead units": "h.0: half: try"}
-    assert reduce(state, problem(True)).problems == {}
-    assert reduce(state, started()).problems == {}
+    assert state.problems == ("h.0: dead units: half (try)",)
+    assert reduce(state, problem(True)).problems == ()
+    assert reduce(state, started()).problems == ()
 
 
 def test_a_training_records_its_layers(small, capsys):
