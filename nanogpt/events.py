@@ -156,7 +156,10 @@ class Prepared(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast(Event):
-    """The data set that preparing a text would give. `tokens` is by split; `exact`: all of the text was encoded."""
+    """The data set that preparing a text would give. `tokens` is by split; `exact`: all of the text was encoded.
+
+    `documents` is 0 if the text is not divided into documents.
+    """
 
     files: int
     text_bytes: int
@@ -164,6 +167,7 @@ class Forecast(Event):
     vocab_size: int
     tokens: dict[str, int]
     exact: bool
+    documents: int = 0
 
 
 # training; `step` is always the number of optimizer steps that are complete

@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from dataclasses import dataclass
 
+from nanogpt.data.corpus.forecast import forecast_corpus
 from nanogpt.data.preparation import build_tokenizer, pieces, split_ends, split_texts
 from nanogpt.data.recipes import Recipe
 from nanogpt.data.scanning import scan_files
@@ -36,6 +37,9 @@ def forecast(recipe: Recipe) -> Generator[Event, None, None]:
 
     Raise `UserError` if the text cannot be prepared.
     """
+    if recipe.documents is not None:
+        yield from forecast_corpus(recipe)
+        return
     files, text_bytes, alphabet, _ = yield from scan_files(
         (yield from recipe.source.files(recipe.encoding)), recipe.encoding, recipe.source.text_column
     )

@@ -29,10 +29,10 @@ class TextBlock:
     position: int
 
     @property
-    def texts(self) -> list[str]:
-        """The documents."""
-        ends = list(accumulate(self.sizes, initial=0))
-        return [self.content[start:end].decode() for start, end in pairwise(ends)]
+    def documents(self) -> list[bytes]:
+        """The documents in UTF-8."""
+        ends = accumulate(self.sizes, initial=0)
+        return [self.content[start:end] for start, end in pairwise(ends)]
 
     def to_message(self) -> tuple[dict[str, Any], tuple[bytes, ...]]:
         """Return the block as a message and its buffers."""
@@ -87,14 +87,15 @@ class TokenBlock:
 
 def encode(block: TextBlock, tokenizer: "Tokenizer") -> TokenBlock:
     """Return the tokens of a block. Raise `UserError` for a character outside the vocabulary."""
-    texts = block.texts
+    documents = block.documents
+    texts = [document.decode() for document in documents]
     try:
         ids = [tokenizer.encode_to_array(text) for text in texts]
     except UserError as error:
         raise UserError(
             f"{error}; or use a tokenizer that encodes any text, such as byte or bpe:4096, or raise tokenizer_bytes"
         ) from error
-    hashes = b"".join(_hash(text) for text in texts)
+    hashes = b"".join(hashlib.blake2b(document, digest_size=HASH_BYTES).digest() for document in documents)
     return TokenBlock(
         ids=np.concatenate(ids),
         tokens=np.array([len(each) for each in ids], np.int64),
@@ -103,7 +104,3 @@ def encode(block: TextBlock, tokenizer: "Tokenizer") -> TokenBlock:
         hashes=np.frombuffer(hashes, np.uint64).reshape(-1, 2),
         position=block.position,
     )
-
-
-def _hash(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=HASH_BYTES).digest()

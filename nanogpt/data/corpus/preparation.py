@@ -154,7 +154,7 @@ def _shards(recipe: Recipe, unfinished: Unfinished, force: bool) -> Generator[Ev
         unfinished.clear()
         recorded = None
     if recorded is None:
-        shards = _ordered((yield from recipe.source.shards(recipe.encoding)), recipe)
+        shards = ordered((yield from recipe.source.shards(recipe.encoding)), recipe)
         unfinished.start(settings, shards)
         return shards
     began_with, shards = recorded
@@ -163,7 +163,7 @@ def _shards(recipe: Recipe, unfinished: Unfinished, force: bool) -> Generator[Ev
             f"the preparation of {recipe.name} is not finished, and began with {difference}: continue it with the same "
             "settings, or start over with --force"
         )
-    if not recipe.source.is_corpus and _ordered((yield from recipe.source.shards(recipe.encoding)), recipe) != shards:
+    if not recipe.source.is_corpus and ordered((yield from recipe.source.shards(recipe.encoding)), recipe) != shards:
         raise UserError(
             f"the preparation of {recipe.name} is not finished, and its files have changed since it began: start over "
             "with --force"
@@ -177,7 +177,7 @@ def _shards(recipe: Recipe, unfinished: Unfinished, force: bool) -> Generator[Ev
     return shards
 
 
-def _ordered(shards: list[Shard], recipe: Recipe) -> list[Shard]:
+def ordered(shards: list[Shard], recipe: Recipe) -> list[Shard]:
     """Return the shards in a random order by the seed, or as they are."""
     settings = recipe.documents
     assert settings is not None

@@ -33,9 +33,9 @@ def write_sample(path: Path, recipe: Recipe, shards: Sequence[Shard], fetcher: F
                 continue
             splits = split_numbers(read, len(item.sizes), settings.seed, recipe.val_ratio, recipe.test_ratio)
             read += len(item.sizes)
-            for text, split in zip(item.texts, splits, strict=True):
+            for document, split in zip(item.documents, splits, strict=True):
                 if split == 0 and written < settings.tokenizer_bytes:
-                    written += file.write(text.encode() + b"\n")
+                    written += file.write(document + b"\n")
             done = min(written, settings.tokenizer_bytes)
             yield Encoding(phase="scan", done_bytes=done, total_bytes=settings.tokenizer_bytes, tokens=0)
             if written >= settings.tokenizer_bytes:

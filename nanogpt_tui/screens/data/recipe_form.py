@@ -245,10 +245,11 @@ def forecast_text(forecast: Forecast, notices: list[Notice]) -> Content:
     """Return the size of the data set that would be made, in a few lines."""
     about = "" if forecast.exact else "about "
     files, characters = counted(forecast.files, "file"), counted(forecast.characters, "character")
+    documents = f"{counted(forecast.documents, 'document')}, " if forecast.documents else ""
     total = sum(forecast.tokens.values())
     splits = "  ".join(f"{split} {tokens:,}" for split, tokens in forecast.tokens.items())
     lines = [
-        Content.styled(f"{files}, {format_bytes(forecast.text_bytes)}, {characters}", "$quiet"),
+        Content.styled(f"{files}, {documents}{format_bytes(forecast.text_bytes)}, {characters}", "$quiet"),
         Content.assemble((f"{about}{total:,} tokens", "bold $foreground"), (f"   {splits}", "$quiet")),
         Content.assemble((f"vocabulary {forecast.vocab_size:,}", "$foreground")),
     ]

@@ -18,12 +18,13 @@ from nanogpt.data import open_dataset, prepare, textfile_recipe
 from nanogpt.data.catalog import list_datasets
 from nanogpt.data.corpus.unfinished import Unfinished
 from nanogpt.data.document_settings import DocumentSettings
+from nanogpt.data.inspection import forecast
 from nanogpt.data.names import unfinished_folder
 from nanogpt.data.recipes import Recipe
 from nanogpt.data.store import Dataset, delete_dataset
 from nanogpt.data.token_files import TokenWriter
 from nanogpt.errors import UserError
-from nanogpt.events import CorpusEncoding, Event, Notice, Prepared
+from nanogpt.events import CorpusEncoding, Event, Forecast, Notice, Prepared
 from tests.data.corpus.conftest import Corpus, make_corpus
 
 WINDOW = 5000  # tokens: some 40 windows in the corpus
@@ -363,3 +364,28 @@ def test_settings_out_of_their_bounds_are_refused(corpus: Corpus, tmp_path: Path
     with pytest.raises(UserError, match=r"max_docs=2: has to be at least 3"):
         recipe(corpus, max_docs=2)
     assert complaint(prepare(recipe(corpus), data_dir=tmp_path, workers=0)) == "workers=0 must be between 1 and 256"
+
+
+def test_a_forecast_of_a_small_corpus_is_exact(corpus: Corpus, tmp_path: Path) -> None:
+    event = list(forecast(recipe(corpus, test=0.05)))[-1]
+    dataset = made(recipe(corpus, test=0.05), tmp_path)
+    assert isinstance(event, Forecast)
+    assert (event.exact, event.documents, event.files) == (True, 1625, 6)
+    # the same documents: which of two equal ones is held out may differ, and so may the splits
+    assert sum(event.tokens.values()) == sum(dataset.meta.tokens.values())
+    assert event.characters == dataset.meta.characters
+
+
+def test_a_forecast_of_a_large_corpus_is_an_estimate(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = made(recipe(corpus), tmp_path)
+    monkeypatch.setattr("nanogpt.data.corpus.forecast.FILES", 3)
+    event = list(forecast(recipe(corpus)))[-1]
+    assert isinstance(event, Forecast)
+    assert not event.exact
+    # three of six files: a byte of a table is less text than a byte of compressed lines
+    assert sum(event.tokens.values()) == pytest.approx(sum(dataset.meta.tokens.values()), rel=0.25)
+    bounded = list(forecast(recipe(corpus, max_tokens=10_000)))[-1]
+    assert isinstance(bounded, Forecast)
+    assert sum(bounded.tokens.values()) == pytest.approx(10_000, abs=2)
