@@ -58,8 +58,8 @@ class TokenizerField(Vertical):
         self.set_class(bool(settings), "-settings")
         if settings:
             first, *others = settings
-            options = "".join(f",{each.name}={_written(each.default)}" for each in others)
-            self.query_one(Input).placeholder = f"{_written(first.default)}{options}"
+            options = "".join(f",{each.name}={_written(each.default)}" for each in others if each.default != "")
+            self.query_one(Input).placeholder = f"{_written(first.default) or first.help}{options}"
 
 
 def described(kind: str) -> str:

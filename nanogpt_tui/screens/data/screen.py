@@ -49,7 +49,7 @@ class DataScreen(LabScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,n", "new_run", "train on it", id="data.new_run", tooltip="New run with this data set"),
         Binding("p", "prepare", "prepare", id="data.prepare", tooltip="Turn the text into tokens on disk"),
-        Binding("space", "pause", "pause", id="data.pause", tooltip="Pause preparing, or continue"),
+        Binding("space", "pause_preparing", "pause", id="data.pause", tooltip="Pause preparing, or continue"),
         Binding("escape", "cancel", "cancel", id="data.cancel", tooltip=CANCEL_TOOLTIP),
         Binding("a", "add", "add text", id="data.add", tooltip="Make a data set from your own file or folder"),
         Binding(
@@ -198,7 +198,7 @@ class DataScreen(LabScreen):
         entry, busy = self.entry if self.is_whole else None, self.preparation is not None
         if self.session.readonly and action in CHANGES:
             return False
-        if action in ("pause", "cancel"):
+        if action in ("pause_preparing", "cancel"):
             return busy
         if action in ("prepare", "use_file"):
             if entry is None or busy or not entry.recipe or entry.info.prepared:
@@ -338,7 +338,7 @@ class DataScreen(LabScreen):
             if self._highlighted_name == self.preparation.name:
                 self.details.show_progress(self.preparation.progress)
 
-    def action_pause(self) -> None:
+    def action_pause_preparing(self) -> None:
         if self.preparation is not None:
             self.preparation.toggle_pause()
             self._show_progress()

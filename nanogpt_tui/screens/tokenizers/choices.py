@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from nanogpt import tokenizers
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.data.store import open_dataset
+from nanogpt.errors import UserError
 from nanogpt.tokenizers import Tokenizer, available_offline
+from nanogpt_tui.text import one_line
 
 OF_DATASET, OF_SPEC, TRAINED = "dataset", "spec", "trained"
 
@@ -15,9 +17,10 @@ OF_DATASET, OF_SPEC, TRAINED = "dataset", "spec", "trained"
 class Tokenizers:
     """Loaded tokenizers by key, "dataset NAME", "spec SPEC" or "trained SPEC"; called in threads.
 
-    `trained` are those that were trained in this session, by spec and name of the text.
+    `trained` are those that were trained here, by spec; `typed` are specs that the user typed.
     """
 
+    typed: list[str] = field(default_factory=list)
     trained: dict[str, Tokenizer] = field(default_factory=dict)
     _loaded: dict[str, Tokenizer] = field(default_factory=dict)
 
@@ -36,7 +39,8 @@ class Tokenizers:
         own = [
             (f"{TRAINED} {name}", f"{name}, trained here: {made.vocab_size:,}") for name, made in self.trained.items()
         ]
-        return [*own, *_of_datasets(infos), *_published()]
+        typed = [(f"{OF_SPEC} {spec}", one_line(spec)) for spec in self.typed]
+        return [*own, *typed, *_of_datasets(infos), *_published()]
 
 
 def _of_datasets(infos: list[DatasetInfo]) -> Iterator[tuple[str, str]]:
@@ -51,6 +55,14 @@ def _published() -> Iterator[tuple[str, str]]:
         if (size := tokenizers.known_vocab_size(name)) is not None:
             network = "" if available_offline(name) else " (needs the network)"
             yield f"{OF_SPEC} {name}", f"{name}, {size:,}{network}"
+
+
+def check_spec(spec: str) -> str:
+    """Return the canonical form of a spec that can be compared as it is. Raise `UserError` if it needs a text."""
+    parsed = tokenizers.parse_spec(spec)
+    if parsed.kind.needs != "nothing":
+        raise UserError(f"{spec} is made from a text: train it here, or choose a data set that has it")
+    return tokenizers.canonical(spec)
 
 
 def default_pair(options: list[tuple[str, str]], dataset: str) -> tuple[str, str]:

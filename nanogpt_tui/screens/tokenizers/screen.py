@@ -1,17 +1,23 @@
 """The Tokenizers screen: compare tokenizers on a sentence, and train one."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from nanogpt.data.catalog import list_datasets
+from nanogpt.paths import expanded
 from nanogpt_tui.screens.base import LabScreen
-from nanogpt_tui.screens.tokenizers.choices import Tokenizers
+from nanogpt_tui.screens.tokenizers.choices import OF_SPEC, Tokenizers, check_spec
 from nanogpt_tui.screens.tokenizers.compare import Compare
 from nanogpt_tui.screens.tokenizers.train import Train
-from nanogpt_tui.screens.tokenizers.training import text_options
+from nanogpt_tui.screens.tokenizers.training import text_options, write_tokenizer
+from nanogpt_tui.text import one_line
+from nanogpt_tui.widgets.dialog import AskValue, problem_of
+
+ANOTHER = "Compare a tokenizer that is not listed, such as hf:FILE for a tokenizer.json"
 
 
 class Options(NamedTuple):
@@ -35,6 +41,10 @@ class TokenizersScreen(LabScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+t", "show(False)", "train one", id="tokenizers.to_training", tooltip="Train a tokenizer"),
         Binding("ctrl+t", "show(True)", "compare", id="tokenizers.to_comparison", tooltip="Compare tokenizers"),
+        Binding("ctrl+o", "another", "another", id="tokenizers.another", tooltip=ANOTHER),
+        Binding(
+            "ctrl+g", "save_tokenizer", "save", id="tokenizers.save", tooltip="Save the trained tokenizer as a file"
+        ),
         Binding("ctrl+s", "train", "train", id="tokenizers.train", tooltip="Train the tokenizer of the form"),
         Binding("escape", "close", "back", id="tokenizers.close", tooltip="Cancel the training, or back to the data"),
     ]
@@ -92,6 +102,10 @@ class TokenizersScreen(LabScreen):
         """Return whether the action has an effect now; else its key is neither shown nor handled."""
         if action == "show":
             return self.has_class("-comparing") != parameters[0]
+        if action == "another":
+            return self.is_whole and (self.has_class("-both") or self.has_class("-comparing"))
+        if action == "save_tokenizer":
+            return self.is_whole and self.training.trained is not None and not self.session.readonly
         if action == "train":
             return self.is_whole and (self.has_class("-both") or not self.has_class("-comparing"))
         return True
@@ -101,6 +115,41 @@ class TokenizersScreen(LabScreen):
         self.set_class(comparing, "-comparing")
         self.set_focus(self.query_one("#sentence" if comparing else "#spec Input"))
         self.refresh_bindings()
+
+    def action_another(self) -> None:
+        """Ask for the spec of a tokenizer, and compare it at the right."""
+
+        def show(spec: str | None) -> None:
+            if spec is not None:
+                self.tokenizers.typed.append(check_spec(spec))
+                self.compare.choose_next("right", f"{OF_SPEC} {self.tokenizers.typed[-1]}")
+                self._read_options()
+
+        question = "A tokenizer to compare, such as hf:/path/tokenizer.json"
+        self.app.push_screen(AskValue(question, "", problem_of(check_spec)), show)
+
+    def action_save_tokenizer(self) -> None:
+        """Ask for a path, and write the tokenizer that was trained there."""
+        trained = self.training.trained
+        if trained is None:
+            return
+
+        def check(text: str) -> str:
+            return f"{text} already exists" if expanded(text).exists() else "" if text.strip() else "enter a path"
+
+        def save(text: str | None) -> None:
+            if text is not None:
+                path = expanded(text)
+                self.session.fetch(lambda: write_tokenizer(trained.tokenizer, path), self._saved, "save tokenizer")
+
+        question = f"Where to write {one_line(trained.spec)}; hf:PATH is then a tokenizer for any data set"
+        self.app.push_screen(AskValue(question, "tokenizer.json", check), save)
+
+    def _saved(self, path: Path | None, error: str) -> None:
+        if path is None:
+            self.notify(error, severity="error", markup=False)
+        else:
+            self.notify(f"written: {path}", markup=False)
 
     def action_train(self) -> None:
         self.training.start()

@@ -1,7 +1,9 @@
 """Training a tokenizer and measuring tokenizers on a text: the work of threads."""
 
+import json
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from nanogpt import tokenizers
 from nanogpt.data.catalog import DatasetInfo
@@ -13,6 +15,7 @@ from nanogpt.data.store import Dataset, is_prepared, open_dataset
 from nanogpt.data.text import SEPARATOR, read
 from nanogpt.errors import UserError
 from nanogpt.events import Event, VocabularyPoint
+from nanogpt.files import why, write_atomically
 from nanogpt.inspection.tokenization import vocabulary_curve
 from nanogpt.tokenizers import Tokenizer
 from nanogpt.tokenizers.base import completed
@@ -74,6 +77,15 @@ def _train_on(dataset: Dataset, spec: str) -> Generator[Event, None, Tokenizer]:
             made: Tokenizer = end.value
             return made
         yield replace(event, total_bytes=max(total, event.done_bytes)) if event.phase == "read" else event
+
+
+def write_tokenizer(tokenizer: Tokenizer, path: Path) -> Path:
+    """Write a tokenizer as JSON, which the tokenizer `hf:PATH` reads, and return the path. Raise `UserError`."""
+    try:
+        write_atomically(path, json.dumps(tokenizer.to_json()) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {why(error)}; choose another place") from None
+    return path
 
 
 def held_out(key: str) -> str:

@@ -174,6 +174,32 @@ async def test_a_file_is_a_text_and_what_is_wrong_is_said(lab: Any, small: None,
         assert "“lo” + “w” → “low”" in [text for _, text in train.query_one(Merges)._entries]
 
 
+async def test_a_trained_tokenizer_is_saved_and_compared_again_by_its_file(
+    lab: Any, small: None, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.json"
+    async with lab() as at:
+        screen = await opened(at, "small")
+        assert not screen.check_action("save_tokenizer", ())
+        train = await training(at, screen, "280")
+        await at.press("ctrl+s")
+        await at.until(lambda: train.trained is not None and not train.is_training)
+        await at.press("ctrl+g")
+        at.app.screen.query_one("Input").value = str(file)
+        await at.press("enter")
+        await at.until(file.exists)
+        assert tokenizers.load(file).to_json() == train.trained.tokenizer.to_json()
+        await at.press("ctrl+t", "ctrl+o")
+        await at.paste("bpe:300")
+        await at.press("enter")
+        await at.sees("bpe:300 is made from a text")
+        at.app.screen.query_one("Input").value = f"hf:{file}"
+        await at.press("enter")
+        right = screen.query_one("#right-cut")
+        await at.until(lambda: screen.query_one("#right-tokenizer").value.startswith("spec hf:"))
+        await at.until(lambda: right.cut and right.cut.vocab_size == 280)
+
+
 def at(vocab_size: int, bytes_per_token: float) -> VocabularyPoint:
     return VocabularyPoint(vocab_size=vocab_size, bytes_per_token=bytes_per_token)
 
