@@ -52,7 +52,7 @@ class DatasetDetails(VerticalScroll):
         """Show a data set. `problem` is why its preparation failed, if so; `progress` is that of a preparation."""
         self._shown = entry.name
         self.query_one("#facts", Static).update(facts_text(entry, self._width))
-        hint = with_keys(preparation_hint(entry), self.app) if progress is None else ""
+        hint = with_keys(preparation_hint(entry), self.app) if progress is None and not self._session.readonly else ""
         self._update("#hint", Content.styled(hint, "$accent") if hint else None)
         self.show_progress(progress)
         problem = problem or self._problems.get(entry.name) or entry.info.problem

@@ -17,8 +17,8 @@ class DatasetList(OptionList, inherit_bindings=False):
         Binding("end,G", "last", "last", show=False, id="data.last"),
     ]
     HELP = (
-        "The data sets: ● is ready, ○ can be prepared now, ⊘ needs the network first. {data.new_run} starts a run "
-        "on one."
+        "The data sets: ● is ready, ○ can be prepared now, ‖ is paused or interrupted, ⊘ needs the network first. "
+        "{data.new_run} starts a run on one."
     )
     glossary = "data set"
 

@@ -41,8 +41,8 @@ class DataScreen(LabScreen):
     CSS_PATH = "data.tcss"
     AUTO_FOCUS = "DatasetList"
     HELP = (
-        "The texts that a model can learn from. ● is ready, ○ can be prepared now, ⊘ needs the network "
-        "first. Preparing turns text into tokens on disk, once. The text on the right shades every other "
+        "The texts that a model can learn from. ● is ready, ○ can be prepared now, ‖ is paused or interrupted, ⊘ needs "
+        "the network first. Preparing turns text into tokens on disk, once. The text on the right shades every other "
         "token."
     )
     MOUSE = "A click chooses a data set; the wheel scrolls the list and the text"
