@@ -2,7 +2,6 @@
 
 import atexit
 import json
-import os
 import shutil
 import tempfile
 from functools import cache
@@ -31,20 +30,19 @@ def _specs() -> list[str]:
     return found
 
 
-# Files for the kind `hf`: written when the first of them is used.
-FOLDER = Path(tempfile.gettempdir()) / f"nanogpt-tests-{os.getpid()}"
-HF_SPECS = [f"hf:{FOLDER}/{name}.json" for name in ("bytes", "gpt4", "characters", "fallback")]
+# Files of the kind `hf`, in a folder of this process; the specs have only their names.
+HF_SPECS = [f"hf:{name}" for name in ("bytes", "gpt4", "characters", "fallback")]
 SPECS = [*_specs(), *HF_SPECS]
 
 
 @cache
-def _write_files() -> None:
-    """Write tokenizers of other programs: byte-level BPE, characters, and BPE of words that falls back to bytes."""
-    FOLDER.mkdir(exist_ok=True)
-    atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+def _files() -> Path:
+    """A folder of tokenizers of other programs: bytes, characters, words that fall back to bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="nanogpt-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for name, spec in (("bytes", "bpe:300"), ("gpt4", "bpe:300,pattern=gpt4"), ("characters", "char")):
         files = tokenizer_files(tokenizers.create(spec, [SAMPLE]), None)
-        (FOLDER / f"{name}.json").write_text(json.dumps(files["tokenizer.json"]))
+        (folder / f"{name}.json").write_text(json.dumps(files["tokenizer.json"]))
     words: Any = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True))
     words.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
     words.decoder = decoders.Sequence(
@@ -57,7 +55,8 @@ def _write_files() -> None:
     )
     content = json.loads(words.to_str())
     content["added_tokens"] = content["added_tokens"][:1]  # the bytes are in the model's vocabulary
-    (FOLDER / "fallback.json").write_text(json.dumps(content))
+    (folder / "fallback.json").write_text(json.dumps(content))
+    return folder
 
 
 def kind_of(spec: str) -> type[tokenizers.Tokenizer]:
@@ -69,7 +68,7 @@ def kind_of(spec: str) -> type[tokenizers.Tokenizer]:
 def made(spec: str) -> tokenizers.Tokenizer:
     """The tokenizer, for `SAMPLE`; for a vocabulary that needs the network, its own pattern over GPT-2's vocabulary."""
     if spec in HF_SPECS:
-        _write_files()
+        return tokenizers.create(f"hf:{_files()}/{spec.removeprefix('hf:')}.json")
     if tokenizers.available_offline(spec):
         return tokenizers.create(spec, [SAMPLE])
     module = import_module(f"nanogpt.tokenizers.{spec}")

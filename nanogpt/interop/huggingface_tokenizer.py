@@ -30,6 +30,11 @@ def tokenizer_files(tokenizer: Tokenizer, block_size: int | None) -> dict[str, d
     has no such form.
     """
     saved = tokenizer.to_json()
+    if "tokenizer" in saved:  # it came from such a file
+        return {
+            "tokenizer.json": saved["tokenizer"],
+            "tokenizer_config.json": _config(saved["end_of_text"], block_size),
+        }
     special: dict[str, int] = saved.get("special_tokens", {})
     if "characters" in saved:
         pieces: dict[str, Any] = _split(r"[\s\S]")
@@ -44,13 +49,6 @@ def tokenizer_files(tokenizer: Tokenizer, block_size: int | None) -> dict[str, d
     else:
         raise UserError(f"the tokenizer {tokenizer.name} cannot be written for transformers")
     end = next((token for token, id in special.items() if id == tokenizer.end_of_text), None)
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        **({"model_max_length": block_size} if block_size else {}),
-        "clean_up_tokenization_spaces": False,
-        "split_special_tokens": True,  # in a text they are ordinary characters
-        **({"bos_token": end, "eos_token": end} if end else {}),
-    }
     return {
         "tokenizer.json": {
             "version": "1.0",
@@ -63,7 +61,18 @@ def tokenizer_files(tokenizer: Tokenizer, block_size: int | None) -> dict[str, d
             "decoder": decoder,
             "model": model,
         },
-        "tokenizer_config.json": config,
+        "tokenizer_config.json": _config(end, block_size),
+    }
+
+
+def _config(end: str | None, block_size: int | None) -> dict[str, Any]:
+    """Return `tokenizer_config.json`."""
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **({"model_max_length": block_size} if block_size else {}),
+        "clean_up_tokenization_spaces": False,
+        "split_special_tokens": True,  # in a text they are ordinary characters
+        **({"bos_token": end, "eos_token": end} if end else {}),
     }
 
 
@@ -72,6 +81,10 @@ def vocabulary(tokenizer: Tokenizer) -> dict[str, int]:
     saved = tokenizer.to_json()
     if "characters" in saved:
         return {character: id for id, character in enumerate(saved["characters"])}
+    if "tokenizer" in saved:
+        return _vocabulary_in(saved["tokenizer"])
+    if "vocabulary" not in saved and tokenizer.name != "byte":
+        return {}  # it has no such form
     return {_written(token): id for token, id in _ranks(saved).items()}
 
 
@@ -79,9 +92,7 @@ def read_vocabulary(folder: Path) -> dict[str, int] | None:
     """Return the same of the tokenizer in a folder; None where there is none. Raise `UserError`."""
     path = folder / "tokenizer.json"
     try:
-        theirs = read_json(path, LARGEST)
-        special = {token["content"] for token in theirs["added_tokens"]}
-        return {token: id for token, id in theirs["model"]["vocab"].items() if token not in special}
+        return _vocabulary_in(read_json(path, LARGEST))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -90,6 +101,14 @@ def read_vocabulary(folder: Path) -> dict[str, int] | None:
         raise UserError(
             f"{path} is not a tokenizer of Hugging Face's: it has no model.vocab and added_tokens"
         ) from None
+
+
+def _vocabulary_in(content: dict[str, Any]) -> dict[str, int]:
+    special = {token["content"] for token in content["added_tokens"]}
+    entries = content["model"]["vocab"]
+    if isinstance(entries, list):  # of a unigram model: tokens with their scores
+        entries = {token: id for id, (token, _) in enumerate(entries)}
+    return {token: id for token, id in entries.items() if token not in special}
 
 
 def tokenizer_kind(ids: dict[str, int]) -> str:

@@ -63,7 +63,7 @@ def read_weights(source: str, dataset: data.Dataset, runs_dir: str | Path | None
         return Snapshot(model.config, model.state_dict())
     tokenizer = load_tokenizer(place.parent.parent)
     if tokenizers.fingerprint(tokenizer) != dataset.meta.tokenizer_fingerprint:
-        raise _tokenizer_mismatch(source, dataset, tokenizer.name)
+        raise _tokenizer_mismatch(source, dataset, tokenizer.name, place.parent.parent)
     return checkpoints.read(place, weights_only=True)
 
 
@@ -81,7 +81,7 @@ def _check_huggingface_tokens(source: str, place: Path, dataset: data.Dataset) -
     else:
         fits = theirs == vocabulary(dataset.tokenizer)
     if not fits:
-        raise _tokenizer_mismatch(source, dataset, "gpt2" if theirs is None else tokenizer_kind(theirs))
+        raise _tokenizer_mismatch(source, dataset, "gpt2" if theirs is None else tokenizer_kind(theirs), place)
 
 
 def _locate(source: str, runs_dir: str | Path | None) -> Path:
@@ -145,9 +145,10 @@ def _format(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _tokenizer_mismatch(source: str, dataset: data.Dataset, name: str) -> SettingError:
-    """Return the error; `name` is the kind of tokenizer of the weights, empty if there is no such kind here."""
-    advice = f"prepare the text with --tokenizer={name}" if name else "no tokenizer here is the same"
+def _tokenizer_mismatch(source: str, dataset: data.Dataset, name: str, folder: Path) -> SettingError:
+    """Return the error; `name` is the kind of the weights' tokenizer, empty if not known, and `folder` has its file."""
+    is_published = bool(name) and tokenizers.tokenizer_class(name).known_vocab_size is not None
+    advice = f"prepare the text with --tokenizer={name if is_published else f'hf:{folder}'}"
     if name == "char":
         advice = "a char tokenizer has the characters of its own text: choose a data set with the same characters"
     theirs = f", {name}," if name else ""

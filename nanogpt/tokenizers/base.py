@@ -165,6 +165,15 @@ def safe_chunks(texts: Iterable[str], safe_cut: Callable[[str], int], characters
         yield waiting[begin:]
 
 
+def replace_surrogates(text: str) -> str:
+    """Return the text with U+FFFD for each half of a surrogate pair, as a terminal or a file name can contain."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
 def completed(work: Generator[Any, None, T]) -> T:
     """Run a generator to its end and return what it returns."""
     while True:

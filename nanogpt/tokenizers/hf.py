@@ -23,7 +23,15 @@ from nanogpt.tokenizers import base
 from nanogpt.tokenizers._bpe import END_OF_TEXT, MAX_ID, safe_cut
 from nanogpt.tokenizers._pieces import GPT2, GPT4, oniguruma
 from nanogpt.tokenizers._published import byte_characters
-from nanogpt.tokenizers.base import FORMAT, UNKNOWN, Errors, TokenizerSettings, completed, token_dtype
+from nanogpt.tokenizers.base import (
+    FORMAT,
+    UNKNOWN,
+    Errors,
+    TokenizerSettings,
+    completed,
+    replace_surrogates,
+    token_dtype,
+)
 
 if TYPE_CHECKING:
     from nanogpt.tokenizers.base import TokenArray
@@ -134,7 +142,7 @@ class Tokenizer(base.Tokenizer):
     def encode_to_array(self, text: str, errors: Errors = "strict") -> "TokenArray":
         import numpy as np
 
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if not _is_utf8(text) else text
+        text = replace_surrogates(text)
 
         def encode(text: str) -> Any:
             return self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
@@ -294,14 +302,6 @@ def _end_token(path: Path, content: Any) -> str | None:
     except (OSError, ValueError, AttributeError):
         named = None
     return next((token for token in (named, *END_TOKENS) if token in special), None)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _call(work: Callable[[], Any], what: str) -> Any:
