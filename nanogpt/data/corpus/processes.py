@@ -19,7 +19,7 @@ from nanogpt.data.corpus.blocks import TextBlock, TokenBlock
 from nanogpt.data.corpus.messages import receive, send
 from nanogpt.errors import UserError
 
-COMMAND = (sys.executable, "-m", "nanogpt.data.corpus.worker")
+COMMAND = (sys.executable, "-P", "-m", "nanogpt.data.corpus.worker")  # -P: no modules from the working directory
 
 
 class Child:

@@ -7,6 +7,7 @@ at its end, and its stdout is closed. The first message says whether there is a 
     {"documents": sizes} encode the block that follows
 """
 
+import os
 import signal
 import sys
 import time
@@ -31,7 +32,8 @@ REPORT_INTERVAL_S = 0.2
 def main() -> None:
     """Answer messages until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C goes to the whole process group: the parent decides
-    source, target = sys.stdin.buffer, sys.stdout.buffer
+    source, target = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints must not be taken for a message
     try:
         _serve(source, target)
     except OSError:  # the parent has ended

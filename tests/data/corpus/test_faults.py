@@ -7,8 +7,11 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,11 @@ import pytest
 from nanogpt.data import open_dataset, prepare
 from nanogpt.data import sources as kinds
 from nanogpt.data.document_settings import DocumentSettings
+from nanogpt.data.download import download
 from nanogpt.data.names import unfinished_folder
 from nanogpt.data.recipes import Recipe, read_recipe
 from nanogpt.errors import UserError
-from nanogpt.events import Event
+from nanogpt.events import Downloading, Event
 from nanogpt.processes import is_running
 from tests.data.corpus.conftest import Corpus, make_corpus
 from tests.faulty_server import FaultyServer
@@ -151,6 +155,46 @@ def test_a_source_folder_replaces_downloads(corpus: Corpus, tmp_path: Path, expe
     source = kinds.create("mirror", urls=("http://localhost:9/",), names=("a.jsonl",))
     list(prepare(recipe(source), data_dir=tmp_path, source=corpus.folder))
     assert token_files(tmp_path) == expected
+
+
+def test_a_preparation_that_is_not_continued_downloads_nothing_more(tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    size = 1 << 28  # far more than the buffers of a connection
+    with (folder / "a.jsonl").open("wb") as file:
+        file.truncate(size)
+    with FaultyServer(folder) as server:
+        source = kinds.create("mirror", urls=(server.url,), names=("a.jsonl",))
+        with closing(prepare(recipe(source), data_dir=tmp_path)) as work:
+            assert any(isinstance(event, Downloading) for event in work)
+            before = -1
+            while before != server.sent_bytes:
+                before = server.sent_bytes
+                time.sleep(1)
+            assert 0 < before < size
+
+
+def test_a_token_is_not_sent_to_a_server_that_a_download_is_redirected_to(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"text")
+    with FaultyServer(tmp_path) as other:
+
+        class Redirect(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                seen.append(self.headers.get("Authorization", ""))
+                self.send_response(302)
+                self.send_header("Location", f"{other.url}a")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        seen: list[str] = []
+        with HTTPServer(("127.0.0.1", 0), Redirect) as server:
+            threading.Thread(target=server.handle_request, daemon=True).start()
+            url = f"http://127.0.0.1:{server.server_port}/"
+            list(download(url, tmp_path / "copy", sha256=None, headers={"Authorization": "Bearer secret"}))
+        assert (seen, other.tokens) == (["Bearer secret"], [""])
+    assert (tmp_path / "copy").read_bytes() == b"text"
 
 
 RECIPE = """
