@@ -69,7 +69,10 @@ def described(kind: str) -> str:
         return f"{kind}: one token per character"
     if found.needs == "text":
         return f"{kind}: trained on the text"
-    return f"{kind}: {found.known_vocab_size:,} tokens" if found.known_vocab_size else kind
+    if found.known_vocab_size:
+        return f"{kind}: {found.known_vocab_size:,} tokens"
+    about = next((each.help for each in declared_settings(found.settings, "")), "")
+    return f"{kind}: {about}" if about else kind
 
 
 def _written(value: object) -> str:

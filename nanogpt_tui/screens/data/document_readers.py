@@ -70,7 +70,7 @@ class DatasetReader:
         inside = f"{counted(documents, 'document')}, " if documents is not None else ""
         tokens, characters = counted(page.end - page.start, "token"), counted(len(page.text), "character")
         return (
-            f"{self.split}: {inside}{self._total:,} tokens   at {page.start / self._total:.0%}: {tokens}, {characters}"
+            f"{self.split}: {inside}{self._total:,} tokens   at {page.start / self._total:.1%}: {tokens}, {characters}"
         )
 
     def ending(self, page: "Page") -> str:

@@ -42,10 +42,10 @@ class DocumentsScreen(LabScreen):
     )
     MOUSE = "The wheel scrolls the text"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("right", "turn_page(1)", "documents", id="documents.next", tooltip="The next document or page"),
         Binding("left", "turn_page(-1)", "documents", id="documents.previous", tooltip="The document or page before"),
-        Binding("shift+right", "jump(0.1)", "far", id="documents.far_next", tooltip="A tenth of the split further on"),
+        Binding("right", "turn_page(1)", "documents", id="documents.next", tooltip="The next document or page"),
         Binding("shift+left", "jump(-0.1)", "far", id="documents.far_previous", tooltip="A tenth of the split back"),
+        Binding("shift+right", "jump(0.1)", "far", id="documents.far_next", tooltip="A tenth of the split further on"),
         Binding("home", "go_to(0)", "first", id="documents.first", show=False, tooltip="The first document"),
         Binding("end", "go_to(1)", "last", id="documents.last", show=False, tooltip="The last documents"),
         Binding("s", "next_split", "split", id="documents.split", tooltip="The next split: train, val, test"),

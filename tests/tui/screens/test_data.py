@@ -139,37 +139,58 @@ def stories(home: Path, rhymes: Any, tmp_path: Path) -> None:
     (home / "config" / "datasets" / "stories.toml").write_text(CORPUS.format(folder=folder))
 
 
-async def test_an_interrupted_corpus_is_shown_as_such_and_continued_with_the_same_key(
-    lab: Any, stories: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Event:
+    """Preparations of corpora wait for this with something on disk, and something left to do."""
     monkeypatch.setattr(meter, "REPORT_INTERVAL_S", 0.0)
     real, go_on = data.prepare, Event()
 
-    def held(recipe: Any, **options: Any) -> Iterator[Any]:
-        """Waits with something on disk, and something to do."""
+    def prepare(recipe: Any, **options: Any) -> Iterator[Any]:
         for event in real(recipe, **options):
             yield event
             if isinstance(event, CorpusEncoding) and event.committed_tokens > 0 and event.shards_done < event.shards:
                 go_on.wait(60)
 
+    monkeypatch.setattr(data, "prepare", prepare)
+    return go_on
+
+
+async def test_an_interrupted_corpus_is_shown_as_such_and_continued_with_the_same_key(
+    lab: Any, stories: None, held: Event
+) -> None:
     async with lab() as at:
         screen = await opened(at, "stories")
-        monkeypatch.setattr(data, "prepare", held)
         await at.press("p")
         await at.sees("file        1 of 2", "committed", "documents", "disk")
         await at.press("escape")
-        go_on.set()
+        held.set()
         await at.until(lambda: screen.preparation is None)
-        monkeypatch.setattr(data, "prepare", real)
         await at.sees("‖ stories", "it can be continued", "of a part", "p continues")
-        before = [path.name for path in paths.datasets_dir().glob(".stories*/train*")]
-        assert before
+        assert list(paths.datasets_dir().glob(".stories*/train*"))
         await at.press("p")
         await at.sees("continuing the preparation of stories")
         await at.until(lambda: screen.entry.info.prepared)
         counts = open_dataset("stories").meta.source["documents"]
         assert sum(counts.values()) == 400
         await at.sees(f"documents   train {counts['train']}  val {counts['val']}")
+
+
+async def test_a_corpus_with_other_settings_is_continued_or_deleted_too(lab: Any, stories: None, held: Event) -> None:
+    async with lab() as at:
+        screen = await opened(at, "stories")
+        await at.press("S")
+        await at.sees("with other settings")
+        await at.press("ctrl+s")
+        await at.until(lambda: screen.preparation and screen.preparation.progress.is_committed)
+        await at.press("escape")
+        held.set()
+        await at.until(lambda: screen.preparation is None)
+        await at.sees("‖ stories-2", "p continues")
+        await at.press("p")
+        await at.until(lambda: screen.entry.name == "stories-2" and screen.entry.info.prepared)
+        await at.press("d", "d")
+        await at.until(lambda: all(entry.name != "stories-2" for entry in screen.entries))
+        assert not list(paths.datasets_dir().glob("*stories-2*"))
 
 
 async def test_a_corpus_is_prepared_with_other_settings_of_its_documents(lab: Any, stories: None) -> None:

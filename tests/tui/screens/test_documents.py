@@ -29,7 +29,7 @@ async def opened(at: Any, name: str) -> Any:
 async def test_documents_are_paged_with_the_arrows(lab: Any, stories: Dataset) -> None:
     async with lab() as at:
         screen = await opened(at, "stories")
-        await at.sees("3 documents", "at 0%", "One fish.", "end of the document")
+        await at.sees("3 documents", "at 0.0%", "One fish.", "end of the document")
         await at.press("right")
         await at.sees("Two fish, red fish.")
         await at.press("left", "left")  # and not before the first one

@@ -180,3 +180,24 @@ async def test_a_run_of_another_process_is_watched_and_steered(lab: Any, rhymes:
         assert trainer.wait(60) == 0
     finally:
         trainer.kill()
+
+
+def test_a_paused_worker_asks_for_nothing_until_it_is_resumed_or_cancelled() -> None:
+    asked = threading.Semaphore(0)
+
+    def endless() -> Iterator[int]:
+        while True:
+            asked.release()
+            yield 1
+
+    job = Worker(endless)
+    job.pause()
+    job.start()
+    assert asked.acquire(timeout=60)  # its first item
+    assert not asked.acquire(timeout=0.1)
+    job.resume()
+    assert asked.acquire(timeout=60)
+    job.pause()
+    job.cancel()
+    job.wait(60)
+    assert job.done
