@@ -14,7 +14,7 @@ from nanogpt.data.corpus.meter import Meter
 from nanogpt.data.corpus.processes import Processes
 from nanogpt.data.corpus.reading import Item, ShardEnd, read_shards
 from nanogpt.data.corpus.unfinished import Unfinished
-from nanogpt.data.corpus.window import SPLITS, Ids, Window, split_numbers
+from nanogpt.data.corpus.window import SPLITS, Ids, new_window, split_numbers
 from nanogpt.data.document_settings import DocumentSettings
 from nanogpt.data.recipes import Recipe
 from nanogpt.data.shards import DEFAULT_SHARD_TOKENS
@@ -52,7 +52,7 @@ class Encoder:
         if not self.progress.complete:
             for hashes in self._hashes:
                 self._known.load(hashes)
-        self._window = Window(self._settings.shuffle_tokens)
+        self._window = new_window(self._settings)
         self._passed_shards = self.progress.shard  # committed
 
     def run(self, workers: int, fetcher: Fetcher) -> Generator[Event, None, None]:
@@ -145,7 +145,7 @@ class Encoder:
         )
         self._unfinished.commit(progress)
         self._passed_shards = progress.shard
-        self._window = Window(settings.shuffle_tokens)
+        self._window = new_window(settings)
 
     def _text_size(self, ids: Ids) -> tuple[int, int]:
         """Return the characters and the UTF-8 bytes of some tokens."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanogpt.data.corpus.blocks import TokenBlock
+from nanogpt.data.document_settings import DocumentSettings
 
 SPLITS = ("train", "val", "test")  # a split's number is its place here
 CHUNK_TOKENS = 1 << 20  # written at a time
@@ -52,14 +53,21 @@ class Output:
     bytes: int
 
 
+def new_window(settings: DocumentSettings) -> "Window":
+    """Return an empty window. It does not take more than the data set may have: less is read for a small one."""
+    full = min(settings.shuffle_tokens, settings.max_tokens or settings.shuffle_tokens)
+    return Window(full, min(MAX_DOCUMENTS, settings.max_docs or MAX_DOCUMENTS))
+
+
 @dataclass(slots=True)
 class Window:
-    """Documents that are written and committed together, once they have `full` tokens.
+    """Documents that are written and committed together, once they have `full` tokens or `most` were read.
 
     `read` counts the documents with those that were dropped. The lists have one entry for each block.
     """
 
     full: int
+    most: int
     read: int = 0
     tokens: int = 0
     blocks: list[TokenBlock] = field(default_factory=list)
@@ -68,7 +76,7 @@ class Window:
     @property
     def is_full(self) -> bool:
         """Whether the documents are to be written."""
-        return self.tokens >= self.full or self.read >= MAX_DOCUMENTS
+        return self.tokens >= self.full or self.read >= self.most
 
     def add(self, block: TokenBlock, new: NDArray[np.bool_], splits: NDArray[np.uint8]) -> int:
         """Add documents of a block, up to the one with which the window is full. Return how many were taken.
@@ -79,7 +87,7 @@ class Window:
         taken = min(
             len(sizes),
             int(np.searchsorted(np.cumsum(sizes), self.full - self.tokens)) + 1,
-            MAX_DOCUMENTS - self.read,
+            self.most - self.read,
         )
         new, tokens = new[:taken], block.tokens[:taken]
         self.blocks.append(

@@ -126,6 +126,15 @@ def test_max_docs_and_max_tokens_are_exact(corpus: Corpus, tmp_path: Path, windo
         assert sum(text not in corpus.texts for text in texts) <= 1
 
 
+def test_little_is_read_for_a_small_part_of_a_corpus(corpus: Corpus, tmp_path: Path) -> None:
+    bounds: list[dict[str, Any]] = [{"name": "docs", "max_docs": 20}, {"name": "tokens", "max_tokens": 2000}]
+    for bound in bounds:
+        dataset = made(recipe(corpus, shuffle_tokens=1 << 24, **bound), tmp_path)
+        # nothing after the first file, of 300 documents
+        shards = {text.partition("/")[0] for text in documents(dataset, "train") if not text.startswith("copy")}
+        assert len(shards) == 1
+
+
 def test_a_document_comes_after_the_end_of_text_token_of_its_tokenizer(corpus: Corpus, tmp_path: Path) -> None:
     dataset = made(recipe(corpus, tokenizer="gpt2"), tmp_path)
     ids = np.asarray(dataset.split("val"))
