@@ -89,7 +89,7 @@ class RecipeForm(Dialog[Recipe | None]):
 
     def reason_not_to_count(self, recipe: Recipe) -> str:
         """Return why the tokens of a recipe cannot be counted now; "" if they can."""
-        if recipe.documents is not None:
+        if recipe.documents is not None and recipe.source.is_corpus:
             shares = f"validation {100 * recipe.val_ratio:g}% of the documents, test {100 * recipe.test_ratio:g}%"
             most = recipe.documents.max_tokens
             return f"{shares}{f', at most {most:,} tokens' if most else ''}; tokens are counted while they are written"

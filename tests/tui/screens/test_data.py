@@ -197,11 +197,12 @@ async def test_a_corpus_is_prepared_with_other_settings_of_its_documents(lab: An
     async with lab() as at:
         screen = await opened(at, "stories")
         await at.press("S")
-        await at.sees("deduplicate", "validation 20% of the documents")  # nothing is read to tell more
+        await at.sees("deduplicate", "2 files, 400 documents", "vocabulary 256")
         form = at.app.screen
         form.query_one("#max_docs").value = "2"
         await at.until(lambda: "has to be at least 3" in form.query_one("#max_docs-error").render().plain)
         form.query_one("#max_docs").value = "50"
+        await at.sees("2 files, 50 documents")
         form.query_one("#deduplicate").value = "false"
         await at.press("ctrl+s")
         await at.until(lambda: screen.entry.name == "stories-2" and screen.entry.info.prepared)
@@ -219,7 +220,7 @@ async def test_own_files_are_added_as_documents(lab: Any, stories: None, tmp_pat
         form.query_one("#name").value = "mine"
         form.query_one("#content").value = "documents"
         form.query_one("#val_ratio").value = "0.5"
-        await at.sees("validation 50% of the documents")
+        await at.sees("2 files, 400 documents")
         await at.press("ctrl+s")
         await at.until(lambda: screen.entry.name == "mine" and screen.entry.info.prepared)
         counts = open_dataset("mine").meta.source["documents"]
@@ -316,10 +317,13 @@ async def test_the_sizes_follow_the_tokenizer_that_is_chosen(lab: Any, text_file
 
 async def test_nothing_is_downloaded_to_tell_sizes(lab: Any) -> None:
     async with lab() as at:
-        await opened(at, "shakespeare_char")
+        screen = await opened(at, "shakespeare_char")
         await at.press("S")
         await at.sees("the sizes are known once the text is downloaded")
         await at.press("escape")
+        screen.highlight("tinystories")
+        await at.press("S")
+        await at.sees("validation ", "of the documents, test 0%; tokens are counted while")
 
 
 async def test_an_own_text_gets_a_test_split(lab: Any, text_file: Path) -> None:
