@@ -65,21 +65,14 @@ def probe(model: LanguageModel, ids: Tensor) -> dict[str, Activations]:
     found = {name: Activations() for name in parameter_layers(model)}
     inputs: dict[str, list[Tensor]] = {}  # (tokens, units) of each linear layer, by call
     outputs: dict[str, list[Tensor]] = {}  # of each layer, by call
-    calling: list[str] = []
 
-    def before(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-            calling.append(name)
-            if isinstance(module, nn.Linear):
-                inputs.setdefault(name, []).append(given[0].flatten(0, -2))
+    def read(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _module, given: inputs.setdefault(name, []).append(given[0].flatten(0, -2))
 
-        return hook
-
-    def after(name: str) -> Callable[[nn.Module, object, object], None]:
+    def write(name: str) -> Callable[[nn.Module, object, object], None]:
         def hook(_module: nn.Module, _given: object, result: object) -> None:
-            calling.pop()
             output = result[0] if isinstance(result, tuple) else result
-            if name in found and isinstance(output, Tensor):
+            if isinstance(output, Tensor):
                 outputs.setdefault(name, []).append(output.flatten())
 
         return hook
@@ -88,18 +81,14 @@ def probe(model: LanguageModel, ids: Tensor) -> dict[str, Activations]:
         if calling and calling[-1] in found:
             found[calling[-1]].attention_entropy += tuple(relative_entropy(weights).tolist())
 
-    training = model.training
-    with temporary_hooks() as hooks:
+    with calling_layers(model) as calling, temporary_hooks() as hooks:
         for name, module in model.named_modules():
-            if name and not isinstance(module, LISTS):
-                hooks.append(module.register_forward_pre_hook(before(name)))
-                hooks.append(module.register_forward_hook(after(name)))
-        model.eval()
-        try:
-            with recorded_attention(attended):
-                model(ids)
-        finally:
-            model.train(training)
+            if isinstance(module, nn.Linear):
+                hooks.append(module.register_forward_pre_hook(read(name)))
+            if name in found:
+                hooks.append(module.register_forward_hook(write(name)))
+        with evaluation_mode(model), recorded_attention(attended):
+            model(ids)
     for name, calls in inputs.items():
         if (layer := layer_name(model, name)) in found:
             share = dead_share(torch.cat(calls))
@@ -108,6 +97,36 @@ def probe(model: LanguageModel, ids: Tensor) -> dict[str, Activations]:
         about = found[name]
         about.mean, about.std, about.kurtosis, about.histogram = moments(torch.cat(calls))
     return found
+
+
+@contextmanager
+def calling_layers(model: nn.Module) -> Iterator[list[str]]:
+    """Yield a list that has, while the model runs, the names of the modules being called, the innermost last."""
+    calling: list[str] = []
+
+    def before(name: str) -> Callable[[nn.Module, object], None]:
+        return lambda _module, _given: calling.append(name)
+
+    def after(_module: nn.Module, _given: object, _output: object) -> None:
+        calling.pop()
+
+    with temporary_hooks() as hooks:
+        for name, module in model.named_modules():
+            if name and not isinstance(module, LISTS):
+                hooks.append(module.register_forward_pre_hook(before(name)))
+                hooks.append(module.register_forward_hook(after))
+        yield calling
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode, without dropout, and back into the mode it was in."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 @contextmanager

@@ -136,16 +136,13 @@ class SpikeObserver(Observer):
         """Return the texts of the sequences with the highest losses, and these losses."""
         import torch
 
-        training = model.training
+        from nanogpt.inspection.layers import evaluation_mode
+
         losses: list[tuple[float, Tensor]] = []
-        model.eval()
-        try:
-            with torch.no_grad():
-                for window in torch.cat(self._batch):
-                    _, loss = model(window[None, :-1], window[None, 1:])
-                    losses.append((float(loss) if loss is not None else 0.0, window))
-        finally:
-            model.train(training)
+        with evaluation_mode(model), torch.no_grad():
+            for window in torch.cat(self._batch):
+                _, loss = model(window[None, :-1], window[None, 1:])
+                losses.append((float(loss) if loss is not None else 0.0, window))
         worst = sorted(losses, key=lambda pair: -pair[0])[:TEXTS]
         texts = tuple(self._decode(window.tolist())[:TEXT_CHARACTERS] for _, window in worst)
         return texts, tuple(loss for loss, _ in worst)

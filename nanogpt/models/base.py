@@ -127,6 +127,21 @@ class LanguageModel(nn.Module):
         """Return the logits (B, T, V) of every position. For architectures with the capability `every_position`."""
         raise NotImplementedError
 
+    def blocks(self) -> list[nn.Module]:
+        """Return the modules whose outputs are the residual stream (B, T, C), in order. With `logit_lens`."""
+        raise NotImplementedError
+
+    def readout(self, x: Tensor) -> Tensor:
+        """Return the logits (B, T, V) that follow from a residual stream (B, T, C). With `logit_lens`.
+
+        For the output of the last of the `blocks` they are those of `logits`.
+        """
+        raise NotImplementedError
+
+    def token_embeddings(self) -> Tensor:
+        """Return the vector of each token (V, C). With the capability `embeddings`."""
+        raise NotImplementedError
+
     def new_cache(self, batch_size: int) -> Cache:
         """Return an empty cache for `batch_size` samples. For architectures with the capability `cache`."""
         raise NotImplementedError

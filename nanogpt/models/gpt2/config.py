@@ -17,7 +17,14 @@ class Config(TransformerConfig):
     """GPT-2 (Radford et al. 2019), and what people compare with it: positions, norms, activations, kinds of heads."""
 
     name: ClassVar[str] = "gpt2"
-    capabilities: ClassVar[Capabilities] = Capabilities(decoding_backend=True, label_smoothing=True, document_mask=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        decoding_backend=True,
+        label_smoothing=True,
+        document_mask=True,
+        attention=True,
+        logit_lens=True,
+        embeddings=True,
+    )
 
     bias: bool = setting(False, "biases in Linear and LayerNorm, as GPT-2 has them")
     positions: str = setting(

@@ -96,7 +96,11 @@ class Model(LanguageModel):
             x = block(x, rotary, local if layer % 2 else full, cache, layer)
         if cache is not None:
             cache.length += T
-        return self.ln_f(x) if config.norm_position == "before" else x  # type: ignore[no-any-return]
+        return self.last_norm(x)
+
+    def last_norm(self, x: Tensor) -> Tensor:
+        """Return the residual stream (B, T, C) as the head reads it."""
+        return self.ln_f(x) if self.config.norm_position == "before" else x
 
     def forward(self, ids: Tensor, targets: Tensor | None = None, cache: Cache | None = None) -> Output:
         """See `LanguageModel.forward`."""
@@ -108,6 +112,18 @@ class Model(LanguageModel):
     def logits(self, ids: Tensor) -> Tensor:
         """Return the logits (B, T, V) of every position."""
         return F.linear(self.hidden(ids), self.head_weight)  # (B, T, V)
+
+    def blocks(self) -> list[nn.Module]:
+        """See `LanguageModel.blocks`."""
+        return list(self.h)
+
+    def readout(self, x: Tensor) -> Tensor:
+        """See `LanguageModel.readout`."""
+        return F.linear(self.last_norm(x), self.head_weight)  # (B, T, V)
+
+    def token_embeddings(self) -> Tensor:
+        """Return the token embeddings (V, C)."""
+        return self.wte.weight
 
     @property
     def head_weight(self) -> Tensor:

@@ -16,7 +16,9 @@ class Config(TransformerConfig):
     """A GPT with fixed sinusoidal positions, ReLU, an untied head with a bias, and no projection after attention."""
 
     name: ClassVar[str] = "gpt2_nano"
-    capabilities: ClassVar[Capabilities] = Capabilities(label_smoothing=True, document_mask=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        label_smoothing=True, document_mask=True, attention=True, logit_lens=True, embeddings=True
+    )
 
     block_size: int = setting(1024, "context window in tokens", low=1, high=10_000_000, common=True)
     n_layer: int = setting(12, "number of transformer blocks", low=1, high=1000, common=True)

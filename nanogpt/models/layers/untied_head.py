@@ -38,6 +38,10 @@ class UntiedHeadModel(LanguageModel):
         logits, smoothing = self.head(x).float().flatten(0, 1), self.active_label_smoothing
         return None, F.cross_entropy(logits, targets.flatten(), ignore_index=-1, label_smoothing=smoothing)
 
+    def token_embeddings(self) -> Tensor:
+        """Return the token embeddings (V, C)."""
+        return self.wte.weight
+
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return the embeddings, the matrices of the hidden layers, the head, and all vectors."""
         embeddings = [p for module in self.modules() if isinstance(module, nn.Embedding) for p in module.parameters()]

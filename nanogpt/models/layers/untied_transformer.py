@@ -43,6 +43,14 @@ class UntiedTransformer(UntiedHeadModel):
             cache.length += T
         return self.ln_f(x)  # type: ignore[no-any-return]
 
+    def blocks(self) -> list[nn.Module]:
+        """See `LanguageModel.blocks`."""
+        return list(self.h)
+
+    def readout(self, x: Tensor) -> Tensor:
+        """See `LanguageModel.readout`."""
+        return self.head(self.ln_f(x)).float()  # type: ignore[no-any-return]
+
     def new_cache(self, batch_size: int) -> KeyValueCache:
         """Return an empty cache for `batch_size` samples."""
         return KeyValueCache(self.config, batch_size, like=self.wte.weight)

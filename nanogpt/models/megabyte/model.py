@@ -280,6 +280,10 @@ class Model(LanguageModel):
         """Return the logits (B, T, V) of every position."""
         return F.linear(self.hidden(ids), self.wte.weight)  # (B, T, V)
 
+    def token_embeddings(self) -> Tensor:
+        """Return the embeddings (V, C) that the local model reads."""
+        return self.wte.weight
+
     def new_cache(self, batch_size: int) -> Cache:
         """Return an empty cache for `batch_size` samples."""
         return Cache(self.config, batch_size, like=self.wte.weight)

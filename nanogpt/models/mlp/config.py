@@ -15,7 +15,7 @@ class Config(ArchitectureConfig):
     """Multilayer perceptron (Bengio et al. 2003): the embeddings of a window, one hidden layer, the next token."""
 
     name: ClassVar[str] = "mlp"
-    capabilities: ClassVar[Capabilities] = Capabilities(cache=False, crop=False, label_smoothing=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(cache=False, crop=False, label_smoothing=True, embeddings=True)
 
     block_size: int = setting(10, "tokens that the next one is predicted from", low=1, high=10_000, common=True)
     n_embd: int = setting(200, "size of a token's embedding", low=1, high=1_000_000, common=True)

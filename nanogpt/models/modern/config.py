@@ -18,7 +18,9 @@ class Config(TransformerConfig):
     """RoPE, normalised queries and keys, ReLU², short convolutions, n-gram embeddings, a soft-capped head."""
 
     name: ClassVar[str] = "modern"
-    capabilities: ClassVar[Capabilities] = Capabilities(label_smoothing=True, document_mask=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        label_smoothing=True, document_mask=True, attention=True, logit_lens=True, embeddings=True
+    )
     look_back: ClassVar[int] = 3  # previous positions in a short convolution
 
     ngram: int = setting(2, "longest n-gram with its own embedding", low=1, high=4, common=True)

@@ -252,6 +252,18 @@ class Model(LanguageModel):
         """Return the logits (B, T, V) of every position."""
         return self.head_logits(self.hidden(ids))  # (B, T, V)
 
+    def blocks(self) -> list[nn.Module]:
+        """See `LanguageModel.blocks`."""
+        return list(self.h)
+
+    def readout(self, x: Tensor) -> Tensor:
+        """See `LanguageModel.readout`."""
+        return self.head_logits(norm(x))
+
+    def token_embeddings(self) -> Tensor:
+        """Return the token embeddings (V, C), without those of n-grams."""
+        return self.wte.weight
+
     def new_cache(self, batch_size: int) -> Cache:
         """Return an empty cache for `batch_size` samples."""
         return Cache(self.config, batch_size, like=self.wte.weight)

@@ -16,7 +16,9 @@ class Config(TransformerConfig):
     """The decoder of Vaswani et al. 2017 alone, norms before attention and MLP, dropout of attention weights."""
 
     name: ClassVar[str] = "transformer"
-    capabilities: ClassVar[Capabilities] = Capabilities(label_smoothing=True, document_mask=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        label_smoothing=True, document_mask=True, attention=True, logit_lens=True, embeddings=True
+    )
 
     block_size: int = setting(10, "context window in tokens", low=1, high=10_000_000, common=True)
     n_layer: int = setting(2, "number of transformer blocks", low=1, high=1000, common=True)

@@ -15,7 +15,7 @@ class Config(ArchitectureConfig):
     """WaveNet (van den Oord et al. 2016): gated dilated causal convolutions with residual and skip paths."""
 
     name: ClassVar[str] = "wavenet"
-    capabilities: ClassVar[Capabilities] = Capabilities(label_smoothing=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(label_smoothing=True, embeddings=True)
 
     block_size: int = setting(16, "context window in tokens", low=1, high=10_000_000, common=True)
     n_layer: int = setting(4, "residual layers; layer i has the dilation 2^i", low=1, high=30, common=True)
