@@ -1,0 +1,81 @@
+"""`nanogpt look`: what a trained model does, as text and as JSON; and what it cannot show."""
+
+import json
+
+import pytest
+
+from nanogpt.cli import main
+
+
+@pytest.fixture
+def trained(small, capsys):
+    def train(*changes):
+        words = [word for word in small if "--architecture=lstm" not in changes or "n_head" not in word]
+        assert main(["train", *words, "--max_iters=2", "--name=one", *changes]) == 0
+        capsys.readouterr()
+
+    return train
+
+
+@pytest.fixture
+def look(capsys):
+    def run(*words, code=0):
+        assert main(["look", "one", *words]) == code
+        out, err = capsys.readouterr()
+        return (json.loads(out) if "--json" in words else out.splitlines()) if code == 0 else err
+
+    return run
+
+
+def test_every_head_has_its_scores(trained, look):
+    trained()
+    rows = look("--attention")
+    assert rows[0].split() == ["head", "previous", "token", "first", "token", "induction", "kind"]
+    assert [row.split()[0] for row in rows[1:]] == ["h.0.attn.0", "h.0.attn.1"]
+    assert [head["head"] for head in look("--attention", "--json")["heads"]] == [0, 1]
+
+
+def test_one_head_shows_where_it_looks(trained, look, text):
+    trained()
+    prompt = text[:6]
+    rows = look("--attention", "--head=h.0.attn.1", f"--prompt={prompt}")
+    assert len(rows) == 1 + len(prompt)
+    figures = look("--attention", "--head=h.0.attn.1", f"--prompt={prompt}", "--json")
+    assert "".join(figures["tokens"]) == prompt
+    assert sum(figures["weights"][-1]) == pytest.approx(1.0, abs=1e-4)
+    assert "no head 'h.9.attn.1'; the heads are h.0.attn.0 to h.0.attn.1" in look(
+        "--attention", "--head=h.9.attn.1", f"--prompt={prompt}", code=2
+    )
+
+
+def test_each_layer_predicts_after_each_token(trained, look, text):
+    trained("--n_layer=2")
+    rows = look("--lens", f"--prompt={text[:5]}")
+    assert rows[0].split() == ["token", "h.0", "h.1", "next"]
+    assert len(rows) == 6
+    layers = look("--lens", f"--prompt={text[:5]}", "--top=3", "--json")["layers"]
+    assert [len(layer["ids"][0]) for layer in layers] == [3, 3]
+    assert "a prompt is needed" in look("--lens", code=2)
+
+
+def test_neighbours_and_losses(trained, look, text):
+    trained()
+    assert look("--neighbours", text[0], "--top=2")[0].count("“") == 3
+    rows = look("--losses", "--top=3")
+    assert rows[0].split() == ["position", "loss"]
+    figures = look("--losses", "--json")
+    assert len(figures["by_position"]) == 16
+    assert sum(figures["counts"].values()) > 0
+
+
+def test_what_a_model_cannot_show_is_said(trained, look):
+    trained("--architecture=lstm")
+    assert look("--attention", code=2) == "nanogpt look: the architecture lstm has no attention to show\n"
+    assert "no residual stream" in look("--lens", "--prompt=a", code=2)
+
+
+def test_a_character_that_the_model_does_not_know_is_one_line(trained, look):
+    trained()
+    error = look("--lens", "--prompt=€", code=2)
+    assert "unknown character" in error
+    assert "--unknown" not in error
