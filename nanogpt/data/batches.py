@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from nanogpt.data.shuffle import RandomOrder
 from nanogpt.data.token_files import TokenFiles, Tokens
 from nanogpt.errors import UserError
 from nanogpt.formatting import counted
 
 Ids = NDArray[np.int64]
+MOST_SHUFFLED = 1 << 25  # windows in an epoch whose order is kept in memory: 128 MB
 
 
 def check_length(n_tokens: int, block_size: int, split: str) -> None:
@@ -63,7 +65,8 @@ class Batches:
         self.block_size = block_size
         self.position = 0
         self._epoch = -1
-        self._starts = np.empty(0, dtype=np.int64)
+        self._offset = 0
+        self._order: RandomOrder | NDArray[np.int32] = np.empty(0, np.int32)  # of the windows of this epoch
 
     def next(self) -> Ids:
         """Return the next token ids, (batch_size, block_size + 1)."""
@@ -78,10 +81,13 @@ class Batches:
         epoch, place = divmod(number, self.windows_per_epoch)
         if epoch != self._epoch:
             random = np.random.default_rng([self.seed, epoch])
-            offset = random.integers(self.room + 1)
-            self._starts = random.permutation(self.windows_per_epoch) * self.block_size + offset
+            self._offset = int(random.integers(self.room + 1))
+            if self.windows_per_epoch <= MOST_SHUFFLED:
+                self._order = random.permutation(np.arange(self.windows_per_epoch, dtype=np.int32))
+            else:
+                self._order = RandomOrder(self.windows_per_epoch, random)
             self._epoch = epoch
-        return int(self._starts[place])
+        return int(self._order[place]) * self.block_size + self._offset
 
 
 def count_evaluation_batches(n_tokens: int, block_size: int, batch_size: int, n_batches: int) -> int:

@@ -1,6 +1,7 @@
 """The order of training windows, and the windows of an evaluation."""
 
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -140,6 +141,55 @@ def test_a_partial_evaluation_is_the_same_each_time_and_spread_over_the_split():
     assert len(np.unique(first)) == 800
     assert first.min() < 1000
     assert first.max() > 9000
+
+
+def test_the_order_of_an_epoch_is_that_of_earlier_versions() -> None:
+    """So that a run of an earlier version resumes exactly: a permutation of the windows, and one offset."""
+    tokens, block_size = counting(1001), 10
+    batches = Batches(tokens, block_size, batch_size=1, seed=5)
+    for epoch in range(3):
+        random = np.random.default_rng([5, epoch])
+        offset = random.integers(batches.room + 1)
+        expected = random.permutation(99) * block_size + offset
+        assert windows(batches, 99)[:, 0].tolist() == expected.tolist()
+
+
+def test_an_epoch_of_very_many_windows_takes_no_memory_and_is_the_same_from_any_position(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nanogpt.data.batches.MOST_SHUFFLED", 50)
+    batches = Batches(counting(1001), block_size=10, batch_size=1, seed=1)
+    epochs = [windows(batches, batches.windows_per_epoch)[:, 0] for _ in range(3)]
+    for starts in epochs:
+        assert len(np.unique(starts)) == 99
+        assert len({int(start) % 10 for start in starts}) == 1
+    assert epochs[0].tolist() != epochs[1].tolist()
+    resumed = Batches(counting(1001), block_size=10, batch_size=1, seed=1)
+    resumed.position = 99 + 40
+    assert windows(resumed, 59)[:, 0].tolist() == epochs[1][40:].tolist()
+
+
+def test_a_data_set_larger_than_any_memory_has_a_first_batch() -> None:
+    class Zeros(TokenFiles):
+        """A trillion tokens."""
+
+        def __init__(self) -> None:
+            pass
+
+        def __len__(self) -> int:
+            return 10**12
+
+        def windows(self, starts: np.ndarray, length: int) -> np.ndarray:
+            return np.repeat(starts[:, None], length, axis=1)
+
+    tracemalloc.start()
+    batches = Batches(Zeros(), block_size=8, batch_size=64, seed=1)
+    starts = batches.next()[:, 0]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(set(starts.tolist())) == 64
+    assert starts.max() > 10**11  # from all over the data set
+    assert peak < 10**6
 
 
 def drawn(tokens: Tokens, block_size: int) -> list[np.ndarray]:
