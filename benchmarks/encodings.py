@@ -11,6 +11,7 @@ import ast
 import random
 import sys
 from collections import Counter
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,6 +55,7 @@ ENCODINGS = {
 }
 
 
+@cache
 def translations(folder: Path, language: str) -> str:
     """Return the messages of a language, in a fixed random order."""
     messages: list[str] = []

@@ -14,7 +14,7 @@ from unicodedata import category
 from nanogpt.data.binaries import MAX_CONTROL_SHARE, count_controls
 
 SAMPLE_BYTES = 1 << 16  # that are looked at
-MIN_BYTES = 20  # of lines with characters outside ASCII; nothing is certain of less
+MIN_BYTES = 40  # of lines with characters outside ASCII; nothing is certain of less
 SHORT_BYTES, MIN_CONFIDENCE = 200, 0.3  # of a shorter text, chardet has to be this confident
 MIN_RATIO = 1.01  # of the confidence in the best candidate to that in the next one
 LATIN_RATIO, FEW_WORDS = 0.8, 3  # see `is_latin`
