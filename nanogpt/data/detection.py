@@ -1,7 +1,7 @@
 """Detection of the encoding of bytes that are not UTF-8, by chardet, with a measure of whether it is certain.
 
-Of the detectors, chardet 7 is the best by far: of 1,704 excerpts of 60 to 1,000 characters, in 71 pairs of a language and
-an encoding, it decoded 98 % exactly, charset-normalizer 74 % and faust-cchardet 67 %. Its confidences say when it
+Of the detectors, chardet 7 is the best by far: of 1,704 excerpts of 60 to 1,000 characters, in 71 pairs of a language
+and an encoding, it decoded 98 % exactly, charset-normalizer 74 % and faust-cchardet 67 %. Its confidences say when it
 guesses: with the limits below, none of the answers that are called certain was wrong (`benchmarks/encodings.py`).
 """
 
