@@ -17,6 +17,7 @@ ATTEMPTS = 3
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 REPORT_INTERVAL_S = 0.1
 BLOCK_BYTES = 1 << 17
+PART = ".part"  # the end of the name of a file that is not downloaded to its end
 ALTERNATIVES = (
     "use a local copy (on the command line with --source FILE), set NANOGPT_CACHE_DIR to a folder that has it, "
     "or train on python_stdlib, which needs no network"
@@ -49,7 +50,7 @@ def download(
     What an interrupted download received stays beside `path` as `.part`, and the next one continues from there. Raise
     `UserError` if the network fails or the file has another SHA-256; it ends with `advice`.
     """
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(path.name + PART)
     try:
         if path.is_file() and (sha256 is None or file_sha256(path) == sha256):
             return

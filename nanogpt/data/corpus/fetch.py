@@ -10,7 +10,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path, PurePosixPath
 
-from nanogpt.data.download import WrongFile, download
+from nanogpt.data.download import PART, WrongFile, download
 from nanogpt.data.sources.base import Shard
 from nanogpt.errors import UserError
 from nanogpt.events import Downloading
@@ -18,6 +18,7 @@ from nanogpt.events import Downloading
 AHEAD = 2
 RETRIES = 7  # waits of 1, 2, 4, 8, 16, 30, 30 s: a minute and a half without a byte
 POLL_S = 0.1
+JOIN_S = 2.0  # a download that brings bytes stops at once; one that stalls at its time limit, and writes nothing then
 ADVICE = (
     "what is downloaded and encoded stays: run the same command again to continue, or use a local copy with "
     "--source FOLDER"
@@ -34,6 +35,7 @@ class Fetcher:
         self._keep = keep
         self._shards, self._folder, self._headers, self._timeout_s = shards, folder, headers, timeout_s
         self._running: dict[int, _Download] = {}
+        self._closed = False
         self.downloaded_bytes = 0  # in this process
 
     def path(self, number: int) -> Path:
@@ -45,31 +47,25 @@ class Fetcher:
         """Yield progress until a shard is there, and return its path. Raise `UserError` if it cannot be downloaded."""
         self.advance(number)
         while number in self._running:
-            yield from self.advance(number)
             if number in self._running:
+                yield self._running[number].last  # also if nothing is new: the caller may want to cancel
                 self._running[number].wait()
+            self.advance(number)
         return self.path(number)
 
-    def advance(self, number: int) -> list[Downloading]:
+    def advance(self, number: int) -> None:
         """Take the progress of all downloads, and start those that may be ahead of shard `number`."""
-        events = []
         for each in range(number, min(len(self._shards), number + 1 + AHEAD)):
             if each not in self._running and not self._is_complete(each):
-                self._running[each] = _Download(self._work(each))
+                self._running[each] = _Download(self._work(each), self._before(each))
         for each, running in list(self._running.items()):
-            new = running.take()
-            if new:
-                before = new[0].done_bytes if running.done_bytes is None else running.done_bytes
-                running.done_bytes = new[-1].done_bytes
-                self.downloaded_bytes += running.done_bytes - before
-                events.append(new[-1])
+            self.downloaded_bytes += running.take()
             if running.finished:
                 if running.error and each != number:
                     continue  # reported when it is needed
                 del self._running[each]
                 if running.error:
                     raise running.error
-        return events
 
     def remove(self, number: int) -> None:
         """Remove a downloaded shard that was read."""
@@ -83,16 +79,27 @@ class Fetcher:
 
     def close(self) -> None:
         """Stop all downloads. What they received stays."""
+        self._closed = True
         for running in self._running.values():
             running.stop()
+        for running in self._running.values():
+            running.thread.join(JOIN_S)
 
     def _is_complete(self, number: int) -> bool:
         return bool(self._shards[number].path) or self.path(number).is_file()
+
+    def _before(self, number: int) -> Downloading:
+        """Return the progress of a download that is to begin, or to continue."""
+        shard, part = self._shards[number], self.path(number).with_name(self.path(number).name + PART)
+        received = part.stat().st_size if part.exists() else 0
+        return Downloading(source=shard.urls[0], done_bytes=received, total_bytes=shard.size)
 
     def _work(self, number: int) -> Generator[Downloading, None, None]:
         """Download a shard from the first of its servers that has it."""
         shard = self._shards[number]
         for url in shard.urls:
+            if self._closed:
+                return
             try:
                 try:
                     yield from self._download(url, number)
@@ -118,27 +125,29 @@ class Fetcher:
 
 
 class _Download:
-    """A thread that runs a download and puts its progress in a short queue."""
+    """A thread that runs a download and puts its progress in a short queue. `last` is the progress that was taken."""
 
-    def __init__(self, work: Generator[Downloading, None, None]) -> None:
-        self.done_bytes: int | None = None
+    def __init__(self, work: Generator[Downloading, None, None], before: Downloading) -> None:
+        """`before` is the progress that an earlier process made."""
+        self.last = before
         self.error: BaseException | None = None
         self._events: queue.Queue[Downloading] = queue.Queue(4)
         self._stopped, self._ended = threading.Event(), threading.Event()
-        threading.Thread(target=self._run, args=(work,), name="download", daemon=True).start()
+        self.thread = threading.Thread(target=self._run, args=(work,), name="download", daemon=True)
+        self.thread.start()
 
     @property
     def finished(self) -> bool:
         """Whether the thread has ended and all of its progress was taken."""
         return self._ended.is_set() and self._events.empty()
 
-    def take(self) -> list[Downloading]:
-        """Return the progress since the last call."""
-        events = []
+    def take(self) -> int:
+        """Take the progress since the last call; return the bytes that were received."""
+        before = self.last.done_bytes
         with suppress(queue.Empty):
             while True:
-                events.append(self._events.get_nowait())
-        return events
+                self.last = self._events.get_nowait()
+        return self.last.done_bytes - before
 
     def wait(self) -> None:
         """Wait a moment for the end or for progress."""

@@ -40,7 +40,8 @@ def read_shards(
                 yield ShardEnd(item) if isinstance(item, dict) else item
                 fetcher.advance(number)
         except UserError as error:
-            fetcher.discard(number)  # it may be damaged: the next preparation downloads it again
+            if shards[number].sha256 is None:
+                fetcher.discard(number)  # it may be damaged: the next preparation downloads it again
             raise UserError(f"shard {shards[number].name}: {error}") from error
         skip = 0
 

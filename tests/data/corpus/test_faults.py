@@ -24,7 +24,7 @@ from nanogpt.data.download import download
 from nanogpt.data.names import unfinished_folder
 from nanogpt.data.recipes import Recipe, read_recipe
 from nanogpt.errors import UserError
-from nanogpt.events import Downloading, Event
+from nanogpt.events import CorpusEncoding, Downloading, Event
 from nanogpt.processes import is_running
 from tests.data.corpus.conftest import Corpus, make_corpus
 from tests.faulty_server import FaultyServer
@@ -71,7 +71,9 @@ def test_dropped_and_stalled_connections_are_continued(
     corpus: Corpus, tmp_path: Path, expected: dict[str, bytes], impatient: None
 ) -> None:
     with FaultyServer(corpus.folder, drop=0.4, stall=0.3, least=500) as server:
-        list(prepare(recipe(mirror(server, corpus)), data_dir=tmp_path, workers=2))
+        events = list(prepare(recipe(mirror(server, corpus)), data_dir=tmp_path, workers=2))
+        progress = [event for event in events if isinstance(event, CorpusEncoding)]
+        assert progress[-1].downloaded_bytes == sum(path.stat().st_size for path in corpus.folder.iterdir())
         assert server.dropped > 3
         assert server.stalled > 0
         # what was received is not requested again: stalled bytes may be sent after the client has given up
