@@ -52,9 +52,10 @@ def _of_datasets(infos: list[DatasetInfo]) -> Iterator[tuple[str, str]]:
 def _published() -> Iterator[tuple[str, str]]:
     """Yield the kinds that need no text."""
     for name in tokenizers.names_without_argument():
-        if (size := tokenizers.known_vocab_size(name)) is not None:
+        spec = tokenizers.parse_spec(name)
+        if spec.kind.needs == "nothing":
             network = "" if available_offline(name) else " (needs the network)"
-            yield f"{OF_SPEC} {name}", f"{name}, {size:,}{network}"
+            yield f"{OF_SPEC} {name}", f"{name}, {spec.vocab_size or 0:,}{network}"
 
 
 def check_spec(spec: str) -> str:

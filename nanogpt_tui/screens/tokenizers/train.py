@@ -58,6 +58,7 @@ class Train(Vertical):
         self._progress = Progress()
         self._curve: list[VocabularyPoint] = []
         self._marks: dict[str, VocabularyPoint] = {}
+        self._marked = ""  # the key of the text that the marks are about
         self.trained: Trained | None = None
 
     def compose(self) -> ComposeResult:
@@ -135,10 +136,13 @@ class Train(Vertical):
     def _mark(self) -> None:
         if self._marking is not None:
             self._marking.cancel()
-        self._marks = {}
         try:
             key = self.text
         except UserError:
+            key = ""
+        if key != self._marked:
+            self._marked, self._marks = key, {}
+        if not key:
             return
         known, options = self._known, self._options
         job = self._marking = self._session.start_worker(

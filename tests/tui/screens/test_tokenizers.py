@@ -13,7 +13,7 @@ from nanogpt.events import TokenizerTraining, VocabularyPoint
 from nanogpt.inspection.tokenization import cut
 from nanogpt.tokenizers import gpt2
 from nanogpt_tui.screens.tokenizers.chart import VocabularyChart, draw
-from nanogpt_tui.screens.tokenizers.choices import default_pair
+from nanogpt_tui.screens.tokenizers.choices import Tokenizers, default_pair
 from nanogpt_tui.screens.tokenizers.cut_view import CutView
 from nanogpt_tui.screens.tokenizers.merges import Merges
 from nanogpt_tui.screens.tokenizers.training import held_out
@@ -87,6 +87,12 @@ def test_the_pieces_join_to_the_text_and_parts_of_characters_are_bytes() -> None
     made = cut(gpt2.Tokenizer.create(None), "né 日\n")
     assert b"".join(made.pieces).decode() == "né 日\n"
     assert (made.characters, made.utf8_bytes) == (5, 8)
+
+
+def test_those_that_are_made_from_a_text_are_trained_and_not_listed_as_published() -> None:
+    keys = [key for key, _ in Tokenizers().options([])]
+    assert {"spec byte", "spec gpt2"} <= set(keys)
+    assert not {"spec bpe", "spec char", "spec sentencepiece"} & set(keys)
 
 
 def test_the_first_comparison_is_of_the_data_set_and_a_published_tokenizer_that_is_here() -> None:
