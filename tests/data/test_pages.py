@@ -9,6 +9,7 @@ import pytest
 
 from nanogpt.data import open_dataset, prepare, textfile_recipe
 from nanogpt.data.pages import PAGE_TOKENS, count_documents, dataset_pages, document_start, file_pages, start_before
+from nanogpt.data.split_text import split_text
 from nanogpt.data.store import Dataset
 from tests.stories import STORIES, prepare_stories
 
@@ -58,3 +59,7 @@ def test_files_have_the_documents_of_their_format_or_their_text(tmp_path: Path) 
     ]
     assert "".join(page.text for page in pages[2:-1]) == STORIES[2]
     assert {page.origin for page in pages} == {"a.jsonl", "b.txt"}
+
+
+def test_the_text_of_a_split_has_no_name_of_a_special_token(stories: Dataset) -> None:
+    assert "".join(split_text(stories, "train")) == "".join(story + "\n" for story in STORIES)
