@@ -17,6 +17,7 @@ SAMPLE_BYTES = 1 << 16  # that are looked at
 MIN_BYTES = 40  # of lines with characters outside ASCII; nothing is certain of less
 SHORT_BYTES, MIN_CONFIDENCE = 200, 0.3  # of a shorter text, chardet has to be this confident
 MIN_RATIO = 1.01  # of the confidence in the best candidate to that in the next one
+MAX_ODDITIES = 0.15  # of the characters outside ASCII; random bytes have more in every encoding
 LATIN_RATIO, FEW_WORDS = 0.8, 3  # see `is_latin`
 CANDIDATES = 4  # that a message names
 LATIN = ("cp1252", "iso8859-1", "iso8859-15")
@@ -80,7 +81,12 @@ def detect(sample: bytes) -> Detection:
         tied.sort(key=lambda each: _count_oddities(each.text))
         differ = _count_oddities(tied[0].text) < _count_oddities(tied[1].text)
         candidates[: len(tied)] = tied
-    is_certain = differ and len(evidence) >= MIN_BYTES and (len(evidence) >= SHORT_BYTES or best >= MIN_CONFIDENCE)
+    is_certain = (
+        differ
+        and len(evidence) >= MIN_BYTES
+        and (len(evidence) >= SHORT_BYTES or best >= MIN_CONFIDENCE)
+        and _count_oddities(candidates[0].text) <= MAX_ODDITIES * sum(not each.isascii() for each in candidates[0].text)
+    )
     likely = max((each.confidence for each in candidates if each.codec in LATIN), default=0.0)
     words = set(_WORD.findall(evidence))
     is_latin = _high_bytes_are_single(words) and (len(words) <= FEW_WORDS or likely >= LATIN_RATIO * best)
@@ -98,9 +104,10 @@ def _codec(name: str | None, sample: bytes) -> str:
 
 
 def _count_oddities(text: str) -> int:
-    """Return how many characters are unusual where they are: symbols, and capitals after small letters."""
-    symbols = sum(category(each)[0] in "SC" for each in text if each > "\x7f")
-    return symbols + sum(each.islower() and next_.isupper() for each, next_ in pairwise(text))
+    """Return how many characters outside ASCII are unusual there: symbols, and capitals after small letters."""
+    symbols = sum(category(each)[0] in "SC" for each in text if not each.isascii())
+    capitals = sum(each.islower() and next_.isupper() and not next_.isascii() for each, next_ in pairwise(text))
+    return symbols + capitals
 
 
 def _both_byte_orders(sample: bytes, codec: str) -> tuple[str, ...]:

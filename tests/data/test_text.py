@@ -7,6 +7,7 @@ import hashlib
 import io
 import lzma
 import os
+import random
 import re
 import tarfile
 import zipfile
@@ -322,6 +323,13 @@ def test_too_short_a_text_in_another_encoding_is_refused_with_what_it_may_be(
     assert reads in str(error.value)
     assert "\n" not in str(error.value)
     assert exclusion_reason(tmp_path / "text") == "encoding not certain"
+
+
+@pytest.mark.parametrize("lowest", [0x20, 0x80])
+def test_random_bytes_are_in_no_encoding(tmp_path: Path, lowest: int) -> None:
+    (tmp_path / "noise").write_bytes(bytes(random.Random(1).choices(range(lowest, 256), k=20_000)))
+    with pytest.raises(UserError, match=r"not UTF-8|is not text"):
+        scanned(tmp_path / "noise")
 
 
 def test_bytes_that_the_detected_encoding_does_not_have_are_refused(tmp_path: Path) -> None:
