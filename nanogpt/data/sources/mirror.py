@@ -5,15 +5,19 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar
 from urllib.parse import quote, urljoin
-from urllib.request import urlopen
 
+from nanogpt.data.download import download
 from nanogpt.data.sources import base
 from nanogpt.data.sources.base import Shard
 from nanogpt.errors import UserError
 from nanogpt.events import Event
+from nanogpt.files import read_text, why
 
+ADVICE = "check the recipe's urls and manifest, or use a local copy with --source FOLDER"
+MANIFEST_RETRIES = 3
 LARGEST_MANIFEST = 1 << 26  # bytes: half a million lines
 _LINE = re.compile(r"([0-9a-fA-F]{64})\s+\*?(?:\./)?(\S.*?)\s*")
 
@@ -54,8 +58,7 @@ class Source(base.Source):
         raise NotImplementedError("a corpus is read by its shards")
 
     def shards(self, encoding: str | None = None) -> Generator[Event, None, list[Shard]]:
-        yield from ()
-        hashes = self._read_manifest() if self.manifest else {}
+        hashes = (yield from self._read_manifest()) if self.manifest else {}
         names = self.names or tuple(sorted(name for name in hashes if fnmatch(name, self.glob)))
         hashes |= dict(zip(self.names, self.sha256, strict=False))
         if not names:
@@ -78,22 +81,30 @@ class Source(base.Source):
     def origin(self) -> dict[str, object]:
         return {"url": self.urls[0]}
 
-    def _read_manifest(self) -> dict[str, str]:
+    def _read_manifest(self) -> Generator[Event, None, dict[str, str]]:
         """Return the SHA-256 of each file by its name. Raise `UserError`."""
-        failure = ""
-        for base_url in self.urls:
-            url = self._url(base_url, self.manifest)
-            try:
-                with urlopen(url, timeout=self.timeout_s) as response:
-                    text = response.read(LARGEST_MANIFEST).decode()
-            except (OSError, ValueError) as error:
-                failure = failure or f"{url} could not be read ({getattr(error, 'reason', error)})"
-                continue
-            found = [match.groups() for line in text.splitlines() if (match := _LINE.fullmatch(line))]
-            if found:
-                return {name: hash_.lower() for hash_, name in found}
-            failure = failure or f"{url} has no lines of a SHA-256 and a file name"
-        raise UserError(f"{failure}: check the recipe's urls and manifest, or use a local copy with --source FOLDER")
+        failures = []
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "manifest"
+            for base_url in self.urls:
+                url = self._url(base_url, self.manifest)
+                try:
+                    yield from download(
+                        url, path, sha256=None, retries=MANIFEST_RETRIES, timeout_s=self.timeout_s, advice=ADVICE
+                    )
+                    lines = read_text(path, LARGEST_MANIFEST).splitlines()
+                except UserError as error:
+                    failures.append(str(error))
+                    continue
+                except (OSError, ValueError) as error:
+                    failures.append(f"{url} is not a manifest ({why(error)}): {ADVICE}")
+                    path.unlink()
+                    continue
+                if found := [match.groups() for line in lines if (match := _LINE.fullmatch(line))]:
+                    return {name: hash_.lower() for hash_, name in found}
+                failures.append(f"{url} has no lines of a SHA-256 and a file name: {ADVICE}")
+                path.unlink()
+        raise UserError(failures[0])
 
     @staticmethod
     def _url(base_url: str, name: str) -> str:

@@ -103,17 +103,20 @@ def test_downloads_are_removed_once_they_are_read_or_kept_in_the_cache(
 
 
 def test_a_manifest_names_the_files_and_their_hashes(
-    corpus: Corpus, tmp_path: Path, expected: dict[str, bytes]
+    corpus: Corpus, tmp_path: Path, expected: dict[str, bytes], impatient: None
 ) -> None:
     own = make_corpus(tmp_path / "own")
     lines = [f"{digest}  ./{name}" for name, digest in hashes(own).items()]
     (own.folder / "SHA256SUMS").write_text("\n".join([*lines, f"{'0' * 64} *README.txt", "# a comment"]) + "\n")
-    with FaultyServer(own.folder) as server:
+    with FaultyServer(own.folder, drop=0.5, least=100) as server:
         source = kinds.create("mirror", urls=(server.url.rstrip("/"),), manifest="SHA256SUMS", glob="part-*")
         list(prepare(recipe(source), data_dir=tmp_path))
         assert token_files(tmp_path) == expected
         wrong = kinds.create("mirror", urls=(server.url,), manifest="no-such-file")
-        assert "no-such-file could not be read" in complaint(prepare(recipe(wrong, "d"), data_dir=tmp_path))
+        said = complaint(prepare(recipe(wrong, "d"), data_dir=tmp_path))
+        assert "no-such-file could not be downloaded (Not Found): check the recipe's urls and manifest" in said
+        other = kinds.create("mirror", urls=(server.url,), manifest="part-1.parquet")
+        assert "part-1.parquet is not a manifest" in complaint(prepare(recipe(other, "d"), data_dir=tmp_path))
 
 
 def test_another_server_is_asked_if_one_does_not_have_a_file(
