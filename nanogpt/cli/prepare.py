@@ -143,7 +143,7 @@ def finish(args: argparse.Namespace, work: Generator[Event, None, None]) -> int:
 def _refuse_document_flags(args: argparse.Namespace, given: Mapping[str, object]) -> None:
     """Raise `UserError` if a flag is given that a data set of one text does not have."""
     named = [*given, *(name for name in ("workers", "keep_shards") if vars(args)[name])]
-    if refused := [name for name in named if name != "text_column"]:
+    if refused := [name for name in named if (args.name, name) != ("textfile", "text_column")]:
         raise UserError(
             f"--{refused[0]} is for data sets of documents, which {args.name} is not: leave it out, or prepare your "
             "own files with `nanogpt prepare documents PATH...`"

@@ -30,6 +30,33 @@ def test_a_text_file_is_prepared_and_summed_up_on_stdout(home: Path, capsys: pyt
     assert out == f"{path}: train 720 + val 180 tokens, char, vocabulary of 13\n"
 
 
+def test_the_text_column_of_a_table_is_prepared(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "table.csv").write_text("title,body\n" + "".join(f"t{number},words here\n" for number in range(99)))
+    assert main(["prepare", "textfile", str(home / "table.csv"), "--text_column=body"]) == 0
+    assert "table: train 979 + val 109 tokens" in capsys.readouterr().out  # 99 texts of 10 characters, 98 line ends
+
+
+def test_an_interrupt_while_a_pipe_is_read_leaves_nothing(home: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "nanogpt", "prepare", "textfile", "-"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "NANOGPT_HOME": str(home / "HOME")},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert child.stdin
+    child.stdin.write(b"some text " * 1000)
+    child.stdin.flush()
+    folder = home / "HOME" / "datasets"
+    while not (folder.exists() and any(path.stat().st_size for path in folder.glob(".stdin~*"))):
+        assert child.poll() is None
+        time.sleep(0.001)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert (child.returncode, b"Traceback" in err) == (130, False)
+    assert list(folder.iterdir()) == []
+
+
 def test_the_summary_can_be_json(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare", "textfile", str(home / "story.txt"), "--tokenizer=byte", "--test_ratio=0.1", "--json"]) == 0
     prepared = json.loads(capsys.readouterr().out)
@@ -50,12 +77,18 @@ def test_the_summary_can_be_json(home: Path, capsys: pytest.CaptureFixture[str])
         (["textfile", "story.txt", "--tokenizer=gtp2"], "Did you mean gpt2"),
         (["textfile", "story.txt", "--output=a/b"], "cannot name a data set"),
         (["textfile", "story.txt", "--outptu=x"], "Did you mean --output"),
+        (["shakespeare_char", "--text_column=x"], "--text_column is for data sets of documents"),
+        (["textfile", "table.csv"], "name one with --text_column; its columns: a, b"),
+        (["textfile", "table.csv", "--text_column=c"], "table.csv has no column 'c'; its columns: a, b"),
+        (["textfile", "foreign.txt"], "encoding is not certain: set it with --encoding=NAME (gb18030 reads “道可道”"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str], complaint: str
 ) -> None:
     monkeypatch.chdir(home)
+    (home / "table.csv").write_text("a,b\nx,y\n")
+    (home / "foreign.txt").write_bytes("道可道".encode("gbk"))
     assert main(["prepare", *words]) == 2
     out, err = capsys.readouterr()
     assert complaint in err
