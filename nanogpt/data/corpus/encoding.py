@@ -23,7 +23,7 @@ from nanogpt.data.token_files import TokenWriter
 from nanogpt.events import Downloading, Event
 from nanogpt.tokenizers import Tokenizer
 
-BLOCKS_AHEAD = 8  # for each worker: they work on while a window is written
+BLOCKS_AHEAD = 32  # of half a megabyte: the workers have something to do while a window is written
 
 
 class Encoder:
@@ -69,7 +69,7 @@ class Encoder:
             def encode(item: Item) -> Item:
                 return processes.encode(item) if isinstance(item, TextBlock) else item
 
-            with closing(map_in_threads(encode, items, workers, BLOCKS_AHEAD * workers)) as encoded:
+            with closing(map_in_threads(encode, items, workers, max(BLOCKS_AHEAD, 2 * workers))) as encoded:
                 for _, item in encoded:
                     if isinstance(item, TokenBlock):
                         meter.add(item.position)
