@@ -81,7 +81,7 @@ def table_rows(figures: Benchmark) -> Iterator[tuple[str, str]]:
     yield "sampling", format_rate(figures.sampling_tokens_per_second, "tokens/s", "not measured: out of memory")
     together = format_rate(figures.sampling_together_tokens_per_second, "tokens/s", "not measured: out of memory")
     yield f"  {figures.sampling_together} at once", together
-    unmeasured = f"not measured: no disk space, or no {figures.tokenizer} vocabulary here"
+    unmeasured = "not measured: no disk space"
     yield "preparing", format_rate(figures.preparation_mb_per_second, f"MB/s as {figures.tokenizer}", unmeasured)
 
 

@@ -16,7 +16,8 @@ from nanogpt import tokenizers
 from nanogpt.cli.console import print_message
 from nanogpt.cli.prepare import without_progress
 from nanogpt.cli.tables import print_table
-from nanogpt.data.store import SPLITS, is_prepared, open_dataset
+from nanogpt.data.names import prepared_names
+from nanogpt.data.store import SPLITS, open_dataset
 from nanogpt.errors import UserError, nearest
 from nanogpt.events import Event, TokenCount, TokenizerMeasured
 from nanogpt.files import why, write_atomically
@@ -219,7 +220,6 @@ def _export(args: argparse.Namespace) -> int:
 
 def _load(name: str, args: argparse.Namespace, text: _Text | None) -> Tokenizer:
     """Return the tokenizer of a spec, a data set, a run or a file; train one that needs a text. Raise `UserError`."""
-    from nanogpt.data.names import prepared_names
     from nanogpt.runs.folder import find
     from nanogpt.runs.load import load_tokenizer
 
@@ -231,7 +231,7 @@ def _load(name: str, args: argparse.Namespace, text: _Text | None) -> Tokenizer:
         if text is None:
             raise UserError(f"{name} is made from a text: `nanogpt tokenizer train {name} --text=FILE` first")
         return _done(tokenizers.build(name, _trained_on(text).parts()), text.total_bytes)
-    if is_prepared(name, args.data_dir):
+    if name in prepared_names(args.data_dir):
         return open_dataset(name, args.data_dir).tokenizer
     path = expanded(name)
     if path.exists():
@@ -253,7 +253,7 @@ def _trained_on(text: _Text) -> _Text:
 def _dataset_of(name: str, args: argparse.Namespace) -> str:
     """Return the name if it is a prepared data set's, whose text then is the default; else an empty text."""
     kind = name.partition(":")[0].partition(",")[0]
-    return name if kind not in tokenizers.names() and is_prepared(name, args.data_dir) else ""
+    return name if kind not in tokenizers.names() and name in prepared_names(args.data_dir) else ""
 
 
 # ---- work and its output

@@ -5,7 +5,7 @@ more pairs to merge.
 """
 
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from nanogpt.config.setting import setting
@@ -37,6 +37,9 @@ class Settings(TokenizerSettings):
                 f"vocab_size={self.vocab_size} has to be at least {256 + len(special)}: 256 bytes and "
                 f"{len(special)} special tokens",
             )
+
+    def resolved(self) -> "Settings":
+        return replace(self, special_tokens=" ".join(self.special_tokens.split()))
 
     def vocab_size_bound(self) -> int:
         return self.vocab_size

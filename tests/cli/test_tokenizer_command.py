@@ -18,6 +18,8 @@ def story(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "story.txt"
     path.write_text(text + "The end – é日.\n")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "tokenizer.json").write_text("[" * 100_000)
     return path
 
 
@@ -96,6 +98,7 @@ def test_what_is_exported_encodes_equally(
         (["show", "gpt2", "--text=absent.txt"], "absent.txt"),
         (["show", "gpt2", "--dataset=absent"], "no data set 'absent'"),
         (["show", "story.txt", "--text=story.txt"], "cannot read the tokenizer"),
+        (["show", "broken", "--text=story.txt"], "nested too deeply"),
         (["compare", "gpt2", "--text=story.txt"], "two tokenizers or more"),
         (["export", "gpt2"], "a tokenizer and a place"),
         (["export", "bpe:300", "x"], "made from a text"),

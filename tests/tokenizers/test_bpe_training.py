@@ -71,6 +71,12 @@ def test_the_size_counts_bytes_merges_and_special_tokens(text: str) -> None:
     assert tokenizers.create("bpe:257,special_tokens=", [text]).end_of_text is None
 
 
+def test_equal_special_tokens_have_one_spec() -> None:
+    spec = tokenizers.canonical("bpe:300,special_tokens= <|a|>   <|b|> ")
+    assert spec == "bpe:300,special_tokens=<|a|> <|b|>"
+    assert tokenizers.canonical("bpe:300,special_tokens=<|endoftext|> ") == "bpe:300"
+
+
 def test_a_short_text_gives_a_smaller_vocabulary() -> None:
     # `abab` is merged to ab, then abab: 256 bytes, two merges and the end of text
     made = tokenizers.create("bpe:4096", ["abab"])
