@@ -6,11 +6,13 @@
                     tokenizer.json                   the tokenizer itself
 """
 
+import errno
 import json
 import os
 import re
 import secrets
 import socket
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -360,12 +362,19 @@ def _are_shards(files: list[TokenFile], tokens: int) -> bool:
 
 
 def _check_size(path: Path, expected: int, meta: Meta) -> None:
-    found = path.stat().st_size if path.is_file() else 0
+    try:
+        about = path.stat()
+        found = about.st_size if stat.S_ISREG(about.st_mode) else 0
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        found = 0
+    if found == expected:
+        return
     advice = _repair_advice(path.parent.name, meta)
     if found < expected:
         raise UserError(f"{path} is truncated: {expected - found} of {expected} bytes are missing; {advice}")
-    if found > expected:
-        raise UserError(f"{path} has {found - expected} bytes more than the {expected} it should have; {advice}")
+    raise UserError(f"{path} has {found - expected} bytes more than the {expected} it should have; {advice}")
 
 
 def _verify(dataset: Dataset) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nanogpt.data import open_dataset
+from nanogpt.data import delete_dataset, open_dataset
 from nanogpt.data.nanogpt_meta import read_characters
 from nanogpt.data.ready_tokens import prepare_tokens
 from nanogpt.errors import UserError
@@ -125,6 +125,13 @@ def test_the_same_files_are_prepared_once_and_others_are_refused(llm_c_folder: P
         prepared([llm_c_folder], tokenizer="byte")
     done, _ = prepared([llm_c_folder], tokenizer="byte", force=True)
     assert done.tokens["train"] == 6
+
+
+def test_deleting_the_data_set_leaves_the_files(llm_c_folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in llm_c_folder.iterdir()}
+    prepared([llm_c_folder], tokenizer="byte")
+    delete_dataset("fineweb10B")
+    assert {path.name: path.read_bytes() for path in llm_c_folder.iterdir()} == before
 
 
 def test_files_of_no_split_are_skipped_and_named(llm_c_folder: Path) -> None:
