@@ -107,10 +107,8 @@ def test_an_odd_input_comes_back_exactly(tmp_path: Path, name: str) -> None:
     assert decoded(tmp_path) == expected
 
 
-@pytest.mark.parametrize("megabytes", [5, pytest.param(200, marks=pytest.mark.slow)])
-def test_one_very_long_line_comes_back_exactly(tmp_path: Path, megabytes: int) -> None:
-    text = "".join(f"{number:x}é " for number in range(20_000)) * 10
-    text = (text * (megabytes * 1_000_000 // len(text.encode()) + 1)) + "end"
+def test_one_very_long_line_comes_back_exactly(tmp_path: Path) -> None:
+    text = "".join(f"{number:x}é " for number in range(20_000)) * 40 + "end"  # 5 MB, five times what is read at a time
     (tmp_path / "odd.txt").write_text(text)
     done = prepare(tmp_path, "odd.txt")
     assert done.returncode == 0, done.stderr
