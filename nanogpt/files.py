@@ -219,6 +219,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def folder_bytes(folder: Path) -> int:
+    """Return the size of all files below a folder in bytes. One that is removed meanwhile does not count."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += Path(parent, name).stat().st_size
+    return total
+
+
 def apply_umask(path: Path) -> None:
     """Give a file that a library made private the mode that a new file in its folder gets. Raise OSError."""
     probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

@@ -8,14 +8,15 @@ from nanogpt.data.names import home, prepared_names, unfinished_folder, unfinish
 from nanogpt.data.recipes import read_recipe, recipe_paths
 from nanogpt.data.store import open_dataset
 from nanogpt.errors import UserError
+from nanogpt.files import folder_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetInfo:
     """One entry of the list.
 
-    `offline`: it is prepared, or can be prepared without a network. `size_bytes` is its size on disk; `tokens` is by
-    split. These, `vocab_size` and `path` are only known once it is prepared. `problem` says why a recipe or a prepared
+    `unfinished`: a part of it is prepared, and `prepare` continues. `offline`: it is prepared, or can be prepared
+    without a network. `size_bytes` is its size on disk; `tokens` is by split. These, `vocab_size` and `path` are only known once it is prepared. `problem` says why a recipe or a prepared
     data set cannot be used; empty if it can.
     """
 
@@ -40,7 +41,7 @@ def list_datasets(data_dir: Path | None = None) -> list[DatasetInfo]:
     infos = {name: _info(name, recipes.get(name), name in prepared, data_dir) for name in {*recipes, *prepared}}
     for name in unfinished:
         part = unfinished_folder(home(data_dir) / name)
-        size = sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
+        size = folder_bytes(part)
         known = infos.get(name, DatasetInfo(name=name))
         infos[name] = replace(known, unfinished=True, size_bytes=known.size_bytes + size)
     return [infos[name] for name in sorted(infos)]
@@ -65,7 +66,7 @@ def _info(name: str, recipe_path: Path | None, prepared: bool, data_dir: Path | 
                 offline=True,
                 tokens=meta.tokens,
                 vocab_size=meta.vocab_size,
-                size_bytes=sum(file.stat().st_size for file in dataset.path.iterdir()),
+                size_bytes=folder_bytes(dataset.path),
                 path=str(dataset.path),
             )
         return DatasetInfo(

@@ -14,11 +14,12 @@ from nanogpt.data.corpus.meter import Meter
 from nanogpt.data.corpus.processes import Processes
 from nanogpt.data.corpus.reading import Item, ShardEnd, read_shards
 from nanogpt.data.corpus.unfinished import Unfinished
-from nanogpt.data.corpus.window import SPLITS, Ids, new_window, split_numbers
+from nanogpt.data.corpus.window import Ids, new_window, split_numbers
 from nanogpt.data.document_settings import DocumentSettings
 from nanogpt.data.recipes import Recipe
 from nanogpt.data.shards import DEFAULT_SHARD_TOKENS
 from nanogpt.data.sources.base import Shard
+from nanogpt.data.store import SPLITS
 from nanogpt.data.token_files import TokenWriter
 from nanogpt.events import Downloading, Event
 from nanogpt.tokenizers import Tokenizer

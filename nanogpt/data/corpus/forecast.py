@@ -9,8 +9,9 @@ from nanogpt import tokenizers
 from nanogpt.data import formats
 from nanogpt.data.corpus.encoding import separator_ids
 from nanogpt.data.corpus.preparation import ordered
-from nanogpt.data.corpus.window import SPLITS, split_numbers
+from nanogpt.data.corpus.window import split_numbers
 from nanogpt.data.recipes import Recipe
+from nanogpt.data.store import SPLITS
 from nanogpt.data.streams import open_stream
 from nanogpt.errors import UserError
 from nanogpt.events import Encoding, Event, Forecast

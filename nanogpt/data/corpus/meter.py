@@ -8,6 +8,7 @@ from nanogpt.data.corpus.unfinished import Progress, Unfinished
 from nanogpt.data.corpus.window import Window
 from nanogpt.data.sources.base import Shard
 from nanogpt.events import CorpusEncoding
+from nanogpt.files import folder_bytes
 
 REPORT_INTERVAL_S = 0.2
 
@@ -56,7 +57,7 @@ class Meter:
             skipped=sum(progress.skipped.values()),
             committed_tokens=progress.total_tokens,
             downloaded_bytes=self._fetcher.downloaded_bytes,
-            disk_bytes=self._unfinished.size(),
+            disk_bytes=folder_bytes(self._unfinished.path),
             bytes_per_second=(done - self._first_bytes) / max(now - self._began, 1e-3),
             elapsed_s=now - self._began,
         )

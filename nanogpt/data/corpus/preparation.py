@@ -84,7 +84,7 @@ def _prepare(
     shards = yield from _shards(recipe, unfinished, force)
     if unfinished.is_complete:  # killed before it was published
         return _publish(unfinished, folder)
-    downloads = paths.cache_dir() / "corpora" / recipe.name if keep_shards else unfinished.path / "shards"
+    downloads = paths.cache_dir() / "corpora" / recipe.name if keep_shards else unfinished.shards_folder
     headers = recipe.source.request_headers()
     yield Notice(
         level="info",
@@ -219,7 +219,7 @@ def _check_splits(recipe: Recipe, unfinished: Unfinished) -> None:
     """Raise `UserError` if a split is empty; nothing is left to continue then."""
     progress = unfinished.progress
     splits = ["train", "val", *(["test"] if recipe.test_ratio else [])]
-    if empty := [split for split in splits if not progress.documents.get(split)]:
+    if empty := [split for split in splits if not progress.characters.get(split)]:  # the last one may be cut off
         unfinished.clear()
         raise UserError(
             f"the corpus of {recipe.name} is too small: of {counted(progress.total_documents, 'document')} none is "

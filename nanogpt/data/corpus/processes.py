@@ -14,10 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import nanogpt
 from nanogpt.data.corpus.blocks import TextBlock, TokenBlock
 from nanogpt.data.corpus.messages import receive, send
 from nanogpt.errors import UserError
+from nanogpt.processes import import_path
 
 COMMAND = (sys.executable, "-P", "-m", "nanogpt.data.corpus.worker")  # -P: no modules from the working directory
 
@@ -27,14 +27,12 @@ class Child:
 
     def __init__(self, tokenizer: Path | None) -> None:
         """Start it; without a tokenizer it reads and does not encode."""
-        package = str(Path(nanogpt.__file__).parents[1])
-        search = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(
             COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # the app draws on the terminal
-            env=os.environ | {"PYTHONPATH": search},
+            env=os.environ | {"PYTHONPATH": import_path()},
         )
         self.send({"tokenizer": str(tokenizer) if tokenizer else ""})
 

@@ -13,7 +13,7 @@ A kill leaves the folder as it is. The next preparation cuts the files off where
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,18 +144,6 @@ class Unfinished:
         store.publish(self.path, folder)
         (folder / "corpus.json").unlink()
 
-    def size(self) -> int:
-        """Return the bytes of all files."""
-        total = 0
-        for folder in (self.path, self.shards_folder):
-            if folder.is_dir():
-                for entry in os.scandir(folder):
-                    try:
-                        total += entry.stat().st_size if entry.is_file() else 0
-                    except FileNotFoundError:  # renamed meanwhile
-                        continue
-        return total
-
     def close(self) -> None:
         """Release the lock; remove the folder if nothing is in it."""
         empty = self.path.is_dir() and {item.name for item in self.path.iterdir()} <= {"lock"}
@@ -176,7 +164,7 @@ class HashFile:
             raise UserError(f"{path} is too short to continue: start over with --force")
         self._file.truncate(count * HASH_BYTES)
 
-    def __iter__(self) -> "Any":
+    def __iter__(self) -> Iterator[NDArray[np.uint64]]:
         """Yield arrays of hashes (n, 2)."""
         self._file.seek(0)
         while content := self._file.read(HASHES_AT_ONCE * HASH_BYTES):

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from nanogpt.data.corpus.blocks import TokenBlock
 from nanogpt.data.document_settings import DocumentSettings
+from nanogpt.data.store import SPLITS
 
-SPLITS = ("train", "val", "test")  # a split's number is its place here
 CHUNK_TOKENS = 1 << 20  # written at a time
 MAX_DOCUMENTS = 1 << 18  # read for a window: bounds its memory if they are tiny, its time if most are duplicates
 _GOLDEN, _MIX_1, _MIX_2 = (np.uint64(each) for each in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
@@ -23,7 +23,7 @@ Ids = NDArray[np.unsignedinteger]
 
 
 def split_numbers(first: int, count: int, seed: int, val_ratio: float, test_ratio: float) -> NDArray[np.uint8]:
-    """Return the splits, (count,), of the documents from number `first` of the corpus on.
+    """Return the splits, as places in `SPLITS` (count,), of the documents from number `first` of the corpus on.
 
     A number is random by the seed (SplitMix64), so that each document falls into a split by itself. The first document
     is for validation and, if there is a test split, the second for it: none of them is empty.

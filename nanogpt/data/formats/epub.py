@@ -8,6 +8,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from lzma import LZMAError
 from pathlib import Path
 from posixpath import dirname, join, normpath
 from typing import ClassVar
@@ -39,7 +40,7 @@ class Format(base.Format):
         try:
             with ZipFile(stream.stored) as archive:
                 texts = list(_chapters(_Book(stream.path, archive), skipped))
-        except (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        except (BadZipFile, zlib.error, LZMAError, EOFError, UnicodeDecodeError, RuntimeError) as error:
             raise UserError(f"{stream.path} is a damaged EPUB book ({error}): copy or download it again") from error
         if texts:
             yield CHAPTER_END.join(texts)
@@ -88,7 +89,9 @@ class _Book:
 
 def _chapters(book: _Book, skipped: Counter[str]) -> Iterator[str]:
     """Yield the visible texts of the pages of a book, in the order of its spine."""
-    package = next((a["full-path"] for tag, a in book.elements("META-INF/container.xml") if tag == "rootfile"), "")
+    package = next(
+        (a.get("full-path", "") for tag, a in book.elements("META-INF/container.xml") if tag == "rootfile"), ""
+    )
     elements = book.elements(package)
     pages = {
         attributes.get("id"): normpath(join(dirname(package), unquote(attributes.get("href", ""))))

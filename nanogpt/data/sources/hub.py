@@ -1,5 +1,6 @@
 """Files of a data set on the Hugging Face Hub, listed by its own client, `huggingface_hub`."""
 
+import re
 from collections.abc import Generator
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -44,7 +45,7 @@ class Source(base.Source):
     def shards(self, encoding: str | None = None) -> Generator[Event, None, list[Shard]]:
         yield from ()
         hub, errors = self._load("huggingface_hub"), self._load("huggingface_hub.errors")
-        folder = self.glob.split("*")[0].rpartition("/")[0]
+        folder = re.split(r"[*?[]", self.glob)[0].rpartition("/")[0]
         try:
             api = hub.HfApi()
             commit = api.dataset_info(self.repo, revision=self.revision, timeout=self.timeout_s).sha

@@ -108,4 +108,9 @@ class Source(base.Source):
 
     @staticmethod
     def _url(base_url: str, name: str) -> str:
-        return urljoin(base_url if base_url.endswith("/") else base_url + "/", quote(name, safe="/:?=&%"))
+        """Return the URL of a file. Raise `UserError` if its name, which a manifest may say, leads elsewhere."""
+        folder = base_url if base_url.endswith("/") else base_url + "/"
+        url = urljoin(folder, quote(name, safe="/:?=&%"))
+        if not url.startswith(folder):
+            raise UserError(f"the file name {name!r} leads out of {folder}: correct the recipe or the manifest")
+        return url

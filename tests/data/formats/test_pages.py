@@ -109,6 +109,7 @@ def test_a_book_gives_the_text_of_its_chapters_in_the_order_of_its_spine(tmp_pat
     [
         ({"META-INF/container.xml": "<container>"}, "damaged EPUB book"),
         ({"META-INF/container.xml": "<container/>"}, "damaged EPUB book"),
+        ({"META-INF/container.xml": "<container><rootfile/></container>"}, "damaged EPUB book"),
         (
             {"OEBPS/book.opf": '<!DOCTYPE a [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><package>&b;</package>'},
             "declares entities",
@@ -137,11 +138,22 @@ def test_the_sizes_of_all_chapters_together_are_bounded(tmp_path: Path, monkeypa
         list(documents(write_epub(tmp_path / "a.epub", **{"OEBPS/text/two.xhtml": PAGE.format("x" * 900)})))
 
 
-@pytest.mark.parametrize("damage", ["cut", "no archive", "bytes"])
+@pytest.mark.parametrize("damage", ["cut", "no archive", "bytes", "name", "lzma"])
 def test_a_damaged_book_is_refused_in_one_line(tmp_path: Path, damage: str) -> None:
     path = write_epub(tmp_path / "a.epub")
+    if damage == "name":
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("ä.xhtml", "")
+    elif damage == "lzma":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+            archive.writestr("META-INF/container.xml", "<container/>")
     content = bytearray(path.read_bytes())
-    if damage == "cut":
+    if damage == "name":
+        content = content.replace("ä".encode(), b"\xff\xff")
+    elif damage == "lzma":
+        place = content.index(b"container.xml") + len("container.xml") + 9  # after the header of the LZMA stream
+        content[place : place + 4] = bytes(4)
+    elif damage == "cut":
         del content[-30:]
     elif damage == "bytes":
         place = content.index(b"OEBPS/book.opf") + 20

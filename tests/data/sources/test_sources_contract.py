@@ -12,6 +12,7 @@ from nanogpt.data import sources
 from nanogpt.data.recipes import load_recipe, recipe_paths, textfile_recipe
 from nanogpt.data.sources.base import Source
 from nanogpt.errors import UserError
+from nanogpt.tokenizers.base import completed
 
 MIRROR = sources.create("mirror", urls=("https://example.com/corpus",), names=("a.jsonl",))
 EXAMPLES = [*(load_recipe(name).source for name in recipe_paths()), textfile_recipe([__file__]).source, MIRROR]
@@ -95,3 +96,9 @@ def test_a_new_source_is_one_file(tmp_path: Path) -> None:
         sources.__path__.remove(str(tmp_path))
         sys.modules.pop("nanogpt.data.sources.lines", None)
         registry._found.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["../b.jsonl", "/b.jsonl", "file:///etc/passwd", "https://example.org/b.jsonl"])
+def test_no_name_of_a_mirror_leads_out_of_its_folder(name: str) -> None:
+    with pytest.raises(UserError, match=r"leads out of https://example\.com/corpus/"):
+        completed(sources.create("mirror", urls=("https://example.com/corpus",), names=(name,)).shards())
