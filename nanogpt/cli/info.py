@@ -9,6 +9,7 @@ from typing import Any
 from nanogpt.cli.tables import format_loss, format_whole, print_table
 from nanogpt.errors import UserError
 from nanogpt.events import LayerHealth, to_json
+from nanogpt.formatting import printable
 from nanogpt.loss_units import UNITS
 from nanogpt.paths import expanded
 from nanogpt.runs.checkpoints import best, list_checkpoints
@@ -99,7 +100,7 @@ def show_health(folder: Path, as_json: bool) -> int:
     print(f"step {last.step:,}, update as log10 of update / weights (-3 is usual){clipped}")
     print_table(rows, right=range(1, 8))
     for text in summary(folder).problems:
-        print(text)
+        print(printable(text))
     return 0
 
 

@@ -6,7 +6,7 @@ Imports no torch.
 import argparse
 import json
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text", type=expanded, action="append", metavar="PATH", help="a text file or a folder of them; repeatable"
     )
-    parser.add_argument("--encoding", metavar="NAME", help="encoding of the text (default: UTF-8, else Windows-1252)")
+    parser.add_argument("--encoding", metavar="NAME", help="encoding of the text (default: UTF-8, else detected)")
     parser.add_argument("--dataset", metavar="NAME", help="a prepared data set: its text, instead of --text")
     parser.add_argument("--split", choices=SPLITS, help="of the data set (default: train to train, val to measure)")
     parser.add_argument("--sentence", metavar="TEXT", help="show, compare: also cut this text into tokens")
@@ -82,6 +82,11 @@ class _Text:
         from nanogpt.data.text import read
 
         return read(self.files)
+
+    def beginning(self, characters: int) -> str:
+        from nanogpt.data.text import first_characters
+
+        return "".join(first_characters(self.parts(), characters))
 
 
 def _text(args: argparse.Namespace, split: str, default: str = "") -> Generator[Event, None, _Text]:
@@ -130,7 +135,7 @@ def _show(args: argparse.Namespace) -> int:
     text = _done(_text(args, "val", default=_dataset_of(name, args)))
     tokenizer = _load(name, args, text)
     found, pieces = _measure(tokenizer, text), _sentence(tokenizer, args.sentence)
-    points = list(vocabulary_curve(tokenizer, _first(text.parts()))) if args.curve else []
+    points = list(vocabulary_curve(tokenizer, text.beginning(CURVE_CHARACTERS))) if args.curve else []
     if args.json:
         curve = [[point.vocab_size, point.bytes_per_token] for point in points]
         print(json.dumps(_described(name, text, found, pieces) | ({"curve": curve} if args.curve else {}), indent=1))
@@ -237,8 +242,11 @@ def _load(name: str, args: argparse.Namespace, text: _Text | None) -> Tokenizer:
     if path.exists():
         path = path / "tokenizer.json" if path.is_dir() else path
         return tokenizers.create(f"hf:{path}")
+    run = None
     with suppress(UserError):
-        return load_tokenizer(find(name, args.runs_dir))
+        run = find(name, args.runs_dir)
+    if run is not None:
+        return load_tokenizer(run)
     known = [*tokenizers.names(), *prepared_names(args.data_dir)]
     raise UserError(f"no tokenizer, data set, run or file {name!r}.{nearest(name, known)}")
 
@@ -281,17 +289,6 @@ def _measure(tokenizer: Tokenizer, text: _Text) -> TokenizerMeasured:
 
 def _sentence(tokenizer: Tokenizer, sentence: str | None) -> Cut | None:
     return cut(tokenizer, sentence) if sentence else None
-
-
-def _first(texts: Iterable[str]) -> str:
-    """Return the beginning of a text, which is enough for the curve."""
-    first, length = list[str](), 0
-    for text in texts:
-        first.append(text)
-        length += len(text)
-        if length >= CURVE_CHARACTERS:
-            break
-    return "".join(first)[:CURVE_CHARACTERS]
 
 
 def _described(name: str, text: _Text, found: TokenizerMeasured, pieces: Cut | None) -> dict[str, Any]:

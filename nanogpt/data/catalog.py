@@ -16,8 +16,8 @@ class DatasetInfo:
     """One entry of the list.
 
     `unfinished`: a part of it is prepared, and `prepare` continues. `offline`: it is prepared, or can be prepared
-    without a network. `size_bytes` is its size on disk; `tokens` is by split. These, `vocab_size` and `path` are only known once it is prepared. `problem` says why a recipe or a prepared
-    data set cannot be used; empty if it can.
+    without a network. `size_bytes` is its size on disk; `tokens` is by split. These, `vocab_size` and `path` are only
+    known once it is prepared. `problem` says why a recipe or a prepared data set cannot be used; empty if it can.
     """
 
     name: str

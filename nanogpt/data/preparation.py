@@ -30,7 +30,7 @@ from nanogpt.data.recipes import Recipe, load_recipe
 from nanogpt.data.scanning import scan_files
 from nanogpt.data.shards import TokenFile
 from nanogpt.data.spooling import spool
-from nanogpt.data.text import SEPARATOR, TextFile, read
+from nanogpt.data.text import SEPARATOR, TextFile, first_characters, read
 from nanogpt.data.token_files import TokenWriter
 from nanogpt.errors import UserError
 from nanogpt.events import Encoding, Event, Notice, Prepared, Skipped, TokenizerTraining
@@ -304,7 +304,7 @@ def build_tokenizer(
         return tokenizers.create(recipe.tokenizer, [alphabet])
     characters = ends["train"] if most is None else min(most, ends["train"])
     total = sum(file.stamp[0] for file in files) * characters // max(ends.values())
-    training = tokenizers.build(recipe.tokenizer, _first(read(files), characters))
+    training = tokenizers.build(recipe.tokenizer, first_characters(read(files), characters))
     while True:
         try:
             event = next(training)
@@ -318,15 +318,6 @@ def build_tokenizer(
         text = f"the text is too short for {spec.vocab_size:,} entries: the vocabulary has {made.vocab_size:,}"
         yield Notice(level="warning", text=text)
     return made
-
-
-def _first(texts: Iterable[str], characters: int) -> Iterator[str]:
-    """Yield the first characters of a text."""
-    for text in texts:
-        yield text[:characters]
-        characters -= len(text)
-        if characters <= 0:
-            return
 
 
 def _write(

@@ -29,7 +29,7 @@ class Recipe:
 
     `tokenizer` is the spec of its tokenizer, in canonical form. `val_ratio` and `test_ratio` are shares of the
     characters, cut from the end of the text, the test split last. `encoding` is the encoding of the text; None:
-    UTF-8, the encoding of its byte order mark, or else Windows-1252. `shard_tokens` is the size of the shards; 0: a
+    UTF-8, the encoding of its byte order mark, or else the detected one. `shard_tokens` is the size of the shards; 0: a
     split is one raw file, or shards of `DEFAULT_SHARD_TOKENS` if it is longer than one. `documents`: the data set is
     made of documents, and the shares are of these, drawn by the seed; None: of one text. `path` is the recipe's file;
     None if the recipe is made for the user's own text.

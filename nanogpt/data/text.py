@@ -5,7 +5,7 @@ A file that is not text is refused, and so is a file that changes between the tw
 
 import codecs
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,6 +184,15 @@ def read(files: list[TextFile]) -> Iterator[str]:
                     yield text
             if left or stream.stamp != text_file.stamp:
                 raise UserError(_changed_message(text_file.path))
+
+
+def first_characters(texts: Iterable[str], characters: int) -> Iterator[str]:
+    """Yield the first characters of a text that is given in parts."""
+    for text in texts:
+        yield text[:characters]
+        characters -= len(text)
+        if characters <= 0:
+            return
 
 
 def _blocks(file: TextFile, stream: Stream) -> Iterator[str]:

@@ -224,7 +224,7 @@ class TokenWriter:
         raw = self._folder / f"{self._split}.bin"
         if self.tokens and raw.is_file() and not self._path(0).exists():  # killed after the last commit, in `finish`
             raw_ids = np.fromfile(raw, f"<u{ITEM_BYTES[self._dtype]}", self.tokens)
-            self._path(0).write_bytes(pack_header(self._dtype, len(raw_ids)) + raw_ids.tobytes())
+            write_atomically(self._path(0), pack_header(self._dtype, len(raw_ids)) + raw_ids.tobytes())
         raw.unlink(missing_ok=True)
         for path in self._folder.glob(f"{self._split}-*.bin"):
             digits = path.stem.removeprefix(f"{self._split}-")

@@ -2,8 +2,8 @@
 
 The layer "" is the whole model.
 
-A problem has to hold in two measurements in a row, so that a moment lights no lamp; it is over at the first one in
-which it does not hold. The rules about the start look at step 1 alone.
+A problem has to hold in two measurements in a row, so that a single outlier is not reported. It is over at the first
+one in which it does not hold. The rules about the start look at step 1 alone.
 
 - dead units: half of the units that one of the layer's matrices reads hardly vary from token to token.
 - no gradient: the gradient is zero, so the layer does not learn.

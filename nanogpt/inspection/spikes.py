@@ -4,7 +4,7 @@ A step is a spike if its loss is above the median of the last reported steps by 
 deviation and by more than 0.25 nats, or its gradient norm by more than 10 times and twentyfold. Steps during the first
 50 reported ones, when all changes fast, and within 5 after a spike are none.
 
-The text that is to blame is found by the loss of each sequence of the batch, after the step. The layer is the one whose
+The text that caused it is found by the loss of each sequence of the batch, after the step. The layer is the one whose
 gradient grew most in comparison with its own last steps: all norms are computed in one operation and stay on the device
 until there is a spike.
 """

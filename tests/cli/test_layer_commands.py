@@ -94,6 +94,16 @@ def test_a_spike_is_shown_with_the_steps_around_it_and_its_text_without_control_
     assert json.loads(capsys.readouterr().out)["texts"] == ["\x1b[31mred\nblue"]
 
 
+def test_a_problem_is_shown_without_control_characters(recorded, capsys):
+    recorded(started(), health(1))
+    status = runs.find("one") / "status.json"
+    status.write_text(json.dumps(json.loads(status.read_text()) | {"problems": ["h\x1b[31m: dead units"]}))
+    assert main(["info", "one", "--health"]) == 0
+    out = capsys.readouterr().out
+    assert "dead units" in out
+    assert "\x1b" not in out
+
+
 def test_what_a_resume_undid_is_not_shown(recorded, capsys):
     recorded(started(), health(1), spike(5), started(step=3), health(4))
     assert main(["info", "one", "--health", "--json"]) == 0

@@ -4,6 +4,7 @@ Each is downloaded in a thread, which stops while nobody takes its progress: a p
 nothing. Not more than `AHEAD` shards are downloaded or stored before they are read.
 """
 
+import hashlib
 import queue
 import threading
 from collections.abc import Generator, Mapping, Sequence
@@ -39,9 +40,15 @@ class Fetcher:
         self.downloaded_bytes = 0  # in this process
 
     def path(self, number: int) -> Path:
-        """Return where shard `number` is, or will be once it is downloaded."""
+        """Return where shard `number` is, or will be once it is downloaded.
+
+        Its name says which version it is: one that was kept of another revision of the corpus is not taken for it.
+        """
         shard = self._shards[number]
-        return Path(shard.path) if shard.path else self._folder / f"{number:06}-{PurePosixPath(shard.name).name}"
+        if shard.path:
+            return Path(shard.path)
+        version = shard.sha256 or hashlib.sha256(shard.urls[0].encode()).hexdigest()
+        return self._folder / f"{number:06}-{version[:8]}-{PurePosixPath(shard.name).name}"
 
     def wait_for(self, number: int) -> Generator[Downloading, None, Path]:
         """Yield progress until a shard is there, and return its path. Raise `UserError` if it cannot be downloaded."""

@@ -89,9 +89,8 @@ class _Book:
 
 def _chapters(book: _Book, skipped: Counter[str]) -> Iterator[str]:
     """Yield the visible texts of the pages of a book, in the order of its spine."""
-    package = next(
-        (a.get("full-path", "") for tag, a in book.elements("META-INF/container.xml") if tag == "rootfile"), ""
-    )
+    container = book.elements("META-INF/container.xml")
+    package = next((attributes.get("full-path", "") for tag, attributes in container if tag == "rootfile"), "")
     elements = book.elements(package)
     pages = {
         attributes.get("id"): normpath(join(dirname(package), unquote(attributes.get("href", ""))))

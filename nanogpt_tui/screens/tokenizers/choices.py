@@ -11,6 +11,7 @@ from nanogpt.tokenizers import Tokenizer, available_offline
 from nanogpt_tui.text import one_line
 
 OF_DATASET, OF_SPEC, TRAINED = "dataset", "spec", "trained"
+NEEDS_NETWORK = " (needs the network)"  # the end of a label
 
 
 @dataclass
@@ -54,7 +55,7 @@ def _published() -> Iterator[tuple[str, str]]:
     for name in tokenizers.names_without_argument():
         spec = tokenizers.parse_spec(name)
         if spec.kind.needs == "nothing":
-            network = "" if available_offline(name) else " (needs the network)"
+            network = "" if available_offline(name) else NEEDS_NETWORK
             yield f"{OF_SPEC} {name}", f"{name}, {spec.vocab_size or 0:,}{network}"
 
 
@@ -68,7 +69,7 @@ def check_spec(spec: str) -> str:
 
 def default_pair(options: list[tuple[str, str]], dataset: str) -> tuple[str, str]:
     """Return the keys to compare first: the tokenizer of a data set and a published one that is on this machine."""
-    keys = [key for key, label in options if "network" not in label]
+    keys = [key for key, label in options if not label.endswith(NEEDS_NETWORK)]
     first = f"{OF_DATASET} {dataset}" if f"{OF_DATASET} {dataset}" in keys else keys[0]
     others = [key for key in keys if key != first and key.startswith(OF_SPEC)]
     return first, others[-1] if others else first

@@ -12,14 +12,14 @@ from nanogpt.data.recipes import Recipe, load_recipe, textfile_recipe
 from nanogpt.data.scanning import scan_files
 from nanogpt.data.split_text import split_text
 from nanogpt.data.store import Dataset, is_prepared, open_dataset
-from nanogpt.data.text import SEPARATOR, read
+from nanogpt.data.text import SEPARATOR, first_characters, read
 from nanogpt.errors import UserError
 from nanogpt.events import Event, VocabularyPoint
 from nanogpt.files import why, write_atomically
 from nanogpt.inspection.tokenization import vocabulary_curve
 from nanogpt.tokenizers import Tokenizer
 from nanogpt.tokenizers.base import completed
-from nanogpt_tui.screens.tokenizers.choices import Tokenizers
+from nanogpt_tui.screens.tokenizers.choices import NEEDS_NETWORK, Tokenizers
 
 DATASET, FILE = "dataset", "file"  # the first word of the key of a text
 TRAINED_CHARACTERS = 1 << 25  # of the training split of a longer text, its beginning
@@ -69,7 +69,7 @@ def train(key: str, spec: str) -> Generator[Event | Trained, None, None]:
 def _train_on(dataset: Dataset, spec: str) -> Generator[Event, None, Tokenizer]:
     """Train on the text of a data set's tokens, with its size in the progress."""
     total = min(dataset.meta.split_bytes.get("train", 0), TRAINED_CHARACTERS)
-    training = tokenizers.build(spec, _first(split_text(dataset, "train"), TRAINED_CHARACTERS))
+    training = tokenizers.build(spec, first_characters(split_text(dataset, "train"), TRAINED_CHARACTERS))
     while True:
         try:
             event = next(training)
@@ -92,20 +92,20 @@ def held_out(key: str) -> str:
     """Return the beginning of the validation split of a text. Raise `UserError`."""
     kind, _, name = key.partition(" ")
     if kind == DATASET and is_prepared(name):
-        return "".join(_first(split_text(open_dataset(name), "val"), MEASURED_CHARACTERS))
+        return "".join(first_characters(split_text(open_dataset(name), "val"), MEASURED_CHARACTERS))
     recipe = _recipe(kind, name)
     found = recipe.source.files(recipe.encoding)
     files, _, _, _ = completed(scan_files(completed(found), recipe.encoding, recipe.source.text_column))
     ends = split_ends(recipe, sum(file.characters for file in files) + len(SEPARATOR) * (len(files) - 1))
     texts = (text for split, text in split_texts(read(files), ends) if split == "val")
-    return "".join(_first(texts, MEASURED_CHARACTERS))
+    return "".join(first_characters(texts, MEASURED_CHARACTERS))
 
 
 def marks(known: Tokenizers, options: list[tuple[str, str]], key: str) -> Iterator[Mark]:
     """Yield what each tokenizer that is on this machine makes of a text. Raise `UserError` if it cannot be read."""
     text = held_out(key)
     for name, label in options:
-        if "network" not in label:
+        if not label.endswith(NEEDS_NETWORK):
             try:
                 yield Mark(name.partition(" ")[2], measured(known.load(name), text))
             except UserError:
@@ -121,12 +121,3 @@ def measured(tokenizer: Tokenizer, text: str) -> VocabularyPoint:
 
 def _recipe(kind: str, name: str) -> Recipe:
     return load_recipe(name) if kind == DATASET else textfile_recipe([name])
-
-
-def _first(texts: Iterator[str], characters: int) -> Iterator[str]:
-    """Yield the first characters of a text."""
-    for text in texts:
-        yield text[:characters]
-        characters -= len(text)
-        if characters <= 0:
-            return

@@ -369,6 +369,15 @@ def test_a_corpus_without_enough_documents_says_so(tmp_path: Path) -> None:
     assert complaint(prepare(recipe(Corpus(tmp_path / "no", {})), data_dir=tmp_path)).startswith(f"{tmp_path / 'no'}")
 
 
+def test_a_split_of_which_only_a_separator_is_left_is_none(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "a.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n{"text": "c"}\n')
+    # the first document is for validation: a separator and a byte; the third token is the separator of the next one
+    own = recipe(Corpus(tmp_path / "own", {}), max_tokens=3, shuffle=False)
+    assert "none is left for train" in complaint(prepare(own, data_dir=tmp_path))
+    assert not (tmp_path / "c").exists()
+
+
 def test_settings_out_of_their_bounds_are_refused(corpus: Corpus, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"max_docs=2: has to be at least 3"):
         recipe(corpus, max_docs=2)

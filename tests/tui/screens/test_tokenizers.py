@@ -99,6 +99,8 @@ def test_the_first_comparison_is_of_the_data_set_and_a_published_tokenizer_that_
     options = [("dataset a", "a: char, 65"), ("dataset b", "b: char, 9"), ("spec byte", "byte, 256")]
     far = ("spec gpt2", "gpt2, 50,257 (needs the network)")
     assert default_pair([*options, far], "b") == ("dataset b", "spec byte")
+    named = ("dataset network", "network: char, 65")
+    assert default_pair([*options, far, named], "network") == ("dataset network", "spec byte")
     assert default_pair([*options, far], "") == ("dataset a", "spec byte")
     assert default_pair([options[2]], "a") == ("spec byte", "spec byte")
 
