@@ -49,7 +49,6 @@ def evaluate_run(
     opened.check_ids(split)
     stride = _resolve_stride(stride, checkpoints.model_config(path))
     loaded = load_model(str(path), device=device, weights=weights)
-    loaded.model.document_separator = config.data.separator
     torch.set_num_threads(hardware.resolve_threads(0))
     size = yield from text_size(opened, split)
     batch_size = batch_size or config.data.batch_size

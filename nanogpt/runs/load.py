@@ -1,5 +1,6 @@
 """Load a trained model and its tokenizer from a run or a checkpoint, for sampling."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -8,7 +9,7 @@ from nanogpt import hardware, tokenizers
 from nanogpt.errors import UserError
 from nanogpt.models.base import LanguageModel
 from nanogpt.models.meta_device import on_meta_device
-from nanogpt.runs import checkpoints
+from nanogpt.runs import checkpoints, folder
 from nanogpt.tokenizers import Tokenizer
 from nanogpt.training.snapshot import Snapshot, check_weights, restore_weights
 
@@ -40,9 +41,9 @@ def load_model(
 ) -> LoadedModel:
     """Load the model of a run (by name or path; None: the newest), or of a checkpoint's folder, which needs no `which`.
 
-    weights: the averaged ones, the raw ones, or "auto": the averaged ones if the checkpoint has them, unless they had
-    the higher validation loss there. Raise `UserError` if it does not exist, is damaged, or the tokenizer does not fit
-    the model.
+    The model has the document mask of its run. weights: the averaged ones, the raw ones, or "auto": the averaged ones
+    if the checkpoint has them, unless they had the higher validation loss there. Raise `UserError` if it does not
+    exist, is damaged, or the tokenizer does not fit the model.
     """
     run, path = checkpoints.locate(source, which, runs_dir)
     snapshot, val_loss, is_average = _with_weights(path, weights)
@@ -54,6 +55,8 @@ def load_model(
         )
     device = hardware.resolve_device(device)
     model = model_from(snapshot, str(path)).to(device).eval()
+    with suppress(UserError):  # a checkpoint's folder may be without its run
+        model.document_separator = folder.run_config(run).data.separator
     return LoadedModel(model, tokenizer, run.name, snapshot.progress.step, val_loss, device, is_average)
 
 

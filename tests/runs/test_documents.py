@@ -55,6 +55,7 @@ def weights(name: str) -> dict[str, torch.Tensor]:
 def test_the_mask_changes_training_and_what_is_evaluated(masked: Callable[..., Config]) -> None:
     with_mask, without = trained(masked(eval_iters=0), "with"), trained(masked(document_mask="false"), "without")
     assert losses(with_mask) != losses(without)
+    assert [runs.load_model(name, device="cpu").model.document_separator for name in ("with", "without")] == [0, None]
     (*_, last) = (event for event in with_mask if isinstance(event, Evaluated))
     (*_, whole) = runs.evaluate_run("with", checkpoint="latest", device="cpu")
     assert isinstance(whole, SplitEvaluated)
