@@ -15,6 +15,7 @@ class Progress:
     def __init__(self) -> None:
         self._first: WithProgress | None = None  # of the phase, or after a pause
         self._last: WithProgress | None = None
+        self._trains_tokenizer = False
         self.paused = False
 
     def add(self, event: Event) -> None:
@@ -23,6 +24,7 @@ class Progress:
             if self._first is None or _phase(event) != _phase(self._first):
                 self._first = event
             self._last = event
+            self._trains_tokenizer |= isinstance(event, TokenizerTraining)
 
     def pause(self, paused: bool) -> None:
         """Show the preparation as paused, or as running; the rate is measured anew after a pause."""
@@ -41,7 +43,7 @@ class Progress:
             return 0.0
         part = min(1.0, _done(last) / (_total(last) or 1))
         if isinstance(last, CorpusEncoding):  # its documents are read and encoded in one pass
-            return part
+            return 0.5 + part / 2 if self._trains_tokenizer else part
         return {"download": part, "scan": part / 2, "encode": 0.5 + part / 2}.get(_phase(last), 0.5)
 
     def lines(self, width: int, ascii_only: bool) -> Content:
@@ -51,11 +53,12 @@ class Progress:
             return line
         kinds = (last.duplicates, "duplicates"), (last.skipped, "skipped")
         left_out = [f"{number:,} {what}" for number, what in kinds if number]
+        downloaded = f", {format_bytes(last.downloaded_bytes)} downloaded" if last.downloaded_bytes else ""
         rows = (
             ("file", f"{min(last.shards_done + 1, last.shards):,} of {last.shards:,}  {one_line(last.shard)}"),
             ("documents", "  ".join([f"{last.documents:,}", *left_out])),
             ("tokens", f"{last.tokens:,}, {count(last.committed_tokens)} committed"),
-            ("disk", f"{format_bytes(last.disk_bytes)}, {format_bytes(last.downloaded_bytes)} downloaded"),
+            ("disk", f"{format_bytes(last.disk_bytes)}{downloaded}"),
         )
         return Content("\n").join(
             [line, *(Content.assemble((f"{label:<12}", "$quiet"), short(text, width - 12)) for label, text in rows)]

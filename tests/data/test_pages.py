@@ -37,6 +37,14 @@ def test_an_end_of_text_before_each_document_gives_the_same_pages(stories: Datas
     assert [page.text for page in dataset_pages(stories, "train")][:2] == STORIES[:2]
 
 
+def test_the_end_of_a_split_is_its_last_document(stories: Dataset) -> None:
+    ids = np.asarray(stories.split("train")[:])
+    third = next(page.start for page in dataset_pages(stories, "train") if page.text.startswith(STORIES[2][:20]))
+    np.roll(ids, -third).astype("<u2").tofile(stories.path / "train.bin")  # the two short ones are the last
+    start = document_start(stories, "train", 1.0)
+    assert [page.text for page in dataset_pages(stories, "train", start)] == [STORIES[1]]
+
+
 def test_a_text_without_documents_is_cut_into_pages_that_join_to_it(home: Path, text_file: Path) -> None:
     list(prepare(textfile_recipe([text_file])))
     dataset = open_dataset("small")

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ from nanogpt.data.background import available_cores
 from nanogpt.data.corpus.encoding import Encoder
 from nanogpt.data.corpus.fetch import Fetcher
 from nanogpt.data.corpus.sample import read_sample, sample_characters, write_sample
-from nanogpt.data.corpus.unfinished import Unfinished
-from nanogpt.data.recipes import Recipe
+from nanogpt.data.corpus.unfinished import LARGEST, Unfinished
+from nanogpt.data.document_settings import DocumentSettings
+from nanogpt.data.names import home, unfinished_folder
+from nanogpt.data.recipes import Recipe, textfile_recipe
 from nanogpt.data.sources.base import Shard
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, Notice
-from nanogpt.files import why, write_atomically
+from nanogpt.files import read_json, why, write_atomically
 from nanogpt.formatting import counted
 from nanogpt.tokenizers import Tokenizer
 
@@ -89,7 +91,7 @@ def _prepare(
     yield Notice(
         level="info",
         text=f"encoding {counted(len(shards), 'file')} with {counted(workers, 'worker')}; after an "
-        "interruption the same command continues",
+        "interruption, preparing it again continues",
     )
     with closing(Fetcher(shards, downloads, headers, recipe.source.stall_s, keep=keep_shards)) as fetcher:
         tokenizer = yield from _tokenizer(recipe, shards, unfinished, fetcher)
@@ -240,6 +242,26 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
         "shard_tokens": recipe.shard_tokens,
         **recipe.documents.to_json(),
     }
+
+
+def interrupted_recipe(name: str) -> Recipe | None:
+    """Return the recipe with which the interrupted preparation of the user's own documents continues.
+
+    None if none is recorded, or its files are gone.
+    """
+    try:
+        values = read_json(unfinished_folder(home(None) / name) / "corpus.json", LARGEST)["settings"]
+        source = str(values["source"])
+        files = [source] if Path(source).exists() else source.split(", ")
+        if not all(Path(file).exists() for file in files):
+            return None
+        documents = DocumentSettings(**{each.name: values[each.name] for each in fields(DocumentSettings)})
+        others = {key: values[key] for key in ("tokenizer", "val_ratio", "test_ratio", "encoding", "shard_tokens")}
+        text_column = documents.text_column
+        recipe = textfile_recipe(files, name=name, text_column=text_column, documents=documents, **others)
+    except (OSError, ValueError, TypeError, KeyError, UserError):
+        return None
+    return recipe if _settings(recipe) == values else None
 
 
 def _difference(was: dict[str, Any], is_: dict[str, Any]) -> str:

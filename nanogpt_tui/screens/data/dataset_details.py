@@ -51,7 +51,7 @@ class DatasetDetails(VerticalScroll):
     def show(self, entry: Entry, problem: str, progress: Progress | None) -> None:
         """Show a data set. `problem` is why its preparation failed, if so; `progress` is that of a preparation."""
         self._shown = entry.name
-        self.query_one("#facts", Static).update(facts_text(entry, self._width))
+        self.query_one("#facts", Static).update(facts_text(entry, self._width, progress))
         hint = with_keys(preparation_hint(entry), self.app) if progress is None and not self._session.readonly else ""
         self._update("#hint", Content.styled(hint, "$accent") if hint else None)
         self.show_progress(progress)

@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from textual.content import Content
@@ -26,7 +26,8 @@ class Entry:
     `recipe`: it can be prepared from one; `downloads`: its text is downloaded, `download_bytes` of it if that is known;
     `install_command`: what installs the package that has the text; `deletable`: it is on disk, or a part of it.
     `corpus`: its text is many files from the network. `of_documents`: its splits are shares of documents, and
-    `documents` is their number by split, once it is prepared.
+    `documents` is their number by split, once it is prepared. `own_recipe` continues the interrupted preparation of the
+    user's own documents.
     """
 
     info: DatasetInfo
@@ -43,6 +44,7 @@ class Entry:
     corpus: bool = False
     of_documents: bool = False
     documents: dict[str, int] = field(default_factory=dict)
+    own_recipe: Recipe | None = None
 
     @property
     def name(self) -> str:
@@ -69,6 +71,10 @@ class Entry:
             of_documents=recipe.documents is not None,
         )
 
+    def interrupted(self, size_bytes: int) -> "Entry":
+        """Return the entry with a part of the data set on disk."""
+        return replace(self, info=replace(self.info, unfinished=True, size_bytes=size_bytes), deletable=True)
+
 
 def list_entries() -> list[Entry]:
     """Return the entries of all data sets, as they are on disk now."""
@@ -78,6 +84,12 @@ def list_entries() -> list[Entry]:
 
 def _entry(info: DatasetInfo, has_recipe: bool) -> Entry:
     recipe: Recipe | None = None
+    if info.unfinished and not info.prepared and not has_recipe:
+        from nanogpt.data.corpus.preparation import interrupted_recipe
+
+        own = interrupted_recipe(info.name)
+        if own is not None:
+            return replace(Entry.of_recipe(own), own_recipe=own).interrupted(info.size_bytes)
     if has_recipe:
         try:
             recipe = load_recipe(info.name)
@@ -117,8 +129,10 @@ def recorded_origin(source: dict[str, Any]) -> str:
     return str(where) if where else counted(files, "file") if isinstance(files, int) else "files"
 
 
-def state(entry: Entry) -> tuple[str, str, str]:
-    """Return a mark, its style and its meaning."""
+def state(entry: Entry, progress: Progress | None = None) -> tuple[str, str, str]:
+    """Return a mark, its style and its meaning. `progress` is that of its preparation."""
+    if progress is not None:
+        return ("‖", "$warning", "preparing is paused") if progress.paused else ("◌", "$alive", "is being prepared")
     if entry.info.problem:
         return "×", "$error", "cannot be used"
     if entry.info.prepared:
@@ -137,11 +151,10 @@ def list_heading(width: int) -> Content:
 
 def list_row(entry: Entry, width: int, progress: Progress | None) -> Content:
     """Return a row of `width` cells. `progress` is that of its preparation, None if there is none."""
-    mark, style, _ = state(entry)
+    mark, style, _ = state(entry, progress)
     info = entry.info
     tokens = count(sum(info.tokens.values())) if info.tokens else "–"
     if progress is not None:
-        mark, style = ("‖", "$warning") if progress.paused else ("◌", "$alive")
         tokens = f"{progress.share:.0%}"
     vocab = f"{info.vocab_size:,}" if info.vocab_size else ""
     size = format_bytes(info.size_bytes) if info.size_bytes else ""
@@ -164,13 +177,13 @@ def _columns(name: str, tokens: str, vocab: str, size: str, tokenizer: str, widt
     return f"{short(name, room):<{room}}{right}"
 
 
-def facts_text(entry: Entry, width: int) -> Content:
-    """Return all facts of a data set, one on each line of `width` cells."""
+def facts_text(entry: Entry, width: int, progress: Progress | None = None) -> Content:
+    """Return all facts of a data set, one on each line of `width` cells. `progress` is that of its preparation."""
     info = entry.info
     lines = [safe_content(info.title or info.name, "bold $foreground")]
     if info.description:
         lines.append(safe_content(info.description, "$quiet"))
-    mark, style, meaning = state(entry)
+    mark, style, meaning = state(entry, progress)
     first, *further = textwrap.wrap(meaning, max(10, width - LABEL - 2))
     lines += [Content(), Content.assemble((f"{'state':<{LABEL}}", "$quiet"), (f"{mark} ", style), first)]
     lines += [Content(" " * (LABEL + 2) + line) for line in further]

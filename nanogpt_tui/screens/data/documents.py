@@ -47,7 +47,7 @@ class DocumentsScreen(LabScreen):
         Binding("shift+left", "jump(-0.1)", "far", id="documents.far_previous", tooltip="A tenth of the split back"),
         Binding("shift+right", "jump(0.1)", "far", id="documents.far_next", tooltip="A tenth of the split further on"),
         Binding("home", "go_to(0)", "first", id="documents.first", show=False, tooltip="The first document"),
-        Binding("end", "go_to(1)", "last", id="documents.last", show=False, tooltip="The last documents"),
+        Binding("end", "go_to(1)", "last", id="documents.last", show=False, tooltip="The last document or page"),
         Binding("s", "next_split", "split", id="documents.split", tooltip="The next split: train, val, test"),
         Binding("h", "shades", "shade tokens", id="documents.shades", tooltip="Shade every other token"),
         Binding("escape", "close", "back", id="documents.close", tooltip="Back to the data sets"),

@@ -1,7 +1,6 @@
 """The Data screen: lists the data sets, prepares them and shows what is in them. Disks are read in threads."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -124,6 +123,10 @@ class DataScreen(LabScreen):
 
     def _with_own(self, entries: Iterable[Entry]) -> list[Entry]:
         """Return the entries with those of own texts that are not on disk yet, by name."""
+        entries = list(entries)
+        for entry in entries:
+            if entry.own_recipe is not None:
+                self.own_recipes.setdefault(entry.name, entry.own_recipe)
         on_disk = {entry.name: self._as_own(entry) for entry in entries}
         own = [Entry.of_recipe(recipe) for name, recipe in self.own_recipes.items() if name not in on_disk]
         return sorted([*on_disk.values(), *own], key=lambda entry: entry.name)
@@ -133,9 +136,7 @@ class DataScreen(LabScreen):
         recipe = self.own_recipes.get(entry.name)
         if recipe is None or not entry.info.unfinished:
             return entry
-        own = Entry.of_recipe(recipe)
-        info = replace(own.info, unfinished=True, size_bytes=entry.info.size_bytes)
-        return replace(own, info=info, deletable=True)
+        return Entry.of_recipe(recipe).interrupted(entry.info.size_bytes)
 
     def _show_list(self, name: str) -> None:
         """Show all entries and highlight one; if it is gone, the one in its row."""
@@ -341,7 +342,8 @@ class DataScreen(LabScreen):
     def action_pause_preparing(self) -> None:
         if self.preparation is not None:
             self.preparation.toggle_pause()
-            self._show_progress()
+            self._show_row(self.preparation.name)
+            self._show_details()
 
     def action_cancel(self) -> None:
         if self.preparation is not None:
@@ -376,5 +378,6 @@ class DataScreen(LabScreen):
             self.notify(str(error), severity="error", markup=False)
         self.details.forget(name)
         self.problems.pop(name, None)
+        self.own_recipes.pop(name, None)
         self._highlight_next = name
         self.action_reload()

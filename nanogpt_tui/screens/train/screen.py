@@ -39,6 +39,7 @@ WELCOME = (
     ("^p", "command palette: every command by name"),
     ("{app.quit}", "quit"),
 )
+WELCOME_CHANGES = 6  # its first lines, which a read-only session leaves out
 STOP_ANSWERS = {
     "save": ("s", "checkpoint and stop"),
     "stop": ("x", "stop now, losing {unsaved}"),
@@ -139,7 +140,8 @@ class TrainScreen(LabScreen):
             yield Static(self._welcome(), id="welcome")
 
     def _welcome(self) -> Content:
-        keyed = [(with_keys(key, self.app), words) for key, words in WELCOME]
+        shown = WELCOME[WELCOME_CHANGES:] if self.session.readonly else WELCOME
+        keyed = [(with_keys(key, self.app), words) for key, words in shown]
         width = max(len(key) for key, _ in keyed)
         lines = [Content.assemble((f"{key:>{width}}", "bold $accent"), f"   {words}") for key, words in keyed]
         return Content("\n").join(["Nothing has been trained here yet.", "", *lines])

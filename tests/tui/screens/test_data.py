@@ -11,8 +11,9 @@ import pytest
 from nanogpt import data, paths, tokenizers
 from nanogpt.data import open_dataset, prepare, textfile_recipe
 from nanogpt.data.corpus import meter
+from nanogpt.data.document_settings import DocumentSettings
 from nanogpt.errors import UserError
-from nanogpt.events import CorpusEncoding, Downloading, Encoding
+from nanogpt.events import CorpusEncoding, Downloading, Encoding, TokenizerTraining
 from nanogpt_tui import token_views
 from nanogpt_tui.progress import Progress
 from nanogpt_tui.screens.data.dataset_facts import recorded_origin
@@ -173,6 +174,29 @@ async def test_an_interrupted_corpus_is_shown_as_such_and_continued_with_the_sam
         counts = open_dataset("stories").meta.source["documents"]
         assert sum(counts.values()) == 400
         await at.sees(f"documents   train {counts['train']}  val {counts['val']}")
+
+
+async def test_own_documents_that_were_interrupted_continue_in_a_later_session(
+    lab: Any, stories: None, held: Event, tmp_path: Path
+) -> None:
+    settings = DocumentSettings(shuffle_tokens=2000)
+    recipe = textfile_recipe([tmp_path / "stories"], name="own", tokenizer="byte", val_ratio=0.2, documents=settings)
+    async with lab() as at:
+        screen = await opened(at, "stories")
+        screen._add(recipe)
+        await at.sees("◌ is being prepared", "committed")
+        await at.press("space")
+        await at.sees("‖ preparing is paused")
+        await at.press("escape")
+        held.set()
+        await at.until(lambda: screen.preparation is None)
+    async with lab() as at:
+        screen = await opened(at, "own")
+        await at.sees("‖ own", "it can be continued", "of a part", "p continues", "validation 20%")
+        await at.press("p")
+        await at.sees("continuing the preparation of own")
+        await at.until(lambda: screen.entry.info.prepared)
+        assert sum(open_dataset("own").meta.source["documents"].values()) == 400
 
 
 async def test_a_corpus_with_other_settings_is_continued_or_deleted_too(lab: Any, stories: None, held: Event) -> None:
@@ -581,6 +605,21 @@ def test_completions_are_what_is_on_disk_folders_with_a_slash(tmp_path: Path) ->
 def test_a_character_in_several_tokens_stands_at_its_last_one() -> None:
     euro = "€".encode()
     assert list(token_views.texts([b"a", euro[:1], euro[1:2], euro[2:], b"b"])) == ["a", "", "", "€", "b"]
+
+
+def test_the_progress_of_a_corpus_does_not_fall_after_its_tokenizer_is_trained() -> None:
+    progress = Progress()
+    progress.add(TokenizerTraining(phase="read", done_bytes=1, total_bytes=2, vocab_size=0, target=512))
+    assert progress.share == 0.5
+    progress.add(
+        CorpusEncoding(
+            phase="encode", done_bytes=1, total_bytes=5, tokens=3, shard="a", shards_done=0, shards=1, documents=1,
+            duplicates=0, skipped=0, committed_tokens=0, downloaded_bytes=0, disk_bytes=1, bytes_per_second=1.0,
+            elapsed_s=1.0,
+        )
+    )  # fmt: skip
+    assert progress.share == 0.6  # half of it is encoding, of which a fifth is done
+    assert "downloaded" not in progress.lines(60, ascii_only=True).plain
 
 
 def test_the_rate_is_that_of_the_present_phase() -> None:

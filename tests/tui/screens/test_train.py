@@ -1,6 +1,7 @@
 """The Train screen, driven by keys while a real small model is trained."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 from rich.text import Text
@@ -8,7 +9,10 @@ from textual.widgets import Input
 
 from nanogpt.events import Saved
 from nanogpt_tui import settings
+from nanogpt_tui.app import LabApp
+from nanogpt_tui.settings import Settings
 from nanogpt_tui.widgets.dialog import Ask, AskValue
+from tests.tui.conftest import Lab
 
 LONG = {"max_iters": 100_000, "eval_interval": 50_000, "sample_interval": 0}
 
@@ -16,6 +20,15 @@ LONG = {"max_iters": 100_000, "eval_interval": 50_000, "sample_interval": 0}
 async def started(at: Any) -> None:
     await at.press("g")
     await at.until(lambda: at.session.history and at.session.history.step > 3)
+
+
+async def test_a_first_start_of_a_readonly_session_offers_no_key_that_it_lacks(home: Path) -> None:
+    app = LabApp(Settings(), readonly=True)
+    async with app.run_test(size=(120, 40)) as pilot:
+        at = Lab(app, pilot)
+        await at.sees("Nothing has been trained here yet.", "Runs: what was trained before")
+        assert "quick start" not in at.seen()
+        assert "new run" not in at.seen()
 
 
 async def test_a_first_start_says_what_to_do_and_one_key_does_it(lab: Any) -> None:
