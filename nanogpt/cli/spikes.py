@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
             print(to_json(spike))
         return 0
     if not spikes:
-        print(f"{folder.name} has no spikes")
+        print(printable(f"{folder.name} has no spikes"))
         return 0
     columns = steps_of(folder, ("step", "loss", "grad_norm", "learning_rate"))
     for spike in spikes:

@@ -11,6 +11,7 @@ from nanogpt import tokenizers
 from nanogpt.cli import main
 from nanogpt.data import open_dataset, prepare, textfile_recipe
 from nanogpt.data.split_text import split_text
+from nanogpt.runs import find
 
 
 @pytest.fixture
@@ -112,3 +113,13 @@ def test_what_is_wrong_is_one_line(
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert complaint in err
+
+
+def test_the_damaged_tokenizer_of_a_run_is_said_to_be_damaged(
+    story: Path, small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *small, "--max_iters=1", "--name=one"]) == 0
+    (find("one") / "tokenizer.json").write_text("{")
+    capsys.readouterr()
+    assert main(["tokenizer", "show", "one", f"--text={story}"]) == 2
+    assert "cannot read the tokenizer" in capsys.readouterr().err
