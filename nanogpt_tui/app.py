@@ -314,6 +314,12 @@ class LabApp(TerminalApp):
 
         return self.push_screen(TokenizersScreen(dataset))
 
+    def health(self) -> AwaitMount:
+        """Open the screen that shows the layers of the run in Train."""
+        from nanogpt_tui.screens.health.screen import HealthScreen
+
+        return self.push_screen(HealthScreen())
+
     async def show_setting(self, name: str) -> None:
         """Focus the field of a setting in the form of a new run, which is opened unless it is on top already."""
         from nanogpt_tui.screens.new_run.screen import NewRunScreen

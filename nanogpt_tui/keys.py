@@ -25,6 +25,7 @@ BINDING_CLASSES = {
     "data": ("screens.data.screen:DataScreen", "screens.data.screen:DatasetList"),
     "new_run": ("screens.new_run.screen:NewRunScreen",),
     "documents": ("screens.data.documents:DocumentsScreen", "screens.data.documents:DocumentText"),
+    "health": ("screens.health.screen:HealthScreen",),
     "tokenizers": ("screens.tokenizers.screen:TokenizersScreen", "screens.tokenizers.cut_view:CutView"),
     "choice": ("widgets.choice:Choice",),
     "train": ("screens.train.screen:TrainScreen",),

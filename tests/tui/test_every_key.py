@@ -92,7 +92,23 @@ async def test_train_with_a_run_that_has_ended(lab: Any, two_runs: Path) -> None
                 await go(at, "train")
                 await at.until(lambda: at.session.history and len(at.session.history))
 
-            assert await receive(each_key(at, visit)) == [*"rnolav", "enter", "g"]
+            assert await receive(each_key(at, visit)) == [*"rnolahv", "enter", "g"]
+
+
+async def test_health(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+
+        async def visit(at: Any) -> None:
+            if type(at.app.screen).__name__ != "HealthScreen":
+                await go(at, "train")
+                await at.until(lambda: at.session.history and at.session.history.layer_health)
+                await at.press("h")
+            await at.sees("update / weights")
+            at.app.screen._layer = 2  # a layer between others
+            at.app.screen.training_changed()
+
+        keys = await receive(each_key(at, visit))
+        assert {"right", "left", "down", "up", "escape"} <= {*keys}
 
 
 async def test_train_while_a_run_is_trained_and_paused(lab: Any, two_runs: Path) -> None:

@@ -50,7 +50,7 @@ TRIM_TOOLTIP = "Show the whole range of the loss, or zoom in on its recent part"
 UNIT_TOOLTIP = "The loss in nats per token, as perplexity, bits per character or bits per byte"
 WHILE_TRAINING = {"pause", "save", "stop", "sample", "sample_prompt", "scale", "eval_interval", "max_iters"}
 PANES = ("chart", "figures", "watch", "log")
-WITH_A_RUN = {"copy", "chart", "loss_unit", "overlay", "earlier_sample", "scroll_sample", "full"}
+WITH_A_RUN = {"health", "copy", "chart", "loss_unit", "overlay", "earlier_sample", "scroll_sample", "full"}
 
 
 class TrainScreen(LabScreen):
@@ -84,6 +84,7 @@ class TrainScreen(LabScreen):
             tooltip="The x axis by step, tokens, time or FLOPs",
         ),
         Binding("L", "loss_unit", "loss unit", id="train.loss_unit", show=False, tooltip=UNIT_TOOLTIP),
+        Binding("h", "health", "layers", id="train.health", tooltip="The health of each layer, as it learns"),
         Binding("v", "full('log')", "log", id="train.panel", tooltip="The whole log / back"),
         Binding("T", "sample_prompt", "sample your own prompt", id="train.sample_prompt", show=False),
         Binding("plus", "scale(1.25)", "lr", id="train.lr_up", tooltip="Learning rate × 1.25"),
@@ -154,6 +155,7 @@ class TrainScreen(LabScreen):
             history.started is None,
             history.reading is None,
             bool(history.saves),
+            bool(history.layer_health),
             *self._has_content(history),
         )
         key_state = (known, self.session.can_send, self.session.is_alive)
@@ -206,7 +208,13 @@ class TrainScreen(LabScreen):
             if history is None:
                 return False
             curve, sample, samples = self._has_content(history)
-            shown = {"chart": curve, "loss_unit": curve, "scroll_sample": sample, "earlier_sample": samples}
+            shown = {
+                "health": bool(history.layer_health),
+                "chart": curve,
+                "loss_unit": curve,
+                "scroll_sample": sample,
+                "earlier_sample": samples,
+            }
             return shown.get(action, True)
         idle = not self.session.is_alive and not self.session.readonly
         if action == "quick_start":
@@ -323,6 +331,10 @@ class TrainScreen(LabScreen):
         if self.run_view is not None:
             self.run_view.chart.action_next_unit()
             self.lab.set_preference("loss_unit", self.run_view.chart.unit)
+
+    def action_health(self) -> None:
+        """Show the layers of the run."""
+        self.lab.health()
 
     def action_copy(self) -> None:
         if self.session.folder is not None:

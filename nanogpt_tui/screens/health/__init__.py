@@ -1,0 +1,1 @@
+"""The Health screen: what each layer does while it learns."""

@@ -1,0 +1,99 @@
+"""The Health screen: its heat map from made-up measurements, and the screen over a real run."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nanogpt.events import LayerHealth
+from nanogpt_tui.screens.health.heat_map import FIGURES, columns_of, histogram_lines, label, shaded, table
+
+BY_TITLE = {figure.title: figure for figure in FIGURES}
+
+
+def measured(step: int, **changes: Any) -> LayerHealth:
+    nothing: tuple[None, ...] = (None, None)
+    figures: dict[str, Any] = {
+        "layers": ("h.0.attn", "h.1.attn"),
+        "gradient_norm": (1.0, 0.001),
+        "weight_norm": (1.0, 1.0),
+        "update_ratio": (-3.0, None),
+        "dead_units": (0.0, 0.5),
+        "activation_mean": nothing,
+        "activation_std": nothing,
+        "activation_kurtosis": nothing,
+        "attention_entropy": ((1.0, 0.5), ()),
+        "histograms": ((), (0, 1, 4, 2)),
+        "clipped": None,
+    }
+    return LayerHealth(step=step, **figures | changes)
+
+
+def test_a_table_has_a_row_for_each_layer_and_a_column_for_each_measurement() -> None:
+    events = [measured(1), measured(50, dead_units=(0.25, None))]
+    values = table(events, BY_TITLE["dead units"])
+    assert values[0].tolist() == [0.0, 0.25]
+    assert values[1][0] == 0.5
+    assert math.isnan(values[1][1])
+    assert table(events, BY_TITLE["attention entropy"])[0].tolist() == [0.75, 0.75]
+
+
+def test_measurements_of_other_layers_are_unknown() -> None:
+    values = table([measured(1, layers=("a", "b")), measured(2)], BY_TITLE["weight norm"])
+    assert np.isnan(values[:, 0]).all()
+    assert values[:, 1].tolist() == [1.0, 1.0]
+
+
+def test_many_measurements_are_means_and_few_are_wide() -> None:
+    assert columns_of(np.array([[1.0, 3.0, np.nan, 5.0]]), 2).tolist() == [[2.0, 5.0]]
+    assert columns_of(np.array([[1.0, 2.0]]), 5).tolist() == [[1.0, 1.0, 2.0, 2.0]]
+
+
+@pytest.mark.parametrize(("ascii_only", "expected"), [(False, ["█▓", " ░"]), (True, ["@+", " ."])])
+def test_all_rows_share_a_scale_and_a_figure_of_magnitudes_is_shaded_by_its_logarithm(
+    ascii_only: bool, expected: list[str]
+) -> None:
+    lines, (low, high) = shaded(np.array([[100.0, 10.0], [np.nan, 1.0]]), BY_TITLE["gradient norm"], ascii_only)
+    assert lines == expected
+    assert (low, high) == pytest.approx((1.0, 100.0))
+
+
+def test_nothing_known_is_blank() -> None:
+    lines, limits = shaded(np.full((2, 3), np.nan), FIGURES[0], False)
+    assert lines == ["   ", "   "]
+    assert all(map(math.isnan, limits))
+
+
+def test_a_histogram_is_two_rows_high_and_shows_every_bin_that_is_not_empty() -> None:
+    top, bottom = histogram_lines((0, 1, 100, 50), 4, " ▁▂▃▄▅▆▇█")
+    assert bottom == " ▁██"
+    assert top == "  █ "
+    assert histogram_lines((), 4, " #") == []
+
+
+def test_a_long_name_keeps_its_end() -> None:
+    assert label("model.blocks.11.feed_forward.mlp").endswith("feed_forward.mlp")
+    assert len(label("model.blocks.11.feed_forward.mlp")) == 22
+    assert "\x1b" not in label("\x1b[31mh.0")
+
+
+async def test_the_layers_of_a_run_and_its_problems(lab: Any, two_runs: Any) -> None:
+    async with lab() as at:
+        await at.app.switch_mode("train")
+        await at.until(lambda: at.session.history and at.session.history.layer_health)
+        await at.press("h")
+        await at.sees("> wte", "h.0.attn", "no problem in any layer", "log10 of the size of an update")
+        await at.press("down", "right")
+        await at.sees("0 means that the layer does not learn")
+        layers = at.session.history.layer_health[-1].layers
+        await at.sees(f"> {layers[1]}")
+        history = at.session.history
+        history._event_state = replace(
+            history.run_state, problems=("h.0.mlp: dead units: [bold]half[/bold] (try GELU)",)
+        )
+        at.app.screen.training_changed()
+        await at.sees(f"! {problem}")
+        await at.press("escape")
+        await at.until(lambda: len(at.app.screen_stack) == 1)
