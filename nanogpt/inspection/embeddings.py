@@ -1,14 +1,17 @@
 """The embeddings of tokens: which are alike, and a map of them."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from nanogpt.errors import UserError
-from nanogpt.models.base import LanguageModel
+
+if TYPE_CHECKING:
+    from nanogpt.models.base import LanguageModel
 
 
-def embeddings_of(model: LanguageModel) -> NDArray[np.float32]:
+def embeddings_of(model: "LanguageModel") -> NDArray[np.float32]:
     """Return the vector of each token (V, C). Raise `UserError` for an architecture without them."""
     if not model.config.capabilities.embeddings:
         raise UserError(f"the architecture {model.config.name} has no embeddings of tokens")
@@ -29,9 +32,9 @@ def map_of(embeddings: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]
 
     They are the first two principal components. Their sign is chosen so that the largest coordinate is positive.
     """
-    centred = torch.from_numpy(embeddings - embeddings.mean(0))
-    _, values, vectors = torch.linalg.svd(centred, full_matrices=False)
-    points = (centred @ vectors[:2].T).numpy()
+    centred = embeddings - embeddings.mean(0)
+    _, values, vectors = np.linalg.svd(centred, full_matrices=False)
+    points = centred @ vectors[:2].T
     for column in points.T:
         column *= 1 if column[np.abs(column).argmax()] >= 0 else -1
     total = float((values**2).sum())

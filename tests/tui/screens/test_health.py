@@ -89,10 +89,8 @@ async def test_the_layers_of_a_run_and_its_problems(lab: Any, two_runs: Any) -> 
         await at.sees("0 means that the layer does not learn")
         layers = at.session.history.layer_health[-1].layers
         await at.sees(f"> {layers[1]}")
-        history = at.session.history
-        history._event_state = replace(
-            history.run_state, problems=("h.0.mlp: dead units: [bold]half[/bold] (try GELU)",)
-        )
+        history, problem = at.session.history, "h.0.mlp: dead units: [bold]half[/bold] (try GELU)"
+        history._event_state = replace(history.run_state, problems=(problem,))
         at.app.screen.training_changed()
         await at.sees(f"! {problem}")
         await at.press("escape")
