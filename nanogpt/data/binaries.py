@@ -8,7 +8,12 @@ MAX_CONTROL_SHARE = 0.05  # of a text's characters; random bytes have 10 %
 CONTROLS = bytes(code for code in range(32) if code not in b"\b\t\n\v\f\r\x1a\x1b")
 
 _IMAGE = ("an image", "give a text file")
-_KINDS = (  # (pattern of its first bytes, what it is, what to do)
+# (pattern of the first bytes, what it is, what to do); a text of a data set is unpacked before it is looked at
+_KINDS = (
+    (rb"\x1f\x8b", "a gzip archive", "unpack it first, with `gunzip -k FILE`"),
+    (rb"BZh[1-9]1AY&SY", "a bzip2 archive", "unpack it first, with `bunzip2 -k FILE`"),
+    (rb"\xfd7zXZ\0", "an xz archive", "unpack it first, with `unxz -k FILE`"),
+    (rb"\x28\xb5\x2f\xfd", "a zstd archive", "unpack it first, with `unzstd FILE`"),
     (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first, with `7z x FILE`"),
     (rb"Rar!\x1a\x07", "a RAR archive", "unpack it first"),
     (rb".{257}ustar", "a tar archive", "unpack it first, with `tar -xf FILE`"),
