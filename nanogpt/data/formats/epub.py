@@ -22,9 +22,11 @@ from nanogpt.data.streams import Stream
 from nanogpt.errors import UserError
 
 MAX_CHAPTER, MAX_BOOK = 1 << 25, 1 << 28  # bytes, unpacked
+MAX_LIST, MAX_ELEMENTS = 1 << 23, 1 << 16  # bytes of the XML file of a book's parts, and the parts in it
 CHAPTER_END = "\n"
 # As HTML, <title/> would be open, and the rest of the page a title.
 _EMPTY = re.compile(r"<(title|script|style|textarea|iframe|noscript)\b([^<>]*)/>", re.IGNORECASE)
+_PARTS = ("rootfile", "item", "itemref", "CipherReference")
 _PAGES = ("application/xhtml+xml", "text/html", "text/x-oeb1-document")
 
 
@@ -56,9 +58,9 @@ class _Book:
         self._archive = archive
         self._left = MAX_BOOK
 
-    def read(self, name: str) -> bytes:
-        """Return the content of a file in the archive. Raise KeyError if it is missing, `UserError` if too large."""
-        most = min(MAX_CHAPTER, self._left)
+    def read(self, name: str, most: int) -> bytes:
+        """Return the content of a file in the archive. Raise KeyError if it is missing, `UserError` if larger."""
+        most = min(most, self._left)
         with self._archive.open(name) as file:
             content = file.read(most + 1)
         if len(content) > most:
@@ -67,16 +69,23 @@ class _Book:
         return content
 
     def elements(self, name: str) -> list[tuple[str, dict[str, str]]]:
-        """Return the elements of an XML file in the archive: names without a namespace, and attributes.
+        """Return the parts that an XML file in the archive lists: names without a namespace, and attributes.
 
-        Raise `UserError` if it is missing, damaged or declares entities.
+        Raise `UserError` if it is missing, damaged, too large or declares entities.
         """
         found: list[tuple[str, dict[str, str]]] = []
+
+        def start(tag: str, attributes: dict[str, str]) -> None:
+            if (name := tag.rpartition(":")[2]) in _PARTS:
+                found.append((name, attributes))
+            if len(found) > MAX_ELEMENTS:
+                raise UserError(f"{self.path} lists more than {MAX_ELEMENTS:,} parts: that is no book; leave it out")
+
         parser = expat.ParserCreate()
-        parser.StartElementHandler = lambda tag, attributes: found.append((tag.rpartition(":")[2], attributes))
+        parser.StartElementHandler = start
         parser.EntityDeclHandler = self._refuse_entity
         try:
-            parser.Parse(self.read(name), True)
+            parser.Parse(self.read(name, MAX_LIST), True)
         except (KeyError, expat.ExpatError) as error:
             raise UserError(
                 f"{self.path} is a damaged EPUB book ({name}: {error}): copy or download it again"
@@ -88,7 +97,7 @@ class _Book:
 
 
 def _chapters(book: _Book, skipped: Counter[str]) -> Iterator[str]:
-    """Yield the visible texts of the pages of a book, in the order of its spine."""
+    """Yield the visible texts of the pages of a book, each once, in the order of its spine."""
     container = book.elements("META-INF/container.xml")
     package = next((attributes.get("full-path", "") for tag, attributes in container if tag == "rootfile"), "")
     elements = book.elements(package)
@@ -98,12 +107,16 @@ def _chapters(book: _Book, skipped: Counter[str]) -> Iterator[str]:
         if tag == "item" and attributes.get("media-type") in _PAGES
     }
     encrypted = _encrypted(book)
-    for place in [attributes.get("idref") for tag, attributes in elements if tag == "itemref"]:
-        page = pages.get(place)
+    spine = [pages.get(attributes.get("idref")) for tag, attributes in elements if tag == "itemref"]
+    seen = set[str]()
+    for page in spine:
+        if page in seen:  # the standard forbids it, and a small book could fill the memory with it
+            continue
+        seen |= {page} if page else set()
         if page in encrypted:
             raise UserError(f"{book.path} is encrypted (DRM): give a copy that is not")
         try:
-            content = book.read(page) if page else b""
+            content = book.read(page, MAX_CHAPTER) if page else b""
         except KeyError:
             content = b""
         if not content:

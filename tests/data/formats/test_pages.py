@@ -21,7 +21,7 @@ OPF = """<?xml version="1.0"?><package xmlns="http://www.idpf.org/2007/opf"><man
 PAGE = '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><head><title/></head><body>{}</body></html>'
 
 
-def write_epub(path: Path, **replaced: str) -> Path:
+def write_epub(path: Path, method: int = zipfile.ZIP_DEFLATED, /, **replaced: str) -> Path:
     files = {
         "mimetype": "application/epub+zip",
         "META-INF/container.xml": CONTAINER,
@@ -30,7 +30,7 @@ def write_epub(path: Path, **replaced: str) -> Path:
         "OEBPS/text/two.xhtml": PAGE.format("<p>It ended.</p><script>alert()</script>"),
         "OEBPS/cover.png": "\x89PNG",
     }
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", method) as archive:
         for name, content in (files | replaced).items():
             archive.writestr(name, content)
     return path
@@ -110,6 +110,8 @@ def test_a_book_gives_the_text_of_its_chapters_in_the_order_of_its_spine(tmp_pat
         ({"META-INF/container.xml": "<container>"}, "damaged EPUB book"),
         ({"META-INF/container.xml": "<container/>"}, "damaged EPUB book"),
         ({"META-INF/container.xml": "<container><rootfile/></container>"}, "damaged EPUB book"),
+        ({"OEBPS/book.opf": f"<package>{'<item/>' * 65_537}</package>"}, "lists more than 65,536 parts"),
+        ({"OEBPS/book.opf": f"<package>{' ' * (1 << 23)}</package>"}, "unpacks to more than 8 MB"),
         (
             {"OEBPS/book.opf": '<!DOCTYPE a [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><package>&b;</package>'},
             "declares entities",
@@ -136,6 +138,12 @@ def test_the_sizes_of_all_chapters_together_are_bounded(tmp_path: Path, monkeypa
     monkeypatch.setattr(epub_format, "MAX_BOOK", 1000)
     with pytest.raises(UserError, match="unpacks to more than"):
         list(documents(write_epub(tmp_path / "a.epub", **{"OEBPS/text/two.xhtml": PAGE.format("x" * 900)})))
+
+
+def test_a_chapter_that_a_book_lists_again_is_read_once(tmp_path: Path) -> None:
+    again = OPF.replace('<itemref idref="two"/>', '<itemref idref="two"/>' * 1000)
+    [text] = documents(write_epub(tmp_path / "a.epub", **{"OEBPS/book.opf": again}))
+    assert text.count("It ended.") == 1
 
 
 @pytest.mark.parametrize("damage", ["cut", "no archive", "bytes", "name", "lzma"])
