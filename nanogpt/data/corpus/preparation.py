@@ -57,6 +57,8 @@ def prepare_corpus(
         try:
             if force and not os.path.lexists(folder):
                 unfinished.clear()
+            if not force:
+                _check_free(folder)
             return (yield from _prepare(recipe, folder, unfinished, workers, keep_shards, force))
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -85,7 +87,7 @@ def _prepare(
 ) -> Generator[Event, None, store.Meta]:
     shards = yield from _shards(recipe, unfinished, force)
     if unfinished.is_complete:  # killed before it was published
-        return _publish(unfinished, folder)
+        return _publish(unfinished, folder, force)
     downloads = paths.cache_dir() / "corpora" / recipe.name if keep_shards else unfinished.shards_folder
     headers = recipe.source.request_headers()
     yield Notice(
@@ -133,13 +135,24 @@ def _prepare(
         **store.file_fields(files),
     )
     write_atomically(unfinished.path / "meta.json", meta.to_json())
-    return _publish(unfinished, folder)
+    return _publish(unfinished, folder, force)
 
 
-def _publish(unfinished: Unfinished, folder: Path) -> store.Meta:
-    """Make the data set out of the folder, and return its `Meta`."""
+def _publish(unfinished: Unfinished, folder: Path, force: bool) -> store.Meta:
+    """Make the data set out of the folder, and return its `Meta`. Raise `UserError` if another one is there."""
+    if not force:
+        _check_free(folder)
     unfinished.publish(folder)
     return store.open_dataset(folder).meta
+
+
+def _check_free(folder: Path) -> None:
+    """Raise `UserError` if a data set is there, which another process has made since this preparation was asked for."""
+    if os.path.lexists(folder):
+        raise UserError(
+            f"{folder} was made by another process meanwhile: choose another name with --output=NAME, or replace it "
+            "with --force"
+        )
 
 
 def _shards(recipe: Recipe, unfinished: Unfinished, force: bool) -> Generator[Event, None, list[Shard]]:

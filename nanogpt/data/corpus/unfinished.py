@@ -13,7 +13,9 @@ A kill leaves the folder as it is. The next preparation cuts the files off where
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from nanogpt.records import from_values
 LARGEST = 1 << 28  # bytes of corpus.json: a million shards
 HASHES_AT_ONCE = 1 << 18
 FORMAT = 1
+LOCK_TIMEOUT_S = 5  # a process that was killed holds the lock for a moment
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,9 +77,14 @@ class Unfinished:
         self.path = unfinished_folder(folder)
         self.progress = Progress()
         self._lock = FileLock(self.path / "lock")
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=5)  # a process that was killed holds it for a moment
+            while not self._lock.is_locked:
+                self.path.mkdir(parents=True, exist_ok=True)
+                with suppress(FileNotFoundError):  # another process published the folder meanwhile
+                    self._lock.acquire(timeout=max(0, deadline - time.monotonic()))
+                if not (self.path / "lock").exists():  # its old place: nobody else sees this lock
+                    self._lock.release()
         except Timeout:
             raise UserError(f"the data set {folder.name} is being prepared by another process") from None
         except (OSError, NotImplementedError) as error:  # the second: a disk without locks
@@ -136,20 +144,22 @@ class Unfinished:
     def publish(self, folder: Path) -> None:
         """Rename the folder to `folder`, in the place of a data set that may be there, without what is not part of it.
 
-        A kill leaves either the folder, with `corpus.json` or with that in its place, or the data set. Raise OSError.
+        A kill leaves either the folder, with `corpus.json` or with that in its place, or the data set. The lock goes
+        with the folder, so that a process that waits for it gets another folder. Raise OSError.
         """
-        for name in ("shards", "hashes.bin", "progress.json", "lock"):
+        for name in ("shards", "hashes.bin", "progress.json"):
             if os.path.lexists(self.path / name):
                 remove(self.path / name)
         store.publish(self.path, folder)
-        (folder / "corpus.json").unlink()
+        for name in ("corpus.json", "lock"):
+            (folder / name).unlink()
 
     def close(self) -> None:
         """Release the lock; remove the folder if nothing is in it."""
         empty = self.path.is_dir() and {item.name for item in self.path.iterdir()} <= {"lock"}
-        self._lock.release()
-        if empty:
+        if empty:  # before another process has the lock, and maybe fills it
             shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.release()
 
 
 class HashFile:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from nanogpt import files
-from nanogpt.data import open_dataset, prepare, textfile_recipe
+from nanogpt.data import open_dataset, prepare, store, textfile_recipe
 from nanogpt.data.catalog import list_datasets
 from nanogpt.data.corpus.unfinished import Unfinished
 from nanogpt.data.document_settings import DocumentSettings
@@ -258,6 +258,32 @@ def test_a_preparation_is_done_by_one_process_at_a_time(corpus: Corpus, tmp_path
         )
     assert done.stdout == "the data set c is being prepared by another process\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_is_held_until_the_data_set_is_published(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, were_locked = store.publish, []
+
+    def publish_and_look(partial: Path, path: Path) -> None:
+        were_locked.append((partial / "lock").exists())
+        publish(partial, path)
+
+    monkeypatch.setattr(store, "publish", publish_and_look)
+    dataset = made(recipe(corpus), tmp_path)
+    assert were_locked == [True]
+    assert {path.name for path in dataset.path.iterdir()} == {"meta.json", "tokenizer.json", "train.bin", "val.bin"}
+
+
+def test_a_data_set_that_another_process_made_meanwhile_is_kept(corpus: Corpus, tmp_path: Path) -> None:
+    work = prepare(recipe(corpus, seed=2), data_dir=tmp_path, workers=1)
+    next(work)  # it has looked: there is no such data set
+    other = made(recipe(corpus, name="other"), tmp_path)
+    other.path.rename(tmp_path / "c")
+    before = token_files(open_dataset("c", tmp_path))
+    with pytest.raises(UserError, match=r"c was made by another process meanwhile: choose another name"):
+        list(work)
+    assert token_files(open_dataset("c", tmp_path)) == before
 
 
 @pytest.mark.parametrize("workers", [1, 2])
