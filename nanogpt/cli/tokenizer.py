@@ -225,9 +225,6 @@ def _export(args: argparse.Namespace) -> int:
 
 def _load(name: str, args: argparse.Namespace, text: _Text | None) -> Tokenizer:
     """Return the tokenizer of a spec, a data set, a run or a file; train one that needs a text. Raise `UserError`."""
-    from nanogpt.runs.folder import find
-    from nanogpt.runs.load import load_tokenizer
-
     kind = name.partition(":")[0].partition(",")[0]
     if kind in tokenizers.names():
         spec = tokenizers.parse_spec(name)
@@ -242,13 +239,16 @@ def _load(name: str, args: argparse.Namespace, text: _Text | None) -> Tokenizer:
     if path.exists():
         path = path / "tokenizer.json" if path.is_dir() else path
         return tokenizers.create(f"hf:{path}")
+    from nanogpt.runs.folder import find
+    from nanogpt.runs.load import load_tokenizer  # imports torch
+
     run = None
     with suppress(UserError):
         run = find(name, args.runs_dir)
     if run is not None:
         return load_tokenizer(run)
     known = [*tokenizers.names(), *prepared_names(args.data_dir)]
-    raise UserError(f"no tokenizer, data set, run or file {name!r}.{nearest(name, known)}")
+    raise UserError(f"no tokenizer, data set, run or file {name[:80]!r}.{nearest(name, known)}")
 
 
 def _trained_on(text: _Text) -> _Text:

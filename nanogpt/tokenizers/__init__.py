@@ -136,6 +136,6 @@ def known_vocab_size(spec: str) -> int | None:
 def tokenizer_class(name: str) -> type[Tokenizer]:
     """Return the class of a kind of tokenizer. Raise `UserError` for an unknown name."""
     if name not in names():
-        raise UserError(f"no tokenizer {name!r}; known tokenizers: {', '.join(names())}.{nearest(name, names())}")
+        raise UserError(f"no tokenizer {name[:80]!r}; known tokenizers: {', '.join(names())}.{nearest(name, names())}")
     loaded: type[Tokenizer] = REGISTRY.load(name, Tokenizer)
     return loaded

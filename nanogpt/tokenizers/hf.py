@@ -145,11 +145,18 @@ class Tokenizer(base.Tokenizer):
         text = replace_surrogates(text)
 
         def encode(text: str) -> Any:
-            return self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
+            try:
+                return self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
+            except (Exception, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # a panic of the library, which is no `Exception`
+                raise UserError(f"the tokenizer.json cannot encode this text ({_reason(error)}): use another") from None
 
         if errors == "replace" and self._unknown_id is None:
             try:
                 ids = encode(text)
+            except UserError:
+                raise
             except Exception:  # a character that is not in the vocabulary
                 ids = [id for character in text for id in self._known(encode, character)]
         else:
@@ -310,5 +317,11 @@ def _call(work: Callable[[], Any], what: str) -> Any:
         return work()
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
+    except UserError:
+        raise
     except BaseException as error:
-        raise UserError(f"{what} ({' '.join(str(error).split())[:120]})") from None
+        raise UserError(f"{what} ({_reason(error)})") from None
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120]

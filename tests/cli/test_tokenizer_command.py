@@ -1,6 +1,8 @@
 """`nanogpt tokenizer`, as a person calls it."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,14 @@ def test_a_tokenizer_is_trained_looked_at_and_used(
     assert f"\n400  {story.stat().st_size / tokens:.3f}\n" in out
     assert main(["prepare", "textfile", str(story), "--tokenizer=hf:own.json"]) == 0
     assert open_dataset("story").tokenizer.name == "bpe"
+
+
+def test_a_file_is_shown_without_torch(story: Path) -> None:
+    code = "import sys; from nanogpt.cli import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
+    assert main(["tokenizer", "train", "bpe:300", f"--text={story}", "--output=own.json"]) == 0
+    words = ["tokenizer", "show", "own.json", f"--text={story}"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "0 False", done.stderr
 
 
 def test_the_figures_are_json(story: Path, capsys: pytest.CaptureFixture[str]) -> None:

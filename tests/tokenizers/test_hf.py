@@ -198,3 +198,12 @@ def test_a_missing_file_is_named() -> None:
         tokenizers.canonical("hf:/no/such/tokenizer.json")
     with pytest.raises(UserError, match="hf:/path"):
         tokenizers.parse_spec("hf")
+
+
+@pytest.mark.parametrize("errors", ["strict", "replace"])
+def test_a_file_on_which_the_library_panics_is_refused_in_one_line(errors: Any) -> None:
+    content = json.loads(byte_level().to_str())
+    content["pre_tokenizer"] = {"type": "FixedLength", "length": 0}
+    made = tokenizers.from_json({"format": 1, "name": "hf", "tokenizer": content, "end_of_text": None})
+    with pytest.raises(UserError, match=r"^the tokenizer\.json cannot encode this text \([^\n]+\): use another$"):
+        made.encode_to_array("a text", errors=errors)

@@ -19,6 +19,10 @@ HIDDEN, BLOCKS, PARAGRAPHS, WITHOUT_END = (
     frozenset(names.split()) for names in (_HIDDEN, _BLOCKS, _PARAGRAPHS, _NO_END)
 )
 DEEPEST = 5000  # elements in one another: the parser's time grows with the square of it
+MOST_ATTRIBUTES = 5000  # of an element, for the same reason
+_QUOTED = r"""=\s*+(?:"[^"]*+"|'[^']*+')"""
+_VALUE = re.compile(_QUOTED)
+_WHOLE_TAG = re.compile(rf"<[A-Za-z](?:[^>=]++|{_QUOTED}|=)*+")
 _TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]*)")
 _SPACES = re.compile(r"[ \t\n\r\f]+")
 
@@ -26,16 +30,24 @@ _SPACES = re.compile(r"[ \t\n\r\f]+")
 def visible_text(html: str, path: Path) -> str:
     """Return the text that a browser would show: without scripts and styles, one line for a block.
 
-    Raise `UserError` if the page is nested too deeply, and `MissingPackage` if the parser is not installed.
+    Raise `UserError` if the page is nested too deeply or an element has too many attributes, and `MissingPackage` if
+    the parser is not installed.
     """
     if html.count("<") > DEEPEST and _depth(html) > DEEPEST:
         raise UserError(f"{path} has a page with more than {DEEPEST:,} elements in one another: leave it out")
+    if any(_attributes(tag[0]) > MOST_ATTRIBUTES for tag in _WHOLE_TAG.finditer(html)):
+        raise UserError(f"{path} has an element with more than {MOST_ATTRIBUTES:,} attributes: leave it out")
     lexbor = extras.load("selectolax.lexbor", "documents", f"{path} has HTML pages and")
     root = lexbor.LexborHTMLParser(html).root
     out = _Lines()
     if root is not None:
         _walk(root, out)
     return out.text()
+
+
+def _attributes(tag: str) -> int:
+    """Return about how many attributes a tag has; 0 if it is too short for too many of them."""
+    return len(re.findall(r"[\s/]+", _VALUE.sub("= ", tag))) if len(tag) > 2 * MOST_ATTRIBUTES else 0
 
 
 def _depth(html: str) -> int:

@@ -97,6 +97,18 @@ def test_a_page_that_is_nested_too_deeply_is_refused_quickly(tmp_path: Path) -> 
     assert read(tmp_path / "a.html", "<p>a<br>" * 6000)[0] == ["\n\n".join(["a"] * 6000) + "\n"]
 
 
+@pytest.mark.parametrize("attribute", [" a{}", " a{}=1", ' a{}=">"', "/a{}", ' a{}="1"b{}'])
+def test_an_element_with_too_many_attributes_is_refused_quickly(tmp_path: Path, attribute: str) -> None:
+    page = "<p" + "".join(attribute.replace("{}", str(number)) for number in range(20_000)) + ">x</p>"
+    with pytest.raises(UserError, match=r"^[^\n]*a\.html has an element with more than 5,000 attributes[^\n]*$"):
+        read(tmp_path / "a.html", page)
+
+
+def test_an_image_in_a_page_is_not_taken_for_many_attributes(tmp_path: Path) -> None:
+    page = f'<img alt="{"a / b " * 50_000}" src="data:image/png;base64,{"ab/d" * 50_000}"><p>x</p>'
+    assert read(tmp_path / "a.html", page) == (["x\n"], {})
+
+
 def test_a_book_gives_the_text_of_its_chapters_in_the_order_of_its_spine(tmp_path: Path) -> None:
     skipped: Counter[str] = Counter()
     path = write_epub(tmp_path / "a.epub")
