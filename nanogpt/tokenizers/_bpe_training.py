@@ -5,11 +5,12 @@ The candidates, on 100 MB of source code and manuals to 9,157 entries (seconds o
     gigabpe 0.1     3 s    91 MB  reads files line by line, so that no token spans a line end; GPT-2's pattern alone
     rustbpe 0.1    14 s   244 MB  any pattern; among pairs of equal count it merges another one first than tokenizers
     bpeasy 0.1.6   2.5 times rustbpe; the same order as rustbpe
-    tokenizers     48 s   567 MB  any pattern; with chunks of 16 kB instead of 1 MB it takes less than half the memory
+    tokenizers     46 s   279 MB  any pattern (567 MB in chunks of 1 MB); 1.1 GB of text takes 890 s and 1.9 GB
 
 `tokenizers` is the slowest and the one that is well kept: a hundred releases since 2019, wheels for every platform and
-Python, the reference for the order of the merges. The others had one release, or none for a year. Two cores train on
-100 MB in half a minute. It brings `huggingface_hub` with its dependencies, so it is an extra; only training needs it.
+Python, the reference for the order of the merges. The others had one release, or none for a year. Counting the pieces,
+most of the work, runs on all cores. It brings `huggingface_hub` with its dependencies, so it is an extra; only training
+needs it. `benchmarks/bpe.py` measures it.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -220,7 +221,7 @@ def test_a_child_ends_with_its_parent() -> None:
     parent.kill()
     parent.communicate()
     while os.path.exists(f"/proc/{child}") and _state(child) != "Z":  # noqa: PTH110
-        pass
+        time.sleep(0.05)
 
 
 def _state(pid: int) -> str:
