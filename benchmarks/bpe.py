@@ -67,7 +67,7 @@ def is_equal(path: Path, pattern: str) -> bool:
     text = "".join(parts(path, COMPARED_BYTES))
     ours = tokenizers.create(f"bpe:2048,pattern={pattern},special_tokens=", [text])
     byte_of = {character: byte for byte, character in byte_characters().items()}
-    theirs = [bytes(byte_of[c] for c in token) for token in learn(["2048", PATTERNS[pattern]], iter([text]))]
+    theirs = [bytes(byte_of[c] for c in token) for token in learn(["2048", PATTERNS[pattern]], iter([text]))["tokens"]]
     return theirs == [ours.token_bytes(id) for id in range(ours.vocab_size)]
 
 

@@ -16,12 +16,15 @@ def printable(text: str) -> str:
     return text.translate(_visible())
 
 
-def token_text(token: bytes) -> str:
+def token_text(token: bytes, most: int | None = None) -> str:
     r"""Return a token's text in one line of printable characters.
 
     What is not UTF-8 is shown as \xe2, a line feed as \n, a tab as \t, a carriage return as \r, a backslash twice, an
-    invisible character as \u200b.
+    invisible character as \u200b. most: cut a longer text at so many characters, with an ellipsis.
     """
+    if most is not None and len(token) > most:
+        whole = token_text(token[: 4 * most])
+        return f"{whole[:most]}…" if len(whole) > most else whole
     text = token.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
     text = printable(text.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r"))
     if text.isprintable():

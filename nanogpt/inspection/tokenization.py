@@ -24,6 +24,7 @@ from nanogpt.tokenizers.base import safe_chunks
 
 CHUNK_CHARACTERS = 1 << 20  # that are encoded at a time
 LISTED = 20  # entries of each kind
+LONGEST_SHOWN = 80  # characters of an entry
 REPORT_INTERVAL_S = 0.05
 SIZES_PER_DOUBLING = 2  # points of the curve
 ODD = {"Cc", "Cf", "Cn", "Co", "Cs"}  # control, invisible, unassigned, private and half characters
@@ -85,7 +86,9 @@ def measure_tokenizer(
     by_length = sorted(entries, key=lambda entry: (-len(entry[1]), entry[0]))
 
     def listed(found: Iterator[tuple[int, bytes]]) -> tuple[TokenCount, ...]:
-        return tuple(TokenCount(id, token_text(token), int(counts[id])) for id, token in islice(found, LISTED))
+        return tuple(
+            TokenCount(id, token_text(token, LONGEST_SHOWN), int(counts[id])) for id, token in islice(found, LISTED)
+        )
 
     yield TokenizerMeasured(
         vocab_size=tokenizer.vocab_size,

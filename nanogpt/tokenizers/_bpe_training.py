@@ -13,8 +13,8 @@ most of the work, runs on all cores. It brings `huggingface_hub` with its depend
 needs it. `benchmarks/bpe.py` measures it.
 """
 
+import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 from nanogpt import extras
@@ -25,6 +25,7 @@ from nanogpt.tokenizers._pieces import oniguruma
 from nanogpt.tokenizers._published import byte_characters
 from nanogpt.tokenizers.base import safe_chunks
 
+LONGEST_SHOWN = 48  # characters of a token in a merge
 CHUNK_CHARACTERS = 1 << 14  # of a text that the child counts at a time; larger ones take more memory, not less time
 
 
@@ -39,30 +40,27 @@ def train(
     """
     extras.load("tokenizers", "tokenizers", "the training of a tokenizer")
     chunks = safe_chunks(texts, safe_cut, CHUNK_CHARACTERS)
-    learned: list[str] = yield from _training.run("_bpe_training", [str(size), pattern], chunks, size, 256)
+    arguments = [str(size), pattern]
+    learned: dict[str, Any] = yield from _training.run("_bpe_training", arguments, chunks, size, 256)
     byte_of = {character: byte for byte, character in byte_characters().items()}
-    tokens = [bytes(map(byte_of.__getitem__, token)) for token in learned]
-    ranks = {token: rank for rank, token in enumerate(tokens)}
-    yield from _training.show((merge_text(token, ranks) for token in tokens[256:]), 256, size)
-    return tokens
+
+    def in_bytes(token: str) -> bytes:
+        return bytes(map(byte_of.__getitem__, token))
+
+    parts = {left + right: (left, right) for left, right in reversed(learned["merges"])}  # the first one of each token
+    merges = (merge_text(*map(in_bytes, parts[token])) for token in learned["tokens"][256:])
+    yield from _training.show(merges, 256, size)
+    return [in_bytes(token) for token in learned["tokens"]]
 
 
-def merge_text(token: bytes, ranks: dict[bytes, int]) -> str:
-    """Return the merge that gave a token: “th” + “e” → “the”. `ranks` has the place of each token among all.
-
-    The two parts are what the merges before it make of its bytes.
-    """
-    parts = [token[place : place + 1] for place in range(len(token))]
-    while len(parts) > 2:
-        pairs = [ranks.get(left + right, len(ranks)) for left, right in pairwise(parts)]
-        first = pairs.index(min(pairs))
-        parts[first : first + 2] = [parts[first] + parts[first + 1]]
-    left, right = parts
-    return f"“{token_text(left)}” + “{token_text(right)}” → “{token_text(token)}”"
+def merge_text(left: bytes, right: bytes) -> str:
+    """Return a merge in one line: “th” + “e” → “the”; long tokens are cut."""
+    shown = [token_text(token, LONGEST_SHOWN) for token in (left, right, left + right)]
+    return "“{}” + “{}” → “{}”".format(*shown)
 
 
-def learn(arguments: Sequence[str], texts: Iterator[str]) -> list[str]:
-    """Return the tokens, in the characters that stand for their bytes, in the order of their ids."""
+def learn(arguments: Sequence[str], texts: Iterator[str]) -> dict[str, Any]:
+    """Return `tokens` in the order of their ids, and `merges`, pairs of tokens, in characters that stand for bytes."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
     size, pattern = int(arguments[0]), arguments[1]
@@ -77,4 +75,5 @@ def learn(arguments: Sequence[str], texts: Iterator[str]) -> list[str]:
     trainer = trainers.BpeTrainer(vocab_size=size, show_progress=False, initial_alphabet=alphabet)
     tokenizer.train_from_iterator(texts, trainer)
     vocabulary: dict[str, int] = tokenizer.get_vocab()
-    return sorted(vocabulary, key=vocabulary.__getitem__)
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    return {"tokens": tokens, "merges": json.loads(tokenizer.to_str())["model"]["merges"]}

@@ -148,13 +148,12 @@ def test_progress_goes_from_reading_to_merging_and_shows_every_merge(
 
 
 def test_a_merge_is_shown_with_the_two_tokens_that_it_joins() -> None:
-    tokens = [b"t", b"h", b"e", b" ", b"th", b"the", b" the"]
-    ranks = {token: rank for rank, token in enumerate(tokens)}
-    assert [_bpe_training.merge_text(token, ranks) for token in tokens[4:]] == [
-        "“t” + “h” → “th”",
-        "“th” + “e” → “the”",
-        "“ ” + “the” → “ the”",
-    ]
+    events = list(tokenizers.build("bpe:4096", ["the the the " + "日" * 20_000]))
+    merges = [merge for event in events for merge in event.merges]
+    assert "“h” + “e” → “he”" in merges  # as frequent as th, and h has a lower id than t
+    assert "“t” + “he” → “the”" in merges
+    assert r"“\xe6” + “\x97” → “\xe6\x97”" in merges
+    assert max(map(len, merges)) < 200  # the longest token has 60 kB
 
 
 @pytest.fixture
