@@ -23,7 +23,7 @@ def token_text(token: bytes, most: int | None = None) -> str:
     invisible character as \u200b. most: cut a longer text at so many characters, with an ellipsis.
     """
     if most is not None and len(token) > most:
-        whole = token_text(token[: 4 * most])
+        whole = token_text(token[: 4 * most + 4])  # a character more, of four bytes at most
         return f"{whole[:most]}…" if len(whole) > most else whole
     text = token.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
     text = printable(text.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r"))
