@@ -47,19 +47,23 @@ def download(
     `retries`, it is given up after this number of failures in a row that brought nothing, with growing waits between
     them; without, at the first of these.
 
-    What an interrupted download received stays beside `path` as `.part`, and the next one continues from there. Raise
-    `UserError` if the network fails or the file has another SHA-256; it ends with `advice`.
+    What an interrupted download received stays beside `path` as `.part`, and the next one continues from there if the
+    file has a known SHA-256. Raise `UserError` if the network fails or the file has another SHA-256; it ends with
+    `advice`.
     """
     part = path.with_name(path.name + PART)
     try:
         if path.is_file() and (sha256 is None or file_sha256(path) == sha256):
             return
         path.parent.mkdir(parents=True, exist_ok=True)
+        if sha256 is None:  # nothing could tell that the part is of another version
+            part.unlink(missing_ok=True)
         attempts = failures = 0
+        version: dict[str, str] = {}
         while True:
             before = part.stat().st_size if part.exists() else 0
             try:
-                yield from _append(url, part, size, headers or {}, timeout_s)
+                yield from _append(url, part, size, headers or {}, timeout_s, version)
                 break
             except (OSError, HTTPException) as error:
                 done = part.stat().st_size if part.exists() else 0
@@ -93,9 +97,13 @@ def _wait(failures: int, progress: Downloading) -> Generator[Downloading, None, 
 
 
 def _append(
-    url: str, part: Path, size: int | None, headers: Mapping[str, str], timeout_s: float
+    url: str, part: Path, size: int | None, headers: Mapping[str, str], timeout_s: float, version: dict[str, str]
 ) -> Generator[Downloading, None, None]:
-    """Request the bytes that `part` lacks, once."""
+    """Request the bytes that `part` lacks, once.
+
+    version: the entity tag of the file that `part` is the beginning of, under "ETag" if it is known; updated. A server
+    sends the whole file if it has another one now.
+    """
     done = part.stat().st_size if part.exists() else 0
     if size is not None and done >= size:
         if done == size:
@@ -103,7 +111,7 @@ def _append(
         part.unlink()
         done = 0
     try:
-        response = _open(url, done, headers, timeout_s)
+        response = _open(url, done, headers, timeout_s, version.get("ETag", ""))
     except urllib.error.HTTPError as error:
         if error.code != 416 or not done:
             raise
@@ -112,6 +120,8 @@ def _append(
     with response:
         resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
         done = done if resumed else 0
+        tag = response.headers.get("ETag", "")
+        version["ETag"] = "" if tag.startswith("W/") else tag  # a weak tag does not identify the bytes
         length = response.headers.get("Content-Length", "")
         total = done + int(length) if length.isdecimal() else size
         reported = 0.0
@@ -128,9 +138,11 @@ def _append(
     yield Downloading(source=url, done_bytes=done, total_bytes=total)
 
 
-def _open(url: str, first: int, headers: Mapping[str, str], timeout_s: float) -> HTTPResponse:
-    """Request a file from its byte `first` on."""
+def _open(url: str, first: int, headers: Mapping[str, str], timeout_s: float, tag: str = "") -> HTTPResponse:
+    """Request a file from its byte `first` on, or the whole file if its entity tag is not `tag`."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={first}-"} if first else {})
+    if first and tag:
+        request.add_header("If-Range", tag)
     for name, value in headers.items():
         request.add_unredirected_header(name, value)
     response: HTTPResponse = urllib.request.urlopen(request, timeout=timeout_s)

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -69,12 +69,19 @@ class Settings(TokenizerSettings):
         path = paths.expanded(self.path).absolute()
         path = path / "tokenizer.json" if path.is_dir() else path
         try:
-            found = hashlib.sha256(read_bytes(path, LARGEST)).hexdigest()[:16]
+            about = path.stat()
+            found = _file_hash(path, about.st_size, about.st_mtime_ns)
         except (OSError, ValueError) as error:
             raise SettingError("tokenizer", f"cannot read the tokenizer {path}: {why(error)}") from None
         if self.sha256 and self.sha256 != found:
             raise SettingError("tokenizer", f"{path} is another file than before: its sha256 is {found}")
         return replace(self, path=str(path), sha256=found)
+
+
+@lru_cache(maxsize=4)
+def _file_hash(path: Path, size: int, changed_ns: int) -> str:
+    """Return the beginning of a file's SHA-256. A form asks at each key: the file is read once. Raise OSError."""
+    return hashlib.sha256(read_bytes(path, LARGEST)).hexdigest()[:16]
 
 
 class Tokenizer(base.Tokenizer):

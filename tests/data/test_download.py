@@ -20,11 +20,14 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """`breaks_after`: bytes after which each of that many answers ends; `ranges`: whether a part can be asked for."""
+    """`breaks_after`: bytes after which each of that many answers ends; `ranges`: whether a part can be asked for;
+    `tag`: the entity tag of the content, and `later`: content and tag from the second answer on."""
 
     breaks_after: list[int]
     ranges = True
     content = CONTENT
+    tag = ""
+    later: tuple[bytes, str] | None = None
     asked: list[str | None]
 
 
@@ -34,6 +37,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
         self.server.asked.append(wanted)
+        if self.server.later is not None and len(self.server.asked) == 2:
+            self.server.content, self.server.tag = self.server.later
+        if self.headers.get("If-Range", self.server.tag) != self.server.tag:
+            wanted = None
         first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.ranges else 0
         if wanted and first >= len(self.server.content):
             self.send_error(416)
@@ -44,6 +51,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(
                 "Content-Range", f"bytes {first}-{len(self.server.content) - 1}/{len(self.server.content)}"
             )
+        if self.server.tag:
+            self.send_header("ETag", self.server.tag)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[: self.server.breaks_after.pop(0)] if self.server.breaks_after else body)
@@ -100,6 +109,17 @@ def test_a_connection_that_breaks_is_taken_up_again(server: Server) -> None:
     server.breaks_after = [300_000, 400_000]
     assert fetched(source(server)).read_bytes() == CONTENT
     assert server.asked == [None, "bytes=300000-", "bytes=700000-"]
+
+
+def test_two_versions_of_a_file_without_a_known_hash_are_not_mixed(server: Server, tmp_path: Path) -> None:
+    server.tag, server.breaks_after, server.later = '"1"', [300_000], (CONTENT[::-1], '"2"')
+    url, path = f"http://127.0.0.1:{server.server_port}/shard", tmp_path / "shard"
+    list(module.download(url, path, sha256=None))
+    assert path.read_bytes() == CONTENT[::-1]
+    path.unlink()
+    (tmp_path / "shard.part").write_bytes(CONTENT[:1000])  # of an earlier day
+    list(module.download(url, path, sha256=None))
+    assert path.read_bytes() == CONTENT[::-1]
 
 
 def test_a_server_that_sends_no_parts_sends_the_whole_again(server: Server) -> None:
