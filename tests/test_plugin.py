@@ -113,7 +113,10 @@ def test_a_recipe_takes_its_text_from_the_source_of_the_package(nanogpt, tmp_pat
     assert "last = 0 must be at least 1" in nanogpt("prepare", "count", "--force", code=2)
     recipe.write_text(recipe.read_text().replace("numbers", "numbrs"))
     refused = nanogpt("prepare", "count", "--force", code=2)
-    assert "no source 'numbrs'; known sources: files, numbers, package, stdlib, url. Did you mean numbers?" in refused
+    assert (
+        "no source 'numbrs'; known sources: files, hub, mirror, numbers, package, stdlib, url. Did you mean numbers?"
+        in refused
+    )
 
 
 async def settings_in_the_form():

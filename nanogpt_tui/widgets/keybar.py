@@ -7,6 +7,7 @@ from textual.style import Style
 from textual.widget import Widget
 
 from nanogpt_tui.keys import key_label
+from nanogpt_tui.widgets.whole import is_on_top
 
 
 class KeyBar(Widget):
@@ -29,7 +30,7 @@ class KeyBar(Widget):
             await self.screen.run_action(event.style.meta["press"])
 
     def render(self) -> Content:
-        if self.app.screen is not self.screen:
+        if not is_on_top(self.screen):
             return Content()
         shown: dict[str, dict[str, str]] = {}  # by description, the first key of each action
         for active in self.screen.active_bindings.values():

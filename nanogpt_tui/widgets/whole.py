@@ -1,4 +1,4 @@
-"""Whether a worker's result can be shown: whether all widgets of a screen exist."""
+"""Whether a screen can show something: whether all its widgets exist, and whether it is on top."""
 
 from typing import Any
 
@@ -12,3 +12,8 @@ def is_whole(screen: Screen[Any]) -> bool:
     and a worker may still call back.
     """
     return screen.is_mounted and screen.is_attached and screen.display
+
+
+def is_on_top(screen: Screen[Any]) -> bool:
+    """Return whether no other screen is above this one; False while the app ends, when it has no screens."""
+    return bool(screen.app.screen_stack) and screen.app.screen is screen

@@ -23,6 +23,7 @@ from nanogpt_tui.text import printable
 from nanogpt_tui.widgets import copy_menu
 from nanogpt_tui.widgets.dialog import Ask, AskValue, problem_of
 from nanogpt_tui.widgets.step_dialogs import ask_longer_run, parse_steps
+from nanogpt_tui.widgets.whole import is_on_top
 
 if TYPE_CHECKING:
     from nanogpt_tui.session.workers import Worker
@@ -97,7 +98,7 @@ class RunsScreen(LabScreen):
 
     def _list(self) -> None:
         """Read the folder of runs in a thread, unless it is being read."""
-        if self.app.screen is not self or (self._list_job is not None and not self._list_job.done):
+        if not is_on_top(self) or (self._list_job is not None and not self._list_job.done):
             return
 
         def read() -> list[RunState]:

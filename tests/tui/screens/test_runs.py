@@ -356,3 +356,17 @@ async def test_the_letters_move_as_in_data(lab: Any, two_runs: Path) -> None:
         for keys, place in ((("G",), -1), (("g",), 0), (("j",), 1), (("k",), 0), (("end",), -1), (("home",), 0)):
             await at.press(*keys)
             await at.until(lambda place=place: at.app.screen.current.name == order[place])
+
+
+async def test_a_timer_that_ticks_when_the_app_has_no_screen_left_lists_nothing(
+    lab: Any, two_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with lab() as at:
+        await at.app.switch_mode("runs")
+        await at.sees("two")
+        screen = at.app.screen
+        with monkeypatch.context() as ending:
+            ending.setitem(at.app._screen_stacks, "runs", [])
+            ending.setattr(screen, "_list_job", None)
+            screen._list()
+            assert screen._list_job is None
