@@ -132,8 +132,9 @@ def test_a_terminal_that_goes_while_the_app_is_suspended_loses_nothing(terminal:
         screen.close()
         screen.process.wait(60)
     until(lambda: runs.summary(long).state == "stopped" or terminal_of(pid) == os.devnull)
-    if runs.summary(long).state == "running":
-        os.kill(pid, signal.SIGTERM)
+    if runs.summary(long).state != "stopped":
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
     until(lambda: not Path(f"/proc/{pid}").exists())
     about = runs.summary(long)
     assert about.state == "stopped"
