@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", default="best", metavar="best|latest|STEP", help="which checkpoint (default: best)"
     )
     add_weights(parser)
+    parser.add_argument("--dataset", help="with --losses: another data set with the same tokenizer")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     parser.add_argument("--json", action="store_true", help="the figures as JSON")
     parser.add_argument("--runs_dir", type=expanded, help="folder of the runs")
@@ -154,8 +155,7 @@ def neighbours(loaded: "LoadedModel", text: str, top: int) -> tuple[Rows, dict[s
     vectors = embeddings_of(loaded.model)
     tokenizer, rows, figures = loaded.tokenizer, list[tuple[str, ...]](), list[dict[str, Any]]()
     for id in dict.fromkeys(encoded(loaded, text)):
-        near = [(each, similarity) for each, similarity in nearest_tokens(vectors, id, top)]
-        near = [(each, similarity) for each, similarity in near if each < tokenizer.vocab_size]
+        near = [pair for pair in nearest_tokens(vectors, id, top) if pair[0] < tokenizer.vocab_size]
         cells = "  ".join(f"{shown(tokenizer, each)} {similarity:.2f}" for each, similarity in near)
         rows.append((shown(tokenizer, id), cells))
         figures.append({"id": id, "nearest": [{"id": each, "similarity": similarity} for each, similarity in near]})
@@ -168,13 +168,13 @@ def losses(loaded: "LoadedModel", args: argparse.Namespace, top: int) -> tuple[R
 
     import numpy as np
 
-    from nanogpt.data import open_dataset
     from nanogpt.data.batches import sliding_batches
     from nanogpt.inspection.token_losses import token_losses
-    from nanogpt.runs.folder import find, run_config
+    from nanogpt.runs import checkpoints
+    from nanogpt.runs.evaluation import open_run_dataset
 
-    config = run_config(find(loaded.run, args.runs_dir))
-    dataset, size = open_dataset(config.data.dataset, args.data_dir), loaded.model.config.block_size
+    run, _ = checkpoints.locate(args.source, args.checkpoint, args.runs_dir)
+    dataset, size = open_run_dataset(run, args.dataset, args.data_dir), loaded.model.config.block_size
     windows = sliding_batches(dataset.split("val"), size, 4, stride=size)
     found = token_losses(loaded.model, islice(windows, EVALUATED // 4))
     rows: Rows = [("position", "loss", "")]

@@ -42,7 +42,7 @@ def evaluate_run(
     began = time.monotonic()
     run, path = checkpoints.locate(source, checkpoint, runs_dir)
     config = folder.run_config(run)
-    opened = _open_dataset(run, dataset, config.data.dataset, data_dir)
+    opened = open_run_dataset(run, dataset, data_dir)
     tokens = opened.split(split)
     if len(tokens) < 2:
         raise UserError(f"the {split} split of {opened.name} has only one token: prepare more text")
@@ -88,8 +88,12 @@ def evaluate_run(
     )
 
 
-def _open_dataset(run: Path, asked: str | None, own: str, data_dir: Path | None) -> data.Dataset:
-    """Return the data set to evaluate on. Raise `UserError` if it does not fit the run."""
+def open_run_dataset(run: Path, asked: str | None = None, data_dir: Path | None = None) -> data.Dataset:
+    """Return the data set to evaluate a run on; asked: its name, None for that of the run.
+
+    Raise `UserError` if it does not fit the run.
+    """
+    own = folder.run_config(run).data.dataset
     dataset = data.open_dataset(asked or own, data_dir)
     if dataset.meta.tokenizer_fingerprint != tokenizers.fingerprint(tokenizers.load(run / "tokenizer.json")):
         raise UserError(

@@ -1,10 +1,12 @@
 """`nanogpt look`: what a trained model does, as text and as JSON; and what it cannot show."""
 
 import json
+from shutil import copytree
 
 import pytest
 
 from nanogpt.cli import main
+from nanogpt.runs import find
 
 
 @pytest.fixture
@@ -66,6 +68,14 @@ def test_neighbours_and_losses(trained, look, text):
     figures = look("--losses", "--json")
     assert len(figures["by_position"]) == 16
     assert sum(figures["counts"].values()) > 0
+
+
+def test_the_losses_of_a_run_that_is_named_by_its_path(trained, look, capsys, tmp_path):
+    trained()
+    folder = tmp_path / "copied"
+    copytree(find("one"), folder)
+    assert main(["look", str(folder), "--losses"]) == 0
+    assert "position" in capsys.readouterr().out
 
 
 def test_what_a_model_cannot_show_is_said(trained, look):
