@@ -7,7 +7,6 @@ the iterator at any point leaves nothing incomplete on disk.
 
 import errno
 import json
-import os
 import shutil
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ from nanogpt.data import shards, sources, store
 from nanogpt.data.background import map_in_threads, run_in_background
 from nanogpt.data.corpus.preparation import prepare_corpus
 from nanogpt.data.encodings import codec_name
+from nanogpt.data.existing import REPLACE_ADVICE, can_keep, prepared_event
 from nanogpt.data.names import home
 from nanogpt.data.recipes import Recipe, load_recipe
 from nanogpt.data.scanning import scan_files
@@ -33,7 +33,7 @@ from nanogpt.data.spooling import spool
 from nanogpt.data.text import SEPARATOR, TextFile, first_characters, read
 from nanogpt.data.token_files import TokenWriter
 from nanogpt.errors import UserError
-from nanogpt.events import Encoding, Event, Notice, Prepared, Skipped, TokenizerTraining
+from nanogpt.events import Encoding, Event, Notice, Skipped, TokenizerTraining
 from nanogpt.files import why
 from nanogpt.formatting import counted
 from nanogpt.tokenizers import Tokenizer
@@ -96,7 +96,7 @@ def prepare(
             keep_shards=keep_shards,
             force=force,
         )
-        yield _prepared(meta, folder, began)
+        yield prepared_event(meta, folder, began)
         return
     if existing and source is None and _is_known_same(existing.meta, recipe):
         yield from _report_unchanged(existing, began)
@@ -167,10 +167,9 @@ def _prepare_text(
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(_disk_full(folder, sum(file.characters for file in files), made)) from error
         raise UserError(f"cannot write in {folder.parent}: {why(error)}; {_ELSEWHERE}") from error
-    yield _prepared(meta, folder, began)
+    yield prepared_event(meta, folder, began)
 
 
-_OTHERWISE = "choose another name with --output=NAME, or replace it with --force"
 _ELSEWHERE = "choose another folder with NANOGPT_DATA_DIR"
 
 
@@ -179,11 +178,7 @@ def _find_existing(folder: Path, recipe: Recipe, force: bool) -> store.Dataset |
 
     Raise `UserError` if it certainly is another one, or is not a data set.
     """
-    if not os.path.lexists(folder):
-        return None
-    if not store.is_dataset(folder):
-        raise UserError(f"{folder} exists and is not a data set; choose another name with --output=NAME")
-    if force:
+    if not can_keep(folder, force):
         return None
     try:
         found = store.open_dataset(folder)
@@ -196,10 +191,10 @@ def _find_existing(folder: Path, recipe: Recipe, force: bool) -> store.Dataset |
         ("test_ratio", meta.test_ratio, recipe.test_ratio),
     ):
         if is_ != asked:
-            raise UserError(f"data set {recipe.name} exists with {what}={is_}, not {asked}; {_OTHERWISE}")
+            raise UserError(f"data set {recipe.name} exists with {what}={is_}, not {asked}; {REPLACE_ADVICE}")
     if recipe.shard_tokens and not _is_in_shards_of(meta, recipe.shard_tokens):
         raise UserError(
-            f"data set {recipe.name} exists and is not in shards of {recipe.shard_tokens:,} tokens; {_OTHERWISE}"
+            f"data set {recipe.name} exists and is not in shards of {recipe.shard_tokens:,} tokens; {REPLACE_ADVICE}"
         )
     return found
 
@@ -227,26 +222,15 @@ def _is_known_same(meta: store.Meta, recipe: Recipe) -> bool:
 def _check_same_text(meta: store.Meta, recipe: Recipe, sha256: str, read_as: str) -> None:
     """Raise `UserError` if a data set has another text, or the text in another encoding."""
     if meta.source.get("sha256") != sha256:
-        raise UserError(f"data set {recipe.name} exists and has another text; {_OTHERWISE}")
+        raise UserError(f"data set {recipe.name} exists and has another text; {REPLACE_ADVICE}")
     was = meta.source.get("encoding", read_as if recipe.encoding is None else "unknown")
     if was != read_as:
-        raise UserError(f"data set {recipe.name} exists with encoding={was}, not {read_as}; {_OTHERWISE}")
+        raise UserError(f"data set {recipe.name} exists with encoding={was}, not {read_as}; {REPLACE_ADVICE}")
 
 
 def _report_unchanged(dataset: store.Dataset, began: float) -> Iterator[Event]:
     yield Notice(level="info", text=f"data set {dataset.name} is already prepared from this text")
-    yield _prepared(dataset.meta, dataset.path, began)
-
-
-def _prepared(meta: store.Meta, folder: Path, began: float) -> Prepared:
-    return Prepared(
-        name=meta.name,
-        path=str(folder),
-        tokenizer=meta.tokenizer,
-        vocab_size=meta.vocab_size,
-        tokens=meta.tokens,
-        elapsed_s=time.monotonic() - began,
-    )
+    yield prepared_event(dataset.meta, dataset.path, began)
 
 
 def _collect_skipped(

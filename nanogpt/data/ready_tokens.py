@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from nanogpt import paths, tokenizers
 from nanogpt.data import store
 from nanogpt.data.background import run_in_background
+from nanogpt.data.existing import REPLACE_ADVICE, can_keep, prepared_event
 from nanogpt.data.names import check_name, dataset_name, home
 from nanogpt.data.nanogpt_meta import read_characters
 from nanogpt.data.shards import HEADER_BYTES, ITEM_BYTES, TokenFile, read_header, read_magic, shard_name
 from nanogpt.errors import UserError
-from nanogpt.events import Encoding, Event, Notice, Prepared
+from nanogpt.events import Encoding, Event, Notice
 from nanogpt.files import open_regular, why
 from nanogpt.formatting import counted
 from nanogpt.tokenizers import TokenDtype, Tokenizer
@@ -33,7 +34,6 @@ from nanogpt.tokenizers import TokenDtype, Tokenizer
 IDS_AT_ONCE = 1 << 20
 _SPLIT = re.compile(r"(?:.*[_.-])?(?P<split>train|valid|validation|val|test)(?:[_.-]?\d+)?\.bin")
 _SPLIT_NAMES = {"valid": "val", "validation": "val"}
-_OTHERWISE = "choose another name with --output=NAME, or replace it with --force"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,16 +76,16 @@ def prepare_tokens(
     name = check_name(output) if output is not None else dataset_name(origin)
     folder = home(data_dir) / name
     _check_together(found)
-    existing = _existing(folder, force)
+    existing = store.open_dataset(folder) if can_keep(folder, force) else None
     hashes, counts = yield from _scan(found, made)
     own = {split: _own_files(split, found, hashes) for split in counts}
     meta = _meta(name, origin, spec, made, found[0].dtype, {split: list(own[split].values()) for split in own}, counts)
     if existing is not None:
         fingerprints = existing.meta.tokenizer_fingerprint, meta.tokenizer_fingerprint
         if existing.meta.sha256 != meta.sha256 or len(set(fingerprints)) > 1:
-            raise UserError(f"data set {name} exists and has other tokens; {_OTHERWISE}")
+            raise UserError(f"data set {name} exists and has other tokens; {REPLACE_ADVICE}")
         yield Notice(level="info", text=f"data set {name} is already prepared from these files")
-        yield _prepared(existing.meta, folder, began)
+        yield prepared_event(existing.meta, folder, began)
         return
     try:
         with store.new_dataset(folder) as part:
@@ -98,7 +98,7 @@ def prepare_tokens(
         raise UserError(
             f"cannot write in {folder.parent}: {why(error)}; choose another folder with NANOGPT_DATA_DIR"
         ) from error
-    yield _prepared(meta, folder, began)
+    yield prepared_event(meta, folder, began)
 
 
 def _token_files(given: Sequence[Path]) -> Generator[Event, None, list[tuple[str, Path]]]:
@@ -209,15 +209,6 @@ def _check_together(found: list[Found]) -> None:
             )
 
 
-def _existing(folder: Path, force: bool) -> store.Dataset | None:
-    """Return the data set of that name that is to be kept. Raise `UserError` if it is no data set, or damaged."""
-    if not os.path.lexists(folder):
-        return None
-    if not store.is_dataset(folder):
-        raise UserError(f"{folder} exists and is not a data set; choose another name with --output=NAME")
-    return None if force else store.open_dataset(folder)
-
-
 def _own_files(split: str, found: list[Found], hashes: dict[Path, str]) -> dict[Path, TokenFile]:
     """Return what each file of a split is in the data set."""
     files = [file for file in found if file.split == split]
@@ -314,15 +305,4 @@ def _meta(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         split_characters=characters,
         split_bytes=text_bytes,
-    )
-
-
-def _prepared(meta: store.Meta, folder: Path, began: float) -> Prepared:
-    return Prepared(
-        name=meta.name,
-        path=str(folder),
-        tokenizer=meta.tokenizer,
-        vocab_size=meta.vocab_size,
-        tokens=meta.tokens,
-        elapsed_s=time.monotonic() - began,
     )

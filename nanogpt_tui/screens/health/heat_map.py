@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nanogpt.events import LayerHealth
 from nanogpt_tui.text import printable
+from nanogpt_tui.widgets.sparkline import means
 
 SHADES = {"ascii": " .:-=+*#%@", "": " ░▒▓█"}
 LABEL = 22  # columns at most
@@ -77,15 +78,7 @@ def columns_of(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     """
     if values.shape[1] <= width:
         return np.repeat(values, width // values.shape[1], axis=1)
-    parts = np.array_split(values, width, axis=1)
-    return np.stack([_known_mean(part) for part in parts], axis=1)
-
-
-def _known_mean(part: NDArray[np.float64]) -> NDArray[np.float64]:
-    known = np.isfinite(part)
-    counts = known.sum(1)
-    sums = np.where(known, part, 0.0).sum(1)
-    return np.asarray(np.divide(sums, counts, out=np.full(len(part), np.nan), where=counts > 0), np.float64)
+    return np.stack([means(row, width) for row in values])
 
 
 def shaded(values: NDArray[np.float64], figure: Figure, ascii_only: bool) -> tuple[list[str], tuple[float, float]]:
