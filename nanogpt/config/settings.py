@@ -72,7 +72,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointConfig:
-    """The initial weights, the checkpoints, and the reaction to divergence."""
+    """The initial weights, the checkpoints, and the reaction to divergence and to spikes."""
 
     init_from: str = setting(
         "scratch", "scratch, resume, or a run, checkpoint or Hugging Face folder whose weights to start from"
@@ -89,6 +89,11 @@ class CheckpointConfig:
         "when the loss becomes NaN or runs away: stop, or go back to the last good checkpoint with half the learning "
         "rate, at most 3 times",
         choices=("stop", "rollback"),
+    )
+    on_spike: str = setting(
+        "train",
+        "when the loss or the gradient of a batch jumps: train on it, or skip it and leave the weights as they are",
+        choices=("train", "skip"),
     )
 
 

@@ -33,24 +33,24 @@ TEXT_CHARACTERS = 2000
 
 
 class SpikeDetector:
-    """The losses and gradient norms of the last reported steps."""
+    """The losses and gradient norms of the last steps, and `since`, the steps since the start or the last spike."""
 
-    def __init__(self) -> None:
-        self.losses: deque[float] = deque(maxlen=WINDOW)
-        self.grad_norms: deque[float] = deque(maxlen=WINDOW)
-        self._since = 0  # reported steps since the start or the last spike
+    def __init__(self, losses: Iterable[float] = (), grad_norms: Iterable[float] = (), since: int = 0) -> None:
+        self.losses = deque(losses, maxlen=WINDOW)
+        self.grad_norms = deque(grad_norms, maxlen=WINDOW)
+        self.since = since
 
-    def add(self, step: Step) -> bool:
-        """Add a reported step; return whether it is a spike. A spike does not count as usual."""
-        if not (math.isfinite(step.loss) and math.isfinite(step.grad_norm)):
+    def add(self, loss: float, grad_norm: float) -> bool:
+        """Add a step; return whether it is a spike. A spike does not count as usual."""
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             return False
-        self._since += 1
-        ready = len(self.losses) >= FIRST and self._since > APART
-        if ready and (self._jumped(step.loss, self.losses, MIN_LOSS) or self._grew(step.grad_norm)):
-            self._since = 0
+        self.since += 1
+        ready = len(self.losses) >= FIRST and self.since > APART
+        if ready and (self._jumped(loss, self.losses, MIN_LOSS) or self._grew(grad_norm)):
+            self.since = 0
             return True
-        self.losses.append(step.loss)
-        self.grad_norms.append(step.grad_norm)
+        self.losses.append(loss)
+        self.grad_norms.append(grad_norm)
         return False
 
     def _jumped(self, value: float, usual: Iterable[float], least: float) -> bool:
@@ -91,7 +91,7 @@ class SpikeObserver(Observer):
         if isinstance(event, Started):  # the first, or one after a rollback
             self._detector, self._spike = SpikeDetector(), None
             self._norms.clear()
-        elif isinstance(event, Step) and self._detector.add(event):
+        elif isinstance(event, Step) and self._detector.add(event.loss, event.grad_norm):
             self._spike = event
         return ()
 

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from statistics import median
+from typing import Any, Literal
 
 import torch
 
@@ -22,6 +23,7 @@ from nanogpt.errors import UserError
 from nanogpt.events import Evaluated, Event, Finished, Health, Notice, Sampled, Started, Step
 from nanogpt.formatting import counted
 from nanogpt.inspection import Observer
+from nanogpt.inspection.spikes import SpikeDetector
 from nanogpt.loss_units import TextSize
 from nanogpt.models.base import Forward, LanguageModel, compute_loss
 from nanogpt.models.flat_parameters import FlatParameters
@@ -78,6 +80,7 @@ class Trainer:
     observers: Sequence[Observer] = ()
     val_text: TextSize | None = None  # of the validation split
     observations: list[Event] = field(default_factory=list)  # events of the observers about the gradients of this step
+    spikes: SpikeDetector | None = None  # of every step, with on_spike=skip
     skip_flag: torch.Tensor | None = None  # see `SkippableOptimizer.skip_flag`; None: every step waits for the device
     pending_metrics: list[PendingMetrics] = field(default_factory=list)  # of the steps since `sync_metrics`
     idle_since: float = 0.0  # monotonic, as `started_at`
@@ -185,7 +188,7 @@ class Trainer:
         """Update the weights with the current gradients, and drop these.
 
         Return the mean loss of the processes and the gradient norm before clipping. If one of them is not finite,
-        nothing is updated.
+        nothing is updated. With on_spike=skip, a step with a spike is counted, but leaves the weights as they are.
         """
         config = self.config
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -197,7 +200,10 @@ class Trainer:
             self.observe_gradients()
             grad_norm = float(clip_gradients(parameters, config.optimizer.grad_clip or math.inf, self.flat))
         if math.isfinite(grad_norm) or (math.isfinite(mean_loss) and self.scaler.is_enabled()):
-            self.scaler.step(self.optimizer)  # skips the step and lowers the scale if float16 overflowed
+            if self.spikes is not None and self.spikes.add(mean_loss, grad_norm):
+                self.observations.append(self.skipped_event(mean_loss, grad_norm, self.spikes))
+            else:
+                self.scaler.step(self.optimizer)  # skips the step and lowers the scale if float16 overflowed
             self.scaler.update()
             self.complete_step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -385,12 +391,22 @@ class Trainer:
         Saved is yielded later, when it is on disk; a failed write is retried in `apply_commands`.
         """
         if self.can_save():
-            current = replace(self.progress, elapsed_s=self.elapsed_s())
+            current = replace(self.progress, elapsed_s=self.elapsed_s(), **self.spike_state())
             average = {} if self.average is None else self.average.state_dict()
             state = partial(
                 take_snapshot, self.model, self.optimizer, self.scaler, current, self.batches.position, average
             )
             yield from self.writer.start(state, is_best=current.best_step == current.step)
+
+    def spike_state(self) -> dict[str, Any]:
+        """Return the fields of `Progress` with the state of the spike detector."""
+        if self.spikes is None:
+            return {}
+        return {
+            "usual_losses": tuple(self.spikes.losses),
+            "usual_grad_norms": tuple(self.spikes.grad_norms),
+            "steps_since_spike": self.spikes.since,
+        }
 
     def write_sample(self, prompt: str, seed: int) -> Iterator[Event]:
         """Write a sample with the current weights; yield Sampled, or a Notice if the prompt cannot be encoded."""
@@ -496,6 +512,15 @@ class Trainer:
             eta_s=speed.eta_s(left, -(-left // progress.eval_interval)),
         )
 
+    def skipped_event(self, loss: float, grad_norm: float, usual: SpikeDetector) -> Notice:
+        """Return the event that the batch of this step changes nothing."""
+        return Notice(
+            level="warning",
+            text=f"step {self.progress.step + 1:,}: the batch is skipped and the weights stay as they are, because its "
+            f"loss of {loss:.3g} or its gradient norm of {grad_norm:.3g} is far above the usual "
+            f"{median(usual.losses):.3g} and {median(usual.grad_norms):.3g}",
+        )
+
     def diagnose(self, loss: float, grad_norm: float) -> tuple[str, int] | None:
         """Return why training cannot continue after a step, and the number of steps that are lost; None if it can."""
         if not math.isfinite(loss):
@@ -535,6 +560,8 @@ class Trainer:
             elapsed_s=elapsed_s,
         )
         self.batches.position = back.position
+        if self.spikes is not None:
+            self.spikes = spike_detector(back.progress)
         if self.skip_flag is not None:
             self.skip_flag.zero_()
         self.writer.reset(snapshot_step=back.progress.step)
@@ -584,3 +611,8 @@ class Trainer:
     def elapsed_s(self) -> float:
         """Return the seconds of training over all resumes, without pauses."""
         return self.progress.elapsed_s + (self.idle_since or time.monotonic()) - self.started_at
+
+
+def spike_detector(progress: Progress) -> SpikeDetector:
+    """Return the spike detector in the state that `progress` has."""
+    return SpikeDetector(progress.usual_losses, progress.usual_grad_norms, progress.steps_since_spike)

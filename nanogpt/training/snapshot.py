@@ -20,8 +20,8 @@ class Progress:
     """How far a training is, and the settings that commands changed.
 
     step: optimizer steps done. tokens: trained on. elapsed_s: over all resumes, without pauses. Losses are in nats per
-    token; `evaluated_at` and `best_step` are steps, -1 and None before the first evaluation. For the last two see
-    `early_stopping`.
+    token; `evaluated_at` and `best_step` are steps, -1 and None before the first evaluation. For `improved_val_loss`
+    and the field after it see `early_stopping`. The last three are the spike detector's state, with on_spike=skip.
     """
 
     step: int = 0
@@ -38,6 +38,9 @@ class Progress:
     ema_val_loss: float | None = None  # of the averaged weights, in the last evaluation
     improved_val_loss: float | None = None
     evaluations_without_improvement: int = 0
+    usual_losses: tuple[float, ...] = ()
+    usual_grad_norms: tuple[float, ...] = ()
+    steps_since_spike: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from nanogpt.training.async_checkpoint import CheckpointWriter, SaveSnapshot
 from nanogpt.training.control import CommandQueue
 from nanogpt.training.counting import CountingTrainer, counting_config, counting_progress, no_optimizer
 from nanogpt.training.divergence import DivergenceDetector
-from nanogpt.training.loop import FindCheckpoint, Trainer, WriteSample
+from nanogpt.training.loop import FindCheckpoint, Trainer, WriteSample, spike_detector
 from nanogpt.training.max_norm import constrained_weights
 from nanogpt.training.runtime import Runtime, check_memory, resolve_runtime
 from nanogpt.training.snapshot import Progress, Snapshot, check_weights, restore, restore_weights
@@ -116,6 +116,7 @@ def train(
             progress = counting_progress(config, progress, len(tokens["train"]))
         if not (resume and world.is_main):  # a checkpoint has the state of the main process; dropout differs in each
             torch.manual_seed(config.system.seed + 1 + world.rank + progress.step)
+        skips_spikes = config.checkpoint.on_spike == "skip" and not is_counted
         # With compile=auto a compiler that fails does not end the training.
         if runtime.compile:  # importing the compiler takes as long as importing torch
             torch._dynamo.config.suppress_errors = config.system.compile == "auto"
@@ -129,7 +130,9 @@ def train(
             wait_reason=wait_reason,
             observers=observers,
             val_text=val_text,
-            skip_flag=install_skip_flag(optimizer) if defers_metrics(runtime) else None,
+            spikes=spike_detector(progress) if skips_spikes else None,
+            # whether a step is a spike has to be known before its update
+            skip_flag=install_skip_flag(optimizer) if defers_metrics(runtime) and not skips_spikes else None,
             run_name=run,
             divergence=DivergenceDetector(config.model.vocab_size),
             runtime=runtime,

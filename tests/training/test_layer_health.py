@@ -12,7 +12,7 @@ from nanogpt.inspection.layer_problems import MESSAGES
 from nanogpt.inspection.spikes import FIRST, SpikeDetector
 from nanogpt.training import train
 from tests.architectures import TRAINED
-from tests.made_events import started, stepped
+from tests.made_events import started
 
 
 def decode(ids):
@@ -167,10 +167,10 @@ def test_a_batch_of_garbage_is_reported_with_its_text(tiny, tokens, monkeypatch)
 def test_a_spike_needs_a_past_and_does_not_become_usual():
     wavering = [2.0 + 0.05 * math.sin(step) for step in range(FIRST)]
     detector = SpikeDetector()
-    assert not any(detector.add(stepped(step, loss)) for step, loss in enumerate([9.0, *wavering]))
-    assert detector.add(stepped(FIRST + 1, 4.0))
+    assert not any(detector.add(loss, 1.0) for loss in [9.0, *wavering])
+    assert detector.add(4.0, 1.0)
     assert 4.0 not in detector.losses
-    assert not detector.add(stepped(FIRST + 2, math.nan))
+    assert not detector.add(math.nan, 1.0)
 
 
 def test_a_problem_has_to_last_and_is_over_when_it_is_gone():
