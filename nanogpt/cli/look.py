@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from nanogpt.cli.sample import start_text
@@ -10,19 +10,25 @@ from nanogpt.cli.settings import add_weights
 from nanogpt.cli.tables import print_table
 from nanogpt.config import Setting
 from nanogpt.errors import UserError
-from nanogpt.formatting import token_text
+from nanogpt.files import why, write_atomically
+from nanogpt.formatting import printable, token_text
 from nanogpt.paths import expanded
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nanogpt.inspection.attention import Attention
     from nanogpt.runs.load import LoadedModel
     from nanogpt.tokenizers import Tokenizer
 
 DESCRIPTION = """Look inside a trained model. --attention names the heads by what they attend to, measured on a
 repeated random sequence, and with --head shows where one of them looks at the end of a prompt. --lens shows what each
 layer would predict at each position of a prompt if it were the last. --neighbours lists the tokens whose embeddings are
-most alike. --losses shows which positions in the context and which tokens cost most on the validation split."""
+most alike. --losses shows which positions in the context and which tokens cost most on the validation split.
+--picture also draws the attention, the lens or the map of the embeddings."""
 
 BAR = 24  # columns
+LABEL = 12  # characters of a token in a picture
 EVALUATED = 200  # windows
 TOP = Setting("top", "look", int, False, 5, "how many tokens, or rows, to show", low=1, high=1000)
 
@@ -45,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_weights(parser)
     parser.add_argument("--dataset", help="with --losses: another data set with the same tokenizer")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    parser.add_argument("--picture", metavar="FILE.svg", type=expanded, help="also draw it, as SVG")
     parser.add_argument("--json", action="store_true", help="the figures as JSON")
     parser.add_argument("--runs_dir", type=expanded, help="folder of the runs")
     parser.add_argument("--data_dir", type=expanded, help="folder of the prepared data sets")
@@ -54,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     top, prompt = TOP.parse(args.top), start_text(args.prompt)
     if not prompt and (args.lens or args.head):
         raise UserError("a prompt is needed: give it with --prompt='ROMEO: But soft'")
+    if args.picture is not None:
+        check_picture(args)
 
     from nanogpt.runs import load_model
 
@@ -68,10 +77,14 @@ def run(args: argparse.Namespace) -> int:
         rows, figures = one_head(loaded, encoded(loaded, prompt), args.head)
     else:
         rows, figures = heads(loaded)
+    if args.picture is not None:
+        write_picture(args.picture, picture(loaded, args, prompt))
     if args.json:
         print(json.dumps({"run": loaded.run, "step": loaded.step, **figures}))
     else:
         print_table(rows)
+        if args.picture is not None:
+            print(f"\npicture: {printable(str(args.picture))}")
     return 0
 
 
@@ -105,21 +118,30 @@ def heads(loaded: "LoadedModel") -> tuple[Rows, dict[str, Any]]:
 
 def one_head(loaded: "LoadedModel", ids: list[int], name: str) -> tuple[Rows, dict[str, Any]]:
     """Return where a head looks from the last token of a prompt. Raise `UserError` for an unknown head."""
-    import torch
-
-    from nanogpt.inspection.attention import attention_of
-
-    layers = {each.name: each.weights for each in attention_of(loaded.model, torch.tensor(ids, device=loaded.device))}
-    layer, _, number = name.rpartition(".")
-    if layer not in layers or not number.isdecimal() or int(number) >= len(layers[layer]):
-        known = ", ".join(f"{each}.0 to {each}.{len(weights) - 1}" for each, weights in layers.items())
-        raise UserError(f"no head {name!r}; the heads are {known}")
-    weights = layers[layer][int(number)]  # (T, T)
+    attention, head = find_head(loaded, ids, name)
+    weights = attention.weights[head]  # (T, T)
     rows: Rows = [("token", f"weight from {shown(loaded.tokenizer, ids[-1])}")]
     for id, weight in zip(ids, weights[-1].tolist(), strict=False):
         rows.append((shown(loaded.tokenizer, id), f"{weight:4.0%} {'█' * round(BAR * weight)}"))
     texts = [loaded.tokenizer.token_bytes(id).decode("utf-8", "replace") for id in ids]
-    return rows, {"layer": layer, "head": int(number), "tokens": texts, "weights": weights.tolist()}
+    return rows, {"layer": attention.name, "head": head, "tokens": texts, "weights": weights.tolist()}
+
+
+def find_head(loaded: "LoadedModel", ids: list[int], name: str) -> tuple["Attention", int]:
+    """Return the attention of a layer over ids, and the number of the head that is named, such as h.1.attn.3.
+
+    Raise `UserError` for an unknown head.
+    """
+    import torch
+
+    from nanogpt.inspection.attention import attention_of
+
+    layers = {each.name: each for each in attention_of(loaded.model, torch.tensor(ids, device=loaded.device))}
+    layer, _, number = name.rpartition(".")
+    if layer not in layers or not number.isdecimal() or int(number) >= len(layers[layer].weights):
+        known = ", ".join(f"{each}.0 to {each}.{len(about.weights) - 1}" for each, about in layers.items())
+        raise UserError(f"no head {name!r}; the heads are {known}")
+    return layers[layer], int(number)
 
 
 def lens(loaded: "LoadedModel", ids: list[int], top: int) -> tuple[Rows, dict[str, Any]]:
@@ -201,3 +223,47 @@ def spread(values: list[float]) -> Iterator[tuple[int, float]]:
 def bar(loss: float, mean: float) -> str:
     """Return a bar for a loss, in which the mean is half of BAR."""
     return "█" * min(BAR, round(BAR / 2 * loss / mean)) if mean else ""
+
+
+def check_picture(args: argparse.Namespace) -> None:
+    """Raise `UserError` if the picture that is asked for cannot be drawn."""
+    if args.picture.suffix != ".svg":
+        raise UserError(f"--picture={args.picture}: it is drawn as SVG, so its name has to end in .svg")
+    if args.losses:
+        raise UserError("--losses has no picture: use it without --picture")
+    if args.attention and not args.prompt:
+        raise UserError("a picture of the attention needs a prompt: give it with --prompt='ROMEO: But soft'")
+
+
+def picture(loaded: "LoadedModel", args: argparse.Namespace, prompt: str) -> str:
+    """Return the picture (SVG) of what is shown."""
+    import torch
+
+    from nanogpt.inspection import attention, embeddings, logit_lens, pictures
+
+    tokenizer = loaded.tokenizer
+
+    def texts(ids: Iterable[int]) -> list[str]:
+        return [token_text(tokenizer.token_bytes(id), LABEL).replace(" ", "␣") for id in ids]
+
+    if args.neighbours is not None:
+        vectors = embeddings.embeddings_of(loaded.model)[: tokenizer.vocab_size]
+        marked = encoded(loaded, args.neighbours)
+        return pictures.map_picture(*embeddings.map_of(vectors), texts(range(len(vectors))), marked)
+    ids = encoded(loaded, prompt)
+    sequence = torch.tensor(ids, device=loaded.device)
+    if args.lens:
+        layers = logit_lens.logit_lens(loaded.model, sequence, 1)
+        return pictures.lens_picture(layers, texts(ids), [texts(layer.ids[:, 0].tolist()) for layer in layers])
+    if args.head:
+        return pictures.head_picture(*find_head(loaded, ids, args.head), texts(ids))
+    found = attention.attention_of(loaded.model, sequence)
+    return pictures.attention_picture(found, attention.score_heads(loaded.model))
+
+
+def write_picture(file: "Path", svg: str) -> None:
+    """Write a picture. Raise `UserError` if the file cannot be written."""
+    try:
+        write_atomically(file, svg)
+    except OSError as error:
+        raise UserError(f"cannot write {file}: {why(error)}") from None

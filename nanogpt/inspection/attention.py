@@ -21,6 +21,7 @@ KINDS = ("previous token", "first token", "induction")
 NAMED = 0.4  # mean attention weight from which a head is named
 LONGEST = 64  # tokens that are repeated
 SEQUENCES = 4
+SHORTEST_CONTEXT = 4  # tokens, to repeat a sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,11 @@ def attention_of(model: LanguageModel, ids: Tensor) -> list[Attention]:
 def score_heads(model: LanguageModel, seed: int = 1) -> list[HeadScores]:
     """Return the scores of every head. Raise `UserError` if the model has no attention or sees fewer than 4 tokens."""
     length = min(LONGEST, model.config.block_size // 2)
-    if length < 2:
-        raise UserError(f"block_size={model.config.block_size} is too short to repeat a sequence; it needs at least 4")
+    if model.config.block_size < SHORTEST_CONTEXT:
+        raise UserError(
+            f"block_size={model.config.block_size} is too short to repeat a sequence; it needs at least "
+            f"{SHORTEST_CONTEXT}"
+        )
     generator = torch.Generator().manual_seed(seed)
     once = torch.randint(model.config.vocab_size, (SEQUENCES, length), generator=generator)
     found = []

@@ -20,10 +20,10 @@ def embeddings_of(model: "LanguageModel") -> NDArray[np.float32]:
 
 def nearest_tokens(embeddings: NDArray[np.float32], id: int, k: int = 10) -> list[tuple[int, float]]:
     """Return the k tokens with the highest cosine similarity to a token, and the similarity (-1 to 1); not itself."""
-    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    similarity = unit @ unit[id]
+    norms = np.maximum(np.linalg.norm(embeddings, axis=1), 1e-12)
+    similarity = embeddings @ embeddings[id] / (norms * norms[id])
     similarity[id] = -np.inf
-    order = np.argsort(-similarity)[: min(k, len(unit) - 1)]
+    order = np.argsort(-similarity)[: min(k, len(embeddings) - 1)]
     return [(int(each), float(similarity[each])) for each in order]
 
 

@@ -2,10 +2,12 @@
 
 import json
 from shutil import copytree
+from xml.etree import ElementTree
 
 import pytest
 
 from nanogpt.cli import main
+from nanogpt.formatting import token_text
 from nanogpt.runs import find
 
 
@@ -89,3 +91,53 @@ def test_a_character_that_the_model_does_not_know_is_one_line(trained, look):
     error = look("--lens", "--prompt=€", code=2)
     assert "unknown character" in error
     assert "--unknown" not in error
+
+
+def drawn(file):
+    """The texts and the number of paths of a picture."""
+    root = ElementTree.parse(file).getroot()
+    names = [each.tag.rpartition("}")[2] for each in root.iter()]
+    return [each.text for each in root.iter() if each.tag.endswith("}text")], names.count("path")
+
+
+def test_pictures_have_the_tokens_and_the_heads(trained, look, text, tmp_path):
+    trained("--n_layer=2")
+    file, prompt = tmp_path / "picture.svg", text[:6]
+    rows = look("--attention", f"--prompt={prompt}", f"--picture={file}")
+    assert rows[-1] == f"picture: {file}"
+    texts, paths = drawn(file)
+    assert {"h.0.attn", "h.1.attn"} <= set(texts)
+    assert sum(each[0] in "01" for each in texts) == 4
+    assert paths >= 4, "each of the four heads has squares"
+
+    look("--attention", "--head=h.1.attn.0", f"--prompt={prompt}", f"--picture={file}")
+    texts, _ = drawn(file)
+    labels = [token_text(letter.encode()).replace(" ", "␣") for letter in prompt]
+    assert texts == ["h.1.attn head 0", *(label for label in labels for _ in range(2))]
+
+    figures = look("--lens", f"--prompt={prompt}", f"--picture={file}", "--json")
+    texts, _ = drawn(file)
+    assert [each["layer"] for each in figures["layers"]] == texts[:-3:-1]
+    assert len(texts) == len(prompt) * 3 + 2
+
+    look("--neighbours", text[0], f"--picture={file}")
+    texts, _ = drawn(file)
+    assert labels[0] in texts
+    assert "of the variance" in texts[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--attention", "--prompt=a", "--picture=a.png"], "it is drawn as SVG, so its name has to end in .svg"),
+        (["--losses", "--picture=a.svg"], "--losses has no picture"),
+        (["--attention", "--picture=a.svg"], "needs a prompt"),
+        (["--attention", "--prompt=a", "--picture=no/such/folder/a.svg"], "cannot write"),
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_is_one_line(trained, look, text, words, problem):
+    trained()
+    known = [word.replace("--prompt=a", f"--prompt={text[0]}") for word in words]
+    error = look(*known, code=2)
+    assert problem in error
+    assert error.count("\n") == 1
