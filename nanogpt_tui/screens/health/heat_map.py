@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from nanogpt.events import LayerHealth
 from nanogpt_tui.text import printable
+from nanogpt_tui.widgets.shades import SHADES
 from nanogpt_tui.widgets.sparkline import means
 
-SHADES = {"ascii": " .:-=+*#%@", "": " ░▒▓█"}
 LABEL = 22  # columns at most
 
 
@@ -81,6 +81,28 @@ def columns_of(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     return np.stack([means(row, width) for row in values])
 
 
+def column_of(at: int, count: int, width: int) -> int:
+    """Return the column, of up to `width`, that shows measurement `at` of `count`; the middle one of several."""
+    if count <= width:
+        wide = width // count
+        return at * wide + wide // 2
+    return ((at + 1) * width - 1) // count
+
+
+def axis(first: str, last: str, pointer: str, at: int | None, width: int) -> str:
+    """Return the line below a heat map: the first and the last step at its ends, and the pointer at column `at`."""
+    cells = list(f"{first:<{max(0, width - len(last))}}{last}"[:width])
+    if at is not None:
+        start = min(at, max(0, width - len(pointer)))
+        cells[start : start + len(pointer)] = pointer
+        if start and cells[start - 1].isalnum():
+            cells[:start] = " " * start
+        end = start + len(pointer)
+        if end < len(cells) and cells[end].isalnum():
+            cells[end:] = " " * (len(cells) - end)
+    return "".join(cells)
+
+
 def shaded(values: NDArray[np.float64], figure: Figure, ascii_only: bool) -> tuple[list[str], tuple[float, float]]:
     """Return a line of shades for each row, and the values of the lightest and the darkest shade.
 
@@ -98,17 +120,17 @@ def shaded(values: NDArray[np.float64], figure: Figure, ascii_only: bool) -> tup
     return lines, (10**low, 10**high) if figure.log else (low, high)
 
 
-def histogram_lines(counts: Sequence[int], width: int, bars: str) -> list[str]:
-    """Return the histogram of a layer's output as a bar of characters in two rows, at most `width` columns."""
+def histogram_lines(counts: Sequence[int], width: int, bars: str, rows: int = 2) -> list[str]:
+    """Return the histogram of a layer's output as bars of characters in some rows, at most `width` columns."""
     if not counts:
         return []
     values = np.repeat(np.array(counts, float), max(1, min(2, width // len(counts))))
-    share = values / values.max()
-    heights = np.rint(share * 2 * (len(bars) - 1)).astype(int)
+    full = len(bars) - 1  # the height of a row
+    heights = np.rint(values / values.max() * rows * full).astype(int)
     heights[(values > 0) & (heights == 0)] = 1
-    top = "".join(bars[max(0, height - len(bars) + 1)] for height in heights)
-    bottom = "".join(bars[min(height, len(bars) - 1)] for height in heights)
-    return [top, bottom]
+    return [
+        "".join(bars[max(0, min(full, height - row * full))] for height in heights) for row in reversed(range(rows))
+    ]
 
 
 def label(layer: str) -> str:

@@ -1,5 +1,6 @@
 """The Health screen: a heat map of the layers over time, and the chosen layer."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -14,7 +15,8 @@ from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.screens.health.heat_map import (
     FIGURES,
     LABEL,
-    SHADES,
+    axis,
+    column_of,
     columns_of,
     histogram_lines,
     label,
@@ -23,8 +25,10 @@ from nanogpt_tui.screens.health.heat_map import (
 )
 from nanogpt_tui.text import safe_content
 from nanogpt_tui.widgets.canvas import GLYPHS
+from nanogpt_tui.widgets.shades import SHADES
 
-VALUE = 9  # columns of the newest value
+VALUE = 9  # columns of a value
+TALL_HISTOGRAM = 6  # rows, if there is room
 
 
 class HealthScreen(LabScreen):
@@ -35,7 +39,8 @@ class HealthScreen(LabScreen):
     HELP = (
         "What each layer does while it learns: one row a layer, one column a measurement, the newest at the right. All "
         "layers share one scale, so a layer that differs from the others stands out. The right side describes the "
-        "chosen layer; below are the problems that the run has now, with what to try."
+        "chosen layer; {health.earlier} and {health.later} go through its measurements. Below are the problems that "
+        "the run has now, with what to try."
     )
     MOUSE = "The wheel chooses a layer"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -43,12 +48,17 @@ class HealthScreen(LabScreen):
         Binding("left,F", "figure(-1)", "figure before", id="health.previous_figure", tooltip="Show the one before"),
         Binding("down,j", "layer(1)", "layer", id="health.next_layer", tooltip="The next layer"),
         Binding("up,k", "layer(-1)", "layer", id="health.previous_layer", tooltip="The layer before"),
+        Binding("left_square_bracket", "time(-1)", "step", id="health.earlier", tooltip="The measurement before"),
+        Binding("right_square_bracket", "time(1)", "step", id="health.later", tooltip="The next measurement"),
+        Binding("home", "time(-1000000000)", "first step", id="health.first", show=False),
+        Binding("end", "time(1000000000)", "newest step", id="health.last", show=False),
         Binding("escape,h", "close", "back", id="health.close", tooltip="Back to the run"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self._figure, self._layer = 0, 0
+        self._step: int | None = None  # of the chosen measurement; None: the newest, also while the run is trained
         self._shown: tuple[object, ...] = ()
 
     def body(self) -> Iterator[Widget]:
@@ -75,6 +85,28 @@ class HealthScreen(LabScreen):
         self._layer = max(0, min(layers - 1, self._layer + by))
         self.training_changed()
 
+    def action_time(self, by: int) -> None:
+        """Choose the measurement `by` places later. The newest one is followed."""
+        events = self.measured
+        if events:
+            at = max(0, min(len(events) - 1, self._chosen(events) + by))
+            self._step = None if at == len(events) - 1 else events[at].step
+            self.training_changed()
+            self.refresh_bindings()
+
+    def _chosen(self, events: list[LayerHealth]) -> int:
+        """Return the index of the chosen measurement."""
+        if self._step is None:
+            return len(events) - 1
+        return max(0, bisect_right(events, self._step, key=lambda event: event.step) - 1)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Return whether the action has an effect now; else its key is neither shown nor handled."""
+        if action == "time" and self.is_whole:
+            events, by = self.measured, int(str(parameters[0]))
+            return bool(events) and 0 <= self._chosen(events) + by // abs(by) < len(events)
+        return True
+
     def action_close(self) -> None:
         self.dismiss()
 
@@ -99,7 +131,7 @@ class HealthScreen(LabScreen):
         events, history = self.measured, self.session.history
         problems = history.run_state.problems if history is not None else ()
         glyphs, size = self.lab.settings.glyphs, self.query_one("#map").size
-        state = (history, len(events), self._figure, self._layer, problems, glyphs, size)
+        state = (history, len(events), self._figure, self._layer, self._step, problems, glyphs, size)
         if state == self._shown:
             return
         self._shown = state
@@ -117,7 +149,7 @@ class HealthScreen(LabScreen):
         figure, layers = FIGURES[self._figure], events[-1].layers
         self._layer = min(self._layer, len(layers) - 1)
         names = max(len(label(layer)) for layer in layers)
-        values = table(events, figure)
+        values, chosen_at = table(events, figure), self._chosen(events)
         columns = columns_of(values, max(1, width - names - VALUE - 4))
         lines, (low, high) = shaded(columns, figure, ascii_only)
         room = max(1, height - 2)
@@ -126,7 +158,7 @@ class HealthScreen(LabScreen):
         for at in range(first, min(first + room, len(layers))):
             chosen = at == self._layer
             name = f"{'>' if chosen else ' '} {label(layers[at]):<{min(names, LABEL)}} "
-            value = f" {figure.text(float(values[at, -1])):>{VALUE - 1}}"
+            value = f" {figure.text(float(values[at, chosen_at])):>{VALUE - 1}}"
             rows.append(
                 Content.assemble(
                     safe_content(name).stylize("bold" if chosen else ""),
@@ -134,10 +166,10 @@ class HealthScreen(LabScreen):
                     (value, "bold" if chosen else ""),
                 )
             )
-        span = f"step {events[0].step:,}"
-        last = f"{events[-1].step:,}"
-        axis = f"{span:<{max(0, columns.shape[1] - len(last) - 1)}} {last}"
-        rows.append(Content.styled(f"  {'':<{names}} {axis}", "$quiet"))
+        pointer = f"▲ {events[chosen_at].step:,}"
+        at_column = None if self._step is None else column_of(chosen_at, len(events), columns.shape[1])
+        steps = axis(f"step {events[0].step:,}", f"{events[-1].step:,}", pointer, at_column, columns.shape[1])
+        rows.append(Content.styled(f"  {'':<{names}} {steps}", "$quiet"))
         shades = SHADES["ascii" if ascii_only else ""]
         scale = f"{shades[1]} {figure.text(low)}   {shades[-1]} {figure.text(high)}"
         rows.append(Content.styled(f"  {'':<{names}} {scale}", "$quiet"))
@@ -146,18 +178,24 @@ class HealthScreen(LabScreen):
     def _details(self, events: list[LayerHealth], glyphs: str) -> Content:
         if not events:
             return Content("")
-        last = events[-1]
-        at = min(self._layer, len(last.layers) - 1)
-        lines = [safe_content(label(last.layers[at])).stylize("bold"), Content("")]
-        for figure in FIGURES:
-            lines.append(Content.assemble((f"{figure.title:<18}", "$quiet"), figure.text(figure.values(last)[at])))
-        heads = last.attention_entropy[at]
-        if heads:
+        shown, layers = events[self._chosen(events)], events[-1].layers
+        layer = layers[min(self._layer, len(layers) - 1)]
+        lines = [safe_content(label(layer)).stylize("bold"), Content("")]
+        if layer not in shown.layers:  # the run was resumed with other layers
+            return Content("\n").join([*lines, Content(f"not measured at step {shown.step:,}")])
+        at = shown.layers.index(layer)
+        is_brief = self.has_class("-narrow")  # the histogram alone, below the heat map
+        for figure in () if is_brief else FIGURES:
+            lines.append(Content.assemble((f"{figure.title:<18}", "$quiet"), figure.text(figure.values(shown)[at])))
+        heads = shown.attention_entropy[at]
+        if heads and not is_brief:
             each = " ".join("–" if entropy is None else f"{entropy:.0%}" for entropy in heads)
             lines.append(Content.assemble(("  by head          ", "$quiet"), each))
-        shape = histogram_lines(last.histograms[at], 48, GLYPHS[glyphs].bars)
+        rows = TALL_HISTOGRAM if self.has_class("-tall") and not is_brief else 2
+        shape = histogram_lines(shown.histograms[at], 48, GLYPHS[glyphs].bars, rows)
         if shape:
-            lines += [Content(""), Content.styled(f"what it puts out at step {last.step:,}", "$quiet")]
+            title = Content.styled(f"its output at step {shown.step:,}", "$quiet")
+            lines = [Content.assemble(lines[0], "  ", title)] if is_brief else [*lines, Content(""), title]
             lines += [Content.styled(line, "$accent") for line in shape]
             ends = f"{'-4σ':<{len(shape[0]) // 2 - 1}}0{'4σ':>{len(shape[0]) - len(shape[0]) // 2}}"
             lines.append(Content.styled(ends if glyphs != "ascii" else ends.replace("σ", "s"), "$quiet"))

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from nanogpt.events import LayerHealth
-from nanogpt_tui.screens.health.heat_map import FIGURES, columns_of, histogram_lines, label, shaded, table
+from nanogpt_tui.screens.health.heat_map import (
+    FIGURES,
+    axis,
+    column_of,
+    columns_of,
+    histogram_lines,
+    label,
+    shaded,
+    table,
+)
+from nanogpt_tui.widgets.canvas import GLYPHS
 
 BY_TITLE = {figure.title: figure for figure in FIGURES}
 
@@ -60,6 +70,21 @@ def test_all_rows_share_a_scale_and_a_figure_of_magnitudes_is_shaded_by_its_loga
     assert (low, high) == pytest.approx((1.0, 100.0))
 
 
+def test_a_measurement_is_pointed_at_in_the_column_that_shows_it() -> None:
+    for count, width in ((3, 10), (5, 5), (7, 3), (100, 9)):
+        values = np.arange(count, dtype=float)[None]
+        columns = columns_of(values, width)[0]
+        for at in range(count):
+            column = column_of(at, count, width)
+            nearest = np.abs(columns - at).min()  # of several that share a column, the mean is shown
+            assert abs(columns[column] - at) <= max(nearest, count / width)
+    assert axis("step 1", "900", "▲ 50", None, 20) == "step 1           900"
+    assert axis("step 1", "900", "▲ 50", 9, 20) == "step 1   ▲ 50    900"
+    assert axis("step 1", "900", "▲ 50", 3, 20) == "   ▲ 50          900"
+    assert axis("step 1", "900", "▲ 50", 14, 20) == "step 1        ▲ 50  "
+    assert axis("step 1", "900", "▲ 50", 19, 20) == "step 1          ▲ 50"
+
+
 def test_nothing_known_is_blank() -> None:
     lines, limits = shaded(np.full((2, 3), np.nan), FIGURES[0], False)
     assert lines == ["   ", "   "]
@@ -71,6 +96,8 @@ def test_a_histogram_is_two_rows_high_and_shows_every_bin_that_is_not_empty() ->
     assert bottom == " ▁██"
     assert top == "  █ "
     assert histogram_lines((), 4, " #") == []
+    # four rows of eight heights: 100 fills 32 of them, 50 half, and 1 is drawn at least
+    assert histogram_lines((0, 1, 100, 50), 4, " ▁▂▃▄▅▆▇█", 4) == ["  █ ", "  █ ", "  ██", " ▁██"]
 
 
 def test_a_long_name_keeps_its_end() -> None:
@@ -95,3 +122,26 @@ async def test_the_layers_of_a_run_and_its_problems(lab: Any, two_runs: Any) -> 
         await at.sees(f"! {problem}")
         await at.press("escape")
         await at.until(lambda: len(at.app.screen_stack) == 1)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_the_histogram_of_a_layer_moves_with_the_step(lab: Any, two_runs: Any, size: tuple[int, int]) -> None:
+    async with lab(size=size) as at:
+        await at.app.switch_mode("train")
+        await at.until(lambda: at.session.history and at.session.history.layer_health)
+        await at.press("h", "down", "down")
+        events = at.session.history.layer_health
+        assert len(events) > 2
+        rows = 6 if size == (120, 40) else 2
+
+        def shape(event: LayerHealth) -> list[str]:
+            return histogram_lines(event.histograms[2], 48, GLYPHS["braille"].bars, rows)
+
+        await at.sees(f"output at step {events[-1].step:,}", *shape(events[-1]))
+        await at.press("[")
+        await at.sees(f"output at step {events[-2].step:,}", f"▲ {events[-2].step:,}", *shape(events[-2]))
+        await at.press("home")
+        await at.sees(f"output at step {events[0].step:,}", *shape(events[0]))
+        await at.press("end")
+        await at.sees(f"output at step {events[-1].step:,}")
+        assert "▲" not in at.seen()

@@ -1,0 +1,19 @@
+"""Characters for shares from 0 to 1, which can be told apart without colour."""
+
+import math
+
+SHADES = {"ascii": " .:-=+*#%@", "": " ░▒▓█"}
+
+
+def shade(share: float, ascii_only: bool) -> str:
+    """Return the character for a share. Its square root is shaded, so that small shares can be seen."""
+    shades = SHADES["ascii" if ascii_only else ""]
+    return shades[round(math.sqrt(min(1.0, max(0.0, share))) * (len(shades) - 1))]
+
+
+def shade_legend(ascii_only: bool) -> str:
+    """Return some of the characters, each with its share."""
+    shades = SHADES["ascii" if ascii_only else ""]
+    last = len(shades) - 1
+    places = range(1, last + 1) if last <= 4 else (3, 6, last)
+    return "  ".join(f"{shades[place]} {(place / last) ** 2:.0%}" for place in places)
