@@ -114,6 +114,21 @@ async def train_tokenizer(pilot: Pilot[Any]) -> None:
     await until(pilot, lambda: training.trained and not training.is_training)
 
 
+async def take_inside(pilot: Pilot[Any]) -> None:
+    """Takes the layers of the run in Train, and what its weights do with a text that repeats."""
+    app = pilot.app
+    await pilot.press("h", *["down"] * 3, "[", "[")
+    await until(pilot, lambda: True)
+    take(app, "health")
+    await pilot.press("escape", "I")
+    await until(pilot, lambda: getattr(app.screen, "inspection", None) is not None)
+    screen = app.screen
+    await pilot.press("i", "ctrl+u", *"ROMEO: my lord, my lord,", "enter")
+    await until(pilot, lambda: screen.inspection.prompt.endswith("my lord,"))
+    take(app, "look")
+    await pilot.press("escape")
+
+
 async def tour(steps: int) -> None:
     """Takes every screen: the finished runs of two short trainings, and a third one while it is trained."""
     from nanogpt import runs
@@ -142,6 +157,7 @@ async def tour(steps: int) -> None:
         take(app, "train")
 
         await until(pilot, lambda: not session.is_training)
+        await take_inside(pilot)
         screen = await go(pilot, "runs")
         await until(pilot, lambda: len(screen.runs) == 3)
         for key in ("space", "down", "down", "space", "up", "up"):

@@ -320,6 +320,12 @@ class LabApp(TerminalApp):
 
         return self.push_screen(HealthScreen())
 
+    def look(self, source: "Source", prompt: str = "") -> AwaitMount:
+        """Open the screen that shows what these weights do with a prompt; "" is the start of the validation split."""
+        from nanogpt_tui.screens.look.screen import LookScreen
+
+        return self.push_screen(LookScreen(source, prompt))
+
     async def show_setting(self, name: str) -> None:
         """Focus the field of a setting in the form of a new run, which is opened unless it is on top already."""
         from nanogpt_tui.screens.new_run.screen import NewRunScreen

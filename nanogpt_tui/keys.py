@@ -26,6 +26,7 @@ BINDING_CLASSES = {
     "new_run": ("screens.new_run.screen:NewRunScreen",),
     "documents": ("screens.data.documents:DocumentsScreen", "screens.data.documents:DocumentText"),
     "health": ("screens.health.screen:HealthScreen",),
+    "look": ("screens.look.screen:LookScreen",),
     "tokenizers": ("screens.tokenizers.screen:TokenizersScreen", "screens.tokenizers.cut_view:CutView"),
     "choice": ("widgets.choice:Choice",),
     "train": ("screens.train.screen:TrainScreen",),

@@ -7,6 +7,8 @@ from textual.content import Content
 
 from nanogpt_tui.text import printable
 
+# Joiners and variation selectors are left out: terminals disagree on the width of the characters that they combine.
+ZERO_WIDTH = frozenset("\u200b\u200c\u200d\u2060\ufe0e\ufe0f")
 VISIBLE = {"\n": "↵\n", "\t": "→ "}
 NAMED = {"\n": "↵", "\t": "→", " ": "␣"}
 ASCII_NAMED = {"\n": "\\n", "\t": "\\t", " ": "' '"}
@@ -40,6 +42,13 @@ def name(token: bytes, ascii_only: bool) -> str:
     """Return the text of a token with visible white space."""
     names = ASCII_NAMED if ascii_only else NAMED
     return "".join(names.get(letter, letter) for letter in printable(token.decode("utf-8", "replace")))
+
+
+def visible(text: str, ascii_only: bool = False) -> str:
+    """Return the text of a token in one line, with visible spaces, line breaks and tabs."""
+    space, newline, tab = ("_", "\\n", "\\t") if ascii_only else ("␣", "↵", "⇥")
+    shown = "".join(each for each in printable(text) if each not in ZERO_WIDTH)
+    return shown.replace("\n", newline).replace("\t", tab).replace(" ", space)
 
 
 def bars(common: Iterable[tuple[bytes, float]], width: int, ascii_only: bool) -> Content:

@@ -12,7 +12,7 @@ from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Stopped, Token
 from nanogpt.training import Save
-from nanogpt_tui.session.completions import LIVE, Completion
+from nanogpt_tui.session.completions import LIVE, Completion, Source
 
 if TYPE_CHECKING:
     from nanogpt.models.base import LanguageModel
@@ -54,13 +54,18 @@ class ModelCache:
         For live weights that is the model the completion was started with if it is still cached, else a new copy.
         Raise `UserError` if the model cannot be loaded, or as soon as `is_wanted()` is False.
         """
+        key = (completion.run, completion.step)
+        if completion.source.which == LIVE and key in self._models:
+            return self._add(key, self._models[key])
+        return self.load_source(completion.source, is_wanted)
+
+    def load_source(self, source: Source, is_wanted: Callable[[], bool]) -> "LoadedModel":
+        """Return the model with these weights; live ones are copied. Errors as `load`."""
         from nanogpt.runs import load_model
         from nanogpt.runs.checkpoints import locate
 
-        source = completion.source
         if source.which == LIVE:
-            key = (completion.run, completion.step)
-            loaded = self._models.get(key) or copy_live_weights(self._session, is_wanted)
+            loaded = copy_live_weights(self._session, is_wanted)
             return self._add((loaded.run, loaded.step), loaded)
         _, path = locate(source.run, source.which, self._session.runs_dir)
         with self._loading:  # two panes may ask for the same one

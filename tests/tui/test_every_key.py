@@ -92,7 +92,7 @@ async def test_train_with_a_run_that_has_ended(lab: Any, two_runs: Path) -> None
                 await go(at, "train")
                 await at.until(lambda: at.session.history and len(at.session.history))
 
-            assert await receive(each_key(at, visit)) == [*"rnolahv", "enter", "g"]
+            assert await receive(each_key(at, visit)) == [*"rnolahIv", "enter", "g"]
 
 
 async def test_health(lab: Any, two_runs: Path) -> None:
@@ -105,10 +105,39 @@ async def test_health(lab: Any, two_runs: Path) -> None:
                 await at.press("h")
             await at.sees("update / weights")
             at.app.screen._layer = 2  # a layer between others
+            at.app.screen._step = at.session.history.layer_health[1].step  # a measurement between others
             at.app.screen.training_changed()
+            at.app.screen.refresh_bindings()
 
         keys = await receive(each_key(at, visit))
-        assert {"right", "left", "down", "up", "escape"} <= {*keys}
+        assert {"right", "left", "down", "up", "left_square_bracket", "right_square_bracket", "escape"} <= {*keys}
+
+
+async def test_look(lab: Any, two_runs: Path, trained: Path, home: Path) -> None:
+    shutil.copytree(trained.parent / "data", home / "data")
+    async with lab() as at:
+        await go(at, "train")
+        at.session.show_run(two_runs / "one")
+        await at.until(lambda: at.session.history and at.session.history.run == "one")
+
+        def on(view: str) -> Visit:
+            async def visit(at: Any) -> None:
+                await go(at, "train")
+                await at.press("I")
+                await at.until(lambda: at.app.screen.inspection is not None)
+                await at.press("[")
+                await at.until(lambda: at.app.screen.inspection.step == 40)
+                at.app.screen.action_show_view(view)
+                await at.until(lambda: at.app.screen.inspection.request.view == view)
+                if view != "losses":
+                    await at.press("left")
+
+            return visit
+
+        found = await receive(each_key(at, on("attention")))
+        assert {*found} == {"left", "right", *"vhi", "left_square_bracket", "right_square_bracket", "escape", "I"}
+        found = await receive(each_key(at, on("losses")))
+        assert {*found} == {*"vc", "left_square_bracket", "right_square_bracket", "escape", "I"}
 
 
 async def test_train_while_a_run_is_trained_and_paused(lab: Any, two_runs: Path) -> None:
@@ -208,9 +237,9 @@ async def test_sample(lab: Any, two_runs: Path) -> None:
             screen.action_write()
             await at.until(lambda: len(screen.completion.tokens) > 3)
 
-        assert await receive(each_key(at, empty)) == ["enter", "g", "i", "f", "b"]
+        assert await receive(each_key(at, empty)) == ["enter", "g", "i", "f", "b", "I"]
         found = await receive(each_key(at, written))
-        assert found == ["enter", "g", "a", "c", "i", "f", "b", "left", "right", "right_square_bracket", "e"]
+        assert found == ["enter", "g", "a", "c", "i", "f", "b", "left", "right", "right_square_bracket", "I", "e"]
         found = await receive(each_key(at, pointed))
         assert found[:2] == ["enter", "escape"]
         assert {"left", "left_square_bracket", "e"} <= {*found}

@@ -107,7 +107,7 @@ SAME_EVERYWHERE = {
     "resume": ({"train.resume", "runs.resume"}, "r"),
     "delete": ({"data.delete", "runs.delete"}, "d"),
     "rename": ({"runs.rename"}, "R"),
-    "edit": ({"sample.prompt", "runs.note"}, "i"),
+    "edit": ({"sample.prompt", "look.prompt", "runs.note"}, "i"),
     "export": ({"sample.export", "runs.export"}, "e"),
     "filter": ({"runs.filter"}, "slash"),
     "copy": ({"data.copy", "train.copy", "sample.copy", "runs.copy"}, "y"),

@@ -8,9 +8,10 @@ from textual.widget import Widget
 from nanogpt.config import SamplingConfig
 from nanogpt.events import Alternative, Token
 from nanogpt_tui.keys import with_keys
-from nanogpt_tui.screens.sample.token_text import KNOBS_CHANGED, visible
+from nanogpt_tui.screens.sample.token_text import KNOBS_CHANGED
 from nanogpt_tui.session.token_distribution import Distribution
 from nanogpt_tui.text import short
+from nanogpt_tui.token_views import visible
 
 TEXT_WIDTH = 12
 MAX_SHORT, TALL = 5, 30  # alternatives on a terminal with fewer than TALL lines

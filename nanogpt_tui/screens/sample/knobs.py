@@ -15,8 +15,8 @@ from textual.message import Message
 from textual.widget import Widget
 
 from nanogpt.config import SamplingConfig, resolve_sampling, sampling_settings
-from nanogpt_tui.screens.sample.token_text import visible
 from nanogpt_tui.text import short
+from nanogpt_tui.token_views import visible
 
 
 @dataclass(frozen=True, slots=True)

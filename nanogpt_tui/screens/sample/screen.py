@@ -62,6 +62,7 @@ class SampleScreen(LabScreen):
         Binding("left_square_bracket", "history(-1)", "history", id="sample.earlier", tooltip="Previous text"),
         Binding("right_square_bracket", "history(1)", "history", id="sample.later", tooltip="Next text"),
         Binding("w", "other_pane", "other side", id="sample.other", tooltip="Switch to the other text"),
+        Binding("I", "look", "look inside", id="sample.look", tooltip="What the model does with this text"),
         Binding("e", "export", "export", id="sample.export", tooltip="Write the history to a Markdown or JSON file"),
         Binding("y", "copy", "copy", id="sample.copy", show=False, tooltip="Copy the text or its command"),
         Binding("u", "use", "use its prompt and knobs", id="sample.use", show=False),
@@ -409,6 +410,17 @@ class SampleScreen(LabScreen):
             self.view.move_cursor(None)
             self.completions.move(by)
             self.repaint()
+
+    def action_look(self) -> None:
+        """Look inside the weights that wrote the text, or that write the next one."""
+        completion = self.completion
+        if completion is None or completion.error:
+            self.lab.look(self.sources[min(self.active, len(self.sources) - 1)], self.query_one(Prompt).text)
+            return
+        is_live = completion.source.which == LIVE or completion.step is None
+        source = completion.source if is_live else Source(completion.source.run or completion.run, str(completion.step))
+        last = len(completion.tokens) if self.view.cursor is None else self.view.cursor + 1
+        self.lab.look(source, completion.prompt + "".join(token.text for token in completion.tokens[:last]))
 
     def action_copy(self) -> None:
         if self.completion is not None:

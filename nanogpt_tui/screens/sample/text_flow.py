@@ -6,9 +6,8 @@ from typing import NamedTuple
 from rich.cells import get_character_cell_size
 
 from nanogpt_tui.text import printable
+from nanogpt_tui.token_views import ZERO_WIDTH
 
-# Joiners and variation selectors are left out: terminals disagree on the width of the characters that they combine.
-ZERO_WIDTH = frozenset("\u200b\u200c\u200d\u2060\ufe0e\ufe0f")
 MAX_COMBINING = 4  # combining characters (accents) in one cell
 
 

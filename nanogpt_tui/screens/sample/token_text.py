@@ -14,9 +14,9 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from nanogpt_tui.keys import key_label
-from nanogpt_tui.screens.sample.text_flow import ZERO_WIDTH, Cell, TextFlow
+from nanogpt_tui.screens.sample.text_flow import Cell, TextFlow
 from nanogpt_tui.session.completions import Completion
-from nanogpt_tui.text import printable, short
+from nanogpt_tui.text import short
 
 SHADES = (0.5, 0.2, 0.05)  # the lowest probabilities of shades 0, 1 and 2; the rest has shade 3
 PROMPT = -1  # the piece number of the prompt
@@ -236,10 +236,3 @@ class TokenText(ScrollView, can_focus=True):
             token = self._flow.piece_at(offset.y + self.scroll_offset.y, offset.x)
             if token is not None and token != PROMPT:
                 self.post_message(self.TokenClicked(self, token))
-
-
-def visible(text: str, ascii_only: bool = False) -> str:
-    """Return a token's text with visible spaces, line breaks and tabs."""
-    space, newline, tab = ("_", "\\n", "\\t") if ascii_only else ("␣", "↵", "⇥")
-    shown = "".join(each for each in printable(text) if each not in ZERO_WIDTH)
-    return shown.replace("\n", newline).replace("\t", tab).replace(" ", space)

@@ -48,9 +48,21 @@ STOP_ANSWERS = {
 QUICK_START_ANSWERS = {"start": ("enter", "start"), "stay": ("escape", "back")}
 TRIM_TOOLTIP = "Show the whole range of the loss, or zoom in on its recent part"
 UNIT_TOOLTIP = "The loss in nats per token, as perplexity, bits per character or bits per byte"
+SPIKE_TOOLTIP = "The report of the spike at the crosshair, or of the newest"
 WHILE_TRAINING = {"pause", "save", "stop", "sample", "sample_prompt", "scale", "eval_interval", "max_iters"}
 PANES = ("chart", "figures", "watch", "log")
-WITH_A_RUN = {"health", "copy", "chart", "loss_unit", "overlay", "earlier_sample", "scroll_sample", "full"}
+WITH_A_RUN = {
+    "health",
+    "spike",
+    "look",
+    "copy",
+    "chart",
+    "loss_unit",
+    "overlay",
+    "earlier_sample",
+    "scroll_sample",
+    "full",
+}
 
 
 class TrainScreen(LabScreen):
@@ -85,6 +97,8 @@ class TrainScreen(LabScreen):
         ),
         Binding("L", "loss_unit", "loss unit", id="train.loss_unit", show=False, tooltip=UNIT_TOOLTIP),
         Binding("h", "health", "layers", id="train.health", tooltip="The health of each layer, as it learns"),
+        Binding("exclamation_mark", "spike", "spike", id="train.spike", tooltip=SPIKE_TOOLTIP),
+        Binding("I", "look", "look inside", id="train.look", tooltip="Attention, predictions and embeddings of a text"),
         Binding("v", "full('log')", "log", id="train.panel", tooltip="The whole log / back"),
         Binding("T", "sample_prompt", "sample your own prompt", id="train.sample_prompt", show=False),
         Binding("plus", "scale(1.25)", "lr", id="train.lr_up", tooltip="Learning rate × 1.25"),
@@ -156,6 +170,7 @@ class TrainScreen(LabScreen):
             history.reading is None,
             bool(history.saves),
             bool(history.layer_health),
+            bool(history.spikes),
             *self._has_content(history),
         )
         key_state = (known, self.session.can_send, self.session.is_alive)
@@ -210,6 +225,8 @@ class TrainScreen(LabScreen):
             curve, sample, samples = self._has_content(history)
             shown = {
                 "health": bool(history.layer_health),
+                "spike": bool(history.spikes),
+                "look": self.session.is_training or bool(history.saves),
                 "chart": curve,
                 "loss_unit": curve,
                 "scroll_sample": sample,
@@ -335,6 +352,22 @@ class TrainScreen(LabScreen):
     def action_health(self) -> None:
         """Show the layers of the run."""
         self.lab.health()
+
+    def action_spike(self) -> None:
+        """Show the report of the spike at the crosshair, or of the newest one."""
+        from nanogpt_tui.screens.train.spike_report import SpikeReport, nearest_spike
+
+        history, view = self.session.history, self.run_view
+        if history is not None and view is not None and history.spikes:
+            self.app.push_screen(SpikeReport(history, nearest_spike(history.spikes, view.chart.cursor)))
+
+    def action_look(self) -> None:
+        """Look inside the live weights if the run is training here, else inside its latest checkpoint."""
+        from nanogpt_tui.session.completions import LIVE, Source
+
+        folder = self.session.folder
+        if folder is not None:
+            self.lab.look(Source(None, LIVE) if self.session.is_training else Source(str(folder), "latest"))
 
     def action_copy(self) -> None:
         if self.session.folder is not None:

@@ -1,0 +1,1 @@
+"""The Look screen: what a model does with a prompt."""

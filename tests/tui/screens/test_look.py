@@ -1,0 +1,288 @@
+"""The Look screen: its drawings from made-up figures, and the screen over real runs, beside inspection's figures."""
+
+import math
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nanogpt.config import ARCHITECTURE, component
+from nanogpt.config.components import Capabilities
+from nanogpt.inspection.attention import HeadScores, attention_of, score_heads
+from nanogpt.inspection.embeddings import embeddings_of, map_of, nearest_tokens
+from nanogpt.inspection.logit_lens import logit_lens
+from nanogpt.runs.load import load_model
+from nanogpt_tui.screens.look.attention_view import caption, heat
+from nanogpt_tui.screens.look.embeddings_view import places
+from nanogpt_tui.screens.look.losses_view import change, mean_at, ranges
+from nanogpt_tui.screens.look.parts import bars, beside, first_shown, fit, short_layers, token_lines
+from nanogpt_tui.session import inspector as inspecting
+from nanogpt_tui.session.completions import LIVE, Source
+from nanogpt_tui.session.inspector import EmbeddingsFound, LensFound, LossesFound, Request, losses_of
+from nanogpt_tui.widgets.shades import shade, shade_legend
+
+LONG = {"max_iters": 1_000_000, "eval_interval": 500_000, "eval_iters": 1, "sample_interval": 0}
+
+
+@pytest.fixture
+def with_data(two_runs: Path, trained: Path, home: Path) -> Path:
+    """The two runs with their data set; "one" is the newest."""
+    copytree(trained.parent / "data", home / "data")
+    (two_runs / "one" / "note.txt").write_text("the newest")
+    return two_runs
+
+
+# ---- drawings
+
+
+def test_a_shade_grows_with_the_root_of_a_share() -> None:
+    # five shades: the root of 1/16 is a quarter of the way, that of 1/4 half
+    assert [shade(share, False) for share in (0.0, 1 / 16, 1 / 4, 9 / 16, 1.0)] == list(" ░▒▓█")
+    assert shade_legend(False) == "░ 6%  ▒ 25%  ▓ 56%  █ 100%"
+    assert shade_legend(True).isascii()
+    assert len({shade(share, True) for share in np.linspace(0, 1, 100)}) == 10
+
+
+def test_a_tiny_heat_map_has_the_largest_weight_of_each_part() -> None:
+    weights = np.zeros((4, 4), np.float32)
+    weights[0, 0] = weights[3, 1] = 1.0
+    assert heat(weights, 2, 2, False) == ["█ ", "█ "]
+    assert heat(weights[:1, :1], 3, 2, False) == ["███", "███"]
+
+
+def test_a_head_is_captioned_with_its_kind() -> None:
+    scores = HeadScores("h.0.attn", 3, {"previous token": 0.9, "first token": 0.1, "induction": 0.0})
+    assert caption(3, scores, 8) == "3 prev"
+    assert caption(3, scores, 4) == "3p"
+    assert caption(3, None, 4) == "3"
+
+
+def test_layers_lose_the_end_that_they_have_in_common() -> None:
+    assert short_layers(["h.0.attn", "h.1.attn"]) == ["h.0", "h.1"]
+    assert short_layers(["h.0.attn"]) == ["h.0.attn"]
+    assert short_layers(["a", "b.c"]) == ["a", "b.c"]
+
+
+def test_the_chosen_place_is_always_among_those_that_are_shown() -> None:
+    for total in range(1, 9):
+        for shown in range(1, total + 1):
+            for at in range(total):
+                first = first_shown(at, shown, total)
+                assert 0 <= first <= at < first + shown <= total
+
+
+def test_the_line_of_tokens_shows_the_cursor_and_its_marks() -> None:
+    tokens, marks = token_lines(["ab", "c", "def"], 1, 20, ["▒", " ", "█"])
+    assert tokens.plain == "abcdef"
+    assert marks.plain == "▒▒▲███"
+    labels = [f"{number:03}" for number in range(100)]
+    for cursor in (0, 50, 99):
+        tokens, marks = token_lines(labels, cursor, 30)
+        assert labels[cursor] in tokens.plain
+        assert tokens.plain.index(labels[cursor]) == marks.plain.index("▲")
+        assert len(tokens.plain) <= 30
+
+
+def test_bars_and_columns_keep_their_width() -> None:
+    lines = bars([("a", 1.0, "100%"), ("日本", 0.5, "50%")], 20)
+    assert {line.cell_length for line in lines} == {20}
+    assert lines[0].plain.count("━") == 2 * lines[1].plain.count("━")
+    assert fit("日本語", 5).rstrip() == "日本…"
+    joined = beside(lines[:1], lines, 20)
+    assert [line.plain.index(line.plain.strip()[0]) for line in joined] == [0, 23]
+
+
+def test_positions_are_in_ranges_that_double() -> None:
+    assert list(ranges(10)) == [(1, 1), (2, 2), (3, 4), (5, 8), (9, 10)]
+    by_position = np.array([4.0, 3.0, 2.0, 1.0, np.nan])
+    assert mean_at(by_position, 3, 4) == 1.5
+    assert math.isnan(mean_at(by_position, 5, 5))
+    assert change(1.0, 1.5).plain.strip() == "-0.500"
+    assert change(1.0, math.nan).plain.strip() == ""
+
+
+def test_the_map_has_its_second_axis_upwards() -> None:
+    assert places(np.array([[0.0, 0.0], [1.0, 1.0], [0.5, 1.0]], np.float32), 11, 5) == ([0, 10, 5], [4, 0, 0])
+
+
+# ---- the screen
+
+
+async def open_look(at: Any) -> Any:
+    """Opens Look from Train, and waits for its first figures."""
+    await at.app.switch_mode("train")
+    await at.until(lambda: at.session.history and at.session.history.saves)
+    await at.press("I")
+    await at.until(lambda: type(at.app.screen).__name__ == "LookScreen" and at.app.screen.inspection is not None)
+    return at.app.screen
+
+
+async def switch(at: Any, view: str) -> Any:
+    """Goes to a view, and returns its figures."""
+    screen = at.app.screen
+    while screen._view != view:
+        await at.press("v")
+    await at.until(lambda: screen.inspection.request.view == view and screen.inspection.request.source == screen.source)
+    return screen.inspection.found
+
+
+async def test_every_view_shows_the_figures_of_inspection(lab: Any, with_data: Path) -> None:
+    async with lab() as at:
+        screen = await open_look(at)
+        ids = screen.inspection.ids
+        loaded = load_model(str(screen.inspection.folder), str(screen.inspection.step))
+        sequence = torch.tensor(ids)
+        found = await switch(at, "attention")
+        layers = attention_of(loaded.model, sequence)
+        assert [each.name for each in found.layers] == [each.name for each in layers]
+        assert all(np.array_equal(one.weights, other.weights) for one, other in zip(found.layers, layers, strict=True))
+        assert list(found.scores.values()) == score_heads(loaded.model)
+        most = int(layers[0].weights[0][-1].argmax())
+        await at.sees(f"{layers[0].name} head 0", f"{layers[0].weights[0][-1][most]:.0%}")
+        await at.press("h")
+        await at.sees(f"{layers[0].name} head 1", f"{layers[0].weights[1][-1].max():.0%}")
+
+        found = await switch(at, "lens")
+        assert isinstance(found, LensFound)
+        lens = logit_lens(loaded.model, sequence, inspecting.TOP)
+        assert np.array_equal(found.layers[0].probabilities, lens[0].probabilities)
+        await at.sees(f"{lens[0].probabilities[-1, 0]:.1%}")
+        await at.press("left")
+        await at.sees(f"{lens[0].target_probability[-1]:.1%}", "which does come next")
+
+        found = await switch(at, "embeddings")
+        assert isinstance(found, EmbeddingsFound)
+        vectors = embeddings_of(loaded.model)
+        points, share = map_of(vectors)
+        assert np.array_equal(found.points, points)
+        (_, similarity), *_ = nearest_tokens(vectors, ids[-2])
+        await at.sees(f"{share:.0%} of the variance", f"{similarity:.2f}")
+
+        found = await switch(at, "losses")
+        assert isinstance(found, LossesFound)
+        losses = losses_of(loaded, screen.inspection.folder, lambda: True)
+        assert np.array_equal(found.losses.by_position, losses.by_position)
+        (_, mean, count), *_ = losses.costliest()
+        await at.sees(f"{losses.by_position[0]:.3f}", f"{mean:.3f}", f"{count:,}")
+
+
+async def test_the_checkpoints_of_a_run_are_scrubbed_and_compared(lab: Any, with_data: Path) -> None:
+    async with lab() as at:
+        at.session.show_run(with_data / "one")
+        await at.until(lambda: at.session.history and at.session.history.run == "one")
+        screen = await open_look(at)
+        await at.sees("one · step 60", "3 of 3")
+        first = screen.inspection.found.layers[0].weights
+        await at.press("[")
+        await at.sees("one · step 40", "2 of 3")
+        assert not np.array_equal(screen.inspection.found.layers[0].weights, first)
+        found = await switch(at, "losses")
+        assert found.before_step == 20
+        earlier = losses_of(load_model(str(with_data / "one"), "20"), with_data / "one", lambda: True)
+        assert np.array_equal(found.before.by_token, earlier.by_token)
+        await at.sees("change: since step 20", f"{found.losses.by_position[0] - earlier.by_position[0]:+.3f}")
+        await at.press("c", "]")
+        await at.sees("one · step 60", "change: since step 40")
+        await at.press("escape")
+        await at.until(lambda: len(at.app.screen_stack) == 1)
+
+
+async def test_the_live_weights_are_looked_at_again_while_they_are_trained(lab: Any) -> None:
+    async with lab(**LONG) as at:
+        at.session.quick_start(at.app.settings.quickstart)
+        await at.until(lambda: at.session.history.step > 3)
+        await at.press("I")
+        await at.sees("live weights, step", "head 0")
+        first = at.app.screen.inspection
+        assert first.request.source.which == LIVE
+        await at.until(lambda: at.app.screen.inspection.step > first.step)
+        assert not np.array_equal(at.app.screen.inspection.found.layers[0].weights, first.found.layers[0].weights)
+
+
+async def test_a_prompt_is_edited_and_one_that_the_model_cannot_read_is_one_line(
+    lab: Any, with_data: Path, text: str
+) -> None:
+    async with lab() as at:
+        screen = await open_look(at)
+        prompt = text[20:30].replace("\n", " ")
+        await at.press("i", "ctrl+u")
+        await at.paste(prompt)
+        await at.press("enter")
+        await at.until(lambda: screen.inspection.prompt == prompt)
+        assert screen.inspection.tokenizer.decode(list(screen.inspection.ids)) == prompt
+        await at.press("home")
+        await at.until(lambda: screen._cursor() == 0)
+        await at.press("i", "ctrl+u")
+        await at.paste("€[bold]")
+        await at.press("enter")
+        await at.sees("nknown character")
+        assert "Traceback" not in at.seen()
+
+
+async def test_a_text_of_sample_is_looked_at_with_its_weights(lab: Any, with_data: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        screen = at.app.screen
+        screen.use_source(Source("one", "40"))
+        await at.press("i", *"ab", "enter")
+        await at.until(lambda: screen.completion is not None and screen.completion.reason)
+        await at.press("home", "I")
+        await at.until(lambda: type(at.app.screen).__name__ == "LookScreen" and at.app.screen.inspection is not None)
+        inspection = at.app.screen.inspection
+        assert (inspection.run, inspection.step) == ("one", 40)
+        assert inspection.prompt == "ab" + screen.completion.tokens[0].text
+
+
+async def test_a_model_without_attention_says_so_in_one_line(
+    lab: Any, with_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(component(ARCHITECTURE, "gpt2"), "capabilities", Capabilities(logit_lens=True))
+    async with lab() as at:
+        await open_look(at)
+        await at.sees("The architecture gpt2 has no attention to show")
+        await switch(at, "lens")
+        await at.sees("h.0", "next")
+        await switch(at, "embeddings")
+        await at.sees("The architecture gpt2 has no embeddings of tokens")
+
+
+async def test_without_the_data_set_a_prompt_is_asked_for(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await open_look(at)
+        await at.sees("The data set of the run is not here")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (200, 60)])
+async def test_every_line_fits(lab: Any, with_data: Path, size: tuple[int, int]) -> None:
+    async with lab(size=size) as at:
+        screen = await open_look(at)
+        for view in ("attention", "lens", "embeddings", "losses"):
+            await switch(at, view)
+            lines = screen.query_one("#view").render().plain.split("\n")
+            assert len(lines) <= screen.query_one("#view").size.height
+            assert max(map(len, lines)) <= screen.query_one("#view").size.width
+
+
+def shown_request(inspector: inspecting.Inspector) -> Request | None:
+    return inspector.shown.request if inspector.shown is not None else None
+
+
+async def test_of_several_requests_the_last_one_is_answered(lab: Any, with_data: Path) -> None:
+    async with lab() as at:
+        answered: list[Request | None] = []
+        inspector = inspecting.Inspector(at.session, lambda: answered.append(shown_request(inspector)))
+        requests = [Request(Source("one", step), "attention") for step in ("20", "40", "60")]
+        for request in requests:
+            inspector.request(request)
+        await at.until(lambda: answered)
+        assert answered == requests[-1:]
+        inspector.request(requests[0])
+        await at.until(lambda: len(answered) == 2)
+        inspector.request(requests[2])  # kept
+        assert answered[-1] == requests[2]
+        inspector.request(Request(Source("nowhere"), "lens"))
+        await at.until(lambda: inspector.error)
+        assert "nowhere" in inspector.error
