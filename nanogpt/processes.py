@@ -1,8 +1,14 @@
-"""Processes: which are running, and how a new one finds this package."""
+"""Processes: which are running, and how a new one that calls a function of this package is started."""
 
 import os
+import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 def is_running(pid: int) -> bool:
@@ -20,7 +26,17 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def import_path() -> str:
-    """Return a PYTHONPATH for a new process that starts with the folder of this package."""
-    home = str(Path(__file__).parents[1])
-    return os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
+def start_python(function: str, arguments: Sequence[str] = (), **options: Any) -> "subprocess.Popen[bytes]":
+    """Start a process of this Python that calls `function`, "module:name", and exits with its result.
+
+    The function finds the arguments in `sys.argv[1:]`. `options` are those of `subprocess.Popen`; the environment is
+    the present one. Raise OSError if no process can be started.
+    """
+    import subprocess
+
+    module, _, name = function.partition(":")
+    code = f"import sys; from {module} import {name}; sys.exit({name}())"
+    package = str(Path(__file__).parents[1])  # -P: no modules from the working directory
+    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-P", "-c", code, *arguments]
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, **options)

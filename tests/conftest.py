@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from nanogpt import processes
 from nanogpt.hardware import peak
+from tests import forked
 
 settings.register_profile("any-machine", deadline=None)  # a busy machine is slow, and that is no failure
 settings.load_profile("any-machine")
@@ -55,6 +57,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NANOGPT_HOME", str(folder))
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # slow, and only a loss of power would show it
     return folder
+
+
+@pytest.fixture(autouse=True)
+def forked_children(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork the child processes of the program from one that has its imports, unless the test is about their start."""
+    if "real_children" not in request.keywords:
+        monkeypatch.setattr(processes, "start_python", forked.Child)
 
 
 @pytest.fixture(scope="session")

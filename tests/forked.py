@@ -7,11 +7,14 @@ process that a test starts is forked from that one. A test that is about the sta
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, redirect_stderr
 from importlib import import_module
+from multiprocessing import reduction
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.forked_imports"])
@@ -28,14 +31,17 @@ class Forked:
         terminal: str | None = None,
         controlling: bool = True,
         environment: dict[str, str] | None = None,
+        **child: Any,
     ) -> None:
         """Call `target` with the arguments, the present environment and `environment`. Its result is the exit code if
         it is a number. Both outputs go to the file `output`, or all three streams to `terminal`, a pseudo-terminal's
-        path, which becomes the controlling one if that is wanted."""
+        path, which becomes the controlling one if that is wanted. `child` is for `Child`."""
         environment = {**os.environ, **(environment or {})}
         what = (target.__module__, target.__qualname__, arguments)
-        self._process = _context.Process(target=_call, args=(what, environment, output, terminal, controlling))
-        self._process.start()
+        streams = Streams(output, terminal, controlling, **child)
+        self._process = _context.Process(target=_call, args=(what, environment, streams))
+        with redirect_stderr(sys.__stderr__):  # the first start passes its number on, and that of an app's is none
+            self._process.start()
 
     @property
     def pid(self) -> int:
@@ -64,6 +70,50 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
+class Child(Forked):
+    """What `nanogpt.processes.start_python` returns, forked."""
+
+    def __init__(
+        self,
+        function: str,
+        arguments: Sequence[str] = (),
+        *,
+        stdin: int,
+        stdout: int | IO[bytes],
+        stderr: int | IO[bytes],
+        start_new_session: bool = False,
+    ) -> None:
+        self.stdin: IO[bytes] | None = None
+        self.stdout: IO[bytes] | None = None
+        with ExitStack() as stack, Path(os.devnull).open("r+b") as null:
+
+            def pipe(ours: int) -> tuple[IO[bytes], int]:
+                ends = os.pipe()
+                stack.callback(os.close, ends[1 - ours])
+                return os.fdopen(ends[ours], "wb" if ours else "rb"), ends[1 - ours]
+
+            descriptors = [null.fileno()] * 3
+            if stdin == subprocess.PIPE:
+                self.stdin, descriptors[0] = pipe(1)
+            if stdout == subprocess.PIPE:
+                self.stdout, descriptors[1] = pipe(0)
+            for number, stream in enumerate((stdout, stderr), start=1):
+                if not isinstance(stream, int):
+                    descriptors[number] = stream.fileno()
+            super().__init__(
+                _run_function, function, list(arguments), descriptors=descriptors, new_session=start_new_session
+            )
+
+    def __exit__(self, *_: object) -> None:
+        for pipe in (self.stdin, self.stdout):
+            if pipe is not None:
+                pipe.close()
+        self.wait()
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+
 def nanogpt(words: Sequence[str], **more: Any) -> Forked:
     """Start the command `nanogpt WORDS`."""
     return Forked(_command, "nanogpt.cli", list(words), **more)
@@ -78,37 +128,54 @@ def _command(package: str, words: list[str]) -> object:
     return import_module(package).main(words)
 
 
-def _call(
-    what: tuple[str, str, tuple[Any, ...]],
-    environment: dict[str, str],
-    output: Path | None,
-    terminal: str | None,
-    controlling: bool,
-) -> None:
+def _run_function(function: str, arguments: list[str]) -> object:
+    sys.argv = ["-c", *arguments]
+    module, _, name = function.partition(":")
+    return getattr(import_module(module), name)()
+
+
+class Streams:
+    """Where the streams of a process that is forked lead, as they are passed to it."""
+
+    def __init__(
+        self,
+        output: Path | None,
+        terminal: str | None,
+        controlling: bool,
+        descriptors: Sequence[int] = (),
+        new_session: bool = False,
+    ) -> None:
+        self.output, self.terminal, self.controlling = output, terminal, controlling
+        self.descriptors, self.new_session = descriptors, new_session
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"descriptors": [reduction.DupFd(number) for number in self.descriptors]}
+
+    def connect(self) -> None:
+        """Connect the streams of this process."""
+        opened: list[int] = [passed.detach() for passed in self.descriptors]  # type: ignore[attr-defined]
+        if self.terminal or self.new_session:
+            os.setsid()
+        if self.terminal:  # the first one that the leader of a session opens is its own
+            opened = [os.open(self.terminal, os.O_RDWR | (0 if self.controlling else os.O_NOCTTY))] * 3
+        elif self.output:
+            opened = [0, *[os.open(str(self.output), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)] * 2]
+        for number, source in enumerate(opened):
+            os.dup2(source, number)
+        for source in set(opened):
+            if source > 2:
+                os.close(source)
+        for number, name in enumerate(("stdin", "stdout", "stderr")[: len(opened)]):
+            how: dict[str, Any] = {"mode": "w" if number else "r", "buffering": 1 if name == "stderr" else -1}
+            stream = open(number, closefd=False, encoding="utf-8", **how)  # noqa: SIM115
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+
+
+def _call(what: tuple[str, str, tuple[Any, ...]], environment: dict[str, str], streams: Streams) -> None:
     os.environ.clear()
     os.environ.update(environment)
-    if output or terminal:
-        _redirect(output, terminal, controlling)
+    streams.connect()
     module, name, arguments = what
     code = getattr(import_module(module), name)(*arguments)
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _redirect(output: Path | None, terminal: str | None, controlling: bool) -> None:
-    if terminal:
-        os.setsid()
-        opened = os.open(
-            terminal, os.O_RDWR | (0 if controlling else os.O_NOCTTY)
-        )  # the first terminal that the leader of a session opens is its own
-        streams = [0, 1, 2]
-    else:
-        opened = os.open(str(output), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        streams = [1, 2]
-    for number in streams:
-        os.dup2(opened, number)
-    os.close(opened)
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        how: dict[str, Any] = {"mode": "w" if number else "r", "buffering": 1 if name == "stderr" else -1}
-        stream = open(number, closefd=False, encoding="utf-8", **how)  # noqa: SIM115
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)

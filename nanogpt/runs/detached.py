@@ -6,22 +6,20 @@ The process is `nanogpt train` in a new session; its output goes to `train.log` 
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from nanogpt import processes
 from nanogpt.config import Config
 from nanogpt.errors import UserError
 from nanogpt.files import read_text, why
-from nanogpt.processes import import_path
 from nanogpt.runs import folder
 from nanogpt.runs.weights import with_shape_of_weights
 
 LOG = "train.log"
-_CALL = "import sys; from nanogpt.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 def start_detached(
@@ -59,13 +57,13 @@ def _launch(arguments: Sequence[str], run: Path, folders: Mapping[str, str | Pat
         run.mkdir(parents=True, exist_ok=True)
         with (run / LOG).open("ab") as log, (run / LOG).open("rb") as output:
             output.seek(0, os.SEEK_END)
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _CALL, "train", *arguments],
+            process = processes.start_python(
+                "nanogpt.cli:main",
+                ["train", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env=os.environ | {"PYTHONPATH": import_path()},
             )
             try:
                 while (ended := process.poll()) is None and not _has_started(run, before):

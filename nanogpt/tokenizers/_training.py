@@ -12,16 +12,16 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from itertools import islice
 from typing import Any, BinaryIO
 
+from nanogpt import processes
 from nanogpt.errors import UserError
 from nanogpt.events import TokenizerTraining
-from nanogpt.processes import import_path
 
 REPORT_INTERVAL_S = 0.05
 SHOWN = 64  # entries of each event, so that the entries of a vocabulary come in a number of events
-_CALL = "from nanogpt.tokenizers import _training, {0}; _training.work({0}.learn)"
 
 
 def run(
@@ -92,13 +92,13 @@ class _Output(threading.Thread):
 @contextmanager
 def _child(module: str, arguments: Sequence[str]) -> Iterator[tuple["subprocess.Popen[bytes]", _Output]]:
     """Run the child; it has ended when the block is left."""
-    child = subprocess.Popen(
-        [sys.executable, "-P", "-c", _CALL.format(module), *arguments],
+    child = processes.start_python(
+        "nanogpt.tokenizers._training:main",
+        [module, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl+C is for the parent, which ends the child
-        env=os.environ | {"PYTHONPATH": import_path()},
     )
     output = _Output(child)
     output.start()
@@ -111,11 +111,13 @@ def _child(module: str, arguments: Sequence[str]) -> Iterator[tuple["subprocess.
         output.join()
 
 
-def work(learn: Callable[[Sequence[str], Iterator[str]], Any]) -> None:
-    """Call `learn` with the text from stdin and write its result to stdout: the child process."""
+def main() -> None:
+    """Call the `learn` of a module with the text from stdin and write its result to stdout: the child process."""
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    module, *arguments = sys.argv[1:]
+    learn: Callable[[Sequence[str], Iterator[str]], Any] = import_module(f"nanogpt.tokenizers.{module}").learn
     try:
-        found = {"result": learn(sys.argv[1:], _read(sys.stdin.buffer))}
+        found = {"result": learn(arguments, _read(sys.stdin.buffer))}
     except UserError as error:
         found = {"error": str(error)}
     json.dump(found, sys.stdout)

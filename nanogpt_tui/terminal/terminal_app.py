@@ -26,6 +26,7 @@ from nanogpt.formatting import printable
 from nanogpt_tui.terminal.diff_renderer import DiffRenderer
 from nanogpt_tui.terminal.escape import resolve_alt
 from nanogpt_tui.terminal.input_queue import InputQueue, is_edit
+from nanogpt_tui.terminal.stylesheet import CachedStylesheet
 
 TRAFFIC_WINDOW_S = 5  # the traffic is the mean over this time
 TMUX_TIMEOUT_S = 10.0
@@ -43,6 +44,7 @@ class TerminalApp(App[int]):
         self._samples: deque[tuple[float, int]] = deque(maxlen=TRAFFIC_WINDOW_S + 1)  # (time, bytes sent)
         self._sampling: Timer | None = None
         super().__init__()
+        self.stylesheet = CachedStylesheet(variables=self.get_css_variables())
         self.input = InputQueue(self, self._handle_input, self.is_ready)
 
     @property

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
-from nanogpt import tokenizers
+from nanogpt import processes, tokenizers
 from nanogpt.errors import UserError
 from nanogpt.events import TokenizerTraining
 from nanogpt.tokenizers import _bpe_training, _training, base, bpe
@@ -157,16 +157,15 @@ def test_a_merge_is_shown_with_the_two_tokens_that_it_joins() -> None:
 
 
 @pytest.fixture
-def children(monkeypatch: pytest.MonkeyPatch) -> list["subprocess.Popen[bytes]"]:
+def children(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The child processes of trainings."""
-    started: list[subprocess.Popen[bytes]] = []
+    start, started = processes.start_python, list[Any]()
 
-    class Recorded(subprocess.Popen[bytes]):
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options)
-            started.append(self)
+    def recorded(*arguments: Any, **options: Any) -> Any:
+        started.append(start(*arguments, **options))
+        return started[-1]
 
-    monkeypatch.setattr(subprocess, "Popen", Recorded)
+    monkeypatch.setattr(processes, "start_python", recorded)
     monkeypatch.setattr(_training, "REPORT_INTERVAL_S", 0)
     return started
 
@@ -176,14 +175,14 @@ def endless() -> Iterator[str]:
         yield "to be or not to be\n" * 1000
 
 
-def then_stopped(text: str, children: list["subprocess.Popen[bytes]"]) -> Iterator[str]:
+def then_stopped(text: str, children: list[Any]) -> Iterator[str]:
     """Yield a text, and stop the child before its end, so that it does not end before it is killed."""
     yield text
     os.kill(children[0].pid, signal.SIGSTOP)
 
 
 @pytest.mark.parametrize("phase", ["read", "merge"])
-def test_closing_ends_the_child(children: list["subprocess.Popen[bytes]"], text: str, phase: str) -> None:
+def test_closing_ends_the_child(children: list[Any], text: str, phase: str) -> None:
     training = tokenizers.build("bpe:500", endless() if phase == "read" else then_stopped(text, children))
     assert any(event.phase == phase for event in training)
     training.close()
@@ -192,7 +191,7 @@ def test_closing_ends_the_child(children: list["subprocess.Popen[bytes]"], text:
 
 
 @pytest.mark.parametrize("phase", ["read", "merge"])
-def test_a_child_that_is_killed_is_one_line(children: list["subprocess.Popen[bytes]"], text: str, phase: str) -> None:
+def test_a_child_that_is_killed_is_one_line(children: list[Any], text: str, phase: str) -> None:
     training = tokenizers.build("bpe:500", endless() if phase == "read" else then_stopped(text, children))
     assert any(event.phase == phase for event in training)
     children[0].kill()

@@ -4,22 +4,18 @@ They are started as commands, not forked: the app has threads, and a child needs
 child holds no end of another one's pipes, so it sees at once when its parent has ended.
 """
 
-import os
 import queue
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from nanogpt import processes
 from nanogpt.data.corpus.blocks import TextBlock, TokenBlock
 from nanogpt.data.corpus.messages import receive, send
 from nanogpt.errors import UserError
-from nanogpt.processes import import_path
-
-COMMAND = (sys.executable, "-P", "-m", "nanogpt.data.corpus.worker")  # -P: no modules from the working directory
 
 
 class Child:
@@ -27,12 +23,11 @@ class Child:
 
     def __init__(self, tokenizer: Path | None) -> None:
         """Start it; without a tokenizer it reads and does not encode."""
-        self._process = subprocess.Popen(
-            COMMAND,
+        self._process = processes.start_python(
+            "nanogpt.data.corpus.worker:main",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # the app draws on the terminal
-            env=os.environ | {"PYTHONPATH": import_path()},
         )
         self.send({"tokenizer": str(tokenizer) if tokenizer else ""})
 

@@ -1,4 +1,4 @@
-"""A child process that reads documents, encodes them, or both: `python -m nanogpt.data.corpus.worker`.
+"""A child process that reads documents, encodes them, or both.
 
 It takes messages on stdin and answers on stdout, writes no files, and ends when its parent has ended: then its stdin is
 at its end, and its stdout is closed. The first message says whether there is a tokenizer.
@@ -87,7 +87,3 @@ def _read(target: IO[bytes], tokenizer: Tokenizer | None, shard: str, skip: int,
         if texts:
             send_block()
     send(target, {"end": True, "skipped": dict(skipped)})
-
-
-if __name__ == "__main__":
-    main()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nanogpt import files
+from nanogpt import files, processes
 from nanogpt.data import open_dataset, prepare, store, textfile_recipe
 from nanogpt.data.catalog import list_datasets
 from nanogpt.data.corpus.unfinished import Unfinished
@@ -290,15 +290,15 @@ def test_a_data_set_that_another_process_made_meanwhile_is_kept(corpus: Corpus, 
 def test_a_worker_that_is_ended_is_an_error_and_the_next_preparation_continues(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    start = subprocess.Popen
+    start = processes.start_python
 
-    def start_and_kill(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+    def start_and_kill(*arguments: Any, **options: Any) -> Any:
         child = start(*arguments, **options)
         child.kill()
         return child
 
     with monkeypatch.context() as patch:
-        patch.setattr(subprocess, "Popen", start_and_kill)
+        patch.setattr(processes, "start_python", start_and_kill)
         said = complaint(prepare(recipe(corpus), data_dir=tmp_path, workers=workers))
     assert "a worker process has ended (SIGKILL)" in said
     assert "run the same command again to continue, with fewer --workers" in said
