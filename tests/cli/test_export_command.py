@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import GPT2LMHeadModel, pipeline
+import transformers
 
 from nanogpt import runs
 from nanogpt.cli import main
@@ -21,7 +21,7 @@ def test_transformers_read_what_was_exported_and_a_run_begins_with_it(small, tmp
     out, err = capsys.readouterr()
     assert out == f"{folder}\n"
     assert "with its tokenizer, char" in err
-    ours, theirs = runs.load_model("one").model, GPT2LMHeadModel.from_pretrained(folder).eval()
+    ours, theirs = runs.load_model("one").model, transformers.GPT2LMHeadModel.from_pretrained(folder).eval()
     ids = torch.arange(10)[None] % ours.config.vocab_size
     with torch.inference_mode():
         torch.testing.assert_close(theirs(ids).logits, ours.logits(ids), rtol=0, atol=1e-4)
@@ -45,7 +45,7 @@ def test_a_pipeline_of_transformers_writes_the_same_greedy_text(small, text_file
     words = [f"--start={prompt}", "--temperature=0", "--max_new_tokens=25", "--dtype=float32", "--device=cpu"]
     assert main(["sample", "one", *words]) == 0
     written = capsys.readouterr().out.removesuffix("\n")
-    generator = pipeline("text-generation", str(tmp_path / "hf"), device="cpu")
+    generator = transformers.pipeline("text-generation", str(tmp_path / "hf"), device="cpu")
     [made] = generator(prompt, max_new_tokens=25, do_sample=False)
     assert printable(made["generated_text"]) == written  # control characters are shown as signs
     assert len(set(written[len(prompt) :])) > 3

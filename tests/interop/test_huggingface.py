@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from nanogpt import tokenizers
 from nanogpt.config import SamplingConfig
@@ -29,8 +29,10 @@ CHARACTERS = bytes(range(32, 32 + V - 1)).decode("latin-1") + "\n"
 def theirs():
     torch.manual_seed(11)
     # six times the usual spread, so that an error anywhere moves the logits by far more than the tolerance
-    config = GPT2Config(vocab_size=V, n_positions=T, initializer_range=0.12, bos_token_id=0, eos_token_id=0, **SHAPE)
-    model = GPT2LMHeadModel(config).eval()
+    config = transformers.GPT2Config(
+        vocab_size=V, n_positions=T, initializer_range=0.12, bos_token_id=0, eos_token_id=0, **SHAPE
+    )
+    model = transformers.GPT2LMHeadModel(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
@@ -64,7 +66,7 @@ def test_our_weights_give_our_logits_there(bias, tmp_path):
     config, tensors = to_huggingface(ours)
     (tmp_path / "config.json").write_text(json.dumps(config))
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    loaded: Any = GPT2LMHeadModel.from_pretrained(tmp_path, output_loading_info=True)
+    loaded: Any = transformers.GPT2LMHeadModel.from_pretrained(tmp_path, output_loading_info=True)
     theirs, report = loaded
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
@@ -97,7 +99,7 @@ def test_what_gpt2_cannot_express_is_refused_in_one_line(changes, published):
 def test_a_folder_that_was_written_is_whole_and_nothing_is_written_over(theirs, folder, tmp_path):
     first, tokenizer = from_huggingface(folder), tokenizers.create("char", [CHARACTERS])
     write_huggingface(first, tokenizer, tmp_path / "there" / "new")
-    again = GPT2LMHeadModel.from_pretrained(tmp_path / "there" / "new").eval()
+    again = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "there" / "new").eval()
     with torch.inference_mode():
         torch.testing.assert_close(again(ids()).logits, theirs(ids()).logits)
     assert again.generation_config.eos_token_id is None, "97 tokens have no end of text"
@@ -111,7 +113,7 @@ def test_a_folder_that_was_written_is_whole_and_nothing_is_written_over(theirs, 
 
 def test_rows_of_the_embedding_that_stand_for_no_token_are_left_out(folder, tmp_path):
     write_huggingface(from_huggingface(folder), tokenizers.create("char", ["abc"]), tmp_path / "new")
-    assert GPT2LMHeadModel.from_pretrained(tmp_path / "new").config.vocab_size == 3
+    assert transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "new").config.vocab_size == 3
     torch.testing.assert_close(
         from_huggingface(tmp_path / "new").get_parameter("wte.weight"),
         from_huggingface(folder).get_parameter("wte.weight")[:3],

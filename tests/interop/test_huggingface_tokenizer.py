@@ -4,10 +4,10 @@ import json
 from functools import cache
 
 import pytest
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer
 
 from nanogpt import tokenizers
 from nanogpt.interop.huggingface_tokenizer import read_vocabulary, tokenizer_files, tokenizer_kind, vocabulary
@@ -47,7 +47,7 @@ def theirs(written):
 
 @pytest.fixture(scope="module")
 def of_transformers(written):
-    return cache(lambda name: AutoTokenizer.from_pretrained(written(name)))
+    return cache(lambda name: transformers.AutoTokenizer.from_pretrained(written(name)))
 
 
 @every_kind

@@ -16,6 +16,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, asyn
 from pathlib import Path
 from shutil import copytree
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pyte
 import pytest
@@ -79,8 +80,18 @@ def unpainted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     `Lab.seen` draws the screen when a test looks at it. A test about the frames themselves is marked `painted`.
     """
     if request.node.get_closest_marker("painted") is None:
-        monkeypatch.setattr(Compositor, "render_update", lambda self, **options: self._dirty_regions.clear())
-        monkeypatch.setattr(Compositor, "render_partial_update", lambda self: self._dirty_regions.clear())
+        monkeypatch.setattr(Compositor, "render_update", forget_frame)
+        monkeypatch.setattr(Compositor, "render_partial_update", forget_frame)
+
+
+# The characters of each screen since its last frame: a test that waits looks many times a second.
+_texts: WeakKeyDictionary[Compositor, str] = WeakKeyDictionary()
+
+
+def forget_frame(compositor: Compositor, **options: Any) -> None:
+    """Do nothing instead of drawing a frame."""
+    compositor._dirty_regions.clear()
+    _texts.pop(compositor, None)
 
 
 class Lab:
@@ -131,8 +142,15 @@ class Lab:
 
     def seen(self) -> str:
         """The characters on the screen."""
-        strips = self.app.screen._compositor.render_strips()
-        return "\n".join("".join(segment.text for segment in strip) for strip in strips)
+        screen, compositor = self.app.screen, self.app.screen._compositor
+        if compositor._dirty_regions or screen._dirty_widgets or screen._layout_required:
+            _texts.pop(compositor, None)
+        if (text := _texts.get(compositor)) is None:
+            strips = compositor.render_strips()
+            text = "\n".join("".join(segment.text for segment in strip) for strip in strips)
+            if Compositor.__dict__["render_update"] is forget_frame:
+                _texts[compositor] = text
+        return text
 
 
 @pytest.fixture
