@@ -263,6 +263,7 @@ def test_a_preparation_that_is_killed_again_and_again_gives_the_same_files(
                         process.send_signal(signal.SIGKILL)
                         kills += 1
                         break
+                    time.sleep(0.01)
                 output, errors = process.communicate()
             if process.returncode == 0:
                 break
