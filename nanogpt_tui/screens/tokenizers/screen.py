@@ -15,9 +15,11 @@ from nanogpt_tui.screens.tokenizers.compare import Compare
 from nanogpt_tui.screens.tokenizers.train import Train
 from nanogpt_tui.screens.tokenizers.training import text_options, write_tokenizer
 from nanogpt_tui.text import one_line
-from nanogpt_tui.widgets.dialog import AskValue, problem_of
+from nanogpt_tui.widgets.dialog import Ask, AskValue, problem_of
 
 ANOTHER = "Compare a tokenizer that is not listed, such as hf:FILE for a tokenizer.json"
+
+LEAVE_ANSWERS = {"save": ("s", "save it"), "leave": ("d", "leave without it"), "stay": ("escape", "stay")}
 
 
 class Options(NamedTuple):
@@ -54,6 +56,7 @@ class TokenizersScreen(LabScreen):
         self._dataset = dataset
         self.is_reading = True
         self.tokenizers = Tokenizers()
+        self._written: object = None  # the training whose tokenizer was saved
 
     def body(self) -> Iterator[Widget]:
         glyphs = self.lab.settings.glyphs
@@ -140,22 +143,33 @@ class TokenizersScreen(LabScreen):
         def save(text: str | None) -> None:
             if text is not None:
                 path = expanded(text)
-                self.session.fetch(lambda: write_tokenizer(trained.tokenizer, path), self._saved, "save tokenizer")
+                self.session.fetch(lambda: write_tokenizer(trained.tokenizer, path), saved, "save tokenizer")
+
+        def saved(path: Path | None, error: str) -> None:
+            if path is None:
+                self.notify(error, severity="error", markup=False)
+            else:
+                self._written = trained
+                self.notify(f"written: {path}", markup=False)
 
         question = f"Where to write {one_line(trained.spec)}; hf:PATH is then a tokenizer for any data set"
         self.app.push_screen(AskValue(question, "tokenizer.json", check), save)
-
-    def _saved(self, path: Path | None, error: str) -> None:
-        if path is None:
-            self.notify(error, severity="error", markup=False)
-        else:
-            self.notify(f"written: {path}", markup=False)
 
     def action_train(self) -> None:
         self.training.start()
 
     def action_close(self) -> None:
+        trained = self.training.trained
         if self.training.is_training:
             self.training.cancel()
+        elif trained is None or trained is self._written or self.session.readonly:
+            self.dismiss(None)
         else:
+            question = f"The tokenizer {one_line(trained.spec)} is not saved. A preparation can train it again."
+            self.app.push_screen(Ask(question, LEAVE_ANSWERS), self._leave_as)
+
+    def _leave_as(self, answer: str | None) -> None:
+        if answer == "save":
+            self.action_save_tokenizer()
+        elif answer == "leave":
             self.dismiss(None)

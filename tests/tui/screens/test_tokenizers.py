@@ -192,7 +192,11 @@ async def test_a_trained_tokenizer_is_saved_and_compared_again_by_its_file(
         train = await training(at, screen, "280")
         await at.press("ctrl+s")
         await at.until(lambda: train.trained is not None and not train.is_training)
-        await at.press("ctrl+g")
+        await at.press("escape")
+        await at.sees("The tokenizer bpe:280 is not saved")
+        await at.press("escape")
+        assert at.app.screen is screen
+        await at.press("escape", "s")
         at.app.screen.query_one("Input").value = str(file)
         await at.press("enter")
         await at.until(file.exists)
@@ -206,6 +210,8 @@ async def test_a_trained_tokenizer_is_saved_and_compared_again_by_its_file(
         right = screen.query_one("#right-cut")
         await at.until(lambda: screen.query_one("#right-tokenizer").value.startswith("spec hf:"))
         await at.until(lambda: right.cut and right.cut.vocab_size == 280)
+        await at.press("escape")
+        await at.until(lambda: at.app.screen is not screen)
 
 
 def at(vocab_size: int, bytes_per_token: float) -> VocabularyPoint:
