@@ -1,6 +1,6 @@
 """One architecture on texts in different tokenizers at equal wall time, on two cores: makes docs/tokenizers.md.
 
-    python benchmarks/compare_tokenizers.py [--seconds 300] [--seeds 1] [--only char bpe:512] [--page FILE]
+    python benchmarks/compare_tokenizers.py [--seconds 120] [--seeds 1] [--only char bpe:512] [--page FILE]
 
 The losses are of the whole validation split, in bits per byte, which compare whatever a token is. As in
 `leaderboard.py`, each training is a process of its own, its result is added to the JSON file beside the page at once,
@@ -37,7 +37,7 @@ from nanogpt.formatting import significant
 PAGE = Path(__file__).parents[1] / "docs" / "tokenizers.md"
 TEXTS = ("shakespeare_char", "shakespeare_plays")  # recipes
 TOKENIZERS = ("char", "byte", "bpe:512", "bpe:1024", "bpe:4096", "gpt2")
-PRESET = "shakespeare"
+PRESET = "quickstart"  # small enough to learn in minutes
 COLUMNS = (
     "tokenizer",
     "vocabulary",
@@ -143,7 +143,7 @@ def cells(entry: Entry, results: Sequence[Result]) -> Iterator[str]:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=300.0, help="time of each training (default: 300)")
+    parser.add_argument("--seconds", type=float, default=120.0, help="time of each training (default: 120)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--only", nargs="+", default=[], metavar="TOKENIZER", help="train only these")
     parser.add_argument("--source", type=Path, help=f"a local copy of the text of {TEXTS[0]}")

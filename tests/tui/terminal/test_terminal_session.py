@@ -93,7 +93,7 @@ def knobs_turned_while_it_writes_change_the_text(screen: Any, file: Path) -> Non
 
 def written(text: str) -> int:
     """How many tokens the Sample screen says that there are."""
-    found = re.search(r"(\d[\d,]*) tokens", text)
+    found = re.search(r"(\d[\d,]*) tokens(?!/s)", text)
     return int(found[1].replace(",", "")) if found else 0
 
 
