@@ -166,6 +166,25 @@ def new_folder(path: Path, partial: Path, replaced: Path) -> Iterator[Path]:
         remove(partial, ignore_errors=True)
 
 
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield the path of a file to write. It becomes `path` if the block succeeds, and is removed if it raises.
+
+    Folders above it are made. Raise OSError, also if `path` exists.
+    """
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, "it already exists", str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        apply_umask(partial)
+        sync(partial)
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def publish_folder(path: Path, partial: Path, replaced: Path) -> None:
     """Rename the folder `partial` to `path` once all of its files are on disk, as `new_folder` does. Raise OSError."""
     for item in (*partial.iterdir(), partial):

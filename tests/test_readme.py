@@ -25,6 +25,10 @@ OF_THE_SHELL = {
 STAND_INS = {
     "nanogpt prepare shakespeare_char": "nanogpt prepare textfile book.txt --output=shakespeare_char",
     "nanogpt quickstart": "nanogpt quickstart --help",
+    "nanogpt train --init_from=gpt2 --dataset=book --block_size=256 --learning_rate=3e-5 --max_iters=200": (
+        "nanogpt train --init_from=hf:first-hf --dataset=shakespeare_char --max_iters=1 --block_size=16 --dropout=0.1 "
+        "--compile=false --eval_iters=1 --sample_tokens=5"
+    ),
     "nanogpt ladder": "nanogpt ladder --only=bigram --seconds=0.1",
 }
 SMALL = "--n_layer=1 --n_head=2 --n_embd=16 --block_size=32 --compile=false --eval_iters=1 --sample_tokens=5".split()  # noqa: SIM905

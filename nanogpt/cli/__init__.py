@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "info": "show one run: its state, losses, speed, checkpoints and layers",
     "spikes": "show the jumps of a run's loss, with the text that caused them",
     "look": "look inside a model: attention, each layer's predictions, embeddings, losses",
+    "import": "make a run of weights from nanoGPT or Hugging Face",
     "export": "export a trained GPT-2 for Hugging Face transformers",
     "config": "show the settings in use and where each comes from",
     "ladder": "train the steps from a bigram to a modern GPT, to see what each idea brings",

@@ -1,19 +1,29 @@
-"""`nanogpt export RUN FOLDER`: write a trained GPT-2 in the format of Hugging Face transformers."""
+"""`nanogpt export RUN PLACE --to FORMAT`: write a trained model in the format of other programs."""
 
 import argparse
 
 from nanogpt.cli.console import print_message
 from nanogpt.cli.settings import add_weights
+from nanogpt.errors import UserError
 from nanogpt.formatting import printable
 from nanogpt.paths import expanded
 
-DESCRIPTION = """Write a run's model, of the architecture gpt2, and its tokenizer into a new folder, for transformers
-and other programs that read its format."""
+FORMATS = ("hf", "gguf", "safetensors")
+NUMBERS = ("float32", "float16", "q8_0")
+
+DESCRIPTION = """Write a run's model for other programs. `--to=hf`: a folder with model and tokenizer for Hugging Face
+transformers; `--to=gguf`: a file with both for llama.cpp. Both take models of the architecture gpt2 that are a GPT-2,
+or with rotary positions, RMSNorm and SwiGLU a Llama. `--to=safetensors`: a file with the weights, of any
+architecture."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="RUN", help="a run's name or path, or a checkpoint")
-    parser.add_argument("folder", type=expanded, metavar="FOLDER", help="folder to write; must not exist yet")
+    parser.add_argument("place", type=expanded, metavar="PLACE", help="folder or file to write; must not exist yet")
+    parser.add_argument("--to", choices=FORMATS, default="hf", help="the format (default: hf)")
+    parser.add_argument(
+        "--dtype", choices=NUMBERS, help="gguf: number format of the matrices (default: float32); q8_0 has 8 bits"
+    )
     parser.add_argument(
         "--checkpoint", default="best", metavar="best|latest|STEP", help="which checkpoint (default: best)"
     )
@@ -22,13 +32,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nanogpt.interop.huggingface import write_huggingface
     from nanogpt.runs import load_model
 
+    if args.dtype and args.to != "gguf":
+        raise UserError(f"--dtype is for --to=gguf: {args.to} has float32")
     loaded = load_model(args.source, args.checkpoint, "cpu", args.runs_dir, args.weights)
-    folder = args.folder.absolute()
-    write_huggingface(loaded.model, loaded.tokenizer, folder)
-    print(printable(str(folder)))
+    place = args.place.absolute()
+    if args.to == "hf":
+        from nanogpt.interop.huggingface import write_huggingface
+
+        write_huggingface(loaded.model, loaded.tokenizer, place)
+    elif args.to == "gguf":
+        from nanogpt.interop.gguf_file import write_gguf
+
+        write_gguf(loaded.model, loaded.tokenizer, place, args.dtype or "float32")
+    else:
+        from nanogpt.interop.safetensors_file import write_safetensors
+
+        write_safetensors(loaded.model, place)
+    print(printable(str(place)))
     averaged = ", averaged weights" if loaded.is_average else ""
-    print_message(f"{loaded.run}, step {loaded.step:,}{averaged}, with its tokenizer, {loaded.tokenizer.name}")
+    tokenizer = "" if args.to == "safetensors" else f", with its tokenizer, {loaded.tokenizer.name}"
+    print_message(f"{loaded.run}, step {loaded.step:,}{averaged}{tokenizer}")
     return 0

@@ -75,7 +75,9 @@ class CheckpointConfig:
     """The initial weights, the checkpoints, and the reaction to divergence and to spikes."""
 
     init_from: str = setting(
-        "scratch", "scratch, resume, or a run, checkpoint or Hugging Face folder whose weights to start from"
+        "scratch",
+        "scratch, resume, or the weights to start from: a run, a checkpoint, hf:FOLDER, hf:OWNER/NAME on the hub, or "
+        "gpt2 to gpt2-xl from there",
     )
     always_save_checkpoint: bool = setting(True, "save at each evaluation; false: only at a new best")
     checkpoint_interval: int = setting(

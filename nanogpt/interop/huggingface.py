@@ -1,20 +1,23 @@
-"""GPT-2 as Hugging Face's transformers keeps it: a folder with `config.json` and `model.safetensors`, both directions.
+"""Models as Hugging Face's transformers keeps them: a folder with `config.json` and safetensors files, both directions.
 
-Its configuration is in `huggingface_config.py`, its tokenizer in `huggingface_tokenizer.py`. Nothing that is read here
-can run code.
+The configuration is in `huggingface_config.py`, the names of the tensors in `huggingface_names.py`, the tokenizer in
+`huggingface_tokenizer.py`. Nothing that is read here can run code.
 """
 
 import json
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from nanogpt.errors import UserError
 from nanogpt.files import apply_umask, new_folder, open_regular, read_json, why
-from nanogpt.interop.huggingface_config import config_json, read_config
+from nanogpt.interop.huggingface_config import config_json, read_model
+from nanogpt.interop.huggingface_names import HEAD, Naming
 from nanogpt.interop.huggingface_tokenizer import tokenizer_files
 from nanogpt.models.base import LanguageModel
 from nanogpt.models.gpt2 import Config
@@ -22,43 +25,50 @@ from nanogpt.models.meta_device import on_meta_device
 from nanogpt.tokenizers import Tokenizer
 
 LARGEST_INDEX = 1 << 24  # bytes: far more than the names of all weights of a model with 1,000 layers
-PREFIX = "transformer."
-# GPT-2's Conv1D keeps its weights as (in, out), a Linear as (out, in).
-TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
-CAUSAL_MASKS = (".attn.bias", ".attn.masked_bias")  # buffers that old files carry
+BUFFERS = (".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
+NUMBERS = ("F32", "F16", "BF16", "F64")
 
 
 def to_huggingface(model: LanguageModel, end_of_text: int | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return (what belongs into `config.json`, the tensors of `model.safetensors`), of a model of architecture `gpt2`.
 
-    Tensors are contiguous, in float32 and on the CPU; the head is `wte`, tied on load. Missing biases become zeros.
     Raise `UserError` as `config_json` does.
     """
-    described = config_json(model.config, end_of_text)
-    biases = isinstance(model.config, Config) and model.config.bias
-    tensors = {}
+    described, naming = config_json(model.config, end_of_text)
+    return described, dict(split_tensors(model, naming))
+
+
+def split_tensors(model: LanguageModel, naming: Naming, vocab_size: int | None = None) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of a model of architecture `gpt2` by their names there, contiguous, in float32, on the CPU.
+
+    A tied head is left out. Biases that are there and that ours has not are zeros. vocab_size: rows of embedding and
+    head; None: all.
+    """
+    config = cast(Config, model.config)
     for name, tensor in model.state_dict().items():
         tensor = tensor.detach().float().cpu()
-        tensors[PREFIX + name] = (tensor.t() if name.endswith(TRANSPOSED) else tensor).contiguous()
-        bias = name.removesuffix("weight") + "bias"
-        if not biases and name not in ("wte.weight", "wpe.weight"):
-            tensors[PREFIX + bias] = tensor.new_zeros(tensor.size(0))
-    return described, tensors
+        if name in ("wte.weight", "head.weight"):
+            tensor = tensor[:vocab_size]
+        parts = naming.parts(name, tensor.size(0), config)
+        for part, rows in zip(parts, tensor.split([part.rows for part in parts]), strict=True):
+            yield naming.full(part.name), (rows.t() if naming.is_transposed(name) else rows).contiguous()
+        if naming.always_biased and not config.bias and name not in ("wte.weight", "wpe.weight", "head.weight"):
+            for part in naming.parts(name.removesuffix("weight") + "bias", tensor.size(0), config):
+                yield naming.full(part.name), tensor.new_zeros(part.rows)
 
 
 def write_huggingface(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
     """Write model and tokenizer into a new folder, which appears whole or not at all.
 
-    Rows of the embedding that stand for no token are left out: transformers would draw them. Raise `UserError` for a
-    folder that is there, for a place where none can be made, and as `to_huggingface` does.
+    Rows of embedding and head that stand for no token are left out: transformers would draw them. Raise `UserError` for
+    a folder that is there, for a place where none can be made, and as `to_huggingface` does.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    config, tensors = to_huggingface(model, tokenizer.end_of_text)
+    config, naming = config_json(model.config, tokenizer.end_of_text)
     config["vocab_size"] = tokenizer.vocab_size
-    embedding = f"{PREFIX}wte.weight"
-    tensors[embedding] = tensors[embedding][: tokenizer.vocab_size].contiguous()
+    tensors = dict(split_tensors(model, naming, tokenizer.vocab_size))
     files = {"config.json": config, **tokenizer_files(tokenizer, model.config.block_size)}
     if os.path.lexists(folder):
         raise UserError(f"{folder} already exists: choose another folder")
@@ -78,28 +88,31 @@ def write_huggingface(model: LanguageModel, tokenizer: Tokenizer, folder: Path) 
 
 def from_huggingface(folder: str | Path) -> LanguageModel:
     """Return the model of a folder that `save_pretrained` wrote or the hub serves: float32, on the CPU, in evaluation
-    mode. Weights may be in several files (shards).
+    mode. Weights may be in several files (shards), in float32 or a 16-bit format.
 
     Names and shapes are compared with the files' headers before any memory is taken. Raise `UserError` for a folder of
-    another kind, another model than GPT-2, and damaged files.
+    another kind, a model that the architecture gpt2 cannot express, and damaged files.
     """
     from safetensors import SafetensorError, safe_open
 
     folder = Path(folder)
+    described = read_model(folder)
+    config, naming = described.config, described.naming
     with on_meta_device():
-        model = read_config(folder).build()
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found: dict[str, tuple[Any, str]] = {}  # by our names: the file, and the name there
+        model = config.build()
+    ours = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    expected = _expected_shapes(ours, naming, config)
+    found: dict[str, tuple[Any, str]] = {}  # by the name without prefix: the file, and the name there
     with ExitStack() as opened:
         for path in _weight_files(folder):
             try:
                 open_regular(path).close()
                 file = opened.enter_context(safe_open(path, framework="pt"))
                 for stored in file.keys():  # noqa: SIM118 (no mapping)
-                    name = stored.removeprefix(PREFIX)
-                    if name.endswith(CAUSAL_MASKS) or name == "lm_head.weight":
-                        continue  # masks are made, and the head is wte
-                    _check_shape(path, name, tuple(file.get_slice(stored).get_shape()), expected)
+                    name = stored.removeprefix(naming.prefix)
+                    if name.endswith(BUFFERS) or (name == f"{HEAD}.weight" and config.tied_head):
+                        continue  # made here, or the embedding
+                    _check_tensor(path, name, file.get_slice(stored), expected)
                     found[name] = (file, stored)
             except OSError as error:
                 raise UserError(f"cannot read {path}: {why(error)}") from None
@@ -109,23 +122,44 @@ def from_huggingface(folder: str | Path) -> LanguageModel:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise UserError(f"{folder}: {missing[0]} is missing{more}; fetch the folder again")
         tensors = {}
-        for name, (file, stored) in found.items():
-            tensor = file.get_tensor(stored)
-            tensors[name] = (tensor.t() if name.endswith(TRANSPOSED) else tensor).float().contiguous()
+        for name, shape in ours.items():
+            rows = []
+            for part in naming.parts(name, shape[0], config):
+                if not part.name:
+                    rows.append(torch.zeros(part.rows, *shape[1:]))
+                    continue
+                file, stored = found[part.name]
+                tensor = file.get_tensor(stored).float()
+                tensor = tensor if part.factor == 1 else tensor * part.factor
+                rows.append(tensor.t() if naming.is_transposed(name) else tensor)
+            tensors[name] = torch.cat(rows) if len(rows) > 1 else rows[0].contiguous()
     model.load_state_dict(tensors, assign=True)
     return model.eval()
 
 
-def _check_shape(path: Path, name: str, shape: tuple[int, ...], expected: dict[str, tuple[int, ...]]) -> None:
+def _expected_shapes(ours: dict[str, tuple[int, ...]], naming: Naming, config: Config) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that the tensors have in the files, by their names without the prefix."""
+    expected = {}
+    for name, shape in ours.items():
+        for part in naming.parts(name, shape[0], config):
+            theirs = (part.rows, *shape[1:])
+            if part.name:
+                expected[part.name] = theirs[::-1] if naming.is_transposed(name) else theirs
+    return expected
+
+
+def _check_tensor(path: Path, name: str, header: Any, expected: dict[str, tuple[int, ...]]) -> None:
     """Raise `UserError` unless the model that config.json describes has such a tensor."""
     if name not in expected:
-        raise UserError(f"{path}: {name} does not belong to a GPT-2 of this config.json; fetch the folder again")
-    asked = expected[name][::-1] if name.endswith(TRANSPOSED) else expected[name]
-    if shape != asked:
+        raise UserError(f"{path}: {name} does not belong to the model of config.json; fetch the folder again")
+    shape = tuple(header.get_shape())
+    if shape != expected[name]:
         raise UserError(
-            f"{path}: {name} has the shape {shape}, and config.json asks for {asked}; the two files do not belong "
-            "together"
+            f"{path}: {name} has the shape {shape}, and config.json asks for {expected[name]}; the two files do not "
+            "belong together"
         )
+    if header.get_dtype() not in NUMBERS:
+        raise UserError(f"{path}: {name} is in {header.get_dtype()}: only float32, float16 and bfloat16 can be read")
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -14,11 +14,16 @@ import base64
 from pathlib import Path
 from typing import Any
 
+from nanogpt import tokenizers
 from nanogpt.errors import UserError
-from nanogpt.files import read_json, why
-from nanogpt.tokenizers import LARGEST, Tokenizer
+from nanogpt.files import why
+from nanogpt.tokenizers import Tokenizer, hf
+from nanogpt.tokenizers._hf_files import read_content, tokenizer_path
 from nanogpt.tokenizers._pieces import oniguruma
 from nanogpt.tokenizers._published import byte_characters
+from nanogpt.tokenizers.base import completed
+
+GPT2_SIZE = 50_257  # tokens of GPT-2's own tokenizer
 
 _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
 
@@ -90,9 +95,9 @@ def vocabulary(tokenizer: Tokenizer) -> dict[str, int]:
 
 def read_vocabulary(folder: Path) -> dict[str, int] | None:
     """Return the same of the tokenizer in a folder; None where there is none. Raise `UserError`."""
-    path = folder / "tokenizer.json"
+    path = tokenizer_path(folder)
     try:
-        return _vocabulary_in(read_json(path, LARGEST))
+        return _vocabulary_in(read_content(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -101,6 +106,24 @@ def read_vocabulary(folder: Path) -> dict[str, int] | None:
         raise UserError(
             f"{path} is not a tokenizer of Hugging Face's: it has no model.vocab and added_tokens"
         ) from None
+
+
+def read_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
+    """Return the tokenizer in a folder: one of our own kinds, if it is that, as data sets have it.
+
+    vocab_size: of the model; without a file it has to be that of GPT-2. Raise `UserError`.
+    """
+    ids = read_vocabulary(folder)
+    if ids is None:
+        if vocab_size < GPT2_SIZE:
+            raise UserError(f"{folder} has no tokenizer.json: save its tokenizer into the folder with transformers")
+        return tokenizers.create("gpt2")
+    kind = tokenizer_kind(ids)
+    if kind and tokenizers.available_offline(kind):
+        own = tokenizers.create(kind, ["".join(ids)] if kind == "char" else None)
+        if vocabulary(own) == ids:
+            return own
+    return completed(hf.Tokenizer.build(hf.Settings(path=str(folder)), None))
 
 
 def _vocabulary_in(content: dict[str, Any]) -> dict[str, int]:

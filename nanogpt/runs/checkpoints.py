@@ -34,7 +34,7 @@ CHANGED_BY_COMMANDS = (
     "max_iters",
     "eval_interval",
 )  # a resume uses the values in the checkpoint
-PICKLE_ADVICE = "docs/from_nanogpt.py converts a ckpt.pt of nanoGPT's that you trust"
+PICKLE_ADVICE = "`nanogpt import nanogpt FILE` makes a run of a ckpt.pt of nanoGPT without running its code"
 AVERAGE = "average.safetensors"
 REPLACED = ".replaced"  # suffix of a checkpoint that is being replaced by another of the same step
 

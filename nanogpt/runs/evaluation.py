@@ -94,6 +94,8 @@ def open_run_dataset(run: Path, asked: str | None = None, data_dir: Path | None 
     Raise `UserError` if it does not fit the run.
     """
     own = folder.run_config(run).data.dataset
+    if not (asked or own):
+        raise UserError(f"the run {run.name} was imported, without its data set: name one with --dataset")
     dataset = data.open_dataset(asked or own, data_dir)
     if dataset.meta.tokenizer_fingerprint != tokenizers.fingerprint(tokenizers.load(run / "tokenizer.json")):
         raise UserError(

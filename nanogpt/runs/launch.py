@@ -104,6 +104,10 @@ def resume(
     settings by name (another device, more iterations). Raise `UserError`, also if the checkpoints were removed.
     """
     changes = {name: value for name, value in (changes or {}).items() if name != "init_from"}
+    if "imported_from" in folder.read_run_toml(run).get("run", {}):
+        raise UserError(
+            f"{run.name} was imported and has weights only: start a new run with --init_from={folder.run_name(run)}"
+        )
     recorded = folder.run_config(run)
     config = with_settings(recorded, changes)
     _check_shape_unchanged(run, recorded, config)

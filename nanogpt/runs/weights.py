@@ -1,4 +1,4 @@
-"""Weights that a new run starts from: of another run, a checkpoint, or a Hugging Face folder.
+"""Weights that a new run starts from: of another run, a checkpoint, a Hugging Face folder, or a model on its hub.
 
 They determine the shape of the model; only block_size can be made smaller. Reading the shape imports no torch.
 """
@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 from nanogpt import data, paths, tokenizers
 from nanogpt.config import ARCHITECTURE, ArchitectureConfig, Config, with_settings
 from nanogpt.errors import SettingError, UserError
+from nanogpt.interop import hub
 from nanogpt.interop.huggingface_config import is_huggingface, read_config
-from nanogpt.interop.huggingface_tokenizer import read_vocabulary, tokenizer_kind, vocabulary
+from nanogpt.interop.huggingface_tokenizer import GPT2_SIZE, read_vocabulary, tokenizer_kind, vocabulary
 from nanogpt.runs import checkpoints
 
 if TYPE_CHECKING:
     from nanogpt.training.snapshot import Snapshot
 
-GPT2_SIZE = 50_257  # tokens of GPT-2's own tokenizer
+HUGGINGFACE = "hf:"  # before a folder, or a repository of the hub
 
 
 def with_shape_of_weights(
@@ -85,31 +86,51 @@ def _check_huggingface_tokens(source: str, place: Path, dataset: data.Dataset) -
 
 
 def _locate(source: str, runs_dir: str | Path | None) -> Path:
-    """Return the folder of the weights: a Hugging Face folder or a checkpoint. Raise `SettingError`."""
-    folder = paths.expanded(source)
+    """Return the folder of the weights: a Hugging Face folder or a checkpoint. Raise `SettingError`.
+
+    A run or a folder with the name of a GPT-2 comes before that on the hub, which is downloaded.
+    """
+    name = source.removeprefix(HUGGINGFACE)
+    folder = paths.expanded(name)
     if is_huggingface(folder):
         return folder
     try:
-        return checkpoints.locate(source, "best", runs_dir)[1]
+        if source != name:
+            return huggingface_folder(source)
+        try:
+            return checkpoints.locate(source, "best", runs_dir)[1]
+        except UserError:
+            if source not in hub.GPT2 or folder.exists():
+                raise
+            return huggingface_folder(source)
     except UserError as error:
         raise SettingError("init_from", f"init_from={source}: {_how_to_get(source) or error}") from None
+
+
+def huggingface_folder(source: str) -> Path:
+    """Return the folder of `hf:FOLDER`, or the downloaded one of `hf:OWNER/NAME` or of a GPT-2 on the hub.
+
+    `hf:` may be missing. Raise `UserError`.
+    """
+    name = source.removeprefix(HUGGINGFACE)
+    folder = paths.expanded(name)
+    if is_huggingface(folder):
+        return folder
+    if folder.exists() or not (name in hub.GPT2 or hub.is_repository(name)):
+        raise UserError(
+            f"{folder} has no config.json: name a folder with config.json and model.safetensors, or a model on the hub "
+            "by its owner and name"
+        )
+    return hub.download(hub.GPT2.get(name, name))
 
 
 def _how_to_get(source: str) -> str:
     """Return how to get weights that are in another format or only on Hugging Face; empty for other names."""
     folder = paths.expanded(source)
     if (folder / "ckpt.pt").is_file():
-        return (
-            "it holds a ckpt.pt, a pickle, which can run code when it is loaded: only safetensors are read here. "
-            f"{checkpoints.PICKLE_ADVICE}, and init_from takes the folder that it writes"
-        )
-    if "gpt2" in folder.name.lower() and not folder.exists():
-        name = source if "/" in source else f"openai-community/{source}"
-        return (
-            "no such run or folder, and nothing is downloaded automatically; download it first: "
-            f"hf download {name} config.json model.safetensors tokenizer.json --local-dir={folder.name} "
-            f"(from the package huggingface_hub), then --init_from={folder.name}"
-        )
+        return f"it has a ckpt.pt, a pickle, which can run code when it is loaded; {checkpoints.PICKLE_ADVICE}"
+    if hub.is_repository(source) and not folder.exists():
+        return f"no such run or folder; --init_from={HUGGINGFACE}{source} downloads the model of this name from the hub"
     return ""
 
 

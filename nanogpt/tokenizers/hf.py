@@ -1,5 +1,7 @@
 """Any `tokenizer.json` of Hugging Face's `tokenizers`: `hf:/path/tokenizer.json`, or a folder that has one.
 
+A folder may have GPT-2's `vocab.json` and `merges.txt` in its place.
+
 The library reads plain JSON; nothing in it can run code. The whole file is part of the saved tokenizer. Special tokens
 are never made from text. What the file's own normalizer changes, such as capitals, is changed here too. A file that
 this program wrote gives the tokenizer that was saved in it.
@@ -20,7 +22,8 @@ from nanogpt.errors import SettingError, UserError
 from nanogpt.events import TokenizerTraining
 from nanogpt.files import read_bytes, read_json, why
 from nanogpt.tokenizers import base
-from nanogpt.tokenizers._bpe import END_OF_TEXT, MAX_ID, safe_cut
+from nanogpt.tokenizers._bpe import MAX_ID, safe_cut
+from nanogpt.tokenizers._hf_files import END_TOKENS, LARGEST, MERGES, VOCABULARY, read_content, tokenizer_path
 from nanogpt.tokenizers._pieces import GPT2, GPT4, oniguruma
 from nanogpt.tokenizers._published import byte_characters
 from nanogpt.tokenizers.base import (
@@ -36,8 +39,6 @@ from nanogpt.tokenizers.base import (
 if TYPE_CHECKING:
     from nanogpt.tokenizers.base import TokenArray
 
-LARGEST = 1 << 26  # bytes
-END_TOKENS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "[SEP]")  # where no configuration names one
 # Patterns that start a new piece at a space that follows a non-blank, and that look back nowhere.
 CUT_AT_SPACES = {
     oniguruma(GPT2),
@@ -57,7 +58,7 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 class Settings(TokenizerSettings):
     """`sha256` are the first 16 hexadecimal digits of the file's; they are found out when they are not given."""
 
-    path: str = setting("", "a tokenizer.json, or a folder that has one")
+    path: str = setting("", "a tokenizer.json, or a folder that has one or vocab.json and merges.txt")
     sha256: str = setting("", "the beginning of the file's SHA-256")
 
     def validate(self) -> None:
@@ -66,8 +67,7 @@ class Settings(TokenizerSettings):
 
     def resolved(self) -> "Settings":
         """Return the settings with the absolute path and the hash. Raise `UserError` if it is another file's."""
-        path = paths.expanded(self.path).absolute()
-        path = path / "tokenizer.json" if path.is_dir() else path
+        path = tokenizer_path(paths.expanded(self.path).absolute())
         try:
             about = path.stat()
             found = _file_hash(path, about.st_size, about.st_mtime_ns)
@@ -81,7 +81,10 @@ class Settings(TokenizerSettings):
 @lru_cache(maxsize=4)
 def _file_hash(path: Path, size: int, changed_ns: int) -> str:
     """Return the beginning of a file's SHA-256. A form asks at each key: the file is read once. Raise OSError."""
-    return hashlib.sha256(read_bytes(path, LARGEST)).hexdigest()[:16]
+    content = read_bytes(path, LARGEST)
+    if path.name == VOCABULARY:
+        content += read_bytes(path.with_name(MERGES), LARGEST)
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 class Tokenizer(base.Tokenizer):
@@ -248,7 +251,7 @@ def _read(settings: Settings) -> tuple[Path, Any]:
     """Return the path and the content of the file. Raise `UserError`."""
     path = Path(settings.resolved().path)
     try:
-        return path, read_json(path, LARGEST)
+        return path, read_content(path)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the tokenizer {path}: {why(error)}") from None
 

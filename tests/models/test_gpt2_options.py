@@ -43,11 +43,11 @@ def some_ids(length=T):
 # ---- the formulas
 
 
-def normalised(x, weights, name, kind):
-    if kind == "none":
+def normalised(x, weights, name, config):
+    if config.norm == "none":
         return x
-    centred = x - x.mean(-1, keepdims=True) if kind == "layer" else x
-    x = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+    centred = x - x.mean(-1, keepdims=True) if config.norm == "layer" else x
+    x = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + config.norm_eps)
     return x * weights[f"{name}.weight"] + weights.get(f"{name}.bias", 0)
 
 
@@ -64,10 +64,10 @@ def vaswani(T, C):
     return table
 
 
-def rotated(x, position):
-    """Pair i, here numbers i and i + d/2, is a complex number, multiplied by e^(i · position · 10000^(-2i/d))."""
+def rotated(x, position, base):
+    """Pair i, here numbers i and i + d/2, is a complex number, multiplied by e^(i · position · base^(-2i/d))."""
     half = len(x) // 2
-    z = (x[:half] + 1j * x[half:]) * np.exp(1j * position * 10000.0 ** (-2 * np.arange(half) / len(x)))
+    z = (x[:half] + 1j * x[half:]) * np.exp(1j * position * base ** (-2 * np.arange(half) / len(x)))
     return np.concatenate((z.real, z.imag))
 
 
@@ -87,7 +87,7 @@ def attention(x, weights, config, layer):
             if config.qk_norm:  # torch's eps: that of the number format
                 query, key = (a / np.sqrt((a**2).mean() + np.finfo(np.float32).eps) for a in (query, key))
             if config.positions == "rotary":
-                query, key = rotated(query, i), rotated(key, j)
+                query, key = (rotated(a, at, config.rotary_base) for a, at in ((query, i), (key, j)))
             slope = 2 ** (-8 * (head + 1) / 4) if head < 4 else 2 ** (-8 * (2 * (head - 4) + 1) / 8)  # 6 heads: 4 + 2
             scores.append(query @ key / math.sqrt(hs) - (slope * (i - j) if config.positions == "alibi" else 0))
         p = np.exp(np.array(scores) - max(scores))
@@ -118,15 +118,15 @@ def reference_logits(model, ids):
     for layer in range(LAYERS):
         own = {name.removeprefix(f"h.{layer}."): p for name, p in weights.items() if name.startswith(f"h.{layer}.")}
         if config.norm_position == "before":
-            x = kept * x + attention(normalised(x, own, "ln_1", config.norm), own, config, layer)
+            x = kept * x + attention(normalised(x, own, "ln_1", config), own, config, layer)
             if config.feed_forward:
-                x = kept * x + mlp(normalised(x, own, "ln_2", config.norm), own, config)
+                x = kept * x + mlp(normalised(x, own, "ln_2", config), own, config)
         else:
-            x = normalised(kept * x + attention(x, own, config, layer), own, "ln_1", config.norm)
+            x = normalised(kept * x + attention(x, own, config, layer), own, "ln_1", config)
             if config.feed_forward:
-                x = normalised(kept * x + mlp(x, own, config), own, "ln_2", config.norm)
+                x = normalised(kept * x + mlp(x, own, config), own, "ln_2", config)
     if config.norm_position == "before":
-        x = normalised(x, weights, "ln_f", config.norm)
+        x = normalised(x, weights, "ln_f", config)
     return x @ weights["wte.weight" if config.tied_head else "head.weight"].T
 
 
@@ -143,6 +143,9 @@ CHOICES = [
     {"tied_head": False},
     {"n_kv_head": 2},
     {"local_window": 3},
+    *({"mlp_width": 20, "activation": choice} for choice in ("gelu", "swiglu")),
+    {"positions": "rotary", "rotary_base": 50.0},
+    *({"norm": choice, "norm_eps": 0.1} for choice in ("layer", "rms")),
     EVERYTHING,
     {"positions": "alibi", "local_window": 4, "norm_position": "after"},
 ]
@@ -272,7 +275,9 @@ def test_the_backends_for_a_cpu_are_those_of_the_published_model(changes):
     assert model.decoding_backend(model.new_cache(1)) is None
 
 
-@pytest.mark.parametrize("changes", [{}, {"bias": True}, {"n_kv_head": HEADS}, {"local_window": T}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"bias": True}, {"n_kv_head": HEADS}, {"local_window": T}, {"mlp_width": 4 * C}]
+)
 @torch.inference_mode()
 def test_settings_that_change_nothing_keep_the_backends(changes):
     model = small(**changes)

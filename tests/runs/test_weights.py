@@ -1,13 +1,8 @@
 """Starting from other weights: they decide the shape, and what was asked otherwise is refused."""
 
 import json
-import runpy
-import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from nanogpt import runs
@@ -17,12 +12,10 @@ from nanogpt.data import prepare, textfile_recipe
 from nanogpt.errors import SettingError
 from nanogpt.events import Notice, Started
 from nanogpt.interop.huggingface import write_huggingface
-from nanogpt.models.gpt2.config import Config as GPT2Config
 from nanogpt.runs.folder import run_config
 from nanogpt.runs.weights import with_shape_of_weights
 from tests.narrowing import expect
 
-CONVERTER = Path(__file__).parents[2] / "docs" / "from_nanogpt.py"
 QUICK = {"max_iters": 1, "eval_iters": 1, "batch_size": 2, "device": "cpu", "dtype": "float32", "compile": "false"}
 
 
@@ -135,13 +128,9 @@ def test_what_a_resume_advises_works(long, capsys):
     assert run_config(runs.find("shorter")).model.block_size == 100
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gpt2-medium", "openai-community/gpt2-xl"])
-def test_a_name_of_the_hub_says_how_to_fetch_it(long, name):
-    said = refusal({"init_from": name})
-    full = name if "/" in name else f"openai-community/{name}"
-    folder = name.rpartition("/")[2]
-    assert f"hf download {full} config.json model.safetensors tokenizer.json --local-dir={folder}" in said
-    assert said.endswith(f"then --init_from={folder}")
+def test_a_name_of_the_hub_says_how_it_is_downloaded(long):
+    said = refusal({"init_from": "openai-community/gpt2-xl"})
+    assert "--init_from=hf:openai-community/gpt2-xl downloads the model of this name from the hub" in said
 
 
 def test_a_run_of_such_a_name_is_that_run(long, small):
@@ -149,24 +138,11 @@ def test_a_run_of_such_a_name_is_that_run(long, small):
     assert with_shape_of_weights(resolve(flags={"init_from": "gpt2"}).config, {})
 
 
-def test_a_checkpoint_of_nanogpt_is_refused_with_the_way_to_convert_it_which_works(
-    dataset, text_file, tmp_path, monkeypatch
-):
-    characters = len(set(text_file.read_text()))
-    shape: dict[str, Any] = {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 100, "bias": True}
-    shape["vocab_size"] = characters + 3
-    model = GPT2Config(**shape).build()
-    theirs = {f"_orig_mod.transformer.{name}": tensor for name, tensor in model.state_dict().items()}
-    theirs["_orig_mod.lm_head.weight"] = model.wte.weight.detach()
+def test_a_checkpoint_of_nanogpt_is_refused_with_the_command_that_reads_it(long, tmp_path):
     (tmp_path / "out").mkdir()
-    torch.save({"model": theirs, "model_args": shape | {"dropout": 0.0}, "iter_num": 5}, tmp_path / "out" / "ckpt.pt")
+    (tmp_path / "out" / "ckpt.pt").touch()
     for source in (tmp_path / "out", tmp_path / "out" / "ckpt.pt"):
-        assert "docs/from_nanogpt.py converts" in refusal({"init_from": str(source)})
-    words = [str(CONVERTER), str(tmp_path / "out" / "ckpt.pt"), str(tmp_path / "new"), f"--text={text_file}"]
-    monkeypatch.setattr(sys, "argv", words)
-    runpy.run_path(str(CONVERTER), run_name="__main__")
-    config, _ = begun("tuned", {"init_from": str(tmp_path / "new")})
-    assert (config.model.block_size, config.model.vocab_size, config.model.bias) == (100, characters, True)
+        assert "`nanogpt import nanogpt FILE` makes a run of a ckpt.pt" in refusal({"init_from": str(source)})
 
 
 @pytest.mark.parametrize("kind", ["char", "byte", "gpt2"])
@@ -176,7 +152,7 @@ def test_an_own_export_can_be_started_from(text_file, tmp_path, kind):
     begun("one", shape, dataset="text")
     loaded = runs.load_model("one")
     write_huggingface(loaded.model, loaded.tokenizer, tmp_path / "hf")
-    config, _ = begun("two", {"init_from": str(tmp_path / "hf")}, dataset="text")
+    config, _ = begun("two", {"init_from": f"hf:{tmp_path / 'hf'}"}, dataset="text")
     assert (config.model.block_size, config.model.vocab_size) == (70, loaded.tokenizer.vocab_size)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 from nanogpt.config.components import Capabilities
 from nanogpt.config.setting import setting
 from nanogpt.errors import SettingError
-from nanogpt.models.layers.transformer_config import TransformerConfig, mlp_width
+from nanogpt.models.layers.transformer_config import TransformerConfig, default_mlp_width
 
 if TYPE_CHECKING:
     from nanogpt.models.gpt2.model import Model
@@ -45,6 +45,13 @@ class Config(TransformerConfig):
     local_window: int = setting(
         0, "positions that every second block attends to; 0: the whole window", low=0, high=10_000_000
     )
+    mlp_width: int = setting(
+        0, "width of the MLP's hidden state; 0: 4·n_embd, with swiglu 8/3·n_embd", low=0, high=10_000_000
+    )
+    rotary_base: float = setting(
+        10_000.0, "base of the wavelengths of rotary positions; larger for longer contexts", low=1, high=1e12
+    )
+    norm_eps: float = setting(1e-5, "added to the variance in norms, so that it is never 0", low=0, high=1)
 
     def validate(self) -> None:
         """Raise `SettingError` for numbers of heads and head sizes that do not fit each other."""
@@ -70,6 +77,11 @@ class Config(TransformerConfig):
         """The number of heads of keys and values."""
         return self.n_kv_head or self.n_head
 
+    @property
+    def hidden_width(self) -> int:
+        """The width of the MLP's hidden state."""
+        return self.mlp_width or default_mlp_width(self.n_embd, self.activation)
+
     def window(self, layer: int) -> int:
         """Return the number of positions that a block attends to; blocks 1, 3, … are local (as GPT-Neo has them)."""
         return min(self.local_window or self.block_size, self.block_size) if layer % 2 else self.block_size
@@ -88,12 +100,15 @@ class Config(TransformerConfig):
             "residual": True,
             "qk_norm": False,
             "tied_head": True,
+            "norm_eps": 1e-5,
         }
         for name, value in published.items():
             if getattr(self, name) != value:
                 return name, getattr(self, name), value
         if self.kv_heads != self.n_head:
             return "n_kv_head", self.n_kv_head, self.n_head
+        if self.hidden_width != 4 * self.n_embd:
+            return "mlp_width", self.mlp_width, 4 * self.n_embd
         if self.window(1) < self.block_size and self.n_layer > 1:
             return "local_window", self.local_window, 0
         return None
@@ -101,15 +116,15 @@ class Config(TransformerConfig):
     def n_parameters(self) -> int:
         """Return V·C + T·C + L·(12·C² + 2·C) + C for the default settings, and with biases L·11·C + C more.
 
-        Attention has 2·C² + 2·C²·n_kv_head / n_head weights, the MLP 2·C·`mlp_width`, with SwiGLU 3·C·`mlp_width`. T·C
-        is for learned positions, a head that is not tied adds V·C, and a last norm exists if norms come before. Without
-        `feed_forward` a block has no MLP and one norm.
+        Attention has 2·C² + 2·C²·n_kv_head / n_head weights, the MLP 2·C·`hidden_width`, or 3·C·`hidden_width` with
+        SwiGLU. T·C is for learned positions, a head that is not tied adds V·C, and a last norm exists if norms come
+        before. Without `feed_forward` a block has no MLP and one norm.
         """
         C, biases = self.n_embd, int(self.bias)
         norm = {"layer": C + C * biases, "rms": C, "none": 0}[self.norm]
         qkv = C + 2 * C * self.kv_heads // self.n_head
         attention = (C + biases) * qkv + (C + biases) * C  # q, k, v and the projection
-        hidden = mlp_width(C, self.activation)
+        hidden = self.hidden_width
         mlp = (C + biases) * hidden * (2 if self.activation == "swiglu" else 1) + (hidden + biases) * C
         block = attention + norm + (mlp + norm) * self.feed_forward
         last_norm = norm * (self.norm_position == "before")

@@ -8,6 +8,7 @@ The settings choose others:
   last norm
 - activation: ReLU, ReLU² (So et al. 2021), SwiGLU (Shazeer 2020)
 - qk_norm (Henry et al. 2020), n_kv_head (grouped queries, Ainslie et al. 2023), tied_head
+- mlp_width, rotary_base, norm_eps: the numbers in which published models differ, such as those of Llama's kind
 - feed_forward, residual, norm: without MLP, residual stream or norms, to see what each of them brings
 - local_window: every second block attends to the last positions only (GPT-3, Brown et al. 2020)
 
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from nanogpt.models.flat_parameters import FlatParameters
     from nanogpt.models.gpt2.config import Config
 
-ROTARY_BASE = 10_000.0
-
 Gpt2Block = Block[CausalSelfAttention]
 
 
@@ -43,9 +42,19 @@ def new_block(config: "Config") -> Gpt2Block:
     """Return a block of attention and MLP with these settings."""
     C, bias, dropout = config.n_embd, config.bias, config.dropout
     attn = CausalSelfAttention(C, config.n_head, config.kv_heads, bias=bias, dropout=dropout, qk_norm=config.qk_norm)
-    mlp = MLP(C, config.activation, bias=bias, dropout=dropout) if config.feed_forward else None
-    norm_after = config.norm_position == "after"
-    return Block(C, attn, mlp, norm=config.norm, bias=bias, norm_after=norm_after, residual=config.residual)
+    mlp = None
+    if config.feed_forward:
+        mlp = MLP(C, config.activation, bias=bias, dropout=dropout, width=config.hidden_width)
+    return Block(
+        C,
+        attn,
+        mlp,
+        norm=config.norm,
+        bias=bias,
+        norm_after=config.norm_position == "after",
+        residual=config.residual,
+        norm_eps=config.norm_eps,
+    )
 
 
 class Model(LanguageModel):
@@ -62,7 +71,7 @@ class Model(LanguageModel):
         self.drop = Dropout(config.dropout)
         self.h = nn.ModuleList(new_block(config) for _ in range(config.n_layer))
         if config.norm_position == "before":
-            self.ln_f = new_norm(config.norm, config.n_embd, config.bias)
+            self.ln_f = new_norm(config.norm, config.n_embd, config.bias, config.norm_eps)
         if not config.tied_head:
             self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         # Without norms hidden states would shrink to nothing at 0.02; 1/√C keeps their size (LeCun et al. 1998).
@@ -87,7 +96,7 @@ class Model(LanguageModel):
         rotary: tuple[Tensor, Tensor] | None = None
         slopes: list[float] = []
         if config.positions == "rotary":
-            rotary = rotary_angles(past, T, config.n_embd // config.n_head, ROTARY_BASE, like=x)
+            rotary = rotary_angles(past, T, config.n_embd // config.n_head, config.rotary_base, like=x)
         elif config.positions == "alibi":
             slopes = alibi_slopes(config.n_head)
         starts = self.document_starts(ids, cache)

@@ -3,12 +3,14 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+NORM_EPS = 1e-5  # added to the variance
+
 
 class RMSNorm(nn.LayerNorm):
     """x / √(mean(x²) + eps) · weight (Zhang & Sennrich 2019): LayerNorm without a mean and without a bias."""
 
-    def __init__(self, size: int) -> None:
-        super().__init__(size, bias=False)
+    def __init__(self, size: int, eps: float = NORM_EPS) -> None:
+        super().__init__(size, eps, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (…, size) for x (…, size)."""
@@ -26,8 +28,8 @@ class NoNorm(nn.LayerNorm):
         return x
 
 
-def new_norm(name: str, size: int, bias: bool) -> nn.LayerNorm:
+def new_norm(name: str, size: int, bias: bool, eps: float = NORM_EPS) -> nn.LayerNorm:
     """Return "layer", with or without a bias, "rms", which has none, or "none"."""
     if name == "none":
         return NoNorm(size)
-    return RMSNorm(size) if name == "rms" else nn.LayerNorm(size, bias=bias)
+    return RMSNorm(size, eps) if name == "rms" else nn.LayerNorm(size, eps, bias=bias)

@@ -14,9 +14,9 @@ from nanogpt.models.layers.activations import ACTIVATIONS
 from nanogpt.models.layers.attention import causal_attention
 from nanogpt.models.layers.dropout import Dropout
 from nanogpt.models.layers.key_value_cache import KeyValueCache
-from nanogpt.models.layers.norms import new_norm
+from nanogpt.models.layers.norms import NORM_EPS, new_norm
 from nanogpt.models.layers.positions import apply_rotary
-from nanogpt.models.layers.transformer_config import mlp_width
+from nanogpt.models.layers.transformer_config import default_mlp_width
 
 
 class AttentionHeads(nn.Module):
@@ -89,12 +89,13 @@ class CausalSelfAttention(AttentionHeads):
 class MLP(nn.Module):
     """Two linear layers with an activation between them. Maps x (B, T, C) to the same.
 
-    activation: a name in `ACTIVATIONS`. The hidden state is `mlp_width` wide; SwiGLU needs two for its gate.
+    activation: a name in `ACTIVATIONS`. width: of the hidden state, of which SwiGLU needs two for its gate; None for
+    `default_mlp_width`.
     """
 
-    def __init__(self, n_embd: int, activation: str, *, bias: bool, dropout: float) -> None:
+    def __init__(self, n_embd: int, activation: str, *, bias: bool, dropout: float, width: int | None = None) -> None:
         super().__init__()
-        width = mlp_width(n_embd, activation)
+        width = width or default_mlp_width(n_embd, activation)
         self.c_fc = nn.Linear(n_embd, 2 * width if activation == "swiglu" else width, bias=bias)
         self.c_proj = nn.Linear(width, n_embd, bias=bias)
         self.activation = ACTIVATIONS[activation]
@@ -125,13 +126,14 @@ class Block(nn.Module, Generic[Attention]):
         bias: bool,
         norm_after: bool = False,
         residual: bool = True,
+        norm_eps: float = NORM_EPS,
     ) -> None:
         super().__init__()
-        self.ln_1 = new_norm(norm, n_embd, bias)
+        self.ln_1 = new_norm(norm, n_embd, bias, norm_eps)
         self.attn = attn
         self.has_mlp = mlp is not None
         if mlp is not None:
-            self.ln_2 = new_norm(norm, n_embd, bias)
+            self.ln_2 = new_norm(norm, n_embd, bias, norm_eps)
             self.mlp = mlp
         self.norm_after = norm_after
         self.residual = residual

@@ -65,8 +65,8 @@ class TransformerConfig(ArchitectureConfig):
         )
 
 
-def mlp_width(n_embd: int, activation: str) -> int:
-    """Return the width of an MLP's hidden state: 4·n_embd.
+def default_mlp_width(n_embd: int, activation: str) -> int:
+    """Return the usual width of an MLP's hidden state: 4·n_embd.
 
     For "swiglu" it is 8/3·n_embd, rounded up to a multiple of 8: its three matrices then have the size of the other
     activations' two (Shazeer 2020).

@@ -1,0 +1,109 @@
+"""nanoGPT's `ckpt.pt`, read without running the code that a pickle can have.
+
+torch's restricted unpickler builds tensors, tables, texts and numbers, and refuses all else.
+"""
+
+import math
+import re
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from nanogpt.config import architecture_from
+from nanogpt.errors import SettingError, UserError
+from nanogpt.files import open_regular, why
+from nanogpt.models.gpt2 import Config
+
+COMPILED = "_orig_mod."  # before all names in a checkpoint of a compiled model
+PREFIX, HEAD = "transformer.", "lm_head.weight"
+CAUSAL_MASK = ".attn.bias"  # a buffer in files of early versions
+SHAPE = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size", "bias", "dropout")
+
+
+@dataclass(frozen=True, slots=True)
+class NanogptCheckpoint:
+    """The content of a `ckpt.pt`, without the optimizer.
+
+    tensors: float32, by our names. best_val_loss: the lowest so far, in nats per token, None if it is not known.
+    dataset: the name of nanoGPT's folder with the data; empty if it is not known.
+    """
+
+    config: Config
+    tensors: dict[str, Tensor]
+    step: int
+    best_val_loss: float | None
+    dataset: str
+
+
+def read_checkpoint(path: Path) -> NanogptCheckpoint:
+    """Return the content of a `ckpt.pt`, or of the one in this folder.
+
+    Raise `UserError` if it is damaged, is another kind of file, or asks for anything that could run code.
+    """
+    path = path / "ckpt.pt" if path.is_dir() else path
+    saved = _load(path)
+    try:
+        weights, arguments = saved["model"], saved["model_args"]
+        tensors = {str(name).removeprefix(COMPILED): tensor for name, tensor in weights.items()}
+        shape = {name: arguments[name] for name in SHAPE if name in arguments}
+    except (KeyError, TypeError, AttributeError):
+        raise UserError(f"{path} is not a checkpoint of nanoGPT: it does not have model and model_args") from None
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or not tensor.is_floating_point():
+            raise UserError(f"{path}: {name[:80]} is not a tensor of numbers")
+    head, embedding = tensors.pop(HEAD, None), tensors.get(f"{PREFIX}wte.weight")
+    ours = {
+        name.removeprefix(PREFIX): tensor.detach().float().contiguous()
+        for name, tensor in tensors.items()
+        if not name.endswith(CAUSAL_MASK)
+    }
+    is_tied = (
+        head is None or embedding is None or (head.shape == embedding.shape and bool(torch.equal(head, embedding)))
+    )
+    if head is not None and not is_tied:
+        ours["head.weight"] = head.detach().float().contiguous()
+    shape = {"bias": "ln_f.bias" in ours, "tied_head": is_tied} | shape
+    try:
+        config = cast(Config, architecture_from({"architecture": Config.name} | shape))
+    except SettingError as error:
+        raise UserError(f"{path}: {error}") from None
+    settings = saved.get("config")
+    dataset = settings.get("dataset") if isinstance(settings, dict) else None
+    return NanogptCheckpoint(
+        config,
+        ours,
+        step=max(0, int(_number(saved.get("iter_num")) or 0)),
+        best_val_loss=_number(saved.get("best_val_loss")),
+        dataset=dataset if isinstance(dataset, str) and Path(dataset).name == dataset else "",
+    )
+
+
+def _load(path: Path) -> dict[Any, Any]:
+    try:
+        open_regular(path).close()
+        with warnings.catch_warnings(action="ignore"):
+            # Only the new format can be mapped, so that the optimizer's state takes no memory.
+            saved = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {why(error)}") from None
+    except Exception as error:  # of any kind, where the content is damaged or made to do harm
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = (
+            f"it asks for {asked[1][:80]}, which could run code" if asked else "it is damaged, or another kind of file"
+        )
+        raise UserError(f"{path} is not loaded: {reason}") from None
+    if not isinstance(saved, dict):
+        raise UserError(f"{path} is not a checkpoint of nanoGPT: it has no table of its parts")
+    return saved
+
+
+def _number(value: object) -> float | None:
+    """Return a number or a tensor of one number; None for anything else and for what is not finite."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
