@@ -33,15 +33,14 @@ def run(args: argparse.Namespace) -> int:
 
     if args.kind != "nanogpt" and (args.meta or args.tokenizer):
         raise UserError("--meta and --tokenizer are for `import nanogpt`: a Hugging Face folder has its tokenizer")
-    source = expanded(args.source).absolute() if args.kind == "nanogpt" else args.source
     base = expanded(args.source.removeprefix("hf:")).absolute()
     base = base.parent if base.suffix == ".pt" else base
     name = re.sub(r"[^\w.+-]", "-", base.name).strip("-.+")[: folder.LONGEST_NAME] or "imported"
     place = folder.new_folder(name, name=args.name, runs_dir=args.runs_dir)
     if args.kind == "nanogpt":
-        snapshot = importing.import_nanogpt(source, place, tokenizer=args.tokenizer, meta=args.meta)
+        snapshot = importing.import_nanogpt(expanded(args.source), place, tokenizer=args.tokenizer, meta=args.meta)
     else:
-        snapshot = importing.import_huggingface(source, place)
+        snapshot = importing.import_huggingface(args.source, place)
     print(printable(str(place)))
     model = snapshot.model_config
     print_message(

@@ -19,7 +19,7 @@ from nanogpt.models.gpt2 import Config
 Values = Mapping[str, Any]
 ACTIVATIONS = {"gelu": "gelu_new", "relu": "relu", "relu2": "relu2"}  # by our names
 MOST_LAYERS = 1001  # one more than can be built
-NO_QUANTIZATION = {"quantization_config": (None,)}
+NO_QUANTIZATION: dict[str, tuple[Any, ...]] = {"quantization_config": (None,)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def read_model(folder: Path) -> Described:
         raise UserError(f"{path}: model_type={_shown(kind)}: {reason}; {', '.join(FAMILIES)} can be read")
     family = FAMILIES[kind]
     try:
-        for name, allowed in (family.fixed | NO_QUANTIZATION).items():
+        for name, allowed in {**family.fixed, **NO_QUANTIZATION}.items():
             if not any(values.get(name, allowed[0]) == value for value in allowed):
                 raise _Unsupported(name, values.get(name, allowed[0]), f"only {_shown(allowed[0])} can be read")
         config = cast(Config, architecture_from({"architecture": Config.name} | family.shape(values)))
@@ -177,11 +177,12 @@ def _llama_shape(values: Values) -> dict[str, Any]:
 
 def _llama_naming(values: Values) -> Naming:
     """Return the names, with the modules that have no bias: ours has one in each as soon as some have one."""
-    projections, mlp = ("attn.c_proj",), (MLP_IN, "mlp.c_proj")
+    mlp = (MLP_IN, "mlp.c_proj")
+    without: tuple[str, ...]
     if values["model_type"] == "qwen2":  # queries, keys and values have one
-        without = (*projections, *mlp)
+        without = ("attn.c_proj", *mlp)
     else:
-        without = () if values.get("attention_bias") else (QKV, *projections)
+        without = () if values.get("attention_bias") else (QKV, "attn.c_proj")
         without += () if values.get("mlp_bias") else mlp
     return replace(LLAMA, unbiased=frozenset(name for module in without for name in LLAMA.modules[module]))
 

@@ -56,7 +56,7 @@ class Naming:
         if module == QKV and len(theirs) == 3:
             shared = config.n_embd * config.kv_heads // config.n_head
             shares = [config.n_embd, shared, shared]
-        parts = []
+        parts: list[Part] = []
         for each, share in zip(theirs, shares, strict=True):
             is_absent = kind == "bias" and each in self.unbiased
             is_query = self.unscaled and module == QKV and not parts

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import tomli_w
@@ -116,7 +116,7 @@ def _write_run(run: Path, snapshot: Snapshot, tokenizer: Tokenizer, source: Path
         raise UserError(f"cannot write {run}: {why(error)}; choose another folder with --runs_dir") from None
 
 
-def _events(snapshot: Snapshot, path: str, source: str) -> Iterator[Event]:
+def _events(snapshot: Snapshot, path: str, source: str) -> Generator[Event, None, None]:
     progress = snapshot.progress
     yield Notice(level="info", text=f"imported from {source}")
     yield Saved(step=progress.step, path=path, is_best=True, stall_s=0.0)

@@ -14,6 +14,7 @@ from nanogpt.config import architecture_from
 from nanogpt.errors import UserError
 from nanogpt.events import SplitEvaluated
 from nanogpt.interop.nanogpt_checkpoint import read_checkpoint
+from nanogpt.models.base import compute_loss
 from nanogpt.runs.importing import import_nanogpt
 from tests.narrowing import expect
 
@@ -45,7 +46,8 @@ def nanogpt(tmp_path, text):
     shape = SHAPE | {"vocab_size": len(characters)}
     model = architecture_from({"architecture": "gpt2"} | shape).build()
     optimizer = torch.optim.AdamW(model.parameters())
-    model(torch.zeros(1, 4, dtype=torch.long), torch.zeros(1, 4, dtype=torch.long))[1].backward()
+    ids = torch.zeros(1, 4, dtype=torch.long)
+    compute_loss(model, ids, ids).backward()
     optimizer.step()
     weights = {f"_orig_mod.transformer.{name}": tensor.detach() for name, tensor in model.state_dict().items()}
     weights["_orig_mod.lm_head.weight"] = weights["_orig_mod.transformer.wte.weight"]
@@ -61,7 +63,7 @@ def nanogpt(tmp_path, text):
     return out / "ckpt.pt", saved, model.eval()
 
 
-def changed(nanogpt, **parts: Any) -> Path:
+def changed(nanogpt: tuple[Path, dict[str, Any], Any], **parts: Any) -> Path:
     file, saved, _ = nanogpt
     torch.save(saved | parts, file)
     return file
@@ -80,7 +82,8 @@ def test_a_checkpoint_becomes_a_run_that_is_sampled_evaluated_exported_and_train
     assert (loaded.step, loaded.tokenizer.name) == (250, "char")
     ids = torch.tensor([loaded.tokenizer.encode(text[:21])])
     with torch.inference_mode():
-        assert torch.equal(loaded.model(ids[:, :-1], ids[:, 1:])[1], model(ids[:, :-1], ids[:, 1:])[1])
+        ours, theirs = (compute_loss(each, ids[:, :-1], ids[:, 1:]) for each in (loaded.model, model))
+        assert torch.equal(ours, theirs)
     *_, measured = runs.evaluate_run("out-tiny", dataset=dataset)
     assert expect(SplitEvaluated, measured).loss > 1
     state = runs.summary(run)
