@@ -5,6 +5,8 @@ from typing import Any
 
 from nanogpt.errors import UserError
 
+_HTTP_LIBRARIES = ("http", "huggingface_hub", "requests")  # which one depends on the version of the client
+
 
 class MissingPackage(UserError):
     """An optional package is not installed; `advice` says which one and how to install it."""
@@ -23,3 +25,8 @@ def load(module: str, extra: str, what: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise MissingPackage(what, f"needs {error.name or module}: pip install 'nanogpt-tui[{extra}]'") from error
+
+
+def is_hub_error(error: Exception) -> bool:
+    """Return whether an error of `huggingface_hub` comes from the network or the hub's answer."""
+    return isinstance(error, OSError | ValueError) or type(error).__module__.startswith(_HTTP_LIBRARIES)

@@ -5,7 +5,6 @@ import threading
 from pathlib import Path
 
 from nanogpt import extras
-from nanogpt.data.sources.hub import CLIENTS
 from nanogpt.errors import UserError
 
 GPT2 = {name: f"openai-community/{name}" for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")}
@@ -37,8 +36,8 @@ def download(repository: str) -> Path:
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise UserError(f"the hub has no model {repository} that this account may read; see {page}") from error
-    except Exception as error:  # of several HTTP libraries, by the version of the client
-        if not isinstance(error, OSError | ValueError) and not type(error).__module__.startswith(CLIENTS):
+    except Exception as error:
+        if not extras.is_hub_error(error):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(

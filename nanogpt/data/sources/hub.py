@@ -13,7 +13,6 @@ from nanogpt.data.sources.base import Shard
 from nanogpt.errors import UserError
 from nanogpt.events import Event
 
-CLIENTS = ("http", "huggingface_hub", "requests")  # modules whose errors are those of the network
 COPY = "or use a local copy with --source FOLDER"
 
 
@@ -58,8 +57,8 @@ class Source(base.Source):
             ) from error
         except errors.RepositoryNotFoundError as error:
             raise UserError(f"the hub has no data set {self.repo} that this account may read; {COPY}") from error
-        except Exception as error:  # of several HTTP libraries, by the version of the client
-            if not isinstance(error, OSError | ValueError) and not type(error).__module__.startswith(CLIENTS):
+        except Exception as error:
+            if not extras.is_hub_error(error):
                 raise
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"the files of {self.repo} could not be listed ({reason}): try again, {COPY}") from error
