@@ -147,8 +147,13 @@ class LookScreen(LabScreen):
         return last if self._token is None else min(self._token, last)
 
     def _request(self) -> None:
-        """Ask for what is chosen."""
-        live_step = self.session.history.step if self.source.which == LIVE and self.session.history is not None else 0
+        """Ask for what is chosen. If no run is training here any more, its latest checkpoint takes the place of live
+        weights."""
+        history, folder = self.session.history, self.session.folder
+        has_ended = self.source.which == LIVE and not self.session.is_training
+        if has_ended and history is not None and history.saves and folder is not None:
+            self.source = Source(str(folder), "latest")
+        live_step = history.step if self.source.which == LIVE and history is not None else 0
         baseline = self._baseline if self._view == "losses" else None
         self.inspector.request(Request(self.source, self._view, self._prompt, baseline, live_step))
         self.repaint()
@@ -156,9 +161,9 @@ class LookScreen(LabScreen):
     def training_changed(self) -> None:
         """Compute the live weights again after a while, in a small share of the time."""
         inspector = self.inspector
-        is_live = self.source.which == LIVE and self.session.is_training
         pause_s = max(MIN_LIVE_S, inspector.took_s * (1 / LIVE_SHARE - 1))
-        if is_live and not inspector.is_busy and time.monotonic() - inspector.ended_at > pause_s:
+        has_rested = not inspector.is_busy and time.monotonic() - inspector.ended_at > pause_s
+        if self.source.which == LIVE and (has_rested or not self.session.is_training):
             self._request()
         elif self.sources != self._shown_sources:
             self.repaint()

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from nanogpt import runs
 from nanogpt.config import ARCHITECTURE, component
 from nanogpt.config.components import Capabilities
 from nanogpt.inspection.attention import HeadScores, attention_of, score_heads
 from nanogpt.inspection.embeddings import embeddings_of, map_of, nearest_tokens
 from nanogpt.inspection.logit_lens import logit_lens
 from nanogpt.runs.load import load_model
+from nanogpt.training import Stop
 from nanogpt_tui.screens.look.attention_view import caption, heat
 from nanogpt_tui.screens.look.embeddings_view import places
 from nanogpt_tui.screens.look.losses_view import change, mean_at, ranges
@@ -200,6 +202,10 @@ async def test_the_live_weights_are_looked_at_again_while_they_are_trained(lab: 
         assert first.request.source.which == LIVE
         await at.until(lambda: at.app.screen.inspection.step > first.step)
         assert not np.array_equal(at.app.screen.inspection.found.layers[0].weights, first.found.layers[0].weights)
+        at.session.send(Stop(save=True))
+        await at.until(lambda: not at.session.is_training)
+        folder = at.session.folder
+        await at.sees(f"{folder.name} · step {runs.list_checkpoints(folder)[-1].step:,}", "head 0")
 
 
 async def test_a_prompt_is_edited_and_one_that_the_model_cannot_read_is_one_line(
