@@ -2,6 +2,9 @@
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 SHADES = {"ascii": " .:-=+*#%@", "": " ░▒▓█"}
 
 
@@ -9,6 +12,13 @@ def shade(share: float, ascii_only: bool) -> str:
     """Return the character for a share. Its square root is shaded, so that small shares can be seen."""
     shades = SHADES["ascii" if ascii_only else ""]
     return shades[round(math.sqrt(min(1.0, max(0.0, share))) * (len(shades) - 1))]
+
+
+def shade_lines(shares: NDArray[np.float32], ascii_only: bool) -> list[str]:
+    """Return a line of characters for each row of shares, as `shade` does for one."""
+    shades = np.array([ord(each) for each in SHADES["ascii" if ascii_only else ""]], "<u4")
+    places = np.rint(np.sqrt(np.clip(shares, 0.0, 1.0)) * (len(shades) - 1)).astype(np.intp)
+    return [row.tobytes().decode("utf-32-le") for row in shades[places]]
 
 
 def shade_legend(ascii_only: bool) -> str:

@@ -18,7 +18,7 @@ from nanogpt_tui.screens.look.parts import (
     short_layers,
 )
 from nanogpt_tui.text import short
-from nanogpt_tui.widgets.shades import shade, shade_legend
+from nanogpt_tui.widgets.shades import shade_legend, shade_lines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +48,7 @@ def heat(weights: "NDArray[np.float32]", columns: int, rows: int, ascii_only: bo
         np.arange(count) * total // count for count, total in zip((rows, columns), weights.shape, strict=True)
     )
     largest = np.maximum.reduceat(np.maximum.reduceat(weights, down, 0), across, 1)  # (rows, columns)
-    return ["".join(shade(share, ascii_only) for share in row) for row in largest.tolist()]
+    return shade_lines(largest, ascii_only)
 
 
 def caption(head: int, scores: "HeadScores | None", width: int) -> str:
@@ -73,19 +73,18 @@ def _tiles(found: "AttentionFound", frame: Frame) -> list[Content]:
         attention = found.layers[at]
         numbers = range(first_head, min(first_head + shown, len(attention.weights)))
         maps = {number: heat(attention.weights[number], columns, rows, frame.ascii_only) for number in numbers}
-        for row in range(-1, rows):  # the first row is the caption
-            parts = [Content.styled(fit(names[at] if row < 0 else "", label), "$quiet")]
-            for number in numbers:
-                is_chosen = (at, number) == (layer, head)
-                text, style = ("", "$accent") if row >= 0 and is_chosen else ("", "$quiet")
-                if row < 0:
-                    text = caption(number, found.scores.get((attention.name, number)), columns - is_chosen)
-                    text, style = ("▸" + text, "bold $accent") if is_chosen else (text, "$foreground")
-                else:
-                    text = maps[number][row]
-                part = Content.styled(fit(text, columns) + " ", style)
-                parts.append(clickable(part, f"head_at({at}, {number})"))
-            lines.append(Content.assemble(*parts))
+        captions = [Content.styled(fit(names[at], label), "$quiet")]
+        for number in numbers:
+            is_chosen = (at, number) == (layer, head)
+            text = caption(number, found.scores.get((attention.name, number)), columns - is_chosen)
+            part = fit(f"▸{text}" if is_chosen else text, columns) + " "
+            style = "bold $accent" if is_chosen else "$foreground"
+            captions.append(clickable(Content.styled(part, style), f"head_at({at}, {number})"))
+        lines.append(Content.assemble(*captions))
+        chosen = label + (head - first_head) * (columns + 1)  # its first column
+        for row in range(rows):
+            line = Content.styled(" " * label + "".join(maps[number][row] + " " for number in numbers), "$quiet")
+            lines.append(line.stylize("$accent", chosen, chosen + columns) if at == layer else line)
     return lines
 
 
@@ -112,9 +111,9 @@ def _large(found: "AttentionFound", frame: Frame) -> list[Content]:
     shown = range(first_column, first_column + columns)
     heads = "".join(fit(labels[at][:cell], cell) for at in shown)
     lines.append(Content.styled(" " * (LABEL + 3) + heads, "$quiet"))
-    for row in range(first_row, first_row + rows):
+    part = weights[first_row : first_row + rows, first_column : first_column + columns]
+    for row, cells in enumerate(shade_lines(np.repeat(part, cell, axis=1), frame.ascii_only), first_row):
         is_cursor = row == cursor
-        cells = "".join(shade(float(weights[row, at]), frame.ascii_only) * cell for at in shown)
         lines.append(
             clickable(
                 Content.assemble(

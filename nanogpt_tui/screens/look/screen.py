@@ -55,7 +55,7 @@ class LookScreen(LabScreen):
         "are alike. Losses: which positions and tokens cost most, and what changed since a checkpoint. "
         "{look.earlier} and {look.later} go through the checkpoints of the run; the last place is the live weights."
     )
-    MOUSE = "A click on a token, a head or a prediction chooses it; the wheel moves over the tokens"
+    MOUSE = "A click on a token, the number of a head or a prediction chooses it; the wheel moves over the tokens"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "token(-1)", "token", id="look.left", tooltip="Previous token"),
         Binding("right", "token(1)", "token", id="look.right", tooltip="Next token"),

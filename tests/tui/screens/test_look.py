@@ -24,7 +24,7 @@ from nanogpt_tui.screens.look.parts import bars, beside, first_shown, fit, short
 from nanogpt_tui.session import inspector as inspecting
 from nanogpt_tui.session.completions import LIVE, Source
 from nanogpt_tui.session.inspector import EmbeddingsFound, LensFound, LossesFound, Request, losses_of
-from nanogpt_tui.widgets.shades import shade, shade_legend
+from nanogpt_tui.widgets.shades import shade, shade_legend, shade_lines
 
 LONG = {"max_iters": 1_000_000, "eval_interval": 500_000, "eval_iters": 1, "sample_interval": 0}
 
@@ -43,6 +43,11 @@ def with_data(two_runs: Path, trained: Path, home: Path) -> Path:
 def test_a_shade_grows_with_the_root_of_a_share() -> None:
     # five shades: the root of 1/16 is a quarter of the way, that of 1/4 half
     assert [shade(share, False) for share in (0.0, 1 / 16, 1 / 4, 9 / 16, 1.0)] == list(" ░▒▓█")
+    shares = np.linspace(0, 1, 60, dtype=np.float32).reshape(2, 30)
+    for ascii_only in (False, True):
+        assert shade_lines(shares, ascii_only) == [
+            "".join(shade(s, ascii_only) for s in row) for row in shares.tolist()
+        ]
     assert shade_legend(False) == "░ 6%  ▒ 25%  ▓ 56%  █ 100%"
     assert shade_legend(True).isascii()
     assert len({shade(share, True) for share in np.linspace(0, 1, 100)}) == 10
