@@ -8,13 +8,13 @@ from nanogpt.errors import UserError
 from nanogpt.formatting import printable
 from nanogpt.paths import expanded
 
-FORMATS = ("hf", "gguf", "safetensors")
+FORMATS = ("hf", "gguf", "safetensors", "onnx")
 NUMBERS = ("float32", "float16", "q8_0")
 
 DESCRIPTION = """Write a run's model for other programs. `--to=hf`: a folder with model and tokenizer for Hugging Face
 transformers; `--to=gguf`: a file with both for llama.cpp. Both take models of the architecture gpt2 that are a GPT-2,
 or with rotary positions, RMSNorm and SwiGLU a Llama. `--to=safetensors`: a file with the weights, of any
-architecture."""
+architecture. `--to=onnx`: a file from ids to logits, without the tokenizer."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,12 +46,16 @@ def run(args: argparse.Namespace) -> int:
         from nanogpt.interop.gguf_file import write_gguf
 
         write_gguf(loaded.model, loaded.tokenizer, place, args.dtype or "float32")
+    elif args.to == "onnx":
+        from nanogpt.interop.onnx_file import write_onnx
+
+        write_onnx(loaded.model, place)
     else:
         from nanogpt.interop.safetensors_file import write_safetensors
 
         write_safetensors(loaded.model, place)
     print(printable(str(place)))
     averaged = ", averaged weights" if loaded.is_average else ""
-    tokenizer = "" if args.to == "safetensors" else f", with its tokenizer, {loaded.tokenizer.name}"
+    tokenizer = "" if args.to in ("safetensors", "onnx") else f", with its tokenizer, {loaded.tokenizer.name}"
     print_message(f"{loaded.run}, step {loaded.step:,}{averaged}{tokenizer}")
     return 0

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         *(("problem", text) for text in about["problems"]),
         ("parameters", format_whole(about["n_parameters"])),
         ("data set", about["dataset"]),
-        ("on", f"{about['device']}, {about['dtype']}"),
+        ("on", f"{about['device']}, {about['dtype']}" if about["device"] else "–"),
         ("settings", settings(folder)),
     ]
     for checkpoint in about["checkpoints"]:

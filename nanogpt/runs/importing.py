@@ -12,7 +12,7 @@ from nanogpt import __version__, tokenizers
 from nanogpt.config import FORMAT, Config, config_to_toml, with_settings
 from nanogpt.data.nanogpt_meta import read_characters
 from nanogpt.errors import UserError
-from nanogpt.events import Event, Finished, Notice, Saved
+from nanogpt.events import Event, Finished, Notice, Saved, Started
 from nanogpt.files import new_folder, why, write_atomically
 from nanogpt.interop.huggingface import from_huggingface
 from nanogpt.interop.huggingface_tokenizer import read_tokenizer
@@ -108,16 +108,32 @@ def _write_run(run: Path, snapshot: Snapshot, tokenizer: Tokenizer, source: Path
             write_atomically(partial / "tokenizer.json", json.dumps(tokenizer.to_json()))
             write_atomically(partial / "run.toml", tomli_w.dumps({"run": about, **tables}))
             path = checkpoints.write(partial, snapshot)
-            events = _events(snapshot, str(path.relative_to(partial)), str(source))
-            known = {"dataset": dataset, "n_parameters": model.n_parameters(), "max_iters": snapshot.progress.max_iters}
-            for _ in Recorder(partial, "run.toml", **known).record(events):
+            events = _events(snapshot, run.name, str(path.relative_to(partial)), str(source))
+            for _ in Recorder(partial, "run.toml", dataset=dataset).record(events):
                 pass
     except OSError as error:
         raise UserError(f"cannot write {run}: {why(error)}; choose another folder with --runs_dir") from None
 
 
-def _events(snapshot: Snapshot, path: str, source: str) -> Generator[Event, None, None]:
-    progress = snapshot.progress
+def _events(snapshot: Snapshot, run: str, path: str, source: str) -> Generator[Event, None, None]:
+    """Yield the events of a run that started where it ended; what is not known of its training is 0 or empty."""
+    progress, model = snapshot.progress, snapshot.model_config
+    yield Started(
+        run=run,
+        step=progress.step,
+        max_iters=progress.max_iters,
+        n_parameters=model.n_parameters(),
+        tokens_per_iteration=0,
+        train_tokens=0,
+        val_tokens=0,
+        vocab_size=model.vocab_size,
+        device="",
+        dtype="",
+        compile=False,
+        threads=0,
+        peak_flops=None,
+        choices={},
+    )
     yield Notice(level="info", text=f"imported from {source}")
     yield Saved(step=progress.step, path=path, is_best=True, stall_s=0.0)
     yield Finished(

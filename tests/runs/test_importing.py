@@ -205,5 +205,5 @@ def test_other_options_that_do_not_fit_are_one_line(nanogpt, tmp_path, capsys):
 def test_a_run_that_was_imported_says_so(nanogpt, capsys):
     assert main(["import", "nanogpt", str(nanogpt[0]), "--name=one"]) == 0
     events = [json.loads(line) for line in (runs.find("one") / "events.jsonl").read_text().splitlines()]
-    assert events[0]["text"] == f"imported from {nanogpt[0]}"
+    assert events[1]["text"] == f"imported from {nanogpt[0]}"
     assert main(["eval", "one", "--dataset=tiny"]) == 2

@@ -30,7 +30,8 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, mask
     T = q.size(2)
     if is_eager_cpu(q) and 1 < T == k.size(2):
         return _Attention.apply(q, k, v, dropout, mask)  # type: ignore[no-any-return, no-untyped-call]
-    return F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=mask is None and T > 1)
+    is_causal = mask is None and bool(T > 1)  # torch.export has a symbol for T
+    return F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=is_causal)
 
 
 def attention_mask(

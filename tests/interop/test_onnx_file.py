@@ -1,0 +1,40 @@
+"""What torch's exporter writes, run by ONNX's own reference implementation."""
+
+from typing import Any
+
+import pytest
+import torch
+from onnx.reference import ReferenceEvaluator
+
+from nanogpt.errors import UserError
+from nanogpt.interop.onnx_file import write_onnx
+from tests import architectures
+
+SHAPE: dict[str, Any] = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 12, "vocab_size": 30}
+ROTARY: dict[str, Any] = {"positions": "rotary", "norm": "rms", "activation": "swiglu", "n_kv_head": 1}
+
+
+@torch.inference_mode()
+def test_any_batch_and_length_has_the_same_logits_there(tmp_path, capfd):
+    """With a window that is shorter than some of the lengths."""
+    torch.manual_seed(6)
+    model = architectures.build(**SHAPE, **ROTARY, local_window=3).eval()
+    for parameter in model.parameters():
+        parameter.add_(torch.randn_like(parameter) / 4)
+    write_onnx(model, tmp_path / "model.onnx")
+    assert capfd.readouterr() == ("", "")
+    session = ReferenceEvaluator(str(tmp_path / "model.onnx"))
+    for batch, length in ((1, 12), (3, 5), (2, 2), (1, 1)):
+        ids = torch.randint(30, (batch, length), generator=torch.Generator().manual_seed(length))
+        [logits] = session.run(None, {"ids": ids.numpy()})
+        torch.testing.assert_close(torch.from_numpy(logits), model.logits(ids), rtol=1e-4, atol=1e-4)
+
+
+def test_what_cannot_be_exported_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "there.onnx").touch()
+    with pytest.raises(UserError, match="it already exists; choose another place"):
+        write_onnx(architectures.build(**SHAPE), tmp_path / "there.onnx")
+    monkeypatch.setattr("nanogpt.interop.onnx_file.LARGEST", 100)
+    with pytest.raises(UserError, match="an ONNX file has at most 2 GB"):
+        write_onnx(architectures.build(**SHAPE), tmp_path / "model.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["there.onnx"]
