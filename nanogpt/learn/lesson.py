@@ -93,9 +93,7 @@ def find_lesson(which: str) -> Lesson:
         if which in (str(lesson.number), lesson.name):
             return lesson
     names = [lesson.name for lesson in known]
-    raise UserError(
-        f"no lesson {which!r}; lessons are numbered 1 to {len(known)}, `nanogpt learn` lists them.{nearest(which, names)}"
-    )
+    raise UserError(f"no lesson {which!r}; `nanogpt learn` lists the {len(known)} lessons.{nearest(which, names)}")
 
 
 def read_lesson(path: Path, number: int = 0) -> Lesson:
