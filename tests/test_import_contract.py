@@ -16,11 +16,12 @@ APP = ENGINE.parent / "nanogpt_tui"
 
 # Rooms that work with tensors throughout; the others import torch inside the functions that need it.
 TORCH_ROOMS = {"models", "sampling", "training", "interop"}
-# Of the other rooms, what an optimizer is built of, and what runs a model to look inside it.
+# Of the other rooms, what an optimizer is built of, what runs a model to look inside it, what trains one in a lesson.
 TORCH_FILES = {
     "optimizers/base.py",
     *(f"optimizers/{name}/optimizer.py" for name in names(OPTIMIZER)),
     *(f"inspection/{name}.py" for name in ("attention", "layers", "logit_lens", "token_losses")),
+    *(f"learn/{name}.py" for name in ("private_random", "trainer")),
 }
 
 MODULES = sorted(path.relative_to(ENGINE) for path in ENGINE.rglob("*.py"))

@@ -20,6 +20,7 @@ from nanogpt.errors import UserError, nearest
 
 COMMANDS: dict[str, str] = {
     "quickstart": "prepare, train and sample in about a minute: start here",
+    "learn": "short lessons, each with an experiment that runs here: tokens to scaling laws",
     "datasets": "list the data sets: which are prepared, which work offline",
     "prepare": "turn text into tokens for training",
     "tokenizer": "train, look at, compare and export tokenizers",

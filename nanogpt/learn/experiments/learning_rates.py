@@ -1,0 +1,200 @@
+"""The learning rate: the same small model with three rates side by side, and then with one that the learner types."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, ClassVar
+
+from nanogpt import tokenizers
+from nanogpt.config.setting import setting
+from nanogpt.learn import experiment
+from nanogpt.learn.figures import Curve, Curves, Figure, Figures, Sentence, Table, Update, Working
+from nanogpt.learn.text import lesson_text
+
+if TYPE_CHECKING:
+    import torch
+
+    from nanogpt.learn.trainer import Trainer
+
+BLOCK_SIZE = 32
+BATCH_SIZE = 16
+FIGURE_STEPS = 10  # between two pictures
+SMOOTHED = 10  # steps in the mean that is drawn and compared
+MOST_RUNS = 6  # the oldest run of the learner's own is dropped
+CEILING = 3.0  # a loss above this multiple of blind guessing is drawn at it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(experiment.Settings):
+    """The three rates, the length of the runs, and the model."""
+
+    low: float = setting(3e-5, "the lowest learning rate", above=0, high=100)
+    middle: float = setting(3e-3, "the middle learning rate", above=0, high=100)
+    high: float = setting(0.3, "the highest learning rate", above=0, high=100)
+    steps: int = setting(120, "steps of each run", low=20, high=1000)
+    n_layer: int = setting(2, "blocks of the model", low=1, high=4)
+    n_embd: int = setting(48, "width of the model, a multiple of 4", low=4, high=128)
+
+
+@dataclass(slots=True)
+class Run:
+    """A training with one learning rate, and the loss (nats per character) of each step so far."""
+
+    rate: float
+    trainer: "Trainer"
+    losses: list[float] = field(default_factory=list)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a loss was not finite; such a run does no more steps."""
+        return bool(self.losses) and not math.isfinite(self.losses[-1])
+
+    @property
+    def end(self) -> float:
+        """The mean loss of the last steps; infinite if the run diverged."""
+        last = self.losses[-SMOOTHED:]
+        return math.inf if self.diverged else sum(last) / len(last)
+
+
+class Experiment(experiment.Experiment[Settings]):
+    """Trains three runs in turn, step by step, so that their curves grow together."""
+
+    name: ClassVar[str] = "learning_rates"
+    settings_class: ClassVar[type[experiment.Settings]] = Settings
+
+    ids: "torch.Tensor"
+    vocab_size: int
+    runs: list[Run]
+
+    @property
+    def blind(self) -> float:
+        """The loss of blind guessing."""
+        return math.log(self.vocab_size)
+
+    @property
+    def question(self) -> str:
+        """Ask for another rate."""
+        return "Type a learning rate"
+
+    def start(self) -> Iterator[Update]:
+        """Train with the three rates."""
+        yield Working(0.0, "build three models")
+        import torch
+
+        text = lesson_text(self.data_dir).text
+        tokenizer = tokenizers.create("char", [text])
+        self.ids, self.vocab_size = torch.tensor(tokenizer.encode(text)), tokenizer.vocab_size
+        settings = self.settings
+        self.runs = [self.new_run(rate) for rate in sorted({settings.low, settings.middle, settings.high})]
+        yield from self.train(self.runs)
+
+    def answer(self, text: str) -> Iterator[Update]:
+        """Train with the learning rate that was typed."""
+        try:
+            rate = float(text.strip().replace(",", "."))
+            if not 0 < rate <= 100:
+                raise ValueError
+        except ValueError:
+            hint = Sentence("A learning rate is a number above 0 and at most 100, such as 0.01 or 1e-4.")
+            yield Figures((hint, *self.figures()))
+            return
+        run = self.new_run(rate)
+        self.runs = [*self.runs[:3], *[each for each in self.runs[3:] if each.rate != rate][3 - MOST_RUNS + 1 :], run]
+        yield from self.train([run])
+        self.done = True
+
+    def new_run(self, rate: float) -> Run:
+        """Return a run that has done no step: with the same first weights and batches as all others."""
+        from nanogpt.learn.trainer import Trainer, build_model, windows
+
+        settings, vocab_size = self.settings, self.vocab_size
+        shape = {"n_layer": settings.n_layer, "n_head": 4, "n_embd": settings.n_embd, "block_size": BLOCK_SIZE}
+        model = build_model("gpt2", vocab_size=vocab_size, seed=settings.seed, **shape)
+        batches = windows(self.ids, BLOCK_SIZE, BATCH_SIZE)
+        # without clipping, which would hide what a high rate does
+        return Run(rate, Trainer(model, batches, learning_rate=rate, seed=settings.seed, grad_clip=0.0))
+
+    def train(self, runs: list[Run]) -> Iterator[Update]:
+        """Do all steps of runs, one step of each in turn, and yield how their curves grow."""
+        steps = self.settings.steps
+        for number in range(1, steps + 1):
+            for run in runs:
+                if not run.diverged:
+                    run.losses.append(run.trainer.step().loss)
+                losses = ", ".join(f"{each.losses[-1]:.2f}" for each in runs if each.losses)
+                yield Working(number / steps, f"step {number} of {steps}, loss {losses}")
+            if number % FIGURE_STEPS == 0 or number == steps:
+                yield Figures(tuple(self.figures()))
+
+    def figures(self) -> Iterator[Figure]:
+        """Yield the curves so far, and once all runs have ended what they show."""
+        curves = tuple(filter(None, (self.curve(run) for run in self.runs)))
+        yield Curves("Training loss", "steps", "nats per character", curves)
+        if any(len(run.losses) < self.settings.steps and not run.diverged for run in self.runs):
+            return
+        ranked = sorted(self.runs, key=lambda run: run.rate)
+        best = min(ranked, key=lambda run: run.end)
+        rows = [
+            (
+                f"{run.rate:g}",
+                f"{run.losses[0]:.2f}",
+                f"{run.end:.2f}" if not run.diverged else "none",
+                f"{largest_jump(run):.2f}",
+                "best" if run is best else "",
+            )
+            for run in ranked
+        ]
+        header = ("learning rate", "first loss", f"last {SMOOTHED} steps", "largest jump", "")
+        yield Table("The runs", header, tuple(rows))
+        yield from (Sentence(text) for text in self.findings(ranked, best))
+
+    def curve(self, run: Run) -> Curve | None:
+        """Return the smoothed loss of a run, at most CEILING times that of blind guessing; None before a step."""
+        top = CEILING * self.blind
+        finite = [min(loss, top) for loss in run.losses if math.isfinite(loss)]
+        if not finite:
+            return None
+        means = [
+            sum(part) / len(part)
+            for part in (finite[max(0, end - SMOOTHED) : end] for end in range(1, len(finite) + 1))
+        ]
+        return Curve(f"{run.rate:g}", tuple(float(step + 1) for step in range(len(means))), tuple(means))
+
+    def findings(self, ranked: list[Run], best: Run) -> Iterator[str]:
+        """Yield what the runs show."""
+        if not math.isfinite(best.end):
+            yield "No rate worked: the loss of every run became infinite."
+            return
+        yield (
+            f"The best of these rates is {best.rate:g}: its loss ended at {best.end:.2f}. "
+            f"Blind guessing would have {self.blind:.2f}."
+        )
+        if (lowest := ranked[0]) is best:
+            yield f"No rate here is too low: {lowest.rate:g}, the lowest, did best."
+        else:
+            fell, best_fell = lowest.losses[0] - lowest.end, best.losses[0] - best.end
+            yield (
+                f"{lowest.rate:g} is too low for {self.settings.steps} steps: from {lowest.losses[0]:.2f} its loss "
+                f"fell by {fell:.2f}, that of the best rate by {best_fell:.2f}."
+            )
+        if (highest := ranked[-1]) is best:
+            yield f"No rate here is too high: {highest.rate:g}, the highest, did best."
+        elif highest.diverged:
+            yield f"{highest.rate:g} is too high: after {len(highest.losses)} steps the loss was no longer a number."
+        else:
+            yield (
+                f"{highest.rate:g} is too high: its loss ended at {highest.end:.2f}, {highest.end - best.end:.2f} "
+                f"above the best, and once jumped by {largest_jump(highest):.2f} in a step."
+            )
+        own = self.runs[-1] if len(self.runs) > 3 else None
+        if own is not None and own is best:
+            yield f"Your rate, {own.rate:g}, beats all others."
+        elif own is not None:
+            yield f"Your rate, {own.rate:g}, does not beat {best.rate:g}."
+
+
+def largest_jump(run: Run) -> float:
+    """Return by how much the loss rose most from one step to the next, infinite losses left out."""
+    finite = [loss for loss in run.losses if math.isfinite(loss)]
+    return max([0.0, *(after - before for before, after in pairwise(finite))])
