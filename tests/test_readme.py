@@ -29,6 +29,7 @@ STAND_INS = {
         "nanogpt train --init_from=hf:first-hf --dataset=shakespeare_char --max_iters=1 --block_size=16 --dropout=0.1 "
         "--compile=false --eval_iters=1 --sample_tokens=5"
     ),
+    "nanogpt learn 3": "nanogpt learn --json",
     "nanogpt ladder": "nanogpt ladder --only=bigram --seconds=0.1",
 }
 SMALL = "--n_layer=1 --n_head=2 --n_embd=16 --block_size=32 --compile=false --eval_iters=1 --sample_tokens=5".split()  # noqa: SIM905

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import select
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from nanogpt.cli.console import BAR_COLUMNS, live_line, print_message
 from nanogpt.cli.figures import figure_lines
 from nanogpt.cli.tables import print_table
 from nanogpt.errors import UserError
-from nanogpt.formatting import default_glyphs
+from nanogpt.formatting import default_glyphs, printable
 from nanogpt.learn import progress
 from nanogpt.learn.experiment import Experiment
 from nanogpt.learn.figures import Figures, Update, Working, to_json
@@ -27,6 +28,7 @@ they are listed. A file of your own is a lesson too: see docs/ARCHITECTURE.md. A
 they can come from a pipe."""
 
 END_KEYS = ("q", "\x04")  # \x04: Ctrl+D
+SEQUENCE_S = 0.05  # within which the rest of a key's sequence follows
 WIDEST = 88  # columns of text
 PLAIN = str.maketrans({"“": '"', "”": '"', "’": "'", "…": "...", "–": "-", "−": "-", "±": "+-", "✓": "x", "·": "-"})
 
@@ -42,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
         list_lessons(args.json)
         return 0
     lesson = find_lesson(args.lesson)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the models are too small for more
     if hasattr(sys.stdin, "reconfigure"):  # bytes that are not text must not end the lesson
         sys.stdin.reconfigure(errors="replace")
     play(lesson, lesson.create(args.data_dir), JsonView() if args.json else TextView())
@@ -96,8 +99,11 @@ def play(lesson: Lesson, experiment: Experiment[Any], view: View) -> None:
     is_saved = lesson.number == 0
     while True:
         if experiment.done and not is_saved:
-            progress.mark_done(lesson.name)
             is_saved = True
+            try:
+                progress.mark_done(lesson.name)
+            except UserError as error:
+                view.say(str(error))
         line = view.ask(experiment)
         if line is None:
             break
@@ -136,6 +142,17 @@ def is_whole(typed: bytes) -> bool:
     except UnicodeDecodeError as error:
         return error.reason != "unexpected end of data"
     return True
+
+
+def skip_sequence(descriptor: int) -> None:
+    """Read the rest of the sequence that a key such as an arrow sends: ESC [ … or ESC O, up to a letter or ~."""
+
+    def next_byte() -> bytes:
+        return os.read(descriptor, 1) if select.select([descriptor], [], [], SEQUENCE_S)[0] else b""
+
+    if next_byte() in (b"[", b"O"):
+        while (byte := next_byte()) and not b"@" <= byte <= b"~":
+            pass
 
 
 class TextView:
@@ -197,7 +214,7 @@ class TextView:
             print(flush=True)
             return None
         if not is_terminal:
-            self.print(f"> {' '.join(line.split())[: self.width - 2]}")
+            self.print(f"> {printable(line)[: self.width - 2]}")
         return line
 
     def read_key(self, prompt: str) -> str | None:
@@ -213,6 +230,9 @@ class TextView:
         try:
             tty.setcbreak(descriptor, termios.TCSADRAIN)  # what was typed before is read too
             typed = os.read(descriptor, 1)
+            while typed == b"\x1b":
+                skip_sequence(descriptor)
+                typed = os.read(descriptor, 1)
             while typed and not is_whole(typed) and len(typed) < 4:
                 typed += os.read(descriptor, 1)
         finally:
@@ -226,7 +246,7 @@ class TextView:
 
     def end(self, lesson: Lesson, is_done: bool) -> None:
         if not is_done:
-            self.print(f"Not done yet. {lesson.task}" if lesson.task else "Not done yet.")
+            self.print(f"Not done yet. Try: {lesson.task}" if lesson.task else "Not done yet.")
         elif lesson.number:
             known = lessons().lessons
             following = next((each for each in known if each.number == lesson.number + 1), None)

@@ -74,8 +74,9 @@ class Trainer:
 
     def step(self) -> Step:
         """Do one step on the next batch."""
+        batch = self.next_batch(self.random)
         with PrivateRandom(self.random):
-            loss = self.gradients(self.next_batch(self.random))
+            loss = self.gradients(batch)
         return self.update(loss)
 
     def gradients(self, batch: Batch) -> float:

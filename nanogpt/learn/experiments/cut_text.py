@@ -60,6 +60,7 @@ class Experiment(experiment.Experiment[Settings]):
         merges = self.settings.merges
         for done, token in enumerate(self.byte_pairs.train(self.source.text[: self.settings.characters], merges), 1):
             yield Working(done / merges, f"merge {done} of {merges}: {quoted(token)}")
+        yield Working(1.0, "look for the file of GPT-2's tokens")
         self.published = [tokenizers.create("gpt2")] if tokenizers.available_offline("gpt2") else []
         yield Figures((*self.about_training(), *self.figures(self.settings.example)))
 

@@ -2,7 +2,7 @@
 
 The numbers of guesses bound the information of a character from both sides. If q(i) is the share of characters that
 were found at guess i, it is at most the entropy of q, −Σ q(i) log2 q(i), and at least Σ i (q(i) − q(i+1)) log2 i, for
-whoever guesses so. A small model plays the same characters.
+whoever guesses so. A model of n-grams, which is counted in a second, plays the same characters.
 """
 
 import math
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nanogpt.models.base import LanguageModel
     from nanogpt.tokenizers import Tokenizer
 
-BLOCK_SIZE = 64
+PART = 20_000  # characters that the model counts at a time
 SHOWN = 160  # characters of the text before the one to guess
 TRIED = 5  # wrong guesses after which the character is shown, counted as one guess more
 
@@ -33,9 +33,7 @@ class Settings(experiment.Settings):
     """The game and the model that plays it too."""
 
     characters: int = setting(12, "characters to guess", low=2, high=100)
-    steps: int = setting(250, "training steps of the model", low=1, high=2000)
-    n_layer: int = setting(2, "blocks of the model", low=1, high=4)
-    n_embd: int = setting(64, "width of the model, a multiple of 4", low=4, high=128)
+    order: int = setting(6, "length of the sequences that the model counts", low=2, high=10)
 
 
 @dataclass(slots=True)
@@ -53,7 +51,7 @@ class Character:
 
 
 class Experiment(experiment.Experiment[Settings]):
-    """Trains a model at the start, then plays."""
+    """Counts the n-grams of a model at the start, then plays."""
 
     name: ClassVar[str] = "guess_next"
     settings_class: ClassVar[type[experiment.Settings]] = Settings
@@ -61,7 +59,7 @@ class Experiment(experiment.Experiment[Settings]):
     source: LessonText
     tokenizer: "Tokenizer"
     model: "LanguageModel"
-    unseen: str  # the part of the text that the model does not learn from
+    unseen: str  # the part of the text that the model does not count
     context: str  # before the first character to guess
     game: Sequence[Character] = ()
     note = ""  # what the last answer was
@@ -84,32 +82,25 @@ class Experiment(experiment.Experiment[Settings]):
         return "" if self.current is None else "The next character (or several)"
 
     def start(self) -> Iterator[Update]:
-        """Train the model on most of the text, and choose a passage of the rest."""
+        """Let the model count most of the text, and choose a passage of the rest."""
         self.game = ()
         yield Working(0.0, "read a text")
         import torch
 
-        from nanogpt.learn.trainer import Trainer, build_model, windows
+        from nanogpt.learn.trainer import build_model
 
         settings = self.settings
         self.source = lesson_text(self.data_dir)
         text = self.source.text
         self.tokenizer = tokenizers.create("char", [text])
-        ids = torch.tensor(self.tokenizer.encode(text))  # (n,)
-        cut = len(text) * 9 // 10
+        ids, cut = self.tokenizer.encode_to_array(text), len(text) * 9 // 10
         self.unseen = text[cut:]
-        shape = {"n_layer": settings.n_layer, "n_head": 4, "n_embd": settings.n_embd, "block_size": BLOCK_SIZE}
-        self.model = build_model("gpt2", vocab_size=self.tokenizer.vocab_size, seed=settings.seed, **shape)
-        steps = settings.steps
-        trainer = Trainer(
-            self.model,
-            windows(ids[:cut], BLOCK_SIZE, 16),
-            learning_rate=3e-3,
-            seed=settings.seed,
-            schedule=lambda step: 0.1 + 0.9 * (1 - step / steps),
-        )
-        for step in trainer.train(steps):
-            yield Working(step.number / steps, f"the model learns: step {step.number} of {steps}, loss {step.loss:.2f}")
+        shape = {"order": settings.order, "block_size": settings.order}
+        self.model = build_model("ngram", vocab_size=self.tokenizer.vocab_size, seed=settings.seed, **shape)
+        for start in range(0, cut, PART):
+            stop = min(start + PART, cut)
+            self.model.count(ids, start, stop)
+            yield Working(stop / cut, f"the model has counted {stop:,} of {cut:,} characters")
         self.random = torch.Generator().manual_seed(settings.seed)
         yield from self.act("again")
 
@@ -165,7 +156,7 @@ class Experiment(experiment.Experiment[Settings]):
         for number, text in enumerate(targets):
             end = SHOWN + number
             with torch.no_grad():
-                logits, _ = model(ids[None, end - BLOCK_SIZE : end])
+                logits, _ = model(ids[None, end - self.settings.order : end])
             probabilities = torch.softmax(logits[0, -1], -1) if logits is not None else torch.empty(0)  # (V,)
             probability = float(probabilities[ids[end]])
             game.append(Character(text, 1 + int((probabilities > probability).sum()), probability))
@@ -232,8 +223,8 @@ class Experiment(experiment.Experiment[Settings]):
         your_error = standard_error([-math.log2(shares[guess] / n) for guess in yours])
         yield Sentence(
             f"By your guesses, a character of this text has {low:.2f} to {high:.2f} bits for you. The model, which "
-            f"sees {BLOCK_SIZE} characters where you see {SHOWN}, is surprised by {mean:.2f} bits. {n} characters are "
-            f"few: one standard error is {your_error:.2f} bits for you and {error:.2f} for the model."
+            f"sees {self.settings.order - 1} characters where you see {SHOWN}, is surprised by {mean:.2f} bits. {n} "
+            f"characters are few: one standard error is {your_error:.2f} bits for you and {error:.2f} for the model."
         )
 
 

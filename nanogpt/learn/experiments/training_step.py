@@ -136,9 +136,10 @@ class Experiment(experiment.Experiment[Settings]):
         self.trainer.update(loss)
         moved = sum(float((now - old).abs().sum()) for now, old in zip(parameters.values(), before, strict=True))
         self.change = moved / sum(each.numel() for each in before)
-        self.states.append(self.state())
-        if not self.states[-1].probabilities.isfinite().all():
+        state = self.state()
+        if not state.probabilities.isfinite().all():
             raise UserError("the weights are no longer finite numbers: the learning rate is too high for this model")
+        self.states.append(state)
         self.done = self.done or len(self.states) > ENOUGH
 
     def picture(self) -> Figures:

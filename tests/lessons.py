@@ -1,0 +1,43 @@
+"""How tests run the parts of a lesson's experiment, and prepare the text that lessons use."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from nanogpt.data import prepare, textfile_recipe
+from nanogpt.learn.figures import Figure, Figures, Sentence, Update, Working
+
+F = TypeVar("F", bound=Figure)
+
+
+def prepare_text(folder: Path, name: str, text: str) -> None:
+    """Prepare a data set of characters in the default folder."""
+    source = folder / f"{name}.txt"
+    source.write_text(text, encoding="utf-8")
+    for _ in prepare(textfile_recipe([source], name=name)):
+        pass
+
+
+def last_figures(updates: Iterable[Update]) -> Figures:
+    """The figures at the end of a part of an experiment. The share that is done must only grow."""
+    last, share = None, 0.0
+    for update in updates:
+        if isinstance(update, Working):
+            assert share <= update.share <= 1
+            share = update.share
+        else:
+            last = update
+    assert last is not None
+    return last
+
+
+def figures_of(kind: type[F], shown: Figures) -> list[F]:
+    return [figure for figure in shown.figures if isinstance(figure, kind)]
+
+
+def sentences(shown: Figures) -> str:
+    return "\n".join(figure.text for figure in figures_of(Sentence, shown))
+
+
+def all_figures(updates: Iterable[Update]) -> Iterator[Figures]:
+    return (update for update in updates if isinstance(update, Figures))
