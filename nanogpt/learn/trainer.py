@@ -5,7 +5,8 @@
         print(step.number, step.loss)
 
 It runs on the CPU in float32 and draws all random numbers from its own generator, so that a training in the same
-process is not changed.
+process is not changed. A step uses one thread: these models are small, and several threads that wait for each other
+take ten times as long if another process is busy.
 """
 
 import math
@@ -20,6 +21,7 @@ from nanogpt.config import ARCHITECTURE, OPTIMIZER, component
 from nanogpt.inspection.layers import evaluation_mode
 from nanogpt.learn.private_random import PrivateRandom
 from nanogpt.models.base import LanguageModel, compute_loss
+from nanogpt.sampling.threads import threads
 from nanogpt.training.clipping import clip_gradients
 
 Batch = tuple[Tensor, Tensor]  # ids and targets, (B, T) int64
@@ -82,8 +84,9 @@ class Trainer:
     def gradients(self, batch: Batch) -> float:
         """Compute the gradients of a batch, and return its loss (nats per token)."""
         self.optimizer.zero_grad()
-        loss = compute_loss(self.model, *batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        with threads(1):
+            loss = compute_loss(self.model, *batch)
+            loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
     def update(self, loss: float) -> Step:
@@ -91,8 +94,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             rate = self.learning_rate * self.schedule(self.steps)
             group["lr"] = rate * group.get("learning_rate_scale", 1.0)
-        norm = float(clip_gradients(list(self.model.parameters()), self.grad_clip or math.inf))
-        self.optimizer.step()
+        with threads(1):
+            norm = float(clip_gradients(list(self.model.parameters()), self.grad_clip or math.inf))
+            self.optimizer.step()
         self.steps += 1
         return Step(self.steps, loss, norm)
 
@@ -130,5 +134,5 @@ def fixed_windows(ids: Tensor, block_size: int, count: int) -> Batch:
 @torch.no_grad()
 def mean_loss(model: LanguageModel, batch: Batch) -> float:
     """Return the loss (nats per token) without dropout. The weights and the mode of the model stay."""
-    with evaluation_mode(model):
+    with threads(1), evaluation_mode(model):
         return float(compute_loss(model, *batch))
