@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nanogpt.data import prepare, textfile_recipe
+from nanogpt.learn.experiment import Experiment, create
 from nanogpt.learn.figures import Figure, Figures, Sentence, Update, Working
 
 F = TypeVar("F", bound=Figure)
@@ -41,3 +42,23 @@ def sentences(shown: Figures) -> str:
 
 def all_figures(updates: Iterable[Update]) -> Iterator[Figures]:
     return (update for update in updates if isinstance(update, Figures))
+
+
+def started(name: str, **values: Any) -> tuple[Any, Figures]:
+    """An experiment with these settings that has started, of whatever class, and what it shows."""
+    experiment = create(name, values)
+    return experiment, last_figures(experiment.start())
+
+
+def press(experiment: Experiment[Any], *names: str) -> Figures:
+    """Do actions, each of which is offered then; what the last one shows."""
+    for name in names:
+        assert name in [action.name for action in experiment.actions]
+        shown = last_figures(experiment.act(name))
+    return shown
+
+
+def one(kind: type[F], shown: Figures, title: str = "") -> F:
+    """The only figure of a kind whose title begins so."""
+    (found,) = (each for each in figures_of(kind, shown) if getattr(each, "title", "").startswith(title))
+    return found

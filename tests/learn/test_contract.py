@@ -16,10 +16,15 @@ from tests.lessons import prepare_text
 
 # Settings with which an experiment takes a second; the keys and lines that use all of it.
 SMALL: dict[str, dict[str, Any]] = {
+    "attention": {"n_head": 2, "n_embd": 16, "steps": 4, "batch_size": 4},
     "cut_text": {"merges": 20, "characters": 5000},
+    "depth": {"n_embd": 16, "steps": 2, "tokens": 64, "rungs": "bigram,residual"},
     "embedding_map": {"steps": 20, "interval": 10},
     "guess_next": {"order": 3, "characters": 3},
     "learning_rates": {"steps": 20, "n_layer": 1, "n_embd": 16},
+    "overfitting": {"n_embd": 16, "steps": 4, "characters": 400, "batch_size": 2},
+    "sampling": {"steps": 8, "batch_size": 2},
+    "scale": {"largest": 16, "steps": 3, "batch_size": 2},
     "training_step": {"n_embd": 16, "warm_up": 3},
 }
 pytestmark = pytest.mark.slow

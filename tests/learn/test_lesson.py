@@ -66,7 +66,10 @@ def test_a_lesson_of_ones_own_cannot_take_the_name_of_another(own: Path) -> None
         ('+++\ntitle = "a"\n+++\n', "'experiment' is missing"),
         ('+++\ntitle = ""\nexperiment = "cut_text"\n+++\n', "the title must have 1 to 60 characters; it has 0"),
         ('+++\ntitle = 3\nexperiment = "cut_text"\n+++\n', "title = 3 must be a text"),
-        ('+++\ntitle = "a"\nexperiment = "cut_txt"\n+++\n', "no experiment cut_txt; known experiments: cut_text"),
+        (
+            '+++\ntitle = "a"\nexperiment = "cut_txt"\n+++\n',
+            "no experiment cut_txt; known experiments: attention, cut_text",
+        ),
         ('+++\ntitle = "a"\nexperiment = "os.system"\n+++\n', "no experiment os.system"),
         ('+++\ntitle = "a"\nexperiment = "../cut_text"\n+++\n', "no experiment ../cut_text"),
         ('+++\ntitle = "a"\nexperiment = "\\u001b[2J"\n+++\n', r"no experiment '\x1b[2J'"),
