@@ -60,7 +60,7 @@ def list_items(app: "LabApp") -> Iterator[PaletteCommand]:
     from nanogpt import data, runs
     from nanogpt_tui.session.completions import Source
 
-    known_runs = runs.list_runs(app.session.runs_dir)
+    known_runs = app.session.list_runs()
     for run in known_runs:
         about = f"{run.phase}, step {run.step:,}"
         yield PaletteCommand(

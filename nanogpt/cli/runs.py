@@ -8,7 +8,8 @@ from nanogpt import paths
 from nanogpt.cli.console import print_message
 from nanogpt.cli.tables import format_loss, format_whole, print_table
 from nanogpt.paths import expanded
-from nanogpt.runs.folder import list_runs, runs_folder
+from nanogpt.runs.folder import runs_folder
+from nanogpt.runs.listing import list_runs
 from nanogpt.runs.state import state_to_dict
 
 

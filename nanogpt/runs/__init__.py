@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from nanogpt.runs.control_files import FileCommandQueue, send_command
     from nanogpt.runs.detached import resume_detached, start_detached
     from nanogpt.runs.evaluation import evaluate_run
-    from nanogpt.runs.folder import find, history, list_runs, new_folder, read_events, summary
+    from nanogpt.runs.folder import find, history, new_folder, read_events, summary
     from nanogpt.runs.following import follow
     from nanogpt.runs.ladder import climb_ladder, load_rungs
     from nanogpt.runs.launch import resume, splits, start, with_dataset
+    from nanogpt.runs.listing import list_runs
     from nanogpt.runs.load import LoadedModel, load_model
     from nanogpt.runs.quickstart import run_quickstart
     from nanogpt.runs.state import RunState, reduce
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 
 _HOMES = (
     dict.fromkeys(("Checkpoint", "best", "choose", "latest", "list_checkpoints"), "checkpoints")
-    | dict.fromkeys(("find", "history", "list_runs", "new_folder", "read_events", "summary"), "folder")
+    | dict.fromkeys(("find", "history", "new_folder", "read_events", "summary"), "folder")
     | dict.fromkeys(("climb_ladder", "load_rungs"), "ladder")
     | dict.fromkeys(("resume", "splits", "start", "with_dataset"), "launch")
     | dict.fromkeys(("resume_detached", "start_detached"), "detached")
-    | {"run_quickstart": "quickstart"}
+    | {"run_quickstart": "quickstart", "list_runs": "listing"}
     | {"run_benchmark": "benchmark", "evaluate_run": "evaluation"}
     | dict.fromkeys(("LoadedModel", "load_model"), "load")
     | {"follow": "following"}

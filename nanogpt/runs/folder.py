@@ -158,14 +158,14 @@ def summary(folder: Path) -> RunState:
 
     If the run trains on another machine whose clock is ahead of this one, wait RECHECK_S for another heartbeat.
     """
-    found, is_uncertain = _inspect(folder)
+    found, is_uncertain = read_state(folder)
     if is_uncertain:
         time.sleep(RECHECK_S)
-        found, _ = _inspect(folder)
+        found, _ = read_state(folder)
     return found
 
 
-def _inspect(folder: Path) -> tuple[RunState, bool]:
+def read_state(folder: Path) -> tuple[RunState, bool]:
     """Return the run's state, and whether it has to be read again after RECHECK_S to be certain."""
     if not is_run(folder):
         raise _no_run(folder)
@@ -238,68 +238,6 @@ def is_trainer_gone(found: RunState) -> bool:
     return found.state != "interrupted" or _lock_held(Path(found.path)) is False or not is_running(found.pid)
 
 
-def list_runs(runs_dir: str | Path | None = None) -> list[RunState]:
-    """Return all runs, the last changed first. An unreadable one is "failed", with the reason in `message`."""
-    folders = _folders(runs_folder(runs_dir))
-    found = [_summary_or_failure(folder) for folder in folders]
-    if any(is_uncertain for _, is_uncertain in found):  # one wait for all of them
-        time.sleep(RECHECK_S)
-        found = [
-            _summary_or_failure(folder) if is_uncertain else (about, False)
-            for folder, (about, is_uncertain) in zip(folders, found, strict=True)
-        ]
-    return [about for about, _ in found]
-
-
-def _summary_or_failure(folder: Path) -> tuple[RunState, bool]:
-    try:
-        return _inspect(folder)
-    except UserError as error:
-        return RunState(folder.name, str(folder), "failed", 0, 0, message=str(error)), False
-
-
-def active_runs(runs_dir: str | Path | None, known: dict[Path, tuple[int, RunState]]) -> list[RunState]:
-    """Return the runs that are being trained, the last changed first.
-
-    `known` is a cache that the caller passes to each call: a run that was not trained, and whose status file did not
-    change since, is not read again.
-    """
-    found = []
-    for folder in _folders(runs_folder(runs_dir)):
-        with suppress(UserError, OSError):
-            changed = (folder / "status.json").stat().st_mtime_ns
-            if folder not in known or known[folder][0] != changed or known[folder][1].alive:
-                known[folder] = changed, summary(folder)
-            if known[folder][1].alive:
-                found.append(known[folder][1])
-    return found
-
-
-def _folders(home: Path) -> list[Path]:
-    """Return the folders that contain a run or an unusable run.toml, the last changed first."""
-    try:
-        folders = [item for item in home.iterdir() if item.is_dir() and _may_be_run(item)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise UserError(f"cannot read {home}: {why(error)}") from None
-    return sorted(folders, key=_modified_at, reverse=True)
-
-
-def _may_be_run(folder: Path) -> bool:
-    try:
-        return is_run(folder) or os.path.lexists(folder / "run.toml")
-    except UserError:
-        return True
-
-
-def _modified_at(folder: Path) -> float:
-    for path in (folder / "status.json", folder):
-        with suppress(OSError):
-            return path.stat().st_mtime
-    return 0.0
-
-
 def read_run_toml(folder: Path) -> dict[str, Any]:
     """Return the tables of run.toml. Raise `UserError`."""
     try:
@@ -312,6 +250,32 @@ def run_config(folder: Path) -> Config:
     """Return the configuration that the run was started with, without any "auto". Raise `UserError`."""
     tables = read_run_toml(folder)
     return config_from_toml(tables, tables.get("run", {}).get("format", 1))
+
+
+def _folders(home: Path) -> list[Path]:
+    """Return the folders that contain a run or an unusable run.toml, the last changed first."""
+    try:
+        folders = [item for item in home.iterdir() if item.is_dir() and may_be_run(item)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(f"cannot read {home}: {why(error)}") from None
+    return sorted(folders, key=_modified_at, reverse=True)
+
+
+def may_be_run(folder: Path) -> bool:
+    """Return whether a folder contains a run, or an unusable run.toml."""
+    try:
+        return is_run(folder) or os.path.lexists(folder / "run.toml")
+    except UserError:
+        return True
+
+
+def _modified_at(folder: Path) -> float:
+    for path in (folder / "status.json", folder):
+        with suppress(OSError):
+            return path.stat().st_mtime
+    return 0.0
 
 
 def read_events(folder: Path) -> Iterator[Event]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from nanogpt.data.recipes import Recipe
     from nanogpt.runs.event_log import Steps
+    from nanogpt.runs.listing import RunListing
     from nanogpt.runs.state import RunState
     from nanogpt_tui.session.history import History
     from nanogpt_tui.session.run_client import LocalRunClient, RemoteRunClient, RunClient
@@ -57,7 +58,7 @@ class Session:
         self.history: History | None = None
         self.discovered = False
         self._discovery: Worker[None] | None = None
-        self._known_runs: dict[Path, tuple[int, RunState]] = {}  # the cache of `active_runs`
+        self._listing: RunListing | None = None
 
     def set_update_rate(self, per_second: float, low_bandwidth: bool) -> None:
         """Limit the calls of `changed` to `per_second`. With `low_bandwidth`, other workers report a fifth as often."""
@@ -255,11 +256,20 @@ class Session:
 
         return self.fetch(read, show, "show run")
 
+    def list_runs(self) -> "list[RunState]":
+        """Return all runs, the last changed first; the same list as before if nothing changed. For worker threads.
+
+        Raise `UserError` if the folder of runs cannot be read.
+        """
+        from nanogpt.runs.listing import RunListing
+
+        if self._listing is None:
+            self._listing = RunListing(self.runs_dir)
+        return self._listing.read()
+
     def _find_run(self) -> Path | None:
         """Return the run that changed last among those that are training, else among all. Set `other_runs`."""
-        from nanogpt import runs
-
-        known = runs.list_runs(self.runs_dir)
+        known = self.list_runs()
         alive = [each for each in known if each.alive]
         self.other_runs = alive[1:]
         return next((Path(each.path) for each in alive or known), None)
@@ -271,9 +281,7 @@ class Session:
         previous = self.remote
 
         def read() -> "list[RunState]":
-            from nanogpt.runs.folder import active_runs
-
-            return active_runs(self.runs_dir, self._known_runs)
+            return [each for each in self.list_runs() if each.alive]
 
         def show(found: "list[RunState] | None", error: str) -> None:
             if self.is_alive or self.remote is not previous:

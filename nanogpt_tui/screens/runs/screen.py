@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from nanogpt_tui.widgets.chart import LossChart
 
 LIST_INTERVAL_S = 2.0
+AGE_INTERVAL_S = 30.0  # how often the ages in the table are brought up to date if nothing else changes, at most
+AGE_SHARE = 0.005  # of the time that may take: a table of thousands of runs is drawn less often
 DETAILS_WIDTHS = (52, 80)  # cells of the text beside the chart, on a medium and on a wide terminal
 EMPTY = "No runs yet. Train one: {app.train}, then {train.quick_start} for the quick start."
 NO_MATCH = "No matching runs. {runs.clear} shows all runs again."
@@ -78,6 +80,7 @@ class RunsScreen(LabScreen):
         self.ticked: list[str] = []
         self._list_job: Worker[None] | None = None
         self._highlight_next = ""  # name of the run to highlight when the runs are read
+        self._next_repaint = 0.0  # time.monotonic()
 
     def body(self) -> Iterator[Widget]:
         yield Input(id="filter", compact=True, placeholder=with_keys(FILTER, self.app))
@@ -101,23 +104,21 @@ class RunsScreen(LabScreen):
         if not is_on_top(self) or (self._list_job is not None and not self._list_job.done):
             return
 
-        def read() -> list[RunState]:
-            from nanogpt import runs
-
-            return runs.list_runs(self.session.runs_dir)
-
         def show(found: list[RunState] | None, error: str) -> None:
-            if self.is_whole:
+            began = time.monotonic()
+            if self.is_whole and (found is not self.runs or began > self._next_repaint or self._highlight_next):
                 self._notify_error(error)
                 self.is_reading = False
-                self.runs = found or []
+                self.runs = [] if found is None else found
                 name, self._highlight_next = self._highlight_next, ""
                 self.ticked = [name for name in self.ticked if self.summary(name)]
                 self.repaint()
                 if name:
                     self.table.highlight(name)
+                took = time.monotonic() - began
+                self._next_repaint = began + max(AGE_INTERVAL_S, took / AGE_SHARE)
 
-        self._list_job = self.session.fetch(read, show, "runs")
+        self._list_job = self.session.fetch(self.session.list_runs, show, "runs")
 
     def highlight(self, name: str) -> None:
         """Move the cursor to a run, now or as soon as it is listed; clear a filter that hides it."""

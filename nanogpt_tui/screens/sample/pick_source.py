@@ -102,7 +102,7 @@ def sources(session: "Session") -> Iterator[tuple[Source, Content]]:
         name = short(session.folder.name, NAME_WIDTH)
         how = "current weights" if session.is_training else "saves a checkpoint first"
         yield Source(None, LIVE), row(name, f"live: training now, {how}", "$alive")
-    for summary in runs.list_runs(session.runs_dir):
+    for summary in session.list_runs():
         folder = runs.find(summary.path)
         best = runs.best(folder)
         for place, each in enumerate(reversed(runs.list_checkpoints(folder))):

@@ -49,10 +49,8 @@ class PickRuns(Dialog[list[str] | None]):
 
     def on_mount(self) -> None:
         def read() -> list[tuple[str, float | None]]:
-            from nanogpt import runs
-
-            summaries = runs.list_runs(self._session.runs_dir)
-            return [(each.name, each.best_val_loss) for each in summaries if each.name != self._own]
+            found = self._session.list_runs()
+            return [(each.name, each.best_val_loss) for each in found if each.name != self._own]
 
         def show(found: list[tuple[str, float | None]] | None, error: str) -> None:
             if self.is_whole:

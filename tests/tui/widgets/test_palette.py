@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from textual.widgets import Input, OptionList
 
-from nanogpt import runs
 from nanogpt.runs.state import RunState
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.screens.new_run.fields import Field
@@ -136,15 +135,16 @@ async def test_a_setting_of_the_app_is_a_line_of_its_settings(lab: Any) -> None:
 async def test_the_palette_works_while_a_disk_is_slow_and_enter_waits_for_what_it_needs(
     lab: Any, two_runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate, there = threading.Event(), runs.list_runs
-
-    def slow(folder: str | None = None) -> list[RunState]:
-        gate.wait(60)
-        return there(folder)
-
+    gate = threading.Event()
     async with lab() as at:
+        there = at.session.list_runs
+
+        def slow() -> list[RunState]:
+            gate.wait(60)
+            return list(there())
+
         await at.until(lambda: at.session.discovered)
-        monkeypatch.setattr(runs, "list_runs", slow)
+        monkeypatch.setattr(at.session, "list_runs", slow)
         await at.press("ctrl+p")
         await at.paste("quit")
         await at.sees("Quit", "reading runs and data sets …")
