@@ -24,7 +24,7 @@ from nanogpt.learn.lesson import Lesson, find_lesson, lessons
 from nanogpt.paths import expanded
 
 DESCRIPTION = """Short lessons, each with an experiment that runs here and now: nothing is precomputed. Without a lesson
-they are listed. A file of your own is a lesson too: see docs/ARCHITECTURE.md. Answers are read from standard input, so
+they are listed. Your own files can be lessons too: see docs/ARCHITECTURE.md. Answers are read from standard input, so
 they can come from a pipe."""
 
 END_KEYS = ("q", "\x04")  # \x04: Ctrl+D

@@ -103,7 +103,7 @@ def read_lesson(path: Path, number: int = 0) -> Lesson:
         content = read_text(path, SMALL).replace("\r\n", "\n")
         head = _HEAD.match(content)
         if head is None:
-            raise UserError(f"{where}: it must begin with a head in TOML between two lines +++")
+            raise UserError(f"{where}: its first lines must be a head in TOML between two lines +++")
         table = tomllib.loads(head[1])
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{where} cannot be read: {why(error)}") from error

@@ -60,7 +60,7 @@ def test_a_lesson_of_ones_own_cannot_take_the_name_of_another(own: Path) -> None
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("no head", "must begin with a head in TOML between two lines +++"),
+        ("no head", "first lines must be a head in TOML between two lines +++"),
         ("+++\ntitle = \n+++\n", "cannot be read: Invalid value"),
         ('+++\nexperiment = "cut_text"\n+++\n', "'title' is missing"),
         ('+++\ntitle = "a"\n+++\n', "'experiment' is missing"),
@@ -73,7 +73,7 @@ def test_a_lesson_of_ones_own_cannot_take_the_name_of_another(own: Path) -> None
         ('+++\ntitle = "a"\nexperiment = "os.system"\n+++\n', "no experiment os.system"),
         ('+++\ntitle = "a"\nexperiment = "../cut_text"\n+++\n', "no experiment ../cut_text"),
         ('+++\ntitle = "a"\nexperiment = "\\u001b[2J"\n+++\n', r"no experiment '\x1b[2J'"),
-        (HEAD.replace("+++\n", "", 1), "must begin with a head"),
+        (HEAD.replace("+++\n", "", 1), "must be a head in TOML"),
         (HEAD.replace('"cut_text"\n', '"cut_text"\n[values]\nmerges = 0\n'), "merges=0: has to be at least 1"),
         (HEAD.replace('"cut_text"\n', '"cut_text"\n[values]\nmerges = "x"\n'), "has to be a whole number"),
         (HEAD.replace('"cut_text"\n', '"cut_text"\n[values]\nmerges = [1]\n'), "has to be one value"),
