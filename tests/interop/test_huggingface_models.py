@@ -23,6 +23,7 @@ from nanogpt.events import Token
 from nanogpt.interop.huggingface import from_huggingface, write_huggingface
 from nanogpt.sampling import generate
 from tests import architectures
+from tests.narrowing import expect
 
 V, T = 97, 48
 GPT2: dict[str, Any] = {"n_layer": 3, "n_head": 4, "n_embd": 64, "n_positions": T}
@@ -192,32 +193,35 @@ def our_model(**settings: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("spec", "settings"),
     [
-        {},
-        {"bias": True, "activation": "relu", "mlp_width": 80, "norm_eps": 1e-3, "tied_head": False},
-        ROTARY,
-        ROTARY | {"bias": True, "n_kv_head": 2, "tied_head": False, "rotary_base": 500.0},
+        ("gpt2", {}),
+        ("char", {"bias": True, "activation": "relu", "mlp_width": 80, "norm_eps": 1e-3, "tied_head": False}),
+        ("bpe:300", ROTARY),
+        ("char", ROTARY | {"bias": True, "n_kv_head": 2, "tied_head": False, "rotary_base": 500.0}),
     ],
 )
 @torch.inference_mode()
-def test_our_models_have_the_same_logits_and_greedy_text_there(settings, tmp_path):
-    """200 tokens of greedy text; the weights of embedding and head are padded."""
-    ours, tokenizer = our_model(**settings, vocab_size=V + 31), tokenizers.create("char", [CHARACTERS])
+def test_our_models_have_the_same_logits_and_greedy_text_there(spec, settings, tmp_path, text):
+    """200 tokens of greedy text; embedding and head are padded."""
+    tokenizer = tokenizers.create(spec, [text])
+    size = tokenizer.vocab_size
+    ours, ids = our_model(**settings, vocab_size=size + 31), IDS % size
     write_huggingface(ours, tokenizer, tmp_path / "hf")
     theirs: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "hf").eval()
-    torch.testing.assert_close(theirs(IDS).logits, ours.logits(IDS)[..., :V], rtol=0, atol=1e-4)
-    prompt = "Once upon"
+    torch.testing.assert_close(theirs(ids).logits, ours.logits(ids)[..., :size], rtol=0, atol=1e-4)
     theirs_tokenizer = AutoTokenizer.from_pretrained(tmp_path / "hf")
-    start = torch.tensor([theirs_tokenizer(prompt)["input_ids"]])
+    start = torch.tensor([theirs_tokenizer(text[:9])["input_ids"]])
     expected = theirs.generate(start, max_new_tokens=200, do_sample=False, attention_mask=torch.ones_like(start))
-    *tokens, _ = generate(ours, tokenizer, prompt, SamplingConfig(temperature=0, max_new_tokens=200))
-    text = "".join(token.text for token in tokens if isinstance(token, Token))
-    assert prompt + text == theirs_tokenizer.decode(expected[0])
-    assert len(set(text)) > 3
+    *tokens, _ = generate(ours, tokenizer, text[:9], SamplingConfig(temperature=0, max_new_tokens=200))
+    written = [expect(Token, token) for token in tokens]
+    assert [token.id for token in written] == expected[0, start.size(1) :].tolist()
+    assert len(written) == 200
+    assert len({token.id for token in written}) > 3
+    if spec == "char":  # elsewhere the bytes need not be text
+        assert text[:9] + "".join(token.text for token in written) == theirs_tokenizer.decode(expected[0])
     again = from_huggingface(tmp_path / "hf")
-    assert torch.equal(again.logits(IDS), from_huggingface(tmp_path / "hf").logits(IDS))
-    torch.testing.assert_close(again.logits(IDS), ours.logits(IDS)[..., :V], rtol=0, atol=1e-4)
+    torch.testing.assert_close(again.logits(ids), ours.logits(ids)[..., :size], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
