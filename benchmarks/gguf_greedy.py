@@ -5,8 +5,8 @@
 
 Random weights far from their initial values are exported with `--to=gguf`: a GPT-2 and a Llama with grouped heads, with
 characters, GPT-2's tokens, and trained byte pairs. llama.cpp has to cut the prompt into the same tokens and to choose,
-in float32, the same 200 tokens after it. The line of a 16- or 8-bit format says how many of its tokens are the same from
-the first on: rounding changes the logits, so any number is right.
+in float32, the same 200 tokens after it. The line of a 16- or 8-bit format says how many of its tokens are the same
+from the first on: rounding changes the logits, so any number is right.
 """
 
 import random

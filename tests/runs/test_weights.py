@@ -145,6 +145,20 @@ def test_a_checkpoint_of_nanogpt_is_refused_with_the_command_that_reads_it(long,
         assert "`nanogpt import nanogpt FILE` makes a run of a ckpt.pt" in refusal({"init_from": str(source)})
 
 
+def test_a_llama_is_fine_tuned_with_the_tokenizer_of_its_folder(text_file, tmp_path):
+    list(prepare(textfile_recipe([text_file], name="text", tokenizer="bpe:300")))
+    rotary = {"positions": "rotary", "norm": "rms", "activation": "swiglu", "n_kv_head": 1, "mlp_width": 12}
+    begun("one", {"n_layer": 1, "n_head": 2, "n_embd": 8, "block_size": 70} | rotary, dataset="text")
+    loaded = runs.load_model("one")
+    write_huggingface(loaded.model, loaded.tokenizer, tmp_path / "hf")
+    list(prepare(textfile_recipe([text_file], name="theirs", tokenizer=f"hf:{tmp_path / 'hf'}")))
+    asked = {"init_from": f"hf:{tmp_path / 'hf'}", "block_size": 20, "dropout": 0.2}
+    config, notices = begun("two", asked, dataset="theirs")
+    changed = config.model.shape().items() ^ loaded.model.config.shape().items()
+    assert {name for name, _ in changed} == {"block_size"}
+    assert "know 70 positions; the new run uses the first 20" in notices[0]
+
+
 @pytest.mark.parametrize("kind", ["char", "byte", "gpt2"])
 def test_an_own_export_can_be_started_from(text_file, tmp_path, kind):
     list(prepare(textfile_recipe([text_file], name="text", tokenizer=kind)))
