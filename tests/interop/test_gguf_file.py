@@ -16,13 +16,7 @@ from tests import architectures
 from tests.tokenizer_specs import made
 
 SHAPE: dict[str, Any] = {"n_layer": 2, "n_head": 4, "n_embd": 64, "block_size": 32, "vocab_size": 300}
-ROTARY: dict[str, Any] = {
-    "positions": "rotary",
-    "norm": "rms",
-    "activation": "swiglu",
-    "n_kv_head": 2,
-    "rotary_base": 500.0,
-}
+ROTARY: dict[str, Any] = {"positions": "rotary", "norm": "rms", "activation": "swiglu", "n_kv_head": 2}
 
 
 def written(tmp_path: Path, number_format: str = "float32", **settings: Any) -> Any:

@@ -1,6 +1,7 @@
 """Weights from the Hugging Face Hub, by its real client from a stand-in on this machine."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -19,15 +20,22 @@ from tests.interop.hub_server import COMMIT, HubServer
 SHAPE = {"n_layer": 1, "n_head": 2, "n_embd": 8, "block_size": 16, "vocab_size": 50_304}
 
 
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    """The hub, which has a small model as `openai-community/gpt2`."""
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """The folder of a small model with GPT-2's tokenizer, and what else a repository has."""
     torch.manual_seed(3)
-    folder = tmp_path / "hub" / "openai-community" / "gpt2"
+    folder = tmp_path_factory.mktemp("exported") / "gpt2"
     write_huggingface(architectures.build(**SHAPE), tokenizers.create("gpt2"), folder)
     (folder / "onnx").mkdir()
     (folder / "onnx" / "other.safetensors").touch()
     (folder / "pytorch_model.bin").write_bytes(b"a pickle")
+    return folder
+
+
+@pytest.fixture
+def server(exported, tmp_path, monkeypatch):
+    """The hub, which has that model as `openai-community/gpt2`."""
+    shutil.copytree(exported, tmp_path / "hub" / "openai-community" / "gpt2")
     with HubServer(tmp_path / "hub") as running:
         monkeypatch.setattr(constants, "ENDPOINT", running.url)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
