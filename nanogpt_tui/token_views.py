@@ -38,6 +38,11 @@ def shaded(tokens: Iterable[bytes], characters: int, plain: bool, ascii_only: bo
     return Content.assemble(*parts)
 
 
+def cut_styles(ansi: bool) -> tuple[str, str]:
+    """Return the styles of every other token in a text that is cut. ansi: the theme has the terminal's own colours."""
+    return ("$foreground", "$quiet") if ansi else ("$foreground on $surface", "$foreground on $rule")
+
+
 def name(token: bytes, ascii_only: bool) -> str:
     """Return the text of a token with visible white space."""
     names = ASCII_NAMED if ascii_only else NAMED

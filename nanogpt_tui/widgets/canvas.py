@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
+from textual.content import Content
 
 BLANK = 0x20
 Floats = NDArray[np.float64]
@@ -161,18 +162,25 @@ class Canvas:
 
     def segments(self, y: int, styles: Sequence[Style]) -> Iterator[Segment]:
         """Yield row `y` as segments, one for each run of cells with the same style."""
+        yield from (Segment(text, styles[style]) for text, style in self._runs(y))
+
+    def contents(self, styles: Sequence[str]) -> list[Content]:
+        """Return the rows, with a part for each run of cells with the same style; `styles` are names by index."""
+        return [Content.assemble(*((text, styles[style]) for text, style in self._runs(y))) for y in range(self.height)]
+
+    def _runs(self, y: int) -> Iterator[tuple[str, int]]:
+        """Yield the text and the style of each run of cells in row `y`."""
         codes, row = self.codes[y], self.styles[y]
         inked = codes != BLANK
         if not inked.any():
-            yield Segment(" " * self.width, styles[0])
+            yield " " * self.width, 0
             return
         # each blank takes the style of the last inked cell before it, or of the first one
         source = np.maximum.accumulate(np.where(inked, np.arange(self.width), np.argmax(inked)))
         row = row[source]
         text = codes.astype("<u4").tobytes().decode("utf-32-le")
         cuts = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist(), self.width]
-        for start, end in pairwise(cuts):
-            yield Segment(text[start:end], styles[row[start]])
+        yield from ((text[start:end], int(row[start])) for start, end in pairwise(cuts))
 
     def lines(self) -> list[str]:
         """Return the characters without styles, one string per row."""

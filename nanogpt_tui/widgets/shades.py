@@ -27,3 +27,13 @@ def shade_legend(ascii_only: bool) -> str:
     last = len(shades) - 1
     places = range(1, last + 1) if last <= 4 else (3, 6, last)
     return "  ".join(f"{shades[place]} {(place / last) ** 2:.0%}" for place in places)
+
+
+def shade_rows(shares: NDArray[np.float64], ascii_only: bool, lightest: int = 0) -> list[str]:
+    """Return a line of shades for each row of (rows, columns) shares; NaN is a blank.
+
+    lightest: which of the characters stands for 0; with 0 that is a blank too.
+    """
+    shades = SHADES["ascii" if ascii_only else ""]
+    index = np.rint(np.clip(shares, 0, 1) * (len(shades) - 1 - lightest)) + lightest
+    return ["".join(" " if np.isnan(at) else shades[int(at)] for at in row) for row in index]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nanogpt.events import LayerHealth
 from nanogpt_tui.text import printable
-from nanogpt_tui.widgets.shades import SHADES
+from nanogpt_tui.widgets.shades import shade_rows
 from nanogpt_tui.widgets.sparkline import means
 
 LABEL = 22  # columns at most
@@ -108,15 +108,13 @@ def shaded(values: NDArray[np.float64], figure: Figure, ascii_only: bool) -> tup
 
     All rows have one scale, so that layers compare. A value that is not defined is a blank.
     """
-    shades = SHADES["ascii" if ascii_only else ""]
     with np.errstate(divide="ignore", invalid="ignore"):
         level = np.where(values > 0, np.log10(values), np.nan) if figure.log else values
     known = level[np.isfinite(level)]
     if not len(known):
         return [" " * values.shape[1]] * len(values), (np.nan, np.nan)
     low, high = float(known.min()), float(known.max())
-    index = np.rint((level - low) / ((high - low) or 1.0) * (len(shades) - 2)) + 1
-    lines = ["".join(" " if np.isnan(at) else shades[int(at)] for at in row) for row in index]
+    lines = shade_rows((level - low) / ((high - low) or 1.0), ascii_only, lightest=1)
     return lines, (10**low, 10**high) if figure.log else (low, high)
 
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import numpy as np
 from textual.content import Content
@@ -43,8 +42,7 @@ class VocabularyChart(Widget):
         width, height = self.size
         if width < MIN_SIZE[0] or height < MIN_SIZE[1] or not (self.curve or self.marks):
             return Content()
-        canvas = draw(self.curve, self.marks, width, height, self.glyphs)
-        return Content("\n").join(_row(canvas, y) for y in range(height))
+        return Content("\n").join(draw(self.curve, self.marks, width, height, self.glyphs).contents(STYLES))
 
 
 def draw(curve: Sequence[Point], marks: dict[str, Point], width: int, height: int, glyphs: str) -> Canvas:
@@ -111,11 +109,3 @@ def _x_axis(canvas: Canvas, x: Scale, column: Callable[[float], int]) -> None:
             canvas.text(at, bottom, canvas.glyphs.tick, AXIS)
             canvas.text(start, bottom + 1, text, LABEL)
             free = start + len(text) + 1
-
-
-def _row(canvas: Canvas, y: int) -> Content:
-    """Return a row of the canvas, with a part for each run of cells in one style."""
-    text = canvas.codes[y].astype("<u4").tobytes().decode("utf-32-le")
-    styles = canvas.styles[y]
-    cuts = [0, *(np.flatnonzero(np.diff(styles)) + 1).tolist(), len(text)]
-    return Content.assemble(*((text[a:b], STYLES[styles[a]]) for a, b in pairwise(cuts) if b > a))

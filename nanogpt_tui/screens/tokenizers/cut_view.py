@@ -13,7 +13,7 @@ from textual.widget import Widget
 from nanogpt.formatting import counted, token_text
 from nanogpt.inspection.tokenization import Cut
 from nanogpt_tui.text import safe_content
-from nanogpt_tui.token_views import name
+from nanogpt_tui.token_views import cut_styles, name
 
 
 class CutView(Widget, can_focus=True):
@@ -91,7 +91,7 @@ class CutView(Widget, can_focus=True):
 
     def _shaded(self, cut: Cut) -> Content:
         plain = bool(self.app.current_theme.ansi)
-        odd, even = ("$quiet", "$foreground") if plain else ("$foreground on $rule", "$foreground on $surface")
+        even, odd = cut_styles(plain)
         between = [Content.styled("|", "$quiet")] if plain or self.ascii_only else []
         parts: list[Content] = []
         for number, piece in enumerate(cut.pieces):
