@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from nanogpt_tui.session.session import Session
 
 
+MIN_NAME = 10  # cells of a run's mark and name
+NARROW = 90  # columns of a header without the name of the app: the state of the run needs the room
+
+
 class Header(Widget):
     """One row. `modes` has (key, title) of each mode."""
 
@@ -30,11 +34,14 @@ class Header(Widget):
 
     def show(self, session: "Session") -> None:
         """Show the state of the session; repaint only if the text changes."""
-        width = self.size.width or self.app.size.width  # the width is 0 before the first layout
-        right = running_text(session, width, width - self._left().cell_length - 2)
+        right = running_text(session, self._width, self._width - self._left().cell_length - 2)
         if right.plain != self._right.plain or right.spans != self._right.spans:
             self._right = right
             self.refresh()
+
+    @property
+    def _width(self) -> int:
+        return self.size.width or self.app.size.width  # its own is 0 before the first layout
 
     def on_mount(self) -> None:
         self.show(self.app.session)  # type: ignore[attr-defined]
@@ -49,7 +56,8 @@ class Header(Widget):
     def _left(self) -> Content:
         current = self.app.current_mode
         readonly = self.app.session.readonly  # type: ignore[attr-defined]
-        name = (" readonly ", "bold $warning") if readonly else (" nanogpt  ", "bold $accent")
+        own = " nanogpt  " if self._width >= NARROW else ""
+        name = (" readonly ", "bold $warning") if readonly else (own, "bold $accent")
         parts: list[Content | tuple[str, str | Style]] = [name]
         for mode, (_, title) in self._modes.items():
             key = key_label(f"app.{mode}", self.app)
@@ -81,16 +89,16 @@ MARKS = {
 def running_text(session: "Session", width: int, room: int) -> Content:
     """Return the name and the progress of the run that is shown, in `room` cells of a line of `width`; names are cut.
 
-    If it is not training and another run is, return both.
+    If it is not training and another run is, return both if there is room for two names, else that one.
     """
     history = session.history
     shown = None if history is None else history.run_state
     if session.other_runs and not session.is_alive:
         other = session.other_runs[0]
         progress = _progress(other, MARKS[other.phase][1], 0) if width >= 110 else Content(f" {other.share:4.0%}")
-        if shown is None:
-            return Content.assemble(_name(other, room - progress.cell_length), progress)
         each = (room - progress.cell_length - 2) // 2
+        if shown is None or each < MIN_NAME:
+            return Content.assemble(_name(other, room - progress.cell_length), progress)
         return Content.assemble(_name(shown, each), "  ", _name(other, each), progress)
     if shown is None or history is None:
         return Content.styled("idle" if session.discovered else "", "$quiet")
@@ -105,7 +113,8 @@ def running_text(session: "Session", width: int, room: int) -> Content:
 
 def _name(run: "RunState", room: int) -> Content:
     mark, style = MARKS[run.phase]
-    return Content.assemble((f"{mark} ", style), (short(printable(run.name), max(8, room - 2)), "$foreground"))
+    name = short(printable(run.name), max(MIN_NAME - 2, room - 2))
+    return Content.assemble((f"{mark} ", style), (name, "$foreground"))
 
 
 def _progress(run: "RunState", style: str, width: int) -> Content:
