@@ -129,6 +129,19 @@ async def take_inside(pilot: Pilot[Any]) -> None:
     await pilot.press("escape")
 
 
+async def take_lesson(pilot: Pilot[Any]) -> None:
+    """Takes the lesson of a training step, with some steps done."""
+    screen = await go(pilot, "learn")
+    await until(pilot, lambda: not screen.is_reading)
+    screen.highlight("one_step")
+    await pilot.press("enter")
+    await until(pilot, lambda: screen.experiment.started)
+    for key in "ts":
+        await pilot.press(key)
+        await until(pilot, lambda: not screen.experiment.running)
+    take(pilot.app, "learn")
+
+
 async def tour(steps: int) -> None:
     """Takes every screen: the finished runs of two short trainings, and a third one while it is trained."""
     from nanogpt import runs
@@ -197,6 +210,7 @@ async def tour(steps: int) -> None:
 
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, NewRunScreen))
+        await take_lesson(pilot)
         await go(pilot, "train")
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(app.screen, Help))

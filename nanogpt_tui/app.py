@@ -47,7 +47,7 @@ def takes_text(widget: Widget | None) -> bool:
 
 
 class LabApp(TerminalApp):
-    """One session: four modes over one `Session`."""
+    """One session: five modes over one `Session`."""
 
     TITLE = "nanogpt"
     CSS_PATH = "app.tcss"
@@ -293,7 +293,7 @@ class LabApp(TerminalApp):
         return cast(LabScreen, self.screen)
 
     async def show_item(self, mode: str, name: str) -> None:
-        """Switch to the screen of a mode and highlight an item there: a run in "runs", a data set in "data"."""
+        """Switch to the screen of a mode and highlight an item there: a run, a data set or a lesson."""
         (await self._show_mode(mode)).highlight(name)
 
     async def sample_from(self, source: "Source") -> None:

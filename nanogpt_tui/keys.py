@@ -34,6 +34,7 @@ BINDING_CLASSES = {
     "sample": ("screens.sample.screen:SampleScreen",),
     "knob": ("screens.sample.knobs:KnobRow",),
     "prompt": ("screens.sample.prompt:Prompt",),
+    "learn": ("screens.learn.screen:LearnScreen",),
     "runs": ("screens.runs.screen:RunsScreen", "screens.runs.run_table:RunTable"),
 }
 WIDGET_SCOPES = {"choice": "new_run", "figures": "train", "knob": "sample", "prompt": "sample"}  # their screens

@@ -1,4 +1,4 @@
-"""The commands of the palette: the actions of a screen, and links to runs, checkpoints, data sets and settings."""
+"""The commands of the palette: the actions of a screen, and links to runs, data sets, lessons and settings."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -56,8 +56,9 @@ def screen_commands(app: "LabApp", screen: Screen[Any]) -> Iterator[PaletteComma
 
 
 def list_items(app: "LabApp") -> Iterator[PaletteCommand]:
-    """Yield a command for every run, checkpoint, data set and setting. Reads the disk: call it in a thread."""
+    """Yield a command for every run, checkpoint, data set, lesson and setting. Reads the disk: call it in a thread."""
     from nanogpt import data, runs
+    from nanogpt.learn.lesson import lessons
     from nanogpt_tui.session.completions import Source
 
     known_runs = app.session.list_runs()
@@ -84,6 +85,9 @@ def list_items(app: "LabApp") -> Iterator[PaletteCommand]:
             about=tokens,
             right="data set",
         )
+    for lesson in lessons().lessons:
+        show = partial(app.show_item, "learn", lesson.name)
+        yield PaletteCommand(title=lesson.title, run=show, about="Open the lesson", right="lesson")
     yield from _settings(app)
 
 

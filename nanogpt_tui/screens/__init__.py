@@ -8,7 +8,13 @@ if TYPE_CHECKING:
     from nanogpt_tui.screens.base import LabScreen
 
 # mode: (key, title); the class is nanogpt_tui.screens.<mode>.screen.<Mode>Screen
-MODES = {"data": ("1", "Data"), "train": ("2", "Train"), "sample": ("3", "Sample"), "runs": ("4", "Runs")}
+MODES = {
+    "data": ("1", "Data"),
+    "train": ("2", "Train"),
+    "sample": ("3", "Sample"),
+    "runs": ("4", "Runs"),
+    "learn": ("5", "Learn"),
+}
 QUICK_START = "Train a small model for a minute, as a new run"  # a key of Train, a command on every screen
 
 

@@ -22,10 +22,10 @@ GROUPS = {
     "steer the training": "pause save stop sample sample_prompt scale eval_interval max_iters",
     "knobs": "turn type_knob ask",
     "view": """chart full back overlay earlier_sample other_panel other_pane tick sort reverse_order filter clear shades
-        no_cursor side_by_side history view figure compare more""",
+        no_cursor side_by_side history view figure compare text more""",
     "move": """turn_page jump go_to next_split page_down page_up scroll_down scroll_up
         cursor_down cursor_up first last scroll_top scroll_bottom scroll scroll_details scroll_sample move_cursor
-        choose choose_by token head layer checkpoint time app.focus_next app.focus_previous list leave""",
+        choose choose_by token head layer checkpoint time app.focus_next app.focus_previous list leave lesson""",
 }
 APP = "app"
 Keys = dict[str, list[tuple[str, str]]]  # by group: keys and descriptions

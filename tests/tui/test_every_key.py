@@ -266,7 +266,7 @@ async def test_runs(lab: Any, two_runs: Path, size: tuple[int, int]) -> None:
 
 async def test_help_is_always_there(lab: Any, two_runs: Path) -> None:
     async with lab() as at:
-        for mode in ("data", "train", "sample", "runs"):
+        for mode in ("data", "train", "sample", "runs", "learn"):
             await go(at, mode)
             await still(at)
             assert "? help" in at.seen().splitlines()[-1]

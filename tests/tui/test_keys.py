@@ -39,7 +39,7 @@ def test_every_key_of_a_screen_has_an_id() -> None:
     assert [(cls, each.key) for cls, each in bound() if cls.endswith("Screen") and not each.id] == []
 
 
-@pytest.mark.parametrize("mode", ["data", "train", "sample", "runs"])
+@pytest.mark.parametrize("mode", ["data", "train", "sample", "runs", "learn"])
 async def test_the_palette_lists_what_works_now(lab: Any, two_runs: Any, mode: str) -> None:
     async with lab() as at:
         at.app.switch_mode(mode)
@@ -55,7 +55,7 @@ async def test_the_palette_lists_what_works_now(lab: Any, two_runs: Any, mode: s
             titles = {title.lower() for title in listed}
             assert titles & {binding.description.lower(), binding.tooltip.lower()}
         assert len(set(listed)) == len(listed)  # two things are never called alike
-        assert {"Data", "Train", "Sample", "Runs", "Settings", "Help", "Quit"} <= set(listed)
+        assert {"Data", "Train", "Sample", "Runs", "Learn", "Settings", "Help", "Quit"} <= set(listed)
 
 
 @pytest.mark.parametrize(
@@ -102,12 +102,12 @@ async def test_a_key_shared_by_two_stays_with_the_other(lab: Any) -> None:
 
 # a verb, the binding of each screen that does it, and its key
 SAME_EVERYWHERE = {
-    "pause": ({"train.pause", "data.pause"}, "space"),
+    "pause": ({"train.pause", "data.pause", "learn.pause"}, "space"),
     "new run": ({"train.new_run", "data.new_run"}, "n"),
     "resume": ({"train.resume", "runs.resume"}, "r"),
     "delete": ({"data.delete", "runs.delete"}, "d"),
     "rename": ({"runs.rename"}, "R"),
-    "edit": ({"sample.prompt", "look.prompt", "runs.note"}, "i"),
+    "edit": ({"sample.prompt", "look.prompt", "runs.note", "learn.type"}, "i"),
     "export": ({"sample.export", "runs.export"}, "e"),
     "filter": ({"runs.filter"}, "slash"),
     "copy": ({"data.copy", "train.copy", "sample.copy", "runs.copy"}, "y"),

@@ -43,10 +43,12 @@ from nanogpt.events import (
     to_json,
 )
 from nanogpt.files import write_atomically
+from nanogpt.learn.lesson import Catalog
 from nanogpt.runs.folder import LOST_S
 from nanogpt.runs.state import RunState, reduce, state_to_dict
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.screens.data.screen import DataScreen
+from nanogpt_tui.screens.learn import screen as learn
 from nanogpt_tui.screens.sample.screen import SampleScreen
 from nanogpt_tui.screens.tokenizers import choices
 from nanogpt_tui.session import speed_measurement as measuring
@@ -55,6 +57,7 @@ from nanogpt_tui.session.completions import Completion, Source
 from nanogpt_tui.session.speed_measurement import FreeMemory, Result
 from nanogpt_tui.session.token_distribution import Distribution
 from nanogpt_tui.settings import Settings
+from tests.made_lessons import SHOWN
 from tests.narrowing import expect
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -62,7 +65,7 @@ SIZES = ((80, 24), (120, 40), (200, 60))  # in the dark theme
 LIGHT, ASCII = (120, 40), (80, 24)  # the size of the views in the light theme, and of those in ASCII
 SCREENS = (
     *("welcome", "train", "training", "data", "tokenizers", "new_run", "sample", "alternatives", "runs", "comparison"),
-    "help",
+    *("learn", "help"),
 )
 NOON = 1_767_268_800.0  # 2026-01-01 12:00:00 UTC
 SHAPE = {"n_layer": 4, "n_head": 4, "n_embd": 128, "block_size": 64, "batch_size": 12, "device": "cpu"}
@@ -348,6 +351,10 @@ async def seen(home: Path, text: str, glyphs: str) -> AsyncIterator[tuple[str, S
         await pilot.press("space", "down", "space")
         async for view in views("comparison", "verses-wide"):
             yield view
+        await pilot.press("5", "enter")
+        await until(pilot, "lesson done")
+        async for view in views("learn", "lesson done", "s one step"):
+            yield view
         await pilot.press("1")  # behind the help a screen that does nothing by itself
         await until(pilot, "licence")
         await pilot.press("question_mark")
@@ -374,6 +381,7 @@ def shots(tmp_path_factory: pytest.TempPathFactory, text: str) -> dict[str, Shot
             patch.setenv("TZ", "UTC")
             patch.setattr(measuring, "measure", measured)
             patch.setattr(distribution, "compute_distribution", drawn_from)
+            patch.setattr(learn, "lessons", lambda: Catalog(SHOWN, ()))
             patch.setattr(choices, "available_offline", lambda spec: spec == "byte")
             for kind in set(sources.names()) - {"stdlib"}:
                 patch.setattr(sources.source_class(kind), "available_offline", lambda source: False)
