@@ -269,7 +269,8 @@ class Experiment(experiment.Experiment[Settings]):
             name = self._named(best).capitalize()
             yield f"{name} {looks}; before the training the best head did with {percent(before)}."
         else:
-            yield f"In this run no head has learned to copy: the best, {self._named(best)}, {looks}. Press + to go on."
+            best_head = self._named(best)
+            yield f"In this run no head has learned to copy: the best, {best_head}, {looks}. Press + to continue."
         yield (
             f"The model predicts {percent(self.copied[-1])} of the repeated letters, {percent(self.copied[0])} before "
             f"the training; guessing gives {percent(1 / LETTERS)}."

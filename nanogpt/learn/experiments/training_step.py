@@ -134,7 +134,9 @@ class Experiment(experiment.Experiment[Settings]):
                 squares[part] += float((parameter.grad**2).sum())
         self.gradient_norms = {part: square**0.5 for part, square in squares.items()}
         self.trainer.update(loss)
-        moved = sum(float((now - old).abs().sum()) for now, old in zip(parameters.values(), before, strict=True))
+        moved = sum(
+            float((now.detach() - old).abs().sum()) for now, old in zip(parameters.values(), before, strict=True)
+        )
         self.change = moved / sum(each.numel() for each in before)
         state = self.state()
         if not state.probabilities.isfinite().all():
