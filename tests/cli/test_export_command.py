@@ -1,10 +1,12 @@
-"""`nanogpt export`: a run's weights as transformers read them."""
+"""`nanogpt export`: a run's weights as other programs read them."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 import transformers
+from safetensors import safe_open
 
 from nanogpt import runs
 from nanogpt.cli import main
@@ -60,3 +62,32 @@ def test_what_cannot_be_exported_is_one_line_and_writes_nothing(small, tmp_path,
     assert len(err) == 2
     assert "only gpt2 can be written" in err[0]
     assert not (tmp_path / "hf").exists()
+
+
+def test_weights_of_any_architecture_are_written_as_one_safetensors_file(small, tmp_path, capsys):
+    assert main(["train", *small, "--name=one", "--architecture=modern", "--max_iters=2"]) == 0
+    file = tmp_path / "new" / "one.safetensors"
+    capsys.readouterr()
+    assert main(["export", "one", str(file), "--to=safetensors"]) == 0
+    assert capsys.readouterr().out == f"{file}\n"
+    model = runs.load_model("one").model
+    with safe_open(file, framework="pt") as written:
+        assert json.loads(written.metadata()["config"]) == model.config.to_dict()
+        assert set(written.keys()) == set(model.state_dict())
+        assert all(torch.equal(written.get_tensor(name), tensor) for name, tensor in model.state_dict().items())
+    assert main(["export", "one", str(file), "--to=safetensors"]) == 2
+    assert "it already exists; choose another place" in capsys.readouterr().err
+
+
+def test_a_gguf_file_has_the_number_format_that_is_asked_for(small, tmp_path, capsys):
+    assert main(["train", *small, "--name=one", "--n_embd=32", "--max_iters=2"]) == 0
+    sizes = []
+    for dtype in ("float32", "float16", "q8_0"):
+        assert main(["export", "one", str(tmp_path / f"{dtype}.gguf"), "--to=gguf", f"--dtype={dtype}"]) == 0
+        sizes.append((tmp_path / f"{dtype}.gguf").stat().st_size)
+    assert sizes == sorted(sizes, reverse=True)
+    capsys.readouterr()
+    for words in (["--dtype=float16"], ["--to=ggml"], ["--to=gguf", "--dtype=int4"]):
+        assert main(["export", "one", str(tmp_path / "other"), *words]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not (tmp_path / "other").exists()
