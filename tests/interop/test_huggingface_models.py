@@ -5,16 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GPT2Config,
-    GPTNeoConfig,
-    LlamaConfig,
-    MistralConfig,
-    Qwen2Config,
-)
 
 from nanogpt import tokenizers
 from nanogpt.config import SamplingConfig
@@ -42,21 +34,21 @@ LLAMA: dict[str, Any] = {
 }
 WINDOW: dict[str, Any] = {"sliding_window": T}  # as long as the context, which is no limit
 KINDS: dict[str, Any] = {
-    "gpt2": lambda: GPT2Config(**GPT2),
-    "gpt2, other numbers": lambda: GPT2Config(
+    "gpt2": lambda: transformers.GPT2Config(**GPT2),
+    "gpt2, other numbers": lambda: transformers.GPT2Config(
         **GPT2, n_inner=80, activation_function="relu", layer_norm_epsilon=1e-3, tie_word_embeddings=False
     ),
-    "gpt_neo, local attention": lambda: GPTNeoConfig(**NEO, **LOCAL, window_size=7),
-    "gpt_neo, global attention": lambda: GPTNeoConfig(**NEO, **GLOBAL, intermediate_size=80),
-    "llama": lambda: LlamaConfig(**LLAMA),
-    "llama, grouped heads": lambda: LlamaConfig(**LLAMA, num_key_value_heads=2, tie_word_embeddings=True),
-    "llama, other numbers": lambda: LlamaConfig(
+    "gpt_neo, local attention": lambda: transformers.GPTNeoConfig(**NEO, **LOCAL, window_size=7),
+    "gpt_neo, global attention": lambda: transformers.GPTNeoConfig(**NEO, **GLOBAL, intermediate_size=80),
+    "llama": lambda: transformers.LlamaConfig(**LLAMA),
+    "llama, grouped heads": lambda: transformers.LlamaConfig(**LLAMA, num_key_value_heads=2, tie_word_embeddings=True),
+    "llama, other numbers": lambda: transformers.LlamaConfig(
         **LLAMA, num_key_value_heads=1, rms_norm_eps=1e-3, rope_parameters={"rope_type": "default", "rope_theta": 500.0}
     ),
-    "llama, biases": lambda: LlamaConfig(**LLAMA, attention_bias=True, mlp_bias=True),
-    "llama, biases in attention": lambda: LlamaConfig(**LLAMA, attention_bias=True),
-    "mistral": lambda: MistralConfig(**LLAMA, num_key_value_heads=2, **WINDOW),
-    "qwen2": lambda: Qwen2Config(**LLAMA, num_key_value_heads=2, tie_word_embeddings=True),
+    "llama, biases": lambda: transformers.LlamaConfig(**LLAMA, attention_bias=True, mlp_bias=True),
+    "llama, biases in attention": lambda: transformers.LlamaConfig(**LLAMA, attention_bias=True),
+    "mistral": lambda: transformers.MistralConfig(**LLAMA, num_key_value_heads=2, **WINDOW),
+    "qwen2": lambda: transformers.Qwen2Config(**LLAMA, num_key_value_heads=2, tie_word_embeddings=True),
 }
 IDS = torch.randint(V, (3, T), generator=torch.Generator().manual_seed(2))
 
@@ -65,7 +57,7 @@ def their_model(config: Any) -> Any:
     """A model far from its initial weights, so that an error anywhere moves the logits by more than the tolerance."""
     config.vocab_size, config.initializer_range, config.bos_token_id, config.eos_token_id = V, 0.12, 0, 0
     torch.manual_seed(11)
-    model = AutoModelForCausalLM.from_config(config).eval()
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 1:
@@ -89,7 +81,7 @@ def test_shards_in_16_bits_are_read_as_float32(dtype, tmp_path):
     theirs = their_model(KINDS["llama, grouped heads"]()).to(dtype)
     theirs.save_pretrained(tmp_path, max_shard_size="60KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
-    again: Any = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    again: Any = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     torch.testing.assert_close(from_huggingface(tmp_path).logits(IDS), again(IDS).logits, rtol=0, atol=1e-4)
 
 
@@ -208,9 +200,9 @@ def test_our_models_have_the_same_logits_and_greedy_text_there(spec, settings, t
     size = tokenizer.vocab_size
     ours, ids = our_model(**settings, vocab_size=size + 31), IDS % size
     write_huggingface(ours, tokenizer, tmp_path / "hf")
-    theirs: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "hf").eval()
+    theirs: Any = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf").eval()
     torch.testing.assert_close(theirs(ids).logits, ours.logits(ids)[..., :size], rtol=0, atol=1e-4)
-    theirs_tokenizer = AutoTokenizer.from_pretrained(tmp_path / "hf")
+    theirs_tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
     start = torch.tensor([theirs_tokenizer(text[:9])["input_ids"]])
     expected = theirs.generate(start, max_new_tokens=200, do_sample=False, attention_mask=torch.ones_like(start))
     *tokens, _ = generate(ours, tokenizer, text[:9], SamplingConfig(temperature=0, max_new_tokens=200))
