@@ -3,7 +3,6 @@
 torch's restricted unpickler builds tensors, tables, texts and numbers, and refuses all else.
 """
 
-import math
 import re
 import warnings
 import zipfile
@@ -22,6 +21,7 @@ from nanogpt.models.gpt2 import Config
 COMPILED = "_orig_mod."  # before all names in a checkpoint of a compiled model
 PREFIX, HEAD = "transformer.", "lm_head.weight"
 CAUSAL_MASK = ".attn.bias"  # a buffer in files of early versions
+EXACT = 2**53  # below it float64 has all whole numbers
 SHAPE = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size", "bias", "dropout")
 
 
@@ -53,8 +53,11 @@ def read_checkpoint(path: Path) -> NanogptCheckpoint:
         shape = {name: arguments[name] for name in SHAPE if name in arguments}
     except (KeyError, TypeError, AttributeError):
         raise UserError(f"{path} is not a checkpoint of nanoGPT: it does not have model and model_args") from None
+    for name, value in shape.items():
+        if not isinstance(value, int | float):
+            raise UserError(f"{path}: {name} in model_args is not a number")
     for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or not tensor.is_floating_point():
+        if not _is_plain(tensor):
             raise UserError(f"{path}: {name[:80]} is not a tensor of numbers")
     head, embedding = tensors.pop(HEAD, None), tensors.get(f"{PREFIX}wte.weight")
     ours = {
@@ -102,8 +105,22 @@ def _load(path: Path) -> dict[Any, Any]:
     return saved
 
 
+def _is_plain(value: object) -> bool:
+    """Return whether this is a tensor of floating point numbers that are all in the file.
+
+    A tensor with strides of 0 or on torch's meta device takes a few bytes there, and any amount of memory here.
+    """
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.is_floating_point()
+        and value.device.type == "cpu"
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
+
+
 def _number(value: object) -> float | None:
-    """Return a number or a tensor of one number; None for anything else and for what is not finite."""
-    if isinstance(value, Tensor) and value.numel() == 1:
-        value = value.item()
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    """Return a number or a tensor of one number; None for anything else and from 2^53 on, infinite ones too."""
+    if _is_plain(value) and cast(Tensor, value).numel() == 1:
+        value = cast(Tensor, value).item()
+    return float(value) if isinstance(value, int | float) and abs(value) < EXACT else None

@@ -19,6 +19,9 @@ from nanogpt.runs.importing import import_nanogpt
 from tests.narrowing import expect
 
 SHAPE: dict[str, Any] = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 20, "bias": True}
+DOUBLED: list[Any] = [1]  # a list that is small in the file, and whose text has 2^40 numbers
+for _ in range(40):
+    DOUBLED = [DOUBLED, DOUBLED]
 
 
 class Dangerous:
@@ -67,6 +70,12 @@ def changed(nanogpt: tuple[Path, dict[str, Any], Any], **parts: Any) -> Path:
     file, saved, _ = nanogpt
     torch.save(saved | parts, file)
     return file
+
+
+@pytest.mark.parametrize("number", [10**400, float("nan"), torch.zeros(1, device="meta"), torch.zeros(2), "5", None])
+def test_a_step_and_a_loss_that_are_no_numbers_count_as_unknown(nanogpt, number):
+    read = read_checkpoint(changed(nanogpt, iter_num=number, best_val_loss=number))
+    assert (read.step, read.best_val_loss) == (0, None)
 
 
 def test_a_checkpoint_becomes_a_run_that_is_sampled_evaluated_exported_and_trained_on(
@@ -137,11 +146,14 @@ def test_the_tokenizer_is_gpt2s_by_the_size_of_the_vocabulary(nanogpt, tmp_path)
     [
         ({"config": {"dataset": "../../data/tiny"}}, "tokens, which are not GPT-2's: give --meta=data/NAME/meta.pkl"),
         ({"model_args": {"n_layer": 3}}, r"not a checkpoint of this model|does not fit this model"),
-        ({"model_args": {"n_layer": "many"}}, "n_layer=many"),
+        ({"model_args": {"n_layer": "many"}}, "n_layer in model_args is not a number"),
+        ({"model_args": {"n_layer": DOUBLED}}, "n_layer in model_args is not a number"),
         ({"model_args": None}, "is not a checkpoint of nanoGPT: it does not have model and model_args"),
         ({"model": [1, 2]}, "is not a checkpoint of nanoGPT"),
         ({"model": {"transformer.wte.weight": 3}}, "transformer.wte.weight is not a tensor of numbers"),
         ({"model": {"x": torch.zeros(3).to_sparse()}}, "is not a tensor of numbers"),
+        ({"model": {"x": torch.zeros(1, 1).expand(10**6, 10**6)}}, "is not a tensor of numbers"),  # 4 TB
+        ({"model": {"lm_head.weight": torch.zeros(10**6, 10**6, device="meta")}}, "is not a tensor of numbers"),
     ],
 )
 def test_what_is_not_a_checkpoint_is_refused_in_one_line(nanogpt, tmp_path, parts, said):
