@@ -6,7 +6,7 @@ layers do not have, such as scaled rotary positions, is refused with its name.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -80,7 +80,7 @@ def read_model(folder: Path) -> Described:
         raise UserError(f"{path}: {error.args[0]} is missing; fetch the folder again") from None
     except SettingError as error:
         raise UserError(f"{path}: {error}") from None
-    except (TypeError, AttributeError, ZeroDivisionError):
+    except (TypeError, ValueError, AttributeError, ZeroDivisionError):
         raise UserError(f"{path}: its numbers are not those of a model; fetch the folder again") from None
     if config.vocab_size < 1:
         raise UserError(f"{path}: vocab_size={config.vocab_size}: has to be at least 1")
@@ -117,8 +117,8 @@ def _gpt2_shape(values: Values) -> dict[str, Any]:
 def _gpt_neo_shape(values: Values) -> dict[str, Any]:
     """Return our settings. Our local blocks are every second one, or none."""
     layers, size = values["num_layers"], values["hidden_size"]
-    repeated = ([*pattern] * min(times, MOST_LAYERS) for pattern, times in values["attention_types"])
-    kinds = list(islice((kind for each in repeated for kind in each), MOST_LAYERS))
+    repeated = (pattern for pattern, times in values["attention_types"] for _ in range(min(times, MOST_LAYERS)))
+    kinds = list(islice(chain.from_iterable(repeated), MOST_LAYERS))
     is_local = len(kinds) > 1 and all(kind == ("local" if at % 2 else "global") for at, kind in enumerate(kinds))
     if len(kinds) != layers or not (is_local or all(kind == "global" for kind in kinds)):
         raise _Unsupported(

@@ -136,6 +136,8 @@ def test_the_hub_has_some_models_without_prefix_and_with_buffers(tmp_path):
         ("gpt_neo, local attention", {"attention_types": [[["global", "local"], 10**18]]}, "attention_types="),
         ("gpt_neo, local attention", {"attention_types": [[[], 10**18]]}, "attention_types="),
         ("gpt_neo, local attention", {"attention_types": 3}, "its numbers are not those of a model"),
+        ("gpt_neo, local attention", {"attention_types": "all"}, "its numbers are not those of a model"),
+        ("gpt_neo, local attention", {"attention_types": [[]]}, "its numbers are not those of a model"),
         ("llama", {"quantization_config": {"bits": 4}}, "quantization_config={'bits': 4}: only None can be read"),
     ],
 )
