@@ -27,10 +27,10 @@ KEYS = {  # of each lesson, after Enter has started it; "\r" ends a line
     3: ["s", "t"],
     4: ["0.01\r"],
     5: ["ie\r"],
-    6: ["x", "h", "iabcabc\r"],
+    6: ["-", ">", "iabcabc\r"],
     7: ["n", "a", "r"],
     8: ["d", "m"],
-    9: ["-", "-", "w", "+", "+", "+", "+", "w"],
+    9: ["w", "+", "+", "+", "w"],
     10: ["m"],
 }
 BUSY = re.compile(r"[━─]{16} +\d+%|working …")

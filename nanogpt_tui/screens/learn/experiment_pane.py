@@ -12,7 +12,7 @@ from nanogpt.learn.figures import Figure
 from nanogpt_tui.keys import with_keys
 from nanogpt_tui.screens.learn.experiment_run import ExperimentRun
 from nanogpt_tui.screens.learn.lesson_list import DONE
-from nanogpt_tui.screens.learn.look import Look
+from nanogpt_tui.screens.learn.look import Look, flow
 from nanogpt_tui.screens.learn.stack import stack
 from nanogpt_tui.text import one_line, safe_content, short
 
@@ -150,15 +150,15 @@ class ExperimentPane(Vertical):
         """Return the lines below the figures: the progress while it computes, else what the keys do."""
         if experiment.running:
             return self._progress(experiment, look)
-        said = [safe_content(f"{experiment.problem}   ", "$error")] if experiment.problem else []
+        said = [safe_content(experiment.problem, "$error")] if experiment.problem else []
         if experiment.cancelled:
-            said.append(Content.styled("cancelled   ", "$warning"))
+            said.append(Content.styled("cancelled", "$warning"))
         if experiment.broken or not experiment.started:
-            return Content("").join(said)
-        keys = [Content.assemble((each.key, "bold $accent"), f" {each.label}   ") for each in experiment.actions]
-        done = [Content.styled(f"{DONE} lesson done   ", "$success")] if experiment.done else []
+            return Content("   ").join(said)
+        keys = [Content.assemble((each.key, "bold $accent"), f" {each.label}") for each in experiment.actions]
+        done = [Content.styled(f"{DONE} lesson done", "$success")] if experiment.done else []
         more = [Content.styled(with_keys("{learn.down} more", self.app), "$quiet")] if self.view.overflows else []
-        return Content("").join([*said, *keys, *done, *more])
+        return Content("\n").join(flow([*said, *keys, *done, *more], self.size.width))
 
     def _progress(self, experiment: ExperimentRun, look: Look) -> Content:
         if experiment.paused:

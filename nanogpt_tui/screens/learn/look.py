@@ -1,5 +1,6 @@
 """How figures are drawn on this terminal, and what their parts have in common."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
@@ -29,6 +30,17 @@ def heading(title: str, width: int, note: str = "") -> list[Content]:
     text = short(one_line(title), width)
     rest = short(f"   {one_line(note)}" if text else one_line(note), width - cell_len(text)) if note else ""
     return [Content.assemble((text, "bold"), (rest, "$quiet"))] if title or note else []
+
+
+def flow(entries: Iterable[Content], width: int) -> list[Content]:
+    """Return entries beside one another, in as many lines as they take; none is broken."""
+    lines: list[Content] = []
+    for entry in entries:
+        if lines and lines[-1].cell_length + 3 + entry.cell_length <= width:
+            lines[-1] = Content.assemble(lines[-1], "   ", entry)
+        else:
+            lines.append(entry)
+    return lines
 
 
 def cell(text: str, width: int, right: bool = False) -> str:

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from textual.content import Content
 
 from nanogpt.learn.figures import Curve, Curves, HeatMap, Points
-from nanogpt_tui.screens.learn.look import Look, cell, heading, number, visible
+from nanogpt_tui.screens.learn.look import Look, cell, flow, heading, number, visible
 from nanogpt_tui.text import one_line, short
 from nanogpt_tui.widgets.canvas import GLYPHS, Canvas, Dots, plain, polyline
 from nanogpt_tui.widgets.scales import LABEL_WIDTH, Scale, multiples, nice_step, x_text, y_labels, y_scale, y_ticks
@@ -52,7 +52,7 @@ def curves(figure: Curves, width: int, height: int, look: Look) -> list[Content]
     longest = max(map(len, names)) if any(curve.label for curve in known) else 0
     aside = longest if longest <= NAME_CELLS and width >= NARROW else 0
     if longest and not aside:
-        top += _legend(names, width)
+        top += flow((Content.styled(short(name, width), _style(at)) for at, name in enumerate(names)), width)
     canvas = Canvas(width, max(MIN_ROWS, height - len(top)), GLYPHS[look.glyphs])
     plot = _Plot(canvas, width - MARGIN - aside - bool(aside), figure)
     plot.draw_axes(figure)
@@ -63,18 +63,6 @@ def curves(figure: Curves, width: int, height: int, look: Look) -> list[Content]
         for row, (_, at) in zip(_spread([row for row, _ in ends], plot.height), ends, strict=True):
             canvas.text(width - aside, row, names[at], KIND + at % len(KINDS))
     return [*top, *canvas.contents(STYLES)]
-
-
-def _legend(names: list[str], width: int) -> list[Content]:
-    """Return the names of curves in as many lines as they take."""
-    lines: list[Content] = []
-    for at, name in enumerate(names):
-        entry = Content.styled(short(name, width), _style(at))
-        if lines and lines[-1].cell_length + 3 + entry.cell_length <= width:
-            lines[-1] = Content.assemble(lines[-1], "   ", entry)
-        else:
-            lines.append(entry)
-    return lines
 
 
 class _Plot:

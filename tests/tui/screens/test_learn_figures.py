@@ -18,7 +18,7 @@ from nanogpt.learn.figures import (
     Sentence,
     Table,
 )
-from nanogpt_tui.screens.learn.look import Look, number, visible
+from nanogpt_tui.screens.learn.look import Look, flow, number, visible
 from nanogpt_tui.screens.learn.stack import draw, stack
 from nanogpt_tui.terminal.ascii import to_ascii
 
@@ -206,3 +206,9 @@ def test_numbers_are_short(value: float, text: str) -> None:
 def test_white_space_at_the_ends_of_a_label_has_a_name() -> None:
     assert [visible(text, False) for text in (" ", "\n", " the", "a b", "")] == ["␣", "↵", "␣the", "a b", ""]
     assert visible(" \n", True) == "_\\n"
+
+
+def test_keys_beside_one_another_are_broken_between_two_of_them() -> None:
+    entries = [Content(text) for text in ("s one step", "t ten steps", "lesson done")]
+    assert [line.plain for line in flow(entries, 24)] == ["s one step   t ten steps", "lesson done"]
+    assert [line.plain for line in flow(entries, 23)] == ["s one step", "t ten steps", "lesson done"]
