@@ -19,6 +19,8 @@ from nanogpt_tui.screens.learn.lesson_list import LessonList
 from nanogpt_tui.screens.learn.lesson_page import LessonPage
 from nanogpt_tui.screens.learn.look import Look
 
+MOST_PROBLEMS = 3  # that are shown, each as a notification
+
 
 class Found(NamedTuple):
     """What is on disk: the lessons, and which are done."""
@@ -107,8 +109,8 @@ class LearnScreen(LabScreen):
         if not self.is_whole:
             return
         self.is_reading = False
-        problems = [error] if found is None else [*found.catalog.problems, found.progress.problem]
-        for problem in filter(None, problems):
+        problems = [error] if found is None else [found.progress.problem, *found.catalog.problems]
+        for problem in _few([problem for problem in problems if problem]):
             self.notify(problem, severity="warning", markup=False)
         if found is None or not found.catalog.lessons:
             return
@@ -298,6 +300,12 @@ class LearnScreen(LabScreen):
         """Scroll the figures if they do not fit, else the text."""
         view, page = self.pane.view, self.query_one(LessonPage)
         (view if view.max_scroll_y else page).scroll_relative(y=lines, animate=False, immediate=True)
+
+
+def _few(problems: list[str]) -> list[str]:
+    """Return the first problems, and how many more there are: each covers a part of the screen."""
+    more = len(problems) - MOST_PROBLEMS
+    return problems if more <= 0 else [*problems[:MOST_PROBLEMS], f"and {more} more: nanogpt learn lists them"]
 
 
 def _binding(action: Action) -> Binding:

@@ -68,6 +68,14 @@ async def test_a_file_that_is_no_lesson_is_said_and_damaged_progress_too(lab: An
         await at.sees("[bold]x.md: no [/bold] head", "count as not done", "▸ 1 Count apples")
 
 
+async def test_many_bad_files_do_not_cover_the_screen(lab: Any, lessons: list[str]) -> None:
+    lessons += [f"lesson {number}.md: no head" for number in range(1, 31)]
+    async with lab() as at:
+        await opened(at)
+        await at.sees("lesson 3.md: no head", "and 27 more: nanogpt learn lists them", "▸ 1 Count apples")
+        assert "lesson 4.md" not in at.seen()
+
+
 async def test_an_answer_is_typed_and_letters_are_not_keys_meanwhile(lab: Any, lessons: list[str]) -> None:
     async with lab() as at:
         screen = await opened(at)
