@@ -84,8 +84,11 @@ def read_bytes(path: Path, most: int = SMALL) -> bytes:
 
 
 def read_text(path: Path, most: int = SMALL) -> str:
-    """Return the text of a regular file in UTF-8 of at most `most` bytes. Raise OSError or ValueError."""
-    return read_bytes(path, most).decode("utf-8")
+    """Return the text of a regular file in UTF-8 of at most `most` bytes. Raise OSError or ValueError.
+
+    The byte order mark that some editors of Windows write first is left out: neither TOML nor JSON may have one.
+    """
+    return read_bytes(path, most).decode("utf-8").removeprefix("\N{BYTE ORDER MARK}")
 
 
 def read_json(path: Path, most: int = SMALL) -> Any:

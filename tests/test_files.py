@@ -226,3 +226,9 @@ def test_only_that_folders_cannot_be_synced_there_is_no_error(
     else:
         with pytest.raises(OSError, match=os.strerror(number)):
             files.sync(tmp_path / name)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("a = 1\n", encoding="utf-8-sig")
+    (tmp_path / "a.json").write_text('{"a": 1}', encoding="utf-8-sig")
+    assert files.read_toml(tmp_path / "a.toml") == files.read_json(tmp_path / "a.json") == {"a": 1}
