@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from nanogpt import paths
 from nanogpt.data.toml_tables import check_table
 from nanogpt.errors import UserError, nearest
-from nanogpt.files import SMALL, read_text, why
+from nanogpt.files import read_text, why
 from nanogpt.formatting import printable
 from nanogpt.learn.experiment import Experiment, check_values, create
 
@@ -32,6 +32,7 @@ TASK = "Try:"  # begins the last paragraph, which says what to do
 _HEAD = re.compile(r"\A\+\+\+[ \t]*\n(.*?)^\+\+\+[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _NAME = re.compile(r"\A(?:\d+_)?(.+)\Z", re.DOTALL)
 LONGEST_TITLE = 60  # characters
+LARGEST = 1 << 16  # bytes of a file: the app lays the whole text out at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def read_lesson(path: Path, number: int = 0) -> Lesson:
     """Return the lesson in a file. Raise `UserError` in one line if it cannot be read or is not a usable lesson."""
     where = f"lesson {path}"
     try:
-        content = read_text(path, SMALL).replace("\r\n", "\n")
+        content = read_text(path, LARGEST).replace("\r\n", "\n")
         head = _HEAD.match(content)
         if head is None:
             raise UserError(f"{where}: its first lines must be a head in TOML between two lines +++")

@@ -101,6 +101,18 @@ def test_a_file_that_is_not_text_or_missing_gets_one_line(tmp_path: Path) -> Non
             read_lesson(tmp_path / name)
 
 
+def test_a_file_of_an_editor_that_writes_a_byte_order_mark_is_a_lesson(tmp_path: Path) -> None:
+    (tmp_path / "mine.md").write_text(HEAD + "A text.", encoding="utf-8-sig")
+    assert read_lesson(tmp_path / "mine.md").text == "A text."
+
+
+def test_a_text_that_would_stop_the_screen_while_it_is_laid_out_gets_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "long.md"
+    path.write_text(HEAD + "word " * 20_000)
+    with pytest.raises(UserError, match=r"cannot be read: larger than 65,536 bytes$"):
+        read_lesson(path)
+
+
 def test_control_characters_are_replaced(tmp_path: Path) -> None:
     path = tmp_path / "odd.md"
     path.write_bytes(
