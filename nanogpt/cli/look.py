@@ -145,7 +145,7 @@ def find_head(loaded: "LoadedModel", ids: list[int], name: str) -> tuple["Attent
 
 
 def lens(loaded: "LoadedModel", ids: list[int], top: int) -> tuple[Rows, dict[str, Any]]:
-    """Return what each layer would predict after each token: in rows the likeliest, in the figures the `top` ones."""
+    """Return what each layer would predict after each token: one token in the rows, the `top` ones in the figures."""
     import torch
 
     from nanogpt.inspection.logit_lens import logit_lens

@@ -22,7 +22,7 @@ class BytePairs:
         self.merges: dict[Pair, int] = {}  # the id of the token that a pair becomes
 
     def train(self, text: str, merges: int) -> Iterator[bytes]:
-        """Do so many merges on a text, and yield each new token. Stop earlier if no pair occurs twice."""
+        """Do at most `merges` merges on a text, and yield each new token. Stop early if no pair occurs twice."""
         words = Counter(_WORD.findall(text))
         parts = [(list(word.encode("utf-8", "replace")), count) for word, count in words.items()]
         for _ in range(merges):

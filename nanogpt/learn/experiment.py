@@ -41,7 +41,7 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 class Experiment(ABC, Generic[SettingsT]):
-    """An experiment: it starts, then takes actions and answers, and yields what there is to see.
+    """An experiment: it yields figures when it starts, and after each action and answer.
 
     `start`, `act` and `answer` compute while they are iterated, in a worker thread of the app: they yield at least
     every 0.3 s, and closing the iterator cancels. Only one of them is iterated at a time. They do not change torch's
@@ -60,7 +60,7 @@ class Experiment(ABC, Generic[SettingsT]):
 
     @abstractmethod
     def start(self) -> Iterator[Update]:
-        """Begin, or begin again, and yield what there is to see. Raise `UserError` if the experiment cannot run."""
+        """Begin, or begin again, and yield the figures. Raise `UserError` if the experiment cannot run."""
 
     @property
     def actions(self) -> tuple[Action, ...]:
@@ -73,11 +73,11 @@ class Experiment(ABC, Generic[SettingsT]):
         return ""
 
     def act(self, name: str) -> Iterator[Update]:
-        """Do the action of this name, which is among `actions`, and yield what there is to see."""
+        """Do the action of this name, which is among `actions`, and yield the figures."""
         yield from ()
 
     def answer(self, text: str) -> Iterator[Update]:
-        """Take the line that the learner typed, and yield what there is to see."""
+        """Take the line that the learner typed, and yield the figures."""
         yield from ()
 
 

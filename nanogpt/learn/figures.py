@@ -1,6 +1,6 @@
 """What an experiment shows: figures of plain values, which the command line prints and the app draws.
 
-Text in a figure may come from a data set or a model: who draws it replaces control characters and uses no markup.
+Text in a figure may come from a data set or a model: code that draws it replaces control characters and uses no markup.
 """
 
 import json
@@ -110,14 +110,14 @@ Figure = Sentence | Pieces | Bars | Table | Curves | HeatMap | Points
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """All that there is to see now; it replaces the `Figures` before it."""
+    """All figures that are shown now; they replace the previous `Figures`."""
 
     figures: tuple[Figure, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """The experiment computes: the share that is done, 0 to 1, and what it does, as a short phrase."""
+    """The progress of a computation: the share that is done, 0 to 1, and a short phrase for what it does."""
 
     share: float
     doing: str

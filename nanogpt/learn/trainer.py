@@ -30,10 +30,8 @@ NextBatch = Callable[[torch.Generator], Batch]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of training: its number from 1, the loss (nats per token) before the update, the norm of the gradient.
-
-    Without clipping.
-    """
+    """One step of training, counted from 1: the loss (nats per token) and the norm of the gradient, both before the
+    update and before clipping."""
 
     number: int
     loss: float
@@ -57,7 +55,7 @@ class Trainer:
         """Begin a training.
 
         next_batch: draws a batch; see `windows`. grad_clip: the largest norm of the gradient; 0: no clipping. schedule:
-        the factor of the learning rate for the step after so many steps.
+        the factor of the learning rate, from the number of steps done.
         """
         self.model = model.train()
         self.next_batch = next_batch
@@ -70,7 +68,7 @@ class Trainer:
         self.optimizer: torch.optim.Optimizer = settings.build(model, torch.float32)
 
     def train(self, steps: int) -> Iterator[Step]:
-        """Do so many steps, and yield each."""
+        """Do `steps` steps, and yield each."""
         for _ in range(steps):
             yield self.step()
 

@@ -267,7 +267,7 @@ class Experiment(experiment.Experiment[Settings]):
         looks = f"looks at the letter after the earlier copy with {percent(score)} of its attention"
         if score >= LEARNED_SCORE:
             name = self._named(best).capitalize()
-            yield f"{name} {looks}; before the training the best head did with {percent(before)}."
+            yield f"{name} {looks}; before the training the best head did so with {percent(before)}."
         else:
             best_head = self._named(best)
             yield f"In this run no head has learned to copy: the best, {best_head}, {looks}. Press + to continue."
@@ -291,9 +291,8 @@ class Experiment(experiment.Experiment[Settings]):
                 f"{self._named(previous).capitalize()} looks at the previous letter ({percent(score)}), so that each "
                 "letter carries what came before it. The other head needs that."
             )
-        return (
-            f"No earlier head looks mainly at the previous letter; {self._named(previous)} does most, {percent(score)}."
-        )
+        most = f"{self._named(previous)} does so most, {percent(score)}"
+        return f"No earlier head looks mainly at the previous letter; {most}."
 
     def _of_typed(self, model: "LanguageModel") -> str:
         import torch
@@ -315,7 +314,7 @@ class Experiment(experiment.Experiment[Settings]):
 
 
 def copied_share(model: "LanguageModel", batch: "Batch") -> float:
-    """Return the share of the targets (B, T) that are not -1 for which the model finds the right letter likeliest."""
+    """Return the share of the targets (B, T) that are not -1 for which the right letter is the most likely one."""
     import torch
 
     from nanogpt.inspection.layers import evaluation_mode

@@ -53,14 +53,14 @@ class Experiment(experiment.Experiment[Settings]):
 
     def start(self) -> Iterator[Update]:
         """Learn the byte pairs, and cut the example."""
-        yield Working(0.0, "read a text")
+        yield Working(0.0, "reading the text")
         self.source = lesson_text(self.data_dir)
         self.characters = tokenizers.create("char", [self.source.text])
         self.byte_pairs = BytePairs()
         merges = self.settings.merges
         for done, token in enumerate(self.byte_pairs.train(self.source.text[: self.settings.characters], merges), 1):
             yield Working(done / merges, f"merge {done} of {merges}: {quoted(token)}")
-        yield Working(1.0, "look for the file of GPT-2's tokens")
+        yield Working(1.0, "looking for the file of GPT-2's tokens")
         self.published = [tokenizers.create("gpt2")] if tokenizers.available_offline("gpt2") else []
         yield Figures((*self.about_training(), *self.figures(self.settings.example)))
 

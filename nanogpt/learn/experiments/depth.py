@@ -242,6 +242,6 @@ class Experiment(experiment.Experiment[Settings]):
         yield f"Without its residual stream {top.name} {verb} {without.loss:.3f} instead of {top.loss:.3f}."
         having, lacking = (gradients[0] / gradients[-1] for gradients in self.gradients)
         yield (
-            f"Before the first step the gradient of its first block is {lacking:.2g} times that of its last; with the "
-            f"stream it is {having:.2g} times."
+            f"Before the first step the gradient is {lacking:.2g} times as large in its first block as in its last, "
+            f"with the stream {having:.2g} times."
         )

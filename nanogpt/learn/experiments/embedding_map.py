@@ -86,7 +86,7 @@ class Experiment(experiment.Experiment[Settings]):
 
     def start(self) -> Iterator[Update]:
         """Train, and draw the map at each interval."""
-        yield Working(0.0, "build a model")
+        yield Working(0.0, "building a model")
         import torch
 
         from nanogpt.learn.trainer import Trainer, build_model, windows

@@ -1,8 +1,8 @@
 """Shannon's game (Shannon 1951): guess the next character of a text until it is right, and count the guesses.
 
 The numbers of guesses bound the information of a character from both sides. If q(i) is the share of characters that
-were found at guess i, it is at most the entropy of q, −Σ q(i) log2 q(i), and at least Σ i (q(i) − q(i+1)) log2 i, for
-whoever guesses so. A model of n-grams, which is counted in a second, plays the same characters.
+were found at guess i, the information is at most the entropy of q, −Σ q(i) log2 q(i), and at least
+Σ i (q(i) − q(i+1)) log2 i. A model of n-grams, which is counted in a second, plays the same characters.
 """
 
 import math
@@ -84,7 +84,7 @@ class Experiment(experiment.Experiment[Settings]):
     def start(self) -> Iterator[Update]:
         """Let the model count most of the text, and choose a passage of the rest."""
         self.game = ()
-        yield Working(0.0, "read a text")
+        yield Working(0.0, "reading the text")
         import torch
 
         from nanogpt.learn.trainer import build_model

@@ -79,7 +79,7 @@ class Experiment(experiment.Experiment[Settings]):
 
     def start(self) -> Iterator[Update]:
         """Train with the three rates."""
-        yield Working(0.0, "build three models")
+        yield Working(0.0, "building three models")
         import torch
 
         text = lesson_text(self.data_dir).text
@@ -129,7 +129,7 @@ class Experiment(experiment.Experiment[Settings]):
                 yield Figures(tuple(self.figures()))
 
     def figures(self) -> Iterator[Figure]:
-        """Yield the curves so far, and once all runs have ended what they show."""
+        """Yield the curves so far, and what they show once all runs have ended."""
         curves = tuple(filter(None, (self.curve(run) for run in self.runs)))
         top = CEILING * self.blind
         cut = f", drawn up to {top:.1f}" if any(loss > top for run in self.runs for loss in run.losses) else ""
@@ -179,7 +179,7 @@ class Experiment(experiment.Experiment[Settings]):
             fell, best_fell = lowest.losses[0] - lowest.end, best.losses[0] - best.end
             yield (
                 f"{lowest.rate:g} is too low for {self.settings.steps} steps: from {lowest.losses[0]:.2f} its loss "
-                f"fell by {fell:.2f}, that of the best rate by {best_fell:.2f}."
+                f"fell by {fell:.2f}; with the best rate it fell by {best_fell:.2f}."
             )
         if (highest := ranked[-1]) is best:
             yield f"No rate here is too high: {highest.rate:g}, the highest, did best."

@@ -59,7 +59,7 @@ class Run:
 
     @property
     def gap(self) -> float:
-        """The loss on unseen text minus that on its own text at the end."""
+        """The loss on unseen text minus the loss on its own text, at the end."""
         return self.unseen[-1] - self.own[-1]
 
     @property
@@ -190,12 +190,12 @@ class Experiment(experiment.Experiment[Settings]):
         if run.unseen[-1] > lowest + RISE:
             yield (
                 f"The loss on unseen text is lowest at step {step:,.0f}, {lowest:.2f}, and rises to "
-                f"{run.unseen[-1]:.2f}; that on its own text falls to {run.own[-1]:.2f}. It overfits."
+                f"{run.unseen[-1]:.2f}; the loss on its own text falls to {run.own[-1]:.2f}. It overfits."
             )
         else:
             yield (
                 f"In {run.steps[-1]:,.0f} steps the loss on unseen text does not rise again. At the end it is "
-                f"{run.unseen[-1]:.2f}, that on its own text {run.own[-1]:.2f}."
+                f"{run.unseen[-1]:.2f}, and {run.own[-1]:.2f} on its own text."
             )
         yield (
             f"After {PROMPT} characters of its own text it writes the next {run.recited[0]:.0f} (of {RECITED}) without "
@@ -211,7 +211,7 @@ class Experiment(experiment.Experiment[Settings]):
         yield f"{cause.capitalize()} {verb} the gap at the end: {run.gap:.2f} instead of {first.gap:.2f}."
         difference = first.best[0] - lowest
         better = f"better by {difference:.2f}" if difference > 0 else f"not better ({-difference:.2f} higher)"
-        yield f"Its lowest loss on unseen text, {lowest:.2f}, is {better} than that of the first run."
+        yield f"Its lowest loss on unseen text, {lowest:.2f}, is {better} than in the first run."
 
 
 def recited_characters(model: "LanguageModel", data: Characters, text: str) -> float:

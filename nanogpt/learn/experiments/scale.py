@@ -207,7 +207,7 @@ class Experiment(experiment.Experiment[Settings]):
         else:
             yield (
                 f"The points deviate by {percent(law.spread)} from a straight line (standard deviation). They do not "
-                "show the floor that the entropy of the text must be."
+                "show the floor, which is the entropy of the text."
             )
         if self.prediction is not None:
             came = self.trained[-1]
@@ -215,15 +215,15 @@ class Experiment(experiment.Experiment[Settings]):
             is_inside = says.low <= came.loss <= says.high
             verdict = "inside" if is_inside else "outside: the law does not reach so far"
             yield (
-                f"For {came.parameters:,} parameters the law predicted {says.loss:.3f} ({says.low:.3f} to "
-                f"{says.high:.3f} with 95 %). It is {came.loss:.3f}, {verdict}."
+                f"For {came.parameters:,} parameters the law predicted {says.loss:.3f} (95 % interval "
+                f"{says.low:.3f} to {says.high:.3f}). It is {came.loss:.3f}, {verdict}."
             )
         if len(self.widths) < MOST_SIZES:
             parameters = self._next_parameters()
             low, high = law.prediction(parameters)
             yield (
-                f"Its prediction for {parameters:,} parameters: {law.at(parameters):.3f}, with 95 % {low:.3f} to "
-                f"{high:.3f}. Press m to test it."
+                f"Its prediction for {parameters:,} parameters: {law.at(parameters):.3f}, 95 % interval {low:.3f} "
+                f"to {high:.3f}. Press m to test it."
             )
 
 

@@ -65,7 +65,7 @@ class Experiment(experiment.Experiment[Settings]):
 
     def start(self) -> Iterator[Update]:
         """Build a model, let it learn for a moment, and show its guesses on a passage."""
-        yield Working(0.0, "build a model")
+        yield Working(0.0, "building a model")
         import torch
 
         from nanogpt.learn.trainer import Trainer, build_model, windows
@@ -172,7 +172,7 @@ class Experiment(experiment.Experiment[Settings]):
             yield Curves("Loss on this passage", "steps", "nats", (curve,))
 
     def guesses(self, now: State) -> Bars:
-        """Return the likeliest next characters, with the right one."""
+        """Return the most likely next characters, and the right one."""
         before = self.states[-2] if len(self.states) > 1 else None
         right = int(self.window[-1])
         likely = now.probabilities[-1].topk(min(SHOWN, self.tokenizer.vocab_size)).indices.tolist()

@@ -35,7 +35,7 @@ class LearnScreen(LabScreen):
     CSS_PATH = "learn.tcss"
     AUTO_FOCUS = ""
     HELP = (
-        "Lessons: a page of text and an experiment that runs on this machine; all that it shows is computed now. "
+        "A lesson is a page of text and an experiment that runs on this machine; all its numbers are computed now. "
         "{learn.start} starts it, then its own keys are in the bottom line. {learn.previous} and {learn.next} turn to "
         "another lesson. {learn.text} hides the text, so that the experiment has more room. A check mark means that "
         "you have done what a lesson asks."
