@@ -10,9 +10,9 @@ from textual.widgets import Input, Static
 
 from nanogpt.learn.figures import Figure
 from nanogpt_tui.keys import with_keys
+from nanogpt_tui.screens.learn.drawing import RenderOptions, flow
 from nanogpt_tui.screens.learn.experiment_run import ExperimentRun
 from nanogpt_tui.screens.learn.lesson_list import DONE
-from nanogpt_tui.screens.learn.look import Look, flow
 from nanogpt_tui.screens.learn.stack import stack
 from nanogpt_tui.text import one_line, safe_content, short
 
@@ -38,16 +38,16 @@ class FigureView(VerticalScroll, can_focus=False):
     def __init__(self) -> None:
         super().__init__(id="figures")
         self._figures: tuple[Figure, ...] = ()
-        self._look = Look()
+        self._render_options = RenderOptions()
         self.overflows = False  # whether there are more rows than fit
 
     def compose(self) -> ComposeResult:
         yield Static()
 
-    def show(self, figures: tuple[Figure, ...], look: Look) -> None:
+    def show(self, figures: tuple[Figure, ...], options: RenderOptions) -> None:
         """Draw other figures, if they differ."""
-        if (figures, look) != (self._figures, self._look):
-            self._figures, self._look = figures, look
+        if (figures, options) != (self._figures, self._render_options):
+            self._figures, self._render_options = figures, options
             self._draw()
 
     def say(self, text: Content) -> None:
@@ -64,7 +64,7 @@ class FigureView(VerticalScroll, can_focus=False):
 
     def _draw(self) -> None:
         size = self.scrollable_content_region.size
-        rows = stack(self._figures, size.width, size.height, self._look)
+        rows = stack(self._figures, size.width, size.height, self._render_options)
         self.overflows = len(rows) > size.height
         self._show(Content("\n").join(rows), "nowrap")
 
@@ -86,7 +86,7 @@ class ExperimentPane(Vertical):
 
     def __init__(self, id: str) -> None:
         super().__init__(id=id)
-        self._shown: tuple[ExperimentRun, Look] | None = None
+        self._shown: tuple[ExperimentRun, RenderOptions] | None = None
 
     def compose(self) -> ComposeResult:
         yield FigureView()
@@ -126,15 +126,15 @@ class ExperimentPane(Vertical):
         event.input.value = ""
         self.post_message(self.Answered(event.value))
 
-    def show(self, experiment: ExperimentRun, look: Look) -> None:
+    def show(self, experiment: ExperimentRun, options: RenderOptions) -> None:
         """Show the experiment as it is now."""
-        self._shown = experiment, look
+        self._shown = experiment, options
         if experiment.figures:
-            self.view.show(experiment.figures, look)
+            self.view.show(experiment.figures, options)
         else:
             waits = not (experiment.running or experiment.problem)
             self.view.say(Content.styled(with_keys(WAITING, self.app), "$quiet") if waits else Content())
-        self.query_one("#state", Static).update(self._state(experiment, look))
+        self.query_one("#state", Static).update(self._state(experiment, options))
         self._show_question(experiment)
 
     def _show_question(self, experiment: ExperimentRun) -> None:
@@ -146,10 +146,10 @@ class ExperimentPane(Vertical):
         elif has_question and not had_question and all(action.key == "enter" for action in experiment.actions):
             self.line.focus()  # no letter is a key now
 
-    def _state(self, experiment: ExperimentRun, look: Look) -> Content:
+    def _state(self, experiment: ExperimentRun, options: RenderOptions) -> Content:
         """Return the lines below the figures: the progress while it computes, else what the keys do."""
         if experiment.running:
-            return self._progress(experiment, look)
+            return self._progress(experiment, options)
         said = [safe_content(experiment.problem, "$error")] if experiment.problem else []
         if experiment.cancelled:
             said.append(Content.styled("cancelled", "$warning"))
@@ -160,7 +160,7 @@ class ExperimentPane(Vertical):
         more = [Content.styled(with_keys("{learn.down} more", self.app), "$quiet")] if self.view.overflows else []
         return Content("\n").join(flow([*said, *keys, *done, *more], self.size.width))
 
-    def _progress(self, experiment: ExperimentRun, look: Look) -> Content:
+    def _progress(self, experiment: ExperimentRun, options: RenderOptions) -> Content:
         if experiment.paused:
             return Content.styled(with_keys("paused: {learn.pause} continues", self.app), "$warning")
         working = experiment.working
@@ -168,7 +168,7 @@ class ExperimentPane(Vertical):
             return Content.styled("working …", "$quiet")
         share = min(1.0, max(0.0, working.share))
         filled = round(share * BAR_CELLS)
-        on, off = ("=", "-") if look.is_ascii else ("━", "─")
+        on, off = ("=", "-") if options.is_ascii else ("━", "─")
         doing = short(one_line(working.doing), max(10, self.size.width - BAR_CELLS - 8))
         return Content.assemble(
             (on * filled, "$alive"), (off * (BAR_CELLS - filled), "$rule"), f" {share:4.0%}  ", (doing, "$quiet")

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from textual.content import Content
 
 from nanogpt.learn.figures import Curve, Curves, HeatMap, Points
-from nanogpt_tui.screens.learn.look import Look, cell, flow, heading, number, visible
+from nanogpt_tui.screens.learn.drawing import RenderOptions, cell, flow, heading, number, visible
 from nanogpt_tui.text import one_line, short
 from nanogpt_tui.widgets.canvas import GLYPHS, Canvas, Dots, plain, polyline
 from nanogpt_tui.widgets.scales import LABEL_WIDTH, Scale, multiples, nice_step, x_text, y_labels, y_scale, y_ticks
@@ -37,7 +37,7 @@ WIDEST_CELL = 6  # of a heat map
 # ---- curves
 
 
-def curves(figure: Curves, width: int, height: int, look: Look) -> list[Content]:
+def curves(figure: Curves, width: int, height: int, options: RenderOptions) -> list[Content]:
     """Return a chart of `height` rows, at least MIN_CURVES: a heading, the plot, and the x axis.
 
     Short names are written at the ends of the curves, long ones in lines above the plot.
@@ -47,17 +47,17 @@ def curves(figure: Curves, width: int, height: int, look: Look) -> list[Content]
     if not known:
         return [*top, Content.styled("no points yet", "$quiet")]
     kinds = [sum(other.points == curve.points for other in known[:at]) for at, curve in enumerate(known)]
-    samples = [(_sign if curve.points else _sample)(kind, look) for kind, curve in zip(kinds, known, strict=True)]
+    samples = [(_sign if curve.points else _sample)(kind, options) for kind, curve in zip(kinds, known, strict=True)]
     names = [f"{sample} {plain(one_line(each.label))}" for sample, each in zip(samples, known, strict=True)]
     longest = max(map(len, names)) if any(curve.label for curve in known) else 0
     aside = longest if longest <= NAME_CELLS and width >= NARROW else 0
     if longest and not aside:
         top += flow((Content.styled(short(name, width), _style(at)) for at, name in enumerate(names)), width)
-    canvas = Canvas(width, max(MIN_ROWS, height - len(top)), GLYPHS[look.glyphs])
+    canvas = Canvas(width, max(MIN_ROWS, height - len(top)), GLYPHS[options.glyphs])
     plot = _Plot(canvas, width - MARGIN - aside - bool(aside), figure)
     plot.draw_axes(figure)
     for at in sorted(range(len(known)), key=lambda at: known[at].points):  # points over lines
-        plot.draw_curve(known[at], KIND + at % len(KINDS), kinds[at], look)
+        plot.draw_curve(known[at], KIND + at % len(KINDS), kinds[at], options)
     ends = sorted((plot.row(curve.ys[-1]), at) for at, curve in enumerate(known))
     if aside:
         for row, (_, at) in zip(_spread([row for row, _ in ends], plot.height), ends, strict=True):
@@ -95,12 +95,12 @@ class _Plot:
                 canvas.text(start, bottom + 1, label, LABEL)
                 free = start + len(label) + 1
 
-    def draw_curve(self, curve: Curve, style: int, kind: int, look: Look) -> None:
+    def draw_curve(self, curve: Curve, style: int, kind: int, options: RenderOptions) -> None:
         """Draw a curve in a style. `kind` is the number of its pattern, or of its sign."""
         xs, ys = np.array(curve.xs), np.array(curve.ys)
         if curve.points:
             for x, y in zip(xs.tolist(), ys.tolist(), strict=True):
-                self.canvas.text(self._column(x), self.row(y), _sign(kind, look), style)
+                self.canvas.text(self._column(x), self.row(y), _sign(kind, options), style)
         else:
             order = np.argsort(xs, kind="stable")
             at, first = np.unique(xs[order], return_index=True)
@@ -161,12 +161,12 @@ def _patterned(dots: Dots, kind: int) -> Dots:
     return dots & (ordinal % period < drawn)
 
 
-def _sample(kind: int, look: Look) -> str:
-    return (ASCII_SAMPLES if look.is_ascii else SAMPLES)[kind % len(PATTERNS)]
+def _sample(kind: int, options: RenderOptions) -> str:
+    return (ASCII_SAMPLES if options.is_ascii else SAMPLES)[kind % len(PATTERNS)]
 
 
-def _sign(kind: int, look: Look) -> str:
-    return (ASCII_SIGNS if look.is_ascii else SIGNS)[kind % len(SIGNS)]
+def _sign(kind: int, options: RenderOptions) -> str:
+    return (ASCII_SIGNS if options.is_ascii else SIGNS)[kind % len(SIGNS)]
 
 
 def _spread(rows: list[int], height: int) -> list[int]:
@@ -184,13 +184,13 @@ def _spread(rows: list[int], height: int) -> list[int]:
 # ---- heat maps
 
 
-def heat_map(figure: HeatMap, width: int, look: Look) -> list[Content]:
+def heat_map(figure: HeatMap, width: int, options: RenderOptions) -> list[Content]:
     """Return a row of shades for each row of values, the names of the columns above, the scale below.
 
     If not all columns fit, the last ones are shown.
     """
-    labels = [visible(label, look.is_ascii) for label in figure.row_labels]
-    names = [visible(label, look.is_ascii) for label in figure.column_labels]
+    labels = [visible(label, options.is_ascii) for label in figure.row_labels]
+    names = [visible(label, options.is_ascii) for label in figure.column_labels]
     first_width = min(max(map(cell_len, labels), default=0), max(4, width // 4))
     room = width - first_width - 1
     longest = max(map(cell_len, names), default=1)
@@ -203,10 +203,10 @@ def heat_map(figure: HeatMap, width: int, look: Look) -> list[Content]:
         lines.append(Content.styled(" " * (first_width + 1) + header.rstrip(), "$quiet"))
     values = np.array(figure.values, np.float64).reshape(len(labels), len(names))[:, shown]
     fractions = (values - figure.low) / ((figure.high - figure.low) or 1.0)
-    for label, row in zip(labels, shade_rows(fractions, look.is_ascii), strict=True):
+    for label, row in zip(labels, shade_rows(fractions, options.is_ascii), strict=True):
         cells = "".join(shade * size for shade in row)
         lines.append(Content.assemble((cell(label, first_width, right=True) + " ", "$quiet"), (cells, "$accent")))
-    darkest = SHADES["ascii" if look.is_ascii else ""][-1]
+    darkest = SHADES["ascii" if options.is_ascii else ""][-1]
     scale = f"{'':{first_width}} blank {number(figure.low)}   {darkest * 2} {number(figure.high)}"
     lines.append(Content.styled(short(scale, width), "$quiet"))
     return lines
@@ -220,23 +220,23 @@ def _spaced(names: Sequence[str], size: int) -> list[str]:
 # ---- maps
 
 
-def points(figure: Points, width: int, height: int, look: Look) -> list[Content]:
+def points(figure: Points, width: int, height: int, options: RenderOptions) -> list[Content]:
     """Return a map of `height` rows, at least MIN_POINTS. A label that would cover another point is left out."""
     groups = list(dict.fromkeys(point.group for point in figure.points))
     lines = heading(figure.title, width)
     if not figure.points:
         return [*lines, Content.styled("no points yet", "$quiet")]
     if any(groups):
-        signs = [(f"{_sign(place, look)} {one_line(group)}   ", _style(place)) for place, group in enumerate(groups)]
+        signs = [(f"{_sign(place, options)} {one_line(group)}   ", _style(place)) for place, group in enumerate(groups)]
         lines.append(Content.assemble(*signs).truncate(width, ellipsis=True))
-    canvas = Canvas(width, max(3, height - len(lines)), GLYPHS[look.glyphs])
+    canvas = Canvas(width, max(3, height - len(lines)), GLYPHS[options.glyphs])
     across, down = _places(figure, width, canvas.height)
     taken = set(zip(across, down, strict=True))
     for x, y, point in zip(across, down, figure.points, strict=True):
         kind = KIND + groups.index(point.group) % len(KINDS)
-        canvas.text(x, y, _sign(groups.index(point.group), look), kind)
+        canvas.text(x, y, _sign(groups.index(point.group), options), kind)
     for x, y, point in zip(across, down, figure.points, strict=True):
-        text = plain(visible(point.label, look.is_ascii))
+        text = plain(visible(point.label, options.is_ascii))
         for start in (x + 1, x - len(text)):
             cells = {(at, y) for at in range(start, start + len(text))}
             if start >= 0 and start + len(text) <= width and not cells & taken:

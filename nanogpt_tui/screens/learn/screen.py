@@ -13,11 +13,11 @@ from nanogpt.learn.experiment import Action
 from nanogpt.learn.lesson import Catalog, Lesson, lessons
 from nanogpt_tui.glossary import lookup
 from nanogpt_tui.screens.base import LabScreen
+from nanogpt_tui.screens.learn.drawing import RenderOptions
 from nanogpt_tui.screens.learn.experiment_pane import ExperimentPane
 from nanogpt_tui.screens.learn.experiment_run import ExperimentRun
 from nanogpt_tui.screens.learn.lesson_list import LessonList
 from nanogpt_tui.screens.learn.lesson_page import LessonPage
-from nanogpt_tui.screens.learn.look import Look
 
 MOST_PROBLEMS = 3  # that are shown, each as a notification
 
@@ -169,7 +169,7 @@ class LearnScreen(LabScreen):
         if experiment is not self.experiment or not self.is_whole:
             return
         self._lay_out()
-        self.pane.show(experiment, self._look)
+        self.pane.show(experiment, self._render_options)
         if experiment.done and experiment.lesson.name not in self.done:
             self._mark_done(experiment.lesson)
         keys = (
@@ -191,12 +191,12 @@ class LearnScreen(LabScreen):
         self.session.fetch(lambda: progress.mark_done(lesson.name), report, "lesson done")
 
     @property
-    def _look(self) -> Look:
-        return Look(self.lab.settings.glyphs, bool(self.app.current_theme.ansi))
+    def _render_options(self) -> RenderOptions:
+        return RenderOptions(self.lab.settings.glyphs, bool(self.app.current_theme.ansi))
 
     def settings_changed(self) -> None:
         if self.is_whole and self.experiment is not None:
-            self.pane.show(self.experiment, self._look)
+            self.pane.show(self.experiment, self._render_options)
 
     # ---- keys
 

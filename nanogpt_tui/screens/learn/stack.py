@@ -6,16 +6,16 @@ from textual.content import Content
 
 from nanogpt.learn.figures import Bars, Curves, Figure, HeatMap, Pieces, Points, Sentence, Table
 from nanogpt_tui.screens.learn import plots, text_figures
-from nanogpt_tui.screens.learn.look import Look
+from nanogpt_tui.screens.learn.drawing import RenderOptions
 
 MIN_WIDTH = 30
 
 
-def stack(figures: Sequence[Figure], width: int, height: int, look: Look) -> list[Content]:
+def stack(figures: Sequence[Figure], width: int, height: int, options: RenderOptions) -> list[Content]:
     """Return the lines of all figures, at most `width` cells wide. There may be more than `height`."""
     width = max(MIN_WIDTH, width)
     limits = [_limits(each) for each in figures]
-    drawn = [None if limit else draw(each, width, 0, look) for each, limit in zip(figures, limits, strict=True)]
+    drawn = [None if limit else draw(each, width, 0, options) for each, limit in zip(figures, limits, strict=True)]
     left = height - sum(len(lines) for lines in drawn if lines is not None)
     gap = len(figures) - 1 <= left - sum(limit[0] for limit in limits if limit)  # a blank line between two figures
     left -= gap * (len(figures) - 1)
@@ -24,7 +24,7 @@ def stack(figures: Sequence[Figure], width: int, height: int, look: Look) -> lis
     for each, limit, lines in zip(figures, limits, drawn, strict=True):
         if limit is not None:
             part = max(limit[0], min(left // flexible, limit[1], width // 3))
-            lines, left, flexible = draw(each, width, part, look), left - part, flexible - 1
+            lines, left, flexible = draw(each, width, part, options), left - part, flexible - 1
         rows += [*([Content()] if rows and gap else []), *(lines or [])]
     return rows
 
@@ -39,20 +39,20 @@ def _limits(figure: Figure) -> tuple[int, int] | None:
     return None
 
 
-def draw(figure: Figure, width: int, height: int, look: Look) -> list[Content]:
+def draw(figure: Figure, width: int, height: int, options: RenderOptions) -> list[Content]:
     """Return the lines of one figure. `height` is used by those that can be drawn in any."""
     match figure:
         case Sentence():
             return text_figures.sentence(figure, width)
         case Pieces():
-            return text_figures.pieces(figure, width, look)
+            return text_figures.pieces(figure, width, options)
         case Bars():
-            return text_figures.bars(figure, width, look)
+            return text_figures.bars(figure, width, options)
         case Table():
             return text_figures.table(figure, width)
         case Curves():
-            return plots.curves(figure, width, height, look)
+            return plots.curves(figure, width, height, options)
         case HeatMap():
-            return plots.heat_map(figure, width, look)
+            return plots.heat_map(figure, width, options)
         case Points():
-            return plots.points(figure, width, height, look)
+            return plots.points(figure, width, height, options)

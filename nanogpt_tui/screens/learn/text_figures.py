@@ -6,7 +6,7 @@ from rich.cells import cell_len
 from textual.content import Content
 
 from nanogpt.learn.figures import Bar, Bars, Pieces, Sentence, Table
-from nanogpt_tui.screens.learn.look import Look, cell, heading, number, visible
+from nanogpt_tui.screens.learn.drawing import RenderOptions, cell, heading, number, visible
 from nanogpt_tui.text import one_line, printable, safe_content, short
 from nanogpt_tui.token_views import cut_styles
 
@@ -22,10 +22,10 @@ def sentence(figure: Sentence, width: int) -> list[Content]:
     return safe_content(figure.text.strip(), "$foreground").wrap(width)
 
 
-def pieces(figure: Pieces, width: int, look: Look) -> list[Content]:
+def pieces(figure: Pieces, width: int, options: RenderOptions) -> list[Content]:
     """Return a title, the text with every other token shaded, and the first ids."""
     lines = heading(figure.title, width)
-    cut = _cut_lines(figure.pieces, width, look)
+    cut = _cut_lines(figure.pieces, width, options)
     lines += cut[:LONGEST_CUT]
     if len(cut) > LONGEST_CUT:
         lines.append(Content.styled("…", "$quiet"))
@@ -35,10 +35,10 @@ def pieces(figure: Pieces, width: int, look: Look) -> list[Content]:
     return lines
 
 
-def _cut_lines(texts: tuple[str, ...], width: int, look: Look) -> list[Content]:
+def _cut_lines(texts: tuple[str, ...], width: int, options: RenderOptions) -> list[Content]:
     """Return the text in lines of whole tokens. A vertical bar separates them if shades may not be visible."""
-    between = look.ansi or look.is_ascii
-    styles, newline = cut_styles(look.ansi), "\\n" if look.is_ascii else "↵"
+    between = options.ansi or options.is_ascii
+    styles, newline = cut_styles(options.ansi), "\\n" if options.is_ascii else "↵"
     lines: list[Content] = []
     parts: list[tuple[str, str]] = []
     used = 0
@@ -55,7 +55,7 @@ def _cut_lines(texts: tuple[str, ...], width: int, look: Look) -> list[Content]:
     return [*lines, Content.assemble(*parts)] if parts else lines
 
 
-def bars(figure: Bars, width: int, look: Look) -> list[Content]:
+def bars(figure: Bars, width: int, options: RenderOptions) -> list[Content]:
     """Return a row for each bar: label, bar, and its note, or without one its value.
 
     If a value has changed, the bar shows by how much: ━━━═══ has grown from three cells to six, ━━━┄┄┄ has shrunk.
@@ -64,28 +64,28 @@ def bars(figure: Bars, width: int, look: Look) -> list[Content]:
     if not figure.rows:
         return lines
     notes = [_note(row) for row in figure.rows]
-    labels = [visible(row.label, look.is_ascii) for row in figure.rows]
+    labels = [visible(row.label, options.is_ascii) for row in figure.rows]
     has_mark = any(row.marked for row in figure.rows)
     label_width = min(max(map(cell_len, labels)), max(6, width // 3))
     note_width = min(max(map(cell_len, notes)), width // 3)
     room = max(1, min(LONGEST_BAR, width - 2 * has_mark - label_width - note_width - 2))
     largest = max(max(row.value, row.before or 0.0) for row in figure.rows) or 1.0
-    mark = ">" if look.is_ascii else "▸"
+    mark = ">" if options.is_ascii else "▸"
     for row, label, note in zip(figure.rows, labels, notes, strict=True):
         style = "bold $accent" if row.marked else "$foreground"
         parts = [
             (f"{mark if row.marked else ' '} " if has_mark else "", style),
             (cell(label, label_width, right=True) + " ", style),
-            *_bar(row, room, largest, look),
+            *_bar(row, room, largest, options),
             (" " + short(note, note_width), style),
         ]
         lines.append(Content.assemble(*parts))
     return lines
 
 
-def _bar(row: Bar, room: int, largest: float, look: Look) -> list[tuple[str, str]]:
+def _bar(row: Bar, room: int, largest: float, options: RenderOptions) -> list[tuple[str, str]]:
     """Return a bar in `room` cells: what it was and still is, what was added, what is gone."""
-    same, more, less = ("=", "+", "-") if look.is_ascii else ("━", "═", "┄")
+    same, more, less = ("=", "+", "-") if options.is_ascii else ("━", "═", "┄")
     now = round(row.value / largest * room)
     before = now if row.before is None else round(row.before / largest * room)
     both = min(now, before)

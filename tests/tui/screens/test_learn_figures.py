@@ -18,16 +18,16 @@ from nanogpt.learn.figures import (
     Sentence,
     Table,
 )
-from nanogpt_tui.screens.learn.look import Look, flow, number, visible
+from nanogpt_tui.screens.learn.drawing import RenderOptions, flow, number, visible
 from nanogpt_tui.screens.learn.stack import draw, stack
 from nanogpt_tui.terminal.ascii import to_ascii
 
-ASCII = Look("ascii")
+ASCII = RenderOptions("ascii")
 HOSTILE = "[bold]x[/] \x1b[31m\u202e"
 
 
-def lines(figure: Figure, width: int = 60, height: int = 12, look: Look = ASCII) -> list[str]:
-    return [line.plain.rstrip() for line in draw(figure, width, height, look)]
+def lines(figure: Figure, width: int = 60, height: int = 12, options: RenderOptions = ASCII) -> list[str]:
+    return [line.plain.rstrip() for line in draw(figure, width, height, options)]
 
 
 GUESSES = Bars("Guesses", (Bar("u", 0.12, before=0.06, marked=True), Bar("e", 0.03, before=0.12), Bar(" ", 0.0)))
@@ -44,7 +44,7 @@ def test_bars_show_what_was_added_and_what_is_gone() -> None:
 
 
 def test_bars_in_other_characters_have_the_same_cells() -> None:
-    drawn = lines(GUESSES, 40, look=Look())
+    drawn = lines(GUESSES, 40, options=RenderOptions())
     assert drawn[1] == "▸ u ━━━━━━━━━━━━═══════════ 0.060 → 0.12"
     assert drawn[2] == "  e ━━━━━━┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄ 0.12 → 0.030"
 
@@ -61,11 +61,11 @@ def test_a_note_stands_for_the_number_and_a_long_label_is_cut() -> None:
 def test_a_text_is_cut_between_tokens_with_its_ids() -> None:
     figure = Pieces("bytes", ("the", " la", "zy\n", " dog"), (5, 17, 3, 9))
     assert lines(figure, 12) == ["bytes", "the| la|zy\\n", " dog", "ids 5 17 3 9"]
-    shaded = draw(figure, 30, 9, Look())
+    shaded = draw(figure, 30, 9, RenderOptions())
     assert shaded[1].plain == "the lazy↵ dog"
     styles = [str(span.style) for span in shaded[1].spans]
     assert all(one != other for one, other in pairwise(styles))
-    assert lines(figure, 30, look=Look(ansi=True))[1] == "the| la|zy↵| dog"
+    assert lines(figure, 30, options=RenderOptions(ansi=True))[1] == "the| la|zy↵| dog"
 
 
 def test_a_table_has_its_numbers_at_the_right_and_is_cut_where_it_is_widest() -> None:
@@ -89,7 +89,7 @@ def test_a_table_has_its_numbers_at_the_right_and_is_cut_where_it_is_widest() ->
 
 def test_a_heat_map_has_a_name_for_each_row_and_column_and_a_scale() -> None:
     figure = HeatMap("Attention", ((1.0, 0.0), (0.5, 0.5)), ("a", "b"), ("a", "b"), 0.0, 1.0)
-    assert lines(figure, 30, look=Look()) == ["Attention", "  a b", "a ██", "b ▒▒▒▒", "  blank 0   ██ 1.0"]
+    assert lines(figure, 30, options=RenderOptions()) == ["Attention", "  a b", "a ██", "b ▒▒▒▒", "  blank 0   ██ 1.0"]
     assert lines(figure, 30) == ["Attention", "  a b", "a @@", "b ====", "  blank 0   @@ 1.0"]
 
 
@@ -168,16 +168,18 @@ def test_figures_share_the_height_and_charts_take_what_is_left() -> None:
         Curves("Loss", "step", "nats", (Curve("loss", (0.0, 1.0), (2.0, 1.0)),)),
     ]
     # a sentence, four rows of bars, two blank lines; the chart takes at most a third of the width
-    assert len(stack(figures, 72, 20, Look())) == 20
-    assert len(stack(figures, 72, 60, Look())) == 1 + 4 + 2 + 24
-    crowded = stack(figures, 72, 10, Look())
+    assert len(stack(figures, 72, 20, RenderOptions())) == 20
+    assert len(stack(figures, 72, 60, RenderOptions())) == 1 + 4 + 2 + 24
+    crowded = stack(figures, 72, 10, RenderOptions())
     assert len(crowded) == 1 + 4 + 9
     assert Content() not in crowded
 
 
-@pytest.mark.parametrize("look", [Look(), Look("block"), Look("ascii"), Look("ascii", ansi=True)])
+@pytest.mark.parametrize(
+    "options", [RenderOptions(), RenderOptions("block"), RenderOptions("ascii"), RenderOptions("ascii", ansi=True)]
+)
 @pytest.mark.parametrize("width", [30, 76, 140])
-def test_no_figure_is_wider_than_its_room_and_no_text_of_it_does_anything(look: Look, width: int) -> None:
+def test_no_figure_is_wider_than_its_room_and_no_text_of_it_does_anything(options: RenderOptions, width: int) -> None:
     figures: list[Figure] = [
         Sentence(HOSTILE * 9),
         Pieces(HOSTILE, (HOSTILE, "日本" * 40), (1, 2)),
@@ -187,7 +189,7 @@ def test_no_figure_is_wider_than_its_room_and_no_text_of_it_does_anything(look: 
         HeatMap(HOSTILE, ((0.1,) * 80,) * 2, (HOSTILE, "日"), ("日本",) * 80, 0.0, 1.0),
         Points(HOSTILE, (Point(HOSTILE, 0.0, 0.0, HOSTILE), Point("日本", 1.0, 2.0, ""))),
     ]
-    drawn = stack(figures, width, 40, look)
+    drawn = stack(figures, width, 40, options)
     assert [line.plain for line in drawn if line.cell_length > width] == []
     text = "\n".join(line.plain for line in drawn)
     assert "\x1b" not in text

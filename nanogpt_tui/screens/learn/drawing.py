@@ -13,7 +13,7 @@ TINY = 0.001  # numbers below are not written out
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class RenderOptions:
     """`glyphs` is "braille", "block" or "ascii"; `ansi`: the theme has the terminal's own colours."""
 
     glyphs: str = "braille"
