@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nanogpt.errors import UserError
-from nanogpt.inspection.layers import calling_layers, evaluation_mode
+from nanogpt.inspection.layers import calling_layers, check_finite, evaluation_mode
 from nanogpt.models.attention_recorder import recorded_attention
 from nanogpt.models.base import LanguageModel
 
@@ -48,12 +48,18 @@ class HeadScores:
 
 
 def attention_of(model: LanguageModel, ids: Tensor) -> list[Attention]:
-    """Return the attention of every layer for one sequence of ids (T,). Raise `UserError` if the model has none."""
+    """Return the attention of every layer for one sequence of ids (T,).
+
+    Raise `UserError` if the model has none, or its weights are not finite.
+    """
     return [Attention(name, weights[0].cpu().numpy()) for name, weights in _recorded(model, ids[None])]
 
 
 def score_heads(model: LanguageModel, seed: int = 1) -> list[HeadScores]:
-    """Return the scores of every head. Raise `UserError` if the model has no attention or sees fewer than 4 tokens."""
+    """Return the scores of every head.
+
+    Raise `UserError` if the model has no attention or sees fewer than 4 tokens, or its weights are not finite.
+    """
     length = min(LONGEST, model.config.block_size // 2)
     if model.config.block_size < SHORTEST_CONTEXT:
         raise UserError(
@@ -90,4 +96,5 @@ def _recorded(model: LanguageModel, ids: Tensor) -> list[tuple[str, Tensor]]:
 
     with evaluation_mode(model), calling_layers(model) as calling, recorded_attention(take):
         model(ids)
+    check_finite(weights for _, weights in found)
     return found

@@ -12,10 +12,17 @@ if TYPE_CHECKING:
 
 
 def embeddings_of(model: "LanguageModel") -> NDArray[np.float32]:
-    """Return the vector of each token (V, C). Raise `UserError` for an architecture without them."""
+    """Return the vector of each token (V, C).
+
+    Raise `UserError` for an architecture without them, and for vectors that are not finite.
+    """
+    from nanogpt.inspection.layers import check_finite
+
     if not model.config.capabilities.embeddings:
         raise UserError(f"the architecture {model.config.name} has no embeddings of tokens")
-    return model.token_embeddings().detach().float().cpu().numpy()
+    vectors = model.token_embeddings().detach()
+    check_finite([vectors])
+    return vectors.float().cpu().numpy()
 
 
 def nearest_tokens(embeddings: NDArray[np.float32], id: int, k: int = 10) -> list[tuple[int, float]]:

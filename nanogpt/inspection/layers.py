@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nanogpt.errors import UserError
 from nanogpt.models.attention_recorder import recorded_attention
 from nanogpt.models.base import LanguageModel
 
@@ -173,3 +174,12 @@ def relative_entropy(weights: Tensor) -> Tensor:
     several = visible > 1
     share = torch.where(several, entropy / visible.clamp(min=2).float().log(), 0.0)
     return share.sum((0, 2)) / several.sum((0, 2)).clamp(min=1)
+
+
+def check_finite(tensors: Iterable[Tensor]) -> None:
+    """Raise `UserError` if a number that a model has or computes is not finite, so that there is nothing to show."""
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+        raise UserError(
+            "the weights of the model are no longer finite numbers, because its training diverged: choose an earlier "
+            "checkpoint, or train with a lower learning rate"
+        )

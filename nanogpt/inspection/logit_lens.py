@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nanogpt.errors import UserError
-from nanogpt.inspection.layers import evaluation_mode, temporary_hooks
+from nanogpt.inspection.layers import check_finite, evaluation_mode, temporary_hooks
 from nanogpt.models.base import LanguageModel
 
 
@@ -30,7 +30,7 @@ class LensLayer:
 def logit_lens(model: LanguageModel, ids: Tensor, k: int = 5) -> list[LensLayer]:
     """Return what each layer would predict for ids (T,), the first layer first.
 
-    Raise `UserError` for an architecture without the capability.
+    Raise `UserError` for an architecture without the capability, and for weights that are not finite.
     """
     if not model.config.capabilities.logit_lens:
         raise UserError(f"the architecture {model.config.name} has no residual stream to read out at each layer")
@@ -43,6 +43,7 @@ def logit_lens(model: LanguageModel, ids: Tensor, k: int = 5) -> list[LensLayer]
     with evaluation_mode(model), temporary_hooks() as hooks:
         hooks += [block.register_forward_hook(keep) for block in model.blocks()]
         model(ids[None])
+        check_finite(outputs.values())
         return [_read(name, torch.softmax(model.readout(x)[0].float(), -1), ids, k) for name, x in outputs.items()]
 
 

@@ -151,3 +151,20 @@ def test_losses_by_position_and_by_token_add_up_to_those_of_the_text():
     assert losses.by_token.sum() == pytest.approx(float(torch.cat([*each, rest]).sum()), rel=1e-5)
     costliest = losses.costliest(2)
     assert costliest[0][1] * costliest[0][2] == pytest.approx(losses.by_token.max())
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_model_whose_training_diverged_is_refused_in_one_line(number: float) -> None:
+    model = new_model()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(number)
+    ids = torch.arange(8)
+    for show in (
+        lambda: attention_of(model, ids),
+        lambda: score_heads(model),
+        lambda: logit_lens(model, ids),
+        lambda: embeddings_of(model),
+    ):
+        with pytest.raises(UserError, match="no longer finite numbers, because its training diverged"):
+            show()

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from nanogpt import tokenizers
 from nanogpt.config.setting import setting
-from nanogpt.errors import UserError
 from nanogpt.formatting import counted
 from nanogpt.learn import experiment
 from nanogpt.learn.experiment import Action
@@ -140,8 +139,6 @@ class Experiment(experiment.Experiment[Settings]):
 
         ids = [self.tokenizer.encode(letter)[0] for letter in self.letters]
         vectors = embeddings_of(self.trainer.model)[ids]  # (n, C)
-        if not np.isfinite(vectors).all():
-            raise UserError("the vectors are no longer finite numbers: the learning rate is too high for this model")
         vectors = vectors - vectors.mean(0)
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         alike = unit @ unit.T  # (n, n)
