@@ -209,7 +209,7 @@ class TextView:
         """Return the next line of stdin without its end; None after the last one."""
         is_terminal = sys.stdin.isatty()
         try:
-            line = input(prompt if is_terminal else "")
+            line = input(printable(prompt) if is_terminal else "")
         except EOFError:
             print(flush=True)
             return None
@@ -224,7 +224,7 @@ class TextView:
             import tty
         except ImportError:  # Windows
             return self.read_line(prompt)
-        print(prompt, end="", flush=True)
+        print(printable(prompt), end="", flush=True)
         descriptor = sys.stdin.fileno()
         before = termios.tcgetattr(descriptor)
         try:
