@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from nanogpt.errors import UserError
-from nanogpt.inspection.layers import evaluation_mode
+from nanogpt.inspection.layers import check_finite, evaluation_mode
 from nanogpt.models.base import Ids, LanguageModel
 
 
@@ -36,7 +36,8 @@ class TokenLosses:
 def token_losses(model: LanguageModel, batches: Iterable[tuple[Ids, Ids]]) -> TokenLosses:
     """Return the losses over (inputs, targets), each (B, T); targets of -1 do not count.
 
-    Raise `UserError` for an architecture that predicts only the last position of a window.
+    Raise `UserError` for an architecture that predicts only the last position of a window, and for weights that are not
+    finite.
     """
     if not model.config.capabilities.every_position:
         raise UserError(f"the architecture {model.config.name} predicts the last position of a window only")
@@ -46,6 +47,7 @@ def token_losses(model: LanguageModel, batches: Iterable[tuple[Ids, Ids]]) -> To
     with evaluation_mode(model):
         for inputs, targets in batches:
             logits = model.logits(torch.from_numpy(inputs).to(model.device)).float().cpu()
+            check_finite([logits])
             wanted = torch.from_numpy(targets).flatten()
             losses = F.cross_entropy(logits.flatten(0, 1), wanted, ignore_index=-1, reduction="none").double().numpy()
             sums[: targets.shape[1]] += losses.reshape(targets.shape).sum(0)

@@ -165,6 +165,7 @@ def test_a_model_whose_training_diverged_is_refused_in_one_line(number: float) -
         lambda: score_heads(model),
         lambda: logit_lens(model, ids),
         lambda: embeddings_of(model),
+        lambda: token_losses(model, sliding_batches(np.arange(17, dtype=np.uint16), 16, 1, stride=16)),
     ):
         with pytest.raises(UserError, match="no longer finite numbers, because its training diverged"):
             show()
