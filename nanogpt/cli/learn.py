@@ -30,6 +30,7 @@ they can come from a pipe."""
 END_KEYS = ("q", "\x04")  # \x04: Ctrl+D
 SEQUENCE_S = 0.05  # within which the rest of a key's sequence follows
 WIDEST = 88  # columns of text
+LONGEST_LINE = 1 << 20  # characters of an answer from a pipe
 PLAIN = str.maketrans({"“": '"', "”": '"', "’": "'", "…": "...", "–": "-", "−": "-", "±": "+-", "✓": "x", "·": "-"})
 
 
@@ -135,6 +136,14 @@ def paragraph_lines(paragraph: str, width: int) -> Iterator[str]:
         yield from wrap(plain, width, subsequent_indent="  " if len(items) > 1 else "")
 
 
+def next_line() -> str | None:
+    """Return the next line of stdin without its end; None after the last one. Raise `UserError` if it is too long."""
+    line = sys.stdin.readline(LONGEST_LINE)
+    if len(line) == LONGEST_LINE:
+        raise UserError(f"a line of the input has {LONGEST_LINE:,} characters or more: give a shorter one")
+    return line.removesuffix("\n") if line else None
+
+
 def is_whole(typed: bytes) -> bool:
     """Return whether bytes are a whole character, or can never be one."""
     try:
@@ -207,15 +216,15 @@ class TextView:
 
     def read_line(self, prompt: str) -> str | None:
         """Return the next line of stdin without its end; None after the last one."""
-        is_terminal = sys.stdin.isatty()
+        if not sys.stdin.isatty():
+            line = next_line()
+            self.print(f"> {printable(line)[: self.width - 2]}" if line is not None else "")
+            return line
         try:
-            line = input(printable(prompt) if is_terminal else "")
+            return input(printable(prompt))
         except EOFError:
             print(flush=True)
             return None
-        if not is_terminal:
-            self.print(f"> {printable(line)[: self.width - 2]}")
-        return line
 
     def read_key(self, prompt: str) -> str | None:
         """Return the next key of the terminal as soon as it is pressed: a character, or "" for Enter."""
@@ -267,8 +276,7 @@ class JsonView:
     def ask(self, experiment: Experiment[Any]) -> str | None:
         actions = [asdict(action) for action in experiment.actions]
         print(json.dumps({"question": experiment.question, "actions": actions}), flush=True)
-        line = sys.stdin.readline()
-        return line.removesuffix("\n") if line else None
+        return next_line()
 
     def say(self, text: str) -> None:
         print(json.dumps({"message": text}), flush=True)

@@ -154,6 +154,14 @@ def test_json_is_one_update_a_line(piped, small):
     }  # an empty line ended it
 
 
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_line_without_end_gets_one_line(piped, small, monkeypatch, form):
+    monkeypatch.setattr("nanogpt.cli.learn.LONGEST_LINE", 100)
+    piped(small, *form, typed="x" * 98 + "\n")
+    _, err = piped(small, *form, typed="x" * 100, code=2)
+    assert "nanogpt learn: a line of the input has 100 characters or more: give a shorter one" in err
+
+
 def test_bytes_that_are_no_text_do_not_end_a_lesson(small: str, tmp_path: Path) -> None:
     given = tmp_path / "given"
     given.write_bytes(b"\xff\x1b[2J\x00\n" * 3)
