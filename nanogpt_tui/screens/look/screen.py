@@ -327,7 +327,8 @@ class LookScreen(LabScreen):
         if place is not None and len(sources) > 1:
             before, after = ("◀" if place else " "), ("▶" if place + 1 < len(sources) else " ")
             track = f"   {before} {place + 1} of {len(sources)} {after}"
-        waits = "   …" if inspection.request.source != self.source or inspection.request.view != self._view else ""
+        is_other = inspection.request.source != self.source or inspection.request.view != self._view
+        waits = "   …" if is_other and not self.inspector.error else ""
         room = width - cell_len(loss + track + waits)
         weights = safe_content(short_weights(f"{inspection.run} · {live}step {inspection.step:,}", max(20, room)))
         return Content.assemble(*parts, "\n", weights, (loss, "$quiet"), (track, "$accent"), (waits, "$quiet"))

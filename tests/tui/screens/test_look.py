@@ -1,6 +1,7 @@
 """The Look screen: its drawings from made-up figures, and the screen over real runs, beside inspection's figures."""
 
 import math
+import shutil
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -195,6 +196,20 @@ async def test_the_checkpoints_of_a_run_are_scrubbed_and_compared(lab: Any, with
         await at.sees("one · step 60", "change: since step 40")
         await at.press("escape")
         await at.until(lambda: len(at.app.screen_stack) == 1)
+
+
+async def test_checkpoints_that_were_removed_are_not_waited_for(lab: Any, with_data: Path) -> None:
+    async with lab() as at:
+        at.session.show_run(with_data / "one")
+        await at.until(lambda: at.session.history and at.session.history.run == "one")
+        screen = await open_look(at)
+        await at.sees("one · step 60")
+        shutil.rmtree(with_data / "one" / "checkpoints")
+        await at.press("[")
+        await at.until(lambda: screen.inspector.error)
+        about = str(screen.query_one("#about").render())
+        assert "one · step 60" in about
+        assert "…" not in about
 
 
 async def test_the_live_weights_are_looked_at_again_while_they_are_trained(lab: Any) -> None:
