@@ -2,7 +2,7 @@
 
     python benchmarks/healthy.py --text tinyshakespeare.txt [--steps 2000] [--only gpt2 lstm] [--name=value …]
 
-Each has the architecture's own defaults but for a size that two cores train in a minute or two. Prints the problems
+Each has the architecture's own defaults, but for a size that two cores train in minutes. Prints the problems
 and spikes that were reported, which should be none, and exits with 1 if there are any.
 """
 
@@ -41,13 +41,13 @@ def main() -> int:
     content = np.frombuffer(args.text.read_bytes(), dtype=np.uint8).astype(np.uint16)
     tokens = {"train": content[: len(content) * 9 // 10], "val": content[len(content) * 9 // 10 :]}
     found = 0
-    for name in args.only or names(ARCHITECTURE):
-        architecture = component(ARCHITECTURE, name)
+    for kind in args.only or names(ARCHITECTURE):
+        architecture = component(ARCHITECTURE, kind)
         if architecture.capabilities.counted:
             continue
         own = {each.name for each in dataclasses.fields(architecture)}
-        sizes = {setting: value for setting, value in SIZES.items() if setting in own}
-        length = {"architecture": name, "max_iters": args.steps, "lr_decay_iters": args.steps, "vocab_size": 256}
+        sizes = {name: min(size, getattr(architecture(), name)) for name, size in SIZES.items() if name in own}
+        length = {"architecture": kind, "max_iters": args.steps, "lr_decay_iters": args.steps, "vocab_size": 256}
         config = resolve(flags=sizes | TRAINING | length | changes).config
         observers = [HealthObserver(), LayerHealthObserver(config), LayerProblemObserver(), SpikeObserver(str)]
         began, losses = time.monotonic(), []
@@ -57,8 +57,8 @@ def main() -> int:
                     losses.append(event.val_loss)
                 case LayerProblem() | Spike():
                     found += 1
-                    print(f"  {name}: {event}", flush=True)
-        print(f"{name}: {args.steps:,} steps, val loss {losses[-1]:.3f}, {time.monotonic() - began:.0f} s", flush=True)
+                    print(f"  {kind}: {event}", flush=True)
+        print(f"{kind}: {args.steps:,} steps, val loss {losses[-1]:.3f}, {time.monotonic() - began:.0f} s", flush=True)
     return int(found > 0)
 
 
