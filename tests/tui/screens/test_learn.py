@@ -215,6 +215,7 @@ async def test_every_key_that_is_shown_does_something(lab: Any, lessons: list[st
             await at.sees("ready")
             await at.press("s")
             await at.sees("step 1")
+            await at.until(lambda: not at.app.screen.experiment.running)
 
         async def running(at: Any) -> None:
             await started(at)
