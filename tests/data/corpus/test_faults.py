@@ -74,7 +74,7 @@ def test_dropped_and_stalled_connections_are_continued(
         events = list(prepare(recipe(mirror(server, corpus)), data_dir=tmp_path, workers=2))
         progress = [event for event in events if isinstance(event, CorpusEncoding)]
         assert progress[-1].downloaded_bytes == sum(path.stat().st_size for path in corpus.folder.iterdir())
-        assert server.dropped > 3
+        assert server.dropped > 0
         assert server.stalled > 0
         # what was received is not requested again: stalled bytes may be sent after the client has given up
         assert server.sent_bytes < 2 * sum(path.stat().st_size for path in corpus.folder.iterdir())
