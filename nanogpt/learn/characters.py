@@ -32,13 +32,18 @@ class Characters:
         return self.text[: len(self.train)]
 
 
-def read_characters(data_dir: Path | None) -> Characters:
-    """Return the text of the lessons as ids of characters. Raise `UserError` if a data set cannot be read."""
+def character_ids(text: str) -> "tuple[Tokenizer, Tensor]":
+    """Return a tokenizer of the characters of a text, and the text as its ids (n,) int64."""
     import torch
 
+    tokenizer = create("char", [text])
+    return tokenizer, torch.from_numpy(tokenizer.encode_to_array(text).astype("int64"))
+
+
+def read_characters(data_dir: Path | None) -> Characters:
+    """Return the text of the lessons as ids of characters. Raise `UserError` if a data set cannot be read."""
     found = lesson_text(data_dir)
-    tokenizer = create("char", [found.text])
-    ids = torch.from_numpy(tokenizer.encode_to_array(found.text).astype("int64"))  # (n,)
+    tokenizer, ids = character_ids(found.text)
     cut = round(len(ids) * (1 - VALIDATION_SHARE))
     return Characters(found.origin, found.text, tokenizer, ids[:cut], ids[cut:])
 

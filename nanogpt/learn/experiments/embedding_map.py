@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from nanogpt import tokenizers
 from nanogpt.config.setting import setting
 from nanogpt.formatting import counted
 from nanogpt.learn import experiment
+from nanogpt.learn.characters import character_ids
 from nanogpt.learn.experiment import Action
 from nanogpt.learn.figures import Bar, Bars, Curve, Curves, Figure, Figures, Point, Points, Sentence, Update, Working
 from nanogpt.learn.labels import character_label, quoted
@@ -86,7 +86,6 @@ class Experiment(experiment.Experiment[Settings]):
     def start(self) -> Iterator[Update]:
         """Train, and draw the map at each interval."""
         yield Working(0.0, "building a model")
-        import torch
 
         from nanogpt.learn.trainer import Trainer, build_model, windows
 
@@ -95,8 +94,7 @@ class Experiment(experiment.Experiment[Settings]):
             text = python_text().text
         self.letters = frequent_letters(text)
         settings = self.settings
-        self.tokenizer = tokenizers.create("char", [text])
-        ids = torch.tensor(self.tokenizer.encode(text))  # (n,)
+        self.tokenizer, ids = character_ids(text)
         shape = {"n_layer": 1, "n_head": 2, "n_embd": settings.n_embd, "block_size": settings.block_size}
         # a head of its own, so that the vectors say only how a letter acts on what follows
         model = build_model("gpt2", vocab_size=self.tokenizer.vocab_size, seed=settings.seed, tied_head=False, **shape)

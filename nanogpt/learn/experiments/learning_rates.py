@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
-from nanogpt import tokenizers
 from nanogpt.config.setting import setting
 from nanogpt.learn import experiment
+from nanogpt.learn.characters import character_ids
 from nanogpt.learn.figures import Curve, Curves, Figure, Figures, Sentence, Table, Update, Working
 from nanogpt.learn.text import lesson_text
 
@@ -80,11 +80,9 @@ class Experiment(experiment.Experiment[Settings]):
     def start(self) -> Iterator[Update]:
         """Train with the three rates."""
         yield Working(0.0, "building three models")
-        import torch
 
-        text = lesson_text(self.data_dir).text
-        tokenizer = tokenizers.create("char", [text])
-        self.ids, self.vocab_size = torch.tensor(tokenizer.encode(text)), tokenizer.vocab_size
+        tokenizer, self.ids = character_ids(lesson_text(self.data_dir).text)
+        self.vocab_size = tokenizer.vocab_size
         settings = self.settings
         self.runs = [self.new_run(rate) for rate in sorted({settings.low, settings.middle, settings.high})]
         yield from self.train(self.runs)

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from nanogpt import tokenizers
 from nanogpt.config.setting import setting
 from nanogpt.errors import UserError
 from nanogpt.learn import experiment
+from nanogpt.learn.characters import character_ids
 from nanogpt.learn.experiment import Action
 from nanogpt.learn.figures import Bar, Bars, Curve, Curves, Figure, Figures, Sentence, Table, Update, Working
 from nanogpt.learn.labels import character_label, percent, quoted
@@ -70,9 +70,8 @@ class Experiment(experiment.Experiment[Settings]):
 
         from nanogpt.learn.trainer import Trainer, build_model, windows
 
-        settings, text = self.settings, lesson_text(self.data_dir).text
-        self.tokenizer = tokenizers.create("char", [text])
-        self.ids = torch.tensor(self.tokenizer.encode(text))  # (n,)
+        settings = self.settings
+        self.tokenizer, self.ids = character_ids(lesson_text(self.data_dir).text)
         shape = {"n_layer": settings.n_layer, "n_head": 4, "n_embd": settings.n_embd, "block_size": settings.window}
         model = build_model("gpt2", vocab_size=self.tokenizer.vocab_size, seed=settings.seed, **shape)
         batches = windows(self.ids, settings.window, 16)
