@@ -9,6 +9,10 @@ class UserError(Exception):
     """An error that the user can fix; `str(error)` is the one line to show."""
 
 
+class ReportedError(UserError):
+    """An error that another process of the same training reports: this one ends without a line."""
+
+
 class SettingError(UserError):
     """An unusable value of a setting; `setting` is its name, so that a form can mark the field."""
 

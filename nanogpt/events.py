@@ -199,6 +199,7 @@ class Started(Event):
     val_characters: int = 0
     val_bytes: int = 0
     flops_per_token: int = 0
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

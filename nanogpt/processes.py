@@ -26,6 +26,23 @@ def is_running(pid: int) -> bool:
     return True
 
 
+def start_time(pid: int) -> str:
+    """Return when a process has started, in the system's unit, or "-" if that is not known: ids are used again."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return "-"
+
+
+def python_command(function: str, arguments: Sequence[str] = ()) -> tuple[list[str], dict[str, str]]:
+    """Return the command of a process as `start_python` starts it, and its environment."""
+    module, _, name = function.partition(":")
+    code = f"import sys; from {module} import {name}; sys.exit({name}())"
+    package = str(Path(__file__).parents[1])  # -P: no modules from the working directory
+    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+    return [sys.executable, "-P", "-c", code, *arguments], os.environ | {"PYTHONPATH": path}
+
+
 def start_python(function: str, arguments: Sequence[str] = (), **options: Any) -> "subprocess.Popen[bytes]":
     """Start a process of this Python that calls `function`, "module:name", and exits with its result.
 
@@ -34,9 +51,5 @@ def start_python(function: str, arguments: Sequence[str] = (), **options: Any) -
     """
     import subprocess
 
-    module, _, name = function.partition(":")
-    code = f"import sys; from {module} import {name}; sys.exit({name}())"
-    package = str(Path(__file__).parents[1])  # -P: no modules from the working directory
-    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-    command = [sys.executable, "-P", "-c", code, *arguments]
-    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, **options)
+    command, environment = python_command(function, arguments)
+    return subprocess.Popen(command, env=environment, **options)

@@ -16,7 +16,7 @@ from types import FrameType
 
 from nanogpt import __version__
 from nanogpt.cli.console import print_message
-from nanogpt.errors import UserError, nearest
+from nanogpt.errors import ReportedError, UserError, nearest
 
 COMMANDS: dict[str, str] = {
     "quickstart": "prepare, train and sample in about a minute: start here",
@@ -54,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = _dispatch(name, arguments)
         sys.stdout.flush()
         return code
+    except ReportedError:
+        return 1
     except UserError as error:
         return _refuse(program, str(error))
     except KeyboardInterrupt:

@@ -10,13 +10,15 @@ from nanogpt.cli.console import ignoring_hangup, print_message
 from nanogpt.cli.runs import run_option
 from nanogpt.cli.settings import add_settings, configured
 from nanogpt.cli.training_display import interruptible_once_started, open_or_prepare, show
-from nanogpt.config import Config, Resolved, SamplingConfig
+from nanogpt.config import Config, Resolved, SamplingConfig, with_settings
 from nanogpt.errors import UserError
 from nanogpt.events import Finished
 from nanogpt.formatting import counted, duration
 from nanogpt.paths import expanded
 from nanogpt.runs.checkpoints import latest
-from nanogpt.runs.folder import is_run, run_config, run_name, summary
+from nanogpt.runs.folder import check_free, is_run, run_config, run_name, runs_folder, summary
+from nanogpt.runs.torchrun import flags, is_restarted, replace_by_torchrun
+from nanogpt.runs.weights import with_shape_of_weights
 
 DESCRIPTION = """Train a model, or resume a run. Settings come from the defaults, a preset, FILE, then options.
 `nanogpt config` with the same options shows the result."""
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if args.name and args.out_dir:
         raise UserError("--name and --out_dir both set the folder of the run: give only one")
     if args.detach and ("RANK" in os.environ or resolved.config.evaluation.eval_only):
-        raise UserError("--detach works with a single process: not with torchrun, nor with eval_only")
+        raise UserError("--detach does not work with eval_only, nor under torchrun: use --processes instead")
     with ignoring_hangup():
         if resolved.config.checkpoint.init_from == "resume":
             return resume(args, resolved)
@@ -56,15 +58,47 @@ def train(config: Config, args: argparse.Namespace, base: str, sources: Mapping[
     from nanogpt import runs
     from nanogpt.training import CommandQueue
 
-    folder = args.out_dir.absolute() if args.out_dir else runs.new_folder(base, name=args.name, runs_dir=args.runs_dir)
-    if args.detach:
+    folder = new_folder(args, base)
+    if args.detach or starts_several(config):
         open_or_prepare(config.data.dataset, args.data_dir)  # here, where its progress is visible
+    if not args.detach and starts_several(config):
+        check_free(folder)
+        values = with_shape_of_weights(config, sources, args.runs_dir).values()
+        replace_by_torchrun(config.system.processes, config.system.threads, [*flags(values), *places_of(args, folder)])
+    if args.detach:
         pid = runs.start_detached(config, folder, data_dir=args.data_dir, runs_dir=args.runs_dir, sources=sources)
         return detached(folder, pid)
     commands = CommandQueue()
     places = {"data_dir": args.data_dir, "runs_dir": args.runs_dir}
     events = runs.start(config, folder, commands=commands, sources=sources, **places)
     return finish(show(interruptible_once_started(events, commands)), folder)
+
+
+def new_folder(args: argparse.Namespace, base: str) -> Path:
+    """Return the folder of a new run. Raise `UserError` if it cannot be one."""
+    from nanogpt import runs
+
+    if args.out_dir:
+        folder: Path = args.out_dir.absolute()
+        return folder
+    if "RANK" in os.environ:
+        if args.name is None:
+            raise UserError("all processes need the same name of the run: add --name=NAME")
+        restarted = runs_folder(args.runs_dir) / str(args.name)
+        if is_restarted(restarted):
+            return restarted
+    return runs.new_folder(base, name=args.name, runs_dir=args.runs_dir)
+
+
+def starts_several(config: Config) -> bool:
+    """Return whether this process has to start those that train."""
+    return config.system.processes > 1 and "RANK" not in os.environ
+
+
+def places_of(args: argparse.Namespace, folder: Path) -> list[str]:
+    """Return the options with the folders."""
+    places = {"out_dir": folder, "data_dir": args.data_dir, "runs_dir": args.runs_dir}
+    return [f"--{name}={place}" for name, place in places.items() if place]
 
 
 def resume(args: argparse.Namespace, resolved: Resolved) -> int:
@@ -82,6 +116,9 @@ def resume(args: argparse.Namespace, resolved: Resolved) -> int:
     }
     if args.detach:
         return detached(folder, runs.resume_detached(folder, changes, data_dir=args.data_dir))
+    if starts_several(config := with_settings(run_config(folder), changes)):
+        settings = [*flags(changes | {"init_from": "resume"}), *places_of(args, folder)]
+        replace_by_torchrun(config.system.processes, config.system.threads, settings)
     commands = CommandQueue()
     events = runs.resume(folder, changes, commands=commands, data_dir=args.data_dir)
     return finish(show(interruptible_once_started(events, commands)), folder)

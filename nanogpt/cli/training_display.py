@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -113,7 +114,8 @@ def start_lines(event: Started) -> Iterator[str]:
     length = f"{counted(event.max_iters, 'iteration')} ({significant(epochs)} epochs)"
     yield f"training {event.run}: {what}, {at} {length}"
     compiled = ", compiled" if event.compile else ""
-    yield f"on {event.device} in {event.dtype}{compiled}, {counted(event.threads, 'thread')}"
+    processes = f"{event.processes} processes with " if event.processes > 1 else ""
+    yield f"on {event.device} in {event.dtype}{compiled}, {processes}{counted(event.threads, 'thread')}"
     for name, reason in event.choices.items():
         yield f"  {name}: {reason}"
 
@@ -137,16 +139,23 @@ def step_line(event: Step, max_iters: int) -> str:
 
 @contextmanager
 def interruptible(commands: CommandQueue) -> Iterator[None]:
-    """Let Ctrl+C and SIGTERM stop training after its step with a checkpoint; the second one exits immediately."""
-    asked = False
+    """Let Ctrl+C and SIGTERM stop training after its step with a checkpoint; the second one exits immediately.
+
+    The terminal sends Ctrl+C to torchrun, too, which repeats it to its processes: that is no second one.
+    """
+    asked_at: float | None = None
+    repeats_s = 5.0 if "RANK" in os.environ else 0.0
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+        nonlocal asked_at
+        if asked_at is not None:
+            if time.monotonic() - asked_at < repeats_s:
+                return
             os._exit(128 + number)
-        asked = True
-        # os.write, because the signal may interrupt a print.
-        os.write(2, b"\nfinishing the step and saving; press Ctrl+C again to exit immediately\n")
+        asked_at = time.monotonic()
+        # os.write, because the signal may interrupt a print. torchrun sends SIGTERM if another process has failed.
+        if "RANK" not in os.environ or (os.environ["RANK"] == "0" and number == signal.SIGINT):
+            os.write(2, b"\nfinishing the step and saving; press Ctrl+C again to exit immediately\n")
         commands.put(Stop())
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -23,6 +23,7 @@ from nanogpt.config.components import (
     names,
 )
 from nanogpt.config.setting import Setting, declared_settings, setting
+from nanogpt.errors import SettingError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +110,14 @@ class SystemConfig:
         "auto", "torch.compile; auto: where it pays within the run", choices=("auto", "true", "false")
     )
     threads: int = setting(0, "CPU threads; 0: one per core", low=0, high=4096)
+    processes: int = setting(
+        1, "processes on this machine, each with its share of a batch; torchrun decides it itself", low=1, high=1024
+    )
+    sharding: str = setting(
+        "none",
+        "what the processes divide besides the batch: none, or (fsdp) parameters, gradients and optimizer state",
+        choices=("none", "fsdp"),
+    )
     backend: str = setting("auto", "torch.distributed backend under torchrun", choices=("auto", "nccl", "gloo"))
     seed: int = setting(1337, "seed of initialisation, batch order and dropout", low=0, high=2**63 - 1)
     wandb_log: bool = setting(False, "log to Weights & Biases too (the optional extra `wandb`)")
@@ -158,9 +167,26 @@ class Config:
                 self.evaluation.noise_interval,
                 "the noise is measured between micro-batches; set gradient_accumulation_steps=2 and halve batch_size",
             )
+        if self.system.sharding == "fsdp":
+            self._check_sharding()
         device = self.system.device
         if device not in ("auto", "cpu", "cuda", "mps") and not (device[:5] == "cuda:" and device[5:].isdigit()):
             raise self.settings()["device"].error(device, "has to be auto, cpu, cuda, cuda:N or mps")
+
+    def _check_sharding(self) -> None:
+        """Raise `SettingError` for what needs all parameters in one process, or is not exact without them."""
+        values = {
+            "ema_decay": (self.optimizer.ema_decay, 0),
+            "max_norm": (self.optimizer.max_norm, 0),
+            "noise_interval": (self.evaluation.noise_interval, 0),
+        }
+        for name, (value, without) in values.items():
+            if value != without:
+                raise SettingError(
+                    name, f"{name}={value:g}: not with sharding=fsdp, where no process has all weights; use {without}"
+                )
+        if self.system.dtype == "float16":
+            raise SettingError("dtype", "dtype=float16: not with sharding=fsdp; use bfloat16 or float32")
 
     @property
     def tokens_per_iteration(self) -> int:

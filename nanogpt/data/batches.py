@@ -42,8 +42,8 @@ class Batches:
     """An endless stream of training windows; each epoch is a new permutation of windows that do not overlap.
 
     Drawing without replacement shows every token once an epoch; a new random offset each epoch cuts the text at other
-    places. The order depends only on the seed and the window's number, so `position` (windows drawn so far, over all
-    ranks) is all that a resume needs. With data parallelism each rank takes its own rows of one common batch.
+    places. The order depends only on the seed and the window's number, so `position` (windows drawn so far, by all
+    processes of the training) is all that a resume needs, with any number of processes.
     """
 
     def __init__(
@@ -52,12 +52,10 @@ class Batches:
         block_size: int,
         batch_size: int,
         seed: int,
-        rank: int = 0,
-        world: int = 1,
     ) -> None:
         check_length(len(tokens), block_size, "train")
         self.tokens = _plain(tokens)
-        self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
+        self.batch_size, self.seed = batch_size, seed
         self.within = np.arange(block_size + 1)
         # One window fewer than would fit leaves room for the offset.
         self.windows_per_epoch = max(1, (len(tokens) - 1) // block_size - 1)
@@ -69,10 +67,14 @@ class Batches:
         self._order: RandomOrder | NDArray[np.int32] = np.empty(0, np.int32)  # of the windows of this epoch
 
     def next(self) -> Ids:
-        """Return the next token ids, (batch_size, block_size + 1)."""
-        first = self.position + self.rank * self.batch_size
-        starts = np.array([self._start(number) for number in range(first, first + self.batch_size)])  # (B)
-        self.position += self.batch_size * self.world
+        """Return the next token ids, (batch_size, block_size + 1), and advance the position."""
+        windows = self.windows(range(self.batch_size))
+        self.position += self.batch_size
+        return windows
+
+    def windows(self, rows: range) -> Ids:
+        """Return the token ids (rows, block_size + 1) of the windows `rows`, counted from the position."""
+        starts = np.array([self._start(self.position + row) for row in rows])  # (B)
         if isinstance(self.tokens, TokenFiles):
             return self.tokens.windows(starts, self.block_size + 1)
         return self.tokens[starts[:, None] + self.within].astype(np.int64)

@@ -31,16 +31,19 @@ class GradientNoiseObserver(Observer):
 
     def __init__(self, config: Config) -> None:
         self.interval = config.evaluation.noise_interval
-        self._micro_batch = config.data.batch_size
+        self._rows: list[int] = []  # sequences of the micro-batches of this step
         self._batch = config.data.batch_size * config.data.gradient_accumulation_steps
         self._squares: list[float] = []  # squared gradient norms of the micro-batches of this step
         self._previous: dict[nn.Parameter, Tensor] = {}  # gradients up to the previous micro-batch
         self._measured: deque[tuple[float, float]] = deque(maxlen=WINDOW)
         self._verdict = ""
 
-    def after_micro_batch(self, model: "LanguageModel", step: int, number: int, factor: float) -> None:
+    def before_micro_batch(self, model: "LanguageModel", step: int, number: int, ids: "Tensor") -> None:
         if number == 0:
-            self._squares, self._previous = [], {}
+            self._squares, self._rows, self._previous = [], [], {}
+        self._rows.append(len(ids))
+
+    def after_micro_batch(self, model: "LanguageModel", step: int, number: int, factor: float) -> None:
         gradients = {p: p.grad for p in model.parameters() if p.grad is not None}
         added = (each - self._previous[p] if p in self._previous else each for p, each in gradients.items())
         self._squares.append(squared_norm(added) / factor**2)
@@ -50,7 +53,8 @@ class GradientNoiseObserver(Observer):
         self._previous = {}
         of_batch = squared_norm(p.grad for p in model.parameters() if p.grad is not None)
         of_micro_batch = sum(self._squares) / len(self._squares)
-        self._measured.append(signal_and_noise(of_micro_batch, of_batch, self._micro_batch, self._batch))
+        rows = sum(self._rows) / len(self._rows)
+        self._measured.append(signal_and_noise(of_micro_batch, of_batch, rows, self._batch))
         signal, noise = (sum(values) / len(values) for values in zip(*self._measured, strict=True))
         scale = noise / signal if signal > 0 and noise > 0 else None
         yield GradientNoise(
@@ -73,7 +77,7 @@ class GradientNoiseObserver(Observer):
         return ()
 
 
-def signal_and_noise(small_square: float, large_square: float, small: int, large: int) -> tuple[float, float]:
+def signal_and_noise(small_square: float, large_square: float, small: float, large: int) -> tuple[float, float]:
     """Return unbiased estimates of |G|² and S from the squared gradient norms of batches of two sizes (sequences)."""
     signal = (large * large_square - small * small_square) / (large - small)
     noise = (small_square - large_square) / (1 / small - 1 / large)

@@ -32,6 +32,7 @@ from nanogpt.runs import checkpoints, folder
 from nanogpt.runs.control_files import FileCommandQueue
 from nanogpt.runs.load import load_tokenizer
 from nanogpt.runs.recorder import Recorder, disk_problem
+from nanogpt.runs.torchrun import is_restarted, launch_id
 from nanogpt.runs.weights import read_weights, with_shape_of_weights
 from nanogpt.training import CommandQueue, Snapshot, train
 from nanogpt.training.distributed import rank
@@ -55,8 +56,12 @@ def start(
     """Train a new run in the folder `run`, from scratch or from other weights; prepare a missing data set first.
 
     `sources`, as in `Resolved`, says where each setting comes from (None: all were chosen): see
-    `with_shape_of_weights`. With `eval_only` nothing is written. Raise `UserError`.
+    `with_shape_of_weights`. With `eval_only` nothing is written. If torchrun has restarted the processes of this run,
+    resume it. Raise `UserError`.
     """
+    if is_restarted(run):
+        yield from resume(run, commands=commands, data_dir=data_dir)
+        return
     start_from: Snapshot | None = None
     notice = ""
     source = config.checkpoint.init_from
@@ -345,7 +350,8 @@ def _train_and_record(
 def _observers(config: Config, run: str, decode: Callable[[list[int]], str]) -> list[Observer]:
     """Return the observers of every run and those that the settings ask for. Raise `UserError` if one is missing."""
     observers: list[Observer] = [HealthObserver()]
-    if config.evaluation.health_interval and not config.model.capabilities.counted:
+    sees_model = config.system.sharding == "none" and not config.model.capabilities.counted
+    if config.evaluation.health_interval and sees_model:
         observers += [LayerHealthObserver(config), LayerProblemObserver(), SpikeObserver(decode)]
     if config.evaluation.noise_interval:
         observers.append(GradientNoiseObserver(config))
@@ -391,12 +397,13 @@ def _with_run_files(events: Events, config: Config, run: Path, dataset: data.Dat
         for event in events:
             if isinstance(event, Started) and not is_written:
                 is_written = True  # there is another one after a rollback
-                resolved = {
+                resolved: dict[str, Any] = {
                     "device": event.device,
                     "dtype": event.dtype,
                     "compile": event.compile,
-                    "threads": event.threads,
                 }
+                if "RANK" not in os.environ:  # several processes divide the cores, and others may resume the run
+                    resolved["threads"] = event.threads
                 about = {
                     "format": FORMAT,
                     "name": run.name,
@@ -405,6 +412,8 @@ def _with_run_files(events: Events, config: Config, run: Path, dataset: data.Dat
                     "train_sha256": dataset.meta.sha256["train"],
                     **hardware.describe(),
                 }
+                if launch := launch_id():
+                    about["launch"] = launch
                 tables = config_to_toml(with_settings(config, resolved))
                 try:
                     write_atomically(run / "tokenizer.json", json.dumps(dataset.tokenizer.to_json()))

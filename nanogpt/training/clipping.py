@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nanogpt.models.flat_parameters import FlatParameters
+from nanogpt.training.sharding import gathered
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], limit: float, flat: FlatParameters | None = None) -> Tensor:
@@ -17,7 +18,7 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float, flat: FlatP
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat_gradients = flat.gradients_of(parameters) if flat is not None else None
     if flat_gradients is None:
-        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        norm: Tensor = gathered(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
     else:
         norm, gradients = flat_gradients.dot(flat_gradients).sqrt(), [flat_gradients]
     if norm.device.type == "cpu":  # comparing is free here, and often saves the multiplication

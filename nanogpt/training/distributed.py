@@ -1,21 +1,28 @@
-"""Data-parallel training by several processes, one for each device, started by torchrun.
+"""The processes of one training, which torchrun starts, and what they tell each other.
 
-Every process holds the whole model and gets other rows of each batch; gradients are averaged before each step. A single
-process is a world of size 1, in which these functions do nothing.
+A single process is a world of size 1, in which these functions do nothing. Nothing that one process sends to another is
+a pickle: numbers and texts are tensors.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from datetime import timedelta
+from itertools import count, pairwise
 
 import torch
 from torch import distributed
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from nanogpt.errors import SettingError, UserError
 
-T = TypeVar("T")
+
+class ProcessGroupError(UserError):
+    """The processes of a training cannot reach each other, or not any more."""
+
+
+_trainings = count()  # of this process: all processes of a group do the same ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +37,17 @@ class World:
     def is_main(self) -> bool:
         """Whether this process reports, saves and takes commands."""
         return self.rank == 0
+
+    def micro_batches(self, rows: int, batch_size: int) -> list[range]:
+        """Return which of the `rows` sequences of a step this process takes, in micro-batches of up to `batch_size`.
+
+        The processes take consecutive shares, which differ by at most one sequence, each in equally many micro-batches;
+        but none of them is empty. Together they are all sequences, once.
+        """
+        start, stop = rows * self.rank // self.size, rows * (self.rank + 1) // self.size
+        parts = -(-rows // (self.size * batch_size))
+        edges = [start + (stop - start) * number // parts for number in range(parts + 1)]
+        return [range(first, last) for first, last in pairwise(edges) if first < last]
 
 
 def rank() -> int:
@@ -47,12 +65,21 @@ def join_process_group(backend: str, device: str) -> World:
         return World()
     world = World(rank(), _number("WORLD_SIZE"), _number("LOCAL_RANK"))
     on_gpu = device.startswith("cuda")
-    chosen = backend if backend != "auto" else ("nccl" if on_gpu else "gloo")
-    if chosen == "nccl" and not on_gpu:
+    if backend == "nccl" and not on_gpu:
         raise SettingError("backend", f"backend=nccl is for NVIDIA GPUs, and the device is {device}; use backend=auto")
-    with _readable_errors():
-        distributed.init_process_group(backend=chosen)
+    # On GPUs gloo carries what is not on them: flags and commands.
+    with readable_errors():
+        distributed.init_process_group(backend="cpu:gloo,cuda:nccl" if on_gpu and backend != "gloo" else "gloo")
     return world
+
+
+def new_store(world: World) -> "Store | None":
+    """Return another connection to the store in which the processes found each other. None for a single process."""
+    if world.size == 1:
+        return None
+    address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(*address, is_master=False, timeout=timedelta(seconds=10))
+    return PrefixStore(f"nanogpt/{next(_trainings)}", store)
 
 
 def _number(name: str) -> int:
@@ -63,15 +90,24 @@ def _number(name: str) -> int:
 
 
 @contextmanager
-def _readable_errors() -> Iterator[None]:
-    """Replace errors of the backend, which name addresses and source lines, by a `UserError` that says what to do."""
+def readable_errors() -> Iterator[None]:
+    """Replace errors of the backend, which name addresses and source lines, by a `ProcessGroupError`."""
     try:
         yield
     except (RuntimeError, ValueError, OSError) as error:
-        raise UserError(
-            "the processes of this training cannot reach each other, or one of them has ended: read the output of the "
-            "others; start all of them with torchrun, and resume with init_from=resume"
+        if isinstance(error, UserError) or not is_group_error(error):
+            raise
+        raise ProcessGroupError(
+            "the processes of this training cannot reach each other: start all of them with torchrun, or with "
+            "--processes on one machine"
         ) from error
+
+
+def is_group_error(error: BaseException) -> bool:
+    """Return whether an error comes from the communication of the processes."""
+    if isinstance(error, torch.distributed.DistError | OSError | ValueError):
+        return True
+    return any(word in str(error) for word in ("gloo", "NCCL", "TCPStore", "ProcessGroup"))
 
 
 @contextmanager
@@ -84,32 +120,31 @@ def leaving_process_group(world: World) -> Iterator[None]:
             distributed.destroy_process_group()
 
 
-def average_gradients(parameters: list[torch.nn.Parameter], world: World) -> None:
-    """Replace every gradient by its mean over the processes, with one all-reduce."""
-    if world.size == 1:
-        return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    with _readable_errors():
-        distributed.all_reduce(flat)
-    flat /= world.size
-    for gradient, mean in zip(gradients, torch.split(flat, [gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))
-
-
 def all_reduce_sum(values: torch.Tensor, world: World) -> torch.Tensor:
     """Return the sum of `values` over the processes, of the same shape; `values` is overwritten."""
     if world.size > 1:
-        with _readable_errors():
+        with readable_errors():
             distributed.all_reduce(values)
     return values
 
 
-def broadcast_from_main(value: T, world: World) -> T:
-    """Return the value of the main process in every process. All of them wait here for each other."""
+def broadcast_numbers(values: Sequence[int], world: World) -> list[int]:
+    """Return the main process's `values`, equally many in every process. All of them wait here for each other."""
     if world.size == 1:
-        return value
-    box = [value]
-    with _readable_errors():
-        distributed.broadcast_object_list(box, src=0)
-    return box[0]
+        return list(values)
+    numbers = torch.tensor(values, dtype=torch.int64)
+    with readable_errors():
+        distributed.broadcast(numbers, src=0)
+    return [int(number) for number in numbers.tolist()]
+
+
+def broadcast_text(text: str, n_bytes: int, world: World) -> str:
+    """Return the main process's `text` in every process. n_bytes: its length in UTF-8, which all processes know."""
+    if world.size == 1:
+        return text
+    content = torch.zeros(n_bytes, dtype=torch.uint8)
+    if world.is_main:
+        content = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    with readable_errors():
+        distributed.broadcast(content, src=0)
+    return content.numpy().tobytes().decode()

@@ -26,13 +26,16 @@ class Memory:
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
-def memory(config: Config, dtype: str = "float32", device: str = "cpu") -> Memory:
+def memory(config: Config, dtype: str = "float32", device: str = "cpu", shards: int = 1) -> Memory:
     """Return the estimate for one micro-batch of a configuration whose `vocab_size` is set.
+
+    shards: the processes among which parameters, gradients and optimizer state are divided. Then each also collects the
+    parameters of one block at a time, which are not counted.
 
     dtype: the number format of matrix products. Weights, gradients and the state of the optimizer are always float32;
     autocast keeps a copy of the weights in 16 bits, and weight averaging one in float32.
     """
-    parameters = config.model.n_parameters()
+    parameters = -(-config.model.n_parameters() // shards)
     return Memory(
         weights=((4 if dtype == "float32" else 6) + (4 if config.optimizer.ema_decay else 0)) * parameters,
         gradients=4 * parameters,

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 
@@ -103,15 +104,16 @@ def mean_loss(
 ) -> Generator[None, None, tuple[float, int]]:
     """Return the mean cross-entropy (nats per token) over the targets that are not -1, and their number.
 
-    Yields after each batch. Batches are divided among the processes.
+    Yields after each batch. Batches are divided among the processes, which all yield equally often.
     """
     sums = torch.zeros(2, dtype=torch.float64, device="cpu" if device == "mps" else device)  # loss, tokens
-    for number, (inputs, targets) in enumerate(batches):
-        if number % world.size != world.rank:
-            continue
+    remaining = iter(batches)
+    while together := list(islice(remaining, world.size)):
+        is_extra = world.rank >= len(together)  # in the last round: all processes compute equally many batches
+        inputs, targets = together[0 if is_extra else world.rank]
         check_ids(inputs, vocab_size)
         check_ids(targets, vocab_size)
-        counted = int((targets >= 0).sum())
+        counted = 0 if is_extra else int((targets >= 0).sum())
         with hardware.autocast(device, dtype):
             loss = compute_loss(forward, torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device))
         sums += torch.stack((loss.double() * counted, torch.tensor(float(counted), device=loss.device))).to(sums.device)

@@ -31,12 +31,23 @@ from nanogpt.training import distributed
 from nanogpt.training.async_checkpoint import CheckpointWriter
 from nanogpt.training.clipping import clip_gradients
 from nanogpt.training.control import CommandQueue, Stop
+from nanogpt.training.data_parallel import GradientAverage
 from nanogpt.training.divergence import DivergenceDetector
 from nanogpt.training.early_stopping import count_evaluation, is_over
 from nanogpt.training.evaluation import EvaluationProgress, evaluate
 from nanogpt.training.max_norm import limit_row_norms
+from nanogpt.training.process_monitor import ProcessMonitor
 from nanogpt.training.runtime import Runtime
-from nanogpt.training.snapshot import Progress, Snapshot, restore, take_snapshot
+from nanogpt.training.sharding import whole_model
+from nanogpt.training.shared_commands import share_commands
+from nanogpt.training.snapshot import (
+    Progress,
+    Snapshot,
+    random_states,
+    restore,
+    set_random_states,
+    take_snapshot,
+)
 from nanogpt.training.throughput import Throughput
 from nanogpt.training.weight_average import WeightAverage
 
@@ -63,14 +74,16 @@ class Trainer:
     sample: WriteSample | None
     runtime: Runtime
     model: LanguageModel
-    forward: Forward
-    evaluation_forward: Forward | None  # None: `forward`
+    gradients: GradientAverage
+    evaluation_forward: Forward
     optimizer: torch.optim.Optimizer
     scaler: "torch.amp.GradScaler"
     batches: Batches
+    micro_batches: Sequence[range]  # of the sequences of a step, those of this process
     throughput: Throughput
     progress: Progress
     divergence: DivergenceDetector
+    monitor: ProcessMonitor
     run_name: str = ""
     wait_reason: Callable[[], str] | None = None
     find_checkpoint: FindCheckpoint | None = None
@@ -80,6 +93,7 @@ class Trainer:
     observers: Sequence[Observer] = ()
     val_text: TextSize | None = None  # of the validation split
     observations: list[Event] = field(default_factory=list)  # events of the observers about the gradients of this step
+    random_states: list[torch.Tensor] = field(default_factory=list)  # at the beginning of the step that is being done
     spikes: SpikeDetector | None = None  # of every step, with on_spike=skip
     skip_flag: torch.Tensor | None = None  # see `SkippableOptimizer.skip_flag`; None: every step waits for the device
     pending_metrics: list[PendingMetrics] = field(default_factory=list)  # of the steps since `sync_metrics`
@@ -93,7 +107,19 @@ class Trainer:
     started_at: float = field(default_factory=time.monotonic)
 
     def run(self) -> Generator[Event, None, None]:
-        """Train until the end; yield the events, the last of which is Finished."""
+        """Train until the end; yield the events, the last of which is Finished.
+
+        If another process of this training has ended, save a checkpoint before the error is raised.
+        """
+        try:
+            yield from self.steps()
+        except distributed.ProcessGroupError:
+            self.monitor.close()
+            yield from self.save_after_failure()
+            raise
+
+    def steps(self) -> Iterator[Event]:
+        """Train until the end; yield the events."""
         progress, schedule = self.progress, self.config.evaluation
         while True:
             if self.evaluation_is_due():
@@ -118,9 +144,8 @@ class Trainer:
                     continue
                 yield from self.save_checkpoint()
                 yield from self.writer.report(wait=True)
-                if distributed.broadcast_from_main(
-                    self.writer.save_error, self.runtime.world
-                ):  # `apply_commands` retries it
+                (has_error,) = distributed.broadcast_numbers((bool(self.writer.save_error),), self.runtime.world)
+                if has_error:  # `apply_commands` retries it
                     continue
                 if reason == "patience":
                     yield self.early_stopping_event()
@@ -128,7 +153,7 @@ class Trainer:
                 return
             if self.checkpoint_is_due():  # the previous one could not be written until now
                 yield from self.save_checkpoint()
-            with self.throughput.step():
+            with self.monitor.limited("a step"), self.throughput.step():
                 self.pending_metrics.append(self.step())
                 if is_synced := self.should_sync_metrics():
                     metrics, problem = self.sync_metrics()
@@ -160,28 +185,36 @@ class Trainer:
         rate = config.schedule.learning_rate(progress.step, highest, progress.max_iters) * progress.learning_rate_scale
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["learning_rate_scale"]
-        accumulated = config.data.gradient_accumulation_steps // self.runtime.world.size
+        accumulated, batch_size = config.data.gradient_accumulation_steps, config.data.batch_size
         losses = torch.zeros((), device=self.runtime.device)
         observers = self.due_observers(progress.step + 1)
-        for number in range(accumulated):
+        if self.runtime.world.size > 1:
+            self.random_states = random_states()
+        overlaps = not self.noise_is_due()
+        for number, rows in enumerate(self.micro_batches):
+            share = len(rows) / batch_size  # several processes may have smaller micro-batches
+            divisor = accumulated / (share * self.runtime.world.size)
             with self.throughput.part("data"):
-                window = torch.from_numpy(check_ids(self.batches.next(), config.model.vocab_size))  # (B, T + 1)
+                window = torch.from_numpy(check_ids(self.batches.windows(rows), config.model.vocab_size))  # (B, T + 1)
                 if self.runtime.device.startswith("cuda"):
                     window = window.pin_memory().to(self.runtime.device, non_blocking=True)
                 else:
                     window = window.to(self.runtime.device)
             for observer in observers:
                 observer.before_micro_batch(self.model, progress.step + 1, number, window)
-            with self.throughput.part("forward"), self.runtime.autocast():
-                loss = compute_loss(self.forward, window[:, :-1], window[:, 1:])
-            with self.throughput.part("backward"):
-                losses += loss.detach()
-                self.scaler.scale(loss / accumulated).backward()  # type: ignore[no-untyped-call]
+            with self.gradients.micro_batch(is_last=overlaps and number == len(self.micro_batches) - 1):
+                with self.throughput.part("forward"), self.runtime.autocast():
+                    loss = compute_loss(self.gradients.forward, window[:, :-1], window[:, 1:])
+                with self.throughput.part("backward"):
+                    losses.add_(loss.detach(), alpha=share)
+                    self.scaler.scale(loss / divisor).backward()  # type: ignore[no-untyped-call]
             for observer in observers:
-                observer.after_micro_batch(self.model, progress.step + 1, number, self.scaler.get_scale() / accumulated)
+                observer.after_micro_batch(self.model, progress.step + 1, number, self.scaler.get_scale() / divisor)
         with self.throughput.part("optimizer"):
             loss = losses / accumulated
             updated = self.update(loss) if self.skip_flag is None else self.update_on_device(loss, self.skip_flag)
+        self.batches.position += batch_size * accumulated
+        self.random_states = []
         return *updated, rate
 
     def update(self, loss: torch.Tensor) -> tuple[float, float]:
@@ -192,8 +225,8 @@ class Trainer:
         """
         config = self.config
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        distributed.average_gradients(parameters, self.runtime.world)
-        mean_loss = float(distributed.all_reduce_sum(loss, self.runtime.world)) / self.runtime.world.size
+        self.gradients.complete(parameters)
+        mean_loss = float(distributed.all_reduce_sum(loss, self.runtime.world))
         grad_norm = math.nan
         if math.isfinite(mean_loss):
             self.scaler.unscale_(self.optimizer)
@@ -277,6 +310,11 @@ class Trainer:
         for observer in self.due_observers(step):
             self.observations += observer.before_update(self.model, step)
 
+    def noise_is_due(self) -> bool:
+        """Return whether the main process compares the gradients of its own micro-batches in this step."""
+        every = self.config.evaluation.noise_interval
+        return bool(every) and (self.progress.step + 1) % every == 0
+
     def due_observers(self, step: int) -> list[Observer]:
         """Return the observers that see the model at this step."""
         return [observer for observer in self.observers if observer.is_due(step)]
@@ -315,25 +353,34 @@ class Trainer:
         return bool(every) and step % every == 0 and self.sampled_at != step and not self.writer.save_error
 
     def can_save(self) -> bool:
-        """Return whether this process saves checkpoints, and this step has none and no known bad weights."""
+        """Return whether this process saves checkpoints, and this step has none and no known bad weights.
+
+        If the state is divided, all processes ask at the same time and get the main one's answer.
+        """
         progress = self.progress
         is_finite = progress.evaluated_at != progress.step or math.isfinite(progress.val_loss or 0.0)
-        return self.writer.save is not None and self.writer.snapshot_step != progress.step and is_finite
+        return self.agreed(self.writer.save is not None and self.writer.snapshot_step != progress.step and is_finite)
+
+    def agreed(self, answer: bool) -> bool:
+        """Return the main process's answer if what follows needs all processes, else `answer`."""
+        if self.runtime.sharded:
+            (answer,) = map(bool, distributed.broadcast_numbers((answer,), self.runtime.world))
+        return answer
 
     def evaluate(self) -> Iterator[Event]:
         """Measure the losses of both splits, and yield Evaluated; nothing if a command stops training meanwhile.
 
         The averaged weights, if any, are measured on the validation split.
         """
-        config, progress, forward = self.config, self.progress, self.evaluation_forward or self.forward
+        config, progress, forward = self.config, self.progress, self.evaluation_forward
         began = self.elapsed_s()
         eval_iters = config.evaluation.eval_iters
         passes = [("val", eval_iters, forward), ("train", eval_iters or TRAIN_BATCHES, forward)]
         if self.average is not None:
             passes.append(("val", eval_iters, self.average.forward(forward)))
         shape = config.model.block_size, config.data.batch_size
-        batches = sum(count_evaluation_batches(len(self.tokens[split]), *shape, n) for split, n, _ in passes)
-        reporter = EvaluationProgress(progress.step, batches // self.runtime.world.size)
+        batches = [count_evaluation_batches(len(self.tokens[split]), *shape, n) for split, n, _ in passes]
+        reporter = EvaluationProgress(progress.step, sum(-(-n // self.runtime.world.size) for n in batches))
         results: list[tuple[float, int]] = []
         self.model.eval()
         try:
@@ -373,16 +420,15 @@ class Trainer:
         self, evaluation: Generator[None, None, tuple[float, int]], reporter: EvaluationProgress
     ) -> Generator[Event, None, tuple[float, int] | None]:
         """Run an evaluation and apply commands between its batches. Return its result; None if a command stops it."""
-        is_single = self.runtime.world.size == 1  # several processes have different numbers of batches
         while self.stopping is None:
             try:
-                next(evaluation)
+                with self.monitor.limited("an evaluation"):
+                    next(evaluation)
             except StopIteration as done:
                 result: tuple[float, int] = done.value
                 return result
             yield from reporter.advance()
-            if is_single:
-                yield from self.apply_commands()
+            yield from self.apply_commands()
         return None
 
     def save_checkpoint(self) -> Iterator[Event]:
@@ -396,7 +442,20 @@ class Trainer:
             state = partial(
                 take_snapshot, self.model, self.optimizer, self.scaler, current, self.batches.position, average
             )
-            yield from self.writer.start(state, is_best=current.best_step == current.step)
+            if self.runtime.sharded:  # all take part, whatever the main process does with it
+                snapshot = state(only_gather=not self.runtime.world.is_main)
+                state = partial(replace, snapshot)
+            if self.runtime.world.is_main:
+                yield from self.writer.start(state, is_best=current.best_step == current.step)
+
+    def save_after_failure(self) -> Iterator[Event]:
+        """Save what the main process has when the others cannot be reached: the state before the step being done."""
+        if self.runtime.sharded:  # the others have parts of the state
+            return
+        if self.random_states:
+            set_random_states(self.random_states)
+        yield from self.save_checkpoint()
+        yield from self.writer.report(wait=True)
 
     def spike_state(self) -> dict[str, Any]:
         """Return the fields of `Progress` with the state of the spike detector."""
@@ -410,10 +469,13 @@ class Trainer:
 
     def write_sample(self, prompt: str, seed: int) -> Iterator[Event]:
         """Write a sample with the current weights; yield Sampled, or a Notice if the prompt cannot be encoded."""
-        if self.sample is None or not self.runtime.world.is_main:
+        model: LanguageModel | None = self.model
+        if self.runtime.sharded:
+            model = whole_model(self.model, self.runtime.world)
+        if self.sample is None or model is None or not self.runtime.world.is_main:
             return
         try:
-            text = self.sample(self.model, prompt, seed)
+            text = self.sample(model, prompt, seed)
         except UserError as error:  # a prompt that the tokenizer cannot encode does not end training
             yield Notice(level="error", text=str(error))
         else:
@@ -428,7 +490,8 @@ class Trainer:
         while True:
             yield from self.writer.report()
             waiting_for = self.writer.save_error or (self.wait_reason() if self.wait_reason else "")
-            waiting, self.waiting_for = distributed.broadcast_from_main((self.commands.take(), waiting_for), world)
+            waiting, has_commands, waits = share_commands(self.commands.take(), bool(waiting_for), world)
+            self.waiting_for = waiting_for if world.is_main or not waits else "the main process waits"
             for command in waiting:
                 yield from command.apply(self)
             if self.stopping is not None:
@@ -436,7 +499,7 @@ class Trainer:
             if self.waiting_for != self.reported and (self.waiting_for or not self.paused):
                 yield self.waiting_event(self.waiting_for)
                 self.reported = self.waiting_for
-            if waiting:  # their effects may give a reason to wait, too
+            if has_commands:  # their effects may give a reason to wait, too
                 continue
             if not self.paused and not self.waiting_for:
                 break
@@ -484,7 +547,7 @@ class Trainer:
 
     def stop(self) -> Iterator[Event]:
         """End training as the command asks, with a checkpoint if it can be written at the first attempt."""
-        if self.stopping is not None and self.stopping.save and not self.writer.save_error:
+        if self.stopping is not None and self.stopping.save and self.agreed(not self.writer.save_error):
             yield from self.save_checkpoint()
         if not self.writer.save_error:
             yield from self.writer.report(wait=True)
@@ -534,7 +597,7 @@ class Trainer:
         at = self.progress.step
         back = None
         yield from self.writer.report(wait=True)
-        distributed.broadcast_from_main(None, self.runtime.world)  # wait until the last checkpoint is on disk
+        distributed.broadcast_numbers((0,), self.runtime.world)  # wait until the last checkpoint is on disk
         if (
             self.config.checkpoint.on_divergence == "rollback"
             and self.find_checkpoint
@@ -594,6 +657,7 @@ class Trainer:
             val_characters=self.val_text.characters if self.val_text else 0,
             val_bytes=self.val_text.bytes if self.val_text else 0,
             flops_per_token=config.model.flops_per_token(),
+            processes=runtime.world.size,
         )
 
     def finished_event(self, reason: FinishReason) -> Finished:

@@ -8,6 +8,7 @@ import torch
 from nanogpt import hardware
 from nanogpt.config import Config
 from nanogpt.errors import SettingError, UserError
+from nanogpt.formatting import counted
 from nanogpt.training.distributed import World, join_process_group
 from nanogpt.training.estimate import COUNTED, memory
 
@@ -16,7 +17,8 @@ from nanogpt.training.estimate import COUNTED, memory
 class Runtime:
     """The resolved settings of a training.
 
-    peak_flops: FLOP/s of the devices of all processes together, None if unknown. choices: by setting, the reason of
+    sharded: whether parameters, gradients and optimizer state are divided among the processes. peak_flops: FLOP/s of
+    the devices of all processes together, None if unknown. choices: by setting, the reason of
     each choice that was made here.
     """
 
@@ -25,6 +27,7 @@ class Runtime:
     compile: bool
     threads: int
     world: World
+    sharded: bool
     peak_flops: float | None
     choices: dict[str, str]
 
@@ -41,11 +44,18 @@ def resolve_runtime(config: Config) -> Runtime:
     system, shape = config.system, config.model
     device = hardware.resolve_device(system.device)
     world = join_process_group(system.backend, device)
-    if config.data.gradient_accumulation_steps % world.size:
+    if world.size == 1 and system.processes > 1:
         raise SettingError(
-            "gradient_accumulation_steps",
-            f"gradient_accumulation_steps={config.data.gradient_accumulation_steps}: the micro-batches are shared "
-            f"among {world.size} processes; make it a multiple of {world.size}",
+            "processes",
+            f"processes={system.processes}: this is a single process; start the training with `nanogpt train`, which "
+            "starts them, or set 1",
+        )
+    rows = config.data.batch_size * config.data.gradient_accumulation_steps
+    if rows < world.size:
+        raise SettingError(
+            "batch_size",
+            f"batch_size={config.data.batch_size}: a step has {counted(rows, 'sequence')}, too few for "
+            f"{world.size} processes; start at most {rows}, or raise batch_size or gradient_accumulation_steps",
         )
     if world.size > 1 and device == "cuda":
         device = f"cuda:{world.local_rank}"
@@ -59,7 +69,7 @@ def resolve_runtime(config: Config) -> Runtime:
             raise SettingError(
                 "architecture", f"architecture={shape.name}: it is counted by one process; start it without torchrun"
             )
-        return Runtime(device, "float32", False, threads, world, None, {"training": COUNTED})
+        return Runtime(device, "float32", False, threads, world, False, None, {"training": COUNTED})
     micro_batch = config.data.batch_size * shape.block_size
     dtype, why_dtype = hardware.resolve_dtype(system.dtype, device, width=shape.width, tokens=micro_batch)
     compiled, why_compiled = hardware.resolve_compile(
@@ -72,12 +82,16 @@ def resolve_runtime(config: Config) -> Runtime:
     )
     peak = hardware.peak_flops(device, dtype)
     choices = {name: why for name, why in (("dtype", why_dtype), ("compile", why_compiled)) if why}
-    return Runtime(device, dtype, compiled, threads, world, peak * world.size if peak else None, choices)
+    sharded = system.sharding == "fsdp" and world.size > 1
+    return Runtime(device, dtype, compiled, threads, world, sharded, peak * world.size if peak else None, choices)
 
 
-def check_memory(config: Config, dtype: str, device: str) -> None:
-    """Raise `UserError` for a training that does not fit in memory, before the system kills the process."""
-    needed, total = memory(config, dtype, device), hardware.total_memory(device)
+def check_memory(config: Config, dtype: str, device: str, shards: int = 1) -> None:
+    """Raise `UserError` for a training that does not fit in memory, before the system kills the process.
+
+    shards: the processes among which the state is divided.
+    """
+    needed, total = memory(config, dtype, device, shards), hardware.total_memory(device)
     if total is None or needed.total <= total:
         return
     problem = (

@@ -13,6 +13,7 @@ from torch import Tensor
 from nanogpt.config import ArchitectureConfig
 from nanogpt.errors import UserError
 from nanogpt.models.base import LanguageModel
+from nanogpt.training.sharding import gathered, placed_like
 
 
 @dataclass(slots=True)
@@ -65,14 +66,20 @@ def take_snapshot(
     progress: Progress,
     position: int,
     average: Mapping[str, Tensor],
+    *,
+    only_gather: bool = False,
 ) -> Snapshot:
     """Return a copy of the current state in main memory.
+
+    If the state is divided among the processes, all of them have to call this at the same time. only_gather: help the
+    others to get a divided state, and return none of it.
 
     The names in `Snapshot.optimizer` are `<parameter>.<state>`, `random.<device>` and `scaler.<value>`.
     """
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    copied = _only_gather if only_gather else _copy_to_cpu
     tensors = {
-        f"{names[parameter]}.{key}": _copy_to_cpu(torch.as_tensor(value))
+        f"{names[parameter]}.{key}": copied(torch.as_tensor(value))
         for parameter, state in optimizer.state.items()
         for key, value in state.items()
     }
@@ -80,13 +87,31 @@ def take_snapshot(
     tensors["random.cpu"] = torch.get_rng_state()
     if any(parameter.is_cuda for parameter in names):
         tensors["random.cuda"] = torch.cuda.get_rng_state()
-    weights = {name: _copy_to_cpu(tensor) for name, tensor in model.state_dict().items()}
+    weights = {name: copied(tensor) for name, tensor in model.state_dict().items()}
     averaged = {name: _copy_to_cpu(tensor) for name, tensor in average.items()}
     return Snapshot(model.config, weights, tensors, dataclasses.replace(progress), position, averaged)
 
 
 def _copy_to_cpu(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True)
+    return gathered(tensor.detach()).to("cpu", copy=True)
+
+
+def _only_gather(tensor: Tensor) -> Tensor:
+    gathered(tensor.detach())
+    return torch.empty(0)
+
+
+def random_states() -> list[Tensor]:
+    """Return the state of torch's random generators: the CPU's, then the GPU's if one is in use."""
+    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if on_gpu else [])]
+
+
+def set_random_states(states: list[Tensor]) -> None:
+    """Restore what `random_states` returned."""
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state(states[1])
 
 
 def check_weights(model: LanguageModel, tensors: dict[str, Tensor], source: str) -> None:
@@ -108,7 +133,8 @@ def check_weights(model: LanguageModel, tensors: dict[str, Tensor], source: str)
 def restore_weights(model: LanguageModel, tensors: dict[str, Tensor], source: str) -> None:
     """Copy the weights into the model. Raise `UserError` as `check_weights` does."""
     check_weights(model, tensors, source)
-    model.load_state_dict(tensors)
+    current = model.state_dict()
+    model.load_state_dict({name: placed_like(tensor, current[name]) for name, tensor in tensors.items()})
 
 
 def restore(
@@ -125,12 +151,17 @@ def restore(
         name, _, key = full_name.rpartition(".")
         states.setdefault(name, {})[key] = tensor
     random, scaling = states.pop("random", {}), states.pop("scaler", {})
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    parameters = dict(model.named_parameters())
+    names = {parameter: name for name, parameter in parameters.items()}
     ordered = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
     if "cpu" not in random or (states and states.keys() != set(ordered)):
         raise UserError(f"{source} cannot be resumed: its optimizer state is of another model; start from its weights")
     described = optimizer.state_dict()
-    described["state"] = {number: states[name] for number, name in enumerate(ordered) if name in states}
+    described["state"] = {
+        number: {key: placed_like(value, parameters[name]) for key, value in states[name].items()}
+        for number, name in enumerate(ordered)
+        if name in states
+    }
     optimizer.load_state_dict(described)
     if scaling:
         counts = ("growth_interval", "_growth_tracker")

@@ -115,6 +115,7 @@ def _timed(
         config,
         {
             "init_from": "scratch",
+            "processes": 1,
             "eval_iters": 1,
             "log_interval": 1,
             "sample_interval": 0,

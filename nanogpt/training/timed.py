@@ -27,7 +27,7 @@ def train_for(config: Config, tokens: Mapping[str, Tokens], seconds: float) -> G
         return ""
 
     endless = {"max_iters": 10**9, "eval_interval": 10**12, "eval_iters": 1, "sample_interval": 0, "log_interval": 1}
-    config = with_settings(config, endless | {"compile": "false"})
+    config = with_settings(config, endless | {"compile": "false", "processes": 1})
     is_counted, problem = config.model.capabilities.counted, "its loss is not finite"
     with closing(train(config, tokens, commands=commands, save=save)) as events:
         for event in events:

@@ -16,10 +16,11 @@ from nanogpt import hardware
 from nanogpt.config import Config
 from nanogpt.data.batches import Batches, check_length
 from nanogpt.data.token_files import Tokens
+from nanogpt.errors import ReportedError, UserError
 from nanogpt.events import Event
 from nanogpt.inspection import Observer, observed
 from nanogpt.loss_units import TextSize
-from nanogpt.models.base import LanguageModel
+from nanogpt.models.base import Forward, LanguageModel
 from nanogpt.models.flat_parameters import FlatParameters
 from nanogpt.models.meta_device import on_meta_device
 from nanogpt.optimizers.base import SkippableOptimizer
@@ -27,10 +28,13 @@ from nanogpt.training import distributed
 from nanogpt.training.async_checkpoint import CheckpointWriter, SaveSnapshot
 from nanogpt.training.control import CommandQueue
 from nanogpt.training.counting import CountingTrainer, counting_config, counting_progress, no_optimizer
+from nanogpt.training.data_parallel import gradient_average
 from nanogpt.training.divergence import DivergenceDetector
 from nanogpt.training.loop import FindCheckpoint, Trainer, WriteSample, spike_detector
 from nanogpt.training.max_norm import constrained_weights
-from nanogpt.training.runtime import Runtime, check_memory, resolve_runtime
+from nanogpt.training.process_monitor import ProcessMonitor
+from nanogpt.training.runtime import Runtime, check_memory, memory_advice, resolve_runtime
+from nanogpt.training.sharding import ShardedGradients, shard
 from nanogpt.training.snapshot import Progress, Snapshot, check_weights, restore, restore_weights
 from nanogpt.training.throughput import Parts, Throughput
 from nanogpt.training.weight_average import WeightAverage
@@ -84,28 +88,36 @@ def train(
     compiled_here = runtime.compile and device == "cpu"
     # The tables of a counted model grow and are seldom of the same size twice: keeping freed memory only costs memory.
     heap = nullcontext() if is_counted else hardware.retain_freed_memory()
-    with distributed.leaving_process_group(world), heap, deterministic_on_cpu(compiled_here):
-        check_memory(config, runtime.dtype, device)
+    with (
+        distributed.leaving_process_group(world),
+        closing(ProcessMonitor(world, distributed.new_store(world))) as monitor,
+        explained_failures(monitor, config),
+        heap,
+        deterministic_on_cpu(compiled_here),
+    ):
+        check_memory(config, runtime.dtype, device, world.size if runtime.sharded else 1)
         torch.manual_seed(config.system.seed)
         model = config.model.build()
         if start is not None:
             restore_weights(model, start.model, "the starting weights")
-        model.to(device).train()
+        if runtime.sharded:
+            shard(model, world, device, compiled=runtime.compile)
+        else:
+            model.to(device)
+        model.train()
         model.label_smoothing = config.optimizer.label_smoothing
         model.document_separator = config.data.separator
         dtype, flat = getattr(torch, runtime.dtype), None
-        if device == "cpu" and not (runtime.compile or is_counted):
+        if device == "cpu" and not (runtime.compile or is_counted or runtime.sharded):
             # not for compiled code, which has to check more if weights share memory
             flat = FlatParameters(decayed_first(model))
         optimizer = no_optimizer() if is_counted else config.optimizer.build(model, dtype, flat)
-        backend = model.training_backend(device, dtype, flat)
+        backend = None if runtime.sharded else model.training_backend(device, dtype, flat)
         if backend is not None and not runtime.compile:
             runtime.choices["backend"] = backend.name
         scaler = torch.amp.GradScaler(device.partition(":")[0], enabled=runtime.dtype == "float16")
         progress = Progress(max_iters=config.schedule.max_iters, eval_interval=config.evaluation.eval_interval)
-        batches = Batches(
-            tokens["train"], config.model.block_size, config.data.batch_size, config.system.seed, world.rank, world.size
-        )
+        batches = Batches(tokens["train"], config.model.block_size, config.data.batch_size, config.system.seed)
         if start is not None and resume:
             restore(start, model, optimizer, scaler, "the checkpoint")
             progress, batches.position = replace(start.progress), start.position
@@ -117,6 +129,7 @@ def train(
         if not (resume and world.is_main):  # a checkpoint has the state of the main process; dropout differs in each
             torch.manual_seed(config.system.seed + 1 + world.rank + progress.step)
         skips_spikes = config.checkpoint.on_spike == "skip" and not is_counted
+        forward: Forward = torch.compile(model) if runtime.compile and not runtime.sharded else backend or model
         # With compile=auto a compiler that fails does not end the training.
         if runtime.compile:  # importing the compiler takes as long as importing torch
             torch._dynamo.config.suppress_errors = config.system.compile == "auto"
@@ -137,15 +150,20 @@ def train(
             divergence=DivergenceDetector(config.model.vocab_size),
             runtime=runtime,
             model=model,
-            forward=torch.compile(model) if runtime.compile else backend or model,
+            gradients=ShardedGradients(forward)
+            if runtime.sharded
+            else gradient_average(model, forward, world, flat if backend is forward else None),
             # On a CPU, compiling for evaluation takes longer than it saves.
-            evaluation_forward=None if runtime.compile and device.startswith("cuda") else backend or model,
+            evaluation_forward=forward if device.startswith("cuda") else backend or model,
             flat=flat,
             constrained=constrained_weights(model) if config.optimizer.max_norm else (),
             average=average,
             optimizer=optimizer,
             scaler=scaler,
             batches=batches,
+            micro_batches=world.micro_batches(
+                config.data.batch_size * config.data.gradient_accumulation_steps, config.data.batch_size
+            ),
             throughput=Throughput(
                 config.tokens_per_iteration,
                 config.model.flops_per_token(),
@@ -154,11 +172,33 @@ def train(
                 partial(hardware.synchronize, device if record is not None else "cpu"),
             ),
             progress=progress,
+            monitor=monitor,
         )
         if resume:
             trainer.writer.snapshot_step = trainer.sampled_at = progress.step
         with closing(trainer.writer), closing(trainer.run()) as events:
             yield from observed(chain([trainer.started_event()], events), observers)
+
+
+@contextmanager
+def explained_failures(monitor: ProcessMonitor, config: Config) -> Iterator[None]:
+    """Tell the other processes why this one fails, and raise the reason why they do.
+
+    One process raises an error for a person to read, the others `ReportedError`.
+    """
+    try:
+        yield
+    except distributed.ProcessGroupError as error:
+        reason = monitor.explanation() or "the processes cannot reach each other any more"
+        text = f"training ended: {reason}. Its last checkpoint is intact: resume with init_from=resume"
+        raise (distributed.ProcessGroupError if monitor.is_reporter() else ReportedError)(text) from error
+    except Exception as error:
+        is_memory = hardware.is_out_of_memory(error)
+        reason = f"out of memory: {memory_advice(config)}" if is_memory else str(error) or type(error).__name__
+        monitor.report_failure(" ".join(reason.split("\n")))
+        if not monitor.is_reporter() and (is_memory or isinstance(error, UserError)):
+            raise ReportedError(reason) from error
+        raise
 
 
 def defers_metrics(runtime: Runtime) -> bool:

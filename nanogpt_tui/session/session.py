@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nanogpt.config import Config, resolve
+from nanogpt.config import Config, resolve, with_settings
 from nanogpt.errors import UserError
 from nanogpt.events import Event
 from nanogpt.training import Command, CommandQueue, Stop
@@ -99,11 +99,15 @@ class Session:
         """Whether the app is starting a training process. If the app ends now, that process may not train."""
         return self.remote is not None and not self.remote.launched and not self.remote.done
 
-    def start_training(self, config: Config, folder: Path) -> "LocalRunClient":
+    def start_training(self, config: Config, folder: Path) -> "LocalRunClient | None":
         """Train a new run in `folder` (see `nanogpt.runs.new_folder`) in this process.
 
-        Raise `UserError` if a run is training here, or if the session is read-only.
+        A run of several processes is started as by `start_detached`, and has no client here. Raise `UserError` if a run
+        is training here, or if the session is read-only.
         """
+        if config.system.processes > 1:
+            self.start_detached(config, folder)
+            return None
 
         def work(commands: CommandQueue) -> Iterator[Event]:
             from nanogpt import runs
@@ -168,10 +172,17 @@ class Session:
             lambda commands: runs.run_quickstart(folder, changes=changes, commands=commands), folder, config
         )
 
-    def resume(self, folder: Path, changes: Mapping[str, Any] | None = None) -> "LocalRunClient":
-        """Resume a run from its latest checkpoint in this process. Errors as `resume_detached`."""
+    def resume(self, folder: Path, changes: Mapping[str, Any] | None = None) -> "LocalRunClient | None":
+        """Resume a run from its latest checkpoint in this process, but as `resume_detached` if it has several.
+
+        Errors as `resume_detached`.
+        """
         from nanogpt.runs.folder import run_config
 
+        config = with_settings(run_config(folder), changes or {})
+        if config.system.processes > 1:
+            self.resume_detached(folder, changes)
+            return None
         before = self._check_not_alive(folder)
 
         def work(commands: CommandQueue) -> Iterator["Event | Steps"]:
@@ -180,7 +191,7 @@ class Session:
             yield from self._read_record(folder)
             yield from runs.resume(folder, changes, commands=commands)
 
-        return self._train(work, folder, run_config(folder), before)
+        return self._train(work, folder, config, before)
 
     def _read_record(self, folder: Path) -> Iterator["Event | Steps"]:
         from nanogpt.runs.event_log import read_blocks

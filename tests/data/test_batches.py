@@ -20,6 +20,7 @@ from nanogpt.data.batches import (
 )
 from nanogpt.data.token_files import TokenFiles, Tokens, TokenWriter
 from nanogpt.errors import UserError
+from nanogpt.training.distributed import World
 
 
 def counting(n: int) -> np.ndarray:
@@ -74,11 +75,14 @@ def test_the_position_alone_resumes_the_order_in_the_middle_of_an_epoch():
     assert (windows(resumed, 29) == whole[31 * 3 :]).all()
 
 
-def test_two_ranks_together_see_what_one_process_with_the_double_batch_sees():
-    alone = windows(Batches(counting(500), block_size=7, batch_size=4, seed=5), 20)
-    ranks = [Batches(counting(500), block_size=7, batch_size=2, seed=5, rank=r, world=2) for r in (0, 1)]
-    shared = np.concatenate([rank.next() for _ in range(20) for rank in ranks])
-    assert (shared == alone).all()
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_the_processes_of_a_training_take_each_window_of_a_step_once(size):
+    alone, shared = (Batches(counting(500), block_size=7, batch_size=6, seed=5) for _ in range(2))
+    for _ in range(20):  # steps, of 6 windows in micro-batches of at most 2
+        ranks = [World(rank, size).micro_batches(6, 2) for rank in range(size)]
+        taken = np.concatenate([shared.windows(rows) for micro_batches in ranks for rows in micro_batches])
+        shared.position += 6
+        assert (taken == alone.next()).all()
 
 
 def test_a_split_of_just_one_window_is_enough():

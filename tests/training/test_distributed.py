@@ -1,56 +1,178 @@
-"""Two processes that train one model, as on two devices: under torchrun, and started as torchrun does."""
+"""Several processes that train one model, as on several devices, started as torchrun does."""
 
+import json
 import os
-import subprocess
-import sys
+import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from nanogpt import runs
-from nanogpt.cli import main
 from nanogpt.config import resolve
 from nanogpt.data import prepare, textfile_recipe
-from nanogpt.errors import UserError
-from nanogpt.events import Finished, Step
+from nanogpt.data.batches import Batches
+from nanogpt.errors import ReportedError, UserError
+from nanogpt.events import Acknowledged, Evaluated, Finished, Saved, Step
+from nanogpt.runs.folder import is_run
+from nanogpt.training import CommandQueue, Sample, SetMaxIters, Snapshot, Stop, process_monitor, train
 from nanogpt.training import async_checkpoint as saving
-from nanogpt.training import train
-from nanogpt.training.distributed import join_process_group
+from nanogpt.training.distributed import World, join_process_group
 from tests.forked import Forked
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = """--dataset=small --n_layer=1 --n_head=2 --n_embd=16 --block_size=16 --max_iters=10 --eval_interval=5
-    --device=cpu --dtype=float32 --compile=false --threads=1 --sample_tokens=0""".split()  # noqa: SIM905
+SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 8, "bias": True}
+SYSTEM = {"device": "cpu", "compile": "false", "threads": 1}
 
 
-def losses(name):
-    return [event.loss for event in runs.history(runs.find(name)) if isinstance(event, Step)]
+def config(**changes):
+    tiny = SHAPE | {"vocab_size": 11, "batch_size": 4, "max_iters": 6, "eval_interval": 100, "eval_iters": 1}
+    return resolve(flags=tiny | {"dtype": "float32", "learning_rate": 0.01} | SYSTEM | changes).config
 
 
-def test_two_processes_take_the_steps_that_one_takes_with_the_whole_batch(text_file):
-    list(prepare(textfile_recipe([text_file], name="small")))
-    assert main(["train", *SETTINGS, "--name=alone", "--batch_size=8"]) == 0
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "nanogpt"]
-    shared = ["--name=shared", "--batch_size=4", "--gradient_accumulation_steps=2"]
-    done = subprocess.run([*torchrun, "train", *SETTINGS, *shared], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert len(losses("shared")) == 10
-    assert losses("shared") == pytest.approx(losses("alone"), abs=1e-5)
-    assert done.stderr.count("training shared") == 1, "one process speaks for all"
+def tokens():
+    """Return 3000 ids with something to learn: each follows from the two before."""
+    ids = [1, 2]
+    while len(ids) < 3000:
+        ids.append((3 * ids[-1] + ids[-2] + len(ids) % 2) % 11)
+    return dict.fromkeys(("train", "val"), np.array(ids, np.uint16))
 
 
-def on_two_processes(target, output):
-    """Call `target` in two processes of one group, as torchrun starts them; return their exit codes."""
+def on_processes(size, target, output, *arguments):
+    """Call `target` in `size` processes of one group, as torchrun starts them; return their exit codes."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    group = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
     group["TORCHELASTIC_USE_AGENT_STORE"] = "True"
     ranks = [
-        Forked(target, output=output, environment=group | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")
+        Forked(target, *arguments, output=output, environment=group | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(size)
     ]
     return [process.wait(300) for process in ranks]
+
+
+def rank():
+    return int(os.environ.get("RANK", "0"))
+
+
+def write_losses(file, changes):
+    """Train, and write what a process of the training reports to `file`, with its rank."""
+    values: dict[str, tuple[float, ...]] = {}
+    for event in train(config(**changes), tokens()):
+        if isinstance(event, Step):
+            values[str(event.step)] = (event.loss,)
+        if isinstance(event, Evaluated):
+            values[f"val {event.step}"] = event.val_loss, event.train_loss, event.tokens
+    Path(f"{file}.{rank()}").write_text(json.dumps(values))
+
+
+@pytest.fixture
+def losses(tmp_path):
+    """Return a function that trains in `size` processes and returns what each of them reports."""
+
+    def trained(size, **changes):
+        if size == 1:
+            write_losses(tmp_path / "losses", changes)
+        else:
+            output = tmp_path / "output"
+            codes = on_processes(size, write_losses, output, str(tmp_path / "losses"), changes)
+            assert codes == [0] * size, output.read_text()
+        return [json.loads((tmp_path / f"losses.{rank}").read_text()) for rank in range(size)]
+
+    return trained
+
+
+# Eight sequences: in three processes 2, 3 and 3 of them, in micro-batches of at most two.
+@pytest.mark.parametrize("size", [2, 3])
+def test_several_processes_take_the_steps_that_one_takes_with_the_whole_batch(losses, size):
+    changes = {"batch_size": 2, "gradient_accumulation_steps": 4, "max_iters": 50, "eval_interval": 20, "eval_iters": 4}
+    (alone,) = losses(1, **changes)
+    assert len(alone) == 50 + 4  # evaluated at 0, 20, 40 and 50
+    assert alone["50"][0] < alone["1"][0] - 0.3
+    for reported in losses(size, **changes):
+        assert reported == {key: pytest.approx(value, abs=1e-5) for key, value in alone.items()}
+
+
+def test_a_backend_with_flat_gradients_and_a_measured_noise_average_them_too(losses):
+    changes = {"dtype": "bfloat16", "gradient_accumulation_steps": 2, "noise_interval": 2}
+    (alone,) = losses(1, **changes)
+    # bfloat16 rounds sums of other sequences otherwise: 8 bits
+    for reported in losses(2, **changes):
+        assert reported == {key: pytest.approx(value, rel=2**-6) for key, value in alone.items()}
+    (alone,) = losses(1, **changes | {"dtype": "float32"})
+    for reported in losses(2, **changes | {"dtype": "float32"}):
+        assert reported == {key: pytest.approx(value, abs=1e-5) for key, value in alone.items()}
+
+
+@pytest.mark.parametrize("rows", range(1, 30))
+def test_the_processes_share_the_sequences_of_a_step_almost_evenly(rows):
+    for size in range(1, rows + 1):
+        for batch_size in (1, 2, 3, 8):
+            shares = [World(rank, size).micro_batches(rows, batch_size) for rank in range(size)]
+            assert [row for share in shares for part in share for row in part] == list(range(rows))
+            counts = [sum(map(len, share)) for share in shares]
+            assert max(counts) - min(counts) <= 1
+            assert max(len(part) for share in shares for part in share) <= batch_size
+    assert World().micro_batches(12, 4) == [range(4), range(4, 8), range(8, 12)]
+
+
+def train_with_too_few_sequences():
+    try:
+        list(train(config(batch_size=1), tokens()))
+    except UserError as error:
+        print("LINE", error, flush=True)
+
+
+def test_more_processes_than_sequences_are_refused_with_the_number_that_works(tmp_path):
+    output = tmp_path / "output"
+    on_processes(2, train_with_too_few_sequences, output)
+    assert "LINE batch_size=1: a step has 1 sequence, too few for 2 processes; start at most 1" in (output.read_text())
+
+
+def steer_from_the_first():
+    """Send commands from the main process; every process has to apply them at the same step."""
+    commands, acknowledged = CommandQueue(), []
+    prompts = []
+
+    def sample(model, prompt, seed):
+        prompts.append(prompt)
+        return prompt
+
+    for event in train(config(max_iters=500), tokens(), commands=commands, sample=sample):
+        if isinstance(event, Step) and event.step == 3 and rank() == 0:
+            commands.put(SetMaxIters(400))
+            commands.put(Sample("„ä\n"))
+        if isinstance(event, Step) and event.step == 9 and rank() == 0:
+            commands.put(Stop(save=False))
+        if isinstance(event, Acknowledged):
+            acknowledged.append((event.step, event.command, event.max_iters))
+    assert acknowledged == [(3, "SetMaxIters", 400), (3, "Sample", None), (9, "Stop", None)], acknowledged
+    assert isinstance(event, Finished)
+    assert event.reason == "stopped"
+    assert prompts == (["„ä\n"] if rank() == 0 else [])
+
+
+def test_commands_reach_all_processes_at_one_step(tmp_path):
+    output = tmp_path / "output"
+    assert on_processes(2, steer_from_the_first, output) == [0, 0], output.read_text()
+
+
+def stop_while_evaluating():
+    commands, evaluated = CommandQueue(), 0
+    for event in train(config(eval_iters=0, batch_size=3), tokens(), commands=commands):
+        if rank() == 0:
+            commands.put(Stop(save=False))
+        evaluated += isinstance(event, Evaluated)
+    assert isinstance(event, Finished)
+    assert event.reason == "stopped"
+    assert evaluated == 0
+
+
+def test_an_evaluation_in_several_processes_can_be_stopped(tmp_path):
+    output = tmp_path / "output"
+    assert on_processes(3, stop_while_evaluating, output) == [0, 0, 0], output.read_text()
 
 
 def wait_for_a_last_checkpoint():
@@ -63,19 +185,15 @@ def wait_for_a_last_checkpoint():
             raise OSError("the disk is full")
         return "saved"
 
-    settings = "vocab_size=11 n_layer=1 n_head=2 n_embd=16 block_size=8 batch_size=2 gradient_accumulation_steps=2"
-    settings += " max_iters=3 eval_interval=100 eval_iters=1 device=cpu dtype=float32 compile=false threads=1"
-    config = resolve(flags=dict(pair.split("=") for pair in settings.split())).config
-    ids = np.arange(3000).astype(np.uint16) % 11
-    *_, last = train(config, {"train": ids, "val": ids}, save=save)
+    *_, last = train(config(max_iters=3), tokens(), save=save)
     assert isinstance(last, Finished), last
     assert last.reason == "max_iters", last
-    assert os.environ["RANK"] != "0" or next(refusals, None) is None
+    assert rank() != 0 or next(refusals, None) is None
 
 
 def test_all_wait_for_a_last_checkpoint_that_the_disk_refuses_at_first(tmp_path):
     output = tmp_path / "output"
-    assert on_two_processes(wait_for_a_last_checkpoint, output) == [0, 0], output.read_text()
+    assert on_processes(2, wait_for_a_last_checkpoint, output) == [0, 0], output.read_text()
 
 
 @pytest.mark.parametrize(
@@ -98,20 +216,122 @@ def test_a_group_that_cannot_be_joined_is_one_line(monkeypatch, environment, bac
     assert "gloo" not in str(caught.value)
 
 
-def end_at_step_3_as_the_second():
-    shape = {"n_layer": 1, "n_head": 1, "n_embd": 4, "block_size": 4, "vocab_size": 5, "max_iters": 50, "eval_iters": 1}
-    how = {"gradient_accumulation_steps": 2, "device": "cpu", "dtype": "float32", "compile": "false", "threads": 1}
-    tokens = np.arange(100, dtype=np.uint16) % 5
+FLAGS = SHAPE | SYSTEM | {"dataset": "small", "batch_size": 2, "gradient_accumulation_steps": 3, "dtype": "float32"}
+FLAGS |= {"max_iters": 14, "eval_interval": 5, "eval_iters": 2, "dropout": 0.1, "checkpoint_interval": 3}
+
+
+def train_a_part(folder, fails_at, how):
+    """Train or resume the run until its rank 1 (or the only one) fails; write every window with its step."""
+    process_monitor.SILENT_S, run = 2.0, Path(folder)
+    takes = Batches.windows
+
+    def windows(batches, rows):
+        step = batches.position // 6
+        if step == fails_at and (rank() == 1 or how == "alone") and rows[0] > 0:
+            if how == "memory":
+                raise MemoryError
+            while how == "alone" and not ((last := runs.latest(run)) and last.step == 3):
+                time.sleep(0.01)  # it is written meanwhile
+            os.kill(os.getpid(), signal.SIGSTOP if how == "stopped" else signal.SIGKILL)
+        with run.with_suffix(f".{rank()}").open("a") as file:
+            file.write(f"{step} {[batches.position + row for row in rows]} {takes(batches, rows).tolist()}\n")
+        return takes(batches, rows)
+
+    Batches.windows = windows  # type: ignore[method-assign]
+    flags = {name: str(value).lower() for name, value in FLAGS.items()}
     try:
-        for event in train(resolve(flags=shape | how).config, {"train": tokens, "val": tokens}):
-            if isinstance(event, Step) and event.step == 3 and os.environ["RANK"] == "1":
-                os._exit(0)
+        for event in runs.resume(run) if is_run(run) else runs.start(resolve(flags=flags).config, run):
+            if isinstance(event, Saved) and rank() == 0:
+                print("SAVED", event.step, flush=True)
+    except ReportedError:
+        return 1
     except UserError as error:
         print("LINE", error, flush=True)
+        return 2
+    return 0
 
 
-def test_a_process_that_ends_leaves_the_others_with_a_line_and_no_traceback(tmp_path):
+def windows_seen(run, since):
+    """Return step → window number → tokens of what the processes have read, and how much of their files was read.
+
+    since: how much of each file to leave out.
+    """
+    seen: dict[int, dict[int, list[int]]] = {}
+    read: dict[Path, int] = {}
+    for file in run.parent.glob(f"{run.name}.?"):
+        lines = file.read_text().splitlines()
+        read[file] = len(lines)
+        for line in lines[since.get(file, 0) :]:
+            step, rest = line.split(" ", 1)
+            numbers, values = rest.split("] ", 1)
+            for number, window in zip(json.loads(numbers + "]"), json.loads(values), strict=True):
+                assert number not in seen.setdefault(int(step), {}), "a window is read twice"
+                seen[int(step)][number] = window
+    return seen, read
+
+
+def test_killed_and_resumed_in_other_numbers_of_processes_each_window_is_seen_once(text_file, tmp_path):
+    list(prepare(textfile_recipe([text_file], name="small")))
+    whole, cut, output = tmp_path / "whole", tmp_path / "cut", tmp_path / "output"
+    assert Forked(train_a_part, str(whole), -1, "", output=output).wait(120) == 0, output.read_text()
+    expected, _ = windows_seen(whole, {})
+    assert sorted(expected) == list(range(14))
+    assert all(len(windows) == 6 for windows in expected.values())
+
+    seen: dict[int, dict[int, list[int]]] = {}
+    read: dict[Path, int] = {}
+    assert Forked(train_a_part, str(cut), 4, "alone", output=output).wait(120) == -signal.SIGKILL
+    saved = 3  # by its interval; after that, by the main process in the step in which the other one fails
+    for size, fails_at, how in ((3, 7, "killed"), (2, 9, "stopped"), (2, 11, "memory"), (2, -1, "")):
+        part, read = windows_seen(cut, read)
+        last = runs.latest(cut)
+        assert last is not None
+        assert last.step == saved
+        seen |= {step: windows for step, windows in part.items() if step < saved}
+        output.unlink()
+        began = time.monotonic()
+        codes = on_processes(size, train_a_part, output, str(cut), fails_at, how)
+        if fails_at < 0:
+            assert codes == [0] * size, output.read_text()
+            continue
+        assert time.monotonic() - began < 30 + 60  # that of a busy machine
+        assert codes[0] == 2
+        (line,) = [line for line in output.read_text().splitlines() if line.startswith("LINE")]
+        reason = {
+            "killed": "rank 1 was killed or has crashed",
+            "stopped": "rank 1 has not responded for 2 s",
+            "memory": "rank 1 of 2: out of memory: lower batch_size",
+        }[how]
+        assert reason in line
+        assert "Traceback" not in output.read_text()
+        saved = fails_at
+    part, _ = windows_seen(cut, read)
+    seen |= part
+    assert seen == expected
+
+
+def test_a_process_that_makes_no_progress_ends(tmp_path):
     output = tmp_path / "output"
-    assert on_two_processes(end_at_step_3_as_the_second, output) == [0, 0]
-    assert "LINE the processes of this training cannot reach each other" in output.read_text()
-    assert "Traceback" not in output.read_text()
+    codes = on_processes(2, hang_at_step_5, output)
+    assert codes == [2, 1], output.read_text()
+    assert "LINE training ended: a step takes much longer than any before" in output.read_text()
+
+
+def hang_at_step_5():
+    process_monitor.STALL_S, process_monitor.STALL_FACTOR = 1.5, 1
+    saved: list[Snapshot] = []
+
+    def save(snapshot, is_best):
+        saved.append(snapshot)
+        return "saved"
+
+    try:
+        for event in train(config(max_iters=50), tokens(), save=save):
+            if isinstance(event, Step) and event.step == 5 and rank() == 1:
+                Batches.windows = lambda *_: time.sleep(1000)  # type: ignore
+    except UserError as error:
+        print("LINE", error, flush=True)
+        assert [snapshot.progress.step for snapshot in saved] == [5]
+        assert saved[0].position == 5 * 4
+        return 2
+    return 0

@@ -34,7 +34,7 @@ def test_it_measures_the_gradients_of_the_micro_batches_and_of_their_mean(tokens
     measured = next(event for event in events if isinstance(event, GradientNoise))
     torch.manual_seed(config.system.seed)
     model = config.model.build().train()
-    batches = Batches(tokens["train"], config.model.block_size, 2, config.system.seed, 0, 1)
+    batches = Batches(tokens["train"], config.model.block_size, 2, config.system.seed)
     gradients = []
     for _ in range(4):
         window = torch.from_numpy(batches.next().astype("int64"))
@@ -87,6 +87,7 @@ def measure(observer):
     model = OneNumber()
     for number, gradient in enumerate((0.5 * (1 + 5**0.5), 1.0)):  # summed up to here
         model.weight.grad = torch.tensor(gradient)
+        observer.before_micro_batch(model, 1, number, torch.zeros(4, 9))
         observer.after_micro_batch(model, 1, number, 0.5)
     return list(observer.before_update(model, 1))
 

@@ -1,0 +1,165 @@
+"""The tables of docs/SCALING.md: memory, communication and time of training on several GPUs, from the settings alone.
+
+python docs/scaling.py            print them
+python docs/scaling.py --write    replace those in docs/SCALING.md
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanogpt.config import Config, resolve
+from nanogpt.training.estimate import memory
+
+PAGE = Path(__file__).parent / "SCALING.md"
+START, END = "<!-- made by docs/scaling.py -->\n", "<!-- end -->\n"
+GPUS = (1, 2, 4, 8, 16, 32, 64)
+TOKENS = 491_520  # in an iteration, as nanoGPT trains GPT-2
+CONTEXT = 1024
+# Of an H100 with 80 GB.
+PEAK_FLOPS = 989e12  # in bfloat16
+MFU = 0.4
+MEMORY = 80e9
+NVLINK, NETWORK = 300e9, 40e9  # bytes/s of a GPU in one direction, in a machine of 8 and between machines
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A shape to estimate: the rows of one micro-batch are those that its activations leave room for."""
+
+    name: str
+    n_layer: int
+    n_head: int
+    n_embd: int
+    rows: int
+
+    def config(self) -> Config:
+        """Return the settings of a training in bfloat16."""
+        shape = {"n_layer": self.n_layer, "n_head": self.n_head, "n_embd": self.n_embd, "block_size": CONTEXT}
+        flags = {**shape, "vocab_size": 50_304, "batch_size": self.rows, "dropout": 0.0}
+        return resolve(flags={name: str(value) for name, value in flags.items()}).config
+
+
+MODELS = (
+    Model("124M", 12, 12, 768, 16),
+    Model("350M", 24, 16, 1024, 8),
+    Model("774M", 36, 20, 1280, 4),
+    Model("1.6B", 48, 25, 1600, 2),
+    Model("7B", 32, 32, 4096, 1),
+)
+
+
+def block_parameters(config: Config) -> int:
+    """Return the parameters of one block: 12 C², which its vectors add less than a thousandth to."""
+    width = config.model.width
+    return 12 * width * width
+
+
+def ddp_bytes(config: Config) -> int:
+    """Return the bytes that a process needs if it holds everything."""
+    return memory(config, "bfloat16", "cuda").total
+
+
+def fsdp_bytes(config: Config, gpus: int) -> int:
+    """Return the bytes that a process needs with its part of the state, and two blocks and the embeddings collected."""
+    collected = min(2 * block_parameters(config) + config.model.vocab_size * config.model.width, n(config))
+    return memory(config, "bfloat16", "cuda", shards=gpus).total + (4 * collected if gpus > 1 else 0)
+
+
+def n(config: Config) -> int:
+    """Return the number of parameters."""
+    return config.model.n_parameters()
+
+
+def all_reduce_bytes(config: Config, gpus: int) -> float:
+    """Return the bytes that a process sends for one all-reduce of float32 gradients around a ring."""
+    return 2 * (gpus - 1) / gpus * 4 * n(config)
+
+
+def fsdp_traffic(config: Config, gpus: int, micro_batches: int) -> float:
+    """Return the bytes that a process sends for a step: parameters twice and gradients once, in every micro-batch."""
+    return 3 * (gpus - 1) / gpus * 4 * n(config) * micro_batches
+
+
+def micro_batches(config: Config, gpus: int) -> int:
+    """Return the micro-batches of one process in an iteration of `TOKENS` tokens."""
+    return -(-TOKENS // (CONTEXT * config.data.batch_size * gpus))
+
+
+def compute_s(config: Config, gpus: int) -> float:
+    """Return the seconds of arithmetic in a step."""
+    return TOKENS * config.model.flops_per_token() / (gpus * PEAK_FLOPS * MFU)
+
+
+def bandwidth(gpus: int) -> float:
+    """Return the bytes/s that a process can send: the slowest link of the ring decides."""
+    return NVLINK if gpus <= 8 else NETWORK
+
+
+def step_s(config: Config, gpus: int, *, sharded: bool) -> float:
+    """Return the seconds of a step with communication hidden behind the backward pass as far as it can be.
+
+    DDP communicates in the backward pass of the last micro-batch only, two thirds of its time; FSDP all the time.
+    """
+    compute, parts = compute_s(config, gpus), micro_batches(config, gpus)
+    if sharded:
+        return max(compute, fsdp_traffic(config, gpus, parts) / bandwidth(gpus))
+    overlapped = compute / parts * 2 / 3
+    return compute + max(0.0, all_reduce_bytes(config, gpus) / bandwidth(gpus) - overlapped)
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table, its columns after the first aligned to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def tables() -> str:
+    """Return all tables of the page."""
+    gpus = [f"{count} GPU{'s' if count > 1 else ''}" for count in GPUS]
+    configs = {model.name: model.config() for model in MODELS}
+    held = [
+        [name, f"{ddp_bytes(c) / 1e9:.0f}", *(f"{fsdp_bytes(c, g) / 1e9:.0f}" for g in GPUS[1:])]
+        for name, c in configs.items()
+    ]
+    sent = [[name, *(f"{all_reduce_bytes(c, g) / 1e9:.2f}" for g in GPUS)] for name, c in configs.items()]
+    collected = [
+        [name, *(f"{fsdp_traffic(c, g, micro_batches(c, g)) / 1e9:.1f}" for g in GPUS)] for name, c in configs.items()
+    ]
+    took = [[name, *(best(c, g) for g in GPUS)] for name, c in configs.items()]
+    return "\n".join(
+        (
+            "GB in each GPU, the whole state on one (DDP on any number), then divided (FSDP):\n",
+            table(["model", "DDP", *(f"FSDP {name}" for name in gpus[1:])], held),
+            "GB that each GPU sends in an iteration with DDP:\n",
+            table(["model", *gpus], sent),
+            "GB that each GPU sends in an iteration with FSDP:\n",
+            table(["model", *gpus], collected),
+            "Hours for 20 tokens per parameter, with DDP (d) where it fits, else with FSDP (f); – if neither fits:\n",
+            table(["model", *gpus], took),
+        )
+    )
+
+
+def best(config: Config, gpus: int) -> str:
+    """Return the hours of a training with 20 tokens for each parameter (Hoffmann et al. 2022), and how it fits."""
+    iterations = 20 * n(config) / TOKENS
+    if ddp_bytes(config) < MEMORY:
+        return f"{iterations * step_s(config, gpus, sharded=False) / 3600:,.1f} d"
+    if fsdp_bytes(config, gpus) < MEMORY and gpus > 1:
+        return f"{iterations * step_s(config, gpus, sharded=True) / 3600:,.1f} f"
+    return "–"
+
+
+def page(tables_text: str) -> str:
+    """Return the page with these tables."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(START)
+    return before + START + "\n" + tables_text + "\n" + END + rest.partition(END)[2]
+
+
+if __name__ == "__main__":
+    if "--write" in sys.argv:
+        PAGE.write_text(page(tables()), encoding="utf-8")
+    else:
+        print(tables())
