@@ -200,7 +200,7 @@ ARCHITECTURE = Kind(
         "nanogpt.models",
         "nanogpt.architectures",
         "Config",
-        frozenset({"attention_recorder", "base", "flat_parameters", "layers", "meta_device"}),
+        frozenset({"attention_recorder", "base", "flat_parameters", "layers", "lora", "meta_device"}),
     ),
     ArchitectureConfig,
     "gpt2",

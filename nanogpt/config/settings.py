@@ -80,6 +80,10 @@ class CheckpointConfig:
         "scratch, resume, or the weights to start from: a run, a checkpoint, hf:FOLDER, hf:OWNER/NAME on the hub, or "
         "gpt2 to gpt2-xl from there",
     )
+    lora_rank: int = setting(
+        0, "rank of LoRA adapters, which are trained in place of the weights of init_from; 0: none", low=0, high=10_000
+    )
+    lora_alpha: float = setting(16.0, "scale of the adapters: their product counts lora_alpha / lora_rank", above=0)
     always_save_checkpoint: bool = setting(True, "save at each evaluation; false: only at a new best")
     checkpoint_interval: int = setting(
         0, "iterations between checkpoints that are kept; 0: only best and latest", low=0, high=10**12
@@ -169,6 +173,7 @@ class Config:
             )
         if self.system.sharding == "fsdp":
             self._check_sharding()
+        self._validate_adapters()
         device = self.system.device
         if device not in ("auto", "cpu", "cuda", "mps") and not (device[:5] == "cuda:" and device[5:].isdigit()):
             raise self.settings()["device"].error(device, "has to be auto, cpu, cuda, cuda:N or mps")
@@ -179,6 +184,7 @@ class Config:
             "ema_decay": (self.optimizer.ema_decay, 0),
             "max_norm": (self.optimizer.max_norm, 0),
             "noise_interval": (self.evaluation.noise_interval, 0),
+            "lora_rank": (self.checkpoint.lora_rank, 0),
         }
         for name, (value, without) in values.items():
             if value != without:
@@ -187,6 +193,16 @@ class Config:
                 )
         if self.system.dtype == "float16":
             raise SettingError("dtype", "dtype=float16: not with sharding=fsdp; use bfloat16 or float32")
+
+    def _validate_adapters(self) -> None:
+        rank, known = self.checkpoint.lora_rank, self.settings()
+        if rank and self.checkpoint.init_from == "scratch":
+            raise known["lora_rank"].error(
+                rank, "adapters are trained beside given weights; name them with init_from, such as --init_from=gpt2"
+            )
+        for name, value in (("ema_decay", self.optimizer.ema_decay), ("max_norm", self.optimizer.max_norm)):
+            if rank and value:
+                raise known[name].error(value, f"it is not for LoRA adapters; use {name}=0 or lora_rank=0")
 
     @property
     def tokens_per_iteration(self) -> int:

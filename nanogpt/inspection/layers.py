@@ -22,11 +22,14 @@ LISTS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
 
 def parameter_layers(model: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """Return the parameters of each layer by its name, in the order of the model. Shared ones are in the first."""
+    """Return the parameters of each layer by its name, in the order of the model. Shared ones are in the first.
+
+    Layers of which all parameters are frozen are left out.
+    """
     layers: dict[str, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         layers.setdefault(layer_name(model, name.rpartition(".")[0]), []).append(parameter)
-    return {name: those for name, those in layers.items() if any(each.dim() > 1 for each in those)}
+    return {name: those for name, those in layers.items() if any(p.dim() > 1 and p.requires_grad for p in those)}
 
 
 def layer_name(model: nn.Module, module: str) -> str:

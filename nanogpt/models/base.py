@@ -1,7 +1,7 @@
 """The base classes of all architectures: a language model, its decoding cache, its parameter groups, its backends."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
@@ -16,6 +16,7 @@ from nanogpt.errors import SettingError
 
 if TYPE_CHECKING:
     from nanogpt.models.flat_parameters import FlatParameters
+    from nanogpt.models.lora import LowRankLinear
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -108,6 +109,7 @@ class LanguageModel(nn.Module):
     config: ArchitectureConfig
     label_smoothing: float = 0.0  # of the training loss, for architectures with that capability
     document_separator: int | None = None  # the id before each document, with the setting and capability document_mask
+    adapters: "Sequence[LowRankLinear]" = ()  # the trained ones; all else is then frozen. See `lora.py`
 
     if TYPE_CHECKING:
 
@@ -147,8 +149,14 @@ class LanguageModel(nn.Module):
         raise NotImplementedError
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Return all trainable parameters, each in one group."""
+        """Return all parameters that the architecture trains, each in one group."""
         raise NotImplementedError
+
+    def trained_groups(self) -> list[ParameterGroup]:
+        """Return the parameters that training changes: those of the `adapters`, or all `parameter_groups`."""
+        if not self.adapters:
+            return self.parameter_groups()
+        return [ParameterGroup("hidden", [p for each in self.adapters for p in (each.lora_A, each.lora_B)], decay=True)]
 
     def count(self, tokens: TokenSequence, start: int, stop: int) -> None:
         """Count `tokens[start:stop]` (the tokens before `start` are context). With the capability `counted`."""

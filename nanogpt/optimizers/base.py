@@ -31,7 +31,7 @@ def merge_groups(
     """
     order: dict[nn.Parameter, int] = {parameter: place for place, parameter in enumerate(model.parameters())}
     merged: dict[Hashable, dict[str, Any]] = {}
-    for group in model.parameter_groups():
+    for group in model.trained_groups():
         target = merged.setdefault(
             (key(group), group.learning_rate_scale),
             {"params": [], "learning_rate_scale": group.learning_rate_scale}

@@ -2,6 +2,8 @@
 
     checkpoints/step-00002000/   model.safetensors  optimizer.safetensors  trainer.json
                                  average.safetensors, if the weights are averaged
+                                 adapters.safetensors in place of model.safetensors, if LoRA adapters are trained
+    base.safetensors             the frozen weights beside the adapters, the same for all checkpoints of the run
 
 Listing them imports no torch.
 """
@@ -12,6 +14,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from nanogpt import paths
 from nanogpt.config import ArchitectureConfig, architecture_from
 from nanogpt.errors import SettingError, UserError
-from nanogpt.files import apply_umask, new_folder, read_text, remove, remove_folder, sha256, why
+from nanogpt.files import apply_umask, new_file, new_folder, read_text, remove, remove_folder, sha256, why
 from nanogpt.records import from_values
 from nanogpt.runs.folder import find
 
@@ -36,6 +39,7 @@ CHANGED_BY_COMMANDS = (
 )  # a resume uses the values in the checkpoint
 PICKLE_ADVICE = "`nanogpt import nanogpt FILE` makes a run of a ckpt.pt of nanoGPT without running its code"
 AVERAGE = "average.safetensors"
+ADAPTERS, BASE = "adapters.safetensors", "base.safetensors"
 REPLACED = ".replaced"  # suffix of a checkpoint that is being replaced by another of the same step
 
 
@@ -119,15 +123,32 @@ def locate(source: str | None, which: str = "best", runs_dir: str | Path | None 
     return run, choose(run, which).path
 
 
+def write_base(run: Path, weights: Mapping[str, "Tensor"]) -> None:
+    """Write the weights beside which a run trains adapters, atomically and durably; replace older ones.
+
+    Raise OSError.
+    """
+    (run / BASE).unlink(missing_ok=True)
+    with new_file(run / BASE) as path:
+        _save_tensors(weights, path)
+
+
+def _save_tensors(tensors: Mapping[str, "Tensor"], path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file({key: tensor.detach().contiguous() for key, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        raise _system_error(error, path) from error
+
+
 def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -> Path:
     """Write a checkpoint atomically and durably, then remove old ones; return its folder.
 
     The latest, the best, those at multiples of `keep_every` steps (0: none) stay, and others spread over the run, up to
     `keep` in all. Raise OSError if nothing could be written; the old checkpoints are then unchanged.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     home = run / "checkpoints"
     final = home / f"step-{snapshot.progress.step:08d}"
     partial, replaced = final.with_suffix(".partial"), final.with_suffix(REPLACED)
@@ -137,15 +158,15 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -
         remove(replaced, ignore_errors=True)
     with new_folder(final, partial, replaced) as folder:
         sums = {}
-        parts = {"model": snapshot.model, "optimizer": snapshot.optimizer}
+        weights = {"adapters": snapshot.adapters} if snapshot.adapters else {"model": snapshot.model}
+        parts = {**weights, "optimizer": snapshot.optimizer}
+        if snapshot.adapters:
+            sums[BASE] = sha256(run / BASE)
         if snapshot.average:
             parts["average"] = snapshot.average
         for name, tensors in parts.items():
             path = folder / f"{name}.safetensors"
-            try:
-                save_file({key: tensor.detach().contiguous() for key, tensor in tensors.items()}, path)
-            except SafetensorError as error:
-                raise _system_error(error, path) from error
+            _save_tensors(tensors, path)
             apply_umask(path)
             sums[path.name] = sha256(path)
         trainer: dict[str, Any] = {
@@ -190,9 +211,10 @@ def roll_back_to(run: Path, step: int) -> "Snapshot | None":
 def read(checkpoint: Path, *, weights_only: bool = False) -> "Snapshot":
     """Return the snapshot in a checkpoint's folder, with the sha256 of every file checked.
 
-    With `weights_only` there are no averaged weights and no optimizer state. Raise `UserError` if it is damaged or is
-    not a checkpoint.
+    With `weights_only` there are no averaged weights and no optimizer state, and adapters are merged into the weights.
+    Raise `UserError` if it is damaged or is not a checkpoint.
     """
+    from nanogpt.models.lora import merged_weights
     from nanogpt.training.snapshot import Progress, Snapshot
 
     trainer = _read_trainer(checkpoint)
@@ -202,12 +224,18 @@ def read(checkpoint: Path, *, weights_only: bool = False) -> "Snapshot":
         position = int(trainer["position"])
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(checkpoint, error) from None
-    tensors = _read_tensors(checkpoint, "model.safetensors", trainer)
+    adapters = _read_tensors(checkpoint, ADAPTERS, trainer) if ADAPTERS in trainer["sha256"] else {}
+    tensors = _read_tensors(checkpoint, BASE if adapters else "model.safetensors", trainer)
     if weights_only:
+        if adapters:
+            try:
+                tensors = merged_weights(tensors, adapters)
+            except (KeyError, RuntimeError) as error:
+                raise _unreadable(checkpoint, error) from None
         return Snapshot(config, tensors, {}, progress, position)
     optimizer = _read_tensors(checkpoint, "optimizer.safetensors", trainer)
     average = _read_tensors(checkpoint, AVERAGE, trainer) if AVERAGE in trainer["sha256"] else {}
-    return Snapshot(config, tensors, optimizer, progress, position, average)
+    return Snapshot(config, tensors, optimizer, progress, position, average, adapters)
 
 
 def read_average(checkpoint: Path) -> "dict[str, Tensor]":
@@ -249,7 +277,7 @@ def _read_tensors(checkpoint: Path, name: str, trainer: dict[str, Any]) -> "dict
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = checkpoint / name
+    path = (checkpoint.parent.parent if name == BASE else checkpoint) / name
     try:
         if sha256(path) != trainer["sha256"].get(name):
             raise _damaged(path, "its sha256 is not the one written with it")

@@ -33,7 +33,10 @@ LONGEST_NAME = 60  # characters of up to four bytes: a folder's name has at most
 LOST_S = 120.0  # a trainer on another machine without a heartbeat for this long is gone
 RECHECK_S = 3.0  # wait for another heartbeat if the times of the last one say nothing
 # The last pattern matches files that were being written.
-_UNSTARTED = re.compile(r"lock|train\.log|events\.jsonl|status\.json|tokenizer\.json|\..+\.\d+(\.[0-9a-f]{8})?")
+_UNSTARTED = re.compile(
+    r"lock|train\.log|events\.jsonl|status\.json|tokenizer\.json|base\.safetensors|"
+    r"\..+\.\d+(\.([0-9a-f]{8}|partial))?"
+)
 
 
 def runs_folder(runs_dir: str | Path | None = None) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 from filelock import Timeout
@@ -39,6 +39,9 @@ from nanogpt.training.distributed import rank
 from nanogpt.training.early_stopping import is_over
 from nanogpt.training.runtime import memory_advice
 from nanogpt.training.snapshot import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Events = Generator[Event, None, None]
 SEARCHED_TOKENS = 10_000_000  # for a separator of documents
@@ -76,7 +79,7 @@ def start(
                 f"the weights of {source} know {start_from.model_config.block_size:,} positions; the new run uses the "
                 f"first {config.model.block_size:,} of them, as block_size asks"
             )
-            start_from = _crop(start_from, config.model.block_size)
+        start_from = _cropped(start_from, config.model.block_size)
     config = with_dataset(config, dataset)
     notice = " ".join(filter(None, (notice, _missing_documents(config, dataset))))
     _check_sample_prompt(config, dataset)
@@ -116,6 +119,7 @@ def resume(
     recorded = folder.run_config(run)
     config = with_settings(recorded, changes)
     _check_shape_unchanged(run, recorded, config)
+    _check_adapters_unchanged(run, recorded, config)
     dataset = yield from open_or_prepare(config.data.dataset, data_dir)
     _check_sample_prompt(config, dataset)
     if tokenizers.fingerprint(load_tokenizer(run)) != tokenizers.fingerprint(dataset.tokenizer):
@@ -133,7 +137,9 @@ def resume(
         _check_never_saved(run, config)
         notice = f"{run.name} ended before it saved its first checkpoint: it starts again at step 0"
     start_from = checkpoints.read(found.path) if found else None
-    if start_from is not None:
+    if start_from is None and config.checkpoint.init_from != "scratch":
+        start_from = _cropped(read_weights(config.checkpoint.init_from, dataset, run.parent), config.model.block_size)
+    elif start_from is not None:
         values = config.values()
         changed_values = {name: values[name] for name in checkpoints.CHANGED_BY_COMMANDS if name in changes}
         progress = dataclasses.replace(start_from.progress, **changed_values)
@@ -157,12 +163,14 @@ def resume(
             run=run.name,
             commands=commands,
             start=start_from,
-            resume=start_from is not None,
+            resume=found is not None,
             val_text=known_text_size(dataset, "val"),
         )
         yield from _with_memory_advice(config, events)
         return
-    yield from _train_and_record(config, run, dataset, commands, start_from, is_first_start=False, notice=notice)
+    yield from _train_and_record(
+        config, run, dataset, commands, start_from, is_first_start=False, resume=found is not None, notice=notice
+    )
 
 
 def open_or_prepare(name: str, data_dir: Path | None = None) -> Generator[Event, None, data.Dataset]:
@@ -230,7 +238,10 @@ def _check_sample_prompt(config: Config, dataset: data.Dataset) -> None:
         raise SettingError("sample_start", f"sample_start={start!r}: {error}") from None
 
 
-def _crop(start_from: Snapshot, block_size: int) -> Snapshot:
+def _cropped(start_from: Snapshot, block_size: int) -> Snapshot:
+    """Return the weights with at most this many positions."""
+    if start_from.model_config.block_size <= block_size:
+        return start_from
     from nanogpt.runs.load import model_from
 
     model = model_from(start_from, "the starting weights")
@@ -255,6 +266,17 @@ def _check_shape_unchanged(run: Path, before: Config, after: Config) -> None:
         )
 
 
+def _check_adapters_unchanged(run: Path, before: Config, after: Config) -> None:
+    for name in ("lora_rank", "lora_alpha"):
+        was, asked = getattr(before.checkpoint, name), getattr(after.checkpoint, name)
+        if was != asked:
+            raise SettingError(
+                name,
+                f"{name}={asked}: a resumed run keeps its adapters, and {run.name} has {name}={was}; start a new run "
+                f"from its weights with --init_from={folder.run_name(run)}",
+            )
+
+
 def _check_never_saved(run: Path, config: Config) -> None:
     """Raise `UserError` if the run had a checkpoint: starting again would overwrite what it learned and recorded."""
     saved = [event.step for event in folder.history(run) if isinstance(event, Saved)]
@@ -275,13 +297,14 @@ def _train_and_record(
     start_from: Snapshot | None,
     *,
     is_first_start: bool,
+    resume: bool = False,
     notice: str = "",
 ) -> Events:
     """Train in the run's folder, under its lock, and record the events.
 
-    `notice` becomes a warning once training has started. Under torchrun only the first process records.
+    resume: `start_from` is a checkpoint of this run. `notice` becomes a warning once training has started. Under
+    torchrun only the first process records.
     """
-    resume = start_from is not None and not is_first_start
     if rank() > 0:
         find_checkpoint = partial(checkpoints.roll_back_to, run)
         yield from train(
@@ -336,7 +359,8 @@ def _train_and_record(
             resume=resume,
             val_text=known_text_size(dataset, "val"),
         )
-        recorded = recorder.record(_with_run_files(_with_notice(notice, events), config, run, dataset))
+        base = start_from.model if config.checkpoint.lora_rank and start_from is not None and not resume else None
+        recorded = recorder.record(_with_run_files(_with_notice(notice, events), config, run, dataset, base))
         with closing(_with_memory_advice(config, recorded)) as explained:
             yield from explained
     finally:
@@ -390,8 +414,13 @@ def _check_not_training_elsewhere(run: Path) -> None:
         )
 
 
-def _with_run_files(events: Events, config: Config, run: Path, dataset: data.Dataset) -> Events:
-    """Pass the events on; at the first `Started` write tokenizer.json, and run.toml with the settings in use."""
+def _with_run_files(
+    events: Events, config: Config, run: Path, dataset: data.Dataset, base: Mapping[str, "Tensor"] | None
+) -> Events:
+    """Pass the events on; at the first `Started` write tokenizer.json, and run.toml with the settings in use.
+
+    base: the weights beside which adapters are trained, to be written too.
+    """
     is_written = False
     with closing(events):
         for event in events:
@@ -416,6 +445,8 @@ def _with_run_files(events: Events, config: Config, run: Path, dataset: data.Dat
                     about["launch"] = launch
                 tables = config_to_toml(with_settings(config, resolved))
                 try:
+                    if base is not None:
+                        checkpoints.write_base(run, base)
                     write_atomically(run / "tokenizer.json", json.dumps(dataset.tokenizer.to_json()))
                     write_atomically(run / "run.toml", tomli_w.dumps({"run": about, **tables}))
                 except OSError as error:

@@ -36,10 +36,11 @@ def memory(config: Config, dtype: str = "float32", device: str = "cpu", shards: 
     autocast keeps a copy of the weights in 16 bits, and weight averaging one in float32.
     """
     parameters = -(-config.model.n_parameters() // shards)
+    trained = 0 if config.checkpoint.lora_rank else parameters  # adapters are small beside large weights
     return Memory(
         weights=((4 if dtype == "float32" else 6) + (4 if config.optimizer.ema_decay else 0)) * parameters,
-        gradients=4 * parameters,
-        optimizer=config.optimizer.state_bytes(parameters),
+        gradients=4 * trained,
+        optimizer=config.optimizer.state_bytes(trained),
         activations=config.model.activation_bytes(config.data.batch_size, dtype, device),
     )
 

@@ -4,7 +4,6 @@
 `Stop` into the queue of commands.
 """
 
-import copy
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from nanogpt.inspection.spikes import SpikeDetector
 from nanogpt.loss_units import TextSize
 from nanogpt.models.base import Forward, LanguageModel, compute_loss
 from nanogpt.models.flat_parameters import FlatParameters
+from nanogpt.models.lora import merged_copy
 from nanogpt.training import distributed
 from nanogpt.training.async_checkpoint import CheckpointWriter
 from nanogpt.training.clipping import clip_gradients
@@ -475,7 +475,7 @@ class Trainer:
         if self.sample is None or model is None or not self.runtime.world.is_main:
             return
         try:
-            text = self.sample(model, prompt, seed)
+            text = self.sample(merged_copy(model) if model.adapters else model, prompt, seed)
         except UserError as error:  # a prompt that the tokenizer cannot encode does not end training
             yield Notice(level="error", text=str(error))
         else:
@@ -526,7 +526,7 @@ class Trainer:
 
     def copied_model(self) -> LanguageModel:
         """Return a copy of the model in evaluation mode, on the same device."""
-        return copy.deepcopy(self.model).eval()
+        return merged_copy(self.model)
 
     def waiting_event(self, reason: str) -> Health:
         """Return the event that training waits for `reason`, or with no reason that it continues."""

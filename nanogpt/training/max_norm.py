@@ -13,7 +13,7 @@ def constrained_weights(model: LanguageModel) -> list[nn.Parameter]:
 
     A row of an embedding is a token and has no incoming weights. A tied head is an embedding.
     """
-    groups = [group for group in model.parameter_groups() if group.decay and group.role in ("hidden", "head")]
+    groups = [group for group in model.trained_groups() if group.decay and group.role in ("hidden", "head")]
     return [parameter for group in groups for parameter in group.parameters]
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from nanogpt.config import ArchitectureConfig
 from nanogpt.errors import UserError
 from nanogpt.models.base import LanguageModel
+from nanogpt.models.lora import adapter_tensors, load_adapters
 from nanogpt.training.sharding import gathered, placed_like
 
 
@@ -48,7 +49,9 @@ class Progress:
 class Snapshot:
     """The state of a training. `optimizer` is empty if only the weights are known; `position` is the batch position.
 
-    `average` has the averaged weights by parameter, and is empty without weight averaging.
+    `average` has the averaged weights by parameter, and is empty without weight averaging. `adapters` has the tensors
+    of LoRA adapters, and is empty without any; `model` then has the frozen weights beside them. They never change, so
+    `take_snapshot` leaves them out.
     """
 
     model_config: ArchitectureConfig
@@ -57,6 +60,7 @@ class Snapshot:
     progress: Progress = field(default_factory=Progress)
     position: int = 0
     average: dict[str, Tensor] = field(default_factory=dict)
+    adapters: dict[str, Tensor] = field(default_factory=dict)
 
 
 def take_snapshot(
@@ -87,9 +91,10 @@ def take_snapshot(
     tensors["random.cpu"] = torch.get_rng_state()
     if any(parameter.is_cuda for parameter in names):
         tensors["random.cuda"] = torch.cuda.get_rng_state()
-    weights = {name: copied(tensor) for name, tensor in model.state_dict().items()}
+    adapters = {name: copied(tensor) for name, tensor in adapter_tensors(model).items()}
+    weights = {} if adapters else {name: copied(tensor) for name, tensor in model.state_dict().items()}
     averaged = {name: _copy_to_cpu(tensor) for name, tensor in average.items()}
-    return Snapshot(model.config, weights, tensors, dataclasses.replace(progress), position, averaged)
+    return Snapshot(model.config, weights, tensors, dataclasses.replace(progress), position, averaged, adapters)
 
 
 def _copy_to_cpu(tensor: Tensor) -> Tensor:
@@ -145,7 +150,10 @@ def restore(
     source: str,
 ) -> None:
     """Restore weights, optimizer, scaler and random states. Raise `UserError` that names `source` on a mismatch."""
-    restore_weights(model, snapshot.model, source)
+    if model.adapters:
+        load_adapters(model, snapshot.adapters, source)
+    else:
+        restore_weights(model, snapshot.model, source)
     states: dict[str, dict[str, Tensor]] = {}
     for full_name, tensor in snapshot.optimizer.items():
         name, _, key = full_name.rpartition(".")

@@ -22,6 +22,7 @@ from nanogpt.inspection import Observer, observed
 from nanogpt.loss_units import TextSize
 from nanogpt.models.base import Forward, LanguageModel
 from nanogpt.models.flat_parameters import FlatParameters
+from nanogpt.models.lora import add_adapters
 from nanogpt.models.meta_device import on_meta_device
 from nanogpt.optimizers.base import SkippableOptimizer
 from nanogpt.training import distributed
@@ -105,6 +106,8 @@ def train(
         else:
             model.to(device)
         model.train()
+        if config.checkpoint.lora_rank:
+            add_adapters(model, config.checkpoint.lora_rank, config.checkpoint.lora_alpha)
         model.label_smoothing = config.optimizer.label_smoothing
         model.document_separator = config.data.separator
         dtype, flat = getattr(torch, runtime.dtype), None
@@ -112,7 +115,7 @@ def train(
             # not for compiled code, which has to check more if weights share memory
             flat = FlatParameters(decayed_first(model))
         optimizer = no_optimizer() if is_counted else config.optimizer.build(model, dtype, flat)
-        backend = None if runtime.sharded else model.training_backend(device, dtype, flat)
+        backend = None if runtime.sharded or model.adapters else model.training_backend(device, dtype, flat)
         if backend is not None and not runtime.compile:
             runtime.choices["backend"] = backend.name
         scaler = torch.amp.GradScaler(device.partition(":")[0], enabled=runtime.dtype == "float16")
@@ -166,7 +169,8 @@ def train(
             ),
             throughput=Throughput(
                 config.tokens_per_iteration,
-                config.model.flops_per_token(),
+                # Frozen weights have no gradients: two of three matrix products.
+                config.model.flops_per_token() * 2 // (3 if model.adapters else 2),
                 runtime.peak_flops,
                 record,
                 partial(hardware.synchronize, device if record is not None else "cpu"),
@@ -237,6 +241,6 @@ def deterministic_on_cpu(wanted: bool) -> Iterator[None]:
 
 
 def decayed_first(model: LanguageModel) -> list[torch.nn.Parameter]:
-    """Return the parameters, those with weight decay first: the parameters of one optimizer group become adjacent."""
-    decay = {parameter for group in model.parameter_groups() if group.decay for parameter in group.parameters}
-    return sorted(model.parameters(), key=lambda parameter: parameter not in decay)
+    """Return the trained parameters, those with weight decay first: those of one optimizer group become adjacent."""
+    decay = {parameter for group in model.trained_groups() if group.decay for parameter in group.parameters}
+    return sorted((p for p in model.parameters() if p.requires_grad), key=lambda parameter: parameter not in decay)

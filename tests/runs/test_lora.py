@@ -1,0 +1,118 @@
+"""Runs that train LoRA adapters: small checkpoints beside one file of frozen weights, read as one model."""
+
+import json
+
+import pytest
+import torch
+
+from nanogpt import runs
+from nanogpt.cli import main
+from nanogpt.errors import SettingError, UserError
+from nanogpt.events import Evaluated, LayerProblem, Sampled, Saved, Step
+from nanogpt.runs.load import load_model
+from nanogpt.runs.manage import delete
+
+LORA = {"init_from": "base", "lora_rank": 2, "learning_rate": 0.05, "max_iters": 12, "eval_interval": 4}
+
+
+@pytest.fixture
+def base(small):
+    return trained(small(max_iters=4, eval_interval=4), "base")[0]
+
+
+def trained(config, name):
+    folder = runs.new_folder("run", name=name)
+    return folder, list(runs.start(config, folder))
+
+
+def losses(events):
+    return {event.step: event.loss for event in events if isinstance(event, Step)}
+
+
+def test_its_checkpoints_hold_the_adapters_and_load_as_a_plain_model(small, base):
+    folder, events = trained(small(**LORA, sample_tokens=5, sample_interval=4), "tuned")
+    files = {item.name for item in (folder / "checkpoints" / "step-00000012").iterdir()}
+    assert files == {"adapters.safetensors", "optimizer.safetensors", "trainer.json"}
+    before, after = (load_model(name, "latest").model.state_dict() for name in ("base", "tuned"))
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {f"h.0.{layer}.weight" for layer in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")}
+    evaluations = [event for event in events if isinstance(event, Evaluated)]
+    assert evaluations[-1].val_loss < evaluations[0].val_loss
+    assert any(isinstance(event, Sampled) for event in events)
+    assert not [event for event in events if isinstance(event, LayerProblem) and event.problem == "no gradient"]
+
+
+def test_the_loss_on_record_is_that_of_the_merged_model(small, base, capsys):
+    _, events = trained(small(**LORA, eval_iters=0), "tuned")
+    recorded = [event for event in events if isinstance(event, Evaluated)][-1].val_loss
+    assert main(["eval", "tuned", "--checkpoint=latest", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["loss"] == pytest.approx(recorded, abs=2e-3)
+
+
+def test_a_resume_is_exact_and_does_not_need_the_weights_it_came_from(small, base):
+    config = small(**LORA)
+    whole, events = trained(config, "whole")
+    folder = runs.new_folder("run", name="parts")
+    stream = runs.start(config, folder)
+    for event in stream:
+        if isinstance(event, Saved) and event.step == 4:
+            stream.close()
+    delete(base)
+    rest = list(runs.resume(folder))
+    expected = losses(events)
+    assert losses(rest) == {step: loss for step, loss in expected.items() if step in losses(rest)}
+    assert max(losses(rest)) == 12
+    last = "checkpoints/step-00000012/adapters.safetensors"
+    assert (folder / last).read_bytes() == (whole / last).read_bytes()
+
+
+def test_another_run_can_start_from_it(small, base):
+    _, events = trained(small(**LORA), "tuned")
+    _, after = trained(small(init_from="tuned"), "third")
+    best = min(event.val_loss for event in events if isinstance(event, Evaluated))
+    assert next(event for event in after if isinstance(event, Evaluated)).val_loss == pytest.approx(best, abs=1e-5)
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_from_the_same_weights_again(small, base):
+    config = small(**LORA)
+    folder = runs.new_folder("run", name="stopped")
+    stream = runs.start(config, folder)
+    for event in stream:
+        if isinstance(event, Step):
+            stream.close()
+    _, events = trained(config, "whole")
+    again = list(runs.resume(folder))
+    assert losses(again) == losses(events)
+
+
+def test_damaged_and_missing_frozen_weights_are_said(small, base):
+    folder, _ = trained(small(**LORA), "tuned")
+    file = folder / "base.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"base.safetensors is damaged"):
+        load_model("tuned")
+    file.unlink()
+    with pytest.raises(UserError, match=r"base.safetensors"):
+        load_model("tuned")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"init_from": "scratch"}, "name them with init_from"),
+        ({"ema_decay": 0.9}, "ema_decay"),
+        ({"max_norm": 1.0}, "max_norm"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(small, settings, said):
+    with pytest.raises(SettingError, match=said):
+        small(**LORA | settings)
+
+
+def test_a_resume_with_another_rank_is_refused(small, base):
+    folder, _ = trained(small(**LORA), "tuned")
+    with pytest.raises(SettingError, match="a resumed run keeps its adapters"):
+        list(runs.resume(folder, {"lora_rank": 4, "max_iters": 20}))
