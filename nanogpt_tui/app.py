@@ -81,7 +81,7 @@ class LabApp(TerminalApp):
         self, settings: Settings, runs_dir: str | None = None, watched: Path | None = None, readonly: bool = False
     ) -> None:
         """`watched` is the folder of the run to show first; by default that is one that is training, else the newest.
-        With `readonly`, no run can be started, controlled or changed."""
+        With `readonly`, nothing can be started, controlled, written or deleted."""
         self.settings, self._ascii_filter = settings, AsciiFilter()
         self.crash_message = ""  # one line to print after an error of the app itself
         self.detached = False  # whether the training continues after the app has ended
@@ -222,7 +222,7 @@ class LabApp(TerminalApp):
             answers = {
                 name: (key, text.format(unsaved=unsaved))
                 for name, (key, text) in QUIT_ANSWERS.items()
-                if name != "detach" or daemonize.can_detach()
+                if name != "detach" or daemonize.can_detach() or self.is_web
             }
             self.push_screen(Ask("A run is training.", answers), self._quit_as)
         elif isinstance(self.screen, CompactScreen) and takes_text(self.screen_stack[-2].focused):
@@ -358,14 +358,15 @@ class LabApp(TerminalApp):
             self.push_screen(Preferences(setting))
 
     def change_settings(self, changes: Mapping[str, Any]) -> None:
-        """Apply changed settings and save only them, not the flags of this session.
+        """Apply changed settings and save only them, not the flags of this session. A read-only session saves nothing.
 
         Raise `UserError` if a value is invalid or the settings file cannot be read or written.
         """
         changed = with_changes(self.settings, changes)
         check_keymap(changed.keymap)
         self.apply_settings(changed)
-        save(with_changes(load(), changes))
+        if not self.session.readonly:
+            save(with_changes(load(), changes))
 
     def set_preference(self, setting: str, value: str) -> None:
         """Change one setting; notify if that fails."""

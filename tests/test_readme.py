@@ -19,6 +19,8 @@ OF_THE_SHELL = {
     "source .venv/bin/activate",
     "nanogpt-tui",
     "nanogpt-tui watch away --readonly",
+    "nanogpt-tui serve",
+    "nanogpt-tui serve away --port=8001",
 }
 
 # Commands that need the network or whole minutes, and what is run for each, so that the later ones find what it leaves.

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class LabScreen(Screen[None]):
     """A screen with header and keys. A subclass has `body`, BINDINGS with ids ("train.pause"), HELP and MOUSE.
 
+    Its WRITES are the actions that a read-only session refuses. A `check_action` of its own asks this one first.
+
     It overrides `training_changed`, which is called in the interface's thread a few times a second while a run is
     trained, and whenever the screen is shown; it repaints only what changed. Classes of the screen for the layout:
     -narrow (under 110 columns), -medium, -wide (from 160); -short (under 34 rows), -tall.
@@ -31,6 +33,7 @@ class LabScreen(Screen[None]):
     MOUSE = ""  # what the mouse does on this screen
     is_reading = False  # its list is being read for the first time: keys wait for it
     BINDINGS: ClassVar[list[BindingType]] = []
+    WRITES: ClassVar[frozenset[str]] = frozenset()  # actions that start, control, write or delete something
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-medium"), (160, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]  # noqa: RUF012
 
@@ -53,6 +56,10 @@ class LabScreen(Screen[None]):
     def body(self) -> Iterator[Widget]:
         """Yield the widgets between header and keys."""
         yield from ()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Return whether the action has an effect now; else its key is neither shown nor handled."""
+        return not (self.session.readonly and action in self.WRITES)
 
     def training_changed(self) -> None:
         """Update what depends on the run that is shown."""

@@ -55,8 +55,8 @@ def append(group: CompletionGroup) -> None:
         raise UserError(f"cannot save the text in {store_path()}: {why(error)}") from None
 
 
-def load() -> list[CompletionGroup]:
-    """Return the stored groups, oldest first, at most MAX_GROUPS. Shorten the file if it has twice as many lines.
+def load(shorten: bool = True) -> list[CompletionGroup]:
+    """Return the stored groups, oldest first, at most MAX_GROUPS. If the file has twice as many lines, shorten it.
 
     Raise `UserError` if the file cannot be read.
     """
@@ -73,7 +73,7 @@ def load() -> list[CompletionGroup]:
             started_at, group = _parse_group(json.loads(line))
             found[started_at] = line, group
     newest = sorted(found.items())[-MAX_GROUPS:]
-    if len(stored_lines) >= 2 * MAX_GROUPS:
+    if shorten and len(stored_lines) >= 2 * MAX_GROUPS:
         with suppress(OSError):
             write_atomically(store_path(), b"".join(line for _, (line, _) in newest))
     return [group for _, (_, group) in newest]

@@ -36,6 +36,9 @@ class Session:
 
     `history` is the run that the Train screen shows: the one that is training here, else the one that was opened last.
     `other_runs` are further runs that are training; `discovered` is True once the runs folder has been read.
+
+    A `readonly` session starts, controls, writes and deletes nothing. Screens refuse such actions and do not show their
+    keys (`LabScreen.WRITES`), and `check_writable` refuses to train and to prepare. Texts are generated in memory.
     """
 
     def __init__(
@@ -308,11 +311,15 @@ class Session:
 
     def _release_run(self) -> None:
         """Stop following the shown run, so that another one can be trained. Raise `UserError` if it cannot be."""
-        if self.readonly:
-            raise UserError("this session is read-only: start the app without --readonly to train")
+        self.check_writable()
         self._check_not_training()
         self._unfollow()
         self.training = None
+
+    def check_writable(self) -> None:
+        """Raise `UserError` if this session is read-only."""
+        if self.readonly:
+            raise UserError("this session is read-only: it starts, changes and writes nothing")
 
     def _unfollow(self) -> None:
         if self.remote is not None:
@@ -344,7 +351,11 @@ class Session:
             self.training.wait()
 
     def prepare(self, recipe: "str | Recipe", on_change: Callable[[], None], **options: Any) -> Worker[Event]:
-        """Prepare a data set in a thread: a recipe or its name, and the options of `nanogpt.data.prepare`."""
+        """Prepare a data set in a thread: a recipe or its name, and the options of `nanogpt.data.prepare`.
+
+        Raise `UserError` if the session is read-only.
+        """
+        self.check_writable()
 
         def work() -> Iterator[Event]:
             from nanogpt import data

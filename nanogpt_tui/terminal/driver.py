@@ -1,5 +1,7 @@
 """The terminal driver: output in a separate thread, byte counts, congestion, and suspending without stopping the app.
 
+`BufferedDriver` is what it shares with the driver for browsers.
+
 Textual's own driver blocks the interface's thread when 30 writes are pending. A stalled connection would then stop the
 interface, signals and the exit of the process.
 """
@@ -10,11 +12,12 @@ import signal
 import threading
 from codecs import getincrementaldecoder
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 from textual._xterm_parser import XTermParser
+from textual.driver import Driver
 from textual.drivers.linux_driver import LinuxDriver
 from textual.events import Resize
 from textual.message import Message
@@ -89,14 +92,8 @@ class OutputThread:
             return data
 
 
-class CellParser(XTermParser):
-    """A parser that reports mouse positions in cells: some terminals report pixels without the size of a cell."""
-
-    mouse_pixels = property(lambda self: False, lambda self, on: None)
-
-
-class TerminalDriver(LinuxDriver):
-    """Textual's driver for Linux and macOS with an `OutputThread`. `suspend` stops the shell's job, not this process.
+class BufferedDriver(Driver):
+    """A driver whose output goes through an `OutputThread`.
 
     While `is_congested`, the app calls `drop_frame` instead of writing a frame. When all bytes are written, the driver
     requests a repaint of the whole screen.
@@ -106,13 +103,10 @@ class TerminalDriver(LinuxDriver):
         super().__init__(app, **options)
         extend_parser()
         self.screen_starts = 0  # how often the terminal switched to an empty screen
-        self._frame_dropped = False
         self.suspended = False
-        self._must_restart = False  # application mode, when this process continues
+        self._frame_dropped = False
         self._writer: OutputThread | None = None
         self._sent_before = 0
-        daemonize.on_signal(signal.SIGUSR2, self._loop, self.resume)
-        daemonize.on_signal(signal.SIGUSR1, self._loop, self._on_suspend_failed)
 
     @property
     def sent(self) -> int:
@@ -136,21 +130,73 @@ class TerminalDriver(LinuxDriver):
         if self._writer is None or not self._writer.pending:
             self._drained()
 
-    def start_application_mode(self) -> None:
-        assert self._file is not None, "the app draws on a terminal"
-        self._writer = OutputThread(self._file.fileno(), self._drained)
+    def start_output(self, descriptor: int) -> None:
+        """Start to write to a terminal that shows an empty screen."""
+        self._writer = OutputThread(descriptor, self._drained)
         self.screen_starts += 1
-        super().start_application_mode()  # type: ignore[no-untyped-call]
-
-    def write(self, data: str) -> None:
-        if self._writer is not None:
-            self._writer.write(data.encode("utf-8", "replace"))
 
     def close(self) -> None:
         super().close()
         if self._writer is not None:
             self._writer.stop()
             self._sent_before, self._writer = self.sent, None
+
+    def process_message(self, message: Message) -> None:
+        if isinstance(message, Resize) and not all(message.size):
+            return  # the terminal does not know its size
+        super().process_message(message)
+
+    def read_input(self, descriptor: int, ended: threading.Event) -> Iterator[bytes]:
+        """Yield what can be read, with b"" after it and at least every INPUT_POLL_S, until `ended` is set.
+
+        If the input ends first, the terminal was closed: tell the app, and return.
+        """
+        while not ended.is_set():
+            if select.select([descriptor], [], [], INPUT_POLL_S)[0]:
+                try:
+                    data = os.read(descriptor, 4096)
+                except OSError:  # the terminal was closed
+                    data = b""
+                if not data:
+                    with suppress(RuntimeError):  # the app has ended
+                        self._loop.call_soon_threadsafe(self._app.terminal_closed)  # type: ignore[attr-defined]
+                    return
+                yield data
+            yield b""
+
+    def _drained(self) -> None:
+        if self._frame_dropped:
+            self._frame_dropped = False
+            self._request_repaint()
+
+    def _request_repaint(self) -> None:
+        with suppress(RuntimeError):  # the app has ended
+            self._loop.call_soon_threadsafe(self._app.call_later, self._app.refresh)
+
+
+class CellParser(XTermParser):
+    """A parser that reports mouse positions in cells: some terminals report pixels without the size of a cell."""
+
+    mouse_pixels = property(lambda self: False, lambda self, on: None)
+
+
+class TerminalDriver(BufferedDriver, LinuxDriver):
+    """Textual's driver for Linux and macOS, for a terminal. `suspend` stops the shell's job, not this process."""
+
+    def __init__(self, app: Any, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._must_restart = False  # application mode, when this process continues
+        daemonize.on_signal(signal.SIGUSR2, self._loop, self.resume)
+        daemonize.on_signal(signal.SIGUSR1, self._loop, self._on_suspend_failed)
+
+    def start_application_mode(self) -> None:
+        assert self._file is not None, "the app draws on a terminal"
+        self.start_output(self._file.fileno())
+        super().start_application_mode()  # type: ignore[no-untyped-call]
+
+    def write(self, data: str) -> None:
+        if self._writer is not None:
+            self._writer.write(data.encode("utf-8", "replace"))
 
     def _get_terminal_size(self) -> tuple[int, int]:
         """Return (columns, rows) of the terminal, else from the environment, else 80 × 24."""
@@ -162,11 +208,6 @@ class TerminalDriver(LinuxDriver):
     def _enable_mouse_pixels(self) -> None:
         """Leave the mouse in cells."""
 
-    def process_message(self, message: Message) -> None:
-        if isinstance(message, Resize) and not all(message.size):
-            return  # the terminal does not know its size
-        super().process_message(message)
-
     def _run_input_thread(self) -> None:
         """Let `threading.excepthook` handle errors, as in other threads."""
         self.run_input_thread()
@@ -175,20 +216,9 @@ class TerminalDriver(LinuxDriver):
         """Read and parse input until the app ends. If the input ends first, the terminal was closed."""
         parser = CellParser(self._debug)
         decode = getincrementaldecoder("utf-8")("replace").decode
-        while not self.exit_event.is_set():
-            if select.select([self.fileno], [], [], INPUT_POLL_S)[0]:
-                try:
-                    data = os.read(self.fileno, 4096)
-                except OSError:  # the terminal was closed
-                    data = b""
-                if not data:
-                    with suppress(RuntimeError):  # the app has ended
-                        self._loop.call_soon_threadsafe(self._app.terminal_closed)  # type: ignore[attr-defined]
-                    return
-                text = decode(data)
-                for message in parser.feed(text) if text else ():  # the parser would take an empty text for the end
-                    self.process_message(message)
-            for message in parser.tick():
+        for data in self.read_input(self.fileno, self.exit_event):
+            text = decode(data)
+            for message in parser.feed(text) if text else parser.tick():  # an empty text would be the end to `feed`
                 self.process_message(message)
 
     def suspend(self) -> None:
@@ -246,15 +276,6 @@ class TerminalDriver(LinuxDriver):
             self._must_restart = False
             self.resume_application_mode()
             self._request_repaint()
-
-    def _drained(self) -> None:
-        if self._frame_dropped:
-            self._frame_dropped = False
-            self._request_repaint()
-
-    def _request_repaint(self) -> None:
-        with suppress(RuntimeError):  # the app has ended
-            self._loop.call_soon_threadsafe(self._app.call_later, self._app.refresh)
 
 
 def _from_environment(name: str, default: int) -> int:

@@ -1,7 +1,7 @@
 """Run the app in a terminal: protect the screen from other output, watch the threads, and finish the training.
 
 Keys come from standard input. The app draws on standard output if that is a terminal, else on standard error, so that
-`>file` or `2>file` does not disturb the screen.
+`>file` or `2>file` does not disturb the screen. For a browser it draws on standard output, which is a pipe.
 """
 
 import os
@@ -26,11 +26,14 @@ if TYPE_CHECKING:
 VITAL_THREADS = ("textual-input", "nanogpt-terminal")  # the threads without which there is no app
 
 
-def run(app: "LabApp") -> int:
-    """Run the app and return its exit code. A training is then stopped with a checkpoint, or continues detached."""
+def run(app: "LabApp", descriptor: int | None = None) -> int:
+    """Run the app and return its exit code. A training is then stopped with a checkpoint, or continues detached.
+
+    The app draws on `descriptor`, by default that of the terminal.
+    """
     code: int | None = 1
     try:
-        with redirect_output(), watch_threads(app):
+        with redirect_output(output_descriptor() if descriptor is None else descriptor), watch_threads(app):
             code = app.run()
     finally:
         finish_training(app)
@@ -103,9 +106,9 @@ def print_line(text: str) -> None:
 
 
 @contextmanager
-def redirect_output() -> Iterator[None]:
-    """Send what native libraries print to the log file instead of the screen. Textual draws on a duplicate of the
-    terminal's descriptor."""
+def redirect_output(descriptor: int) -> Iterator[None]:
+    """Send what native libraries print to the log file instead of the screen. Textual draws on a duplicate of
+    `descriptor`."""
     for number in (1, 2):  # open closed ones, so that no other file gets their numbers
         with suppress(OSError):
             os.fstat(number)
@@ -116,8 +119,8 @@ def redirect_output() -> Iterator[None]:
         log = os.open(log_path(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     except OSError:  # the app can start on a full or read-only disk
         log = os.open(os.devnull, os.O_WRONLY)
-    stderr, terminal = sys.__stderr__, os.dup(output_descriptor())
-    redirected = {number: os.dup(number) for number in (1, 2) if number == 2 or os.isatty(number)}
+    stderr, terminal = sys.__stderr__, os.dup(descriptor)
+    redirected = {number: os.dup(number) for number in (1, 2) if number in (2, descriptor) or os.isatty(number)}
     with open(terminal, "w", encoding="utf-8", errors="replace") as screen:  # noqa: PTH123 (a descriptor)
         sys.__stderr__ = screen  # type: ignore[misc]  # where Textual draws
         for number in redirected:

@@ -1,5 +1,6 @@
 """Runs that other processes train, in the app: started apart, found, steered, only looked at, silent, dead, copied."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ from nanogpt_tui.screens.new_run.screen import NewRunScreen
 from nanogpt_tui.screens.sample.screen import SampleScreen
 from nanogpt_tui.session.generation_job import copy_live_weights
 from nanogpt_tui.settings import Settings
+from nanogpt_tui.settings import path as settings_path
 from nanogpt_tui.terminal import run as terminal
 from nanogpt_tui.widgets.header import running_text
 from tests.tui.conftest import Lab
@@ -203,6 +205,27 @@ async def test_a_session_that_only_looks_sends_no_command_and_offers_no_key_that
         assert len(at.app.screen_stack) == 1
         assert at.app.screen.preparation is None
     assert {path.name for path in far.folder.iterdir()} == {"run.toml", "events.jsonl", "status.json"}
+
+
+async def test_a_session_that_only_looks_samples_and_keeps_nothing(
+    two_runs: Path, home: Path, looking: Callable[..., Any]
+) -> None:
+    async with looking(two_runs / "one", readonly=True) as at:
+        await at.press("3")
+        await at.until(lambda: at.app.screen.sources)
+        screen = at.app.screen
+        screen.knobs = dataclasses.replace(screen.knobs, max_new_tokens=4)
+        await at.press("g")
+        await at.until(lambda: screen.completion is not None and screen.completion.reason)
+        assert len(screen.completion.tokens) == 4
+        await at.press("e")
+        assert len(at.app.screen_stack) == 1  # no question where to export
+        at.app.set_preference("theme", "light")
+        assert at.app.settings.theme == "light"
+        with pytest.raises(UserError, match="read-only"):
+            at.session.prepare("rhymes", lambda: None)
+    assert not (home / "samples.jsonl").exists()
+    assert not settings_path().exists()
 
 
 async def test_a_silent_trainer_is_told_from_a_dead_one_and_one_that_comes_back(

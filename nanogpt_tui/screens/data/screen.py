@@ -31,7 +31,6 @@ WARNING_S = 20  # how long a warning is shown
 OTHER_TOOLTIP = "Prepare the text again with another tokenizer or other splits, under another name"
 CANCEL_TOOLTIP = "Cancel preparing; only a corpus keeps what it has, to continue later"
 TOKENIZERS_TOOLTIP = "See a sentence cut by two tokenizers side by side, and train one"
-CHANGES = ("prepare", "prepare_other", "use_file", "add", "delete", "new_run")  # not with --readonly
 
 
 class DataScreen(LabScreen):
@@ -45,6 +44,7 @@ class DataScreen(LabScreen):
         "token."
     )
     MOUSE = "A click chooses a data set; the wheel scrolls the list and the text"
+    WRITES = frozenset({"prepare", "prepare_other", "use_file", "add", "delete", "new_run"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,n", "new_run", "train on it", id="data.new_run", tooltip="New run with this data set"),
         Binding("p", "prepare", "prepare", id="data.prepare", tooltip="Turn the text into tokens on disk"),
@@ -196,9 +196,9 @@ class DataScreen(LabScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return whether the action has an effect now; else its key is neither shown nor handled."""
-        entry, busy = self.entry if self.is_whole else None, self.preparation is not None
-        if self.session.readonly and action in CHANGES:
+        if not super().check_action(action, parameters):
             return False
+        entry, busy = self.entry if self.is_whole else None, self.preparation is not None
         if action in ("pause_preparing", "cancel"):
             return busy
         if action in ("prepare", "use_file"):

@@ -188,7 +188,8 @@ class LearnScreen(LabScreen):
             if error:
                 self.notify(error, severity="error", markup=False)
 
-        self.session.fetch(lambda: progress.mark_done(lesson.name), report, "lesson done")
+        if not self.session.readonly:
+            self.session.fetch(lambda: progress.mark_done(lesson.name), report, "lesson done")
 
     @property
     def _render_options(self) -> RenderOptions:

@@ -33,7 +33,8 @@ LIST_INTERVAL_S = 2.0
 AGE_INTERVAL_S = 30.0  # how often the ages in the table are brought up to date if nothing else changes, at most
 AGE_SHARE = 0.005  # of the time that may take: a table of thousands of runs is drawn less often
 DETAILS_WIDTHS = (52, 80)  # cells of the text beside the chart, on a medium and on a wide terminal
-EMPTY = "No runs yet. Train one: {app.train}, then {train.quick_start} for the quick start."
+EMPTY = "No runs yet."
+HOW_TO_TRAIN = " Train one: {app.train}, then {train.quick_start} for the quick start."
 NO_MATCH = "No matching runs. {runs.clear} shows all runs again."
 UNIT_TOOLTIP = "The loss in nats per token, as perplexity, bits per character or bits per byte"
 FILTER = "name, state or data set; {runs.clear} shows all"
@@ -49,6 +50,7 @@ class RunsScreen(LabScreen):
         "it are the details of the run, or the settings in which the ticked runs differ."
     )
     MOUSE = "A click on a run chooses it, on a column sorts by it; the wheel zooms into the chart"
+    WRITES = frozenset({"resume_run", "rename", "note", "delete", "export"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "show_run", "look", id="runs.look", tooltip="Open the run in Train", priority=True),
         Binding("space", "tick", "tick", id="runs.tick", tooltip="Tick it for the chart and the comparison"),
@@ -173,7 +175,8 @@ class RunsScreen(LabScreen):
         self.panel.show(self.current, [run for name in self.ticked if (run := self.summary(name))], width)
 
     def _empty_text(self) -> Content:
-        return Content.styled(with_keys(NO_MATCH if self.runs else EMPTY, self.app), "$quiet")
+        empty = EMPTY if self.session.readonly else EMPTY + HOW_TO_TRAIN
+        return Content.styled(with_keys(NO_MATCH if self.runs else empty, self.app), "$quiet")
 
     def on_run_panel_curves_drawn(self, message: RunPanel.CurvesDrawn) -> None:
         self.table.set_mark_styles(message.styles)
@@ -199,6 +202,8 @@ class RunsScreen(LabScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return whether the action has an effect now; else its key is neither shown nor handled."""
+        if not super().check_action(action, parameters):
+            return False
         if action == "other_panel":
             return self.has_class("-narrow") and bool(self.runs)
         if action in ("sort", "reverse_order", "filter"):
@@ -207,7 +212,7 @@ class RunsScreen(LabScreen):
             return True
         run = self.current
         is_elsewhere = action in ("show_run", "tick") and not self.table.has_focus
-        if run is None or is_elsewhere or (self.session.readonly and action in CHANGES_A_RUN):
+        if run is None or is_elsewhere:
             return False
         if action == "resume_run":
             return not self.session.is_training and not run.alive
@@ -362,6 +367,5 @@ class RunsScreen(LabScreen):
             self.notify(f"written to {file}", markup=False)
 
 
-CHANGES_A_RUN = {"resume_run", "rename", "note", "delete"}
 NEEDS_A_RUN = {"copy", "show_run", "tick", "sample", "resume_run", "rename", "note", "delete", "export", "chart"}
 DELETE_ANSWERS = {"delete": ("d", "delete"), "keep": ("escape", "keep")}

@@ -88,7 +88,9 @@ class CompletionController:
         self._on_tokens(job)
 
     def _save(self, completion: Completion) -> None:
-        """Save the group of a completion for later sessions."""
+        """Save the group of a completion for later sessions, unless this one is read-only."""
+        if self._session.readonly:
+            return
         for group in self.groups:
             if any(each is completion for each in group):
                 try:

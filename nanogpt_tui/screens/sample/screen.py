@@ -47,6 +47,7 @@ class SampleScreen(LabScreen):
         "A click on a token chooses it, on a knob asks for its value, on an alternative chooses that; the wheel turns "
         "a knob and scrolls a text"
     )
+    WRITES = frozenset({"export"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "branch", "branch here", id="sample.branch", tooltip="Continue from the chosen token"),
         Binding("enter,g", "write", "write", id="sample.write", tooltip="Write with this prompt, knobs and seed"),
@@ -108,7 +109,8 @@ class SampleScreen(LabScreen):
         self.call_later(self._read_history)  # when it is mounted: results before that would be dropped
 
     def _read_history(self) -> None:
-        self.session.fetch(lambda: list(completion_store.load()), self._add_history, "history")
+        writable = not self.session.readonly
+        self.session.fetch(lambda: list(completion_store.load(shorten=writable)), self._add_history, "history")
 
     def _add_history(self, groups: list[CompletionGroup] | None, error: str) -> None:
         if error:
@@ -210,6 +212,8 @@ class SampleScreen(LabScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return whether the action has an effect now; else its key is neither shown nor handled."""
+        if not super().check_action(action, parameters):
+            return False
         if not self.is_whole:
             return True
         completion, cursor = self.completion, self.view.cursor

@@ -40,6 +40,7 @@ class TokenizersScreen(LabScreen):
     HELP = Compare.HELP
     MOUSE = "A click chooses a token, or turns a choice"
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall"), (50, "-both")]  # noqa: RUF012
+    WRITES = frozenset({"show", "another", "save_tokenizer", "train"})  # the paths typed here are those of any file
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+t", "show(False)", "train one", id="tokenizers.to_training", tooltip="Train a tokenizer"),
         Binding("ctrl+t", "show(True)", "compare", id="tokenizers.to_comparison", tooltip="Compare tokenizers"),
@@ -65,6 +66,7 @@ class TokenizersScreen(LabScreen):
 
     def on_mount(self) -> None:
         self.add_class("-comparing")
+        self.set_class(self.session.readonly, "-readonly")
         self.call_later(self._read_options)  # when it is mounted: results before that would be dropped
 
     @property
@@ -103,12 +105,14 @@ class TokenizersScreen(LabScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return whether the action has an effect now; else its key is neither shown nor handled."""
+        if not super().check_action(action, parameters):
+            return False
         if action == "show":
             return self.has_class("-comparing") != parameters[0]
         if action == "another":
             return self.is_whole and (self.has_class("-both") or self.has_class("-comparing"))
         if action == "save_tokenizer":
-            return self.is_whole and self.training.trained is not None and not self.session.readonly
+            return self.is_whole and self.training.trained is not None
         if action == "train":
             return self.is_whole and (self.has_class("-both") or not self.has_class("-comparing"))
         return True
@@ -162,7 +166,7 @@ class TokenizersScreen(LabScreen):
         trained = self.training.trained
         if self.training.is_training:
             self.training.cancel()
-        elif trained is None or trained is self._written or self.session.readonly:
+        elif trained is None or trained is self._written:
             self.dismiss(None)
         else:
             question = f"The tokenizer {one_line(trained.spec)} is not saved. A preparation can train it again."

@@ -20,13 +20,15 @@ from nanogpt_tui.widgets.keybar import KeyBar
 
 if TYPE_CHECKING:
     from nanogpt_tui.session.history import History
+    from nanogpt_tui.session.session import Session
 
 FULL_SIZE = Size(80, 24)  # the least for the other screens
 MIN_SIZE = Size(40, 10)  # the least for this one
 KEYS = ("train.quick_start", "train.pause", "train.save", "train.stop", "train.resume")
 APP_ACTIONS = ("quit", "interrupt")
 ALWAYS = ("suspend_process", "redraw")  # also below MIN_SIZE
-EMPTY = "Nothing has been trained here yet.\n{train.quick_start} trains a small model within a minute."
+EMPTY = "Nothing has been trained here yet."
+HOW_TO_TRAIN = "\n{train.quick_start} trains a small model within a minute."
 TOO_SMALL = "nanogpt needs {0.width} × {0.height} or more"
 
 
@@ -58,8 +60,9 @@ class CompactView(Widget):
             above = "\n" * max(0, (size.height - 1) // 2)
             return Content(f"{above}{short(text, size.width):^{size.width}}")
         if history is None:
-            discovered = self.app.session.discovered  # type: ignore[attr-defined]
-            return _centred(with_keys(EMPTY, self.app) if discovered else "", size)
+            session: Session = self.app.session  # type: ignore[attr-defined]
+            text = EMPTY if session.readonly else EMPTY + HOW_TO_TRAIN
+            return _centred(with_keys(text, self.app) if session.discovered else "", size)
         width = size.width - 2
         lines = [_title(history, self._waiting, width), *_figures(history, width)]
         rows = size.height - len(lines) - (2 if size.height > 10 else 0)

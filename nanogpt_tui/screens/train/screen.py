@@ -79,6 +79,7 @@ class TrainScreen(LabScreen):
         "On the chart, the wheel zooms, dragging moves along it, a click sets the crosshair and a double click shows "
         "the whole run. The wheel scrolls the sample and the log"
     )
+    WRITES = frozenset({*WHILE_TRAINING, "quick_start", "resume_run", "new_run"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "pause", "pause", id="train.pause", tooltip="Pause or resume at the next step"),
         Binding("s", "save", "save", id="train.save", tooltip="Save a checkpoint now"),
@@ -216,6 +217,8 @@ class TrainScreen(LabScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return whether the action has an effect now; else its key is neither shown nor handled."""
+        if not super().check_action(action, parameters):
+            return False
         history = self.session.history
         if action in WHILE_TRAINING:
             return self.session.can_send and history is not None and history.phase != "preparing"
@@ -233,13 +236,11 @@ class TrainScreen(LabScreen):
                 "earlier_sample": samples,
             }
             return shown.get(action, True)
-        idle = not self.session.is_alive and not self.session.readonly
+        idle = not self.session.is_alive
         if action == "quick_start":
             return idle
         if action == "resume_run":
             return idle and history is not None and (bool(history.saves) or history.phase == "interrupted")
-        if action == "new_run":
-            return not self.session.readonly
         return True
 
     # ---- commands to the trainer
