@@ -124,9 +124,12 @@ class SystemConfig:
     )
     backend: str = setting("auto", "torch.distributed backend under torchrun", choices=("auto", "nccl", "gloo"))
     seed: int = setting(1337, "seed of initialisation, batch order and dropout", low=0, high=2**63 - 1)
-    wandb_log: bool = setting(False, "log to Weights & Biases too (the optional extra `wandb`)")
-    wandb_project: str = setting("nanogpt", "project in Weights & Biases")
-    wandb_run_name: str = setting("", "name in Weights & Biases; empty: the run's own")
+    dashboards: str = setting(
+        "", "programs that show the run live, separated by commas: tensorboard, wandb, trackio (each an extra)"
+    )
+    wandb_log: bool = setting(False, "the same as dashboards=wandb: Weights & Biases")
+    wandb_project: str = setting("nanogpt", "project in Weights & Biases and trackio")
+    wandb_run_name: str = setting("", "name in Weights & Biases and trackio; empty: the run's own")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

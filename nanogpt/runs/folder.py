@@ -34,7 +34,7 @@ LOST_S = 120.0  # a trainer on another machine without a heartbeat for this long
 RECHECK_S = 3.0  # wait for another heartbeat if the times of the last one say nothing
 # The last pattern matches files that were being written.
 _UNSTARTED = re.compile(
-    r"lock|train\.log|events\.jsonl|status\.json|tokenizer\.json|base\.safetensors|"
+    r"lock|train\.log|dashboards\.log|events\.jsonl|status\.json|tokenizer\.json|base\.safetensors|"
     r"\..+\.\d+(\.([0-9a-f]{8}|partial))?"
 )
 

@@ -30,6 +30,7 @@ from nanogpt.inspection import (
 )
 from nanogpt.runs import checkpoints, folder
 from nanogpt.runs.control_files import FileCommandQueue
+from nanogpt.runs.dashboards import DashboardObserver, check_dashboards, dashboard_names
 from nanogpt.runs.load import load_tokenizer
 from nanogpt.runs.recorder import Recorder, disk_problem
 from nanogpt.runs.torchrun import is_restarted, launch_id
@@ -71,6 +72,7 @@ def start(
     if source == "resume":
         raise SettingError("init_from", "init_from=resume continues an existing run: see `runs.resume`")
     config = with_shape_of_weights(config, sources, runs_dir)
+    check_dashboards(config)
     dataset = yield from open_or_prepare(config.data.dataset, data_dir)
     if source != "scratch":
         start_from = read_weights(source, dataset, runs_dir)
@@ -120,6 +122,7 @@ def resume(
     config = with_settings(recorded, changes)
     _check_shape_unchanged(run, recorded, config)
     _check_adapters_unchanged(run, recorded, config)
+    check_dashboards(config)
     dataset = yield from open_or_prepare(config.data.dataset, data_dir)
     _check_sample_prompt(config, dataset)
     if tokenizers.fingerprint(load_tokenizer(run)) != tokenizers.fingerprint(dataset.tokenizer):
@@ -349,7 +352,7 @@ def _train_and_record(
             config,
             splits(dataset),
             run=run.name,
-            observers=_observers(config, run.name, dataset.tokenizer.decode),
+            observers=_observers(config, run, dataset.tokenizer.decode),
             commands=FileCommandQueue(run, commands),
             save=save,
             sample=sample,
@@ -371,19 +374,15 @@ def _train_and_record(
                 run.rmdir()
 
 
-def _observers(config: Config, run: str, decode: Callable[[list[int]], str]) -> list[Observer]:
-    """Return the observers of every run and those that the settings ask for. Raise `UserError` if one is missing."""
+def _observers(config: Config, run: Path, decode: Callable[[list[int]], str]) -> list[Observer]:
+    """Return the observers of every run and those that the settings ask for."""
     observers: list[Observer] = [HealthObserver()]
     sees_model = config.system.sharding == "none" and not config.model.capabilities.counted
     if config.evaluation.health_interval and sees_model:
         observers += [LayerHealthObserver(config), LayerProblemObserver(), SpikeObserver(decode)]
     if config.evaluation.noise_interval:
         observers.append(GradientNoiseObserver(config))
-    if config.system.wandb_log:
-        from nanogpt.interop.wandb_logger import WandbLogger
-
-        observers.append(WandbLogger(config, run))
-    return observers
+    return observers + [DashboardObserver(name, run) for name in dashboard_names(config)]
 
 
 def _check_files(run: Path) -> None:
