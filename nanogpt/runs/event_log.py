@@ -39,14 +39,15 @@ class Steps:
 
 
 def parse_block(block: bytes, path: Path) -> Iterator[Event | Steps]:
-    """Yield the events of whole lines. An unreadable line becomes a `Notice`."""
+    """Yield the events of whole lines, those of steps as `Steps`. An unreadable line becomes a `Notice`."""
     rows = parse_objects(block)
     if rows is not None:
         with suppress(UserError, ValueError, TypeError, KeyError, OverflowError):
             yield from list(_grouped(rows))
             return
     for line in io.BytesIO(block):  # not splitlines, which breaks at a carriage return too
-        yield parse_event(line, path)
+        event = parse_event(line, path)
+        yield _single(event) if isinstance(event, Step) else event
 
 
 def parse_event(line: bytes, path: Path) -> Event:
@@ -85,6 +86,11 @@ def _steps(rows: list[dict[str, Any]]) -> Steps:
         except TypeError:  # None, or a string for a number that is not finite
             columns[name] = array("d", [math.nan if value is None else float(value) for value in values])
     return Steps(columns, from_values(Step, rows[-1]))
+
+
+def _single(step: Step) -> Steps:
+    values = {name: getattr(step, name) for name in MEASURED}
+    return Steps({name: array("d", [math.nan if v is None else v]) for name, v in values.items()}, step)
 
 
 def preview(path: Path, points: int = 1000) -> Steps | None:

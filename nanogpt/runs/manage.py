@@ -1,12 +1,10 @@
-"""Manage existing runs: rename, delete, write notes, compare, export metrics. Imports no torch.
+"""Manage existing runs: rename, delete, write notes, compare. Imports no torch.
 
 Renaming and deleting need the run's lock, so they never affect a run that is being trained. If a run is a link to
 another folder, only the link is renamed or deleted.
 """
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,16 +14,13 @@ from filelock import Timeout
 
 from nanogpt.config import Config
 from nanogpt.errors import UserError
-from nanogpt.events import Evaluated, Step
 from nanogpt.files import open_regular, remove_folder, why, write_atomically
-from nanogpt.runs.folder import check_free, check_name, history, is_run, lock, read_run_toml
+from nanogpt.runs.folder import check_free, check_name, is_run, lock, read_run_toml
 
 NOTE = "note.txt"
 RESOLVED = ("device", "dtype", "compile", "threads", "vocab_size")  # run.toml has the values that were used
 LONGEST_NOTE = 10_000  # characters
 LOCK_TIMEOUT_S = 0.5  # checking whether a trainer is alive holds the lock for a moment
-MEASURED = ("loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "mfu", "memory_bytes", "elapsed_s")
-COLUMNS = ("step", *MEASURED, "eval_train_loss", "val_loss", "ema_val_loss")
 
 
 def rename(run: Path, name: str) -> Path:
@@ -93,39 +88,6 @@ def changed(config: Config) -> dict[str, Any]:
     """Return the settings that are not defaults, by name, without those that follow from machine and tokenizer."""
     known = config.settings()
     return {n: value for n, value in config.values().items() if n not in RESOLVED and value != known[n].default}
-
-
-def metrics(run: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield a row for each reported or evaluated step, in order, with the COLUMNS that were measured there."""
-    rows: dict[int, dict[str, Any]] = {}
-    for event in history(run):
-        if isinstance(event, Step):
-            rows.setdefault(event.step, {}).update({name: getattr(event, name) for name in MEASURED})
-        elif isinstance(event, Evaluated):
-            losses = {"eval_train_loss": event.train_loss, "val_loss": event.val_loss}
-            average = {} if event.ema_val_loss is None else {"ema_val_loss": event.ema_val_loss}
-            rows.setdefault(event.step, {}).update(losses | average)
-    for step in sorted(rows):
-        yield {"step": step} | rows[step]
-
-
-def export_metrics(run: Path, file: Path) -> int:
-    """Write the run's metrics as CSV and return the number of rows.
-
-    The header is COLUMNS; a cell is empty if it was not measured. The file is replaced atomically. Raise `UserError`.
-    """
-    table = io.StringIO()
-    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    count = 0
-    for row in metrics(run):
-        writer.writerow(row)
-        count += 1
-    try:
-        write_atomically(file, table.getvalue())
-    except OSError as error:
-        raise UserError(f"cannot write {file}: {why(error)}") from None
-    return count
 
 
 @contextmanager

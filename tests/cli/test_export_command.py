@@ -1,15 +1,18 @@
-"""`nanogpt export`: a run's weights as other programs read them."""
+"""`nanogpt export`: a run's weights and its record as other programs read them."""
 
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import transformers
 from safetensors import safe_open
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from nanogpt import runs
 from nanogpt.cli import main
+from nanogpt.events import Step
 from nanogpt.formatting import printable
 from nanogpt.runs import checkpoints
 from tests.narrowing import expect
@@ -91,3 +94,31 @@ def test_a_gguf_file_has_the_number_format_that_is_asked_for(small, tmp_path, ca
         assert main(["export", "one", str(tmp_path / "other"), *words]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
     assert not (tmp_path / "other").exists()
+
+
+def test_what_a_run_recorded_is_exported_in_the_format_that_the_name_ends_in(small, tmp_path, capsys):
+    assert main(["train", *small, "--name=one"]) == 0
+    capsys.readouterr()
+    for name, begins in (("one.html", "<!DOCTYPE html>"), ("new/one.csv", "step,loss,")):
+        assert main(["export", "one", str(tmp_path / name)]) == 0
+        out, err = capsys.readouterr()
+        assert (out, err) == (f"{tmp_path / name}\n", "one, 6 reported steps\n")
+        assert (tmp_path / name).read_text().startswith(begins)
+    assert main(["export", "one", str(tmp_path / "one.html")]) == 2
+    assert "it already exists; choose another place" in capsys.readouterr().err
+
+
+def test_an_export_to_tensorboard_is_a_new_folder_that_its_reader_reads(small, tmp_path, capsys):
+    assert main(["train", *small, "--name=one"]) == 0
+    assert main(["export", "one", str(tmp_path / "out"), "--to=tensorboard"]) == 0
+    (file,) = (tmp_path / "out").iterdir()
+    shown: dict[str, dict[int, tuple[float, float]]] = {}
+    for event in EventFileLoader(str(file)).Load():
+        for value in event.summary.value:
+            shown.setdefault(value.tag, {})[event.step] = (event.wall_time, value.tensor.float_val[0])
+    steps = [event for event in runs.history(runs.find("one")) if isinstance(event, Step)]
+    assert shown["grad_norm"] == {event.step: (event.time, np.float32(event.grad_norm)) for event in steps}
+    assert set(shown["val/loss"]) == {0, 3, 6}
+    capsys.readouterr()
+    assert main(["export", "one", str(tmp_path / "out"), "--to=tensorboard"]) == 2
+    assert "it already exists" in capsys.readouterr().err

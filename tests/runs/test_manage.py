@@ -1,15 +1,12 @@
 """Renaming, deleting, noting, comparing and exporting runs."""
 
-import csv
-
 import pytest
 
 from nanogpt.config import Config, resolve
 from nanogpt.errors import UserError
-from nanogpt.events import Evaluated, Step
-from nanogpt.runs import find, history, list_runs, new_folder, resume, start, summary
+from nanogpt.runs import find, list_runs, new_folder, resume, start, summary
 from nanogpt.runs.folder import check_free, clear_unstarted, lock, read_run_toml
-from nanogpt.runs.manage import COLUMNS, changed, delete, differences, export_metrics, read_note, rename, write_note
+from nanogpt.runs.manage import changed, delete, differences, read_note, rename, write_note
 
 
 @pytest.fixture
@@ -92,25 +89,6 @@ def test_only_settings_that_differ_are_shown_with_the_value_of_each():
     assert differences(configs[:1]) == differences([]) == {}
 
 
-def test_exported_metrics_are_what_was_recorded(run, tmp_path):
-    file = tmp_path / "metrics.csv"
-    assert export_metrics(run, file) == 13
-    with file.open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
-    assert tuple(rows[0]) == COLUMNS
-    assert [int(row["step"]) for row in rows] == list(range(13))
-    steps = [event for event in history(run) if isinstance(event, Step)]
-    assert [float(row["loss"]) for row in rows[1:]] == [event.loss for event in steps]
-    evaluated = {event.step: event.val_loss for event in history(run) if isinstance(event, Evaluated)}
-    assert {int(row["step"]): float(row["val_loss"]) for row in rows if row["val_loss"]} == evaluated
-    assert rows[0]["loss"] == ""
-
-
-def test_a_file_that_cannot_be_written_is_one_line(run, tmp_path):
-    with pytest.raises(UserError, match="cannot write"):
-        export_metrics(run, tmp_path / "no such folder" / "metrics.csv")
-
-
 @pytest.fixture
 def linked(run, tmp_path):
     """A run that is a link to a folder elsewhere."""
@@ -157,14 +135,6 @@ def test_a_name_that_a_broken_link_has_is_not_free(run, tmp_path):
         rename(run, "broken")
     assert run.with_name("broken").is_symlink()
     assert new_folder("broken").name == "broken-2"
-
-
-def test_an_export_over_a_link_leaves_its_target(run, tmp_path):
-    (tmp_path / "precious").write_text("precious")
-    (tmp_path / "metrics.csv").symlink_to(tmp_path / "precious")
-    export_metrics(run, tmp_path / "metrics.csv")
-    assert (tmp_path / "precious").read_text() == "precious"
-    assert (tmp_path / "metrics.csv").read_text().startswith("step,")
 
 
 def test_what_comes_to_nothing_removes_no_file_of_the_person(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from nanogpt import runs
 from nanogpt.errors import UserError
 from nanogpt.events import Finished, Notice, Step, to_json
+from nanogpt.reports.export import export_metrics
 from nanogpt.runs import checkpoints, manage
 from nanogpt.runs.folder import read_run_toml
 from nanogpt.runs.following import follow
@@ -125,8 +126,7 @@ def test_a_bad_line_costs_itself_alone_and_file_and_line_are_named_once(tmp_path
         assert "\\x00" not in notice.text
         assert len(notice.text) < 500
     assert "line 2 of" in expect(Notice, runs.history(tmp_path)[1]).text
-    rows = manage.export_metrics(tmp_path, tmp_path / "metrics.csv")
-    assert rows == 3
+    assert export_metrics(tmp_path, tmp_path / "metrics.csv") == 3
 
 
 @pytest.mark.usefixtures("unprivileged")

@@ -61,7 +61,7 @@ class RunsScreen(LabScreen):
         Binding("r", "resume_run", "resume", id="runs.resume", tooltip="Resume from the latest checkpoint"),
         Binding("R", "rename", "rename", id="runs.rename", tooltip="Rename the run"),
         Binding("i", "note", "note", id="runs.note", tooltip="Edit the note of the run"),
-        Binding("e", "export", "export", id="runs.export", tooltip="Export the run's metrics as CSV"),
+        Binding("e", "export", "export", id="runs.export", tooltip="Export its record: CSV, Parquet or a page"),
         Binding("y", "copy", "copy", id="runs.copy", tooltip="Copy its path or its command"),
         Binding("d,delete", "delete", "delete", id="runs.delete", tooltip="Delete the run; asks first"),
         Binding(
@@ -356,11 +356,12 @@ class RunsScreen(LabScreen):
         run = self.current
         if run is None:
             return
-        from nanogpt.runs import manage
+        from nanogpt.reports.export import export_metrics
 
         file = Path.cwd() / f"{run.name}-{time.strftime('%Y%m%d-%H%M%S')}.csv"
-        check = problem_of(lambda text: manage.export_metrics(Path(run.path), paths.expanded(text)))
-        self.app.push_screen(AskValue("Export the metrics to a CSV file:", str(file), check), self._exported)
+        check = problem_of(lambda text: export_metrics(Path(run.path), paths.expanded(text)))
+        question = "Export what the run recorded, to a file that ends in .csv, .parquet or .html:"
+        self.app.push_screen(AskValue(question, str(file), check), self._exported)
 
     def _exported(self, file: str | None) -> None:
         if file is not None:
