@@ -31,6 +31,7 @@ STAND_INS = {
         "nanogpt train --init_from=hf:first-hf --dataset=shakespeare_char --max_iters=1 --block_size=16 --dropout=0.1 "
         "--compile=false --eval_iters=1 --sample_tokens=5"
     ),
+    "nanogpt pull me/first --name=pulled": "nanogpt pull --help",
     "nanogpt learn 3": "nanogpt learn --json",
     "nanogpt ladder": "nanogpt ladder --only=bigram --seconds=0.1",
 }

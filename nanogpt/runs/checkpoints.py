@@ -244,6 +244,19 @@ def read_average(checkpoint: Path) -> "dict[str, Tensor]":
     return _read_tensors(checkpoint, AVERAGE, trainer) if AVERAGE in trainer["sha256"] else {}
 
 
+def weight_files(checkpoint: Path) -> list[Path]:
+    """Return the files of tensors that `read` needs for weights, each with the sha256 that was written with it.
+
+    Raise `UserError` if one is damaged.
+    """
+    trainer = _read_trainer(checkpoint)
+    names = [name for name in ("model.safetensors", AVERAGE, ADAPTERS, BASE) if name in trainer["sha256"]]
+    found = [_tensor_path(checkpoint, name) for name in names]
+    for path in found:
+        _check_sum(path, trainer)
+    return found
+
+
 def model_config(checkpoint: Path) -> ArchitectureConfig:
     """Return the model's configuration, without reading the weights. Raise `UserError`."""
     return _model_config(checkpoint, _read_trainer(checkpoint))
@@ -277,17 +290,30 @@ def _read_tensors(checkpoint: Path, name: str, trainer: dict[str, Any]) -> "dict
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = (checkpoint.parent.parent if name == BASE else checkpoint) / name
+    path = _tensor_path(checkpoint, name)
+    _check_sum(path, trainer)
     try:
-        if sha256(path) != trainer["sha256"].get(name):
-            raise _damaged(path, "its sha256 is not the one written with it")
         return load_file(path)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {why(error)}") from None
+    except (SafetensorError, ValueError) as error:
+        raise _damaged(path, str(error)) from None
+
+
+def _tensor_path(checkpoint: Path, name: str) -> Path:
+    """Return the path of a file of tensors of a checkpoint; the frozen weights are beside all checkpoints."""
+    return (checkpoint.parent.parent if name == BASE else checkpoint) / name
+
+
+def _check_sum(path: Path, trainer: dict[str, Any]) -> None:
+    """Raise `UserError` unless a file of a checkpoint has the sha256 that was written with it."""
+    try:
+        if sha256(path) != trainer["sha256"].get(path.name):
+            raise _damaged(path, "its sha256 is not the one written with it")
     except FileNotFoundError as error:
         raise _damaged(path, str(error)) from None
     except OSError as error:  # the file itself may be sound
         raise UserError(f"cannot read {path}: {why(error)}") from None
-    except (SafetensorError, ValueError) as error:
-        raise _damaged(path, str(error)) from None
 
 
 def _read_trainer(checkpoint: Path) -> dict[str, Any]:

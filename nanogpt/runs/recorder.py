@@ -153,13 +153,18 @@ class Recorder:
         with self._writing:
             if is_heartbeat and self._ended.is_set():
                 return
-            known = state_to_dict(replace(self._state, updated=time.time())).items()
-            status = {key: None if _not_finite(value) else value for key, value in known if key not in NOT_STORED}
             try:
                 self._marker.stat()
-                write_atomically(self._folder / "status.json", json.dumps(status, indent=1, allow_nan=False) + "\n")
+                write_status(self._folder, replace(self._state, updated=time.time()))
             except OSError as error:
                 self._problem = disk_problem(error)
+
+
+def write_status(folder: Path, state: RunState) -> None:
+    """Replace `status.json`. Raise OSError."""
+    known = state_to_dict(state).items()
+    status = {key: None if _not_finite(value) else value for key, value in known if key not in NOT_STORED}
+    write_atomically(folder / "status.json", json.dumps(status, indent=1, allow_nan=False) + "\n")
 
 
 def _not_finite(value: Any) -> bool:

@@ -1,0 +1,143 @@
+"""`nanogpt push` and `nanogpt pull`, by the real client of the hub to a stand-in on this machine."""
+
+import hashlib
+import re
+import shutil
+
+import pytest
+from huggingface_hub import constants
+from huggingface_hub.utils.tqdm import enable_progress_bars
+
+from nanogpt import paths, runs
+from nanogpt.cli import main
+from tests.interop.hub_server import HubServer
+
+SAMPLE = ["--start=a", "--temperature=0", "--max_new_tokens=20", "--device=cpu", "--dtype=float32"]
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    with HubServer(tmp_path / "hub") as running:
+        running.folder.mkdir()
+        monkeypatch.setattr(constants, "ENDPOINT", running.url)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        template = running.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield running
+    enable_progress_bars()
+
+
+@pytest.fixture
+def sent(small, server, capsys):
+    """The folder that the hub has of a run, `one`, that was sent."""
+    assert main(["train", *small, "--name=one", "--sample_start=a", "--keep_checkpoints=5"]) == 0
+    assert main(["push", "one", "me/one", "--send"]) == 0
+    capsys.readouterr()
+    return server.folder / "me" / "one"
+
+
+def test_a_dry_run_shows_files_and_card_and_sends_nothing(small, server, capsys):
+    assert main(["train", *small, "--name=one", "--sample_start=a"]) == 0
+    capsys.readouterr()
+    assert main(["push", "one", "me/one", "--license=mit"]) == 0
+    out, err = capsys.readouterr()
+    assert server.names == []
+    assert "dry run, nothing was sent" in err
+    for words in ("model.safetensors", "run.toml", "license: mit", "nanogpt pull me/one", "| step | training loss |"):
+        assert words in out, words
+
+
+def test_a_run_that_was_sent_is_pulled_samples_the_same_text_and_is_a_start_for_another(small, sent, server, capsys):
+    assert server.created[0]["private"] is True
+    assert main(["pull", "me/one"]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{paths.runs_dir() / 'one-2'}\n"
+    assert "nanogpt train --init_from=one-2" in err
+    texts = []
+    for name in ("one", "one-2"):
+        assert main(["sample", name, *SAMPLE]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    mine, theirs = runs.summary(runs.find("one")), runs.summary(runs.find("one-2"))
+    assert (theirs.state, theirs.step, theirs.best_val_loss) == ("finished", mine.step, mine.best_val_loss)
+    assert (theirs.host, theirs.pid) == ("", 0)
+    assert main(["train", *small, "--name=tuned", "--init_from=one-2", "--max_iters=1"]) == 0
+    assert main(["train", *small, "--init_from=resume", "--out_dir", str(runs.find("one-2"))]) == 2
+    assert "was imported and has weights only" in capsys.readouterr().err
+
+
+def test_adapters_are_sent_with_the_weights_that_they_belong_to(small, sent, capsys):
+    assert main(["train", *small, "--name=tuned", "--init_from=one", "--lora_rank=2"]) == 0
+    assert main(["push", "tuned", "me/tuned", "--send"]) == 0
+    assert main(["pull", "me/tuned", "--name=pulled"]) == 0
+    capsys.readouterr()
+    texts = set()
+    for name in ("tuned", "pulled"):
+        assert main(["sample", name, *SAMPLE]) == 0
+        texts.add(capsys.readouterr().out)
+    assert len(texts) == 1
+
+
+def test_sending_again_replaces_the_checkpoint(sent, server, capsys):
+    assert main(["push", "one", "me/one", "--send", "--checkpoint=3", "--public"]) == 0
+    assert [path.name for path in (sent / "checkpoints").glob("*/model.safetensors")] == ["model.safetensors"]
+    assert (sent / "checkpoints" / "step-00000003" / "model.safetensors").is_file()
+    assert server.created[-1]["private"] is False
+    assert main(["pull", "me/one", "--name=third"]) == 0
+    assert [checkpoint.step for checkpoint in runs.list_checkpoints(runs.find("third"))] == [3]
+
+
+def test_no_text_of_the_data_no_path_and_no_host_is_sent(sent):
+    events = (sent / "events.jsonl").read_text()
+    assert set(re.findall(r'^\{"event":"(\w+)"', events, re.MULTILINE)) <= {
+        "Started", "Step", "Evaluated", "LayerHealth", "LayerProblem", "Health", "Sampled", "Finished",
+    }  # fmt: skip
+    home = str(paths.runs_dir().parent)
+    for path in sent.rglob("*"):
+        assert path.is_dir() or home.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("file", "problem"),
+    [
+        ("run.toml", "run.toml is not the file that was sent"),
+        ("checkpoints/step-00000006/model.safetensors", "model.safetensors is not the file that was sent"),
+        ("SHA256SUMS", "does not list one checkpoint"),
+    ],
+)
+def test_a_file_that_is_not_the_one_that_was_sent_is_refused_and_nothing_is_kept(sent, capsys, file, problem):
+    path = sent / file
+    path = path if path.exists() else next(sent.glob("checkpoints/*/model.safetensors"))
+    path.write_bytes(path.read_bytes()[:-70])
+    before = sorted(paths.runs_dir().iterdir())
+    assert main(["pull", "me/one"]) == 2
+    assert problem in capsys.readouterr().err.splitlines()[-1]  # after the bars of the client
+    assert sorted(paths.runs_dir().iterdir()) == before
+
+
+def test_files_outside_of_a_run_and_pickles_are_not_taken(sent, server, tmp_path, capsys):
+    for name in ("evil.pkl", "checkpoints/step-00000006/optimizer.bin"):
+        (sent / name).parent.mkdir(exist_ok=True)
+        (sent / name).write_bytes(b"a pickle")
+    evil = hashlib.sha256(b"").hexdigest()
+    (sent / "SHA256SUMS").write_text((sent / "SHA256SUMS").read_text() + f"{evil}  ../../out.toml\n{evil}  evil.pkl\n")
+    assert main(["pull", "me/one", "--name=pulled"]) == 0
+    names = {path.name for path in runs.find("pulled").rglob("*") if path.is_file()}
+    assert names <= {"run.toml", "tokenizer.json", "events.jsonl", "status.json", "model.safetensors", "trainer.json"}
+    assert not [name for name in server.names if name.endswith((".pkl", ".bin"))]
+
+
+def test_a_repository_of_another_kind_and_a_bad_name_are_one_line(sent, server, capsys):
+    shutil.rmtree(sent)
+    (sent / "config.json").parent.mkdir()
+    (sent / "config.json").write_text("{}")
+    for words, problem in (
+        (["pull", "me/one"], "it has no SHA256SUMS; `nanogpt import hf me/one`"),
+        (["pull", "me/none"], "the hub has no model me/none"),
+        (["pull", "one"], "give OWNER/NAME"),
+        (["push", "one", "one"], "give OWNER/NAME"),
+        (["push", "one", "me/one", "--license=My own"], "--license='My own'"),
+        (["push", "none", "me/one"], "no run 'none'"),
+    ):
+        assert main(words) == 2
+        assert problem in capsys.readouterr().err.splitlines()[-1]
