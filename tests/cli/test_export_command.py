@@ -117,7 +117,7 @@ def test_an_export_to_tensorboard_is_a_new_folder_that_its_reader_reads(small, t
         for value in event.summary.value:
             shown.setdefault(value.tag, {})[event.step] = (event.wall_time, value.tensor.float_val[0])
     steps = [event for event in runs.history(runs.find("one")) if isinstance(event, Step)]
-    assert shown["grad_norm"] == {event.step: (event.time, np.float32(event.grad_norm)) for event in steps}
+    assert shown["grad_norm"] == {event.step: (event.time, float(np.float32(event.grad_norm))) for event in steps}
     assert set(shown["val/loss"]) == {0, 3, 6}
     capsys.readouterr()
     assert main(["export", "one", str(tmp_path / "out"), "--to=tensorboard"]) == 2

@@ -5,7 +5,7 @@ import math
 import subprocess
 import sys
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def record(run, *events):
 def test_a_training_is_shown_from_its_start_to_its_end_under_nanogpts_names(dashboard, run):
     record(run, started(), stepped(1, loss=9.0))  # an earlier training, which another dashboard showed
     again = started(1)
-    best = {"best_val_loss": 1.75, "is_best": True, "tokens": 8, "elapsed_s": 1.0}
+    best: dict[str, Any] = {"best_val_loss": 1.75, "is_best": True, "tokens": 8, "elapsed_s": 1.0}
     evaluated = Evaluated(step=2, train_loss=1.5, val_loss=1.75, ema_val_loss=1.5, **best)
     noise = GradientNoise(step=2, signal=1.0, noise=8.0, noise_scale=8.0, batch_size=4, measurements=3)
     record(run, again, stepped(2, loss=math.inf), evaluated, noise, FINISHED)
@@ -158,13 +158,13 @@ def test_a_training_is_shown_in_tensorboard_by_a_process_of_its_own(small, monke
         for value in event.summary.value:
             shown.setdefault(value.tag, {})[event.step] = value.tensor.float_val[0]
     steps = [event for event in history(run) if isinstance(event, Step)]
-    assert shown["train/step_loss"] == {event.step: np.float32(event.loss) for event in steps}
-    assert shown["lr"] == {event.step: np.float32(event.learning_rate) for event in steps}
+    assert shown["train/step_loss"] == {event.step: float(np.float32(event.loss)) for event in steps}
+    assert shown["lr"] == {event.step: float(np.float32(event.learning_rate)) for event in steps}
     assert set(shown["val/loss"]) == {0, 4}
 
 
 def test_weights_and_biases_has_the_step_as_iter_and_the_settings(monkeypatch, tmp_path):
-    calls: list[object] = []
+    calls: list[Any] = []
 
     def init(**given):
         calls.append(given)
