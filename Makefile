@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# Each worker of the tests would compile both packages and all tests again, and so would every process that they start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run check test lint clean
 
 run: $(VENV)/.installed

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import transformers
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
@@ -15,6 +14,7 @@ from nanogpt.cli import main
 from nanogpt.events import Step
 from nanogpt.formatting import printable
 from nanogpt.runs import checkpoints
+from tests.lazy import transformers
 from tests.narrowing import expect
 
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from nanogpt.inspection.layers import dead_share, moments, norm, parameter_layers, probe, relative_entropy
 from nanogpt.interop.huggingface import from_huggingface
 from nanogpt.models.attention_recorder import attention_weights, recorded_attention
 from tests import architectures
+from tests.lazy import transformers
 
 SMALL: dict[str, Any] = {"vocab_size": 65, "block_size": 16, "n_layer": 2, "n_head": 4, "n_embd": 32}
 
@@ -67,9 +67,10 @@ def test_activations_are_those_of_the_models_own_layers():
 @torch.no_grad()
 def test_attention_is_that_of_transformers_on_the_same_weights(tmp_path):
     torch.manual_seed(11)
-    config = GPT2Config(vocab_size=65, n_positions=16, n_layer=2, n_head=4, n_embd=32, initializer_range=0.12)
+    shape: dict[str, Any] = {"vocab_size": 65, "n_positions": 16, "n_layer": 2, "n_head": 4, "n_embd": 32}
+    config = transformers.GPT2Config(**shape, initializer_range=0.12)
     config._attn_implementation = "eager"
-    theirs = GPT2LMHeadModel(config).eval()
+    theirs = transformers.GPT2LMHeadModel(config).eval()
     theirs.save_pretrained(tmp_path / "hf")
     expected = theirs(ids(), output_attentions=True).attentions
     ours, found = from_huggingface(tmp_path / "hf"), list[Tensor]()

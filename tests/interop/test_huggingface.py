@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 from safetensors.torch import load_file, save_file
 
 from nanogpt import tokenizers
@@ -20,6 +19,7 @@ from nanogpt.events import Token
 from nanogpt.interop.huggingface import from_huggingface, to_huggingface, write_huggingface
 from nanogpt.sampling import generate
 from tests import architectures
+from tests.lazy import transformers
 from tests.narrowing import expect
 
 SHAPE: dict[str, Any] = {"n_layer": 3, "n_head": 4, "n_embd": 64}

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 from safetensors.torch import load_file, save_file
 
 from nanogpt import tokenizers
@@ -15,6 +14,7 @@ from nanogpt.events import Token
 from nanogpt.interop.huggingface import from_huggingface, write_huggingface
 from nanogpt.sampling import generate
 from tests import architectures
+from tests.lazy import transformers
 from tests.narrowing import expect
 
 V, T = 97, 48

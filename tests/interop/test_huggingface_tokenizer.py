@@ -4,13 +4,13 @@ import json
 from functools import cache
 
 import pytest
-import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from nanogpt import tokenizers
 from nanogpt.interop.huggingface_tokenizer import read_vocabulary, tokenizer_files, tokenizer_kind, vocabulary
+from tests.lazy import transformers
 from tests.tokenizer_specs import SAMPLE, SPECS, kind_of, made
 
 TEXT = SAMPLE

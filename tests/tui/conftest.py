@@ -1,5 +1,6 @@
 """What the app's tests have: a small recipe, and settings that make the quick start a matter of a second."""
 
+import asyncio
 import fcntl
 import os
 import pty
@@ -15,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from shutil import copytree
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import pyte
@@ -24,6 +25,8 @@ from textual._compositor import Compositor
 from textual.events import Key, Paste
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
+from textual.screen import Screen
+from textual.strip import Strip
 
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.settings import Settings
@@ -84,14 +87,34 @@ def unpainted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(Compositor, "render_partial_update", forget_frame)
 
 
-# The characters of each screen since its last frame: a test that waits looks many times a second.
-_texts: WeakKeyDictionary[Compositor, str] = WeakKeyDictionary()
+class Frame(NamedTuple):
+    """What a screen shows."""
+
+    strips: list[Strip]
+    text: str
+
+
+# Each screen since it changed last: a test that waits looks many times a second.
+_frames: WeakKeyDictionary[Compositor, Frame] = WeakKeyDictionary()
 
 
 def forget_frame(compositor: Compositor, **options: Any) -> None:
     """Do nothing instead of drawing a frame."""
     compositor._dirty_regions.clear()
-    _texts.pop(compositor, None)
+    _frames.pop(compositor, None)
+
+
+def frame(screen: Screen[Any]) -> Frame:
+    """Draw a screen, unless it has not changed since it was drawn last and `forget_frame` says when it does."""
+    compositor = screen._compositor
+    if compositor._dirty_regions or screen._dirty_widgets or screen._layout_required:
+        _frames.pop(compositor, None)
+    if (drawn := _frames.get(compositor)) is None:
+        strips = compositor.render_strips()
+        drawn = Frame(strips, "\n".join("".join(segment.text for segment in strip) for strip in strips))
+        if Compositor.__dict__["render_update"] is forget_frame:
+            _frames[compositor] = drawn
+    return drawn
 
 
 class Lab:
@@ -107,13 +130,13 @@ class Lab:
             letter = key if len(key) == 1 else None
             self.app.post_message(Key(_character_to_key(key) if letter else key, letter))
             await self.settle()
-        await self.pilot.pause(0.05)
+        await self.rest(0.05)
 
     async def paste(self, text: str) -> None:
         """Puts a text into the field in focus at once, where it is not about the keys."""
         self.app.post_message(Paste(text))
         await self.settle()
-        await self.pilot.pause(0.05)
+        await self.rest(0.05)
 
     async def settle(self) -> None:
         """Waits until all that was pressed up to now is obeyed and drawn, however slow the machine is."""
@@ -122,13 +145,19 @@ class Lab:
         if self.app.is_running:
             await self.pilot.pause(0)
 
+    async def rest(self, seconds: float) -> None:
+        """Sleeps, and then lays the screen out if that is due. `pilot.pause` sends every widget a message besides."""
+        await asyncio.sleep(seconds)
+        if self.app.is_running:
+            self.app.screen._on_timer_update()
+
     async def until(self, condition: Callable[[], object], timeout_s: float = 60) -> None:
         """Waits until `condition()` holds, and a repaint after it."""
         end = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < end, f"not within {timeout_s} s; the screen shows:\n{self.seen()}"
-            await self.pilot.pause(0.05)
-        await self.pilot.pause(0.1)
+            await self.rest(0.05)
+        await self.rest(0.1)
         await self.settle()
 
     async def sees(self, *words: str) -> None:
@@ -142,15 +171,7 @@ class Lab:
 
     def seen(self) -> str:
         """The characters on the screen."""
-        screen, compositor = self.app.screen, self.app.screen._compositor
-        if compositor._dirty_regions or screen._dirty_widgets or screen._layout_required:
-            _texts.pop(compositor, None)
-        if (text := _texts.get(compositor)) is None:
-            strips = compositor.render_strips()
-            text = "\n".join("".join(segment.text for segment in strip) for strip in strips)
-            if Compositor.__dict__["render_update"] is forget_frame:
-                _texts[compositor] = text
-        return text
+        return frame(self.app.screen).text
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ async def still(at: Any) -> None:
     calm = 0
     while calm < 3:
         before = state(at)
-        await at.pilot.pause(0.04)
+        await at.rest(0.04)
         calm = calm + 1 if state(at) == before else 0
 
 

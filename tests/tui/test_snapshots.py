@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import tomli_w
+from textual._compositor import Compositor
+from textual._context import visible_screen_stack
 from textual.pilot import Pilot
 from textual.strip import Strip
 from textual.widgets import Input, OptionList
@@ -59,6 +61,7 @@ from nanogpt_tui.session.token_distribution import Distribution
 from nanogpt_tui.settings import Settings
 from tests.made_lessons import SHOWN
 from tests.narrowing import expect
+from tests.tui.conftest import forget_frame, frame
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 SIZES = ((80, 24), (120, 40), (200, 60))  # in the dark theme
@@ -257,18 +260,20 @@ async def until(pilot: Pilot[Any], *words: str, view: str = "") -> Shot:
     """Waits until the screen is what the files have of the view; else until it says all these words and keeps still."""
     known = remembered(view)
     patience_s = 20.0 if known else 0.3 if view else 0.06
-    app, before, since = expect(LabApp, pilot.app), list[Strip](), time.monotonic()
+    app, before, text, since = expect(LabApp, pilot.app), list[Strip](), "", time.monotonic()
     end = since + 60
     while time.monotonic() < end:
-        await pilot.pause(0.03)
-        strips = app.screen._compositor.render_strips()
-        since = since if strips == before else time.monotonic()
-        text, before = characters(strips), strips
+        await asyncio.sleep(0.03)
+        app.screen._on_timer_update()
+        visible_screen_stack.set(app._background_screens)  # which are seen beside the help
+        strips = frame(app.screen).strips
+        if strips is not before and strips != before:
+            since, text, before = time.monotonic(), characters(strips), strips
+            if any(text == each.characters for each in known):  # naming the colours takes longer than a repaint
+                now = shot(app, strips)
+                if known & {now, now._replace(colours="")}:
+                    return now
         keeps_still = time.monotonic() - since >= patience_s
-        if any(text == each.characters for each in known):  # naming the colours takes longer than a repaint
-            now = shot(app, strips)
-            if known & {now, now._replace(colours="")}:
-                return now
         if keeps_still and all(word in text for word in words):
             return shot(app, strips)
     raise AssertionError(f"not all of {words} on the screen:\n{characters(before)}")
@@ -379,6 +384,8 @@ def shots(tmp_path_factory: pytest.TempPathFactory, text: str) -> dict[str, Shot
                 patch.setenv(f"NANOGPT_{name}_DIR", str(home / name.lower()))
             patch.setenv("NANOGPT_HOME", str(home))
             patch.setenv("TZ", "UTC")
+            patch.setattr(Compositor, "render_update", forget_frame)
+            patch.setattr(Compositor, "render_partial_update", forget_frame)
             patch.setattr(measuring, "measure", measured)
             patch.setattr(distribution, "compute_distribution", drawn_from)
             patch.setattr(learn, "lessons", lambda: Catalog(SHOWN, ()))
