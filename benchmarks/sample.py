@@ -1,12 +1,17 @@
 """Sampling speed beside nanoGPT's `generate` and transformers: all take turns in one process, on weights of one shape.
 
     python benchmarks/sample.py --nanogpt=PATH [--presets macbook baby gpt2] [--tokens 500] [--rounds 2] [--rows 32]
+    python benchmarks/sample.py --beside_gpt2 [--presets speedrun shakespeare] [--tokens 60] [--rounds 40]
 
-PATH is a checkout of https://github.com/karpathy/nanoGPT. Prints for each preset, for one sample with the cache, the
-tokens/s of the best round of each side, ours as a `for` over the events sees them (probabilities and alternatives
-included), in the number format that "auto" takes and in float32, and how often theirs both are; how much more ROWS
-samples at once bring; and for the longest prompt that leaves a place for its answer how long the first token takes, in
-forward passes over that prompt as the model itself makes them, in float32.
+PATH is a checkout of https://github.com/karpathy/nanoGPT. The first command prints for each preset, for one sample with
+the cache, the tokens/s of the best round of each side, ours as a `for` over the events sees them (probabilities and
+alternatives included), in the number format that "auto" takes and in float32, and how often theirs both are; how much
+more ROWS samples at once bring; and for the longest prompt that leaves a place for its answer how long the first token
+takes, in forward passes over that prompt as the model itself makes them, in float32.
+
+The second command compares one sample of each preset's or architecture's model, in float32, with one of a GPT-2 with
+the same layers, width, heads, vocabulary and window, and with its own `forward` in place of its decoding backend: the
+tokens/s, and the median ratios over rounds in which they take turns.
 """
 
 import argparse
@@ -15,13 +20,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 
 from nanogpt import tokenizers
-from nanogpt.config import ArchitectureConfig, SamplingConfig, resolve
+from nanogpt.config import ARCHITECTURE, ArchitectureConfig, SamplingConfig, architecture_from, names, resolve
 from nanogpt.hardware import share_cores
+from nanogpt.models.base import LanguageModel
 from nanogpt.sampling import generate, resolve_sampling_dtype
 
 CHARACTERS = "".join(map(chr, range(32, 97)))  # 65, as tiny Shakespeare has
@@ -29,16 +36,54 @@ CHARACTERS = "".join(map(chr, range(32, 97)))  # 65, as tiny Shakespeare has
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nanogpt", type=Path, required=True)
-    parser.add_argument("--presets", nargs="+", default=["macbook", "baby", "gpt2"])
-    parser.add_argument("--tokens", type=int, default=500, help="of each sample; transformers ends with the window")
-    parser.add_argument("--rounds", type=int, default=2)
+    sides = parser.add_mutually_exclusive_group(required=True)
+    sides.add_argument("--nanogpt", type=Path)
+    sides.add_argument("--beside_gpt2", action="store_true")
+    parser.add_argument("--presets", nargs="+")
+    parser.add_argument("--tokens", type=int, help="of each sample; transformers ends with the window")
+    parser.add_argument("--rounds", type=int)
     parser.add_argument("--rows", type=int, default=32)
     options = parser.parse_args()
     share_cores()
+    if options.beside_gpt2:
+        for name in options.presets or ("speedrun", "shakespeare", *names(ARCHITECTURE)):
+            compare_with_gpt2(name, options.tokens or 60, options.rounds or 40)
+        return
+    options.tokens, options.rounds = options.tokens or 500, options.rounds or 2
     reference = imported(options.nanogpt / "model.py")
-    for preset in options.presets:
+    for preset in options.presets or ("macbook", "baby", "gpt2"):
         compare(preset, reference, options)
+
+
+def compare_with_gpt2(name: str, tokens: int, rounds: int) -> None:
+    """Compare a preset's or an architecture's model with a GPT-2 with the same matrices, and with its own `forward`."""
+    tokenizer = tokenizers.create("char", [CHARACTERS])
+    flags = {"vocab_size": tokenizer.vocab_size, "dropout": 0}
+    is_architecture = name in names(ARCHITECTURE)
+    config = resolve(
+        preset=None if is_architecture else name, flags=flags | ({"architecture": name} if is_architecture else {})
+    )
+    shape = config.config.model
+    if not shape.capabilities.decoding_backend:
+        return
+    shared = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
+    gpt2 = architecture_from({each: getattr(shape, each) for each in shared if hasattr(shape, each)})
+    model, plain, other = shape.build().eval(), shape.build().eval(), gpt2.build().eval()
+    plain.decoding_backend = lambda *_: None  # type: ignore[method-assign]
+
+    def seconds(sampled: LanguageModel) -> float:
+        began = time.perf_counter()
+        for _ in generate(sampled, tokenizer, "A", SamplingConfig(max_new_tokens=tokens), dtype="float32"):
+            pass
+        return time.perf_counter() - began
+
+    turns = [[seconds(each) for each in (model, other, plain)] for _ in range(rounds + 1)][1:]
+    ours, gpt2_s, plain_s = (median(each) for each in zip(*turns, strict=True))
+    print(
+        f"{name}: {tokens / ours:,.0f} tokens/s; {median(b / a for a, b, _ in turns):.2f} times GPT-2's "
+        f"{tokens / gpt2_s:,.0f}; {median(c / a for a, _, c in turns):.2f} times its forward's {tokens / plain_s:,.0f}",
+        flush=True,
+    )
 
 
 def compare(preset: str, reference: Any, options: argparse.Namespace) -> None:

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
     Ids = NDArray[np.int64]
 
-# Multiplications by weights in a pass over many positions, from which more threads are faster.
+# Multiplications in a pass over many positions, from which more threads are faster.
 MIN_WORK_FOR_THREADS = 24_000_000
-# Multiplications by weights in a step over one position of each sample, from which more threads are tried.
+# Multiplications in a step over one position of each sample, from which more threads are tried.
 MIN_WORK_FOR_TRIAL = 3_000_000
 # Weights from which a packed copy of them is faster for several samples if the model has no decoding backend: each
 # linear layer then costs some microseconds more.
@@ -60,7 +60,7 @@ def decode(
     """
     window = prompt[:, -model.config.block_size :]  # (B, W)
     use_cache = use_cache and model.config.capabilities.cache
-    samples, weights = len(window), model.n_parameters()
+    samples, weights = len(window), multiplied_weights(model)
     large = weights * samples >= MIN_WORK_FOR_TRIAL
     packed = choose_packing(model, samples, dtype)
     trial = trial_thread_counts(torch.get_num_threads() if large else 1)
@@ -74,8 +74,11 @@ def decode(
                 with threads(n_threads):
                     logits = step(window[:, -1:])  # (B, V)
                 n_threads = trial.send(perf_counter() - started)
+            elif cache is not None and step is not None:
+                cache.copy_from(model.new_cache(1))  # empties it
+                with threads_for(weights * window.size):
+                    logits = step(window)
             elif use_cache:
-                cache = step = None  # frees the memory first
                 logits, cache, step = prefill(model, packed, window)
             else:
                 with threads_for(weights * window.size):
@@ -94,13 +97,18 @@ def prefill(model: LanguageModel, packed: PackedLinears | None, window: "Ids") -
     ids = window[:1] if is_shared else window
     cache = model.new_cache(len(ids))
     step = make_decode_step(model, packed, cache)
-    with threads_for(model.n_parameters() * ids.size):
+    with threads_for(multiplied_weights(model) * ids.size):
         logits = step(ids)
     if is_shared:
         single, cache = cache, model.new_cache(samples)
         cache.copy_from(single)
         logits, step = logits.repeat(samples, 0), make_decode_step(model, packed, cache)
     return logits, cache, step
+
+
+def multiplied_weights(model: LanguageModel) -> int:
+    """Return the multiplications for each token, attention included; rows that are only looked up do not count."""
+    return model.config.flops_per_token() // 6
 
 
 def choose_packing(model: LanguageModel, samples: int, dtype: str) -> PackedLinears | None:
@@ -150,7 +158,7 @@ def evaluation_mode(model: LanguageModel) -> Iterator[None]:
 
 @contextmanager
 def threads_for(work: int) -> Iterator[None]:
-    """Use one CPU thread inside this context for a small forward pass. `work`: multiplications by weights.
+    """Use one CPU thread inside this context for a small forward pass. `work`: multiplications.
 
     During a training, several threads that wait for each other after every small product made it tens of times slower;
     on an idle machine they made it no faster.

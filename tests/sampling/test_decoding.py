@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nanogpt.models.gpt2 import cpu_decoding
+from nanogpt.models.layers import cpu_decoding
 from nanogpt.sampling import decoding
 from nanogpt.sampling.decoding import MIN_WORK_FOR_THREADS, decode, evaluation_mode, extend_window, threads_for
 
@@ -36,21 +36,76 @@ def test_cached_logits_are_those_of_a_full_forward_pass(new_model, block_size, p
         np.testing.assert_allclose(cached, full, rtol=1e-4, atol=1e-3)
 
 
+MODELS = [
+    {"bias": True},
+    {"architecture": "modern", "ngram": 1},
+    {"architecture": "modern", "ngram": 4},  # 28⁴ n-grams share 2¹⁵ rows: the products that find them exceed 64 bits
+    {"architecture": "transformer"},
+    {"architecture": "gpt2_nano"},
+    {"architecture": "lstm"},
+    # as Llama has them
+    {"positions": "rotary", "norm": "rms", "activation": "swiglu", "n_kv_head": 1, "qk_norm": True, "tied_head": False},
+    {"positions": "alibi", "local_window": 3, "norm_position": "after", "activation": "relu2"},
+    {
+        "positions": "sinusoidal",
+        "norm": "none",
+        "feed_forward": False,
+        "n_head": 4,
+        "n_kv_head": 2,
+        "activation": "relu",
+    },
+]
+some_models = pytest.mark.parametrize("changes", MODELS, ids=lambda changes: "-".join(map(str, changes.values())))
+
+
+def new_full_model(new_model, **changes):
+    """A model in which everything adds something, also what starts at zero."""
+    model = new_model(**changes)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.any() or parameter.dim() == 1:
+                parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    return model
+
+
+@some_models
 @pytest.mark.parametrize("rows", [1, 3])
-@pytest.mark.parametrize("bias", [False, True])
 @torch.inference_mode()
-def test_the_models_own_step_is_a_pass_over_a_prompt_or_one_position(new_model, rows, bias, monkeypatch):
-    model, ids = new_model(bias=bias), some_ids(rows, 9)
+def test_the_models_own_step_is_a_pass_over_a_prompt_or_one_position(new_model, rows, changes, monkeypatch):
+    model, ids = new_full_model(new_model, **changes), some_ids(rows, 9)
     cache = model.new_cache(rows)
     step = model.decoding_backend(cache)
     for begin, end in [(0, 4), *zip(range(4, 9), range(5, 10), strict=True)]:
         monkeypatch.setattr(cpu_decoding, "KEYS_FROM_MEMORY", 0 if end == 6 else 10**9)
         expected, _ = model(torch.from_numpy(ids[:, :end]))
-        np.testing.assert_allclose(step(ids[:, begin:end]), expected[:, 0], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(step(ids[:, begin:end]), expected[:, 0], rtol=1e-3, atol=1e-3)
     assert cache.length == 9
     following, _ = model(torch.from_numpy(ids[:, :1]), cache=cache)  # which reads what the steps have stored
     expected, _ = model(torch.from_numpy(np.concatenate((ids, ids[:, :1]), 1)))
-    torch.testing.assert_close(following, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(following, expected, rtol=1e-3, atol=1e-3)
+
+
+@some_models
+@pytest.mark.parametrize("rows", [1, 3])
+@torch.inference_mode()
+def test_every_backend_writes_the_tokens_of_full_forward_passes(new_model, rows, changes):
+    """From a prompt longer than the window, and past the end of the next one."""
+    model, prompt = new_full_model(new_model, **changes), some_ids(rows, 20)
+    cached, full = (np.stack(list(history(model, prompt, 20, use_cache))) for use_cache in (True, False))
+    np.testing.assert_array_equal(cached.argmax(-1), full.argmax(-1))
+
+
+@some_models
+@torch.inference_mode()
+def test_weights_that_changed_in_place_between_two_samples_count(new_model, changes):
+    """As those of a training do between its steps."""
+    model, prompt = new_full_model(new_model, **changes), some_ids(1, 5)
+    before = list(history(model, prompt, 3, True))
+    for parameter in model.parameters():
+        parameter.data.mul_(1.5)
+    after, full = (list(history(model, prompt, 3, use_cache)) for use_cache in (True, False))
+    np.testing.assert_allclose(after, full, rtol=1e-3, atol=1e-3)
+    assert not np.allclose(after, before, rtol=1e-2, atol=1e-2)
 
 
 def test_a_full_window_restarts_on_its_last_half():
@@ -124,7 +179,7 @@ def test_a_small_pass_takes_one_thread_and_a_large_one_all(three_threads):
 
 @torch.inference_mode()
 def test_a_small_model_decodes_on_one_thread_and_leaves_their_number_alone(new_model, three_threads):
-    model, seen = new_model(architecture="modern"), []
+    model, seen = new_model(architecture="wavenet"), []
     model.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
     steps = decode(model, some_ids(2, 3))
     logits = next(steps)

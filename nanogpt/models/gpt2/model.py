@@ -16,7 +16,8 @@ The block is in `layers/transformer_block.py`. In the shapes: B batch, T positio
 """
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -174,13 +175,26 @@ class Model(LanguageModel):
 
         return CpuTraining(self, dtype, flat)
 
-    def decoding_backend(self, cache: Cache, make_linear: MakeLinear | None = None) -> DecodeStep | None:
-        """Return the step of `cpu_decoding`, for GPT-2 as published.
+    def decoding_backend(self, cache: Cache, make_linear: MakeLinear | None = None) -> DecodeStep:
+        """Return the step of `layers/cpu_decoding.py`. Raise `TypeError` for another architecture's cache."""
+        from nanogpt.models.layers.cpu_decoding import Transformer, decode_step
 
-        Raise `TypeError` for another architecture's cache.
-        """
-        if self.config.first_difference() is not None:
-            return None
-        from nanogpt.models.gpt2.cpu_decoding import decode_step
-
-        return decode_step(self, KeyValueCache.check(cache), make_linear)
+        config, weight, positions, rotary = self.config, self.wte.weight, None, None
+        T, C = config.block_size, config.n_embd
+        if config.positions == "learned":
+            positions = self.wpe.weight
+        elif config.positions == "sinusoidal":
+            positions = sinusoidal_positions(0, T, C, like=weight)
+        elif config.positions == "rotary":
+            rotary = rotary_angles(0, T, C // config.n_head, config.rotary_base, like=weight)
+        parts = Transformer(
+            wte=weight,
+            embedding_scale=math.sqrt(C) if config.positions == "sinusoidal" else 1.0,
+            positions=positions,
+            blocks=[(block, config.window(layer)) for layer, block in enumerate(cast("Iterable[Gpt2Block]", self.h))],
+            last_norm=self.ln_f if config.norm_position == "before" else None,
+            head=self.head_weight,
+            rotary=rotary,
+            slopes=alibi_slopes(config.n_head) if config.positions == "alibi" else (),
+        )
+        return decode_step(parts, KeyValueCache.check(cache), make_linear)

@@ -48,3 +48,8 @@ class Model(UntiedTransformer):
         T, C = ids.size(1), self.config.n_embd
         x = self.wte(ids)  # (B, T, C)
         return self.drop(x * math.sqrt(C) + sinusoidal_positions(past, T, C, like=x))  # type: ignore[no-any-return]
+
+    def positions(self) -> tuple[Tensor, float]:
+        """See `UntiedTransformer.positions`."""
+        T, C = self.config.block_size, self.config.n_embd
+        return sinusoidal_positions(0, T, C, like=self.wte.weight), math.sqrt(C)

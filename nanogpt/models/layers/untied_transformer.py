@@ -4,12 +4,15 @@ In the shapes: B batch, T positions, C = n_embd.
 """
 
 from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Any, cast
 
 from torch import Tensor, nn
 
-from nanogpt.models.base import Cache
+from nanogpt.models.base import Cache, DecodeStep, MakeLinear
 from nanogpt.models.layers.attention import attention_mask
 from nanogpt.models.layers.key_value_cache import KeyValueCache
+from nanogpt.models.layers.transformer_block import Block
 from nanogpt.models.layers.transformer_config import TransformerConfig
 from nanogpt.models.layers.untied_head import UntiedHeadModel
 
@@ -25,6 +28,10 @@ class UntiedTransformer(UntiedHeadModel):
     @abstractmethod
     def embed(self, ids: Tensor, past: int) -> Tensor:
         """Return what enters the first block (B, T, C) for ids (B, T) that follow `past` positions."""
+
+    @abstractmethod
+    def positions(self) -> tuple[Tensor, float]:
+        """Return what `embed` adds for each position (block_size, C), and the factor of the token embeddings."""
 
     def hidden(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
         """Return the normalised output (B, T, C) of the last block for ids (B, T). Advances the cache.
@@ -54,3 +61,19 @@ class UntiedTransformer(UntiedHeadModel):
     def new_cache(self, batch_size: int) -> KeyValueCache:
         """Return an empty cache for `batch_size` samples."""
         return KeyValueCache(self.config, batch_size, like=self.wte.weight)
+
+    def decoding_backend(self, cache: Cache, make_linear: MakeLinear | None = None) -> DecodeStep:
+        """Return the step of `cpu_decoding.py`. Raise `TypeError` for another architecture's cache."""
+        from nanogpt.models.layers.cpu_decoding import Transformer, decode_step
+
+        positions, scale = self.positions()
+        parts = Transformer(
+            wte=self.wte.weight,
+            embedding_scale=scale,
+            positions=positions,
+            blocks=[(block, self.config.block_size) for block in cast("Iterable[Block[Any]]", self.h)],
+            last_norm=self.ln_f,
+            head=self.head.weight,
+            head_bias=self.head.bias,
+        )
+        return decode_step(parts, KeyValueCache.check(cache), make_linear)

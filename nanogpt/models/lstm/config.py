@@ -15,7 +15,7 @@ class Config(ArchitectureConfig):
     """Long short-term memory (Hochreiter and Schmidhuber 1997), with forget gates (Gers et al. 2000)."""
 
     name: ClassVar[str] = "lstm"
-    capabilities: ClassVar[Capabilities] = Capabilities(label_smoothing=True, embeddings=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(decoding_backend=True, label_smoothing=True, embeddings=True)
 
     n_layer: int = setting(1, "layers of cells, one above the other", low=1, high=100, common=True)
     n_embd: int = setting(256, "size of an embedding and of the hidden state", low=1, high=1_000_000, common=True)

@@ -4,12 +4,14 @@ Zaremba et al. 2014). Equal to `torch.nn.LSTM`, whose second bias it does withou
 In the shapes: B batch, T positions, C = n_embd, V = vocab_size.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
 
 from nanogpt.models import base
+from nanogpt.models.base import DecodeStep, MakeLinear
 from nanogpt.models.layers.dropout import Dropout
 from nanogpt.models.layers.untied_head import UntiedHeadModel, new_head
 
@@ -49,13 +51,20 @@ class Layer(nn.Module):
 
         h, c: (B, C), the states before x.
         """
-        outputs = []
-        for projected in self.input(x).unbind(1):  # the inputs of all positions in one product; (B, 4·C) each
-            i, f, g, o = (projected + self.recurrent(h)).chunk(4, dim=1)  # input, forget, candidate, output
-            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-            h = torch.sigmoid(o) * torch.tanh(c)
-            outputs.append(h)
-        return torch.stack(outputs, 1), h, c
+        return run_cells(self.input(x), self.recurrent, h, c)
+
+
+def run_cells(
+    projected: Tensor, recurrent: Callable[[Tensor], Tensor], h: Tensor, c: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what `Layer.forward` does, for the projected inputs of all positions (B, T, 4·C)."""
+    outputs = []
+    for inputs in projected.unbind(1):  # (B, 4·C) each
+        i, f, g, o = (inputs + recurrent(h)).chunk(4, dim=1)  # input, forget, candidate, output
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+        outputs.append(h)
+    return torch.stack(outputs, 1), h, c
 
 
 class Model(UntiedHeadModel):
@@ -88,3 +97,9 @@ class Model(UntiedHeadModel):
     def new_cache(self, batch_size: int) -> Cache:
         """Return the state before the first position for `batch_size` samples."""
         return Cache(self.config.n_layer, batch_size, like=self.wte.weight)
+
+    def decoding_backend(self, cache: base.Cache, make_linear: MakeLinear | None = None) -> DecodeStep:
+        """Return the step of `cpu_decoding.py`. Raise `TypeError` for another architecture's cache."""
+        from nanogpt.models.lstm.cpu_decoding import decode_step
+
+        return decode_step(self, Cache.check(cache), make_linear)

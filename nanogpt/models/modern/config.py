@@ -19,7 +19,12 @@ class Config(TransformerConfig):
 
     name: ClassVar[str] = "modern"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        label_smoothing=True, document_mask=True, attention=True, logit_lens=True, embeddings=True
+        decoding_backend=True,
+        label_smoothing=True,
+        document_mask=True,
+        attention=True,
+        logit_lens=True,
+        embeddings=True,
     )
     look_back: ClassVar[int] = 3  # previous positions in a short convolution
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nanogpt.models import base
-from nanogpt.models.base import LanguageModel, Output, ParameterGroup
+from nanogpt.models.base import DecodeStep, LanguageModel, MakeLinear, Output, ParameterGroup
 from nanogpt.models.layers.activations import relu_squared
 from nanogpt.models.layers.attention import attention_mask, causal_attention
 from nanogpt.models.layers.cross_entropy import cross_entropy, softcap
@@ -280,3 +280,9 @@ class Model(LanguageModel):
             ParameterGroup("vector", mixes, decay=False),
             ParameterGroup("head", [*self.head.parameters()], decay=True),
         ]
+
+    def decoding_backend(self, cache: base.Cache, make_linear: MakeLinear | None = None) -> DecodeStep:
+        """Return the step of `cpu_decoding.py`. Raise `TypeError` for another architecture's cache."""
+        from nanogpt.models.modern.cpu_decoding import decode_step
+
+        return decode_step(self, Cache.check(cache), make_linear)

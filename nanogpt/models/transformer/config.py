@@ -17,7 +17,12 @@ class Config(TransformerConfig):
 
     name: ClassVar[str] = "transformer"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        label_smoothing=True, document_mask=True, attention=True, logit_lens=True, embeddings=True
+        decoding_backend=True,
+        label_smoothing=True,
+        document_mask=True,
+        attention=True,
+        logit_lens=True,
+        embeddings=True,
     )
 
     block_size: int = setting(10, "context window in tokens", low=1, high=10_000_000, common=True)

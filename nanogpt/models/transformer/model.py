@@ -49,6 +49,10 @@ class Model(UntiedTransformer):
         positions = torch.arange(past, past + ids.size(1), device=ids.device)  # (T)
         return self.drop(self.wte(ids) + self.wpe(positions))  # type: ignore[no-any-return]
 
+    def positions(self) -> tuple[Tensor, float]:
+        """See `UntiedTransformer.positions`."""
+        return self.wpe.weight, 1.0
+
     def crop_block_size(self, block_size: int) -> None:
         """See `LanguageModel.crop_block_size`; the embeddings of later positions are dropped."""
         super().crop_block_size(block_size)
