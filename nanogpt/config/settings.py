@@ -113,7 +113,7 @@ class SystemConfig:
     compile: str = setting(
         "auto", "torch.compile; auto: where it pays within the run", choices=("auto", "true", "false")
     )
-    threads: int = setting(0, "CPU threads; 0: one per core", low=0, high=4096)
+    threads: int = setting(0, "CPU threads; 0: the fastest number, by a trial", low=0, high=4096)
     processes: int = setting(
         1, "processes on this machine, each with its share of a batch; torchrun decides it itself", low=1, high=1024
     )

@@ -4,6 +4,7 @@ Functions that need torch import it when they are called; importing this package
 """
 
 from nanogpt.hardware.choices import (
+    asked_threads,
     autocast,
     cpu_has_bfloat16,
     missing_for_compile,
@@ -29,6 +30,7 @@ from nanogpt.hardware.peak import GPUS, gpu_peak, measure_cpu, peak_flops
 
 __all__ = [
     "GPUS",
+    "asked_threads",
     "autocast",
     "available_memory",
     "cpu_has_bfloat16",

@@ -50,13 +50,16 @@ def resolve_device(asked: str) -> str:
 
 
 def resolve_threads(asked: int) -> int:
-    """Return the number of CPU threads. For 0: OMP_NUM_THREADS if it is set, else one for each usable core."""
-    if asked:
-        return asked
+    """Return the number of CPU threads: what `asked_threads` returns, else one for each usable core."""
+    return asked_threads(asked) or usable_cores()
+
+
+def asked_threads(setting: int) -> int | None:
+    """Return the number of CPU threads that the setting (0: none) or OMP_NUM_THREADS asks for; None for neither."""
+    if setting:
+        return setting
     from_environment = os.environ.get("OMP_NUM_THREADS", "")
-    if from_environment.isdigit() and int(from_environment):
-        return int(from_environment)
-    return usable_cores()
+    return (int(from_environment) or None) if from_environment.isdigit() else None
 
 
 def share_cores() -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nanogpt.inspection.layer_health import LayerHealthObserver
     from nanogpt.inspection.layer_problems import LayerProblemObserver
     from nanogpt.inspection.observer import Observer, observed
+    from nanogpt.inspection.speed import SpeedObserver
     from nanogpt.inspection.spikes import SpikeObserver
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "LayerHealthObserver",
     "LayerProblemObserver",
     "Observer",
+    "SpeedObserver",
     "SpikeObserver",
     "observed",
 ]
@@ -31,6 +33,7 @@ _HOMES = {
     "LayerHealthObserver": "layer_health",
     "LayerProblemObserver": "layer_problems",
     "Observer": "observer",
+    "SpeedObserver": "speed",
     "SpikeObserver": "spikes",
     "observed": "observer",
 }

@@ -26,6 +26,7 @@ from nanogpt.inspection import (
     LayerHealthObserver,
     LayerProblemObserver,
     Observer,
+    SpeedObserver,
     SpikeObserver,
 )
 from nanogpt.runs import checkpoints, folder
@@ -376,7 +377,7 @@ def _train_and_record(
 
 def _observers(config: Config, run: Path, decode: Callable[[list[int]], str]) -> list[Observer]:
     """Return the observers of every run and those that the settings ask for."""
-    observers: list[Observer] = [HealthObserver()]
+    observers: list[Observer] = [HealthObserver(), SpeedObserver()]
     sees_model = config.system.sharding == "none" and not config.model.capabilities.counted
     if config.evaluation.health_interval and sees_model:
         observers += [LayerHealthObserver(config), LayerProblemObserver(), SpikeObserver(decode)]

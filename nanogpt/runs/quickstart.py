@@ -8,7 +8,7 @@ from typing import Any
 
 from nanogpt.config import Config, resolve, with_settings
 from nanogpt.errors import UserError
-from nanogpt.events import Acknowledged, Notice, Started, Step
+from nanogpt.events import Acknowledged, Notice, Step
 from nanogpt.runs.launch import Events, open_or_prepare, splits, start, with_dataset
 from nanogpt.training import CommandQueue, Sample, SetEvalInterval, SetMaxIters
 from nanogpt.training.step_timing import time_steps
@@ -47,8 +47,9 @@ def run_quickstart(
     config = with_dataset(with_settings(config, {"dataset": dataset.name, "vocab_size": 0}), dataset)
     max_iters = config.schedule.max_iters
     if "max_iters" not in changes:
-        threads, step_s = _measure_step(config, splits(dataset))
-        config = with_settings(config, {"threads": threads})
+        started, durations = time_steps(config, splits(dataset), burn_in=1, steps=5, limit_s=1)
+        step_s = median(durations)  # robust to steps that other programs disturb
+        config = with_settings(config, {"threads": started.threads, "dtype": started.dtype})
         max_iters = max(FEWEST_ITERATIONS, int(STEP_SHARE * seconds / step_s))
     spread = {"eval_interval": _interval(max_iters, CHECKPOINTS), "sample_interval": _interval(max_iters, SAMPLES)}
     asked = {name: value for name, value in changes.items() if name in ("eval_interval", "sample_interval")}
@@ -59,26 +60,6 @@ def run_quickstart(
         yield from events
     else:
         yield from _adjust_max_iters(events, seconds, config, commands, respaced="eval_interval" not in changes)
-
-
-def _measure_step(config: Config, tokens: Mapping[str, Any]) -> tuple[int, float]:
-    """Return the setting `threads` and the seconds per iteration with it.
-
-    One thread is faster when other programs are busy, because several threads wait for each other.
-    """
-
-    def measure(threads: int) -> tuple[Started, float]:
-        asked = with_settings(config, {"threads": threads})
-        started, durations = time_steps(asked, tokens, burn_in=1, steps=5, limit_s=1)
-        return started, median(durations)  # robust to steps that other programs disturb
-
-    threads = config.system.threads
-    started, step_s = measure(threads)
-    if started.device == "cpu" and started.threads > 1 and not threads:
-        _, alone_s = measure(1)
-        if alone_s < 0.9 * step_s:
-            return 1, alone_s
-    return threads, step_s
 
 
 def _interval(iterations: int, parts: int) -> int:

@@ -101,6 +101,7 @@ def estimate_step_time(
             dtype=started.dtype,
             threads=started.threads,
         )
+        config = with_settings(config, {"threads": started.threads, "dtype": started.dtype})  # without another trial
         affordable = min(target.batch_size, int(budget_s / 4 / step_s * rows))
         if not is_first or affordable <= rows:
             return

@@ -38,6 +38,7 @@ from nanogpt.training.runtime import Runtime, check_memory, memory_advice, resol
 from nanogpt.training.sharding import ShardedGradients, shard
 from nanogpt.training.snapshot import Progress, Snapshot, check_weights, restore, restore_weights
 from nanogpt.training.throughput import Parts, Throughput
+from nanogpt.training.trial import choose_by_trial
 from nanogpt.training.weight_average import WeightAverage
 
 
@@ -110,17 +111,22 @@ def train(
             add_adapters(model, config.checkpoint.lora_rank, config.checkpoint.lora_alpha)
         model.label_smoothing = config.optimizer.label_smoothing
         model.document_separator = config.data.separator
-        dtype, flat = getattr(torch, runtime.dtype), None
+        flat = None
         if device == "cpu" and not (runtime.compile or is_counted or runtime.sharded):
             # not for compiled code, which has to check more if weights share memory
             flat = FlatParameters(decayed_first(model))
+        batches = Batches(tokens["train"], config.model.block_size, config.data.batch_size, config.system.seed)
+        if not (is_counted or config.evaluation.eval_only):
+            steps = config.schedule.max_iters - (start.progress.step if start is not None and resume else 0)
+            passes = steps * config.data.gradient_accumulation_steps
+            runtime = choose_by_trial(runtime, config, model, flat, batches, passes)
+        dtype = getattr(torch, runtime.dtype)
         optimizer = no_optimizer() if is_counted else config.optimizer.build(model, dtype, flat)
         backend = None if runtime.sharded or model.adapters else model.training_backend(device, dtype, flat)
         if backend is not None and not runtime.compile:
             runtime.choices["backend"] = backend.name
         scaler = torch.amp.GradScaler(device.partition(":")[0], enabled=runtime.dtype == "float16")
         progress = Progress(max_iters=config.schedule.max_iters, eval_interval=config.evaluation.eval_interval)
-        batches = Batches(tokens["train"], config.model.block_size, config.data.batch_size, config.system.seed)
         if start is not None and resume:
             restore(start, model, optimizer, scaler, "the checkpoint")
             progress, batches.position = replace(start.progress), start.position

@@ -9,7 +9,7 @@ import pytest
 
 from nanogpt import runs
 from nanogpt.config import Config
-from nanogpt.events import Acknowledged, Event, Finished, Sampled, Saved, Started, Step
+from nanogpt.events import Acknowledged, Event, Finished, Sampled, Saved, Step
 from nanogpt.training import Command, CommandQueue, Sample, SetEvalInterval, SetMaxIters
 from tests.made_events import started, stepped
 
@@ -73,20 +73,13 @@ def test_it_ends_in_time_on_a_machine_that_gets_busy_in_the_middle(
     assert last.elapsed_s <= 40 * 1.25
 
 
-@pytest.mark.parametrize(("alone_s", "threads", "steps"), [(0.5, 1, 68), (1.0, 0, 34), (1.5, 0, 34)])
-def test_one_thread_is_taken_where_it_is_faster_than_several(
-    dataset: str, monkeypatch: pytest.MonkeyPatch, alone_s: float, threads: int, steps: int
-) -> None:
+def test_what_the_short_training_chose_is_used(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, 0.0, lambda _: 1.0)
-
-    def timed(config: Config, *_: Any, **__: Any) -> tuple[Started, list[float]]:
-        asked = config.system.threads
-        return replace(started(), threads=asked or 4), [alone_s if asked == 1 else 1.0]
-
-    monkeypatch.setattr("nanogpt.runs.quickstart.time_steps", timed)
+    chosen = replace(started(), threads=3, dtype="bfloat16")
+    monkeypatch.setattr("nanogpt.runs.quickstart.time_steps", lambda *_, **__: (chosen, [0.5, 0.5, 9.0]))
     begin(dataset)
-    assert machine.config.system.threads == threads
-    assert machine.config.schedule.max_iters == steps  # 0.85 of 40 s
+    assert (machine.config.system.threads, machine.config.system.dtype) == (3, "bfloat16")
+    assert machine.config.schedule.max_iters == 68  # 0.85 of 40 s
 
 
 def test_a_first_sample_comes_after_seconds_and_another_with_the_last_step(

@@ -1,0 +1,151 @@
+"""The number of threads and the number format of a training on a CPU, found by trial before its first step.
+
+How fast several threads are depends on what else the machine does, because they wait for each other after each
+operation. The trial times forward and backward passes over the first micro-batch, two candidates in turn. Nothing
+that it computes is kept: gradients are dropped, and random state and weights stay as they are. The result is recorded
+in the run like a setting, and a resumed run uses it again: another number of threads adds float32 numbers in another
+order, so the run would not continue exactly.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from statistics import median
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from nanogpt import hardware
+from nanogpt.config import Config
+from nanogpt.data.batches import Batches, check_ids
+from nanogpt.formatting import counted
+from nanogpt.models.base import LanguageModel, compute_loss
+from nanogpt.models.flat_parameters import FlatParameters
+from nanogpt.training.runtime import Runtime
+
+BUDGET_S = 0.6  # of the comparison of two candidates
+SHARE_OF_RUN = 0.02  # that such a comparison may take
+MIN_ROUNDS, MIN_TURN_S = 3, 0.02
+CLEAR = 1.2  # a comparison ends early if one candidate is faster by this factor in each round
+# By how much another number format has to be faster than the usual one, and fewer threads in passes over a part of the
+# batch, in which operations are shorter than in training.
+MARGIN = 1.1
+
+Candidate = TypeVar("Candidate")
+
+
+def choose_by_trial(
+    runtime: Runtime, config: Config, model: LanguageModel, flat: FlatParameters | None, batches: Batches, passes: int
+) -> Runtime:
+    """Return the runtime with the fastest threads and number format that the settings allow, set up in this thread.
+
+    batches: whose position stays. passes: how many micro-batches the run has. The runtime stays as it is for a run that
+    is too short, on a GPU, with compiled code, and with several processes.
+    """
+    dtypes, counts = [runtime.dtype], [runtime.threads]
+    if config.system.dtype == "auto" and hardware.cpu_has_bfloat16():
+        dtypes.append("float32" if runtime.dtype == "bfloat16" else "bfloat16")
+    if hardware.asked_threads(config.system.threads) is None:
+        counts = [runtime.threads >> power for power in range(runtime.threads.bit_length())]  # halved down to 1
+    if runtime.device != "cpu" or runtime.compile or runtime.world.size > 1 or len(dtypes) + len(counts) == 2:
+        return runtime
+    position = batches.position
+    window = torch.from_numpy(check_ids(batches.next(), config.model.vocab_size))  # (B, T + 1)
+    batches.position = position
+    with torch.random.fork_rng(devices=[]):
+        timed = TimedPasses(model, flat, window, runtime, passes)
+        if not timed.budget_s:
+            return runtime
+        dtype, _ = fastest(dtypes, lambda each: timed.seconds(runtime.threads, each), timed.budget_s, MARGIN)
+        margin = 1.0 if timed.is_whole_batch else MARGIN
+        threads, comparison = fastest(counts, lambda each: timed.seconds(each, dtype), timed.budget_s, margin)
+    torch.set_num_threads(threads)
+    choices, peak = dict(runtime.choices), runtime.peak_flops
+    if comparison:
+        better, worse, factor = comparison
+        were = "was" if better == 1 else "were"
+        choices["threads"] = f"{counted(better, 'thread')} {were} {factor:.2f} times as fast as {worse} in a trial"
+    if dtype != runtime.dtype:
+        choices["dtype"] = f"faster than {runtime.dtype} in a trial"
+    if (threads, dtype) != (runtime.threads, runtime.dtype):
+        peak = hardware.peak_flops("cpu", dtype)
+    return replace(runtime, threads=threads, dtype=dtype, peak_flops=peak, choices=choices)
+
+
+def fastest(
+    candidates: Sequence[Candidate], seconds: Callable[[Candidate], float], budget_s: float, margin: float
+) -> tuple[Candidate, tuple[Candidate, Candidate, float] | None]:
+    """Return the fastest candidate, and the last comparison: the better one, the worse one, and the factor.
+
+    The first two are compared, then the next one with the better one, until one is not better. seconds: does some work
+    with a candidate and returns its time. margin: by which factor a later candidate has to be faster.
+    """
+    best, comparison = candidates[0], None
+    for candidate in candidates[1:]:
+        factor = speed_ratio(best, candidate, seconds, budget_s)
+        if factor <= margin:
+            return best, (best, candidate, 1 / factor)
+        comparison = candidate, best, factor
+        best = candidate
+    return best, comparison
+
+
+def speed_ratio(first: Candidate, second: Candidate, seconds: Callable[[Candidate], float], budget_s: float) -> float:
+    """Return how many times as fast `second` is as `first`: the median over rounds in which they take turns.
+
+    There are at least `MIN_ROUNDS`, and more while they take less than `budget_s` seconds and the result is not clear.
+    """
+    ratios: list[float] = []
+    spent_s = 0.0
+    while len(ratios) < MIN_ROUNDS or (spent_s < budget_s and min(ratios) < CLEAR and max(ratios) > 1 / CLEAR):
+        first_s, second_s = seconds(first), seconds(second)
+        spent_s += first_s + second_s
+        ratios.append(first_s / second_s)
+    return median(ratios)
+
+
+class TimedPasses:
+    """Forward and backward passes over rows of one micro-batch, timed.
+
+    `budget_s` is the time for a comparison of two candidates, 0 if the run is too short for one. The rows are as many
+    as let each candidate have some turns in this time.
+    """
+
+    def __init__(
+        self, model: LanguageModel, flat: FlatParameters | None, window: Tensor, runtime: Runtime, passes: int
+    ) -> None:
+        self._model, self._flat, self._window = model, flat, window
+        self._passes_per_turn = 1
+        self._rows = 1
+        default = runtime.threads, runtime.dtype
+        self.seconds(*default)  # warms up
+        row_s = self.seconds(*default)
+        run_s = passes * len(window) * row_s
+        turns = 2 * MIN_ROUNDS
+        self.budget_s = min(BUDGET_S, SHARE_OF_RUN * run_s)
+        self._rows = max(1, min(len(window), int(self.budget_s / (turns * row_s))))
+        if self.budget_s < turns * row_s:
+            self.budget_s = 0.0
+        else:
+            self._passes_per_turn = max(1, round(MIN_TURN_S / (row_s * self._rows)))
+
+    @property
+    def is_whole_batch(self) -> bool:
+        """Whether a pass has all rows of a micro-batch."""
+        return self._rows == len(self._window)
+
+    def seconds(self, threads: int, dtype: str) -> float:
+        """Return the seconds of the passes of one turn."""
+        torch.set_num_threads(threads)
+        model = self._model
+        forward = None if model.adapters else model.training_backend("cpu", getattr(torch, dtype), self._flat)
+        window = self._window[: self._rows]
+        started = time.perf_counter()
+        for _ in range(self._passes_per_turn):
+            with hardware.autocast("cpu", dtype):
+                loss = compute_loss(forward or model, window[:, :-1], window[:, 1:])
+            loss.backward()  # type: ignore[no-untyped-call]
+            for parameter in model.parameters():
+                parameter.grad = None
+        return time.perf_counter() - started

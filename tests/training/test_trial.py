@@ -1,0 +1,114 @@
+"""Threads and number format by trial: the fastest one is taken, and nothing else of the training changes."""
+
+import pytest
+import torch
+
+from nanogpt import hardware
+from nanogpt.config import with_settings
+from nanogpt.events import Evaluated, Started, Step
+from nanogpt.training import train, trial
+from nanogpt.training.trial import CLEAR, MIN_ROUNDS, fastest
+
+
+class Clock:
+    """Stands for passes that take as long as `seconds` says of a candidate."""
+
+    def __init__(self, seconds):
+        self.seconds, self.timed = seconds, []
+
+    def __call__(self, candidate):
+        self.timed.append(candidate)
+        return self.seconds[candidate] if isinstance(self.seconds, dict) else self.seconds(candidate)
+
+
+def test_the_faster_one_is_taken_and_a_clear_result_ends_the_comparison():
+    clock = Clock({2: 0.01, 1: 0.02})
+    assert fastest([2, 1], clock, budget_s=1.0, margin=1.0) == (2, (2, 1, 2.0))
+    assert clock.timed == [2, 1] * MIN_ROUNDS
+    assert fastest([2, 1], Clock({2: 0.02, 1: 0.01}), budget_s=1.0, margin=1.0) == (1, (1, 2, 2.0))
+
+
+def test_a_close_result_takes_the_budget():
+    clock = Clock({2: 0.25, 1: 0.25 / (CLEAR - 0.01)})
+    winner, _ = fastest([2, 1], clock, budget_s=4.0, margin=1.0)
+    assert winner == 1
+    assert len(clock.timed) == 2 * 9  # a round takes 0.46 s: nine are the first to reach 4 s
+
+
+def test_single_slow_passes_do_not_count():
+    durations = iter([9.0, 1.0, 1.0, 1.1, 1.0, 1.1])
+    assert fastest([2, 1], lambda _: next(durations), budget_s=0.0, margin=1.0)[0] == 2
+
+
+def test_threads_are_halved_until_that_is_slower():
+    seconds = {16: 4.0, 8: 2.0, 4: 1.0, 2: 1.5, 1: 0.1}
+    clock = Clock(seconds)
+    assert fastest([16, 8, 4, 2, 1], clock, budget_s=0.0, margin=1.0) == (4, (4, 2, 1.5))
+    assert 1 not in clock.timed
+
+
+def test_a_later_candidate_has_to_be_faster_by_the_margin():
+    clock = Clock({"float32": 1.05, "bfloat16": 1.0})
+    assert fastest(["float32", "bfloat16"], clock, budget_s=0.0, margin=1.1)[0] == "float32"
+    assert fastest(["float32", "bfloat16"], clock, budget_s=0.0, margin=1.0)[0] == "bfloat16"
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    """A machine with two cores, on which nobody asks for a number of threads; each comparison is for the second."""
+    compared = []
+
+    def speed_ratio(first, second, seconds, budget_s):
+        compared.append((first, second, seconds(first), seconds(second)))
+        return 2.0
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("nanogpt.hardware.choices.usable_cores", lambda: 2)
+    monkeypatch.setattr(trial, "speed_ratio", speed_ratio)
+    monkeypatch.setattr(trial, "SHARE_OF_RUN", 1e9)
+    before = torch.get_num_threads()
+    yield compared
+    torch.set_num_threads(before)
+
+
+def figures(events):
+    return [
+        (event.step, getattr(event, "loss", None), getattr(event, "val_loss", None))
+        for event in events
+        if isinstance(event, Step | Evaluated)
+    ]
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "modern"])
+def test_a_trial_changes_nothing_but_what_it_chooses(tiny, tokens, two_cores, architecture):
+    """To the bit, with dropout, which draws random numbers in each pass."""
+    config = tiny(threads=0, architecture=architecture, dropout=0.3)
+    events = list(train(config, tokens))
+    assert [pair[:2] for pair in two_cores] == [(2, 1)]
+    started = next(event for event in events if isinstance(event, Started))
+    assert started.threads == 1
+    assert "1 thread was 2.00 times as fast as 2" in started.choices["threads"]
+    assert figures(events) == figures(train(with_settings(config, {"threads": 1}), tokens))
+
+
+@pytest.mark.parametrize("changes", [{"threads": 2}, {"threads": 0, "eval_only": True}])
+def test_no_trial_is_done_if_the_person_chose_or_nothing_is_trained(tiny, tokens, two_cores, changes):
+    next(iter(train(tiny(**changes), tokens)))
+    assert two_cores == []
+
+
+def test_a_short_run_has_no_trial(tiny, tokens, two_cores, monkeypatch):
+    monkeypatch.setattr(trial, "SHARE_OF_RUN", 0.02)
+    started = next(iter(train(tiny(threads=0, max_iters=1), tokens)))
+    assert isinstance(started, Started)
+    assert (two_cores, started.threads, started.choices.get("threads")) == ([], 2, None)
+
+
+def test_the_number_format_is_tried_on_a_cpu_that_has_both(tiny, tokens, two_cores, monkeypatch):
+    monkeypatch.setattr(hardware, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("nanogpt.hardware.choices.cpu_has_bfloat16", lambda: True)
+    started = next(iter(train(tiny(threads=1, dtype="auto"), tokens)))
+    assert isinstance(started, Started)
+    assert [pair[:2] for pair in two_cores] == [("float32", "bfloat16")]  # this width is below bfloat16's
+    assert started.dtype == "bfloat16"
+    assert "faster than float32 in a trial" in started.choices["dtype"]
