@@ -6,6 +6,11 @@ from torch.nn import functional as F
 NORM_EPS = 1e-5  # added to the variance
 
 
+def norm(x: Tensor) -> Tensor:
+    """Return x (…, n) with mean 0 and variance 1 over its last dimension (LayerNorm without weights)."""
+    return F.layer_norm(x, (x.size(-1),))
+
+
 class RMSNorm(nn.LayerNorm):
     """x / √(mean(x²) + eps) · weight (Zhang & Sennrich 2019): LayerNorm without a mean and without a bias."""
 

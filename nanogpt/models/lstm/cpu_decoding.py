@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from nanogpt.models.base import DecodeStep, Floats, MakeLinear
 from nanogpt.models.layers.cpu_decoding import numpy_for_one_position, torch_linear
 from nanogpt.models.layers.numpy_layers import as_numpy, numpy_linear
-from nanogpt.models.lstm.model import run_cells
+from nanogpt.models.lstm.cells import run_cells
 
 if TYPE_CHECKING:
     from nanogpt.models.lstm.model import Cache, Layer, Model

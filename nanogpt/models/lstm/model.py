@@ -4,7 +4,6 @@ Zaremba et al. 2014). Equal to `torch.nn.LSTM`, whose second bias it does withou
 In the shapes: B batch, T positions, C = n_embd, V = vocab_size.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -14,6 +13,7 @@ from nanogpt.models import base
 from nanogpt.models.base import DecodeStep, MakeLinear
 from nanogpt.models.layers.dropout import Dropout
 from nanogpt.models.layers.untied_head import UntiedHeadModel, new_head
+from nanogpt.models.lstm.cells import run_cells
 
 if TYPE_CHECKING:
     from nanogpt.models.lstm.config import Config
@@ -52,19 +52,6 @@ class Layer(nn.Module):
         h, c: (B, C), the states before x.
         """
         return run_cells(self.input(x), self.recurrent, h, c)
-
-
-def run_cells(
-    projected: Tensor, recurrent: Callable[[Tensor], Tensor], h: Tensor, c: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what `Layer.forward` does, for the projected inputs of all positions (B, T, 4·C)."""
-    outputs = []
-    for inputs in projected.unbind(1):  # (B, 4·C) each
-        i, f, g, o = (inputs + recurrent(h)).chunk(4, dim=1)  # input, forget, candidate, output
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        h = torch.sigmoid(o) * torch.tanh(c)
-        outputs.append(h)
-    return torch.stack(outputs, 1), h, c
 
 
 class Model(UntiedHeadModel):

@@ -27,6 +27,9 @@ class Config(TransformerConfig):
         embeddings=True,
     )
     look_back: ClassVar[int] = 3  # previous positions in a short convolution
+    hash_multiplier: ClassVar[int] = 1_000_003  # odd, so that every token of an n-gram influences its row
+    rotary_base: ClassVar[float] = 1024.0  # of the frequencies; 10,000 in the paper
+    logit_cap: ClassVar[float] = 15.0  # logits stay within ±logit_cap
 
     ngram: int = setting(2, "longest n-gram with its own embedding", low=1, high=4, common=True)
 

@@ -22,10 +22,9 @@ from nanogpt.models.base import DecodeStep, Floats, MakeLinear
 from nanogpt.models.layers.activations import relu_squared
 from nanogpt.models.layers.cpu_decoding import numpy_for_one_position, one_query_attention, torch_linear
 from nanogpt.models.layers.cross_entropy import softcap
-from nanogpt.models.layers.norms import NORM_EPS
+from nanogpt.models.layers.norms import NORM_EPS, norm
 from nanogpt.models.layers.numpy_layers import as_numpy, numpy_linear, rotary_tables
 from nanogpt.models.layers.positions import apply_rotary, rotary_angles
-from nanogpt.models.modern.model import HASH_MULTIPLIER, LOGIT_CAP, ROTARY_BASE, norm
 
 if TYPE_CHECKING:
     from nanogpt.models.modern.model import Block, Cache, Model, ShortConvolution
@@ -43,7 +42,7 @@ def decode_step(model: "Model", cache: "Cache", make_linear: MakeLinear | None =
     For the arguments see `layers.cpu_decoding.decode_step`.
     """
     config = model.config
-    angles = rotary_angles(0, config.block_size, config.n_embd // config.n_head, ROTARY_BASE, model.wte.weight)
+    angles = rotary_angles(0, config.block_size, config.n_embd // config.n_head, config.rotary_base, model.wte.weight)
     return numpy_for_one_position(
         cache.keys_values.size(2) == 1 and make_linear is None,
         batched_step(model, cache, angles, make_linear or torch_linear),
@@ -98,7 +97,7 @@ def batched_step(
                 x, h = x[:, -1:], h[:, -1:]
             x = x + mlp_proj(relu_squared(c_fc(h)))
         cache.length = S
-        return softcap(head(norm(x[:, -1])), LOGIT_CAP)  # (B, V)
+        return softcap(head(norm(x[:, -1])), model.config.logit_cap)  # (B, V)
 
     return step
 
@@ -132,7 +131,7 @@ def ngram_tables(model: "Model") -> list[Tensor]:
 def ngram_bases(model: "Model") -> list[int]:
     """Return the number of which powers multiply the tokens of an n-gram to find its row, from n = 2 on."""
     V = model.config.vocab_size
-    return [V if V**n == len(table) else HASH_MULTIPLIER for n, table in enumerate(ngram_tables(model), 2)]
+    return [V if V**n == len(table) else model.config.hash_multiplier for n, table in enumerate(ngram_tables(model), 2)]
 
 
 def causal_attention_of_last(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -183,8 +182,8 @@ def single_step(model: "Model", cache: "Cache", angles: tuple[Tensor, Tensor]) -
         blocks,
     )  # the first block mixes the first embedding with itself
     keep, mixed_in = list(mixes[1:, 0]), mixes[1:, 1:]
-    head, cap, x_of_head = numpy_linear(model.head.weight), np.float32(LOGIT_CAP), np.empty(C, np.float32)
-    normalize, normalize_for_cap = numpy_normalization(C), numpy_normalization(C, 1 / LOGIT_CAP)
+    head, cap, x_of_head = numpy_linear(model.head.weight), np.float32(model.config.logit_cap), np.empty(C, np.float32)
+    normalize, normalize_for_cap = numpy_normalization(C), numpy_normalization(C, 1 / model.config.logit_cap)
 
     def step(token: int) -> Floats:
         S = cache.length + 1

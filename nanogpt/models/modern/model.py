@@ -25,14 +25,11 @@ from nanogpt.models.layers.attention import attention_mask, causal_attention
 from nanogpt.models.layers.cross_entropy import cross_entropy, softcap
 from nanogpt.models.layers.dropout import Dropout
 from nanogpt.models.layers.key_value_cache import KeyValueCache
+from nanogpt.models.layers.norms import norm
 from nanogpt.models.layers.positions import apply_rotary, rotary_angles
 
 if TYPE_CHECKING:
     from nanogpt.models.modern.config import Config
-
-HASH_MULTIPLIER = 1_000_003  # odd, so that every token of an n-gram influences its row
-ROTARY_BASE = 1024.0  # of the frequencies; 10,000 in the paper
-LOGIT_CAP = 15.0  # logits stay within ±LOGIT_CAP
 
 
 class Cache(KeyValueCache):
@@ -52,11 +49,6 @@ class Cache(KeyValueCache):
         super().copy_from(single)
         self.recent[:] = single.recent
         self.last_ids = None if single.last_ids is None else single.last_ids.repeat(self.keys_values.size(2), 1)
-
-
-def norm(x: Tensor) -> Tensor:
-    """Return x (…, n) with mean 0 and variance 1 over its last dimension (LayerNorm without weights)."""
-    return F.layer_norm(x, (x.size(-1),))
 
 
 class ShortConvolution(nn.Module):
@@ -196,7 +188,7 @@ class Model(LanguageModel):
 
     def rotary_angles(self, past: int, T: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosine and sine of RoPE's angles at positions past … past + T - 1: two (T, 1, 1, hs / 2)."""
-        cos, sin = rotary_angles(past, T, self.config.n_embd // self.config.n_head, ROTARY_BASE, like)
+        cos, sin = rotary_angles(past, T, self.config.n_embd // self.config.n_head, self.config.rotary_base, like)
         return cos[:, None, None], sin[:, None, None]
 
     def hidden(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
@@ -232,21 +224,21 @@ class Model(LanguageModel):
         x = self.wte(ids)  # (B, T, C)
         for n, gram in enumerate(self.grams, 2):
             is_exact = self.config.vocab_size**n == gram.num_embeddings  # a row for every n-gram
-            multiplier = self.config.vocab_size if is_exact else HASH_MULTIPLIER
+            multiplier = self.config.vocab_size if is_exact else self.config.hash_multiplier
             row = sum(earlier[back] * multiplier**back for back in range(n))  # (B, T)
             x = x + gram(row % gram.num_embeddings)
         return x  # type: ignore[no-any-return]
 
     def head_logits(self, x: Tensor) -> Tensor:
         """Return the capped logits (B, T, V) in float32 for the output x (B, T, C) of `hidden`."""
-        return softcap(self.head(x).float(), LOGIT_CAP)  # (B, T, V)
+        return softcap(self.head(x).float(), self.config.logit_cap)  # (B, T, V)
 
     def forward(self, ids: Tensor, targets: Tensor | None = None, cache: base.Cache | None = None) -> Output:
         """See `LanguageModel.forward`."""
         x = self.hidden(ids, None if cache is None else Cache.check(cache))
         if targets is None:
             return self.head_logits(x[:, -1:]), None  # (B, 1, V)
-        return None, cross_entropy(x, self.head.weight, targets, LOGIT_CAP, self.active_label_smoothing)
+        return None, cross_entropy(x, self.head.weight, targets, self.config.logit_cap, self.active_label_smoothing)
 
     def logits(self, ids: Tensor) -> Tensor:
         """Return the logits (B, T, V) of every position."""
