@@ -62,6 +62,7 @@ class Page:
 
     async def press(self, key: str, modifiers: int = 0) -> None:
         """Press and release a key."""
+        await self.call("Page.bringToFront")  # a tab behind another one draws nothing
         code, text = KEYS.get(key) or (ord(key.upper()), "" if modifiers else key)
         event = {"key": key, "windowsVirtualKeyCode": code, "modifiers": modifiers}
         await self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **event)
@@ -74,6 +75,7 @@ class Page:
 
     async def picture(self, path: Path) -> None:
         """Write what the page shows as a PNG file."""
+        await self.call("Page.bringToFront")
         shot = await self.call("Page.captureScreenshot", format="png")
         path.write_bytes(base64.b64decode(shot["data"]))
 

@@ -221,6 +221,7 @@ REQUIRED: dict[str, dict[str, tuple[Any, ...]]] = {  # of our settings; the firs
         "feed_forward": (True,),
         "residual": (True,),
         "qk_norm": (False,),
+        "logit_cap": (0.0,),
     },
     "Llama": {
         "norm": ("rms",),
@@ -229,6 +230,7 @@ REQUIRED: dict[str, dict[str, tuple[Any, ...]]] = {  # of our settings; the firs
         "feed_forward": (True,),
         "residual": (True,),
         "qk_norm": (False,),
+        "logit_cap": (0.0,),
     },
 }
 

@@ -1,24 +1,17 @@
-"""nanoGPT's `ckpt.pt`, read without running the code that a pickle can have.
+"""nanoGPT's `ckpt.pt`, read without running the code that a pickle can have (`torch_file`)."""
 
-torch's restricted unpickler builds tensors, tables, texts and numbers, and refuses all else.
-"""
-
-import re
-import warnings
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from nanogpt.config import architecture_from
 from nanogpt.errors import SettingError, UserError
-from nanogpt.files import open_regular, why
+from nanogpt.interop.torch_file import COMPILED, is_plain, load_tables
 from nanogpt.models.gpt2 import Config
 
-COMPILED = "_orig_mod."  # before all names in a checkpoint of a compiled model
 PREFIX, HEAD = "transformer.", "lm_head.weight"
 CAUSAL_MASK = ".attn.bias"  # a buffer in files of early versions
 EXACT = 2**53  # below it float64 has all whole numbers
@@ -46,7 +39,7 @@ def read_checkpoint(path: Path) -> NanogptCheckpoint:
     Raise `UserError` if it is damaged, is another kind of file, or asks for anything that could run code.
     """
     path = path / "ckpt.pt" if path.is_dir() else path
-    saved = _load(path)
+    saved = load_tables(path, "nanoGPT")
     try:
         weights, arguments = saved["model"], saved["model_args"]
         tensors = {str(name).removeprefix(COMPILED): tensor for name, tensor in weights.items()}
@@ -57,7 +50,7 @@ def read_checkpoint(path: Path) -> NanogptCheckpoint:
         if not isinstance(value, int | float):
             raise UserError(f"{path}: {name} in model_args is not a number")
     for name, tensor in tensors.items():
-        if not _is_plain(tensor):
+        if not is_plain(tensor):
             raise UserError(f"{path}: {name[:80]} is not a tensor of numbers")
     head, embedding = tensors.pop(HEAD, None), tensors.get(f"{PREFIX}wte.weight")
     ours = {
@@ -86,41 +79,8 @@ def read_checkpoint(path: Path) -> NanogptCheckpoint:
     )
 
 
-def _load(path: Path) -> dict[Any, Any]:
-    try:
-        open_regular(path).close()
-        with warnings.catch_warnings(action="ignore"):
-            # Only the new format can be mapped, so that the optimizer's state takes no memory.
-            saved = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {why(error)}") from None
-    except Exception as error:  # of any kind, where the content is damaged or made to do harm
-        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = (
-            f"it asks for {asked[1][:80]}, which could run code" if asked else "it is damaged, or another kind of file"
-        )
-        raise UserError(f"{path} is not loaded: {reason}") from None
-    if not isinstance(saved, dict):
-        raise UserError(f"{path} is not a checkpoint of nanoGPT: it has no table of its parts")
-    return saved
-
-
-def _is_plain(value: object) -> bool:
-    """Return whether this is a tensor of floating point numbers that are all in the file.
-
-    A tensor with strides of 0 or on torch's meta device takes a few bytes there, and any amount of memory here.
-    """
-    return (
-        isinstance(value, Tensor)
-        and value.layout == torch.strided
-        and value.is_floating_point()
-        and value.device.type == "cpu"
-        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
-    )
-
-
 def _number(value: object) -> float | None:
     """Return a number or a tensor of one number; None for anything else and from 2^53 on, infinite ones too."""
-    if _is_plain(value) and cast(Tensor, value).numel() == 1:
+    if is_plain(value) and cast(Tensor, value).numel() == 1:
         value = cast(Tensor, value).item()
     return float(value) if isinstance(value, int | float) and abs(value) < EXACT else None

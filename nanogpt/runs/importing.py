@@ -16,6 +16,7 @@ from nanogpt.events import Event, Finished, Notice, Saved, Started
 from nanogpt.files import new_folder, why, write_atomically
 from nanogpt.interop.huggingface import from_huggingface
 from nanogpt.interop.huggingface_tokenizer import read_tokenizer
+from nanogpt.interop.nanochat_checkpoint import find_model, read_nanochat, read_nanochat_tokenizer
 from nanogpt.interop.nanogpt_checkpoint import NanogptCheckpoint, read_checkpoint
 from nanogpt.models.meta_device import on_meta_device
 from nanogpt.runs import checkpoints, folder
@@ -24,7 +25,7 @@ from nanogpt.runs.weights import huggingface_folder
 from nanogpt.tokenizers import Tokenizer
 from nanogpt.training.snapshot import Progress, Snapshot, check_weights
 
-META = "meta.pkl"
+META, TOKENIZER = "meta.pkl", "tokenizer.pkl"
 GPT2_SIZES = (50_257, 50_304)  # of GPT-2's vocabulary, and rounded up as nanoGPT does
 
 
@@ -45,6 +46,38 @@ def import_nanogpt(file: Path, run: Path, *, tokenizer: str | None = None, meta:
     snapshot = Snapshot(read.config, read.tensors, progress=progress)
     _write_run(run, snapshot, made, file, read.dataset)
     return snapshot
+
+
+def import_nanochat(source: Path, run: Path, *, tokenizer: Path | None = None) -> Snapshot:
+    """Write a run with the weights of a model of nanochat, a file or the latest in a folder, and return them.
+
+    tokenizer: nanochat's `tokenizer.pkl`, or its folder. By default it is beside the model, or in nanochat's folder
+    `tokenizer`, two levels above. Raise `UserError`.
+    """
+    folder.check_free(run)
+    file = find_model(source)
+    made = read_nanochat_tokenizer(_nanochat_tokenizer(file, tokenizer))
+    read = read_nanochat(file)
+    if made.vocab_size != read.config.vocab_size:
+        raise UserError(
+            f"the tokenizer has {made.vocab_size:,} tokens, and {file} {read.config.vocab_size:,}: it is not the one "
+            "that the model was trained with"
+        )
+    with on_meta_device():
+        check_weights(read.config.build(), read.tensors, str(file))
+    snapshot = Snapshot(read.config, read.tensors, progress=Progress(step=read.step, max_iters=read.step))
+    _write_run(run, snapshot, made, file, "")
+    return snapshot
+
+
+def _nanochat_tokenizer(file: Path, given: Path | None) -> Path:
+    if given is not None:
+        return given / TOKENIZER if given.is_dir() else given
+    base = file.absolute().parent  # such as base_checkpoints/d20
+    places = [base / TOKENIZER, base.parent.parent / "tokenizer" / TOKENIZER]
+    if (found := next((place for place in places if place.is_file()), None)) is None:
+        raise UserError(f"no {TOKENIZER} beside {file} or in {places[1].parent}: give nanochat's with --tokenizer=PATH")
+    return found
 
 
 def import_huggingface(source: str, run: Path) -> Snapshot:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nanogpt.tokenizers.base import TokenArray
 
 END_OF_TEXT = "<|endoftext|>"
+BEGIN_OF_TEXT = "<|bos|>"  # nanochat's, before each document
 OWN_ENCODING_CHARACTERS = 1_000_000  # encoded by one thread before it gets an encoding of its own
 MAX_ID = 2**24  # far above any published vocabulary; bounds the memory that a damaged file can take
 
@@ -35,7 +36,7 @@ class BpeTokenizer(Tokenizer):
         self._encoding = self._new_encoding(pattern)
         self._of_thread = threading.local()
         self.vocab_size = self._encoding.n_vocab
-        self.end_of_text = special_tokens.get(END_OF_TEXT)
+        self.end_of_text = special_tokens.get(END_OF_TEXT, special_tokens.get(BEGIN_OF_TEXT))
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:

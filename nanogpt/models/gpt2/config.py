@@ -40,6 +40,9 @@ class Config(TransformerConfig):
     feed_forward: bool = setting(True, "an MLP after attention in each block")
     residual: bool = setting(True, "attention and MLP add to the residual stream; false: they replace what they read")
     qk_norm: bool = setting(False, "RMS norm of queries and keys in each head")
+    logit_cap: float = setting(
+        0.0, "bound of the logits, approached smoothly (cap · tanh(logits / cap)); 0: none", low=0, high=1e6
+    )
     tied_head: bool = setting(True, "the head shares the weights of the embedding")
     n_kv_head: int = setting(0, "heads of keys and values, shared by groups of heads; 0: n_head", low=0, high=1000)
     local_window: int = setting(
@@ -99,6 +102,7 @@ class Config(TransformerConfig):
             "feed_forward": True,
             "residual": True,
             "qk_norm": False,
+            "logit_cap": 0.0,
             "tied_head": True,
             "norm_eps": 1e-5,
         }

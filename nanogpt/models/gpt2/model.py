@@ -7,7 +7,7 @@ The settings choose others:
 - norm: RMSNorm (Zhang & Sennrich 2019); norm_position: after the sum, as in GPT-1 and Vaswani et al. 2017, which has no
   last norm
 - activation: ReLU, ReLU² (So et al. 2021), SwiGLU (Shazeer 2020)
-- qk_norm (Henry et al. 2020), n_kv_head (grouped queries, Ainslie et al. 2023), tied_head
+- qk_norm (Henry et al. 2020), logit_cap (Gemma 2, 2024), n_kv_head (grouped queries, Ainslie et al. 2023), tied_head
 - mlp_width, rotary_base, norm_eps: the numbers in which published models differ, such as those of Llama's kind
 - feed_forward, residual, norm: without MLP, residual stream or norms, to see what each of them brings
 - local_window: every second block attends to the last positions only (GPT-3, Brown et al. 2020)
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from nanogpt.models.base import Cache, DecodeStep, LanguageModel, MakeLinear, Output, ParameterGroup, TrainingBackend
 from nanogpt.models.layers.attention import attention_mask
-from nanogpt.models.layers.cross_entropy import cross_entropy
+from nanogpt.models.layers.cross_entropy import cross_entropy, softcap
 from nanogpt.models.layers.dropout import Dropout
 from nanogpt.models.layers.key_value_cache import KeyValueCache
 from nanogpt.models.layers.norms import new_norm
@@ -116,12 +116,12 @@ class Model(LanguageModel):
         """See `LanguageModel.forward`."""
         x = self.hidden(ids, None if cache is None else KeyValueCache.check(cache))
         if targets is None:
-            return F.linear(x[:, -1:], self.head_weight), None  # (B, 1, V)
-        return None, cross_entropy(x, self.head_weight, targets, smoothing=self.active_label_smoothing)
+            return self.head_logits(x[:, -1:]), None  # (B, 1, V)
+        return None, cross_entropy(x, self.head_weight, targets, self.config.logit_cap, self.active_label_smoothing)
 
     def logits(self, ids: Tensor) -> Tensor:
         """Return the logits (B, T, V) of every position."""
-        return F.linear(self.hidden(ids), self.head_weight)  # (B, T, V)
+        return self.head_logits(self.hidden(ids))  # (B, T, V)
 
     def blocks(self) -> list[nn.Module]:
         """See `LanguageModel.blocks`."""
@@ -129,7 +129,11 @@ class Model(LanguageModel):
 
     def readout(self, x: Tensor) -> Tensor:
         """See `LanguageModel.readout`."""
-        return F.linear(self.last_norm(x), self.head_weight)  # (B, T, V)
+        return self.head_logits(self.last_norm(x))  # (B, T, V)
+
+    def head_logits(self, x: Tensor) -> Tensor:
+        """Return the logits (B, T, V) for x (B, T, C), the output of `hidden`."""
+        return softcap(F.linear(x, self.head_weight), self.config.logit_cap)
 
     def token_embeddings(self) -> Tensor:
         """Return the token embeddings (V, C)."""
