@@ -81,6 +81,6 @@ def read_checkpoint(path: Path) -> NanogptCheckpoint:
 
 def _number(value: object) -> float | None:
     """Return a number or a tensor of one number; None for anything else and from 2^53 on, infinite ones too."""
-    if is_plain(value) and cast(Tensor, value).numel() == 1:
-        value = cast(Tensor, value).item()
+    if is_plain(value) and value.numel() == 1:
+        value = value.item()
     return float(value) if isinstance(value, int | float) and abs(value) < EXACT else None

@@ -7,7 +7,7 @@ import re
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ def load_tables(path: Path, program: str) -> dict[Any, Any]:
     return saved
 
 
-def is_plain(value: object) -> bool:
+def is_plain(value: object) -> TypeGuard[Tensor]:
     """Return whether this is a tensor of floating point numbers that are all in the file.
 
     A tensor with strides of 0 or on torch's meta device takes a few bytes there, and any amount of memory here.
