@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from itertools import count, pairwise
 
 import torch
@@ -22,7 +21,7 @@ class ProcessGroupError(UserError):
     """The processes of a training cannot reach each other, or not any more."""
 
 
-_trainings = count()  # of this process: all processes of a group do the same ones
+_connections = count()  # of this process to the store: all processes of a group make the same ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +67,25 @@ def join_process_group(backend: str, device: str) -> World:
     if backend == "nccl" and not on_gpu:
         raise SettingError("backend", f"backend=nccl is for NVIDIA GPUs, and the device is {device}; use backend=auto")
     # On GPUs gloo carries what is not on them: flags and commands.
+    chosen = "cpu:gloo,cuda:nccl" if on_gpu and backend != "gloo" else "gloo"
     with readable_errors():
-        distributed.init_process_group(backend="cpu:gloo,cuda:nccl" if on_gpu and backend != "gloo" else "gloo")
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            distributed.init_process_group(chosen, store=_connect(), rank=world.rank, world_size=world.size)
+        else:  # the main process has the store
+            distributed.init_process_group(chosen)
     return world
 
 
-def new_store(world: World) -> "Store | None":
+def new_store(world: World) -> Store | None:
     """Return another connection to the store in which the processes found each other. None for a single process."""
-    if world.size == 1:
-        return None
-    address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = TCPStore(*address, is_master=False, timeout=timedelta(seconds=10))
-    return PrefixStore(f"nanogpt/{next(_trainings)}", store)
+    with readable_errors():
+        return _connect() if world.size > 1 else None
+
+
+def _connect() -> Store:
+    """Return a connection to the store, with its own keys: torchrun keeps the store when it restarts the processes."""
+    store = TCPStore(os.environ.get("MASTER_ADDR", ""), _number("MASTER_PORT"), is_master=False)
+    return PrefixStore(f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_connections)}", store)
 
 
 def _number(name: str) -> int:

@@ -38,7 +38,7 @@ from nanogpt.training.evaluation import EvaluationProgress, evaluate
 from nanogpt.training.max_norm import limit_row_norms
 from nanogpt.training.process_monitor import ProcessMonitor
 from nanogpt.training.runtime import Runtime
-from nanogpt.training.sharding import whole_model
+from nanogpt.training.sharding import drop_collected, whole_model
 from nanogpt.training.shared_commands import share_commands
 from nanogpt.training.snapshot import (
     Progress,
@@ -392,6 +392,8 @@ class Trainer:
                 results.append(result)
         finally:
             self.model.train()
+            if self.runtime.sharded:
+                drop_collected(self.model)
         self.throughput.record_evaluation(self.elapsed_s() - began)
         (val_loss, n_tokens), (train_loss, _), *of_average = results
         progress.ema_val_loss = of_average[0][0] if of_average else None

@@ -25,7 +25,7 @@ from nanogpt.processes import is_running, start_time
 from nanogpt.training.distributed import World
 
 REPORT_S = 1.0
-SILENT_S = 12.0
+SILENT_S = 20.0
 STALL_S = 15.0  # and at least `STALL_FACTOR` times the longest phase of its kind
 STALL_FACTOR = 10
 MAIN_EXTRA_S = 5.0  # later for the main process: it can save a checkpoint if the others end first

@@ -37,6 +37,14 @@ def shard(model: LanguageModel, world: World, device: str, *, compiled: bool) ->
         fully_shard(model, mesh=mesh)
 
 
+def drop_collected(model: LanguageModel) -> None:
+    """Drop the parameters outside the blocks that a forward pass has collected: a backward pass would do it."""
+    from torch.distributed.fsdp import FSDPModule
+
+    if isinstance(model, FSDPModule):
+        model.reshard()
+
+
 class ShardedGradients(GradientAverage):
     """The model itself averages the gradients of each micro-batch, so all processes need equally many."""
 
