@@ -127,7 +127,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    home = Path(tempfile.mkdtemp(prefix="dashboards-"))
+    with tempfile.TemporaryDirectory(prefix="dashboards-") as folder:
+        measure(args, Path(folder))
+
+
+def measure(args: argparse.Namespace, home: Path) -> None:
+    """Compare and time, in the folder `home`."""
     os.environ |= {"NANOGPT_HOME": str(home), "WANDB_MODE": "offline", "TRACKIO_DIR": str(home / "trackio")}
     from nanogpt import processes
     from nanogpt.config import resolve
@@ -177,7 +182,7 @@ def main() -> None:
     for number in range(args.rounds):
         for side in (("", names), (names, ""))[number % 2]:
             spent[side].append(trained(f"round-{number}-{bool(side)}", side))
-    for side, rounds in spent.items():
+    for side, rounds in spent.items() if args.rounds else ():
         cpu, wall = (statistics.median(column) / args.steps * 1000 for column in zip(*rounds, strict=True))
         print(f"{side or 'without'}: {cpu:.2f} ms of CPU a step, {wall:.2f} ms a step")
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from bisect import bisect_right
 from pathlib import Path
 
 from nanogpt.errors import UserError
@@ -48,7 +49,19 @@ def _write_folder(kind: type[Dashboard], record: RunRecord, place: Path) -> None
     partial, replaced = (place.with_name(f".{place.name}.{os.getpid()}.{role}") for role in ("partial", "replaced"))
     with new_folder(place, partial, replaced):
         dashboard = kind(DashboardRun(name=record.state.name, folder=partial))
-        log_steps(dashboard, record.steps)
-        for event in record.events:
+        try:
+            _replay(dashboard, record)
+        finally:
+            dashboard.close()
+
+
+def _replay(dashboard: Dashboard, record: RunRecord) -> None:
+    """Show what was recorded, in the order of the steps: one that goes back would undo what was shown after it."""
+    done, steps = 0, record.steps["step"]
+    for event in [*record.events, None]:
+        end = len(steps) if event is None else bisect_right(steps, getattr(event, "step", 0))
+        if end > done:
+            log_steps(dashboard, {name: column[done:end] for name, column in record.steps.items()})
+            done = end
+        if event is not None:
             log_event(dashboard, event)
-        dashboard.close()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from nanogpt import paths, processes
@@ -161,6 +162,21 @@ def test_a_training_is_shown_in_tensorboard_by_a_process_of_its_own(small, monke
     assert shown["train/step_loss"] == {event.step: float(np.float32(event.loss)) for event in steps}
     assert shown["lr"] == {event.step: float(np.float32(event.learning_rate)) for event in steps}
     assert set(shown["val/loss"]) == {0, 4}
+
+
+def test_tensorboard_drops_the_steps_that_a_rollback_or_a_resume_undid(tmp_path):
+    kind = DASHBOARDS.load("tensorboard", Dashboard)
+    for start_step, steps in ((0, {1: 1.0, 2: 2.0, 3: 9.0}), (2, {3: 3.0, 4: 9.0, 5: 9.0})):
+        shown = kind(DashboardRun(name="one", folder=tmp_path, step=start_step))
+        for step, loss in steps.items():
+            shown.log(step, float(step), {"loss": loss})
+        if start_step:  # a rollback
+            shown.log(4, 6.0, {"loss": 4.0})
+        shown.close()
+    reader = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0})
+    reader.Reload()
+    shown_steps = [(event.step, event.value) for event in reader.Scalars("loss")]
+    assert shown_steps == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]
 
 
 def test_weights_and_biases_has_the_step_as_iter_and_the_settings(monkeypatch, tmp_path):

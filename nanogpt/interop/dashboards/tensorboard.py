@@ -1,7 +1,9 @@
 """TensorBoard: files of events in the run's folder, which `tensorboard --logdir RUNS` shows while they grow."""
 
+import os
 import time as clock
 from collections.abc import Mapping
+from typing import Any
 
 from nanogpt import extras
 from nanogpt.interop.dashboards import base
@@ -17,10 +19,15 @@ class Dashboard(base.Dashboard):
     def __init__(self, run: base.DashboardRun) -> None:
         self._events = extras.load("tensorboard.compat.proto.event_pb2", self.extra, "TensorBoard")
         self._summaries = extras.load("tensorboard.compat.proto.summary_pb2", self.extra, "TensorBoard")
-        writers = extras.load("tensorboard.summary.writer.event_file_writer", self.extra, "TensorBoard")
-        self._writer = writers.EventFileWriter(str(run.folder))
+        records = extras.load("tensorboard.summary.writer.record_writer", self.extra, "TensorBoard")
+        run.folder.mkdir(parents=True, exist_ok=True)
+        now = clock.time()
+        # Not its EventFileWriter, whose thread loses what the disk refuses.
+        self._file = (run.folder / f"events.out.tfevents.{now:.6f}.{os.getpid()}").open("xb")
+        self._records = records.RecordWriter(self._file)
+        self._write(now, file_version="brain.Event:2")
         self._last = run.step
-        self._restart(run.step, clock.time())
+        self._restart(run.step + 1, now)
 
     def log(self, step: int, time: float, metrics: Mapping[str, float]) -> None:
         """Write one event with all metrics."""
@@ -28,18 +35,19 @@ class Dashboard(base.Dashboard):
             self._restart(step, time)
         self._last = step
         values = [self._summaries.Summary.Value(tag=tag, simple_value=value) for tag, value in metrics.items()]
-        summary = self._summaries.Summary(value=values)
-        self._writer.add_event(self._events.Event(wall_time=time, step=step, summary=summary))
+        self._write(time, step=step, summary=self._summaries.Summary(value=values))
 
     def flush(self) -> None:
         """Write to the disk what was logged."""
-        self._writer.flush()
+        self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self._writer.close()
+        self._file.close()
 
     def _restart(self, step: int, time: float) -> None:
         """Let TensorBoard drop what earlier files have from this step on."""
-        log = self._events.SessionLog(status=self._events.SessionLog.START)
-        self._writer.add_event(self._events.Event(wall_time=time, step=step + 1, session_log=log))
+        self._write(time, step=step, session_log=self._events.SessionLog(status=self._events.SessionLog.START))
+
+    def _write(self, time: float, **content: Any) -> None:
+        self._records.write(self._events.Event(wall_time=time, **content).SerializeToString())
