@@ -18,11 +18,14 @@ LONGEST_SAMPLE = 2_000  # characters
 EVALUATIONS = 12  # in the table of the curve, at most
 
 
-def model_card(record: RunRecord, repository: str, licence: str = "") -> str:
-    """Return the text of README.md. licence: the identifier of the weights' licence; empty: none is stated."""
+def model_card(record: RunRecord, repository: str, step: int, licence: str = "") -> str:
+    """Return the text of README.md.
+
+    step: that of the weights. licence: the identifier of their licence; empty: none is stated.
+    """
     sections = (
         _head(record, licence),
-        _title(record),
+        _title(record, step),
         f"![Losses in nats per token over the steps]({CURVE})",
         _results(record),
         _use(record, repository),
@@ -41,7 +44,7 @@ def _head(record: RunRecord, licence: str) -> str:
     return "\n".join([*lines, *([f"license: {licence}"] if licence else []), "---"])
 
 
-def _title(record: RunRecord) -> str:
+def _title(record: RunRecord, step: int) -> str:
     state, config = record.state, record.config
     size = f" with {state.n_parameters:,} parameters" if state.n_parameters else ""
     kind = f" of the architecture {code(config.model.name)}" if config is not None else ""
@@ -49,7 +52,8 @@ def _title(record: RunRecord) -> str:
     begun = ""
     if config is not None and config.checkpoint.init_from not in ("scratch", "resume"):
         begun = f" It started from the weights of {code(config.checkpoint.init_from)}."
-    return f"# {cell(state.name)}\n\nA language model{kind}{size}, trained with nanogpt-tui {__version__}{text}.{begun}"
+    about = f"A language model{kind}{size}, trained with nanogpt-tui {__version__}{text}.{begun}"
+    return f"# {cell(state.name)}\n\n{about} These are the weights of step {step:,}."
 
 
 def _results(record: RunRecord) -> str:
@@ -73,7 +77,9 @@ def _results(record: RunRecord) -> str:
 
 def _use(record: RunRecord, repository: str) -> str:
     name = repository.rpartition("/")[2]
-    commands = (f"nanogpt pull {repository}", f"nanogpt sample {name}", f"nanogpt export {name} {name}-hf --to=hf")
+    commands = [f"nanogpt pull {repository}", f"nanogpt sample {name}"]
+    if record.config is not None and record.config.model.name == "gpt2":
+        commands.append(f"nanogpt export {name} {name}-hf --to=hf")
     return (
         "## Use\n\n" + fenced("\n".join(commands), "sh") + "\n\n"
         f"`nanogpt train --init_from={name}` fine-tunes it on a data set with the same tokenizer. The weights are "

@@ -60,7 +60,7 @@ def repository_files(run: Path, repository: str, which: str = "best", licence: s
     record = read_record(run)
     tables = folder.read_run_toml(run)
     files: dict[str, Content] = {
-        "README.md": model_card(record, repository, licence).encode(),
+        "README.md": model_card(record, repository, int(checkpoint.name[5:]), licence).encode(),
         CURVE: standalone(loss_chart(record, 900, 340)).encode(),
         "run.toml": tomli_w.dumps(_without_paths(tables)).encode(),
         "events.jsonl": b"".join(_sent_lines(run)),
