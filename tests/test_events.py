@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from nanogpt import events
 from nanogpt.errors import UserError
 from nanogpt.events import KINDS, Evaluated, Event, Finished, Notice, Prepared, Step, Token, from_json, to_json
+from nanogpt.runs.event_log import parse_event
 
 quickly = hypothesis_settings(max_examples=25, deadline=None)  # a busy machine is no failure
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -61,6 +62,7 @@ def test_every_kind_reads_back_equal(kind: type[Event], data: st.DataObject) -> 
     assert type(again) is kind
     assert repr(again) == repr(event)  # NaN equals NaN in its repr alone
     assert repr(from_json(to_json(event).encode())) == repr(event)
+    assert repr(parse_event(to_json(event).encode() + b"\n", Path())) == repr(event), "the fast way, for a record"
 
 
 @quickly

@@ -3,7 +3,6 @@
 import argparse
 import io
 import json
-import re
 import sys
 import time
 from collections.abc import Generator, Iterator
@@ -19,12 +18,12 @@ from nanogpt.files import open_regular
 from nanogpt.formatting import duration, printable
 from nanogpt.paths import expanded
 from nanogpt.runs.checkpoints import latest
-from nanogpt.runs.event_log import parse_event, parse_objects
+from nanogpt.runs.event_log import are_objects, parse_event
 from nanogpt.runs.folder import find, summary
 from nanogpt.runs.following import RECORD, follow, follow_lines
 from nanogpt.runs.state import ALIVE, RunState, state_to_dict, status_event
 
-_PLAIN = re.compile(rb"[ -~\n]*")
+UNUSUAL = (b"\t", b"\r", b"\x7f")  # all control characters that valid JSON may contain, besides the line feed
 
 DESCRIPTION = """Follow a run, whichever process trains it, on this machine or another that shares its folder, until it
 ends; with --follow also after that, because it may be resumed. A run that is renamed is followed under its new name.
@@ -86,10 +85,8 @@ def json_lines(folder: Path, keep_waiting: bool, location: RunLocation) -> Gener
 
 def as_json_lines(block: bytes) -> str:
     """Return the lines unchanged if they are valid and plain ASCII, otherwise written again."""
-    if _PLAIN.fullmatch(block):
-        rows = parse_objects(block)
-        if rows and all("event" in row for row in rows):
-            return block.decode()
+    if block.isascii() and not any(each in block for each in UNUSUAL) and are_objects(block):
+        return block.decode()
     return "".join(to_json(parse_event(line, RECORD)) + "\n" for line in io.BytesIO(block))
 
 

@@ -7,7 +7,6 @@ truncated and grow again, the clock of the other machine may be wrong, and the f
 import io
 import os
 import time
-from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -16,7 +15,7 @@ from pathlib import Path
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Finished, Reading, Status, from_json
 from nanogpt.files import check_regular, open_regular, why
-from nanogpt.runs.event_log import BLOCK, LONGEST_EVENT, Steps, parse_block, parse_event
+from nanogpt.runs.event_log import BLOCK, LONGEST_EVENT, MEASURED, Steps, parse_block, parse_event
 from nanogpt.runs.folder import LOST_S, is_locked, is_on_this_machine, is_run, is_trainer_gone, summary
 from nanogpt.runs.state import SLOW_S, RunState, status_event
 
@@ -49,11 +48,16 @@ def follow_lines(
             yield item
 
 
-def follow_blocks(run: Path, *, poll_s: float = 0.5) -> Generator[Event | Steps, None, None]:
-    """Like `follow` from the start with `keep_waiting`, but yield consecutive steps as one `Steps`, and `Reading`."""
+def follow_blocks(
+    run: Path, names: tuple[str, ...] = MEASURED, *, poll_s: float = 0.5
+) -> Generator[Event | Steps, None, None]:
+    """Like `follow` from the start with `keep_waiting`, but yield consecutive steps as one `Steps`, and `Reading`.
+
+    `names` are the fields of the steps.
+    """
     for item in _followed(run, True, poll_s, keep_waiting=True):
         if isinstance(item, bytes):
-            yield from parse_block(item, RECORD)
+            yield from parse_block(item, RECORD, names)
         else:
             yield item
 
@@ -214,8 +218,17 @@ class _Tail:
         return False
 
     def skip(self, run: Path) -> None:
-        """Read all lines and drop them."""
-        deque(self.read(run), maxlen=0)
+        """Skip the lines that are in the file now."""
+        with suppress(OSError), open_regular(run / RECORD) as file:
+            size = os.fstat(file.fileno()).st_size
+            for reach in (LONGEST_LINE, size):  # the last lines, or all if the last one is very long
+                file.seek(max(0, size - reach))
+                before, newline, rest = file.read(reach).rpartition(b"\n")
+                start = before.rfind(b"\n") + 1
+                if newline and (start or reach >= size):
+                    self._last = before[start:] + newline
+                    self.offset = size - len(rest)
+                    return
 
     def _complete_lines(self, block: bytes) -> bytes:
         """Return the lines before the first that contains a zero byte.

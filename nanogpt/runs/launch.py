@@ -32,6 +32,7 @@ from nanogpt.inspection import (
 from nanogpt.runs import checkpoints, folder
 from nanogpt.runs.control_files import FileCommandQueue
 from nanogpt.runs.dashboards import DashboardObserver, check_dashboards, dashboard_names
+from nanogpt.runs.event_log import events_of
 from nanogpt.runs.load import load_tokenizer
 from nanogpt.runs.recorder import Recorder, disk_problem
 from nanogpt.runs.torchrun import is_restarted, launch_id
@@ -283,10 +284,10 @@ def _check_adapters_unchanged(run: Path, before: Config, after: Config) -> None:
 
 def _check_never_saved(run: Path, config: Config) -> None:
     """Raise `UserError` if the run had a checkpoint: starting again would overwrite what it learned and recorded."""
-    saved = [event.step for event in folder.history(run) if isinstance(event, Saved)]
+    saved = events_of(run, Saved)
     if saved:
         raise UserError(
-            f"the run {run.name} saved at step {saved[-1]:,}, but {run / 'checkpoints'} has no checkpoint "
+            f"the run {run.name} saved at step {saved[-1].step:,}, but {run / 'checkpoints'} has no checkpoint "
             "any more: put them back, or train a new run with another name"
         )
     if config.evaluation.eval_only:

@@ -54,6 +54,8 @@ FIELDS = (
     "elapsed_s",
 )
 
+MAX_MEASUREMENTS = 1000  # of the layers; one of a small model takes 13 kB
+
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
@@ -95,6 +97,9 @@ class History:
         self._last: Step | None = None
         self._table: NDArray[np.float64] = np.empty((len(FIELDS), 1024))
         self._rows = 0
+        self._expected_rows = 0  # of the record that is being read
+        self._measurement_interval = 1  # every n-th measurement of the layers is kept
+        self._skipped_measurements = 0  # since the last one that is kept
 
     def __len__(self) -> int:
         preview = self._active_preview
@@ -175,7 +180,8 @@ class History:
     def add(self, event: Event | Steps) -> None:
         """Add the next event of the stream, or a block of steps."""
         before = self._event_state
-        self._event_state = reduce(before, event.last if isinstance(event, Steps) else event)
+        if not isinstance(event, LayerHealth):  # which does not change the state
+            self._event_state = reduce(before, event.last if isinstance(event, Steps) else event)
         match event:
             case Steps():
                 self._extend(event)
@@ -200,7 +206,7 @@ class History:
                 kind = SEVERITY.get(event.state, "warning")
                 self.log.append(LogLine(event.time, kind, event.message))
             case LayerHealth():
-                self.layer_health.append(event)
+                self._add_measurement(event)
             case LayerProblem():
                 kind = "info" if event.over else "warning"
                 self.log.append(LogLine(event.time, kind, layer_problems.describe(event)))
@@ -219,6 +225,7 @@ class History:
                 tokens = sum(event.tokens.values())
                 self._log_event(event, f"{event.name}: {tokens:,} tokens, vocabulary {event.vocab_size:,}")
             case Reading():
+                self._expected_rows = int(1.1 * self._rows * event.total_bytes / max(1, event.done_bytes))
                 if self.reading is not None:
                     self.reading = event.done_bytes / max(1, event.total_bytes)
             case Status():
@@ -286,6 +293,7 @@ class History:
         for name, items in remaining.items():
             setattr(self, name, items)
         self._last = None
+        self._skipped_measurements = 0
         self._log_event(event, f"training on {event.device}, {event.dtype}, from step {event.step:,}")
 
     def _acknowledge(self, event: Acknowledged) -> None:
@@ -293,6 +301,21 @@ class History:
         if kind is not None and kind.is_change:
             self.changes.append(event)
         self._log_event(event, event.text)
+
+    def _add_measurement(self, event: LayerHealth) -> None:
+        """Keep every n-th measurement and the newest; n doubles when more than MAX_MEASUREMENTS would be kept."""
+        if not self.layer_health:
+            self.layer_health.append(event)
+            return
+        if self._skipped_measurements:
+            self.layer_health[-1] = event
+        else:
+            self.layer_health.append(event)
+        self._skipped_measurements = (self._skipped_measurements + 1) % self._measurement_interval
+        count = len(self.layer_health)
+        if not self._skipped_measurements and count > MAX_MEASUREMENTS and count % 2:
+            self.layer_health = self.layer_health[::2]
+            self._measurement_interval *= 2
 
     def _append(self, event: Step) -> None:
         self._reserve(1)
@@ -311,7 +334,8 @@ class History:
     def _reserve(self, more: int) -> None:
         size = self._table.shape[1]
         if self._rows + more > size:
-            grown = np.empty((len(FIELDS), max(self._rows + more, size + (size >> 1))))
+            # memory that is not written to yet costs nothing: one table for all of a long record
+            grown = np.empty((len(FIELDS), max(self._rows + more, size + (size >> 1), self._expected_rows)))
             grown[:, : self._rows] = self._table[:, : self._rows]
             self._table = grown
 
@@ -326,7 +350,7 @@ def interruption_text(event: Status, is_saved: bool) -> str:
 def load_history(folder: Path) -> History:
     """Read the whole record of a run."""
     history = History(folder.name, summary(folder))
-    for event in read_blocks(folder / "events.jsonl"):
+    for event in read_blocks(folder / "events.jsonl", FIELDS):
         history.add(event)
     history.finish_reading()
     return history

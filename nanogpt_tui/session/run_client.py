@@ -105,6 +105,7 @@ class RemoteRunClient(RunClient):
         def work() -> Iterator["Event | Steps"]:
             from nanogpt.runs.event_log import preview
             from nanogpt.runs.following import RECORD, follow_blocks
+            from nanogpt_tui.session.history import FIELDS
 
             if launch is not None:
                 yield from launch()
@@ -113,7 +114,7 @@ class RemoteRunClient(RunClient):
                 self.eval_interval = run_config(folder).evaluation.eval_interval
             if history.reading is not None:
                 history.show_preview(preview(folder / RECORD))
-            yield from follow_blocks(folder)
+            yield from follow_blocks(folder, FIELDS)
 
         super().__init__(work, throttle, history, "watching")
         self.folder = folder

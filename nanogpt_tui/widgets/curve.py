@@ -15,6 +15,7 @@ from nanogpt.loss_units import LossUnit, TextSize, convert
 
 Floats = NDArray[np.float64]
 FIELDS = ("step", "tokens", "time", "loss", "smooth", "flops")
+TOGETHER = 1 << 15  # points appended at once: more would need much memory for intermediate results
 NO_TEXT_NEEDED = ("loss", "perplexity")  # units of a loss that do not depend on the size of the text
 
 
@@ -151,18 +152,22 @@ class Curve:
 
     def append(self, steps: ArrayLike, tokens: ArrayLike, elapsed_s: ArrayLike, losses: ArrayLike) -> None:
         """Add points, given as scalars or (n,) arrays. They replace all points from their first step on."""
-        new = np.stack(
-            np.broadcast_arrays(*np.atleast_1d(*(np.asarray(a, float) for a in (steps, tokens, elapsed_s, losses))))
-        )
-        if new.shape[1] == 0:
+        arrays = np.atleast_1d(*(np.asarray(each, float) for each in (steps, tokens, elapsed_s, losses)))
+        points = list(np.broadcast_arrays(*arrays))
+        count = points[0].size
+        if not count:
             return
-        if np.any(np.diff(new[0]) < 0):
-            new = new[:, np.argsort(new[0], kind="stable")]
-        if self._length and new[0, 0] <= self.field("step")[-1]:
-            self.truncate(np.nextafter(new[0, 0], -np.inf))
+        if np.any(points[0][1:] < points[0][:-1]):
+            order = np.argsort(points[0], kind="stable")
+            points = [each[order] for each in points]
+        if self._length and points[0][0] <= self.field("step")[-1]:
+            self.truncate(np.nextafter(points[0][0], -np.inf))
+        self._reserve(count)
+        for start in range(0, count, TOGETHER):
+            self._extend(np.stack([each[start : start + TOGETHER] for each in points]))
+
+    def _extend(self, new: Floats) -> None:
         start, self._length = self._length, self._length + new.shape[1]
-        if self._length > self._table.shape[1]:
-            self._table = np.concatenate([self._table, np.empty((len(FIELDS), self._length))], axis=1)
         self._table[:4, start : self._length] = new
         loss = self._table[3, start : self._length]
         loss[~np.isfinite(loss)] = np.nan
@@ -171,6 +176,13 @@ class Curve:
             np.fmax.accumulate(rising, out=rising)
         self.field("flops")[start:] = self.field("tokens")[start:] * self._flops_per_token
         self._smooth(start)
+
+    def _reserve(self, more: int) -> None:
+        size = self._table.shape[1]
+        if self._length + more > size:
+            grown = np.empty((len(FIELDS), max(self._length + more, size + (size >> 1))))
+            grown[:, : self._length] = self._table[:, : self._length]
+            self._table = grown
 
     def truncate(self, step: float) -> None:
         """Remove every point after `step`."""

@@ -5,10 +5,11 @@ import json
 import math
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from nanogpt.events import Event, Notice, Saved, Started, Step, to_json
+from nanogpt.events import Event, LayerHealth, Notice, Saved, Started, Step, to_json
 from nanogpt.runs import event_log
 from nanogpt.runs.event_log import Steps, parse_block, preview, read_blocks
 from tests.made_events import started, stepped
@@ -36,6 +37,22 @@ def test_consecutive_steps_come_together_and_all_else_in_its_place() -> None:
     assert all(math.isnan(value) for value in steps.columns["mfu"]), "None, where the peak is not known"
 
 
+def test_a_measurement_of_the_layers_does_not_cut_the_steps_and_only_the_asked_fields_are_read() -> None:
+    measured = LayerHealth(
+        step=2, layers=("a",), clipped=None, histograms=((1, 2),), attention_entropy=((0.5,),),
+        **dict.fromkeys(
+            ("gradient_norm", "weight_norm", "update_ratio", "dead_units"), (1.0,)
+        ),
+        **dict.fromkeys(("activation_mean", "activation_std", "activation_kurtosis"), (None,)),
+    )  # fmt: skip
+    save = saved(3)
+    steps, *others = parse_block(lines(stepped(1), stepped(2), measured, stepped(3), save), NAME, ("step",))
+    assert isinstance(steps, Steps)
+    assert {name: column.tolist() for name, column in steps.columns.items()} == {"step": [1, 2, 3]}
+    assert steps.last.step == 3
+    assert others == [measured, save]
+
+
 def test_values_that_json_has_no_number_for_are_numbers_again() -> None:
     (steps,) = parse_block(lines(*(stepped(1, loss) for loss in (math.nan, math.inf, -math.inf, 2.0))), NAME)
     assert isinstance(steps, Steps)
@@ -53,7 +70,7 @@ def test_a_line_that_cannot_be_read_is_named_and_hides_no_other(odd: bytes) -> N
     before, notice, after = parse_block(lines(stepped(1)) + odd + lines(stepped(2)), NAME)
     assert isinstance(notice, Notice)
     assert "events.jsonl cannot be read" in notice.text
-    assert [expect(Step, event).step for event in (before, after)] == [1, 2]
+    assert [expect(Step, each.last if isinstance(each, Steps) else each).step for each in (before, after)] == [1, 2]
 
 
 def test_two_broken_lines_that_would_be_whole_together_are_broken() -> None:
@@ -112,3 +129,20 @@ def test_a_preview_of_a_resumed_run_has_what_was_done_again_once(
     # As the file is sampled, of what was undone there may be a point left before the first one that was done again.
     assert all(loss == 9.0 for step, loss in zip(steps, losses, strict=True) if step > 1000 + 2 * 4000 / 200)
     assert isinstance(found.last, Step)
+
+
+def test_a_preview_of_a_slow_disk_has_the_first_and_the_last_steps_at_least(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_log, "LARGE", 100_000)
+    clock = iter(range(1000))
+    monkeypatch.setattr(event_log, "time", SimpleNamespace(monotonic=lambda: 0.06 * next(clock)))  # seconds a place
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(lines(started(), *map(stepped, range(1, 5001))))
+    found = preview(path)
+    assert found is not None
+    steps = found.columns["step"].tolist()
+    # three places in 0.2 s, which halve the file, and those in the last 4096 bytes
+    assert steps[:3] == pytest.approx([1, 1250, 2500], abs=30), "the first lines are shorter"
+    assert steps[-1] == 5000
+    assert len(steps) < 3 + 64

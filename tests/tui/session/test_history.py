@@ -1,8 +1,9 @@
 """The event buffer: columns that grow, undoing what a resume undid, the state in words."""
 
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from nanogpt.events import (
     Event,
     Finished,
     Health,
+    LayerHealth,
     Notice,
     Reading,
     Sampled,
@@ -23,6 +25,7 @@ from nanogpt.events import (
 from nanogpt.runs.event_log import Steps, parse_block
 from nanogpt.runs.state import RunState, status_event
 from nanogpt_tui.screens.train.figures import figure_values
+from nanogpt_tui.session import history as history_module
 from nanogpt_tui.session.history import History, load_history
 from tests.made_events import started, stepped
 
@@ -160,6 +163,29 @@ def test_a_record_read_in_blocks_is_the_history_of_its_events(tmp_path: Path) ->
     assert found.column("loss").tolist() == [1, 1, 1, 7, 7]
     assert (found.last, found.evaluations) == (events[-1], [])
     assert (found.phase, found.step, found.reading) == ("stopped", 5, None)
+
+
+def test_of_many_measurements_of_the_layers_some_are_kept_evenly_spread_and_the_newest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(history_module, "MAX_MEASUREMENTS", 4)
+    history = History()
+    history.add(started())
+    for step in range(20):
+        history.add(measured(step))
+        kept = [each.step for each in history.layer_health]
+        assert len(kept) <= 5
+        assert kept[-1] == step
+    # 0 to 4 are five, of which 0, 2, 4 stay; with 6 and 8 they are five again; and so on
+    assert kept == [0, 8, 16, 19]
+    history.add(started(8))
+    history.add(measured(9))
+    assert [each.step for each in history.layer_health] == [0, 8, 9]
+
+
+def measured(step: int) -> LayerHealth:
+    figures: dict[str, Any] = dict.fromkeys((each.name for each in fields(LayerHealth)), ())
+    return LayerHealth(**figures | {"time": 0.0, "step": step, "clipped": None})
 
 
 def test_while_a_record_is_read_the_run_is_as_its_folder_says_and_drawn_coarsely() -> None:

@@ -17,9 +17,10 @@ from textual.theme import Theme
 
 from nanogpt.loss_units import UNITS, TextSize, convert
 from nanogpt_tui import theme
+from nanogpt_tui.widgets import curve as curve_module
 from nanogpt_tui.widgets.canvas import GLYPHS, Canvas, pack, plain, polyline, spans
 from nanogpt_tui.widgets.chart import LossChart
-from nanogpt_tui.widgets.curve import Curve, in_unit, merged, moving_average, summarize_columns
+from nanogpt_tui.widgets.curve import FIELDS, Curve, in_unit, merged, moving_average, summarize_columns
 from nanogpt_tui.widgets.plot import (
     BEST,
     HEADER,
@@ -855,3 +856,21 @@ async def test_points_are_drawn_once_there_is_something_to_see_or_when_the_run_r
             chart.append(step, step, step, 9.0)
         await pilot.pause()
         assert drawn == [10_020, 10_399]
+
+
+def test_a_long_curve_that_is_appended_at_once_is_the_one_that_grew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curve_module, "TOGETHER", 7)
+    steps = np.array([1, 2, 3, 3, *range(4, 40)], float)  # a step that was recorded twice
+    losses = np.cos(steps)
+    losses[20] = np.inf
+    at_once, grown = Curve(0.9), Curve(0.9)
+    at_once.append(steps, 8 * steps, steps / 2, losses)
+    grown.append(steps[:4], 8 * steps[:4], steps[:4] / 2, losses[:4])
+    for step, loss in zip(steps[4:], losses[4:], strict=True):
+        grown.append(step, 8 * step, step / 2, loss)
+    assert len(at_once) == len(steps)
+    for name in FIELDS:
+        np.testing.assert_allclose(at_once.field(name), grown.field(name), err_msg=name)
+    shuffled = Curve(0.9)
+    shuffled.append(steps[::-1], 8 * steps[::-1], steps[::-1] / 2, losses[::-1])
+    assert shuffled.field("step").tolist() == steps.tolist()
