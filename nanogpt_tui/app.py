@@ -358,22 +358,28 @@ class LabApp(TerminalApp):
             self.push_screen(Preferences(setting))
 
     def change_settings(self, changes: Mapping[str, Any]) -> None:
-        """Apply changed settings and save only them, not the flags of this session. A read-only session saves nothing.
+        """Apply changed settings and save only them, not the flags of this session. Notify if that fails.
 
-        Raise `UserError` if a value is invalid or the settings file cannot be read or written.
+        A read-only session saves nothing.
+
+        Raise `UserError` if a value is invalid.
         """
         changed = with_changes(self.settings, changes)
         check_keymap(changed.keymap)
         self.apply_settings(changed)
         if not self.session.readonly:
-            save(with_changes(load(), changes))
+            self.session.write(lambda: save(with_changes(load(), changes)), self._show_problem)
 
     def set_preference(self, setting: str, value: str) -> None:
         """Change one setting; notify if that fails."""
         try:
             self.change_settings({setting: value})
         except UserError as error:
-            self.notify(str(error), severity="error", markup=False)
+            self._show_problem(str(error))
+
+    def _show_problem(self, text: str) -> None:
+        if text:
+            self.notify(text, severity="error", markup=False)
 
     def apply_settings(self, settings: Settings) -> None:
         """Apply settings to the app, the session and all screens, without saving them."""

@@ -203,10 +203,15 @@ def _rising(lines: Iterable[bytes]) -> Steps | None:
 
 
 def read_blocks(path: Path, names: tuple[str, ...] = MEASURED) -> Iterator[Event | Steps]:
-    """Yield all recorded events, also those that a resume undid, without an incomplete last line, and `Reading`.
+    """Yield all recorded events, also those that a resume undid, without an incomplete last line.
 
     Steps have the fields `names`. Raise `UserError`.
     """
+    return (item for item in read_with_progress(path, names) if not isinstance(item, Reading))
+
+
+def read_with_progress(path: Path, names: tuple[str, ...] = MEASURED) -> Iterator[Event | Steps]:
+    """Like `read_blocks`, but also yield `Reading` now and then."""
     for block, reading in _whole_lines(path):
         yield from parse_block(block, path, names)
         yield reading

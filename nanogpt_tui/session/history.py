@@ -36,7 +36,7 @@ from nanogpt.events import (
 )
 from nanogpt.inspection import layer_problems, spikes
 from nanogpt.loss_units import TextSize
-from nanogpt.runs.event_log import Steps, read_blocks
+from nanogpt.runs.event_log import Steps, read_with_progress
 from nanogpt.runs.folder import summary
 from nanogpt.runs.state import RunState, reduce
 from nanogpt.training.control import REMOTE
@@ -350,7 +350,7 @@ def interruption_text(event: Status, is_saved: bool) -> str:
 def load_history(folder: Path) -> History:
     """Read the whole record of a run."""
     history = History(folder.name, summary(folder))
-    for event in read_blocks(folder / "events.jsonl", FIELDS):
+    for event in read_with_progress(folder / "events.jsonl", FIELDS):
         history.add(event)
     history.finish_reading()
     return history

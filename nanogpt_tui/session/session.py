@@ -3,7 +3,10 @@
 Screens call the session. Each piece of work is a `Worker` in a thread; a training is a `RunClient`.
 """
 
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -62,6 +65,8 @@ class Session:
         self.discovered = False
         self._discovery: Worker[None] | None = None
         self._listing: RunListing | None = None
+        self._unwritten: deque[Callable[[], object]] = deque()  # what `write` has not called yet
+        self._writing = threading.Lock()
 
     def set_update_rate(self, per_second: float, low_bandwidth: bool) -> None:
         """Limit the calls of `changed` to `per_second`. With `low_bandwidth`, other workers report a fifth as often."""
@@ -136,13 +141,13 @@ class Session:
 
         self._launch(folder, launch)
 
-    def resume_detached(self, folder: Path, changes: Mapping[str, Any] | None = None) -> None:
-        """Resume a run from its latest checkpoint in a separate process.
+    def resume_detached(
+        self, folder: Path, changes: Mapping[str, Any] | None = None, then: Callable[[str], None] | None = None
+    ) -> Worker[None]:
+        """Resume a run from its latest checkpoint in a separate process, like `resume`."""
+        return self._read_and_resume(folder, lambda before, _: self._launch_resume(folder, changes, before), then)
 
-        Raise `UserError` if the run is training already, a run is training here, or the session is read-only.
-        """
-        before = self._check_not_alive(folder)
-
+    def _launch_resume(self, folder: Path, changes: Mapping[str, Any] | None, before: "RunState") -> None:
         def launch() -> Iterator["Event | Steps"]:
             from nanogpt import runs
 
@@ -175,18 +180,14 @@ class Session:
             lambda commands: runs.run_quickstart(folder, changes=changes, commands=commands), folder, config
         )
 
-    def resume(self, folder: Path, changes: Mapping[str, Any] | None = None) -> "LocalRunClient | None":
+    def resume(
+        self, folder: Path, changes: Mapping[str, Any] | None = None, then: Callable[[str], None] | None = None
+    ) -> Worker[None]:
         """Resume a run from its latest checkpoint in this process, but as `resume_detached` if it has several.
 
-        Errors as `resume_detached`.
+        Its state is read in a thread first. Then call `then("")`, or call it with the error if the run is training
+        already, a run is training here, or the session is read-only. Without `then`, notify of an error.
         """
-        from nanogpt.runs.folder import run_config
-
-        config = with_settings(run_config(folder), changes or {})
-        if config.system.processes > 1:
-            self.resume_detached(folder, changes)
-            return None
-        before = self._check_not_alive(folder)
 
         def work(commands: CommandQueue) -> Iterator["Event | Steps"]:
             from nanogpt import runs
@@ -194,13 +195,42 @@ class Session:
             yield from self._read_record(folder)
             yield from runs.resume(folder, changes, commands=commands)
 
-        return self._train(work, folder, config, before)
+        def begin(before: "RunState", config: Config) -> None:
+            config = with_settings(config, changes or {})
+            if config.system.processes > 1:
+                self._launch_resume(folder, changes, before)
+            else:
+                self._train(work, folder, config, before)
+
+        return self._read_and_resume(folder, begin, then)
+
+    def _read_and_resume(
+        self, folder: Path, begin: "Callable[[RunState, Config], object]", then: Callable[[str], None] | None
+    ) -> Worker[None]:
+        def read() -> "tuple[RunState, Config]":
+            from nanogpt.runs.folder import run_config
+
+            return self._check_not_alive(folder), run_config(folder)
+
+        def show(found: "tuple[RunState, Config] | None", error: str) -> None:
+            if found is not None:
+                try:
+                    begin(*found)
+                except UserError as problem:
+                    error = str(problem)
+            if then is not None:
+                then(error)
+            elif error:
+                self._app.notify(error, severity="error", markup=False)
+
+        return self.fetch(read, show, "resume")
 
     def _read_record(self, folder: Path) -> Iterator["Event | Steps"]:
-        from nanogpt.runs.event_log import read_blocks
+        from nanogpt.runs.event_log import read_with_progress
+        from nanogpt_tui.session.history import FIELDS
 
         history = self.history
-        yield from read_blocks(folder / "events.jsonl")
+        yield from read_with_progress(folder / "events.jsonl", FIELDS)
         if history is not None:
             history.finish_reading()
 
@@ -232,6 +262,14 @@ class Session:
         elif self.remote is not None and isinstance(command, RemoteCommand):
             self.remote.send(command)
         return True
+
+    def post(self, command: Command, then: Callable[[str], None]) -> None:
+        """Send a command like `send`, but write to the disk in a thread. Then call `then("")`, or `then(error)`."""
+        if self.is_training:
+            self.send(command)
+            then("")
+        else:
+            self.write(lambda: self.send(command), then)
 
     @property
     def client(self) -> "RunClient | None":
@@ -349,6 +387,7 @@ class Session:
         if self.is_training and self.training is not None:
             self.training.send(Stop(save=True))
             self.training.wait()
+        self.finish_writing()
 
     def prepare(self, recipe: "str | Recipe", on_change: Callable[[], None], **options: Any) -> Worker[Event]:
         """Prepare a data set in a thread: a recipe or its name, and the options of `nanogpt.data.prepare`.
@@ -374,6 +413,25 @@ class Session:
         """Run an iterator in a thread. Call `on_change` in the interface's thread after items and at the end, at most
         `per_second` times per second."""
         return Worker(work, Throttle(self._app, on_change, per_second * self._rate_factor), name).start()
+
+    def write(self, act: Callable[[], object], then: Callable[[str], None]) -> None:
+        """Call `act`, which writes files, in a thread after those of earlier calls, then `then("")` in the interface's
+        thread. If it raises, call `then(error)`."""
+        self._unwritten.append(act)
+        self.fetch(self._write_next, lambda _, error: then(error), "write")
+
+    def _write_next(self) -> None:
+        with self._writing:  # taken from the queue under the lock, so that the order does not depend on the threads
+            if self._unwritten:
+                self._unwritten.popleft()()
+
+    def finish_writing(self) -> None:
+        """Return when all that was passed to `write` is done; errors are ignored."""
+        while self._unwritten:
+            with suppress(UserError):
+                self._write_next()
+        with self._writing:  # a thread may be writing the last one
+            pass
 
     def fetch(self, read: Callable[[], T], then: Callable[[T | None, str], None], name: str) -> Worker[None]:
         """Call `read` in a thread, then call `then(result, "")` in the interface's thread.

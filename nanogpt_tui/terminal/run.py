@@ -36,6 +36,7 @@ def run(app: "LabApp", descriptor: int | None = None) -> int:
         with redirect_output(output_descriptor() if descriptor is None else descriptor), watch_threads(app):
             code = app.run()
     finally:
+        app.session.finish_writing()
         finish_training(app)
     if app.crash_message:
         print_line(f"nanogpt-tui: {app.crash_message}")

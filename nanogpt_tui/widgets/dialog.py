@@ -1,7 +1,7 @@
 """Dialogs: the base class with their common style, a question with answers, and a question for a value."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -11,7 +11,11 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from nanogpt.errors import UserError
+from nanogpt_tui.text import safe_content
 from nanogpt_tui.widgets.whole import is_whole
+
+if TYPE_CHECKING:
+    from nanogpt_tui.app import LabApp
 
 T = TypeVar("T")
 
@@ -78,7 +82,10 @@ class Ask(Dialog[str | None]):
 
 
 class AskValue(Dialog[str | None]):
-    """A question for one line of text. `check` returns why a text is invalid, or "". Escape gives None."""
+    """A question for one line of text. `check` returns why a text is invalid, or "". Escape gives None.
+
+    `act` is then called in a thread with the text. If it raises `UserError`, the question stays, with the error.
+    """
 
     DEFAULT_CSS = """
     AskValue > Vertical { max-width: 72; }
@@ -89,9 +96,16 @@ class AskValue(Dialog[str | None]):
     AskValue .hint { margin-top: 1; }
     """
 
-    def __init__(self, question: str, value: str, check: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        question: str,
+        value: str,
+        check: Callable[[str], str] = lambda _: "",
+        act: Callable[[str], object] | None = None,
+    ) -> None:
         super().__init__()
-        self._question, self._value, self._check = question, value, check
+        self._question, self._value, self._check, self._act = question, value, check, act
+        self._is_acting = False
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -101,13 +115,26 @@ class AskValue(Dialog[str | None]):
             yield hint("enter selects, esc cancels")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        problem = self._check(event.value)
+        text, act = event.value, self._act
+        problem = self._check(text)
+        if problem or act is None:
+            self._end(text, problem)
+        elif not self._is_acting:
+            self._is_acting = True
+            session = cast("LabApp", self.app).session
+            session.fetch(lambda: act(text), lambda _, error: self._end(text, error), "answer")
+
+    def _end(self, text: str, problem: str) -> None:
+        """Dismiss with the text, or show the problem."""
+        self._is_acting = False
+        if not self.is_whole:  # it was closed meanwhile
+            return
         if problem:
             line = self.query_one(".error", Static)
-            line.update(Content(problem))
+            line.update(safe_content(problem))
             line.add_class("-shown")
         else:
-            self.dismiss(event.value)
+            self.dismiss(text)
 
     def key_escape(self) -> None:
         self.dismiss(None)

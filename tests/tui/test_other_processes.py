@@ -342,8 +342,8 @@ async def test_a_long_record_is_drawn_coarsely_at_once_and_says_how_far_it_is_re
     go_on = threading.Event()
     parse = event_log.parse_block
 
-    def slowly(block: bytes, path: Path) -> Iterator[Any]:
-        yield from parse(block, path)
+    def slowly(block: bytes, path: Path, names: tuple[str, ...]) -> Iterator[Any]:
+        yield from parse(block, path, names)
         if b'"step":60,' in block:
             go_on.wait(60)
 

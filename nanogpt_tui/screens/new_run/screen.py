@@ -4,6 +4,7 @@ The typed values are in a `Draft`. The disk is read and the speed is measured in
 """
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import ClassVar, cast
 
 from textual.binding import Binding, BindingType
@@ -291,18 +292,32 @@ class NewRunScreen(LabScreen):
         if self.measuring.is_cancelling:
             self.set_timer(0.05, self._start_after_measurement)
             return
-        self._starting = False
-        try:
-            session = self.session
-            if self.draft.resumes:
+        config, session = self.config, self.session
+
+        def begin(folder: Path | None, error: str) -> None:
+            if not self.is_whole:  # it was closed meanwhile
+                return
+            if folder is None:
+                self._end_start(error)
+            elif self.draft.resumes:
                 resume = session.resume_detached if self.in_background else session.resume
-                resume(self.draft.folder(), self.draft.changes())
-            elif self.config is not None:
+                resume(folder, self.draft.changes(), self._end_start)
+            elif config is not None:
                 start = session.start_detached if self.in_background else session.start_training
-                start(self.config, self.draft.target())
-        except UserError as error:
-            self.notify(str(error), severity="error", markup=False)
+                try:
+                    start(config, folder)
+                except UserError as problem:
+                    error = str(problem)
+                self._end_start(error)
+
+        session.fetch(self.draft.target, begin, "start")
+
+    def _end_start(self, error: str) -> None:
+        """Show the run that was started, or why it could not be."""
+        self._starting = False
+        if error:
+            self.notify(error, severity="error", markup=False)
             self._changed()
-            return
-        self.dismiss()
-        self.app.switch_mode("train")
+        else:
+            self.dismiss()
+            self.app.switch_mode("train")

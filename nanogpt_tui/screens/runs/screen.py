@@ -21,7 +21,7 @@ from nanogpt_tui.screens.runs.run_table import FIELDS, RunTable, sorted_runs
 from nanogpt_tui.session.completions import LIVE, Source
 from nanogpt_tui.text import printable
 from nanogpt_tui.widgets import copy_menu
-from nanogpt_tui.widgets.dialog import Ask, AskValue, problem_of
+from nanogpt_tui.widgets.dialog import Ask, AskValue
 from nanogpt_tui.widgets.step_dialogs import ask_longer_run, parse_steps
 from nanogpt_tui.widgets.whole import is_on_top
 
@@ -305,17 +305,19 @@ class RunsScreen(LabScreen):
             self._resume(run, {})
 
     def _resume(self, run: RunState, changes: dict[str, int]) -> None:
-        if self._try(lambda: self.session.resume(Path(run.path), changes)):
-            self.app.switch_mode("train")
+        def show(error: str) -> None:
+            self._notify_error(error)
+            if not error:
+                self.app.switch_mode("train")
+
+        self.session.resume(Path(run.path), changes, show)
 
     def action_rename(self) -> None:
         run = self.current
         if run is not None:
             from nanogpt.runs import manage
 
-            question = AskValue(
-                "Rename the run to:", run.name, problem_of(lambda name: manage.rename(Path(run.path), name))
-            )
+            question = AskValue("Rename the run to:", run.name, act=lambda name: manage.rename(Path(run.path), name))
             self.app.push_screen(question, lambda name: self._renamed(Path(run.path), name))
 
     def _renamed(self, old: Path, new: str | None) -> None:
@@ -331,9 +333,14 @@ class RunsScreen(LabScreen):
             from nanogpt.runs import manage
 
             folder = Path(run.path)
-            known = manage.read_note(folder).replace("\n", " ")
-            question = AskValue("A note on the run:", known, problem_of(lambda text: manage.write_note(folder, text)))
-            self.app.push_screen(question, lambda _: self.panel.reload())
+
+            def ask(known: str | None, error: str) -> None:
+                if known is not None and is_on_top(self):
+                    note = known.replace("\n", " ")
+                    question = AskValue("A note on the run:", note, act=lambda text: manage.write_note(folder, text))
+                    self.app.push_screen(question, lambda _: self.panel.reload())
+
+            self.session.fetch(lambda: manage.read_note(folder), ask, "note")
 
     def action_delete(self) -> None:
         run = self.current
@@ -345,7 +352,11 @@ class RunsScreen(LabScreen):
         if answer == "delete":
             from nanogpt.runs import manage
 
-            self._try(lambda: manage.delete(Path(run.path)))
+            def show(_: object, error: str) -> None:
+                self._notify_error(error)
+                self._list()
+
+            self.session.fetch(lambda: manage.delete(Path(run.path)), show, "delete")
 
     def action_copy(self) -> None:
         run = self.current
@@ -359,9 +370,12 @@ class RunsScreen(LabScreen):
         from nanogpt.reports.export import export_metrics
 
         file = Path.cwd() / f"{run.name}-{time.strftime('%Y%m%d-%H%M%S')}.csv"
-        check = problem_of(lambda text: export_metrics(Path(run.path), paths.expanded(text)))
-        question = "Export what the run recorded, to a file that ends in .csv, .parquet or .html:"
-        self.app.push_screen(AskValue(question, str(file), check), self._exported)
+        question = AskValue(
+            "Export what the run recorded, to a file that ends in .csv, .parquet or .html:",
+            str(file),
+            act=lambda text: export_metrics(Path(run.path), paths.expanded(text)),
+        )
+        self.app.push_screen(question, self._exported)
 
     def _exported(self, file: str | None) -> None:
         if file is not None:

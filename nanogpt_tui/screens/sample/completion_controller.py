@@ -1,9 +1,9 @@
 """The completions of the Sample screen: all groups, which of them is shown, and the jobs that generate them."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from nanogpt.config import SamplingConfig
-from nanogpt.errors import UserError
 from nanogpt.events import Alternative, Token
 from nanogpt_tui.session import completion_store
 from nanogpt_tui.session.completions import Completion, CompletionGroup
@@ -93,10 +93,11 @@ class CompletionController:
             return
         for group in self.groups:
             if any(each is completion for each in group):
-                try:
-                    completion_store.append(group)
-                except UserError as error:
-                    self._on_problem(str(error))
+                self._session.write(partial(completion_store.append, list(group)), self._show_problem)
+
+    def _show_problem(self, text: str) -> None:
+        if text:
+            self._on_problem(text)
 
 
 def branched(completion: Completion, at: int, chosen: Alternative, knobs: SamplingConfig) -> Completion:

@@ -438,7 +438,9 @@ class SampleScreen(LabScreen):
             if text is not None:
                 self.notify(f"{counted(len(groups), 'text')} written to {text}", markup=False)
 
-        problem = problem_of(lambda text: completions.export(groups, paths.expanded(text)))
-        self.app.push_screen(
-            AskValue("Export the history to a file that ends in .md or .json:", str(file), problem), done
+        question = AskValue(
+            "Export the history to a file that ends in .md or .json:",
+            str(file),
+            act=lambda text: completions.export(groups, paths.expanded(text)),
         )
+        self.app.push_screen(question, done)

@@ -247,11 +247,13 @@ class TrainScreen(LabScreen):
 
     def send(self, command: "Command") -> None:
         """Send a command to the trainer of the run that is shown; notify if it cannot be reached."""
-        try:
-            self.session.send(command)
-        except UserError as error:
-            self.notify(str(error), severity="error", markup=False)
-        self.training_changed()
+
+        def show(error: str) -> None:
+            if error:
+                self.notify(error, severity="error", markup=False)
+            self.training_changed()
+
+        self.session.post(command, show)
 
     def action_quick_start(self) -> None:
         """Start the quick start; ask first if a run is shown, since enter and g are easily pressed by mistake."""
@@ -332,10 +334,7 @@ class TrainScreen(LabScreen):
 
     def _resume(self, changes: dict[str, int]) -> None:
         if self.session.folder is not None:
-            try:
-                self.session.resume(self.session.folder, changes)
-            except UserError as error:
-                self.notify(str(error), severity="error", markup=False)
+            self.session.resume(self.session.folder, changes)
 
     # ---- views
 
