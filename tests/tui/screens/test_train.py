@@ -170,9 +170,9 @@ async def test_a_complete_run_goes_on_to_a_later_step_alone(lab: Any) -> None:
         await at.sees(f"the run is at step {done:,}")
         await at.press("escape")
         at.session.resume(at.session.folder, {"max_iters": done})
+        await at.until(lambda: any("is complete at step" in toast.message for toast in at.app._notifications))
         await at.until(lambda: not at.session.is_training)
         assert at.session.history.phase == "finished"
-        await at.until(lambda: any("is complete at step" in toast.message for toast in at.app._notifications))
 
 
 async def test_a_prompt_that_the_tokenizer_cannot_read_is_said_where_one_looks(lab: Any) -> None:
