@@ -70,7 +70,7 @@ def test_a_line_that_cannot_be_read_is_named_and_hides_no_other(odd: bytes) -> N
     before, notice, after = parse_block(lines(stepped(1)) + odd + lines(stepped(2)), NAME)
     assert isinstance(notice, Notice)
     assert "events.jsonl cannot be read" in notice.text
-    assert [expect(Step, each.last if isinstance(each, Steps) else each).step for each in (before, after)] == [1, 2]
+    assert [expect(Steps, each).last.step for each in (before, after)] == [1, 2]
 
 
 def test_two_broken_lines_that_would_be_whole_together_are_broken() -> None:
