@@ -10,7 +10,7 @@ from nanogpt.config import KINDS, Config, Setting, resolve, with_settings
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import SettingError, UserError
 from nanogpt.runs import checkpoints
-from nanogpt.runs.folder import run_config
+from nanogpt.runs.folder import check_name, run_config
 
 NOT_IN_FORM = ("init_from", "eval_only")  # the first is the field "start"; the second does not train
 SCRATCH = "scratch"
@@ -28,6 +28,7 @@ class Draft:
     runs_dir: str | None = None
     edits: dict[str, str] = field(default_factory=dict)
     tokenizers: Mapping[str, str] = field(default_factory=dict)  # fingerprints of "run NAME" and "data set NAME"
+    taken: frozenset[str] = frozenset()  # the names of all runs
     _base: tuple[tuple[str, str], Config] | None = None
 
     @property
@@ -140,10 +141,7 @@ class Draft:
             problems["block_size"] = f"the weights know {known_positions:,} positions, not more"
         if config is not None and dataset is not None:
             problems |= self._other_tokenizer(dataset.name) or dataset_problems(config, dataset)
-        try:
-            self.target()
-        except UserError as error:
-            problems["name"] = str(error)
+        problems |= self._name_problem()
         return (None if problems else config), problems
 
     def _other_tokenizer(self, dataset: str) -> Mapping[str, str]:
@@ -153,12 +151,39 @@ class Draft:
             return {}
         return {"start": f"its tokenizer is not that of {dataset}: choose a text that was prepared with it"}
 
+    def _name_problem(self) -> Mapping[str, str]:
+        """Return the problem of a typed name; that of a folder which is no run is found when the run starts."""
+        name = self.name.strip()
+        if self.resumes or not name:
+            return {}
+        if name in self.taken:
+            return {"name": f"{name} is already a run: resume it, or choose another name"}
+        try:
+            check_name(name)
+        except UserError as error:
+            return {"name": str(error)}
+        return {}
+
+    def suggested_name(self) -> str:
+        """Return the name that the run will have if none is typed."""
+        if self.resumes:
+            return self.source
+        base, number = self._base_name(), 1
+        while (name := base if number == 1 else f"{base}-{number}") in self.taken:
+            number += 1
+        return name
+
+    def _base_name(self) -> str:
+        return f"{Path(self.shown('dataset')).name}-{self.preset or self.chosen().model.name}"
+
     def target(self) -> Path:
-        """Return the folder that the run will have. Raise `UserError` for a name that is taken or not allowed."""
+        """Return the folder that the run will have. Raise `UserError` for a name that is taken or not allowed.
+
+        Reads the folder of runs.
+        """
         if self.resumes:
             return self.folder()
-        base = f"{Path(self.shown('dataset')).name}-{self.preset or self.chosen().model.name}"
-        return runs.new_folder(base, name=self.name.strip() or None, runs_dir=self.runs_dir)
+        return runs.new_folder(self._base_name(), name=self.name.strip() or None, runs_dir=self.runs_dir)
 
 
 def resumed_config(folder: Path) -> Config:

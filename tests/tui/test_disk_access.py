@@ -64,6 +64,11 @@ async def test_no_key_of_a_screen_reads_or_writes_files_in_the_interface_thread(
             for key in keys:
                 await at.press(key)
             assert accesses == [], screen
+        await at.press("2", "n")
+        await at.until(lambda: not at.app.screen.is_reading)
+        accesses.clear()  # the names of a person's own presets
+        await at.press("tab", "tab", "backspace", "shift+tab", "escape")
+        assert accesses == [], "the form of a new run"
         await at.press("4")
         await at.press("i")
         await at.sees("A note on the run")

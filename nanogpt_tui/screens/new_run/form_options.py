@@ -13,11 +13,12 @@ from nanogpt_tui.session.draft import SCRATCH
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormOptions:
     """`starts` are (value, label) of the field "start". `tokenizers` are the fingerprints of "run NAME" and
-    "data set NAME"."""
+    "data set NAME". `taken` are the names of all runs."""
 
     datasets: tuple[DatasetInfo, ...]
     starts: tuple[tuple[str, str], ...]
     tokenizers: dict[str, str]
+    taken: frozenset[str]
 
 
 def read_options(runs_dir: str | None) -> FormOptions:
@@ -30,11 +31,13 @@ def read_options(runs_dir: str | None) -> FormOptions:
     for info in datasets:
         if info.prepared and not info.problem:
             tokenizers[f"data set {info.name}"] = data.open_dataset(info.name).meta.tokenizer_fingerprint
-    for run in runs.list_runs(runs_dir):
+    known_runs = runs.list_runs(runs_dir)
+    for run in known_runs:
         if os.path.isdir(f"{run.path}/checkpoints"):  # noqa: PTH112 (unlike Path's it never raises)
             with suppress(UserError):  # the form shows the error when the run is chosen
                 tokenizers[f"run {run.name}"] = fingerprint(load(Path(run.path) / "tokenizer.json"))
             starts.append((f"weights {run.name}", f"weights of {run.name}"))
             if not run.alive:
                 starts.append((f"resume {run.name}", f"resume {run.name} at step {run.step:,}"))
-    return FormOptions(datasets=tuple(datasets), starts=tuple(starts), tokenizers=tokenizers)
+    taken = frozenset(run.name for run in known_runs)
+    return FormOptions(datasets=tuple(datasets), starts=tuple(starts), tokenizers=tokenizers, taken=taken)

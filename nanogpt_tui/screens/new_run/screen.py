@@ -103,7 +103,7 @@ class NewRunScreen(LabScreen):
             self.notify(error, severity="error", markup=False)
             return
         self.datasets = {info.name: info for info in found.datasets}
-        self.draft.tokenizers = found.tokenizers
+        self.draft.tokenizers, self.draft.taken = found.tokenizers, found.taken
         self.draft.prefer_prepared(self.datasets)
         self.choice("dataset").show(self.draft.shown("dataset"))
         self._show_datasets()
@@ -206,7 +206,7 @@ class NewRunScreen(LabScreen):
         editor = self.field("name").editor
         if isinstance(editor, Input):
             try:
-                editor.placeholder = self.draft.target().name
+                editor.placeholder = self.draft.suggested_name()
             except UserError:
                 editor.placeholder = ""
 

@@ -354,9 +354,8 @@ def test_a_text_too_short_for_the_block_is_found_before_it_is_trained_on(tmp_pat
 async def test_news_that_come_while_the_form_is_taken_away_are_dropped(lab: Any, rhymes: Any) -> None:
     async with lab() as at:
         screen = await form(at)
-        news = FormOptions(
-            datasets=tuple(screen.datasets.values()), starts=((SCRATCH, "random weights"),), tokenizers={}
-        )
+        starts = ((SCRATCH, "random weights"),)
+        news = FormOptions(datasets=tuple(screen.datasets.values()), starts=starts, tokenizers={}, taken=frozenset())
         screen.dismiss()
         for _ in range(500):
             screen._show_options(news, "")
