@@ -5,6 +5,7 @@
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 ROOMY = (160, 48)  # columns and rows from which the trends are shown
 NEW_S = 5.0  # an error that is older is not notified
+LOG_LINES = 500  # the newest ones; a line costs a third of a millisecond
 LOG_STYLES = {"error": "red", "warning": "yellow", "gone": "yellow", "saved": "green"}
 
 
@@ -37,17 +39,21 @@ class Log(RichLog):
     HELP = "The log of the run. With the focus here, the arrows scroll it."
 
     def __init__(self) -> None:
-        super().__init__(id="log", max_lines=1000, wrap=True, markup=False, min_width=20)
-        self._texts: deque[Text] = deque(maxlen=1000)
+        super().__init__(id="log", max_lines=LOG_LINES, wrap=True, markup=False, min_width=20)
+        self._texts: deque[Text] = deque(maxlen=LOG_LINES)
         self._wrapped_at = 0  # cells; 0 if lines were added while it was hidden
 
-    def add(self, text: Text) -> None:
-        """Append a line."""
-        self._texts.append(text)
-        if self.scrollable_content_region.width:
-            self.write(text)
-        else:  # hidden: there is no width to wrap at
+    def add(self, texts: Sequence[Text]) -> None:
+        """Append lines."""
+        if not texts:
+            return
+        texts = texts[-LOG_LINES:]
+        self._texts.extend(texts)
+        if not self.scrollable_content_region.width:  # hidden: there is no width to wrap at
             self._wrapped_at = 0
+            return
+        for number, text in enumerate(texts, start=1):
+            self.write(text, scroll_end=None if number == len(texts) else False)
 
     def remove_all(self) -> None:
         """Remove all lines."""
@@ -107,13 +113,17 @@ class RunView(Vertical):
         self.trends.show(history)
         trains = history.run_state.alive
         self.samples.show(history.samples, history.running, trains or bool(history.saves))
+        if history.reading is None:
+            self._show_log(history)
+        self._show_error(history)
+
+    def _show_log(self, history: "History") -> None:
         lines = history.log[self._logged :]
+        self._logged += len(lines)
+        self.log_lines.add([log_text(line) for line in lines[-LOG_LINES:]])
         for line in lines:
-            self.log_lines.add(log_text(line))
             if line.kind == "error" and history.phase != "failed" and _is_new(line):  # a failure is shown above the log
                 self.notify(printable(line.text), severity="error", markup=False)
-        self._logged += len(lines)
-        self._show_error(history)
 
     def set_glyphs(self, glyphs: str) -> None:
         """Draw with other glyphs: a key of `canvas.GLYPHS`."""

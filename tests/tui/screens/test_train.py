@@ -339,7 +339,7 @@ async def test_the_log_is_wrapped_at_its_own_width_after_it_was_hidden(lab: Any)
         await at.pilot.resize_terminal(80, 24)
         await at.until(lambda: not log.size)
         for number in range(3):
-            log.add(Text(f"line {number} " + "word " * 12))  # 7 + 60 cells, less than the 116 that there are
+            log.add([Text(f"line {number} " + "word " * 12)])  # 7 + 60 cells, less than the 116 that there are
         await at.pilot.resize_terminal(120, 40)
         await at.until(lambda: log.size)
         shown = ["".join(segment.text for segment in line).rstrip() for line in log.lines]
