@@ -6,6 +6,7 @@ import math
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -38,13 +39,8 @@ def test_consecutive_steps_come_together_and_all_else_in_its_place() -> None:
 
 
 def test_a_measurement_of_the_layers_does_not_cut_the_steps_and_only_the_asked_fields_are_read() -> None:
-    measured = LayerHealth(
-        step=2, layers=("a",), clipped=None, histograms=((1, 2),), attention_entropy=((0.5,),),
-        **dict.fromkeys(
-            ("gradient_norm", "weight_norm", "update_ratio", "dead_units"), (1.0,)
-        ),
-        **dict.fromkeys(("activation_mean", "activation_std", "activation_kurtosis"), (None,)),
-    )  # fmt: skip
+    figures: dict[str, Any] = dict.fromkeys((each.name for each in dataclasses.fields(LayerHealth)), ())
+    measured = LayerHealth(**figures | {"time": 0.0, "step": 2, "clipped": None, "layers": ("a",)})
     save = saved(3)
     steps, *others = parse_block(lines(stepped(1), stepped(2), measured, stepped(3), save), NAME, ("step",))
     assert isinstance(steps, Steps)
