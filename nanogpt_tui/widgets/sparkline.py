@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from nanogpt_tui.widgets.canvas import GLYPHS, code_points, pack, polyline
 
 Floats = NDArray[np.float64]
+ENOUGH = 256  # values of a column whose mean is shown; more cost time and change nothing that can be seen
 
 
 def means(values: Floats, columns: int) -> Floats:
@@ -28,10 +29,11 @@ def sparkline(values: ArrayLike, width: int, glyphs: str = "braille", *, log: bo
     The lowest value is at the bottom, the highest at the top; a constant series is drawn in the middle.
     """
     kind = GLYPHS[glyphs]
+    across = kind.across if glyphs == "braille" else 1
     series = np.asarray(values, float).ravel()
+    series = series[:: max(1, len(series) // (ENOUGH * max(1, width * across)))]
     with np.errstate(invalid="ignore", divide="ignore"):
         series = np.where(series > 0, np.log10(series), np.nan) if log else series
-    across = kind.across if glyphs == "braille" else 1
     y = means(np.where(np.isfinite(series), series, np.nan), width * across)
     known = y[np.isfinite(y)]
     if not width or not len(known):

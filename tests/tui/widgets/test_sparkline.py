@@ -46,3 +46,8 @@ def test_what_does_not_change_runs_through_the_middle() -> None:
 
 def test_a_log_sparkline_is_even_in_factors() -> None:
     assert sparkline([1, 10, 100], 3, "block", log=True) == sparkline([0, 1, 2], 3, "block")
+
+
+def test_a_long_series_looks_like_its_means() -> None:
+    values = np.sin(np.linspace(0, 6, 1_000_000)) + 0.01 * np.random.default_rng(1).standard_normal(1_000_000)
+    assert sparkline(values, 20) == sparkline(values.reshape(40, -1).mean(axis=1), 20)
