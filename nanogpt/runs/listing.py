@@ -3,9 +3,9 @@
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from nanogpt.errors import UserError
 from nanogpt.files import why
@@ -14,6 +14,11 @@ from nanogpt.runs.state import RunState
 
 SCAN_INTERVAL_S = 2.0  # between two looks at every status file, at least
 SCAN_SHARE = 0.005  # of the time: a look that takes long, at many runs or a slow disk, comes less often
+TRIED = 8  # folders that are read first; if they show that the disk is slow, the others are read by READERS threads
+SLOW_S = 0.005  # for a folder; a disk of this machine takes less than a tenth of it
+READERS = 16
+
+T = TypeVar("T")
 
 
 def list_runs(runs_dir: str | Path | None = None) -> list[RunState]:
@@ -87,10 +92,10 @@ class RunListing:
             names = []
         except OSError as error:
             raise UserError(f"cannot read {home}: {why(error)}") from None
+        before = {name: each for name in names if (each := self._known.get(name)) and each.is_settled}
+        stamps = _map(_stamp, [home / name for name in before])
         settled = {
-            name: each
-            for name in names
-            if (each := self._known.get(name)) and each.is_settled and each.stamp == _stamp(home / name)
+            name: each for (name, each), stamp in zip(before.items(), stamps, strict=True) if each.stamp == stamp
         }
         took = time.monotonic() - began
         known = settled | _read(home, [name for name in names if name not in settled])
@@ -102,16 +107,33 @@ class RunListing:
 
 def _read(home: Path, names: Iterable[str]) -> dict[str, _Known]:
     """Read the runs among these folders."""
-    found, uncertain = dict[str, _Known](), list[str]()
-    for name in names:
-        if may_be_run(home / name):
-            found[name], is_uncertain = _inspect(home / name)
+    found, uncertain, names = dict[str, _Known](), list[str](), list(names)
+    for name, inspected in zip(names, _map(_inspect_run, [home / name for name in names]), strict=True):
+        if inspected is not None:
+            found[name], is_uncertain = inspected
             if is_uncertain:
                 uncertain.append(name)
     if uncertain:  # one wait for all of them
         time.sleep(RECHECK_S)
         found |= {name: _inspect(home / name)[0] for name in uncertain}
     return found
+
+
+def _map(read: Callable[[Path], T], folders: Sequence[Path]) -> list[T]:
+    """Return `read(folder)` of each folder. On a slow disk, as of a network, several are read at the same time."""
+    began = time.monotonic()
+    found, rest = [read(folder) for folder in folders[:TRIED]], folders[TRIED:]
+    if rest and time.monotonic() - began > TRIED * SLOW_S:
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(READERS) as readers:
+            return [*found, *readers.map(read, rest)]
+    return [*found, *map(read, rest)]
+
+
+def _inspect_run(folder: Path) -> tuple[_Known, bool] | None:
+    """Return `_inspect` of a folder, None if it is no run."""
+    return _inspect(folder) if may_be_run(folder) else None
 
 
 def _inspect(folder: Path) -> tuple[_Known, bool]:

@@ -1,6 +1,7 @@
 """The list of runs: what is read again, and when."""
 
 import json
+import threading
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -114,3 +115,20 @@ def test_a_look_at_many_files_comes_less_often(home: Path, monkeypatch: pytest.M
 
 def test_without_a_folder_there_are_no_runs(home: Path) -> None:
     assert list_runs(home / "none") == []
+
+
+def test_on_a_slow_disk_several_runs_are_read_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "SLOW_S", 0.0)
+    names = [f"run-{number:02}" for number in range(listing.TRIED + 4)]
+    for name in names:
+        make(tmp_path, name)
+    together, read = threading.Barrier(4), list[str]()
+
+    def slow(folder: Path) -> Any:
+        read.append(folder.name)
+        if len(read) > listing.TRIED:
+            together.wait(60)  # raises unless four wait here
+        return read_state(folder)
+
+    monkeypatch.setattr(listing, "read_state", slow)
+    assert sorted(run.name for run in list_runs(tmp_path)) == names
