@@ -10,7 +10,6 @@ order, so the run would not continue exactly.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from statistics import median
 from typing import TypeVar
 
 import torch
@@ -24,7 +23,7 @@ from nanogpt.models.base import LanguageModel, compute_loss
 from nanogpt.models.flat_parameters import FlatParameters
 from nanogpt.training.runtime import Runtime
 
-BUDGET_S = 0.6  # of the comparison of two candidates
+BUDGET_S = 1.0  # of the comparison of two candidates
 SHARE_OF_RUN = 0.02  # that such a comparison may take
 MIN_ROUNDS, MIN_TURN_S = 3, 0.02
 CLEAR = 1.2  # a comparison ends early if one candidate is faster by this factor in each round
@@ -92,17 +91,25 @@ def fastest(
 
 
 def speed_ratio(first: Candidate, second: Candidate, seconds: Callable[[Candidate], float], budget_s: float) -> float:
-    """Return how many times as fast `second` is as `first`: the median over rounds in which they take turns.
+    """Return how many times as fast `second` is as `first`, by the times of turns without the slowest of each.
 
-    There are at least `MIN_ROUNDS`, and more while they take less than `budget_s` seconds and the result is not clear.
+    There are `MIN_ROUNDS`, and more until they take `budget_s` seconds or the result is clear. After twice this time
+    there are no more. Beside busy processes the slow turns of several threads are part of their speed, so the sums
+    count, not the medians; a single one may have been chance.
     """
-    ratios: list[float] = []
-    spent_s = 0.0
-    while len(ratios) < MIN_ROUNDS or (spent_s < budget_s and min(ratios) < CLEAR and max(ratios) > 1 / CLEAR):
-        first_s, second_s = seconds(first), seconds(second)
-        spent_s += first_s + second_s
-        ratios.append(first_s / second_s)
-    return median(ratios)
+    times: list[tuple[float, float]] = []
+    while len(times) < MIN_ROUNDS or (sum(map(sum, times)) < budget_s and not is_clear(times)):
+        times.append((seconds(first), seconds(second)))
+        if sum(map(sum, times)) > 2 * budget_s > 0:
+            break
+    first_s, second_s = (sum(sorted(turns)[: max(1, len(turns) - 1)]) for turns in zip(*times, strict=True))
+    return first_s / second_s
+
+
+def is_clear(times: Sequence[tuple[float, float]]) -> bool:
+    """Return whether the same candidate is faster by the factor `CLEAR` in each round."""
+    ratios = [first_s / second_s for first_s, second_s in times]
+    return min(ratios) > CLEAR or max(ratios) < 1 / CLEAR
 
 
 class TimedPasses:
@@ -116,19 +123,17 @@ class TimedPasses:
         self, model: LanguageModel, flat: FlatParameters | None, window: Tensor, runtime: Runtime, passes: int
     ) -> None:
         self._model, self._flat, self._window = model, flat, window
-        self._passes_per_turn = 1
-        self._rows = 1
-        default = runtime.threads, runtime.dtype
-        self.seconds(*default)  # warms up
-        row_s = self.seconds(*default)
-        run_s = passes * len(window) * row_s
-        turns = 2 * MIN_ROUNDS
-        self.budget_s = min(BUDGET_S, SHARE_OF_RUN * run_s)
-        self._rows = max(1, min(len(window), int(self.budget_s / (turns * row_s))))
+        self._rows = self._passes_per_turn = 1
+        # Beside busy processes a pass with several threads can take hundreds of times as long as usual.
+        self.seconds(1, runtime.dtype)  # warms up
+        row_s, turns = self.seconds(1, runtime.dtype), 2 * MIN_ROUNDS
+        self.budget_s = min(BUDGET_S, SHARE_OF_RUN * passes * len(window) * row_s / runtime.threads)
         if self.budget_s < turns * row_s:
             self.budget_s = 0.0
-        else:
-            self._passes_per_turn = max(1, round(MIN_TURN_S / (row_s * self._rows)))
+            return
+        rows = int(self.budget_s / (turns * row_s))
+        self._rows = rows if rows < len(window) / 2 else len(window)
+        self._passes_per_turn = max(1, round(MIN_TURN_S / (row_s * self._rows)))
 
     @property
     def is_whole_batch(self) -> bool:

@@ -35,9 +35,13 @@ def test_a_close_result_takes_the_budget():
     assert len(clock.timed) == 2 * 9  # a round takes 0.46 s: nine are the first to reach 4 s
 
 
-def test_single_slow_passes_do_not_count():
-    durations = iter([9.0, 1.0, 1.0, 1.1, 1.0, 1.1])
-    assert fastest([2, 1], lambda _: next(durations), budget_s=0.0, margin=1.0)[0] == 2
+@pytest.mark.parametrize(("slow_turns", "winner"), [((1,), 2), ((1, 3), 1)])
+def test_a_single_slow_turn_does_not_count_but_several_do(slow_turns, winner):
+    """Beside a busy process two threads wait for each other now and then."""
+    clock = Clock(
+        lambda threads: 9.0 if threads == 2 and clock.timed.count(2) in slow_turns else {2: 1.0, 1: 1.1}[threads]
+    )
+    assert fastest([2, 1], clock, budget_s=0.0, margin=1.0)[0] == winner
 
 
 def test_threads_are_halved_until_that_is_slower():
