@@ -335,7 +335,7 @@ def test_the_cpus_peak_is_measured_once_and_then_remembered(cache: Path, monkeyp
     assert 1e8 < first < 1e15
     assert list(json.loads(cache.read_text()).values()) == [first]
     assert [file.name for file in cache.parent.iterdir()] == ["peak.json"]
-    monkeypatch.setattr(peak, "measure_cpu", lambda dtype: first / 2)
+    monkeypatch.setattr(peak, "measure_cpu", lambda dtype, seconds: first / 2)
     assert hardware.peak_flops("cpu", "float32") == first
     assert hardware.peak_flops("cpu", "bfloat16") == first / 2
 
@@ -344,14 +344,14 @@ def test_the_cpus_peak_is_measured_once_and_then_remembered(cache: Path, monkeyp
 def test_a_broken_cache_is_measured_over(cache: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     cache.parent.mkdir()
     cache.write_text(broken, encoding="utf-8", errors="surrogateescape")
-    monkeypatch.setattr(peak, "measure_cpu", lambda dtype: 1e9)
+    monkeypatch.setattr(peak, "measure_cpu", lambda dtype, seconds: 1e9)
     assert hardware.peak_flops("cpu", "float32") == 1e9
     assert list(json.loads(cache.read_text()).values()) == [1e9]
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.parent.write_text("a file where the folder should be")
-    monkeypatch.setattr(peak, "measure_cpu", lambda dtype: 1e9)
+    monkeypatch.setattr(peak, "measure_cpu", lambda dtype, seconds: 1e9)
     assert hardware.peak_flops("cpu", "float32") == 1e9
 
 
