@@ -7,6 +7,7 @@ in the run like a setting, and a resumed run uses it again: another number of th
 order, so the run would not continue exactly.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -102,7 +103,8 @@ def speed_ratio(first: Candidate, second: Candidate, seconds: Callable[[Candidat
         times.append((seconds(first), seconds(second)))
         if sum(map(sum, times)) > 2 * budget_s > 0:
             break
-    first_s, second_s = (sum(sorted(turns)[: max(1, len(turns) - 1)]) for turns in zip(*times, strict=True))
+    n_counted = max(1, len(times) - 1)
+    first_s, second_s = (math.fsum(sorted(turns)[:n_counted]) for turns in zip(*times, strict=True))
     return first_s / second_s
 
 

@@ -1,5 +1,7 @@
 """Threads and number format by trial: the fastest one is taken, and nothing else of the training changes."""
 
+from itertools import count
+
 import pytest
 import torch
 
@@ -11,14 +13,14 @@ from nanogpt.training.trial import CLEAR, MIN_ROUNDS, fastest
 
 
 class Clock:
-    """Stands for passes that take as long as `seconds` says of a candidate."""
+    """Stands for passes that take `seconds` by candidate."""
 
     def __init__(self, seconds):
         self.seconds, self.timed = seconds, []
 
     def __call__(self, candidate):
         self.timed.append(candidate)
-        return self.seconds[candidate] if isinstance(self.seconds, dict) else self.seconds(candidate)
+        return self.seconds[candidate]
 
 
 def test_the_faster_one_is_taken_and_a_clear_result_ends_the_comparison():
@@ -38,10 +40,12 @@ def test_a_close_result_takes_the_budget():
 @pytest.mark.parametrize(("slow_turns", "winner"), [((1,), 2), ((1, 3), 1)])
 def test_a_single_slow_turn_does_not_count_but_several_do(slow_turns, winner):
     """Beside a busy process two threads wait for each other now and then."""
-    clock = Clock(
-        lambda threads: 9.0 if threads == 2 and clock.timed.count(2) in slow_turns else {2: 1.0, 1: 1.1}[threads]
-    )
-    assert fastest([2, 1], clock, budget_s=0.0, margin=1.0)[0] == winner
+    numbers = count(1)
+
+    def seconds(threads):
+        return 1.1 if threads == 1 else 9.0 if next(numbers) in slow_turns else 1.0
+
+    assert fastest([2, 1], seconds, budget_s=0.0, margin=1.0)[0] == winner
 
 
 def test_threads_are_halved_until_that_is_slower():
