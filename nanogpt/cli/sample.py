@@ -2,8 +2,10 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nanogpt.cli.console import print_message
 from nanogpt.cli.settings import add_knobs, add_weights, typed
@@ -16,6 +18,9 @@ from nanogpt.formatting import counted, printable
 from nanogpt.paths import expanded
 from nanogpt.tokenizers import Tokenizer
 
+if TYPE_CHECKING:
+    from nanogpt.runs import LoadedModel
+
 BETWEEN_SAMPLES = "---------------"
 LONGEST_START = 1 << 26  # bytes
 NUM_SAMPLES = Setting("num_samples", "sampling", int, False, 1, "texts to write in parallel", low=1, high=10_000)
@@ -25,8 +30,8 @@ DTYPE = Setting(
     str,
     False,
     "auto",
-    "number format of matrix products; auto: the faster one here",
-    choices=("auto", "float32", "bfloat16"),
+    "number format of matrix products; auto: the faster of the first two; int8: a CPU's, less exact",
+    choices=("auto", "float32", "bfloat16", "int8"),
 )
 
 DESCRIPTION = """Generate text with a trained model. The prompt and the text go to stdout, token by token; messages go
@@ -70,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
     # Imported here: torch takes a second, and bad options are refused without it.
     from nanogpt.hardware import is_out_of_memory
-    from nanogpt.runs import load_model
+    from nanogpt.runs import checkpoints, load_model
     from nanogpt.sampling import generate, resolve_sampling_dtype
 
     loaded = load_model(args.source, args.checkpoint, args.device, args.runs_dir, args.weights)
@@ -79,6 +84,9 @@ def run(args: argparse.Namespace) -> int:
     dtype, _ = resolve_sampling_dtype(dtype, loaded.model)
     step = f"step {loaded.step:,}{', averaged weights' if loaded.is_average else ''}"
     print_message(f"{loaded.run}, {step}{loss}, on {loaded.device} in {dtype}, seed {knobs.seed}")
+    if dtype == "int8":
+        for line in about_int8(loaded, checkpoints.locate(args.source, args.checkpoint, args.runs_dir)[0]):
+            print_message(line)
     events = generate(
         loaded.model,
         loaded.tokenizer,
@@ -101,6 +109,23 @@ def run(args: argparse.Namespace) -> int:
     took_s = max((end.tokens / end.tokens_per_second for end in ends if end.tokens), default=0.0)
     print_message(counted(tokens, "token") + (f", {tokens / took_s:,.0f} tokens/s" if took_s else ""))
     return 0
+
+
+def about_int8(loaded: "LoadedModel", run: Path) -> Iterator[str]:
+    """Yield what int8 costs, and whether it gains anything."""
+    from nanogpt.runs.int8_loss import int8_loss
+    from nanogpt.sampling.packed_linear import MIN_WEIGHTS_FOR_INT8
+
+    if (measured := int8_loss(run, loaded.model)) is not None:
+        loss, tokens = measured
+        yield f"int8 costs {loss:.4f} bits per byte, measured on {counted(tokens, 'token')} of the validation split"
+    else:
+        yield "what int8 costs is not known: that is measured on the validation split of the run, which is not here"
+    if (weights := loaded.model.config.flops_per_token() // 6) < MIN_WEIGHTS_FOR_INT8:
+        yield (
+            f"int8 gains no speed for this model of {weights / 1e6:.1f} million weights: it does from about "
+            f"{MIN_WEIGHTS_FOR_INT8 / 1e6:.0f} million"
+        )
 
 
 def start_text(start: str) -> str:

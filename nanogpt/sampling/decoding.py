@@ -55,8 +55,8 @@ def decode(
     """Yield the logits (B, V) of the next token and receive that token (B), without end.
 
     prompt: (B, P), P >= 1; only its last block_size tokens count. use_cache: False costs a forward pass over the whole
-    window for each token, and gives the same logits. dtype: "float32" or "bfloat16", of the factors of matrix products.
-    The weights of the model must not change meanwhile.
+    window for each token, and gives the same logits. dtype: "float32", "bfloat16" or "int8", of the factors of matrix
+    products. The weights of the model must not change meanwhile.
     """
     window = prompt[:, -model.config.block_size :]  # (B, W)
     use_cache = use_cache and model.config.capabilities.cache

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pty
+import re
 from contextlib import suppress
 
 import pytest
@@ -90,6 +91,21 @@ def test_the_number_format_is_said_and_reaches_the_sampler(runs, capsys):
     first, again = (json.loads(out.splitlines()[0])["probability"] for out in (exact, rounded))
     assert first != again
     assert first == pytest.approx(again, abs=0.02)
+
+
+@pytest.mark.skipif(torch.backends.quantized.engine not in ("fbgemm", "x86", "onednn"), reason="no int8 here")
+def test_int8_says_what_it_costs_where_the_data_set_is(runs, small, capsys):
+    options = ("--start=the", "--max_new_tokens=5", "--dtype=int8")
+    _, err = sampled(capsys, "first", *options)
+    assert "in int8" in err
+    assert "what int8 costs is not known" in err
+    assert "gains no speed for this model of" in err
+    assert main(["train", *small, "--name=second"]) == 0
+    out, err = sampled(capsys, "second", *options)
+    assert len(out) == len("the") + 5 + 1
+    cost = re.search(r"int8 costs (-?[0-9.]+) bits per byte, measured on 64 tokens of the validation split", err)
+    assert cost is not None, err  # 4 windows of 16 tokens
+    assert abs(float(cost[1])) < 0.1  # of some 5 bits, with 7 bits for each factor
 
 
 def test_every_knob_reaches_the_sampler(runs, capsys):

@@ -9,11 +9,12 @@ import torch
 from torch.nn import functional as F
 
 from nanogpt.config import ARCHITECTURE, SamplingConfig, names
+from nanogpt.errors import UserError
 from nanogpt.events import Token
 from nanogpt.hardware import cpu_has_bfloat16
 from nanogpt.sampling import decoding, generate, packed_linear
 from nanogpt.sampling.decoding import decode
-from nanogpt.sampling.packed_linear import PackedLinears, can_pack, resolve_sampling_dtype
+from nanogpt.sampling.packed_linear import PackedLinears, can_pack, can_quantize, resolve_sampling_dtype
 from tests import architectures
 
 # Each factor and the product are rounded to 8 bits: half a unit in the last place of each.
@@ -161,3 +162,46 @@ def test_weights_that_have_changed_since_the_text_before_count(new_large, tokeni
     after = written(model, tokenizer, "bfloat16")
     assert [token.probability for token in after] != [token.probability for token in before]
     assert after[0].probability == pytest.approx(written(model, tokenizer, "float32")[0].probability, abs=0.02)
+
+
+@torch.inference_mode()
+def test_a_linear_layer_in_int8_is_off_by_no_more_than_its_rounding(model):
+    if not can_quantize(model):
+        pytest.skip("this torch has no int8")
+    torch.manual_seed(0)
+    weight, bias, x = torch.randn(70, 48), torch.randn(70), 3 * torch.randn(5, 1, 48) + 1
+    weight[3] *= 1000
+    weight[4] = 0
+    y = PackedLinears(5, torch.int8, False).linear(weight, bias, "gelu")
+    plain = PackedLinears(5, torch.int8, False).linear(weight, bias)
+    # half a unit of each weight, of 127 to its row's largest; a unit of x, of 127 between its least and greatest
+    of_weight = weight.abs().amax(1, keepdim=True) / 254
+    of_x = (x.max().clamp(min=0) - x.min().clamp(max=0)) / 127
+    bound = F.linear(x.abs() + of_x, of_weight.expand(70, 48)) + of_x * weight.abs().sum(1)
+    error = (plain(x) - F.linear(x, weight, bias)).abs()
+    assert (error <= bound + 1e-5).all()
+    assert error.max() > 0
+    assert (plain(x)[..., 4] == bias[4]).all()
+    torch.testing.assert_close(y(x), F.gelu(plain(x), approximate="tanh"))
+    broken = weight.clone()
+    broken[0, 0] = torch.nan
+    assert PackedLinears(5, torch.int8, False).linear(broken)(x).isnan().any()  # it is not hidden
+
+
+def test_int8_is_taken_only_when_it_is_asked_for_and_refused_elsewhere(model, monkeypatch):
+    assert resolve_sampling_dtype("auto", model)[0] != "int8"
+    if can_quantize(model):
+        assert resolve_sampling_dtype("int8", model) == ("int8", "as asked")
+    monkeypatch.setattr(packed_linear, "can_quantize", lambda model: False)
+    with pytest.raises(UserError, match="dtype=int8: not on cpu"):
+        resolve_sampling_dtype("int8", model)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "modern", "lstm"])
+def test_a_model_in_int8_gives_nearly_the_same_logits(new_large, architecture):
+    model = new_large(architecture)
+    if not can_quantize(model):
+        pytest.skip("this torch has no int8")
+    prompt = np.array([[1, 2, 3, 4], [4, 3, 2, 1]])
+    exact, rounded = (next(decode(model, prompt, dtype=dtype)) for dtype in ("float32", "int8"))
+    assert 0 < np.linalg.norm(rounded - exact) < 0.2 * np.linalg.norm(exact)
