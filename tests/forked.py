@@ -9,15 +9,22 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stderr
 from importlib import import_module
 from multiprocessing import reduction
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nanogpt.training.control import Command
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.forked_imports"])
+
+
+STEP_PAUSE = "TEST_STEP_PAUSE_S"  # how long a forked training sleeps in each step: a variable of the environment
 
 
 class Forked:
@@ -172,10 +179,24 @@ class Streams:
             setattr(sys, f"__{name}__", stream)
 
 
+def _rest_each_step(seconds: float) -> None:
+    from nanogpt.runs.control_files import FileCommandQueue
+
+    take = FileCommandQueue.take
+
+    def take_slowly(self: FileCommandQueue) -> "list[Command]":
+        time.sleep(seconds)
+        return take(self)
+
+    FileCommandQueue.take = take_slowly  # type: ignore[method-assign]
+
+
 def _call(what: tuple[str, str, tuple[Any, ...]], environment: dict[str, str], streams: Streams) -> None:
     os.environ.clear()
     os.environ.update(environment)
     streams.connect()
+    if STEP_PAUSE in environment:
+        _rest_each_step(float(environment[STEP_PAUSE]))
     module, name, arguments = what
     code = getattr(import_module(module), name)(*arguments)
     sys.exit(code if isinstance(code, int) else 0)

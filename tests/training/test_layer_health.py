@@ -76,7 +76,7 @@ def test_it_measures_early_and_at_its_interval_and_changes_nothing(tiny, tokens)
 
 @pytest.mark.parametrize("architecture", TRAINED)
 def test_a_healthy_training_lights_no_lamp(tiny, tokens, architecture):
-    config = tiny(architecture=architecture, max_iters=120, learning_rate=1e-3, warmup_iters=20, health_interval=10)
+    config = tiny(architecture=architecture, max_iters=80, learning_rate=1e-3, warmup_iters=20, health_interval=10)
     events = list(train(config, tokens, observers=observers(config)))
     assert of(LayerHealth, events)
     assert of(LayerProblem, events) == of(Spike, events) == []
@@ -142,18 +142,18 @@ def test_one_block_that_starts_10_times_too_large_is_named(tiny, tokens, altered
 def test_a_batch_of_garbage_is_reported_with_its_text(tiny, tokens, monkeypatch):
     from nanogpt.data.batches import Batches
 
-    take, taken = Batches.next, []
+    take, taken = Batches.windows, []
     garbage = np.array([10, 0] * 5, np.uint16)[:9]  # downwards, where the text counts upwards
 
-    def next_batch(self):
-        window = take(self)
+    def windows(self, rows):
+        window = take(self, rows)
         taken.append(window)
         if len(taken) == 150:
             window = window.copy()
             window[:] = garbage
         return window
 
-    monkeypatch.setattr(Batches, "next", next_batch)
+    monkeypatch.setattr(Batches, "windows", windows)
     config = tiny(max_iters=200, batch_size=4)
     spikes = of(Spike, list(train(config, tokens, observers=observers(config))))
     assert [spike.step for spike in spikes] == [150]

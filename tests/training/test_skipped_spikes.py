@@ -34,14 +34,14 @@ class Weights(Observer):
 @pytest.fixture(autouse=True)
 def garbage(monkeypatch, tiny):
     """The text of one batch is replaced, also in a resumed training."""
-    take, rows = Batches.next, tiny().data.batch_size
+    take, batch_size = Batches.windows, tiny().data.batch_size
 
-    def next_batch(self):
-        is_garbage = self.position == (GARBAGE_AT - 1) * rows
-        window = take(self)
+    def windows(self, rows):
+        is_garbage = self.position == (GARBAGE_AT - 1) * batch_size
+        window = take(self, rows)
         return np.broadcast_to(GARBAGE, window.shape).astype(window.dtype) if is_garbage else window
 
-    monkeypatch.setattr(Batches, "next", next_batch)
+    monkeypatch.setattr(Batches, "windows", windows)
 
 
 def trained(config, tokens, **options):

@@ -30,6 +30,7 @@ from nanogpt_tui.settings import Settings
 from nanogpt_tui.settings import path as settings_path
 from nanogpt_tui.terminal import run as terminal
 from nanogpt_tui.widgets.header import running_text
+from tests.forked import STEP_PAUSE
 from tests.tui.conftest import Lab
 
 SHAPE = {"n_layer": "1", "n_head": "2", "n_embd": "16", "block_size": "16", "batch_size": "4", "device": "cpu"}
@@ -45,6 +46,11 @@ def started(step: int = 0) -> Started:
 def stepped(step: int) -> Step:
     figures = dict.fromkeys(("learning_rate", "grad_norm", "tokens_per_second", "elapsed_s", "eta_s"), 1.0)
     return Step(step=step, loss=2.0, tokens=step, mfu=None, memory_bytes=1, **figures)
+
+
+@pytest.fixture(autouse=True)
+def unhurried_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STEP_PAUSE, "0.01")  # a step takes 1 ms: the app would show hundreds a second
 
 
 class Far:

@@ -256,7 +256,7 @@ def test_a_preparation_that_is_killed_again_and_again_gives_the_same_files(
             command = [sys.executable, "-m", "nanogpt", "prepare", "c", "--workers=2"]
             with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
                 # one window more than before, and then some moment; the last ones come to their end
-                while process.poll() is None and kills < 6:
+                while process.poll() is None and kills < 4:
                     started.update(children(process.pid))
                     if progress.exists() and progress.stat().st_mtime_ns != before:
                         time.sleep(draw.random() * 0.05)
