@@ -10,6 +10,10 @@ from huggingface_hub.utils.tqdm import enable_progress_bars
 
 from nanogpt import paths, runs
 from nanogpt.cli import main
+from nanogpt.config import resolve
+from nanogpt.data import prepare, textfile_recipe
+from nanogpt.reports.publishing import repository_files
+from nanogpt.runs import start
 from tests.interop.hub_server import HubServer
 
 SAMPLE = ["--start=a", "--temperature=0", "--max_new_tokens=20", "--device=cpu", "--dtype=float32"]
@@ -34,6 +38,30 @@ def sent(small, server, capsys):
     assert main(["push", "one", "me/one", "--send"]) == 0
     capsys.readouterr()
     return server.folder / "me" / "one"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder of a repository, made once."""
+    home = tmp_path_factory.mktemp("made")
+    (home / "text.txt").write_text("To be, or not to be, that is the question.\n" * 20)
+    for _ in prepare(textfile_recipe([home / "text.txt"], name="small"), data_dir=home / "data"):
+        pass
+    model = {"dataset": "small", "n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 8, "sample_tokens": 5}
+    speed = {"max_iters": 1, "eval_iters": 1, "device": "cpu", "dtype": "float32", "compile": "false", "threads": 1}
+    for _ in start(resolve(flags={**model, **speed}).config, home / "runs" / "one", data_dir=home / "data"):
+        pass
+    for name, content in repository_files(home / "runs" / "one", "me/one").items():
+        path = home / "repository" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+    return home / "repository"
+
+
+@pytest.fixture
+def repository(made, server):
+    """The folder that the hub has of it, as `me/one`."""
+    return shutil.copytree(made, server.folder / "me" / "one")
 
 
 def test_a_dry_run_shows_files_and_card_and_sends_nothing(small, server, capsys):
@@ -87,56 +115,55 @@ def test_sending_again_replaces_the_checkpoint(sent, server, capsys):
     assert [checkpoint.step for checkpoint in runs.list_checkpoints(runs.find("third"))] == [3]
 
 
-def test_no_text_of_the_data_no_path_and_no_host_is_sent(sent):
-    events = (sent / "events.jsonl").read_text()
+def test_no_text_of_the_data_no_path_and_no_host_is_sent(made):
+    events = (made / "events.jsonl").read_text()
     assert set(re.findall(r'^\{"event":"(\w+)"', events, re.MULTILINE)) <= {
         "Started", "Step", "Evaluated", "LayerHealth", "LayerProblem", "Health", "Sampled", "Finished",
     }  # fmt: skip
-    home = str(paths.runs_dir().parent)
-    for path in sent.rglob("*"):
-        assert path.is_dir() or home.encode() not in path.read_bytes(), path
+    for path in made.rglob("*"):
+        assert path.is_dir() or not re.search(str(made.parent).encode(), path.read_bytes()), path
 
 
 @pytest.mark.parametrize(
     ("file", "problem"),
     [
         ("run.toml", "run.toml is not the file that was sent"),
-        ("checkpoints/step-00000006/model.safetensors", "model.safetensors is not the file that was sent"),
+        ("checkpoints/step-00000001/model.safetensors", "model.safetensors is not the file that was sent"),
         ("SHA256SUMS", "does not list one checkpoint"),
     ],
 )
-def test_a_file_that_is_not_the_one_that_was_sent_is_refused_and_nothing_is_kept(sent, capsys, file, problem):
-    path = sent / file
-    path = path if path.exists() else next(sent.glob("checkpoints/*/model.safetensors"))
+def test_a_file_that_is_not_the_one_that_was_sent_is_refused_and_nothing_is_kept(repository, capsys, file, problem):
+    path = repository / file
     path.write_bytes(path.read_bytes()[:-70])
-    before = sorted(paths.runs_dir().iterdir())
     assert main(["pull", "me/one"]) == 2
     assert problem in capsys.readouterr().err.splitlines()[-1]  # after the bars of the client
-    assert sorted(paths.runs_dir().iterdir()) == before
+    assert not paths.runs_dir().exists()
 
 
-def test_files_outside_of_a_run_and_pickles_are_not_taken(sent, server, tmp_path, capsys):
-    for name in ("evil.pkl", "checkpoints/step-00000006/optimizer.bin"):
-        (sent / name).parent.mkdir(exist_ok=True)
-        (sent / name).write_bytes(b"a pickle")
+def test_files_outside_of_a_run_and_pickles_are_not_taken(repository, server):
+    for name in ("evil.pkl", "checkpoints/step-00000001/optimizer.bin"):
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_bytes(b"a pickle")
     evil = hashlib.sha256(b"").hexdigest()
-    (sent / "SHA256SUMS").write_text((sent / "SHA256SUMS").read_text() + f"{evil}  ../../out.toml\n{evil}  evil.pkl\n")
+    (repository / "SHA256SUMS").write_text(
+        (repository / "SHA256SUMS").read_text() + f"{evil}  ../../out.toml\n{evil}  evil.pkl\n"
+    )
     assert main(["pull", "me/one", "--name=pulled"]) == 0
     names = {path.name for path in runs.find("pulled").rglob("*") if path.is_file()}
     assert names <= {"run.toml", "tokenizer.json", "events.jsonl", "status.json", "model.safetensors", "trainer.json"}
     assert not [name for name in server.names if name.endswith((".pkl", ".bin"))]
 
 
-def test_a_repository_of_another_kind_and_a_bad_name_are_one_line(sent, server, capsys):
-    shutil.rmtree(sent)
-    (sent / "config.json").parent.mkdir()
-    (sent / "config.json").write_text("{}")
+def test_a_repository_of_another_kind_and_a_bad_name_are_one_line(repository, server, capsys):
+    shutil.rmtree(repository)
+    (repository / "config.json").parent.mkdir()
+    (repository / "config.json").write_text("{}")
     for words, problem in (
         (["pull", "me/one"], "it has no SHA256SUMS; `nanogpt import hf me/one`"),
         (["pull", "me/none"], "the hub has no model me/none"),
         (["pull", "one"], "give OWNER/NAME"),
-        (["push", "one", "one"], "give OWNER/NAME"),
-        (["push", "one", "me/one", "--license=My own"], "--license='My own'"),
+        (["push", "none", "one"], "give OWNER/NAME"),
+        (["push", "none", "me/one", "--license=My own"], "--license='My own'"),
         (["push", "none", "me/one"], "no run 'none'"),
     ):
         assert main(words) == 2
