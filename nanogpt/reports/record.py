@@ -10,10 +10,11 @@ from typing import Any, TypeVar, cast
 from nanogpt.config import Config
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Saved, Started
-from nanogpt.runs.event_log import MEASURED, Steps, read_blocks
+from nanogpt.runs.event_log import Steps, read_blocks
 from nanogpt.runs.folder import read_run_toml, run_config, summary
 from nanogpt.runs.state import RunState
 
+MEASURED = ("loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "mfu", "memory_bytes", "elapsed_s")
 Recorded = TypeVar("Recorded", bound=Event)
 
 
@@ -21,8 +22,8 @@ Recorded = TypeVar("Recorded", bound=Event)
 class RunRecord:
     """The record of one run, without what a resume undid.
 
-    `steps` has the fields of `Step` as columns (NaN for None), `events` all other events. `config` is None if the
-    settings cannot be read. `facts` are those of the table `[run]` of run.toml: versions, hardware, time.
+    `steps` has time, step and MEASURED of each `Step` as columns (NaN for None), `events` all other events. `config` is
+    None if the settings cannot be read. `facts` are those of the table `[run]` of run.toml: versions, hardware, time.
     """
 
     folder: Path
@@ -44,9 +45,9 @@ class RunRecord:
 def read_record(run: Path) -> RunRecord:
     """Return the record of a run, which may be in training. Raise `UserError`."""
     state, facts = summary(run), read_run_toml(run).get("run", {})
-    columns: dict[str, array[float]] = {name: array("d") for name in MEASURED}
+    columns: dict[str, array[float]] = {name: array("d") for name in ("time", "step", *MEASURED)}
     events: list[Event] = []
-    for item in read_blocks(run / "events.jsonl"):
+    for item in read_blocks(run / "events.jsonl", tuple(columns)):
         if isinstance(item, Steps):
             for name, column in columns.items():
                 column.extend(item.columns[name])

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from nanogpt import extras
 from nanogpt.events import Evaluated
-from nanogpt.reports.record import RunRecord
+from nanogpt.reports.record import MEASURED, RunRecord
 
-MEASURED = ("loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "mfu", "memory_bytes", "elapsed_s")
 EVALUATED = ("eval_train_loss", "val_loss", "ema_val_loss")
 COLUMNS = ("step", *MEASURED, *EVALUATED)
 WHOLE = ("step", "tokens", "memory_bytes")
