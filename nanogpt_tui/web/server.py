@@ -16,6 +16,7 @@ from typing import Any
 
 import textual_serve
 from aiohttp import WSMessage, WSMsgType, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from nanogpt.errors import UserError
 from nanogpt.files import why
@@ -173,11 +174,15 @@ def start_line(access: Access, readonly: bool, address: str, port: int) -> str:
 
 
 def log_to_file() -> None:
-    """Send what aiohttp reports to the log file of the app, instead of the terminal. It reports no addresses."""
+    """Send the errors that aiohttp reports to the log file of the app, instead of the terminal.
+
+    Malformed requests are left out: anybody who reaches the port could fill the disk with them.
+    """
     with suppress(OSError):
         log_path().parent.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(log_path(), delay=True)
         handler.setLevel(logging.ERROR)
+        handler.addFilter(lambda record: not isinstance((record.exc_info or (None, None))[1], HttpProcessingError))
         logger = logging.getLogger("aiohttp")
         logger.addHandler(handler)
         logger.propagate = False

@@ -247,6 +247,15 @@ async def test_an_app_that_does_not_start_ends_the_session(served: Opened) -> No
         await (await view()).ended()
 
 
+async def malformed(address: str) -> None:
+    """Send what is no HTTP, and a header that is too long."""
+    for content in (b"no HTTP\r\n\r\n", b"GET / HTTP/1.1\r\nHost: " + b"x" * 100_000 + b"\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(address.split(":")[-1].strip("/")))
+        writer.write(content)
+        assert (await reader.read()).startswith(b"HTTP/1.0 400 ")
+        writer.close()
+
+
 @pytest.mark.real_children
 def test_the_command_prints_its_address_and_ends_with_its_viewers(home: Path) -> None:
     """As a user starts and ends it, with an app of its own Python."""
@@ -262,6 +271,7 @@ def test_the_command_prints_its_address_and_ends_with_its_viewers(home: Path) ->
         async with ClientSession() as session, session.ws_connect(f"{address}ws?width=100&height=30") as websocket:
             browser = Browser(websocket)
             await browser.until("readonly", "Nothing has been trained here yet.")
+            await malformed(address)
             threading.Thread(target=process.terminate).start()
             await browser.ended()
 
@@ -269,3 +279,5 @@ def test_the_command_prints_its_address_and_ends_with_its_viewers(home: Path) ->
     assert process.wait(TIMEOUT_S) == 0
     assert process.stdout.read().startswith("read-only")
     process.stdout.close()
+    log = home / "tui.log"
+    assert not log.exists() or "aiohttp" not in log.read_text(encoding="utf-8")
