@@ -67,6 +67,12 @@ class _Drawn:
     low: Floats | None = None
     high: Floats | None = None
 
+    def visible(self) -> Floats:
+        """Return the values that the axis has to show: not the outliers of the band."""
+        if self.low is None or self.high is None:
+            return self.y
+        return np.append(self.y, (np.quantile(self.low, 0.1), np.quantile(self.high, 0.9)))
+
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
@@ -116,7 +122,7 @@ def chart(
     if not drawn:
         parts.append(element("text", "no values", x=width / 2, y=height / 2, text_anchor="middle"))
         return _svg(parts, title, width, height)
-    values = np.concatenate([each.y for each in drawn])
+    values = np.concatenate([each.visible() for each in drawn])
     is_log = may_be_log and values.min() > 0 and values.max() / values.min() > LOG_FROM
     ys = np.log10(values) if is_log else values
     y_scale = _Scale(*_padded(float(ys.min()), float(ys.max()), 0.06), inner_height, is_log, is_flipped=True)

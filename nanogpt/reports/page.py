@@ -44,6 +44,8 @@ p { margin: 6px 0; }
 .figures dd { margin: 0; font-size: 19px; font-weight: 600; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(330px, 1fr)); gap: 12px; margin-top: 12px; }
 svg { display: block; width: 100%; height: auto; }
+.wide { overflow-x: auto; }
+.wide svg { min-width: 720px; }
 pre { margin: 8px 0 0; white-space: pre-wrap; overflow-wrap: anywhere; font: 13px/1.5 ui-monospace, monospace; }
 pre b { color: var(--accent); font-weight: 600; }
 .card + details { margin-top: 8px; }
@@ -72,7 +74,7 @@ def page(record: RunRecord) -> str:
         element("h1", state.name, element("span", state.phase, class_=f"state {state.state}")),
         *_summary(record),
         element("dl", *_figures(record), class_="figures"),
-        element("div", loss_chart(record), class_="card"),
+        element("div", loss_chart(record), class_="card wide"),
         element("div", *(element("div", each, class_="card") for each in other_charts(record)), class_="charts"),
         *_samples(record.all(Sampled)),
         *_spikes(record.all(Spike)),
@@ -161,7 +163,7 @@ def _layers(record: RunRecord) -> Iterator[Markup]:
     yield element("h2", "Layers")
     drawing = heat_map(measured)
     if drawing is not None:
-        yield element("div", drawing, class_="card")
+        yield element("div", drawing, class_="card wide")
     table = element("div", layer_table(measured[-1]), class_="scroll")
     yield element("details", element("summary", f"measured at step {measured[-1].step:,}"), table, class_="card")
 

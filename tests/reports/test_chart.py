@@ -52,6 +52,8 @@ def test_very_many_points_are_a_line_of_means_and_a_band_that_has_the_one_outlie
     assert line.get("d").count("L") == POINTS - 1
     band = path(root, "band")
     assert len(band) == 2 * POINTS
+    inner = next(each for each in root if each.tag == f"{NAME}svg")
+    assert 0 < np.median(band[:POINTS, 1]) < float(inner.get("height"))
     assert value(band[:, 1].max()) == pytest.approx(1.0, abs=0.05)
     assert np.median([value(pixel) for pixel in band[:POINTS, 1]]) == pytest.approx(4.0, abs=0.05)
     assert len(ElementTree.tostring(root)) < 30_000
