@@ -25,27 +25,26 @@ NVLINK, NETWORK = 300e9, 40e9  # bytes/s of a GPU in one direction, in a machine
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A shape to estimate: the rows of one micro-batch are those that its activations leave room for."""
+    """A shape to estimate."""
 
     name: str
     n_layer: int
     n_head: int
     n_embd: int
-    rows: int
 
-    def config(self) -> Config:
-        """Return the settings of a training in bfloat16."""
+    def config(self, rows: int = 1) -> Config:
+        """Return the settings of a training with `rows` sequences in a micro-batch."""
         shape = {"n_layer": self.n_layer, "n_head": self.n_head, "n_embd": self.n_embd, "block_size": CONTEXT}
-        flags = {**shape, "vocab_size": 50_304, "batch_size": self.rows, "dropout": 0.0}
+        flags = {**shape, "vocab_size": 50_304, "batch_size": rows, "dropout": 0.0}
         return resolve(flags={name: str(value) for name, value in flags.items()}).config
 
 
 MODELS = (
-    Model("124M", 12, 12, 768, 16),
-    Model("350M", 24, 16, 1024, 8),
-    Model("774M", 36, 20, 1280, 4),
-    Model("1.6B", 48, 25, 1600, 2),
-    Model("7B", 32, 32, 4096, 1),
+    Model("124M", 12, 12, 768),
+    Model("350M", 24, 16, 1024),
+    Model("774M", 36, 20, 1280),
+    Model("1.6B", 48, 25, 1600),
+    Model("7B", 32, 32, 4096),
 )
 
 
@@ -114,6 +113,21 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
+def fitted(model: Model, gpus: int, *, sharded: bool) -> Config | None:
+    """Return the settings with the most sequences in a micro-batch that fit, None if not even one does.
+
+    A power of two, and no more than there are in the share of a process.
+    """
+    found = None
+    for rows in (1, 2, 4, 8, 16, 32):
+        config = model.config(rows)
+        needed = fsdp_bytes(config, gpus) if sharded else ddp_bytes(config)
+        if needed > MEMORY or rows * gpus * CONTEXT > TOKENS:
+            break
+        found = config
+    return found
+
+
 def tables() -> str:
     """Return all tables of the page."""
     gpus = [f"{count} GPU{'s' if count > 1 else ''}" for count in GPUS]
@@ -123,32 +137,39 @@ def tables() -> str:
         for name, c in configs.items()
     ]
     sent = [[name, *(f"{all_reduce_bytes(c, g) / 1e9:.2f}" for g in GPUS)] for name, c in configs.items()]
-    collected = [
-        [name, *(f"{fsdp_traffic(c, g, micro_batches(c, g)) / 1e9:.1f}" for g in GPUS)] for name, c in configs.items()
-    ]
-    took = [[name, *(best(c, g) for g in GPUS)] for name, c in configs.items()]
+    collected = [[model.name, *(collected_cell(model, g) for g in GPUS)] for model in MODELS]
+    took = [[model.name, *(hours_cell(model, g) for g in GPUS)] for model in MODELS]
     return "\n".join(
         (
-            "GB in each GPU, the whole state on one (DDP on any number), then divided (FSDP):\n",
-            table(["model", "DDP", *(f"FSDP {name}" for name in gpus[1:])], held),
+            "GB in each GPU, with one sequence in a micro-batch: the whole state (DDP), or a part (FSDP):\n",
+            table(["model", "DDP", *(f"FSDP, {name}" for name in gpus[1:])], held),
             "GB that each GPU sends in an iteration with DDP:\n",
             table(["model", *gpus], sent),
-            "GB that each GPU sends in an iteration with FSDP:\n",
+            "GB that each GPU sends in an iteration with FSDP, and the sequences of its micro-batches:\n",
             table(["model", *gpus], collected),
-            "Hours for 20 tokens per parameter, with DDP (d) where it fits, else with FSDP (f); – if neither fits:\n",
+            "Hours for 20 tokens per parameter, with DDP (d) if it fits, else with FSDP (f):\n",
             table(["model", *gpus], took),
         )
     )
 
 
-def best(config: Config, gpus: int) -> str:
+def collected_cell(model: Model, gpus: int) -> str:
+    """Return what FSDP sends in an iteration, and the sequences of a micro-batch."""
+    config = fitted(model, gpus, sharded=True)
+    if config is None or gpus == 1:
+        return "–"
+    sent = fsdp_traffic(config, gpus, micro_batches(config, gpus))
+    return f"{sent / 1e9:,.0f} ({config.data.batch_size})"
+
+
+def hours_cell(model: Model, gpus: int) -> str:
     """Return the hours of a training with 20 tokens for each parameter (Hoffmann et al. 2022), and how it fits."""
-    iterations = 20 * n(config) / TOKENS
-    if ddp_bytes(config) < MEMORY:
-        return f"{iterations * step_s(config, gpus, sharded=False) / 3600:,.1f} d"
-    if fsdp_bytes(config, gpus) < MEMORY and gpus > 1:
-        return f"{iterations * step_s(config, gpus, sharded=True) / 3600:,.1f} f"
-    return "–"
+    sharded = fitted(model, gpus, sharded=False) is None
+    config = fitted(model, gpus, sharded=sharded)
+    if config is None:
+        return "–"
+    hours = 20 * n(config) / TOKENS * step_s(config, gpus, sharded=sharded) / 3600
+    return f"{hours:,.0f} {'f' if sharded else 'd'}" if hours >= 10 else f"{hours:.1f} {'f' if sharded else 'd'}"
 
 
 def page(tables_text: str) -> str:

@@ -77,7 +77,7 @@ class ProcessMonitor:
                 break
             time.sleep(0.1)
         for rank in range(self.world.size):
-            if rank != self.world.rank and self._has_ended(rank):
+            if rank != self.world.rank and self._has_ended(rank) and not self._has_closed(rank):
                 return f"rank {rank} was killed or has crashed"
         return ""
 
@@ -156,6 +156,13 @@ class ProcessMonitor:
                 host, pid, start = self.store.get(f"process/{rank}").decode().split(" ")
                 return host, int(pid), start
         return None
+
+    def _has_closed(self, rank: int) -> bool:
+        """Return whether a process has stopped watching: it ends by itself."""
+        key = f"report/{rank}"
+        with suppress(RuntimeError):
+            return self.store is not None and self.store.check([key]) and bool(self.store.get(key) == b"closed")
+        return False
 
     def _has_ended(self, rank: int) -> bool:
         """Return whether a process of this machine has ended."""

@@ -199,8 +199,9 @@ def explained_failures(monitor: ProcessMonitor, config: Config) -> Iterator[None
     try:
         yield
     except distributed.ProcessGroupError as error:
+        monitor.close()
         reason = monitor.explanation() or "the processes cannot reach each other any more"
-        text = f"training ended: {reason}. Its last checkpoint is intact: resume with init_from=resume"
+        text = f"training ended: {reason}; resume with --init_from=resume"
         raise (distributed.ProcessGroupError if monitor.is_reporter() else ReportedError)(text) from error
     except Exception as error:
         is_memory = hardware.is_out_of_memory(error)

@@ -18,7 +18,7 @@ from nanogpt.cli.training_display import show
 from nanogpt.config import preset_names, settings
 from nanogpt.events import Acknowledged, Finished
 from nanogpt.runs import quickstart
-from nanogpt.runs.folder import run_config
+from nanogpt.runs.folder import run_config, runs_folder
 from tests import forked
 from tests.made_events import started, stepped
 from tests.narrowing import expect
@@ -304,3 +304,27 @@ def test_a_run_whose_folder_was_removed_is_not_said_to_go_on(tmp_path, capsys):
     end = Finished(step=7, reason="stopped", train_loss=1.0, val_loss=None, best_val_loss=None, elapsed_s=1.0)
     assert finish(end, gone) == 0
     assert capsys.readouterr().err == f"stopped at step 7; its folder {gone} is gone\n"
+
+
+def test_processes_are_started_by_torchrun_with_the_settings_and_the_folder(small, capsys, monkeypatch):
+    started_with = []
+
+    def replace_by_torchrun(processes, threads, arguments):
+        started_with.append((processes, threads, arguments))
+        raise SystemExit(0)
+
+    monkeypatch.setattr("nanogpt.cli.train.replace_by_torchrun", replace_by_torchrun)
+    with pytest.raises(SystemExit):
+        main(["train", *small, "--name=many", "--processes=3", "--threads=2"])
+    ((processes, threads, arguments),) = started_with
+    assert (processes, threads) == (3, 2)
+    assert {"--processes=3", f"--out_dir={runs_folder() / 'many'}", "--bias=false"} <= set(arguments)
+    assert main(["train", *small, "--name=many"]) == 0
+    with pytest.raises(SystemExit):
+        main(["train", "--init_from=resume", "--name=many", "--processes=2", "--max_iters=9"])
+    assert set(started_with[1][2]) == {
+        "--processes=2", "--max_iters=9", "--init_from=resume", f"--out_dir={runs_folder() / 'many'}"
+    }  # fmt: skip
+    monkeypatch.setenv("RANK", "0")
+    assert main(["train", *small]) == 2
+    assert "add --name=NAME" in capsys.readouterr().err

@@ -199,3 +199,13 @@ def test_a_configuration_cannot_be_changed_in_place() -> None:
 def test_bounds_are_written_out() -> None:
     assert settings()["batch_size"].bounds == "at least 1 and at most 1,000,000"
     assert settings()["dropout"].bounds == "at least 0 and below 1"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"ema_decay": "0.9"}, {"max_norm": "2"}, {"dtype": "float16"}, {"noise_interval": "5"}, {"lora_rank": "4"}],
+)
+def test_sharding_refuses_what_needs_all_weights_in_one_process(other):
+    base = {"gradient_accumulation_steps": "2", "init_from": "some-run"}
+    with pytest.raises(SettingError, match=rf"{next(iter(other))}=.* not with sharding=fsdp.*use "):
+        resolve(flags=base | other | {"sharding": "fsdp"})

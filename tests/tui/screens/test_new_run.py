@@ -21,6 +21,7 @@ from nanogpt_tui.screens.new_run.form_options import FormOptions
 from nanogpt_tui.screens.new_run.screen import NewRunScreen
 from nanogpt_tui.session import speed_measurement
 from nanogpt_tui.session.draft import SCRATCH, Draft
+from nanogpt_tui.session.session import Session
 from tests.narrowing import expect
 
 TINY = {
@@ -409,3 +410,24 @@ def test_a_run_is_watched_unless_told_otherwise() -> None:
     config, _ = draft.checked(None)
     assert config is not None
     assert config.evaluation.sample_interval == 0
+
+
+async def test_a_run_of_several_processes_is_started_and_resumed_in_the_background(
+    lab: Any, rhymes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list(prepare("rhymes"))
+    run = finished_run()
+    starts: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(Session, "start_detached", lambda session, *arguments: starts.append(arguments))
+    monkeypatch.setattr(Session, "resume_detached", lambda session, *arguments: starts.append(arguments))
+    async with lab() as at:
+        screen = await form(at, dataset="rhymes")
+        await screen.focus_setting("processes")
+        await fill(at, screen, {"processes": "2", "name": "many"})
+        await at.press("ctrl+s")
+        await at.until(lambda: starts)
+        ((config, folder),) = starts
+        assert (config.system.processes, folder.name) == (2, "many")
+        at.session.resume(run, {"processes": 2})
+        assert starts[1] == (run, {"processes": 2})
+        assert not at.session.is_training
