@@ -105,14 +105,17 @@ def main() -> int:
             store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
             lines.unlink(missing_ok=True)
             pids = [start(cut, rank, size, store.port, lines) for rank in range(size)]
-            if draw.random() < 0.8:
+            if is_joined := draw.random() < 0.8:
                 wait_for_events(cut)
             time.sleep(draw.uniform(0, LONGEST_S))
             victim = draw.randrange(size)
             os.kill(pids[victim], signal.SIGKILL)
             os.waitpid(pids[victim], 0)
-            began = time.monotonic()
-            good &= wait_all([pid for pid in pids if pid != pids[victim]], LIMIT_S)
+            began, others = time.monotonic(), [pid for pid in pids if pid != pids[victim]]
+            if not is_joined:  # it may never have met the others: torchrun ends them then
+                for pid in others:
+                    os.kill(pid, signal.SIGTERM)
+            good &= wait_all(others, LIMIT_S)
             slowest = max(slowest, time.monotonic() - began)
             readable(cut)
             said = lines.read_text().splitlines() if lines.exists() else []
