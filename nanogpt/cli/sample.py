@@ -113,10 +113,10 @@ def run(args: argparse.Namespace) -> int:
 
 def about_int8(loaded: "LoadedModel", run: Path) -> Iterator[str]:
     """Yield what int8 costs, and whether it gains anything."""
-    from nanogpt.runs.int8_loss import int8_loss
+    from nanogpt.runs.int8_loss import measure_int8_loss
     from nanogpt.sampling.packed_linear import MIN_WEIGHTS_FOR_INT8
 
-    if (measured := int8_loss(run, loaded.model)) is not None:
+    if (measured := measure_int8_loss(run, loaded.model)) is not None:
         loss, tokens = measured
         yield f"int8 costs {loss:.4f} bits per byte, measured on {counted(tokens, 'token')} of the validation split"
     else:
