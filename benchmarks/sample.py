@@ -11,7 +11,8 @@ takes, in forward passes over that prompt as the model itself makes them, in flo
 
 The second command compares one sample of each preset's or architecture's model, in float32, with one of a GPT-2 with
 the same layers, width, heads, vocabulary and window, and with its own `forward` in place of its decoding backend: the
-tokens/s, and the median ratios over rounds in which they take turns.
+tokens for each second of one core, which other processes change less than tokens/s, and the median ratios over rounds
+in which they take turns.
 """
 
 import argparse
@@ -69,13 +70,14 @@ def compare_with_gpt2(name: str, tokens: int, rounds: int) -> None:
     shared = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
     gpt2 = architecture_from({each: getattr(shape, each) for each in shared if hasattr(shape, each)})
     model, plain, other = shape.build().eval(), shape.build().eval(), gpt2.build().eval()
+    torch.set_num_threads(1)
     plain.decoding_backend = lambda *_: None  # type: ignore[method-assign]
 
     def seconds(sampled: LanguageModel) -> float:
-        began = time.perf_counter()
+        began = time.thread_time()
         for _ in generate(sampled, tokenizer, "A", SamplingConfig(max_new_tokens=tokens), dtype="float32"):
             pass
-        return time.perf_counter() - began
+        return time.thread_time() - began
 
     turns = [[seconds(each) for each in (model, other, plain)] for _ in range(rounds + 1)][1:]
     ours, gpt2_s, plain_s = (median(each) for each in zip(*turns, strict=True))

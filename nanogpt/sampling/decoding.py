@@ -137,7 +137,8 @@ def make_decode_step(model: LanguageModel, packed: PackedLinears | None, cache: 
     """
     first = next(model.parameters())
     if first.device.type == "cpu" and first.dtype == torch.float32:
-        step = model.decoding_backend(cache, packed.linear if packed else None)
+        with threads(1):  # even sines of a few positions would wait for another thread
+            step = model.decoding_backend(cache, packed.linear if packed else None)
         if step is not None:
             return step
     return lambda ids: forward_pass(model, packed, cache, ids)
