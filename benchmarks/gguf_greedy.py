@@ -90,7 +90,7 @@ def compare(
         written = []
         for id in theirs.generate(tokenizer.encode(prompt), temp=0.0, top_k=1, repeat_penalty=1.0):
             written.append(int(id))
-            if len(written) == TOKENS:
+            if len(written) == len(own):  # fewer than `TOKENS` if the text ended
                 break
     at = next((at for at, (a, b) in enumerate(zip(own, written, strict=True)) if a != b), TOKENS)
     gap = 0.0

@@ -52,6 +52,8 @@ NAMING = {
         modules=_COMMON | {QKV: ("attn_q", "attn_k", "attn_v"), MLP_IN: ("ffn_gate", "ffn_up")},
     ),
 }
+# llama.cpp does not load a tokenizer without merges. Two zero bytes are no token, so it takes this merge back.
+_NO_MERGES = ["Ā Ā"]
 # llama.cpp's names of the patterns by which text is split before bytes are merged.
 _PATTERNS = {pieces.oniguruma(pieces.GPT2): "gpt-2", pieces.oniguruma(pieces.GPT4): "llama-bpe"}
 
@@ -179,8 +181,7 @@ def _add_tokenizer(writer: Any, gguf: Any, vocabulary: GgufTokenizer, end_of_tex
     writer.add_token_types(
         [kinds.CONTROL if id in vocabulary.special else kinds.NORMAL for id in range(len(vocabulary.tokens))]
     )
-    if vocabulary.merges:
-        writer.add_token_merges(vocabulary.merges)
+    writer.add_token_merges(vocabulary.merges or _NO_MERGES)
     if end_of_text is not None:
         writer.add_bos_token_id(end_of_text)
         writer.add_eos_token_id(end_of_text)

@@ -51,6 +51,16 @@ def test_a_gpt2_has_all_of_its_tensors_and_settings(tmp_path):
     assert len(theirs) == 2 + 2 * 12 + 2
 
 
+def test_a_tokenizer_without_merges_has_one_that_llama_cpp_takes_back(tmp_path):
+    """It does not load a file without any; the text of this one is no token, so both bytes are written again."""
+    _, _, reader = written(tmp_path)
+    (merge,) = value(reader, "tokenizer.ggml.merges")
+    left, right = merge.split(" ")
+    tokens = value(reader, "tokenizer.ggml.tokens")
+    assert left == right == tokens[0]
+    assert left + right not in tokens
+
+
 def test_a_llama_has_its_pairs_side_by_side(tmp_path):
     """llama.cpp rotates numbers 2i and 2i + 1 of a head of 16, which are i and i + 8 here."""
     ours, theirs, reader = written(tmp_path, **ROTARY, rotary_base=500.0, tied_head=False)
