@@ -2,17 +2,19 @@
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from nanogpt.config import Config
 from nanogpt.errors import UserError
-from nanogpt.events import Event, Saved, Started
+from nanogpt.events import Event, LayerHealth, Saved, Started
 from nanogpt.runs.event_log import Steps, read_blocks
 from nanogpt.runs.folder import read_run_toml, run_config, summary
 from nanogpt.runs.state import RunState
+from nanogpt.runs.thinned import Thinned
 
 MEASURED = ("loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "mfu", "memory_bytes", "elapsed_s")
 Recorded = TypeVar("Recorded", bound=Event)
@@ -22,8 +24,9 @@ Recorded = TypeVar("Recorded", bound=Event)
 class RunRecord:
     """The record of one run, without what a resume undid.
 
-    `steps` has time, step and MEASURED of each `Step` as columns (NaN for None), `events` all other events. `config` is
-    None if the settings cannot be read. `facts` are those of the table `[run]` of run.toml: versions, hardware, time.
+    `steps` has time, step and MEASURED of each `Step` as columns (NaN for None), `events` all other events, but of
+    many measurements of the layers every n-th and the newest. `config` is None if the settings cannot be read.
+    `facts` are those of the table `[run]` of run.toml: versions, hardware, time.
     """
 
     folder: Path
@@ -46,27 +49,35 @@ def read_record(run: Path) -> RunRecord:
     """Return the record of a run, which may be in training. Raise `UserError`."""
     state, facts = summary(run), read_run_toml(run).get("run", {})
     columns: dict[str, array[float]] = {name: array("d") for name in ("time", "step", *MEASURED)}
-    events: list[Event] = []
-    for item in read_blocks(run / "events.jsonl", tuple(columns)):
+    events: list[tuple[int, Event]] = []  # each with its place in the order
+    measurements = Thinned[tuple[int, Event]]()
+    for number, item in enumerate(read_blocks(run / "events.jsonl", tuple(columns))):
         if isinstance(item, Steps):
             for name, column in columns.items():
                 column.extend(item.columns[name])
             continue
         if isinstance(item, Started):
-            events = _continued(events, item.step)
+            is_continued = _continued_by(item, [event for _, event in events])
+            events = list(filter(is_continued, events))
+            measurements.keep(is_continued)
             end = bisect_right(columns["step"], item.step)
             for column in columns.values():
                 del column[end:]
-        events.append(item)
+        if isinstance(item, LayerHealth):
+            measurements.add((number, item))
+        else:
+            events.append((number, item))
     try:
         config: Config | None = run_config(run)
     except UserError:
         config = None
-    return RunRecord(run, state, config, facts if isinstance(facts, dict) else {}, columns, events)
+    in_order = [event for _, event in sorted([*events, *measurements.items], key=itemgetter(0))]
+    return RunRecord(run, state, config, facts if isinstance(facts, dict) else {}, columns, in_order)
 
 
-def _continued(events: list[Event], step: int) -> list[Event]:
-    """Return the events that a training that starts at `step` continues, as `nanogpt.runs.history` does."""
-    if step == 0 and not any(isinstance(event, Saved) and event.step == 0 for event in events):
-        return []
-    return [event for event in events if cast(int, getattr(event, "step", 0)) <= step]
+def _continued_by(started: Started, events: Sequence[Event]) -> Callable[[tuple[int, Event]], bool]:
+    """Return whether a training that starts continues an event, as `nanogpt.runs.history` does; `events` are those
+    before."""
+    if started.step == 0 and not any(isinstance(event, Saved) and event.step == 0 for event in events):
+        return lambda _: False
+    return lambda numbered: cast(int, getattr(numbered[1], "step", 0)) <= started.step

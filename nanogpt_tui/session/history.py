@@ -39,6 +39,7 @@ from nanogpt.loss_units import TextSize
 from nanogpt.runs.event_log import Steps, read_with_progress
 from nanogpt.runs.folder import summary
 from nanogpt.runs.state import RunState, reduce
+from nanogpt.runs.thinned import Thinned
 from nanogpt.training.control import REMOTE
 from nanogpt_tui.session.alerts import SEVERITY
 
@@ -53,8 +54,6 @@ FIELDS = (
     "memory_bytes",
     "elapsed_s",
 )
-
-MAX_MEASUREMENTS = 1000  # of the layers; one of a small model takes 13 kB
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,6 @@ class History:
         self.changes: list[Acknowledged] = []
         self.samples: list[Sampled] = []
         self.health: Health | None = None
-        self.layer_health: list[LayerHealth] = []
         self.spikes: list[Spike] = []
         self.log: list[LogLine] = []
         self._folder_state = folder_state or RunState(run)
@@ -98,8 +96,7 @@ class History:
         self._table: NDArray[np.float64] = np.empty((len(FIELDS), 1024))
         self._rows = 0
         self._expected_rows = 0  # of the record that is being read
-        self._measurement_interval = 1  # every n-th measurement of the layers is kept
-        self._skipped_measurements = 0  # since the last one that is kept
+        self._measurements = Thinned[LayerHealth]()
 
     def __len__(self) -> int:
         preview = self._active_preview
@@ -173,6 +170,11 @@ class History:
         return f"everything after step {self.saves[-1].step:,}, the last checkpoint"
 
     @property
+    def layer_health(self) -> list[LayerHealth]:
+        """The measurements of the layers; of many every n-th and the newest."""
+        return self._measurements.items
+
+    @property
     def evaluation(self) -> Evaluated | None:
         """The newest evaluation."""
         return self.evaluations[-1] if self.evaluations else None
@@ -206,7 +208,7 @@ class History:
                 kind = SEVERITY.get(event.state, "warning")
                 self.log.append(LogLine(event.time, kind, event.message))
             case LayerHealth():
-                self._add_measurement(event)
+                self._measurements.add(event)
             case LayerProblem():
                 kind = "info" if event.over else "warning"
                 self.log.append(LogLine(event.time, kind, layer_problems.describe(event)))
@@ -288,12 +290,12 @@ class History:
         self.generation += 1
         remaining: dict[str, list[Any]] = {
             name: [item for item in getattr(self, name) if item.step <= event.step]
-            for name in ("evaluations", "saves", "changes", "samples", "layer_health", "spikes")
+            for name in ("evaluations", "saves", "changes", "samples", "spikes")
         }
         for name, items in remaining.items():
             setattr(self, name, items)
+        self._measurements.keep(lambda measured: measured.step <= event.step)
         self._last = None
-        self._skipped_measurements = 0
         self._log_event(event, f"training on {event.device}, {event.dtype}, from step {event.step:,}")
 
     def _acknowledge(self, event: Acknowledged) -> None:
@@ -301,21 +303,6 @@ class History:
         if kind is not None and kind.is_change:
             self.changes.append(event)
         self._log_event(event, event.text)
-
-    def _add_measurement(self, event: LayerHealth) -> None:
-        """Keep every n-th measurement and the newest; n doubles when more than MAX_MEASUREMENTS would be kept."""
-        if not self.layer_health:
-            self.layer_health.append(event)
-            return
-        if self._skipped_measurements:
-            self.layer_health[-1] = event
-        else:
-            self.layer_health.append(event)
-        self._skipped_measurements = (self._skipped_measurements + 1) % self._measurement_interval
-        count = len(self.layer_health)
-        if not self._skipped_measurements and count > MAX_MEASUREMENTS and count % 2:
-            self.layer_health = self.layer_health[::2]
-            self._measurement_interval *= 2
 
     def _append(self, event: Step) -> None:
         self._reserve(1)

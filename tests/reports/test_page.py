@@ -146,3 +146,18 @@ def test_a_run_whose_settings_cannot_be_read_has_a_page_that_says_so(recorded):
     run = recorded(started(), stepped(1))
     (run / "run.toml").write_text("[model]\narchitecture = 'none'\n")
     assert "cannot be read" in page(read_record(run))
+
+
+def test_of_many_measurements_of_the_layers_a_record_has_some_in_order_without_what_a_resume_undid(
+    recorded, monkeypatch
+):
+    monkeypatch.setattr("nanogpt.runs.thinned.MAX_ITEMS", 4)
+    measured = [event for step in range(1, 20) for event in (stepped(step), health(step))]
+    resumed = [replace(started(), step=10), stepped(11), health(11)]
+    record = read_record(recorded(started(), *measured, replace(EVALUATED, step=10), *resumed))
+    # 1 to 5 are five, of which 1, 3, 5 stay; with 7 and 9 they are five again, of which 1, 5, 9 stay; with 13 and 17
+    # 1, 9, 17. Step 10 is resumed: of these 1 and 9 stay
+    assert [event.step for event in record.all(LayerHealth)] == [1, 9, 11]
+    names = [type(event).__name__ for event in record.events]
+    assert names == ["Started", "LayerHealth", "LayerHealth", "Evaluated", "Started", "LayerHealth"]
+    assert list(record.steps["step"]) == list(range(1, 12))

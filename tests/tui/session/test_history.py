@@ -25,7 +25,6 @@ from nanogpt.events import (
 from nanogpt.runs.event_log import Steps, parse_block
 from nanogpt.runs.state import RunState, status_event
 from nanogpt_tui.screens.train.figures import figure_values
-from nanogpt_tui.session import history as history_module
 from nanogpt_tui.session.history import History, load_history
 from tests.made_events import started, stepped
 
@@ -168,7 +167,7 @@ def test_a_record_read_in_blocks_is_the_history_of_its_events(tmp_path: Path) ->
 def test_of_many_measurements_of_the_layers_some_are_kept_evenly_spread_and_the_newest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(history_module, "MAX_MEASUREMENTS", 4)
+    monkeypatch.setattr("nanogpt.runs.thinned.MAX_ITEMS", 4)
     history = History()
     history.add(started())
     for step in range(20):
