@@ -9,7 +9,6 @@ from nanogpt import tokenizers
 from nanogpt.data.document_settings import DocumentSettings
 from nanogpt.data.recipes import Recipe, textfile_recipe
 from nanogpt.errors import SettingError, UserError
-from nanogpt.paths import expanded
 from nanogpt_tui.screens.data.recipe_form import RecipeForm
 from nanogpt_tui.widgets.choice import Choice
 from nanogpt_tui.widgets.path_input import PathInput
@@ -46,12 +45,25 @@ class AddText(RecipeForm):
     def on_mount(self) -> None:
         self.query_one(PathInput).focus_input()
 
+    def on_path_input_changed(self) -> None:
+        self.changed()
+
+    def on_path_input_looked_up(self) -> None:
+        self.changed()
+
+    def on_path_input_submitted(self) -> None:
+        super().action_prepare()
+
+    def action_prepare(self) -> None:
+        self.query_one(PathInput).look_again(super().action_prepare)
+
     def recipe(self) -> Recipe:
         path = self.query_one(PathInput).value.strip()
         if not path:
             raise SettingError("path", "")
-        if not expanded(path).exists():
-            raise SettingError("path", f"no such file or folder: {path}")
+        exists = self.query_one(PathInput).exists
+        if not exists:
+            raise SettingError("path", "" if exists is None else f"no such file or folder: {path}")
         documents, column = self.query_one("#content", Choice).value == "documents", self.text("text_column") or None
         try:
             recipe = textfile_recipe(

@@ -18,7 +18,6 @@ from nanogpt.formatting import counted
 from nanogpt_tui.progress import Progress
 from nanogpt_tui.text import format_bytes, safe_content
 from nanogpt_tui.widgets.dialog import Dialog, hint
-from nanogpt_tui.widgets.path_input import PathInput
 
 if TYPE_CHECKING:
     from nanogpt_tui.session.session import Session
@@ -142,9 +141,6 @@ class RecipeForm(Dialog[Recipe | None]):
     def on_tokenizer_field_changed(self) -> None:
         self.changed()
 
-    def on_path_input_changed(self) -> None:
-        self.changed()
-
     def changed(self) -> None:
         """Show what is wrong, or count the tokens after a pause."""
         if self._timer is not None:
@@ -219,9 +215,6 @@ class RecipeForm(Dialog[Recipe | None]):
         self.query_one("#outcome", Static).update(content)
 
     # ---- submitting
-
-    def on_path_input_submitted(self, message: PathInput.Submitted) -> None:
-        self.action_prepare()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         self.action_prepare()

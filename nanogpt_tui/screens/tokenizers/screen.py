@@ -1,13 +1,13 @@
 """The Tokenizers screen: compare tokenizers on a sentence, and train one."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from nanogpt.data.catalog import list_datasets
+from nanogpt.errors import UserError
 from nanogpt.paths import expanded
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.screens.tokenizers.choices import OF_SPEC, Tokenizers, check_spec
@@ -141,23 +141,20 @@ class TokenizersScreen(LabScreen):
         if trained is None:
             return
 
-        def check(text: str) -> str:
-            return f"{text} already exists" if expanded(text).exists() else "" if text.strip() else "enter a path"
+        def save(text: str) -> None:
+            if not text.strip():
+                raise UserError("enter a path")
+            if expanded(text).exists():
+                raise UserError(f"{text} already exists")
+            write_tokenizer(trained.tokenizer, expanded(text))
 
-        def save(text: str | None) -> None:
+        def saved(text: str | None) -> None:
             if text is not None:
-                path = expanded(text)
-                self.session.fetch(lambda: write_tokenizer(trained.tokenizer, path), saved, "save tokenizer")
-
-        def saved(path: Path | None, error: str) -> None:
-            if path is None:
-                self.notify(error, severity="error", markup=False)
-            else:
                 self._written = trained
-                self.notify(f"written: {path}", markup=False)
+                self.notify(f"written: {expanded(text)}", markup=False)
 
         question = f"Where to write {one_line(trained.spec)}; hf:PATH is then a tokenizer for any data set"
-        self.app.push_screen(AskValue(question, "tokenizer.json", check), save)
+        self.app.push_screen(AskValue(question, "tokenizer.json", act=save), saved)
 
     def action_train(self) -> None:
         self.training.start()

@@ -13,7 +13,6 @@ from textual.widgets import Input, Static
 from nanogpt import tokenizers
 from nanogpt.errors import UserError
 from nanogpt.events import Event, TokenizerTraining, VocabularyPoint
-from nanogpt.paths import expanded
 from nanogpt_tui.progress import Progress
 from nanogpt_tui.screens.tokenizers.chart import VocabularyChart
 from nanogpt_tui.screens.tokenizers.choices import Tokenizers
@@ -90,12 +89,12 @@ class Train(Vertical):
 
     @property
     def text(self) -> str:
-        """The key of the text. Raise `UserError` if the file does not exist."""
+        """The key of the text. Raise `UserError` if the file does not exist, or if that is not known yet."""
         key = self.query_one("#text", Choice).value
         if key != FILE:
             return key
         path = self.query_one(PathInput).value.strip()
-        if not path or not expanded(path).exists():
+        if not self.query_one(PathInput).exists:
             raise UserError(f"no such file or folder: {path}" if path else "enter a file or a folder")
         return f"{FILE} {path}"
 
@@ -107,9 +106,13 @@ class Train(Vertical):
         message.stop()
         self._changed()
 
+    def on_path_input_looked_up(self, message: PathInput.LookedUp) -> None:
+        message.stop()
+        self._changed()
+
     def on_path_input_submitted(self, message: PathInput.Submitted) -> None:
         message.stop()
-        self.start()
+        self._start()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
@@ -170,7 +173,13 @@ class Train(Vertical):
         return self._job is not None and not self._job.done
 
     def start(self) -> None:
-        """Train the tokenizer that the form describes."""
+        """Train the tokenizer that the form describes, once its file, if it is of one, is found."""
+        if self.query_one("#text", Choice).value == FILE:
+            self.query_one(PathInput).look_again(self._start)
+        else:
+            self._start()
+
+    def _start(self) -> None:
         try:
             key, spec = self.text, tokenizers.canonical(self.query_one(TokenizerField).value)
         except UserError as error:

@@ -79,13 +79,12 @@ def _train_on(dataset: Dataset, spec: str) -> Generator[Event, None, Tokenizer]:
         yield replace(event, total_bytes=max(total, event.done_bytes)) if event.phase == "read" else event
 
 
-def write_tokenizer(tokenizer: Tokenizer, path: Path) -> Path:
-    """Write a tokenizer as JSON, which the tokenizer `hf:PATH` reads, and return the path. Raise `UserError`."""
+def write_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
+    """Write a tokenizer as JSON, which the tokenizer `hf:PATH` reads. Raise `UserError`."""
     try:
         write_atomically(path, json.dumps(tokenizer.to_json()) + "\n")
     except OSError as error:
         raise UserError(f"cannot write {path}: {why(error)}; choose another place") from None
-    return path
 
 
 def held_out(key: str) -> str:
