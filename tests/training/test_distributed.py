@@ -58,7 +58,13 @@ def on_processes(size, target, output, *arguments, store=None, restarts=0):
         Forked(target, *arguments, output=output, environment=group | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(size)
     ]
-    return [process.wait(300) for process in ranks]
+    try:
+        return [process.wait(300) for process in ranks]
+    except TimeoutError:
+        codes = [process.poll() for process in ranks]
+        for process in ranks:
+            process.kill()
+        raise AssertionError(f"exit codes {codes}: {output.read_text()}") from None
 
 
 def rank():
