@@ -37,6 +37,9 @@ class GradientAverage:
     def complete(self, parameters: list[nn.Parameter]) -> None:
         """Make the gradients of the `parameters` their means over the processes, after the last micro-batch."""
 
+    def close(self) -> None:
+        """Release what belongs to the process group, before the process leaves it."""
+
 
 class FlatAverage(GradientAverage):
     """Averages gradients after the backward pass, in one all-reduce; without a copy if they share their memory."""
@@ -75,6 +78,11 @@ class BucketAverage(FlatAverage):
     def complete(self, parameters: list[nn.Parameter]) -> None:
         if not self.is_averaged:
             super().complete(parameters)
+
+    def close(self) -> None:
+        # As the last owners of the group they would destroy it without releasing Python's lock, while a thread of the
+        # group may wait for that lock, and they for the thread.
+        del self.module.logger, self.module.reducer
 
 
 def gradient_average(

@@ -186,7 +186,7 @@ def train(
         )
         if resume:
             trainer.writer.snapshot_step = trainer.sampled_at = progress.step
-        with closing(trainer.writer), closing(trainer.run()) as events:
+        with closing(trainer.writer), closing(trainer.gradients), closing(trainer.run()) as events:
             yield from observed(chain([trainer.started_event()], events), observers)
 
 
