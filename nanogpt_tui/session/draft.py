@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nanogpt import runs
-from nanogpt.config import KINDS, Config, Setting, resolve, with_settings
+from nanogpt.config import KINDS, Config, Setting, load_preset, resolve, with_settings
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import SettingError, UserError
 from nanogpt.runs import checkpoints
@@ -14,6 +14,20 @@ from nanogpt.runs.folder import check_name, run_config
 
 NOT_IN_FORM = ("init_from", "eval_only")  # the first is the field "start"; the second does not train
 SCRATCH = "scratch"
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What a draft without edits is. `config` is None if it cannot be read, and `problem` says why.
+
+    `about` is the help of the preset.
+    """
+
+    preset: str
+    start: str
+    config: Config | None
+    problem: str = ""
+    about: str = ""
 
 
 @dataclass(slots=True)
@@ -29,17 +43,26 @@ class Draft:
     edits: dict[str, str] = field(default_factory=dict)
     tokenizers: Mapping[str, str] = field(default_factory=dict)  # fingerprints of "run NAME" and "data set NAME"
     taken: frozenset[str] = frozenset()  # the names of all runs
-    _base: tuple[tuple[str, str], Config] | None = None
+    _base: Base | None = None
+
+    def choose(self, base: Base) -> None:
+        """Start from a base, which a thread has read."""
+        self.preset, self.start, self._base = base.preset, base.start, base
+
+    @property
+    def about_preset(self) -> str:
+        """The help of the preset, or why it cannot be loaded; "" if `base` has not been read."""
+        return self._base.about if self._base is not None else ""
 
     @property
     def source(self) -> str:
         """The name of the run that it starts from or resumes; empty for none."""
-        return self.start.partition(" ")[2]
+        return source_of(self.start)
 
     @property
     def resumes(self) -> bool:
         """Whether it continues a run instead of starting a new one."""
-        return self.start.startswith("resume ")
+        return is_resume(self.start)
 
     @property
     def fixed(self) -> tuple[str, ...]:
@@ -54,18 +77,15 @@ class Draft:
         return runs.find(self.source, self.runs_dir)
 
     def base(self) -> Config:
-        """Return the configuration without edits. Raise `UserError` if the run cannot be read."""
-        if self._base is None or self._base[0] != (self.preset, self.start):
-            config = (
-                resumed_config(self.folder())
-                if self.resumes
-                else with_samples(resolve(preset=self.preset or None).config)
-            )
-            if self.source and not self.resumes:
-                shape = run_config(self.folder()).model.shape()
-                config = with_settings(config, shape | {"init_from": self.source})
-            self._base = ((self.preset, self.start), config)
-        return self._base[1]
+        """Return the configuration without edits. Raise `UserError` if the run or the preset cannot be read.
+
+        Reads the disk if no base was chosen, and the draft starts from a preset or a run.
+        """
+        if self._base is None or (self._base.preset, self._base.start) != (self.preset, self.start):
+            self._base = read_base(self.preset, self.start, self.runs_dir)
+        if self._base.config is None:
+            raise UserError(self._base.problem)
+        return self._base.config
 
     def shown(self, name: str) -> str:
         """Return the value of a setting as text."""
@@ -184,6 +204,33 @@ class Draft:
         if self.resumes:
             return self.folder()
         return runs.new_folder(self._base_name(), name=self.name.strip() or None, runs_dir=self.runs_dir)
+
+
+def source_of(start: str) -> str:
+    """Return the name of the run that a draft with this `start` starts from or resumes; "" for none."""
+    return start.partition(" ")[2]
+
+
+def is_resume(start: str) -> bool:
+    """Return whether a draft with this `start` resumes a run."""
+    return start.startswith("resume ")
+
+
+def read_base(preset: str, start: str, runs_dir: str | None) -> Base:
+    """Return what a draft with this preset and start is without edits. Reads the disk: for worker threads."""
+    source, about = source_of(start), ""
+    try:
+        about = load_preset(preset).help if preset else ""
+        if is_resume(start):
+            config = resumed_config(runs.find(source, runs_dir))
+        else:
+            config = with_samples(resolve(preset=preset or None).config)
+            if source:
+                shape = run_config(runs.find(source, runs_dir)).model.shape()
+                config = with_settings(config, shape | {"init_from": source})
+    except UserError as error:
+        return Base(preset, start, None, str(error), about or str(error))
+    return Base(preset, start, config, about=about)
 
 
 def resumed_config(folder: Path) -> Config:

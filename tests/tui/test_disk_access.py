@@ -14,6 +14,9 @@ from textual.widgets import Input
 
 from nanogpt.data import prepare
 from nanogpt.runs.manage import read_note
+from nanogpt_tui.screens.new_run.screen import NewRunScreen
+from nanogpt_tui.widgets.path_input import PathInput
+from nanogpt_tui.widgets.tokenizer_field import TokenizerField
 
 CALLS = (
     *((os, name) for name in ("stat", "lstat", "scandir", "listdir", "open", "mkdir", "rename", "replace", "unlink")),
@@ -66,7 +69,6 @@ async def test_no_key_of_a_screen_reads_or_writes_files_in_the_interface_thread(
             assert accesses == [], screen
         await at.press("2", "n")
         await at.until(lambda: not at.app.screen.is_reading)
-        accesses.clear()  # the names of a person's own presets
         await at.press("tab", "tab", "backspace", "shift+tab", "escape")
         assert accesses == [], "the form of a new run"
         await at.press("4")
@@ -80,3 +82,77 @@ async def test_no_key_of_a_screen_reads_or_writes_files_in_the_interface_thread(
         await at.press("enter")
         await at.until(lambda: at.session.training is not None)
         assert [each for each in accesses if "read_note" not in each] == []
+
+
+async def test_the_form_of_a_new_run_reads_presets_and_runs_in_threads(
+    lab: Any, home: Path, two_runs: Path, accesses: list[str]
+) -> None:
+    presets = home / "config" / "presets"
+    presets.mkdir(parents=True)
+    (presets / "mine.toml").write_text('help = "My own values."\nn_layer = 3\n')
+    run = next(two_runs.iterdir()).name
+    async with lab() as at:
+        await at.sees("step 20: validation loss")
+        accesses.clear()  # what the start reads
+        await at.press("2", "n")
+        form = at.app.screen
+        await at.until(lambda: not form.is_reading)
+        for name in ("baby", "mine"):  # the newest counts
+            form.choice("preset").value = name
+        await at.until(lambda: form.draft.preset == "mine" and form.draft.shown("n_layer") == "3")
+        form.choice("preset").focus()
+        await at.sees("My own values.")
+        form.choice("start").value = f"weights {run}"
+        await at.until(lambda: form.draft.source == run and form.draft.fixed)
+        form.choice("start").value = f"resume {run}"
+        await at.until(lambda: form.draft.resumes)
+        assert accesses == []
+        await at.press("escape")
+        at.app.push_screen(NewRunScreen(start=f"weights {run}"))
+        await at.until(lambda: not at.app.screen.is_reading)
+        assert at.app.screen.draft.source == run
+        assert accesses == []
+
+
+async def test_a_typed_path_is_completed_and_checked_in_threads(lab: Any, home: Path, accesses: list[str]) -> None:
+    (home / "texts").mkdir()
+    (home / "texts" / "song.txt").write_text("one two three four\n" * 200)
+    async with lab() as at:
+        await at.press("1")
+        await at.until(lambda: at.app.screen.entries)
+        accesses.clear()  # what the start reads
+        await at.press("a")
+        form = at.app.screen
+        path = form.query_one(PathInput)
+        await at.paste(f"{home}/te")
+        await at.press("tab")
+        await at.until(lambda: path.value == f"{home}/texts/")
+        await at.press("s", "x", "enter")
+        await at.sees("no such file or folder")
+        await at.press("backspace", "tab")
+        await at.until(lambda: path.value == f"{home}/texts/song.txt")
+        await at.sees("tokens")
+        await at.press("ctrl+s")
+        await at.until(lambda: at.app.screen is not form)
+        assert accesses == []
+        await at.press("t")
+        screen = at.app.screen
+        await at.until(lambda: not screen.is_reading)
+        train = screen.training
+        train.query_one("#text").value = "file"
+        train.query_one(PathInput).query_one(Input).value = f"{home}/texts/none.txt"
+        await at.press("ctrl+t", "ctrl+s")
+        await at.sees("no such file or folder")
+        train.query_one(TokenizerField).query_one(Input).value = "260"
+        train.query_one(PathInput).query_one(Input).value = f"{home}/texts/song.txt"
+        await at.press("ctrl+s")
+        await at.until(lambda: train.trained is not None and not train.is_training)
+        await at.press("ctrl+g")
+        question = at.app.screen
+        for name in ("song.txt", "tokenizer.json"):
+            question.query_one(Input).value = f"{home}/texts/{name}"
+            await at.press("enter")
+            if name == "song.txt":
+                await at.sees("already exists")
+        await at.until((home / "texts" / "tokenizer.json").exists)
+        assert accesses == []

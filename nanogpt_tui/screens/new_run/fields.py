@@ -6,8 +6,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from nanogpt.config import Setting, load_preset
-from nanogpt.errors import UserError
+from nanogpt.config import Setting
 from nanogpt_tui.glossary import lookup
 from nanogpt_tui.text import safe_content
 from nanogpt_tui.widgets.choice import Choice
@@ -99,19 +98,11 @@ def setting_field(setting: Setting, value: str) -> Field:
     return Field(setting.name, setting.name, value, about, options=options, placeholder=placeholder, setting=setting)
 
 
-def field_help(field: Field, preset: str, with_term: bool) -> Content:
-    """Return the help of a field, or of the chosen preset; `with_term` adds the text of the glossary."""
-    about = preset_help(preset) if field.name == "preset" and preset else field.about
+def field_help(field: Field, about_preset: str, with_term: bool) -> Content:
+    """Return the help of a field, or that of the chosen preset; `with_term` adds the text of the glossary."""
+    about = about_preset if field.name == "preset" and about_preset else field.about
     lines = [Content.styled(f"{field.label}: {about}", "$quiet")]
     term = lookup(field.glossary) if with_term else None
     if term is not None:
         lines += [Content(), Content.styled(term.name, "bold $accent"), Content.styled(term.text, "$quiet")]
     return Content("\n").join(lines)
-
-
-def preset_help(name: str) -> str:
-    """Return the help of a preset, or why it cannot be loaded."""
-    try:
-        return load_preset(name).help
-    except UserError as error:
-        return str(error)

@@ -1,6 +1,6 @@
 """The form of a new run: the fields of a draft. Those of components that are not chosen are removed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
@@ -8,7 +8,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Button, Static
 
-from nanogpt.config import Setting, preset_names
+from nanogpt.config import Setting
 from nanogpt_tui.screens.new_run.fields import Field, setting_field
 from nanogpt_tui.session.draft import NOT_IN_FORM, SCRATCH, Draft
 
@@ -21,23 +21,25 @@ NAME = "the run's name; leave it empty for the name shown"
 
 
 class Form(VerticalScroll, inherit_bindings=False):
-    """Without VerticalScroll's own keys: up and down go from field to field."""
+    """Without VerticalScroll's own keys: up and down go from field to field.
 
-    def __init__(self, draft: Draft) -> None:
+    `preset` and `start` are chosen at first: the draft has what they are once the disk has been read.
+    """
+
+    def __init__(self, draft: Draft, preset: str, start: str) -> None:
         super().__init__(id="form")
-        self._draft = draft
+        self._draft, self._preset, self._start = draft, preset, start
 
     def compose(self) -> ComposeResult:
         draft = self._draft
         settings = draft.settings()
-        presets = [("", "none (defaults)"), *((name, name) for name in preset_names())]
-        starts = [(SCRATCH, "random weights")]
-        if draft.source:
-            starts.append((draft.start, draft.start))
+        preset, start = self._preset, self._start
+        presets = preset_options([preset] if preset else [])
+        starts = [(SCRATCH, "random weights"), *([(start, start)] if start != SCRATCH else [])]
         dataset = draft.shown("dataset")
         about, datasets = settings["dataset"].help, [(dataset, dataset)]
-        yield Field("preset", "preset", draft.preset, PRESET, options=presets, classes="-first")
-        yield Field("start", "start from", draft.start, START, options=starts, term="checkpoint", classes="-first")
+        yield Field("preset", "preset", preset, PRESET, options=presets, classes="-first")
+        yield Field("start", "start from", start, START, options=starts, term="checkpoint", classes="-first")
         yield Field("dataset", "dataset", dataset, about, options=datasets, term="data set", classes="-first")
         yield Field("name", "name", "", NAME, term="run", classes="-first")
         yield Field("place", "runs in", "app", PLACE, options=PLACES, term="run", classes="-first")
@@ -100,6 +102,11 @@ class Form(VerticalScroll, inherit_bindings=False):
 
     def _new_field(self, setting: Setting) -> Field:
         return setting_field(setting, self._draft.shown(setting.name))
+
+
+def preset_options(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return (value, label) of the field "preset"."""
+    return [("", "none (defaults)"), *((name, name) for name in names)]
 
 
 def common(settings: Mapping[str, Setting], title: str) -> list[Setting]:

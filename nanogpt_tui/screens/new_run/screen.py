@@ -14,16 +14,16 @@ from textual.events import DescendantFocus, Resize
 from textual.widget import Widget
 from textual.widgets import Button, Input, Static
 
-from nanogpt.config import Config
+from nanogpt.config import Config, preset_names
 from nanogpt.config.components import owners
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import UserError
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.screens.new_run.estimate import Estimate
 from nanogpt_tui.screens.new_run.fields import Field, field_help
-from nanogpt_tui.screens.new_run.form import Form
+from nanogpt_tui.screens.new_run.form import Form, preset_options
 from nanogpt_tui.screens.new_run.form_options import FormOptions, read_options
-from nanogpt_tui.session.draft import SCRATCH, Draft
+from nanogpt_tui.session.draft import SCRATCH, Base, Draft, read_base
 from nanogpt_tui.session.speed_measurement import SpeedMeasurement
 from nanogpt_tui.text import safe_content
 from nanogpt_tui.widgets.choice import Choice
@@ -66,18 +66,21 @@ class NewRunScreen(LabScreen):
         """`start` is "scratch", "weights NAME" or "resume NAME" of a run. `known` are the data sets that the form
         shows until it has read the disk."""
         super().__init__()
-        self.draft = Draft(preset=preset, start=start, dataset=dataset)
+        self.draft = Draft(dataset=dataset)
+        self._first = preset, start
+        self._wanted: tuple[str, str] | None = self._first  # what a thread reads; the draft has it afterwards
         self.config: Config | None = None  # None while a field is wrong
         self.datasets = {info.name: info for info in known}
         self.is_reading = True
         self._starting = False
+        self._starts_once_read = False
         self.in_background = False  # whether the run gets a process of its own
 
     def body(self) -> Iterator[Widget]:
         self.draft.runs_dir = self.session.runs_dir
         self.measuring = SpeedMeasurement(self.session, self.set_timer, self._show_measured)
         with Horizontal(id="new-run"):
-            yield Form(self.draft)
+            yield Form(self.draft, *self._first)
             with Vertical(id="side"):
                 yield Static(Content("estimate"), classes="group")
                 yield Estimate()
@@ -89,7 +92,28 @@ class NewRunScreen(LabScreen):
 
     def on_mount(self) -> None:
         self._changed()
-        self.call_later(self._read_options)  # when it is mounted: results before that would be dropped
+        self.call_later(self._read_base, *self._first)  # when it is mounted: results before that would be dropped
+
+    def _read_base(self, preset: str, start: str) -> None:
+        """Read a preset, or a run to start from. Until then the form has its values from before."""
+        self._wanted, runs_dir = (preset, start), self.session.runs_dir
+
+        def show(found: tuple[Base, tuple[str, ...]] | None, error: str) -> None:
+            if not self.is_whole or self._wanted != (preset, start):
+                return
+            self._wanted = None
+            base, names = found or (Base(preset, start, None, error), ())
+            self.choice("preset").set_options(preset_options(names if preset in ("", *names) else (*names, preset)))
+            self.draft.choose(base)
+            self._changed(show_values=True)
+            self._show_about()
+            if self.is_reading:
+                self._read_options()
+            if self._starts_once_read:
+                self._starts_once_read = False
+                self.action_start()
+
+        self.session.fetch(lambda: (read_base(preset, start, runs_dir), preset_names()), show, "read preset or run")
 
     def _read_options(self) -> None:
         runs_dir = self.session.runs_dir
@@ -154,19 +178,17 @@ class NewRunScreen(LabScreen):
 
     def on_field_changed(self, message: Field.Changed) -> None:
         name, text = message.name, message.text
-        if name == "preset":
-            self.draft.preset = text
-        elif name == "start":
-            self.draft.start = text
-        elif name == "name":
+        if name in ("preset", "start"):
+            preset, start = self._wanted or (self.draft.preset, self.draft.start)
+            self._read_base(*((text, start) if name == "preset" else (preset, text)))
+            return
+        if name == "name":
             self.draft.name = text
         elif name == "place":
             self.in_background = text == "own"
         else:
             self.draft.edit(name, text)
-        self._changed(show_values=name in ("preset", "start"))
-        if name == "preset":
-            self._show_about()
+        self._changed()
 
     def _changed(self, show_values: bool = False) -> None:
         """Check the draft, show problems at their fields, and update the estimate."""
@@ -219,7 +241,9 @@ class NewRunScreen(LabScreen):
     def _show_about(self) -> None:
         above = self.focused.ancestors if self.focused is not None else ()
         field = next((node for node in above if isinstance(node, Field)), None)
-        about = field_help(field, self.draft.preset, self.app.size.height >= TALL) if field is not None else Content()
+        about = (
+            field_help(field, self.draft.about_preset, self.app.size.height >= TALL) if field is not None else Content()
+        )
         self.query_one("#about", Static).update(about)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
@@ -249,7 +273,7 @@ class NewRunScreen(LabScreen):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return whether the action has an effect now; else its key is neither shown nor handled."""
         if action in ("start", "start_in_background", "measure"):
-            return self.config is not None
+            return self.config is not None or self._wanted is not None
         if action == "reset":
             return bool(self.draft.edits)
         return True
@@ -273,6 +297,9 @@ class NewRunScreen(LabScreen):
 
     def action_start(self) -> None:
         """Start the run once the measurement has ended: the two would share torch's random numbers."""
+        if self._wanted is not None:
+            self._starts_once_read = True
+            return
         if self.config is None or self._starting:
             return
         if self.session.is_training:

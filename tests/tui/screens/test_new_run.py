@@ -37,10 +37,10 @@ TINY = {
 
 
 async def form(at: Any, **start: Any) -> Any:
-    """The form, once it knows the data sets."""
+    """The form, once it has read the disk."""
     screen = NewRunScreen(**start)
     at.app.push_screen(screen)
-    await at.until(lambda: screen.datasets)
+    await at.until(lambda: not screen.is_reading)
     return screen
 
 
@@ -109,6 +109,7 @@ async def test_a_preset_fills_in_what_was_not_changed_and_reset_forgets_changes(
         screen = await form(at)
         await fill(at, screen, {"n_layer": "3"})
         await fill(at, screen, {"preset": "baby"})
+        await at.until(lambda: screen.draft.preset == "baby")
         assert screen.field("n_embd").editor.value == "384"
         assert screen.field("n_layer").editor.value == "3"
         await at.sees("• n_layer")
@@ -252,13 +253,13 @@ async def test_keys_go_from_field_to_field_and_turn_choices(lab: Any) -> None:
     async with lab() as at:
         screen = await form(at)
         await at.press("right")
-        assert screen.draft.preset == "baby"
+        await at.until(lambda: screen.draft.preset == "baby")
         await at.press("down", "down", "down")
         assert at.app.focused is screen.field("name").editor
         await at.press("up", "up", "up", "left")
-        assert screen.draft.preset == ""
+        await at.until(lambda: screen.draft.preset == "")
         await at.press("enter", "end", "enter")  # the list of a long choice
-        assert screen.draft.preset == preset_names()[-1]
+        await at.until(lambda: screen.draft.preset == preset_names()[-1])
         await at.press("escape")
         assert not isinstance(at.app.screen, NewRunScreen)
 
@@ -419,7 +420,7 @@ async def test_a_run_of_several_processes_is_started_and_resumed_in_the_backgrou
     run = finished_run()
     starts: list[tuple[Any, ...]] = []
     monkeypatch.setattr(Session, "start_detached", lambda session, *arguments: starts.append(arguments))
-    monkeypatch.setattr(Session, "resume_detached", lambda session, *arguments: starts.append(arguments))
+    monkeypatch.setattr(Session, "_launch_resume", lambda session, *arguments: starts.append(arguments[:2]))
     async with lab() as at:
         screen = await form(at, dataset="rhymes")
         await screen.focus_setting("processes")
@@ -429,5 +430,6 @@ async def test_a_run_of_several_processes_is_started_and_resumed_in_the_backgrou
         ((config, folder),) = starts
         assert (config.system.processes, folder.name) == (2, "many")
         at.session.resume(run, {"processes": 2})
+        await at.until(lambda: len(starts) == 2)
         assert starts[1] == (run, {"processes": 2})
         assert not at.session.is_training
