@@ -43,7 +43,9 @@ TOUR = {
     "Sample": ("3", ("t", "T", "w", "escape")),
     "Data": ("1", ("down", "up", "y", "escape")),
     "Learn": ("5", ("down", "up")),
-    "New run": ("2", ("n", "tab", "tab", "escape")),
+    "New run": ("2", ("n", "right", "right", "tab", "right", "right", "tab", "left", "escape")),
+    "Path": ("1", ("a", "~", "slash", "t", "tab", "enter", "escape")),
+    "Tokenizers": ("1", ("t", "ctrl+t", "tab", "left", "tab", "~", "slash", "t", "ctrl+s", "escape")),
     "Palette": ("4", ("ctrl+p", "r", "u", "n", "escape")),
 }  # fmt: skip
 
@@ -146,7 +148,7 @@ def main() -> int:
     parser.add_argument("--delay_ms", type=float, default=20)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
-        os.environ |= {"NANOGPT_HOME": home} | {
+        os.environ |= {"NANOGPT_HOME": home, "HOME": home} | {
             f"NANOGPT_{name.upper()}_DIR": f"{home}/{name}" for name in ("runs", "data", "cache", "config")
         }
         make_runs(Path(home), options.runs)

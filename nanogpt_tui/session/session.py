@@ -170,12 +170,24 @@ class Session:
         self.remote.start()
         self._throttle.trigger()
 
-    def quick_start(self, changes: Mapping[str, Any]) -> "LocalRunClient":
-        """Prepare a small data set and train a small model. Raise `UserError` if `changes` has an invalid setting."""
+    def quick_start_target(self, changes: Mapping[str, Any]) -> tuple[Config, Path]:
+        """Return the configuration and the folder of a new quick start. Reads the disk: for worker threads.
+
+        Raise `UserError` if `changes` has an invalid setting.
+        """
         from nanogpt import runs
 
-        config = resolve(preset="quickstart", flags=changes).config
-        folder = runs.new_folder("quickstart", runs_dir=self.runs_dir)
+        return resolve(preset="quickstart", flags=changes).config, runs.new_folder("quickstart", runs_dir=self.runs_dir)
+
+    def quick_start(self, changes: Mapping[str, Any], target: tuple[Config, Path] | None = None) -> "LocalRunClient":
+        """Prepare a small data set and train a small model.
+
+        Without `target`, which is that of `quick_start_target`, the disk is read here. Raise `UserError` if a run is
+        training here, if the session is read-only, or if `changes` has an invalid setting.
+        """
+        from nanogpt import runs
+
+        config, folder = target or self.quick_start_target(changes)
         return self._train(
             lambda commands: runs.run_quickstart(folder, changes=changes, commands=commands), folder, config
         )

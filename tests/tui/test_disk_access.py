@@ -156,3 +156,12 @@ async def test_a_typed_path_is_completed_and_checked_in_threads(lab: Any, home: 
                 await at.sees("already exists")
         await at.until((home / "texts" / "tokenizer.json").exists)
         assert accesses == []
+
+
+async def test_the_quick_start_is_prepared_in_a_thread(lab: Any, rhymes: Any, accesses: list[str]) -> None:
+    async with lab() as at:
+        await at.until(lambda: at.session.discovered)
+        accesses.clear()  # what the start reads
+        await at.press("g")
+        await at.until(lambda: at.session.history and at.session.history.phase == "finished")
+        assert accesses == []

@@ -22,9 +22,13 @@ from nanogpt_tui.widgets.dialog import Ask, AskValue
 from nanogpt_tui.widgets.step_dialogs import ask_longer_run, ask_steps, parse_steps
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nanogpt.config import Config
     from nanogpt.training.control import Command
     from nanogpt_tui.screens.train.run_view import RunView
     from nanogpt_tui.session.history import History
+    from nanogpt_tui.session.workers import Worker
 
 WELCOME = (
     ("{train.quick_start}", "quick start: prepares tiny Shakespeare and trains a small"),
@@ -149,6 +153,7 @@ class TrainScreen(LabScreen):
         super().__init__()
         self.run_view: RunView | None = None  # made with the first run: it imports numpy
         self._is_building = False
+        self._quick_starting: Worker[None] | None = None
         self._key_state: tuple[object, ...] = ()
 
     def body(self) -> Iterator[Widget]:
@@ -263,12 +268,20 @@ class TrainScreen(LabScreen):
             self.app.push_screen(Ask(f"{QUICK_START}?", QUICK_START_ANSWERS), self._quick_start)
 
     def _quick_start(self, answer: str | None) -> None:
-        if answer != "start":
+        if answer != "start" or (self._quick_starting is not None and not self._quick_starting.done):
             return
-        try:
-            self.session.quick_start(self.lab.settings.quickstart)
-        except UserError as error:
-            self.notify(str(error), severity="error", markup=False)
+        session, changes = self.session, self.lab.settings.quickstart
+
+        def begin(target: "tuple[Config, Path] | None", error: str) -> None:
+            if target is not None:
+                try:
+                    session.quick_start(changes, target)
+                except UserError as problem:
+                    error = str(problem)
+            if error:
+                self.notify(error, severity="error", markup=False)
+
+        self._quick_starting = session.fetch(lambda: session.quick_start_target(changes), begin, "quick start")
 
     def action_new_run(self) -> None:
         self.lab.new_run()
