@@ -10,6 +10,8 @@ from typing import Any
 
 from textual.drivers._byte_stream import ByteStream
 from textual.drivers.web_driver import WebDriver
+from textual.events import Resize
+from textual.message import Message
 
 from nanogpt_tui.terminal.driver import BufferedDriver, CellParser
 
@@ -31,6 +33,10 @@ class BrowserDriver(BufferedDriver, WebDriver):
 
     def write(self, data: str) -> None:
         super().write(data.encode("utf-8", "replace").decode())
+
+    def process_message(self, message: Message) -> None:
+        if not isinstance(message, Resize):  # one in what was typed: the server limits the size, in a packet of its own
+            super().process_message(message)
 
     def run_input_thread(self) -> None:
         """Read and parse packets until the app ends. If the input ends first, the connection was closed."""

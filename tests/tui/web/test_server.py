@@ -234,6 +234,17 @@ async def test_a_message_that_is_none_of_the_protocol_is_ignored() -> None:
     assert (viewer.calls, sent) == (["é", (500, 24), True, False], [["pong", "7"]])
 
 
+async def test_a_size_of_the_window_that_is_typed_as_a_terminal_reports_it_is_ignored(
+    served: Opened, two_runs: Path
+) -> None:
+    async with served("--readonly", "watch", "one") as (_, view):
+        viewer = await view()
+        await viewer.until("readonly", "finished")
+        await viewer.press("\x1b[48;10;40;0;0t")  # 40 × 10 cells, where only Train is shown
+        await viewer.press("4")
+        await viewer.until("Runs", "two")
+
+
 async def test_no_more_viewers_than_the_limit(served: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MAX_VIEWERS", 0)
     monkeypatch.setattr(processes, "start_python", None)
