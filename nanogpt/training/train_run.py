@@ -204,12 +204,21 @@ def explained_failures(monitor: ProcessMonitor, config: Config) -> Iterator[None
         text = f"training ended: {reason}; resume with --init_from=resume"
         raise (distributed.ProcessGroupError if monitor.is_reporter() else ReportedError)(text) from error
     except Exception as error:
-        is_memory = hardware.is_out_of_memory(error)
+        is_memory, is_compiler = hardware.is_out_of_memory(error), is_compiler_failure(error)
         reason = f"out of memory: {memory_advice(config)}" if is_memory else str(error) or type(error).__name__
+        if is_compiler and not is_memory:  # also if Ctrl+C has ended the compiler, which runs in the same terminal
+            reason = f"the model cannot be compiled ({reason.splitlines()[0][:200]}); use compile=false"
         monitor.report_failure(" ".join(reason.split("\n")))
-        if not monitor.is_reporter() and (is_memory or isinstance(error, UserError)):
+        if not monitor.is_reporter() and (is_memory or is_compiler or isinstance(error, UserError)):
             raise ReportedError(reason) from error
+        if is_compiler and not is_memory:
+            raise UserError(reason) from None
         raise
+
+
+def is_compiler_failure(error: Exception) -> bool:
+    """Return whether torch.compile raised this error. By name: importing the compiler takes as long as torch."""
+    return any(kind.__name__ == "TorchDynamoException" for kind in type(error).__mro__)
 
 
 def defers_metrics(runtime: Runtime) -> bool:

@@ -2,6 +2,7 @@
 
 import gc
 import math
+import re
 from contextlib import closing
 from threading import Timer
 
@@ -382,6 +383,18 @@ def test_speed_and_time_left_are_positive_and_the_tokens_are_counted(tiny, token
 def test_a_split_that_is_too_short_is_an_error_before_anything_starts(tiny, tokens):
     with pytest.raises(UserError, match="val split"):
         list(train(tiny(), {"train": tokens["train"], "val": tokens["val"][:8]}))
+
+
+def test_a_compiler_that_fails_is_told_in_one_line(tiny, tokens, monkeypatch):
+    from torch._inductor.exc import InductorError
+
+    def forward(*_):
+        raise InductorError(RuntimeError("C++ compile error\n\nCommand:\ng++ …"), None)
+
+    monkeypatch.setattr(torch, "compile", lambda model: forward)
+    failure = "the model cannot be compiled (RuntimeError: C++ compile error); use compile=false"
+    with pytest.raises(UserError, match=f"^{re.escape(failure)}$"):
+        list(train(tiny(compile="true"), tokens))
 
 
 @pytest.mark.slow
