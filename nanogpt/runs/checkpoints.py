@@ -128,9 +128,15 @@ def write_base(run: Path, weights: Mapping[str, "Tensor"]) -> None:
 
     Raise OSError.
     """
-    (run / BASE).unlink(missing_ok=True)
+    remove_base(run)
     with new_file(run / BASE) as path:
         _save_tensors(weights, path)
+
+
+def remove_base(run: Path) -> None:
+    """Remove the frozen weights and what a killed trainer has written of them. Raise OSError."""
+    for path in (run / BASE, *run.glob(f".{BASE}.*.partial")):
+        path.unlink(missing_ok=True)
 
 
 def _save_tensors(tensors: Mapping[str, "Tensor"], path: Path) -> None:

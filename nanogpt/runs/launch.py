@@ -332,6 +332,7 @@ def _train_and_record(
             folder.check_free(run)
         if is_new:
             (run / "events.jsonl").unlink(missing_ok=True)
+            checkpoints.remove_base(run)
         _check_files(run)
         progress = start_from.progress if start_from is not None else Progress()
         known = {name: getattr(progress, name) for name in ("val_loss", "best_val_loss", "ema_val_loss")}

@@ -86,6 +86,19 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_from_the_same
     assert losses(again) == losses(events)
 
 
+@pytest.mark.parametrize("changes", [{}, {"lora_rank": 0}])
+def test_frozen_weights_of_a_start_that_was_killed_do_not_stay(small, base, changes):
+    folder = runs.new_folder("run", name="tuned")
+    folder.mkdir()
+    leftovers = [folder / "base.safetensors", folder / ".base.safetensors.1234.partial"]
+    for file in leftovers:
+        file.write_bytes(b"large")
+    trained(small(**LORA | changes), "tuned")
+    lora = bool({**LORA, **changes}["lora_rank"])
+    assert [file.exists() for file in leftovers] == [lora, False]
+    assert not lora or leftovers[0].stat().st_size > len(b"large")
+
+
 def test_damaged_and_missing_frozen_weights_are_said(small, base):
     folder, _ = trained(small(**LORA), "tuned")
     file = folder / "base.safetensors"
