@@ -243,7 +243,7 @@ def config_json(config: ArchitectureConfig, end_of_text: int | None) -> tuple[di
     for settings that make it another model than these.
     """
     if not isinstance(config, Config):
-        raise UserError(f"architecture={config.name}: only gpt2 can be written for Hugging Face transformers")
+        raise UserError(f"architecture={config.name}: only gpt2 can be written for transformers and llama.cpp")
     title = "Llama" if config.positions == "rotary" else "GPT-2"
     for name, allowed in REQUIRED[title].items():
         if (value := getattr(config, name)) not in allowed:

@@ -39,6 +39,8 @@ def resolve_sampling_dtype(asked: str, model: LanguageModel) -> tuple[str, str]:
     asked: "auto", "float32", "bfloat16" or "int8". "auto" is never int8, which costs some of the model's quality. Raise
     `UserError` for int8 if it is not possible here.
     """
+    if asked == "int8" and model.config.capabilities.counted:
+        raise UserError(f"dtype=int8: the architecture {model.config.name} has no weights to round; use float32")
     if asked == "int8" and not can_quantize(model):
         raise UserError(f"dtype=int8: not on {model.device} with this build of torch; use float32 or bfloat16")
     if asked != "auto":

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nanogpt.config import ARCHITECTURE, SamplingConfig, names
+from nanogpt.config import ARCHITECTURE, SamplingConfig, architecture_from, names
 from nanogpt.errors import UserError
 from nanogpt.events import Token
 from nanogpt.hardware import cpu_has_bfloat16
@@ -165,6 +165,12 @@ def test_weights_that_have_changed_since_the_text_before_count(new_large, tokeni
 
 
 @torch.inference_mode()
+def test_counts_have_no_int8_whatever_the_machine_can_do():
+    config = architecture_from({"architecture": "ngram", "block_size": 8, "vocab_size": 4})
+    with pytest.raises(UserError, match="ngram has no weights to round; use float32"):
+        resolve_sampling_dtype("int8", config.build())
+
+
 def test_a_linear_layer_in_int8_is_off_by_no_more_than_its_rounding(model):
     if not can_quantize(model):
         pytest.skip("this torch has no int8")
