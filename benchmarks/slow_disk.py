@@ -159,4 +159,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    os._exit(status)  # threads of the app may still run torch's code, which aborts a process that exits normally
