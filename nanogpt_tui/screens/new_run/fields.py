@@ -69,6 +69,8 @@ class Field(Vertical):
         """Show a dot before an edited value, and a problem below it."""
         style = "$error" if problem else "$foreground" if edited else "$quiet"
         self._label.update(Content.assemble(("• " if edited else "  ", "$accent"), (self.label, style)), layout=False)
+        if problem and not self.has_class("-wrong") and self.has_focus_within:
+            self.call_after_refresh(self.scroll_visible, animate=False)  # the problem may be below the last row
         self.set_class(bool(problem), "-wrong")
         if problem:
             self._problem.update(safe_content(problem))

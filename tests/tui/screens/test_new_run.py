@@ -93,6 +93,17 @@ async def test_a_wrong_value_is_marked_where_it_stands_and_nothing_starts(lab: A
         assert not screen.query_one("#start-button", Button).disabled
 
 
+async def test_a_problem_of_the_field_in_the_last_row_is_scrolled_into_view(lab: Any, rhymes: Any) -> None:
+    async with lab(size=(80, 24)) as at:
+        screen = await form(at, dataset="rhymes")
+        await screen.focus_setting("lora_rank")
+        await at.settle()
+        await at.press("2")
+        shown = screen.field("lora_rank")._problem
+        await at.until(lambda: "beside given weights" in problem(screen, "lora_rank"))
+        await at.until(lambda: shown.region and shown.region in screen.form.region)
+
+
 async def test_what_the_data_set_makes_impossible_is_marked_too(lab: Any, rhymes: Any) -> None:
     list(prepare("rhymes"))
     async with lab() as at:
