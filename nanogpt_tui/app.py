@@ -197,7 +197,7 @@ class LabApp(TerminalApp):
             front.show_training()
 
     def is_ready(self) -> bool:
-        return not (isinstance(self.screen, LabScreen) and self.screen.is_reading)
+        return not (self.session.answering or (isinstance(self.screen, LabScreen) and self.screen.is_reading))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Disable all actions while the preferences wait for a key, and most of them on the compact screen."""

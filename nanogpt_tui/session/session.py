@@ -64,6 +64,7 @@ class Session:
         self.history: History | None = None
         self.discovered = False
         self._discovery: Worker[None] | None = None
+        self.answering = 0  # keys whose answer a thread computes
         self._listing: RunListing | None = None
         self._unwritten: deque[Callable[[], object]] = deque()  # what `write` has not called yet
         self._writing = threading.Lock()
@@ -235,7 +236,7 @@ class Session:
             elif error:
                 self._app.notify(error, severity="error", markup=False)
 
-        return self.fetch(read, show, "resume")
+        return self.fetch(read, show, "resume", answers_key=True)
 
     def _read_record(self, folder: Path) -> Iterator["Event | Steps"]:
         from nanogpt.runs.event_log import read_with_progress
@@ -445,11 +446,15 @@ class Session:
         with self._writing:  # a thread may be writing the last one
             pass
 
-    def fetch(self, read: Callable[[], T], then: Callable[[T | None, str], None], name: str) -> Worker[None]:
+    def fetch(
+        self, read: Callable[[], T], then: Callable[[T | None, str], None], name: str, *, answers_key: bool = False
+    ) -> Worker[None]:
         """Call `read` in a thread, then call `then(result, "")` in the interface's thread.
 
-        If `read` raises, call `then(None, error)` with the error in one line.
+        If `read` raises, call `then(None, error)` with the error in one line. answers_key: the keys that are pressed
+        meanwhile are about what `then` shows, and wait for it.
         """
+        self.answering += answers_key
         results: list[T] = []
         is_reported = False
 
@@ -461,6 +466,7 @@ class Session:
             nonlocal is_reported
             if worker.done and not is_reported:
                 is_reported = True
+                self.answering -= answers_key
                 then(results[0] if results else None, worker.error or "")
 
         worker = self.start_worker(work, report, name=name)

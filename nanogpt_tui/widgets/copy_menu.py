@@ -45,7 +45,7 @@ def ask_copy_run(app: "LabApp", folder: Path) -> None:
         if offered:
             ask_copy(app, offered)
 
-    app.session.fetch(lambda: run_items(folder), show, "copy")
+    app.session.fetch(lambda: run_items(folder), show, "copy", answers_key=True)
 
 
 def run_items(folder: Path) -> dict[str, str]:

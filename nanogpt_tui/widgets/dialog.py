@@ -122,7 +122,7 @@ class AskValue(Dialog[str | None]):
         elif not self._is_acting:
             self._is_acting = True
             session = cast("LabApp", self.app).session
-            session.fetch(lambda: act(text), lambda _, error: self._end(text, error), "answer")
+            session.fetch(lambda: act(text), lambda _, error: self._end(text, error), "answer", answers_key=True)
 
     def _end(self, text: str, problem: str) -> None:
         """Dismiss with the text, or show the problem."""

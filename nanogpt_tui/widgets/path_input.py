@@ -263,7 +263,12 @@ class AskPath(Dialog[Path | None]):
         if not self._is_checking:
             self._is_checking = True
             session = cast("LabApp", self.app).session
-            session.fetch(lambda: self._check(path), lambda problem, error: self._end(path, problem or error), "check")
+            session.fetch(
+                lambda: self._check(path),
+                lambda problem, error: self._end(path, problem or error),
+                "check",
+                answers_key=True,
+            )
 
     def _end(self, path: Path, problem: str) -> None:
         """Dismiss with the path, or show the problem."""

@@ -261,7 +261,7 @@ class DataScreen(LabScreen):
             elif self.is_current:
                 self.app.push_screen(OtherSettings(self.session, recipe, self._taken_names()), self._add)
 
-        self.session.fetch(lambda: load_recipe(entry.name), ask, "recipe")
+        self.session.fetch(lambda: load_recipe(entry.name), ask, "recipe", answers_key=True)
 
     def action_use_file(self) -> None:
         from nanogpt_tui.widgets.path_input import AskPath

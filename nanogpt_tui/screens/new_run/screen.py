@@ -113,7 +113,9 @@ class NewRunScreen(LabScreen):
                 self._starts_once_read = False
                 self.action_start()
 
-        self.session.fetch(lambda: (read_base(preset, start, runs_dir), preset_names()), show, "read preset or run")
+        self.session.fetch(
+            lambda: (read_base(preset, start, runs_dir), preset_names()), show, "read preset or run", answers_key=True
+        )
 
     def _read_options(self) -> None:
         runs_dir = self.session.runs_dir
@@ -337,7 +339,7 @@ class NewRunScreen(LabScreen):
                     error = str(problem)
                 self._end_start(error)
 
-        session.fetch(self.draft.target, begin, "start")
+        session.fetch(self.draft.target, begin, "start", answers_key=True)
 
     def _end_start(self, error: str) -> None:
         """Show the run that was started, or why it could not be."""

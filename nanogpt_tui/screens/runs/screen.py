@@ -340,7 +340,7 @@ class RunsScreen(LabScreen):
                     question = AskValue("A note on the run:", note, act=lambda text: manage.write_note(folder, text))
                     self.app.push_screen(question, lambda _: self.panel.reload())
 
-            self.session.fetch(lambda: manage.read_note(folder), ask, "note")
+            self.session.fetch(lambda: manage.read_note(folder), ask, "note", answers_key=True)
 
     def action_delete(self) -> None:
         run = self.current
@@ -356,7 +356,7 @@ class RunsScreen(LabScreen):
                 self._notify_error(error)
                 self._list()
 
-            self.session.fetch(lambda: manage.delete(Path(run.path)), show, "delete")
+            self.session.fetch(lambda: manage.delete(Path(run.path)), show, "delete", answers_key=True)
 
     def action_copy(self) -> None:
         run = self.current

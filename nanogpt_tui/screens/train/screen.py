@@ -281,7 +281,9 @@ class TrainScreen(LabScreen):
             if error:
                 self.notify(error, severity="error", markup=False)
 
-        self._quick_starting = session.fetch(lambda: session.quick_start_target(changes), begin, "quick start")
+        self._quick_starting = session.fetch(
+            lambda: session.quick_start_target(changes), begin, "quick start", answers_key=True
+        )
 
     def action_new_run(self) -> None:
         self.lab.new_run()

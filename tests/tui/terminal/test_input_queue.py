@@ -69,6 +69,7 @@ async def test_keys_behind_the_answer_of_a_dialog_are_for_what_it_leads_to(lab: 
 async def test_keys_wait_for_the_list_that_they_are_about(lab: Any, two_runs: Path) -> None:
     async with lab() as at:
         await together(at, "4", "i", *"exit", "enter")  # x deletes, where no dialog asks for text
+        await at.until(lambda: not isinstance(at.app.screen, AskValue))  # a thread writes the note
         assert "exit" in {runs.manage.read_note(folder) for folder in two_runs.iterdir()}
 
 
