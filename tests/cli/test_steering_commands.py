@@ -110,7 +110,7 @@ def every_setting_has_reached(config):
         (["--n_embd=100", "--n_head=3"], "not divisible"),
         (["--block_size=90000"], "lower block_size to at most"),
         (["--init_from=nobody"], "no run 'nobody'"),
-        (["--eval_only"], "not with torchrun, nor with eval_only"),
+        (["--eval_only"], "--detach does not work with eval_only"),
     ],
 )
 def test_what_is_wrong_before_the_start_is_one_line_also_where_it_is_detached(small, capsys, words, said):

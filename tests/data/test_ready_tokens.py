@@ -230,7 +230,7 @@ class Opened:
 def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path) -> None:
     path = tmp_path / "meta.pkl"
     path.write_bytes(pickle.dumps({"itos": {0: "a"}, "more": Opened(tmp_path / "ran")}))
-    with pytest.raises(UserError, match=r"meta\.pkl does not have the characters .*: it has the instruction"):
+    with pytest.raises(UserError, match=r"meta\.pkl does not have the characters .*: it asks for (posix|nt)\.mkdir"):
         read_characters(path)
     assert not (tmp_path / "ran").exists()
 
