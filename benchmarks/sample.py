@@ -59,7 +59,7 @@ def main() -> None:
 def compare_with_gpt2(name: str, tokens: int, rounds: int) -> None:
     """Compare a preset's or an architecture's model with a GPT-2 with the same matrices, and with its own `forward`."""
     tokenizer = tokenizers.create("char", [CHARACTERS])
-    flags = {"vocab_size": tokenizer.vocab_size, "dropout": 0}
+    flags = {"vocab_size": tokenizer.vocab_size}
     is_architecture = name in names(ARCHITECTURE)
     config = resolve(
         preset=None if is_architecture else name, flags=flags | ({"architecture": name} if is_architecture else {})
