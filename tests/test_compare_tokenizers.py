@@ -1,14 +1,13 @@
 """benchmarks/compare_tokenizers.py: its page, and what a later call still has to train."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from nanogpt.data import open_dataset, prepare, textfile_recipe
+from tests.programs import load_program
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -16,13 +15,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(FOLDER))
-    spec = importlib.util.spec_from_file_location("compare_tokenizers", FOLDER / "compare_tokenizers.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "compare_tokenizers", module)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_program(FOLDER / "compare_tokenizers.py")
 
 
 def test_the_page_has_the_results_best_first_and_says_what_is_missing(program: ModuleType, text_file: Path) -> None:

@@ -1,6 +1,5 @@
 """benchmarks/leaderboard.py: its entries fit its rules, and a call that is killed is continued by the next one."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -13,19 +12,14 @@ from typing import Any
 import pytest
 
 from nanogpt.config import resolve
+from tests.programs import load_program
 
 PROGRAM = Path(__file__).parents[1] / "benchmarks" / "leaderboard.py"
 
 
 @pytest.fixture(scope="module")
 def leaderboard() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("leaderboard", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["leaderboard"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_program(PROGRAM)
 
 
 def result(job: Any, bits: float, **changes: Any) -> dict[str, Any]:

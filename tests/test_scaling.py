@@ -1,24 +1,19 @@
 """The page about several processes: its tables are those of the formulas, and these those of the program."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nanogpt.training.estimate import memory
+from tests.programs import load_program
 
 SOURCE = Path(__file__).parents[1] / "docs" / "scaling.py"
 
 
 @pytest.fixture(scope="module")
 def scaling() -> Any:
-    spec = importlib.util.spec_from_file_location("scaling", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program(SOURCE)
 
 
 def test_the_tables_of_the_page_are_those_of_its_formulas(scaling: Any) -> None:

@@ -1,7 +1,7 @@
 """The base classes of all architectures: a language model, its decoding cache, its parameter groups, its backends."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
@@ -197,6 +197,17 @@ class LanguageModel(nn.Module):
     def device(self) -> torch.device:
         """The device of its tensors."""
         return next(chain(self.parameters(), self.buffers())).device
+
+    def copy_with(self, weights: Mapping[str, Tensor]) -> "LanguageModel":
+        """Return a model of the same configuration with copies of these weights, all on one device, by name.
+
+        It is in evaluation mode and has no adapters. torch's random state stays as it is.
+        """
+        with torch.random.fork_rng(devices=[]):
+            copied = self.config.build()
+        copied.to(next(iter(weights.values())).device).load_state_dict(weights)
+        copied.document_separator = self.document_separator
+        return copied.eval()
 
     def n_parameters(self) -> int:
         """Return the number of trainable parameters, or of stored counts; tied weights count once."""

@@ -97,10 +97,6 @@ def merged_copy(model: LanguageModel) -> LanguageModel:
     """Return a copy of the model without adapters, in evaluation mode, on the same device."""
     if not model.adapters:
         return copy.deepcopy(model).eval()
-    tensors = model.state_dict()
-    plain = model.config.build().to(model.device)
-    plain.document_separator = model.document_separator
-    adapters = {name: tensor for name, tensor in tensors.items() if name.endswith(NAMES)}
-    weights = {name: tensor for name, tensor in tensors.items() if name not in adapters}
-    plain.load_state_dict(merged_weights(weights, adapters))
-    return plain.eval()
+    adapters = adapter_tensors(model)
+    weights = {name: tensor for name, tensor in model.state_dict().items() if name not in adapters}
+    return model.copy_with(merged_weights(weights, adapters))

@@ -94,8 +94,4 @@ def whole_model(model: LanguageModel, world: World) -> LanguageModel | None:
             weights[name] = whole.cpu()
     if not world.is_main:
         return None
-    with torch.random.fork_rng():
-        copied = model.config.build()
-    copied.load_state_dict(weights)
-    copied.document_separator = model.document_separator
-    return copied.eval()
+    return model.copy_with(weights)

@@ -206,7 +206,7 @@ def explained_failures(monitor: ProcessMonitor, config: Config) -> Iterator[None
     except Exception as error:
         is_memory, is_compiler = hardware.is_out_of_memory(error), is_compiler_failure(error)
         reason = f"out of memory: {memory_advice(config)}" if is_memory else str(error) or type(error).__name__
-        if is_compiler and not is_memory:  # also if Ctrl+C has ended the compiler, which runs in the same terminal
+        if is_compiler and not is_memory:  # also if a signal has ended the compiler
             reason = f"the model cannot be compiled ({reason.splitlines()[0][:200]}); use compile=false"
         monitor.report_failure(" ".join(reason.split("\n")))
         if not monitor.is_reporter() and (is_memory or is_compiler or isinstance(error, UserError)):

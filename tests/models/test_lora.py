@@ -59,6 +59,13 @@ def test_the_merged_copy_is_a_plain_model_with_the_same_results(architecture):
     assert not any(isinstance(module, LowRankLinear) for module in merged.modules())
 
 
+def test_a_merged_copy_leaves_the_random_state_of_a_training_as_it_is():
+    lora, _ = adapted()
+    before = torch.get_rng_state()
+    merged_copy(lora)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_the_product_has_the_scale_alpha_by_rank():
     linear = torch.nn.Linear(3, 5)
     layer = LowRankLinear(linear, rank=2, alpha=6.0)

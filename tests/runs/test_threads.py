@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-import torch
 
 from nanogpt import runs
 from nanogpt.config import Config
 from nanogpt.events import Event, Started
 from nanogpt.runs.folder import run_config
-from nanogpt.training import trial
+from tests.two_cores import two_cores
 
 
 @pytest.fixture
@@ -21,13 +20,8 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
         pairs.append((first, second))
         return 2.0
 
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("nanogpt.hardware.choices.usable_cores", lambda: 2)
-    monkeypatch.setattr(trial, "speed_ratio", speed_ratio)
-    monkeypatch.setattr(trial, "SHARE_OF_RUN", 1e9)
-    before = torch.get_num_threads()
-    yield pairs
-    torch.set_num_threads(before)
+    with two_cores(monkeypatch, speed_ratio):
+        yield pairs
 
 
 def threads(events: Iterator[Event]) -> int:

@@ -3,13 +3,13 @@
 from itertools import count
 
 import pytest
-import torch
 
 from nanogpt import hardware
 from nanogpt.config import with_settings
 from nanogpt.events import Evaluated, Started, Step
 from nanogpt.training import train, trial
 from nanogpt.training.trial import CLEAR, MIN_ROUNDS, fastest
+from tests.two_cores import two_cores as on_two_cores
 
 
 class Clock:
@@ -70,13 +70,8 @@ def two_cores(monkeypatch):
         compared.append((first, second, seconds(first), seconds(second)))
         return 2.0
 
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("nanogpt.hardware.choices.usable_cores", lambda: 2)
-    monkeypatch.setattr(trial, "speed_ratio", speed_ratio)
-    monkeypatch.setattr(trial, "SHARE_OF_RUN", 1e9)
-    before = torch.get_num_threads()
-    yield compared
-    torch.set_num_threads(before)
+    with on_two_cores(monkeypatch, speed_ratio):
+        yield compared
 
 
 def figures(events):

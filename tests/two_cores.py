@@ -1,0 +1,21 @@
+"""A machine with two cores for tests of the trial of threads."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from nanogpt.training import trial
+
+
+@contextmanager
+def two_cores(monkeypatch: pytest.MonkeyPatch, speed_ratio: Callable[..., float]) -> Iterator[None]:
+    """Have two cores, nobody who asks for a number of threads, no run too short for a trial, and these comparisons."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("nanogpt.hardware.choices.usable_cores", lambda: 2)
+    monkeypatch.setattr(trial, "speed_ratio", speed_ratio)
+    monkeypatch.setattr(trial, "SHARE_OF_RUN", 1e9)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
