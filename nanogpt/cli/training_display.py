@@ -11,9 +11,9 @@ from itertools import chain
 from pathlib import Path
 from types import FrameType
 
+from nanogpt import data
 from nanogpt.cli import prepare as preparation
 from nanogpt.cli.console import live_line, print_message
-from nanogpt.data import Dataset, is_prepared, open_dataset, prepare
 from nanogpt.events import (
     Acknowledged,
     Downloading,
@@ -98,11 +98,11 @@ def show(events: Iterator[Event]) -> Finished | None:
     return finished
 
 
-def open_or_prepare(name: str, data_dir: Path | None) -> Dataset:
+def open_or_prepare(name: str, data_dir: Path | None) -> data.Dataset:
     """Return the data set, prepared first if it is not. Raise `UserError`."""
-    if not is_prepared(name, data_dir):
-        preparation.show(prepare(name, data_dir=data_dir))
-    return open_dataset(name, data_dir)
+    if not data.is_prepared(name, data_dir):
+        preparation.show(data.prepare(name, data_dir=data_dir))
+    return data.open_dataset(name, data_dir)
 
 
 def start_lines(event: Started) -> Iterator[str]:

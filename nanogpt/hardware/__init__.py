@@ -26,6 +26,7 @@ from nanogpt.hardware.facts import (
     usable_cores,
 )
 from nanogpt.hardware.heap import retain_freed_memory
+from nanogpt.hardware.measurements import read_measurements, write_measurement
 from nanogpt.hardware.peak import GPUS, gpu_peak, measure_cpu, peak_flops
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "memory_bytes",
     "missing_for_compile",
     "peak_flops",
+    "read_measurements",
     "resolve_compile",
     "resolve_device",
     "resolve_dtype",
@@ -52,4 +54,5 @@ __all__ = [
     "synchronize",
     "total_memory",
     "usable_cores",
+    "write_measurement",
 ]

@@ -4,15 +4,12 @@ GPUs are looked up by name. CPUs are measured, and the best result is kept in th
 MFU is then unknown, and not wrong.
 """
 
-import json
 import re
 import time
-from contextlib import suppress
 from typing import NamedTuple
 
-from nanogpt import paths
-from nanogpt.files import read_json, write_atomically
 from nanogpt.hardware.facts import cpu_model
+from nanogpt.hardware.measurements import read_measurements, write_measurement
 
 
 class Peak(NamedTuple):
@@ -120,12 +117,11 @@ def peak_flops(device: str, dtype: str) -> float | None:
     if device != "cpu":
         return None
     key = f"{cpu_model()} | {torch.get_num_threads()} threads | torch {torch.__version__} | {dtype}"
-    known = _read_cache()
-    measured = measure_cpu(dtype, seconds=MEASURE_S / 4 if key in known else MEASURE_S)
-    if measured > known.get(key, 0.0):
-        known[key] = measured
-        _write_cache(known)
-    return known[key]
+    best = read_measurements("peak.json").get(key, 0.0)
+    measured = measure_cpu(dtype, seconds=MEASURE_S / 4 if best else MEASURE_S)
+    if measured > best:
+        write_measurement("peak.json", key, measured)
+    return max(measured, best)
 
 
 def measure_cpu(dtype: str, largest: int = 1024, seconds: float | None = None) -> float:
@@ -150,20 +146,3 @@ def measure_cpu(dtype: str, largest: int = 1024, seconds: float | None = None) -
                 return best
             if ended - started < seconds / 20:
                 side = min(2 * side, largest)
-
-
-def _read_cache() -> dict[str, float]:
-    try:
-        stored = read_json(paths.cache_dir() / "peak.json")
-    except (OSError, ValueError):
-        return {}
-    entries = stored.items() if isinstance(stored, dict) else ()
-    return {key: float(value) for key, value in entries if isinstance(value, int | float) and 0 < value < 1e18}
-
-
-def _write_cache(known: dict[str, float]) -> None:
-    """Replace the file atomically. If that fails, the next run measures again."""
-    folder = paths.cache_dir()
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "peak.json", json.dumps(known, indent=1))

@@ -12,7 +12,6 @@ from nanogpt.config import ARCHITECTURE, ArchitectureConfig, Config, with_settin
 from nanogpt.errors import SettingError, UserError
 from nanogpt.interop import hub
 from nanogpt.interop.huggingface_config import is_huggingface, read_config
-from nanogpt.interop.huggingface_tokenizer import GPT2_SIZE, read_vocabulary, tokenizer_kind, vocabulary
 from nanogpt.runs import checkpoints
 
 if TYPE_CHECKING:
@@ -70,6 +69,8 @@ def read_weights(source: str, dataset: data.Dataset, runs_dir: str | Path | None
 
 def _check_huggingface_tokens(source: str, place: Path, dataset: data.Dataset) -> None:
     """Raise `SettingError` unless the data set's ids mean the same tokens in that folder."""
+    from nanogpt.interop.huggingface_tokenizer import GPT2_SIZE, read_vocabulary, tokenizer_kind, vocabulary
+
     theirs = read_vocabulary(place)
     if theirs is None:  # the oldest folders of GPT-2 have none
         if read_config(place).vocab_size < GPT2_SIZE:

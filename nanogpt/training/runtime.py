@@ -1,7 +1,7 @@
 """The runtime of a training: device, number format, compilation, threads and processes, each as set or chosen here."""
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -18,8 +18,8 @@ class Runtime:
     """The resolved settings of a training.
 
     sharded: whether parameters, gradients and optimizer state are divided among the processes. peak_flops: FLOP/s of
-    the devices of all processes together, None if unknown. choices: by setting, the reason of
-    each choice that was made here.
+    the devices of all processes together, None if it is unknown or was not measured yet. choices: by setting, the
+    reason of each choice that was made here.
     """
 
     device: str
@@ -28,8 +28,8 @@ class Runtime:
     threads: int
     world: World
     sharded: bool
-    peak_flops: float | None
     choices: dict[str, str]
+    peak_flops: float | None = None
 
     def autocast(self) -> AbstractContextManager[object]:
         """Multiply matrices in `dtype` inside this context."""
@@ -69,7 +69,7 @@ def resolve_runtime(config: Config) -> Runtime:
             raise SettingError(
                 "architecture", f"architecture={shape.name}: it is counted by one process; start it without torchrun"
             )
-        return Runtime(device, "float32", False, threads, world, False, None, {"training": COUNTED})
+        return Runtime(device, "float32", False, threads, world, False, {"training": COUNTED})
     micro_batch = config.data.batch_size * shape.block_size
     dtype, why_dtype = hardware.resolve_dtype(system.dtype, device, width=shape.width, tokens=micro_batch)
     compiled, why_compiled = hardware.resolve_compile(
@@ -80,10 +80,15 @@ def resolve_runtime(config: Config) -> Runtime:
         flops_per_token=shape.flops_per_token(),
         estimate=shape.compile_estimate(dtype),
     )
-    peak = hardware.peak_flops(device, dtype)
     choices = {name: why for name, why in (("dtype", why_dtype), ("compile", why_compiled)) if why}
     sharded = system.sharding == "fsdp" and world.size > 1
-    return Runtime(device, dtype, compiled, threads, world, sharded, peak * world.size if peak else None, choices)
+    return Runtime(device, dtype, compiled, threads, world, sharded, choices)
+
+
+def with_peak(runtime: Runtime) -> Runtime:
+    """Return the runtime with its peak speed, which is measured on a CPU, with the current number of threads."""
+    peak = hardware.peak_flops(runtime.device, runtime.dtype)
+    return replace(runtime, peak_flops=peak * runtime.world.size if peak else None)
 
 
 def check_memory(config: Config, dtype: str, device: str, shards: int = 1) -> None:

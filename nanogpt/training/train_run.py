@@ -34,7 +34,7 @@ from nanogpt.training.divergence import DivergenceDetector
 from nanogpt.training.loop import FindCheckpoint, Trainer, WriteSample, spike_detector
 from nanogpt.training.max_norm import constrained_weights
 from nanogpt.training.process_monitor import ProcessMonitor
-from nanogpt.training.runtime import Runtime, check_memory, memory_advice, resolve_runtime
+from nanogpt.training.runtime import Runtime, check_memory, memory_advice, resolve_runtime, with_peak
 from nanogpt.training.sharding import ShardedGradients, shard
 from nanogpt.training.snapshot import Progress, Snapshot, check_weights, restore, restore_weights
 from nanogpt.training.throughput import Parts, Throughput
@@ -120,6 +120,8 @@ def train(
             steps = config.schedule.max_iters - (start.progress.step if start is not None and resume else 0)
             passes = steps * config.data.gradient_accumulation_steps
             runtime = choose_by_trial(runtime, config, model, flat, batches, passes)
+        if not is_counted:
+            runtime = with_peak(runtime)
         dtype = getattr(torch, runtime.dtype)
         optimizer = no_optimizer() if is_counted else config.optimizer.build(model, dtype, flat)
         backend = None if runtime.sharded or model.adapters else model.training_backend(device, dtype, flat)

@@ -7,6 +7,7 @@ in the run like a setting, and a resumed run uses it again: another number of th
 order, so the run would not continue exactly.
 """
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,8 @@ from nanogpt.training.runtime import Runtime
 BUDGET_S = 1.0  # of the comparison of two candidates
 SHARE_OF_RUN = 0.02  # that such a comparison may take
 MIN_ROUNDS, MIN_TURN_S = 3, 0.02
+FILE = "trials.json"
+CONFIRMED = 1.15  # the ratio of an earlier trial is used again if a round is within this factor of it
 CLEAR = 1.2  # a comparison ends early if one candidate is faster by this factor in each round
 # By how much another number format has to be faster than the usual one, and fewer threads in passes over a part of the
 # batch, in which operations are shorter than in training.
@@ -57,33 +60,42 @@ def choose_by_trial(
         timed = TimedPasses(model, flat, window, runtime, passes)
         if not timed.budget_s:
             return runtime
-        dtype, _ = fastest(dtypes, lambda each: timed.seconds(runtime.threads, each), timed.budget_s, MARGIN)
+        known = KnownRatios(f"{config.model} | {config.data.batch_size} | whole {timed.is_whole_batch}")
+        dtype, _ = fastest(dtypes, lambda each: timed.seconds(runtime.threads, each), timed.budget_s, MARGIN, known)
         margin = 1.0 if timed.is_whole_batch else MARGIN
-        threads, comparison = fastest(counts, lambda each: timed.seconds(each, dtype), timed.budget_s, margin)
+        known = KnownRatios(f"{known.settings} | {dtype}")
+        threads, comparison = fastest(counts, lambda each: timed.seconds(each, dtype), timed.budget_s, margin, known)
     torch.set_num_threads(threads)
-    choices, peak = dict(runtime.choices), runtime.peak_flops
+    choices = dict(runtime.choices)
     if comparison:
         better, worse, factor = comparison
         were = "was" if better == 1 else "were"
         choices["threads"] = f"{counted(better, 'thread')} {were} {factor:.2f} times as fast as {worse} in a trial"
     if dtype != runtime.dtype:
         choices["dtype"] = f"faster than {runtime.dtype} in a trial"
-    if (threads, dtype) != (runtime.threads, runtime.dtype):
-        peak = hardware.peak_flops("cpu", dtype)
-    return replace(runtime, threads=threads, dtype=dtype, peak_flops=peak, choices=choices)
+    return replace(runtime, threads=threads, dtype=dtype, choices=choices)
 
 
 def fastest(
-    candidates: Sequence[Candidate], seconds: Callable[[Candidate], float], budget_s: float, margin: float
+    candidates: Sequence[Candidate],
+    seconds: Callable[[Candidate], float],
+    budget_s: float,
+    margin: float,
+    known: "KnownRatios | None" = None,
 ) -> tuple[Candidate, tuple[Candidate, Candidate, float] | None]:
     """Return the fastest candidate, and the last comparison: the better one, the worse one, and the factor.
 
     The first two are compared, then the next one with the better one, until one is not better. seconds: does some work
-    with a candidate and returns its time. margin: by which factor a later candidate has to be faster.
+    with a candidate and returns its time. margin: by which factor a later candidate has to be faster. known: the ratios
+    of earlier trials.
     """
     best, comparison = candidates[0], None
     for candidate in candidates[1:]:
-        factor = speed_ratio(best, candidate, seconds, budget_s)
+        factor = known.confirmed(best, candidate, seconds) if known else None
+        if factor is None:
+            factor = speed_ratio(best, candidate, seconds, budget_s)
+            if known:
+                known.store(best, candidate, factor)
         if factor <= margin:
             return best, (best, candidate, 1 / factor)
         comparison = candidate, best, factor
@@ -112,6 +124,35 @@ def is_clear(times: Sequence[tuple[float, float]]) -> bool:
     """Return whether the same candidate is faster by the factor `CLEAR` in each round."""
     ratios = [first_s / second_s for first_s, second_s in times]
     return min(ratios) > CLEAR or max(ratios) < 1 / CLEAR
+
+
+class KnownRatios:
+    """The ratios of earlier trials on this machine with the same `settings`, in trials.json in the cache folder.
+
+    A ratio is used again if a single round confirms it, so that most trainings start without a whole trial.
+    """
+
+    def __init__(self, settings: str) -> None:
+        self.settings = settings
+
+    def confirmed(self, first: Candidate, second: Candidate, seconds: Callable[[Candidate], float]) -> float | None:
+        """Return the ratio that `speed_ratio` has returned for these candidates; None if it is not so now."""
+        ratio = hardware.read_measurements(FILE).get(self._key(first, second))
+        if ratio is None:
+            return None
+        seconds(first)  # warms up
+        now = seconds(first) / seconds(second)
+        is_clear_still = is_clear([(ratio, 1.0), (now, 1.0)])
+        return ratio if is_clear_still or 1 / CONFIRMED < now / ratio < CONFIRMED else None
+
+    def store(self, first: Candidate, second: Candidate, ratio: float) -> None:
+        """Keep a ratio for later trainings."""
+        hardware.write_measurement(FILE, self._key(first, second), ratio)
+
+    def _key(self, first: Candidate, second: Candidate) -> str:
+        machine = f"{hardware.cpu_model()} | {hardware.usable_cores()} cores | torch {torch.__version__}"
+        settings = hashlib.sha256(self.settings.encode()).hexdigest()[:16]
+        return f"{machine} | {settings} | {first} : {second}"
 
 
 class TimedPasses:

@@ -3,12 +3,14 @@
 from itertools import count
 
 import pytest
+import torch
 
-from nanogpt import hardware
+from nanogpt import hardware, paths
 from nanogpt.config import with_settings
 from nanogpt.events import Evaluated, Started, Step
+from nanogpt.hardware import measurements
 from nanogpt.training import train, trial
-from nanogpt.training.trial import CLEAR, MIN_ROUNDS, fastest
+from nanogpt.training.trial import CLEAR, CONFIRMED, MIN_ROUNDS, KnownRatios, fastest
 from tests.two_cores import two_cores as on_two_cores
 
 
@@ -59,6 +61,74 @@ def test_a_later_candidate_has_to_be_faster_by_the_margin():
     clock = Clock({"float32": 1.05, "bfloat16": 1.0})
     assert fastest(["float32", "bfloat16"], clock, budget_s=0.0, margin=1.1)[0] == "float32"
     assert fastest(["float32", "bfloat16"], clock, budget_s=0.0, margin=1.0)[0] == "bfloat16"
+
+
+def winner_with_memory(seconds, settings="a model"):
+    """Return the winner of two and one thread, and how many turns it took."""
+    clock = Clock(seconds)
+    winner, _ = fastest([2, 1], clock, budget_s=0.0, margin=1.0, known=KnownRatios(settings))
+    return winner, len(clock.timed)
+
+
+WHOLE, CONFIRMING = 2 * MIN_ROUNDS, 3  # turns: with no budget and no clear result; a warm-up and one round
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ({2: 1.0, 1: 1.1}, {2: 10.0, 1: 11.0}),  # the machine is slower, for both
+        ({2: 1.0, 1: 1.1}, {2: 1.0, 1: 1.1 * CONFIRMED * 0.99}),
+        ({2: 9.0, 1: 1.0}, {2: 3.0, 1: 1.0}),  # clearly the same winner
+    ],
+)
+def test_a_trial_of_before_counts_if_one_round_confirms_it(first, then):
+    winner, turns = winner_with_memory(first)
+    assert turns == WHOLE
+    assert winner_with_memory(then) == (winner, CONFIRMING)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "winner"),
+    [
+        ({2: 1.0, 1: 1.5}, {2: 1.5, 1: 1.0}, 1),  # another program has become busy
+        ({2: 3.0, 1: 1.0}, {2: 1.0, 1: 1.5}, 2),  # it has ended
+        ({2: 1.0, 1: 1.1}, {2: 1.0, 1: 1.1 * CONFIRMED * 1.01}, 2),
+    ],
+)
+def test_a_whole_trial_is_done_when_a_round_shows_another_ratio(first, then, winner):
+    winner_with_memory(first)
+    assert winner_with_memory(then) == (winner, CONFIRMING + WHOLE)
+    assert winner_with_memory(then) == (winner, CONFIRMING)  # the later trial counts from now on
+
+
+def test_a_trial_counts_only_for_the_same_settings_and_machine(monkeypatch):
+    winner_with_memory({2: 1.0, 1: 1.1})
+    assert winner_with_memory({2: 1.0, 1: 1.1}, "another model")[1] == WHOLE
+    monkeypatch.setattr(hardware, "usable_cores", lambda: 64)
+    assert winner_with_memory({2: 1.0, 1: 1.1})[1] == WHOLE
+    monkeypatch.setattr(hardware, "cpu_model", lambda: "another processor")
+    assert winner_with_memory({2: 1.0, 1: 1.1})[1] == WHOLE
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[]", '{"a": 0}', "\0" * 100, "a folder"])
+def test_a_damaged_memory_of_trials_is_replaced(damaged):
+    winner_with_memory({2: 1.0, 1: 1.1})
+    path = paths.cache_dir() / "trials.json"
+    path.unlink()
+    if damaged == "a folder":
+        path.mkdir()
+    else:
+        path.write_text(damaged)
+    assert winner_with_memory({2: 1.0, 1: 1.1}) == (2, WHOLE)
+    assert winner_with_memory({2: 1.0, 1: 1.1}) == (2, WHOLE if damaged == "a folder" else CONFIRMING)
+
+
+def test_the_memory_of_trials_stays_small(monkeypatch):
+    monkeypatch.setattr(measurements, "MOST", 3)
+    for number in range(5):
+        winner_with_memory({2: 1.0, 1: 1.1}, f"model {number}")
+    turns = [winner_with_memory({2: 1.0, 1: 1.1}, f"model {number}")[1] for number in (4, 3, 2, 1)]
+    assert turns == [CONFIRMING] * 3 + [WHOLE]
 
 
 @pytest.fixture
@@ -115,3 +185,18 @@ def test_the_number_format_is_tried_on_a_cpu_that_has_both(tiny, tokens, two_cor
     assert [pair[:2] for pair in two_cores] == [("float32", "bfloat16")]  # this width is below bfloat16's
     assert started.dtype == "bfloat16"
     assert "faster than float32 in a trial" in started.choices["dtype"]
+
+
+def test_the_peak_is_measured_once_with_the_threads_that_were_chosen(tiny, tokens, two_cores, monkeypatch):
+    """It takes a fifth of a second."""
+    measured = []
+
+    def measure(dtype, seconds):
+        measured.append((dtype, torch.get_num_threads()))
+        return 1e9
+
+    monkeypatch.setattr("nanogpt.hardware.peak.measure_cpu", measure)
+    started = next(iter(train(tiny(threads=0), tokens)))
+    assert isinstance(started, Started)
+    assert (started.threads, started.peak_flops) == (1, 1e9)
+    assert measured == [("float32", 1)]
