@@ -45,7 +45,7 @@ def start(run: Path, rank: int, size: int, port: int, lines: Path) -> int:
         if size > 1:
             os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
             os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-            os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+            os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "NANOGPT_JOIN_TIMEOUT": "20"}
         flags = {name: str(value) for name, value in SETTINGS.items()}
         try:
             for _ in runs.resume(run) if is_run(run) else runs.start(resolve(flags=flags).config, run):
@@ -105,16 +105,13 @@ def main() -> int:
             store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
             lines.unlink(missing_ok=True)
             pids = [start(cut, rank, size, store.port, lines) for rank in range(size)]
-            if is_joined := draw.random() < 0.8:
+            if draw.random() < 0.8:
                 wait_for_events(cut)
             time.sleep(draw.uniform(0, LONGEST_S))
             victim = draw.randrange(size)
             os.kill(pids[victim], signal.SIGKILL)
             os.waitpid(pids[victim], 0)
             began, others = time.monotonic(), [pid for pid in pids if pid != pids[victim]]
-            if not is_joined:  # it may never have met the others: torchrun ends them then
-                for pid in others:
-                    os.kill(pid, signal.SIGTERM)
             good &= wait_all(others, LIMIT_S)
             slowest = max(slowest, time.monotonic() - began)
             readable(cut)

@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _refuse(program, str(error))
     except KeyboardInterrupt:
-        print_message(f"\n{program}: interrupted")
+        if _speaks():
+            print_message(f"\n{program}: interrupted")
         return 130
     except BrokenPipeError:
         # The interpreter flushes stdout again at exit, which must not fail.
@@ -87,7 +88,8 @@ def _interruptible_imports() -> Iterator[None]:
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         specs = [getattr(sys.modules.get(name), "__spec__", None) for name in ("numpy", "torch")]
         if any(getattr(spec, "_initializing", False) for spec in specs):
-            os.write(2, b"\nnanogpt: interrupted\n")
+            if _speaks():
+                os.write(2, b"\nnanogpt: interrupted\n")
             os._exit(130)
         raise KeyboardInterrupt
 
@@ -100,6 +102,11 @@ def _interruptible_imports() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _speaks() -> bool:
+    """Return whether this process is the first of its training on this machine: all of them are interrupted."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _open_streams() -> None:

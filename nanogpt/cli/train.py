@@ -3,25 +3,31 @@
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from nanogpt.cli.console import ignoring_hangup, print_message
+from nanogpt.cli.process_launcher import replace_by_launcher
 from nanogpt.cli.runs import run_option
 from nanogpt.cli.settings import add_settings, configured
 from nanogpt.cli.training_display import interruptible_once_started, open_or_prepare, show
 from nanogpt.config import Config, Resolved, SamplingConfig, with_settings
-from nanogpt.errors import UserError
+from nanogpt.errors import ReportedError, UserError
 from nanogpt.events import Finished
 from nanogpt.formatting import counted, duration
 from nanogpt.paths import expanded
 from nanogpt.runs.checkpoints import latest
 from nanogpt.runs.folder import check_free, is_run, run_config, run_name, runs_folder, summary
-from nanogpt.runs.torchrun import flags, is_restarted, replace_by_torchrun
+from nanogpt.runs.torchrun import flags, is_restarted
 from nanogpt.runs.weights import with_shape_of_weights
 
 DESCRIPTION = """Train a model, or resume a run. Settings come from the defaults, a preset, FILE, then options.
 `nanogpt config` with the same options shows the result."""
+
+
+FIRST_S = 5.0  # for which other processes of the same machine wait before they report an error
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,11 +52,29 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--name and --out_dir both set the folder of the run: give only one")
     if args.detach and ("RANK" in os.environ or resolved.config.evaluation.eval_only):
         raise UserError("--detach does not work with eval_only, nor under torchrun: use --processes instead")
-    with ignoring_hangup():
+    with ignoring_hangup(), after_the_first_process():
         if resolved.config.checkpoint.init_from == "resume":
             return resume(args, resolved)
         base = f"{resolved.config.data.dataset}-{args.preset or resolved.config.model.name}"
         return train(resolved.config, args, base, resolved.sources)
+
+
+@contextmanager
+def after_the_first_process() -> Iterator[None]:
+    """Let the first of several processes on this machine report an error that all of them have: it ends the others."""
+    try:
+        yield
+    except UserError as error:
+        if os.environ.get("LOCAL_RANK", "0") != "0" and not is_of_group(error):
+            time.sleep(FIRST_S)
+        raise
+
+
+def is_of_group(error: UserError) -> bool:
+    """Return whether the processes of a training have decided which of them reports this error."""
+    from nanogpt.training.distributed import ProcessGroupError
+
+    return isinstance(error, ReportedError | ProcessGroupError)
 
 
 def train(config: Config, args: argparse.Namespace, base: str, sources: Mapping[str, str] | None = None) -> int:
@@ -64,7 +88,7 @@ def train(config: Config, args: argparse.Namespace, base: str, sources: Mapping[
     if not args.detach and starts_several(config):
         check_free(folder)
         values = with_shape_of_weights(config, sources, args.runs_dir).values()
-        replace_by_torchrun(config.system.processes, config.system.threads, [*flags(values), *places_of(args, folder)])
+        replace_by_launcher(config.system.processes, config.system.threads, [*flags(values), *places_of(args, folder)])
     if args.detach:
         pid = runs.start_detached(config, folder, data_dir=args.data_dir, runs_dir=args.runs_dir, sources=sources)
         return detached(folder, pid)
@@ -118,7 +142,7 @@ def resume(args: argparse.Namespace, resolved: Resolved) -> int:
         return detached(folder, runs.resume_detached(folder, changes, data_dir=args.data_dir))
     if starts_several(config := with_settings(run_config(folder), changes)):
         settings = [*flags(changes | {"init_from": "resume"}), *places_of(args, folder)]
-        replace_by_torchrun(config.system.processes, config.system.threads, settings)
+        replace_by_launcher(config.system.processes, config.system.threads, settings)
     commands = CommandQueue()
     events = runs.resume(folder, changes, commands=commands, data_dir=args.data_dir)
     return finish(show(interruptible_once_started(events, commands)), folder)

@@ -3,7 +3,6 @@
 import math
 import os
 import signal
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -139,20 +138,14 @@ def step_line(event: Step, max_iters: int) -> str:
 
 @contextmanager
 def interruptible(commands: CommandQueue) -> Iterator[None]:
-    """Let Ctrl+C and SIGTERM stop training after its step with a checkpoint; the second one exits immediately.
-
-    The terminal sends Ctrl+C to torchrun, too, which repeats it to its processes: that is no second one.
-    """
-    asked_at: float | None = None
-    repeats_s = 5.0 if "RANK" in os.environ else 0.0
+    """Let Ctrl+C and SIGTERM stop training after its step with a checkpoint; the second one exits immediately."""
+    is_asked = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal asked_at
-        if asked_at is not None:
-            if time.monotonic() - asked_at < repeats_s:
-                return
+        nonlocal is_asked
+        if is_asked:
             os._exit(128 + number)
-        asked_at = time.monotonic()
+        is_asked = True
         # os.write, because the signal may interrupt a print. torchrun sends SIGTERM if another process has failed.
         if "RANK" not in os.environ or (os.environ["RANK"] == "0" and number == signal.SIGINT):
             os.write(2, b"\nfinishing the step and saving; press Ctrl+C again to exit immediately\n")

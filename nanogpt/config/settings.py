@@ -24,6 +24,7 @@ from nanogpt.config.components import (
 )
 from nanogpt.config.setting import Setting, declared_settings, setting
 from nanogpt.errors import SettingError
+from nanogpt.formatting import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +175,12 @@ class Config:
                 self.evaluation.noise_interval,
                 "the noise is measured between micro-batches; set gradient_accumulation_steps=2 and halve batch_size",
             )
+        if self.system.processes > self.sequences:
+            raise self.settings()["processes"].error(
+                self.system.processes,
+                f"a step has {counted(self.sequences, 'sequence')}, and each process needs one; use at most "
+                f"{self.sequences}, or raise batch_size or gradient_accumulation_steps",
+            )
         if self.system.sharding == "fsdp":
             self._check_sharding()
         self._validate_adapters()
@@ -208,9 +215,14 @@ class Config:
                 raise known[name].error(value, f"it is not for LoRA adapters; use {name}=0 or lora_rank=0")
 
     @property
+    def sequences(self) -> int:
+        """Sequences that one optimizer step sees, over all its micro-batches."""
+        return self.data.batch_size * self.data.gradient_accumulation_steps
+
+    @property
     def tokens_per_iteration(self) -> int:
-        """Tokens that one optimizer step sees, over all its micro-batches."""
-        return self.data.batch_size * self.data.gradient_accumulation_steps * self.model.block_size
+        """Tokens that one optimizer step sees."""
+        return self.sequences * self.model.block_size
 
     def components(self) -> dict[str, str]:
         """Return the chosen component of each kind: `{"architecture": "gpt2", …}`."""

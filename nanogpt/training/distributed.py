@@ -5,21 +5,32 @@ a pickle: numbers and texts are tensors.
 """
 
 import os
+import socket
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count, pairwise
+from typing import NoReturn
 
 import torch
 from torch import distributed
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
-from nanogpt.errors import SettingError, UserError
+from nanogpt.errors import ReportedError, SettingError, UserError
 
 
 class ProcessGroupError(UserError):
     """The processes of a training cannot reach each other, or not any more."""
 
+
+LIMIT = "NANOGPT_JOIN_TIMEOUT"  # environment variable: the seconds that processes wait for others which do not start
+LIMIT_S = 300  # the limit of torch's store: on several machines one may read its data set more slowly than others
+LOCAL_LIMIT_S = 25  # for one machine, if nothing watches the processes until they have joined
+START_ADVICE = "start several processes with torchrun, or unset RANK"
+LIMIT_ADVICE = f"start all processes together, best with --processes or torchrun ({LIMIT} sets another limit)"
+POLL_S = 0.1
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 _connections = count()  # of this process to the store: all processes of a group make the same ones
 
@@ -69,10 +80,9 @@ def join_process_group(backend: str, device: str) -> World:
     # On GPUs gloo carries what is not on them: flags and commands.
     chosen = "cpu:gloo,cuda:nccl" if on_gpu and backend != "gloo" else "gloo"
     with readable_errors():
-        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-            distributed.init_process_group(chosen, store=_connect(), rank=world.rank, world_size=world.size)
-        else:  # the main process has the store
-            distributed.init_process_group(chosen)
+        store = _connect(is_server=world.is_main and not _has_agent())
+        _wait_for_all(store, world)
+        distributed.init_process_group(chosen, store=store, rank=world.rank, world_size=world.size)
     return world
 
 
@@ -82,16 +92,76 @@ def new_store(world: World) -> Store | None:
         return _connect() if world.size > 1 else None
 
 
-def _connect() -> Store:
-    """Return a connection to the store, with its own keys: torchrun keeps the store when it restarts the processes."""
-    store = TCPStore(os.environ.get("MASTER_ADDR", ""), _number("MASTER_PORT"), is_master=False)
+def _connect(*, is_server: bool = False) -> Store:
+    """Return a connection to the store, with its own keys: torchrun keeps the store when it restarts the processes.
+
+    is_server: this process has the store.
+    """
+    address, port = os.environ.get("MASTER_ADDR", ""), _number("MASTER_PORT")
+    if not address:
+        raise UserError(f"the environment has no MASTER_ADDR: {START_ADVICE}")
+    if not is_server:
+        _wait_for_server(address, port)
+    store = TCPStore(address, port, is_master=is_server, wait_for_workers=False, multi_tenant=True)
     return PrefixStore(f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_connections)}", store)
+
+
+def _wait_for_server(address: str, port: int) -> None:
+    """Wait until the store can be reached. Raise `ProcessGroupError` if it cannot in time."""
+    until = time.monotonic() + _limit_s()
+    while True:
+        with suppress(OSError), socket.create_connection((address, port), timeout=5):
+            return
+        if time.monotonic() > until:
+            who = "torchrun" if _has_agent() else "rank 0"
+            raise ProcessGroupError(f"{who} cannot be reached at {address}:{port} for {_limit_s()} s; {LIMIT_ADVICE}")
+        time.sleep(POLL_S)
+
+
+def _wait_for_all(store: Store, world: World) -> None:
+    """Wait until all processes are here. Raise `ProcessGroupError` that names those which are missing.
+
+    The backend itself would wait for half an hour. Twice, because one may end while it waits for the others.
+    """
+    for state, limit_s in (("started", _limit_s()), ("answered", min(_limit_s(), LOCAL_LIMIT_S))):
+        keys = [f"{state}/{each}" for each in range(world.size)]
+        store.set(keys[world.rank], "")
+        until = time.monotonic() + limit_s
+        while not store.check(keys):  # `wait` would hold signals back, and write warnings
+            if store.check(["failed"]) or time.monotonic() > until:
+                _refuse_without(store, keys, world, f"not {state} within {limit_s} s; {LIMIT_ADVICE}")
+            time.sleep(POLL_S)
+
+
+def _refuse_without(store: Store, keys: list[str], world: World, problem: str) -> NoReturn:
+    """Raise `ProcessGroupError` in one process, which names those whose keys are missing, `ReportedError` in others."""
+    missing = [str(each) for each, key in enumerate(keys) if not store.check([key])]
+    reporter = store.compare_set("failed", "", str(world.rank))
+    if world.is_main and not _has_agent():
+        time.sleep(20 * POLL_S)  # the others learn it from the store of this process
+    if reporter != str(world.rank).encode():
+        raise ReportedError(problem)
+    ranks = f"ranks {', '.join(missing)} of {world.size} have" if len(missing) > 1 else f"rank {missing[0]} has"
+    raise ProcessGroupError(f"{ranks} {problem}")
+
+
+def _has_agent() -> bool:
+    """Return whether torchrun or `nanogpt train --processes` watches the processes, and has their store."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def _limit_s() -> int:
+    """Return the seconds to wait for processes that do not start."""
+    if LIMIT in os.environ:
+        return _number(LIMIT)
+    return LOCAL_LIMIT_S if os.environ.get("MASTER_ADDR") in LOOPBACK and not _has_agent() else LIMIT_S
 
 
 def _number(name: str) -> int:
     value = os.environ.get(name, "")
     if not value.isdecimal():
-        raise UserError(f"the environment has {name}={value!r}: start several processes with torchrun, or unset RANK")
+        advice = "set a number of seconds" if name == LIMIT else START_ADVICE
+        raise UserError(f"the environment has {name}={value!r}: {advice}")
     return int(value)
 
 

@@ -115,7 +115,10 @@ class ProcessMonitor:
                     self.store.set(f"report/{self.world.rank}", str(number))
                 for rank in others:
                     self._check(rank, now)
-            except RuntimeError:  # the main process had the store and is gone
+            except RuntimeError:  # the process that had the store is gone: the main one, or the one that started all
+                if self.world.is_main and not self._closed.is_set():
+                    os.write(2, b"\nthe process that started the others has ended: finishing the step and saving\n")
+                    os.kill(os.getpid(), signal.SIGTERM)  # as that one does if a process has failed
                 return
 
     def _check(self, rank: int, now: float) -> None:

@@ -1,5 +1,6 @@
 """The runtime of a training: device, number format, compilation, threads and processes, each as set or chosen here."""
 
+import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -58,6 +59,7 @@ def resolve_runtime(config: Config) -> Runtime:
             f"{world.size} processes; start at most {rows}, or raise batch_size or gradient_accumulation_steps",
         )
     if world.size > 1 and device == "cuda":
+        check_gpus(world)
         device = f"cuda:{world.local_rank}"
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
@@ -89,6 +91,16 @@ def with_peak(runtime: Runtime) -> Runtime:
     """Return the runtime with its peak speed, which is measured on a CPU, with the current number of threads."""
     peak = hardware.peak_flops(runtime.device, runtime.dtype)
     return replace(runtime, peak_flops=peak * runtime.world.size if peak else None)
+
+
+def check_gpus(world: World) -> None:
+    """Raise `SettingError` if this machine has fewer GPUs than processes of the training."""
+    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", world.local_rank + 1)), torch.cuda.device_count()
+    if here > gpus:
+        raise SettingError(
+            "processes",
+            f"processes={here}: each needs a GPU, and this machine has {gpus}; start at most {gpus}, or use device=cpu",
+        )
 
 
 def check_memory(config: Config, dtype: str, device: str, shards: int = 1) -> None:

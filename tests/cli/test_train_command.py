@@ -306,14 +306,14 @@ def test_a_run_whose_folder_was_removed_is_not_said_to_go_on(tmp_path, capsys):
     assert capsys.readouterr().err == f"stopped at step 7; its folder {gone} is gone\n"
 
 
-def test_processes_are_started_by_torchrun_with_the_settings_and_the_folder(small, capsys, monkeypatch):
+def test_processes_are_started_with_the_settings_and_the_folder(small, capsys, monkeypatch):
     started_with = []
 
-    def replace_by_torchrun(processes, threads, arguments):
+    def replace_by_launcher(processes, threads, arguments):
         started_with.append((processes, threads, arguments))
         raise SystemExit(0)
 
-    monkeypatch.setattr("nanogpt.cli.train.replace_by_torchrun", replace_by_torchrun)
+    monkeypatch.setattr("nanogpt.cli.train.replace_by_launcher", replace_by_launcher)
     with pytest.raises(SystemExit):
         main(["train", *small, "--name=many", "--processes=3", "--threads=2"])
     ((processes, threads, arguments),) = started_with

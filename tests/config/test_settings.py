@@ -209,3 +209,10 @@ def test_sharding_refuses_what_needs_all_weights_in_one_process(other):
     base = {"gradient_accumulation_steps": "2", "init_from": "some-run"}
     with pytest.raises(SettingError, match=rf"{next(iter(other))}=.* not with sharding=fsdp.*use "):
         resolve(flags=base | other | {"sharding": "fsdp"})
+
+
+def test_more_processes_than_sequences_are_refused_before_any_starts():
+    asked = {"batch_size": "3", "gradient_accumulation_steps": "2"}
+    assert resolve(flags=asked | {"processes": "6"}).config.system.processes == 6
+    with pytest.raises(SettingError, match=r"processes=7: a step has 6 sequences, .* use at most 6"):
+        resolve(flags=asked | {"processes": "7"})

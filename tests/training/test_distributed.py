@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import socket
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -210,13 +212,19 @@ def test_all_wait_for_a_last_checkpoint_that_the_disk_refuses_at_first(tmp_path)
     assert on_processes(2, wait_for_a_last_checkpoint, output) == [0, 0], output.read_text()
 
 
+SECOND = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+
+
 @pytest.mark.parametrize(
     ("environment", "backend", "said"),
     [
         ({"RANK": "first"}, "auto", "RANK='first'"),
         ({"RANK": "0"}, "auto", "WORLD_SIZE=''"),
         ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, "nccl", "backend=nccl is for NVIDIA GPUs"),
-        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, "auto", "cannot reach each other"),  # no MASTER_ADDR
+        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, "auto", "MASTER_PORT=''"),
+        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_PORT": "1"}, "auto", "no MASTER_ADDR"),
+        ({**SECOND, "NANOGPT_JOIN_TIMEOUT": "soon"}, "auto", "NANOGPT_JOIN_TIMEOUT='soon': set a number of seconds"),
+        ({**SECOND, "NANOGPT_JOIN_TIMEOUT": "0"}, "auto", "rank 0 cannot be reached at 127.0.0.1:1 for 0 s; start all"),
     ],
 )
 def test_a_group_that_cannot_be_joined_is_one_line(monkeypatch, environment, backend, said):
@@ -228,6 +236,52 @@ def test_a_group_that_cannot_be_joined_is_one_line(monkeypatch, environment, bac
         join_process_group(backend, "cpu")
     assert "\n" not in str(caught.value)
     assert "gloo" not in str(caught.value)
+
+
+def join():
+    try:
+        join_process_group("gloo", "cpu")
+    except ReportedError:
+        return 1
+    except UserError as error:
+        print("LINE", error, flush=True)
+        return 2
+    return 0
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.mark.parametrize("has_agent", [True, False])
+def test_processes_that_do_not_start_are_named_after_a_limit(tmp_path, has_agent):
+    store = new_store() if has_agent else None
+    group = {"WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1", "NANOGPT_JOIN_TIMEOUT": "2"}
+    group |= {"MASTER_PORT": str(store.port if store else free_port())}
+    if has_agent:
+        group["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+    output = tmp_path / "output"
+    started = [
+        Forked(join, output=output, environment=group | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in (0, 2)
+    ]
+    assert sorted(process.wait(60) for process in started) == [1, 2], output.read_text()
+    assert output.read_text() == (
+        "LINE ranks 1, 3 of 4 have not started within 2 s; start all processes together, best with --processes or "
+        "torchrun (NANOGPT_JOIN_TIMEOUT sets another limit)\n"
+    )
+
+
+def test_a_process_that_is_killed_while_it_waits_for_others_is_noticed(tmp_path):
+    store, output = new_store(), tmp_path / "output"
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    group |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "NANOGPT_JOIN_TIMEOUT": "3"}
+    killed = Forked(join, output=output, environment=group | {"RANK": "1", "LOCAL_RANK": "1"})
+    store.wait(["0/0/started/1"], timedelta(seconds=60))
+    killed.kill()
+    assert killed.wait(60) == -signal.SIGKILL
+    assert Forked(join, output=output, environment=group | {"RANK": "0", "LOCAL_RANK": "0"}).wait(60) == 2
+    assert "LINE rank 1 has not answered within 3 s; " in output.read_text()
 
 
 FLAGS = SHAPE | SYSTEM | {"dataset": "small", "batch_size": 2, "gradient_accumulation_steps": 3, "dtype": "float32"}
@@ -387,10 +441,12 @@ def test_each_of_two_sharded_processes_holds_half_of_parameters_and_optimizer_st
         assert held == pytest.approx(whole / 2, abs=26 * 4 + 64 * 12)
 
 
-def test_sharded_processes_take_the_steps_that_one_takes(losses):
-    changes = {"batch_size": 2, "gradient_accumulation_steps": 4, "max_iters": 20, "eval_interval": 10, "eval_iters": 3}
+@pytest.mark.parametrize("size", [2, 3])
+def test_sharded_processes_take_the_steps_that_one_takes(losses, size):
+    changes = {"batch_size": 2, "gradient_accumulation_steps": 4, "max_iters": 50, "eval_interval": 20, "eval_iters": 3}
     (alone,) = losses(1, **changes)
-    for reported in losses(2, **changes, sharding="fsdp"):
+    assert len(alone) == 50 + 4
+    for reported in losses(size, **changes, sharding="fsdp"):
         assert reported == {key: pytest.approx(value, abs=1e-5) for key, value in alone.items()}
 
 
