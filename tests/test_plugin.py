@@ -67,7 +67,7 @@ def nanogpt(installed, tmp_path):
 
 def test_its_components_and_their_settings_are_listed(nanogpt):
     listed = nanogpt("config", "--components")
-    for name in ("bigram", "signum", "rise_and_fall"):
+    for name in ("bigram", "signum", "rise_and_fall", "nibble", "numbers"):
         assert name in listed
     shown = json.loads(nanogpt("config", "--json", *SETTINGS))
     assert shown["spread"]["bounds"] == "at least 0 and at most 10"

@@ -2,10 +2,14 @@
 
 import argparse
 import json
+import sys
+from collections.abc import Iterator
 
+from nanogpt import tokenizers
 from nanogpt.cli.settings import add_settings, configured
 from nanogpt.cli.tables import print_table
 from nanogpt.config import KINDS, component, config_to_toml, load_preset, names, preset_names
+from nanogpt.data import sources
 
 DESCRIPTION = """Show the settings that `nanogpt train` with the same options would use, and where each comes from."""
 
@@ -14,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="value, source, default and bounds of each, as JSON")
     parser.add_argument("--toml", action="store_true", help="as a file that `nanogpt train FILE` takes")
     parser.add_argument("--presets", action="store_true", help="list the presets instead")
-    parser.add_argument("--components", action="store_true", help="list what architecture, optimizer … can be instead")
+    parser.add_argument("--components", action="store_true", help="list all architectures, optimizers … instead")
     add_settings(parser)
 
 
@@ -23,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
         print_table((name, load_preset(name).help) for name in preset_names())
         return 0
     if args.components:
-        print_table((kind.name, name, _summary(component(kind, name))) for kind in KINDS for name in names(kind))
+        print_table(_components())
         return 0
     resolved = configured(args)
     values, known = resolved.config.values(), resolved.config.settings()
@@ -57,5 +61,16 @@ def _shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value) if value == "" else str(value)
 
 
-def _summary(config: type) -> str:
-    return (config.__doc__ or "").strip().partition("\n")[0]
+def _components() -> Iterator[tuple[str, str, str]]:
+    """Yield kind, name and summary of each component: the settings' own, then what `nanogpt prepare` chooses from."""
+    for kind in KINDS:
+        for name in names(kind):
+            yield kind.name, name, _first_line(component(kind, name).__doc__)
+    for name in tokenizers.names():
+        yield "tokenizer", name, _first_line(sys.modules[tokenizers.tokenizer_class(name).__module__].__doc__)
+    for name in sources.names():
+        yield "source", name, _first_line(sys.modules[sources.source_class(name).__module__].__doc__)
+
+
+def _first_line(docstring: str | None) -> str:
+    return (docstring or "").strip().partition("\n")[0]

@@ -4,13 +4,15 @@ Textual keeps 64 parsed sheets, an app of many widgets has more, and it parses a
 its own or the theme is set. That was a quarter of the time of a start. It also matches all rules against each node
 again whenever the node or an ancestor changes: a quarter of the time to open a form. Here the result is cached by all
 that the rules depend on: the type names, classes and ids in their selectors, for the node and its ancestors, and the
-pseudo-classes that decide.
+pseudo-classes that decide. A node for which none of these has changed is left as it is.
 """
 
 import dis
 from collections.abc import Iterable
 from dataclasses import fields, replace
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from textual.css.model import CombinatorType, RuleSet, Selector, SelectorSet, SelectorType
 from textual.css.styles import RulesMap
@@ -21,7 +23,8 @@ from textual.dom import DOMNode
 Signature = tuple[tuple[frozenset[str], frozenset[str], str | None], ...]
 
 _parsed: dict[tuple[object, ...], list[RuleSet]] = {}  # by the variables and the sheet; rules never change
-_candidates: dict[tuple[int, ...], "Candidates"] = {}  # by the ids of rules in `_parsed`
+_indexes: dict[tuple[int, ...], "RuleIndex"] = {}  # by the ids of all rules, which are in `_parsed`
+_candidates: dict[tuple[int, ...], "Candidates"] = {}  # by the ids of these rules
 
 _FLAGS = ["_has_focus_within", "_has_hover_style", "_has_odd_or_even", "_has_order_style"]  # of a node, set by `apply`
 
@@ -90,14 +93,44 @@ class Candidates:
         return [(depth, set(names)) for depth, names in found]
 
 
+class RuleIndex:
+    """All rules of a stylesheet, by the names of the nodes that they may be for."""
+
+    def __init__(self, rules: list[RuleSet], rules_map: dict[str, list[RuleSet]]) -> None:
+        self.rules_map = rules_map
+        self._order = {rule: place for place, rule in enumerate(rules)}
+        self._by_names: dict[frozenset[str], Candidates] = {}
+
+    def candidates(self, node: DOMNode) -> Candidates:
+        """Return the rules whose last selector names a node."""
+        names = frozenset(self.rules_map.keys() & node._selector_names)
+        if (found := self._by_names.get(names)) is None:
+            rules = sorted({rule for name in names for rule in self.rules_map[name]}, key=self._order.__getitem__)
+            ids = tuple(map(id, rules))
+            if ids not in _candidates:
+                _candidates[ids] = Candidates(rules)
+            found = self._by_names[names] = _candidates[ids]
+        return found
+
+
+class Applied(NamedTuple):
+    """What the styles of a node were computed from, and the rules that it had then."""
+
+    candidates: Candidates
+    key: tuple[object, ...]
+    rules: RulesMap
+
+
 class CachedStylesheet(Stylesheet):
     """A `Stylesheet` whose parsed rules and computed styles are kept while the process lives."""
 
     def __init__(self, *, variables: dict[str, str] | None = None) -> None:
         super().__init__(variables=variables)
         self._variables_key = frozenset(self._variables.items())
-        self._by_names: dict[frozenset[str], Candidates] = {}
-        self._indexed: object = None  # the rules that `_by_names` is about
+        self._index: RuleIndex | None = None
+        self._applied: WeakKeyDictionary[DOMNode, Applied] = WeakKeyDictionary()
+        self._component_keys: WeakKeyDictionary[DOMNode, dict[str, tuple[Candidates, tuple[object, ...]]]]
+        self._component_keys = WeakKeyDictionary()
         self._computed: dict[DOMNode, RulesMap] = {}
 
     def set_variables(self, variables: dict[str, str]) -> None:
@@ -123,34 +156,65 @@ class CachedStylesheet(Stylesheet):
         if not IS_KNOWN:
             super().apply(node, animate=animate, cache=cache)
             return
-        candidates = self._find_candidates(node)
-        key = candidates.key(node.css_path_nodes)
-        if key not in candidates.styles:
+        self._apply(node, animate)
+        self._process_component_classes(node)
+
+    def _apply(self, node: DOMNode, animate: bool) -> bool:
+        """Apply the styles of a node without those of its component classes; return whether they may have changed."""
+        candidates = self._find_index().candidates(node)
+        key, base = candidates.key(node.css_path_nodes), node.styles.base
+        if (before := self._applied.get(node)) and before == (candidates, key, base._rules):
+            for flag, value in candidates.flags:
+                setattr(node, flag, value)
+            node.notify_style_update()  # colors of ancestors, which its cached styles are mixed with, may have changed
+            return False
+        if key in candidates.styles:
+            for flag, value in candidates.flags:
+                setattr(node, flag, value)
+            if (rules := candidates.styles[key]) is not None:
+                super().replace_rules(node, rules, animate=animate)
+        else:
             super().apply(node, animate=animate)
             candidates.styles[key] = self._computed.pop(node, None)
             candidates.flags = [(flag, getattr(node, flag)) for flag in _FLAGS]
-            return
-        for flag, value in candidates.flags:
-            setattr(node, flag, value)
-        if (rules := candidates.styles[key]) is not None:
-            super().replace_rules(node, rules, animate=animate)
-        self._process_component_classes(node)
+        self._applied[node] = Applied(candidates, key, base._rules.copy())
+        return True
 
-    def _find_candidates(self, node: DOMNode) -> Candidates:
-        rules_map = self.rules_map
-        if self._indexed is not rules_map:
-            self._indexed, self._by_names = rules_map, {}
-        names = frozenset(rules_map.keys() & node._selector_names)
-        if (found := self._by_names.get(names)) is None:
-            limit = {rule for name in names for rule in rules_map[name]}
-            rules = [rule for rule in self.rules if rule in limit]
+    def _process_component_classes(self, node: DOMNode) -> None:
+        """Apply the styles of a node's component classes, unless all would be computed from the same as before."""
+        if not (IS_KNOWN and (classes := node._get_component_classes())):
+            super()._process_component_classes(node)
+            return
+        path, index, keys = node.css_path_nodes, self._find_index(), {}
+        for name in classes:
+            component = _component_node(name)
+            candidates = index.candidates(component)
+            keys[name] = (candidates, candidates.key([*path, component]))
+        if self._component_keys.get(node) != keys or node._component_styles.keys() != keys.keys():
+            super()._process_component_classes(node)
+            self._component_keys[node] = keys
+
+    @property
+    def rules_map(self) -> dict[str, list[RuleSet]]:
+        return self._find_index().rules_map if IS_KNOWN else super().rules_map
+
+    def _find_index(self) -> RuleIndex:
+        rules = self.rules  # parses what was added; the base class then forgets its own map
+        if self._index is None or self._rules_map is not self._index.rules_map:
             ids = tuple(map(id, rules))
-            if ids not in _candidates:
-                _candidates[ids] = Candidates(rules)
-            found = self._by_names[names] = _candidates[ids]
-        return found
+            if ids not in _indexes:
+                _indexes[ids] = RuleIndex(rules, super().rules_map)
+            self._index = _indexes[ids]
+            self._rules_map = self._index.rules_map
+        return self._index
 
     def replace_rules(self, node: DOMNode, rules: RulesMap, animate: bool = False) -> None:  # type: ignore[override]
         if IS_KNOWN:
-            self._computed[node] = rules  # until `apply` has kept them
+            self._computed[node] = rules  # until `_apply` has kept them
         super().replace_rules(node, rules, animate=animate)
+
+
+@cache
+def _component_node(name: str) -> DOMNode:
+    """Return a node like those that Textual makes for a component class, without a parent."""
+    return DOMNode(classes=name)

@@ -7,6 +7,7 @@ import pytest
 from textual.app import App, ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.css.stylesheet import Stylesheet
+from textual.dom import DOMNode
 from textual.widget import Widget
 from textual.widgets import Button, Label
 
@@ -44,7 +45,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
 
     def note_applied(cls: Any, node: Any, rules: Any, animate: bool = False) -> None:
         if cls is not Reference:
-            applied[node] = rules
+            applied[node] = rules  # until others are applied
         own["replace_rules"].__func__(cls, node, rules, animate)
 
     def compare(self: Any, node: Any, **options: Any) -> None:
@@ -55,13 +56,22 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
         for flag in FLAGS:
             setattr(node, flag, None)
         apply(self, node, **options)
-        given = applied.pop(node, None), [getattr(node, flag) for flag in FLAGS]
+        given = applied.get(node), [getattr(node, flag) for flag in FLAGS]
         if given != expected:
             failed.append((node, given, expected))
+        for name in node._get_component_classes():
+            component = DOMNode(classes=name)
+            component._attach(node)
+            reference.found = None
+            own["apply"](reference, component)
+            Stylesheet.replace_rules(component, reference.found or {})
+            if (rules := node._component_styles[name].base._rules) != component.styles.base._rules:
+                failed.append((node, name, rules, component.styles.base._rules))
         compared.append(node in computed)
         computed.discard(node)
 
     monkeypatch.setattr(stylesheet, "_candidates", {})
+    monkeypatch.setattr(stylesheet, "_indexes", {})
     monkeypatch.setattr(Stylesheet, "apply", note_computed)
     monkeypatch.setattr(Stylesheet, "replace_rules", classmethod(note_applied))
     monkeypatch.setattr(CachedStylesheet, "apply", compare)
@@ -103,6 +113,7 @@ class Small(App[None]):
     #box > Label.-mark { color: white; }
     #box.-on Label { color: yellow; }
     #other Label { color: initial; }
+    #other.-filled { background: green; }
     Vertical:focus-within Label, .-on:focus-within { text-style: italic; }
     Button:focus { color: red; }
     Button:hover { color: green; }
@@ -149,6 +160,24 @@ async def test_each_change_of_a_node_gives_it_textuals_styles() -> None:
             await pilot.pause()
             app.refresh_css()
             await pilot.pause()
+
+
+async def test_a_node_that_is_unchanged_gets_no_styles_again_but_the_colors_of_its_parent() -> None:
+    app = Small()
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        parent, child = app.query_one("#other"), app.query("#other Button").first()
+        child.styles.background = "transparent"
+        before, updates = child.visual_style, child.styles.base._updates
+        parent.add_class("-filled")
+        await pilot.pause()
+        assert child.styles.base._updates == updates
+        assert child.visual_style.background != before.background
+        app.reset_styles()
+        app.refresh_css()
+        await pilot.pause()
+        assert child.visual_style.background != before.background
+        assert child.styles.base._updates > updates
 
 
 async def test_an_unknown_version_of_textual_computes_all_styles(
