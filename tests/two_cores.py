@@ -11,10 +11,12 @@ from nanogpt.training import trial
 
 @contextmanager
 def two_cores(monkeypatch: pytest.MonkeyPatch, speed_ratio: Callable[..., float]) -> Iterator[None]:
-    """Have two cores, nobody who asks for a number of threads, no run too short for a trial, and these comparisons."""
+    """Have two cores, nobody who asks for a number of threads, no run too short for a trial, no trial of before that
+    counts, and these comparisons."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("nanogpt.hardware.choices.usable_cores", lambda: 2)
     monkeypatch.setattr(trial, "speed_ratio", speed_ratio)
+    monkeypatch.setattr(trial.KnownRatios, "confirmed", lambda *_: None)
     monkeypatch.setattr(trial, "SHARE_OF_RUN", 1e9)
     before = torch.get_num_threads()
     yield
