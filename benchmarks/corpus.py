@@ -1,14 +1,15 @@
 """Prepares a synthetic corpus from a web server that fails, with kills, and measures time, memory and the output.
 
-    python benchmarks/corpus.py [--megabytes 2000] [--kills 10] [--tokenizer gpt2] [--folder FOLDER] [--seed 1]
+    python benchmarks/corpus.py [--megabytes 2000] [--rounds 1] [--kills 10] [--tokenizer gpt2] [--folder FOLDER]
 
 Writes Parquet tables and JSON lines (gz, zst) with documents of Python's sources, of which some occur more than once,
-and serves them on this machine. Then prepares them with one worker process and with two, from a server without faults;
-and with two from a server that drops a tenth of its connections and stalls another twentieth for longer than the time
-limit, while the preparation is killed with SIGKILL at random moments and started again. Prints one table: times, the
-largest sum of the proportional set sizes (PSS) of all processes of a preparation, and a hash of all files except
-meta.json, which has the time. Exit code 1 if the files differ. Needs /proc, for the PSS. The speeds are only comparable
-on an idle machine: two workers need two idle cores, and the server a little of them.
+and serves them on this machine. Then prepares them with one worker process and with two, from a server without faults,
+in turn and as often as --rounds says; and with two from a server that drops a tenth of its connections and stalls
+another twentieth for longer than the time limit, while the preparation is killed with SIGKILL at random moments and
+started again. Prints one table: times, CPU seconds of the main process and of its children, the largest sum of the
+proportional set sizes (PSS) of all processes of a preparation, and a hash of all files except meta.json, which has the
+time. The two speeds are compared by their medians. Exit code 1 if the files differ. Needs /proc, for the PSS. The
+speeds are only comparable on an idle machine: two workers need two idle cores, and the server a little of them.
 """
 
 import argparse
@@ -17,33 +18,35 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.process_tree import Sampler
 from tests.faulty_server import FaultyServer
 
 SHARD_BYTES = 48_000_000  # of text
 MEAN_DOCUMENT = 3000  # characters
 DUPLICATES = 0.05  # share of the documents
 TIMEOUT_S, STALL_S = 2.0, 6.0
-SAMPLE_S = 0.25
 
 
 def main() -> int:
     """Run all parts and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=2000, help="size of the text")
-    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=1, help="of one worker, then two")
+    parser.add_argument("--kills", type=int, default=10, help="0: no preparation with faults and kills")
     parser.add_argument("--tokenizer", default="gpt2")
     parser.add_argument("--folder", help="where to work; by default the system's temporary folder")
     parser.add_argument("--seed", type=int, default=1)
@@ -64,15 +67,18 @@ def main() -> int:
         window = min(1 << 24, args.megabytes * 1_000_000 // 100)
         runs = []
         with server(folder / "shards", faults=False) as url:
-            for workers in (1, 2):
-                runs.append(prepare(folder / f"workers-{workers}", url, args.tokenizer, window, workers))
-                print(f"{workers} {'worker' if workers == 1 else 'workers'}: {runs[-1].elapsed_s:.1f} s", flush=True)
-        with server(folder / "shards", faults=True) as url:
-            longest = 2 * runs[1].elapsed_s / max(1, args.kills)
+            for number in range(2 * args.rounds):
+                workers = 1 + number % 2
+                runs.append(prepare(folder / f"preparation-{number}", url, args.tokenizer, window, workers))
+                print(f"{runs[-1].name}: {runs[-1].elapsed_s:.1f} s", flush=True)
+        if args.kills:
+            longest = 2 * runs[1].elapsed_s / args.kills
             draw = random.Random(args.seed)
-            runs.append(
-                prepare(folder / "killed", url, args.tokenizer, window, 2, lambda: draw.uniform(0, longest), args.kills)
-            )
+            with server(folder / "shards", faults=True) as url:
+                killed = folder / "killed"
+                runs.append(
+                    prepare(killed, url, args.tokenizer, window, 2, lambda: draw.uniform(0, longest), args.kills)
+                )
         return report(runs, args.megabytes)
 
 
@@ -81,8 +87,10 @@ class Run:
     """What was measured of one preparation."""
 
     name: str
+    workers: int
     elapsed_s: float = 0.0
-    cpu_s: float = 0.0
+    main_cpu_s: float = 0.0
+    children_cpu_s: list[float] = field(default_factory=list)
     most_pss: int = 0
     kills: int = 0
     files: dict[str, str] = field(default_factory=dict)
@@ -207,14 +215,15 @@ def prepare(folder: Path, url: str, tokenizer: str, window: int, workers: int, d
         "NANOGPT_DATA_DIR": str(folder / "data"),
         "no_proxy": "*",
     }
-    run = Run(f"{workers} workers, killed" if delay else f"{workers} {'worker' if workers == 1 else 'workers'}")
+    name = f"{workers} {'worker' if workers == 1 else 'workers'}"
+    run = Run(f"{name}, killed" if delay else name, workers)
     command = [sys.executable, "-m", "nanogpt", "prepare", "corpus", f"--workers={workers}"]
-    began, before = time.monotonic(), os.times()
+    began = time.monotonic()
     while True:
-        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-            ended = threading.Event()
-            sampling = threading.Thread(target=sample, args=(process.pid, run, ended))
-            sampling.start()
+        with (
+            subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process,
+            Sampler(process.pid) as sampler,
+        ):
             if delay is not None and run.kills < kills:
                 try:
                     process.wait(timeout=delay())
@@ -222,63 +231,41 @@ def prepare(folder: Path, url: str, tokenizer: str, window: int, workers: int, d
                     process.send_signal(signal.SIGKILL)
                     run.kills += 1
             _, errors = process.communicate()
-            ended.set()
-            sampling.join()
+        run.most_pss = max(run.most_pss, sampler.peak_pss)
         if process.returncode == 0:
             break
         if process.returncode != -signal.SIGKILL:
             sys.exit(f"the preparation failed: {errors.decode()[-2000:]}")
-    after = os.times()
     run.elapsed_s = time.monotonic() - began
-    run.cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
+    run.main_cpu_s = sampler.cpu_s.pop(process.pid)
+    run.children_cpu_s = list(sampler.cpu_s.values())
     data = folder / "data" / "corpus"
     for path in sorted(data.iterdir()):
         if path.name != "meta.json":  # it has the time
             with path.open("rb") as file:
                 run.files[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     run.tokens = sum(json.loads((data / "meta.json").read_text())["tokens"].values())
+    shutil.rmtree(folder)
     return run
-
-
-def sample(pid: int, run: Run, ended: threading.Event) -> None:
-    """Record the largest sum of the PSS of a process and those that it started."""
-    while not ended.wait(SAMPLE_S):
-        run.most_pss = max(run.most_pss, sum(map(pss, (pid, *children(pid)))))
-
-
-def children(pid: int) -> list[int]:
-    """Return the processes that a process has started; none if it has ended."""
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    except OSError:
-        return []
-
-
-def pss(pid: int) -> int:
-    """Return the proportional set size of a process in bytes; 0 if it has ended."""
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0
 
 
 def report(runs: list[Run], megabytes: int) -> int:
     """Print the table; return the exit code."""
-    print(f"\n{'preparation':<20}{'seconds':>9}{'MB/s':>7}{'CPU s':>8}{'kills':>7}{'most MB':>9}  files")
+    print(
+        f"\n{'preparation':<20}{'seconds':>9}{'MB/s':>7}{'kills':>7}{'most MB':>9}  {'files':<14}CPU s: main, children"
+    )
     for run in runs:
         digest = hashlib.sha256("".join(run.files.values()).encode()).hexdigest()[:12]
-        cpu = "–" if run.kills else f"{run.cpu_s:.1f}"  # that of killed processes' children is not known
+        # that of the processes before a kill is not known
+        cpu = "–" if run.kills else f"{run.main_cpu_s:.1f}, " + " + ".join(f"{each:.1f}" for each in run.children_cpu_s)
         print(
-            f"{run.name:<20}{run.elapsed_s:>9.1f}{megabytes / run.elapsed_s:>7.1f}{cpu:>8}{run.kills:>7}"
-            f"{run.most_pss / 1e6:>9.0f}  {digest}"
+            f"{run.name:<20}{run.elapsed_s:>9.1f}{megabytes / run.elapsed_s:>7.1f}{run.kills:>7}"
+            f"{run.most_pss / 1e6:>9.0f}  {digest:<14}{cpu}"
         )
     same = all(run.files == runs[0].files for run in runs)
     print(f"\n{runs[0].tokens:,} tokens in {len(runs[0].files) - 1} files: {'identical' if same else 'DIFFERENT'}")
-    print(f"two workers are {runs[0].elapsed_s / runs[1].elapsed_s:.2f} times as fast as one")
+    one, two = (median(run.elapsed_s for run in runs if run.workers == each and not run.kills) for each in (1, 2))
+    print(f"two workers are {one / two:.2f} times as fast as one")
     return 0 if same else 1
 
 

@@ -73,6 +73,11 @@ class TokenBlock:
             np.frombuffer(buffers[0], message["dtype"]), tokens, characters, utf8_bytes, hashes, message["position"]
         )
 
+    @property
+    def documents(self) -> list[NDArray[np.unsignedinteger]]:
+        """The tokens of each document, as views."""
+        return [self.ids[start:end] for start, end in pairwise([0, *np.cumsum(self.tokens).tolist()])]
+
     def since(self, start: int) -> "TokenBlock":
         """Return the block without its first `start` documents."""
         return TokenBlock(

@@ -11,7 +11,7 @@ from nanogpt.data.corpus.blocks import TextBlock, TokenBlock
 from nanogpt.data.corpus.duplicates import HashSet
 from nanogpt.data.corpus.fetch import Fetcher
 from nanogpt.data.corpus.meter import Meter
-from nanogpt.data.corpus.processes import Processes
+from nanogpt.data.corpus.processes import BLOCKS_QUEUED, Processes
 from nanogpt.data.corpus.reading import Item, ShardEnd, read_shards
 from nanogpt.data.corpus.unfinished import Unfinished
 from nanogpt.data.corpus.window import Ids, new_window, split_numbers
@@ -70,7 +70,8 @@ class Encoder:
             def encode(item: Item) -> Item:
                 return processes.encode(item) if isinstance(item, TextBlock) else item
 
-            with closing(map_in_threads(encode, items, workers, max(BLOCKS_AHEAD, 2 * workers))) as encoded:
+            concurrent = BLOCKS_QUEUED * workers
+            with closing(map_in_threads(encode, items, concurrent, max(BLOCKS_AHEAD, 2 * concurrent))) as encoded:
                 for _, item in encoded:
                     if isinstance(item, TokenBlock):
                         meter.add(item.position)

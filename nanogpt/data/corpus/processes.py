@@ -7,15 +7,20 @@ child holds no end of another one's pipes, so it sees at once when its parent ha
 import queue
 import signal
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from nanogpt import processes
 from nanogpt.data.corpus.blocks import TextBlock, TokenBlock
 from nanogpt.data.corpus.messages import receive, send
 from nanogpt.errors import UserError
+
+PIPE_BYTES = 1 << 20  # Linux's default limit
+BLOCKS_QUEUED = 2  # for each process, with the one that it encodes
 
 
 class Child:
@@ -29,7 +34,23 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # the app draws on the terminal
         )
+        self._sending, self._last_received = threading.Lock(), threading.Event()
+        self._last_received.set()
+        for pipe in (self._process.stdin, self._process.stdout):
+            _enlarge(pipe)
         self.send({"tokenizer": str(tokenizer) if tokenizer else ""})
+
+    def ask(self, message: dict[str, Any], *buffers: bytes) -> tuple[dict[str, Any], list[bytes]]:
+        """Send a message and return its answer, as `receive` does. Several threads may ask at a time."""
+        received = threading.Event()
+        try:
+            with self._sending:
+                earlier, self._last_received = self._last_received, received
+                self.send(message, *buffers)
+            earlier.wait()
+            return self.receive()
+        finally:
+            received.set()
 
     def send(self, message: dict[str, Any], *buffers: bytes) -> None:
         """Send a message."""
@@ -65,9 +86,20 @@ class Child:
                     pipe.close()
 
 
+def _enlarge(pipe: IO[bytes] | None) -> None:
+    """Let a pipe hold a block, so that neither side waits for the other while one is sent, where the system can."""
+    if sys.platform == "linux":
+        import fcntl
+
+        assert pipe is not None
+        with suppress(OSError):  # a user's pipes have a limited number of pages
+            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
 class Processes:
     """A reader and `workers` processes that encode; one process that does both if `workers` is 1.
 
+    Each process has a block to encode and `BLOCKS_QUEUED` - 1 waiting in its pipe, so that it never waits for this one.
     tokenizer: its file; None to read texts only.
     """
 
@@ -76,9 +108,10 @@ class Processes:
         self._all: list[Child] = []
         self._idle: queue.SimpleQueue[Child] = queue.SimpleQueue()
         try:
-            for number in range(workers if workers > 1 and tokenizer else 0):
+            for _ in range(workers if workers > 1 and tokenizer else 0):
                 self._all.append(Child(tokenizer))
-                self._idle.put(self._all[number])
+            for child in self._all * BLOCKS_QUEUED:
+                self._idle.put(child)
             self._reader = Child(tokenizer if workers == 1 else None)
             self._all.append(self._reader)
         except OSError as error:
@@ -104,12 +137,11 @@ class Processes:
                 yield kind.from_message(message, buffers)
 
     def encode(self, block: TextBlock) -> TokenBlock:
-        """Return a block encoded by an idle process. `workers` threads may call this at a time."""
+        """Return a block encoded by a process that has room for it. `BLOCKS_QUEUED * workers` threads may call this."""
         child = self._idle.get()
         try:
             message, buffers = block.to_message()
-            child.send(message, *buffers)
-            return TokenBlock.from_message(*child.receive())
+            return TokenBlock.from_message(*child.ask(message, *buffers))
         finally:
             self._idle.put(child)
 

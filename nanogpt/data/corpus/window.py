@@ -6,6 +6,7 @@ blocks, so it is the same for any number of workers and after any number of kill
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,11 +90,12 @@ class Window:
             int(np.searchsorted(np.cumsum(sizes), self.full - self.tokens)) + 1,
             self.most - self.read,
         )
-        new, tokens = new[:taken], block.tokens[:taken]
+        new, documents = new[:taken], block.documents
         self.blocks.append(
             TokenBlock(
-                ids=block.ids[: int(tokens.sum())][np.repeat(new, tokens)],
-                tokens=tokens[new],
+                # copied: a view would keep the duplicates in memory
+                ids=np.concatenate([block.ids[:0], *(documents[place] for place in np.flatnonzero(new).tolist())]),
+                tokens=block.tokens[:taken][new],
                 characters=block.characters[:taken][new],
                 utf8_bytes=block.utf8_bytes[:taken][new],
                 hashes=block.hashes[:taken][new],
@@ -113,23 +115,26 @@ class Window:
         max_tokens: of all of it, None for no bound. The last document is cut off where it is reached; `text_size`
         returns the characters and bytes of what is left of it.
         """
-        ids = np.concatenate([block.ids for block in self.blocks])
+        documents = [document for block in self.blocks for document in block.documents]
         tokens = np.concatenate([block.tokens for block in self.blocks])
         characters = np.concatenate([block.characters for block in self.blocks])
         sizes = np.concatenate([block.utf8_bytes for block in self.blocks])
-        begins = np.cumsum(tokens) - tokens
+        last, excess = -1, 0
         if max_tokens is not None:
             ends = np.cumsum(tokens[order] + len(separator))
             order = order[: int(np.searchsorted(ends, max_tokens)) + 1]
-            if len(order) and (excess := int(ends[len(order) - 1]) - max_tokens) > 0:
-                last = order[-1]
-                tokens[last] -= excess  # below 0 if a part of the separator is cut off
-                characters[last], sizes[last] = text_size(ids[begins[last] : begins[last] + max(0, tokens[last])])
+            if len(order) and (excess := max(0, int(ends[len(order) - 1]) - max_tokens)):
+                last = int(order[-1])
+                documents[last] = documents[last][: max(0, int(tokens[last]) - excess)]
+                characters[last], sizes[last] = text_size(documents[last])
         of_order = np.concatenate(self.splits)[order]
         for number, split in enumerate(SPLITS):
             chosen = order[of_order == number]
             if len(chosen):
-                chunks = _chunks(ids, begins[chosen].tolist(), tokens[chosen].tolist(), separator)
+                parts = [part for place in chosen.tolist() for part in (separator, documents[place])]
+                if chosen[-1] == last:  # a part of the separator too, if the document has less than the excess
+                    parts[-2] = separator[: len(separator) - max(0, excess - int(tokens[last]))]
+                chunks = _chunks(parts)
                 yield Output(split, chunks, len(chosen), int(characters[chosen].sum()), int(sizes[chosen].sum()))
 
     def hashes(self) -> NDArray[np.uint64]:
@@ -140,15 +145,9 @@ class Window:
         return sum(map(len, self.splits))
 
 
-def _chunks(ids: Ids, begins: list[int], sizes: list[int], separator: Ids) -> Iterator[Ids]:
-    """Yield the documents in arrays of about `CHUNK_TOKENS` ids. A negative size shortens the separator."""
-    parts: list[Ids] = []
-    waiting = 0
-    for begin, size in zip(begins, sizes, strict=True):
-        parts += [separator[: len(separator) + min(0, size)], ids[begin : begin + max(0, size)]]
-        waiting += len(separator) + size
-        if waiting >= CHUNK_TOKENS:
-            yield np.concatenate(parts)
-            parts, waiting = [], 0
-    if parts:
-        yield np.concatenate(parts)
+def _chunks(parts: list[Ids]) -> Iterator[Ids]:
+    """Yield the parts one after another, in arrays of `CHUNK_TOKENS` ids or a little more."""
+    ends = np.cumsum([len(part) for part in parts])
+    borders = np.flatnonzero(np.diff(ends // CHUNK_TOKENS)) + 2  # after the part that ends in the next chunk
+    for start, end in pairwise([0, *borders.tolist(), len(parts)]):
+        yield np.concatenate([parts[0][:0], *parts[start:end]])
