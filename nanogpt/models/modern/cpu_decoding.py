@@ -10,6 +10,7 @@ K = positions that a short convolution reads, S = positions including those in t
 import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from itertools import pairwise
 from operator import mul
 from typing import TYPE_CHECKING, cast
 
@@ -23,7 +24,7 @@ from nanogpt.models.layers.activations import relu_squared
 from nanogpt.models.layers.cpu_decoding import numpy_for_one_position, one_query_attention, torch_linear
 from nanogpt.models.layers.cross_entropy import softcap
 from nanogpt.models.layers.norms import NORM_EPS, norm
-from nanogpt.models.layers.numpy_layers import as_numpy, numpy_linear, rotary_tables
+from nanogpt.models.layers.numpy_layers import as_numpy, numpy_linear
 from nanogpt.models.layers.positions import apply_rotary, rotary_angles
 
 if TYPE_CHECKING:
@@ -42,11 +43,11 @@ def decode_step(model: "Model", cache: "Cache", make_linear: MakeLinear | None =
     For the arguments see `layers.cpu_decoding.decode_step`.
     """
     config = model.config
-    angles = rotary_angles(0, config.block_size, config.n_embd // config.n_head, config.rotary_base, model.wte.weight)
+    angles, rotation = rotary(config.block_size, config.n_embd // config.n_head, config.rotary_base)
     return numpy_for_one_position(
         cache.keys_values.size(2) == 1 and make_linear is None,
         batched_step(model, cache, angles, make_linear or torch_linear),
-        lambda: single_step(model, cache, angles),
+        lambda: single_step(model, cache, rotation),
     )
 
 
@@ -166,125 +167,159 @@ def convolution(module: "ShortConvolution", recent: Tensor) -> Callable[[Tensor]
     return convolve
 
 
-def single_step(model: "Model", cache: "Cache", angles: tuple[Tensor, Tensor]) -> Callable[[int], Floats]:
-    """Return the step from one token to logits (V) in numpy. angles: see `batched_step`."""
-    embed, rotation = numpy_embedding(model, cache), rotation_matrices(*angles)
-    recent = as_numpy(cache.recent)[:, :, 0]  # (L, 2, K - 1, C)
-    L, _, before, C = recent.shape
-    inputs = np.empty((L, 2, before + 1, C), np.float32)  # of the convolutions; the last one is that of this position
+def single_step(model: "Model", cache: "Cache", rotation: Callable[[int], Floats]) -> Callable[[int], Floats]:
+    """Return the step from one token to logits (V) in numpy. rotation: from `rotary`.
+
+    Its arrays are made once. A number is an array without dimensions: numpy makes one of any other number in each call,
+    which takes as long as the operation on a small vector.
+    """
+    C, embed = model.config.n_embd, numpy_embedding(model, cache)
+    recent = as_numpy(cache.recent)[:, :, 0].transpose(2, 0, 1, 3)  # (K - 1, L, 2, C), the oldest position first
+    moves = list(pairwise(recent))
+    weights = np.stack([convolution_weights(block) for block in blocks_of(model)], 1)  # (K - 1, L, 2, C)
+    products, earlier = np.empty_like(weights), np.empty_like(weights[0])
+    product_rows, all_earlier = products.reshape(len(products), -1), earlier.reshape(-1)
+    total = np.ones(len(products), np.float32).dot
     blocks = [
-        numpy_block(block, inputs[layer], as_numpy(cache.keys_values)[layer, :, 0])
-        for layer, block in enumerate(blocks_of(model))
+        numpy_block(block, recent[-1, layer], earlier[layer], past)
+        for layer, (block, past) in enumerate(zip(blocks_of(model), as_numpy(cache.keys_values)[:, :, 0], strict=True))
     ]
     mixes = np.array([block.mix.tolist() for block in blocks_of(model)], np.float32)  # (L, 2)
-    start, (first_block, *later_blocks) = (
-        mixes[0].sum(),
-        blocks,
-    )  # the first block mixes the first embedding with itself
-    keep, mixed_in = list(mixes[1:, 0]), mixes[1:, 1:]
-    head, cap, x_of_head = numpy_linear(model.head.weight), np.float32(model.config.logit_cap), np.empty(C, np.float32)
+    start = np.array(mixes[0].sum())  # the first block mixes the first embedding with itself
+    mixed_in, added = mixes[1:, 1:], np.empty((len(mixes) - 1, C), np.float32)  # (L - 1, 1), (L - 1, C)
+    first_block, later_blocks = blocks[0], list(zip(blocks[1:], map(np.array, mixes[1:, 0]), added, strict=True))
+    first, x = np.empty((2, C), np.float32)
     normalize, normalize_for_cap = numpy_normalization(C), numpy_normalization(C, 1 / model.config.logit_cap)
+    head, cap = numpy_linear(model.head.weight), np.array(model.config.logit_cap, np.float32)
+    multiply, add, tanh = np.multiply, np.add, np.tanh
 
     def step(token: int) -> Floats:
         S = cache.length + 1
-        inputs[:, :, :-1] = recent
-        first, matrix = normalize(embed(token), x_of_head), rotation(S - 1)  # (C), (hs, hs)
-        x = first * start
-        added = first * mixed_in if later_blocks else ()  # (L - 1, C)
+        multiply(recent, weights, products)
+        total(product_rows, all_earlier)
+        for older, newer in moves:
+            older[...] = newer
+        matrix = rotation(S - 1)  # (hs, hs)
+        normalize(embed(token), first)
+        multiply(first, start, x)
         first_block(x, matrix, S)
-        for block, factor, addend in zip(later_blocks, keep, added, strict=True):
-            x *= factor
-            x += addend
+        if later_blocks:
+            multiply(first, mixed_in, added)
+        for block, keep, addend in later_blocks:
+            multiply(x, keep, x)
+            add(x, addend, x)
             block(x, matrix, S)
-        recent[:] = inputs[:, :, 1:]
         cache.length = S
-        logits = head(normalize_for_cap(x, x_of_head))  # (V)
-        np.tanh(logits, logits)
-        logits *= cap
+        logits = head(normalize_for_cap(x, first))  # (V)
+        tanh(logits, logits)
+        multiply(logits, cap, logits)
         return logits
 
     return step
 
 
-def numpy_block(block: "Block", inputs: Floats, past: Floats) -> Callable[[Floats, Floats, int], None]:
-    """Return the function that adds attention and MLP of a block to x (C), with the `rotation_matrices` here, and S.
+def numpy_block(block: "Block", recent: Floats, earlier: Floats, past: Floats) -> Callable[[Floats, Floats, int], None]:
+    """Return the function that adds attention and MLP of a block to x (C), with a matrix of `rotary` here, and S.
 
-    inputs: (2, K, C), the inputs of the two convolutions, of which the function writes the last. past: keys and values
-    of the layer in the cache, (2, nh, block_size, hs).
+    recent: (2, C), the inputs of the two convolutions at this position, which the function writes. earlier: (2, C),
+    what the positions before it add to their outputs. past: keys and values of the layer in the cache,
+    (2, nh, block_size, hs).
     """
-    keys, values = past
-    (window_1, window_2), (last_1, last_2) = inputs, inputs[:, -1]
-    taps_1, taps_2 = taps(block.conv_1), taps(block.conv_2)  # (K, C)
-    c_attn, attn_proj, c_fc, mlp_proj = (numpy_linear(linear.weight) for linear in linear_layers(block))
-    normalize, (nh, block_size, hs) = numpy_normalization(last_1.size), keys.shape
-    total, mean, eps = np.ones(len(taps_1), np.float32).dot, np.full(hs, 1 / hs, np.float32), np.float32(NORM_EPS)
+    (keys, values), (input_1, input_2), (earlier_1, earlier_2) = past, recent, earlier
+    (nh, block_size, hs), C = keys.shape, input_1.size
+    c_attn, attn_proj, c_fc, mlp_proj = (as_numpy(linear.weight).dot for linear in linear_layers(block))
+    normalize, (mixed, update) = numpy_normalization(C), np.empty((2, C), np.float32)
+    qkv, (rotated, squares) = np.empty((3 * nh, hs), np.float32), np.empty((2, 2 * nh, hs), np.float32)
+    qk, kv, qkv_row = qkv[: 2 * nh], qkv[nh:].reshape(2, nh, hs), qkv.reshape(-1)
     # The variances of queries, which come before those of keys, are multiplied by hs: that scales the scores.
-    scale = np.repeat(np.array([hs, 1], np.float32), nh)  # (2 · nh)
-    zeros, ones = np.zeros(len(block.mlp.c_fc.weight), np.float32), np.ones(block_size, np.float32)
-    is_large = hs > MAX_HEAD_WITHOUT_SHIFT
+    scale = np.repeat(np.array([1, 1 / hs], np.float32), nh)  # (2 · nh), of the sums of squares
+    eps, deviation, sums = scale * np.float32(hs * NORM_EPS), np.empty(2 * nh, np.float32), squares.dot
+    query, divisors, ones = qkv[:nh, :, None], deviation[:, None], np.ones(max(hs, block_size), np.float32)
+    y, totals, ones_of_head = np.empty((nh, 1, hs), np.float32), np.empty((nh, 1), np.float32), ones[:hs]
+    y_row, totals_row = y.reshape(-1), totals.reshape(-1)
+    hidden, zeros = np.empty(4 * C, np.float32), np.zeros(4 * C, np.float32)
+    add, divide, exp, matmul, maximum, multiply = np.add, np.divide, np.exp, np.matmul, np.maximum, np.multiply
+    sqrt, is_large = np.sqrt, hs > MAX_HEAD_WITHOUT_SHIFT
 
     def step(x: Floats, rotation: Floats, S: int) -> None:
-        normalize(x, last_1)
-        rows = c_attn(total(window_1 * taps_1)).reshape(-1, hs)  # (3 · nh, hs)
-        qk = rows[: 2 * nh].dot(rotation)
-        deviation = (qk * qk).dot(mean)
-        deviation += eps
-        deviation *= scale
-        qk /= np.sqrt(deviation, deviation)[:, None]
-        keys[:, S - 1], values[:, S - 1] = qk[nh:], rows[2 * nh :]
-        weights = np.matmul(keys[:, :S], qk[:nh, :, None])[:, :, 0]  # (nh, S)
+        add(normalize(x, input_1), earlier_1, mixed)
+        c_attn(mixed, qkv_row)
+        qk.dot(rotation, rotated)
+        multiply(rotated, rotated, squares)
+        sums(ones_of_head, deviation)
+        multiply(deviation, scale, deviation)
+        add(deviation, eps, deviation)
+        sqrt(deviation, deviation)
+        divide(rotated, divisors, qk)
+        past[:, :, S - 1] = kv
+        weights = matmul(keys[:, :S], query)[:, :, 0]  # (nh, S)
         if is_large:
-            weights -= np.maximum.reduce(weights, 1, keepdims=True)
-        np.exp(weights, weights)
-        weights /= weights.dot(ones[:S])[:, None]
-        x += attn_proj(np.matmul(weights[:, None], values[:, :S]).reshape(-1))
-        normalize(x, last_2)
-        h = c_fc(total(window_2 * taps_2))  # (4 · C)
-        np.maximum(h, zeros, out=h)
-        h *= h
-        x += mlp_proj(h)
+            weights -= maximum.reduce(weights, 1, keepdims=True)
+        exp(weights, weights)
+        weights.dot(ones[:S], totals_row)
+        weights /= totals
+        matmul(weights[:, None], values[:, :S], y)
+        attn_proj(y_row, update)
+        add(x, update, x)
+        add(normalize(x, input_2), earlier_2, mixed)
+        c_fc(mixed, hidden)
+        maximum(hidden, zeros, out=hidden)
+        multiply(hidden, hidden, hidden)
+        mlp_proj(hidden, update)
+        add(x, update, x)
 
     return step
 
 
-def taps(module: "ShortConvolution") -> Floats:
-    """Return the weights (K, C) of a short convolution, of the oldest position first; that of the last one is 1."""
-    weight = as_numpy(module.weight)[::-1, 0]
-    return np.concatenate((weight, np.ones_like(weight[:1])))
+def convolution_weights(block: "Block") -> Floats:
+    """Return the weights (K - 1, 2, C) of both short convolutions, of the oldest position first."""
+    return np.concatenate([as_numpy(each.weight)[::-1] for each in (block.conv_1, block.conv_2)], 1)
 
 
-def rotation_matrices(cos: Tensor, sin: Tensor) -> Callable[[int], Floats]:
-    """Return the function from a position to the matrix (hs, hs) that centres and rotates queries and keys.
+@lru_cache(1)
+def rotary(block_size: int, hs: int, base: float) -> tuple[tuple[Tensor, Tensor], Callable[[int], Floats]]:
+    """Return RoPE's angles at all positions, and the function from a position to a matrix (hs, hs).
 
-    It multiplies them from the right. One product is faster than the operations of which it consists. cos, sin: the
-    angles of `batched_step`.
+    The angles: cosine and sine, two (block_size, hs / 2). Rows of queries and keys times the matrix are centred and
+    rotated: one product is faster than the operations of which it consists.
     """
-    cosine, sine = (table[:, None] for table in rotary_tables(cos, sin))  # 2 × (block_size, 1, 2, hs / 2)
-    hs = cosine[0].size
-    centre = np.eye(hs, dtype=np.float32) - np.float32(1 / hs)
+    with torch.inference_mode(False):
+        angles = rotary_angles(0, block_size, hs, base, torch.empty(0))
+    cos, sin = map(as_numpy, angles)
+    half = hs // 2
 
-    def rotated(part: int) -> Floats:  # (ROTATIONS_AT_ONCE, hs, hs)
+    @lru_cache(max(1, CACHED_ROTATIONS // (ROTATIONS_AT_ONCE * hs**2)))
+    def matrices(part: int) -> Floats:  # (ROTATIONS_AT_ONCE, hs, hs)
         places = slice(part * ROTATIONS_AT_ONCE, (part + 1) * ROTATIONS_AT_ONCE)
-        halves = centre.reshape(1, hs, 2, -1)
-        return (halves * cosine[places] + halves[:, :, ::-1] * sine[places]).reshape(-1, hs, hs)
-
-    matrices = lru_cache(max(1, CACHED_ROTATIONS // (ROTATIONS_AT_ONCE * hs**2)))(rotated)
+        c, s = cos[places], sin[places]
+        means = np.concatenate((c - s, c + s), 1) / np.float32(hs)  # (ROTATIONS_AT_ONCE, hs), of the rotation's columns
+        made = np.repeat(-means[:, None], hs, 1)
+        # number i and number i + hs / 2 are rotated together
+        for row, column, values in ((0, 0, c), (0, half, s), (half, 0, -s), (half, half, c)):
+            diagonal = made[:, row : row + half, column : column + half].diagonal(0, 1, 2)
+            diagonal.flags.writeable = True
+            diagonal += values
+        return made
 
     def matrix(place: int) -> Floats:
         part, number = divmod(place, ROTATIONS_AT_ONCE)
         of_part: Floats = matrices(part)[number]
         return of_part
 
-    return matrix
+    return angles, matrix
 
 
 def numpy_normalization(C: int, factor: float = 1.0) -> Callable[[Floats, Floats], Floats]:
     """Return the function that writes factor · norm(x) (C) into its second argument, and returns it."""
-    mean, subtract, multiply, float32 = np.full(C, 1 / C, np.float32), np.subtract, np.multiply, np.float32
+    mean, number = np.full(C, 1 / C, np.float32), np.empty((), np.float32)
+    subtract, multiply, sqrt = np.subtract, np.multiply, math.sqrt
 
     def normalize(x: Floats, out: Floats) -> Floats:
-        subtract(x, x.dot(mean), out)
-        return multiply(out, float32(factor / math.sqrt(out.dot(out) / C + NORM_EPS)), out)
+        x.dot(mean, number)
+        subtract(x, number, out)
+        out.dot(out, number)
+        number[()] = factor / sqrt(float(number) / C + NORM_EPS)
+        return multiply(out, number, out)
 
     return normalize
 
@@ -296,8 +331,8 @@ def numpy_embedding(model: "Model", cache: "Cache") -> Callable[[int], Floats]:
         (as_numpy(table), len(table), [base**back for back in range(n)])
         for n, (table, base) in enumerate(zip(ngram_tables(model), ngram_bases(model), strict=True), 2)
     ]
-    stored = np.empty((1, before), np.int64)
-    last_ids, tokens = torch.from_numpy(stored), list[int]()  # the last tokens, the newest first
+    last_ids, tokens = torch.empty((1, before), dtype=torch.long), list[int]()  # the last tokens, the newest first
+    stored, x, add = memoryview(last_ids.numpy()[0]), np.empty_like(wte[0]), np.add
 
     def embed(token: int) -> Floats:
         nonlocal tokens
@@ -305,11 +340,12 @@ def numpy_embedding(model: "Model", cache: "Cache") -> Callable[[int], Floats]:
             tokens = [token] * before if cache.last_ids is None else cache.last_ids[0].tolist()[::-1]
             cache.last_ids = last_ids
         tokens = [token, *tokens[:before]]
-        stored[0] = tokens[-2::-1]
-        x: Floats = wte[token]
+        for place in range(before):
+            stored[place] = tokens[before - 1 - place]
+        total = wte[token]
         # In torch these sums exceed 64 bits, which does not change them modulo the rows, a power of two.
         for table, rows, factors in tables:
-            x = x + table[sum(map(mul, tokens, factors)) % rows]
-        return x
+            total = add(total, table[sum(map(mul, tokens, factors)) % rows], x)
+        return total
 
     return embed
