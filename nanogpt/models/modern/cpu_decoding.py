@@ -105,21 +105,22 @@ def batched_step(
 
 def embedding(model: "Model", cache: "Cache") -> Callable[[Tensor], Tensor]:
     """Return `Model.embed` as a function of ids (B, T), which continue the cache."""
-    config, wte = model.config, model.wte.weight
-    before, tables, bases = config.ngram - 1, ngram_tables(model), ngram_bases(model)
+    before, bases = model.config.ngram - 1, ngram_bases(model)
+    wte, *tables = (as_numpy(table) for table in (model.wte.weight, *ngram_tables(model)))
 
     def embed(ids: Tensor) -> Tensor:
         T = ids.size(1)
         last = ids[:, :1].expand(-1, before) if cache.last_ids is None else cache.last_ids
         context = torch.cat((last, ids), 1)
         cache.last_ids = context[:, T:]
-        tokens, x = context.numpy(), F.embedding(ids, wte)  # (B, before + T), (B, T, C)
+        tokens = context.numpy()  # (B, before + T)
+        x = wte.take(tokens[:, before:], 0)  # (B, T, C)
         for n, (table, base) in enumerate(zip(tables, bases, strict=True), 2):
             row = tokens[:, before:]
             for back in range(1, n):
                 row = row + tokens[:, before - back : before - back + T] * base**back  # (B, T)
-            x = x + F.embedding(torch.from_numpy(row % len(table)), table)
-        return x
+            x += table.take(row % len(table), 0)
+        return torch.from_numpy(x)
 
     return embed
 
@@ -143,8 +144,16 @@ def causal_attention_of_last(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     n, T = q.size(2), k.size(2)
     if n == T:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    mask = torch.ones(n, T, dtype=torch.bool).tril(T - n)
-    return F.scaled_dot_product_attention(q, k, v, mask)
+    scores = torch.matmul(q * q.size(3) ** -0.5, k.transpose(2, 3))  # (B, nh, n, T)
+    scores[..., T - n :] += later_positions(n)
+    return torch.matmul(torch.softmax(scores, -1), v)
+
+
+@lru_cache(1)
+def later_positions(n: int) -> Tensor:
+    """Return the matrix (n, n) that is -∞ above its diagonal and 0 elsewhere."""
+    with torch.inference_mode(False):
+        return torch.full((n, n), -torch.inf).triu(1)
 
 
 def linear_layers(block: "Block") -> "tuple[torch.nn.Linear, ...]":
@@ -286,19 +295,17 @@ def rotary(block_size: int, hs: int, base: float) -> tuple[tuple[Tensor, Tensor]
     with torch.inference_mode(False):
         angles = rotary_angles(0, block_size, hs, base, torch.empty(0))
     cos, sin = map(as_numpy, angles)
-    half = hs // 2
+    half, diagonal = hs // 2, np.arange(hs // 2)
 
     @lru_cache(max(1, CACHED_ROTATIONS // (ROTATIONS_AT_ONCE * hs**2)))
     def matrices(part: int) -> Floats:  # (ROTATIONS_AT_ONCE, hs, hs)
         places = slice(part * ROTATIONS_AT_ONCE, (part + 1) * ROTATIONS_AT_ONCE)
         c, s = cos[places], sin[places]
-        means = np.concatenate((c - s, c + s), 1) / np.float32(hs)  # (ROTATIONS_AT_ONCE, hs), of the rotation's columns
-        made = np.repeat(-means[:, None], hs, 1)
+        means = np.concatenate((c - s, c + s), 1) / hs  # (ROTATIONS_AT_ONCE, hs), of the columns of the rotation
+        made: Floats = np.repeat(-means[:, None].astype(np.float32), hs, 1)
         # number i and number i + hs / 2 are rotated together
-        for row, column, values in ((0, 0, c), (0, half, s), (half, 0, -s), (half, half, c)):
-            diagonal = made[:, row : row + half, column : column + half].diagonal(0, 1, 2)
-            diagonal.flags.writeable = True
-            diagonal += values
+        for row, column, numbers in ((0, 0, c), (0, half, s), (half, 0, -s), (half, half, c)):
+            made[:, row + diagonal, column + diagonal] += numbers
         return made
 
     def matrix(place: int) -> Floats:
@@ -319,7 +326,8 @@ def numpy_normalization(C: int, factor: float = 1.0) -> Callable[[Floats, Floats
         subtract(x, number, out)
         out.dot(out, number)
         number[()] = factor / sqrt(float(number) / C + NORM_EPS)
-        return multiply(out, number, out)
+        multiply(out, number, out)
+        return out
 
     return normalize
 
@@ -342,7 +350,7 @@ def numpy_embedding(model: "Model", cache: "Cache") -> Callable[[int], Floats]:
         tokens = [token, *tokens[:before]]
         for place in range(before):
             stored[place] = tokens[before - 1 - place]
-        total = wte[token]
+        total: Floats = wte[token]
         # In torch these sums exceed 64 bits, which does not change them modulo the rows, a power of two.
         for table, rows, factors in tables:
             total = add(total, table[sum(map(mul, tokens, factors)) % rows], x)
