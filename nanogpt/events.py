@@ -440,7 +440,7 @@ class SplitEvaluated(Event):
 
     `tokens`, `characters` and `bytes` (UTF-8) are the size of the split. `predicted` tokens were each predicted once,
     all but the first, in windows of `block_size` tokens that begin every `stride` tokens. `is_average`: the weights
-    are the averaged ones.
+    are the averaged ones. `int8_cost`: with dtype int8, by how many bits per byte the loss is above that in float32.
     """
 
     run: str
@@ -461,6 +461,7 @@ class SplitEvaluated(Event):
     dtype: str
     elapsed_s: float
     is_average: bool = False
+    int8_cost: float | None = None
 
 
 # the ladder: models trained one after another, each for the same time

@@ -22,7 +22,7 @@ models with different tokenizers."""
 
 STRIDE = Setting("stride", "eval", int, True, None, "tokens from one window to the next", low=1, high=10_000_000)
 BATCH_SIZE = Setting("batch_size", "eval", int, True, None, "windows at a time", low=1, high=1_000_000)
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float32", "bfloat16", "float16", "int8")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch_size", metavar="INT", help=f"{BATCH_SIZE.help} (default: as the run was trained with)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     parser.add_argument(
-        "--dtype", choices=DTYPES, default="float32", help="number format of matrix products (default: float32)"
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="number format of matrix products; int8: a CPU's, with what it costs (default: float32)",
     )
     parser.add_argument("--json", action="store_true", help="the result as JSON")
     parser.add_argument("--runs_dir", type=expanded, help="folder of the runs")
@@ -95,4 +98,6 @@ def table_rows(result: SplitEvaluated) -> Iterator[tuple[str, str]]:
     yield "perplexity", f"{result.perplexity:,.2f}"
     yield "bits per character", f"{result.bits_per_character:.4f}"
     yield "bits per byte", f"{result.bits_per_byte:.4f}"
+    if result.int8_cost is not None:
+        yield "int8 costs", f"{result.int8_cost:.4f} bits per byte, measured on {counted(result.predicted, 'token')}"
     yield "took", f"{duration(result.elapsed_s)} on {result.device} in {result.dtype}"

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 
 from nanogpt import data, hardware, tokenizers
@@ -35,9 +36,12 @@ def evaluate_run(
     next, from 1 to block_size; None: block_size, so windows do not overlap (1 for an architecture that predicts
     only the last position). checkpoint: "best", "latest" or a step. weights: as for `load_model`. dataset: None for
     the data set of the run. batch_size: windows at a time; None for that of the run. dtype: number format of matrix
-    products. Raise `UserError`.
+    products; "int8" measures float32 too, for the difference. Raise `UserError`.
     """
     import torch
+
+    from nanogpt.sampling import resolve_sampling_dtype
+    from nanogpt.sampling.int8_loss import int8_forward
 
     began = time.monotonic()
     run, path = checkpoints.locate(source, checkpoint, runs_dir)
@@ -49,19 +53,30 @@ def evaluate_run(
     opened.check_ids(split)
     stride = _resolve_stride(stride, checkpoints.model_config(path))
     loaded = load_model(str(path), device=device, weights=weights)
+    rounded = None
+    if dtype == "int8":
+        resolve_sampling_dtype(dtype, loaded.model)
+        rounded = int8_forward(loaded.model)
     torch.set_num_threads(hardware.resolve_threads(0))
     size = yield from text_size(opened, split)
     batch_size = batch_size or config.data.batch_size
+    measure = partial(
+        evaluate_split,
+        loaded.model,
+        tokens,
+        stride=stride,
+        batch_size=batch_size,
+        device=loaded.device,
+        dtype="float32" if rounded else dtype,
+        step=loaded.step,
+    )
+    int8_cost = None
     try:
-        loss, predicted = yield from evaluate_split(
-            loaded.model,
-            tokens,
-            stride=stride,
-            batch_size=batch_size,
-            device=loaded.device,
-            dtype=dtype,
-            step=loaded.step,
-        )
+        loss, predicted = yield from measure()
+        if rounded:
+            exact = loss
+            loss, predicted = yield from measure(forward=rounded)
+            int8_cost = bits_per(loss - exact, size.tokens, size.bytes)
     except (RuntimeError, MemoryError) as error:
         if not hardware.is_out_of_memory(error):
             raise
@@ -85,6 +100,7 @@ def evaluate_run(
         dtype=dtype,
         elapsed_s=time.monotonic() - began,
         is_average=loaded.is_average,
+        int8_cost=int8_cost,
     )
 
 

@@ -70,12 +70,14 @@ def evaluate_split(
     device: str,
     dtype: str,
     step: int = 0,
+    forward: Forward | None = None,
 ) -> Generator[Evaluating, None, tuple[float, int]]:
     """Return the mean cross-entropy (nats per token) over a whole split, and the number of tokens: all but the first.
 
     The split is read in windows of block_size tokens, one every `stride` tokens; see `sliding_batches`. An architecture
-    without the capability `every_position` needs stride = 1. model: on `device`, in evaluation mode. Yield the progress
-    about once a second; closing the iterator cancels. Raise `UserError` for ids outside the model's vocabulary.
+    without the capability `every_position` needs stride = 1. model: on `device`, in evaluation mode. forward: another
+    computation of its loss. Yield the progress about once a second; closing the iterator cancels. Raise `UserError` for
+    ids outside the model's vocabulary.
     """
     config = model.config
     windows, first = count_windows(len(tokens), config.block_size, stride), 0
@@ -86,7 +88,7 @@ def evaluate_split(
         batches = last_position_batches(tokens, config.block_size, batch_size)
     else:
         raise ValueError(f"stride={stride}: {config.name} predicts only the last position of a window")
-    forward = model.training_backend(device, getattr(torch, dtype)) or model
+    forward = forward or model.training_backend(device, getattr(torch, dtype)) or model
     evaluation = mean_loss(forward, batches, config.vocab_size, device, dtype, World())
     progress = EvaluationProgress(step, first + -(-(windows - bool(first)) // batch_size))
     while True:

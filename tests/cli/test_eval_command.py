@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 
 from nanogpt import runs
 from nanogpt.cli import main
@@ -75,3 +76,27 @@ def test_averaged_weights_have_their_own_loss_and_are_named(small, capsys):
         assert result.is_average == (weights == "ema")
     assert main(["eval", "two", "--weights=ema"]) == 0
     assert "averaged weights" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(torch.backends.quantized.engine not in ("fbgemm", "x86", "onednn"), reason="no int8 here")
+@pytest.mark.parametrize("shape", [[], ["--architecture=mlp", "--n_hidden=8"]])
+def test_int8_has_a_loss_of_its_own_and_says_what_it_costs(shape, small, capsys):
+    """Seven bits of each factor move a loss of some 5 bits per byte by far less than 0.1."""
+    shape = [item for item in small if not shape or not item.startswith(("--n_layer", "--n_head"))] + shape
+    assert main(["train", *shape, "--name=one", "--sample_tokens=0"]) == 0
+    capsys.readouterr()
+    exact, rounded = evaluated(capsys, "one"), evaluated(capsys, "one", "--dtype=int8")
+    assert (exact.int8_cost, rounded.dtype) == (None, "int8")
+    assert rounded.predicted == exact.predicted
+    assert rounded.int8_cost == pytest.approx(rounded.bits_per_byte - exact.bits_per_byte, abs=1e-6)
+    assert 0 < abs(rounded.int8_cost) < 0.1
+    assert main(["eval", "one", "--dtype=int8"]) == 0
+    out = capsys.readouterr().out
+    assert f"int8 costs          {rounded.int8_cost:.4f} bits per byte, measured on {rounded.predicted:,} tokens" in out
+
+
+def test_int8_of_counts_is_refused(small, capsys):
+    plain = [item for item in small if not item.startswith(("--n_", "--learning_rate"))]
+    assert main(["train", *plain, "--architecture=ngram", "--name=counts"]) == 0
+    capsys.readouterr()
+    assert "dtype=int8: the architecture ngram has no weights to round" in refusal(capsys, "counts", "--dtype=int8")
