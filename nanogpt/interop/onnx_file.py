@@ -36,33 +36,37 @@ def write_onnx(model: LanguageModel, path: Path) -> None:
     for module in ("onnx", "onnxscript"):
         extras.load(module, "onnx", "the export to ONNX")
     config = model.config
+    if config.capabilities.counted:
+        raise UserError(
+            f"architecture={config.name}: it looks its counts up in tables, and an ONNX file has matrix products; "
+            "export the counts with --to=safetensors"
+        )
     if not config.capabilities.every_position or config.block_size < 2:
         raise UserError(f"architecture={config.name}: a model of one position only cannot be exported to ONNX")
     if 4 * model.n_parameters() > LARGEST:
         raise UserError("an ONNX file has at most 2 GB: export this model with --to=hf or --to=gguf")
-    # As long as the context: what the exporter decides for this length, such as to mask, is right for shorter ones too.
-    ids = torch.zeros(2, config.block_size, dtype=torch.int64)
-    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("positions", min=2, max=config.block_size)}
+    # As long as the context, and one less: what the exporter decides for these lengths, such as to mask, is right for
+    # shorter ones too.
+    longest = config.block_size
+    ids = torch.zeros(2, longest, dtype=torch.int64)
+    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("positions", min=max(2, longest - 1), max=longest)}
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     try:
         with new_file(path) as partial, warnings.catch_warnings(action="ignore"):
             logger.setLevel(logging.ERROR)  # it reports operators of packages that are not installed
             try:
+                # `torch.onnx.export` itself would try other ways after the first: they print the graph of a model that
+                # they cannot express, and write a loop over positions as a file for one length only.
+                exported = torch.export.export(_Logits(model).eval(), (ids,), dynamic_shapes={"ids": sizes})
                 program = torch.onnx.export(
-                    _Logits(model).eval(),
-                    (ids,),
-                    dynamo=True,
-                    input_names=["ids"],
-                    output_names=["logits"],
-                    dynamic_shapes={"ids": sizes},
-                    verbose=False,
+                    exported, dynamo=True, input_names=["ids"], output_names=["logits"], verbose=False
                 )
-            except torch.onnx.errors.OnnxExporterError as error:
-                reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
+            except (RuntimeError, AssertionError, torch.onnx.errors.OnnxExporterError) as error:
                 raise UserError(
-                    f"architecture={config.name}: torch's exporter cannot express it in ONNX ({reason[:200]})"
-                ) from None
+                    f"architecture={config.name}: torch's exporter cannot express it in ONNX for any batch and length; "
+                    "export the weights alone with --to=safetensors"
+                ) from error
             assert program is not None
             program.save(partial)
     except OSError as error:

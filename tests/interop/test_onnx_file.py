@@ -38,3 +38,20 @@ def test_what_cannot_be_exported_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="an ONNX file has at most 2 GB"):
         write_onnx(architectures.build(**SHAPE), tmp_path / "model.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["there.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "why"),
+    [
+        ("megabyte", "torch's exporter cannot express it in ONNX for any batch and length"),
+        ("lstm", "torch's exporter cannot express it in ONNX for any batch and length"),
+        ("ngram", "it looks its counts up in tables"),
+    ],
+)
+def test_an_architecture_that_onnx_cannot_express_is_one_line_with_advice(architecture, why, tmp_path, capfd):
+    """Nor does the exporter print its graph, or write a file for one length only."""
+    model = architectures.build(architecture=architecture, **SHAPE, patch_size=4)
+    with pytest.raises(UserError, match=rf"^architecture={architecture}: {why}.*; export .* with --to=safetensors$"):
+        write_onnx(model, tmp_path / "model.onnx")
+    assert capfd.readouterr() == ("", "")
+    assert not list(tmp_path.iterdir())
