@@ -46,9 +46,28 @@ def add_adapters(model: LanguageModel, rank: int, alpha: float) -> None:
     rank: r, above 0. alpha: the product of an adapter counts alpha / r. The model computes the same as before. Raise
     `SettingError` if the architecture has no such matrix in a linear layer.
     """
+    layers = _adaptable_layers(model, rank)
+    model.requires_grad_(False)
+    for parent, name, child in layers:
+        setattr(parent, name, LowRankLinear(child, rank, alpha))
+    model.adapters = [module for module in model.modules() if isinstance(module, LowRankLinear)]
+
+
+def check_rank(model: LanguageModel, rank: int) -> None:
+    """Raise `SettingError` if no matrix of the model has such a rank, or as `add_adapters` does."""
+    largest = max(min(child.weight.shape) for _, _, child in _adaptable_layers(model, rank))
+    if rank > largest:
+        raise SettingError(
+            "lora_rank",
+            f"lora_rank={rank}: the matrices of this model have a rank of at most {largest:,}; use a lower one, such "
+            f"as {min(8, largest)}",
+        )
+
+
+def _adaptable_layers(model: LanguageModel, rank: int) -> list[tuple[nn.Module, str, nn.Linear]]:
+    """Return the linear layers between hidden states, each with the module that has it and its name there."""
     groups = [] if model.config.capabilities.counted else model.parameter_groups()
     hidden = {id(p) for group in groups if group.role == "hidden" for p in group.parameters}
-    model.requires_grad_(False)
     layers = [
         (parent, name, child)
         for parent in model.modules()
@@ -61,9 +80,7 @@ def add_adapters(model: LanguageModel, rank: int, alpha: float) -> None:
             f"lora_rank={rank}: the architecture {model.config.name} has no linear layers between hidden states; train "
             "all its weights with lora_rank=0",
         )
-    for parent, name, child in layers:
-        setattr(parent, name, LowRankLinear(child, rank, alpha))
-    model.adapters = [module for module in model.modules() if isinstance(module, LowRankLinear)]
+    return layers
 
 
 def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:

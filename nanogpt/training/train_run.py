@@ -22,7 +22,7 @@ from nanogpt.inspection import Observer, observed
 from nanogpt.loss_units import TextSize
 from nanogpt.models.base import Forward, LanguageModel
 from nanogpt.models.flat_parameters import FlatParameters
-from nanogpt.models.lora import add_adapters
+from nanogpt.models.lora import add_adapters, check_rank
 from nanogpt.models.meta_device import on_meta_device
 from nanogpt.optimizers.base import SkippableOptimizer
 from nanogpt.training import distributed
@@ -84,7 +84,10 @@ def train(
         check_length(len(tokens[split]), config.model.block_size, split)
     if start is not None:
         with on_meta_device():
-            check_weights(config.model.build(), start.model, "the starting weights")
+            shape = config.model.build()
+        check_weights(shape, start.model, "the starting weights")
+        if config.checkpoint.lora_rank and not resume:  # earlier versions allowed any rank
+            check_rank(shape, config.checkpoint.lora_rank)
     runtime = resolve_runtime(config)
     device, world = runtime.device, runtime.world
     compiled_here = runtime.compile and device == "cpu"

@@ -156,6 +156,8 @@ class Draft:
             config = with_settings(base, good)
         except SettingError as error:
             problems.setdefault(error.setting, short_message(error))
+        if self.start == SCRATCH and "lora_rank" in problems and good.get("lora_rank"):
+            problems["lora_rank"] = "adapters are trained beside given weights: choose a run in “start from”"
         known_positions = base.model.block_size
         if config is not None and self.source and config.model.block_size > known_positions:
             problems["block_size"] = f"the weights know {known_positions:,} positions, not more"

@@ -1,6 +1,7 @@
 """Runs that train LoRA adapters: small checkpoints beside one file of frozen weights, read as one model."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -8,9 +9,11 @@ import torch
 from nanogpt import runs
 from nanogpt.cli import main
 from nanogpt.errors import SettingError, UserError
-from nanogpt.events import Evaluated, LayerProblem, Sampled, Saved, Step
+from nanogpt.events import Evaluated, Finished, LayerProblem, Sampled, Saved, Started, Step
 from nanogpt.runs.load import load_model
 from nanogpt.runs.manage import delete
+from nanogpt.training.loop import Trainer
+from tests.narrowing import expect
 
 LORA = {"init_from": "base", "lora_rank": 2, "learning_rate": 0.05, "max_iters": 12, "eval_interval": 4}
 
@@ -110,6 +113,43 @@ def test_damaged_and_missing_frozen_weights_are_said(small, base):
     file.unlink()
     with pytest.raises(UserError, match=r"base.safetensors"):
         load_model("tuned")
+
+
+def test_a_rollback_restores_the_adapters(small, base, monkeypatch):
+    """Step 7 has a loss of NaN at the first learning rate; the steps after the checkpoint are then trained again."""
+    step = Trainer.step
+
+    def bad(self):
+        if self.progress.step == 6 and self.progress.learning_rate_scale == 1:
+            with torch.no_grad():
+                for layer in self.model.adapters:
+                    layer.lora_B.fill_(math.nan)
+            return math.nan, 1.0, 1.0
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "step", bad)
+    _, events = trained(small(**LORA, on_divergence="rollback"), "tuned")
+    assert [event.step for event in events if isinstance(event, Started)] == [0, 4]
+    assert [event.step for event in events if isinstance(event, Step)] == [*range(1, 7), *range(5, 13)]
+    assert expect(Finished, events[-1]).reason == "max_iters"
+    assert all(math.isfinite(event.val_loss) for event in events if isinstance(event, Evaluated))
+    assert all(tensor.isfinite().all() for tensor in load_model("tuned", "latest").model.state_dict().values())
+
+
+def test_a_rank_above_that_of_every_matrix_is_refused_with_the_largest(small, base):
+    """The matrices have (out, in) = (48, 16), (16, 16), (64, 16) and (16, 64)."""
+    trained(small(**LORA | {"lora_rank": 16, "max_iters": 1}), "largest")
+    with pytest.raises(SettingError, match=r"^lora_rank=17: the matrices of this model have a rank of at most 16; use"):
+        trained(small(**LORA | {"lora_rank": 17}), "larger")
+    assert {run.name for run in runs.list_runs()} == {"base", "largest"}
+
+
+def test_a_run_with_a_larger_rank_of_an_earlier_version_resumes(small, base, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr("nanogpt.training.train_run.check_rank", lambda *_: None)
+        folder, _ = trained(small(**LORA | {"lora_rank": 17}), "tuned")
+    *_, last = runs.resume(folder, {"max_iters": 14})
+    assert expect(Finished, last).step == 14
 
 
 @pytest.mark.parametrize(

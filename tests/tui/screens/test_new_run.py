@@ -100,7 +100,7 @@ async def test_a_problem_of_the_field_in_the_last_row_is_scrolled_into_view(lab:
         await at.settle()
         await at.press("2")
         shown = screen.field("lora_rank")._problem
-        await at.until(lambda: "beside given weights" in problem(screen, "lora_rank"))
+        await at.until(lambda: "beside given weights: choose a run in “start from”" in problem(screen, "lora_rank"))
         await at.until(lambda: shown.region and shown.region in screen.form.region)
 
 
