@@ -40,21 +40,14 @@ def sample_tokens(
     logits: (B, V) float32. seen: (B, V), true for tokens that the row already contains. uniforms: (B, 1) float32 in
     [0, 1), which decide the draw. Raise `UserError` for logits that are NaN or infinite.
     """
-    with np.errstate(invalid="ignore"):  # checked below
-        highest = logits.max(1, keepdims=True)  # (B, 1)
-        below = logits - highest  # (B, V)
-        total = np.exp(below, out=below).sum(1, keepdims=True)  # (B, 1)
-    if not np.isfinite(total).all():
+    highest = np.maximum.reduce(logits, 1, keepdims=True)  # (B, 1), without the Python layer of `max`
+    if not all(map(math.isfinite, highest[:, 0].tolist())):  # NaN is higher than all numbers here
         raise UserError(
             "the model's logits are not finite numbers: its weights are damaged or its training diverged; "
             "sample an earlier checkpoint"
         )
-
-    def shares(ids: "Ids") -> "Floats":
-        """Return the model's probabilities of ids (B, k)."""
-        chosen: Floats = np.exp(gather(logits, ids) - highest) / total
-        return chosen
-
+    shares = logits - highest  # (B, V)
+    np.exp(shares, shares)
     scores = penalize_repetition(logits, seen, knobs.repetition_penalty)  # (B, V)
     left = None  # the ids to choose from (B, k), ascending; None: all
     if knobs.temperature < GREEDY_TEMPERATURE:
@@ -69,8 +62,10 @@ def sample_tokens(
             ids = gather(left, ids[:, None])[:, 0]
     known = left if knobs.repetition_penalty == 1 else None  # without a penalty, these are also the best of all
     best = sorted_top_k(logits, known, alternatives)  # (B, alternatives)
-    others = list(zip(best.tolist(), shares(best).tolist(), strict=True))
-    return SampledTokens(ids, shares(ids[:, None])[:, 0].tolist(), others)
+    # (B, 1 + alternatives), the probabilities of the chosen token and of the best ones
+    chosen = gather(shares, np.concatenate((ids[:, None], best), 1)) / np.add.reduce(shares, 1, keepdims=True)
+    others = [(places, row[1:]) for places, row in zip(best.tolist(), chosen.tolist(), strict=True)]
+    return SampledTokens(ids, chosen[:, 0].tolist(), others)
 
 
 def distribution(logits: "Floats", knobs: SamplingConfig, seen: "NDArray[np.bool_]") -> "Floats":
@@ -93,13 +88,13 @@ def distribution(logits: "Floats", knobs: SamplingConfig, seen: "NDArray[np.bool
 
 def below_max(scores: "Floats") -> "Floats":
     """Return scores (B, k) minus the maximum of their row, so that exp does not overflow."""
-    below: Floats = scores - scores.max(1, keepdims=True)
+    below: Floats = scores - np.maximum.reduce(scores, 1, keepdims=True)
     return below
 
 
 def gather(values: "NDArray[Any]", places: "Ids") -> "NDArray[Any]":
     """Return values (B, k) at `places` (B, k) of each row of values (B, V)."""
-    return values[np.arange(len(values))[:, None], places]
+    return values[0].take(places) if len(values) == 1 else values[np.arange(len(values))[:, None], places]
 
 
 def sorted_top_k(values: "Floats", known: "Ids | None", k: int) -> "Ids":
@@ -174,6 +169,6 @@ def draw_tokens(scores: "Floats", uniforms: "Floats") -> "Ids":
     that changes the drawn token only for uniforms close to a step of the cumulative distribution.
     The drawn token always has a probability above 0, because a uniform is below 1.
     """
-    cumulative = np.exp(below_max(scores)).cumsum(1)  # (B, k)
+    cumulative = np.add.accumulate(np.exp(below_max(scores)), 1)  # (B, k)
     drawn: Ids = (cumulative <= uniforms * cumulative[:, -1:]).sum(1)
     return drawn
