@@ -1,11 +1,12 @@
 """The number of threads that a training chooses, against one thread and all, alone and beside busy processes.
 
-    python benchmarks/threads.py [--preset macbook] [--busy 0 1 2] [--choices 5] [--rounds 20] [--seconds 1]
+    python benchmarks/threads.py [--preset macbook] [--busy 0 1 2] [--rounds 20] [--seconds 1]
 
-In one process a training does its steps with one thread and with all in turns of some seconds, and between the turns
-other trainings of the same kind begin, whose choice is noted. Printed are, for each number of busy processes, how
-often each number was chosen, the median ratio of the speeds turn by turn, and how far the choices are behind the
-better number.
+In each round another training of the same kind begins, and its choice is noted. Then one training does its steps in
+three turns of equal length, in changing order: with one thread, with all, and with the chosen number. Printed are, for
+each number of busy processes, the ratio of the median speeds, the median of the ratios of each round, how often each
+number was chosen, and how far the median with the chosen numbers is behind that of the better number. Two turns with
+the same number differ as well, so the last figure is not exactly zero if each choice is right.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from statistics import mean, median
+from statistics import median
 
 import numpy as np
 import torch
@@ -30,7 +31,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="macbook")
     parser.add_argument("--busy", nargs="+", type=int, default=[0, 1, 2], help="processes that compute beside")
-    parser.add_argument("--choices", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=1.0, help="of a turn with each number of threads")
     options = parser.parse_args()
@@ -50,27 +50,23 @@ def main() -> None:
 def report(config: Config, busy: int, options: argparse.Namespace) -> None:
     tokens = np.random.default_rng(0).integers(65, size=300_000).astype(np.uint16)
     splits = {"train": tokens, "val": tokens[:10_000]}
-    counts, speeds, chosen, trial_s = (1, usable_cores()), list[tuple[float, float]](), Counter[int](), list[float]()
-    every = max(1, options.rounds // options.choices)
+    counts, speeds, chosen, trial_s = (1, usable_cores()), list[dict[str, float]](), Counter[int](), list[float]()
     with closing(train(config, splits)) as events:
         steps = (event for event in events if isinstance(event, Step))
         for number in range(options.rounds):
-            if number % every == 0:
-                count, seconds = choice(config, splits)
-                chosen[count] += 1
-                trial_s.append(seconds)
-            order = counts if number % 2 else counts[::-1]
-            turn = {count: speed(steps, count, options.seconds) for count in order}
-            speeds.append((turn[counts[0]], turn[counts[1]]))
-    ratio = median(all_threads / one for one, all_threads in speeds)
-    one, all_threads = (mean(each) for each in zip(*speeds, strict=True))
+            count, seconds = choice(config, splits)
+            chosen[count] += 1
+            trial_s.append(seconds)
+            turns = {"one": counts[0], "all": counts[1], "chosen": count}
+            order = list(turns)[number % 3 :] + list(turns)[: number % 3]
+            speeds.append({turn: speed(steps, turns[turn], options.seconds) for turn in order})
+    one, all_threads, automatic = (median(turn[name] for turn in speeds) for name in ("one", "all", "chosen"))
     better = max(one, all_threads)
-    behind = [1 - (one if count == 1 else all_threads) / better for count in chosen.elements()]
     print(
-        f"beside {busy} busy: {counts[1]} threads {ratio:.2f} times as fast as one (mean {all_threads / one:.2f}; "
-        f"{config.tokens_per_iteration * better:,.0f} tokens/s); chosen: "
-        f"{', '.join(f'{count} thread(s) {times} times' for count, times in chosen.items())}; "
-        f"behind the better one by {mean(behind):.1%} (at most {max(behind):.1%}); "
+        f"beside {busy} busy: {counts[1]} threads {all_threads / one:.2f} times as fast as one (round by round "
+        f"{median(turn['all'] / turn['one'] for turn in speeds):.2f}; {config.tokens_per_iteration * better:,.0f} "
+        f"tokens/s); chosen: {', '.join(f'{count} thread(s) {times} times' for count, times in chosen.items())}; "
+        f"behind the better one by {1 - automatic / better:.1%}; "
         f"{median(trial_s):.2f} s from the call to the first event",
         flush=True,
     )

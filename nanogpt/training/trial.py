@@ -108,14 +108,15 @@ def speed_ratio(first: Candidate, second: Candidate, seconds: Callable[[Candidat
 
     There are `MIN_ROUNDS`, and more until they take `budget_s` seconds or the result is clear. After twice this time
     there are no more. Beside busy processes the slow turns of several threads are part of their speed, so the sums
-    count, not the medians; a single one may have been chance.
+    count, not the medians; a single one may have been chance. Of fewer rounds all count: the faster of two turns with
+    several threads is chance too.
     """
     times: list[tuple[float, float]] = []
     while len(times) < MIN_ROUNDS or (sum(map(sum, times)) < budget_s and not is_clear(times)):
         times.append((seconds(first), seconds(second)))
         if sum(map(sum, times)) > 2 * budget_s > 0:
             break
-    n_counted = max(1, len(times) - 1)
+    n_counted = len(times) - 1 if len(times) >= MIN_ROUNDS else len(times)
     first_s, second_s = (math.fsum(sorted(turns)[:n_counted]) for turns in zip(*times, strict=True))
     return first_s / second_s
 

@@ -50,6 +50,12 @@ def test_a_single_slow_turn_does_not_count_but_several_do(slow_turns, winner):
     assert fastest([2, 1], seconds, budget_s=0.0, margin=1.0)[0] == winner
 
 
+def test_all_turns_count_if_slow_ones_leave_no_time_for_more():
+    """Two threads took 9.01 s in two turns, one took 2 s: that the first turn of two threads was fast was chance."""
+    turns = iter([0.01, 9.0])
+    assert fastest([2, 1], lambda threads: 1.0 if threads == 1 else next(turns), budget_s=1.0, margin=1.0)[0] == 1
+
+
 def test_threads_are_halved_until_that_is_slower():
     seconds = {16: 4.0, 8: 2.0, 4: 1.0, 2: 1.5, 1: 0.1}
     clock = Clock(seconds)
