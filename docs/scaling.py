@@ -32,10 +32,11 @@ class Model:
     n_head: int
     n_embd: int
 
-    def config(self, rows: int = 1) -> Config:
-        """Return the settings of a training with `rows` sequences in a micro-batch."""
+    def config(self, rows: int = 1, sharding: str = "none") -> Config:
+        """Return the settings of a training with `rows` sequences in a micro-batch, and `TOKENS` tokens in a step."""
         shape = {"n_layer": self.n_layer, "n_head": self.n_head, "n_embd": self.n_embd, "block_size": CONTEXT}
-        flags = {**shape, "vocab_size": 50_304, "batch_size": rows, "dropout": 0.0}
+        flags = {**shape, "vocab_size": 50_304, "batch_size": rows, "dropout": 0.0, "sharding": sharding}
+        flags["gradient_accumulation_steps"] = TOKENS // (CONTEXT * rows)
         return resolve(flags={name: str(value) for name, value in flags.items()}).config
 
 
@@ -48,21 +49,9 @@ MODELS = (
 )
 
 
-def block_parameters(config: Config) -> int:
-    """Return the parameters of one block: 12 C², which its vectors add less than a thousandth to."""
-    width = config.model.width
-    return 12 * width * width
-
-
-def ddp_bytes(config: Config) -> int:
-    """Return the bytes that a process needs if it holds everything."""
-    return memory(config, "bfloat16", "cuda").total
-
-
-def fsdp_bytes(config: Config, gpus: int) -> int:
-    """Return the bytes that a process needs with its part of the state, and two blocks and the embeddings collected."""
-    collected = min(2 * block_parameters(config) + config.model.vocab_size * config.model.width, n(config))
-    return memory(config, "bfloat16", "cuda", shards=gpus).total + (4 * collected if gpus > 1 else 0)
+def held_bytes(config: Config, gpus: int) -> int:
+    """Return the bytes that each process needs."""
+    return memory(config, "bfloat16", "cuda", gpus).total
 
 
 def n(config: Config) -> int:
@@ -120,9 +109,8 @@ def fitted(model: Model, gpus: int, *, sharded: bool) -> Config | None:
     """
     found = None
     for rows in (1, 2, 4, 8, 16, 32):
-        config = model.config(rows)
-        needed = fsdp_bytes(config, gpus) if sharded else ddp_bytes(config)
-        if needed > MEMORY or rows * gpus * CONTEXT > TOKENS:
+        config = model.config(rows, "fsdp" if sharded else "none")
+        if held_bytes(config, gpus) > MEMORY or rows * gpus * CONTEXT > TOKENS:
             break
         found = config
     return found
@@ -132,8 +120,9 @@ def tables() -> str:
     """Return all tables of the page."""
     gpus = [f"{count} GPU{'s' if count > 1 else ''}" for count in GPUS]
     configs = {model.name: model.config() for model in MODELS}
+    sharded = {model.name: model.config(sharding="fsdp") for model in MODELS}
     held = [
-        [name, f"{ddp_bytes(c) / 1e9:.0f}", *(f"{fsdp_bytes(c, g) / 1e9:.0f}" for g in GPUS[1:])]
+        [name, f"{held_bytes(c, 1) / 1e9:.0f}", *(f"{held_bytes(sharded[name], g) / 1e9:.0f}" for g in GPUS[1:])]
         for name, c in configs.items()
     ]
     sent = [[name, *(f"{all_reduce_bytes(c, g) / 1e9:.2f}" for g in GPUS)] for name, c in configs.items()]

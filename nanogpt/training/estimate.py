@@ -13,7 +13,7 @@ COUNTED = "counted in one pass over the text: the settings of optimizer and sche
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The bytes that training needs at its maximum, besides the process itself (about 0.3 GB with torch)."""
+    """The bytes that a process of a training needs at its maximum, besides its program (about 0.3 GB with torch)."""
 
     weights: int
     gradients: int
@@ -26,23 +26,38 @@ class Memory:
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
-def memory(config: Config, dtype: str = "float32", device: str = "cpu", shards: int = 1) -> Memory:
-    """Return the estimate for one micro-batch of a configuration whose `vocab_size` is set.
-
-    shards: the processes among which parameters, gradients and optimizer state are divided. Then each also collects the
-    parameters of one block at a time, which are not counted.
+def memory(config: Config, dtype: str = "float32", device: str = "cpu", processes: int = 0) -> Memory:
+    """Return the estimate for each process of a configuration whose `vocab_size` is set.
 
     dtype: the number format of matrix products. Weights, gradients and the state of the optimizer are always float32;
     autocast keeps a copy of the weights in 16 bits, and weight averaging one in float32.
+    processes: how many train together; 0: as many as the configuration says. With sharding=fsdp they divide the state,
+    and each also collects the parameters of two blocks at a time, and of the embeddings.
     """
-    parameters = -(-config.model.n_parameters() // shards)
+    processes = processes or config.system.processes
+    is_sharded = config.system.sharding == "fsdp" and processes > 1
+    parameters = -(-config.model.n_parameters() // (processes if is_sharded else 1))
     trained = 0 if config.checkpoint.lora_rank else parameters  # adapters are small beside large weights
+    weights = ((4 if dtype == "float32" else 6) + (4 if config.optimizer.ema_decay else 0)) * parameters
     return Memory(
-        weights=((4 if dtype == "float32" else 6) + (4 if config.optimizer.ema_decay else 0)) * parameters,
+        weights=weights + (4 * _collected_parameters(config) if is_sharded else 0),
         gradients=4 * trained,
         optimizer=config.optimizer.state_bytes(trained),
-        activations=config.model.activation_bytes(config.data.batch_size, dtype, device),
+        activations=config.model.activation_bytes(micro_batch(config, processes), dtype, device),
     )
+
+
+def micro_batch(config: Config, processes: int) -> int:
+    """Return the sequences of a process's largest micro-batch: see `World.micro_batches`."""
+    rows, batch_size = config.sequences, config.data.batch_size
+    return -(-(-(-rows // processes)) // -(-rows // (processes * batch_size)))
+
+
+def _collected_parameters(config: Config) -> int:
+    """Return how many parameters a sharded process has besides its part: of two blocks, and of the embeddings."""
+    total, embeddings = config.model.n_parameters(), config.model.vocab_size * config.model.width
+    blocks = config.model.shape().get("n_layer", 1)
+    return min(total, embeddings + 2 * (total - embeddings) // blocks)
 
 
 def steps(config: Config, train_tokens: int) -> int:

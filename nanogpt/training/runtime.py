@@ -103,18 +103,21 @@ def check_gpus(world: World) -> None:
         )
 
 
-def check_memory(config: Config, dtype: str, device: str, shards: int = 1) -> None:
+def check_memory(config: Config, dtype: str, device: str, world: World) -> None:
     """Raise `UserError` for a training that does not fit in memory, before the system kills the process.
 
-    shards: the processes among which the state is divided.
+    Each GPU has the memory for one process, and the CPU that for all processes of its machine.
     """
-    needed, total = memory(config, dtype, device, shards), hardware.total_memory(device)
-    if total is None or needed.total <= total:
+    needed, total = memory(config, dtype, device, world.size), hardware.total_memory(device)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if device == "cpu" and world.size > 1 else 1
+    if total is None or here * needed.total <= total:
         return
+    together = f" in {here} processes" if here > 1 else ""
     problem = (
-        f"out of memory: this training takes about {needed.total / 1e9:,.0f} GB, and {device} has {total / 1e9:,.0f} GB"
+        f"out of memory: this training takes about {here * needed.total / 1e9:,.0f} GB{together}, and {device} has "
+        f"{total / 1e9:,.0f} GB"
     )
-    if needed.total - needed.activations > total:
+    if here * (needed.total - needed.activations) > total:
         raise UserError(f"{problem}: choose a smaller model")
     raise UserError(f"{problem}: {memory_advice(config)}")
 

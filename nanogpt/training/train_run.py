@@ -100,7 +100,7 @@ def train(
         heap,
         deterministic_on_cpu(compiled_here),
     ):
-        check_memory(config, runtime.dtype, device, world.size if runtime.sharded else 1)
+        check_memory(config, runtime.dtype, device, world)
         torch.manual_seed(config.system.seed)
         model = config.model.build()
         if start is not None:

@@ -9,6 +9,7 @@ import torch
 from nanogpt.config import ARCHITECTURE, Config, component_settings, names, resolve
 from nanogpt.events import Measured
 from nanogpt.training import estimate
+from nanogpt.training.distributed import World
 from nanogpt.training.step_timing import estimate_step_time
 
 SMALL = {"n_layer": 3, "n_head": 4, "n_embd": 128, "block_size": 64, "batch_size": 8, "vocab_size": 300}
@@ -76,6 +77,27 @@ def test_weights_gradients_and_moments_take_16_bytes_a_parameter() -> None:
     memory = estimate.memory(config)
     assert memory.weights + memory.gradients + memory.optimizer == 16 * config.model.n_parameters()
     assert memory.total == memory.activations + 16 * config.model.n_parameters()
+
+
+def test_sharded_processes_hold_a_part_of_the_state_and_collect_two_blocks_and_the_embeddings() -> None:
+    config = configured(n_layer=4, processes=2, sharding="fsdp", bias=True)
+    parameters, memory = config.model.n_parameters(), estimate.memory(config)
+    assert memory.gradients == 4 * parameters / 2
+    assert memory.optimizer == 8 * parameters / 2
+    embeddings = config.model.vocab_size * config.model.width
+    assert memory.weights == 4 * parameters / 2 + 4 * (embeddings + (parameters - embeddings) / 2)
+    assert estimate.memory(config, processes=1).weights == 4 * parameters
+    alone = estimate.memory(configured(n_layer=4, processes=2, bias=True))
+    assert alone.weights + alone.gradients + alone.optimizer == 16 * parameters
+
+
+@pytest.mark.parametrize("processes", range(1, 13))
+def test_activations_are_those_of_the_largest_micro_batch_of_a_process(processes: int) -> None:
+    config = configured(batch_size=3, gradient_accumulation_steps=4, processes=processes)
+    shares = [World(rank, processes).micro_batches(12, 3) for rank in range(processes)]
+    largest = max(len(part) for share in shares for part in share)
+    assert estimate.micro_batch(config, processes) == largest
+    assert estimate.memory(config).activations == config.model.activation_bytes(largest, "float32", "cpu")
 
 
 def test_epochs_and_the_uniform_guess() -> None:
