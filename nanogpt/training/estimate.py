@@ -50,13 +50,14 @@ def memory(config: Config, dtype: str = "float32", device: str = "cpu", processe
 def micro_batch(config: Config, processes: int) -> int:
     """Return the sequences of a process's largest micro-batch: see `World.micro_batches`."""
     rows, batch_size = config.sequences, config.data.batch_size
-    return -(-(-(-rows // processes)) // -(-rows // (processes * batch_size)))
+    share, parts = math.ceil(rows / processes), math.ceil(rows / (processes * batch_size))
+    return math.ceil(share / parts)
 
 
 def _collected_parameters(config: Config) -> int:
     """Return how many parameters a sharded process has besides its part: of two blocks, and of the embeddings."""
     total, embeddings = config.model.n_parameters(), config.model.vocab_size * config.model.width
-    blocks = config.model.shape().get("n_layer", 1)
+    blocks = int(config.model.shape().get("n_layer", 1))
     return min(total, embeddings + 2 * (total - embeddings) // blocks)
 
 

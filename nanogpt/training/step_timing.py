@@ -74,11 +74,13 @@ def estimate_step_time(
     """Train for about `budget_s` seconds, and yield a quick `Measured`, then a better one if time allows.
 
     The first has one sequence in a batch, the second as many as the time allows. The events of training are yielded
-    too: closing the iterator at any of them cancels. Without torch.compile, which takes longer than the budget.
+    too: closing the iterator at any of them cancels. In this process alone, and without torch.compile, which takes
+    longer than the budget.
     """
     target, rows = config.data, 1
     for is_first in (True, False):
-        short = with_settings(config, {"batch_size": rows, "gradient_accumulation_steps": 1, "compile": "false"})
+        changes = {"batch_size": rows, "gradient_accumulation_steps": 1, "processes": 1, "compile": "false"}
+        short = with_settings(config, changes)
         started: Started | None = None
         durations: list[float] = []
         with closing(_timed(short, tokens, 100)) as events:

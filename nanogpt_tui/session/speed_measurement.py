@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nanogpt.config import Config
+from nanogpt.config import Config, with_settings
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Measured
@@ -77,7 +77,7 @@ def measure(config: Config, dataset: str) -> Iterator[Result]:
     yield FreeMemory(device=device, free=free)
     opened = data.open_dataset(dataset)
     config = runs.with_dataset(config, opened)
-    needed = estimate.memory(config, device=device).total
+    needed = estimate.memory(config, device=device).total * (config.system.processes if device == "cpu" else 1)
     if free is not None and needed > free:
         raise UserError(f"needs about {format_bytes(needed)}, and {format_bytes(free)} are free")
     try:
@@ -95,7 +95,7 @@ def compiled(config: Config) -> Iterator[Compiled]:
     """Yield one `Compiled` if a run of `config` will use torch.compile on this machine. `vocab_size` must be set."""
     from nanogpt.training.runtime import resolve_runtime
 
-    runtime = resolve_runtime(config)
+    runtime = resolve_runtime(with_settings(config, {"processes": 1}))
     if runtime.compile:
         yield Compiled(why=runtime.choices.get("compile", ""))
 
@@ -207,6 +207,8 @@ def conditions(measured: Measured, config: Config | None) -> str:
     parts = [measured.device, measured.dtype]
     if measured.device == "cpu":
         parts.append(f"{measured.threads} thread{'s' if measured.threads != 1 else ''}")
+    if config is not None and config.system.processes > 1:
+        parts.append("in one process")
     if config is not None and measured.batch_size < config.data.batch_size:
         parts.append(f"from {measured.batch_size} of {config.data.batch_size} sequences")
     return ", ".join(parts)

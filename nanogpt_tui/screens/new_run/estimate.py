@@ -52,8 +52,8 @@ def figures(config: Config, dataset: DatasetInfo | None, speed: Speed) -> Iterat
     note = f"of {format_bytes(free)} free" if free is not None else f"{format_bytes(memory.activations)} activations"
     processes = config.system.processes
     tight = free is not None and memory.total * (processes if device == "cpu" else 1) > free  # a GPU has one of them
-    times = f"{processes} × " if processes > 1 else ""
-    yield "memory", f"≈ {times}{format_bytes(memory.total)}", note, "$error" if tight else "$foreground"
+    times = f"{processes} × " if processes > 1 else "≈ "  # both do not fit in 80 columns
+    yield "memory", f"{times}{format_bytes(memory.total)}", note, "$error" if tight else "$foreground"
     data, model = config.data, config.model
     batches = [str(data.gradient_accumulation_steps)] if data.gradient_accumulation_steps > 1 else []
     product = " × ".join([*batches, str(data.batch_size), str(model.block_size)])

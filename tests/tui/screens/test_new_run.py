@@ -145,6 +145,12 @@ async def test_the_time_is_measured_by_real_steps_and_remembered(lab: Any, rhyme
         assert screen.measuring.speed is measured
         await fill(at, screen, {"max_iters": "60"})  # the speed does not depend on the length
         assert screen.measuring.speed is measured
+        screen.draft.edit("processes", "2")
+        await fill(at, screen, {"batch_size": "6"})
+        assert figure(screen, "memory").startswith("2 × ")
+        await at.press("ctrl+t")
+        await at.until(lambda: screen.measuring.speed.seconds_per_step and not screen.measuring.is_measuring)
+        assert "in one process" in screen.measuring.speed.note
 
 
 async def test_what_does_not_fit_into_memory_is_said_and_not_tried(lab: Any, rhymes: Any, real_measuring: None) -> None:
