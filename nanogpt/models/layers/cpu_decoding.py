@@ -9,6 +9,7 @@ In the shapes: B samples, T positions, C = n_embd, nh = n_head, nkv = n_kv_head,
 V = vocab_size, S = positions including those in the cache.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nanogpt.models.base import DecodeStep, Floats, MakeLinear
+from nanogpt.models.base import DecodeStep, Floats, Ids, MakeLinear
 from nanogpt.models.layers.activations import ACTIVATIONS
 from nanogpt.models.layers.attention import attention_mask
 from nanogpt.models.layers.key_value_cache import KeyValueCache
@@ -76,22 +77,28 @@ def decode_step(model: Transformer, cache: KeyValueCache, make_linear: MakeLinea
     """
     return numpy_for_one_position(
         cache.keys_values.size(2) == 1 and make_linear is None,
-        batched_step(model, cache, make_linear or torch_linear),
+        lambda: batched_step(model, cache, make_linear or torch_linear),
         lambda: single_step(model, cache),
     )
 
 
 def numpy_for_one_position(
-    use_numpy: bool, batched: Callable[[Tensor], Tensor], make_single: Callable[[], Callable[[int], Floats]]
+    use_numpy: bool,
+    make_batched: Callable[[], Callable[[Tensor], Tensor]],
+    make_single: Callable[[], Callable[[int], Floats]],
 ) -> DecodeStep:
-    """Return the step that is `batched`, from ids (B, T) to logits (B, V), except for one position with `use_numpy`.
+    """Return the step of `make_batched`, from ids (B, T) to logits (B, V), except for one position with `use_numpy`.
 
-    make_single: makes the step from one token to logits (V).
+    make_single: makes the step from one token to logits (V). Each of the two is made when it is first needed.
     """
-    if not use_numpy:
-        return lambda ids: batched(torch.from_numpy(ids)).numpy()
-    single = make_single()
-    return lambda ids: single(int(ids[0, 0]))[None] if ids.shape[1] == 1 else batched(torch.from_numpy(ids)).numpy()
+    batched, single = functools.cache(make_batched), functools.cache(make_single)
+
+    def step(ids: Ids) -> Floats:
+        if use_numpy and ids.shape[1] == 1:
+            return single()(int(ids[0, 0]))[None]
+        return batched()(torch.from_numpy(ids)).numpy()
+
+    return step
 
 
 def torch_linear(weight: Tensor, bias: Tensor | None, activation: str) -> Callable[[Tensor], Tensor]:

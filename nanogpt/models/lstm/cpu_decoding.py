@@ -28,7 +28,7 @@ def decode_step(model: "Model", cache: "Cache", make_linear: MakeLinear | None =
     """
     return numpy_for_one_position(
         cache.h.size(1) == 1 and make_linear is None,
-        batched_step(model, cache, make_linear or torch_linear),
+        lambda: batched_step(model, cache, make_linear or torch_linear),
         lambda: single_step(model, cache),
     )
 

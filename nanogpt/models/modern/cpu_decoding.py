@@ -46,7 +46,7 @@ def decode_step(model: "Model", cache: "Cache", make_linear: MakeLinear | None =
     angles, rotation = rotary(config.block_size, config.n_embd // config.n_head, config.rotary_base)
     return numpy_for_one_position(
         cache.keys_values.size(2) == 1 and make_linear is None,
-        batched_step(model, cache, angles, make_linear or torch_linear),
+        lambda: batched_step(model, cache, angles, make_linear or torch_linear),
         lambda: single_step(model, cache, rotation),
     )
 
