@@ -1,5 +1,5 @@
 """Learning-rate schedules: one module each, found by `nanogpt.config.components`. None of them imports torch.
 
 Each has a `Config`, a subclass of `ScheduleConfig` (in `nanogpt/config/components.py`), whose `learning_rate` returns
-the rate of a step. The training loop applies it in `Trainer.step` (in `nanogpt/training/loop.py`).
+the rate of a step. A training applies it in `OptimizerStep.run` (in `nanogpt/training/optimizer_step.py`).
 """

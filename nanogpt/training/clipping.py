@@ -1,4 +1,4 @@
-"""Gradient clipping by the global norm. A norm that is not finite is handled in `loop.py`."""
+"""Gradient clipping by the global norm. A norm that is not finite is handled in `optimizer_step.py`."""
 
 import math
 from collections.abc import Sequence

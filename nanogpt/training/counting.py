@@ -6,22 +6,26 @@ first checkpoint starts again.
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from nanogpt.config import Config
+from nanogpt.data.token_files import Tokens
 from nanogpt.training import estimate
-from nanogpt.training.loop import PendingMetrics, StepMetrics, Trainer
+from nanogpt.training.optimizer_step import OptimizerStep, PendingMetrics, StepMetrics
 from nanogpt.training.snapshot import Progress
 
 
-class CountingTrainer(Trainer):
-    """A `Trainer` whose steps count; they have no loss, gradient or learning rate."""
+@dataclass(kw_only=True)
+class CountingStep(OptimizerStep):
+    """A step that counts; it has no loss, gradient or learning rate."""
 
-    def step(self) -> PendingMetrics:
+    tokens: Tokens  # of the training split
+
+    def run(self) -> PendingMetrics:
         """Count the next tokens of the training split."""
-        progress, tokens = self.progress, self.tokens["train"]
+        progress, tokens = self.progress, self.tokens
         start, stop = progress.tokens, min(progress.tokens + self.config.tokens_per_iteration, len(tokens))
         with self.throughput.part("forward"):
             self.model.count(tokens, start, stop)

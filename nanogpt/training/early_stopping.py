@@ -4,6 +4,8 @@ An improvement is a validation loss that is more than `min_delta` below that of 
 part of `Progress`, so a run that ended continues exactly with a larger patience.
 """
 
+from nanogpt.events import Health
+from nanogpt.formatting import counted
 from nanogpt.training.snapshot import Progress
 
 
@@ -23,3 +25,13 @@ def count_evaluation(progress: Progress, val_loss: float, min_delta: float) -> N
 def is_over(progress: Progress, patience: int) -> bool:
     """Return whether the training ends here; never with a patience of 0."""
     return 0 < patience <= progress.evaluations_without_improvement
+
+
+def early_stopping_event(progress: Progress) -> Health:
+    """Return the event that training ends because the validation loss has not improved."""
+    evaluations = counted(progress.evaluations_without_improvement, "evaluation")
+    message = (
+        f"ended early: no better validation loss in {evaluations}; the best is {progress.best_val_loss:.4f} at "
+        f"step {progress.best_step:,}. To continue, resume with a higher patience"
+    )
+    return Health(step=progress.step, state="patience", message=message)

@@ -6,57 +6,35 @@
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-
-from nanogpt import hardware
 from nanogpt.config import Config
-from nanogpt.data.batches import Batches, check_ids, count_evaluation_batches
+from nanogpt.data.batches import count_evaluation_batches
 from nanogpt.data.token_files import Tokens
 from nanogpt.errors import UserError
-from nanogpt.events import Evaluated, Event, Finished, Health, Notice, Sampled, Started, Step
-from nanogpt.formatting import counted
-from nanogpt.inspection import Observer
-from nanogpt.inspection.spikes import SpikeDetector
+from nanogpt.events import Evaluated, Event, Finished, Health, Notice, Sampled, Started
 from nanogpt.loss_units import TextSize
-from nanogpt.models.base import Forward, LanguageModel, compute_loss
-from nanogpt.models.flat_parameters import FlatParameters
+from nanogpt.models.base import Forward, LanguageModel
 from nanogpt.models.lora import merged_copy
 from nanogpt.training import distributed
 from nanogpt.training.async_checkpoint import CheckpointWriter
-from nanogpt.training.clipping import clip_gradients
 from nanogpt.training.control import CommandQueue, Stop
-from nanogpt.training.data_parallel import GradientAverage
-from nanogpt.training.divergence import DivergenceDetector
-from nanogpt.training.early_stopping import count_evaluation, is_over
+from nanogpt.training.due import checkpoint_is_due, evaluation_is_due, reason_to_finish, sample_is_due
+from nanogpt.training.early_stopping import count_evaluation, early_stopping_event
 from nanogpt.training.evaluation import EvaluationProgress, evaluate
-from nanogpt.training.max_norm import limit_row_norms
+from nanogpt.training.optimizer_step import OptimizerStep
 from nanogpt.training.process_monitor import ProcessMonitor
 from nanogpt.training.runtime import Runtime
 from nanogpt.training.sharding import drop_collected, whole_model
 from nanogpt.training.shared_commands import share_commands
-from nanogpt.training.snapshot import (
-    Progress,
-    Snapshot,
-    random_states,
-    restore,
-    set_random_states,
-    take_snapshot,
-)
-from nanogpt.training.throughput import Throughput
-from nanogpt.training.weight_average import WeightAverage
+from nanogpt.training.snapshot import Progress, Snapshot, set_random_states
 
 WriteSample = Callable[[LanguageModel, str, int], str]
 FindCheckpoint = Callable[[int], Snapshot | None]
-
 FinishReason = Literal["max_iters", "patience", "stopped", "nan", "eval_only"]
-StepMetrics = tuple[float, float, float]  # of a step: loss, gradient norm before clipping, learning rate
-PendingMetrics = tuple[float | torch.Tensor, float | torch.Tensor, float]  # the same, of which two may be on the device
 
 MAX_ROLLBACKS = 3
 MAX_PENDING_STEPS = 50  # after which a loss that is not finite is noticed
@@ -74,29 +52,14 @@ class Trainer:
     sample: WriteSample | None
     runtime: Runtime
     model: LanguageModel
-    gradients: GradientAverage
+    step: OptimizerStep
     evaluation_forward: Forward
-    optimizer: torch.optim.Optimizer
-    scaler: "torch.amp.GradScaler"
-    batches: Batches
-    micro_batches: Sequence[range]  # of the sequences of a step, those of this process
-    throughput: Throughput
     progress: Progress
-    divergence: DivergenceDetector
     monitor: ProcessMonitor
     run_name: str = ""
     wait_reason: Callable[[], str] | None = None
     find_checkpoint: FindCheckpoint | None = None
-    flat: FlatParameters | None = None
-    constrained: Sequence[torch.nn.Parameter] = ()  # weights under the setting max_norm
-    average: WeightAverage | None = None
-    observers: Sequence[Observer] = ()
     val_text: TextSize | None = None  # of the validation split
-    observations: list[Event] = field(default_factory=list)  # events of the observers about the gradients of this step
-    random_states: list[torch.Tensor] = field(default_factory=list)  # at the beginning of the step that is being done
-    spikes: SpikeDetector | None = None  # of every step, with on_spike=skip
-    skip_flag: torch.Tensor | None = None  # see `SkippableOptimizer.skip_flag`; None: every step waits for the device
-    pending_metrics: list[PendingMetrics] = field(default_factory=list)  # of the steps since `sync_metrics`
     idle_since: float = 0.0  # monotonic, as `started_at`
     sampled_at: int = -1
     rollbacks: int = 0
@@ -122,7 +85,7 @@ class Trainer:
         """Train until the end; yield the events."""
         progress, schedule = self.progress, self.config.evaluation
         while True:
-            if self.evaluation_is_due():
+            if evaluation_is_due(progress, self.config):
                 yield from self.evaluate()
                 if self.stopping is not None:
                     yield from self.stop()
@@ -139,8 +102,8 @@ class Trainer:
             if self.stopping is not None:
                 yield from self.stop()
                 return
-            if reason := self.reason_to_finish():
-                if self.evaluation_is_due():  # a command lowered max_iters to this step
+            if reason := reason_to_finish(progress, self.config):
+                if evaluation_is_due(progress, self.config):  # a command lowered max_iters to this step
                     continue
                 yield from self.save_checkpoint()
                 yield from self.writer.report(wait=True)
@@ -148,209 +111,49 @@ class Trainer:
                 if has_error:  # `apply_commands` retries it
                     continue
                 if reason == "patience":
-                    yield self.early_stopping_event()
+                    yield early_stopping_event(progress)
                 yield self.finished_event(reason)
                 return
             if self.checkpoint_is_due():  # the previous one could not be written until now
                 yield from self.save_checkpoint()
-            with self.monitor.limited("a step"), self.throughput.step():
-                self.pending_metrics.append(self.step())
+            with self.monitor.limited("a step"), self.step.throughput.step():
+                self.step.pending_metrics.append(self.step.run())
                 if is_synced := self.should_sync_metrics():
-                    metrics, problem = self.sync_metrics()
+                    metrics, problem = self.step.sync_metrics()
                 else:
-                    self.throughput.mark_unsynchronized()
-            yield from self.observations
-            self.observations.clear()
+                    self.step.throughput.mark_unsynchronized()
+            yield from self.step.observations
+            self.step.observations.clear()
             if is_synced and problem:
-                yield from self.recover(*problem)
-                if self.progress is progress:  # no rollback
+                if not (yield from self.recover(*problem)):
                     yield from self.writer.report(wait=True)
                     yield self.finished_event("nan")
                     return
-                progress = self.progress
                 continue
             if is_synced and progress.step % schedule.log_interval == 0:
-                yield self.step_event(*metrics)
-            for observer in self.due_observers(progress.step):
+                yield self.step.step_event(*metrics, self.elapsed_s())
+            for observer in self.step.due_observers(progress.step):
                 yield from observer.after_update(self.model, progress.step)
-
-    def step(self) -> PendingMetrics:
-        """Do one optimizer step. Return the loss, the gradient norm before clipping, and the learning rate.
-
-        The first two are tensors (scalar) if the step does not wait for the device. If one of them is not finite, the
-        weights stay unchanged.
-        """
-        config, progress = self.config, self.progress
-        highest = config.optimizer.learning_rate
-        rate = config.schedule.learning_rate(progress.step, highest, progress.max_iters) * progress.learning_rate_scale
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["learning_rate_scale"]
-        accumulated, batch_size = config.data.gradient_accumulation_steps, config.data.batch_size
-        losses = torch.zeros((), device=self.runtime.device)
-        observers = self.due_observers(progress.step + 1)
-        if self.runtime.world.size > 1:
-            self.random_states = random_states()
-        overlaps = not self.noise_is_due()
-        for number, rows in enumerate(self.micro_batches):
-            share = len(rows) / batch_size  # several processes may have smaller micro-batches
-            divisor = accumulated / (share * self.runtime.world.size)
-            with self.throughput.part("data"):
-                window = torch.from_numpy(check_ids(self.batches.windows(rows), config.model.vocab_size))  # (B, T + 1)
-                if self.runtime.device.startswith("cuda"):
-                    window = window.pin_memory().to(self.runtime.device, non_blocking=True)
-                else:
-                    window = window.to(self.runtime.device)
-            for observer in observers:
-                observer.before_micro_batch(self.model, progress.step + 1, number, window)
-            with self.gradients.micro_batch(is_last=overlaps and number == len(self.micro_batches) - 1):
-                with self.throughput.part("forward"), self.runtime.autocast():
-                    loss = compute_loss(self.gradients.forward, window[:, :-1], window[:, 1:])
-                with self.throughput.part("backward"):
-                    losses.add_(loss.detach(), alpha=share)
-                    self.scaler.scale(loss / divisor).backward()  # type: ignore[no-untyped-call]
-            for observer in observers:
-                observer.after_micro_batch(self.model, progress.step + 1, number, self.scaler.get_scale() / divisor)
-        with self.throughput.part("optimizer"):
-            loss = losses / accumulated
-            updated = self.update(loss) if self.skip_flag is None else self.update_on_device(loss, self.skip_flag)
-        self.batches.position += batch_size * accumulated
-        self.random_states = []
-        return *updated, rate
-
-    def update(self, loss: torch.Tensor) -> tuple[float, float]:
-        """Update the weights with the current gradients, and drop these.
-
-        Return the mean loss of the processes and the gradient norm before clipping. If one of them is not finite,
-        nothing is updated. With on_spike=skip, a step with a spike is counted, but leaves the weights as they are.
-        """
-        config = self.config
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.gradients.complete(parameters)
-        mean_loss = float(distributed.all_reduce_sum(loss, self.runtime.world))
-        grad_norm = math.nan
-        if math.isfinite(mean_loss):
-            self.scaler.unscale_(self.optimizer)
-            self.observe_gradients()
-            grad_norm = float(clip_gradients(parameters, config.optimizer.grad_clip or math.inf, self.flat))
-        if math.isfinite(grad_norm) or (math.isfinite(mean_loss) and self.scaler.is_enabled()):
-            if self.spikes is not None and self.spikes.add(mean_loss, grad_norm):
-                self.observations.append(self.skipped_event(mean_loss, grad_norm, self.spikes))
-            else:
-                self.scaler.step(self.optimizer)  # skips the step and lowers the scale if float16 overflowed
-            self.scaler.update()
-            self.complete_step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return mean_loss, grad_norm
-
-    def update_on_device(self, loss: torch.Tensor, skip_flag: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Do the same as `update` for one process, without waiting for the device.
-
-        After a loss or gradient norm that is not finite, nothing is updated until `sync_metrics` sees it.
-        """
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.observe_gradients()
-        grad_norm = clip_gradients(parameters, self.config.optimizer.grad_clip or math.inf, self.flat)
-        is_finite = torch.isfinite(loss) & torch.isfinite(grad_norm)
-        skip_flag.copy_(torch.maximum(skip_flag, (~is_finite).float()))
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.complete_step()
-        return loss, grad_norm
-
-    def complete_step(self) -> None:
-        """Count the step that the optimizer has done, limit the norms of its weights, and average them in."""
-        self.progress.step += 1
-        self.progress.tokens += self.config.tokens_per_iteration
-        if self.constrained:
-            limit_row_norms(self.constrained, self.config.optimizer.max_norm)
-        if self.average is not None:
-            self.average.update(self.progress.step)
 
     def should_sync_metrics(self) -> bool:
         """Return whether to wait for the metrics of this step: to report them, or before the weights are used."""
         return (
-            self.skip_flag is None
+            self.step.skip_flag is None
             or self.progress.step % self.config.evaluation.log_interval == 0
-            or len(self.pending_metrics) >= MAX_PENDING_STEPS
-            or self.evaluation_is_due()
+            or len(self.step.pending_metrics) >= MAX_PENDING_STEPS
+            or evaluation_is_due(self.progress, self.config)
             or self.checkpoint_is_due()
             or self.sample_is_due()
         )
 
-    def sync_metrics(self) -> tuple[StepMetrics, tuple[str, int] | None]:
-        """Fetch the pending metrics from the device. Return those of the first bad step, and its diagnosis.
-
-        If no step is bad, return the metrics of the last one, and None. If the optimizer skipped steps, set the
-        progress back to the last step that it did not skip.
-        """
-        pending, self.pending_metrics = self.pending_metrics, []
-        values = [value for loss, norm, _ in pending for value in (loss, norm)]
-        if self.skip_flag is None:
-            numbers = [float(value) for value in values]
-        else:
-            numbers = torch.stack([torch.as_tensor(value) for value in values]).tolist()  # one transfer for all
-        rates, later = [rate for _, _, rate in pending], len(pending)
-        for metrics in zip(numbers[::2], numbers[1::2], rates, strict=True):
-            later -= 1
-            loss, norm, _ = metrics
-            if problem := self.diagnose(loss, norm):
-                break
-        self.progress.train_loss = loss
-        if problem and self.skip_flag is not None:
-            text, lost = problem
-            if math.isfinite(loss) and math.isfinite(norm):
-                return metrics, (text, lost + later)
-            self.progress.step -= later + 1
-            self.progress.tokens -= (later + 1) * self.config.tokens_per_iteration
-        return metrics, problem
-
-    def observe_gradients(self) -> None:
-        """Show the model with its gradients to the observers that are due after this step."""
-        step = self.progress.step + 1
-        for observer in self.due_observers(step):
-            self.observations += observer.before_update(self.model, step)
-
-    def noise_is_due(self) -> bool:
-        """Return whether the main process compares the gradients of its own micro-batches in this step."""
-        every = self.config.evaluation.noise_interval
-        return bool(every) and (self.progress.step + 1) % every == 0
-
-    def due_observers(self, step: int) -> list[Observer]:
-        """Return the observers that see the model at this step."""
-        return [observer for observer in self.observers if observer.is_due(step)]
-
-    def reason_to_finish(self) -> Literal["max_iters", "patience"] | None:
-        """Return why training is complete at this step; None if it is not."""
-        if self.progress.step >= self.progress.max_iters:
-            return "max_iters"
-        return "patience" if is_over(self.progress, self.config.evaluation.patience) else None
-
-    def evaluation_is_due(self) -> bool:
-        """Return whether to evaluate now: at a multiple of `eval_interval` and at the end, once."""
-        progress = self.progress
-        if progress.evaluated_at == progress.step:
-            return False
-        if progress.step >= progress.max_iters or self.config.evaluation.eval_only:
-            return True
-        # With an interval longer than the run, evaluate only at its end.
-        return progress.step % progress.eval_interval == 0 and progress.eval_interval <= progress.max_iters
-
     def checkpoint_is_due(self) -> bool:
-        """Return whether to save now: at a multiple of `checkpoint_interval`, and after the best evaluation.
-
-        With `always_save_checkpoint`, after every evaluation.
-        """
-        progress, checkpoint = self.progress, self.config.checkpoint
-        every = checkpoint.checkpoint_interval
-        on_interval = bool(every) and progress.step % every == 0
-        evaluated = progress.evaluated_at == progress.step
-        after_evaluation = evaluated and (checkpoint.always_save_checkpoint or progress.best_step == progress.step)
-        return progress.step > 0 and (on_interval or after_evaluation) and self.can_save()
+        """Return whether to save now."""
+        return checkpoint_is_due(self.progress, self.config) and self.can_save()
 
     def sample_is_due(self) -> bool:
-        """Return whether to write a sample now: at a multiple of `sample_interval`, once, after a failed checkpoint."""
-        every, step = self.config.evaluation.sample_interval, self.progress.step
-        return bool(every) and step % every == 0 and self.sampled_at != step and not self.writer.save_error
+        """Return whether to write a sample now: once at a step, and not after a failed checkpoint."""
+        is_new = self.sampled_at != self.progress.step and not self.writer.save_error
+        return is_new and sample_is_due(self.progress, self.config)
 
     def can_save(self) -> bool:
         """Return whether this process saves checkpoints, and this step has none and no known bad weights.
@@ -376,8 +179,8 @@ class Trainer:
         began = self.elapsed_s()
         eval_iters = config.evaluation.eval_iters
         passes = [("val", eval_iters, forward), ("train", eval_iters or TRAIN_BATCHES, forward)]
-        if self.average is not None:
-            passes.append(("val", eval_iters, self.average.forward(forward)))
+        if self.step.average is not None:
+            passes.append(("val", eval_iters, self.step.average.forward(forward)))
         shape = config.model.block_size, config.data.batch_size
         batches = [count_evaluation_batches(len(self.tokens[split]), *shape, n) for split, n, _ in passes]
         reporter = EvaluationProgress(progress.step, sum(-(-n // self.runtime.world.size) for n in batches))
@@ -394,7 +197,7 @@ class Trainer:
             self.model.train()
             if self.runtime.sharded:
                 drop_collected(self.model)
-        self.throughput.record_evaluation(self.elapsed_s() - began)
+        self.step.throughput.record_evaluation(self.elapsed_s() - began)
         (val_loss, n_tokens), (train_loss, _), *of_average = results
         progress.ema_val_loss = of_average[0][0] if of_average else None
         if self.writer.snapshot_step == progress.step:  # saved by a command meanwhile, without these losses
@@ -439,11 +242,8 @@ class Trainer:
         Saved is yielded later, when it is on disk; a failed write is retried in `apply_commands`.
         """
         if self.can_save():
-            current = replace(self.progress, elapsed_s=self.elapsed_s(), **self.spike_state())
-            average = {} if self.average is None else self.average.state_dict()
-            state = partial(
-                take_snapshot, self.model, self.optimizer, self.scaler, current, self.batches.position, average
-            )
+            current = self.step.current_progress(self.elapsed_s())
+            state = partial(self.step.take_snapshot, current)
             if self.runtime.sharded:  # all take part, whatever the main process does with it
                 snapshot = state(only_gather=not self.runtime.world.is_main)
                 state = partial(replace, snapshot)
@@ -454,20 +254,10 @@ class Trainer:
         """Save what the main process has when the others cannot be reached: the state before the step being done."""
         if self.runtime.sharded:  # the others have parts of the state
             return
-        if self.random_states:
-            set_random_states(self.random_states)
+        if self.step.random_states:
+            set_random_states(self.step.random_states)
         yield from self.save_checkpoint()
         yield from self.writer.report(wait=True)
-
-    def spike_state(self) -> dict[str, Any]:
-        """Return the fields of `Progress` with the state of the spike detector."""
-        if self.spikes is None:
-            return {}
-        return {
-            "usual_losses": tuple(self.spikes.losses),
-            "usual_grad_norms": tuple(self.spikes.grad_norms),
-            "steps_since_spike": self.spikes.since,
-        }
 
     def write_sample(self, prompt: str, seed: int) -> Iterator[Event]:
         """Write a sample with the current weights; yield Sampled, or a Notice if the prompt cannot be encoded."""
@@ -499,7 +289,7 @@ class Trainer:
             if self.stopping is not None:
                 break
             if self.waiting_for != self.reported and (self.waiting_for or not self.paused):
-                yield self.waiting_event(self.waiting_for)
+                yield waiting_event(self.progress.step, self.waiting_for)
                 self.reported = self.waiting_for
             if has_commands:  # their effects may give a reason to wait, too
                 continue
@@ -530,23 +320,6 @@ class Trainer:
         """Return a copy of the model in evaluation mode, on the same device."""
         return merged_copy(self.model)
 
-    def waiting_event(self, reason: str) -> Health:
-        """Return the event that training waits for `reason`, or with no reason that it continues."""
-        if reason:
-            text = f"training waits: {reason}. It resumes by itself when that is solved; you can also stop it"
-            return Health(step=self.progress.step, state="waiting", message=text)
-        return Health(step=self.progress.step, state="going on", message="the problem is solved: training resumes")
-
-    def early_stopping_event(self) -> Health:
-        """Return the event that training ends because the validation loss has not improved."""
-        progress = self.progress
-        evaluations = counted(progress.evaluations_without_improvement, "evaluation")
-        message = (
-            f"ended early: no better validation loss in {evaluations}; the best is {progress.best_val_loss:.4f} at "
-            f"step {progress.best_step:,}. To continue, resume with a higher patience"
-        )
-        return Health(step=progress.step, state="patience", message=message)
-
     def stop(self) -> Iterator[Event]:
         """End training as the command asks, with a checkpoint if it can be written at the first attempt."""
         if self.stopping is not None and self.stopping.save and self.agreed(not self.writer.save_error):
@@ -559,43 +332,11 @@ class Trainer:
             )
         yield self.finished_event("stopped")
 
-    def step_event(self, loss: float, grad_norm: float, rate: float) -> Step:
-        """Return the event of the last step."""
-        progress, speed = self.progress, self.throughput
-        left = progress.max_iters - progress.step
-        return Step(
-            step=progress.step,
-            loss=loss,
-            learning_rate=rate,
-            grad_norm=grad_norm,
-            tokens=progress.tokens,
-            tokens_per_second=speed.tokens_per_second,
-            mfu=speed.mfu,
-            data_share=speed.data_share,
-            memory_bytes=hardware.memory_bytes(self.runtime.device),
-            elapsed_s=self.elapsed_s(),
-            eta_s=speed.eta_s(left, -(-left // progress.eval_interval)),
-        )
+    def recover(self, problem: str, lost: int) -> Generator[Event, None, bool]:
+        """Go back to the latest checkpoint before the `lost` steps if on_divergence=rollback; else report `problem`.
 
-    def skipped_event(self, loss: float, grad_norm: float, usual: SpikeDetector) -> Notice:
-        """Return the event that the batch of this step changes nothing."""
-        return Notice(
-            level="warning",
-            text=f"step {self.progress.step + 1:,}: the batch is skipped and the weights stay as they are, because its "
-            f"loss of {loss:.3g} or its gradient norm of {grad_norm:.3g} is far above the usual "
-            f"{median(usual.losses):.3g} and {median(usual.grad_norms):.3g}",
-        )
-
-    def diagnose(self, loss: float, grad_norm: float) -> tuple[str, int] | None:
-        """Return why training cannot continue after a step, and the number of steps that are lost; None if it can."""
-        if not math.isfinite(loss):
-            return f"the loss became {loss}", 1  # the step before produced these weights
-        if not math.isfinite(grad_norm) and not self.scaler.is_enabled():
-            return f"the gradient became {grad_norm}", 1
-        return (f"the loss diverged to {loss:.4g}", self.divergence.WINDOW) if self.divergence.add(loss) else None
-
-    def recover(self, problem: str, lost: int) -> Iterator[Event]:
-        """Go back to the latest checkpoint before the `lost` steps if on_divergence=rollback; else report `problem`."""
+        Return whether training continues.
+        """
         at = self.progress.step
         back = None
         yield from self.writer.report(wait=True)
@@ -612,31 +353,18 @@ class Trainer:
                 "Lower learning_rate, set grad_clip=1, or use dtype=float32"
             )
             yield Health(step=at, state="nan", message=message)
-            return
-        restore(back, self.model, self.optimizer, self.scaler, "the checkpoint")
-        if self.average is not None:
-            self.average.restart(back.average, "the checkpoint")
+            return False
         elapsed_s, self.started_at = self.elapsed_s(), time.monotonic()
-        self.progress = replace(
-            back.progress,
-            max_iters=self.progress.max_iters,
-            eval_interval=self.progress.eval_interval,
-            learning_rate_scale=self.progress.learning_rate_scale / 2,
-            elapsed_s=elapsed_s,
-        )
-        self.batches.position = back.position
-        if self.spikes is not None:
-            self.spikes = spike_detector(back.progress)
-        if self.skip_flag is not None:
-            self.skip_flag.zero_()
+        self.step.go_back(back, elapsed_s)
         self.writer.reset(snapshot_step=back.progress.step)
-        self.divergence, self.rollbacks = DivergenceDetector(self.config.model.vocab_size), self.rollbacks + 1
+        self.rollbacks += 1
         message = (
             f"{problem} after step {at:,}: back at step {back.progress.step:,} with half the learning rate "
             f"({self.rollbacks} of at most {MAX_ROLLBACKS} times)"
         )
         yield Health(step=back.progress.step, state="rollback", message=message)
         yield self.started_event()
+        return True
 
     def started_event(self) -> Started:
         """Return the event of the start, or of a restart after a rollback."""
@@ -679,6 +407,9 @@ class Trainer:
         return self.progress.elapsed_s + (self.idle_since or time.monotonic()) - self.started_at
 
 
-def spike_detector(progress: Progress) -> SpikeDetector:
-    """Return the spike detector in the state that `progress` has."""
-    return SpikeDetector(progress.usual_losses, progress.usual_grad_norms, progress.steps_since_spike)
+def waiting_event(step: int, reason: str) -> Health:
+    """Return the event that training waits for `reason`, or with no reason that it continues."""
+    if reason:
+        text = f"training waits: {reason}. It resumes by itself when that is solved; you can also stop it"
+        return Health(step=step, state="waiting", message=text)
+    return Health(step=step, state="going on", message="the problem is solved: training resumes")

@@ -44,6 +44,11 @@ class Progress:
     usual_grad_norms: tuple[float, ...] = ()
     steps_since_spike: int = 0
 
+    def assign(self, other: "Progress") -> None:
+        """Take all values of another."""
+        for each in dataclasses.fields(other):
+            setattr(self, each.name, getattr(other, each.name))
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:

@@ -28,11 +28,12 @@ from nanogpt.optimizers.base import SkippableOptimizer
 from nanogpt.training import distributed
 from nanogpt.training.async_checkpoint import CheckpointWriter, SaveSnapshot
 from nanogpt.training.control import CommandQueue
-from nanogpt.training.counting import CountingTrainer, counting_config, counting_progress, no_optimizer
+from nanogpt.training.counting import CountingStep, counting_config, counting_progress, no_optimizer
 from nanogpt.training.data_parallel import gradient_average
 from nanogpt.training.divergence import DivergenceDetector
-from nanogpt.training.loop import FindCheckpoint, Trainer, WriteSample, spike_detector
+from nanogpt.training.loop import FindCheckpoint, Trainer, WriteSample
 from nanogpt.training.max_norm import constrained_weights
+from nanogpt.training.optimizer_step import OptimizerStep, spike_detector
 from nanogpt.training.process_monitor import ProcessMonitor
 from nanogpt.training.runtime import Runtime, check_memory, memory_advice, resolve_runtime, with_peak
 from nanogpt.training.sharding import ShardedGradients, shard
@@ -147,31 +148,14 @@ def train(
         # With compile=auto a compiler that fails does not end the training.
         if runtime.compile:  # importing the compiler takes as long as importing torch
             torch._dynamo.config.suppress_errors = config.system.compile == "auto"
-        trainer = (CountingTrainer if is_counted else Trainer)(
+        kind = partial(CountingStep, tokens=tokens["train"]) if is_counted else OptimizerStep
+        step = kind(
             config=config,
-            tokens=tokens,
-            commands=commands or CommandQueue(),
-            writer=CheckpointWriter(save if world.is_main else None),
-            sample=sample,
-            find_checkpoint=find_checkpoint,
-            wait_reason=wait_reason,
-            observers=observers,
-            val_text=val_text,
-            spikes=spike_detector(progress) if skips_spikes else None,
-            # whether a step is a spike has to be known before its update
-            skip_flag=install_skip_flag(optimizer) if defers_metrics(runtime) and not skips_spikes else None,
-            run_name=run,
-            divergence=DivergenceDetector(config.model.vocab_size),
             runtime=runtime,
             model=model,
             gradients=ShardedGradients(forward)
             if runtime.sharded
             else gradient_average(model, forward, world, flat if backend is forward else None),
-            # On a CPU, compiling for evaluation takes longer than it saves.
-            evaluation_forward=forward if device.startswith("cuda") else backend or model,
-            flat=flat,
-            constrained=constrained_weights(model) if config.optimizer.max_norm else (),
-            average=average,
             optimizer=optimizer,
             scaler=scaler,
             batches=batches,
@@ -187,11 +171,36 @@ def train(
                 partial(hardware.synchronize, device if record is not None else "cpu"),
             ),
             progress=progress,
+            divergence=DivergenceDetector(config.model.vocab_size),
+            flat=flat,
+            constrained=constrained_weights(model) if config.optimizer.max_norm else (),
+            average=average,
+            observers=observers,
+            spikes=spike_detector(progress) if skips_spikes else None,
+            # whether a step is a spike has to be known before its update
+            skip_flag=install_skip_flag(optimizer) if defers_metrics(runtime) and not skips_spikes else None,
+        )
+        trainer = Trainer(
+            config=config,
+            tokens=tokens,
+            commands=commands or CommandQueue(),
+            writer=CheckpointWriter(save if world.is_main else None),
+            sample=sample,
+            find_checkpoint=find_checkpoint,
+            wait_reason=wait_reason,
+            val_text=val_text,
+            run_name=run,
+            runtime=runtime,
+            model=model,
+            step=step,
+            # On a CPU, compiling for evaluation takes longer than it saves.
+            evaluation_forward=forward if device.startswith("cuda") else backend or model,
+            progress=progress,
             monitor=monitor,
         )
         if resume:
             trainer.writer.snapshot_step = trainer.sampled_at = progress.step
-        with closing(trainer.writer), closing(trainer.gradients), closing(trainer.run()) as events:
+        with closing(trainer.writer), closing(step.gradients), closing(trainer.run()) as events:
             yield from observed(chain([trainer.started_event()], events), observers)
 
 

@@ -496,16 +496,16 @@ def test_a_loss_that_ends_in_nan_goes_back_with_half_the_learning_rate_where_it_
 
     def poisoned(config, tokens, **more):
         """Step 7 has a loss of NaN until the learning rate is a quarter."""
-        from nanogpt.training.loop import Trainer
+        from nanogpt.training.optimizer_step import OptimizerStep
 
-        step = Trainer.step
+        step = OptimizerStep.run
 
         def bad(self):
             if self.progress.step == 6 and self.progress.learning_rate_scale > 0.25:
                 return float("nan"), 1.0, 1.0
             return step(self)
 
-        monkeypatch.setattr(Trainer, "step", bad)
+        monkeypatch.setattr(OptimizerStep, "run", bad)
         return real(config, tokens, **more)
 
     monkeypatch.setattr("nanogpt.runs.launch.train", poisoned)
@@ -518,16 +518,16 @@ def test_a_loss_that_ends_in_nan_goes_back_with_half_the_learning_rate_where_it_
 
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
 def test_going_back_passes_over_a_checkpoint_of_weights_that_have_gone_wrong_already(small, monkeypatch, kind):
-    from nanogpt.training.loop import Trainer
+    from nanogpt.training.optimizer_step import OptimizerStep
 
-    step = Trainer.step
+    step = OptimizerStep.run
 
     def bad(self):
         if self.progress.step == 8 and self.progress.learning_rate_scale == 1.0:
             return (math.nan, 1.0, 1.0) if kind == "loss" else (1.0, math.inf, 1.0)
         return step(self)
 
-    monkeypatch.setattr(Trainer, "step", bad)
+    monkeypatch.setattr(OptimizerStep, "run", bad)
     _, events = trained(small(on_divergence="rollback", checkpoint_interval=4))
     assert [e.step for e in events if isinstance(e, Started)] == [0, 4], "that of step 8 gives NaN whatever the rate"
     assert expect(Finished, events[-1]).reason == "max_iters"

@@ -12,7 +12,7 @@ from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Evaluated, Finished, LayerProblem, Sampled, Saved, Started, Step
 from nanogpt.runs.load import load_model
 from nanogpt.runs.manage import delete
-from nanogpt.training.loop import Trainer
+from nanogpt.training.optimizer_step import OptimizerStep
 from tests.narrowing import expect
 
 LORA = {"init_from": "base", "lora_rank": 2, "learning_rate": 0.05, "max_iters": 12, "eval_interval": 4}
@@ -117,7 +117,7 @@ def test_damaged_and_missing_frozen_weights_are_said(small, base):
 
 def test_a_rollback_restores_the_adapters(small, base, monkeypatch):
     """Step 7 has a loss of NaN at the first learning rate; the steps after the checkpoint are then trained again."""
-    step = Trainer.step
+    step = OptimizerStep.run
 
     def bad(self):
         if self.progress.step == 6 and self.progress.learning_rate_scale == 1:
@@ -127,7 +127,7 @@ def test_a_rollback_restores_the_adapters(small, base, monkeypatch):
             return math.nan, 1.0, 1.0
         return step(self)
 
-    monkeypatch.setattr(Trainer, "step", bad)
+    monkeypatch.setattr(OptimizerStep, "run", bad)
     _, events = trained(small(**LORA, on_divergence="rollback"), "tuned")
     assert [event.step for event in events if isinstance(event, Started)] == [0, 4]
     assert [event.step for event in events if isinstance(event, Step)] == [*range(1, 7), *range(5, 13)]

@@ -8,7 +8,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nanogpt.events import Evaluated, Finished, Health, Saved, Step
-from nanogpt.training import loop, train, train_run
+from nanogpt.training import train, train_run
+from nanogpt.training.loop import MAX_PENDING_STEPS
+from nanogpt.training.optimizer_step import OptimizerStep
 from nanogpt.training.throughput import Throughput
 from tests.narrowing import expect
 
@@ -65,9 +67,9 @@ def test_it_takes_the_same_steps_as_one_that_waits(tiny, tokens, changes, monkey
 def test_nothing_is_asked_of_the_device_in_a_step_that_nobody_reads(
     tiny, tokens, deferred_metrics, monkeypatch, changes
 ):
-    monkeypatch.setattr("nanogpt.training.loop.clip_gradients", on_device)
+    monkeypatch.setattr("nanogpt.training.optimizer_step.clip_gradients", on_device)
     monkeypatch.setattr("nanogpt.models.layers.cross_entropy.is_eager_cpu", lambda _x: False)  # that of GPUs
-    taken, step = [], loop.Trainer.step
+    taken, step = [], OptimizerStep.run
 
     def counted(self):
         with Reads() as reads:
@@ -75,7 +77,7 @@ def test_nothing_is_asked_of_the_device_in_a_step_that_nobody_reads(
         taken.append(reads.count)
         return metrics
 
-    monkeypatch.setattr(loop.Trainer, "step", counted)
+    monkeypatch.setattr(OptimizerStep, "run", counted)
     list(train(tiny(**changes, log_interval=10, max_iters=20, eval_interval=20), tokens))
     assert taken == [0] * 20
 
@@ -96,7 +98,7 @@ def test_a_step_that_is_not_finite_moves_nothing_nor_do_those_after_it_and_it_en
     tiny, tokens, deferred_metrics, monkeypatch, optimizer, where
 ):
     """The seventh step goes wrong; the next one that is reported is the tenth."""
-    seen, update = {}, loop.Trainer.update_on_device
+    seen, update = {}, OptimizerStep.update_on_device
 
     def poisoned(self, loss, skip_flag):
         step = self.progress.step
@@ -108,7 +110,7 @@ def test_a_step_that_is_not_finite_moves_nothing_nor_do_those_after_it_and_it_en
         seen[step + 1] = [parameter.detach().clone() for parameter in self.model.parameters()], state
         return result
 
-    monkeypatch.setattr(loop.Trainer, "update_on_device", poisoned)
+    monkeypatch.setattr(OptimizerStep, "update_on_device", poisoned)
     events = list(train(tiny(optimizer=optimizer, log_interval=5, eval_interval=12, max_iters=24), tokens))
     assert [event.step for event in of(Step, events)] == [5]
     finished = expect(Finished, events[-1])
@@ -120,15 +122,15 @@ def test_a_step_that_is_not_finite_moves_nothing_nor_do_those_after_it_and_it_en
 
 
 def test_a_loss_that_is_never_reported_is_read_all_the_same(tiny, tokens, deferred_metrics, monkeypatch):
-    synced, sync_metrics = [], loop.Trainer.sync_metrics
+    synced, sync_metrics = [], OptimizerStep.sync_metrics
 
     def counted(self):
         synced.append(self.progress.step)
         return sync_metrics(self)
 
-    monkeypatch.setattr(loop.Trainer, "sync_metrics", counted)
+    monkeypatch.setattr(OptimizerStep, "sync_metrics", counted)
     list(train(tiny(log_interval=1000, max_iters=120, eval_interval=200), tokens))
-    assert synced == [loop.MAX_PENDING_STEPS, 2 * loop.MAX_PENDING_STEPS, 120]
+    assert synced == [MAX_PENDING_STEPS, 2 * MAX_PENDING_STEPS, 120]
 
 
 def test_the_time_of_steps_that_were_not_waited_for_is_shared_out(monkeypatch):
