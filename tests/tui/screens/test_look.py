@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from nanogpt import runs
-from nanogpt.config import ARCHITECTURE, component
+from nanogpt.config import ARCHITECTURE, component, resolve
 from nanogpt.config.components import Capabilities
 from nanogpt.inspection.attention import HeadScores, attention_of, score_heads
 from nanogpt.inspection.embeddings import embeddings_of, map_of, nearest_tokens
 from nanogpt.inspection.logit_lens import logit_lens
 from nanogpt.runs.load import load_model
-from nanogpt.training import Stop
+from nanogpt.training import Save, Stop
 from nanogpt_tui.screens.look.attention_view import caption, heat
 from nanogpt_tui.screens.look.embeddings_view import places
 from nanogpt_tui.screens.look.losses_view import change, mean_at, ranges
@@ -26,6 +26,7 @@ from nanogpt_tui.session import inspector as inspecting
 from nanogpt_tui.session.completions import LIVE, Source
 from nanogpt_tui.session.inspector import EmbeddingsFound, LensFound, LossesFound, Request, losses_of
 from nanogpt_tui.widgets.shades import shade, shade_legend, shade_lines
+from tests.tui.conftest import SMALL
 
 LONG = {"max_iters": 1_000_000, "eval_interval": 500_000, "eval_iters": 1, "sample_interval": 0}
 
@@ -312,3 +313,24 @@ async def test_of_several_requests_the_last_one_is_answered(lab: Any, with_data:
         inspector.request(Request(Source("nowhere"), "lens"))
         await at.until(lambda: inspector.error)
         assert "nowhere" in inspector.error
+
+
+@pytest.mark.parametrize("is_detached", [False, True])
+async def test_a_lora_run_is_looked_at_while_it_trains_by_a_read_only_viewer_too(
+    lab: Any, looking: Any, with_data: Path, is_detached: bool
+) -> None:
+    config = resolve(flags=SMALL | LONG | {"init_from": "one", "lora_rank": 2}).config
+    async with lab() as at:
+        folder = runs.new_folder("tuned", name="tuned")
+        (at.session.start_detached if is_detached else at.session.start_training)(config, folder)
+        await at.until(lambda: at.session.history is not None and at.session.history.step > 3)
+        at.session.send(Save())
+        await at.until(lambda: at.session.history.saves)
+        await at.press("I")
+        await at.sees("tuned · step" if is_detached else "tuned · live weights, step", "head 0")
+        async with looking(folder, readonly=True) as viewer:
+            await viewer.until(lambda: viewer.session.history and viewer.session.history.saves)
+            await viewer.press("I")
+            await viewer.sees("tuned · step", "head 0")
+        at.session.send(Stop(save=False))
+        await at.until(lambda: not at.session.is_alive)
