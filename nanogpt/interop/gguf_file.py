@@ -100,7 +100,9 @@ def write_gguf(model: LanguageModel, tokenizer: Tokenizer, path: Path, number_fo
             finally:
                 writer.close()
     except OSError as error:
-        raise UserError(f"cannot write {path}: {why(error)}; choose another place") from None
+        # numpy, which writes the tensors, says how many numbers it has written, and not why
+        problem = why(error) if error.errno else "the disk is full"
+        raise UserError(f"cannot write {path}: {problem}; choose another place") from None
 
 
 _FILE_TYPES = {"float32": "ALL_F32", "float16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0"}

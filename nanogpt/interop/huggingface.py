@@ -25,6 +25,7 @@ from nanogpt.models.meta_device import on_meta_device
 from nanogpt.tokenizers import Tokenizer
 
 LARGEST_INDEX = 1 << 24  # bytes: far more than the names of all weights of a model with 1,000 layers
+LONGEST_NAME = 255  # characters of a file's name
 BUFFERS = (".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
 NUMBERS = ("F32", "F16", "BF16", "F64")
 
@@ -112,6 +113,8 @@ def from_huggingface(folder: str | Path) -> LanguageModel:
                     name = stored.removeprefix(naming.prefix)
                     if name.endswith(BUFFERS) or (name == f"{HEAD}.weight" and config.tied_head):
                         continue  # made here, or the embedding
+                    if name in found:
+                        raise UserError(f"{path}: {name} is in the folder twice; fetch it again")
                     _check_tensor(path, name, file.get_slice(stored), expected)
                     found[name] = (file, stored)
             except OSError as error:
@@ -170,7 +173,7 @@ def _weight_files(folder: Path) -> list[Path]:
     if index.is_file():
         try:
             names = sorted(set(read_json(index, LARGEST_INDEX)["weight_map"].values()))
-            if not names or any(Path(name).name != name for name in names):
+            if not names or any(Path(name).name != name or len(name) > LONGEST_NAME for name in names):
                 raise ValueError("its weight_map does not name files of this folder")
         except (OSError, ValueError) as error:
             raise UserError(f"cannot read {index}: {why(error)}; fetch it again") from None

@@ -123,7 +123,10 @@ def read_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
         own = tokenizers.create(kind, ["".join(ids)] if kind == "char" else None)
         if vocabulary(own) == ids:
             return own
-    return completed(hf.Tokenizer.build(hf.Settings(path=str(folder)), None))
+    read = completed(hf.Tokenizer.build(hf.Settings(path=str(folder)), None))
+    if len(set(ids.values())) < len(ids):
+        raise UserError(f"{tokenizer_path(folder)}: several tokens have the same id; fetch the folder again")
+    return read
 
 
 def _vocabulary_in(content: dict[str, Any]) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """What is written for llama.cpp, read back by the package `gguf`."""
 
+import resource
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -139,3 +140,15 @@ def test_what_llama_cpp_does_not_have_is_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match="it already exists; choose another place"):
         write_gguf(model, made("byte"), tmp_path / "there.gguf")
     assert [path.name for path in tmp_path.iterdir()] == ["there.gguf"]
+
+
+def test_a_full_disk_is_said_and_nothing_stays(tmp_path):
+    """A limit of file sizes stands for it: numpy reports both as fewer numbers than requested."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))  # of some 400 kB, more than the header
+    try:
+        with pytest.raises(UserError, match=r"cannot write .*model.gguf: the disk is full; choose another place"):
+            written(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())

@@ -176,6 +176,7 @@ def test_weights_in_several_files_load_too(theirs, folder, tmp_path):
         "[]",
         '{"weight_map": {"a": "../model.safetensors"}}',
         '{"weight_map": {"a": 3}}',
+        json.dumps({"weight_map": {"a": "x" * 5000}}),
     ):
         index.write_text(content)
         assert "model.safetensors.index.json" in refusal(tmp_path / "sharded")
@@ -295,3 +296,11 @@ def test_a_missing_and_a_foreign_tensor_are_refused_by_name(folder):
     assert "wpe.weight" in refusal(folder)
     save_file(stored | {"transformer.adapter": torch.zeros(1)}, path)
     assert "adapter" in refusal(folder)
+
+
+def test_a_tensor_that_is_there_twice_is_refused_by_name(folder):
+    """With the prefix and without it, or in two files: which of them counts would depend on their order."""
+    path = folder / "model.safetensors"
+    stored = load_file(path)
+    save_file(stored | {"wpe.weight": stored["transformer.wpe.weight"] * 2}, path)
+    assert "wpe.weight is in the folder twice" in refusal(folder)

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from nanogpt import tokenizers
-from nanogpt.interop.huggingface_tokenizer import read_vocabulary, tokenizer_files, tokenizer_kind, vocabulary
+from nanogpt.errors import UserError
+from nanogpt.interop.huggingface_tokenizer import (
+    read_tokenizer,
+    read_vocabulary,
+    tokenizer_files,
+    tokenizer_kind,
+    vocabulary,
+)
 from tests.lazy import transformers
 from tests.tokenizer_specs import SAMPLE, SPECS, kind_of, made
 
@@ -136,3 +143,12 @@ def test_a_vocabulary_that_was_written_is_known_again(name, written):
 def test_saved_by_transformers_it_is_known_again(tmp_path, of_transformers):
     of_transformers("gpt2").save_pretrained(tmp_path / "again")
     assert read_vocabulary(tmp_path / "again") == vocabulary(made("gpt2"))
+
+
+def test_a_vocabulary_with_an_id_twice_is_refused(tmp_path):
+    files = tokenizer_files(made("char"), 64)
+    words = files["tokenizer.json"]["model"]["vocab"]
+    words[next(iter(words))] = max(words.values())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(files["tokenizer.json"]))
+    with pytest.raises(UserError, match=r"tokenizer.json: several tokens have the same id"):
+        read_tokenizer(tmp_path, 1000)
