@@ -170,10 +170,11 @@ def new_folder(path: Path, partial: Path, replaced: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[Path]:
+def new_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield the path of a file to write. It becomes `path` if the block succeeds, and is removed if it raises.
 
-    Folders above it are made. Raise OSError, also if `path` exists.
+    Folders above it are made. Unless `durable` is False, its content is on disk before it appears at `path`. Raise
+    OSError, also if `path` exists.
     """
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, "it already exists", str(path))
@@ -182,7 +183,8 @@ def new_file(path: Path) -> Iterator[Path]:
     try:
         yield partial
         apply_umask(partial)
-        sync(partial)
+        if durable:
+            sync(partial)
         partial.rename(path)
     finally:
         partial.unlink(missing_ok=True)

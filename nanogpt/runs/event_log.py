@@ -52,15 +52,21 @@ def parse_block(block: bytes, path: Path, names: tuple[str, ...] = MEASURED) -> 
 
     A measurement of the layers may come after steps that follow it, so that more steps are parsed together.
     """
+    return (item for item, _ in parse_with_lines(block, path, names))
+
+
+def parse_with_lines(block: bytes, path: Path, names: tuple[str, ...]) -> Iterator[tuple[Event | Steps, bytes]]:
+    """Like `parse_block`, but yield each item with its line, `Steps` with the last one."""
     for is_frequent, group in groupby(io.BytesIO(block), key=_is_frequent):  # its lines end only at a line feed
         while lines := list(islice(group, TOGETHER if is_frequent else 1)):
-            steps = _steps([line for line in lines if line.startswith(STEP_LINES)], names)
+            of_steps = [line for line in lines if line.startswith(STEP_LINES)]
+            steps = _steps(of_steps, names)
             if steps is not None:
-                yield steps
+                yield steps, of_steps[-1]
                 lines = [] if len(steps) == len(lines) else [line for line in lines if not line.startswith(STEP_LINES)]
             for line in lines:
                 event = parse_event(line, path)
-                yield _single(event, names) if isinstance(event, Step) else event
+                yield _single(event, names) if isinstance(event, Step) else event, line
 
 
 def parse_event(line: bytes, path: Path) -> Event:
@@ -207,22 +213,20 @@ def read_blocks(path: Path, names: tuple[str, ...] = MEASURED) -> Iterator[Event
 
     Steps have the fields `names`. Raise `UserError`.
     """
-    return (item for item in read_with_progress(path, names) if not isinstance(item, Reading))
-
-
-def read_with_progress(path: Path, names: tuple[str, ...] = MEASURED) -> Iterator[Event | Steps]:
-    """Like `read_blocks`, but also yield `Reading` now and then."""
-    for block, reading in _whole_lines(path):
+    for block, _ in whole_lines(path):
         yield from parse_block(block, path, names)
-        yield reading
 
 
-def _whole_lines(path: Path) -> Iterator[tuple[bytes, Reading]]:
-    """Yield blocks of whole lines, and how much has been read; nothing if there is no file. Raise `UserError`."""
-    rest, done = b"", 0
+def whole_lines(path: Path, start: int = 0) -> Iterator[tuple[bytes, Reading]]:
+    """Yield blocks of whole lines from the byte `start` on, and how much has been read; nothing if there is no file.
+
+    Raise `UserError`.
+    """
+    rest, done = b"", start
     try:
         with open_regular(path) as file:
             total = os.fstat(file.fileno()).st_size
+            file.seek(start)
             while block := file.read(BLOCK):
                 done += len(block)
                 whole, newline, rest = (rest + block).rpartition(b"\n")
@@ -242,7 +246,7 @@ def events_of(run: Path, kind: type[Recorded]) -> list[Recorded]:
     """
     found: list[Recorded] = []
     wanted, path = (kind.__name__.encode(), b"Started"), run / "events.jsonl"
-    for block, _ in _whole_lines(path):
+    for block, _ in whole_lines(path):
         for line in io.BytesIO(block):
             name = NAME.match(line)
             if name and name[1] not in wanted:

@@ -17,6 +17,7 @@ from nanogpt.events import Event, Finished, Reading, Status, from_json
 from nanogpt.files import check_regular, open_regular, why
 from nanogpt.runs.event_log import BLOCK, LONGEST_EVENT, MEASURED, Steps, parse_block, parse_event
 from nanogpt.runs.folder import LOST_S, is_locked, is_on_this_machine, is_run, is_trainer_gone, summary
+from nanogpt.runs.parsed_log import ParsedLog, ParsedLogWriter, find_parsed
 from nanogpt.runs.state import SLOW_S, RunState, status_event
 
 RECORD = Path("events.jsonl")
@@ -55,7 +56,23 @@ def follow_blocks(
 
     `names` are the fields of the steps.
     """
-    for item in _followed(run, True, poll_s, keep_waiting=True):
+    parsed = find_parsed(run / RECORD, names)
+    if parsed is not None:
+        yield from parsed.items()
+    followed = _followed(run, True, poll_s, keep_waiting=True, start=parsed)
+    first_status: Status | None = None
+    with ParsedLogWriter(run / RECORD, names, parsed) as writer:  # until all that is recorded has been read
+        for item in followed:
+            if isinstance(item, bytes):
+                yield from writer.parse(item)
+            elif isinstance(item, Status):
+                first_status = item
+                break
+            else:
+                yield item
+    if first_status is not None:
+        yield first_status
+    for item in followed:
         if isinstance(item, bytes):
             yield from parse_block(item, RECORD, names)
         else:
@@ -63,9 +80,12 @@ def follow_blocks(
 
 
 def _followed(
-    run: Path, from_start: bool, poll_s: float, keep_waiting: bool
+    run: Path, from_start: bool, poll_s: float, keep_waiting: bool, start: ParsedLog | None = None
 ) -> Generator[bytes | Reading | Status, None, None]:
-    """Yield blocks of whole lines, each followed by `Reading`, and `Status` while there are none."""
+    """Yield blocks of whole lines, each followed by `Reading`, and `Status` while there are none.
+
+    start: what has been read before.
+    """
     if not is_run(run) and not is_locked(run):
         raise UserError(f"{run} is not a run: it has no run.toml")
     try:
@@ -76,6 +96,8 @@ def _followed(
     tail, monitor = _Tail(), _TrainerMonitor(run)
     if not from_start:
         tail.skip(location.path)
+    elif start is not None:
+        tail.skip_parsed(start)
     has_read = False  # old events do not show that the trainer is alive
     while True:
         # Both before reading, so that a trainer's last events are read.
@@ -229,6 +251,11 @@ class _Tail:
                     self._last = before[start:] + newline
                     self.offset = size - len(rest)
                     return
+
+    def skip_parsed(self, parsed: ParsedLog) -> None:
+        """Skip the lines that were read from a copy."""
+        self._first = parsed.first_line if len(parsed.first_line) <= LONGEST_LINE else b""
+        self._last, self.offset = parsed.last_line, parsed.covered
 
     def _complete_lines(self, block: bytes) -> bytes:
         """Return the lines before the first that contains a zero byte.

@@ -36,8 +36,9 @@ from nanogpt.events import (
 )
 from nanogpt.inspection import layer_problems, spikes
 from nanogpt.loss_units import TextSize
-from nanogpt.runs.event_log import Steps, read_with_progress
+from nanogpt.runs.event_log import Steps
 from nanogpt.runs.folder import summary
+from nanogpt.runs.parsed_log import read_with_progress
 from nanogpt.runs.state import RunState, reduce
 from nanogpt.runs.thinned import Thinned
 from nanogpt.training.control import REMOTE

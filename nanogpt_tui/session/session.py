@@ -239,7 +239,7 @@ class Session:
         return self.fetch(read, show, "resume", answers_key=True)
 
     def _read_record(self, folder: Path) -> Iterator["Event | Steps"]:
-        from nanogpt.runs.event_log import read_with_progress
+        from nanogpt.runs.parsed_log import read_with_progress
         from nanogpt_tui.session.history import FIELDS
 
         history = self.history
