@@ -65,6 +65,11 @@ def rank() -> int:
     return _number("RANK") if "RANK" in os.environ else 0
 
 
+def local_size() -> int:
+    """Return how many processes of the training this machine has, as far as the environment says: else 1."""
+    return _number("LOCAL_WORLD_SIZE") if "LOCAL_WORLD_SIZE" in os.environ else 1
+
+
 def join_process_group(backend: str, device: str) -> World:
     """Join the process group that torchrun's environment describes. Without torchrun, return a world of size 1.
 

@@ -1,6 +1,5 @@
 """The runtime of a training: device, number format, compilation, threads and processes, each as set or chosen here."""
 
-import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,7 @@ from nanogpt import hardware
 from nanogpt.config import Config
 from nanogpt.errors import SettingError, UserError
 from nanogpt.formatting import counted
-from nanogpt.training.distributed import World, join_process_group
+from nanogpt.training.distributed import World, join_process_group, local_size
 from nanogpt.training.estimate import COUNTED, memory
 
 
@@ -84,6 +83,8 @@ def resolve_runtime(config: Config) -> Runtime:
     )
     choices = {name: why for name, why in (("dtype", why_dtype), ("compile", why_compiled)) if why}
     sharded = system.sharding == "fsdp" and world.size > 1
+    if system.sharding == "fsdp" and not sharded:
+        choices["sharding"] = "none: a single process has nothing to divide; processes sets how many train together"
     return Runtime(device, dtype, compiled, threads, world, sharded, choices)
 
 
@@ -95,7 +96,7 @@ def with_peak(runtime: Runtime) -> Runtime:
 
 def check_gpus(world: World) -> None:
     """Raise `SettingError` if this machine has fewer GPUs than processes of the training."""
-    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", world.local_rank + 1)), torch.cuda.device_count()
+    here, gpus = max(local_size(), world.local_rank + 1), torch.cuda.device_count()
     if here > gpus:
         raise SettingError(
             "processes",
@@ -109,7 +110,7 @@ def check_memory(config: Config, dtype: str, device: str, world: World) -> None:
     Each GPU has the memory for one process, and the CPU that for all processes of its machine.
     """
     needed, total = memory(config, dtype, device, world.size), hardware.total_memory(device)
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if device == "cpu" and world.size > 1 else 1
+    here = local_size() if device == "cpu" and world.size > 1 else 1
     if total is None or here * needed.total <= total:
         return
     together = f" in {here} processes" if here > 1 else ""

@@ -23,6 +23,8 @@ from nanogpt.runs.folder import is_run
 from nanogpt.training import CommandQueue, Sample, SetMaxIters, Snapshot, Stop, process_monitor, train
 from nanogpt.training import async_checkpoint as saving
 from nanogpt.training.distributed import World, join_process_group
+from nanogpt.training.estimate import memory
+from nanogpt.training.runtime import check_gpus, check_memory
 from nanogpt.training.sharding import local_bytes, shard
 from tests.forked import Forked
 
@@ -439,6 +441,32 @@ def test_each_of_two_sharded_processes_holds_half_of_parameters_and_optimizer_st
         held, whole = json.loads((tmp_path / f"bytes.{each}").read_text())
         # 26 tensors have a step counter of 4 bytes; the 11 rows of the vocabulary are 6 and 5
         assert held == pytest.approx(whole / 2, abs=26 * 4 + 64 * 12)
+
+
+def test_a_single_process_says_that_it_has_nothing_to_divide():
+    started, *_ = train(config(sharding="fsdp", max_iters=1), tokens())
+    assert isinstance(started, Started)
+    assert started.choices["sharding"].startswith("none: a single process has nothing to divide")
+
+
+def test_more_processes_than_gpus_are_refused_by_all_of_them(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    for each in range(3):
+        with pytest.raises(UserError, match="processes=3: each needs a GPU, and this machine has 2; start at most 2"):
+            check_gpus(World(each, 3, each))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    check_gpus(World(1, 2, 1))
+
+
+def test_the_memory_of_a_cpu_is_for_all_processes_of_its_machine(monkeypatch):
+    needed = memory(config(), processes=2).total
+    monkeypatch.setattr("nanogpt.hardware.total_memory", lambda device: 1.5 * needed)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")  # the other one is on another machine
+    check_memory(config(), "float32", "cpu", World(0, 2))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="in 2 processes, and cpu has"):
+        check_memory(config(), "float32", "cpu", World(0, 2))
 
 
 @pytest.mark.parametrize("size", [2, 3])
