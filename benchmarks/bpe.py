@@ -2,15 +2,17 @@
 
     python benchmarks/bpe.py TEXT [--megabytes 100] [--size 9157] [--pattern gpt2]
 
-Prints the seconds and the peak memory of a training on the beginning of TEXT, the difference from the entries that
-`tokenizers` itself learns from 5 MB, whether every file of the standard library comes back from its tokens, and the
-speed of encoding beside tiktoken's own.
+Prints the seconds and the peak memory of a training on the beginning of TEXT, that of both processes together as the
+sum of their proportional set sizes (PSS, from /proc), the difference from the entries that `tokenizers` itself learns
+from 5 MB, whether every file of the standard library comes back from its tokens, and the speed of encoding beside
+tiktoken's own.
 """
 
 import argparse
 import json
 import os
 import resource
+import sys
 import sysconfig
 import time
 from collections.abc import Iterator
@@ -19,6 +21,9 @@ from typing import Any
 
 import tiktoken
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.process_tree import Sampler
 from nanogpt import tokenizers
 from nanogpt.tokenizers import Tokenizer
 from nanogpt.tokenizers._bpe_training import learn
@@ -39,7 +44,8 @@ def main() -> None:
     most = round(args.megabytes * 1e6)
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     began = time.monotonic()
-    tokenizer = tokenizers.create(f"bpe:{args.size},pattern={args.pattern}", parts(args.text, most))
+    with Sampler(os.getpid()) as sampler:
+        tokenizer = tokenizers.create(f"bpe:{args.size},pattern={args.pattern}", parts(args.text, most))
     elapsed_s = time.monotonic() - began
     child, own = resource.getrusage(resource.RUSAGE_CHILDREN), resource.getrusage(resource.RUSAGE_SELF)
     megabytes = min(most, args.text.stat().st_size) / 1e6
@@ -47,7 +53,10 @@ def main() -> None:
     print(
         f"training on {megabytes:.0f} MB to {tokenizer.vocab_size:,} entries: {elapsed_s:.1f} s, {cpu_s:.1f} s of CPU"
     )
-    print(f"peak memory: {child.ru_maxrss / 1e3:.0f} MB in the child, {own.ru_maxrss / 1e3:.0f} MB here; load {load}")
+    print(
+        f"peak memory: {sampler.peak_pss / 1e6:.0f} MB together, {child.ru_maxrss / 1e3:.0f} MB in the child, "
+        f"{own.ru_maxrss / 1e3:.0f} MB here; load {load}"
+    )
     print(f"entries as tokenizers learns them from 5 MB: {is_equal(args.text, args.pattern)}")
     print(f"files of the standard library that do not come back: {len(list(changed_files(tokenizer)))}")
     ours, theirs = encoding_rates(tokenizer, "".join(parts(args.text, ENCODED_CHARACTERS)))

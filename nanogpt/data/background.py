@@ -40,22 +40,29 @@ def available_cores() -> int:
 
 
 def map_in_threads(
-    work: Callable[[T], R], items: Iterable[T], workers: int | None = None, ahead: int | None = None
+    work: Callable[[T], R],
+    items: Iterable[T],
+    workers: int | None = None,
+    ahead: float | None = None,
+    size: Callable[[T], float] = lambda item: 1,
 ) -> Generator[tuple[T, R], None, None]:
     """Yield each item and the result of `work` for it, in order.
 
     There are `workers` threads, by default one for each CPU core, and `ahead` items, by default as many, are in work or
-    waiting when one more is read.
+    waiting when one more is read. An item counts as `size` items.
     """
     workers = workers or available_cores()
     ahead = ahead or workers
     waiting: deque[tuple[T, Future[R]]] = deque()
+    total = 0.0
     pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
     try:
         for item in items:
             waiting.append((item, pool.submit(work, item)))
-            if len(waiting) > ahead:
+            total += size(item)
+            while total > ahead and waiting:
                 item, result = waiting.popleft()
+                total -= size(item)
                 yield item, result.result()
         while waiting:
             item, result = waiting.popleft()

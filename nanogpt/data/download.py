@@ -83,7 +83,7 @@ def download(
             raise UserError(
                 f"cannot save the download in {path.parent}: {why(error)}; or set NANOGPT_CACHE_DIR to another folder"
             ) from error
-        reason = getattr(error, "reason", error)
+        reason = " ".join(str(getattr(error, "reason", error)).split())  # of one line
         raise UserError(f"{url} could not be downloaded ({reason}): {advice}") from error
     raise WrongFile(f"{url} is not the expected file (its {received:,} bytes have another sha256): {advice}")
 
@@ -150,8 +150,8 @@ def _open(url: str, first: int, headers: Mapping[str, str], timeout_s: float, ta
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Return whether a server has answered that it will not send the file, now or later."""
-    return isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500 and error.code not in (408, 416, 429)
+    """Return whether a server has answered that it will not send the file, or redirects to where it cannot be."""
+    return isinstance(error, urllib.error.HTTPError) and 300 <= error.code < 500 and error.code not in (408, 416, 429)
 
 
 def _is_network_error(error: Exception) -> bool:

@@ -5,7 +5,7 @@ The candidates, on 100 MB of source code and manuals to 9,157 entries (seconds o
     gigabpe 0.1     3 s    91 MB  reads files line by line, so that no token spans a line end; GPT-2's pattern alone
     rustbpe 0.1    14 s   244 MB  any pattern; among pairs of equal count it merges another one first than tokenizers
     bpeasy 0.1.6   2.5 times rustbpe; the same order as rustbpe
-    tokenizers     46 s   279 MB  any pattern (567 MB in chunks of 1 MB); 1.1 GB of text takes 890 s and 1.9 GB
+    tokenizers     46 s   279 MB  any pattern (567 MB in chunks of 1 MB); 1.1 GB of text takes 890 s and 2.1 GB
 
 `tokenizers` is the slowest and the one that is well kept: a hundred releases since 2019, wheels for every platform and
 Python, the reference for the order of the merges. The others had one release, or none for a year. Counting the pieces,

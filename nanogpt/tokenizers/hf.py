@@ -95,6 +95,7 @@ class Tokenizer(base.Tokenizer):
 
     def __init__(self, content: dict[str, Any], end: str | None) -> None:
         library = extras.load("tokenizers", "tokenizers", "the tokenizer hf")
+        _check_normalizers(content)
         self._content, self._end = content, end
         self._tokenizer = _call(lambda: library.Tokenizer.from_str(json.dumps(content)), "it is not a tokenizer.json")
         self._tokenizer.no_truncation()
@@ -288,6 +289,20 @@ def _before_a_space(text: str) -> int:
     while place > 0 and text[place - 1].isspace():
         place = text.rfind(" ", 0, place)
     return max(place, 0)
+
+
+def _check_normalizers(content: dict[str, Any]) -> None:
+    """Raise `UserError` for a damaged table of a normalizer, on which the library would panic."""
+    for step in _steps(content.get("normalizer"), "normalizers"):
+        if step.get("type") == "Precompiled" or "precompiled_charsmap" in step:
+            from nanogpt.tokenizers._charsmap import check_charsmap  # imports numpy
+
+            try:
+                check_charsmap(step.get("precompiled_charsmap"))
+            except ValueError as error:
+                raise UserError(
+                    f"the table of its normalizer Precompiled is damaged ({error}): copy or download it again"
+                ) from None
 
 
 def _steps(part: Any, key: str) -> list[dict[str, Any]]:

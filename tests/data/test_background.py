@@ -62,3 +62,19 @@ def test_results_come_in_the_order_of_the_items_and_only_a_few_are_under_way() -
     assert len(taken) < 100
     assert [square for _, square in results] == [number * number for number in range(1, 100)]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("encode")]
+
+
+def test_large_items_count_as_several_of_those_that_are_ahead() -> None:
+    read: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(6):
+            read.append(number)
+            yield number
+
+    ahead = []
+    for number, result in map_in_threads(str, items(), workers=1, ahead=4, size=lambda number: 3 if number >= 2 else 1):
+        assert result == str(number)
+        ahead.append(read[-1] - number)
+    # 0, 1 and 2 are 5 together, so 0 comes out; 1, 2 and 3 are 7, so 1 and 2 do; from then on 3 + 3 is too much
+    assert ahead == [2, 2, 1, 1, 1, 0]

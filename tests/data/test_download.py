@@ -27,6 +27,7 @@ class Server(ThreadingHTTPServer):
     ranges = True
     content = CONTENT
     tag = ""
+    redirects_to = ""
     later: tuple[bytes, str] | None = None
     asked: list[str | None]
 
@@ -37,6 +38,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
         self.server.asked.append(wanted)
+        if self.server.redirects_to:
+            self.send_response(302)
+            self.send_header("Location", self.server.redirects_to)
+            self.end_headers()
+            return
         if self.server.later is not None and len(self.server.asked) == 2:
             self.server.content, self.server.tag = self.server.later
         if self.headers.get("If-Range", self.server.tag) != self.server.tag:
@@ -154,6 +160,18 @@ def test_without_a_network_the_ways_out_are_named(server: Server) -> None:
     with pytest.raises(UserError, match=r"--source FILE.*NANOGPT_CACHE_DIR.*python_stdlib") as refusal:
         fetched(wanted)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("where", ["file:///etc/hostname", "/again"])
+def test_a_redirection_to_a_local_file_or_in_a_circle_is_refused_at_once(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr(module, "_wait", lambda *_: pytest.fail("waits, to try again"))
+    server.redirects_to = where
+    work = module.download(source(server).url, tmp_path / "file", sha256=None, retries=3)
+    with pytest.raises(UserError, match=r"could not be downloaded \(.*\): use a local copy"):
+        list(work)
+    assert not (tmp_path / "file").exists()
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

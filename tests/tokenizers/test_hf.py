@@ -1,6 +1,8 @@
 """Tokenizers from a `tokenizer.json`: what each kind of file gives, where a text can be cut, and unusable files."""
 
+import base64
 import json
+import struct
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -207,3 +209,49 @@ def test_a_file_on_which_the_library_panics_is_refused_in_one_line(errors: Any) 
     made = tokenizers.from_json({"format": 1, "name": "hf", "tokenizer": content, "end_of_text": None})
     with pytest.raises(UserError, match=r"^the tokenizer\.json cannot encode this text \([^\n]+\): use another$"):
         made.encode_to_array("a text", errors=errors)
+
+
+def charsmap(units: dict[int, int], texts: bytes = b"a\0", size: int = 4 * 256) -> str:
+    """Return the table of a `Precompiled` normalizer: a trie of 256 units, the others 0, and the replacing texts."""
+    trie = struct.pack("<256I", *(units.get(place, 0) for place in range(256)))
+    return base64.b64encode(struct.pack("<I", size) + trie + texts).decode()
+
+
+# "A" becomes "a": the root leads to 1; 1 ^ "A" is unit 0x40, which has a value and leads to 0x40 ^ 0x42 = 2
+A_TO_A = {0: 1 << 10, 1 ^ 0x41: 0x42 << 10 | 0x100 | 0x41, 2: 1 << 31}
+
+
+def with_charsmap(table: object) -> dict[str, Any]:
+    content = json.loads(unigram().to_str())
+    step = {"type": "Precompiled", "precompiled_charsmap": table}
+    content["normalizer"] = {"type": "Sequence", "normalizers": [step]}
+    return {"format": 1, "name": "hf", "tokenizer": content, "end_of_text": None}
+
+
+def test_a_table_of_a_normalizer_is_used() -> None:
+    made = tokenizers.from_json(with_charsmap(charsmap(A_TO_A)))
+    assert made.encode_to_array("A").tolist() == made.encode_to_array("a").tolist()
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        None,
+        "A",
+        "",
+        charsmap(A_TO_A)[:400],
+        charsmap(A_TO_A, size=0),
+        charsmap(A_TO_A, size=4 * 512),
+        charsmap({0: 300 << 10}),  # "A" leads out of the trie
+        charsmap(A_TO_A | {1 ^ 0x41: 300 << 10 | 0x100 | 0x41}),  # and here its value is outside
+        charsmap(A_TO_A | {2: 1 << 31 | 3}),  # the replacement begins after the texts
+        charsmap(A_TO_A | {2: 1 << 31 | 1}, "é\0".encode()),  # or inside a character
+        charsmap(A_TO_A, b"\xff\0"),
+    ],
+)
+def test_a_damaged_table_of_a_normalizer_is_refused_in_one_line_and_nothing_is_printed(
+    table: object, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=r"^the table of its normalizer Precompiled is damaged \([^\n]+\): [^\n]*$"):
+        tokenizers.from_json(with_charsmap(table)).encode_to_array("A")
+    assert capfd.readouterr() == ("", "")  # the library's panic would be on the terminal

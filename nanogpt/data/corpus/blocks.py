@@ -14,6 +14,7 @@ from nanogpt.errors import UserError
 if TYPE_CHECKING:
     from nanogpt.tokenizers import Tokenizer
 
+BLOCK_BYTES = 1 << 19  # of text; a longer document is a block of its own
 HASH_BYTES = 16
 
 

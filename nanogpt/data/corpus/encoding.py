@@ -7,7 +7,7 @@ import numpy as np
 
 from nanogpt import tokenizers
 from nanogpt.data.background import map_in_threads
-from nanogpt.data.corpus.blocks import TextBlock, TokenBlock
+from nanogpt.data.corpus.blocks import BLOCK_BYTES, TextBlock, TokenBlock
 from nanogpt.data.corpus.duplicates import HashSet
 from nanogpt.data.corpus.fetch import Fetcher
 from nanogpt.data.corpus.meter import Meter
@@ -70,8 +70,12 @@ class Encoder:
             def encode(item: Item) -> Item:
                 return processes.encode(item) if isinstance(item, TextBlock) else item
 
+            def blocks(item: Item) -> float:  # one for a long document is larger than others
+                return max(1, len(item.content) / BLOCK_BYTES) if isinstance(item, TextBlock) else 1
+
             concurrent = BLOCKS_QUEUED * workers
-            with closing(map_in_threads(encode, items, concurrent, max(BLOCKS_AHEAD, 2 * concurrent))) as encoded:
+            ahead = max(BLOCKS_AHEAD, 2 * concurrent)
+            with closing(map_in_threads(encode, items, concurrent, ahead, blocks)) as encoded:
                 for _, item in encoded:
                     if isinstance(item, TokenBlock):
                         meter.add(item.position)

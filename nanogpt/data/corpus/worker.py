@@ -18,13 +18,12 @@ from typing import IO, Any
 
 from nanogpt import tokenizers
 from nanogpt.data import formats
-from nanogpt.data.corpus.blocks import TextBlock, encode
+from nanogpt.data.corpus.blocks import BLOCK_BYTES, TextBlock, encode
 from nanogpt.data.corpus.messages import receive, send
 from nanogpt.data.streams import open_stream
 from nanogpt.errors import UserError
 from nanogpt.tokenizers import Tokenizer
 
-BLOCK_BYTES = 1 << 19  # of text; a longer document is a block of its own
 BLOCK_DOCUMENTS = 1024
 REPORT_INTERVAL_S = 0.2
 

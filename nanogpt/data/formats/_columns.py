@@ -8,6 +8,8 @@ from nanogpt.errors import SettingError, nearest
 
 MAX_NAMED = 12  # columns that a message names
 NO_TEXT = "without text"
+LONGEST = 1 << 25  # characters of a text, or of a line of JSON or CSV
+TOO_LONG = f"longer than {LONGEST:,} characters"
 
 
 def choose_column(path: Path, columns: Sequence[str], of_texts: Sequence[str], asked: str | None) -> str:
@@ -35,6 +37,8 @@ def usable(texts: Iterable[object], skipped: Counter[str]) -> Iterator[str]:
     for text in texts:
         if not isinstance(text, str) or not text:
             skipped[NO_TEXT] += 1
+        elif len(text) > LONGEST:
+            skipped[TOO_LONG] += 1
         elif not text.isascii() and not _is_unicode(text):
             skipped["not Unicode"] += 1
         else:

@@ -13,11 +13,11 @@ from typing import ClassVar
 
 from nanogpt.data.decoding import decode_text
 from nanogpt.data.formats import base
-from nanogpt.data.formats._columns import choose_column, usable
+from nanogpt.data.formats._columns import LONGEST, choose_column, usable
 from nanogpt.data.streams import Stream
 from nanogpt.errors import UserError
 
-LONGEST_LINE = 1 << 25  # characters, and as many for a field of several lines
+LONGEST_LINE = LONGEST  # and of a field of several lines
 DELIMITERS = ",;\t|"
 ROWS = 100  # that are looked at to tell texts from numbers
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -63,12 +63,13 @@ def _rows(lines: Iterator[str], delimiter: str, skipped: Counter[str]) -> Iterat
     """Yield the rows that are not blank. One that breaks the rules of quotes is counted."""
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
+        before = reader.line_num
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error:
-            skipped["not CSV"] += 1
+            skipped["not CSV"] += max(1, reader.line_num - before)  # all lines after a quote that is not closed
         else:
             if row:
                 yield row

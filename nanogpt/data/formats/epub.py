@@ -21,7 +21,7 @@ from nanogpt.data.formats._html import visible_text
 from nanogpt.data.streams import Stream
 from nanogpt.errors import UserError
 
-MAX_CHAPTER, MAX_BOOK = 1 << 25, 1 << 28  # bytes, unpacked
+MAX_CHAPTER, MAX_BOOK = 1 << 25, 1 << 26  # bytes, unpacked
 MAX_LIST, MAX_ELEMENTS = 1 << 23, 1 << 16  # bytes of the XML file of a book's parts, and the parts in it
 CHAPTER_END = "\n"
 # As HTML, <title/> would be open, and the rest of the page a title.
@@ -60,11 +60,11 @@ class _Book:
 
     def read(self, name: str, most: int) -> bytes:
         """Return the content of a file in the archive. Raise KeyError if it is missing, `UserError` if larger."""
-        most = min(most, self._left)
         with self._archive.open(name) as file:
-            content = file.read(most + 1)
-        if len(content) > most:
-            raise UserError(f"{self.path} unpacks to more than {most >> 20} MB of text: that is no book; leave it out")
+            content = file.read(min(most, self._left) + 1)
+        if len(content) > min(most, self._left):
+            bound = MAX_BOOK if most > self._left else most
+            raise UserError(f"{self.path} unpacks to more than {bound >> 20} MB of text: that is no book; leave it out")
         self._left -= len(content)
         return content
 

@@ -9,11 +9,11 @@ from typing import ClassVar
 
 from nanogpt.data.encodings import detect_encoding, display_name
 from nanogpt.data.formats import base
-from nanogpt.data.formats._columns import choose_column, usable
+from nanogpt.data.formats._columns import LONGEST, choose_column, usable
 from nanogpt.data.streams import Stream
 from nanogpt.errors import UserError
 
-LONGEST_LINE = 1 << 25  # characters; a longer line is skipped
+LONGEST_LINE = LONGEST  # a longer one is skipped
 
 
 class Format(base.Format):

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from nanogpt.data.formats import documents, jsonl
+from nanogpt.data.formats import _columns, documents, jsonl
+from nanogpt.data.formats import parquet as parquet_format
 from nanogpt.errors import UserError
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -197,3 +198,27 @@ def test_a_row_group_of_a_parquet_table_is_not_read_at_once(tmp_path: Path) -> N
             peak = max(peak, pyarrow.total_allocated_bytes() - before)
     assert number == 29_999
     assert peak < 20 << 20
+
+
+def test_a_small_parquet_table_of_long_texts_is_read_some_rows_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_format, "BATCH_BYTES", 4 << 20)
+    text = "a" * (1 << 20)
+    path = write_parquet(tmp_path / "a.parquet", {"text": [text] * 100})
+    assert path.stat().st_size < 1 << 20  # the text is stored once, in a dictionary
+    before, peak, count = pyarrow.total_allocated_bytes(), 0, 0
+    for each in documents(path):
+        assert each == text
+        count += 1
+        peak = max(peak, pyarrow.total_allocated_bytes() - before)
+    assert count == 100
+    assert peak < 20 << 20  # a batch of 4 MB, the dictionary, and buffers that grow by doubling; not 100 MB
+
+
+def test_a_text_that_is_too_long_is_skipped_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_columns, "LONGEST", 1000)
+    path = write_parquet(tmp_path / "a.parquet", {"text": ["a" * 1001, "b" * 1000]})
+    skipped: Counter[str] = Counter()
+    assert list(documents(path, skipped=skipped)) == ["b" * 1000]
+    assert skipped == {_columns.TOO_LONG: 1}
