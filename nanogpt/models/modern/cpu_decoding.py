@@ -141,19 +141,19 @@ def causal_attention_of_last(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
     k, v: (B, nh, T, hs).
     """
-    n, T = q.size(2), k.size(2)
+    n, T, hs = q.size(2), k.size(2), q.size(3)
     if n == T:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    scores = torch.matmul(q * q.size(3) ** -0.5, k.transpose(2, 3))  # (B, nh, n, T)
-    scores[..., T - n :] += later_positions(n)
-    return torch.matmul(torch.softmax(scores, -1), v)
+    queries, keys, values = (each.flatten(0, 1) for each in (q, k, v))  # 3 × (B · nh, …, hs)
+    scores = torch.baddbmm(mask_of_last(n, T), queries, keys.transpose(1, 2), alpha=hs**-0.5)  # (B · nh, n, T)
+    return torch.bmm(torch.softmax(scores, -1), values).view(q.shape)
 
 
-@lru_cache(1)
-def later_positions(n: int) -> Tensor:
-    """Return the matrix (n, n) that is -∞ above its diagonal and 0 elsewhere."""
+@lru_cache(4)
+def mask_of_last(n: int, T: int) -> Tensor:
+    """Return what is added to the scores (n, T) of the last n of T positions: -∞ for later positions, else 0."""
     with torch.inference_mode(False):
-        return torch.full((n, n), -torch.inf).triu(1)
+        return torch.full((n, T), -torch.inf).triu(T - n + 1)
 
 
 def linear_layers(block: "Block") -> "tuple[torch.nn.Linear, ...]":
