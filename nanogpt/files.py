@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -22,6 +23,7 @@ SMALL = 1 << 20  # bytes: far more than any settings, status or recipe
 DEEPEST = 64  # levels of lists and tables in one another
 NOT_REGULAR = "not a regular file"
 TOO_DEEP = "its lists or tables are nested too deeply"
+_OS_ERROR = re.compile(r"os error (\d+)")
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -48,8 +50,15 @@ def why(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8 text (byte {error.start:,})"
     if not isinstance(error, OSError):
-        return str(error)
+        return why(system_error(error)) if _OS_ERROR.search(str(error)) else str(error)
     return "; ".join(REFUSALS[error.errno]) if error.errno in REFUSALS else reason(error)
+
+
+def system_error(error: Exception, path: Path | None = None) -> OSError:
+    """Return the OSError that safetensors has only as text: `… (os error 28)`."""
+    found = _OS_ERROR.search(str(error))
+    number = int(found[1]) if found else errno.EIO
+    return OSError(number, os.strerror(number), str(path) if path else None)
 
 
 def open_regular(path: Path, most: int | None = None) -> BufferedReader:

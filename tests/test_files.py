@@ -232,3 +232,10 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("a = 1\n", encoding="utf-8-sig")
     (tmp_path / "a.json").write_text('{"a": 1}', encoding="utf-8-sig")
     assert files.read_toml(tmp_path / "a.toml") == files.read_json(tmp_path / "a.json") == {"a": 1}
+
+
+def test_what_safetensors_says_of_the_system_is_in_the_same_words():
+    said = Exception("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert files.why(said) == files.why(OSError(errno.ENOSPC, "")) == "the disk is full; free some space"
+    assert files.system_error(said, Path("a")).errno == errno.ENOSPC
+    assert files.why(Exception("header too large")) == "header too large"

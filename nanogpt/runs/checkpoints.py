@@ -8,12 +8,10 @@
 Listing them imports no torch.
 """
 
-import errno
 import hashlib
 import json
 import math
 import os
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -23,7 +21,17 @@ from typing import TYPE_CHECKING, Any
 from nanogpt import paths
 from nanogpt.config import ArchitectureConfig, architecture_from
 from nanogpt.errors import SettingError, UserError
-from nanogpt.files import apply_umask, new_file, new_folder, read_text, remove, remove_folder, sha256, why
+from nanogpt.files import (
+    apply_umask,
+    new_file,
+    new_folder,
+    read_text,
+    remove,
+    remove_folder,
+    sha256,
+    system_error,
+    why,
+)
 from nanogpt.records import from_values
 from nanogpt.runs.folder import find
 
@@ -146,7 +154,7 @@ def _save_tensors(tensors: Mapping[str, "Tensor"], path: Path) -> None:
     try:
         save_file({key: tensor.detach().contiguous() for key, tensor in tensors.items()}, path)
     except SafetensorError as error:
-        raise _system_error(error, path) from error
+        raise system_error(error, path) from error
 
 
 def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -> Path:
@@ -187,13 +195,6 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -
     with suppress(UserError):  # if they cannot be listed, none is removed
         _prune(run, keep_every, keep)
     return final
-
-
-def _system_error(error: Exception, path: Path) -> OSError:
-    """Return the OSError that safetensors only has as text: `… (os error 28)`."""
-    found = re.search(r"os error (\d+)", str(error))
-    number = int(found[1]) if found else errno.EIO
-    return OSError(number, os.strerror(number), str(path))
 
 
 def roll_back_to(run: Path, step: int) -> "Snapshot | None":
