@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from nanogpt.runs.folder import find, history, new_folder, read_events, summary
     from nanogpt.runs.following import follow
     from nanogpt.runs.ladder import climb_ladder, load_rungs
-    from nanogpt.runs.launch import resume, splits, start, with_dataset
+    from nanogpt.runs.launch import resume, start
     from nanogpt.runs.listing import list_runs
     from nanogpt.runs.load import LoadedModel, load_model
     from nanogpt.runs.quickstart import run_quickstart
+    from nanogpt.runs.run_dataset import splits, with_dataset
     from nanogpt.runs.state import RunState, reduce
     from nanogpt.runs.timed import TimedResult, train_and_evaluate
 
@@ -27,7 +28,8 @@ _HOMES = (
     dict.fromkeys(("Checkpoint", "best", "choose", "latest", "list_checkpoints"), "checkpoints")
     | dict.fromkeys(("find", "history", "new_folder", "read_events", "summary"), "folder")
     | dict.fromkeys(("climb_ladder", "load_rungs"), "ladder")
-    | dict.fromkeys(("resume", "splits", "start", "with_dataset"), "launch")
+    | dict.fromkeys(("resume", "start"), "launch")
+    | dict.fromkeys(("splits", "with_dataset"), "run_dataset")
     | dict.fromkeys(("resume_detached", "start_detached"), "detached")
     | {"run_quickstart": "quickstart", "list_runs": "listing"}
     | {"run_benchmark": "benchmark", "evaluate_run": "evaluation"}

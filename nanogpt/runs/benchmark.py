@@ -15,7 +15,7 @@ from nanogpt import data, hardware, sampling, tokenizers
 from nanogpt.config import Config, SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Benchmark, Event, Measuring, Prepared, Stopped
-from nanogpt.runs.launch import splits, with_dataset
+from nanogpt.runs.run_dataset import splits, with_dataset
 from nanogpt.training.step_timing import time_step_parts
 
 if TYPE_CHECKING:

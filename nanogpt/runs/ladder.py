@@ -15,7 +15,7 @@ from nanogpt.errors import UserError, nearest
 from nanogpt.events import Event, RungFailed, RungFinished, RungStarted
 from nanogpt.files import read_toml
 from nanogpt.loss_units import TextSize, bits_per
-from nanogpt.runs.launch import open_or_prepare, splits, with_dataset
+from nanogpt.runs.run_dataset import open_or_prepare, splits, with_dataset
 from nanogpt.runs.timed import train_and_evaluate
 
 RUNGS = Path(__file__).with_name("ladder.toml")

@@ -17,7 +17,7 @@ from nanogpt import __version__, data, hardware, sampling, tokenizers
 from nanogpt.config import FORMAT, Config, SamplingConfig, config_to_toml, with_settings
 from nanogpt.data.text_size import known_text_size
 from nanogpt.errors import SettingError, UserError
-from nanogpt.events import Event, Notice, Saved, Started, Token
+from nanogpt.events import Event, Notice, Started, Token
 from nanogpt.files import check_regular, why, write_atomically
 from nanogpt.formatting import counted
 from nanogpt.inspection import (
@@ -32,9 +32,10 @@ from nanogpt.inspection import (
 from nanogpt.runs import checkpoints, folder
 from nanogpt.runs.control_files import FileCommandQueue
 from nanogpt.runs.dashboards import DashboardObserver, check_dashboards, dashboard_names
-from nanogpt.runs.event_log import events_of
 from nanogpt.runs.load import load_tokenizer
 from nanogpt.runs.recorder import Recorder, disk_problem
+from nanogpt.runs.resume_checks import check_adapters_unchanged, check_never_saved, check_shape_unchanged
+from nanogpt.runs.run_dataset import check_sample_prompt, missing_documents, open_or_prepare, splits, with_dataset
 from nanogpt.runs.torchrun import is_restarted, launch_id
 from nanogpt.runs.weights import read_weights, with_shape_of_weights
 from nanogpt.training import CommandQueue, Snapshot, train
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Events = Generator[Event, None, None]
-SEARCHED_TOKENS = 10_000_000  # for a separator of documents
 
 
 def start(
@@ -85,8 +85,8 @@ def start(
             )
         start_from = _cropped(start_from, config.model.block_size)
     config = with_dataset(config, dataset)
-    notice = " ".join(filter(None, (notice, _missing_documents(config, dataset))))
-    _check_sample_prompt(config, dataset)
+    notice = " ".join(filter(None, (notice, missing_documents(config, dataset))))
+    check_sample_prompt(config, dataset)
     if config.evaluation.eval_only:
         events = train(
             config,
@@ -122,11 +122,11 @@ def resume(
         )
     recorded = folder.run_config(run)
     config = with_settings(recorded, changes)
-    _check_shape_unchanged(run, recorded, config)
-    _check_adapters_unchanged(run, recorded, config)
+    check_shape_unchanged(run, recorded, config)
+    check_adapters_unchanged(run, recorded, config)
     check_dashboards(config)
     dataset = yield from open_or_prepare(config.data.dataset, data_dir)
-    _check_sample_prompt(config, dataset)
+    check_sample_prompt(config, dataset)
     if tokenizers.fingerprint(load_tokenizer(run)) != tokenizers.fingerprint(dataset.tokenizer):
         raise UserError(f"the data set {dataset.name} was prepared with another tokenizer than the run {run.name}")
     config = with_dataset(config, dataset)
@@ -139,7 +139,7 @@ def resume(
     found = checkpoints.latest(run)
     notice = ""
     if found is None:
-        _check_never_saved(run, config)
+        check_never_saved(run, config)
         notice = f"{run.name} ended before it saved its first checkpoint: it starts again at step 0"
     start_from = checkpoints.read(found.path) if found else None
     if start_from is None and config.checkpoint.init_from != "scratch":
@@ -178,71 +178,6 @@ def resume(
     )
 
 
-def open_or_prepare(name: str, data_dir: Path | None = None) -> Generator[Event, None, data.Dataset]:
-    """Yield the events of preparing a data set, if it is not prepared yet, and return it. Raise `UserError`."""
-    if not data.is_prepared(name, data_dir):
-        if "RANK" in os.environ:
-            raise UserError(f"prepare the data set before several processes train on it: `nanogpt prepare {name}`")
-        yield from data.prepare(name, data_dir=data_dir)
-    return data.open_dataset(name, data_dir)
-
-
-def splits(dataset: data.Dataset) -> dict[str, Any]:
-    """Return the token ids of the splits train and val. Raise `UserError` if some are outside the vocabulary."""
-    for split in ("train", "val"):
-        dataset.check_ids(split)
-    return {split: dataset.split(split) for split in ("train", "val")}
-
-
-def with_dataset(config: Config, dataset: data.Dataset) -> Config:
-    """Return the settings with those that follow from the data set's tokenizer.
-
-    Raise `SettingError` if one of them does not fit the tokenizer.
-    """
-    tokenizer, asked = dataset.tokenizer, config.model.vocab_size
-    if 0 < asked < tokenizer.vocab_size:
-        raise SettingError(
-            "vocab_size", f"vocab_size={asked}: the data set's tokenizer has {tokenizer.vocab_size:,} tokens"
-        )
-    resolved = {"vocab_size": asked or tokenizer.vocab_size}
-    if config.data.document_mask:
-        asked = config.data.document_separator
-        separator = tokenizer.end_of_text if asked < 0 else asked
-        if separator is None:
-            raise SettingError(
-                "document_mask",
-                f"document_mask=true: the tokenizer of {dataset.name} has no end-of-text token; set document_separator "
-                "to the id of the token before each document, or use false",
-            )
-        if separator >= tokenizer.vocab_size:
-            raise SettingError(
-                "document_separator",
-                f"document_separator={separator}: the tokenizer's last id is {tokenizer.vocab_size - 1:,}",
-            )
-        resolved["document_separator"] = separator
-    return with_settings(config, resolved)
-
-
-def _missing_documents(config: Config, dataset: data.Dataset) -> str:
-    """Return a warning if the data set seems to have no documents although the settings limit attention to them."""
-    separator = config.data.separator
-    if separator is None or (dataset.split("train")[:SEARCHED_TOKENS] == separator).any():
-        return ""
-    return (
-        f"document_mask has no effect: the beginning of {dataset.name} does not have the token {separator}, which "
-        "separates documents"
-    )
-
-
-def _check_sample_prompt(config: Config, dataset: data.Dataset) -> None:
-    """Raise `SettingError` before training if the tokenizer cannot encode the prompt of the samples."""
-    start = config.evaluation.sample_start
-    try:
-        dataset.tokenizer.encode(start)
-    except UserError as error:
-        raise SettingError("sample_start", f"sample_start={start!r}: {error}") from None
-
-
 def _cropped(start_from: Snapshot, block_size: int) -> Snapshot:
     """Return the weights with at most this many positions."""
     if start_from.model_config.block_size <= block_size:
@@ -252,46 +187,6 @@ def _cropped(start_from: Snapshot, block_size: int) -> Snapshot:
     model = model_from(start_from, "the starting weights")
     model.crop_block_size(block_size)
     return Snapshot(model.config, model.state_dict())
-
-
-def _check_shape_unchanged(run: Path, before: Config, after: Config) -> None:
-    values = after.values()
-    for name, was in before.model.shape().items():
-        asked = values.get(name, was)
-        if was == asked:
-            continue
-        advice = "train a new run for another shape"
-        if name == "block_size" and asked < was:
-            advice = (
-                f"start a new run from its weights with --init_from={folder.run_name(run)} --block_size={asked} "
-                f"--dataset={before.data.dataset}"
-            )
-        raise SettingError(
-            name, f"{name}={asked}: a resumed run keeps its shape, and {run.name} has {name}={was}; {advice}"
-        )
-
-
-def _check_adapters_unchanged(run: Path, before: Config, after: Config) -> None:
-    for name in ("lora_rank", "lora_alpha"):
-        was, asked = getattr(before.checkpoint, name), getattr(after.checkpoint, name)
-        if was != asked:
-            raise SettingError(
-                name,
-                f"{name}={asked}: a resumed run keeps its adapters, and {run.name} has {name}={was}; start a new run "
-                f"from its weights with --init_from={folder.run_name(run)}",
-            )
-
-
-def _check_never_saved(run: Path, config: Config) -> None:
-    """Raise `UserError` if the run had a checkpoint: starting again would overwrite what it learned and recorded."""
-    saved = events_of(run, Saved)
-    if saved:
-        raise UserError(
-            f"the run {run.name} saved at step {saved[-1].step:,}, but {run / 'checkpoints'} has no checkpoint "
-            "any more: put them back, or train a new run with another name"
-        )
-    if config.evaluation.eval_only:
-        raise UserError(f"the run {run.name} has no checkpoint yet that could be evaluated")
 
 
 def _train_and_record(

@@ -9,7 +9,8 @@ from typing import Any
 from nanogpt.config import Config, resolve, with_settings
 from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Notice, Step
-from nanogpt.runs.launch import Events, open_or_prepare, splits, start, with_dataset
+from nanogpt.runs.launch import Events, start
+from nanogpt.runs.run_dataset import open_or_prepare, splits, with_dataset
 from nanogpt.training import CommandQueue, Sample, SetEvalInterval, SetMaxIters
 from nanogpt.training.step_timing import time_steps
 

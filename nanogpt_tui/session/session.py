@@ -1,12 +1,9 @@
 """The session: the run that the app shows, other runs that are training, and all work in threads.
 
-Screens call the session. Each piece of work is a `Worker` in a thread; a training is a `RunClient`.
+Screens call the session. A training is a `RunClient`; for other work in threads see `background.py`.
 """
 
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +14,7 @@ from nanogpt.events import Event
 from nanogpt.training import Command, CommandQueue, Stop
 from nanogpt.training.control import RemoteCommand
 from nanogpt_tui.keys import key_label
+from nanogpt_tui.session.background import BackgroundWork
 from nanogpt_tui.session.workers import Throttle, Worker
 
 if TYPE_CHECKING:
@@ -34,7 +32,7 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 
 
-class Session:
+class Session(BackgroundWork):
     """The state that the screens share. `changed` is called in the interface's thread when the shown run has changed.
 
     `history` is the run that the Train screen shows: the one that is training here, else the one that was opened last.
@@ -53,9 +51,8 @@ class Session:
         per_second: float = 4.0,
         readonly: bool = False,
     ) -> None:
-        self._app = app
+        super().__init__(app)
         self._throttle = Throttle(app, changed, per_second)
-        self._rate_factor = 1.0
         self.runs_dir, self.readonly = runs_dir, readonly
         self.other_runs: list[RunState] = []
         self.training: LocalRunClient | None = None
@@ -64,10 +61,7 @@ class Session:
         self.history: History | None = None
         self.discovered = False
         self._discovery: Worker[None] | None = None
-        self.answering = 0  # keys whose answer a thread computes
         self._listing: RunListing | None = None
-        self._unwritten: deque[Callable[[], object]] = deque()  # what `write` has not called yet
-        self._writing = threading.Lock()
 
     def set_update_rate(self, per_second: float, low_bandwidth: bool) -> None:
         """Limit the calls of `changed` to `per_second`. With `low_bandwidth`, other workers report a fifth as often."""
@@ -415,62 +409,6 @@ class Session:
             return data.prepare(recipe, **options)
 
         return self.start_worker(work, on_change, name="prepare")
-
-    def start_worker(
-        self,
-        work: Callable[[], Iterator[Item]],
-        on_change: Callable[[], None],
-        per_second: float = 8,
-        name: str = "worker",
-    ) -> Worker[Item]:
-        """Run an iterator in a thread. Call `on_change` in the interface's thread after items and at the end, at most
-        `per_second` times per second."""
-        return Worker(work, Throttle(self._app, on_change, per_second * self._rate_factor), name).start()
-
-    def write(self, act: Callable[[], object], then: Callable[[str], None]) -> None:
-        """Call `act`, which writes files, in a thread after those of earlier calls, then `then("")` in the interface's
-        thread. If it raises, call `then(error)`."""
-        self._unwritten.append(act)
-        self.fetch(self._write_next, lambda _, error: then(error), "write")
-
-    def _write_next(self) -> None:
-        with self._writing:  # taken from the queue under the lock, so that the order does not depend on the threads
-            if self._unwritten:
-                self._unwritten.popleft()()
-
-    def finish_writing(self) -> None:
-        """Return when all that was passed to `write` is done; errors are ignored."""
-        while self._unwritten:
-            with suppress(UserError):
-                self._write_next()
-        with self._writing:  # a thread may be writing the last one
-            pass
-
-    def fetch(
-        self, read: Callable[[], T], then: Callable[[T | None, str], None], name: str, *, answers_key: bool = False
-    ) -> Worker[None]:
-        """Call `read` in a thread, then call `then(result, "")` in the interface's thread.
-
-        If `read` raises, call `then(None, error)` with the error in one line. answers_key: the keys that are pressed
-        meanwhile are about what `then` shows, and wait for it.
-        """
-        self.answering += answers_key
-        results: list[T] = []
-        is_reported = False
-
-        def work() -> Iterator[None]:
-            results.append(read())
-            return iter(())
-
-        def report() -> None:
-            nonlocal is_reported
-            if worker.done and not is_reported:
-                is_reported = True
-                self.answering -= answers_key
-                then(results[0] if results else None, worker.error or "")
-
-        worker = self.start_worker(work, report, name=name)
-        return worker
 
 
 def _new_history(folder: Path, before: "RunState | None") -> "History":
