@@ -343,19 +343,19 @@ async def test_an_evaluation_of_another_process_is_told(far: Far, looking: Calla
 async def test_a_long_record_is_drawn_coarsely_at_once_and_says_how_far_it_is_read(
     far: Far, looking: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nanogpt.runs import event_log, following
+    from nanogpt.runs import event_log, following, parsed_log
 
     monkeypatch.setattr(event_log, "LARGE", 1000)
     monkeypatch.setattr(following, "BLOCK", 2000)
     go_on = threading.Event()
-    parse = event_log.parse_block
+    parse = event_log.parse_with_lines
 
     def slowly(block: bytes, path: Path, names: tuple[str, ...]) -> Iterator[Any]:
         yield from parse(block, path, names)
         if b'"step":60,' in block:
             go_on.wait(60)
 
-    monkeypatch.setattr(following, "parse_block", slowly)
+    monkeypatch.setattr(parsed_log, "parse_with_lines", slowly)
     far.record(*map(stepped, range(4, 101)), ended(100))
     far.beat(time.time(), "stopped", step=100)
     async with looking(far.folder) as at:
