@@ -158,11 +158,8 @@ def show(work: Iterable[Event]) -> Prepared:
     raise AssertionError("preparing ended without a data set")
 
 
-def without_progress(work: Iterable[Event], total_bytes: int = 0) -> Iterator[Event]:
-    """Yield the events that are neither progress nor notices, which are shown on stderr, with a bar for each phase.
-
-    `total_bytes` is the size of the text of a training of a tokenizer that does not know it.
-    """
+def without_progress(work: Iterable[Event]) -> Iterator[Event]:
+    """Yield the events that are neither progress nor notices, which are shown on stderr, with a bar for each phase."""
     for label, phase in groupby(work, _label):
         if label:
             with bar(label, "entries" if label == "merging" else "bytes") as update:
@@ -177,7 +174,7 @@ def without_progress(work: Iterable[Event], total_bytes: int = 0) -> Iterator[Ev
                         note = counted(event.tokens, "token") if event.tokens else ""
                         update(event.done_bytes, event.total_bytes, note)
                     elif isinstance(event, TokenizerTraining):
-                        show_training(event, update, total_bytes)
+                        show_training(event, update)
             continue
         for event in phase:
             if isinstance(event, Notice):
@@ -196,11 +193,10 @@ def corpus_note(event: CorpusEncoding) -> str:
     )
 
 
-def show_training(event: TokenizerTraining, update: Update, total_bytes: int) -> None:
+def show_training(event: TokenizerTraining, update: Update) -> None:
     """Show the progress of the training of a tokenizer in a bar."""
     if event.phase == "read":
-        total = event.total_bytes or total_bytes
-        update(min(event.done_bytes, total) if total else event.done_bytes, total or None)
+        update(event.done_bytes, event.total_bytes or None)
     else:
         update(event.vocab_size, event.target, event.merges[-1] if event.merges else "")
 

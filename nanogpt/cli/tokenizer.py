@@ -117,7 +117,7 @@ def _train(args: argparse.Namespace) -> int:
     path = (args.output or Path("tokenizer.json")).absolute()
     _check_free(path, args.force)
     text = _done(_text(args, "train"))
-    tokenizer = _done(tokenizers.build(canonical, text.parts()), text.total_bytes)
+    tokenizer = _done(tokenizers.build(canonical, text.parts(), text.total_bytes))
     _write(path, json.dumps(tokenizer.to_json()) + "\n")
     if args.json:
         print(json.dumps({"path": str(path), "tokenizer": canonical, "vocab_size": tokenizer.vocab_size}))
@@ -232,7 +232,8 @@ def _load(name: str, args: argparse.Namespace, text: _Text | None) -> Tokenizer:
             return tokenizers.create(name)
         if text is None:
             raise UserError(f"{name} is made from a text: `nanogpt tokenizer train {name} --text=FILE` first")
-        return _done(tokenizers.build(name, _trained_on(text).parts()), text.total_bytes)
+        trained_on = _trained_on(text)
+        return _done(tokenizers.build(name, trained_on.parts(), trained_on.total_bytes))
     if name in prepared_names(args.data_dir):
         return open_dataset(name, args.data_dir).tokenizer
     path = expanded(name)
@@ -267,7 +268,7 @@ def _dataset_of(name: str, args: argparse.Namespace) -> str:
 # ---- work and its output
 
 
-def _done(work: Generator[Event, None, T], total_bytes: int = 0) -> T:
+def _done(work: Generator[Event, None, T]) -> T:
     """Show the progress of some work on stderr, and return its result."""
     result: list[T] = []
 
@@ -275,7 +276,7 @@ def _done(work: Generator[Event, None, T], total_bytes: int = 0) -> T:
         result.append((yield from work))
 
     with closing(work):
-        deque(without_progress(events(), total_bytes), maxlen=0)
+        deque(without_progress(events()), maxlen=0)
     return result[0]
 
 

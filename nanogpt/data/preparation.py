@@ -33,7 +33,7 @@ from nanogpt.data.spooling import spool
 from nanogpt.data.text import SEPARATOR, TextFile, first_characters, read
 from nanogpt.data.token_files import TokenWriter
 from nanogpt.errors import UserError
-from nanogpt.events import Encoding, Event, Notice, Skipped, TokenizerTraining
+from nanogpt.events import Encoding, Event, Notice, Skipped
 from nanogpt.files import why
 from nanogpt.formatting import counted
 from nanogpt.tokenizers import Tokenizer
@@ -288,16 +288,7 @@ def build_tokenizer(
         return tokenizers.create(recipe.tokenizer, [alphabet])
     characters = ends["train"] if most is None else min(most, ends["train"])
     total = sum(file.stamp[0] for file in files) * characters // max(ends.values())
-    training = tokenizers.build(recipe.tokenizer, first_characters(read(files), characters))
-    while True:
-        try:
-            event = next(training)
-        except StopIteration as end:
-            made: Tokenizer = end.value
-            break
-        if isinstance(event, TokenizerTraining):
-            event = replace(event, done_bytes=min(event.done_bytes, total), total_bytes=total)
-        yield event
+    made = yield from tokenizers.build(recipe.tokenizer, first_characters(read(files), characters), total)
     if spec.vocab_size and made.vocab_size < spec.vocab_size:
         text = f"the text is too short for {spec.vocab_size:,} entries: the vocabulary has {made.vocab_size:,}"
         yield Notice(level="warning", text=text)

@@ -8,7 +8,8 @@ points of the group `nanogpt.tokenizers`. A kind with its settings is written as
 import hashlib
 import json
 from collections.abc import Generator, Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from nanogpt.errors import UserError, nearest
@@ -77,18 +78,29 @@ def canonical(spec: str) -> str:
     return str(TokenizerSpec(parsed.kind, parsed.settings.resolved()))
 
 
-def build(spec: str, text_chunks: Iterable[str] | None = None) -> Generator[TokenizerTraining, None, Tokenizer]:
+def build(
+    spec: str, text_chunks: Iterable[str] | None = None, total_bytes: int = 0
+) -> Generator[TokenizerTraining, None, Tokenizer]:
     """Yield the progress of a training and return the tokenizer of a spec. Closing the iterator cancels.
 
     `text_chunks` is what the kind `needs`: nothing, each distinct character once, or the text of the training split, as
-    consecutive parts of one text. Raise `UserError` for an unusable spec, an empty text, and a published vocabulary
+    consecutive parts of one text. `total_bytes`: about its size in UTF-8, for the events; 0 if it is not known. Raise
+    `UserError` for an unusable spec, an empty text, and a published vocabulary
     that is neither on this machine nor can be downloaded.
     """
     parsed = parse_spec(spec)
     settings = parsed.settings.resolved()
     if (saved := parsed.kind.saved(settings)) is not None:
         return from_json(saved)
-    return (yield from parsed.kind.build(settings, text_chunks))
+    with closing(parsed.kind.build(settings, text_chunks)) as training:
+        while True:
+            try:
+                event = next(training)
+            except StopIteration as end:
+                made: Tokenizer = end.value
+                return made
+            done = min(event.done_bytes, total_bytes or event.done_bytes)
+            yield replace(event, done_bytes=done, total_bytes=total_bytes or event.total_bytes)
 
 
 def create(spec: str, text_chunks: Iterable[str] | None = None) -> Tokenizer:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import fields, replace
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -216,15 +216,7 @@ def _tokenizer(
     if needs != "nothing":
         yield from write_sample(sample, recipe, shards, fetcher)
         text = read_sample(sample) if needs == "text" else [sample_characters(sample)]
-    training = tokenizers.build(recipe.tokenizer, text)
-    total = sample.stat().st_size if text else 0
-    while True:
-        try:
-            event = next(training)
-        except StopIteration as end:
-            tokenizer: Tokenizer = end.value
-            break
-        yield replace(event, done_bytes=min(event.done_bytes, total), total_bytes=total)
+    tokenizer = yield from tokenizers.build(recipe.tokenizer, text, sample.stat().st_size if text else 0)
     sample.unlink(missing_ok=True)
     write_atomically(path, json.dumps(tokenizer.to_json()) + "\n")
     return tokenizer

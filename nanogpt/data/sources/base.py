@@ -51,12 +51,12 @@ class Source(ABC):
     def validate(self) -> None:  # noqa: B027 (most sources have nothing to check)
         """Raise `UserError` for unusable values. Their types are right."""
 
-    @abstractmethod
     def files(self, encoding: str | None = None) -> Generator[Event, None, list[Path]]:
-        """Yield progress and notices, and return the files of the text in their order.
+        """Yield progress and notices, and return the files of the text in their order. A corpus has `shards` instead.
 
         encoding: what the files are read as, None if it is to be detected. Raise `UserError` if there is no text.
         """
+        raise NotImplementedError
 
     def shards(self, encoding: str | None = None) -> Generator[Event, None, list[Shard]]:
         """Yield progress and notices, and return the files of a corpus, sorted by name. Download none of them.

@@ -4,7 +4,6 @@ import re
 from collections.abc import Generator
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import Any, ClassVar
 
 from nanogpt import extras
@@ -37,9 +36,6 @@ class Source(base.Source):
             raise UserError(f"repo = {self.repo!r} must be the owner and the name, such as HuggingFaceFW/fineweb-edu")
         if not 0 < self.timeout_s <= 3600:
             raise UserError(f"timeout_s={self.timeout_s} must be above 0 and at most 3600")
-
-    def files(self, encoding: str | None = None) -> Generator[Event, None, list[Path]]:
-        raise NotImplementedError("a corpus is read by its shards")
 
     def shards(self, encoding: str | None = None) -> Generator[Event, None, list[Shard]]:
         yield from ()

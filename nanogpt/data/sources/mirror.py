@@ -54,9 +54,6 @@ class Source(base.Source):
         if not 0 < self.timeout_s <= 3600:
             raise UserError(f"timeout_s={self.timeout_s} must be above 0 and at most 3600")
 
-    def files(self, encoding: str | None = None) -> Generator[Event, None, list[Path]]:
-        raise NotImplementedError("a corpus is read by its shards")
-
     def shards(self, encoding: str | None = None) -> Generator[Event, None, list[Shard]]:
         hashes = (yield from self._read_manifest()) if self.manifest else {}
         names = self.names or tuple(sorted(name for name in hashes if fnmatch(name, self.glob)))

@@ -69,14 +69,8 @@ def train(key: str, spec: str) -> Generator[Event | Trained, None, None]:
 def _train_on(dataset: Dataset, spec: str) -> Generator[Event, None, Tokenizer]:
     """Train on the text of a data set's tokens, with its size in the progress."""
     total = min(dataset.meta.split_bytes.get("train", 0), TRAINED_CHARACTERS)
-    training = tokenizers.build(spec, first_characters(split_text(dataset, "train"), TRAINED_CHARACTERS))
-    while True:
-        try:
-            event = next(training)
-        except StopIteration as end:
-            made: Tokenizer = end.value
-            return made
-        yield replace(event, total_bytes=max(total, event.done_bytes)) if event.phase == "read" else event
+    text = first_characters(split_text(dataset, "train"), TRAINED_CHARACTERS)
+    return (yield from tokenizers.build(spec, text, total))
 
 
 def write_tokenizer(tokenizer: Tokenizer, path: Path) -> None:

@@ -30,6 +30,13 @@ def test_each_module_of_the_room_is_a_source_and_each_has_an_example() -> None:
 
 
 @every_kind
+def test_it_has_files_or_is_a_corpus_of_shards(kind: str) -> None:
+    source = sources.source_class(kind)
+    assert source.is_corpus == (source.files is Source.files)
+    assert source.shards is not Source.shards or not source.is_corpus
+
+
+@every_kind
 def test_it_is_a_frozen_dataclass_that_a_recipe_can_describe(kind: str, tmp_path: Path) -> None:
     source = sources.source_class(kind)
     assert (source.name, is_dataclass(source)) == (kind, True)

@@ -143,7 +143,7 @@ async def test_a_tokenizer_is_trained_with_its_merges_and_its_curve_and_can_then
 async def test_a_training_is_cancelled(lab: Any, small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = Event()
 
-    def endless(spec: str, texts: Any) -> Any:
+    def endless(spec: str, texts: Any, total_bytes: int) -> Any:
         try:
             while True:
                 yield TokenizerTraining(phase="merge", done_bytes=1, total_bytes=1, vocab_size=256, target=300)
