@@ -179,22 +179,25 @@ def new_folder(path: Path, partial: Path, replaced: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def new_file(path: Path, *, durable: bool = True, replace: bool = False) -> Iterator[Path]:
     """Yield the path of a file to write. It becomes `path` if the block succeeds, and is removed if it raises.
 
     Folders above it are made. Unless `durable` is False, its content is on disk before it appears at `path`. Raise
-    OSError, also if `path` exists.
+    OSError, also if `path` exists, unless `replace`.
     """
-    if os.path.lexists(path):
+    if not replace and os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, "it already exists", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.partial")
     try:
         yield partial
         apply_umask(partial)
         if durable:
             sync(partial)
-        partial.rename(path)
+        if replace:
+            partial.replace(path)
+        else:
+            partial.rename(path)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -17,7 +17,7 @@ from nanogpt.events import Event, Finished, Reading, Status, from_json
 from nanogpt.files import check_regular, open_regular, why
 from nanogpt.runs.event_log import BLOCK, LONGEST_EVENT, MEASURED, Steps, parse_block, parse_event
 from nanogpt.runs.folder import LOST_S, is_locked, is_on_this_machine, is_run, is_trainer_gone, summary
-from nanogpt.runs.parsed_log import ParsedLog, ParsedLogWriter, find_parsed
+from nanogpt.runs.parsed_log import CachedParser, ParsedLog
 from nanogpt.runs.state import SLOW_S, RunState, status_event
 
 RECORD = Path("events.jsonl")
@@ -44,7 +44,7 @@ def follow_lines(
     run: Path, *, from_start: bool = True, poll_s: float = 0.5, keep_waiting: bool = False
 ) -> Generator[bytes | Status, None, None]:
     """Like `follow`, but yield the recorded events as blocks of JSON lines."""
-    for item in _followed(run, from_start, poll_s, keep_waiting):
+    for item in _followed(_find_run(run), from_start, poll_s, keep_waiting):
         if not isinstance(item, Reading):
             yield item
 
@@ -56,15 +56,14 @@ def follow_blocks(
 
     `names` are the fields of the steps.
     """
-    parsed = find_parsed(run / RECORD, names)
-    if parsed is not None:
-        yield from parsed.items()
-    followed = _followed(run, True, poll_s, keep_waiting=True, start=parsed)
+    location = _find_run(run)
     first_status: Status | None = None
-    with ParsedLogWriter(run / RECORD, names, parsed) as writer:  # until all that is recorded has been read
+    with CachedParser(run / RECORD, names) as parser:  # until all that is recorded has been read
+        yield from parser.stored_items()
+        followed = _followed(location, True, poll_s, keep_waiting=True, start=parser.start)
         for item in followed:
             if isinstance(item, bytes):
-                yield from writer.parse(item)
+                yield from parser.parse(item)
             elif isinstance(item, Status):
                 first_status = item
                 break
@@ -79,21 +78,25 @@ def follow_blocks(
             yield item
 
 
-def _followed(
-    run: Path, from_start: bool, poll_s: float, keep_waiting: bool, start: ParsedLog | None = None
-) -> Generator[bytes | Reading | Status, None, None]:
-    """Yield blocks of whole lines, each followed by `Reading`, and `Status` while there are none.
-
-    start: what has been read before.
-    """
+def _find_run(run: Path) -> "_RunLocation":
+    """Return where a run is, which is followed from now on if it is renamed. Raise `UserError` if it is no run."""
     if not is_run(run) and not is_locked(run):
         raise UserError(f"{run} is not a run: it has no run.toml")
     try:
         check_regular(run / RECORD)
     except OSError as error:
         raise UserError(f"cannot read {run / RECORD}: {why(error)}") from None
-    location = _RunLocation(run)
-    tail, monitor = _Tail(), _TrainerMonitor(run)
+    return _RunLocation(run)
+
+
+def _followed(
+    location: "_RunLocation", from_start: bool, poll_s: float, keep_waiting: bool, start: ParsedLog | None = None
+) -> Generator[bytes | Reading | Status, None, None]:
+    """Yield blocks of whole lines, each followed by `Reading`, and `Status` while there are none.
+
+    start: what has been read before.
+    """
+    tail, monitor = _Tail(), _TrainerMonitor(location.path)
     if not from_start:
         tail.skip(location.path)
     elif start is not None:

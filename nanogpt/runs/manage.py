@@ -16,6 +16,7 @@ from nanogpt.config import Config
 from nanogpt.errors import UserError
 from nanogpt.files import open_regular, remove_folder, why, write_atomically
 from nanogpt.runs.folder import check_free, check_name, is_run, lock, read_run_toml
+from nanogpt.runs.parsed_log import move_copies, remove_copies
 
 NOTE = "note.txt"
 RESOLVED = ("device", "dtype", "compile", "threads", "vocab_size")  # run.toml has the values that were used
@@ -39,6 +40,7 @@ def rename(run: Path, name: str) -> Path:
             run.rename(new)
         except OSError as error:
             raise UserError(f"cannot rename {run}: {why(error)}") from None
+        move_copies(run / "events.jsonl", new / "events.jsonl")
     return new
 
 
@@ -51,6 +53,7 @@ def delete(run: Path) -> None:
             remove_folder(run, run.with_name(f".{run.name}.deleted"), marker="run.toml")
         except OSError as error:
             raise UserError(f"cannot delete {run}: {why(error)}") from None
+        remove_copies(run / "events.jsonl")
 
 
 def read_note(run: Path) -> str:

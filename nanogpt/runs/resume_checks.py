@@ -10,6 +10,7 @@ from nanogpt.runs.event_log import events_of
 
 
 def check_shape_unchanged(run: Path, before: Config, after: Config) -> None:
+    """Raise `SettingError` if a setting that gives the weights their shapes differs from the run's."""
     values = after.values()
     for name, was in before.model.shape().items():
         asked = values.get(name, was)
@@ -27,6 +28,7 @@ def check_shape_unchanged(run: Path, before: Config, after: Config) -> None:
 
 
 def check_adapters_unchanged(run: Path, before: Config, after: Config) -> None:
+    """Raise `SettingError` if a setting of the LoRA adapters differs from the run's."""
     for name in ("lora_rank", "lora_alpha"):
         was, asked = getattr(before.checkpoint, name), getattr(after.checkpoint, name)
         if was != asked:

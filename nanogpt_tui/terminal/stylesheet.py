@@ -23,9 +23,10 @@ from textual.dom import DOMNode
 Signature = tuple[tuple[frozenset[str], frozenset[str], str | None], ...]
 
 _parsed: dict[tuple[object, ...], list[RuleSet]] = {}  # by the variables and the sheet; rules never change
-_indexes: dict[tuple[int, ...], "RuleIndex"] = {}  # by the ids of all rules, which are in `_parsed`
+_indexes: dict[tuple[int, ...], "RuleIndex"] = {}  # by the ids of all rules, which are in `_parsed`; last used last
 _candidates: dict[tuple[int, ...], "Candidates"] = {}  # by the ids of these rules
 
+MOST_INDEXES = 8  # a mode or theme that is shown again finds its index
 _FLAGS = ["_has_focus_within", "_has_hover_style", "_has_odd_or_even", "_has_order_style"]  # of a node, set by `apply`
 
 
@@ -159,15 +160,15 @@ class CachedStylesheet(Stylesheet):
         self._apply(node, animate)
         self._process_component_classes(node)
 
-    def _apply(self, node: DOMNode, animate: bool) -> bool:
-        """Apply the styles of a node without those of its component classes; return whether they may have changed."""
+    def _apply(self, node: DOMNode, animate: bool) -> None:
+        """Apply the styles of a node without those of its component classes."""
         candidates = self._find_index().candidates(node)
         key, base = candidates.key(node.css_path_nodes), node.styles.base
         if (before := self._applied.get(node)) and before == (candidates, key, base._rules):
             for flag, value in candidates.flags:
                 setattr(node, flag, value)
             node.notify_style_update()  # colors of ancestors, which its cached styles are mixed with, may have changed
-            return False
+            return
         if key in candidates.styles:
             for flag, value in candidates.flags:
                 setattr(node, flag, value)
@@ -178,7 +179,6 @@ class CachedStylesheet(Stylesheet):
             candidates.styles[key] = self._computed.pop(node, None)
             candidates.flags = [(flag, getattr(node, flag)) for flag in _FLAGS]
         self._applied[node] = Applied(candidates, key, base._rules.copy())
-        return True
 
     def _process_component_classes(self, node: DOMNode) -> None:
         """Apply the styles of a node's component classes, unless all would be computed from the same as before."""
@@ -202,9 +202,10 @@ class CachedStylesheet(Stylesheet):
         rules = self.rules  # parses what was added; the base class then forgets its own map
         if self._index is None or self._rules_map is not self._index.rules_map:
             ids = tuple(map(id, rules))
-            if ids not in _indexes:
-                _indexes[ids] = RuleIndex(rules, super().rules_map)
-            self._index = _indexes[ids]
+            self._index = _indexes.pop(ids) if ids in _indexes else RuleIndex(rules, super().rules_map)
+            _indexes[ids] = self._index
+            if len(_indexes) > MOST_INDEXES:
+                del _indexes[next(iter(_indexes))]
             self._rules_map = self._index.rules_map
         return self._index
 

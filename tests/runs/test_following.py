@@ -17,9 +17,10 @@ import pytest
 from nanogpt import runs
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Finished, Notice, Status, Step, to_json
-from nanogpt.runs import following
+from nanogpt.runs import following, parsed_log
+from nanogpt.runs.event_log import Steps
 from nanogpt.runs.folder import LOST_S
-from nanogpt.runs.following import follow
+from nanogpt.runs.following import follow, follow_blocks
 from nanogpt.runs.recorder import Recorder
 from nanogpt.runs.state import SLOW_S
 from tests.forked import Forked
@@ -170,6 +171,28 @@ def test_another_recording_in_the_same_place_is_followed_from_its_start(away):
         log.write_text(lines(stepped(1, loss=7.0)))
         again = next(event for event in events if not isinstance(event, Status))
         assert expect(Step, again).loss == 7.0
+
+
+def test_a_run_that_is_renamed_while_its_copy_is_read_is_followed(tmp_path, monkeypatch):
+    monkeypatch.setattr(parsed_log, "LARGE", 1)
+    (folder := tmp_path / "old").mkdir()
+    (folder / "run.toml").touch()
+    unreadable = '{"event":"Step","step":1,"loss":"what"}\n'
+    (folder / "events.jsonl").write_text(lines(stepped(1)) + unreadable)
+
+    with closing(follow_blocks(folder, **QUICKLY)) as items:
+        next(item for item in items if isinstance(item, Status))  # now the copy is written
+    with closing(follow_blocks(folder, **QUICKLY)) as items:
+        seen = [next(items)]
+        renamed = folder.rename(tmp_path / "new")
+        with (renamed / "events.jsonl").open("a") as file:
+            file.write(lines(stepped(2)) + unreadable)
+        while not isinstance(seen[-1], Status):
+            seen.append(next(items))
+    assert [item.last.step for item in seen if isinstance(item, Steps)] == [1, 2]
+    texts = [item.text for item in seen if isinstance(item, Notice)]
+    assert len(texts) == 2
+    assert all(text.startswith("a line of events.jsonl cannot be read") for text in texts)
 
 
 def test_a_line_that_stays_unreadable_is_told_and_passed_over(away):

@@ -2,9 +2,11 @@
 
 import pytest
 
+from nanogpt import paths
 from nanogpt.config import Config, resolve
 from nanogpt.errors import UserError
-from nanogpt.runs import find, list_runs, new_folder, resume, start, summary
+from nanogpt.runs import find, list_runs, new_folder, parsed_log, resume, start, summary
+from nanogpt.runs.event_log import MEASURED
 from nanogpt.runs.folder import check_free, clear_unstarted, lock, read_run_toml
 from nanogpt.runs.manage import changed, delete, differences, read_note, rename, write_note
 
@@ -41,6 +43,18 @@ def test_a_deleted_run_is_gone_and_its_name_is_free(run):
     assert list_runs() == []
     assert list(run.parent.iterdir()) == []
     assert new_folder("first") == run
+
+
+def test_what_was_kept_of_a_runs_log_is_renamed_and_deleted_with_the_run(run, monkeypatch):
+    monkeypatch.setattr(parsed_log, "LARGE", 1)
+    list(parsed_log.read_with_progress(run / "events.jsonl"))
+    folder = paths.cache_dir() / "logs"
+    assert len(list(folder.iterdir())) == 1
+    renamed = rename(run, "second")
+    assert parsed_log.find_parsed(renamed / "events.jsonl", MEASURED) is not None
+    assert len(list(folder.iterdir())) == 1
+    delete(renamed)
+    assert list(folder.iterdir()) == []
 
 
 def test_what_a_deletion_left_that_was_cut_off_hinders_no_later_one(run, small):

@@ -7,8 +7,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO, Any
 
 import pytest
 from hypothesis import given
@@ -16,12 +19,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from nanogpt import paths
+from nanogpt.errors import UserError
 from nanogpt.events import Event, Reading, Saved, Status, to_json
 from nanogpt.runs import event_log, parsed_log
 from nanogpt.runs.event_log import Steps, parse_block
 from nanogpt.runs.following import follow_blocks
-from nanogpt.runs.parsed_log import find_parsed, read_with_progress
+from nanogpt.runs.parsed_log import ParsedLog, find_parsed, read_with_progress
 from tests.made_events import started, stepped
+from tests.narrowing import expect
 
 NAMES = ("step", "loss", "grad_norm")
 
@@ -65,7 +70,7 @@ def flat(items: Iterator[Event | Steps]) -> list[str]:
 
 def expected(log: Path) -> list[str]:
     whole = log.read_bytes().rpartition(b"\n")
-    return flat(parse_block(whole[0] + whole[1], log, NAMES))
+    return flat(parse_block(whole[0] + whole[1], Path(log.name), NAMES))
 
 
 def read(log: Path) -> list[str]:
@@ -106,10 +111,9 @@ def copies() -> list[Path]:
 def test_a_log_is_read_from_its_copy(reader: Callable[[Path], list[str]], log: Path) -> None:
     whole = expected(log)
     assert reader(log) == whole
-    parsed = find_parsed(log, NAMES) or find_parsed(log.absolute(), NAMES)
-    assert parsed is not None
-    assert parsed.covered == log.stat().st_size
-    assert flat(parsed.items()) == whole
+    with closing(expect(ParsedLog, find_parsed(log, NAMES))) as parsed:
+        assert parsed.covered == log.stat().st_size
+        assert flat(parsed.items()) == whole
     assert reader(log) == whole
 
 
@@ -158,7 +162,7 @@ def test_a_damaged_copy_is_ignored_and_replaced(reader: Callable[[Path], list[st
     assert find_parsed(log, NAMES) is not None
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\0" * 5000, b'{"format":1}' + b" " * 2000])
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\0" * 5000, b"[" * 5000, b'{"format":1}' + b" " * 2000])
 def test_a_copy_that_is_none_is_ignored(log: Path, content: bytes) -> None:
     read(log)
     (copy,) = copies()
@@ -225,13 +229,172 @@ def test_without_a_place_for_the_copy_the_log_is_read(
         folder.chmod(0o700)
 
 
-def test_a_full_disk_ends_the_copy_and_not_the_reading(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write(self: parsed_log.ParsedLogWriter, content: bytes) -> None:
-        self._end(OSError(28, "No space left on device"))
+class FullDisk:
+    """A file of which the first `free` writes succeed."""
 
-    monkeypatch.setattr(parsed_log.ParsedLogWriter, "_write", write)
-    assert read(log) == expected(log)
+    def __init__(self, file: IO[bytes], free: int) -> None:
+        self._file, self._free = file, free
+
+    def __enter__(self) -> "FullDisk":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def write(self, content: bytes) -> int:
+        self._free -= 1
+        if self._free < 0:
+            raise OSError(28, "No space left on device")
+        return self._file.write(content)
+
+
+@pytest.mark.parametrize("free", [0, 1, 2])
+@READERS
+def test_a_full_disk_ends_the_copy_and_not_the_reading(
+    reader: Callable[[Path], list[str]], log: Path, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    """It may be full at the header, in what is taken from the last copy, and in the lines after it."""
+    reader(log)
+    (before,) = copies()
+    content = before.read_bytes()
+    with log.open("ab") as file:
+        file.write(line(stepped(30)) * 100)
+    whole, open_file = expected(log), Path.open
+
+    def open_full(self: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        file = open_file(self, mode, *arguments, **options)
+        return FullDisk(file, free) if mode == "wb" else file
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", open_full)
+        assert reader(log) == whole
+    assert copies() == [before]
+    assert before.read_bytes() == content
+    assert reader(log) == whole
+
+
+@READERS
+def test_a_reader_continues_though_another_one_replaces_the_copy(
+    reader: Callable[[Path], list[str]], log: Path
+) -> None:
+    """The other one reads a longer log, whose copy it publishes."""
+    reader(log)
+    with log.open("ab") as file:
+        file.write(line(stepped(30)) * 100)
+    whole = expected(log)
+    items = read_with_progress(log, NAMES)
+    first = next(iter(items))
+    assert reader(log) == whole
+    assert flat(chain([first], items)) == whole
+    assert reader(log) == whole
+
+
+@READERS
+def test_a_copy_that_is_published_between_reading_and_writing_does_not_double_steps(
+    reader: Callable[[Path], list[str]], log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = log.read_bytes()
+    log.write_bytes(b"".join(LINES[:8]))
+    reader(log)
+    log.write_bytes(content)
+    whole, stored = expected(log), ParsedLog.items
+    others = [log]
+
+    def read_then_let_another_read(self: ParsedLog) -> Iterator[Event | Steps]:
+        yield from stored(self)
+        while others:
+            assert reader(others.pop()) == whole
+
+    monkeypatch.setattr(ParsedLog, "items", read_then_let_another_read)
+    for _ in range(2):
+        assert reader(log) == whole
+
+
+def test_an_earlier_copy_stays_until_the_next_is_complete(log: Path) -> None:
+    read(log)
+    (before,) = copies()
+    with log.open("ab") as file:
+        file.write(line(stepped(30)) * 100)
+    with closing(read_with_progress(log, NAMES)) as items:  # type: ignore[type-var]
+        for item in items:
+            if isinstance(item, Steps) and item.last.step == 30:
+                break
+        assert before in copies()
+    assert copies() == [before]
+    assert find_parsed(log, NAMES) is not None
+
+
+def test_a_log_that_is_removed_while_its_copy_is_read_is_read_as_far_as_the_copy(log: Path) -> None:
+    whole = read(log)
+    items = read_with_progress(log, NAMES)
+    first = next(iter(items))
+    log.unlink()
+    assert flat(chain([first], items)) == whole
+
+
+@READERS
+def test_zero_bytes_of_a_network_disk_get_into_no_copy(reader: Callable[[Path], list[str]], log: Path) -> None:
+    """The content arrives later without a change of size and time."""
+    content, about = log.read_bytes(), log.stat()
+    at = content.index(b'{"event":"Saved"')
+    log.write_bytes(content[:at] + bytes(20) + content[at + 20 :])
+    os.utime(log, ns=(about.st_atime_ns, about.st_mtime_ns))
+    reader(log)
     assert copies() == []
+    with log.open("r+b") as file:
+        file.write(content)
+    os.utime(log, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert reader(log) == expected(log)
+
+
+def test_a_log_with_a_line_that_is_cut_has_no_copy(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_log, "BLOCK", 500)
+    for module in (event_log, parsed_log):
+        monkeypatch.setattr(module, "LONGEST_EVENT", 2000)
+    log.write_bytes(b"".join([*LINES[:5], b"x" * 5000 + b"\n", *LINES[5:]]))
+    once = read(log)
+    assert copies() == []
+    assert read(log) == once
+
+
+@READERS
+def test_without_a_home_folder_a_log_is_read(
+    reader: Callable[[Path], list[str]], log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless() -> Path:
+        raise UserError("this user has no home folder")
+
+    monkeypatch.setattr(paths, "cache_dir", homeless)
+    assert reader(log) == expected(log)
+    parsed_log.remove_copies(log)
+
+
+def test_the_copies_of_a_log_are_removed_with_it(log: Path) -> None:
+    other = log.with_name("other.jsonl")
+    other.write_bytes(log.read_bytes())
+    read(other)
+    kept = copies()
+    read(log)
+    list(read_with_progress(log, ("step",)))
+    assert len(copies()) == 3
+    parsed_log.remove_copies(log)
+    assert copies() == kept
+
+
+def test_a_copy_is_closed_after_reading(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read(log)
+    opened: list[ParsedLog] = []
+
+    def find(log: Path, names: tuple[str, ...]) -> ParsedLog | None:
+        opened.append(expect(ParsedLog, find_parsed(log, names)))
+        return opened[-1]
+
+    monkeypatch.setattr(parsed_log, "find_parsed", find)
+    read(log)
+    items = read_with_progress(log, NAMES)
+    next(iter(items))
+    items.close()  # type: ignore[attr-defined]
+    assert [each._file.closed for each in opened] == [True, True]
 
 
 def test_a_reader_that_ends_early_leaves_no_copy(log: Path) -> None:

@@ -180,6 +180,21 @@ async def test_a_node_that_is_unchanged_gets_no_styles_again_but_the_colors_of_i
         assert child.styles.base._updates > updates
 
 
+async def test_the_indexes_of_the_last_rules_alone_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stylesheet, "MOST_INDEXES", 3)
+    app = Small()
+    async with app.run_test() as pilot:
+        for theme in ("nord", "gruvbox", "dracula", "monokai", "nord"):
+            app.theme = theme
+            await pilot.pause()
+            assert len(stylesheet._indexes) <= 3
+        last = app.stylesheet._index  # type: ignore[attr-defined]
+        for theme in ("gruvbox", "nord"):
+            app.theme = theme
+            await pilot.pause()
+        assert app.stylesheet._index is last  # type: ignore[attr-defined]
+
+
 async def test_an_unknown_version_of_textual_computes_all_styles(
     monkeypatch: pytest.MonkeyPatch, compared: list[bool]
 ) -> None:
