@@ -11,8 +11,8 @@ from nanogpt.training import trial
 
 @contextmanager
 def two_cores(monkeypatch: pytest.MonkeyPatch, speed_ratio: Callable[..., float]) -> Iterator[None]:
-    """Have two cores, nobody who asks for a number of threads, no run too short for a trial, no trial of before that
-    counts, and these comparisons."""
+    """Have two cores, no OMP_NUM_THREADS, a trial for each run however short, no earlier ratios, and these
+    comparisons."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("nanogpt.hardware.choices.usable_cores", lambda: 2)
     monkeypatch.setattr(trial, "speed_ratio", speed_ratio)

@@ -56,16 +56,21 @@ def choose_by_trial(
     position = batches.position
     window = torch.from_numpy(check_ids(batches.next(), config.model.vocab_size))  # (B, T + 1)
     batches.position = position
-    with torch.random.fork_rng(devices=[]):
-        timed = TimedPasses(model, flat, window, runtime, passes)
-        if not timed.budget_s:
-            return runtime
-        known = KnownRatios(f"{config.model} | {config.data.batch_size} | whole {timed.is_whole_batch}")
-        dtype, _ = fastest(dtypes, lambda each: timed.seconds(runtime.threads, each), timed.budget_s, MARGIN, known)
-        margin = 1.0 if timed.is_whole_batch else MARGIN
-        known = KnownRatios(f"{known.settings} | {dtype}")
-        threads, comparison = fastest(counts, lambda each: timed.seconds(each, dtype), timed.budget_s, margin, known)
-    torch.set_num_threads(threads)
+    threads = runtime.threads
+    try:
+        with torch.random.fork_rng(devices=[]):
+            timed = TimedPasses(model, flat, window, runtime, passes)
+            if not timed.budget_s:
+                return runtime
+            known = KnownRatios(f"{config.model} | {config.data.batch_size} | whole {timed.is_whole_batch}")
+            dtype, _ = fastest(dtypes, lambda each: timed.seconds(threads, each), timed.budget_s, MARGIN, known)
+            margin = 1.0 if timed.is_whole_batch else MARGIN
+            known = KnownRatios(f"{known.settings} | {dtype}")
+            threads, comparison = fastest(
+                counts, lambda each: timed.seconds(each, dtype), timed.budget_s, margin, known
+            )
+    finally:  # the passes set other numbers of threads
+        torch.set_num_threads(threads)
     choices = dict(runtime.choices)
     if comparison:
         better, worse, factor = comparison
@@ -137,7 +142,7 @@ class KnownRatios:
         self.settings = settings
 
     def confirmed(self, first: Candidate, second: Candidate, seconds: Callable[[Candidate], float]) -> float | None:
-        """Return the ratio that `speed_ratio` has returned for these candidates; None if it is not so now."""
+        """Return the ratio of an earlier trial of these candidates, or None if a round does not confirm it."""
         ratio = hardware.read_measurements(FILE).get(self._key(first, second))
         if ratio is None:
             return None

@@ -87,7 +87,7 @@ WHOLE, CONFIRMING = 2 * MIN_ROUNDS, 3  # turns: with no budget and no clear resu
         ({2: 9.0, 1: 1.0}, {2: 3.0, 1: 1.0}),  # clearly the same winner
     ],
 )
-def test_a_trial_of_before_counts_if_one_round_confirms_it(first, then):
+def test_an_earlier_trial_counts_if_one_round_confirms_it(first, then):
     winner, turns = winner_with_memory(first)
     assert turns == WHOLE
     assert winner_with_memory(then) == (winner, CONFIRMING)
@@ -181,6 +181,17 @@ def test_a_short_run_has_no_trial(tiny, tokens, two_cores, monkeypatch):
     started = next(iter(train(tiny(threads=0, max_iters=1), tokens)))
     assert isinstance(started, Started)
     assert (two_cores, started.threads, started.choices.get("threads")) == ([], 2, None)
+    assert torch.get_num_threads() == 2
+
+
+def test_a_trial_that_fails_sets_the_number_of_threads_back(tiny, tokens, two_cores, monkeypatch):
+    def fastest(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(trial, "fastest", fastest)
+    with pytest.raises(MemoryError):
+        next(iter(train(tiny(threads=0), tokens)))
+    assert torch.get_num_threads() == 2
 
 
 def test_the_number_format_is_tried_on_a_cpu_that_has_both(tiny, tokens, two_cores, monkeypatch):
