@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _refuse(program, str(error))
     except KeyboardInterrupt:
-        if _speaks():
+        if _is_local_main_process():
             print_message(f"\n{program}: interrupted")
         return 130
     except BrokenPipeError:
@@ -88,7 +88,7 @@ def _interruptible_imports() -> Iterator[None]:
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         specs = [getattr(sys.modules.get(name), "__spec__", None) for name in ("numpy", "torch")]
         if any(getattr(spec, "_initializing", False) for spec in specs):
-            if _speaks():
+            if _is_local_main_process():
                 os.write(2, b"\nnanogpt: interrupted\n")
             os._exit(130)
         raise KeyboardInterrupt
@@ -104,8 +104,8 @@ def _interruptible_imports() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _speaks() -> bool:
-    """Return whether this process is the first of its training on this machine: all of them are interrupted."""
+def _is_local_main_process() -> bool:
+    """Return whether this process reports an interruption: of several on this machine, the first one does."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 

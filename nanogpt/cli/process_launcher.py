@@ -15,10 +15,11 @@ from types import FrameType
 from typing import NoReturn
 
 from nanogpt.cli.console import print_message
+from nanogpt.files import why
 from nanogpt.processes import python_command
 
 POLL_S = 0.05
-GRACE_S = 60.0  # in which the others have to end after one has failed
+GRACE_S = 60.0  # in which the others have to end after one has failed; rank 0 has as long as its checkpoint takes
 
 Workers = list["subprocess.Popen[bytes]"]
 
@@ -39,32 +40,58 @@ def replace_by_launcher(processes: int, threads: int, arguments: Sequence[str]) 
 
 def main() -> int:
     """Run the processes and return the exit code. Arguments: how many, then those of `nanogpt train`."""
-    size, workers, received = int(sys.argv[1]), Workers(), list[int]()
+    size, workers = int(sys.argv[1]), Workers()
+    received: list[tuple[int, int]] = []  # signals, each with the number of workers that got it at once
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        for worker in workers:
-            worker.send_signal(number)
+        received.append((number, len(workers)))
+        _send(number, workers)
+
+    def on_suspend(number: int, frame: FrameType | None) -> None:
+        _send(signal.SIGSTOP, workers)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)  # the system ignores it if no shell could continue this process
+        signal.signal(number, on_suspend)
+        _send(signal.SIGCONT, workers)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
-    if hasattr(signal, "SIGHUP"):  # training continues when its terminal closes
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        command, environment = python_command("nanogpt.cli:main", ["train", *sys.argv[2:]])
-        environment |= {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), "TORCHELASTIC_USE_AGENT_STORE": "True"}
-        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(listener.getsockname()[1])}
-        environment.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # no stacks of C++ about connections that close
-        for rank in range(size):
-            environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            # A session of its own: the terminal sends Ctrl+C to this process only, which passes it on once.
-            workers.append(subprocess.Popen(command, env=environment, start_new_session=True))
-        if received:  # while they were being started
-            on_signal(received.pop(), None)
-        store = _new_store(listener)  # meanwhile the processes start
-        first = _wait(workers)
-        del store
-    return _exit_code([worker.returncode for worker in workers], first, received)
+    if hasattr(signal, "SIGHUP"):  # not on Windows
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # training continues when its terminal closes
+        signal.signal(signal.SIGTSTP, on_suspend)
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            _start(size, listener, workers)
+            for sent, reached in received:
+                _send(sent, workers[reached:])
+            store = _new_store(listener)  # meanwhile the processes start
+            first = _wait(workers)
+            del store
+    except OSError as error:
+        print_message(f"nanogpt train: {size} processes cannot be started: {why(error)}; use fewer")
+        return 2
+    finally:
+        for worker in workers:  # none is running, except after an error
+            worker.kill()
+            worker.wait()
+    return _exit_code([worker.returncode for worker in workers], first, [number for number, _ in received])
+
+
+def _send(number: int, workers: Workers) -> None:
+    for worker in workers:
+        worker.send_signal(number)
+
+
+def _start(size: int, listener: socket.socket, workers: Workers) -> None:
+    """Start the processes and append them to `workers`. Raise OSError if one cannot be started."""
+    command, environment = python_command("nanogpt.cli:main", ["train", *sys.argv[2:]])
+    environment |= {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(listener.getsockname()[1])}
+    environment.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # no stacks of C++ about connections that close
+    for rank in range(size):
+        environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        # A session of its own: the terminal sends Ctrl+C to the launcher only, which passes it on.
+        workers.append(subprocess.Popen(command, env=environment, start_new_session=True))
 
 
 def _new_store(listener: socket.socket) -> object:
@@ -82,12 +109,11 @@ def _wait(workers: Workers) -> int:
         codes = [worker.poll() for worker in workers]
         if first < 0 and any(codes):
             first, deadline = next(rank for rank, code in enumerate(codes) if code), time.monotonic() + GRACE_S
-            for worker in workers:
-                worker.terminate()
+            _send(signal.SIGTERM, workers)
         if None not in codes:
             return first
         if time.monotonic() > deadline:
-            for worker in workers:
+            for worker in workers[1:]:
                 worker.kill()
         time.sleep(POLL_S)
 

@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -36,6 +37,8 @@ from nanogpt.inspection import layer_problems, spikes
 from nanogpt.loss_units import TextSize, convert, perplexity
 from nanogpt.runs import RunState, reduce
 from nanogpt.training import CommandQueue, Stop
+
+REPEAT_S = 2.0  # in which a signal that was sent to all processes comes again from the one that started them
 
 
 def show(events: Iterator[Event]) -> Finished | None:
@@ -138,18 +141,24 @@ def step_line(event: Step, max_iters: int) -> str:
 
 @contextmanager
 def interruptible(commands: CommandQueue) -> Iterator[None]:
-    """Let Ctrl+C and SIGTERM stop training after its step with a checkpoint; the second one exits immediately."""
-    is_asked = False
+    """Let Ctrl+C and SIGTERM stop training after its step with a checkpoint; the second one exits immediately.
+
+    A process of several exits immediately only at a second Ctrl+C, `REPEAT_S` after the first. What started it sends
+    SIGTERM if another process has failed, and passes on each signal that it gets, which may have reached all of them.
+    """
+    rank, is_stopping, counted = os.environ.get("RANK"), False, list[float]()  # when each signal came (monotonic)
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal is_asked
-        if is_asked:
-            os._exit(128 + number)
-        is_asked = True
-        # os.write, because the signal may interrupt a print. torchrun sends SIGTERM if another process has failed.
-        if "RANK" not in os.environ or (os.environ["RANK"] == "0" and number == signal.SIGINT):
-            os.write(2, b"\nfinishing the step and saving; press Ctrl+C again to exit immediately\n")
-        commands.put(Stop())
+        nonlocal is_stopping
+        if rank is None or number == signal.SIGINT:
+            counted.append(time.monotonic())
+            if len(counted) > 1 and (rank is None or counted[-1] - counted[0] > REPEAT_S):
+                os._exit(128 + number)
+            if len(counted) == 1 and rank in (None, "0"):  # os.write, because the signal may interrupt a print
+                os.write(2, b"\nfinishing the step and saving; press Ctrl+C again to exit immediately\n")
+        if not is_stopping:
+            is_stopping = True
+            commands.put(Stop())
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -38,6 +38,7 @@ class ProcessMonitor:
     def __init__(self, world: World, store: Store | None) -> None:
         self.world, self.store = world, store
         self._closed = threading.Event()
+        self._parent = os.getppid()  # which started the processes of this machine, and may have the store
         self._deadline = float("inf")  # monotonic, of the phase that the main thread is in
         self._phase = ""
         self._done: dict[str, tuple[int, float]] = {}  # how often each phase was done, the longest in seconds
@@ -115,8 +116,8 @@ class ProcessMonitor:
                     self.store.set(f"report/{self.world.rank}", str(number))
                 for rank in others:
                     self._check(rank, now)
-            except RuntimeError:  # the process that had the store is gone: the main one, or the one that started all
-                if self.world.is_main and not self._closed.is_set():
+            except RuntimeError:  # no connection to the store: the process that had it is gone, or the network fails
+                if self.world.is_main and not self._closed.wait(REPORT_S) and os.getppid() != self._parent:
                     os.write(2, b"\nthe process that started the others has ended: finishing the step and saving\n")
                     os.kill(os.getpid(), signal.SIGTERM)  # as that one does if a process has failed
                 return

@@ -1,5 +1,6 @@
 """`nanogpt train --processes=N`: how it stops, and what it says if one of its processes is killed. Real processes."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -7,11 +8,13 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from nanogpt import runs
-from nanogpt.cli.process_launcher import _exit_code
+from nanogpt.cli import process_launcher
+from nanogpt.cli.process_launcher import _exit_code, _wait, main
 from nanogpt.data import prepare, textfile_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")]
@@ -112,3 +115,117 @@ def test_the_exit_code_is_that_of_the_process_that_says_why(codes, first, receiv
     err = capsys.readouterr().err
     assert said in err
     assert bool(said) == bool(err)
+
+
+@pytest.fixture
+def launcher(monkeypatch):
+    """The launcher of three processes that sleep: its handlers of signals, its workers, and what to do before each."""
+
+    class Worker(subprocess.Popen[bytes]):
+        def __init__(self, *arguments, **options):
+            found.before(len(found.workers))
+            super().__init__(*arguments, **options)
+            found.workers.append(self)
+            self.signals = []
+
+        def send_signal(self, number):
+            self.signals.append(number)
+            super().send_signal(number)
+
+    found = SimpleNamespace(handlers={}, workers=[], before=lambda rank: None)
+    monkeypatch.setattr(sys, "argv", ["-c", "3"])
+    monkeypatch.setattr(signal, "signal", found.handlers.__setitem__)
+    monkeypatch.setattr(subprocess, "Popen", Worker)
+    monkeypatch.setattr(process_launcher, "python_command", lambda *_: (["sleep", "1000"], dict(os.environ)))
+    monkeypatch.setattr(process_launcher, "_new_store", lambda listener: None)
+    yield found
+    for worker in found.workers:
+        worker.kill()
+        worker.wait()
+
+
+def test_if_a_process_cannot_be_started_the_others_end_and_a_line_says_so(launcher, capsys):
+    def refuse(rank):
+        if rank == 2:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    launcher.before = refuse
+    assert main() == 2
+    assert capsys.readouterr().err == (
+        "nanogpt train: 3 processes cannot be started: Resource temporarily unavailable; use fewer\n"
+    )
+    assert [worker.returncode for worker in launcher.workers] == [-signal.SIGKILL] * 2
+
+
+def test_no_process_is_left_if_the_launcher_fails(launcher, monkeypatch):
+    def fail(listener):
+        raise RuntimeError("no store")
+
+    monkeypatch.setattr(process_launcher, "_new_store", fail)
+    with pytest.raises(RuntimeError, match="no store"):
+        main()
+    assert [worker.returncode for worker in launcher.workers] == [-signal.SIGKILL] * 3
+
+
+def test_a_signal_reaches_each_process_once_also_while_they_are_started(launcher, monkeypatch):
+    signals: list[list[int]] = []
+
+    def interrupt(rank):
+        if rank == 1:
+            launcher.handlers[signal.SIGINT](signal.SIGINT, None)
+
+    def wait(workers):
+        launcher.handlers[signal.SIGTERM](signal.SIGTERM, None)
+        signals.extend(worker.signals.copy() for worker in workers)
+        return -1
+
+    launcher.before = interrupt
+    monkeypatch.setattr(process_launcher, "_wait", wait)
+    main()
+    assert signals == [[signal.SIGINT, signal.SIGTERM]] * 3
+
+
+def test_ctrl_z_suspends_the_processes_until_the_launcher_continues(launcher, monkeypatch):
+    sent = []
+
+    def wait(workers):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+            launcher.handlers[signal.SIGTSTP](signal.SIGTSTP, None)
+        return -1
+
+    monkeypatch.setattr(process_launcher, "_wait", wait)
+    main()
+    ids = [worker.pid for worker in launcher.workers]
+    assert sent == [
+        *((pid, signal.SIGSTOP) for pid in ids),
+        (os.getpid(), signal.SIGTSTP),
+        *((pid, signal.SIGCONT) for pid in ids),
+    ]
+
+
+class Ending:
+    """A worker that ends by itself with `code` when it was asked `polls` times, or when it is killed."""
+
+    def __init__(self, code, polls):
+        self.code, self.polls, self.signals = code, polls, []
+
+    def poll(self):
+        self.polls -= 1
+        return self.code if self.polls < 0 else None
+
+    def send_signal(self, number):
+        self.signals.append(number)
+
+    def kill(self):
+        self.signals.append(signal.SIGKILL)
+        self.code, self.polls = -signal.SIGKILL, 0
+
+
+def test_rank_0_has_the_time_that_its_checkpoint_takes_after_another_one_failed(monkeypatch):
+    monkeypatch.setattr(process_launcher, "GRACE_S", -1.0)
+    monkeypatch.setattr(process_launcher, "POLL_S", 0.0)
+    workers = [Ending(0, 5), Ending(2, 0), Ending(0, 1000)]
+    assert _wait(workers) == 1  # type: ignore[arg-type]
+    assert signal.SIGKILL not in workers[0].signals
+    assert signal.SIGKILL in workers[2].signals

@@ -19,6 +19,7 @@ from nanogpt.config import preset_names, settings
 from nanogpt.events import Acknowledged, Finished
 from nanogpt.runs import quickstart
 from nanogpt.runs.folder import run_config, runs_folder
+from nanogpt.training import CommandQueue, Stop
 from tests import forked
 from tests.made_events import started, stepped
 from tests.narrowing import expect
@@ -284,6 +285,40 @@ def test_a_second_ctrl_c_leaves_at_once(small, start):
     assert process.wait(60) == 130
 
 
+C, TERM = signal.SIGINT, signal.SIGTERM
+AT_ONCE, LATER = 1e9, -1.0  # limits in which a second signal is not, or is another one
+
+
+@pytest.mark.parametrize(
+    ("rank", "received", "repeat_s", "code"),
+    [
+        (None, [C, C], AT_ONCE, 130),
+        (None, [TERM, TERM], AT_ONCE, 143),
+        ("0", [C, C], AT_ONCE, None),  # sent to all processes, and passed on
+        ("0", [C, C], LATER, 130),
+        ("1", [C, C], LATER, 130),
+        ("0", [TERM, TERM], LATER, None),
+        ("0", [C, TERM], LATER, None),  # another process has failed while this one saves
+        ("0", [TERM, C], LATER, None),
+        ("0", [TERM, C, C], LATER, 130),
+    ],
+)
+def test_a_repeated_signal_exits_only_if_a_person_sent_it_again(rank, received, repeat_s, code, monkeypatch, capfd):
+    exits: list[int] = []
+    monkeypatch.setattr(os, "_exit", exits.append)
+    monkeypatch.setattr(training_display, "REPEAT_S", repeat_s)
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+    commands = CommandQueue()
+    with training_display.interruptible(commands):
+        for number in received:
+            signal.raise_signal(number)
+    assert exits == ([code] if code else [])
+    assert commands.take() == [Stop()]
+    is_told = rank is None or (rank == "0" and C in received)
+    assert capfd.readouterr().err.count("press Ctrl+C again") == is_told
+
+
 def test_ctrl_c_while_the_data_is_prepared_leaves_nothing_half_written(home, tmp_path, text, start):
     large = tmp_path / "large.txt"
     with large.open("w") as file:
@@ -325,6 +360,9 @@ def test_processes_are_started_with_the_settings_and_the_folder(small, capsys, m
     assert set(started_with[1][2]) == {
         "--processes=2", "--max_iters=9", "--init_from=resume", f"--out_dir={runs_folder() / 'many'}"
     }  # fmt: skip
+    for words in ([*small, "--name=other"], ["--init_from=resume", "--name=many"]):
+        assert main(["train", *words, "--processes=5"]) == 2
+        assert "processes=5: a step has 4 sequences, and each process needs one" in capsys.readouterr().err
     monkeypatch.setenv("RANK", "0")
     assert main(["train", *small]) == 2
     assert "add --name=NAME" in capsys.readouterr().err
