@@ -13,14 +13,14 @@ from nanogpt.cli.process_launcher import replace_by_launcher
 from nanogpt.cli.runs import run_option
 from nanogpt.cli.settings import add_settings, configured
 from nanogpt.cli.training_display import interruptible_once_started, open_or_prepare, show
-from nanogpt.config import Config, Resolved, SamplingConfig, with_settings
+from nanogpt.config import Config, Resolved, SamplingConfig, to_flags, with_settings
 from nanogpt.errors import ReportedError, UserError
 from nanogpt.events import Finished
 from nanogpt.formatting import counted, duration
 from nanogpt.paths import expanded
 from nanogpt.runs.checkpoints import latest
 from nanogpt.runs.folder import check_free, is_run, run_config, run_name, runs_folder, summary
-from nanogpt.runs.torchrun import flags, is_restarted
+from nanogpt.runs.torchrun import is_restarted
 from nanogpt.runs.weights import with_shape_of_weights
 
 DESCRIPTION = """Train a model, or resume a run. Settings come from the defaults, a preset, FILE, then options.
@@ -82,13 +82,14 @@ def train(config: Config, args: argparse.Namespace, base: str, sources: Mapping[
     from nanogpt import runs
     from nanogpt.training import CommandQueue
 
-    folder = new_folder(args, base)
-    if args.detach or starts_several(config):
+    folder, is_launcher = new_folder(args, base), starts_several(config)
+    if args.detach or is_launcher:
         open_or_prepare(config.data.dataset, args.data_dir)  # here, where its progress is visible
-    if not args.detach and starts_several(config):
+    if is_launcher and not args.detach:
         check_free(folder)
         values = with_shape_of_weights(config, sources, args.runs_dir).values()
-        replace_by_launcher(config.system.processes, config.system.threads, [*flags(values), *places_of(args, folder)])
+        arguments = [*to_flags(values), *places_of(args, folder)]
+        replace_by_launcher(config.system.processes, config.system.threads, arguments)
     if args.detach:
         pid = runs.start_detached(config, folder, data_dir=args.data_dir, runs_dir=args.runs_dir, sources=sources)
         return detached(folder, pid)
@@ -115,8 +116,11 @@ def new_folder(args: argparse.Namespace, base: str) -> Path:
 
 
 def starts_several(config: Config) -> bool:
-    """Return whether this process has to start those that train."""
-    return config.system.processes > 1 and "RANK" not in os.environ
+    """Return whether this process has to start those that train. Raise `SettingError` if they are too many."""
+    if config.system.processes == 1 or "RANK" in os.environ:
+        return False
+    config.check_processes()
+    return True
 
 
 def places_of(args: argparse.Namespace, folder: Path) -> list[str]:
@@ -141,7 +145,7 @@ def resume(args: argparse.Namespace, resolved: Resolved) -> int:
     if args.detach:
         return detached(folder, runs.resume_detached(folder, changes, data_dir=args.data_dir))
     if starts_several(config := with_settings(run_config(folder), changes)):
-        settings = [*flags(changes | {"init_from": "resume"}), *places_of(args, folder)]
+        settings = [*to_flags(changes | {"init_from": "resume"}), *places_of(args, folder)]
         replace_by_launcher(config.system.processes, config.system.threads, settings)
     commands = CommandQueue()
     events = runs.resume(folder, changes, commands=commands, data_dir=args.data_dir)

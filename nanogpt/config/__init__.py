@@ -26,6 +26,7 @@ from nanogpt.config.resolution import (
     config_to_toml,
     resolve,
     resolve_sampling,
+    to_flags,
     with_settings,
 )
 from nanogpt.config.setting import Setting, setting
@@ -75,5 +76,6 @@ __all__ = [
     "sampling_settings",
     "setting",
     "settings",
+    "to_flags",
     "with_settings",
 ]

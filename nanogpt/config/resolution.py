@@ -126,6 +126,11 @@ def unknown_setting(name: str, known: Iterable[str], chosen: Mapping[str, str] |
     return SettingError(name, f"no setting {name!r}.{nearest(name, list(known))} `nanogpt config` lists them all")
 
 
+def to_flags(values: Mapping[str, Any]) -> list[str]:
+    """Return the values of settings as options of `nanogpt train`."""
+    return [f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in values.items()]
+
+
 def config_to_toml(config: Config) -> dict[str, dict[str, Any]]:
     """Return the configuration as tables for a TOML writer; settings that are None are left out."""
     known, tables = config.settings(), dict[str, dict[str, Any]]()

@@ -175,18 +175,24 @@ class Config:
                 self.evaluation.noise_interval,
                 "the noise is measured between micro-batches; set gradient_accumulation_steps=2 and halve batch_size",
             )
-        if self.system.processes > self.sequences:
-            raise self.settings()["processes"].error(
-                self.system.processes,
-                f"a step has {counted(self.sequences, 'sequence')}, and each process needs one; use at most "
-                f"{self.sequences}, or raise batch_size or gradient_accumulation_steps",
-            )
         if self.system.sharding == "fsdp":
             self._check_sharding()
         self._validate_adapters()
         device = self.system.device
         if device not in ("auto", "cpu", "cuda", "mps") and not (device[:5] == "cuda:" and device[5:].isdigit()):
             raise self.settings()["device"].error(device, "has to be auto, cpu, cuda, cuda:N or mps")
+
+    def check_processes(self) -> None:
+        """Raise `SettingError` if a step has too few sequences for the processes.
+
+        Only a training that starts them needs this: torchrun does not use the setting, and its runs may have any.
+        """
+        if self.system.processes > self.sequences:
+            raise self.settings()["processes"].error(
+                self.system.processes,
+                f"a step has {counted(self.sequences, 'sequence')}, and each process needs one; use at most "
+                f"{self.sequences}, or raise batch_size or gradient_accumulation_steps",
+            )
 
     def _check_sharding(self) -> None:
         """Raise `SettingError` for what needs all parameters in one process, or is not exact without them."""

@@ -32,7 +32,7 @@ class GradientNoiseObserver(Observer):
     def __init__(self, config: Config) -> None:
         self.interval = config.evaluation.noise_interval
         self._rows: list[int] = []  # sequences of the micro-batches of this step
-        self._batch = config.data.batch_size * config.data.gradient_accumulation_steps
+        self._batch = config.sequences
         self._squares: list[float] = []  # squared gradient norms of the micro-batches of this step
         self._previous: dict[nn.Parameter, Tensor] = {}  # gradients up to the previous micro-batch
         self._measured: deque[tuple[float, float]] = deque(maxlen=WINDOW)

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from nanogpt import processes
-from nanogpt.config import Config
+from nanogpt.config import Config, to_flags
 from nanogpt.errors import UserError
 from nanogpt.files import read_text, why
 from nanogpt.runs import folder
-from nanogpt.runs.torchrun import flags
 from nanogpt.runs.weights import with_shape_of_weights
 
 LOG = "train.log"
@@ -38,13 +37,13 @@ def start_detached(
     """
     folder.check_free(run)
     config = with_shape_of_weights(config, sources, runs_dir)
-    return _launch(flags(config.values()), run, {"data_dir": data_dir, "runs_dir": runs_dir})
+    return _launch(to_flags(config.values()), run, {"data_dir": data_dir, "runs_dir": runs_dir})
 
 
 def resume_detached(run: Path, changes: Mapping[str, Any] | None = None, *, data_dir: str | Path | None = None) -> int:
     """Resume a run, with some settings changed; otherwise like `start_detached`."""
     settings = dict(changes or {}) | {"init_from": "resume"}
-    return _launch(flags(settings), run, {"data_dir": data_dir})
+    return _launch(to_flags(settings), run, {"data_dir": data_dir})
 
 
 def _launch(arguments: Sequence[str], run: Path, folders: Mapping[str, str | Path | None]) -> int:

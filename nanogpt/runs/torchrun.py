@@ -1,18 +1,11 @@
-"""How a run knows that torchrun has restarted its processes, and the settings as options of `nanogpt train`."""
+"""How a run knows that torchrun has restarted its processes."""
 
 import os
 import socket
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from nanogpt.processes import start_time
 from nanogpt.runs.folder import is_run, read_run_toml
-
-
-def flags(settings: Mapping[str, Any]) -> list[str]:
-    """Return settings as options of `nanogpt train`."""
-    return [f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in settings.items()]
 
 
 def launch_id() -> str:

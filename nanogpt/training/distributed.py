@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count, pairwise
-from typing import NoReturn
 
 import torch
 from torch import distributed
@@ -79,6 +78,11 @@ def join_process_group(backend: str, device: str) -> World:
     if "RANK" not in os.environ:
         return World()
     world = World(rank(), _number("WORLD_SIZE"), _number("LOCAL_RANK"))
+    if world.rank >= world.size:
+        raise UserError(
+            f"the environment has RANK={world.rank} and WORLD_SIZE={world.size}, but ranks are below the number of "
+            f"processes: {START_ADVICE}"
+        )
     on_gpu = device.startswith("cuda")
     if backend == "nccl" and not on_gpu:
         raise SettingError("backend", f"backend=nccl is for NVIDIA GPUs, and the device is {device}; use backend=auto")
@@ -118,7 +122,7 @@ def _wait_for_server(address: str, port: int) -> None:
         with suppress(OSError), socket.create_connection((address, port), timeout=5):
             return
         if time.monotonic() > until:
-            who = "torchrun" if _has_agent() else "rank 0"
+            who = "the launcher" if _has_agent() else "rank 0"
             raise ProcessGroupError(f"{who} cannot be reached at {address}:{port} for {_limit_s()} s; {LIMIT_ADVICE}")
         time.sleep(POLL_S)
 
@@ -134,13 +138,18 @@ def _wait_for_all(store: Store, world: World) -> None:
         until = time.monotonic() + limit_s
         while not store.check(keys):  # `wait` would hold signals back, and write warnings
             if store.check(["failed"]) or time.monotonic() > until:
-                _refuse_without(store, keys, world, f"not {state} within {limit_s} s; {LIMIT_ADVICE}")
+                _check_present(store, keys, world, f"not {state} within {limit_s} s; {LIMIT_ADVICE}")
             time.sleep(POLL_S)
 
 
-def _refuse_without(store: Store, keys: list[str], world: World, problem: str) -> NoReturn:
-    """Raise `ProcessGroupError` in one process, which names those whose keys are missing, `ReportedError` in others."""
+def _check_present(store: Store, keys: list[str], world: World, problem: str) -> None:
+    """Raise an error if keys are missing now or another process has missed some.
+
+    It is a `ProcessGroupError` in one process, which names those whose keys are missing, `ReportedError` in others.
+    """
     missing = [str(each) for each, key in enumerate(keys) if not store.check([key])]
+    if not missing and not store.check(["failed"]):
+        return
     reporter = store.compare_set("failed", "", str(world.rank))
     if world.is_main and not _has_agent():
         time.sleep(20 * POLL_S)  # the others learn it from the store of this process

@@ -50,7 +50,7 @@ def resolve_runtime(config: Config) -> Runtime:
             f"processes={system.processes}: this is a single process; start the training with `nanogpt train`, which "
             "starts them, or set 1",
         )
-    rows = config.data.batch_size * config.data.gradient_accumulation_steps
+    rows = config.sequences
     if rows < world.size:
         raise SettingError(
             "batch_size",

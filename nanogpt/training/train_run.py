@@ -159,9 +159,7 @@ def train(
             optimizer=optimizer,
             scaler=scaler,
             batches=batches,
-            micro_batches=world.micro_batches(
-                config.data.batch_size * config.data.gradient_accumulation_steps, config.data.batch_size
-            ),
+            micro_batches=world.micro_batches(config.sequences, config.data.batch_size),
             throughput=Throughput(
                 config.tokens_per_iteration,
                 # Frozen weights have no gradients: two of three matrix products.

@@ -154,6 +154,7 @@ class Draft:
         config: Config | None = None
         try:
             config = with_settings(base, good)
+            config.check_processes()
         except SettingError as error:
             problems.setdefault(error.setting, short_message(error))
         if self.start == SCRATCH and "lora_rank" in problems and good.get("lora_rank"):

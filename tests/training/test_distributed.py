@@ -22,7 +22,7 @@ from nanogpt.events import Acknowledged, Evaluated, Finished, Sampled, Saved, St
 from nanogpt.runs.folder import is_run
 from nanogpt.training import CommandQueue, Sample, SetMaxIters, Snapshot, Stop, process_monitor, train
 from nanogpt.training import async_checkpoint as saving
-from nanogpt.training.distributed import World, join_process_group
+from nanogpt.training.distributed import World, _wait_for_all, join_process_group
 from nanogpt.training.estimate import memory
 from nanogpt.training.runtime import check_gpus, check_memory
 from nanogpt.training.sharding import local_bytes, shard
@@ -215,6 +215,7 @@ def test_all_wait_for_a_last_checkpoint_that_the_disk_refuses_at_first(tmp_path)
 
 
 SECOND = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+AGENT = {"TORCHELASTIC_USE_AGENT_STORE": "True"}
 
 
 @pytest.mark.parametrize(
@@ -227,6 +228,9 @@ SECOND = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127
         ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_PORT": "1"}, "auto", "no MASTER_ADDR"),
         ({**SECOND, "NANOGPT_JOIN_TIMEOUT": "soon"}, "auto", "NANOGPT_JOIN_TIMEOUT='soon': set a number of seconds"),
         ({**SECOND, "NANOGPT_JOIN_TIMEOUT": "0"}, "auto", "rank 0 cannot be reached at 127.0.0.1:1 for 0 s; start all"),
+        ({**SECOND, "NANOGPT_JOIN_TIMEOUT": "0", **AGENT}, "auto", "the launcher cannot be reached at 127.0.0.1:1 for"),
+        ({**SECOND, "RANK": "2"}, "auto", "RANK=2 and WORLD_SIZE=2, but ranks are below the number of processes"),
+        ({**SECOND, "RANK": "-1"}, "auto", "RANK='-1'"),
     ],
 )
 def test_a_group_that_cannot_be_joined_is_one_line(monkeypatch, environment, backend, said):
@@ -238,6 +242,27 @@ def test_a_group_that_cannot_be_joined_is_one_line(monkeypatch, environment, bac
         join_process_group(backend, "cpu")
     assert "\n" not in str(caught.value)
     assert "gloo" not in str(caught.value)
+
+
+class LateStore:
+    """A store in which the other process appears just after the limit."""
+
+    checks = 0
+
+    def set(self, key, value):
+        pass
+
+    def check(self, keys):
+        self.checks += 1
+        return keys != ["failed"] and self.checks > 2
+
+    def compare_set(self, key, expected, desired):
+        return desired.encode()
+
+
+def test_a_process_that_starts_just_after_the_limit_is_not_missing(monkeypatch):
+    monkeypatch.setenv("NANOGPT_JOIN_TIMEOUT", "0")
+    _wait_for_all(LateStore(), World(1, 2))  # type: ignore[arg-type]
 
 
 def join():

@@ -23,3 +23,11 @@ def test_a_context_longer_than_that_of_the_weights_is_marked_and_a_shorter_one_i
     assert problems == {}
     assert config is not None
     assert config.model.block_size == 64
+
+
+def test_more_processes_than_sequences_are_marked() -> None:
+    draft = Draft()
+    draft.edit("processes", "13")  # of 12 sequences
+    config, problems = draft.checked(None)
+    assert config is None
+    assert "use at most 12" in problems["processes"]
