@@ -212,11 +212,12 @@ def test_what_a_killed_process_left_is_cleaned_up(tmp_path: Path, data_dir: Path
 def test_memory_does_not_grow_with_the_text(tmp_path: Path, data_dir: Path) -> None:
     path = tmp_path / "long.txt"
     path.write_bytes(b"All the world is a stage, \n" * 1_500_000)  # 40 MB
+    prepared(textfile_recipe([written(tmp_path, "story", "short.txt")]), data_dir=data_dir)  # imports what it needs
     tracemalloc.start()
     prepared(textfile_recipe([path]), data_dir=data_dir)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 25e6  # some ten blocks of 1 MB, twice as large as tokens
+    assert peak < 40e6  # less than the text alone; some blocks are in work in several threads at once
 
 
 def test_the_same_again_is_left_as_it_is(tmp_path: Path, data_dir: Path) -> None:
