@@ -29,7 +29,7 @@ from textual.screen import Screen
 from textual.strip import Strip
 
 from nanogpt_tui.app import LabApp
-from nanogpt_tui.settings import Settings
+from nanogpt_tui.settings import Settings, load
 
 RECIPE = """
 title = "Rhymes"
@@ -172,6 +172,11 @@ class Lab:
     def seen(self) -> str:
         """The characters on the screen."""
         return frame(self.app.screen).text
+
+    def saved(self) -> Settings:
+        """The settings in the file, which a thread writes."""
+        self.session.finish_writing()
+        return load()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 
 from nanogpt_tui.app import LabApp
-from nanogpt_tui.settings import Settings, load
+from nanogpt_tui.settings import Settings
 
 ROW = LayoutUpdate([[Strip([Segment("x", Style.parse("#5fd7af on #121212"))])]], Region(0, 0, 1, 1))
 
@@ -33,7 +33,7 @@ async def test_ssh_mode_is_switched_while_the_app_runs(lab: Any) -> None:
         at.app.change_settings({"ssh_mode": "off"})
         assert at.app.animation_level == "full"
         assert at.session._throttle.interval_s < 1.0
-        assert load().ssh_mode == "off"
+        assert at.saved().ssh_mode == "off"
 
 
 async def test_over_ssh_it_is_on_by_itself(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +48,7 @@ async def test_the_traffic_is_shown_on_request(lab: Any) -> None:
         assert "kB/s" not in at.seen()
         await at.press("f3")
         await at.until(lambda: "0.00 kB/s" in at.seen())
-        assert load().traffic == "shown"
+        assert at.saved().traffic == "shown"
         await at.press("f3")
         await at.until(lambda: "kB/s" not in at.seen())
 

@@ -25,7 +25,7 @@ async def test_a_theme_is_put_on_at_once_and_written_down(lab: Any) -> None:
         await at.press("f2")
         await choose(at, "theme")
         assert at.app.theme == theme.NAMES["light"]
-        assert load().theme == "light"
+        assert at.saved().theme == "light"
 
 
 async def test_what_is_chosen_is_explained_whole_where_the_list_has_no_room_for_it(lab: Any) -> None:
@@ -44,7 +44,7 @@ async def test_ascii_glyphs_reach_what_is_already_drawn(lab: Any) -> None:
         await choose(at, "glyphs")
         await choose(at, "glyphs")
         await at.press("escape")
-        assert load().glyphs == "ascii"
+        assert at.saved().glyphs == "ascii"
         await at.until(lambda: at.seen().isascii())
 
 
@@ -66,7 +66,7 @@ async def test_a_key_is_changed_by_pressing_the_new_one(lab: Any) -> None:
         await at.press("f2")
         await choose(at, "key train.quick_start")
         await at.press("k")
-        assert load().keymap == {"train.quick_start": "k"}
+        assert at.saved().keymap == {"train.quick_start": "k"}
         await at.press("escape")
         await at.press("g")
         assert at.session.history is None
@@ -80,7 +80,7 @@ async def test_a_key_that_is_taken_is_refused_with_what_it_does(lab: Any) -> Non
         await choose(at, "key train.save")
         await at.press("x")
         await at.sees("x is already train.stop")
-        assert load().keymap == {}
+        assert at.saved().keymap == {}
         assert isinstance(at.app.screen, Preferences)
 
 
@@ -100,7 +100,7 @@ async def test_backspace_brings_the_default_back(lab: Any) -> None:
             options.highlighted = options.get_option_index(name)
             await at.press("backspace")
         assert at.app.theme == theme.NAMES["dark"]
-        assert load() == Settings()
+        assert at.saved() == Settings()
 
 
 async def test_a_default_that_another_has_now_is_not_brought_back(lab: Any) -> None:
@@ -113,7 +113,7 @@ async def test_a_default_that_another_has_now_is_not_brought_back(lab: Any) -> N
         options.highlighted = options.get_option_index("key train.save")
         await at.press("backspace")
         await at.sees("train.stop=s: that key is already train.save")
-        assert load().keymap == swapped
+        assert at.saved().keymap == swapped
 
 
 async def test_what_the_command_line_asked_for_is_not_written_down(lab: Any) -> None:
@@ -121,7 +121,7 @@ async def test_what_the_command_line_asked_for_is_not_written_down(lab: Any) -> 
         at.app.apply_settings(Settings(theme="light", glyphs="block"))  # as with --light --glyphs block
         await at.press("f2")
         await choose(at, "repaints_per_second")
-        assert load() == Settings(repaints_per_second=4.0)
+        assert at.saved() == Settings(repaints_per_second=4.0)
         assert at.app.theme == theme.NAMES["light"]
 
 
@@ -144,7 +144,7 @@ async def test_the_quick_start_is_changed_and_checked(lab: Any) -> None:
         await at.until(lambda: "Did you mean max_iters?" in " ".join(at.seen().split()))
         at.app.screen.query_one(Input).value = "max_iters=70 learning_rate=1e-3 device=cpu"
         await at.press("enter")
-        assert load().quickstart == {"max_iters": 70, "learning_rate": 0.001, "device": "cpu"}
+        assert at.saved().quickstart == {"max_iters": 70, "learning_rate": 0.001, "device": "cpu"}
 
 
 async def test_a_theme_of_the_palette_is_written_down(lab: Any) -> None:
@@ -154,7 +154,7 @@ async def test_a_theme_of_the_palette_is_written_down(lab: Any) -> None:
         await at.sees("Theme: ansi")
         await at.press("enter")
         await at.until(lambda: at.app.theme == theme.NAMES["ansi"])
-        assert load().theme == "ansi"
+        assert at.saved().theme == "ansi"
 
 
 async def test_the_mouse_changes_and_closes(lab: Any) -> None:
