@@ -34,7 +34,7 @@ KEYS = {  # DOM name: (Windows key code, text)
     "Backspace": (8, ""),
 }
 CTRL = 2
-QUICK_START = "[quickstart]\nmax_iters = 80\neval_interval = 40\nn_layer = 2\nn_embd = 64\nbatch_size = 8\n"
+QUICK_START = "[quickstart]\nmax_iters = 400\neval_interval = 40\nn_layer = 2\nn_embd = 64\nbatch_size = 8\n"
 
 
 class Page:
