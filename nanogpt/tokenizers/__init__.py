@@ -85,8 +85,8 @@ def build(
 
     `text_chunks` is what the kind `needs`: nothing, each distinct character once, or the text of the training split, as
     consecutive parts of one text. `total_bytes`: about its size in UTF-8, for the events; 0 if it is not known. Raise
-    `UserError` for an unusable spec, an empty text, and a published vocabulary
-    that is neither on this machine nor can be downloaded.
+    `UserError` for an unusable spec, an empty text, and a published vocabulary that is neither on this machine nor can
+    be downloaded.
     """
     parsed = parse_spec(spec)
     settings = parsed.settings.resolved()

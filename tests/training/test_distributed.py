@@ -266,8 +266,13 @@ def test_a_process_that_starts_just_after_the_limit_is_not_missing(monkeypatch):
 
 
 def join():
+    return exit_code(lambda: join_process_group("gloo", "cpu"))
+
+
+def exit_code(work):
+    """Call `work` and return the exit code of its process, which prints the line that a person reads."""
     try:
-        join_process_group("gloo", "cpu")
+        work()
     except ReportedError:
         return 1
     except UserError as error:
@@ -334,18 +339,15 @@ def train_a_part(folder, fails_at, how, changes=None):
 
     Batches.windows = windows  # type: ignore[method-assign]
     flags = {name: str(value).lower() for name, value in (FLAGS | (changes or {})).items()}
-    try:
+
+    def work():
         for event in (
             runs.resume(run) if is_run(run) and how != "restarted" else runs.start(resolve(flags=flags).config, run)
         ):
             if isinstance(event, Saved) and rank() == 0:
                 print("SAVED", event.step, flush=True)
-    except ReportedError:
-        return 1
-    except UserError as error:
-        print("LINE", error, flush=True)
-        return 2
-    return 0
+
+    return exit_code(work)
 
 
 def windows_seen(run, since):
