@@ -16,20 +16,25 @@ from typing import Any
 
 import tomli_w
 
+from nanogpt.config import with_settings
 from nanogpt.errors import UserError
 from nanogpt.files import new_folder, open_regular, read_bytes, read_text, sha256, why, write_atomically
 from nanogpt.interop import hub
+from nanogpt.paths import expanded
 from nanogpt.reports.chart import standalone
 from nanogpt.reports.curves import loss_chart
 from nanogpt.reports.model_card import CURVE, model_card
-from nanogpt.reports.record import read_record
+from nanogpt.reports.record import RunRecord, read_record
 from nanogpt.runs import checkpoints, folder
 from nanogpt.runs.event_log import Steps, read_blocks
 from nanogpt.runs.recorder import write_status
 from nanogpt.runs.state import RunState, reduce
+from nanogpt.runs.weights import HUGGINGFACE
 
 SUMS = "SHA256SUMS"
 LARGEST_TOKENIZER = 1 << 26  # bytes
+PATH_SETTINGS = ("dataset", "init_from")  # they can be paths on this machine
+FROM_HUB = "the hub's "  # before the repository that a run was pulled from
 # Notices can have paths, and spikes have texts of the data: they stay here.
 SENT_EVENTS = (
     "Started",
@@ -56,11 +61,11 @@ def repository_files(run: Path, repository: str, which: str = "best", licence: s
 
     which: the checkpoint, as in `checkpoints.choose`. Raise `UserError`, also if a file of it is damaged.
     """
-    checkpoint = checkpoints.choose(run, which).path
-    record = read_record(run)
+    chosen = checkpoints.choose(run, which)
+    record = _record_without_paths(read_record(run))
     tables = folder.read_run_toml(run)
     files: dict[str, Content] = {
-        "README.md": model_card(record, repository, int(checkpoint.name[5:]), licence).encode(),
+        "README.md": model_card(record, repository, chosen.step, licence).encode(),
         CURVE: standalone(loss_chart(record, 900, 340)).encode(),
         "run.toml": tomli_w.dumps(_without_paths(tables)).encode(),
         "events.jsonl": b"".join(_sent_lines(run)),
@@ -69,8 +74,9 @@ def repository_files(run: Path, repository: str, which: str = "best", licence: s
         files["tokenizer.json"] = read_bytes(run / "tokenizer.json", LARGEST_TOKENIZER)
     except OSError as error:
         raise UserError(f"cannot read {run / 'tokenizer.json'}: {why(error)}") from None
-    files[f"checkpoints/{checkpoint.name}/trainer.json"] = checkpoint / "trainer.json"
-    files |= {path.relative_to(run).as_posix(): path for path in checkpoints.weight_files(checkpoint)}
+    place = chosen.path.relative_to(run).with_suffix("").as_posix()  # it has a suffix while another one replaces it
+    for path in (chosen.path / "trainer.json", *checkpoints.weight_files(chosen.path)):
+        files[f"{place}/{path.name}" if path.parent == chosen.path else path.name] = path
     files[SUMS] = "".join(f"{digest(content)}  {path}\n" for path, content in sorted(files.items())).encode()
     return files
 
@@ -104,7 +110,7 @@ def pull(repository: str, run: Path) -> Path:
                 shutil.copyfile(source / name, partial / name)
             (checkpoint,) = {(partial / name).parent for name in names if name.startswith("checkpoints/")}
             tables = folder.read_run_toml(partial)
-            about = {**tables.get("run", {}), "name": run.name, "imported_from": f"the hub's {repository}"}
+            about = {**tables.get("run", {}), "name": run.name, "imported_from": f"{FROM_HUB}{repository}"}
             write_atomically(partial / "run.toml", tomli_w.dumps({**tables, "run": about}))
             folder.run_config(partial)
             load_model(str(checkpoint), device="cpu")
@@ -147,10 +153,29 @@ def _without_paths(tables: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tables of run.toml, with the last part of what is a path on this machine."""
     sent = {name: dict(table) if isinstance(table, Mapping) else table for name, table in tables.items()}
     for table in sent.values():
-        for name in ("dataset", "init_from", "imported_from"):
-            if isinstance(table, dict) and isinstance(table.get(name), str) and os.sep in table[name]:
-                table[name] = Path(table[name]).name
+        for name in (*PATH_SETTINGS, "imported_from"):
+            if isinstance(table, dict) and isinstance(table.get(name), str):
+                table[name] = _without_path(table[name])
     return sent
+
+
+def _record_without_paths(record: RunRecord) -> RunRecord:
+    """Return the record with settings as in `_without_paths`."""
+    if record.config is None:
+        return record
+    values = record.config.values()
+    return replace(
+        record, config=with_settings(record.config, {name: _without_path(values[name]) for name in PATH_SETTINGS})
+    )
+
+
+def _without_path(value: str) -> str:
+    """Return the last part of a path on this machine; a name, also one on the hub, as it is."""
+    name = value.removeprefix(HUGGINGFACE)
+    is_on_hub = value.startswith(FROM_HUB) or (
+        name != value and hub.is_repository(name) and not expanded(name).exists()
+    )
+    return value if is_on_hub or os.sep not in value else Path(value).name
 
 
 def _sent_lines(run: Path) -> Iterator[bytes]:

@@ -3,8 +3,10 @@
 import hashlib
 import re
 import shutil
+import tomllib
 
 import pytest
+import tomli_w
 from huggingface_hub import constants
 from huggingface_hub.utils.tqdm import enable_progress_bars
 
@@ -14,7 +16,9 @@ from nanogpt.config import resolve
 from nanogpt.data import prepare, textfile_recipe
 from nanogpt.reports.publishing import repository_files
 from nanogpt.runs import start
+from nanogpt.runs.folder import read_run_toml
 from tests.interop.hub_server import HubServer
+from tests.narrowing import expect
 
 SAMPLE = ["--start=a", "--temperature=0", "--max_new_tokens=20", "--device=cpu", "--dtype=float32"]
 
@@ -47,7 +51,14 @@ def made(tmp_path_factory):
     (home / "text.txt").write_text("To be, or not to be, that is the question.\n" * 20)
     for _ in prepare(textfile_recipe([home / "text.txt"], name="small"), data_dir=home / "data"):
         pass
-    model = {"dataset": "small", "n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 8, "sample_tokens": 5}
+    model = {
+        "dataset": str(home / "data" / "small"),
+        "n_layer": 1,
+        "n_head": 2,
+        "n_embd": 16,
+        "block_size": 8,
+        "sample_tokens": 5,
+    }
     speed = {"max_iters": 1, "eval_iters": 1, "device": "cpu", "dtype": "float32", "compile": "false", "threads": 1}
     for _ in start(resolve(flags={**model, **speed}).config, home / "runs" / "one", data_dir=home / "data"):
         pass
@@ -122,6 +133,38 @@ def test_no_text_of_the_data_no_path_and_no_host_is_sent(made):
     }  # fmt: skip
     for path in made.rglob("*"):
         assert path.is_dir() or not re.search(str(made.parent).encode(), path.read_bytes()), path
+
+
+@pytest.fixture
+def source(made, tmp_path):
+    """A copy of the run that it was made from."""
+    return shutil.copytree(made.parent / "runs" / "one", tmp_path / "one")
+
+
+def test_a_source_on_the_hub_is_named_and_a_folder_of_this_machine_is_not(source):
+    tables = read_run_toml(source)
+    for init_from, sent, imported_from, sent_too in (
+        ("hf:roneneldan/TinyStories-33M", "hf:roneneldan/TinyStories-33M", "the hub's me/first", "the hub's me/first"),
+        ("hf:/home/x/model", "model", "/home/x/ckpt.pt", "ckpt.pt"),
+        (str(source.with_name("old")), "old", "the hub's me/first", "the hub's me/first"),
+        ("gpt2", "gpt2", "~/ckpt.pt", "ckpt.pt"),
+    ):
+        tables["checkpoint"]["init_from"], tables["run"]["imported_from"] = init_from, imported_from
+        (source / "run.toml").write_text(tomli_w.dumps(tables))
+        files = {name: content for name, content in repository_files(source, "me/one").items() if name != "SHA256SUMS"}
+        written = tomllib.loads(expect(bytes, files["run.toml"]).decode())
+        assert (written["checkpoint"]["init_from"], written["run"]["imported_from"]) == (sent, sent_too)
+        card = expect(bytes, files["README.md"]).decode()
+        assert f"It started from the weights of `{sent}`." in card
+        assert f"| `init_from` | `{sent}` |" in card
+
+
+def test_a_checkpoint_that_was_being_replaced_when_the_trainer_was_killed_is_sent(made, source):
+    (saved,) = (source / "checkpoints").glob("step-*")
+    saved.rename(saved.with_suffix(".replaced"))
+    assert set(repository_files(source, "me/one")) == {
+        path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()
+    }
 
 
 @pytest.mark.parametrize(
