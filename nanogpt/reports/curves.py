@@ -9,6 +9,7 @@ from nanogpt.inspection.spikes import describe
 from nanogpt.reports.chart import Curve, chart
 from nanogpt.reports.markup import Markup
 from nanogpt.reports.record import RunRecord
+from nanogpt.training.control import REMOTE
 
 MARKS = 200  # of a chart
 SINGLE = {"learning_rate": "Learning rate", "grad_norm": "Gradient norm", "tokens_per_second": "Tokens per second"}
@@ -26,7 +27,8 @@ def loss_chart(record: RunRecord, width: float = 1120.0, height: float = 340.0) 
         averaged = [np.nan if event.ema_val_loss is None else event.ema_val_loss for event in evaluations]
         curves.append(Curve("validation of averaged weights", steps, averaged, colour=2, dots=True))
     marks = [(event.step, describe(event)) for event in record.all(Spike)]
-    marks += [(event.step, event.text) for event in record.all(Acknowledged) if event.command.startswith("Set")]
+    changes = {name for name, kind in REMOTE.items() if kind.is_change}
+    marks += [(event.step, event.text) for event in record.all(Acknowledged) if event.command in changes]
     title = "Loss in nats per token"
     return chart(title, curves, may_be_log=False, marks=marks[-MARKS:], width=width, height=height)
 

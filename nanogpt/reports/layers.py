@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from nanogpt.events import LayerHealth
+from nanogpt.reports.evenly import evenly
 from nanogpt.reports.markup import Markup, element
 
 USUAL = -3.0  # log10 of the size of an update by that of the weights
@@ -13,12 +14,12 @@ LEFT, TOP, ROW, WIDTH = 190.0, 48.0, 14.0, 1120.0
 
 def heat_map(measured: Sequence[LayerHealth]) -> Markup | None:
     """Return an `<svg>`: how much each layer's updates differ from the usual size; None if none was measured."""
-    chosen = _spread(range(len(measured)), COLUMNS)
+    chosen = evenly(range(len(measured)), COLUMNS)
     layers = measured[-1].layers
     known = [number for number in range(len(layers)) if any(_ratio(event, number) is not None for event in measured)]
     if not known:
         return None
-    drawn = _spread(known, ROWS)
+    drawn = evenly(known, ROWS)
     width, height = (WIDTH - LEFT - 14) / len(chosen), TOP + ROW * len(drawn) + 8
     parts: list[Markup] = [
         element("text", "Updates of each layer by the size of its weights", x=14, y=20, class_="title"),
@@ -80,10 +81,3 @@ def _ratio(event: LayerHealth, number: int) -> float | None:
 def _figure(column: Sequence[float | None], number: int) -> str:
     value = column[number] if number < len(column) else None
     return "–" if value is None else f"{value:.3g}"
-
-
-def _spread(numbers: Sequence[int], most: int) -> list[int]:
-    """Return at most so many of the numbers, evenly spread."""
-    if len(numbers) <= most:
-        return list(numbers)
-    return [numbers[round(at * (len(numbers) - 1) / (most - 1))] for at in range(most)]

@@ -4,12 +4,13 @@ All text of the run is printable, and stands in code spans, table cells or fence
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from nanogpt import __version__, data
 from nanogpt.errors import UserError
 from nanogpt.events import Evaluated, Sampled, Started
 from nanogpt.formatting import duration, printable, significant
+from nanogpt.reports.evenly import evenly
 from nanogpt.reports.record import RunRecord
 from nanogpt.runs.manage import changed
 
@@ -69,7 +70,7 @@ def _results(record: RunRecord) -> str:
         return ""
     curve = [
         (f"{event.step:,}", f"{event.train_loss:.4f}", f"{event.val_loss:.4f}")
-        for event in _spread(evaluations, EVALUATIONS)
+        for event in evenly(evaluations, EVALUATIONS)
     ]
     tables = [table(("best", ""), rows), table(("step", "training loss", "validation loss"), curve) if curve else ""]
     return "## Results\n\n" + "\n\n".join(filter(None, tables))
@@ -167,12 +168,6 @@ def fenced(text: str, language: str = "") -> str:
 def _longest_run(text: str) -> int:
     """Return the length of the longest run of backticks."""
     return max(map(len, re.findall("`+", text)), default=0)
-
-
-def _spread(evaluations: Sequence[Evaluated], most: int) -> Iterator[Evaluated]:
-    """Yield at most so many of the evaluations, evenly spread, the first and the last among them."""
-    count = min(most, len(evaluations))
-    yield from (evaluations[round(at * (len(evaluations) - 1) / max(1, count - 1))] for at in range(count))
 
 
 def _number(value: float | None) -> str:

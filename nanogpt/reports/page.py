@@ -13,6 +13,7 @@ from nanogpt.formatting import counted, duration, significant
 from nanogpt.inspection.spikes import describe
 from nanogpt.reports.chart import STYLE, label
 from nanogpt.reports.curves import loss_chart, other_charts
+from nanogpt.reports.evenly import evenly
 from nanogpt.reports.layers import heat_map, layer_table
 from nanogpt.reports.markup import Markup, element, join
 from nanogpt.reports.record import RunRecord
@@ -133,8 +134,8 @@ def _samples(samples: Sequence[Sampled]) -> Iterator[Markup]:
     if not samples:
         return
     yield element("h2", "Samples")
-    for number, sample in enumerate(_spread(samples, SAMPLES)):
-        text = element("pre", element("b", sample.prompt), _shortened(sample.text.removeprefix(sample.prompt)))
+    for number, sample in enumerate(evenly(samples[::-1], SAMPLES)):
+        text = element("pre", element("b", sample.prompt), _shortened(sample.text))
         title = element("summary", f"step {sample.step:,}")
         opened = {"open": ""} if number == 0 else {}
         yield element("details", title, text, class_="card", **opened)
@@ -202,14 +203,6 @@ def _setting(value: object) -> str:
 
 def _table(title: str, rows: Iterable[Markup]) -> Markup:
     return element("table", element("tr", element("th", title), element("th", "")), *rows)
-
-
-def _spread(samples: Sequence[Sampled], most: int) -> list[Sampled]:
-    """Return at most so many of the samples, the newest first, evenly spread."""
-    newest = list(reversed(samples))
-    if len(newest) <= most:
-        return newest
-    return [newest[round(number * (len(newest) - 1) / (most - 1))] for number in range(most)]
 
 
 def _shortened(text: str) -> str:

@@ -72,7 +72,7 @@ def read_record(run: Path) -> RunRecord:
     except UserError:
         config = None
     in_order = [event for _, event in sorted([*events, *measurements.items], key=itemgetter(0))]
-    return RunRecord(run, state, config, facts if isinstance(facts, dict) else {}, columns, in_order)
+    return RunRecord(run, state, config, facts, columns, in_order)
 
 
 def _continued_by(started: Started, events: Sequence[Event]) -> Callable[[tuple[int, Event]], bool]:

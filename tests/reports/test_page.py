@@ -5,9 +5,11 @@ from array import array
 from dataclasses import replace
 from html.parser import HTMLParser
 
-from nanogpt.events import Evaluated, LayerHealth, Notice, Sampled, Spike
+from nanogpt.events import Acknowledged, Evaluated, LayerHealth, Notice, Sampled, Spike
+from nanogpt.reports.curves import loss_chart
 from nanogpt.reports.page import page
 from nanogpt.reports.record import read_record
+from nanogpt.training.control import REMOTE
 from tests.made_events import started, stepped
 
 HOSTILE = "</pre></style><script>alert(1)</script><img src=x onerror=alert(1)>\"'&\x1b[2J\ud800"
@@ -161,3 +163,15 @@ def test_of_many_measurements_of_the_layers_a_record_has_some_in_order_without_w
     names = [type(event).__name__ for event in record.events]
     assert names == ["Started", "LayerHealth", "LayerHealth", "Evaluated", "Started", "LayerHealth"]
     assert list(record.steps["step"]) == list(range(1, 12))
+
+
+def test_a_sample_is_shown_whole_after_its_prompt(recorded):
+    text = page(read_record(recorded(started(), stepped(1), sampled(1, "abab", prompt="ab"))))
+    assert "<b>ab</b>abab" in text
+
+
+def test_every_change_of_a_training_is_a_mark_in_the_chart_of_its_losses(recorded):
+    answers = [Acknowledged(step=1, command=name, text=f"applied {name}") for name in REMOTE]
+    chart = loss_chart(read_record(recorded(started(), stepped(1), stepped(2), *answers)))
+    marked = {name for name in REMOTE if f"applied {name}<" in chart}
+    assert marked == {"ScaleLearningRate", "SetLearningRateScale", "SetEvalInterval", "SetMaxIters"}
