@@ -86,6 +86,6 @@ def typed(args: argparse.Namespace, known: Mapping[str, Setting]) -> dict[str, s
     return {name: value for name in known if (value := getattr(args, name)) is not None}
 
 
-def configured(args: argparse.Namespace) -> Resolved:
-    """Return the configuration from preset, file and options. Raise `SettingError`."""
-    return resolve(preset=args.preset, file=args.file, flags=typed(args, every_setting()))
+def configured(args: argparse.Namespace, defaults: Mapping[str, Any] | None = None) -> Resolved:
+    """Return the configuration from preset, file and options, as `resolve` does. Raise `SettingError`."""
+    return resolve(preset=args.preset, file=args.file, flags=typed(args, every_setting()), defaults=defaults)

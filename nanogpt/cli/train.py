@@ -19,7 +19,7 @@ from nanogpt.events import Finished
 from nanogpt.formatting import counted, duration
 from nanogpt.paths import expanded
 from nanogpt.runs.checkpoints import latest
-from nanogpt.runs.folder import check_free, is_run, run_config, run_name, runs_folder, summary
+from nanogpt.runs.folder import check_free, find, is_run, run_config, run_name, runs_folder, summary
 from nanogpt.runs.torchrun import is_restarted
 from nanogpt.runs.weights import with_shape_of_weights
 
@@ -47,15 +47,16 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    resolved = configured(args)
     if args.name and args.out_dir:
         raise UserError("--name and --out_dir both set the folder of the run: give only one")
-    if args.detach and ("RANK" in os.environ or resolved.config.evaluation.eval_only):
-        raise UserError("--detach does not work with eval_only, nor under torchrun: use --processes instead")
     with ignoring_hangup(), after_the_first_process():
+        recorded = run_config(resumed_folder(args)).values() if args.init_from == "resume" else None
+        resolved = configured(args, recorded)
+        if args.detach and ("RANK" in os.environ or resolved.config.evaluation.eval_only):
+            raise UserError("--detach does not work with eval_only, nor under torchrun: use --processes instead")
         if resolved.config.checkpoint.init_from == "resume":
             return resume(args, resolved)
-        base = f"{resolved.config.data.dataset}-{args.preset or resolved.config.model.name}"
+        base = f"{Path(resolved.config.data.dataset).name}-{args.preset or resolved.config.model.name}"
         return train(resolved.config, args, base, resolved.sources)
 
 
@@ -96,7 +97,7 @@ def train(config: Config, args: argparse.Namespace, base: str, sources: Mapping[
     commands = CommandQueue()
     places = {"data_dir": args.data_dir, "runs_dir": args.runs_dir}
     events = runs.start(config, folder, commands=commands, sources=sources, **places)
-    return finish(show(interruptible_once_started(events, commands)), folder)
+    return finish(show(interruptible_once_started(events, commands)), folder, config.evaluation.eval_only)
 
 
 def new_folder(args: argparse.Namespace, base: str) -> Path:
@@ -129,18 +130,23 @@ def places_of(args: argparse.Namespace, folder: Path) -> list[str]:
     return [f"--{name}={place}" for name, place in places.items() if place]
 
 
+def resumed_folder(args: argparse.Namespace) -> Path:
+    """Return the folder of the run to resume. Raise `UserError` if it does not exist."""
+    return find(str(args.out_dir) if args.out_dir else args.name, args.runs_dir)
+
+
 def resume(args: argparse.Namespace, resolved: Resolved) -> int:
     """Resume a run with the given options, and with the values of preset and file that differ from the run's."""
     from nanogpt import runs
     from nanogpt.training import CommandQueue
 
-    folder = runs.find(str(args.out_dir) if args.out_dir else args.name, args.runs_dir)
+    folder = resumed_folder(args)
     recorded, asked = run_config(folder).values(), resolved.config.values()
     asked["vocab_size"] = asked["vocab_size"] or recorded["vocab_size"]  # 0: as the tokenizer has
     changes = {
         name: asked[name]
         for name, source in resolved.sources.items()
-        if source == "flag" or (source != "default" and asked[name] != recorded[name])
+        if source == "flag" or (source != "default" and asked[name] != recorded.get(name))
     }
     if args.detach:
         return detached(folder, runs.resume_detached(folder, changes, data_dir=args.data_dir))
@@ -149,7 +155,7 @@ def resume(args: argparse.Namespace, resolved: Resolved) -> int:
         replace_by_launcher(config.system.processes, config.system.threads, settings)
     commands = CommandQueue()
     events = runs.resume(folder, changes, commands=commands, data_dir=args.data_dir)
-    return finish(show(interruptible_once_started(events, commands)), folder)
+    return finish(show(interruptible_once_started(events, commands)), folder, config.evaluation.eval_only)
 
 
 def detached(folder: Path, pid: int) -> int:
@@ -160,14 +166,20 @@ def detached(folder: Path, pid: int) -> int:
     return 0
 
 
-def finish(finished: Finished | None, folder: Path) -> int:
-    """Print how training ended and a sample from the best checkpoint; return the exit code."""
+def finish(finished: Finished | None, folder: Path, eval_only: bool = False) -> int:
+    """Print how training ended and a sample from the best checkpoint; return the exit code.
+
+    eval_only: it was to evaluate once, which writes no run.
+    """
     if os.environ.get("RANK", "0") != "0":
         return 0  # under torchrun only the first process prints
     if finished is None or finished.reason == "nan":
         return 1
     if finished.reason == "eval_only":
         print(f"train loss {finished.train_loss:.4f}, val loss {finished.val_loss:.4f}")
+        return 0
+    if finished.reason == "stopped" and eval_only:
+        print_message("stopped; nothing was evaluated")
         return 0
     if finished.reason == "stopped":
         advice = f"resume with: nanogpt train --init_from=resume {run_option(folder)}"

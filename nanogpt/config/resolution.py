@@ -26,18 +26,22 @@ class Resolved:
 
 
 def resolve(
-    *, preset: str | None = None, file: str | Path | None = None, flags: Mapping[str, Any] | None = None
+    *,
+    preset: str | None = None,
+    file: str | Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> Resolved:
     """Return the merged configuration; later sources (preset, file, flags) win.
 
-    A file may name a preset (`preset = "baby"`); the argument wins over it. Raise `SettingError` for an unknown
-    name or a bad value.
+    defaults: values in place of the usual defaults, such as those of a run that is resumed. A file may name a preset
+    (`preset = "baby"`); the argument wins over it. Raise `SettingError` for an unknown name or a bad value.
     """
     from_file = read_settings(Path(file)) if file else {}
     preset = preset or from_file.pop("preset", None)
     for name in ("preset", "help"):  # a preset is such a file too
         from_file.pop(name, None)
-    layers: list[tuple[str, Mapping[str, Any]]] = []
+    layers: list[tuple[str, Mapping[str, Any]]] = [("default", defaults or {})]
     if preset is not None:
         layers.append((f"preset {preset}", load_preset(str(preset)).values))
     layers += [(str(file), from_file), ("flag", flags or {})]

@@ -41,7 +41,8 @@ def test_a_tilde_is_the_home_folder_in_every_path_option(person, small, text, tm
     (person / "text.txt").write_text(text)
     done("prepare", "textfile", "~/text.txt", "--output=mine", "--data_dir=~/data")
     done("train", *small, "--dataset=mine", "--data_dir=~/data", "--name=mine", "--max_iters=1")
-    done("train", *small, "--dataset=~/data/mine", "--name=by_path", "--max_iters=1")
+    done("train", *small, "--dataset=~/data/mine", "--max_iters=1")
+    assert runs.summary(paths.runs_dir() / "mine-gpt2").step == 1
     (person / "start.txt").write_text("a")
     done("sample", "~/run", "--start=FILE:~/start.txt", "--max_new_tokens=1", "--unknown=replace")
     (person / "few.toml").write_text('max_iters = 2\ninit_from = "~/run"\n')

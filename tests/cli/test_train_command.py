@@ -119,6 +119,17 @@ def test_what_a_file_says_otherwise_than_the_run_did_is_a_change(small, tmp_path
     capsys.readouterr()
     assert main(["train", "--preset=baby", "--init_from=resume", "--name=one", "--max_iters=9"]) == 2
     assert "a resumed run keeps its shape" in capsys.readouterr().err
+    assert main(["train", "--preset=speedrun", "--init_from=resume", "--name=one"]) == 2  # with settings it has not
+    err = capsys.readouterr().err
+    assert "a resumed run keeps its shape" in err
+    assert err.count("\n") == 1
+
+
+def test_a_setting_of_a_component_of_the_run_is_changed_without_naming_the_component(small, capsys):
+    assert main(["train", *small, "--schedule=wsd", "--name=one"]) == 0
+    assert main(["train", "--init_from=resume", "--name=one", "--final_lr=0.1", "--max_iters=8"]) == 0
+    values = run_config(runs.find("one")).values()
+    assert (values["schedule"], values["final_lr"], runs.summary(runs.find("one")).step) == ("wsd", 0.1, 8)
 
 
 def test_a_resume_that_is_refused_leaves_the_run_as_it_was(small, capsys):
@@ -339,6 +350,8 @@ def test_a_run_whose_folder_was_removed_is_not_said_to_go_on(tmp_path, capsys):
     end = Finished(step=7, reason="stopped", train_loss=1.0, val_loss=None, best_val_loss=None, elapsed_s=1.0)
     assert finish(end, gone) == 0
     assert capsys.readouterr().err == f"stopped at step 7; its folder {gone} is gone\n"
+    assert finish(end, gone, eval_only=True) == 0
+    assert capsys.readouterr().err == "stopped; nothing was evaluated\n"
 
 
 def test_processes_are_started_with_the_settings_and_the_folder(small, capsys, monkeypatch):

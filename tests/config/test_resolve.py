@@ -61,6 +61,15 @@ def test_nothing_given_is_the_defaults() -> None:
     assert set(resolved.sources.values()) == {"default"}
 
 
+def test_values_of_a_run_take_the_place_of_the_defaults() -> None:
+    recorded = with_settings(Config(), {"schedule": "wsd", "gradient_accumulation_steps": 2, "seed": 7}).values()
+    resolved = resolve(flags={"final_lr": 0.1, "noise_interval": 5, "seed": 8}, defaults=recorded)
+    values = resolved.config.values()
+    names = ("schedule", "gradient_accumulation_steps", "final_lr", "noise_interval", "seed")
+    assert [values[name] for name in names] == ["wsd", 2, 0.1, 5, 8]
+    assert [resolved.sources[name] for name in names] == ["default", "default", "flag", "flag", "flag"]
+
+
 def test_a_value_of_a_lower_place_is_checked_only_with_the_rest(tmp_path: Path) -> None:
     """n_embd=390 fits no preset's 4 heads, but it fits those of the flag."""
     file = write(tmp_path / "wide.toml", "n_embd = 390\n")
