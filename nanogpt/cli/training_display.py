@@ -110,6 +110,9 @@ def open_or_prepare(name: str, data_dir: Path | None) -> data.Dataset:
 def start_lines(event: Started) -> Iterator[str]:
     """Yield lines about the model, its data and length, the device, and the reasons for automatic choices."""
     size = f"{event.n_parameters:,} parameters, " if event.n_parameters else ""  # a counted model has none yet
+    if not event.train_tokens:  # a run that was imported
+        yield f"{event.run}: {size}imported at step {event.step:,}"
+        return
     what = f"{size}{counted(event.tokens_per_iteration, 'token')} per iteration"
     epochs = event.max_iters * event.tokens_per_iteration / event.train_tokens
     at = f"resuming at step {event.step:,} of" if event.step else "for"

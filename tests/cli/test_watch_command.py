@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,13 @@ def test_a_record_of_another_writer_reaches_the_terminal_as_json_alone(
     assert out.isascii()
     assert "\x1b" not in out
     assert all(json.loads(text) for text in out.splitlines())
+
+
+def test_a_run_that_was_imported_is_watched(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    run.record(replace(started(3), train_tokens=0), ended(3))
+    run.beat("stopped")
+    assert main(["watch", "one"]) == 0
+    assert "r: 1 parameters, imported at step 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("saved", "words"), [(False, "it has no checkpoint yet"), (True, "--init_from=resume")])
