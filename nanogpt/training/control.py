@@ -6,10 +6,10 @@ app's first paint and other processes need these classes without it.
 """
 
 import math
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from nanogpt import records
@@ -248,25 +248,30 @@ def _check_factor(name: str, value: float) -> None:
 
 
 class CommandQueue:
-    """A first-in, first-out queue of commands for several threads. `put` never waits for the trainer."""
+    """A first-in, first-out queue of commands from several threads to the trainer's.
+
+    `put` never waits, also in the handler of a signal that interrupts the trainer in `take` or `wait`: unlike the lock
+    of a `threading.Event`, SimpleQueue is reentrant.
+    """
 
     def __init__(self) -> None:
-        self._commands: deque[Command] = deque()
-        self._arrived = threading.Event()
+        self._commands: SimpleQueue[Command] = SimpleQueue()
+        self._waited_for: list[Command] = []  # taken by `wait`
 
     def put(self, command: Command) -> None:
         """Add a command, which the trainer applies at its next step boundary."""
-        self._commands.append(command)
-        self._arrived.set()
+        self._commands.put(command)
 
     def take(self) -> list[Command]:
         """Remove all commands from the queue and return them, oldest first."""
-        self._arrived.clear()
-        commands = []
-        while self._commands:
-            commands.append(self._commands.popleft())
+        commands, self._waited_for = self._waited_for, []
+        with suppress(Empty):
+            while True:
+                commands.append(self._commands.get_nowait())
         return commands
 
     def wait(self, timeout_s: float) -> None:
         """Return when a command is in the queue, or after `timeout_s` seconds."""
-        self._arrived.wait(timeout_s)
+        if not self._waited_for:
+            with suppress(Empty):
+                self._waited_for.append(self._commands.get(timeout=timeout_s))

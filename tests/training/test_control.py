@@ -1,15 +1,18 @@
 """A command is one class: whatever it is, the training applies it, acknowledges it, and its JSON is its fields."""
 
 import json
+import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from types import FrameType
 from typing import Any
 
 import pytest
 
 from nanogpt.events import Acknowledged, Event, Notice, Step, from_json, to_json
 from nanogpt.training import CommandQueue, control, train
-from nanogpt.training.control import REMOTE, Controllable, Invalid, RemoteCommand
+from nanogpt.training.control import REMOTE, Command, Controllable, Invalid, Pause, RemoteCommand
 from tests.narrowing import expect
 
 
@@ -65,3 +68,28 @@ def test_an_acknowledgement_keeps_the_key_of_version_0_1() -> None:
     event = from_json(line)
     assert event == Acknowledged(time=5.0, step=3, command="Pause", text="paused", id="a")
     assert json.loads(to_json(event)) == json.loads(line)
+
+
+def test_a_signal_may_put_a_command_wherever_it_interrupts_the_trainer() -> None:
+    queue, taken, places = CommandQueue(), list[Command](), set[Any]()
+
+    def interrupt(frame: FrameType, event: str, argument: object) -> Any:
+        """Put a command the first time that a bytecode is executed, as a handler of a signal does there."""
+        frame.f_trace_opcodes = True
+        if (place := (frame.f_code, frame.f_lasti)) not in places:
+            places.add(place)
+            queue.put(Pause())
+        return interrupt
+
+    def train() -> None:
+        sys.settrace(interrupt)
+        for _ in range(2):
+            queue.wait(0.01)
+            taken.extend(queue.take())
+
+    trainer = threading.Thread(target=train, daemon=True)  # it hangs if a lock is not reentrant
+    trainer.start()
+    trainer.join(20)
+    assert not trainer.is_alive()
+    assert len(places) > 10
+    assert [*taken, *queue.take()] == [Pause()] * len(places)
