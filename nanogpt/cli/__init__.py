@@ -10,12 +10,12 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from nanogpt import __version__
-from nanogpt.cli.console import print_message
+from nanogpt.cli.console import print_message, redirect_to_null
 from nanogpt.errors import ReportedError, UserError, nearest
 
 COMMANDS: dict[str, str] = {
@@ -65,15 +65,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             print_message(f"\n{program}: interrupted")
         return 130
     except BrokenPipeError:
-        # The interpreter flushes stdout again at exit, which must not fail.
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _flush_or_discard()
         return 141
     except OSError as error:
         from nanogpt.files import REFUSALS, why
 
         if error.errno not in REFUSALS:
             raise
+        _flush_or_discard()
         place = f"{error.filename}: " if error.filename else ""
         return _refuse(program, f"{place}{why(error)}, or choose another place")
 
@@ -115,6 +114,14 @@ def _open_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (they stay open)
+
+
+def _flush_or_discard() -> None:
+    """Write what stdout has, or discard it if that fails: the interpreter tries again at exit, which must not fail."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        redirect_to_null(sys.stdout.fileno())
 
 
 def _refuse(program: str, message: str) -> int:

@@ -33,10 +33,10 @@ def _write(text: str) -> None:
         sys.stderr.write(text)
         sys.stderr.flush()
     except OSError:
-        _redirect_to_null(sys.stderr.fileno())
+        redirect_to_null(sys.stderr.fileno())
 
 
-def _redirect_to_null(*descriptors: int) -> None:
+def redirect_to_null(*descriptors: int) -> None:
     """Redirect these file descriptors to the null device."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in descriptors:
@@ -54,7 +54,7 @@ def ignoring_hangup() -> Iterator[None]:
         yield
         return
     terminals = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
-    signal.signal(hangup, lambda number, frame: _redirect_to_null(*terminals))
+    signal.signal(hangup, lambda number, frame: redirect_to_null(*terminals))
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ import pty
 import subprocess
 import sys
 import termios
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +17,9 @@ from nanogpt import __version__
 from nanogpt.cli import COMMANDS, console, main
 from nanogpt.cli.options import Parser, UsageError, underscored
 from nanogpt.errors import UserError
+
+# In which stdout is written when its buffer is flushed, also once more at the exit.
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
 @pytest.fixture
@@ -147,11 +151,31 @@ def test_a_reader_that_has_gone_ends_the_command_quietly():
     os.close(reader)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "nanogpt", "--help"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+            [sys.executable, "-m", "nanogpt", "--help"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=BUFFERED,
         )
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+def test_an_output_that_a_full_disk_refuses_is_one_line():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "nanogpt", "--version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=BUFFERED,
+        )
+    message = "nanogpt: the disk is full; free some space, or choose another place\n"
+    assert (done.returncode, done.stderr) == (2, message)
 
 
 def test_a_terminal_without_unicode_is_no_reason_to_fail():
