@@ -2,9 +2,9 @@
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nanogpt.cli.tables import format_loss, format_whole, print_table
 from nanogpt.errors import UserError
@@ -17,6 +17,8 @@ from nanogpt.runs.event_log import events_of
 from nanogpt.runs.folder import find, read_run_toml, run_config, summary
 from nanogpt.runs.manage import changed
 from nanogpt.runs.state import state_to_dict
+
+Measured = TypeVar("Measured")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,8 +85,8 @@ def show_health(folder: Path, as_json: bool) -> int:
     columns = (last.gradient_norm, last.weight_norm, last.update_ratio, last.dead_units)
     moments = (last.activation_mean, last.activation_std, last.activation_kurtosis)
     for number, layer in enumerate(last.layers):
-        gradient, weights, update, dead = (column[number] for column in columns)
-        entropies = " ".join("–" if each is None else f"{each:.2f}" for each in last.attention_entropy[number])
+        gradient, weights, update, dead = (of_layer(column, number) for column in columns)
+        entropies = of_layer(last.attention_entropy, number) or ()
         rows.append(
             (
                 layer,
@@ -92,8 +94,8 @@ def show_health(folder: Path, as_json: bool) -> int:
                 figure(weights),
                 "–" if update is None else f"{update:.1f}",
                 "–" if dead is None else f"{dead:.0%}",
-                *(figure(column[number]) for column in moments),
-                entropies,
+                *(figure(of_layer(column, number)) for column in moments),
+                " ".join("–" if each is None else f"{each:.2f}" for each in entropies),
             )
         )
     clipped = "" if last.clipped is None else f"; {last.clipped:.0%} of the gradients were clipped"
@@ -102,6 +104,11 @@ def show_health(folder: Path, as_json: bool) -> int:
     for text in summary(folder).problems:
         print(printable(text))
     return 0
+
+
+def of_layer(column: Sequence[Measured], number: int) -> Measured | None:
+    """Return the figure of a layer; None if a record of another program has too few."""
+    return column[number] if number < len(column) else None
 
 
 def figure(value: float | None) -> str:

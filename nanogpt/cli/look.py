@@ -197,6 +197,7 @@ def losses(loaded: "LoadedModel", args: argparse.Namespace, top: int) -> tuple[R
 
     run, _ = checkpoints.locate(args.source, args.checkpoint, args.runs_dir)
     dataset, size = open_run_dataset(run, args.dataset, args.data_dir), loaded.model.config.block_size
+    dataset.check_ids("val")
     windows = sliding_batches(dataset.split("val"), size, 4, stride=size)
     found = token_losses(loaded.model, islice(windows, EVALUATED // 4))
     rows: Rows = [("position", "loss", "")]

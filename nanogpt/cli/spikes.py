@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         for step, loss, grad_norm, rate in zip(*around, strict=True):
             rows.append((f"{step:,.0f}", f"{loss:.4f}", f"{grad_norm:.3g}", f"{rate:.3g}"))
         print_table(rows, right=range(4))
-        for text, loss in zip(spike.texts, spike.text_losses, strict=True):
+        for text, loss in zip(spike.texts, spike.text_losses, strict=False):
             print(f"loss {loss:.3f}: {printable(text)!r}")
         print()
     return 0

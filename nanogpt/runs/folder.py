@@ -244,7 +244,11 @@ def is_trainer_gone(found: RunState) -> bool:
 def read_run_toml(folder: Path) -> dict[str, Any]:
     """Return the tables of run.toml. Raise `UserError`."""
     try:
-        return tomllib.loads(read_text(folder / "run.toml"))
+        tables = tomllib.loads(read_text(folder / "run.toml"))
+        about = tables.get("run", {})
+        if not (isinstance(about, dict) and isinstance(about.get("format", 1), int)):
+            raise ValueError("its table [run] is damaged")
+        return tables
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {folder / 'run.toml'}: {why(error)}") from None
 

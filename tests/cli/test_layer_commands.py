@@ -74,6 +74,18 @@ def test_the_last_measurement_is_a_table_and_all_are_json(recorded, capsys):
     assert [replace(event, time=0.0) for event in measured] == [replace(health(step), time=0.0) for step in (1, 50)]
 
 
+def test_a_record_with_fewer_figures_than_layers_or_texts_is_shown(recorded, capsys):
+    recorded(
+        started(),
+        replace(health(1), gradient_norm=(0.25,), activation_std=(), attention_entropy=()),
+        replace(spike(5), text_losses=()),
+    )
+    assert main(["info", "one", "--health"]) == main(["spikes", "one"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[3].split() == ["h.0.attn", "–", "2", "–", "38%", "0.1", "–", "4"]
+    assert "spike at step 5" in shown[4]
+
+
 def test_a_run_without_measurements_or_spikes_says_so(recorded, capsys):
     recorded(started(), stepped(1))
     assert main(["info", "one", "--health"]) == main(["spikes", "one"]) == 0

@@ -8,6 +8,7 @@ import pytest
 
 from nanogpt.cli import main
 from nanogpt.formatting import token_text
+from nanogpt.paths import datasets_dir
 from nanogpt.runs import find
 
 
@@ -78,6 +79,15 @@ def test_the_losses_of_a_run_that_is_named_by_its_path(trained, look, capsys, tm
     copytree(find("one"), folder)
     assert main(["look", str(folder), "--losses"]) == 0
     assert "position" in capsys.readouterr().out
+
+
+def test_the_losses_on_a_damaged_data_set_are_refused_in_one_line(trained, look):
+    trained()
+    ids = datasets_dir() / "small" / "val.bin"
+    ids.write_bytes(b"\xff" * ids.stat().st_size)
+    error = look("--losses", code=2)
+    assert "has the token id 65,535" in error
+    assert error.count("\n") == 1
 
 
 def test_what_a_model_cannot_show_is_said(trained, look):

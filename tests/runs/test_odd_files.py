@@ -11,7 +11,7 @@ from nanogpt.errors import UserError
 from nanogpt.events import Finished, Notice, Step, to_json
 from nanogpt.reports.export import export_metrics
 from nanogpt.runs import checkpoints, manage
-from nanogpt.runs.folder import read_run_toml
+from nanogpt.runs.folder import read_run_toml, run_config
 from nanogpt.runs.following import follow
 from nanogpt.runs.load import load_tokenizer
 from tests.made_events import stepped
@@ -175,3 +175,10 @@ def test_a_status_that_is_no_status_is_named(odd):
         (folder / "status.json").write_text(nonsense)
         with pytest.raises(UserError, match=r"cannot read .*status.json"):
             runs.summary(folder)
+
+
+@pytest.mark.parametrize("text", ["run = 5", '[run]\nformat = "2"'])
+def test_a_table_of_facts_that_is_none_is_refused_in_one_line(tmp_path, text):
+    (tmp_path / "run.toml").write_text(text)
+    with pytest.raises(UserError, match=r"cannot read .*run.toml: its table \[run\] is damaged"):
+        run_config(tmp_path)
