@@ -175,7 +175,7 @@ def folders() -> Iterator[Finding]:
         "settings": (paths.config_dir(), "NANOGPT_CONFIG_DIR"),
     }
     for name, (folder, variable) in places.items():
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))  # noqa: PTH110 (Path.exists can raise)
         try:
             with tempfile.TemporaryFile(dir=existing) as file:
                 file.write(b"x")

@@ -43,6 +43,15 @@ def test_a_folder_that_cannot_be_written_is_bad_and_says_which_variable_moves_it
     assert "NANOGPT_RUNS_DIR" in found["runs"]["mend"]
 
 
+@pytest.mark.usefixtures("unprivileged")
+def test_a_folder_that_one_may_not_look_into_is_bad(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir(mode=0)
+    monkeypatch.setenv("NANOGPT_RUNS_DIR", str(tmp_path / "closed" / "runs"))
+    found = next(finding for finding in doctor.folders() if finding.name == "runs")
+    assert (found.level, found.mend) == ("bad", "set NANOGPT_RUNS_DIR to a writable folder")
+    assert "permission denied" in found.text
+
+
 def test_a_disk_that_is_almost_full_is_bad_and_one_with_little_space_is_poor(capsys, monkeypatch):
     for free, level in ((1e8, "bad"), (1e9, "poor"), (1e10, "good")):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: type("Usage", (), {"free": int(free)}))
