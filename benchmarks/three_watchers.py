@@ -38,7 +38,7 @@ SAID = {  # what `watch` prints, and the phase that follows from it; a name wher
     r"^training (?P<name>\S+):": "training",
     r"^stopped at step": "stopped",
     r"^interrupted: ": "interrupted",
-    r"^it is named (?P<name>\S+) now": "",
+    r"^the run is now named (?P<name>\S+)": "",
 }
 
 

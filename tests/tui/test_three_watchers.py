@@ -12,17 +12,21 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import pytest
 import tomli_w
 
 from nanogpt import runs
 from nanogpt.cli.training_display import start_lines
-from nanogpt.cli.watch import RunLocation, json_lines, watched_events
+from nanogpt.cli.watch import RunLocation, json_lines, status_notices, watched_events
 from nanogpt.config import config_to_toml, resolve
 from nanogpt.events import Event, Finished, Notice, Started, to_json
 from nanogpt.runs import manage
+from nanogpt.runs.state import status_event
 from tests.made_events import started, stepped
+from tests.programs import load_program
 
 
 class Watchers:
@@ -114,3 +118,13 @@ async def test_three_watchers_agree_with_the_folder(home: Path, looking: Callabl
                 assert (at.session.history.run, at.session.history.phase) == (about.name, about.phase)
     finally:
         watchers.close()
+
+
+def test_the_benchmark_understands_that_a_run_was_renamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    kills: Any = ModuleType("kills")  # the other benchmark, which sets the threads of the whole process
+    kills.command = None
+    monkeypatch.setitem(sys.modules, "kills", kills)
+    benchmark = load_program(Path(__file__).parents[2] / "benchmarks" / "three_watchers.py")
+    before, now = (status_event(runs.RunState(name, f"/runs/{name}", "stopped")) for name in ("one", "two"))
+    (notice,) = status_notices(before, now)
+    assert benchmark.of_text(notice.text, ("one", "stopped")) == ("two", "stopped")
