@@ -14,7 +14,7 @@ from nanogpt.events import Acknowledged, Event, Notice, Sampled, Saved
 from nanogpt.formatting import printable
 from nanogpt.paths import expanded
 from nanogpt.runs.control_files import send_command
-from nanogpt.runs.folder import find, summary
+from nanogpt.runs.folder import find, run_name, summary
 from nanogpt.runs.following import follow
 from nanogpt.training.control import (
     Pause,
@@ -136,5 +136,8 @@ def send_and_wait(folder: Path, commands: Sequence[RemoteCommand], timeout_s: fl
         if time.monotonic() > due:
             raise UserError(
                 f"no answer within {timeout_s:g} s: it may be in a long evaluation; the command stays in its mailbox"
+                if waiting
+                else f"applied, but its result did not come within {timeout_s:g} s: "
+                f"`nanogpt watch {run_name(folder)} --once` shows its state"
             )
     raise UserError(f"the run {folder.name} ended before it answered")

@@ -6,17 +6,21 @@ import pty
 import signal
 import time
 from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 
 import pytest
 
 from nanogpt import runs
-from nanogpt.cli import main
-from nanogpt.events import Finished, from_json
+from nanogpt.cli import ctl, main
+from nanogpt.errors import UserError
+from nanogpt.events import Acknowledged, Finished, from_json
 from nanogpt.models import gpt2
 from nanogpt.runs.folder import is_locked, run_config
 from nanogpt.schedules import cosine
+from nanogpt.training import Save
 from tests import forked
+from tests.made_events import stepped
 from tests.narrowing import expect
 
 
@@ -160,6 +164,19 @@ def test_no_answer_within_the_time_is_said(small, capsys, monkeypatch):
     assert "no answer within 0.2 s" in capsys.readouterr().err
     assert main(["ctl", "one", "pause", "--no-wait"]) == 0
     assert len(list((folder / "mailbox").iterdir())) == 2
+
+
+def test_a_result_that_does_not_come_is_not_called_a_missing_answer(tmp_path, monkeypatch):
+    """As of a checkpoint that a full disk refuses: training retries it."""
+    answer = Acknowledged(step=1, command="Save", text="saving a checkpoint", id="x")
+    monkeypatch.setattr(ctl, "follow", lambda *_, **__: chain([stepped(1), answer], map(stepped, count(2))))
+    monkeypatch.setattr(ctl, "send_command", lambda *_: "x")
+    answers = ctl.send_and_wait(tmp_path / "one", [Save()], timeout_s=0.0)
+    assert next(answers) == "saving a checkpoint"
+    with pytest.raises(
+        UserError, match=r"^applied, but its result did not come within 0 s: `nanogpt watch .*one --once"
+    ):
+        next(answers)
 
 
 def with_hangup(words, hangup):
