@@ -66,3 +66,7 @@ def test_prediction_holds_for_about_95_of_100_further_points(floor: float) -> No
 
 def test_interval_of_few_points_is_wider_than_that_of_many() -> None:
     assert t_95(1) > t_95(3) > t_95(100) == 1.96
+
+
+def test_the_interval_of_a_few_dozen_points_is_that_of_student_s_t() -> None:
+    assert [t_95(degrees) for degrees in (1, 10, 13, 30)] == [12.706, 2.228, 2.160, 2.042]  # a published table
