@@ -29,9 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=NUMBERS, help="gguf: number format of the matrices (default: float32); q8_0 has 8 bits"
     )
-    parser.add_argument(
-        "--checkpoint", default="best", metavar="best|latest|STEP", help="which checkpoint (default: best)"
-    )
+    parser.add_argument("--checkpoint", metavar="best|latest|STEP", help="which checkpoint (default: best)")
     add_weights(parser)
     parser.add_argument("--runs_dir", type=expanded, help="folder of the runs")
 
@@ -41,6 +39,10 @@ def run(args: argparse.Namespace) -> int:
     args.to = args.to or (ending if ending in (*MODEL_FORMATS, *FORMATS) else "hf")
     if args.dtype and args.to != "gguf":
         raise UserError(f"--dtype is for --to=gguf: {args.to} has float32")
+    if args.to in FORMATS and (args.checkpoint or args.weights != "auto"):
+        raise UserError(
+            f"--checkpoint and --weights are for a model: {args.to} has what the run recorded; leave them out"
+        )
     return _export_record(args) if args.to in FORMATS else _export_model(args)
 
 
@@ -56,7 +58,7 @@ def _export_record(args: argparse.Namespace) -> int:
 def _export_model(args: argparse.Namespace) -> int:
     from nanogpt.runs import load_model
 
-    loaded = load_model(args.source, args.checkpoint, "cpu", args.runs_dir, args.weights)
+    loaded = load_model(args.source, args.checkpoint or "best", "cpu", args.runs_dir, args.weights)
     place = args.place.absolute()
     if args.to == "hf":
         from nanogpt.interop.huggingface import write_huggingface

@@ -108,6 +108,12 @@ def test_what_a_run_recorded_is_exported_in_the_format_that_the_name_ends_in(sma
     assert "it already exists; choose another place" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["--checkpoint=2"], ["--weights=raw"]])
+def test_a_choice_of_weights_is_refused_for_a_format_without_weights(tmp_path, capsys, words):
+    assert main(["export", "one", str(tmp_path / "one.csv"), *words]) == 2
+    assert "--checkpoint and --weights are for a model: csv has what the run recorded" in capsys.readouterr().err
+
+
 def test_an_export_to_tensorboard_is_a_new_folder_that_its_reader_reads(small, tmp_path, capsys):
     assert main(["train", *small, "--name=one"]) == 0
     assert main(["export", "one", str(tmp_path / "out"), "--to=tensorboard"]) == 0
