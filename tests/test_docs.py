@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from nanogpt import data, runs, sampling
 from nanogpt.config import Config, preset_names, resolve
+from nanogpt.events import KINDS
 from nanogpt.models.layers.transformer_config import TransformerConfig
 from tests.narrowing import expect
 
@@ -89,6 +91,15 @@ def test_the_architecture_names_places_in_every_room():
     rooms = {path.split("/")[1] for path, _ in PLACE.findall(read(ARCHITECTURE))}
     there = {room.name for room in (ROOT / "nanogpt").iterdir() if (room / "__init__.py").exists()}
     assert there <= rooms
+
+
+def test_the_long_work_and_its_events_have_the_names_of_the_code():
+    lines = re.findall(r"^for event in .*(?:\n {20}.*)*", read(ARCHITECTURE), re.MULTILINE)
+    assert len(lines) >= 7
+    for line in lines:
+        name = expect(re.Match, re.match(r"for event in (\w+)\(", line))[1]
+        assert any(hasattr(package, name) for package in (data, runs, sampling)), name
+        assert set(re.findall(r"\b[A-Z]\w+", line)) <= KINDS.keys()
 
 
 def test_what_is_worked_out_in_numbers_is_right():

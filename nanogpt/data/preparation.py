@@ -58,7 +58,7 @@ def prepare(
     workers: int | None = None,
     keep_shards: bool = False,
 ) -> Generator[Event, None, None]:
-    """Yield Downloading | Notice | Encoding | TokenizerTraining events and, once all is on disk, Prepared.
+    """Yield Downloading | Receiving | Skipped | Notice | Encoding | TokenizerTraining events, and at the end Prepared.
 
     recipe: a recipe or its name; the other arguments take precedence over its values. source: a local copy of the file
     that the recipe downloads. force: replace a data set of the same name. Without it, an existing data set is kept if
