@@ -102,7 +102,7 @@ def _supervise(child: int) -> int:
         os.killpg(os.getpgrp(), signal.SIGTSTP)  # the whole group, as Ctrl+Z does: `make run` stops too
         time.sleep(0)  # let the handler of a SIGCONT run
         signal.signal(signal.SIGTSTP, forward)
-        while not _in_foreground() and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        while not _in_foreground() and not has_exited(child):
             time.sleep(FOREGROUND_POLL_S)
         forward(signal.SIGUSR2 if continued else signal.SIGUSR1)
 
@@ -133,6 +133,14 @@ def _in_foreground() -> bool:
         return os.tcgetpgrp(0) == os.getpgrp()
     except OSError:
         return True
+
+
+def has_exited(child: int) -> bool:
+    """Return whether a child process has exited, and leave its exit code to `os.waitpid`.
+
+    False if that is not known: on macOS, Python has no `waitid` before 3.13.
+    """
+    return hasattr(os, "waitid") and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def on_signal(number: int, loop: "asyncio.AbstractEventLoop", action: Callable[[], object]) -> None:

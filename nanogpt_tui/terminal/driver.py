@@ -70,8 +70,12 @@ class OutputThread:
     def _run(self) -> None:
         while data := self._next_data():
             try:
-                while data:
-                    written = os.write(self._descriptor, data[:CHUNK_BYTES])
+                while data and not self._stopped:
+                    try:
+                        written = os.write(self._descriptor, data[:CHUNK_BYTES])
+                    except BlockingIOError:  # another program has made the terminal non-blocking
+                        select.select([], [self._descriptor], [])
+                        continue
                     data = data[written:]
                     with self._changed:
                         self.sent += written

@@ -6,6 +6,7 @@ Keys come from standard input. The app draws on standard output if that is a ter
 
 import os
 import select
+import shlex
 import signal
 import sys
 import threading
@@ -36,8 +37,10 @@ def run(app: "LabApp", descriptor: int | None = None) -> int:
         with redirect_output(output_descriptor() if descriptor is None else descriptor), watch_threads(app):
             code = app.run()
     finally:
-        app.session.finish_writing()
-        finish_training(app)
+        try:
+            app.session.finish_writing()
+        finally:
+            finish_training(app)
     if app.crash_message:
         print_line(f"nanogpt-tui: {app.crash_message}")
         return 1
@@ -70,7 +73,7 @@ def finish_training(app: "LabApp") -> None:
     training = session.training
     if session.folder is None:
         return
-    name = run_name(session.folder)
+    name = shlex.quote(run_name(session.folder))
     commands = f"Watch: nanogpt watch {name}  Stop: nanogpt ctl {name} stop"
     if not session.is_training or training is None:
         if session.is_alive and session.remote is not None and session.remote.is_ours:
@@ -102,7 +105,7 @@ def finish_training(app: "LabApp") -> None:
 def print_line(text: str) -> None:
     """Print to standard error if it can take a line now; do not wait."""
     with suppress(OSError, ValueError):  # it may be closed
-        if select.select([], [sys.stderr], [], 0)[1]:
+        if sys.stderr is not None and select.select([], [sys.stderr], [], 0)[1]:
             print(printable(text), file=sys.stderr)
 
 

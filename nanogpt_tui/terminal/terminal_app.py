@@ -189,15 +189,19 @@ class _DiffUpdate(CompositorUpdate):
 
 def clipboard(text: str) -> str:
     """Return the sequence (OSC 52) that makes a terminal copy `text`."""
-    return f"\x1b]52;c;{base64.b64encode(text.encode()).decode()}\a"
+    return f"\x1b]52;c;{base64.b64encode(_utf8(text)).decode()}\a"
 
 
 def _load_tmux_buffer(text: str) -> None:
     """Load a tmux buffer; tmux copies it to the clipboard of its terminal."""
     with suppress(OSError, subprocess.SubprocessError):
         subprocess.run(
-            ["tmux", "load-buffer", "-w", "-"], input=text.encode(), capture_output=True, timeout=TMUX_TIMEOUT_S
+            ["tmux", "load-buffer", "-w", "-"], input=_utf8(text), capture_output=True, timeout=TMUX_TIMEOUT_S
         )
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "replace")  # a path may have bytes that are not UTF-8
 
 
 def notification(text: str, in_tmux: bool) -> str:

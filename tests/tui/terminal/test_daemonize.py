@@ -2,11 +2,14 @@
 
 import os
 import re
+import shlex
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +19,8 @@ from nanogpt import runs
 from nanogpt.cli import main
 from nanogpt.events import Finished
 from nanogpt.training import SetMaxIters
+from nanogpt_tui.terminal.daemonize import has_exited
+from nanogpt_tui.terminal.run import finish_training
 from tests.narrowing import expect
 
 
@@ -107,6 +112,31 @@ def test_a_training_that_is_left_in_the_background_gives_the_shell_back_and_says
     about = runs.summary(run)
     assert about.state == "stopped"
     assert expect(runs.Checkpoint, runs.latest(run)).step == about.step
+
+
+def test_the_commands_for_a_run_in_the_background_can_be_pasted_whatever_its_name(
+    home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    session = SimpleNamespace(
+        training=None, is_training=False, is_alive=True, folder=home / "runs" / "it's mine",
+        remote=SimpleNamespace(is_ours=True),
+    )  # fmt: skip
+    app: Any = SimpleNamespace(session=session, detached=False)
+    finish_training(app)
+    watch, stop = capfd.readouterr().err.partition("Watch: ")[2].split("  Stop: ")
+    assert shlex.split(watch) == ["nanogpt", "watch", "it's mine"]
+    assert shlex.split(stop) == ["nanogpt", "ctl", "it's mine", "stop"]
+
+
+def test_a_process_that_exited_is_known_where_the_system_tells_and_keeps_its_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    child = subprocess.Popen(["sh", "-c", "exit 3"])
+    until(lambda: has_exited(child.pid))
+    with monkeypatch.context() as patch:
+        patch.delattr(os, "waitid")  # as on macOS before Python 3.13
+        assert not has_exited(child.pid)
+    assert child.wait(60) == 3
 
 
 def test_an_app_whose_first_process_is_killed_saves_and_ends(run: Path, terminal: Any) -> None:

@@ -57,6 +57,20 @@ def test_a_reader_that_reads_nothing_is_not_waited_for_and_all_arrives_when_it_d
     line.stop()
 
 
+def test_a_terminal_that_another_program_made_non_blocking_gets_everything() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    line = OutputThread(writer, lambda: None)
+    size = 4 * 65_536  # a pipe holds 64 KiB
+    line.write(b"x" * size)
+    until(lambda: line.sent >= 65_536 or not line.pending)  # the pipe is full: the next write would block
+    seen = 0
+    while seen < size and line.pending:  # 0 also if it has given up
+        seen += len(os.read(reader, size))
+    until(lambda: line.sent == size)
+    line.stop()
+
+
 def test_stopping_does_not_wait_for_a_reader_that_never_comes_back() -> None:
     _reader, writer = os.pipe()
     line = OutputThread(writer, lambda: None)

@@ -5,11 +5,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from nanogpt_tui.terminal import run as terminal_run
 
 APP = f"{shlex.quote(sys.executable)} -m nanogpt_tui"
 WELCOME = "Nothing has been trained here yet."
@@ -61,6 +64,26 @@ def test_a_pipe_a_closed_stream_and_no_stream_at_all_end_with_one_line() -> None
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1
     assert subprocess.run(shell(f"{APP} <&- >&- 2>&-"), timeout=60, check=False).returncode == 2
+
+
+def test_with_standard_error_closed_the_end_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with redirect_stderr(None):
+        terminal_run.print_line("saving a checkpoint")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_training_is_finished_also_if_writing_the_settings_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    finished: list[Any] = []
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    app: Any = SimpleNamespace(run=lambda: 0, session=SimpleNamespace(finish_writing=fail))
+    monkeypatch.setattr(terminal_run, "redirect_output", lambda descriptor: nullcontext())
+    monkeypatch.setattr(terminal_run, "finish_training", finished.append)
+    with pytest.raises(ZeroDivisionError):
+        terminal_run.run(app)
+    assert finished == [app]
 
 
 def test_a_terminal_that_moves_no_cursor_is_told_what_to_set(terminal: Terminals) -> None:
