@@ -175,6 +175,8 @@ class LossChart(Widget, can_focus=True):
     def remove_overlay(self, name: str) -> None:
         """Remove an overlay, if it exists."""
         self._overlays.pop(name, None)
+        if self.x_axis not in self._known_axes:
+            self.x_axis = "step"
         self._schedule_redraw()
 
     @property
@@ -203,6 +205,12 @@ class LossChart(Widget, can_focus=True):
         """`unit`, or "loss" if no curve can be drawn in it: earlier versions did not record the size of the text."""
         known = any(curve.supports("step", self.unit) for curve in (self._curve, *self._overlays.values()))
         return self.unit if known else "loss"
+
+    @property
+    def _known_axes(self) -> list[str]:
+        """The x axes that a curve can be drawn over."""
+        curves = (self._curve, *self._overlays.values())
+        return [axis for axis in AXES if any(curve.supports(axis, "loss") for curve in curves)]
 
     def _schedule_redraw(self) -> None:
         if self.is_mounted and not self._pending:
@@ -318,8 +326,7 @@ class LossChart(Widget, can_focus=True):
         self.trim = not self.trim
 
     def action_next_x_axis(self) -> None:
-        curves = (self._curve, *self._overlays.values())
-        known = [axis for axis in AXES if any(curve.supports(axis, "loss") for curve in curves)]
+        known = self._known_axes
         self.x_axis = known[(known.index(self.x_axis) + 1) % len(known)]
 
     def action_next_unit(self) -> None:

@@ -84,11 +84,14 @@ def merged(known: tuple[Floats, Floats], steps: ArrayLike, losses: ArrayLike) ->
 
 
 def in_unit(losses: Floats, unit: LossUnit, text: TextSize | None) -> Floats:
-    """Return losses in nats per token in another unit, as `loss_units.convert` does for one; NaN if it is unknown."""
+    """Return losses in nats per token in another unit, as `loss_units.convert` does for one; NaN if it is unknown.
+
+    A perplexity is at most 1e100, so that a logarithmic axis has room above it.
+    """
     if unit == "loss":
         return losses
     if unit == "perplexity":
-        return np.exp(np.minimum(losses, 700.0))
+        return np.exp(np.minimum(losses, 230.0))
     scale = convert(1.0, unit, text)
     return losses * (math.nan if scale is None else scale)
 

@@ -362,6 +362,13 @@ def test_validation_is_a_diamond_at_its_step_and_height() -> None:
     assert abs(row - styles.shape[0] // 2) <= 1
 
 
+@pytest.mark.parametrize("trim", [True, False])
+def test_a_run_that_diverged_is_drawn_in_perplexity_on_a_logarithmic_axis(trim: bool) -> None:
+    curve = filled(np.array([3.0, 800.0, 800.0, 800.0]), 0.0)
+    _, styles = plot_of(Picture(curve, unit="perplexity", log_y=True, trim=trim))
+    assert (styles[0] == LINE).any()
+
+
 def test_the_best_validation_point_is_the_lowest_even_by_a_hair() -> None:
     picture = Picture(filled(np.linspace(4, 2, 100)))
     picture.validation = np.array([20.0, 50.0, 80.0]), np.array([2.5, 2.4999, 2.5])
@@ -768,6 +775,17 @@ async def test_the_axis_of_flops_is_tokens_times_flops_per_token_and_only_where_
         assert chart.picture.curve.newest("flops") == 1100 * 100 * 6_000
         chart.describe(None, 0)
         assert chart.x_axis == "step"
+
+
+async def test_without_the_run_that_has_flops_the_axis_is_steps_again() -> None:
+    async with Shown().run_test(size=(80, 24)) as pilot:
+        chart = await feed(pilot)
+        chart.set_overlay("newer", [1, 1000], [1, 1000], [1, 1000], [4.0, 2.0], flops_per_token=6_000)
+        chart.x_axis = "flops"
+        chart.remove_overlay("newer")
+        assert chart.x_axis == "step"
+        chart.action_next_x_axis()
+        assert chart.x_axis == "tokens"
 
 
 async def test_actions_switch_log_y_raw_and_smoothing() -> None:
