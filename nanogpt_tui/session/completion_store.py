@@ -48,7 +48,9 @@ def append(group: CompletionGroup) -> None:
         try:
             size = os.fstat(descriptor).st_size
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            os.write(descriptor, (b"\n" if torn else b"") + line.encode("ascii"))
+            data = (b"\n" if torn else b"") + line.encode("ascii")
+            while data:  # an almost full disk takes a part, and then says why not the rest
+                data = data[os.write(descriptor, data) :]
         finally:
             os.close(descriptor)
     except OSError as error:

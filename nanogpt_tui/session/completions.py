@@ -14,7 +14,7 @@ from typing import Any
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Token
-from nanogpt.files import why, write_atomically
+from nanogpt.files import new_file, why
 from nanogpt.formatting import counted, printable
 
 LIVE = "live"
@@ -135,7 +135,7 @@ def settings_text(knobs: SamplingConfig, before: SamplingConfig | None = None) -
     values = dataclasses.asdict(knobs)
     old_values = dataclasses.asdict(before) if before else {}
     parts = [
-        f"{name}={value!r}" if name == "stop" else f"{name}={value:g}"
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value!r}"
         for name, value in values.items()
         if (value or name != "stop") and old_values.get(name, None) != value
     ]
@@ -162,12 +162,15 @@ def longest_run(text: str, character: str) -> int:
 
 
 def export(groups: Iterable[CompletionGroup], file: Path) -> None:
-    """Write the groups as Markdown or JSON, by the file's suffix. Raise `UserError` for another suffix, or if the file
-    cannot be written."""
+    """Write the groups to a new file as Markdown or JSON, by its suffix.
+
+    Raise `UserError` for another suffix, or if the file exists or cannot be written.
+    """
     if file.suffix not in (".md", ".json"):
         raise UserError(f"{file.name}: must end in .md (Markdown) or .json")
     text = to_markdown(groups) if file.suffix == ".md" else to_json(groups)
     try:
-        write_atomically(file, text.encode("utf-8", "replace"))
+        with new_file(file) as partial:
+            partial.write_bytes(text.encode("utf-8", "replace"))
     except OSError as error:
-        raise UserError(f"cannot write {file}: {why(error)}") from None
+        raise UserError(f"cannot write {file}: {why(error)}; choose another place") from None

@@ -45,7 +45,7 @@ class ModelCache:
     def __init__(self, session: "Session") -> None:
         self._session = session
         self._loading = threading.Lock()
-        # key: (path, None), or (run, step) for live weights; the one used last is at the end
+        # key: (path, time of its change), or (run, step) for live weights; the one used last is at the end
         self._models: dict[tuple[str, int | None], LoadedModel] = {}
 
     def load(self, completion: Completion, is_wanted: Callable[[], bool]) -> "LoadedModel":
@@ -69,7 +69,7 @@ class ModelCache:
             return self._add((loaded.run, loaded.step), loaded)
         _, path = locate(source.run, source.which, self._session.runs_dir)
         with self._loading:  # two panes may ask for the same one
-            key = (str(path), None)
+            key = (str(path), path.stat().st_mtime_ns)  # another run of that name has other weights at this path
             return self._add(key, self._models.get(key) or load_model(str(path)))
 
     def load_exact(self, completion: Completion) -> "LoadedModel | None":

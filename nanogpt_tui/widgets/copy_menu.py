@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
-from nanogpt.runs.folder import run_config
+from nanogpt.runs.folder import run_config, run_name, runs_folder
 from nanogpt.runs.manage import changed
 from nanogpt_tui.session.completions import LIVE, Completion
 from nanogpt_tui.text import printable, short
@@ -59,14 +59,17 @@ def run_items(folder: Path) -> dict[str, str]:
     return offered | {"command": shlex.join(["nanogpt", "train", *words])}
 
 
-def completion_items(completion: Completion) -> dict[str, str]:
-    """Return a text with its prompt, and the command that generates it again if its weights are in a checkpoint."""
+def completion_items(completion: Completion, runs_dir: str | None) -> dict[str, str]:
+    """Return a text with its prompt, and the command that generates it again if there can be one: its weights are in a
+    checkpoint, its knobs were not changed, and `--start` takes its prompt for a text."""
     offered = {"text": completion.prompt + completion.text}
     if (
         completion.source.which == LIVE
         or not completion.run
         or completion.knob_changes
         or completion.branched_at is not None
+        or completion.prompt == "-"
+        or completion.prompt.startswith("FILE:")
     ):
         return offered
     knobs, defaults = dataclasses.asdict(completion.knobs), dataclasses.asdict(SamplingConfig())
@@ -74,7 +77,9 @@ def completion_items(completion: Completion) -> dict[str, str]:
     words += [f"--seed={completion.knobs.seed}"] if completion.knobs.seed == defaults["seed"] else []
     words += [f"--stop={text}" for text in completion.knobs.stop]
     which = [] if completion.step is None else [f"--checkpoint={completion.step}"]
-    command = ["nanogpt", "sample", completion.run, *which, f"--start={completion.prompt}", *words]
+    # the run of the source may be a path, which takes the place of the folder here
+    run = run_name(runs_folder(runs_dir) / (completion.source.run or completion.run))
+    command = ["nanogpt", "sample", run, *which, f"--start={completion.prompt}", *words]
     return offered | {"command": shlex.join(command)}
 
 

@@ -428,7 +428,8 @@ class SampleScreen(LabScreen):
 
     def action_copy(self) -> None:
         if self.completion is not None:
-            copy_menu.ask_copy(self.lab, copy_menu.completion_items(self.completion))
+            offered = copy_menu.completion_items(self.completion, self.session.runs_dir)
+            copy_menu.ask_copy(self.lab, offered)
 
     def action_export(self) -> None:
         file = Path.cwd() / time.strftime("samples-%Y%m%d-%H%M%S.md")

@@ -4,7 +4,8 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from shutil import rmtree
+from shutil import copytree, rmtree
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from rich.color import ColorSystem
 from textual.events import Paste
 
 from nanogpt.config import SamplingConfig
-from nanogpt.errors import SettingError
+from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Alternative, Token
 from nanogpt_tui.screens.sample.completion_list import summary
 from nanogpt_tui.screens.sample.knobs import BY_NAME, set_typed, turn
@@ -21,7 +22,8 @@ from nanogpt_tui.screens.sample.pick_source import PickSource
 from nanogpt_tui.screens.sample.prompt import Prompt, without_control_characters
 from nanogpt_tui.screens.sample.text_flow import TextFlow
 from nanogpt_tui.screens.sample.token_text import KNOBS_CHANGED, shade
-from nanogpt_tui.session.completions import LIVE, Completion, Source
+from nanogpt_tui.session.completions import LIVE, Completion, Source, export, settings_text
+from nanogpt_tui.session.generation_job import ModelCache
 from nanogpt_tui.theme import NAMES
 
 
@@ -298,6 +300,20 @@ async def test_any_checkpoint_of_any_run_can_be_chosen(lab: Any, two_runs: Path)
         assert (completion.run, completion.step) == ("one", 40)
 
 
+def test_a_run_that_replaces_another_of_its_name_writes_with_its_own_weights(two_runs: Path) -> None:
+    session: Any = SimpleNamespace(runs_dir=None)
+    models, source = ModelCache(session), Source("two", "20")
+
+    def layers() -> Any:
+        model: Any = models.load_source(source, lambda: True).model
+        return model.config.n_layer
+
+    assert layers() == 2
+    rmtree(two_runs / "two")
+    copytree(two_runs / "one", two_runs / "two")
+    assert layers() == 1
+
+
 async def test_two_checkpoints_write_side_by_side_with_the_same_seed(lab: Any, run: Path) -> None:
     async with lab(size=(140, 40)) as at:
         await at.press("3", "b")
@@ -493,6 +509,9 @@ async def test_the_history_is_exported_as_markdown_and_json(lab: Any, run: Path,
         markdown = (tmp_path / "all.md").read_text()
         assert all(completion.text in markdown for completion in group)
         assert "seed=1338" in markdown
+        with pytest.raises(UserError, match=r"all\.md: it already exists; choose another place"):
+            export([], tmp_path / "all.md")
+        assert (tmp_path / "all.md").read_text() == markdown
         await at.press("e")
         at.app.screen.query_one("Input").value = str(tmp_path / "all.txt")
         await at.press("enter")
@@ -629,6 +648,10 @@ def test_no_line_is_wider_than_the_text_area_and_nothing_is_lost(width: int) -> 
 
 def test_pasted_control_characters_are_left_out() -> None:
     assert without_control_characters("a\r\nb\x1b[2J\x00\tc\u202e") == "a\nb[2J\tc"
+
+
+def test_a_seed_is_shown_with_all_its_digits() -> None:
+    assert "seed=20240131" in settings_text(SamplingConfig(seed=20240131)).split(", ")
 
 
 def test_a_line_of_the_history_names_the_run_before_the_settings() -> None:

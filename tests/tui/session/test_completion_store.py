@@ -1,12 +1,15 @@
 """The texts that were written outlast the app: whole, bounded, printable, and whatever happens to the file."""
 
 import dataclasses
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nanogpt.config import SamplingConfig
+from nanogpt.errors import UserError
 from nanogpt.events import Token
 from nanogpt_tui.session import completion_store
 from nanogpt_tui.session.completions import LIVE, Completion, Source
@@ -52,6 +55,25 @@ def test_a_torn_line_and_foreign_ones_cost_themselves_alone() -> None:
         file.write(b'{"began": 3}\n[]\n\xff\xfe\n{"began": 4, "takes": [{"run": "x')
     completion_store.append([take("later", started_at=5.0)])
     assert [each[0].prompt for each in completion_store.load()] == ["a", "later"]
+
+
+def test_a_disk_that_takes_a_part_of_a_text_is_named_and_the_next_text_is_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    completion_store.append([take("first")])
+    write, room = os.write, iter([50])
+
+    def write_what_fits(descriptor: int, data: bytes) -> int:
+        if size := next(room, 0):
+            return write(descriptor, data[:size])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write_what_fits)
+        with pytest.raises(UserError, match="cannot save the text"):
+            completion_store.append([take("second", started_at=2.0)])
+    completion_store.append([take("third", started_at=3.0)])
+    assert [each[0].prompt for each in completion_store.load()] == ["first", "third"]
 
 
 def test_the_file_does_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
