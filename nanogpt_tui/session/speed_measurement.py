@@ -158,6 +158,7 @@ class SpeedMeasurement:
         config = self._config
         if config is None:
             return
+        self.cancel()
         name = config.data.dataset
         dataset = self._datasets.get(name)
         if self._session.is_training:
@@ -167,7 +168,6 @@ class SpeedMeasurement:
         elif self.is_cancelling:
             self._timer = self._set_timer(RETRY_S, self.start)
         else:
-            self.cancel()
             worker = self._session.start_worker(
                 lambda: measure(config, name), lambda: self._on_results(worker), name="measure"
             )

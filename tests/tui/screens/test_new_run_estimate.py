@@ -107,6 +107,31 @@ def test_what_is_measured_at_once_is_not_measured_again_after_the_pause() -> Non
     assert stopped == [True]
 
 
+def test_measuring_again_waits_for_the_last_step_of_the_measurement_before() -> None:
+    workers: list[Any] = []
+    timers: list[Any] = []
+    pause: Any = SimpleNamespace(stop=lambda: None)
+
+    def start_worker(*work: Any, name: str) -> Any:
+        workers.append(SimpleNamespace(done=False, cancel=lambda: None))
+        return workers[-1]
+
+    def set_timer(seconds: float, then: Any) -> Any:
+        timers.append(then)
+        return pause
+
+    session: Any = SimpleNamespace(is_training=False, start_worker=start_worker)
+    measured = measuring.SpeedMeasurement(session, set_timer, lambda: None)
+    known: Any = {"same": SimpleNamespace(prepared=True)}
+    measured.request(resolve(flags={"dataset": "same"}).config, known)
+    measured.start()
+    measured.start()
+    assert len(workers) == 1
+    workers[0].done = True
+    timers[-1]()
+    assert len(workers) == 2
+
+
 @pytest.mark.parametrize(
     ("max_iters", "shown"),  # 12 · 64 tokens per iteration, of 38,400
     [(1, "0.020"), (100, "2.0"), (50_000, "1,000")],
