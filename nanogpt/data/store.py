@@ -344,6 +344,9 @@ def _read_meta(path: Path) -> Meta:
             )
             and type(meta.vocab_size) is int
             and meta.vocab_size > 0
+            and type(meta.characters) is int
+            and isinstance(meta.source, dict)
+            and all(isinstance(text, str) for text in (meta.title, meta.licence, meta.tokenizer))
         )
     except (TypeError, KeyError, AttributeError):
         sound = False

@@ -38,7 +38,9 @@ def completions(text: str) -> list[str]:
             for entry in islice(entries, MAX_ENTRIES):
                 name = entry.name
                 if name.startswith(prefix) and name.isprintable() and (prefix or not name.startswith(".")):
-                    found.append(f"{start}{name}{'/' if entry.is_dir() else ''}")
+                    # `DirEntry.is_dir` raises for a link that leads to itself; a file needs no further look at the disk
+                    is_folder = not entry.is_file(follow_symlinks=False) and os.path.isdir(entry.path)  # noqa: PTH112
+                    found.append(f"{start}{name}{'/' if is_folder else ''}")
     except OSError:
         return []
     return sorted(found, key=str.casefold)[:MAX_SUGGESTIONS]

@@ -78,6 +78,9 @@ def test_a_folder_of_nanogpt_is_recognised(data_dir: Path) -> None:
         (lambda folder: changed(folder, tokens={"../../train": 1, "train": 1, "val": 1}), "does not describe"),
         (lambda folder: changed(folder, tokens={"train": -1, "val": 1}), "does not describe"),
         (lambda folder: changed(folder, tokens=None), "does not describe"),
+        (lambda folder: changed(folder, source="a text"), "does not describe"),
+        (lambda folder: changed(folder, characters="many"), "does not describe"),
+        (lambda folder: changed(folder, title=None), "does not describe"),
     ],
 )
 def test_damage_is_seen_on_opening(data_dir: Path, damage: Callable[[Path], object], complaint: str) -> None:

@@ -158,6 +158,20 @@ async def test_a_typed_path_is_completed_and_checked_in_threads(lab: Any, home: 
         assert accesses == []
 
 
+async def test_a_data_set_is_deleted_in_a_thread(lab: Any, rhymes: Any, accesses: list[str]) -> None:
+    list(prepare("rhymes"))
+    async with lab() as at:
+        await at.press("1")
+        screen = at.app.screen
+        await at.until(lambda: screen.entries)
+        screen.highlight("rhymes")
+        await at.until(lambda: screen.entry.name == "rhymes")
+        accesses.clear()  # what the start reads
+        await at.press("d", "d")
+        await at.until(lambda: not screen.entry.info.prepared)
+        assert accesses == []
+
+
 async def test_the_quick_start_is_prepared_in_a_thread(lab: Any, rhymes: Any, accesses: list[str]) -> None:
     async with lab() as at:
         await at.until(lambda: at.session.discovered)

@@ -17,6 +17,7 @@ from nanogpt_tui.session.session import Session
 from nanogpt_tui.text import safe_content
 
 if TYPE_CHECKING:
+    from nanogpt.data.catalog import DatasetInfo
     from nanogpt.data.inspection import DatasetPreview
 
 PREVIEW_CHARACTERS, BARS_WIDTH = 1500, 34
@@ -24,11 +25,11 @@ PREVIEW_DELAY_S = 0.12  # a data set that is highlighted for a shorter time is n
 
 
 class DatasetDetails(VerticalScroll):
-    """Previews are read in a thread and cached in `previews`, by name of the data set."""
+    """Previews are read in a thread and cached in `previews`, by name of the data set, with what was listed then."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(id="details")
-        self.previews: dict[str, DatasetPreview] = {}
+        self.previews: dict[str, tuple[DatasetInfo, DatasetPreview]] = {}
         self.ascii_only = False
         self._session = session
         self._problems: dict[str, str] = {}  # why a preview could not be read, by name of the data set
@@ -57,7 +58,9 @@ class DatasetDetails(VerticalScroll):
         self.show_progress(progress)
         problem = problem or self._problems.get(entry.name) or entry.info.problem
         self._update("#problem", safe_content(problem, "$error") if problem and progress is None else None)
-        preview = self.previews.get(entry.name) if entry.info.prepared else None
+        listed, preview = self.previews.get(entry.name, (None, None))
+        if listed != entry.info:  # it was deleted, or prepared again
+            preview = None
         self.query_one("#preview").display = preview is not None
         if preview is not None:
             self._show_preview(preview)
@@ -105,7 +108,8 @@ class DatasetDetails(VerticalScroll):
 
         def show(preview: "DatasetPreview | None", error: str) -> None:
             if preview is not None:
-                self.previews[entry.name] = preview
+                self.previews[entry.name] = entry.info, preview
+                self._problems.pop(entry.name, None)
             else:
                 self._problems[entry.name] = error
             if not self.is_attached or self._shown != entry.name:

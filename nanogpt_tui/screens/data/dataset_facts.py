@@ -119,7 +119,8 @@ def _entry(info: DatasetInfo, has_recipe: bool) -> Entry:
 def _documents(source: dict[str, Any]) -> dict[str, int]:
     """Return the documents of each split, from the record of the source of a data set."""
     found = source.get("documents")
-    return {str(split): number for split, number in found.items()} if isinstance(found, dict) else {}
+    numbers = found if isinstance(found, dict) else {}
+    return {split: number for split, number in numbers.items() if isinstance(number, int)}
 
 
 def recorded_origin(source: dict[str, Any]) -> str:

@@ -11,7 +11,6 @@ from textual.widget import Widget
 from textual.widgets import Static
 from textual.widgets.option_list import Option
 
-from nanogpt.errors import UserError
 from nanogpt.events import Notice, Prepared
 from nanogpt_tui.progress import Progress
 from nanogpt_tui.screens.base import LabScreen
@@ -370,14 +369,16 @@ class DataScreen(LabScreen):
     def _delete(self, name: str, answer: str | None) -> None:
         from nanogpt import data
 
-        if answer != "delete":
-            return
-        try:
-            data.delete_dataset(name)
-        except UserError as error:
-            self.notify(str(error), severity="error", markup=False)
-        self.details.forget(name)
-        self.problems.pop(name, None)
-        self.own_recipes.pop(name, None)
-        self._highlight_next = name
-        self.action_reload()
+        def deleted(_: object, error: str) -> None:
+            if error:
+                self.notify(error, severity="error", markup=False)
+            if not self.is_whole:
+                return
+            self.details.forget(name)
+            self.problems.pop(name, None)
+            self.own_recipes.pop(name, None)
+            self._highlight_next = name
+            self.action_reload()
+
+        if answer == "delete":
+            self.session.fetch(lambda: data.delete_dataset(name), deleted, "delete", answers_key=True)

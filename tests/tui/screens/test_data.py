@@ -16,7 +16,7 @@ from nanogpt.errors import UserError
 from nanogpt.events import CorpusEncoding, Downloading, Encoding, TokenizerTraining
 from nanogpt_tui import token_views
 from nanogpt_tui.progress import Progress
-from nanogpt_tui.screens.data.dataset_facts import recorded_origin
+from nanogpt_tui.screens.data.dataset_facts import facts_text, list_entries, recorded_origin
 from nanogpt_tui.screens.new_run.screen import NewRunScreen
 from nanogpt_tui.widgets.path_input import PathInput, common_prefix, completions
 from nanogpt_tui.widgets.tokenizer_field import TokenizerField
@@ -558,6 +558,30 @@ async def test_deleting_asks_and_keeps_the_recipe(lab: Any, rhymes: Any) -> None
         await at.sees("not prepared")
 
 
+async def test_a_data_set_that_another_process_prepared_again_is_shown_anew(lab: Any, text_file: Path) -> None:
+    list(prepare("rhymes"))
+    (paths.datasets_dir() / "rhymes" / "tokenizer.json").write_text("nonsense")
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+
+        async def reload() -> None:
+            before = screen.entries
+            await at.press("ctrl+r")
+            await at.until(lambda: screen.entries is not before)
+
+        problem = screen.details.query_one("#problem")
+        await at.until(lambda: problem.display and "cannot be read" in problem.render().plain)
+        list(prepare("rhymes", force=True))
+        await reload()
+        await at.until(lambda: "rhymes" in screen.details.previews)
+        await reload()
+        assert not problem.display
+        text_file.write_text("quite another text\n" * 400)
+        list(prepare("rhymes", force=True))
+        await reload()
+        await at.sees("quite another text")
+
+
 async def test_enter_opens_a_new_run_with_the_data_set(lab: Any) -> None:
     async with lab() as at:
         await opened(at, "rhymes")
@@ -593,6 +617,16 @@ def test_where_a_text_of_several_files_was_from_is_counted(source: dict[str, Any
     assert recorded_origin(source) == words
 
 
+def test_a_record_whose_numbers_are_none_is_shown_without_them(rhymes: Any) -> None:
+    list(prepare("rhymes"))
+    path = paths.datasets_dir() / "rhymes" / "meta.json"
+    meta = json.loads(path.read_text())
+    meta["source"]["documents"] = {"train": "many", "val": 3}
+    path.write_text(json.dumps(meta))
+    (entry,) = (each for each in list_entries() if each.name == "rhymes")
+    assert "documents   val 3" in facts_text(entry, 60).plain
+
+
 def test_completions_are_what_is_on_disk_folders_with_a_slash(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     for name in ("tea.txt", ".hidden", "odd\x1b.txt"):
@@ -602,6 +636,13 @@ def test_completions_are_what_is_on_disk_folders_with_a_slash(tmp_path: Path) ->
     assert completions(f"{tmp_path}/.h") == [f"{tmp_path}/.hidden"]
     assert completions(f"{tmp_path}/nothing/") == []
     assert common_prefix(completions(f"{tmp_path}/")) == f"{tmp_path}/te"
+
+
+def test_a_link_that_leads_to_itself_takes_no_completion_away(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "song.txt").touch()
+    assert completions(f"{tmp_path}/") == [f"{tmp_path}/link/", f"{tmp_path}/loop", f"{tmp_path}/song.txt"]
 
 
 def test_a_character_in_several_tokens_stands_at_its_last_one() -> None:
