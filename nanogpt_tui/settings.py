@@ -101,11 +101,16 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
 
 
 def save(settings: Settings) -> None:
-    """Write the settings that differ from the defaults. Raise `UserError` if the file cannot be written."""
+    """Write the settings that differ from the defaults, and those that are in the file already: the default of `glyphs`
+    depends on the terminal. Raise `UserError` if the file cannot be written."""
     import tomli_w
 
-    file, defaults = path(), dataclasses.asdict(Settings())
-    changed = {name: value for name, value in dataclasses.asdict(settings).items() if value != defaults[name]}
+    file, values, defaults = path(), dataclasses.asdict(settings), dataclasses.asdict(Settings())
+    try:
+        stored = read_toml(file)
+    except (OSError, ValueError):
+        stored = {}
+    changed = {name: value for name, value in values.items() if name in stored or value != defaults[name]}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, tomli_w.dumps(changed))

@@ -26,8 +26,11 @@ class KeyBar(Widget):
             self.refresh()
 
     async def on_click(self, event: Click) -> None:
-        if "press" in event.style.meta:
-            await self.screen.run_action(event.style.meta["press"])
+        action = event.style.meta.get("press")
+        if action is not None:
+            active = self.screen.active_bindings.values()
+            node = next((each.node for each in active if each.binding.action == action), self.screen)
+            await self.app.run_action(action, node)
 
     def render(self) -> Content:
         if not is_on_top(self.screen):

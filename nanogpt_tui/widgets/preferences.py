@@ -70,7 +70,8 @@ class Preferences(Dialog[None]):
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Static(Content("settings and keys"), classes="question")
-            yield Static(safe_content(f"written to {path()}"), id="where")
+            where = "for this session only: it is read-only" if self.lab.session.readonly else f"written to {path()}"
+            yield Static(safe_content(where), id="where")
             yield OptionList(*self._options())
             yield Static(id="about")
             yield Static(id="hint")

@@ -129,6 +129,15 @@ async def test_a_key_in_the_last_line_can_be_clicked(lab: Any) -> None:
         await at.until(lambda: at.session.history is not None)
 
 
+async def test_a_key_of_the_focused_widget_can_be_clicked_too(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("3", "i")
+        await at.until(lambda: "leave" in at.seen().splitlines()[-1])
+        prompt = at.app.focused
+        await at.pilot.click("KeyBar", offset=(at.seen().splitlines()[-1].index("leave"), 0))
+        await at.until(lambda: at.app.focused is not prompt)
+
+
 async def test_a_remapped_key_does_what_the_old_one_did(rhymes: dict[str, Any]) -> None:
     app = LabApp(Settings(quickstart=rhymes, keymap={"train.quick_start": "f5"}))
     async with app.run_test() as pilot:

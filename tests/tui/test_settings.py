@@ -46,6 +46,17 @@ def test_what_is_saved_is_read_back() -> None:
     assert load() == settings
 
 
+def test_glyphs_that_were_chosen_stay_where_they_are_the_default_of_the_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    save(Settings(glyphs="ascii"))
+    monkeypatch.setenv("TERM", "linux")
+    save(with_changes(load(), {"theme": "light"}))
+    monkeypatch.setenv("TERM", "xterm")
+    assert load() == Settings(theme="light", glyphs="ascii")
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -28,6 +28,14 @@ async def test_a_theme_is_put_on_at_once_and_written_down(lab: Any) -> None:
         assert at.saved().theme == "light"
 
 
+async def test_a_read_only_session_says_that_it_writes_no_settings(lab: Any) -> None:
+    async with lab() as at:
+        at.session.readonly = True
+        await at.press("f2")
+        await at.sees("for this session only: it is read-only")
+        assert str(path()) not in at.seen()
+
+
 async def test_what_is_chosen_is_explained_whole_where_the_list_has_no_room_for_it(lab: Any) -> None:
     async with lab(size=(80, 24)) as at:
         await at.press("f2", "down", "down")
