@@ -121,7 +121,7 @@ def one_head(loaded: "LoadedModel", ids: list[int], name: str) -> tuple[Rows, di
     attention, head = find_head(loaded, ids, name)
     weights = attention.weights[head]  # (T, T)
     rows: Rows = [("token", f"weight from {shown(loaded.tokenizer, ids[-1])}")]
-    for id, weight in zip(ids, weights[-1].tolist(), strict=False):
+    for id, weight in zip(ids, weights[-1].tolist(), strict=True):
         rows.append((shown(loaded.tokenizer, id), f"{weight:4.0%} {'█' * round(BAR * weight)}"))
     texts = [loaded.tokenizer.token_bytes(id).decode("utf-8", "replace") for id in ids]
     return rows, {"layer": attention.name, "head": head, "tokens": texts, "weights": weights.tolist()}

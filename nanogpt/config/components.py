@@ -45,9 +45,9 @@ class Capabilities:
     cache: it decodes with a cache, so that a token costs the work of one position. every_position: `logits` predicts
     the next token at every position of a window. crop: its context can be shortened after training. decoding_backend:
     it has a faster decoding step for a CPU. label_smoothing: its training loss can have label smoothing.
-    document_mask: its positions can see their own document only. attention: it has attention, through
-    `causal_attention`. logit_lens: `blocks` and `readout` show what each layer would predict. embeddings: it has one
-    vector for each token.
+    document_mask: its positions can see their own document only. attention: each token attends to itself and those
+    before it, through `causal_attention`, with one position for each token. logit_lens: `blocks` and `readout` show
+    what each layer would predict. embeddings: it has one vector for each token.
     counted: `count` goes through the training split once; there are no gradients, and the settings of optimizer and
     schedule have no effect.
     """

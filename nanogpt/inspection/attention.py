@@ -70,8 +70,6 @@ def score_heads(model: LanguageModel, seed: int = 1) -> list[HeadScores]:
     once = torch.randint(model.config.vocab_size, (SEQUENCES, length), generator=generator)
     found = []
     for name, weights in _recorded(model, torch.cat((once, once), dim=1).to(model.device)):
-        if weights.size(2) != 2 * length or weights.size(3) != 2 * length:  # not one position for each token
-            continue
         means = weights.mean(0)  # (nh, T, T)
         diagonals = {
             "previous token": means.diagonal(-1, 1, 2),

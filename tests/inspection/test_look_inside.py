@@ -43,12 +43,14 @@ def sequence(model: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("architecture", able("attention"))
 def test_each_layer_attends_to_itself_and_earlier_tokens(architecture):
+    """With one row and one column for each token, by which the views look a weight up."""
     model = new_model(architecture).train()
     layers = attention_of(model, sequence(model))
     assert layers
     assert model.training
     for layer in layers:
         assert layer.name in dict(model.named_modules())
+        assert layer.weights.shape[1:] == (16, 16)
         assert layer.weights.sum(-1) == pytest.approx(1.0, abs=1e-5)
         assert np.array_equal(layer.weights, np.tril(layer.weights))
 

@@ -22,7 +22,7 @@ class Config(TransformerConfig):
     """
 
     name: ClassVar[str] = "megabyte"
-    capabilities: ClassVar[Capabilities] = Capabilities(label_smoothing=True, attention=True, embeddings=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(label_smoothing=True, embeddings=True)
 
     n_layer: int = setting(2, "blocks of the global transformer, over patches", low=1, high=1000, common=True)
     n_embd: int = setting(
