@@ -2,9 +2,9 @@
 
 How fast several threads are depends on what else the machine does, because they wait for each other after each
 operation. The trial times forward and backward passes over the first micro-batch, two candidates in turn. Nothing
-that it computes is kept: gradients are dropped, and random state and weights stay as they are. The result is recorded
-in the run like a setting, and a resumed run uses it again: another number of threads adds float32 numbers in another
-order, so the run would not continue exactly.
+that it computes is kept: gradients are dropped, and random state, weights and buffers stay as they are. The result is
+recorded in the run like a setting, and a resumed run uses it again: another number of threads adds float32 numbers in
+another order, so the run would not continue exactly.
 """
 
 import hashlib
@@ -57,6 +57,7 @@ def choose_by_trial(
     window = torch.from_numpy(check_ids(batches.next(), config.model.vocab_size))  # (B, T + 1)
     batches.position = position
     threads = runtime.threads
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]  # such as the running means of a batch norm
     try:
         with torch.random.fork_rng(devices=[]):
             timed = TimedPasses(model, flat, window, runtime, passes)
@@ -71,6 +72,8 @@ def choose_by_trial(
             )
     finally:  # the passes set other numbers of threads
         torch.set_num_threads(threads)
+        for buffer, before in buffers:
+            buffer.copy_(before)
     choices = dict(runtime.choices)
     if comparison:
         better, worse, factor = comparison

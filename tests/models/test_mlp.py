@@ -38,3 +38,11 @@ def test_a_norm_makes_the_hidden_layer_one_of_mean_0_and_variance_1(norm: str) -
     torch.testing.assert_close(seen[0].mean(over), torch.zeros(seen[0].size(1 - over)), atol=1e-5, rtol=0)
     torch.testing.assert_close(seen[0].var(over, correction=0), torch.ones(seen[0].size(1 - over)), atol=0.05, rtol=0)
     assert model.n_parameters() == model.config.n_parameters()
+
+
+def test_a_single_row_in_training_is_normalised_by_the_running_mean_and_variance() -> None:
+    model = build(architecture="mlp", block_size=1, n_embd=8, n_hidden=64, vocab_size=7, norm="batch")
+    ids = torch.arange(7)[:, None]
+    model(ids, ids)  # moves the running mean and variance
+    alone = expect(torch.Tensor, model(ids[:1])[0])
+    torch.testing.assert_close(alone, expect(torch.Tensor, model.eval()(ids[:1])[0]))

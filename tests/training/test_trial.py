@@ -158,10 +158,20 @@ def figures(events):
     ]
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "modern"])
-def test_a_trial_changes_nothing_but_what_it_chooses(tiny, tokens, two_cores, architecture):
-    """To the bit, with dropout, which draws random numbers in each pass."""
-    config = tiny(threads=0, architecture=architecture, dropout=0.3)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"architecture": "gpt2", "dropout": 0.3},
+        {"architecture": "modern", "dropout": 0.3},
+        {"architecture": "mlp", "norm": "batch", "block_size": 1},
+    ],
+)
+def test_a_trial_changes_nothing_but_what_it_chooses(tiny, tokens, two_cores, changes):
+    """To the bit, with what each pass changes: dropout draws random numbers, a batch norm updates running means.
+
+    The trial begins with a single row, which has no variance.
+    """
+    config = tiny(threads=0, **changes)
     events = list(train(config, tokens))
     assert [pair[:2] for pair in two_cores] == [(2, 1)]
     started = next(event for event in events if isinstance(event, Started))

@@ -19,6 +19,16 @@ if TYPE_CHECKING:
     from nanogpt.models.mlp.config import Config
 
 
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation. A single row has no variance, and is normalised by the running mean and variance."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, H) for x (N, H)."""
+        if len(x) > 1:
+            return super().forward(x)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
 class Model(UntiedHeadModel):
     """Embeddings of W tokens, side by side, then one hidden layer with tanh."""
 
@@ -29,7 +39,7 @@ class Model(UntiedHeadModel):
         self.config = config
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.fc = nn.Linear(config.block_size * config.n_embd, config.n_hidden)
-        norms = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+        norms = {"none": nn.Identity, "batch": BatchNorm, "layer": nn.LayerNorm}
         self.norm = norms[config.norm](config.n_hidden)
         self.head = new_head(config.n_hidden, config.vocab_size)
 
