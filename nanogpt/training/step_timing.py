@@ -79,7 +79,7 @@ def estimate_step_time(
     """
     target, rows = config.data, 1
     for is_first in (True, False):
-        changes = {"batch_size": rows, "gradient_accumulation_steps": 1, "processes": 1, "compile": "false"}
+        changes = {"batch_size": rows, "gradient_accumulation_steps": 1, "noise_interval": 0, "compile": "false"}
         short = with_settings(config, changes)
         started: Started | None = None
         durations: list[float] = []
@@ -117,7 +117,6 @@ def _timed(
     short = with_settings(
         config,
         {
-            "init_from": "scratch",
             "processes": 1,
             "eval_iters": 1,
             "log_interval": 1,

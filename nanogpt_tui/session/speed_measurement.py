@@ -199,7 +199,7 @@ class SpeedMeasurement:
 
 def _cache_key(config: Config) -> object:
     """Return everything that the speed depends on."""
-    return config.model, config.data, config.system, type(config.optimizer)
+    return config.model, config.data, config.system, type(config.optimizer), config.checkpoint.lora_rank
 
 
 def conditions(measured: Measured, config: Config | None) -> str:

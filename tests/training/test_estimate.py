@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -118,6 +119,17 @@ def test_a_counted_model_takes_one_epoch_whatever_max_iters_is() -> None:
 def test_evaluations_lengthen_a_run_by_their_forward_passes() -> None:
     config = configured(max_iters=100, eval_interval=50, eval_iters=30)
     assert estimate.equivalent_steps(config, 10**6) == 100 + 3 * 60 / 3  # at 0, 50 and 100: 30 batches of both splits
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"noise_interval": 5, "gradient_accumulation_steps": 2}, {"lora_rank": 4, "init_from": "another"}],
+)
+def test_settings_that_need_others_are_timed_too(changes: dict[str, Any]) -> None:
+    tokens = {split: np.zeros(200, np.uint16) for split in ("train", "val")}
+    config = configured(n_layer=1, threads=1, dtype="float32", **changes)
+    events = estimate_step_time(config, tokens, budget_s=0.01)
+    assert any(isinstance(event, Measured) for event in events)
 
 
 def test_a_quick_measure_comes_before_the_fuller_one_and_can_be_cut_short() -> None:

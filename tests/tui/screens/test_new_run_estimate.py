@@ -61,7 +61,7 @@ def test_whether_a_run_will_be_compiled_is_the_engines_own_answer(
     assert len(list(compiled(config))) == told
 
 
-def test_a_time_is_measured_anew_for_another_optimizer() -> None:
+def test_a_time_is_measured_anew_for_another_optimizer_and_for_adapters() -> None:
     said: list[Any] = []
 
     class Done:
@@ -85,13 +85,14 @@ def test_a_time_is_measured_anew_for_another_optimizer() -> None:
     timer: Any = Done()
     measured = measuring.SpeedMeasurement(session, lambda seconds, then: timer, lambda: None)
     found = []
-    for optimizer in ("adamw", "muon", "adamw"):
-        measured.request(resolve(flags={"dataset": "same", "optimizer": optimizer}).config, known)
+    flags: list[dict[str, Any]] = [{}, {"optimizer": "muon"}, {"lora_rank": 4, "init_from": "one"}, {}]
+    for changes in flags:
+        measured.request(resolve(flags={"dataset": "same"} | changes).config, known)
         if measured.speed.seconds_per_step is None:
             measured.start()
             said[-1]()
         found.append(measured.speed.seconds_per_step)
-    assert found == [0.01, 0.02, 0.01]
+    assert found == [0.01, 0.02, 0.03, 0.01]
 
 
 def test_what_is_measured_at_once_is_not_measured_again_after_the_pause() -> None:
