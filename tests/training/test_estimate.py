@@ -62,7 +62,15 @@ def kept_for_backward(config: Config, dtype: str) -> int:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"dropout": 0.2}, {"vocab_size": 4000}, {"n_layer": 8, "n_embd": 256}, {"block_size": 256, "dropout": 0.1}],
+    [
+        {},
+        {"dropout": 0.2},
+        {"vocab_size": 4000},
+        {"n_layer": 8, "n_embd": 256},
+        {"block_size": 256, "dropout": 0.1},
+        {"activation": "swiglu", "mlp_width": 768},
+        {"architecture": "transformer", "vocab_size": 20_000, "batch_size": 64},  # more tokens than CHUNK_ROWS
+    ],
 )
 def test_activations_are_estimated_within_a_third(dtype: str, changes: dict[str, Any]) -> None:
     config = configured(**changes)

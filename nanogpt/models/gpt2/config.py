@@ -85,6 +85,11 @@ class Config(TransformerConfig):
         """The width of the MLP's hidden state."""
         return self.mlp_width or default_mlp_width(self.n_embd, self.activation)
 
+    @property
+    def mlp_numbers(self) -> int:
+        """See `TransformerConfig.mlp_numbers`; SwiGLU keeps both halves of its input, the gate and the product."""
+        return (4 if self.activation == "swiglu" else 2) * self.hidden_width * self.feed_forward
+
     def window(self, layer: int) -> int:
         """Return the number of positions that a block attends to; blocks 1, 3, … are local (as GPT-Neo has them)."""
         return min(self.local_window or self.block_size, self.block_size) if layer % 2 else self.block_size

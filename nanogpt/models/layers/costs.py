@@ -18,9 +18,11 @@ def activation_bytes(
     n_layer: int,
     n_head: int,
     n_embd: int,
+    mlp_numbers: int,
     vocab_size: int,
     block_size: int,
     batch_size: int,
+    chunked_head: bool,
     dropout: float,
     dtype: str,
     device: str,
@@ -28,20 +30,20 @@ def activation_bytes(
     """Return an estimate of the bytes that a micro-batch keeps for its backward pass, at their maximum.
 
     For each token a block keeps its input, two normalised inputs, q, k, v, the result of attention twice, the residual
-    between attention and MLP, and the 4·C of the MLP before and after the activation: 16·C numbers, some of them in 16
-    bits under autocast (36·C bytes). On a CPU it also keeps n_head·T attention weights. Dropout adds a byte for each
-    number that it may zero: 2·C in a block, and the attention weights on a CPU. The head keeps two rows of V for each
-    token; on a CPU it keeps one row for only `CHUNK_ROWS` tokens, and the gradient of its weights.
+    between attention and MLP, and `mlp_numbers` in the MLP: 8·C + mlp_numbers, some of them in 16 bits under autocast.
+    On a CPU it also keeps n_head·T attention weights. Dropout adds a byte for each number that it may zero: 2·C in a
+    block, and the attention weights on a CPU. The head keeps two rows of V for each token; with `chunked_head`, on a
+    CPU, it keeps one row for only `CHUNK_ROWS` tokens, and the gradient of its weights.
     """
     half = dtype != "float32"
-    block = (36 if half else 64) * n_embd
+    block = (20 if half else 32) * n_embd + (2 if half else 4) * mlp_numbers
     attended = n_head * block_size if device == "cpu" else 0
     block += (2 if half else 4) * attended
     if dropout:
         block += 2 * n_embd + attended
     transient = 32 * n_embd  # gradients of the activations of one block
     tokens = batch_size * block_size
-    if device == "cpu":
+    if device == "cpu" and chunked_head:
         number, summed = (2 if half else 4), (4 if tokens > CHUNK_ROWS else 0)
         head = number * vocab_size * min(tokens, CHUNK_ROWS)
         head += 4 * min(tokens * vocab_size, CHUNK_LOGITS) + (number + summed) * vocab_size * n_embd

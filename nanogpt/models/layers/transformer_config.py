@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nanogpt.config.components import ArchitectureConfig
 from nanogpt.config.setting import setting
@@ -12,6 +13,8 @@ from nanogpt.models.layers import costs
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformerConfig(ArchitectureConfig):
     """`n_layer` blocks of attention and MLP along a residual stream that is `n_embd` wide."""
+
+    chunked_head: ClassVar[bool] = True  # its loss is that of `layers/cross_entropy.py`
 
     n_layer: int = setting(4, "number of transformer blocks", low=1, high=1000, common=True)
     n_head: int = setting(4, "attention heads in each block", low=1, high=1000, common=True)
@@ -44,15 +47,22 @@ class TransformerConfig(ArchitectureConfig):
         """The size of a hidden state."""
         return self.n_embd
 
+    @property
+    def mlp_numbers(self) -> int:
+        """The numbers that an MLP keeps for each token: its hidden state before and after the activation."""
+        return 8 * self.n_embd
+
     def activation_bytes(self, batch_size: int, dtype: str, device: str) -> int:
         """Return an estimate in bytes; see `costs.activation_bytes`."""
         return costs.activation_bytes(
             n_layer=self.n_layer,
             n_head=self.n_head,
             n_embd=self.n_embd,
+            mlp_numbers=self.mlp_numbers,
             vocab_size=self.vocab_size,
             block_size=self.block_size,
             batch_size=batch_size,
+            chunked_head=self.chunked_head,
             dropout=self.dropout,
             dtype=dtype,
             device=device,

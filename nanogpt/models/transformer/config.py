@@ -24,6 +24,7 @@ class Config(TransformerConfig):
         logit_lens=True,
         embeddings=True,
     )
+    chunked_head: ClassVar[bool] = False
 
     block_size: int = setting(10, "context window in tokens", low=1, high=10_000_000, common=True)
     n_layer: int = setting(2, "number of transformer blocks", low=1, high=1000, common=True)
