@@ -6,6 +6,7 @@ micro-batches and of their mean, give both unknowns, and S/|G|² is the simple n
 several measurements before they are divided, because each alone is noisy.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -53,6 +54,8 @@ class GradientNoiseObserver(Observer):
         self._previous = {}
         of_batch = squared_norm(p.grad for p in model.parameters() if p.grad is not None)
         of_micro_batch = sum(self._squares) / len(self._squares)
+        if not math.isfinite(of_batch + of_micro_batch):  # a gradient overflowed in float16: the step is skipped
+            return
         rows = sum(self._rows) / len(self._rows)
         self._measured.append(signal_and_noise(of_micro_batch, of_batch, rows, self._batch))
         signal, noise = (sum(values) / len(values) for values in zip(*self._measured, strict=True))

@@ -1,5 +1,6 @@
 """The gradient noise scale: its formula, what is measured in a training, and what is said of a batch size."""
 
+import math
 from typing import ClassVar
 
 import pytest
@@ -82,10 +83,13 @@ class OneNumber(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.zeros(()))
 
 
-def measure(observer):
-    """Show two micro-batches with the gradients 1 + √5 and 1 - √5, of mean square 6 and mean 1, each counting half."""
+def measure(observer, gradients=(0.5 * (1 + 5**0.5), 1.0)):
+    """Show two micro-batches with the gradients 1 + √5 and 1 - √5, of mean square 6 and mean 1, each counting half.
+
+    gradients: summed up to each micro-batch.
+    """
     model = OneNumber()
-    for number, gradient in enumerate((0.5 * (1 + 5**0.5), 1.0)):  # summed up to here
+    for number, gradient in enumerate(gradients):
         model.weight.grad = torch.tensor(gradient)
         observer.before_micro_batch(model, 1, number, torch.zeros(4, 9))
         observer.after_micro_batch(model, 1, number, 0.5)
@@ -100,6 +104,14 @@ def test_a_signal_below_zero_gives_no_scale_and_a_rollback_forgets_the_measureme
     assert measure(observer)[0].measurements == 2
     list(observed([started()], [observer]))
     assert measure(observer)[0].measurements == 1
+
+
+def test_a_gradient_that_overflowed_is_not_measured():
+    observer = GradientNoiseObserver(tiny(batch_size=4, noise_interval=1))
+    (before,) = measure(observer)
+    assert measure(observer, (math.inf, math.inf)) == []
+    (after,) = measure(observer)
+    assert (after.signal, after.noise, after.measurements) == (before.signal, before.noise, 2)
 
 
 def test_a_verdict_is_said_after_enough_measurements_and_only_when_it_changes(monkeypatch):
