@@ -3,10 +3,12 @@
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 
 from nanogpt.models import wavenet
+from nanogpt.models.wavenet.model import Cache
 from tests.architectures import build, shape
 from tests.narrowing import expect
 
@@ -45,17 +47,18 @@ def convolved(x: Array, weight: Array, bias: Array, dilation: int, k: int) -> Ar
     return y
 
 
+@pytest.mark.parametrize(("n_layer", "k", "T"), [(3, 2, 16), (6, 3, 4), (2, 2, 1)])
 @torch.inference_mode()
-def test_it_equals_the_formula_of_the_paper() -> None:
-    """z = tanh(W_f * x) ⊙ σ(W_g * x), equation 2, with dilations 1, 2, 4."""
+def test_it_equals_the_formula_of_the_paper(n_layer: int, k: int, T: int) -> None:
+    """z = tanh(W_f * x) ⊙ σ(W_g * x), equation 2, with dilations 1, 2, 4, …, also such as no window is as long as."""
     torch.manual_seed(1)
-    C, k = 12, 2
-    model = build(architecture="wavenet", n_layer=3, kernel_size=k, n_embd=C, block_size=16, vocab_size=11)
+    C = 12
+    model = build(architecture="wavenet", n_layer=n_layer, kernel_size=k, n_embd=C, block_size=T, vocab_size=11)
     w = {name: value.double().numpy() for name, value in model.state_dict().items()}
-    ids = torch.randint(11, (1, 16))
-    x = convolved(w["wte.weight"][ids[0]], w["first.linear.weight"], w["first.linear.bias"], 1, k)
+    ids = torch.randint(11, (1, T))
+    x = convolved(w["wte.weight"][ids[0].numpy()], w["first.linear.weight"], w["first.linear.bias"], 1, k)
     skips = np.zeros_like(x)
-    for layer in range(3):
+    for layer in range(n_layer):
         at = f"layers.{layer}."
         both, bias = w[at + "filter_gate.linear.weight"], w[at + "filter_gate.linear.bias"]
         filtered = convolved(x, both[:C], bias[:C], 2**layer, k)
@@ -65,3 +68,13 @@ def test_it_equals_the_formula_of_the_paper() -> None:
         x = x + z @ w[at + "residual.weight"].T + w[at + "residual.bias"]
     expected = np.maximum(skips + x, 0) @ w["head.weight"].T + w["head.bias"]
     np.testing.assert_allclose(model.logits(ids)[0].numpy(), expected, rtol=0, atol=1e-4)
+    cache = model.eval().new_cache(1)
+    steps = [expect(torch.Tensor, model(ids[:, [position]], cache=cache)[0])[0, 0] for position in range(T)]
+    np.testing.assert_allclose(torch.stack(steps).numpy(), expected, rtol=0, atol=1e-4)
+
+
+def test_a_cache_has_no_more_positions_than_a_window() -> None:
+    """The dilation of the last of 20 layers is half a million."""
+    model = build(architecture="wavenet", n_layer=20, n_embd=4, block_size=4, vocab_size=11)
+    cache = expect(Cache, model.new_cache(1))
+    assert max(recent.size(1) for recent in cache.recent) <= 4

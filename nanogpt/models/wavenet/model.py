@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Cache(base.Cache):
-    """The last inputs (B, (k - 1)·dilation, C) of each convolution: a step costs the same at every position."""
+    """The last inputs (B, reach, C) of each convolution: a step costs the same at every position."""
 
     def __init__(self, model: "Model", batch_size: int) -> None:
         weight = model.wte.weight
@@ -41,23 +41,27 @@ class CausalConvolution(nn.Module):
     """A convolution over a position and the k - 1 positions before it that are `dilation` apart.
 
     It is one matrix product over those k positions, side by side, the earliest first. Zeros precede the first position.
+    What is further back than a window is long is always zero: it is neither padded nor kept in the cache.
     """
 
-    def __init__(self, size: int, out: int, kernel_size: int, dilation: int) -> None:
+    def __init__(self, size: int, out: int, kernel_size: int, dilation: int, block_size: int) -> None:
         super().__init__()
         self.linear = nn.Linear(kernel_size * size, out)
-        self.kernel_size, self.dilation = kernel_size, dilation
-        self.reach = (kernel_size - 1) * dilation
+        self.distances = [tap * dilation for tap in reversed(range(kernel_size))]
+        self.reach = min(self.distances[0], block_size - 1)
 
     def forward(self, x: Tensor, recent: Tensor | None = None) -> Tensor:
         """Return (B, T, out) for x (B, T, C). recent: (B, reach, C), the positions before x, which is updated."""
-        T = x.size(1)
+        T, reach = x.size(1), self.reach
         if recent is None:
-            padded = F.pad(x, (0, 0, self.reach, 0))  # (B, reach + T, C)
+            padded = F.pad(x, (0, 0, reach, 0))  # (B, reach + T, C)
         else:
             padded = torch.cat((recent.to(x.dtype), x), dim=1)
             recent.copy_(padded[:, T:])
-        taps = [padded[:, tap * self.dilation : tap * self.dilation + T] for tap in range(self.kernel_size)]
+        taps = [
+            padded[:, reach - distance : reach - distance + T] if distance <= reach else torch.zeros_like(x)
+            for distance in self.distances
+        ]
         return self.linear(torch.cat(taps, dim=2))  # type: ignore[no-any-return]
 
 
@@ -67,7 +71,7 @@ class Layer(nn.Module):
     def __init__(self, config: "Config", dilation: int) -> None:
         super().__init__()
         C = config.n_embd
-        self.filter_gate = CausalConvolution(C, 2 * C, config.kernel_size, dilation)
+        self.filter_gate = CausalConvolution(C, 2 * C, config.kernel_size, dilation, config.block_size)
         self.residual = nn.Linear(C, C)
         self.skip = nn.Linear(C, C)
         self.dropout = Dropout(config.dropout)
@@ -88,7 +92,7 @@ class Model(UntiedHeadModel):
         super().__init__()
         self.config = config
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
-        self.first = CausalConvolution(config.n_embd, config.n_embd, config.kernel_size, 1)
+        self.first = CausalConvolution(config.n_embd, config.n_embd, config.kernel_size, 1, config.block_size)
         self.layers = nn.ModuleList(Layer(config, 2**number) for number in range(config.n_layer))
         self.head = new_head(config.n_embd, config.vocab_size)
 
