@@ -41,15 +41,20 @@ def write_onnx(model: LanguageModel, path: Path) -> None:
             f"architecture={config.name}: it looks its counts up in tables, and an ONNX file has matrix products; "
             "export the counts with --to=safetensors"
         )
-    if not config.capabilities.every_position or config.block_size < 2:
+    if not config.capabilities.every_position:
         raise UserError(f"architecture={config.name}: a model of one position only cannot be exported to ONNX")
+    if config.block_size < 3:  # the exporter needs two lengths, and takes a length of 1 for the only one
+        raise UserError(
+            f"block_size={config.block_size}: ONNX needs a model of three positions or more; export the weights with "
+            "--to=safetensors"
+        )
     if 4 * model.n_parameters() > LARGEST:
         raise UserError("an ONNX file has at most 2 GB: export this model with --to=hf or --to=gguf")
     # As long as the context, and one less: what the exporter decides for these lengths, such as to mask, is right for
     # shorter ones too.
     longest = config.block_size
     ids = torch.zeros(2, longest, dtype=torch.int64)
-    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("positions", min=max(2, longest - 1), max=longest)}
+    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("positions", min=longest - 1, max=longest)}
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     try:

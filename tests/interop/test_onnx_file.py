@@ -34,6 +34,9 @@ def test_what_cannot_be_exported_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "there.onnx").touch()
     with pytest.raises(UserError, match="it already exists; choose another place"):
         write_onnx(architectures.build(**SHAPE), tmp_path / "there.onnx")
+    for block_size in (1, 2):
+        with pytest.raises(UserError, match=rf"^block_size={block_size}: ONNX needs .* with --to=safetensors$"):
+            write_onnx(architectures.build(**SHAPE | {"block_size": block_size}), tmp_path / "model.onnx")
     monkeypatch.setattr("nanogpt.interop.onnx_file.LARGEST", 100)
     with pytest.raises(UserError, match="an ONNX file has at most 2 GB"):
         write_onnx(architectures.build(**SHAPE), tmp_path / "model.onnx")
