@@ -40,6 +40,8 @@ class HealthMonitor:
     highest: float = -math.inf  # mean loss over a window
     lowest: float = math.inf
     evaluations: list[tuple[float, float]] = field(default_factory=list)  # (training loss, validation loss)
+    overfits: bool = False  # as of the last evaluation, like the next: each step asks for both
+    is_on_plateau: bool = False
 
     def add(self, event: Event) -> None:
         """Add an event of the training."""
@@ -49,6 +51,7 @@ class HealthMonitor:
                 self.waits.clear()
                 self.evaluations.clear()
                 self.highest, self.lowest, self.diverging = -math.inf, math.inf, False
+                self.overfits = self.is_on_plateau = False
             case Step(loss=loss) if math.isfinite(loss):
                 self.losses.append(loss)
                 self.waits.append(event.data_share)
@@ -61,22 +64,21 @@ class HealthMonitor:
                     self.diverging = mean > self.lowest + min(1.0, needed) / (2 if self.diverging else 1)
             case Evaluated(train_loss=train_loss, val_loss=val_loss) if math.isfinite(val_loss):
                 self.evaluations.append((train_loss, val_loss))
+                self.overfits, self.is_on_plateau = self._overfits(), self._is_on_plateau()
 
     def state(self) -> str:
         """Return the current state, a key of `MESSAGES`."""
         if self.diverging:
             return "diverging"
-        if self._overfits():
+        if self.overfits:
             return "overfitting"
         if len(self.waits) == WINDOW and sum(self.waits) / WINDOW > 0.3:
             return "data-bound"
-        if self._is_on_plateau():
+        if self.is_on_plateau:
             return "plateau"
         return "learning"
 
     def _overfits(self) -> bool:
-        if not self.evaluations:
-            return False
         best = min(range(len(self.evaluations)), key=lambda number: self.evaluations[number][1])
         (then, lowest), (now, last) = self.evaluations[best], self.evaluations[-1]
         return len(self.evaluations) - best > 2 and last > 1.01 * lowest and now < then

@@ -5,7 +5,7 @@ import random
 
 from nanogpt.events import Evaluated, Health, Started, Step
 from nanogpt.inspection import HealthObserver, observed
-from nanogpt.inspection.health import MESSAGES, WINDOW
+from nanogpt.inspection.health import MESSAGES, WINDOW, HealthMonitor
 
 
 def started(step=0):
@@ -91,6 +91,20 @@ def test_a_validation_loss_that_rises_while_the_training_loss_falls_overfits():
 def test_evaluations_that_hardly_fall_are_a_plateau():
     assert lamps(*evaluated((4, 4), *[(2.0, 2.0 - n / 1000) for n in range(5)])) == ["plateau"]
     assert lamps(*evaluated((4, 4), *[(2.0, 2.0 - n / 50) for n in range(9)])) == []
+
+
+def test_steps_do_not_go_through_all_evaluations_again():
+    class Unread(list[tuple[float, float]]):
+        def __getitem__(self, place):
+            raise AssertionError
+
+    monitor = HealthMonitor()
+    for event in evaluated((3.0, 3.0), (2.0, 2.0), (1.8, 2.05), (1.6, 2.1)):
+        monitor.add(event)
+    monitor.evaluations = Unread(monitor.evaluations)
+    for event in stepped(FALLING):
+        monitor.add(event)
+        assert monitor.state() == "overfitting"
 
 
 def test_a_training_that_waits_for_data_is_data_bound():
