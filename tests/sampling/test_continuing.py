@@ -47,6 +47,16 @@ def test_written_tokens_count_in_the_length(model, tokenizer):
     assert end.reason == "length"
 
 
+def test_a_stop_string_that_begins_in_the_written_tokens_ends_the_sample(model, tokenizer):
+    whole = written(generate(model, tokenizer, "ab", KNOBS))
+    ids = [token.id for token in whole[:10]]
+    knobs = dataclasses.replace(KNOBS, stop=(whole[9].text + whole[10].text,))
+    (token, end) = generate(model, tokenizer, "ab", knobs, written=ids)
+    assert isinstance(token, Token)
+    assert isinstance(end, Stopped)
+    assert (token.text, end.reason) == ("", "stop")
+
+
 def test_a_character_that_is_half_written_is_completed(new_model):
     first, *rest = "€".encode()
 

@@ -64,6 +64,17 @@ def test_overlapping_beginnings_are_all_watched():
     assert streamed([b"a", b"a", b"a", b"b", b"c"], ["aab"]) == (["", "", "a", ""], True)
 
 
+def test_a_stop_string_may_begin_in_text_that_was_released_when_it_was_not_asked_for():
+    stream = TextStream()
+    assert stream.feed(b"END one E") == ("END one E", False)
+    assert stream.feed(b"N", ["END"]) == ("", False)
+    assert stream.feed(b"D two", ["END"]) == ("", True)
+    stream = TextStream()
+    assert stream.feed(b"END one E") == ("END one E", False)
+    assert stream.feed(b"N", ["END"]) == ("", False)
+    assert stream.feed(b"d", ["END"]) == ("Nd", False)
+
+
 def test_an_empty_stop_string_stops_nothing():
     assert split_at_stop("abc", [""]) == ("abc", "", False)
 
