@@ -1,1 +1,1 @@
-"""Formats and services of other programs: Hugging Face and Weights & Biases."""
+"""Formats and services of other programs: weights, tokenizers, dashboards."""

@@ -1,6 +1,6 @@
-"""GPT-2 as published (Radford et al. 2019).
+"""GPT-2 (Radford et al. 2019) and variants of it.
 
-The model is in `model.py`, its faster backends for a CPU in `cpu_training.py` and `cpu_decoding.py`.
+The model is in `model.py`, its training backend for a CPU in `cpu_training.py`.
 """
 
 from nanogpt.models.gpt2.config import Config
