@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nanogpt.errors import UserError
-from nanogpt.inspection.layers import calling_layers, check_finite, evaluation_mode
+from nanogpt.inspection.layers import calling_layers, check_finite
 from nanogpt.models.attention_recorder import recorded_attention
-from nanogpt.models.base import LanguageModel
+from nanogpt.models.base import LanguageModel, evaluation_mode
 
 KINDS = ("previous token", "first token", "induction")
 NAMED = 0.4  # mean attention weight from which a head is named

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nanogpt.errors import UserError
 from nanogpt.models.attention_recorder import recorded_attention
-from nanogpt.models.base import LanguageModel
+from nanogpt.models.base import LanguageModel, evaluation_mode
 
 HISTOGRAM_BINS, HISTOGRAM_RANGE = 24, 4.0  # the range in standard deviations on each side of the mean
 DEAD = 0.01  # a unit that deviates by less than this share of its layer's root mean square is dead
@@ -120,17 +120,6 @@ def calling_layers(model: nn.Module) -> Iterator[list[str]]:
                 hooks.append(module.register_forward_pre_hook(before(name)))
                 hooks.append(module.register_forward_hook(after))
         yield calling
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode, without dropout, and back into the mode it was in."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nanogpt.errors import UserError
-from nanogpt.inspection.layers import check_finite, evaluation_mode, temporary_hooks
-from nanogpt.models.base import LanguageModel
+from nanogpt.inspection.layers import check_finite, temporary_hooks
+from nanogpt.models.base import LanguageModel, evaluation_mode
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,7 @@ class SpikeObserver(Observer):
         """Return the texts of the sequences with the highest losses, and these losses."""
         import torch
 
-        from nanogpt.inspection.layers import evaluation_mode
+        from nanogpt.models.base import evaluation_mode
 
         losses: list[tuple[float, Tensor]] = []
         with evaluation_mode(model), torch.no_grad():

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from nanogpt.errors import UserError
-from nanogpt.inspection.layers import check_finite, evaluation_mode
-from nanogpt.models.base import Ids, LanguageModel
+from nanogpt.inspection.layers import check_finite
+from nanogpt.models.base import Ids, LanguageModel, evaluation_mode
 
 
 @dataclass(frozen=True, slots=True)

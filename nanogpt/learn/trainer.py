@@ -18,9 +18,8 @@ import torch
 from torch import Tensor
 
 from nanogpt.config import ARCHITECTURE, OPTIMIZER, component
-from nanogpt.inspection.layers import evaluation_mode
 from nanogpt.learn.private_random import PrivateRandom
-from nanogpt.models.base import LanguageModel, compute_loss
+from nanogpt.models.base import LanguageModel, compute_loss, evaluation_mode
 from nanogpt.sampling.threads import threads
 from nanogpt.training.clipping import clip_gradients
 

@@ -1,7 +1,8 @@
 """The base classes of all architectures: a language model, its decoding cache, its parameter groups, its backends."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
@@ -98,6 +99,19 @@ def document_starts(ids: Tensor, separator: int) -> Tensor | None:
         return None
     positions = torch.arange(ids.size(1), device=ids.device)
     return torch.cummax(torch.where(is_start, positions, 0), dim=1).values
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Set evaluation mode (no dropout) inside this context, and restore the mode of each module afterwards."""
+    changed = [module for module in model.modules() if module.training] if model.training else []
+    if changed:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module in changed:
+            module.training = True
 
 
 class LanguageModel(nn.Module):

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from nanogpt.hardware import retain_freed_memory
-from nanogpt.models.base import Cache, DecodeStep, LanguageModel
+from nanogpt.models.base import Cache, DecodeStep, LanguageModel, evaluation_mode
 from nanogpt.sampling.packed_linear import PackedLinears, can_pack
 from nanogpt.sampling.threads import threads, trial_thread_counts
 
@@ -142,19 +142,6 @@ def make_decode_step(model: LanguageModel, packed: PackedLinears | None, cache: 
         if step is not None:
             return step
     return lambda ids: forward_pass(model, packed, cache, ids)
-
-
-@contextmanager
-def evaluation_mode(model: LanguageModel) -> Iterator[None]:
-    """Set evaluation mode (no dropout) inside this context, and restore the mode of each module afterwards."""
-    changed = [module for module in model.modules() if module.training] if model.training else []
-    if changed:
-        model.eval()
-    try:
-        yield
-    finally:
-        for module in changed:
-            module.training = True
 
 
 @contextmanager

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nanogpt.models.base import Forward, LanguageModel, Output
-from nanogpt.sampling.decoding import evaluation_mode
+from nanogpt.models.base import Forward, LanguageModel, Output, evaluation_mode
 from nanogpt.sampling.packed_linear import PackedLinears
 
 

@@ -30,6 +30,8 @@ def ids(rows=2, length=16, vocab_size=65):
 def test_each_matrix_is_in_one_layer_and_a_probe_changes_nothing(architecture):
     torch.manual_seed(1)
     model = architectures.build(architecture=architecture, **SMALL).train()
+    next(model.children()).eval()
+    modes = [module.training for module in model.modules()]
     layers = parameter_layers(model)
     matrices = [p for p in model.parameters() if p.dim() > 1]
     found = [p for those in layers.values() for p in those if p.dim() > 1]
@@ -38,7 +40,7 @@ def test_each_matrix_is_in_one_layer_and_a_probe_changes_nothing(architecture):
     about = probe(model, ids(length=model.config.block_size))
     assert about.keys() == layers.keys()
     assert any(each.std is not None for each in about.values())
-    assert model.training
+    assert [module.training for module in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from nanogpt.models.base import evaluation_mode
 from nanogpt.models.layers import cpu_decoding
 from nanogpt.sampling import decoding
-from nanogpt.sampling.decoding import MIN_WORK_FOR_THREADS, decode, evaluation_mode, extend_window, threads_for
+from nanogpt.sampling.decoding import MIN_WORK_FOR_THREADS, decode, extend_window, threads_for
 
 
 def some_ids(rows, length):

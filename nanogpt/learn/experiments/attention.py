@@ -251,7 +251,7 @@ class Experiment(experiment.Experiment[Settings]):
         """Return what the model predicts after each typed letter, from the second half of the text on."""
         import torch
 
-        from nanogpt.inspection.layers import evaluation_mode
+        from nanogpt.models.base import evaluation_mode
 
         with torch.no_grad(), evaluation_mode(model):
             top = model.logits(torch.tensor([self.example]))[0].softmax(-1).topk(SHOWN_GUESSES)  # (T, k)
@@ -297,7 +297,7 @@ class Experiment(experiment.Experiment[Settings]):
     def _of_typed(self, model: "LanguageModel") -> str:
         import torch
 
-        from nanogpt.inspection.layers import evaluation_mode
+        from nanogpt.models.base import evaluation_mode
 
         with torch.no_grad(), evaluation_mode(model):
             probabilities = model.logits(torch.tensor([self.example]))[0, -1].softmax(-1)  # (V,)
@@ -317,7 +317,7 @@ def copied_share(model: "LanguageModel", batch: "Batch") -> float:
     """Return the share of the targets (B, T) that are not -1 for which the right letter is the most likely one."""
     import torch
 
-    from nanogpt.inspection.layers import evaluation_mode
+    from nanogpt.models.base import evaluation_mode
 
     ids, targets = batch
     with torch.no_grad(), evaluation_mode(model):
