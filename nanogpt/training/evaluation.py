@@ -118,7 +118,8 @@ def mean_loss(
         counted = 0 if is_extra else int((targets >= 0).sum())
         with hardware.autocast(device, dtype):
             loss = compute_loss(forward, torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device))
-        sums += torch.stack((loss.double() * counted, torch.tensor(float(counted), device=loss.device))).to(sums.device)
+        sums[0] += loss.to(sums.device).double() * counted  # in this order: mps has no float64
+        sums[1] += counted
         yield
     loss_sum, count = all_reduce_sum(sums, world).tolist()
     return loss_sum / count, int(count)

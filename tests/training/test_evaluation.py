@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from nanogpt.config import ARCHITECTURE, ArchitectureConfig, names
 from nanogpt.config.components import Capabilities
 from nanogpt.models.base import LanguageModel, Output
-from nanogpt.training.evaluation import evaluate_split
+from nanogpt.training.distributed import World
+from nanogpt.training.evaluation import evaluate_split, mean_loss
 from tests.architectures import build
 from tests.generators import outcome
 
@@ -44,6 +45,28 @@ def test_the_loss_of_a_split_is_that_of_its_tokens_one_by_one(architecture, stri
     loss, predicted = outcome(work)[-1]
     assert predicted == N - 1
     assert loss == pytest.approx(expected_loss(model, stride), rel=1e-5)
+
+
+class OnMps(torch.Tensor):
+    """A tensor as on an Apple GPU, which has no float64."""
+
+    def to(self, device):  # type: ignore[override]
+        return self.as_subclass(torch.Tensor) if str(device) == "cpu" else self
+
+    def double(self):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+
+def test_a_device_without_float64_measures_the_same(monkeypatch):
+    from_numpy = torch.from_numpy
+    monkeypatch.setattr(torch, "from_numpy", lambda ids: from_numpy(ids).as_subclass(OnMps))
+    batches = [(np.array([[1, 2]]), np.array([[3, 5]])), (np.array([[1, 2]]), np.array([[7, -1]]))]
+
+    def forward(ids, targets):
+        counted = targets[targets >= 0]
+        return None, counted.float().mean()
+
+    assert outcome(mean_loss(forward, batches, 11, "mps", "float32", World()))[-1] == (5.0, 3)  # (3 + 5 + 7) / 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
