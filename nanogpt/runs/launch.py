@@ -225,6 +225,8 @@ def _train_and_record(
     try:
         if is_first_start:  # another trainer may have started it while this one waited for the lock
             folder.check_free(run)
+        else:
+            _check_is_latest(run, start_from.progress.step if resume and start_from is not None else -1)
         if is_new:
             (run / "events.jsonl").unlink(missing_ok=True)
             checkpoints.remove_base(run)
@@ -290,6 +292,13 @@ def _check_files(run: Path) -> None:
             check_regular(run / name)
         except OSError as error:
             raise UserError(f"cannot train in {run}: {name}: {why(error)}") from None
+
+
+def _check_is_latest(run: Path, step: int) -> None:
+    """Raise `UserError` if the run has a checkpoint after `step`: the trainer before may have saved it meanwhile."""
+    newest = checkpoints.latest(run)
+    if newest is not None and newest.step > step:
+        raise UserError(f"{run.name} saved step {newest.step:,} while it was being resumed: resume it again")
 
 
 def _check_not_training_elsewhere(run: Path) -> None:

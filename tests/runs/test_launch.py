@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 import tomllib
+from dataclasses import replace
 from itertools import pairwise
 from multiprocessing import Pipe
 
@@ -18,7 +19,7 @@ from nanogpt.config import config_from_toml
 from nanogpt.data import open_dataset, prepare, textfile_recipe
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Evaluated, Finished, Health, Notice, Sampled, Saved, Started, Step
-from nanogpt.runs import recorder
+from nanogpt.runs import checkpoints, recorder
 from nanogpt.training import CommandQueue, SetMaxIters, Stop, train
 from nanogpt.training import async_checkpoint as saving
 from tests.forked import Forked
@@ -254,6 +255,24 @@ def test_two_trainers_never_share_a_run(small):
         list(runs.resume(folder))
     list(first)
     assert runs.summary(folder).state == "finished"
+
+
+def test_a_checkpoint_that_comes_while_a_run_is_being_resumed_is_not_lost(small, monkeypatch):
+    """The trainer before saves its last checkpoint after the resume has read one, and before it has the lock."""
+    folder = interrupted(small(), "one", at_step=7)
+    recorded, read = (folder / "events.jsonl").read_bytes(), checkpoints.read
+
+    def read_while_another_saves(path):
+        snapshot = read(path)
+        checkpoints.write(folder, replace(snapshot, progress=replace(snapshot.progress, step=7)))
+        return snapshot
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "read", read_while_another_saves)
+        with pytest.raises(UserError, match="one saved step 7 while it was being resumed: resume it again"):
+            list(runs.resume(folder))
+    assert (folder / "events.jsonl").read_bytes() == recorded
+    assert min(steps(runs.resume(folder))) == 8
 
 
 def test_a_run_that_another_machine_trains_on_a_shared_disk_is_refused_until_it_is_silent(small):
