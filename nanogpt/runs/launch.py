@@ -263,9 +263,9 @@ def _train_and_record(
             val_text=known_text_size(dataset, "val"),
         )
         base = start_from.model if config.checkpoint.lora_rank and start_from is not None and not resume else None
-        recorded = recorder.record(_with_run_files(_with_notice(notice, events), config, run, dataset, base))
-        with closing(_with_memory_advice(config, recorded)) as explained:
-            yield from explained
+        work = _with_run_files(_with_notice(notice, events), config, run, dataset, base)
+        with closing(recorder.record(_with_memory_advice(config, work))) as recorded:
+            yield from recorded
     finally:
         held.release()
         if is_new and not folder.is_run(run):  # it ended before the first step, or was removed: leave no empty folder

@@ -22,6 +22,7 @@ from nanogpt.events import Evaluated, Finished, Health, Notice, Sampled, Saved, 
 from nanogpt.runs import checkpoints, recorder
 from nanogpt.training import CommandQueue, SetMaxIters, Stop, train
 from nanogpt.training import async_checkpoint as saving
+from nanogpt.training.optimizer_step import OptimizerStep
 from tests.forked import Forked
 from tests.narrowing import expect
 
@@ -515,8 +516,6 @@ def test_a_loss_that_ends_in_nan_goes_back_with_half_the_learning_rate_where_it_
 
     def poisoned(config, tokens, **more):
         """Step 7 has a loss of NaN until the learning rate is a quarter."""
-        from nanogpt.training.optimizer_step import OptimizerStep
-
         step = OptimizerStep.run
 
         def bad(self):
@@ -537,8 +536,6 @@ def test_a_loss_that_ends_in_nan_goes_back_with_half_the_learning_rate_where_it_
 
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
 def test_going_back_passes_over_a_checkpoint_of_weights_that_have_gone_wrong_already(small, monkeypatch, kind):
-    from nanogpt.training.optimizer_step import OptimizerStep
-
     step = OptimizerStep.run
 
     def bad(self):
@@ -603,6 +600,18 @@ def test_nan_keeps_the_last_good_checkpoint_and_marks_the_run_failed(small):
     assert "learning_rate" in about.message
     for checkpoint in runs.list_checkpoints(folder):
         runs.load_model(str(checkpoint.path))
+
+
+def test_out_of_memory_is_recorded_with_what_to_lower(small, monkeypatch):
+    def exhausted(self):
+        raise MemoryError
+
+    monkeypatch.setattr(OptimizerStep, "run", exhausted)
+    with pytest.raises(UserError, match="out of memory: lower batch_size"):
+        trained(small())
+    about = runs.summary(runs.find("one"))
+    assert about.state == "failed"
+    assert about.message.startswith("out of memory: lower batch_size")
 
 
 def test_listing_puts_the_newest_first_and_an_unreadable_run_does_not_hide_the_others(small, home):
