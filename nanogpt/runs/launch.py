@@ -339,10 +339,11 @@ def _with_run_files(
                 }
                 if "RANK" not in os.environ:  # several processes divide the cores, and others may resume the run
                     resolved["threads"] = event.threads
+                before = folder.read_run_toml(run).get("run", {}) if folder.is_run(run) else {}
                 about = {
                     "format": FORMAT,
                     "name": run.name,
-                    "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                    "created": before.get("created") or time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                     "nanogpt": __version__,
                     "train_sha256": dataset.meta.sha256["train"],
                     **hardware.describe(),

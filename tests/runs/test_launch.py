@@ -13,6 +13,7 @@ from itertools import pairwise
 from multiprocessing import Pipe
 
 import pytest
+import tomli_w
 
 from nanogpt import files, runs
 from nanogpt.config import config_from_toml
@@ -20,6 +21,7 @@ from nanogpt.data import open_dataset, prepare, textfile_recipe
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Evaluated, Finished, Health, Notice, Sampled, Saved, Started, Step
 from nanogpt.runs import checkpoints, recorder
+from nanogpt.runs.folder import read_run_toml
 from nanogpt.training import CommandQueue, SetMaxIters, Stop, train
 from nanogpt.training import async_checkpoint as saving
 from nanogpt.training.optimizer_step import OptimizerStep
@@ -229,6 +231,15 @@ def test_a_complete_run_says_so_and_goes_on_with_more_iterations(small):
     with pytest.raises(UserError, match=r"complete at step 12.*--max_iters"):
         list(runs.resume(folder))
     assert steps(runs.resume(folder, {"max_iters": 15})).keys() == {13, 14, 15}
+
+
+def test_a_resumed_run_keeps_the_time_at_which_it_was_created(small):
+    folder = interrupted(small(), "one", at_step=2)
+    tables = read_run_toml(folder)
+    tables["run"]["created"] = "2026-01-02T03:04:05+0000"
+    (folder / "run.toml").write_text(tomli_w.dumps(tables))
+    list(runs.resume(folder))
+    assert read_run_toml(folder)["run"]["created"] == "2026-01-02T03:04:05+0000"
 
 
 def test_a_resumed_run_keeps_its_shape(small):
