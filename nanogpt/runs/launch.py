@@ -277,8 +277,8 @@ def _train_and_record(
 def _observers(config: Config, run: Path, decode: Callable[[list[int]], str]) -> list[Observer]:
     """Return the observers of every run and those that the settings ask for."""
     observers: list[Observer] = [HealthObserver(), SpeedObserver()]
-    sees_model = config.system.sharding == "none" and not config.model.capabilities.counted
-    if config.evaluation.health_interval and sees_model:
+    is_divided = config.system.sharding != "none" and os.environ.get("WORLD_SIZE", "1") != "1"
+    if config.evaluation.health_interval and not (is_divided or config.model.capabilities.counted):
         observers += [LayerHealthObserver(config), LayerProblemObserver(), SpikeObserver(decode)]
     if config.evaluation.noise_interval:
         observers.append(GradientNoiseObserver(config))

@@ -19,7 +19,7 @@ from nanogpt import files, runs
 from nanogpt.config import config_from_toml
 from nanogpt.data import open_dataset, prepare, textfile_recipe
 from nanogpt.errors import SettingError, UserError
-from nanogpt.events import Evaluated, Finished, Health, Notice, Sampled, Saved, Started, Step
+from nanogpt.events import Evaluated, Finished, Health, LayerHealth, Notice, Sampled, Saved, Started, Step
 from nanogpt.runs import checkpoints, recorder
 from nanogpt.runs.folder import read_run_toml
 from nanogpt.training import CommandQueue, SetMaxIters, Stop, train
@@ -611,6 +611,11 @@ def test_nan_keeps_the_last_good_checkpoint_and_marks_the_run_failed(small):
     assert "learning_rate" in about.message
     for checkpoint in runs.list_checkpoints(folder):
         runs.load_model(str(checkpoint.path))
+
+
+def test_the_layers_of_a_model_that_a_single_process_does_not_divide_are_measured(small):
+    _, events = trained(small(sharding="fsdp", max_iters=1, health_interval=1))
+    assert any(isinstance(event, LayerHealth) for event in events)
 
 
 def test_out_of_memory_is_recorded_with_what_to_lower(small, monkeypatch):
