@@ -84,8 +84,11 @@ def _status(run: Path) -> dict[str, Any]:
 
 
 def _has_started(run: Path, before: Mapping[str, Any]) -> bool:
-    """Return whether the process has written its first status, which is at its first event."""
-    return folder.is_run(run) and _status(run).get("updated", 0) != before.get("updated", 0)
+    """Return whether the process has written its first status, which is at its first event.
+
+    A trainer that still has the run writes its own every second: that changes only the time, not when it started.
+    """
+    return folder.is_run(run) and _status(run).get("since", 0) != before.get("since", 0)
 
 
 def _clear(run: Path) -> None:

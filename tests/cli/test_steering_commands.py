@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from nanogpt import runs
+from nanogpt import processes, runs
 from nanogpt.cli import ctl, main
 from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Finished, from_json
 from nanogpt.models import gpt2
+from nanogpt.runs.detached import resume_detached
 from nanogpt.runs.folder import is_locked, run_config
+from nanogpt.runs.recorder import write_status
+from nanogpt.runs.state import RunState
 from nanogpt.schedules import cosine
 from nanogpt.training import Save
 from tests import forked
@@ -99,6 +102,30 @@ def test_a_detached_resume_goes_on_with_the_changes_that_were_asked(small, capsy
     folder = runs.find("one")
     until(lambda: runs.summary(folder).state == "finished" and not is_locked(folder))
     assert runs.summary(folder).step == 9
+
+
+class Refused:
+    """A process that is refused, while the trainer that has the run writes its status; it ends at the third look."""
+
+    pid = 1
+
+    def __init__(self, *_, stdout, **_more):
+        stdout.write(b"nanogpt train: the run one is training in another process\n")
+        stdout.flush()
+        self.run, self.looks = Path(stdout.name).parent, 0
+
+    def poll(self):
+        self.looks += 1
+        write_status(self.run, RunState("one", state="running", since=1.0, updated=1.0 + self.looks))
+        return 2 if self.looks == 3 else None
+
+
+def test_a_detached_resume_of_a_run_that_still_trains_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "run.toml").touch()
+    write_status(tmp_path, RunState("one", state="running", since=1.0, updated=1.0))
+    monkeypatch.setattr(processes, "start_python", Refused)
+    with pytest.raises(UserError, match="the run one is training in another process"):
+        resume_detached(tmp_path)
 
 
 def every_setting_has_reached(config):
