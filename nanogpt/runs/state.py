@@ -204,7 +204,8 @@ def reduce(state: RunState, event: Event) -> RunState:
             state = replace(state, step=event.step, paused=paused, max_iters=limit)
         case Health():
             waiting = {"waiting": event.message, "going on": ""}.get(event.state, state.waiting)
-            state = replace(state, step=event.step, waiting=waiting, message=event.message)
+            message = "" if event.state == "going on" else event.message
+            state = replace(state, step=event.step, waiting=waiting, message=message)
         case LayerProblem():
             others = tuple(text for text in state.problems if not text.startswith(subject(event)))
             state = replace(state, problems=others if event.over else (*others, describe(event)))
@@ -220,6 +221,7 @@ def reduce(state: RunState, event: Event) -> RunState:
                 train_loss=state.train_loss if event.train_loss is None else event.train_loss,
                 val_loss=state.val_loss if event.val_loss is None else event.val_loss,
                 best_val_loss=state.best_val_loss if event.best_val_loss is None else event.best_val_loss,
+                message="" if state.waiting else state.message,  # which says that it resumes by itself
                 elapsed_s=event.elapsed_s,
                 updated=event.time,
                 silent_s=0.0,

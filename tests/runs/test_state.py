@@ -62,6 +62,12 @@ def test_the_phase_follows_from_the_events(events: list[Event], phase: str, stat
     assert state_to_dict(known)["phase"] == phase
 
 
+@pytest.mark.parametrize("end", [FREE, finished("stopped")])
+def test_that_training_waits_is_said_no_longer_than_it_does(end: Event) -> None:
+    assert after(started(), FULL).message == FULL.message
+    assert after(started(), FULL, end).message == ""
+
+
 @pytest.mark.parametrize("lamp", [*MESSAGES, "rollback", "nan"])
 def test_how_well_it_learns_is_not_whether_it_runs(lamp: str) -> None:
     assert after(started(), Health(step=1, state=lamp, message="so")).phase == "training"
