@@ -51,13 +51,21 @@ ADAPTERS, BASE = "adapters.safetensors", "base.safetensors"
 REPLACED = ".replaced"  # suffix of a checkpoint that is being replaced by another of the same step
 
 
+class ReadError(UserError):
+    """The system refuses to read a file, which may be sound: the next attempt may succeed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One checkpoint on disk. `val_loss` (nats per token) is None if there was no evaluation at its step."""
+    """One checkpoint on disk. `val_loss` (nats per token) is None if there was no evaluation at its step.
+
+    is_refused: the system refused to read its trainer.json now, so that its `val_loss` is not known.
+    """
 
     step: int
     path: Path
     val_loss: float | None
+    is_refused: bool = False
 
 
 def list_checkpoints(run: Path) -> list[Checkpoint]:
@@ -76,12 +84,14 @@ def list_checkpoints(run: Path) -> list[Checkpoint]:
         replaced = folder.suffix == REPLACED and not folder.with_suffix("").exists()
         if (folder.suffix and not replaced) or not folder.stem[5:].isdecimal():
             continue
-        loss = None
-        with suppress(UserError):
+        loss, is_refused = None, False
+        try:
             progress = _read_trainer(folder)["progress"]
             evaluated = progress["evaluated_at"] == progress["step"] and math.isfinite(progress["val_loss"])
             loss = progress["val_loss"] if evaluated else None
-        found.append(Checkpoint(int(folder.stem[5:]), folder, loss))
+        except UserError as error:
+            is_refused = isinstance(error, ReadError)
+        found.append(Checkpoint(int(folder.stem[5:]), folder, loss, is_refused))
     return sorted(found, key=lambda checkpoint: checkpoint.step)
 
 
@@ -92,7 +102,11 @@ def latest(run: Path) -> Checkpoint | None:
 
 def best(run: Path) -> Checkpoint | None:
     """Return the checkpoint with the lowest validation loss, or None."""
-    evaluated = [(c.val_loss, c.step, c) for c in list_checkpoints(run) if c.val_loss is not None]
+    return _best(list_checkpoints(run))
+
+
+def _best(found: list[Checkpoint]) -> Checkpoint | None:
+    evaluated = [(c.val_loss, c.step, c) for c in found if c.val_loss is not None]
     return min(evaluated)[2] if evaluated else None
 
 
@@ -160,8 +174,9 @@ def _save_tensors(tensors: Mapping[str, "Tensor"], path: Path) -> None:
 def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -> Path:
     """Write a checkpoint atomically and durably, then remove old ones; return its folder.
 
-    The latest, the best, those at multiples of `keep_every` steps (0: none) stay, and others spread over the run, up to
-    `keep` in all. Raise OSError if nothing could be written; the old checkpoints are then unchanged.
+    The latest, the best, those at multiples of `keep_every` steps (0: none) and those whose loss cannot be read now
+    stay, and others spread over the run, up to `keep` in all. Raise OSError if nothing could be written; the old
+    checkpoints are then unchanged.
     """
     home = run / "checkpoints"
     final = home / f"step-{snapshot.progress.step:08d}"
@@ -200,12 +215,15 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -
 def roll_back_to(run: Path, step: int) -> "Snapshot | None":
     """Return the snapshot of the latest sound checkpoint up to `step`, or None, and remove later checkpoints.
 
-    They are removed so that a resume starts from the same checkpoint.
+    They are removed so that a resume starts from the same checkpoint. Raise `UserError` if the system refuses to read
+    one that may be sound.
     """
     found = list_checkpoints(run)
     for checkpoint in reversed([each for each in found if each.step <= step]):
         try:
             snapshot = read(checkpoint.path)
+        except ReadError:
+            raise
         except UserError:
             continue
         for later in found:
@@ -302,7 +320,7 @@ def _read_tensors(checkpoint: Path, name: str, trainer: dict[str, Any]) -> "dict
     try:
         return load_file(path)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {why(error)}") from None
+        raise ReadError(f"cannot read {path}: {why(error)}") from None
     except (SafetensorError, ValueError) as error:
         raise _damaged(path, str(error)) from None
 
@@ -319,8 +337,8 @@ def _check_sum(path: Path, trainer: dict[str, Any]) -> None:
             raise _damaged(path, "its sha256 is not the one written with it")
     except FileNotFoundError as error:
         raise _damaged(path, str(error)) from None
-    except OSError as error:  # the file itself may be sound
-        raise UserError(f"cannot read {path}: {why(error)}") from None
+    except OSError as error:
+        raise ReadError(f"cannot read {path}: {why(error)}") from None
 
 
 def _read_trainer(checkpoint: Path) -> dict[str, Any]:
@@ -330,8 +348,8 @@ def _read_trainer(checkpoint: Path) -> dict[str, Any]:
         claimed = trainer["sha256"].pop("trainer")
     except FileNotFoundError:
         raise UserError(f"{checkpoint} is not a checkpoint: it has no trainer.json") from None
-    except OSError as error:  # the file itself may be sound
-        raise UserError(f"cannot read {path}: {why(error)}") from None
+    except OSError as error:
+        raise ReadError(f"cannot read {path}: {why(error)}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, str(error)) from None
     if trainer.get("format") != FORMAT or claimed != _fingerprint(trainer):
@@ -380,8 +398,8 @@ def thin_out(steps: list[int], needed: set[int], count: int) -> list[int]:
 
 def _prune(run: Path, keep_every: int, keep: int) -> None:
     found = list_checkpoints(run)
-    needed = {each.step for each in found if keep_every and each.step % keep_every == 0}
-    needed |= {each.step for each in (*found[-1:], best(run)) if each is not None}
+    needed = {each.step for each in found if each.is_refused or (keep_every and each.step % keep_every == 0)}
+    needed |= {each.step for each in (*found[-1:], _best(found)) if each is not None}
     spread = thin_out([each.step for each in found], needed, keep)
     for checkpoint in found:
         if checkpoint.step not in spread:

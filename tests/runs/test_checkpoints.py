@@ -1,5 +1,6 @@
 """Checkpoints that are whole or not there, and damage that is noticed."""
 
+import errno
 import json
 import math
 import os
@@ -13,9 +14,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nanogpt import runs
+from nanogpt import files, runs
 from nanogpt.errors import UserError
 from nanogpt.runs import checkpoints
+from nanogpt.training import Snapshot
 from tests.forked import Forked
 from tests.narrowing import expect
 
@@ -165,6 +167,46 @@ def test_left_overs_of_a_killed_process_are_cleared_at_the_next_save(run):
     assert 99 not in {checkpoint.step for checkpoint in runs.list_checkpoints(run)}
     checkpoints.write(run, checkpoints.read(expect(runs.Checkpoint, runs.latest(run)).path))
     assert not leftover.exists()
+
+
+def refusing(place, read):
+    """`read`, except that the disk refuses this file."""
+
+    def refuse(path, *rest):
+        if path == place:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return read(path, *rest)
+
+    return refuse
+
+
+def test_the_best_checkpoint_outlives_a_moment_in_which_the_disk_refuses_to_read_it(snapshot, tmp_path, monkeypatch):
+    def write(step, val_loss):
+        snapshot.progress.step = snapshot.progress.evaluated_at = step
+        snapshot.progress.val_loss = val_loss
+        return checkpoints.write(tmp_path, snapshot)
+
+    best = write(1, 1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "read_text", refusing(best / "trainer.json", files.read_text))
+        write(2, 2.0)
+        write(3, 3.0)
+        assert [each.step for each in runs.list_checkpoints(tmp_path)] == [1, 2, 3]
+    assert expect(runs.Checkpoint, runs.best(tmp_path)).path == best
+    write(4, 4.0)
+    assert [each.step for each in runs.list_checkpoints(tmp_path)] == [1, 4]
+
+
+def test_going_back_removes_no_checkpoint_that_the_disk_refuses_to_read_now(run, monkeypatch):
+    *_, before, last = runs.list_checkpoints(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "sha256", refusing(last.path / "model.safetensors", files.sha256))
+        with pytest.raises(UserError, match=r"cannot read .*Input/output error"):
+            checkpoints.roll_back_to(run, last.step)
+    assert runs.list_checkpoints(run)[-2:] == [before, last]
+    (last.path / "model.safetensors").write_bytes(b"")
+    assert expect(Snapshot, checkpoints.roll_back_to(run, last.step)).progress.step == before.step
+    assert runs.list_checkpoints(run)[-1] == before
 
 
 class Killed(BaseException):
