@@ -367,7 +367,8 @@ def _damaged(path: Path, reason: str) -> UserError:
 
 def _others(folder: Path) -> list[str]:
     """Return the steps of the other checkpoints of the run."""
-    return [str(int(other.name[5:])) for other in sorted(folder.parent.glob("step-*[0-9]")) if other != folder]
+    others = [other.name[5:] for other in sorted(folder.parent.glob("step-*")) if other != folder]
+    return [str(int(step)) for step in others if step.isdecimal()]
 
 
 def _fingerprint(trainer: dict[str, Any]) -> str:

@@ -4,10 +4,10 @@ import errno
 import json
 import math
 import os
+import shutil
 from contextlib import suppress
 from multiprocessing import Pipe
 from pathlib import Path
-from shutil import rmtree
 
 import pytest
 import torch
@@ -96,6 +96,15 @@ def test_a_truncated_file_is_noticed_and_the_other_checkpoints_are_named(run):
     os.truncate(path, path.stat().st_size - 1)
     with pytest.raises(UserError, match=r"damaged.*steps 4, 8"):
         checkpoints.read(path.parent)
+
+
+def test_a_copy_beside_a_damaged_checkpoint_is_not_named_and_saving_goes_on(run, snapshot):
+    folder = run / "checkpoints" / "step-00000004"
+    shutil.copytree(folder, folder.with_name("step-00000004-copy2"))
+    (folder / "trainer.json").write_text("{")
+    with pytest.raises(UserError, match=r"damaged.*the run also has steps 8, 12;"):
+        checkpoints.read(folder)
+    checkpoints.write(run, snapshot, keep_every=4)
 
 
 def test_a_missing_file_is_noticed(run):
@@ -246,7 +255,7 @@ def test_neither_the_best_nor_the_latest_is_ever_lost_however_often_saving_is_ki
 
         def removed(path, renames=renames, most=killed_after, **_):
             if most is None or len(renames) <= most:  # who is dead removes nothing
-                rmtree(path, ignore_errors=True)
+                shutil.rmtree(path, ignore_errors=True)
 
         with pytest.MonkeyPatch.context() as patch, suppress(Killed):
             patch.setattr(Path, "rename", renamed)
