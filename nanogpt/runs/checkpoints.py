@@ -190,7 +190,7 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -
         weights = {"adapters": snapshot.adapters} if snapshot.adapters else {"model": snapshot.model}
         parts = {**weights, "optimizer": snapshot.optimizer}
         if snapshot.adapters:
-            sums[BASE] = sha256(run / BASE)
+            sums[BASE] = _base_sum(run)
         if snapshot.average:
             parts["average"] = snapshot.average
         for name, tensors in parts.items():
@@ -210,6 +210,17 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -
     with suppress(UserError):  # if they cannot be listed, none is removed
         _prune(run, keep_every, keep)
     return final
+
+
+def _base_sum(run: Path) -> str:
+    """Return the sha256 of the frozen weights, from the checkpoint before if there is one: they never change.
+
+    Raise OSError.
+    """
+    with suppress(UserError, KeyError):
+        if before := latest(run):
+            return str(_read_trainer(before.path)["sha256"][BASE])
+    return sha256(run / BASE)
 
 
 def roll_back_to(run: Path, step: int) -> "Snapshot | None":

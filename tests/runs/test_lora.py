@@ -10,6 +10,7 @@ from nanogpt import runs
 from nanogpt.cli import main
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Evaluated, Finished, LayerProblem, Sampled, Saved, Started, Step
+from nanogpt.runs import checkpoints
 from nanogpt.runs.load import load_model
 from nanogpt.runs.manage import delete
 from nanogpt.training.optimizer_step import OptimizerStep
@@ -113,6 +114,18 @@ def test_damaged_and_missing_frozen_weights_are_said(small, base):
     file.unlink()
     with pytest.raises(UserError, match=r"base.safetensors"):
         load_model("tuned")
+
+
+def test_frozen_weights_that_are_damaged_between_two_checkpoints_are_noticed(small, base):
+    folder, _ = trained(small(**LORA), "tuned")
+    *_, last = runs.list_checkpoints(folder)
+    snapshot = checkpoints.read(last.path)
+    content = bytearray((folder / "base.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "base.safetensors").write_bytes(content)
+    snapshot.progress.step += 1
+    with pytest.raises(UserError, match=r"base.safetensors is damaged"):
+        checkpoints.read(checkpoints.write(folder, snapshot))
 
 
 def test_a_rollback_restores_the_adapters(small, base, monkeypatch):
