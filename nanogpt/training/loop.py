@@ -23,7 +23,7 @@ from nanogpt.training import distributed
 from nanogpt.training.async_checkpoint import CheckpointWriter
 from nanogpt.training.control import CommandQueue, Stop
 from nanogpt.training.due import checkpoint_is_due, evaluation_is_due, reason_to_finish, sample_is_due
-from nanogpt.training.early_stopping import count_evaluation, early_stopping_event
+from nanogpt.training.early_stopping import count_evaluation, early_stopping_event, is_lower
 from nanogpt.training.evaluation import EvaluationProgress, evaluate
 from nanogpt.training.optimizer_step import OptimizerStep
 from nanogpt.training.process_monitor import ProcessMonitor
@@ -204,16 +204,15 @@ class Trainer:
             yield from self.writer.report(wait=True)
             self.writer.snapshot_step = -1
         count_evaluation(progress, val_loss, config.evaluation.min_delta)
-        best = val_loss if progress.best_val_loss is None else min(progress.best_val_loss, val_loss)
-        is_best = best != progress.best_val_loss
+        is_best = is_lower(val_loss, progress.best_val_loss)
         progress.evaluated_at, progress.train_loss, progress.val_loss = progress.step, train_loss, val_loss
         if is_best:
-            progress.best_val_loss, progress.best_step = best, progress.step
+            progress.best_val_loss, progress.best_step = val_loss, progress.step
         yield Evaluated(
             step=progress.step,
             train_loss=train_loss,
             val_loss=val_loss,
-            best_val_loss=best,
+            best_val_loss=val_loss if progress.best_val_loss is None else progress.best_val_loss,
             is_best=is_best,
             tokens=n_tokens,
             elapsed_s=self.elapsed_s(),

@@ -6,7 +6,7 @@ import pytest
 
 from nanogpt.events import Evaluated, Finished, Health, Step
 from nanogpt.training import Snapshot, train
-from nanogpt.training.early_stopping import count_evaluation, is_over
+from nanogpt.training.early_stopping import count_evaluation, early_stopping_event, is_over
 from nanogpt.training.snapshot import Progress
 
 STILL = {"learning_rate": 1e-12, "min_lr": 0, "eval_interval": 2}  # no loss improves by 0.01
@@ -29,6 +29,7 @@ def trained(config, tokens, **more):
         ([3.0, 3.0, 3.5, 2.9], 0.0, [0, 1, 2, 0]),
         ([3.0, 2.95, 2.9, 2.85], 0.125, [0, 1, 2, 0]),  # many small improvements are one
         ([3.0, math.nan, 2.0], 0.0, [0, 1, 0]),
+        ([math.nan, math.inf, 3.0, 2.0], 0.0, [1, 2, 0, 0]),
     ],
 )
 def test_evaluations_without_an_improvement_are_counted(losses, min_delta, without):
@@ -37,6 +38,17 @@ def test_evaluations_without_an_improvement_are_counted(losses, min_delta, witho
         count_evaluation(progress, loss, min_delta)
         counts.append(progress.evaluations_without_improvement)
     assert counts == without
+
+
+def test_a_checkpoint_of_an_earlier_version_whose_best_loss_is_nan_counts_as_one_without_any():
+    progress = Progress(best_val_loss=math.nan, improved_val_loss=math.nan, evaluations_without_improvement=1)
+    count_evaluation(progress, 2.5, 0.0)
+    assert (progress.improved_val_loss, progress.evaluations_without_improvement) == (2.5, 0)
+
+
+def test_a_run_without_any_finite_loss_ends_early_too():
+    message = early_stopping_event(Progress(evaluations_without_improvement=2)).message
+    assert "no better validation loss in 2 evaluations; it was never a finite number. To continue" in message
 
 
 def test_a_checkpoint_without_the_counters_has_its_best_loss_to_compare_with():
