@@ -152,8 +152,8 @@ class Trainer:
 
     def sample_is_due(self) -> bool:
         """Return whether to write a sample now: once at a step, and not after a failed checkpoint."""
-        is_new = self.sampled_at != self.progress.step and not self.writer.save_error
-        return is_new and sample_is_due(self.progress, self.config)
+        is_new = self.sampled_at != self.progress.step and sample_is_due(self.progress, self.config)
+        return is_new and self.agreed(not self.writer.save_error)
 
     def can_save(self) -> bool:
         """Return whether this process saves checkpoints, and this step has none and no known bad weights.

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -212,6 +213,30 @@ def wait_for_a_last_checkpoint():
 def test_all_wait_for_a_last_checkpoint_that_the_disk_refuses_at_first(tmp_path):
     output = tmp_path / "output"
     assert on_processes(2, wait_for_a_last_checkpoint, output) == [0, 0], output.read_text()
+
+
+def sample_after_a_failed_checkpoint():
+    """The checkpoint of step 1 fails when that of step 2 is due, and only the main process knows it."""
+    saving.RETRY_S = 0.1
+    reached, refusals = threading.Event(), iter([True])
+
+    def save(snapshot, is_best):
+        if next(refusals, False):
+            assert reached.wait(60)
+            raise OSError("the disk is full")
+        return "saved"
+
+    changes = {"sharding": "fsdp", "max_iters": 3, "checkpoint_interval": 1, "sample_interval": 1}
+    for event in train(config(**changes), tokens(), save=save, sample=lambda model, prompt, seed: prompt):
+        if isinstance(event, Step) and event.step == 2:
+            reached.set()
+    assert isinstance(event, Finished)
+    assert event.reason == "max_iters"
+
+
+def test_sharded_processes_agree_on_a_sample_after_a_checkpoint_that_the_disk_refuses(tmp_path):
+    output = tmp_path / "output"
+    assert on_processes(2, sample_after_a_failed_checkpoint, output) == [0, 0], output.read_text()
 
 
 SECOND = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
