@@ -21,7 +21,7 @@ from nanogpt.models.base import Forward, LanguageModel
 from nanogpt.models.lora import merged_copy
 from nanogpt.training import distributed
 from nanogpt.training.async_checkpoint import CheckpointWriter
-from nanogpt.training.control import CommandQueue, Stop
+from nanogpt.training.control import Command, CommandQueue, Stop
 from nanogpt.training.due import checkpoint_is_due, evaluation_is_due, reason_to_finish, sample_is_due
 from nanogpt.training.early_stopping import count_evaluation, early_stopping_event, is_lower
 from nanogpt.training.evaluation import EvaluationProgress, evaluate
@@ -63,6 +63,7 @@ class Trainer:
     idle_since: float = 0.0  # monotonic, as `started_at`
     sampled_at: int = -1
     rollbacks: int = 0
+    deferred: list[Command] = field(default_factory=list)  # to be applied when no metrics are pending
     stopping: Stop | None = None
     paused: bool = False
     waiting_for: str = ""
@@ -141,6 +142,7 @@ class Trainer:
             self.step.skip_flag is None
             or self.progress.step % self.config.evaluation.log_interval == 0
             or len(self.step.pending_metrics) >= MAX_PENDING_STEPS
+            or bool(self.deferred)
             or evaluation_is_due(self.progress, self.config)
             or self.checkpoint_is_due()
             or self.sample_is_due()
@@ -275,13 +277,18 @@ class Trainer:
     def apply_commands(self) -> Iterator[Event]:
         """Apply the waiting commands. Return if training can continue, or has to stop.
 
-        It waits while paused, or while a checkpoint or the record of the run cannot be written, which is retried.
+        It waits while paused, or while a checkpoint or the record of the run cannot be written, which is retried. While
+        metrics are pending, the weights may be those of a step before: commands are deferred until after the next step.
         """
         world = self.runtime.world
         while True:
             yield from self.writer.report()
             waiting_for = self.writer.save_error or (self.wait_reason() if self.wait_reason else "")
-            waiting, has_commands, waits = share_commands(self.commands.take(), bool(waiting_for), world)
+            commands = [*self.deferred, *self.commands.take()]
+            self.deferred = commands if self.step.pending_metrics else []
+            if self.deferred:
+                break
+            waiting, has_commands, waits = share_commands(commands, bool(waiting_for), world)
             self.waiting_for = waiting_for if world.is_main or not waits else "the main process waits"
             for command in waiting:
                 yield from command.apply(self)

@@ -2,13 +2,14 @@
 
 import copy
 import math
+from itertools import count
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nanogpt.events import Evaluated, Finished, Health, Saved, Step
-from nanogpt.training import train, train_run
+from nanogpt.training import CommandQueue, Stop, train, train_run
 from nanogpt.training.loop import MAX_PENDING_STEPS
 from nanogpt.training.optimizer_step import OptimizerStep
 from nanogpt.training.throughput import Throughput
@@ -32,6 +33,16 @@ class Reads(TorchDispatchMode):
 
 def of(kind, events):
     return [event for event in events if isinstance(event, kind)]
+
+
+def saving_to(steps):
+    """A `save` that only adds the step of each checkpoint to a list."""
+
+    def save(snapshot, is_best):
+        steps.append(snapshot.progress.step)
+        return ""
+
+    return save
 
 
 def metrics(events):
@@ -119,6 +130,42 @@ def test_a_step_that_is_not_finite_moves_nothing_nor_do_those_after_it_and_it_en
     assert sorted(seen) == list(range(1, 11))
     torch.testing.assert_close(seen[10], seen[6], rtol=0, atol=0)
     assert not all(torch.equal(a, b) for a, b in zip(seen[5][0], seen[6][0], strict=True)), "it did move before"
+
+
+def test_a_stop_after_a_step_that_is_not_finite_saves_nothing(tiny, tokens, deferred_metrics, monkeypatch):
+    """The seventh step goes wrong, and the stop comes during the eighth; the next one that is reported is the tenth."""
+    saved: list[int] = []
+    commands, update = CommandQueue(), OptimizerStep.update_on_device
+
+    def poisoned(self, loss, skip_flag):
+        if self.progress.step == 7:
+            commands.put(Stop())
+        return update(self, loss * math.nan if self.progress.step == 6 else loss, skip_flag)
+
+    monkeypatch.setattr(OptimizerStep, "update_on_device", poisoned)
+    config = tiny(log_interval=10, eval_interval=24, max_iters=24)
+    finished = expect(Finished, list(train(config, tokens, commands=commands, save=saving_to(saved)))[-1])
+    assert (finished.reason, finished.step, saved) == ("nan", 6, [])
+
+
+def test_a_stop_while_metrics_are_pending_ends_after_the_next_step_also_while_training_waits(
+    tiny, tokens, deferred_metrics
+):
+    """The disk is full from the third look on, after the second step; the next one that is reported is the fourth."""
+    losses = {event.step: event.loss for event in train(tiny(eval_interval=100), tokens) if isinstance(event, Step)}
+    saved: list[int] = []
+    commands, looks = CommandQueue(), count(1)
+
+    def disk():
+        return "the disk is full" if next(looks) > 2 else ""
+
+    config = tiny(eval_interval=100, log_interval=4)
+    for event in train(config, tokens, commands=commands, save=saving_to(saved), wait_reason=disk):
+        if isinstance(event, Health) and event.state == "waiting":
+            commands.put(Stop())
+    finished = expect(Finished, event)
+    assert (finished.reason, finished.step, saved) == ("stopped", 3, [3])
+    assert finished.train_loss == pytest.approx(losses[3], abs=1e-5)
 
 
 def test_a_loss_that_is_never_reported_is_read_all_the_same(tiny, tokens, deferred_metrics, monkeypatch):
