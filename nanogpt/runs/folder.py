@@ -271,7 +271,9 @@ def _folders(home: Path) -> list[Path]:
 
 
 def may_be_run(folder: Path) -> bool:
-    """Return whether a folder contains a run, or an unusable run.toml."""
+    """Return whether a folder contains a run, or an unusable run.toml; a hidden one is being written or removed."""
+    if folder.name.startswith("."):
+        return False
     try:
         return is_run(folder) or os.path.lexists(folder / "run.toml")
     except UserError:

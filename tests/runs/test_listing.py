@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nanogpt.runs import listing
-from nanogpt.runs.folder import read_state
+from nanogpt.runs.folder import find, read_state
 from nanogpt.runs.listing import RunListing, list_runs
 
 
@@ -115,6 +115,13 @@ def test_a_look_at_many_files_comes_less_often(home: Path, monkeypatch: pytest.M
 
 def test_without_a_folder_there_are_no_runs(home: Path) -> None:
     assert list_runs(home / "none") == []
+
+
+def test_a_run_that_is_being_imported_is_no_run_yet(home: Path) -> None:
+    make(home / "runs", "a")
+    make(home / "runs", ".b.1.partial")
+    assert [run.name for run in list_runs()] == ["a"]
+    assert find().name == "a"
 
 
 def test_on_a_slow_disk_several_runs_are_read_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
