@@ -119,6 +119,7 @@ def _timed(
         {
             "processes": 1,
             "eval_iters": 1,
+            "eval_only": False,
             "log_interval": 1,
             "sample_interval": 0,
             # the length of the run decides about compiling, so it stays; the caller ends the training long before
