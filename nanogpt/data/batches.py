@@ -15,6 +15,7 @@ from nanogpt.errors import UserError
 from nanogpt.formatting import counted
 
 Ids = NDArray[np.int64]
+TRAIN_BATCHES = 20  # of the training split in an evaluation, if eval_iters=0 asks for the whole validation split
 MOST_SHUFFLED = 1 << 25  # windows in an epoch whose order is kept in memory: 128 MB
 
 

@@ -4,6 +4,7 @@ The configurations of architecture and optimizer estimate their own part; tests 
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nanogpt.config import Config
@@ -80,12 +81,20 @@ def uniform_loss(vocab_size: int) -> float:
     return math.log(vocab_size)
 
 
-def equivalent_steps(config: Config, train_tokens: int) -> float:
-    """Return the work of a run in steps, evaluations included: a forward pass is a third of an optimizer step."""
+def equivalent_steps(config: Config, tokens: Mapping[str, int]) -> float:
+    """Return the work of a run in steps, evaluations included: a forward pass is a third of an optimizer step.
+
+    tokens: how many the splits "train" and "val" have.
+    """
+    from nanogpt.data.batches import TRAIN_BATCHES, count_evaluation_batches  # imports numpy
+
     if config.model.capabilities.counted:
-        return steps(config, train_tokens)
-    schedule, evaluation = config.schedule, config.evaluation
-    evaluations = 1 + -(-schedule.max_iters // evaluation.eval_interval)
-    passes = 3 if config.optimizer.ema_decay else 2  # both splits, and the averaged weights
-    batches = passes * evaluation.eval_iters
-    return schedule.max_iters + evaluations * batches / (3 * config.data.gradient_accumulation_steps)
+        return steps(config, tokens["train"])
+    max_iters, interval, n = config.schedule.max_iters, config.evaluation.eval_interval, config.evaluation.eval_iters
+    evaluations = 1 if interval > max_iters else 1 + math.ceil(max_iters / interval)
+    passes = [("val", n), ("train", n or TRAIN_BATCHES)]
+    if config.optimizer.ema_decay:  # the averaged weights are evaluated too
+        passes.append(("val", n))
+    shape = config.model.block_size, config.data.batch_size
+    batches = sum(count_evaluation_batches(tokens[split], *shape, of_split) for split, of_split in passes)
+    return max_iters + evaluations * batches / (3 * config.data.gradient_accumulation_steps)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Literal
 
 from nanogpt.config import Config
-from nanogpt.data.batches import count_evaluation_batches
+from nanogpt.data.batches import TRAIN_BATCHES, count_evaluation_batches
 from nanogpt.data.token_files import Tokens
 from nanogpt.errors import UserError
 from nanogpt.events import Evaluated, Event, Finished, Health, Notice, Sampled, Started
@@ -38,7 +38,6 @@ FinishReason = Literal["max_iters", "patience", "stopped", "nan", "eval_only"]
 
 MAX_ROLLBACKS = 3
 MAX_PENDING_STEPS = 50  # after which a loss that is not finite is noticed
-TRAIN_BATCHES = 20  # of the training split, if eval_iters=0 asks for the whole validation split
 
 
 @dataclass(kw_only=True)

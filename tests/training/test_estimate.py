@@ -11,7 +11,8 @@ from nanogpt.config import ARCHITECTURE, Config, component_settings, names, reso
 from nanogpt.events import Measured
 from nanogpt.training import estimate
 from nanogpt.training.distributed import World
-from nanogpt.training.step_timing import estimate_step_time
+from nanogpt.training.step_timing import estimate_step_time, time_step_parts
+from tests.generators import outcome
 
 SMALL = {"n_layer": 3, "n_head": 4, "n_embd": 128, "block_size": 64, "batch_size": 8, "vocab_size": 300}
 
@@ -118,7 +119,8 @@ def test_epochs_and_the_uniform_guess() -> None:
 def test_a_counted_model_takes_one_epoch_whatever_max_iters_is() -> None:
     flags = {"architecture": "ngram", "max_iters": 100_000, "block_size": 64, "batch_size": 8, "vocab_size": 300}
     config = resolve(flags=flags).config
-    assert estimate.steps(config, 1025) == estimate.equivalent_steps(config, 1025) == 3  # of 8 · 64 tokens at most
+    assert estimate.steps(config, 1025) == 3  # of 8 · 64 tokens at most
+    assert estimate.equivalent_steps(config, {"train": 1025, "val": 100}) == 3
     assert estimate.epochs(config, 1025) == 1.0
     memory = estimate.memory(config)
     assert memory.gradients == memory.optimizer == 0
@@ -126,7 +128,31 @@ def test_a_counted_model_takes_one_epoch_whatever_max_iters_is() -> None:
 
 def test_evaluations_lengthen_a_run_by_their_forward_passes() -> None:
     config = configured(max_iters=100, eval_interval=50, eval_iters=30)
-    assert estimate.equivalent_steps(config, 10**6) == 100 + 3 * 60 / 3  # at 0, 50 and 100: 30 batches of both splits
+    tokens = dict.fromkeys(("train", "val"), 10**6)
+    assert estimate.equivalent_steps(config, tokens) == 100 + 3 * 60 / 3  # at 0, 50 and 100: 30 batches of both splits
+    averaged = configured(max_iters=100, eval_interval=50, eval_iters=30, ema_decay=0.9)
+    assert estimate.equivalent_steps(averaged, tokens) == 100 + 3 * 90 / 3
+
+
+@pytest.mark.parametrize(
+    ("preset", "steps"),
+    [
+        ("baby", 5000 + 21 * (7 + 62) / 3),  # 200 batches are more than either split has
+        ("speedrun", 40 + (28 + 20) / 3),  # one evaluation, of the whole validation split and 20 batches of the other
+        ("shakespeare", 1600 + 9 * (28 + 20) / 3),
+    ],
+)
+def test_an_evaluation_counts_as_many_batches_as_it_has(preset: str, steps: float) -> None:
+    config = resolve(preset=preset, flags={"vocab_size": 65}).config
+    assert estimate.equivalent_steps(config, {"train": 1_003_854, "val": 111_540}) == steps
+
+
+def test_steps_are_timed_whatever_the_configuration_evaluates() -> None:
+    tokens = {split: torch.arange(4000).remainder(300).numpy().astype("uint16") for split in ("train", "val")}
+    work = time_step_parts(
+        configured(eval_only=True, device="cpu", compile="false"), tokens, burn_in=1, steps=2, limit_s=60
+    )
+    assert len(outcome(work)[-1][2]) == 2
 
 
 @pytest.mark.parametrize(

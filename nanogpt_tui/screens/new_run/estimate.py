@@ -70,8 +70,8 @@ def figures(config: Config, dataset: DatasetInfo | None, speed: Speed) -> Iterat
         yield "guess", f"{estimate.uniform_loss(vocab):.3f}", f"= ln {vocab:,}", "$foreground"
     else:
         yield "guess", "–", "known once prepared", "$quiet"
-    if speed.seconds_per_step is not None and train_tokens:
-        seconds = speed.seconds_per_step * estimate.equivalent_steps(config, train_tokens)
+    if speed.seconds_per_step is not None and dataset and train_tokens:
+        seconds = speed.seconds_per_step * estimate.equivalent_steps(config, dataset.tokens)
         each = f"{1000 * speed.seconds_per_step:,.0f} ms per step" if speed.seconds_per_step < 10 else ""
         yield "time", f"≈ {duration(seconds)}", each or f"{speed.seconds_per_step:,.0f} s per step", "$foreground"
     else:
