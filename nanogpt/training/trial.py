@@ -79,6 +79,8 @@ def choose_by_trial(
         better, worse, factor = comparison
         were = "was" if better == 1 else "were"
         choices["threads"] = f"{counted(better, 'thread')} {were} {factor:.2f} times as fast as {worse} in a trial"
+        if factor < 1:  # fewer were faster, but not by the margin
+            choices["threads"] += f" of a part of a batch, where fewer have to be {MARGIN} times as fast"
     if dtype != runtime.dtype:
         choices["dtype"] = f"faster than {runtime.dtype} in a trial"
     return replace(runtime, threads=threads, dtype=dtype, choices=choices)

@@ -180,6 +180,15 @@ def test_a_trial_changes_nothing_but_what_it_chooses(tiny, tokens, two_cores, ch
     assert figures(events) == figures(train(with_settings(config, {"threads": 1}), tokens))
 
 
+def test_why_slightly_faster_threads_are_not_taken_is_said(tiny, tokens, two_cores, monkeypatch):
+    monkeypatch.setattr(trial, "fastest", lambda candidates, *_: (candidates[0], (2, 1, 1 / 1.05)))
+    started = next(iter(train(tiny(threads=0), tokens)))
+    assert isinstance(started, Started)
+    assert started.threads == 2
+    why = started.choices["threads"]
+    assert why.startswith("2 threads were 0.95 times as fast as 1 in a trial of a part of a batch, where fewer have")
+
+
 @pytest.mark.parametrize("changes", [{"threads": 2}, {"threads": 0, "eval_only": True}])
 def test_no_trial_is_done_if_the_person_chose_or_nothing_is_trained(tiny, tokens, two_cores, changes):
     next(iter(train(tiny(**changes), tokens)))
