@@ -42,7 +42,7 @@ class Format(base.Format):
         try:
             with ZipFile(stream.stored) as archive:
                 texts = list(_chapters(_Book(stream.path, archive), skipped))
-        except (BadZipFile, zlib.error, LZMAError, EOFError, UnicodeDecodeError, RuntimeError) as error:
+        except (BadZipFile, zlib.error, LZMAError, EOFError, ValueError, RuntimeError) as error:
             raise UserError(f"{stream.path} is a damaged EPUB book ({error}): copy or download it again") from error
         if texts:
             yield CHAPTER_END.join(texts)
@@ -86,7 +86,7 @@ class _Book:
         parser.EntityDeclHandler = self._refuse_entity
         try:
             parser.Parse(self.read(name, MAX_LIST), True)
-        except (KeyError, expat.ExpatError) as error:
+        except (LookupError, ValueError, expat.ExpatError) as error:  # two of them for an encoding that expat lacks
             raise UserError(
                 f"{self.path} is a damaged EPUB book ({name}: {error}): copy or download it again"
             ) from error

@@ -122,6 +122,8 @@ def test_a_book_gives_the_text_of_its_chapters_in_the_order_of_its_spine(tmp_pat
         ({"META-INF/container.xml": "<container>"}, "damaged EPUB book"),
         ({"META-INF/container.xml": "<container/>"}, "damaged EPUB book"),
         ({"META-INF/container.xml": "<container><rootfile/></container>"}, "damaged EPUB book"),
+        ({"OEBPS/book.opf": '<?xml version="1.0" encoding="gb2312"?><package/>'}, "damaged EPUB book"),
+        ({"OEBPS/book.opf": '<?xml version="1.0" encoding="nonsense"?><package/>'}, "damaged EPUB book"),
         ({"OEBPS/book.opf": f"<package>{'<item/>' * 65_537}</package>"}, "lists more than 65,536 parts"),
         ({"OEBPS/book.opf": f"<package>{' ' * (1 << 23)}</package>"}, "unpacks to more than 8 MB"),
         (
