@@ -10,7 +10,7 @@ import binascii
 import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Self
 
 from nanogpt import extras
@@ -185,8 +185,6 @@ def learn(arguments: Sequence[str], texts: Iterator[str]) -> str:
             eos_piece=END_OF_TEXT,
             hard_vocab_limit=False,  # a short text gives a smaller vocabulary
             max_sentence_length=8 * LONGEST_SENTENCE,
-            input_sentence_size=MOST_SENTENCES,
-            shuffle_input_sentence=False,
             num_threads=THREADS,
             minloglevel=2,
         )
@@ -204,10 +202,17 @@ def learn(arguments: Sequence[str], texts: Iterator[str]) -> str:
 
 
 def sentences(texts: Iterable[str]) -> Iterator[str]:
-    """Yield the lines of a text, cut where the library would leave something out; long lines in parts.
+    """Yield the first lines of a text, cut where the library would leave something out; long lines in parts.
 
     It keeps tabs for itself, strips carriage returns, and skips its control entries where they are in the text.
     """
+    texts = iter(texts)
+    yield from islice(_parts(texts), MOST_SENTENCES)
+    for _ in texts:
+        pass  # the parent waits until the whole text is read
+
+
+def _parts(texts: Iterable[str]) -> Iterator[str]:
     for text in texts:
         for line in _APART.split(text):
             for begin in range(0, len(line), LONGEST_SENTENCE):

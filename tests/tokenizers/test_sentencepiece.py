@@ -88,6 +88,13 @@ def test_long_lines_are_learned_from_in_parts() -> None:
     assert list(sentencepiece.sentences(["ab\tc\n" + "d" * 2500])) == ["ab", "c", "d" * 1000, "d" * 1000, "d" * 500]
 
 
+def test_a_text_of_more_lines_than_are_learned_from_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sentencepiece, "MOST_SENTENCES", 200)
+    texts = iter(["a\n" * 150] * 9)
+    assert list(sentencepiece.sentences(texts)) == ["a"] * 200
+    assert not list(texts)
+
+
 def test_a_missing_library_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     with pytest.raises(UserError, match=r"needs sentencepiece: pip install 'nanogpt-tui\[sentencepiece\]'"):
