@@ -114,9 +114,10 @@ class Source(ABC):
 
 def local_shards(files: list[Path]) -> list[Shard]:
     """Return local files as shards, named by their paths below the folder that contains all. Raise `UserError`."""
+    files = [path.absolute() for path in files]
     common = Path(os.path.commonpath([path.parent for path in files])) if files else Path()
     try:
-        found = [(path.relative_to(common).as_posix(), path.absolute(), path.stat()) for path in files]
+        found = [(path.relative_to(common).as_posix(), path, path.stat()) for path in files]
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read ({reason(error)})") from error
     shards = [
