@@ -47,7 +47,10 @@ class Skipped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding(Event):
-    """Progress over the text. `phase` is "scan" (reading for vocabulary and length) or "encode" (writing tokens)."""
+    """Progress over the text. `phase` is "scan" (reading for vocabulary and length) or "encode" (writing tokens).
+
+    `total_bytes` is 0 while the files of the text are searched for.
+    """
 
     phase: Literal["scan", "encode"]
     done_bytes: int

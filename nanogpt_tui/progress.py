@@ -10,7 +10,10 @@ WithProgress = Downloading | Encoding | TokenizerTraining
 
 
 class Progress:
-    """The last event of a preparation, and the first one of its phase, from which its rate is measured."""
+    """The last event of a preparation, and the first one of its phase, from which its rate is measured.
+
+    A total is not known before the files of a text are found, which takes time of its own.
+    """
 
     def __init__(self) -> None:
         self._first: WithProgress | None = None  # of the phase, or after a pause
@@ -21,7 +24,8 @@ class Progress:
     def add(self, event: Event) -> None:
         """Take a new event; those without a progress are ignored."""
         if isinstance(event, WithProgress):
-            if self._first is None or _phase(event) != _phase(self._first):
+            first = self._first
+            if first is None or _phase(event) != _phase(first) or (_total(event) and not _total(first)):
                 self._first = event
             self._last = event
             self._trains_tokenizer |= isinstance(event, TokenizerTraining)

@@ -1,6 +1,7 @@
 """Local files with text, and folders of them."""
 
 import os
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,10 @@ from nanogpt.data.sources import base
 from nanogpt.data.sources._listing import walk
 from nanogpt.data.sources.base import Shard, local_shards
 from nanogpt.errors import UserError
-from nanogpt.events import Event, Notice, Skipped
+from nanogpt.events import Encoding, Event, Notice, Skipped
 
 MAX_NAMES = 3  # skipped files that a notice names for each reason
+REPORT_INTERVAL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,19 +60,21 @@ class Source(base.Source):
 def _text_files(
     folder: Path, encoding: str | None, text_column: str | None, look_into_tables: bool
 ) -> Generator[Event, None, list[Path]]:
-    """Return the text files below a folder, and report those that are skipped."""
+    """Yield progress, return the text files below a folder, and report those that are skipped."""
     from nanogpt.data.text import UNREADABLE, exclusion_reason
 
     unlisted: list[Path] = []
     linked: list[Path] = []
-    candidates = sorted(walk(folder, (".*",), unlisted, linked))
-    reasons = {
-        candidate: exclusion_reason(candidate, encoding, text_column)
-        if look_into_tables or not formats.find(candidate).has_columns
-        else ""
-        for candidate in candidates
-    }
-    texts = [candidate for candidate in candidates if not reasons[candidate]]
+    reasons: dict[Path, str] = {}
+    reported = time.monotonic()
+    for candidate in walk(folder, (".*",), unlisted, linked):
+        is_looked_into = look_into_tables or not formats.find(candidate).has_columns
+        reasons[candidate] = exclusion_reason(candidate, encoding, text_column) if is_looked_into else ""
+        if time.monotonic() - reported > REPORT_INTERVAL_S:  # the caller may want to cancel: it may be a whole disk
+            reported = time.monotonic()
+            yield Encoding(phase="scan", done_bytes=0, total_bytes=0, tokens=0)
+    reasons = dict(sorted(reasons.items()))
+    texts = [candidate for candidate, reason in reasons.items() if not reason]
     reasons |= dict.fromkeys(unlisted, UNREADABLE) | dict.fromkeys(linked, "links to folders")
     skipped: dict[str, list[str]] = {}
     for path, reason in reasons.items():

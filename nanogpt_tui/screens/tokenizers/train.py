@@ -52,7 +52,7 @@ class Train(Vertical):
         self._session, self._known, self._glyphs = session, known, glyphs
         self._options: list[tuple[str, str]] = []  # of the tokenizers to mark
         self._job: Worker[Event | Trained] | None = None
-        self._marking: Worker[Mark] | None = None
+        self._marking: Worker[Event | Mark] | None = None
         self._delay: Timer | None = None
         self._progress = Progress()
         self._curve: list[VocabularyPoint] = []
@@ -152,9 +152,9 @@ class Train(Vertical):
             lambda: marks(known, options, key), lambda: self._show_marks(job), name="marks"
         )
 
-    def _show_marks(self, job: "Worker[Mark]") -> None:
+    def _show_marks(self, job: "Worker[Event | Mark]") -> None:
         if job is self._marking and self.is_attached:
-            self._marks |= {mark.label: mark.point for mark in job.drain()}
+            self._marks |= {item.label: item.point for item in job.drain() if isinstance(item, Mark)}
             self._show_chart()
 
     @property

@@ -1,7 +1,7 @@
 """Training a tokenizer and measuring tokenizers on a text: the work of threads."""
 
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from nanogpt.events import Event, VocabularyPoint
 from nanogpt.files import why, write_atomically
 from nanogpt.inspection.tokenization import vocabulary_curve
 from nanogpt.tokenizers import Tokenizer
-from nanogpt.tokenizers.base import completed
 from nanogpt_tui.screens.tokenizers.choices import NEEDS_NETWORK, Tokenizers
 
 DATASET, FILE = "dataset", "file"  # the first word of the key of a text
@@ -63,7 +62,7 @@ def train(key: str, spec: str) -> Generator[Event | Trained, None, None]:
         ends = split_ends(recipe, sum(file.characters for file in files) + len(SEPARATOR) * (len(files) - 1))
         made = yield from build_tokenizer(recipe, files, alphabet, ends, TRAINED_CHARACTERS)
     yield Trained(spec, made)
-    yield from vocabulary_curve(made, held_out(key))
+    yield from vocabulary_curve(made, (yield from held_out(key)))
 
 
 def _train_on(dataset: Dataset, spec: str) -> Generator[Event, None, Tokenizer]:
@@ -81,22 +80,25 @@ def write_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
         raise UserError(f"cannot write {path}: {why(error)}; choose another place") from None
 
 
-def held_out(key: str) -> str:
-    """Return the beginning of the validation split of a text. Raise `UserError`."""
+def held_out(key: str) -> Generator[Event, None, str]:
+    """Yield progress and return the beginning of the validation split of a text. Raise `UserError`."""
     kind, _, name = key.partition(" ")
     if kind == DATASET and is_prepared(name):
         return "".join(first_characters(split_text(open_dataset(name), "val"), MEASURED_CHARACTERS))
     recipe = _recipe(kind, name)
-    found = recipe.source.files(recipe.encoding)
-    files, _, _, _ = completed(scan_files(completed(found), recipe.encoding, recipe.source.text_column))
+    found = yield from recipe.source.files(recipe.encoding)
+    files, _, _, _ = yield from scan_files(found, recipe.encoding, recipe.source.text_column)
     ends = split_ends(recipe, sum(file.characters for file in files) + len(SEPARATOR) * (len(files) - 1))
     texts = (text for split, text in split_texts(read(files), ends) if split == "val")
     return "".join(first_characters(texts, MEASURED_CHARACTERS))
 
 
-def marks(known: Tokenizers, options: list[tuple[str, str]], key: str) -> Iterator[Mark]:
-    """Yield what each tokenizer that is on this machine makes of a text. Raise `UserError` if it cannot be read."""
-    text = held_out(key)
+def marks(known: Tokenizers, options: list[tuple[str, str]], key: str) -> Generator[Event | Mark, None, None]:
+    """Yield progress, then what each tokenizer that is on this machine makes of a text.
+
+    Raise `UserError` if it cannot be read.
+    """
+    text = yield from held_out(key)
     for name, label in options:
         if not label.endswith(NEEDS_NETWORK):
             try:

@@ -192,7 +192,7 @@ def preparing_text(history: "History") -> str:
         total = f" of {count(event.total_bytes)}" if event.total_bytes else ""
         return f"downloading {printable(event.source)}: {count(event.done_bytes)}{total} bytes"
     if isinstance(event, Encoding):
-        share = event.done_bytes / event.total_bytes if event.total_bytes else 1.0
+        share = event.done_bytes / event.total_bytes if event.total_bytes else 0.0
         return f"{'reading the text' if event.phase == 'scan' else 'writing tokens'}: {share:.0%}"
     if isinstance(event, TokenizerTraining):
         if event.phase == "read":

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from nanogpt.data import formats, scanning, sources
+from nanogpt.data import formats, scanning, sources, text
+from nanogpt.data.sources import files as files_source
+from nanogpt.data.sources.base import local_shards
 from nanogpt.errors import UserError
-from nanogpt.events import Notice, Skipped
+from nanogpt.events import Encoding, Notice, Skipped
 from tests.generators import outcome
 
 
@@ -47,8 +49,7 @@ def test_what_cannot_be_read_in_a_folder_is_skipped_and_named(public: Path) -> N
     (folder / "secret.txt").chmod(0)
     (folder / "closed").chmod(0)
     with nobody():
-        *_, files = outcome(sources.create("files", paths=(folder,)).files())
-        skipped, notice, *_ = sources.create("files", paths=(folder,)).files()
+        *events, files = outcome(sources.create("files", paths=(folder,)).files())
         with pytest.raises(UserError, match=r"closed cannot be read; check its permissions"):
             outcome(sources.create("files", paths=(folder / "closed",)).files())
         (given,) = outcome(sources.create("files", paths=(folder / "closed" / "b.txt",)).files())[0]
@@ -56,9 +57,9 @@ def test_what_cannot_be_read_in_a_folder_is_skipped_and_named(public: Path) -> N
             outcome(scanning.scan_files([given]))
     (folder / "closed").chmod(0o755)
     assert files == [folder / "a.txt"]
-    assert isinstance(skipped, Skipped)
+    (skipped,) = [event for event in events if isinstance(event, Skipped)]
     assert (skipped.what, skipped.counts) == ("files", {"cannot be read": 3})
-    assert isinstance(notice, Notice)
+    (notice,) = [event for event in events if isinstance(event, Notice)]
     assert notice.level == "warning"
     assert notice.text == f"{folder}: skipped 3 of 4 files: 3 cannot be read (gone.txt, secret.txt, closed)"
 
@@ -95,3 +96,38 @@ def test_a_folder_with_binaries_and_a_circle_of_links_gives_its_texts(tmp_path: 
     assert "skipped 8 of 11 files: " in notice
     assert "2 not text (f.png, g.bin)" in notice
     assert "1 links to folders (deep/er/loop)" in notice
+
+
+def test_the_search_of_a_folder_can_be_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(9):
+        (tmp_path / f"{number}.txt").write_text("text")
+    looked_into: list[Path] = []
+
+    def look(path: Path, encoding: None, text_column: None) -> str:
+        looked_into.append(path)
+        return ""
+
+    monkeypatch.setattr(text, "exclusion_reason", look)
+    monkeypatch.setattr(files_source, "REPORT_INTERVAL_S", -1.0)
+    search = sources.create("files", paths=(tmp_path,)).files()
+    event = next(search)
+    search.close()
+    assert isinstance(event, Encoding)
+    assert (event.done_bytes, event.total_bytes, len(looked_into)) == (0, 0, 1)
+    *_, found = outcome(sources.create("files", paths=(tmp_path,)).files())
+    assert found == sorted(tmp_path.iterdir())
+
+
+def test_shards_may_be_given_by_relative_and_absolute_paths_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("a").write_text("a")
+    (tmp_path / "b").write_text("b")
+    shards = local_shards([Path("a"), tmp_path / "b"])
+    assert [(shard.name, shard.path) for shard in shards] == [
+        ("b", str(tmp_path / "b")),
+        ("here/a", str(tmp_path / "here" / "a")),
+    ]
+    assert [shard.name for shard in local_shards([Path("a"), Path("../b")])] == ["../b", "a"]

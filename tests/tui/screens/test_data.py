@@ -676,6 +676,16 @@ def test_the_rate_is_that_of_the_present_phase() -> None:
     assert progress.share == pytest.approx(0.6)
 
 
+def test_the_rate_of_reading_does_not_count_the_search_for_files() -> None:
+    progress = Progress()
+    progress.add(Encoding(phase="scan", done_bytes=0, total_bytes=0, tokens=0, time=0.0))
+    assert progress.line(80, ascii_only=True).plain.startswith("reading ")
+    assert progress.share == 0.0
+    progress.add(Encoding(phase="scan", done_bytes=0, total_bytes=10**8, tokens=0, time=100.0))
+    progress.add(Encoding(phase="scan", done_bytes=2 * 10**7, total_bytes=10**8, tokens=0, time=102.0))
+    assert " 20%    10.0 MB/s   0:08 left" in progress.line(80, ascii_only=True).plain
+
+
 def test_the_rate_after_a_pause_does_not_count_the_pause() -> None:
     progress = Progress()
     progress.add(Encoding(phase="encode", done_bytes=0, total_bytes=10**8, tokens=0, time=0.0))
