@@ -19,6 +19,7 @@ from nanogpt.data.corpus.fetch import Fetcher
 from nanogpt.data.corpus.sample import read_sample, sample_characters, write_sample
 from nanogpt.data.corpus.unfinished import LARGEST, Unfinished
 from nanogpt.data.document_settings import DocumentSettings
+from nanogpt.data.existing import REPLACE_ADVICE
 from nanogpt.data.names import home, unfinished_folder
 from nanogpt.data.recipes import Recipe, textfile_recipe
 from nanogpt.data.sources.base import Shard
@@ -70,14 +71,15 @@ def prepare_corpus(
 
 def _unchanged(recipe: Recipe, meta: store.Meta) -> Generator[Event, None, store.Meta]:
     """Return the `Meta` of an existing data set. Raise `UserError` if it is not the one that the recipe describes."""
-    otherwise = "choose another name with --output=NAME, or replace it with --force"
     recorded = meta.source.get("settings")
     if not isinstance(recorded, dict):
-        raise UserError(f"data set {recipe.name} exists and is not from this corpus; {otherwise}")
+        raise UserError(f"data set {recipe.name} exists and is not from this corpus; {REPLACE_ADVICE}")
     if difference := _difference(recorded, _settings(recipe)):
-        raise UserError(f"data set {recipe.name} exists with {difference}; {otherwise}")
-    if not recipe.source.is_corpus and meta.source["sha256"] != _digest((yield from recipe.source.shards())):
-        raise UserError(f"data set {recipe.name} exists, and its files have changed since; {otherwise}")
+        raise UserError(f"data set {recipe.name} exists with {difference}; {REPLACE_ADVICE}")
+    if not recipe.source.is_corpus:
+        shards = yield from recipe.source.shards(recipe.encoding)
+        if meta.source["sha256"] != _digest(shards):
+            raise UserError(f"data set {recipe.name} exists, and its files have changed since; {REPLACE_ADVICE}")
     yield Notice(level="info", text=f"data set {recipe.name} is already prepared from this corpus")
     return meta
 
