@@ -42,13 +42,14 @@ class Fetcher:
     def path(self, number: int) -> Path:
         """Return where shard `number` is, or will be once it is downloaded.
 
-        Its name says which version it is: one that was kept of another revision of the corpus is not taken for it.
+        Its name says which version of which file it is, in any order of the shards: one that was kept of another
+        revision of the corpus is not taken for it.
         """
         shard = self._shards[number]
         if shard.path:
             return Path(shard.path)
-        version = shard.sha256 or hashlib.sha256(shard.urls[0].encode()).hexdigest()
-        return self._folder / f"{number:06}-{version[:8]}-{PurePosixPath(shard.name).name}"
+        version = hashlib.sha256(f"{shard.name} {shard.sha256 or shard.urls[0]}".encode()).hexdigest()
+        return self._folder / f"{version[:16]}-{PurePosixPath(shard.name).name}"
 
     def wait_for(self, number: int) -> Generator[Downloading, None, Path]:
         """Yield progress until a shard is there, and return its path. Raise `UserError` if it cannot be downloaded."""

@@ -19,10 +19,12 @@ import pytest
 
 from nanogpt.data import open_dataset, prepare
 from nanogpt.data import sources as kinds
+from nanogpt.data.corpus.fetch import Fetcher
 from nanogpt.data.document_settings import DocumentSettings
 from nanogpt.data.download import download
 from nanogpt.data.names import unfinished_folder
 from nanogpt.data.recipes import Recipe, read_recipe
+from nanogpt.data.sources.base import Shard
 from nanogpt.errors import UserError
 from nanogpt.events import CorpusEncoding, Downloading, Event
 from nanogpt.processes import is_running
@@ -94,7 +96,7 @@ def test_downloads_are_removed_once_they_are_read_or_kept_in_the_cache(
         list(prepare(recipe(mirror(server, corpus)), data_dir=tmp_path / "b", keep_shards=True))
         kept = sorted((tmp_path / "cache" / "corpora" / "c").iterdir())
         digests = hashes(corpus)
-        assert sorted(path.name[7:] for path in kept) == sorted(f"{digests[n][:8]}-{n}" for n in digests)
+        assert sorted(path.name[17:] for path in kept) == sorted(digests)
         requests = len(server.names)
         list(prepare(recipe(mirror(server, corpus)), data_dir=tmp_path / "b", keep_shards=True, force=True))
         assert len(server.names) == requests
@@ -109,6 +111,18 @@ def test_downloads_are_removed_once_they_are_read_or_kept_in_the_cache(
     # the one that is read, two ahead, and those that the open window has documents of
     assert 1 <= most <= 4
     assert token_files(tmp_path / "a") == expected
+
+
+def test_a_shard_has_the_same_path_in_any_order(tmp_path: Path) -> None:
+    of_a, of_others = "0" * 64, "1" * 64
+    shards = [
+        Shard(name=f"{folder}/part-0.jsonl", sha256=sha256, urls=("http://localhost",))
+        for folder, sha256 in (("a", of_a), ("b", of_others), ("c", of_others))
+    ]
+    orders = [Fetcher(order, tmp_path, {}, 1.0, keep=True) for order in (shards, shards[::-1])]
+    first, second = ({fetcher.path(number) for number in range(3)} for fetcher in orders)
+    assert len(first) == 3
+    assert first == second
 
 
 def test_a_manifest_names_the_files_and_their_hashes(
