@@ -1,11 +1,15 @@
 """Downloads of one file: in blocks, resumed after an interruption, checked by the file's SHA-256 if it is known."""
 
+import errno
+import ssl
+import string
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Generator, Mapping
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from urllib.parse import quote
 
 from nanogpt.errors import UserError
 from nanogpt.events import Downloading
@@ -17,6 +21,8 @@ ATTEMPTS = 3
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 REPORT_INTERVAL_S = 0.1
 BLOCK_BYTES = 1 << 17
+# What the system says if its connection is lost, besides the subclasses of ConnectionError.
+LOST = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.ENETRESET}
 PART = ".part"  # the end of the name of a file that is not downloaded to its end
 ALTERNATIVES = (
     "use a local copy (on the command line with --source FILE), set NANOGPT_CACHE_DIR to a folder that has it, "
@@ -124,6 +130,8 @@ def _append(
         version["ETag"] = "" if tag.startswith("W/") else tag  # a weak tag does not identify the bytes
         length = response.headers.get("Content-Length", "")
         total = done + int(length) if length.isdecimal() else size
+        # A download that is cancelled while the server lets it wait ends here: another one may write to the part now.
+        yield Downloading(source=url, done_bytes=done, total_bytes=total)
         reported = 0.0
         with part.open("r+b" if resumed else "wb") as file:
             file.seek(done)
@@ -139,8 +147,12 @@ def _append(
 
 
 def _open(url: str, first: int, headers: Mapping[str, str], timeout_s: float, tag: str = "") -> HTTPResponse:
-    """Request a file from its byte `first` on, or the whole file if its entity tag is not `tag`."""
-    request = urllib.request.Request(url, headers={"Range": f"bytes={first}-"} if first else {})
+    """Request a file from its byte `first` on, or the whole file if its entity tag is not `tag`.
+
+    Characters that no URL can have are encoded.
+    """
+    encoded = quote(url, safe=string.punctuation)
+    request = urllib.request.Request(encoded, headers={"Range": f"bytes={first}-"} if first else {})
     if first and tag:
         request.add_header("If-Range", tag)
     for name, value in headers.items():
@@ -156,4 +168,8 @@ def _is_refusal(error: Exception) -> bool:
 
 def _is_network_error(error: Exception) -> bool:
     """Return whether an error comes from the network and not from this machine's disk."""
-    return not isinstance(error, OSError) or isinstance(error, urllib.error.URLError | ConnectionError | TimeoutError)
+    return (
+        not isinstance(error, OSError)
+        or isinstance(error, urllib.error.URLError | ConnectionError | TimeoutError | ssl.SSLError)
+        or error.errno in LOST
+    )

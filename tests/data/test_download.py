@@ -1,11 +1,14 @@
 """Downloads from a real server on this machine: whole, resumed, broken, and of another file."""
 
+import errno
 import hashlib
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +24,8 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 class Server(ThreadingHTTPServer):
     """`breaks_after`: bytes after which each of that many answers ends; `ranges`: whether a part can be asked for;
-    `tag`: the entity tag of the content, and `later`: content and tag from the second answer on."""
+    `tag`: the entity tag of the content, and `later`: content and tag from the second answer on; `path`: the last one
+    that was asked for."""
 
     breaks_after: list[int]
     ranges = True
@@ -30,6 +34,7 @@ class Server(ThreadingHTTPServer):
     redirects_to = ""
     later: tuple[bytes, str] | None = None
     asked: list[str | None]
+    path = ""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -38,6 +43,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
         self.server.asked.append(wanted)
+        self.server.path = self.path
         if self.server.redirects_to:
             self.send_response(302)
             self.send_header("Location", self.server.redirects_to)
@@ -102,7 +108,7 @@ def test_a_file_is_fetched_once(server: Server) -> None:
 
 def test_an_abandoned_download_goes_on_where_it_was(server: Server) -> None:
     with closing(source(server).files()) as events:
-        got = expect(Downloading, next(events)).done_bytes
+        got = next(each for event in events if (each := expect(Downloading, event).done_bytes))
     part = source(server).cached_path.with_name(source(server).cached_path.name + ".part")
     assert not source(server).cached_path.exists()
     assert part.stat().st_size == got < len(CONTENT)
@@ -115,6 +121,39 @@ def test_a_connection_that_breaks_is_taken_up_again(server: Server) -> None:
     server.breaks_after = [300_000, 400_000]
     assert fetched(source(server)).read_bytes() == CONTENT
     assert server.asked == [None, "bytes=300000-", "bytes=700000-"]
+
+
+@pytest.mark.parametrize("lost", [ssl.SSLError(1, "record layer failure"), OSError(errno.EHOSTUNREACH, "no route")])
+def test_a_connection_that_the_system_loses_is_taken_up_again(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: OSError
+) -> None:
+    append, failures = module._append, [lost]
+
+    def losing(*arguments: Any) -> Iterator[Downloading]:
+        if failures:
+            raise failures.pop()
+        yield from append(*arguments)
+
+    monkeypatch.setattr(module, "_append", losing)
+    monkeypatch.setattr(module, "FIRST_WAIT_S", 0)
+    list(module.download(source(server).url, tmp_path / "file", sha256=SHA256, retries=1))
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert not failures
+
+
+def test_characters_that_a_url_cannot_have_are_encoded_once(server: Server, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{server.server_port}/ä b%20c?x=~1&y=[ü]"
+    list(module.download(url, tmp_path / "file", sha256=SHA256))
+    assert server.path == "/%C3%A4%20b%20c?x=~1&y=[%C3%BC]"
+
+
+def test_a_download_that_is_closed_at_its_answer_leaves_the_part_as_it_is(server: Server, tmp_path: Path) -> None:
+    server.ranges = False  # the whole file would be written over the part
+    part = tmp_path / "file.part"
+    part.write_bytes(CONTENT[:1000])
+    with closing(module.download(source(server).url, tmp_path / "file", sha256=SHA256)) as work:
+        assert expect(Downloading, next(work)).done_bytes == 0
+    assert part.read_bytes() == CONTENT[:1000]
 
 
 def test_two_versions_of_a_file_without_a_known_hash_are_not_mixed(server: Server, tmp_path: Path) -> None:
