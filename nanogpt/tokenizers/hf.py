@@ -12,7 +12,8 @@ import json
 import re
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -51,6 +52,8 @@ CUT_AT_SPACES = {
     ),
 }
 SINGLE_CHARACTERS = r"[\s\S]"
+OF_WHOLE_WORDS = ("WordLevel", "WordPiece")  # models to which one character of a known word may be unknown
+MOST_NAMED, LONGEST_NAMED = 5, 40  # unknown characters or words that an error names, and characters of such a word
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -72,7 +75,8 @@ class Settings(TokenizerSettings):
             about = path.stat()
             found = _file_hash(path, about.st_size, about.st_mtime_ns)
         except (OSError, ValueError) as error:
-            raise SettingError("tokenizer", f"cannot read the tokenizer {path}: {why(error)}") from None
+            file = getattr(error, "filename", None) or path
+            raise SettingError("tokenizer", f"cannot read the tokenizer {file}: {why(error)}") from None
         if self.sha256 and self.sha256 != found:
             raise SettingError("tokenizer", f"{path} is another file than before: its sha256 is {found}")
         return replace(self, path=str(path), sha256=found)
@@ -187,9 +191,16 @@ class Tokenizer(base.Tokenizer):
         return []
 
     def _what_is_unknown(self, encode: Callable[[str], list[int]], text: str) -> str:
-        unknown = [character for character in sorted(set(text)) if self._unknown_id in encode(character)][:5]
-        shown = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in unknown)
-        return f"unknown character {shown}: not in the vocabulary of this tokenizer; remove it, or choose another one"
+        def unknown(parts: Iterable[str]) -> list[str]:
+            return list(islice((part for part in parts if self._unknown_id in encode(part)), MOST_NAMED))
+
+        is_of_words = self._content["model"].get("type") in OF_WHOLE_WORDS
+        if characters := [] if is_of_words else unknown(sorted(set(text))):
+            what = "character " + ", ".join(f"{character!r} (U+{ord(character):04X})" for character in characters)
+        else:
+            words = unknown(dict.fromkeys(text.split())) or [text]
+            what = "word " + ", ".join(repr(word[:LONGEST_NAMED]) for word in words)
+        return f"unknown {what}: not in the vocabulary of this tokenizer; remove it, or choose another one"
 
     @cached_property
     def _unknown_id(self) -> int | None:
@@ -254,7 +265,8 @@ def _read(settings: Settings) -> tuple[Path, Any]:
     try:
         return path, read_content(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the tokenizer {path}: {why(error)}") from None
+        file = getattr(error, "filename", None) or path
+        raise UserError(f"cannot read the tokenizer {file}: {why(error)}") from None
 
 
 def _decoded(token: str, steps: list[dict[str, Any]]) -> bytes:
@@ -279,6 +291,7 @@ def _decoded(token: str, steps: list[dict[str, Any]]) -> bytes:
     return (token if steps else f" {token}").encode("utf-8", "replace")  # without a decoder words are joined by spaces
 
 
+@cache
 def _byte_of_character() -> dict[str, int]:
     return {character: byte for byte, character in byte_characters().items()}
 
@@ -333,7 +346,7 @@ def _end_token(path: Path, content: Any) -> str | None:
         named = named.get("content") if isinstance(named, dict) else named
     except (OSError, ValueError, AttributeError):
         named = None
-    return next((token for token in (named, *END_TOKENS) if token in special), None)
+    return next((token for token in (named, *END_TOKENS) if isinstance(token, str) and token in special), None)
 
 
 def _call(work: Callable[[], Any], what: str) -> Any:

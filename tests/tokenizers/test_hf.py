@@ -120,6 +120,10 @@ def test_where_nothing_is_known_of_the_pieces_there_is_no_cut() -> None:
     assert loaded("byte level").safe_cut("to be") == loaded("unigram").safe_cut("to be") == 2
 
 
+def test_the_bytes_of_all_tokens_take_one_table_of_characters() -> None:
+    assert hf._byte_of_character() is hf._byte_of_character()
+
+
 def test_bytes_that_are_part_of_a_character_are_given_alone() -> None:
     ids = loaded("without pieces").encode("é")
     assert [loaded("without pieces").token_bytes(id) for id in ids] == [b" ", b"\xc3", b"\xa9"]
@@ -138,12 +142,26 @@ def test_unknown_characters_are_named_or_replaced() -> None:
     assert loaded("unigram").decode(loaded("unigram").encode("to bé", errors="replace")).startswith(" to b")
 
 
+def test_a_model_of_whole_words_names_the_unknown_words() -> None:
+    with pytest.raises(UserError, match=r"^unknown word 'bé', 'ü': not in the vocabulary"):
+        loaded("wordpiece").encode("to bé or ü not bé")
+    for pre_tokenizer, named in ((pre_tokenizers.Whitespace(), "'sat'"), (None, "'the cat'")):
+        made: Any = Tokenizer(models.WordLevel({"the": 0, "cat": 1, "?": 2}, unk_token="?"))
+        if pre_tokenizer:
+            made.pre_tokenizer = pre_tokenizer
+        words = hf.Tokenizer.from_json({"tokenizer": json.loads(made.to_str()), "end_of_text": None})
+        with pytest.raises(UserError, match=rf"^unknown word {named}: not in the vocabulary"):
+            words.encode("the cat sat" if pre_tokenizer else "the cat")
+
+
 def test_the_end_of_a_text_is_named_by_the_configuration_beside_the_file(tmp_path: Path) -> None:
     content = json.loads(library("without pieces").to_str())
     path = written(tmp_path, content)
     assert tokenizers.create(f"hf:{path}").end_of_text == 1  # by its usual name
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": {"content": "<unk>"}}))
     assert tokenizers.create(f"hf:{tmp_path}").end_of_text == 0
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": ["<unk>"]}))
+    assert tokenizers.create(f"hf:{tmp_path}").end_of_text == 1
 
 
 def test_a_data_set_holds_the_whole_tokenizer(tmp_path: Path) -> None:
@@ -195,9 +213,12 @@ def test_an_unusable_file_is_refused_in_one_line(tmp_path: Path, content: str, r
     assert str(refused.value).isprintable()
 
 
-def test_a_missing_file_is_named() -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read the tokenizer /no/such"):
         tokenizers.canonical("hf:/no/such/tokenizer.json")
+    (tmp_path / "vocab.json").write_text('{"a": 0}')
+    with pytest.raises(UserError, match=r"cannot read the tokenizer .*/merges\.txt: No such file"):
+        tokenizers.canonical(f"hf:{tmp_path}")
     with pytest.raises(UserError, match="hf:/path"):
         tokenizers.parse_spec("hf")
 
