@@ -111,6 +111,7 @@ def read_json(path: Path, most: int = SMALL) -> Any:
 def read_toml(path: Path, most: int = SMALL) -> dict[str, Any]:
     """Return the content of a TOML file, like `read_json`."""
     tables: dict[str, Any] = _shallow(tomllib.loads, read_text(path, most))
+    repr(tables)  # raises ValueError for a hexadecimal number that is too long to be shown, as for such a decimal one
     return tables
 
 

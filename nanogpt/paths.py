@@ -62,3 +62,19 @@ def cache_dir() -> Path:
 def config_dir() -> Path:
     """Return the folder of the user's recipes, presets and app settings; `NANOGPT_CONFIG_DIR` changes it."""
     return _folder("NANOGPT_CONFIG_DIR", lambda: _DIRS.user_config_path)
+
+
+def toml_files(kind: str) -> dict[str, Path]:
+    """Return the TOML files of a kind by their names, sorted: `presets`, or `datasets` for the recipes.
+
+    Those that come with the program are beside the package in a source checkout, and inside it once installed. The
+    user's own are in the folder of configuration, and take precedence. Hidden files are left out: editors and
+    archivers make them beside others.
+    """
+    package = Path(__file__).parent
+    installed = package / f"_{kind}"
+    shipped = installed if installed.is_dir() else package.parent / kind
+    found: dict[str, Path] = {}
+    for folder in (shipped, config_dir() / kind):
+        found |= {path.stem: path for path in folder.glob("[!.]*.toml")}
+    return dict(sorted(found.items()))

@@ -10,6 +10,7 @@ from nanogpt.cli.settings import add_settings, configured
 from nanogpt.cli.tables import print_table
 from nanogpt.config import KINDS, component, config_to_toml, load_preset, names, preset_names
 from nanogpt.data import sources
+from nanogpt.errors import UserError
 
 DESCRIPTION = """Show the settings that `nanogpt train` with the same options would use, and where each comes from."""
 
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.presets:
-        print_table((name, load_preset(name).help) for name in preset_names())
+        print_table((name, _about(name)) for name in preset_names())
         return 0
     if args.components:
         print_table(_components())
@@ -53,6 +54,14 @@ def run(args: argparse.Namespace) -> int:
         rows += [(name, _shown(values[name]), resolved.sources[name], known[name].help) for name in values]
         print_table(rows)
     return 0
+
+
+def _about(preset: str) -> str:
+    """Return what a preset is for, or why it cannot be used."""
+    try:
+        return load_preset(preset).help
+    except UserError as error:
+        return str(error)
 
 
 def _shown(value: object) -> str:

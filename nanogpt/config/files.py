@@ -1,34 +1,31 @@
 """Reading of settings from TOML and JSON files, as plain values; nothing in them is executed."""
 
-import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nanogpt.config.settings import settings
 from nanogpt.errors import SettingError, UserError, nearest
-from nanogpt.files import read_text, why
+from nanogpt.files import read_json, read_toml, why
 from nanogpt.paths import expanded
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """Return the settings of a TOML or JSON file, flattened. Raise `UserError` in one line for anything unreadable."""
+def read_tables(path: Path) -> dict[str, Any]:
+    """Return the content of a TOML or JSON file of settings. Raise `UserError` in one line for anything unreadable."""
     path = expanded(path)
     if path.suffix == ".py":
         raise UserError(f"{path}: a configuration is TOML or JSON, not Python code; rewrite it as TOML")
     try:
-        text = read_text(path)
-        parsed = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        tables: Any = read_json(path) if path.suffix == ".json" else read_toml(path)
     except FileNotFoundError:
         raise UserError(
             f"no configuration file {path}; presets are given by --preset=NAME, `nanogpt config --presets` lists them"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"cannot read the configuration {path}: {why(error)}") from None
-    if not isinstance(parsed, dict):
-        raise UserError(f"{path}: a configuration is a table of settings, not {type(parsed).__name__}")
-    return flatten(parsed)
+    if not isinstance(tables, dict):
+        raise UserError(f"{path}: a configuration is a table of settings, not {type(tables).__name__}")
+    return dict(tables)
 
 
 def flatten(tables: Mapping[str, Any]) -> dict[str, Any]:

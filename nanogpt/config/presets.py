@@ -10,34 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from nanogpt import paths
-from nanogpt.config.files import read_settings
+from nanogpt.config.files import flatten, read_tables
+from nanogpt.config.settings import merged
 from nanogpt.errors import SettingError, UserError, nearest
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """`values` are settings by name, as the file has them."""
+    """`values` are settings by name, as the file and the presets that it builds on have them."""
 
     help: str
     values: Mapping[str, Any]
 
 
-def shipped_folder() -> Path:
-    """Return the folder of the presets that come with the program.
-
-    It is beside the package in a source checkout, and inside it once installed.
-    """
-    package = Path(__file__).parents[1]
-    installed = package / "_presets"
-    return installed if installed.is_dir() else package.parent / "presets"
-
-
 def preset_paths() -> dict[str, Path]:
     """Return each preset's name and file, sorted by name."""
-    found: dict[str, Path] = {}
-    for folder in (shipped_folder(), paths.config_dir() / "presets"):
-        found |= {path.stem: path for path in folder.glob("*.toml")}
-    return dict(sorted(found.items()))
+    return paths.toml_files("presets")
 
 
 def preset_names() -> tuple[str, ...]:
@@ -52,7 +40,7 @@ def load_preset(name: str, _below: tuple[str, ...] = ()) -> Preset:
         raise SettingError(
             "preset", f"no preset {name!r}; known presets: {', '.join(known)}.{nearest(name, list(known))}"
         )
-    values = read_settings(known[name])
+    values = flatten(read_tables(known[name]))
     help, base = values.pop("help", ""), values.pop("preset", None)
     if not isinstance(help, str):
         raise UserError(f"{known[name]}: help must be a text, not {help!r}")
@@ -60,4 +48,4 @@ def load_preset(name: str, _below: tuple[str, ...] = ()) -> Preset:
         return Preset(help, values)
     if base in (*_below, name):
         raise UserError(f"{known[name]}: the preset {base!r} builds on itself")
-    return Preset(help, {**load_preset(str(base), (*_below, name)).values, **values})
+    return Preset(help, merged(load_preset(str(base), (*_below, name)).values, values))

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from nanogpt.config.components import KINDS, ArchitectureConfig, component, owners
-from nanogpt.config.files import flatten, read_settings
+from nanogpt.config.files import flatten, read_tables
 from nanogpt.config.presets import load_preset
-from nanogpt.config.settings import Config, SamplingConfig, sampling_settings, settings
+from nanogpt.config.settings import Config, SamplingConfig, chosen_components, merged, sampling_settings, settings
 from nanogpt.errors import SettingError, nearest
 
 FORMAT = 2  # of the tables that `config_to_toml` makes: since 2 they hold the settings of the chosen components alone
@@ -37,7 +37,10 @@ def resolve(
     defaults: values in place of the usual defaults, such as those of a run that is resumed. A file may name a preset
     (`preset = "baby"`); the argument wins over it. Raise `SettingError` for an unknown name or a bad value.
     """
-    from_file = read_settings(Path(file)) if file else {}
+    tables = read_tables(Path(file)) if file else {}
+    from_file, run = flatten(tables), tables.get("run")
+    if isinstance(run, dict) and run.get("format", 1) == 1:  # a run.toml of an earlier version
+        from_file = drop_unchosen(from_file)
     preset = preset or from_file.pop("preset", None)
     for name in ("preset", "help"):  # a preset is such a file too
         from_file.pop(name, None)
@@ -48,7 +51,7 @@ def resolve(
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for source, layer in layers:
-        values = _merged(values, layer)
+        values = merged(values, layer)
         sources |= dict.fromkeys(layer, source)
     config = _build(values)
     return Resolved(config, {name: sources.get(name, "default") for name in config.settings()})
@@ -60,40 +63,11 @@ def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
     If a component (such as the optimizer) changes, settings that the old and the new one share keep their values. Raise
     `SettingError`.
     """
-    return _build(_merged(config.values(), values))
-
-
-def _merged(values: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `values` updated with those of `layer`.
-
-    If `layer` chooses another component, the settings that only the old one has are removed.
-    """
-    merged = {**values, **layer}
-    before, after = _chosen(values), _chosen(merged)
-    kept = settings(after)
-    changed = {kind.section for kind in KINDS if before[kind.name] != after[kind.name]}
-    if not changed:
-        return merged
-    known = settings(before)
-    return {
-        name: value
-        for name, value in merged.items()
-        if name in layer or name in kept or name not in known or known[name].section not in changed
-    }
-
-
-def _chosen(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return the components that the values name, by kind. Raise `SettingError` for one that does not exist."""
-    chosen = {}
-    for kind in KINDS:
-        name = str(values.get(kind.name, kind.default)).lower()
-        component(kind, name)
-        chosen[kind.name] = name
-    return chosen
+    return _build(merged(config.values(), values))
 
 
 def _build(values: Mapping[str, Any]) -> Config:
-    chosen = _chosen(values)
+    chosen = chosen_components(values)
     known = settings(chosen)
     sections: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
@@ -152,7 +126,7 @@ def config_from_toml(tables: Mapping[str, Any], format: int = FORMAT) -> Config:
 
 def drop_unchosen(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values without settings of components that are not chosen: format 1 had those of all in every run."""
-    known = settings(_chosen(values))
+    known = settings(chosen_components(values))
     return {name: value for name, value in values.items() if name in known or not owners(name)}
 
 

@@ -265,6 +265,36 @@ def _settings(chosen: tuple[str, ...]) -> Mapping[str, Setting]:
     return known
 
 
+def chosen_components(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the components that values of settings choose, by kind. Raise `SettingError` for one that does not exist.
+
+    The default one is chosen where the values name none.
+    """
+    chosen = {kind.name: str(values.get(kind.name, kind.default)).lower() for kind in KINDS}
+    for kind in KINDS:
+        component(kind, chosen[kind.name])
+    return chosen
+
+
+def merged(values: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` updated with those of `layer`.
+
+    If `layer` chooses another component, the settings that only the old one has are removed.
+    """
+    updated = {**values, **layer}
+    before, after = chosen_components(values), chosen_components(updated)
+    kept = settings(after)
+    changed = {kind.section for kind in KINDS if before[kind.name] != after[kind.name]}
+    if not changed:
+        return updated
+    known = settings(before)
+    return {
+        name: value
+        for name, value in updated.items()
+        if name in layer or name in kept or name not in known or known[name].section not in changed
+    }
+
+
 def every_setting() -> dict[str, Setting]:
     """Return the fixed settings and those of all components; for a name that several have, the first."""
     known = settings()

@@ -10,7 +10,6 @@ import re
 import socket
 import stat
 import time
-import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -23,7 +22,7 @@ from nanogpt import paths
 from nanogpt.config import Config, config_from_toml
 from nanogpt.errors import UserError, nearest
 from nanogpt.events import Event, Notice, Saved, Started, from_json
-from nanogpt.files import lines, open_regular, read_text, why
+from nanogpt.files import lines, open_regular, read_text, read_toml, why
 from nanogpt.processes import is_running
 from nanogpt.records import from_values
 from nanogpt.runs.event_log import LONGEST_EVENT
@@ -244,12 +243,12 @@ def is_trainer_gone(found: RunState) -> bool:
 def read_run_toml(folder: Path) -> dict[str, Any]:
     """Return the tables of run.toml. Raise `UserError`."""
     try:
-        tables = tomllib.loads(read_text(folder / "run.toml"))
+        tables = read_toml(folder / "run.toml")
         about = tables.get("run", {})
         if not (isinstance(about, dict) and isinstance(about.get("format", 1), int)):
             raise ValueError("its table [run] is damaged")
         return tables
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"cannot read {folder / 'run.toml'}: {why(error)}") from None
 
 

@@ -223,9 +223,18 @@ def test_config_says_where_each_value_comes_from(tmp_path, capsys):
         "flag",
         "default",
     ]
+
+
+def test_config_lists_the_presets_and_says_why_one_cannot_be_used(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("NANOGPT_CONFIG_DIR", str(tmp_path))
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "broken.toml").write_text("n_layer = ")
+    (tmp_path / "presets" / "._hidden.toml").write_text("n_layer = ")
     assert main(["config", "--presets"]) == 0
     listed = capsys.readouterr().out
     assert all(name in listed for name in preset_names())
+    assert "broken.toml: Invalid value" in listed
+    assert "hidden" not in listed
 
 
 def test_config_as_toml_is_a_file_that_means_the_same(tmp_path, capsys):

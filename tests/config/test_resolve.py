@@ -27,6 +27,7 @@ from nanogpt.config import (
 from nanogpt.config.presets import preset_paths
 from nanogpt.errors import SettingError, UserError
 from nanogpt.models import gpt2
+from nanogpt.runs.folder import run_config
 from tests.narrowing import expect
 
 quickly = hypothesis_settings(max_examples=50, deadline=None)  # a busy machine is no failure
@@ -138,6 +139,7 @@ def test_a_file_of_python_is_refused_and_not_run(tmp_path: Path) -> None:
         ("list.json", b"[1, 2]"),
         ("binary.toml", b"\xff\xfe\x00"),
         ("deep.json", b"[" * 100_000),
+        ("long.toml", b"seed = 0x" + b"f" * 5000),
     ],
 )
 def test_an_unreadable_file_is_refused_in_one_line_that_names_it(tmp_path: Path, name: str, content: bytes) -> None:
@@ -290,6 +292,12 @@ def test_a_recorded_run_of_format_1_had_the_settings_of_all_components() -> None
         config_from_toml(tables)
 
 
+@pytest.mark.parametrize("name", ["gpt2", "modern"])
+def test_a_recorded_run_of_format_1_is_a_file_of_settings_too(name: str) -> None:
+    run = Path(__file__).parents[1] / "fixtures" / "version-0.1" / "home" / "runs" / name
+    assert resolve(file=run / "run.toml").config == run_config(run)
+
+
 def test_a_preset_of_ones_own_is_found_and_may_build_on_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,6 +307,9 @@ def test_a_preset_of_ones_own_is_found_and_may_build_on_another(
     assert "mine" in preset_names()
     config = resolve(preset="mine").config
     assert (config.values()["n_layer"], config.values()["n_embd"]) == (2, 384)
+    write(tmp_path / "presets" / "mine.toml", 'preset = "gpt2"\narchitecture = "lstm"\nn_layer = 2\n')
+    config = resolve(preset="mine").config
+    assert (config.model.name, config.values()["n_layer"], config.model.block_size) == ("lstm", 2, 1024)
     write(tmp_path / "presets" / "mine.toml", 'preset = "other"\n')
     write(tmp_path / "presets" / "other.toml", 'preset = "mine"\n')
     with pytest.raises(UserError, match="builds on itself"):
