@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nanogpt import tokenizers
 from nanogpt.data.names import home, prepared_names, unfinished_folder, unfinished_names
-from nanogpt.data.recipes import read_recipe, recipe_paths
+from nanogpt.data.recipes import Recipe, read_recipe, recipe_paths
 from nanogpt.data.store import open_dataset
 from nanogpt.errors import UserError
 from nanogpt.files import folder_bytes
@@ -48,12 +48,15 @@ def list_datasets(data_dir: Path | None = None) -> list[DatasetInfo]:
 
 
 def _info(name: str, recipe_path: Path | None, prepared: bool, data_dir: Path | None) -> DatasetInfo:
-    description = ""
+    recipe: Recipe | None = None
+    problem = ""
     try:
-        if recipe_path:
-            recipe = read_recipe(recipe_path)
-            description = recipe.description
-        if prepared:
+        recipe = read_recipe(recipe_path) if recipe_path else None
+    except UserError as error:
+        problem = str(error)
+    description = recipe.description if recipe else ""
+    try:
+        if prepared:  # it can be used without its recipe
             dataset = open_dataset(name, data_dir)
             meta = dataset.meta
             return DatasetInfo(
@@ -69,6 +72,8 @@ def _info(name: str, recipe_path: Path | None, prepared: bool, data_dir: Path | 
                 size_bytes=folder_bytes(dataset.path),
                 path=str(dataset.path),
             )
+        if recipe is None:
+            return DatasetInfo(name=name, problem=problem)
         return DatasetInfo(
             name=name,
             title=recipe.title,

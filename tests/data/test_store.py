@@ -153,6 +153,8 @@ def test_the_list_has_recipes_and_prepared_data_sets(
     assert (found["python_stdlib"].prepared, found["python_stdlib"].offline) == (False, True)
     assert (found["shakespeare_char"].prepared, found["shakespeare_char"].offline) == (False, False)
     assert "cannot be read" in found["broken"].problem
+    (tmp_path / "config" / "datasets" / "broken.toml").rename(tmp_path / "config" / "datasets" / "night.toml")
+    assert {info.name: info for info in list_datasets(data_dir)}["night"] == night  # prepared, whatever its recipe is
     os.truncate(data_dir / "night" / "val.bin", 0)
     assert "truncated" in {info.name: info for info in list_datasets(data_dir)}["night"].problem
 
