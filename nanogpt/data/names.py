@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from nanogpt import paths
+from nanogpt.data.streams import SUFFIXES
 from nanogpt.errors import UserError
 
 UNFINISHED = ".unfinished"  # the end of a folder's name; it begins with a dot
@@ -22,7 +23,9 @@ def dataset_name(path: Path) -> str:
     """Return a data set's name for a file or folder: its own without its suffix and unusable characters."""
     if is_anonymous(path):
         return "stdin"
-    name = path.absolute().name.removesuffix(".gz").removesuffix(".zst")
+    name = path.absolute().name
+    for suffix in SUFFIXES:
+        name = name.removesuffix(suffix)
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(name).stem).lstrip(".-")[:64] or "text"
 
 
