@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from dataclasses import dataclass
 
+from nanogpt import tokenizers
 from nanogpt.data.corpus.forecast import forecast_corpus
 from nanogpt.data.preparation import build_tokenizer, pieces, split_ends, split_texts
 from nanogpt.data.recipes import Recipe
@@ -37,6 +38,7 @@ def forecast(recipe: Recipe) -> Generator[Event, None, None]:
 
     Raise `UserError` if the text cannot be prepared.
     """
+    tokenizers.canonical(recipe.tokenizer)  # raises if a file that it names cannot be read, before the text is
     if recipe.documents is not None:
         yield from forecast_corpus(recipe)
         return

@@ -73,7 +73,7 @@ def prepare(
     recipe = replace(
         recipe,
         name=recipe.name if output is None else output,
-        tokenizer=recipe.tokenizer if tokenizer is None else tokenizer,
+        tokenizer=tokenizers.canonical(recipe.tokenizer if tokenizer is None else tokenizer),
         val_ratio=recipe.val_ratio if val_ratio is None else val_ratio,
         test_ratio=recipe.test_ratio if test_ratio is None else test_ratio,
         encoding=recipe.encoding if encoding is None else encoding,

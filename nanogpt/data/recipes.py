@@ -5,7 +5,6 @@ folder, and take precedence over one of the same name that comes with the progra
 """
 
 import math
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,19 +19,20 @@ from nanogpt.data.shards import DEFAULT_SHARD_TOKENS, MAX_TOKENS
 from nanogpt.data.sources import Source
 from nanogpt.data.toml_tables import check_table, without_none
 from nanogpt.errors import SettingError, UserError, nearest
-from nanogpt.files import read_text, why
+from nanogpt.files import read_toml, why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """What a data set is made from.
 
-    `tokenizer` is the spec of its tokenizer, in canonical form. `val_ratio` and `test_ratio` are shares of the
-    characters, cut from the end of the text, the test split last. `encoding` is the encoding of the text; None:
-    UTF-8, the encoding of its byte order mark, or else the detected one. `shard_tokens` is the size of the shards; 0: a
-    split is one raw file, or shards of `DEFAULT_SHARD_TOKENS` if it is longer than one. `documents`: the data set is
-    made of documents, and the shares are of these, drawn by the seed; None: of one text. `path` is the recipe's file;
-    None if the recipe is made for the user's own text.
+    `tokenizer` is the spec of its tokenizer. A file that it names is read by `prepare` and not here, because the app
+    makes a recipe at each key of a form. `val_ratio` and `test_ratio` are shares of the characters, cut from the end of
+    the text, the test split last. `encoding` is the encoding of the text; None: UTF-8, the encoding of its byte order
+    mark, or else the detected one. `shard_tokens` is the size of the shards; 0: a split is one raw file, or shards of
+    `DEFAULT_SHARD_TOKENS` if it is longer than one. `documents`: the data set is made of documents, and the shares are
+    of these, drawn by the seed; None: of one text. `path` is the recipe's file; None if the recipe is made for the
+    user's own text.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Recipe:
             raise UserError(f"a source of kind {self.source.name} needs a table [documents], which may be empty")
         if self.encoding is not None:
             codec_name(self.encoding)
-        object.__setattr__(self, "tokenizer", tokenizers.canonical(self.tokenizer))
+        object.__setattr__(self, "tokenizer", str(tokenizers.parse_spec(self.tokenizer)))
         for name, ratio, above in (("val_ratio", self.val_ratio, 0), ("test_ratio", self.test_ratio, -math.inf)):
             if not (isinstance(ratio, int | float) and 0 <= ratio < 1 and ratio > above):
                 bound = "above 0" if above == 0 else "at least 0"
@@ -73,22 +73,9 @@ class Recipe:
             raise SettingError("test_ratio", f"{total} leave nothing to train on: together they must be below 1")
 
 
-def shipped_folder() -> Path:
-    """Return the folder of the recipes that come with the program.
-
-    It is beside the package in a source checkout, and inside it once installed.
-    """
-    package = Path(__file__).parents[1]
-    installed = package / "_datasets"
-    return installed if installed.is_dir() else package.parent / "datasets"
-
-
 def recipe_paths() -> dict[str, Path]:
     """Return each recipe's name and file, sorted by name."""
-    found: dict[str, Path] = {}
-    for folder in (shipped_folder(), paths.config_dir() / "datasets"):
-        found |= {path.stem: path for path in folder.glob("*.toml")}
-    return dict(sorted(found.items()))
+    return paths.toml_files("datasets")
 
 
 def load_recipe(name: str, data_dir: Path | None = None) -> Recipe:
@@ -112,8 +99,8 @@ def load_recipe(name: str, data_dir: Path | None = None) -> Recipe:
 def read_recipe(path: Path) -> Recipe:
     """Return the recipe in a file. Raise `UserError` if it cannot be read or has unknown, missing or unusable keys."""
     try:
-        table = tomllib.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as error:
+        table = read_toml(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"recipe {path} cannot be read: {why(error)}") from error
     where = f"recipe {path}"
     top = check_table(

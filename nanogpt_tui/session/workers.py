@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from nanogpt import paths
-from nanogpt.errors import UserError
+from nanogpt.errors import SettingError, UserError
 from nanogpt_tui.session.messages import ThrottledUpdate
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ class Throttle:
 class Worker(Generic[Item]):
     """One iterator consumed in its own thread; `Session.start_worker` makes one.
 
-    `drain()` returns the items since the previous call. After `done`, `error` is None or one line for the screen.
+    `drain()` returns the items since the previous call. After `done`, `error` is None or one line for the screen, and
+    `setting` the name of the setting that it is about, if there is one.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Worker(Generic[Item]):
         self.done = False
         self.cancelled = False
         self.error: str | None = None
+        self.setting = ""
         self._items: deque[Item] = deque()
         self._may_continue = threading.Event()
         self._may_continue.set()
@@ -153,6 +155,7 @@ class Worker(Generic[Item]):
                     break
         except UserError as error:
             self.error = str(error)
+            self.setting = error.setting if isinstance(error, SettingError) else ""
         except BaseException as error:
             self.error = log_exception(error)
         finally:

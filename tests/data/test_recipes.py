@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from nanogpt.data import prepare, sources
+from nanogpt.data.inspection import forecast
 from nanogpt.data.recipes import Recipe, load_recipe, read_recipe, recipe_paths, textfile_recipe
 from nanogpt.data.sources import files
+from nanogpt.data.streams import SUFFIXES
 from nanogpt.errors import SettingError, UserError
 from tests.narrowing import expect
 
@@ -45,6 +47,8 @@ def test_a_persons_own_recipe_takes_precedence(tmp_path: Path, monkeypatch: pyte
     recipe = load_recipe("shakespeare_char")
     assert (recipe.title, recipe.tokenizer, recipe.val_ratio) == ("My text", "byte", 0.2)
     assert expect(files.Source, recipe.source).paths == (tmp_path / "datasets" / "a.txt",)  # relative to the recipe
+    (tmp_path / "datasets" / ".#mine.toml").symlink_to("user@host.1234")  # Emacs' lock of a file that is edited
+    assert not [name for name in recipe_paths() if "mine" in name]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +63,7 @@ def test_a_persons_own_recipe_takes_precedence(tmp_path: Path, monkeypatch: pyte
         (("0.2", "true"), "val_ratio = True must be a number"),
         (("0.2", "nan"), "val_ratio=nan must be above 0 and below 1"),
         (("0.2", "1"), "val_ratio=1 must be"),
+        (("0.2", f"0x{'f' * 5000}"), "cannot be read: Exceeds the limit"),
         (
             ('"files"', '"file"'),
             "no source 'file'; known sources: files, hub, .*, url. Did you mean files",
@@ -114,8 +119,16 @@ def test_ratios_outside_their_bounds_are_refused(val_ratio: float, test_ratio: f
         Recipe(name="x", source=sources.create("stdlib"), val_ratio=val_ratio, test_ratio=test_ratio)
 
 
+def test_a_file_that_the_tokenizer_is_in_is_read_when_the_data_set_is_prepared(home: Path) -> None:
+    recipe = Recipe(name="x", source=sources.create("stdlib"), tokenizer="hf:/no/such/tokenizer.json")
+    for work in (prepare(recipe), forecast(recipe)):
+        with pytest.raises(SettingError, match=r"cannot read the tokenizer /no/such/tokenizer\.json"):
+            next(work)
+
+
 def test_a_text_files_recipe_is_named_after_it() -> None:
     assert textfile_recipe(["/tmp/My Novel (2).txt"]).name == "My_Novel_2_"
+    assert {textfile_recipe([f"book.txt{suffix}"]).name for suffix in ("", *SUFFIXES)} == {"book"}
     assert textfile_recipe(["a.txt", "b.txt"], name="both").name == "both"
     with pytest.raises(UserError, match="no text given"):
         textfile_recipe([])

@@ -15,6 +15,7 @@ from textual.widgets import Input
 from nanogpt.data import prepare
 from nanogpt.runs.manage import read_note
 from nanogpt_tui.screens.new_run.screen import NewRunScreen
+from nanogpt_tui.widgets.choice import Choice
 from nanogpt_tui.widgets.path_input import PathInput
 from nanogpt_tui.widgets.tokenizer_field import TokenizerField
 
@@ -132,6 +133,14 @@ async def test_a_typed_path_is_completed_and_checked_in_threads(lab: Any, home: 
         await at.press("backspace", "tab")
         await at.until(lambda: path.value == f"{home}/texts/song.txt")
         await at.sees("tokens")
+        tokenizer = form.query_one(TokenizerField)
+        tokenizer.query_one(Choice).value = "hf"
+        await at.until(lambda: tokenizer.has_class("-settings"))
+        tokenizer.query_one(Input).value = f"{home}/texts/none.json"
+        error = form.query_one("#tokenizer-error")
+        await at.until(lambda: error.has_class("-shown") and "cannot read the tokenizer" in error.render().plain)
+        tokenizer.query_one(Choice).value = "char"
+        await at.until(lambda: not error.has_class("-shown"))
         await at.press("ctrl+s")
         await at.until(lambda: at.app.screen is not form)
         assert accesses == []

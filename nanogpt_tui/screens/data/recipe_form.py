@@ -205,7 +205,7 @@ class RecipeForm(Dialog[Recipe | None]):
                 return
         if job.error is not None:
             self._count_failed = True
-            self.show_problem(UserError(job.error))
+            self.show_problem(SettingError(job.setting, job.error))
             self.outcome(Content())
         elif not job.done:
             self.outcome(self._progress.line(70, ascii_only=False))
