@@ -16,7 +16,7 @@ from nanogpt.formatting import counted
 
 Ids = NDArray[np.int64]
 TRAIN_BATCHES = 20  # of the training split in an evaluation, if eval_iters=0 asks for the whole validation split
-MOST_SHUFFLED = 1 << 25  # windows in an epoch whose order is kept in memory: 128 MB
+MOST_SHUFFLED = 1 << 25  # windows whose order is kept in memory: 128 MB for an epoch, 256 MB for an evaluation
 
 
 def check_length(n_tokens: int, block_size: int, split: str) -> None:
@@ -112,7 +112,10 @@ def evaluation_batches(
         yield from sliding_batches(tokens, block_size, batch_size, stride=block_size)
         return
     random = np.random.default_rng([seed, len(tokens)])
-    starts = np.sort(random.permutation(n_targets // block_size)[: n_batches * batch_size]) * block_size
+    windows = n_targets // block_size  # at least as many as are drawn, by the condition above
+    order: RandomOrder | NDArray[np.int64]
+    order = RandomOrder(windows, random) if windows > MOST_SHUFFLED else random.permutation(windows)
+    starts = np.sort([int(order[place]) for place in range(n_batches * batch_size)]) * block_size
     yield from _batches_at(tokens, starts, block_size, batch_size)
 
 

@@ -147,6 +147,19 @@ def test_a_partial_evaluation_is_the_same_each_time_and_spread_over_the_split():
     assert first.max() > 9000
 
 
+def test_a_partial_evaluation_of_very_many_windows_has_each_of_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = counting(1009)  # 100 windows and 8 targets more
+    of_permutation = [inputs.tolist() for inputs, _ in evaluation_batches(tokens, 10, 4, n_batches=25, seed=1)]
+    monkeypatch.setattr("nanogpt.data.batches.MOST_SHUFFLED", 10)
+    for n_batches in (5, 25):
+        batches = [list(evaluation_batches(tokens, 10, 4, n_batches, seed=1)) for _ in range(2)]
+        first, second = (np.concatenate([inputs for inputs, _ in one])[:, 0].tolist() for one in batches)
+        assert first == second == sorted(set(first))
+        assert len(first) == 4 * n_batches
+        assert first[-1] <= 990
+    assert [inputs.tolist() for inputs, _ in batches[0]] == of_permutation  # all of the windows
+
+
 def test_the_order_of_an_epoch_is_that_of_earlier_versions() -> None:
     """So that a run of an earlier version resumes exactly: a permutation of the windows, and one offset."""
     tokens, block_size = counting(1001), 10
@@ -173,9 +186,9 @@ def test_an_epoch_of_very_many_windows_takes_no_memory_and_is_the_same_from_any_
     assert windows(resumed, 59)[:, 0].tolist() == epochs[1][40:].tolist()
 
 
-def test_a_data_set_larger_than_any_memory_has_a_first_batch() -> None:
-    class Zeros(TokenFiles):
-        """A trillion tokens."""
+def test_a_data_set_larger_than_any_memory_has_a_first_batch_and_an_evaluation() -> None:
+    class Counting(TokenFiles):
+        """A trillion tokens that say where they are."""
 
         def __init__(self) -> None:
             pass
@@ -186,13 +199,17 @@ def test_a_data_set_larger_than_any_memory_has_a_first_batch() -> None:
         def windows(self, starts: np.ndarray, length: int) -> np.ndarray:
             return np.repeat(starts[:, None], length, axis=1)
 
+        def _between(self, start: int, stop: int) -> np.ndarray:
+            return np.arange(start, stop)
+
     tracemalloc.start()
-    batches = Batches(Zeros(), block_size=8, batch_size=64, seed=1)
-    starts = batches.next()[:, 0]
+    trained = Batches(Counting(), block_size=8, batch_size=64, seed=1).next()
+    [(evaluated, _)] = evaluation_batches(Counting(), 8, 64, n_batches=1, seed=1)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(set(starts.tolist())) == 64
-    assert starts.max() > 10**11  # from all over the data set
+    for starts in (trained[:, 0], evaluated[:, 0]):
+        assert len(set(starts.tolist())) == 64
+        assert starts.max() > 10**11  # from all over the data set
     assert peak < 10**6
 
 
