@@ -287,7 +287,7 @@ def build_tokenizer(
     if spec.kind.needs != "text":
         return tokenizers.create(recipe.tokenizer, [alphabet])
     characters = ends["train"] if most is None else min(most, ends["train"])
-    total = sum(file.stamp[0] for file in files) * characters // max(ends.values())
+    total = sum(file.text_bytes for file in files) * characters // max(ends.values())
     made = yield from tokenizers.build(recipe.tokenizer, first_characters(read(files), characters), total)
     if spec.vocab_size and made.vocab_size < spec.vocab_size:
         text = f"the text is too short for {spec.vocab_size:,} entries: the vocabulary has {made.vocab_size:,}"

@@ -1,6 +1,7 @@
 """Preparing: the tokens on disk are those of the text, whatever its size, and nothing is ever left half written."""
 
 import errno
+import gzip
 import hashlib
 import json
 import os
@@ -86,7 +87,7 @@ def test_tokens_are_those_of_each_split_encoded_as_a_whole(
 
 def test_a_tokenizer_is_trained_on_the_training_split_alone(tmp_path: Path, data_dir: Path) -> None:
     train, val = "to be or not to be\n" * 90, "xyzxyzxyz\n" * 19
-    file = written(tmp_path, train + val)
+    file = written(tmp_path, gzip.compress((train + val).encode()), "story.txt.gz")
     recipe = textfile_recipe([file], tokenizer="bpe:1000", val_ratio=len(val) / len(train + val))
     *events, last = prepare(recipe, data_dir=data_dir)
     training = [event for event in events if isinstance(event, TokenizerTraining)]
