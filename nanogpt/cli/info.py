@@ -18,7 +18,7 @@ from nanogpt.runs.folder import find, read_run_toml, run_config, summary
 from nanogpt.runs.manage import changed
 from nanogpt.runs.state import state_to_dict
 
-Measured = TypeVar("Measured")
+Figure = TypeVar("Figure")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,7 +106,7 @@ def show_health(folder: Path, as_json: bool) -> int:
     return 0
 
 
-def of_layer(column: Sequence[Measured], number: int) -> Measured | None:
+def of_layer(column: Sequence[Figure], number: int) -> Figure | None:
     """Return the figure of a layer; None if a record of another program has too few."""
     return column[number] if number < len(column) else None
 

@@ -50,13 +50,14 @@ def run(args: argparse.Namespace) -> int:
     if args.name and args.out_dir:
         raise UserError("--name and --out_dir both set the folder of the run: give only one")
     with ignoring_hangup(), after_the_first_process():
-        recorded = run_config(resumed_folder(args)).values() if args.init_from == "resume" else None
-        resolved = configured(args, recorded)
+        resumed = resumed_folder(args) if args.init_from == "resume" else None
+        resolved = configured(args, run_config(resumed).values() if resumed else None)
         if args.detach and ("RANK" in os.environ or resolved.config.evaluation.eval_only):
             raise UserError("--detach does not work with eval_only, nor under torchrun: use --processes instead")
         if resolved.config.checkpoint.init_from == "resume":
-            return resume(args, resolved)
-        base = f"{Path(resolved.config.data.dataset).name}-{args.preset or resolved.config.model.name}"
+            return resume(args, resolved, resumed or resumed_folder(args))
+        dataset = Path(resolved.config.data.dataset)
+        base = f"{dataset.name or dataset.absolute().name}-{args.preset or resolved.config.model.name}"
         return train(resolved.config, args, base, resolved.sources)
 
 
@@ -135,12 +136,11 @@ def resumed_folder(args: argparse.Namespace) -> Path:
     return find(str(args.out_dir) if args.out_dir else args.name, args.runs_dir)
 
 
-def resume(args: argparse.Namespace, resolved: Resolved) -> int:
+def resume(args: argparse.Namespace, resolved: Resolved, folder: Path) -> int:
     """Resume a run with the given options, and with the values of preset and file that differ from the run's."""
     from nanogpt import runs
     from nanogpt.training import CommandQueue
 
-    folder = resumed_folder(args)
     recorded, asked = run_config(folder).values(), resolved.config.values()
     asked["vocab_size"] = asked["vocab_size"] or recorded["vocab_size"]  # 0: as the tokenizer has
     changes = {

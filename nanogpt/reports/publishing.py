@@ -175,7 +175,7 @@ def _without_path(value: str) -> str:
     is_on_hub = value.startswith(FROM_HUB) or (
         name != value and hub.is_repository(name) and not expanded(name).exists()
     )
-    return value if is_on_hub or os.sep not in value else Path(value).name
+    return value if is_on_hub else Path(value).name
 
 
 def _sent_lines(run: Path) -> Iterator[bytes]:

@@ -28,7 +28,7 @@ def done(*words):
     assert main(list(words)) == 0, words
 
 
-def test_a_tilde_is_the_home_folder_in_every_path_option(person, small, text, tmp_path, capsys):
+def test_a_tilde_is_the_home_folder_in_every_path_option(person, small, text, tmp_path, capsys, monkeypatch):
     done("train", *small, "--out_dir=~/run")
     assert runs.summary(person / "run").step == 6
     done("train", "--init_from=resume", "--out_dir=~/run", "--max_iters=7")
@@ -43,6 +43,10 @@ def test_a_tilde_is_the_home_folder_in_every_path_option(person, small, text, tm
     done("train", *small, "--dataset=mine", "--data_dir=~/data", "--name=mine", "--max_iters=1")
     done("train", *small, "--dataset=~/data/mine", "--max_iters=1")
     assert runs.summary(paths.runs_dir() / "mine-gpt2").step == 1
+    with monkeypatch.context() as inside:
+        inside.chdir(person / "data" / "mine")
+        done("train", *small, "--dataset=./", "--max_iters=1")
+    assert runs.summary(paths.runs_dir() / "mine-gpt2-2").step == 1
     (person / "start.txt").write_text("a")
     done("sample", "~/run", "--start=FILE:~/start.txt", "--max_new_tokens=1", "--unknown=replace")
     (person / "few.toml").write_text('max_iters = 2\ninit_from = "~/run"\n')
