@@ -111,7 +111,10 @@ def read_json(path: Path, most: int = SMALL) -> Any:
 def read_toml(path: Path, most: int = SMALL) -> dict[str, Any]:
     """Return the content of a TOML file, like `read_json`."""
     tables: dict[str, Any] = _shallow(tomllib.loads, read_text(path, most))
-    repr(tables)  # raises ValueError for a hexadecimal number that is too long to be shown, as for such a decimal one
+    try:
+        repr(tables)
+    except ValueError:  # of a hexadecimal number that Python refuses to write in decimal digits
+        raise ValueError("it has a number of thousands of digits") from None
     return tables
 
 

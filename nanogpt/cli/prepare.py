@@ -207,6 +207,8 @@ def _label(event: Event) -> str:
     if isinstance(event, Receiving):
         return "receiving"
     if isinstance(event, Encoding):
+        if event.phase == "scan" and not event.total_bytes:
+            return "searching"
         return "reading" if event.phase == "scan" else "encoding"
     if isinstance(event, TokenizerTraining):
         return "counting" if event.phase == "read" else "merging"

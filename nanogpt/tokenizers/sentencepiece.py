@@ -185,6 +185,9 @@ def learn(arguments: Sequence[str], texts: Iterator[str]) -> str:
             eos_piece=END_OF_TEXT,
             hard_vocab_limit=False,  # a short text gives a smaller vocabulary
             max_sentence_length=8 * LONGEST_SENTENCE,
+            # never reached, but the model records both options, and its fingerprint includes them
+            input_sentence_size=MOST_SENTENCES,
+            shuffle_input_sentence=False,
             num_threads=THREADS,
             minloglevel=2,
         )
@@ -207,7 +210,7 @@ def sentences(texts: Iterable[str]) -> Iterator[str]:
     It keeps tabs for itself, strips carriage returns, and skips its control entries where they are in the text.
     """
     texts = iter(texts)
-    yield from islice(_parts(texts), MOST_SENTENCES)
+    yield from islice(_parts(texts), MOST_SENTENCES - 1)  # at MOST_SENTENCES the library stops reading
     for _ in texts:
         pass  # the parent waits until the whole text is read
 

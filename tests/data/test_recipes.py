@@ -63,7 +63,7 @@ def test_a_persons_own_recipe_takes_precedence(tmp_path: Path, monkeypatch: pyte
         (("0.2", "true"), "val_ratio = True must be a number"),
         (("0.2", "nan"), "val_ratio=nan must be above 0 and below 1"),
         (("0.2", "1"), "val_ratio=1 must be"),
-        (("0.2", f"0x{'f' * 5000}"), "cannot be read: Exceeds the limit"),
+        (("0.2", f"0x{'f' * 5000}"), "cannot be read: it has a number of thousands of digits"),
         (
             ('"files"', '"file"'),
             "no source 'file'; known sources: files, hub, .*, url. Did you mean files",
