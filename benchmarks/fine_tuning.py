@@ -249,6 +249,8 @@ def ours(shape: Shape, folder: Path, *, lora: bool) -> Iterator[tuple[float, flo
 
 def trainer(side: str, shape: Shape, folder: Path, steps: int) -> Iterator[tuple[float, float]]:
     """Yield the loss and the seconds of each step, once all are done."""
+    # transformers would take this project's folder `datasets` for the package of that name
+    sys.path[:] = [entry for entry in sys.path if not Path(entry, "datasets", "fineweb_edu.toml").exists()]
     import torch
     from transformers import GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
