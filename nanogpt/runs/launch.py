@@ -207,9 +207,10 @@ def _train_and_record(
     """
     if rank() > 0:
         find_checkpoint = partial(checkpoints.roll_back_to, run)
-        yield from train(
+        events = train(
             config, splits(dataset), run=run.name, start=start_from, resume=resume, find_checkpoint=find_checkpoint
         )
+        yield from _releasing(start_from, events)
         return
     if folder.is_run(run):
         _check_not_training_elsewhere(run)
@@ -264,7 +265,8 @@ def _train_and_record(
         )
         base = start_from.model if config.checkpoint.lora_rank and start_from is not None and not resume else None
         work = _with_run_files(_with_notice(notice, events), config, run, dataset, base)
-        with closing(recorder.record(_with_memory_advice(config, work))) as recorded:
+        work = _releasing(start_from, _with_memory_advice(config, work))
+        with closing(recorder.record(work)) as recorded:
             yield from recorded
     finally:
         held.release()
@@ -318,6 +320,15 @@ def _check_not_training_elsewhere(run: Path) -> None:
             f"the run {run.name} is training on {about.host!r}, which wrote {about.silent_s:.0f} s "
             f"ago; two trainers never share a run: stop it, or wait until it has been silent for {folder.LOST_S:.0f} s"
         )
+
+
+def _releasing(start_from: Snapshot | None, events: Events) -> Events:
+    """Pass the events on; from the first one on the memory of the starting weights is free for the training."""
+    with closing(events):
+        for event in events:
+            if start_from is not None:
+                start_from.release()
+            yield event
 
 
 def _with_run_files(

@@ -67,6 +67,11 @@ class Snapshot:
     average: dict[str, Tensor] = field(default_factory=dict)
     adapters: dict[str, Tensor] = field(default_factory=dict)
 
+    def release(self) -> None:
+        """Drop all tensors, for everyone who has this snapshot: a training that began with it has copied them."""
+        for tensors in (self.model, self.optimizer, self.average, self.adapters):
+            tensors.clear()
+
 
 def take_snapshot(
     model: LanguageModel,

@@ -8,12 +8,14 @@ import shutil
 import signal
 import time
 import tomllib
+import weakref
 from dataclasses import replace
 from itertools import pairwise
 from multiprocessing import Pipe
 
 import pytest
 import tomli_w
+import torch
 
 from nanogpt import files, runs
 from nanogpt.config import config_from_toml
@@ -285,6 +287,25 @@ def test_a_checkpoint_that_comes_while_a_run_is_being_resumed_is_not_lost(small,
             list(runs.resume(folder))
     assert (folder / "events.jsonl").read_bytes() == recorded
     assert min(steps(runs.resume(folder))) == 8
+
+
+def test_a_training_does_not_keep_the_tensors_that_it_began_with(small, monkeypatch):
+    folder = interrupted(small(), "one", at_step=7)
+    read = checkpoints.read
+    found: list[weakref.ref[torch.Tensor]] = []
+
+    def read_and_watch(path, **more):
+        snapshot = read(path, **more)
+        found.extend(map(weakref.ref, snapshot.model.values()))  # the optimizer keeps those of its state, uncopied
+        return snapshot
+
+    monkeypatch.setattr(checkpoints, "read", read_and_watch)
+    for events in (runs.resume(folder), runs.start(small(init_from="one"), runs.new_folder("run", name="two"))):
+        next(event for event in events if isinstance(event, Step))
+        assert found
+        assert not [tensor for tensor in found if tensor() is not None]
+        found.clear()
+        events.close()
 
 
 def test_a_run_that_another_machine_trains_on_a_shared_disk_is_refused_until_it_is_silent(small):
