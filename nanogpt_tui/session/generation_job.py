@@ -52,12 +52,17 @@ class ModelCache:
         """Return the model to continue a completion with.
 
         For live weights that is the model the completion was started with if it is still cached, else a new copy.
-        Raise `UserError` if the model cannot be loaded, or as soon as `is_wanted()` is False.
+        Raise `UserError` if the model cannot be loaded or is of another run, whose tokenizer may differ, or as soon as
+        `is_wanted()` is False.
         """
-        key = (completion.run, completion.step)
-        if completion.source.which == LIVE and key in self._models:
+        key, which = (completion.run, completion.step), completion.source.which
+        if which == LIVE and key in self._models:
             return self._add(key, self._models[key])
-        return self.load_source(completion.source, is_wanted)
+        run = completion.source.run or completion.run or None  # another run may be the newest by now
+        loaded = self.load_source(Source(run, which), is_wanted)
+        if completion.run not in ("", loaded.run):
+            raise UserError(f"this text is by {completion.run}, and {loaded.run} is training now: write a new text")
+        return loaded
 
     def load_source(self, source: Source, is_wanted: Callable[[], bool]) -> "LoadedModel":
         """Return the model with these weights; live ones are copied. Errors as `load`."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import time
 from pathlib import Path
 from shutil import copytree, rmtree
@@ -22,6 +23,7 @@ from nanogpt_tui.screens.sample.pick_source import PickSource
 from nanogpt_tui.screens.sample.prompt import Prompt, without_control_characters
 from nanogpt_tui.screens.sample.text_flow import TextFlow
 from nanogpt_tui.screens.sample.token_text import KNOBS_CHANGED, shade
+from nanogpt_tui.session import generation_job
 from nanogpt_tui.session.completions import LIVE, Completion, Source, export, settings_text
 from nanogpt_tui.session.generation_job import ModelCache
 from nanogpt_tui.theme import NAMES
@@ -229,6 +231,30 @@ async def test_continuing_goes_on_as_if_it_had_not_stopped(lab: Any, run: Path) 
         await at.press("c")
         await at.until(lambda: len(part.tokens) == 40 and part.reason)
         assert part.text == whole.text
+
+
+async def test_a_text_is_continued_by_its_own_run_also_when_another_one_is_the_newest(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=10)
+        text = await written(at, "g")
+        assert text.run == "two"
+        start = text.text
+        os.utime(two_runs / "one" / "status.json")
+        await at.press("c")
+        await at.until(lambda: len(text.tokens) == 20 and text.reason)
+        assert text.run == "two"
+        assert text.text.startswith(start)
+
+
+def test_a_text_is_not_continued_by_the_live_weights_of_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    other: Any = SimpleNamespace(run="b", step=5)
+    session: Any = SimpleNamespace()
+    monkeypatch.setattr(generation_job, "copy_live_weights", lambda session, is_wanted: other)
+    models = ModelCache(session)
+    text = Completion("", Source(None, LIVE), SamplingConfig(), "a", 3)
+    with pytest.raises(UserError, match="this text is by a, and b is training now"):
+        models.load(text, lambda: True)
 
 
 async def test_the_cursor_shows_alternatives_and_another_one_leads_elsewhere(lab: Any, run: Path) -> None:
