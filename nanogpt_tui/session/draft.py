@@ -76,6 +76,15 @@ class Draft:
         """Return the folder of the run that it starts from or resumes. Raise `UserError` if it does not exist."""
         return runs.find(self.source, self.runs_dir)
 
+    @property
+    def has_base(self) -> bool:
+        """Whether the preset and the run to start from can be read."""
+        try:
+            self.base()
+        except UserError:
+            return False
+        return True
+
     def base(self) -> Config:
         """Return the configuration without edits. Raise `UserError` if the run or the preset cannot be read.
 
@@ -125,7 +134,7 @@ class Draft:
         """Store a typed value; the value of the base is not an edit."""
         if name == "dataset":
             self.dataset = text
-        elif text.strip() == as_text(self.base().values().get(name)):
+        elif self.has_base and text.strip() == as_text(self.base().values().get(name)):
             self.edits.pop(name, None)
         else:
             self.edits[name] = text

@@ -130,8 +130,9 @@ class NewRunScreen(LabScreen):
             return
         self.datasets = {info.name: info for info in found.datasets}
         self.draft.tokenizers, self.draft.taken = found.tokenizers, found.taken
-        self.draft.prefer_prepared(self.datasets)
-        self.choice("dataset").show(self.draft.shown("dataset"))
+        if self.draft.has_base:
+            self.draft.prefer_prepared(self.datasets)
+            self.choice("dataset").show(self.draft.shown("dataset"))
         self._show_datasets()
         self.choice("start").set_options(list(found.starts))
         self._changed()
@@ -142,7 +143,7 @@ class NewRunScreen(LabScreen):
             for info in self.datasets.values()
             if not info.problem
         ]
-        shown = self.draft.shown("dataset")
+        shown = self.choice("dataset").value
         if shown not in self.datasets:
             options.append((shown, shown))
         self.choice("dataset").set_options(options)
@@ -161,7 +162,7 @@ class NewRunScreen(LabScreen):
     async def focus_setting(self, name: str) -> None:
         """Focus the field of a setting, or if its component is not chosen, the field that chooses components of its
         kind."""
-        if not self._has_base():
+        if not self.draft.has_base:
             return
         known = self.draft.settings()
         if name not in known:
@@ -194,7 +195,7 @@ class NewRunScreen(LabScreen):
 
     def _changed(self, show_values: bool = False) -> None:
         """Check the draft, show problems at their fields, and update the estimate."""
-        has_base, form = self._has_base(), self.form
+        has_base, form = self.draft.has_base, self.form
         dataset = self.datasets.get(self.draft.shown("dataset")) if has_base else None
         self.config, problems = self.draft.checked(dataset)
         known = form.update_fields() if has_base else {}
@@ -217,14 +218,6 @@ class NewRunScreen(LabScreen):
         self.measuring.request(self.config, self.datasets)
         self._show_estimate()
         self.refresh_bindings()
-
-    def _has_base(self) -> bool:
-        """Return whether the run to start from can be read."""
-        try:
-            self.draft.base()
-        except UserError:
-            return False
-        return True
 
     def _show_name(self) -> None:
         editor = self.field("name").editor
@@ -288,6 +281,8 @@ class NewRunScreen(LabScreen):
         self._changed(show_values=True)
 
     async def action_more(self) -> None:
+        if not self.draft.has_base:  # the fields would have no values
+            return
         await self.form.toggle_more()
         self._changed(show_values=True)
 

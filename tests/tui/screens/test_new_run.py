@@ -129,6 +129,22 @@ async def test_a_preset_fills_in_what_was_not_changed_and_reset_forgets_changes(
         await at.until(lambda: "•" not in at.seen())
 
 
+@pytest.mark.parametrize("start", ["weights one", "resume one"])
+async def test_a_run_that_cannot_be_read_is_said_and_what_is_typed_counts_for_another_start(
+    lab: Any, two_runs: Path, start: str
+) -> None:
+    (two_runs / "one" / "run.toml").write_text("[")
+    async with lab() as at:
+        screen = await form(at, start=start)
+        assert "cannot read" in problem(screen, "start")
+        screen.field("n_layer").editor.focus()
+        await at.press("ctrl+o", "ctrl+u", "7")
+        assert not screen.form.shows_more
+        await fill(at, screen, {"start": SCRATCH})
+        await at.until(lambda: screen.config is not None)
+        assert screen.config.values()["n_layer"] == 7
+
+
 async def test_the_time_is_measured_by_real_steps_and_remembered(lab: Any, rhymes: Any, real_measuring: None) -> None:
     list(prepare("rhymes"))
     async with lab() as at:
