@@ -27,6 +27,7 @@ from nanogpt_tui.session.draft import SCRATCH, Base, Draft, read_base
 from nanogpt_tui.session.speed_measurement import SpeedMeasurement
 from nanogpt_tui.text import safe_content
 from nanogpt_tui.widgets.choice import Choice
+from nanogpt_tui.widgets.whole import is_on_top
 
 TALL = 34  # lines of a terminal that has room for the glossary text of a field
 IN_BACKGROUND = "Start training in a background process"
@@ -337,11 +338,13 @@ class NewRunScreen(LabScreen):
         session.fetch(self.draft.target, begin, "start", answers_key=True)
 
     def _end_start(self, error: str) -> None:
-        """Show the run that was started, or why it could not be."""
+        """Show the run that was started, or why it could not be. The form may be below another screen or closed."""
         self._starting = False
+        if not error and is_on_top(self):
+            self.dismiss()
+        elif self.is_whole:
+            self._changed()
         if error:
             self.notify(error, severity="error", markup=False)
-            self._changed()
         else:
-            self.dismiss()
             self.app.switch_mode("train")

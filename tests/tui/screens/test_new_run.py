@@ -1,6 +1,7 @@
 """The form of a new run, driven by keys: what it says, what it refuses, and what it starts."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,6 +211,31 @@ async def test_starting_ends_a_measuring_first(lab: Any, rhymes: Any, monkeypatc
         await at.press("ctrl+s")
         await at.until(lambda: at.session.training is not None)
         assert job.done
+
+
+async def test_a_run_starts_also_if_another_screen_is_chosen_before_the_measuring_has_ended(
+    lab: Any, rhymes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+
+    def until_ended(config: Any, dataset: str) -> Iterator[Measured]:
+        measured = Measured(seconds_per_step=0.01, batch_size=4, device="cpu", dtype="float32", threads=1)
+        yield measured
+        ended.wait(60)
+        yield measured
+
+    monkeypatch.setattr(speed_measurement, "measure", until_ended)
+    list(prepare("rhymes"))
+    async with lab() as at:
+        screen = await form(at, dataset="rhymes")
+        await fill(at, screen, TINY)
+        await at.press("ctrl+t")
+        await at.until(lambda: screen.measuring.speed.seconds_per_step)
+        await at.press("ctrl+s", "4")
+        assert at.app.current_mode == "runs"
+        ended.set()
+        await at.until(lambda: at.session.training is not None and at.app.current_mode == "train")
+        assert screen.query_one("#start-button", Button).label.plain == "start"
 
 
 async def test_a_name_that_is_taken_or_no_name_is_refused(lab: Any, rhymes: Any) -> None:
