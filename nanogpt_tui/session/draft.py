@@ -20,7 +20,7 @@ SCRATCH = "scratch"
 class Base:
     """What a draft without edits is. `config` is None if it cannot be read, and `problem` says why.
 
-    `about` is the help of the preset.
+    `about` is the help of the preset, `step` the step of the checkpoint that is resumed.
     """
 
     preset: str
@@ -28,6 +28,7 @@ class Base:
     config: Config | None
     problem: str = ""
     about: str = ""
+    step: int = 0
 
 
 @dataclass(slots=True)
@@ -53,6 +54,11 @@ class Draft:
     def about_preset(self) -> str:
         """The help of the preset, or why it cannot be loaded; "" if `base` has not been read."""
         return self._base.about if self._base is not None else ""
+
+    @property
+    def first_step(self) -> int:
+        """The step that the run continues from, 0 for a new run."""
+        return self._base.step if self._base is not None else 0
 
     @property
     def source(self) -> str:
@@ -230,11 +236,11 @@ def is_resume(start: str) -> bool:
 
 def read_base(preset: str, start: str, runs_dir: str | None) -> Base:
     """Return what a draft with this preset and start is without edits. Reads the disk: for worker threads."""
-    source, about = source_of(start), ""
+    source, about, step = source_of(start), "", 0
     try:
         about = load_preset(preset).help if preset else ""
         if is_resume(start):
-            config = resumed_config(runs.find(source, runs_dir))
+            config, step = resumed_config(runs.find(source, runs_dir))
         else:
             config = with_samples(resolve(preset=preset or None).config)
             if source:
@@ -242,16 +248,19 @@ def read_base(preset: str, start: str, runs_dir: str | None) -> Base:
                 config = with_settings(config, shape | {"init_from": source})
     except UserError as error:
         return Base(preset, start, None, str(error), about or str(error))
-    return Base(preset, start, config, about=about)
+    return Base(preset, start, config, about=about, step=step)
 
 
-def resumed_config(folder: Path) -> Config:
-    """Return the configuration of a run to resume: its latest checkpoint has the settings changed during training."""
+def resumed_config(folder: Path) -> tuple[Config, int]:
+    """Return the configuration of a run to resume, and the step of its latest checkpoint, 0 if it has none.
+
+    The checkpoint has the settings that were changed during training.
+    """
     config, latest = run_config(folder), checkpoints.latest(folder)
     if latest is None:
-        return config
+        return config, 0
     progress = checkpoints.progress(latest.path)
-    return with_settings(config, {name: progress[name] for name in checkpoints.CHANGED_BY_COMMANDS})
+    return with_settings(config, {name: progress[name] for name in checkpoints.CHANGED_BY_COMMANDS}), latest.step
 
 
 def with_samples(config: Config) -> Config:

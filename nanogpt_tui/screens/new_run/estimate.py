@@ -37,8 +37,10 @@ def vocabulary(config: Config, dataset: DatasetInfo | None) -> int | None:
     return dataset.vocab_size or known_vocab_size(dataset.tokenizer)
 
 
-def figures(config: Config, dataset: DatasetInfo | None, speed: Speed) -> Iterator[tuple[str, str, str, str]]:
-    """Yield (name, value, note, style) of each figure."""
+def figures(
+    config: Config, dataset: DatasetInfo | None, speed: Speed, first_step: int = 0
+) -> Iterator[tuple[str, str, str, str]]:
+    """Yield (name, value, note, style) of each figure. Tokens, epochs and time are those after `first_step`."""
     vocab = vocabulary(config, dataset)
     full = with_settings(config, {"vocab_size": vocab or 100})  # a typical one of a character model
     train_tokens = dataset.tokens.get("train") if dataset else None
@@ -54,16 +56,19 @@ def figures(config: Config, dataset: DatasetInfo | None, speed: Speed) -> Iterat
     tight = free is not None and memory.total * (processes if device == "cpu" else 1) > free  # a GPU has one of them
     times = f"{processes} × " if processes > 1 else "≈ "  # both do not fit in 80 columns
     yield "memory", f"{times}{format_bytes(memory.total)}", note, "$error" if tight else "$foreground"
-    data, model = config.data, config.model
+    data, model, max_iters = config.data, config.model, config.schedule.max_iters
     batches = [str(data.gradient_accumulation_steps)] if data.gradient_accumulation_steps > 1 else []
     product = " × ".join([*batches, str(data.batch_size), str(model.block_size)])
     yield "iteration", f"{config.tokens_per_iteration:,}", f"= {product}", "$foreground"
+    left = 1 - min(1.0, first_step / max(1, max_iters))  # the part of the steps
+    span = "left" if first_step else "in total"
     if config.model.capabilities.counted:
         yield "tokens", count(train_tokens) if train_tokens else "–", "in total", "$foreground"
     else:
-        yield "tokens", count(config.schedule.max_iters * config.tokens_per_iteration), "in total", "$foreground"
+        yield "tokens", count(left * max_iters * config.tokens_per_iteration), span, "$foreground"
     if train_tokens:
-        yield "epochs", significant(estimate.epochs(config, train_tokens)), f"of {count(train_tokens)}", "$foreground"
+        epochs = left * estimate.epochs(config, train_tokens)
+        yield "epochs", significant(epochs), f"of {count(train_tokens)}", "$foreground"
     else:
         yield "epochs", "–", "known once prepared", "$quiet"
     if vocab:
@@ -71,7 +76,7 @@ def figures(config: Config, dataset: DatasetInfo | None, speed: Speed) -> Iterat
     else:
         yield "guess", "–", "known once prepared", "$quiet"
     if speed.seconds_per_step is not None and dataset and train_tokens:
-        seconds = speed.seconds_per_step * estimate.equivalent_steps(config, dataset.tokens)
+        seconds = left * speed.seconds_per_step * estimate.equivalent_steps(config, dataset.tokens)
         each = f"{1000 * speed.seconds_per_step:,.0f} ms per step" if speed.seconds_per_step < 10 else ""
         yield "time", f"≈ {duration(seconds)}", each or f"{speed.seconds_per_step:,.0f} s per step", "$foreground"
     else:
@@ -118,8 +123,10 @@ class Estimate(Vertical):
         yield from self._rows.values()
         yield Static(id="how")
 
-    def show(self, config: Config, dataset: DatasetInfo | None, speed: Speed, working: bool) -> None:
-        for name, value, note, style in figures(config, dataset, speed):
+    def show(
+        self, config: Config, dataset: DatasetInfo | None, speed: Speed, working: bool, first_step: int = 0
+    ) -> None:
+        for name, value, note, style in figures(config, dataset, speed, first_step):
             self._rows[name].show(value, note, style)
         text = "measuring …" if working else speed.problem or speed.note
         if config.model.capabilities.counted:

@@ -251,7 +251,8 @@ class NewRunScreen(LabScreen):
         self.query_one(Estimate).set_class(self.config is None, "-stale")
         if self.config is not None:
             dataset = self.datasets.get(self.config.data.dataset)
-            self.query_one(Estimate).show(self.config, dataset, self.measuring.speed, self.measuring.is_measuring)
+            speed, measuring = self.measuring.speed, self.measuring.is_measuring
+            self.query_one(Estimate).show(self.config, dataset, speed, measuring, self.draft.first_step)
 
     def _show_measured(self) -> None:
         if self.is_whole:

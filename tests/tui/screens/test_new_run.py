@@ -263,10 +263,11 @@ async def test_going_on_with_a_run_keeps_its_shape_and_trains_further(lab: Any, 
     async with lab() as at:
         screen = await form(at)
         await fill(at, screen, {"start": f"resume {run.name}"})
-        assert screen.field("n_embd").editor.value == "16"
+        await at.until(lambda: screen.field("n_embd").editor.value == "16")
         assert screen.field("n_embd").editor.disabled
         assert not screen.field("max_iters").editor.disabled
         await fill(at, screen, {"max_iters": "40"})
+        assert figure(screen, "tokens") == "640"  # 10 steps of 4 · 16
         assert screen.query_one("#start-button", Button).label.plain == "resume"
         await at.press("ctrl+s")
         await at.until(lambda: (now := at.session.history) and now.step > 30 and now.phase == "finished")

@@ -142,3 +142,15 @@ def test_epochs_are_told_apart_at_any_length(max_iters: int, shown: str) -> None
     info = DatasetInfo(name="some", prepared=True, tokens={"train": 38_400, "val": 100}, vocab_size=65)
     epochs = next(value for name, value, *_ in figures(config, info, Speed()) if name == "epochs")
     assert epochs == shown
+
+
+@pytest.mark.parametrize(
+    ("first_step", "shown"),  # 2,000 steps of 12 · 64 tokens, and 5 evaluations of 60 batches that take a third of one
+    [(0, ("1.5 M", "in total", "40.0", "≈ 35:00")), (1500, ("384 k", "left", "10.0", "≈ 8:45"))],
+)
+def test_a_resumed_run_has_the_rest_of_its_steps_before_it(first_step: int, shown: tuple[str, ...]) -> None:
+    flags = {"max_iters": 2000, "eval_interval": 500, "eval_iters": 30, "vocab_size": 65}
+    info = DatasetInfo(name="some", prepared=True, tokens={"train": 38_400, "val": 38_400}, vocab_size=65)
+    found = figures(resolve(flags=flags).config, info, Speed(seconds_per_step=1.0), first_step)
+    values = {name: (value, note) for name, value, note, _ in found}
+    assert (*values["tokens"], values["epochs"][0], values["time"][0]) == shown
