@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import UserError
+from nanogpt.files import read_bytes
 from nanogpt_tui.session.draft import SCRATCH
 
 
@@ -24,9 +25,9 @@ class FormOptions:
 def read_options(runs_dir: str | None) -> FormOptions:
     """Return the options as they are on disk now."""
     from nanogpt import data, runs
-    from nanogpt.tokenizers import fingerprint, load
 
     starts, tokenizers = [(SCRATCH, "random weights")], dict[str, str]()
+    fingerprints: dict[bytes, str] = {}
     datasets = data.list_datasets()
     for info in datasets:
         if info.prepared and not info.problem:
@@ -34,10 +35,21 @@ def read_options(runs_dir: str | None) -> FormOptions:
     known_runs = runs.list_runs(runs_dir)
     for run in known_runs:
         if os.path.isdir(f"{run.path}/checkpoints"):  # noqa: PTH112 (unlike Path's it never raises)
-            with suppress(UserError):  # the form shows the error when the run is chosen
-                tokenizers[f"run {run.name}"] = fingerprint(load(Path(run.path) / "tokenizer.json"))
+            with suppress(UserError, OSError):  # the form shows the error when the run is chosen
+                tokenizers[f"run {run.name}"] = _fingerprint(Path(run.path) / "tokenizer.json", fingerprints)
             starts.append((f"weights {run.name}", f"weights of {run.name}"))
             if not run.alive:
                 starts.append((f"resume {run.name}", f"resume {run.name} at step {run.step:,}"))
     taken = frozenset(run.name for run in known_runs)
     return FormOptions(datasets=tuple(datasets), starts=tuple(starts), tokenizers=tokenizers, taken=taken)
+
+
+def _fingerprint(file: Path, known: dict[bytes, str]) -> str:
+    """Return the fingerprint of a tokenizer. `known` has those of other files by content, and gets this one: most runs
+    share a few tokenizers, and loading a large one takes much longer than reading its file."""
+    from nanogpt import tokenizers
+
+    content = read_bytes(file, tokenizers.LARGEST)
+    if content not in known:
+        known[content] = tokenizers.fingerprint(tokenizers.load(file))
+    return known[content]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from textual.widgets import Button
 
-from nanogpt import runs
+from nanogpt import runs, tokenizers
 from nanogpt.config import preset_names, resolve, settings
 from nanogpt.data import list_datasets, prepare, textfile_recipe
 from nanogpt.events import Measured, Step
@@ -18,7 +18,7 @@ from nanogpt.models import gpt2
 from nanogpt.training import CommandQueue, SetMaxIters
 from nanogpt_tui.screens.new_run.estimate import EstimateRow
 from nanogpt_tui.screens.new_run.fields import Field
-from nanogpt_tui.screens.new_run.form_options import FormOptions
+from nanogpt_tui.screens.new_run.form_options import FormOptions, read_options
 from nanogpt_tui.screens.new_run.screen import NewRunScreen
 from nanogpt_tui.session import speed_measurement
 from nanogpt_tui.session.draft import SCRATCH, Draft
@@ -379,6 +379,19 @@ async def test_more_settings_come_when_they_are_wanted(lab: Any) -> None:
         assert {"weight_decay", "seed", "compile", "sample_interval"} <= names
         await fill(at, screen, {"min_lr": "5"})
         assert "at most learning_rate" in problem(screen, "min_lr")
+
+
+def test_a_tokenizer_that_several_runs_share_is_loaded_once(two_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, real_load = list[Path](), tokenizers.load
+
+    def load(file: Path) -> tokenizers.Tokenizer:
+        loaded.append(file)
+        return real_load(file)
+
+    monkeypatch.setattr(tokenizers, "load", load)
+    found = read_options(None).tokenizers
+    assert found["run one"] == found["run two"]
+    assert len(loaded) == 1
 
 
 def test_what_the_base_has_anyway_is_no_change() -> None:
