@@ -62,7 +62,8 @@ BY_NAME = {knob.name: knob for knob in KNOBS}
 def turn(knobs: SamplingConfig, knob: Knob, by: int) -> SamplingConfig:
     """Return the settings with one knob turned up (1) or down (-1) by a step.
 
-    Beyond the end of its scale a knob is off, if it can be: min-p below its scale, top-k and top-p above theirs.
+    Beyond the end of its scale a knob is off, if it can be: min-p below its scale, top-k and top-p above theirs. Others
+    stay as they are.
     """
     value = getattr(knobs, knob.name)
     if not knob.scale:
@@ -72,9 +73,10 @@ def turn(knobs: SamplingConfig, knob: Knob, by: int) -> SamplingConfig:
     positions = (*knob.scale, *ends) if off_above else (*ends, *knob.scale)
     if value in positions:
         place = positions.index(value) + by
-    else:  # typed, between two values of the scale
-        place = bisect_right(knob.scale, value) if by > 0 else bisect_left(knob.scale, value) - 1
-    return dataclasses.replace(knobs, **{knob.name: positions[max(0, min(len(positions) - 1, place))]})
+    else:  # typed, between two values or beyond all
+        ordered = knob.scale if off_above else positions
+        place = bisect_right(ordered, value) if by > 0 else bisect_left(ordered, value) - 1
+    return dataclasses.replace(knobs, **{knob.name: positions[place]}) if 0 <= place < len(positions) else knobs
 
 
 def no_effect(knobs: SamplingConfig, name: str, vocab_size: int) -> str:
@@ -157,12 +159,15 @@ class KnobRow(Widget, can_focus=True):
         self.action_ask()
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        event.stop()
-        self.post_message(self.Turned(self.knob, 1))
+        self._scrolled(event, 1)
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        self._scrolled(event, -1)
+
+    def _scrolled(self, event: events.MouseEvent, by: int) -> None:
         event.stop()
-        self.post_message(self.Turned(self.knob, -1))
+        if self.knob.name != "stop":  # strings have no next value
+            self.post_message(self.Turned(self.knob, by))
 
     def render(self) -> Content:
         knob, width = self.knob, self.size.width

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from rich.color import ColorSystem
-from textual.events import Paste
+from textual.events import MouseScrollUp, Paste
 
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import SettingError, UserError
@@ -38,6 +38,13 @@ def run(two_runs: Path) -> Path:
 
 def set_knobs(at: Any, **knobs: Any) -> None:
     at.app.screen.knobs = dataclasses.replace(at.app.screen.knobs, **knobs)
+
+
+async def scroll_up(at: Any, knob: str) -> None:
+    """Turns the mouse wheel over a knob."""
+    row = at.app.screen.query_one(f"#{knob}")
+    row.post_message(MouseScrollUp(row, 0, 0, 0, 0, 0, False, False, False))
+    await at.settle()
 
 
 async def written(at: Any, *keys: str) -> Completion:
@@ -623,6 +630,27 @@ def test_knobs_step_along_their_scales_and_switch_off_at_the_end() -> None:
     assert turn(knobs, BY_NAME["seed"], -1).seed == 1336
 
 
+@pytest.mark.parametrize(
+    ("name", "typed", "down", "up"),
+    [
+        ("min_p", 0.03, 0.02, 0.05),
+        ("min_p", 0.005, 0.0, 0.01),
+        ("temperature", 2.5, 2.0, 2.5),
+        ("max_new_tokens", 20_000, 10_000, 20_000),
+        ("max_new_tokens", 5, 5, 10),
+        ("repetition_penalty", 0.5, 0.5, 0.8),
+        ("top_k", 2000, 1000, 0),
+        ("top_p", 0.995, 0.99, 1.0),
+    ],
+)
+def test_a_typed_value_between_or_beyond_the_scale_never_turns_the_wrong_way(
+    name: str, typed: Any, down: float, up: float
+) -> None:
+    knobs = dataclasses.replace(SamplingConfig(), **{name: typed})
+    turned = [getattr(turn(knobs, BY_NAME[name], by), name) for by in (-1, 1)]
+    assert turned == [down, up]
+
+
 def test_typed_knobs_are_checked_and_stop_texts_split() -> None:
     knobs = SamplingConfig()
     assert set_typed(knobs, "top_k", "40").top_k == 40
@@ -645,6 +673,10 @@ async def test_a_knob_s_value_is_typed_where_it_stands(lab: Any, run: Path) -> N
         await at.press("x")
         at.app.screen.query_one("Input").value = "\\n"
         await at.press("enter")
+        assert at.app.screen.knobs.stop == ("\n",)
+        await scroll_up(at, "stop")
+        await scroll_up(at, "top_k")
+        await at.until(lambda: at.app.screen.knobs.top_k == 50)
         assert at.app.screen.knobs.stop == ("\n",)
 
 
