@@ -1,12 +1,14 @@
 """The commands of the palette: the actions of a screen, and links to runs, data sets, lessons and settings."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from textual.binding import Binding
 from textual.screen import Screen
 
+from nanogpt.errors import UserError
 from nanogpt_tui import screens, theme
 from nanogpt_tui.keys import key_label
 from nanogpt_tui.settings import CHOICES
@@ -68,15 +70,16 @@ def list_items(app: "LabApp") -> Iterator[PaletteCommand]:
             title=printable(run.name), run=partial(app.show_item, "runs", run.name), about=about, right="run"
         )
     for run in known_runs:
-        for each in reversed(runs.list_checkpoints(runs.find(run.path))):
-            loss = f"val loss {each.val_loss:.4f}" if each.val_loss is not None else "not evaluated"
-            yield PaletteCommand(
-                title=f"{printable(run.name)} · step {each.step:,}",
-                run=partial(app.sample_from, Source(run.name, str(each.step))),
-                about=loss,
-                right="checkpoint",
-                keywords=str(each.step),
-            )
+        with suppress(UserError):  # of a folder that cannot be read; the Runs screen says why
+            for each in reversed(runs.list_checkpoints(runs.find(run.path))):
+                loss = f"val loss {each.val_loss:.4f}" if each.val_loss is not None else "not evaluated"
+                yield PaletteCommand(
+                    title=f"{printable(run.name)} · step {each.step:,}",
+                    run=partial(app.sample_from, Source(run.name, str(each.step))),
+                    about=loss,
+                    right="checkpoint",
+                    keywords=str(each.step),
+                )
     for info in data.list_datasets():
         tokens = f"{count(sum(info.tokens.values()))} tokens" if info.prepared else "not prepared"
         yield PaletteCommand(

@@ -1,6 +1,7 @@
 """A dialog to choose weights: those in training, or any checkpoint of any run."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -10,12 +11,14 @@ from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from nanogpt.errors import UserError
 from nanogpt_tui.keys import with_keys
 from nanogpt_tui.session.completions import LIVE, Source
 from nanogpt_tui.text import safe_content, short
 from nanogpt_tui.widgets.dialog import Dialog, hint
 
 if TYPE_CHECKING:
+    from nanogpt.runs.checkpoints import Checkpoint
     from nanogpt_tui.session.session import Session
 
 NAME_WIDTH = 24
@@ -103,15 +106,21 @@ def sources(session: "Session") -> Iterator[tuple[Source, Content]]:
         how = "current weights" if session.is_training else "saves a checkpoint first"
         yield Source(None, LIVE), row(name, f"live: training now, {how}", "$alive")
     for summary in session.list_runs():
-        folder = runs.find(summary.path)
-        best = runs.best(folder)
-        for place, each in enumerate(reversed(runs.list_checkpoints(folder))):
-            loss = f"val loss {each.val_loss:.4f}" if each.val_loss is not None else "not evaluated "
-            marks = ("best " if best is not None and each.step == best.step else "") + ("latest" if place == 0 else "")
-            yield (
-                Source(summary.name, str(each.step)),
-                row(short(summary.name, NAME_WIDTH), f"step {each.step:>9,}  {loss}  {marks}", "$quiet"),
-            )
+        with suppress(UserError):  # of a folder that cannot be read; the Runs screen says why
+            yield from checkpoint_sources(summary.name, runs.list_checkpoints(runs.find(summary.path)))
+
+
+def checkpoint_sources(run: str, found: "list[Checkpoint]") -> Iterator[tuple[Source, Content]]:
+    """Yield the checkpoints of a run, each with its line; the latest comes first."""
+    evaluated = [(each.val_loss, each.step) for each in found if each.val_loss is not None]
+    best_step = min(evaluated)[1] if evaluated else None
+    for place, each in enumerate(reversed(found)):
+        loss = f"val loss {each.val_loss:.4f}" if each.val_loss is not None else "not evaluated "
+        marks = ("best " if each.step == best_step else "") + ("latest" if place == 0 else "")
+        yield (
+            Source(run, str(each.step)),
+            row(short(run, NAME_WIDTH), f"step {each.step:>9,}  {loss}  {marks}", "$quiet"),
+        )
 
 
 def row(name: str, about: str, style: str) -> Content:

@@ -321,6 +321,7 @@ async def test_an_answer_goes_into_its_own_text_whatever_is_shown(lab: Any, run:
 
 
 async def test_any_checkpoint_of_any_run_can_be_chosen(lab: Any, two_runs: Path) -> None:
+    (two_runs / "broken" / "run.toml").mkdir(parents=True)
     async with lab() as at:
         await at.press("3", "f")
         await at.until(lambda: isinstance(at.app.screen, PickSource))

@@ -84,6 +84,7 @@ async def test_a_run_is_shown_in_runs_also_where_a_filter_hides_it(lab: Any, two
 
 
 async def test_a_checkpoint_is_what_sample_writes_with(lab: Any, two_runs: Path) -> None:
+    (two_runs / "broken" / "run.toml").mkdir(parents=True)
     async with lab() as at:
         await jump(at, "one step 40", "checkpoint")
         await at.until(lambda: at.app.current_mode == "sample")
