@@ -1,6 +1,7 @@
 """Dialogs: the base class with their common style, a question with answers, and a question for a value."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from textual.app import ComposeResult
@@ -138,6 +139,14 @@ class AskValue(Dialog[str | None]):
 
     def key_escape(self) -> None:
         self.dismiss(None)
+
+
+def in_current_folder(name: str) -> str:
+    """Return the path of a file in the current folder, or its name alone if that folder has been removed."""
+    try:
+        return str(Path.cwd() / name)
+    except OSError:
+        return name
 
 
 def problem_of(act: Callable[[str], object]) -> Callable[[str], str]:

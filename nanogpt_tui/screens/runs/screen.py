@@ -21,7 +21,7 @@ from nanogpt_tui.screens.runs.run_table import FIELDS, RunTable, sorted_runs
 from nanogpt_tui.session.completions import LIVE, Source
 from nanogpt_tui.text import printable
 from nanogpt_tui.widgets import copy_menu
-from nanogpt_tui.widgets.dialog import Ask, AskValue
+from nanogpt_tui.widgets.dialog import Ask, AskValue, in_current_folder
 from nanogpt_tui.widgets.step_dialogs import ask_longer_run, parse_steps
 from nanogpt_tui.widgets.whole import is_on_top
 
@@ -369,10 +369,10 @@ class RunsScreen(LabScreen):
             return
         from nanogpt.reports.export import export_metrics
 
-        file = Path.cwd() / f"{run.name}-{time.strftime('%Y%m%d-%H%M%S')}.csv"
+        file = in_current_folder(f"{run.name}-{time.strftime('%Y%m%d-%H%M%S')}.csv")
         question = AskValue(
             "Export what the run recorded, to a file that ends in .csv, .parquet or .html:",
-            str(file),
+            file,
             act=lambda text: export_metrics(Path(run.path), paths.expanded(text)),
         )
         self.app.push_screen(question, self._exported)

@@ -3,7 +3,6 @@
 import dataclasses
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import ClassVar
 
 from textual import events
@@ -29,7 +28,7 @@ from nanogpt_tui.session.completions import LIVE, Completion, CompletionGroup, S
 from nanogpt_tui.session.generation_job import GenerationJob, ModelCache
 from nanogpt_tui.session.token_distribution import DistributionLookup
 from nanogpt_tui.widgets import copy_menu
-from nanogpt_tui.widgets.dialog import AskValue, problem_of
+from nanogpt_tui.widgets.dialog import AskValue, in_current_folder, problem_of
 
 
 class SampleScreen(LabScreen):
@@ -432,7 +431,7 @@ class SampleScreen(LabScreen):
             copy_menu.ask_copy(self.lab, offered)
 
     def action_export(self) -> None:
-        file = Path.cwd() / time.strftime("samples-%Y%m%d-%H%M%S.md")
+        file = in_current_folder(time.strftime("samples-%Y%m%d-%H%M%S.md"))
         groups = list(self.completions.groups)
 
         def done(text: str | None) -> None:
@@ -441,7 +440,7 @@ class SampleScreen(LabScreen):
 
         question = AskValue(
             "Export the history to a file that ends in .md or .json:",
-            str(file),
+            file,
             act=lambda text: completions.export(groups, paths.expanded(text)),
         )
         self.app.push_screen(question, done)

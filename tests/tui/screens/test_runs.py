@@ -268,6 +268,19 @@ async def test_metrics_are_exported_as_csv(lab: Any, two_runs: Path, tmp_path: P
             assert len(list(csv.DictReader(lines))) == 61
 
 
+async def test_an_export_has_a_name_also_if_the_current_folder_has_been_removed(
+    lab: Any, two_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with lab() as at:
+        await opened(at)
+        await on(at, "one")
+        (tmp_path / "gone").mkdir()
+        monkeypatch.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        await at.press("e")
+        assert at.app.screen.query_one("Input").value.startswith("one-")
+
+
 async def test_sampling_from_a_run_goes_to_the_sample_screen_with_it(lab: Any, two_runs: Path) -> None:
     async with lab() as at:
         await opened(at)
