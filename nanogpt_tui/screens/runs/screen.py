@@ -19,7 +19,7 @@ from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.screens.runs.run_panel import RunPanel
 from nanogpt_tui.screens.runs.run_table import FIELDS, RunTable, sorted_runs
 from nanogpt_tui.session.completions import LIVE, Source
-from nanogpt_tui.text import printable
+from nanogpt_tui.text import printable, safe_content
 from nanogpt_tui.widgets import copy_menu
 from nanogpt_tui.widgets.dialog import Ask, AskValue, in_current_folder
 from nanogpt_tui.widgets.step_dialogs import ask_longer_run, parse_steps
@@ -81,6 +81,7 @@ class RunsScreen(LabScreen):
         self.by, self.reverse, self.words = "age", False, ""
         self.ticked: list[str] = []
         self._list_job: Worker[None] | None = None
+        self._list_error = ""  # why the folder of runs cannot be read
         self._highlight_next = ""  # name of the run to highlight when the runs are read
         self._next_repaint = 0.0  # time.monotonic()
 
@@ -108,10 +109,15 @@ class RunsScreen(LabScreen):
 
         def show(found: list[RunState] | None, error: str) -> None:
             began = time.monotonic()
-            if self.is_whole and (found is not self.runs or began > self._next_repaint or self._highlight_next):
-                self._notify_error(error)
-                self.is_reading = False
-                self.runs = [] if found is None else found
+            if not self.is_whole:
+                return
+            is_news, self._list_error, self.is_reading = error != self._list_error, error, False
+            if found is None:  # the rows and the ticks stay
+                if is_news:
+                    self._notify_error(error)
+                    self.repaint()
+            elif found is not self.runs or is_news or began > self._next_repaint or self._highlight_next:
+                self.runs = found
                 name, self._highlight_next = self._highlight_next, ""
                 self.ticked = [name for name in self.ticked if self.summary(name)]
                 self.repaint()
@@ -175,6 +181,8 @@ class RunsScreen(LabScreen):
         self.panel.show(self.current, [run for name in self.ticked if (run := self.summary(name))], width)
 
     def _empty_text(self) -> Content:
+        if self._list_error and not self.runs:
+            return safe_content(self._list_error, "$error")
         empty = EMPTY if self.session.readonly else EMPTY + HOW_TO_TRAIN
         return Content.styled(with_keys(NO_MATCH if self.runs else empty, self.app), "$quiet")
 

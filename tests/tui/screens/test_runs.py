@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from nanogpt import runs
+from nanogpt.errors import UserError
 from nanogpt.runs.folder import lock
 from nanogpt.runs.manage import read_note, write_note
 from nanogpt.runs.state import RunState
+from nanogpt_tui.screens.runs import screen as screen_module
 from nanogpt_tui.screens.runs.run_details import description
 from nanogpt_tui.screens.runs.run_table import RunTable, age, sorted_runs
 from nanogpt_tui.session.completions import Source
@@ -103,6 +105,33 @@ async def test_words_that_no_run_has_say_so_and_how_all_come_back(lab: Any, two_
         await at.until(lambda: sorted(listed(at)) == ["one", "two"])
         await at.sees("one", "two")
         assert at.app.screen.focused is at.app.screen.table
+
+
+async def test_rows_and_ticks_stay_while_the_folder_cannot_be_read_which_is_said_once(
+    lab: Any, two_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[None] = []
+
+    def fail() -> list[RunState]:
+        tries.append(None)
+        raise UserError("cannot read the runs")
+
+    monkeypatch.setattr(screen_module, "LIST_INTERVAL_S", 0.05)
+    async with lab() as at:
+        await opened(at)
+        await on(at, "one")
+        await at.press("space")
+        with monkeypatch.context() as failing:
+            failing.setattr(at.session, "list_runs", fail)
+            await at.until(lambda: len(tries) > 5)
+            assert sorted(listed(at)) == ["one", "two"]
+            assert at.app.screen.ticked == ["one"]
+            assert [toast.message for toast in at.app._notifications] == ["cannot read the runs"]
+    async with lab() as at:
+        monkeypatch.setattr(at.session, "list_runs", fail)
+        await at.press("4")
+        await at.until(lambda: not at.app.screen.is_reading)
+        assert at.app.screen.query_one("#none").render().plain == "cannot read the runs"
 
 
 async def test_ticked_runs_lie_over_the_chart_and_their_differences_are_listed(lab: Any, two_runs: Path) -> None:
