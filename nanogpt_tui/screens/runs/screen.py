@@ -333,6 +333,7 @@ class RunsScreen(LabScreen):
             self.ticked = [new if name == old.name else name for name in self.ticked]
             if self.session.folder == old:
                 self.session.folder = old.with_name(new)
+            self._highlight_next = new  # it may be at another place of the table now
             self._list()
 
     def action_note(self) -> None:

@@ -195,6 +195,19 @@ async def test_a_run_is_renamed_and_a_taken_name_is_refused_where_it_is_typed(la
         assert (two_runs / "three" / "run.toml").is_file()
 
 
+async def test_the_cursor_stays_on_a_run_whose_new_name_has_another_place(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await opened(at)
+        while at.app.screen.by != "name":
+            await at.press("o")
+        await on(at, "one")
+        table = at.app.screen.table
+        await at.press("R")
+        at.app.screen.query_one("Input").value = "zzz"
+        await at.press("enter")
+        await at.until(lambda: table.current == "zzz")
+
+
 async def test_a_run_of_that_name_in_another_place_is_not_renamed_with_it(
     lab: Any, two_runs: Path, tmp_path: Path
 ) -> None:
