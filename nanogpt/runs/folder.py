@@ -26,7 +26,7 @@ from nanogpt.files import lines, open_regular, read_text, read_toml, why
 from nanogpt.processes import is_running
 from nanogpt.records import from_values
 from nanogpt.runs.event_log import LONGEST_EVENT
-from nanogpt.runs.state import SLOW_S, RunState
+from nanogpt.runs.state import SLOW_S, STATES, RunState
 
 LONGEST_NAME = 60  # characters of up to four bytes: a folder's name has at most 255
 LOST_S = 120.0  # a trainer on another machine without a heartbeat for this long is gone
@@ -185,6 +185,8 @@ def _read_status(folder: Path) -> tuple[RunState, bool]:
         status: dict[str, Any] = json.loads(read_text(path))
         status.setdefault("paused", status.get("state") == "paused")  # not in files of earlier versions
         found = from_values(RunState, status | {"name": folder.name, "path": str(folder)})
+        if found.state not in STATES:
+            raise ValueError(f"its state is {found.state!r}, which no run has")
         silent_s, is_uncertain = _seconds_silent(found, path.stat().st_mtime) if found.alive else (0.0, False)
         return replace(found, silent_s=silent_s), is_uncertain
     except FileNotFoundError:

@@ -30,6 +30,7 @@ _STATUS_FIELDS = ("state", "step", "paused", "waiting", "evaluating", "message",
 
 SLOW_S = 15.0  # without a heartbeat, which is written every second, a run is "silent"
 ALIVE = ("running", "paused")
+STATES = ("preparing", *ALIVE, "finished", "stopped", "failed", "interrupted")
 _IN_STEPS: dict[str, Any] = {"paused": False, "waiting": "", "evaluating": None}  # while training takes steps
 ENDS = {"nan": "failed", "stopped": "stopped"}  # by the reason of `Finished`; any other is "finished"
 
@@ -38,9 +39,9 @@ ENDS = {"nan": "failed", "stopped": "stopped"}  # by the reason of `Finished`; a
 class RunState:
     """The state of a run.
 
-    `state` is "preparing", "running", "paused", "finished", "stopped", "failed", or "interrupted" if the trainer ended
-    without a message. Screens show the finer `phase`. A `status.json` of an earlier version has no `paused`, `waiting`,
-    `evaluating` and `since`: in it, `state` is "paused" for both `paused` and `waiting`.
+    `state` is one of STATES, "interrupted" if the trainer ended without a message. Screens show the finer `phase`. A
+    `status.json` of an earlier version has no `paused`, `waiting`, `evaluating` and `since`: in it, `state` is "paused"
+    for both `paused` and `waiting`.
 
     `paused` is set by a command; `waiting` is why training waits for the disk; `evaluating` is the finished part of an
     evaluation (0..1), None without one. Losses are in nats per token; `ema_val_loss` is of the averaged weights, None

@@ -161,7 +161,7 @@ class RunPanel(Horizontal):
             chart.describe(text, flops)
             chart.append(steps, tokens, elapsed_s, losses)
             if history.started is not None:
-                chart.uniform = math.log(history.started.vocab_size)
+                chart.uniform = math.log(max(1, history.started.vocab_size))
             evaluations = history.evaluations
             chart.add_validation([each.step for each in evaluations], [each.val_loss for each in evaluations])
         self._post_styles()

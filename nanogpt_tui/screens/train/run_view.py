@@ -156,7 +156,7 @@ class RunView(Vertical):
             self._spikes += 1
         if history.started is not None:
             self.chart.describe(history.val_text, history.flops_per_token)
-            self.chart.uniform = math.log(history.started.vocab_size)
+            self.chart.uniform = math.log(max(1, history.started.vocab_size))
         self.chart.empty_text = preparing_text(history)
         if history.phase not in ("training", "evaluating"):
             self.chart.flush()
@@ -176,10 +176,13 @@ def _is_new(line: "LogLine") -> bool:
 
 
 def log_text(line: "LogLine") -> Text:
-    """Return a line of the log, with its local time."""
+    """Return a line of the log, with its local time; a dash for a time that no calendar has."""
     import time
 
-    clock = time.strftime("%H:%M:%S", time.localtime(line.time))
+    try:
+        clock = time.strftime("%H:%M:%S", time.localtime(line.time))
+    except (OverflowError, ValueError, OSError):
+        clock = f"{'–':<8}"
     return Text.assemble((f"{clock}  ", "dim"), (printable(line.text), LOG_STYLES.get(line.kind, "")))
 
 

@@ -371,6 +371,23 @@ async def test_unreadable_runs_and_hostile_names_are_harmless_rows(lab: Any, two
         assert not [c for c in seen if ord(c) < 32 and c != "\n"]
 
 
+async def test_impossible_values_in_the_files_of_a_run_end_nothing(lab: Any, two_runs: Path) -> None:
+    status, record = two_runs / "two" / "status.json", two_runs / "one" / "events.jsonl"
+    status.write_text(json.dumps(json.loads(status.read_text()) | {"state": "queued"}))
+    lines = [json.loads(line) for line in record.read_text().splitlines()]
+    lines = [line | {"vocab_size": 0} if line["event"] == "Started" else line for line in lines]
+    lines.append({"event": "Notice", "time": 1e18, "level": "info", "text": "from far away"})
+    record.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    async with lab() as at:
+        await opened(at)
+        await at.sees("× failed")
+        await on(at, "one")
+        await at.until(lambda: at.app.screen.chart.uniform == 0)
+        await at.press("enter")
+        await at.sees("–         from far away")
+    assert "its state is 'queued'" in next(run.message for run in runs.list_runs() if run.name == "two")
+
+
 @pytest.mark.parametrize("size", [(80, 24), (200, 60)])
 async def test_table_chart_and_details_have_room(lab: Any, two_runs: Path, size: tuple[int, int]) -> None:
     async with lab(size=size) as at:
