@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nanogpt_tui.widgets.chart import LossChart
 
 READ_DELAY_S = 0.15  # a run that is under the cursor for a shorter time is not read
-MAX_HISTORIES = 12  # in the cache
+MAX_HISTORIES = 12  # in the cache, besides those that are drawn
 COLUMNS = ("step", "tokens", "elapsed_s", "loss")
 Key = tuple[str, float]  # the folder of a run, and when it changed
 
@@ -128,8 +128,11 @@ class RunPanel(Horizontal):
                 self.notify(error, severity="error", markup=False)
             if found:
                 histories, text = found
-                cached = list((self._histories | histories).items())[-MAX_HISTORIES:]
-                self._histories = dict(cached) | histories
+                known = self._histories | histories
+                drawn = {key: known[key] for key in wanted.curves if key in known}
+                paths = {path for path, _ in drawn}  # a run that changed is kept as it is now only
+                others = [(key, each) for key, each in known.items() if key[0] not in paths]
+                self._histories = dict(others[-MAX_HISTORIES:]) | drawn
                 self.query_one("#text", Static).update(text)
                 self._draw(wanted.curves)
 

@@ -14,6 +14,7 @@ from nanogpt.errors import UserError
 from nanogpt.runs.folder import lock
 from nanogpt.runs.manage import read_note, write_note
 from nanogpt.runs.state import RunState
+from nanogpt_tui.screens.runs import run_panel
 from nanogpt_tui.screens.runs import screen as screen_module
 from nanogpt_tui.screens.runs.run_details import description
 from nanogpt_tui.screens.runs.run_table import RunTable, age, sorted_runs
@@ -148,6 +149,24 @@ async def test_ticked_runs_lie_over_the_chart_and_their_differences_are_listed(l
         await at.until(lambda: "batch_size" not in at.seen())
         await at.press("escape")
         await at.until(lambda: screen.chart.overlays == [] and "differ in" not in at.seen())
+
+
+async def test_a_ticked_run_stays_on_the_chart_while_the_one_under_the_cursor_changes(
+    lab: Any, two_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_panel, "MAX_HISTORIES", 2)
+    monkeypatch.setattr(run_panel, "READ_DELAY_S", 0.01)
+    async with lab() as at:
+        await opened(at)
+        screen = at.app.screen
+        one, two = screen.summary("one"), screen.summary("two")
+        overlays: list[list[str]] = []
+        monkeypatch.setattr(screen.table, "set_mark_styles", lambda _: overlays.append(list(screen.chart.overlays)))
+        for number in range(4):
+            before = len(overlays)
+            screen.panel.show(replace(two, updated=float(number)), [one], 80)
+            await at.until(lambda before=before: len(overlays) > before)
+        assert overlays[-3:] == [["one"]] * 3
 
 
 async def test_runs_with_different_tokenizers_are_compared_in_bits_per_byte(lab: Any, two_runs: Path) -> None:
