@@ -226,7 +226,7 @@ class LabApp(TerminalApp):
             }
             self.push_screen(Ask("A run is training.", answers), self._quit_as)
         elif isinstance(self.screen, CompactScreen) and takes_text(self.screen_stack[-2].focused):
-            self.push_screen(Ask("Quit?", {"quit": ("q", "quit"), "stay": ("escape", "stay")}), self._quit_as)
+            self.push_screen(Ask("Quit?", {"quit": ("x", "quit"), "stay": ("escape", "stay")}), self._quit_as)
         else:
             self.exit(0)
 

@@ -45,7 +45,8 @@ class Dialog(ModalScreen[T]):
 class Ask(Dialog[str | None]):
     """A question. Dismisses with the name of the chosen answer; escape gives None if no answer has that key.
 
-    `answers` maps a name to (key, words). Text is shown without markup.
+    `answers` maps a name to (key, words). The key that opens the question must not be that of an answer that loses
+    something: a key that is held repeats. Text is shown without markup.
     """
 
     DEFAULT_CSS = """

@@ -176,7 +176,7 @@ async def test_a_data_set_is_deleted_in_a_thread(lab: Any, rhymes: Any, accesses
         screen.highlight("rhymes")
         await at.until(lambda: screen.entry.name == "rhymes")
         accesses.clear()  # what the start reads
-        await at.press("d", "d")
+        await at.press("d", "y")
         await at.until(lambda: not screen.entry.info.prepared)
         assert accesses == []
 

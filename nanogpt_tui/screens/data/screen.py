@@ -363,7 +363,7 @@ class DataScreen(LabScreen):
             return
         source = "the recipe stays" if entry.recipe else "the text file stays"
         question = Content.assemble("Delete the tokens of ", safe_content(entry.name), f"?  ({source})")
-        answers = {"delete": ("d", "delete"), "keep": ("escape", "keep")}
+        answers = {"delete": ("y", "delete"), "keep": ("escape", "keep")}
         self.app.push_screen(Ask(question, answers), lambda answer: self._delete(entry.name, answer))
 
     def _delete(self, name: str, answer: str | None) -> None:

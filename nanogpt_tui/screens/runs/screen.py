@@ -392,4 +392,4 @@ class RunsScreen(LabScreen):
 
 
 NEEDS_A_RUN = {"copy", "show_run", "tick", "sample", "resume_run", "rename", "note", "delete", "export", "chart"}
-DELETE_ANSWERS = {"delete": ("d", "delete"), "keep": ("escape", "keep")}
+DELETE_ANSWERS = {"delete": ("y", "delete"), "keep": ("escape", "keep")}

@@ -46,7 +46,7 @@ WELCOME = (
 WELCOME_CHANGES = 6  # its first lines, which a read-only session leaves out
 STOP_ANSWERS = {
     "save": ("s", "checkpoint and stop"),
-    "stop": ("x", "stop now, losing {unsaved}"),
+    "stop": ("w", "stop now, losing {unsaved}"),
     "stay": ("escape", "keep training"),
 }
 QUICK_START_ANSWERS = {"start": ("enter", "start"), "stay": ("escape", "back")}

@@ -212,7 +212,7 @@ async def test_a_corpus_with_other_settings_is_continued_or_deleted_too(lab: Any
         await at.sees("‖ stories-2", "p continues")
         await at.press("p")
         await at.until(lambda: screen.entry.name == "stories-2" and screen.entry.info.prepared)
-        await at.press("d", "d")
+        await at.press("d", "y")
         await at.until(lambda: all(entry.name != "stories-2" for entry in screen.entries))
         assert not list(paths.datasets_dir().glob("*stories-2*"))
 
@@ -541,7 +541,7 @@ async def test_after_deleting_the_cursor_stays_where_it_was(lab: Any, text_file:
         list(prepare(textfile_recipe([text_file], name=name)))
     async with lab() as at:
         screen = await opened(at, "sa")
-        await at.press("d", "d")
+        await at.press("d", "y")
         await at.until(lambda: all(entry.name != "sa" for entry in screen.entries))
         assert screen.entry.name == "sb"
 
@@ -550,9 +550,9 @@ async def test_deleting_asks_and_keeps_the_recipe(lab: Any, rhymes: Any) -> None
     list(prepare("rhymes"))
     async with lab() as at:
         screen = await opened(at, "rhymes")
-        await at.press("d", "escape")
+        await at.press("d", "d", "escape")
         assert open_dataset("rhymes")
-        await at.press("d", "d")
+        await at.press("d", "y")
         await at.until(lambda: screen.entry and not screen.entry.info.prepared)
         assert screen.entry.name == "rhymes"
         await at.sees("not prepared")

@@ -285,11 +285,11 @@ async def test_a_run_is_deleted_only_after_a_yes(lab: Any, two_runs: Path) -> No
     async with lab() as at:
         await opened(at)
         await on(at, "one")
-        await at.press("d")
+        await at.press("d", "d")
         await at.until(lambda: isinstance(at.app.screen, Ask))
         await at.press("escape")
         assert (two_runs / "one").is_dir()
-        await at.press("d", "d")
+        await at.press("d", "y")
         await at.until(lambda: listed(at) == ["two"])
         assert not (two_runs / "one").exists()
 
@@ -299,7 +299,7 @@ async def test_a_run_that_a_trainer_holds_is_not_deleted(lab: Any, two_runs: Pat
         await opened(at)
         await on(at, "one")
         with lock(two_runs / "one").acquire():
-            await at.press("d", "d")
+            await at.press("d", "y")
             await at.sees("is training")
         assert (two_runs / "one" / "run.toml").is_file()
 

@@ -140,7 +140,9 @@ async def test_stopping_asks_and_escape_goes_on(lab: Any) -> None:
 async def test_stopping_now_writes_no_checkpoint_and_says_so(lab: Any) -> None:
     async with lab(**LONG) as at:
         await started(at)
-        await at.press("x", "x")
+        await at.press("x", "x")  # held
+        await at.until(lambda: isinstance(at.app.screen, Ask))
+        await at.press("w")
         await at.until(lambda: not at.session.is_training)
         assert at.session.history.saves == []
         assert not any(line.text.startswith("saved") for line in at.session.history.log)
