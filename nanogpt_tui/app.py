@@ -258,9 +258,10 @@ class LabApp(TerminalApp):
         self.notify("there is no shell to return to", markup=False)
 
     def _quit_as(self, answer: str | None) -> None:
-        if answer in ("detach", "quit"):
+        if answer in ("detach", "quit") or (answer in ("save", "stop") and self.session.is_preparing):
             self.detached = answer == "detach"
             self.exit(0)
+            return
         if answer not in ("save", "stop"):
             return
         from nanogpt.training import Stop

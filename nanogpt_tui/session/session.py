@@ -84,6 +84,11 @@ class Session(BackgroundWork):
         return self.training is not None and not self.training.done
 
     @property
+    def is_preparing(self) -> bool:
+        """Whether the shown run prepares its data or reads its record: it has nothing to save and takes no command."""
+        return self.history is not None and self.history.run_state.state == "preparing"
+
+    @property
     def is_alive(self) -> bool:
         """Whether the shown run is training, here or in another process."""
         remote, history = self.remote, self.history
@@ -389,10 +394,17 @@ class Session(BackgroundWork):
             )
         return state
 
+    def stop_training(self) -> None:
+        """Tell the training in this process to end: with a checkpoint, or at its next event while it is preparing."""
+        if self.training is not None and self.is_preparing:
+            self.training.cancel()
+        elif self.training is not None:
+            self.training.send(Stop(save=True))
+
     def close(self) -> None:
         """Stop the training in this process with a checkpoint, and wait until the checkpoint is on disk."""
         if self.is_training and self.training is not None:
-            self.training.send(Stop(save=True))
+            self.stop_training()
             self.training.wait()
         self.finish_writing()
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from nanogpt.formatting import printable
 from nanogpt.runs.folder import run_name
-from nanogpt.training import Stop
 from nanogpt_tui.session.workers import log_path
 from nanogpt_tui.terminal.daemonize import detach, output_descriptor
 
@@ -85,7 +84,7 @@ def finish_training(app: "LabApp") -> None:
         if stopping:
             os._exit(128 + number)
         stopping = True
-        training.send(Stop())
+        session.stop_training()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
@@ -94,11 +93,10 @@ def finish_training(app: "LabApp") -> None:
     if app.detached:
         print_line(f"Still training (pid {os.getpid()}). {commands}")
         detach(log_path())
-    elif training.history.started is None:
-        training.cancel()  # nothing to save yet
     else:
-        print_line(f"saving a checkpoint of {session.folder.name} … (Ctrl+C quits without saving)")
-        training.send(Stop())
+        if not session.is_preparing:
+            print_line(f"saving a checkpoint of {session.folder.name} … (Ctrl+C quits without saving)")
+        session.stop_training()
     training.wait()
 
 

@@ -2,11 +2,16 @@
 
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from textual.containers import VerticalScroll
 from textual.widgets import Input
 
+from nanogpt import data
+from nanogpt.events import Downloading
 from nanogpt_tui import screens, theme
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.palette_commands import screen_commands
@@ -170,6 +175,21 @@ async def test_quitting_while_training_asks_and_escape_stays(lab: Any) -> None:
         await at.press("q", "s")
         await at.until(lambda: not at.app.is_running)
         assert at.session.history.saves[-1].step == at.session.history.step
+
+
+async def test_quitting_ends_a_run_that_prepares_its_data(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_end(*_: Any, **options: Any) -> Iterator[Downloading]:
+        while True:
+            time.sleep(0.01)
+            yield Downloading(source="a slow server", done_bytes=1, total_bytes=None)
+
+    monkeypatch.setattr(data, "prepare", without_end)
+    async with lab() as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history is not None and at.session.history.preparing)
+        await at.press("q", "x")
+        await at.until(lambda: not at.app.is_running)
+    assert not at.session.is_training
 
 
 async def test_quitting_with_nothing_to_lose_does_not_ask(lab: Any) -> None:
