@@ -97,6 +97,8 @@ class CompactScreen(TrainScreen, inherit_bindings=False):
         self.training_changed()
 
     def training_changed(self) -> None:
+        if not self.is_whole:  # the terminal may have grown before a command is on the disk
+            return
         self.query_one(CompactView).show(self.session.history, self._waiting())
         self.refresh_bindings()
 

@@ -1,5 +1,6 @@
 """A terminal that is too small for the screens: the training alone, and what was in front comes back as it was."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 from textual.widgets import Input
 
+from nanogpt.training import Save
 from nanogpt_tui.screens.runs import run_table
-from nanogpt_tui.screens.train.compact import FULL_SIZE, MIN_SIZE, CompactScreen, fits
+from nanogpt_tui.screens.train.compact import FULL_SIZE, MIN_SIZE, CompactScreen, CompactView, fits
 from nanogpt_tui.widgets.dialog import Ask
 from nanogpt_tui.widgets.sparkline import curve
 
@@ -95,6 +97,20 @@ async def test_a_question_in_front_is_asked_again_and_a_size_beside_it_is_none_o
         await resize(at, 90, 30)  # the screen below has another layout by now
         await at.press("escape")
         await at.until(lambda: at.app.screen.has_class("-narrow") and at.app.screen.has_class("-short"))
+
+
+async def test_a_command_that_is_written_after_the_terminal_has_grown_updates_nothing(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with lab(size=(60, 15)) as at:
+        await at.until(lambda: isinstance(at.app.screen, CompactScreen))
+        small = at.app.screen
+        written: list[Callable[[str], None]] = []
+        monkeypatch.setattr(at.session, "post", lambda command, then: written.append(then))
+        small.send(Save())
+        await resize(at, 120, 40)
+        await at.until(lambda: not small.query(CompactView))
+        written[0]("")
 
 
 @pytest.mark.parametrize("size", [(40, 10), (200, 12), (50, 60)])
