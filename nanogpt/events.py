@@ -183,6 +183,7 @@ class Started(Event):
     `choices` has the value and the reason of each automatic choice (device, dtype, compile, threads …).
     `val_characters` and `val_bytes` (UTF-8) are the size of the text of the validation split, and `flops_per_token` the
     floating-point operations of a training step for each token; 0 if not known, as in records of earlier versions.
+    `eval_interval` is the number of steps between evaluations, None in earlier records.
     """
 
     run: str
@@ -203,6 +204,7 @@ class Started(Event):
     val_bytes: int = 0
     flops_per_token: int = 0
     processes: int = 1
+    eval_interval: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -372,8 +374,8 @@ class Acknowledged(Event):
     """A command was applied at `step`.
 
     `command` is the name of its class, `text` says what changed, `id` identifies the command (empty if no process waits
-    for an answer), and `max_iters` is the new last iteration if that changed. In JSON the key of `command` is `letter`,
-    so that earlier versions and this one read each other's records.
+    for an answer), and `max_iters` and `eval_interval` are new values if they changed. In JSON the key of `command` is
+    `letter`, so that earlier versions and this one read each other's records.
     """
 
     step: int
@@ -381,6 +383,7 @@ class Acknowledged(Event):
     text: str
     id: str = ""
     max_iters: int | None = None
+    eval_interval: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

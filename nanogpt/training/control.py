@@ -63,10 +63,10 @@ class Command:
         """Change the training at a step boundary; yield the acknowledgement, then the events of what it does."""
         raise NotImplementedError
 
-    def acknowledged(self, training: Controllable, text: str, max_iters: int | None = None) -> Acknowledged:
+    def acknowledged(self, training: Controllable, text: str, **changed: int) -> Acknowledged:
         """Return the event that this command was applied; `text` says what changed."""
         step = training.progress.step
-        return Acknowledged(step=step, command=type(self).__name__, text=text, id=self.id, max_iters=max_iters)
+        return Acknowledged(step=step, command=type(self).__name__, text=text, id=self.id, **changed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,8 @@ class SetEvalInterval(RemoteCommand):
 
     def apply(self, training: Controllable) -> Iterator[Event]:
         training.progress.eval_interval = self.iterations
-        yield self.acknowledged(training, f"evaluation every {self.iterations:,} iterations")
+        text = f"evaluation every {self.iterations:,} iterations"
+        yield self.acknowledged(training, text, eval_interval=self.iterations)
 
 
 @dataclass(frozen=True, slots=True)

@@ -393,6 +393,7 @@ class Trainer:
             val_bytes=self.val_text.bytes if self.val_text else 0,
             flops_per_token=config.model.flops_per_token(),
             processes=runtime.world.size,
+            eval_interval=progress.eval_interval,
         )
 
     def finished_event(self, reason: FinishReason) -> Finished:

@@ -8,15 +8,11 @@ import dataclasses
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanogpt.config import Config
-from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Event, Finished, Saved, Started, Status
-from nanogpt.runs.folder import run_config
-from nanogpt.training import Command, CommandQueue, Save, SetEvalInterval, Stop
+from nanogpt.training import Command, CommandQueue, Save, Stop
 from nanogpt.training.control import RemoteCommand
 from nanogpt_tui.session.workers import Throttle, Worker
 
@@ -43,6 +39,8 @@ class RunClient(Worker["Event | Steps"]):
 
     def on_item(self, item: "Event | Steps") -> None:
         """Add an event to the history, in the worker's thread."""
+        if isinstance(item, Started | Acknowledged) and item.eval_interval is not None:
+            self.eval_interval = item.eval_interval
         if isinstance(item, Acknowledged):
             self._acknowledge(item)
         elif isinstance(item, Saved | Finished):
@@ -55,9 +53,7 @@ class RunClient(Worker["Event | Steps"]):
             return
         command = matching[0]
         self.pending.remove(command)
-        if isinstance(command, SetEvalInterval):
-            self.eval_interval = command.iterations
-        elif isinstance(command, Save) or (isinstance(command, Stop) and command.save):
+        if isinstance(command, Save) or (isinstance(command, Stop) and command.save):
             self.saving = event.text != "already saved"
 
 
@@ -70,10 +66,9 @@ class LocalRunClient(RunClient):
         throttle: Throttle,
         history: "History",
         commands: CommandQueue,
-        config: Config,
     ) -> None:
         super().__init__(work, throttle, history, "training")
-        self.commands, self.eval_interval = commands, config.evaluation.eval_interval
+        self.commands = commands
 
     def send(self, command: Command) -> None:
         """Put a command into the trainer's queue. Does not wait."""
@@ -110,8 +105,6 @@ class RemoteRunClient(RunClient):
             if launch is not None:
                 yield from launch()
             self.launched = True
-            with suppress(UserError):  # the rest of the run can be shown without its configuration
-                self.eval_interval = run_config(folder).evaluation.eval_interval
             if history.reading is not None:
                 history.show_preview(preview(folder / RECORD))
             yield from follow_blocks(folder, FIELDS)

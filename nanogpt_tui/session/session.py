@@ -124,7 +124,7 @@ class Session(BackgroundWork):
                 config, folder, commands=commands, runs_dir=Path(self.runs_dir) if self.runs_dir else None
             )
 
-        return self._train(work, folder, config)
+        return self._train(work, folder)
 
     def start_detached(self, config: Config, folder: Path) -> None:
         """Train a new run in a separate process and show it. Prepare its data set first if that is missing.
@@ -170,27 +170,26 @@ class Session(BackgroundWork):
         self.remote.start()
         self._throttle.trigger()
 
-    def quick_start_target(self, changes: Mapping[str, Any]) -> tuple[Config, Path]:
-        """Return the configuration and the folder of a new quick start. Reads the disk: for worker threads.
+    def quick_start_folder(self, changes: Mapping[str, Any]) -> Path:
+        """Return the folder of a new quick start. Reads the disk: for worker threads.
 
         Raise `UserError` if `changes` has an invalid setting.
         """
         from nanogpt import runs
 
-        return resolve(preset="quickstart", flags=changes).config, runs.new_folder("quickstart", runs_dir=self.runs_dir)
+        resolve(preset="quickstart", flags=changes)
+        return runs.new_folder("quickstart", runs_dir=self.runs_dir)
 
-    def quick_start(self, changes: Mapping[str, Any], target: tuple[Config, Path] | None = None) -> "LocalRunClient":
+    def quick_start(self, changes: Mapping[str, Any], folder: Path | None = None) -> "LocalRunClient":
         """Prepare a small data set and train a small model.
 
-        Without `target`, which is that of `quick_start_target`, the disk is read here. Raise `UserError` if a run is
+        Without `folder`, which is that of `quick_start_folder`, the disk is read here. Raise `UserError` if a run is
         training here, if the session is read-only, or if `changes` has an invalid setting.
         """
         from nanogpt import runs
 
-        config, folder = target or self.quick_start_target(changes)
-        return self._train(
-            lambda commands: runs.run_quickstart(folder, changes=changes, commands=commands), folder, config
-        )
+        new = folder or self.quick_start_folder(changes)
+        return self._train(lambda commands: runs.run_quickstart(new, changes=changes, commands=commands), new)
 
     def resume(
         self, folder: Path, changes: Mapping[str, Any] | None = None, then: Callable[[str], None] | None = None
@@ -212,7 +211,7 @@ class Session(BackgroundWork):
             if config.system.processes > 1:
                 self._launch_resume(folder, changes, before)
             else:
-                self._train(work, folder, config, before)
+                self._train(work, folder, before)
 
         return self._read_and_resume(folder, begin, then)
 
@@ -250,14 +249,13 @@ class Session(BackgroundWork):
         self,
         work: Callable[[CommandQueue], Iterator["Event | Steps"]],
         folder: Path,
-        config: Config,
         before: "RunState | None" = None,
     ) -> "LocalRunClient":
         from nanogpt_tui.session.run_client import LocalRunClient
 
         self._release_run()
         self.history, self._folder, commands = _new_history(folder, before), folder, CommandQueue()
-        self.training = LocalRunClient(lambda: work(commands), self._throttle, self.history, commands, config)
+        self.training = LocalRunClient(lambda: work(commands), self._throttle, self.history, commands)
         self.training.start()
         self._throttle.trigger()
         return self.training

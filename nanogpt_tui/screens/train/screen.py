@@ -24,7 +24,6 @@ from nanogpt_tui.widgets.step_dialogs import ask_longer_run, ask_steps, parse_st
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nanogpt.config import Config
     from nanogpt.training.control import Command
     from nanogpt_tui.screens.train.run_view import RunView
     from nanogpt_tui.session.history import History
@@ -272,17 +271,17 @@ class TrainScreen(LabScreen):
             return
         session, changes = self.session, self.lab.settings.quickstart
 
-        def begin(target: "tuple[Config, Path] | None", error: str) -> None:
-            if target is not None:
+        def begin(folder: "Path | None", error: str) -> None:
+            if folder is not None:
                 try:
-                    session.quick_start(changes, target)
+                    session.quick_start(changes, folder)
                 except UserError as problem:
                     error = str(problem)
             if error:
                 self.notify(error, severity="error", markup=False)
 
         self._quick_starting = session.fetch(
-            lambda: session.quick_start_target(changes), begin, "quick start", answers_key=True
+            lambda: session.quick_start_folder(changes), begin, "quick start", answers_key=True
         )
 
     def action_new_run(self) -> None:

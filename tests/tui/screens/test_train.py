@@ -92,6 +92,7 @@ async def test_saved_is_said_when_the_checkpoint_is_on_disk(lab: Any, home: Any)
 async def test_changes_while_training_are_applied_and_marked_on_the_chart(lab: Any) -> None:
     async with lab(**LONG) as at:
         await started(at)
+        assert at.session.training.eval_interval == LONG["eval_interval"]
         await at.press("plus")
         await at.press("minus")
         await at.press("E")

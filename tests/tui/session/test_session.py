@@ -4,19 +4,23 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from nanogpt.errors import UserError
-from nanogpt.events import Event, Notice
-from nanogpt.training import SetMaxIters
+from nanogpt.events import Acknowledged, Event, Notice
+from nanogpt.training import CommandQueue, SetMaxIters
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.session.history import History
 from nanogpt_tui.session.messages import ThrottledUpdate
+from nanogpt_tui.session.run_client import LocalRunClient
 from nanogpt_tui.session.workers import Throttle, Worker, log_path
 from tests import forked
+from tests.made_events import started
 from tests.narrowing import expect
 
 
@@ -180,6 +184,20 @@ async def test_a_run_of_another_process_is_watched_and_steered(lab: Any, rhymes:
         assert trainer.wait(60) == 0
     finally:
         trainer.kill()
+
+
+def test_the_evaluation_interval_is_what_the_trainer_has_whoever_changed_it() -> None:
+    """A quick start chooses it after the start, a resume takes it from the checkpoint, and others send commands too."""
+    app: Any = SimpleNamespace(post_message=lambda message: None)
+    events: list[Event] = [
+        replace(started(), eval_interval=7),
+        Acknowledged(step=1, command="SetEvalInterval", text="", id="of another client", eval_interval=9),
+        Acknowledged(step=1, command="Pause", text="paused"),
+    ]
+    client = LocalRunClient(lambda: iter(events), Throttle(app, lambda: None, 1), History("r"), CommandQueue())
+    assert client.eval_interval is None
+    client.start().wait()
+    assert client.eval_interval == 9
 
 
 def test_a_paused_worker_asks_for_nothing_until_it_is_resumed_or_cancelled() -> None:
