@@ -55,6 +55,9 @@ class PickRuns(Dialog[list[str] | None]):
         def show(found: list[tuple[str, float | None]] | None, error: str) -> None:
             if self.is_whole:
                 self._runs = found or []
+                if found is not None:  # what is not in the list cannot be unticked
+                    listed = {name for name, _ in found}
+                    self._ticked = [name for name in self._ticked if name in listed]
                 problem = error or ("" if found else "No other runs yet.")
                 if problem:
                     self.query_one(".question", Static).update(safe_content(problem))

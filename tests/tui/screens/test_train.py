@@ -8,6 +8,7 @@ from rich.text import Text
 from textual.widgets import Input
 
 from nanogpt.events import Saved
+from nanogpt.runs import manage
 from nanogpt_tui import settings
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.settings import Settings
@@ -217,7 +218,7 @@ async def test_a_setting_out_of_bounds_is_said_at_once(lab: Any) -> None:
         assert at.session.history is None
 
 
-async def test_other_runs_are_laid_over_the_chart(lab: Any) -> None:
+async def test_other_runs_are_laid_over_the_chart(lab: Any, home: Path) -> None:
     async with lab() as at:
         for _ in range(2):
             at.session.quick_start(at.app.settings.quickstart)
@@ -228,6 +229,11 @@ async def test_other_runs_are_laid_over_the_chart(lab: Any) -> None:
         await at.press("space", "enter")
         chart = at.app.screen.run_view.chart
         await at.until(lambda: chart.overlays == ["quickstart"])
+        manage.rename(home / "runs" / "quickstart", "renamed")
+        await at.press("o")
+        await at.sees("renamed")
+        await at.press("enter")
+        await at.until(lambda: chart.overlays == [])
 
 
 async def test_training_goes_on_while_other_screens_are_looked_at(lab: Any) -> None:
