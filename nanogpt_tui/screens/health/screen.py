@@ -131,7 +131,8 @@ class HealthScreen(LabScreen):
         events, history = self.measured, self.session.history
         problems = history.run_state.problems if history is not None else ()
         glyphs, size = self.lab.settings.glyphs, self.query_one("#map").size
-        state = (history, len(events), self._figure, self._layer, self._step, problems, glyphs, size)
+        newest = events[-1] if events else None  # of many events it is replaced, and their number stays
+        state = (history, len(events), newest, self._figure, self._layer, self._step, problems, glyphs, size)
         if state == self._shown:
             return
         self._shown = state

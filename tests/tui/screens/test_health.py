@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nanogpt.events import LayerHealth
+from nanogpt.runs.thinned import MAX_ITEMS
 from nanogpt_tui.screens.health.heat_map import (
     FIGURES,
     axis,
@@ -122,6 +123,27 @@ async def test_the_layers_of_a_run_and_its_problems(lab: Any, two_runs: Any) -> 
         await at.sees(f"! {problem}")
         await at.press("escape")
         await at.until(lambda: len(at.app.screen_stack) == 1)
+
+
+async def test_the_newest_of_many_measurements_is_always_shown(lab: Any, two_runs: Any) -> None:
+    async with lab() as at:
+        await at.app.switch_mode("train")
+        await at.until(lambda: at.session.history and at.session.history.layer_health)
+        await at.press("h", "down", "down")
+        history = at.session.history
+        newest = history.layer_health[-1]
+
+        def add(count: int) -> None:
+            nonlocal newest
+            for _ in range(count):
+                newest = replace(newest, step=newest.step + 1)
+                history.add(newest)
+            at.app.screen.training_changed()
+
+        add(MAX_ITEMS + 1)
+        for _ in range(3):  # every second one replaces the one before
+            add(1)
+            await at.sees(f"output at step {newest.step:,}")
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
