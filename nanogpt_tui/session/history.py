@@ -178,7 +178,8 @@ class History:
     @property
     def evaluation(self) -> Evaluated | None:
         """The newest evaluation."""
-        return self.evaluations[-1] if self.evaluations else None
+        evaluations = self.evaluations  # a resume may replace the list by a shorter one
+        return evaluations[-1] if evaluations else None
 
     def add(self, event: Event | Steps) -> None:
         """Add the next event of the stream, or a block of steps."""

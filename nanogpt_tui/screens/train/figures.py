@@ -213,7 +213,8 @@ def figure_values(
 
     `smoothed` is the chart's smoothed loss, in nats per token.
     """
-    last, evaluation, started = history.last, history.evaluation, history.started
+    last, evaluations, started = history.last, history.evaluations, history.started
+    evaluation = evaluations[-1] if evaluations else None
     now = history.run_state
     yield f"{now.step:,}", f"of {now.max_iters:,}  {now.share:.0%}", "value"
     left = last.eta_s if last and history.running else None
@@ -229,8 +230,9 @@ def figure_values(
     text = history.val_text
     yield loss_text(convert(smoothed, unit, text)), "", "value"
     if evaluation:
-        best = min(history.evaluations, key=lambda each: each.val_loss)
-        best_loss = f"{convert(best.val_loss, unit, text) or math.nan:.3f}"
+        best = min(evaluations, key=lambda each: each.val_loss)
+        best_val_loss = convert(best.val_loss, unit, text)
+        best_loss = "–" if best_val_loss is None else f"{best_val_loss:.3f}"
         note = f"best {best_loss} @ {best.step:,}"
         if evaluation.ema_val_loss is not None:
             average = loss_text(convert(evaluation.ema_val_loss, unit, text))

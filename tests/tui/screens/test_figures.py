@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from nanogpt.events import Evaluated
+from nanogpt.loss_units import LossUnit
 from nanogpt_tui.screens.train import figures
 from nanogpt_tui.session.history import History
 
@@ -29,8 +30,17 @@ def test_a_number_that_does_not_fit_has_fewer_digits(text: str, room: int, shown
     assert figures.fit_number(text, room) == shown
 
 
-@pytest.mark.parametrize(("average", "note"), [(None, "best 1.900 @ 10"), (1.75, "EMA 1.7500  best 1.900")])
-def test_the_validation_loss_of_averaged_weights_is_beside_the_raw_one(average: float | None, note: str) -> None:
+@pytest.mark.parametrize(
+    ("average", "unit", "value", "note"),
+    [
+        (None, "loss", "1.9000", "best 1.900 @ 10"),
+        (1.75, "loss", "1.9000", "EMA 1.7500  best 1.900"),
+        (None, "bits per byte", "–", "best – @ 10"),  # the size of the text is not known
+    ],
+)
+def test_the_validation_loss_has_the_best_one_and_that_of_averaged_weights_beside_it(
+    average: float | None, unit: LossUnit, value: str, note: str
+) -> None:
     history = History("r")
     history.add(
         Evaluated(
@@ -44,10 +54,8 @@ def test_the_validation_loss_of_averaged_weights_is_beside_the_raw_one(average: 
             ema_val_loss=average,
         )
     )
-    values = dict(
-        zip((row.label for row in figures.ROWS), figures.figure_values(history, "", None, "loss"), strict=True)
-    )
-    assert values["val loss"] == ("1.9000", note, "value")
+    values = dict(zip((row.label for row in figures.ROWS), figures.figure_values(history, "", None, unit), strict=True))
+    assert values["val loss"] == (value, note, "value")
     assert len(note) <= 22, "the room beside the figures on 120 columns"
 
 
