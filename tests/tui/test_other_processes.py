@@ -19,8 +19,9 @@ from nanogpt.cli import main as nanogpt
 from nanogpt.config import config_to_toml, resolve
 from nanogpt.data import prepare
 from nanogpt.errors import UserError
-from nanogpt.events import Event, Finished, Health, Started, Step, to_json
+from nanogpt.events import Acknowledged, Event, Finished, Health, Started, Step, to_json
 from nanogpt.runs.state import RunState
+from nanogpt.training import Resume
 from nanogpt_tui import main
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.screens.new_run.screen import NewRunScreen
@@ -254,6 +255,17 @@ async def test_a_silent_trainer_is_told_from_a_dead_one_and_one_that_comes_back(
         far.beat(time.time())
         await at.until(lambda: at.session.history.phase == "training")
         assert list(at.session.history.column("step")) == [1, 2, 3, 4]
+
+
+async def test_space_resumes_a_paused_run_also_while_its_trainer_is_silent(
+    far: Far, looking: Callable[..., Any]
+) -> None:
+    far.record(Acknowledged(step=3, command="Pause", text="paused"))
+    far.beat(time.time() - 60, state="paused", paused=True)
+    async with looking(far.folder) as at:
+        await at.until(lambda: at.session.history and at.session.history.phase == "silent")
+        await at.press("space")
+        await at.until(lambda: [type(each) for each in at.session.client.pending] == [Resume])
 
 
 async def test_further_runs_in_training_are_announced_with_the_present_key_of_the_runs_screen(

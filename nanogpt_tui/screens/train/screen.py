@@ -213,8 +213,9 @@ class TrainScreen(LabScreen):
     def _waiting(self) -> str:
         """Return what the trainer was asked to do and has not done yet, or ""."""
         client, history = self.session.client, self.session.history
-        if client is not None and client.pending:
-            return f"{client.pending[-1].pending} …"
+        pending = list(client.pending) if client is not None else []  # the client's thread may empty it now
+        if pending:
+            return f"{pending[-1].pending} …"
         if client is not None and client.saving:
             return "saving …"
         return "reading" if history is not None and history.reading is not None else ""
@@ -289,7 +290,7 @@ class TrainScreen(LabScreen):
 
     def action_pause(self) -> None:
         history = self.session.history
-        self.send(Resume() if history is not None and history.phase == "paused" else Pause())
+        self.send(Resume() if history is not None and history.run_state.paused else Pause())
 
     def action_save(self) -> None:
         self.send(Save())
