@@ -199,6 +199,7 @@ async def test_a_session_that_only_looks_sends_no_command_and_offers_no_key_that
         await at.until(lambda: at.session.history and at.session.history.step == 3)
         assert at.session.is_alive
         assert "readonly" in at.seen()
+        await at.sees("no sample yet: the setting")  # and no key that takes one
         assert not {"pause", "save", "stop", "sample", "new run", "resume"} & set(last_line(at).split())
         await at.press("space", "s", "x", "t", "n", "r", "plus", "g")
         assert len(at.app.screen_stack) == 1  # no question, no form

@@ -103,6 +103,7 @@ class RunView(Vertical):
         if history is not self._history:
             self._clear_chart()
             self.log_lines.remove_all()
+            self.samples.show_newest()
             self._history, self._logged = history, 0
         if history.generation != self._generation:
             self._clear_chart()
@@ -110,8 +111,9 @@ class RunView(Vertical):
         self._extend_chart(history)
         self.figures.show(history, waiting, self.chart.smoothed, self.chart.shown_unit)
         self.trends.show(history)
-        trains = history.run_state.alive
-        self.samples.show(history.samples, history.running, trains or bool(history.saves))
+        can_ask = history.run_state.alive and not self.app.session.readonly  # type: ignore[attr-defined]
+        can_sample = can_ask if history.running else bool(history.saves)
+        self.samples.show(history.samples, history.running, can_sample)
         if history.reading is None:
             self._show_log(history)
         self._show_error(history)

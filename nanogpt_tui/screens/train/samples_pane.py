@@ -12,7 +12,7 @@ from nanogpt_tui.keys import with_keys
 from nanogpt_tui.text import one_line, safe_content, short
 
 EVERY = "the setting sample_interval takes them regularly"
-# by (running, weights) of `show`
+# by (running, can_sample) of `show`
 EMPTY = {
     (True, True): f"no sample yet: {{train.sample}} takes one now, and {EVERY}",
     (True, False): f"no sample yet: {EVERY}",
@@ -49,10 +49,16 @@ class SamplesPane(Vertical):
         if "move" in event.style.meta:
             self.move(event.style.meta["move"])
 
-    def show(self, samples: list[Sampled], running: bool, weights: bool) -> None:
-        """Show the samples so far, in order of step. `running`: more may follow. `weights`: the run has weights to
-        sample, which the text of an empty pane depends on."""
-        self._samples, self._empty = samples, EMPTY[running, weights]
+    def show_newest(self) -> None:
+        """Show the newest sample from now on."""
+        self._chosen = None
+
+    def show(self, samples: list[Sampled], running: bool, can_sample: bool) -> None:
+        """Show the samples so far, in order of step; more may follow if `running`.
+
+        If `can_sample`, the text of an empty pane names the key that samples the weights.
+        """
+        self._samples, self._empty = samples, EMPTY[running, can_sample]
         if self._chosen is not None and self._chosen >= len(samples) - 1:
             self._chosen = None
         self._repaint()

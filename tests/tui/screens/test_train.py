@@ -11,6 +11,7 @@ from nanogpt.events import Saved
 from nanogpt.runs import manage
 from nanogpt_tui import settings
 from nanogpt_tui.app import LabApp
+from nanogpt_tui.session.history import load_history
 from nanogpt_tui.settings import Settings
 from nanogpt_tui.widgets.dialog import Ask, AskValue
 from tests.tui.conftest import Lab
@@ -201,6 +202,17 @@ async def test_t_samples_the_present_weights_and_comma_goes_back_in_time(lab: An
         await at.sees(f"step {first.step:,} ▶")
         await at.press("full_stop")
         await at.sees(f"step {second.step:,} ▶")
+
+
+async def test_of_another_run_the_newest_sample_is_shown(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        at.session.show_run(two_runs / "one")
+        await at.sees("4 of 4")
+        await at.press("comma", "comma", "comma")
+        await at.sees("1 of 4")
+        at.session.history = load_history(two_runs / "two")
+        at.app.training_changed()
+        await at.sees("2 of 2")
 
 
 async def test_an_error_of_the_engine_is_one_line_on_the_screen(lab: Any) -> None:
