@@ -63,10 +63,18 @@ class Command:
         """Change the training at a step boundary; yield the acknowledgement, then the events of what it does."""
         raise NotImplementedError
 
-    def acknowledged(self, training: Controllable, text: str, **changed: int) -> Acknowledged:
+    def acknowledged(
+        self, training: Controllable, text: str, *, max_iters: int | None = None, eval_interval: int | None = None
+    ) -> Acknowledged:
         """Return the event that this command was applied; `text` says what changed."""
-        step = training.progress.step
-        return Acknowledged(step=step, command=type(self).__name__, text=text, id=self.id, **changed)
+        return Acknowledged(
+            step=training.progress.step,
+            command=type(self).__name__,
+            text=text,
+            id=self.id,
+            max_iters=max_iters,
+            eval_interval=eval_interval,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,8 @@ class ModelCache:
         loaded = self.load_source(Source(run, which), is_wanted)
         if completion.run not in ("", loaded.run):
             raise UserError(f"this text is by {completion.run}, and {loaded.run} is training now: write a new text")
+        if completion.vocab_size not in (0, loaded.tokenizer.vocab_size):
+            raise UserError(f"this text is by an earlier run {loaded.run} with another tokenizer: write a new text")
         return loaded
 
     def load_source(self, source: Source, is_wanted: Callable[[], bool]) -> "LoadedModel":
@@ -74,7 +76,8 @@ class ModelCache:
             return self._add((loaded.run, loaded.step), loaded)
         _, path = locate(source.run, source.which, self._session.runs_dir)
         with self._loading:  # two panes may ask for the same one
-            key = (str(path), path.stat().st_mtime_ns)  # another run of that name has other weights at this path
+            # another run of that name has other weights at this path; `load_model` says if they are gone
+            key = (str(path), path.stat().st_mtime_ns if path.exists() else None)
             return self._add(key, self._models.get(key) or load_model(str(path)))
 
     def load_exact(self, completion: Completion) -> "LoadedModel | None":
