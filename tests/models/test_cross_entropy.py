@@ -57,6 +57,17 @@ def test_without_gradients_there_are_none():
     assert grad_weight is None
 
 
+def test_a_frozen_head_has_no_gradient_and_none_is_computed():
+    x, weight, targets = made(ignored=True)
+    (wanted,) = torch.autograd.grad(cross_entropy(x.requires_grad_()[None], weight.requires_grad_(), targets[None]), x)
+    loss = cross_entropy(x[None], weight.detach(), targets[None])
+    assert loss.grad_fn is not None
+    (grad_x,) = torch.autograd.grad(2 * loss, x)
+    torch.testing.assert_close(grad_x, 2 * wanted)
+    x, weight = x.detach(), weight.detach()
+    assert chunked_cross_entropy(x, weight, targets, 0.0, 0.0, needs_grad=True, is_frozen=True)[2] is None
+
+
 def test_the_loss_of_what_is_all_but_impossible_is_finite_and_of_what_is_no_number_is_none():
     weight, targets = torch.tensor([[1.0], [-1.0]]), torch.tensor([1, 0])
     x = torch.tensor([[300.0], [300.0]])

@@ -44,12 +44,18 @@ def softcap(logits: Tensor, cap: float) -> Tensor:
 
 
 def chunked_cross_entropy(
-    x: Tensor, weight: Tensor, targets: Tensor, cap: float, smoothing: float, needs_grad: bool
+    x: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    cap: float,
+    smoothing: float,
+    needs_grad: bool,
+    is_frozen: bool = False,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return the loss of `cross_entropy` for x (N, C) and targets (N), and its gradients for x and weight (V, C).
 
     The gradients have the dtypes of x and weight, but several chunks are summed in float32. They are None unless
-    `needs_grad`.
+    `needs_grad`, that of a frozen weight always.
     """
     counted = targets != IGNORE_INDEX
     count = int(counted.sum())
@@ -62,6 +68,7 @@ def chunked_cross_entropy(
         loss += _to_gradients(logits, targets[chunk], counted[chunk], cap, smoothing)
         if grad_x is not None:
             torch.addmm(grad_x[chunk], logits, weight, beta=0, alpha=scale, out=grad_x[chunk])
+        if needs_grad and not is_frozen:
             product = torch.addmm(weight.t(), x[chunk].t(), logits, beta=0, alpha=scale)  # (C, V)
             grad_weight = product if grad_weight is None else grad_weight.to(accumulation_dtype(x)).add_(product)
     return loss * scale, grad_x, None if grad_weight is None else grad_weight.t()
@@ -100,7 +107,8 @@ class _CrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, cap: float, smoothing: float, needs_grad: bool
     ) -> Tensor:
-        loss, grad_x, grad_weight = chunked_cross_entropy(x, weight, targets, cap, smoothing, needs_grad)
+        is_frozen = not ctx.needs_input_grad[1]
+        loss, grad_x, grad_weight = chunked_cross_entropy(x, weight, targets, cap, smoothing, needs_grad, is_frozen)
         ctx.save_for_backward(grad_x, grad_weight)
         return loss
 
@@ -109,7 +117,8 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         grad_x, grad_weight = ctx.saved_tensors
         if upstream != 1:
-            grad_x, grad_weight = grad_x * upstream, grad_weight * upstream
+            grad_x = grad_x * upstream
+            grad_weight = None if grad_weight is None else grad_weight * upstream
         return grad_x, grad_weight, None, None, None, None
 
 
