@@ -238,9 +238,16 @@ class History:
 
     def mark_failed(self, text: str) -> None:
         """Record that the work ended with an error; `text` is the error in one line."""
-        self._event_state = self.fallback_state or replace(self.run_state, state="failed", message=text)
+        self._mark_ended("failed", text, "error")
+
+    def mark_stopped(self, text: str) -> None:
+        """Record that the person ended the work before there was an event of it; `text` says so in one line."""
+        self._mark_ended("stopped", text, "info")
+
+    def _mark_ended(self, state: str, text: str, level: str) -> None:
+        self._event_state = self.fallback_state or replace(self.run_state, state=state, message=text)
         self._end_reading()
-        self.log.append(LogLine(time.time(), "error", text))
+        self.log.append(LogLine(time.time(), level, text))
         self.version += 1
 
     def finish_reading(self) -> None:

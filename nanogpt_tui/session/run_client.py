@@ -76,9 +76,11 @@ class LocalRunClient(RunClient):
         self.commands.put(command)
 
     def on_end(self) -> None:
-        """Record a failure if the work ended with an error or without `Finished`."""
+        """Record how the work ended if it ended with an error or without `Finished`."""
         if self.error is not None:
             self.history.mark_failed(self.error)
+        elif self.history.running and self.cancelled:
+            self.history.mark_stopped("stopped before its first step")
         elif self.history.running:
             self.history.mark_failed("training was cut off")
 

@@ -225,6 +225,8 @@ class TrainScreen(LabScreen):
         if not super().check_action(action, parameters):
             return False
         history = self.session.history
+        if action == "stop" and self.session.is_preparing:
+            return self.session.is_training and not self.session.readonly
         if action in WHILE_TRAINING:
             return self.session.can_send and history is not None and history.phase != "preparing"
         if action in WITH_A_RUN:
@@ -312,12 +314,16 @@ class TrainScreen(LabScreen):
 
     def action_stop(self) -> None:
         history = self.session.history
-        if history is not None:
+        if self.session.is_preparing:
+            self.app.push_screen(Ask("Stop preparing?", {"stop": ("w", "stop before the first step")}), self._stop_as)
+        elif history is not None:
             answers = {each: (key, text.format(unsaved=history.unsaved)) for each, (key, text) in STOP_ANSWERS.items()}
             self.app.push_screen(Ask("Stop training?", answers), self._stop_as)
 
     def _stop_as(self, answer: str | None) -> None:
-        if answer in ("save", "stop"):
+        if answer == "stop" and self.session.is_preparing:
+            self.session.stop_training()
+        elif answer in ("save", "stop"):
             self.send(Stop(save=answer == "save"))
 
     def action_scale(self, factor: float) -> None:

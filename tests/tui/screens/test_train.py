@@ -1,13 +1,17 @@
 """The Train screen, driven by keys while a real small model is trained."""
 
 import math
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.text import Text
 from textual.widgets import Input
 
-from nanogpt.events import Saved
+from nanogpt import data
+from nanogpt.events import Downloading, Saved
 from nanogpt.runs import manage
 from nanogpt_tui import settings
 from nanogpt_tui.app import LabApp
@@ -365,3 +369,21 @@ async def test_the_log_is_wrapped_at_its_own_width_after_it_was_hidden(lab: Any)
         await at.until(lambda: log.size)
         shown = ["".join(segment.text for segment in line).rstrip() for line in log.lines]
         assert shown[-3:] == [f"line {number} " + " ".join(["word"] * 12) for number in range(3)]
+
+
+async def test_a_run_that_prepares_its_data_can_be_stopped(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*_: Any, **options: Any) -> Iterator[Downloading]:
+        for _number in range(10_000):  # 100 s: longer than the test waits
+            time.sleep(0.01)
+            yield Downloading(source="a slow server", done_bytes=1, total_bytes=None)
+
+    monkeypatch.setattr(data, "prepare", slow)
+    async with lab() as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history is not None and at.session.history.preparing)
+        await at.press("x", "w")
+        await at.until(lambda: not at.session.is_training)
+        await at.sees("stopped before its first step")
+        assert at.session.history.phase == "stopped"
+        assert at.app.screen.check_action("stop", ()) is False
+        assert at.app.screen.check_action("quick_start", ()) is True
