@@ -141,7 +141,8 @@ def resume(args: argparse.Namespace, resolved: Resolved, folder: Path) -> int:
     from nanogpt import runs
     from nanogpt.training import CommandQueue
 
-    recorded, asked = run_config(folder).values(), resolved.config.values()
+    before = run_config(folder)
+    recorded, asked = before.values(), resolved.config.values()
     asked["vocab_size"] = asked["vocab_size"] or recorded["vocab_size"]  # 0: as the tokenizer has
     changes = {
         name: asked[name]
@@ -150,7 +151,7 @@ def resume(args: argparse.Namespace, resolved: Resolved, folder: Path) -> int:
     }
     if args.detach:
         return detached(folder, runs.resume_detached(folder, changes, data_dir=args.data_dir))
-    if starts_several(config := with_settings(run_config(folder), changes)):
+    if starts_several(config := with_settings(before, changes)):
         settings = [*to_flags(changes | {"init_from": "resume"}), *places_of(args, folder)]
         replace_by_launcher(config.system.processes, config.system.threads, settings)
     commands = CommandQueue()

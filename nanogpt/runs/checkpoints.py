@@ -102,10 +102,11 @@ def latest(run: Path) -> Checkpoint | None:
 
 def best(run: Path) -> Checkpoint | None:
     """Return the checkpoint with the lowest validation loss, or None."""
-    return _best(list_checkpoints(run))
+    return best_of(list_checkpoints(run))
 
 
-def _best(found: list[Checkpoint]) -> Checkpoint | None:
+def best_of(found: list[Checkpoint]) -> Checkpoint | None:
+    """Return the checkpoint with the lowest validation loss of these, or None if none was evaluated."""
     evaluated = [(c.val_loss, c.step, c) for c in found if c.val_loss is not None]
     return min(evaluated)[2] if evaluated else None
 
@@ -411,7 +412,7 @@ def thin_out(steps: list[int], needed: set[int], count: int) -> list[int]:
 def _prune(run: Path, keep_every: int, keep: int) -> None:
     found = list_checkpoints(run)
     needed = {each.step for each in found if each.is_refused or (keep_every and each.step % keep_every == 0)}
-    needed |= {each.step for each in (*found[-1:], _best(found)) if each is not None}
+    needed |= {each.step for each in (*found[-1:], best_of(found)) if each is not None}
     spread = thin_out([each.step for each in found], needed, keep)
     for checkpoint in found:
         if checkpoint.step not in spread:

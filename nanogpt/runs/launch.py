@@ -328,6 +328,7 @@ def _releasing(start_from: Snapshot | None, events: Events) -> Events:
         for event in events:
             if start_from is not None:
                 start_from.release()
+                start_from = None
             yield event
 
 

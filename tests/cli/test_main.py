@@ -45,7 +45,8 @@ def command(monkeypatch):
 
 
 def process(*words, **how):
-    return subprocess.run([sys.executable, "-m", "nanogpt", *words], capture_output=True, text=True, check=False, **how)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.run([sys.executable, "-m", "nanogpt", *words], text=True, check=False, **streams | how)
 
 
 def test_without_a_command_a_newcomer_is_shown_where_to_start(capsys):
@@ -150,14 +151,7 @@ def test_a_reader_that_has_gone_ends_the_command_quietly():
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "nanogpt", "--help"],
-            stdout=writer,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-            env=BUFFERED,
-        )
+        done = process("--help", stdout=writer, env=BUFFERED)
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
@@ -166,14 +160,7 @@ def test_a_reader_that_has_gone_ends_the_command_quietly():
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
 def test_an_output_that_a_full_disk_refuses_is_one_line():
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "nanogpt", "--version"],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-            env=BUFFERED,
-        )
+        done = process("--version", stdout=full, env=BUFFERED)
     message = "nanogpt: the disk is full; free some space, or choose another place\n"
     assert (done.returncode, done.stderr) == (2, message)
 

@@ -28,6 +28,8 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.strip import Strip
 
+from nanogpt import data
+from nanogpt.events import Downloading
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.settings import Settings, load
 
@@ -209,6 +211,18 @@ def looking(home: Path) -> Callable[..., AbstractAsyncContextManager[Lab]]:
             yield Lab(app, pilot)
 
     return opened
+
+
+@pytest.fixture
+def slow_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each preparation of a data set download from a server that takes longer than a test waits."""
+
+    def prepare(*_: Any, **options: Any) -> Iterator[Downloading]:
+        for _number in range(10_000):  # 100 s
+            time.sleep(0.01)
+            yield Downloading(source="a slow server", done_bytes=1, total_bytes=None)
+
+    monkeypatch.setattr(data, "prepare", prepare)
 
 
 @pytest.fixture(scope="session")

@@ -2,16 +2,11 @@
 
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from textual.containers import VerticalScroll
 from textual.widgets import Input
 
-from nanogpt import data
-from nanogpt.events import Downloading
 from nanogpt_tui import screens, theme
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.palette_commands import screen_commands
@@ -177,13 +172,7 @@ async def test_quitting_while_training_asks_and_escape_stays(lab: Any) -> None:
         assert at.session.history.saves[-1].step == at.session.history.step
 
 
-async def test_quitting_ends_a_run_that_prepares_its_data(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(*_: Any, **options: Any) -> Iterator[Downloading]:
-        for _number in range(10_000):  # 100 s: longer than the test waits
-            time.sleep(0.01)
-            yield Downloading(source="a slow server", done_bytes=1, total_bytes=None)
-
-    monkeypatch.setattr(data, "prepare", slow)
+async def test_quitting_ends_a_run_that_prepares_its_data(lab: Any, slow_server: None) -> None:
     async with lab() as at:
         await at.press("g")
         await at.until(lambda: at.session.history is not None and at.session.history.preparing)

@@ -341,13 +341,12 @@ class NewRunScreen(LabScreen):
     def _end_start(self, error: str) -> None:
         """Show the run that was started, or why it could not be. The form may be below another screen or closed."""
         self._starting = False
-        if not error and not is_on_top(self):  # another mode is shown, and the form may lie over Train
+        if error:
+            self.notify(error, severity="error", markup=False)
+        elif not is_on_top(self):  # another mode is shown, and the form may lie over Train
             self.app.switch_mode("train")
         if not error and is_on_top(self):
             self.dismiss()
+            self.app.switch_mode("train")
         elif self.is_whole:
             self._changed()
-        if error:
-            self.notify(error, severity="error", markup=False)
-        else:
-            self.app.switch_mode("train")

@@ -112,11 +112,12 @@ def sources(session: "Session") -> Iterator[tuple[Source, Content]]:
 
 def checkpoint_sources(run: str, found: "list[Checkpoint]") -> Iterator[tuple[Source, Content]]:
     """Yield the checkpoints of a run, each with its line; the latest comes first."""
-    evaluated = [(each.val_loss, each.step) for each in found if each.val_loss is not None]
-    best_step = min(evaluated)[1] if evaluated else None
+    from nanogpt.runs.checkpoints import best_of
+
+    best = best_of(found)
     for place, each in enumerate(reversed(found)):
         loss = f"val loss {each.val_loss:.4f}" if each.val_loss is not None else "not evaluated "
-        marks = ("best " if each.step == best_step else "") + ("latest" if place == 0 else "")
+        marks = ("best " if each is best else "") + ("latest" if place == 0 else "")
         yield (
             Source(run, str(each.step)),
             row(short(run, NAME_WIDTH), f"step {each.step:>9,}  {loss}  {marks}", "$quiet"),

@@ -1,17 +1,13 @@
 """The Train screen, driven by keys while a real small model is trained."""
 
 import math
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from rich.text import Text
 from textual.widgets import Input
 
-from nanogpt import data
-from nanogpt.events import Downloading, Saved
+from nanogpt.events import Saved
 from nanogpt.runs import manage
 from nanogpt_tui import settings
 from nanogpt_tui.app import LabApp
@@ -371,13 +367,7 @@ async def test_the_log_is_wrapped_at_its_own_width_after_it_was_hidden(lab: Any)
         assert shown[-3:] == [f"line {number} " + " ".join(["word"] * 12) for number in range(3)]
 
 
-async def test_a_run_that_prepares_its_data_can_be_stopped(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(*_: Any, **options: Any) -> Iterator[Downloading]:
-        for _number in range(10_000):  # 100 s: longer than the test waits
-            time.sleep(0.01)
-            yield Downloading(source="a slow server", done_bytes=1, total_bytes=None)
-
-    monkeypatch.setattr(data, "prepare", slow)
+async def test_a_run_that_prepares_its_data_can_be_stopped(lab: Any, slow_server: None) -> None:
     async with lab() as at:
         await at.press("g")
         await at.until(lambda: at.session.history is not None and at.session.history.preparing)
