@@ -149,7 +149,9 @@ async def test_leaving_an_experiment_ends_it(lab: Any, lessons: list[str], leave
 async def test_the_end_of_the_app_ends_the_experiment(lab: Any, lessons: list[str]) -> None:
     async with lab() as at:
         await opened(at)
-        await at.press("enter", "+")
+        await at.press("enter")
+        await at.sees("ready")  # its keys are known from then on
+        await at.press("+")
         await at.sees("counting slowly")
     assert Counting.closed.wait(30)
 
