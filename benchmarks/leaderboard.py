@@ -5,7 +5,7 @@
 
 The entries are in `leaderboard.toml`. Each training is a process of its own. Its result is added to the JSON file
 beside the page at once, and a later call trains only what is missing: the hours can be done in pieces, and a call that
-is killed loses one training at most. The page is made from that file.
+is killed loses one training at most. A call on another machine is refused. The page is made from that file.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from nanogpt.data import load_recipe, open_dataset, prepare, textfile_recipe
 from nanogpt.data.text_size import known_text_size
 from nanogpt.files import sha256, write_atomically
 from nanogpt.formatting import significant
-from nanogpt.hardware import share_cores
+from nanogpt.hardware import cpu_has_bfloat16, cpu_model, share_cores
 from nanogpt.loss_units import bits_per
 
 ENTRIES = Path(__file__).with_suffix(".toml")
@@ -134,9 +134,28 @@ def train(job: Job, data_dir: Path, with_test: bool) -> Result:
         "tokens_per_second": result.tokens / result.elapsed_s,
         "elapsed_s": result.elapsed_s,
         "dtype": result.dtype,
+        "machine": this_machine(),
         "cores_used_by_others": others,
         "bits_per_byte": {s: bits_per(result.losses[s], size.tokens, size.bytes) for s, size in sizes.items()},
     }
+
+
+def this_machine() -> dict[str, Any]:
+    """Return what tells one machine from another whose results do not compare with its own."""
+    return {"cpu": cpu_model(), "bfloat16": cpu_has_bfloat16()}
+
+
+def check_machine(results: Mapping[str, Result], path: Path) -> None:
+    """Exit if a result comes from another machine, as far as is known."""
+    here = this_machine()
+    for result in results.values():
+        there = result.get("machine", {})
+        if any(here[name] != value for name, value in there.items()):
+            about = f"{there.get('cpu', 'unknown processor')}, {'with' if there['bfloat16'] else 'without'} bfloat16"
+            sys.exit(
+                f"{path} has results of another machine ({about}), and those of a table come from one: continue there, "
+                "or make a page of this machine with --page FILE"
+            )
 
 
 def others_cpu_s() -> float | None:
@@ -360,6 +379,8 @@ def main() -> None:
     every, results_path = load_jobs(*conditions), args.page.with_suffix(".json")
     jobs = load_jobs(*conditions, [args.trial] if args.trial else args.only)
     results = read_results(results_path)
+    if not (args.no_training or args.trial):
+        check_machine(results, results_path)
     with tempfile.TemporaryDirectory() as folder:
         data_dir = Path(folder)
         if not args.no_training:

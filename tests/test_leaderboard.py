@@ -82,6 +82,19 @@ def test_a_changed_setting_is_measured_again(leaderboard: ModuleType, tmp_path: 
     assert other.key not in leaderboard.read_results(path)
 
 
+def test_results_of_another_machine_are_refused(
+    leaderboard: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (job, *_) = leaderboard.load_jobs(300, [1], "text", ["lstm"])
+    here = {"cpu": "Z80", "bfloat16": False}
+    monkeypatch.setattr(leaderboard, "this_machine", lambda: here)
+    for there in ({}, {"bfloat16": False}, here):  # earlier results say less of theirs
+        leaderboard.check_machine({job.key: result(job, 2.0, machine=there)}, tmp_path)
+    for there in ({"bfloat16": True}, here | {"cpu": "6502"}):
+        with pytest.raises(SystemExit, match="results of another machine"):
+            leaderboard.check_machine({job.key: result(job, 2.0, machine=there)}, tmp_path)
+
+
 @pytest.mark.slow
 def test_a_call_that_is_killed_loses_one_training_and_the_next_call_does_the_rest(text_file: Path) -> None:
     page = text_file.parent / "leaderboard.md"
