@@ -18,6 +18,7 @@ from nanogpt.models.base import LanguageModel, evaluation_mode
 
 HISTOGRAM_BINS, HISTOGRAM_RANGE = 24, 4.0  # the range in standard deviations on each side of the mean
 DEAD = 0.01  # a unit that deviates by less than this share of its layer's root mean square is dead
+FEWEST_TOKENS = 4  # by which a unit is judged: an untied head reads the last token of each sequence alone
 LISTS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
 
@@ -48,8 +49,9 @@ def norm(tensors: Iterable[Tensor]) -> float:
 class Activations:
     """What a layer computed for some tokens.
 
-    `dead_units`: the largest share of dead units that one of its matrices reads; None if it has no linear layer. The
-    others describe its output and are None if it was not called as a module. `kurtosis` is 3 for a normal distribution.
+    `dead_units`: the largest share of dead units that one of its matrices reads; None if it has no linear layer, or if
+    that read too few tokens. The others describe its output and are None if it was not called as a module. `kurtosis`
+    is 3 for a normal distribution.
     """
 
     dead_units: float | None = None
@@ -94,8 +96,9 @@ def probe(model: LanguageModel, ids: Tensor) -> dict[str, Activations]:
         with evaluation_mode(model), recorded_attention(attended):
             model(ids)
     for name, calls in inputs.items():
-        if (layer := layer_name(model, name)) in found:
-            share = dead_share(torch.cat(calls))
+        tokens = torch.cat(calls)
+        if (layer := layer_name(model, name)) in found and len(tokens) >= FEWEST_TOKENS:
+            share = dead_share(tokens)
             found[layer].dead_units = max(share, found[layer].dead_units or 0.0)
     for name, calls in outputs.items():
         about = found[name]

@@ -126,6 +126,14 @@ def test_a_unit_that_does_not_vary_is_dead():
     assert dead_share(torch.zeros(100, 4)) == 1.0
 
 
+def test_no_unit_of_an_untied_head_that_read_a_single_token_is_called_dead():
+    model = new_model(architecture="modern")
+    about = probe(model, ids(rows=1))  # all that a large window leaves
+    assert about["head"].dead_units is None
+    assert about["h.0.mlp"].dead_units == 0.0
+    assert probe(model, ids(rows=4))["head"].dead_units == 0.0
+
+
 def test_moments_of_numbers_that_are_all_equal():
     assert moments(torch.full((5,), 2.0)) == (2.0, 0.0, None, ())
     assert moments(torch.tensor([math.inf, 1.0]))[2:] == (None, ())
