@@ -210,7 +210,7 @@ def test_a_data_set_larger_than_any_memory_has_a_first_batch_and_an_evaluation()
     for starts in (trained[:, 0], evaluated[:, 0]):
         assert len(set(starts.tolist())) == 64
         assert starts.max() > 10**11  # from all over the data set
-    assert peak < 10**6
+    assert peak < 10**8  # a list of all windows has 10**12 bytes; other threads of this process are counted too
 
 
 def drawn(tokens: Tokens, block_size: int) -> list[np.ndarray]:
