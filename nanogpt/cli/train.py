@@ -27,7 +27,7 @@ DESCRIPTION = """Train a model, or resume a run. Settings come from the defaults
 `nanogpt config` with the same options shows the result."""
 
 
-FIRST_S = 5.0  # for which other processes of the same machine wait before they report an error
+FIRST_S = 15.0  # for which other processes of the same machine wait before they report an error; joining has 25 s
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -86,7 +86,7 @@ async def test_a_click_on_a_head_sorts(lab: Any, two_runs: Path) -> None:
     async with lab() as at:
         await opened(at)
         await at.pilot.click("RunTable", offset=(6, 0))
-        assert at.app.screen.by == "name"
+        await at.until(lambda: at.app.screen.by == "name")
         assert listed(at) == ["one", "two"]
 
 

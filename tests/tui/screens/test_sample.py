@@ -294,7 +294,7 @@ async def test_a_click_puts_the_cursor_on_a_token(lab: Any, run: Path) -> None:
         set_knobs(at, max_new_tokens=20)
         await written(at, "i", *"ab", "f5")
         await at.pilot.click("TokenText", offset=(2, 0))  # behind the prompt's two characters
-        assert at.app.screen.view.cursor == 0
+        await at.until(lambda: at.app.screen.view.cursor == 0)
 
 
 async def test_an_answer_goes_into_its_own_text_whatever_is_shown(lab: Any, run: Path) -> None:
