@@ -345,7 +345,8 @@ def _with_run_files(
             if isinstance(event, Started) and not is_written:
                 is_written = True  # there is another one after a rollback
                 resolved: dict[str, Any] = {
-                    "device": event.device,
+                    # each of several processes has its own GPU
+                    "device": event.device.partition(":")[0] if event.processes > 1 else event.device,
                     "dtype": event.dtype,
                     "compile": event.compile,
                 }

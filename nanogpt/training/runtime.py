@@ -57,7 +57,7 @@ def resolve_runtime(config: Config) -> Runtime:
             f"batch_size={config.data.batch_size}: a step has {counted(rows, 'sequence')}, too few for "
             f"{world.size} processes; start at most {rows}, or raise batch_size or gradient_accumulation_steps",
         )
-    if world.size > 1 and device == "cuda":
+    if world.size > 1 and device.partition(":")[0] == "cuda":  # earlier versions recorded the main process's number
         check_gpus(world)
         device = f"cuda:{world.local_rank}"
     if device.startswith("cuda"):

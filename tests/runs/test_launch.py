@@ -78,6 +78,17 @@ def test_run_toml_holds_the_choices_that_were_made_and_starts_the_same_run_again
     assert steps(again) == steps(events)
 
 
+@pytest.mark.parametrize(("processes", "recorded"), [(1, "cuda:0"), (2, "cuda")])
+def test_the_device_of_several_processes_is_recorded_without_a_number(small, monkeypatch, processes, recorded):
+    def on_gpus(config, tokens, **more):
+        for event in train(config, tokens, **more):
+            yield replace(event, device="cuda:0", processes=processes) if isinstance(event, Started) else event
+
+    monkeypatch.setattr("nanogpt.runs.launch.train", on_gpus)
+    folder, _ = trained(small(max_iters=1))
+    assert read_run_toml(folder)["system"]["device"] == recorded
+
+
 def test_the_recorded_events_are_the_events_that_were_seen(small):
     folder, events = trained(small(sample_interval=6, sample_tokens=5))
     assert list(runs.read_events(folder)) == events

@@ -25,7 +25,7 @@ from nanogpt.training import CommandQueue, Sample, SetMaxIters, Snapshot, Stop, 
 from nanogpt.training import async_checkpoint as saving
 from nanogpt.training.distributed import World, _wait_for_all, join_process_group
 from nanogpt.training.estimate import memory
-from nanogpt.training.runtime import check_gpus, check_memory
+from nanogpt.training.runtime import check_gpus, check_memory, resolve_runtime
 from nanogpt.training.sharding import local_bytes, shard
 from tests.forked import Forked
 
@@ -509,6 +509,18 @@ def test_more_processes_than_gpus_are_refused_by_all_of_them(monkeypatch):
             check_gpus(World(each, 3, each))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     check_gpus(World(1, 2, 1))
+
+
+@pytest.mark.parametrize(("recorded", "size", "chosen"), [("cuda", 2, 1), ("cuda:0", 2, 1), ("cuda:0", 1, 0)])
+def test_each_process_has_its_own_gpu_whatever_number_was_recorded(monkeypatch, recorded, size, chosen):
+    world, used = World(size - 1, size, size - 1), []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", used.append)
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda precision: None)
+    monkeypatch.setattr("nanogpt.training.runtime.join_process_group", lambda backend, device: world)
+    resolved = resolve_runtime(config(device=recorded))
+    assert [resolved.device] == used == [f"cuda:{chosen}"]
 
 
 def test_the_memory_of_a_cpu_is_for_all_processes_of_its_machine(monkeypatch):
