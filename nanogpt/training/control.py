@@ -42,8 +42,8 @@ class Controllable(Protocol):
     def write_sample(self, prompt: str, seed: int) -> Iterator[Event]:
         """Write a sample with the current weights."""
 
-    def copied_model(self) -> "LanguageModel":
-        """Return a copy of the model, in evaluation mode and on the training's device."""
+    def copied_model(self) -> "LanguageModel | None":
+        """Return a copy of the model, in evaluation mode and on the training's device; None if memory ran out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +206,10 @@ class Sample(RemoteCommand):
     prompt: str
     seed: int = 1337
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"seed={self.seed}: has to be at least 0 and at most {2**63 - 1:,}")
+
     def apply(self, training: Controllable) -> Iterator[Event]:
         yield self.acknowledged(training, "sampling")
         yield from training.write_sample(self.prompt, self.seed)
@@ -216,16 +220,19 @@ class Copy(Command):
     """Copy the current weights, for use while training continues. Only from within the trainer's process.
 
     `receive(model, step)` is called in the trainer's thread with the copy, in evaluation mode and on the device of the
-    training. It has to return at once.
+    training, or with None if there is no memory for it. It has to return at once.
     """
 
     pending: ClassVar[str] = "copying"
 
-    receive: "Callable[[LanguageModel, int], None]"
+    receive: "Callable[[LanguageModel | None, int], None]"
 
     def apply(self, training: Controllable) -> Iterator[Event]:
         yield self.acknowledged(training, "copying the weights")
-        self.receive(training.copied_model(), training.progress.step)
+        model = training.copied_model()
+        if model is None:
+            yield Notice(level="error", text="out of memory: the weights are not copied, training continues")
+        self.receive(model, training.progress.step)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
+from nanogpt import hardware
 from nanogpt.config import Config
 from nanogpt.data.batches import TRAIN_BATCHES, count_evaluation_batches
 from nanogpt.data.token_files import Tokens
@@ -260,7 +261,7 @@ class Trainer:
         yield from self.writer.report(wait=True)
 
     def write_sample(self, prompt: str, seed: int) -> Iterator[Event]:
-        """Write a sample with the current weights; yield Sampled, or a Notice if the prompt cannot be encoded."""
+        """Write a sample with the current weights; yield Sampled, or a Notice if that is not possible."""
         model: LanguageModel | None = self.model
         if self.runtime.sharded:
             model = whole_model(self.model, self.runtime.world)
@@ -270,6 +271,10 @@ class Trainer:
             text = self.sample(merged_copy(model) if model.adapters else model, prompt, seed)
         except UserError as error:  # a prompt that the tokenizer cannot encode does not end training
             yield Notice(level="error", text=str(error))
+        except Exception as error:
+            if not hardware.is_out_of_memory(error):
+                raise
+            yield Notice(level="error", text="out of memory: no sample is written, training continues")
         else:
             yield Sampled(step=self.progress.step, prompt=prompt, text=text, seed=seed)
 
@@ -321,9 +326,14 @@ class Trainer:
         """Return whether the current step has a checkpoint."""
         return self.writer.has_saved(self.progress.step)
 
-    def copied_model(self) -> LanguageModel:
-        """Return a copy of the model in evaluation mode, on the same device."""
-        return merged_copy(self.model)
+    def copied_model(self) -> LanguageModel | None:
+        """Return a copy of the model in evaluation mode, on the same device; None if memory ran out."""
+        try:
+            return merged_copy(self.model)
+        except Exception as error:
+            if not hardware.is_out_of_memory(error):
+                raise
+            return None
 
     def stop(self) -> Iterator[Event]:
         """End training as the command asks, with a checkpoint if it can be written at the first attempt."""

@@ -108,7 +108,7 @@ def copy_live_weights(session: "Session", is_wanted: Callable[[], bool]) -> "Loa
         return load_saved_weights(session, is_wanted)
     if not session.is_training or training is None or folder is None:
         raise UserError("no run is training: choose a checkpoint instead")
-    answers: queue.SimpleQueue[tuple[LanguageModel, int]] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[tuple[LanguageModel | None, int]] = queue.SimpleQueue()
     training.commands.put(Copy(lambda model, step: answers.put((model, step))))
     while True:
         try:
@@ -119,6 +119,8 @@ def copy_live_weights(session: "Session", is_wanted: Callable[[], bool]) -> "Loa
                 raise UserError("the training has just ended: choose one of its checkpoints instead") from None
             if not is_wanted():
                 raise UserError("stopped before the weights were loaded") from None
+    if model is None:
+        raise UserError("out of memory: no copy of the weights that are being trained; choose a checkpoint instead")
     device = str(model.device)
     return LoadedModel(model, load_tokenizer(folder), folder.name, step, None, device)
 

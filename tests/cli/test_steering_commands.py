@@ -162,6 +162,7 @@ def test_what_is_wrong_before_the_start_is_one_line_also_where_it_is_detached(sm
         (["set", "max_iters=x"], "whole number"),
         (["set", "learning_rate_scale=0"], "above 0"),
         (["set", "eval_interval=0"], "at least 1"),
+        (["sample", f"--seed={2**64}"], "seed=18446744073709551616: has to be at least 0 and at most"),
         (["jump"], "invalid choice"),
         (["pause", "--timeout=nan"], "0 or more"),
         (["pause", "--timeout=-1"], "0 or more"),

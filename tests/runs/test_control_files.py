@@ -77,6 +77,8 @@ def test_every_command_that_can_travel_reads_back_equal():
         '{"letter":"SetEvalInterval","iterations":0}',
         '{"letter":"SetMaxIters","iterations":-1}',
         '{"letter":"SetMaxIters","iterations":1.5}',
+        '{"letter":"Sample","prompt":"a","seed":-1}',
+        f'{{"letter":"Sample","prompt":"a","seed":{2**63}}}',
         '{"letter":"Stop","save":"no"}',
         '{"event":"Step"}',
         "",

@@ -2,8 +2,8 @@
 
 import torch
 
-from nanogpt.events import Acknowledged, Step
-from nanogpt.training import CommandQueue, Copy, Pause, Resume, train
+from nanogpt.events import Acknowledged, Notice, Step
+from nanogpt.training import CommandQueue, Copy, Pause, Resume, loop, train
 
 
 def trained(config, tokens, at_step=0, *sent):
@@ -45,6 +45,20 @@ def test_copying_changes_nothing_of_the_training_and_is_acknowledged(tiny, token
     copied = trained(config, tokens, 3, Copy(zero))
     assert losses(copied) == losses(trained(config, tokens))
     assert [(event.command, event.step) for event in copied if isinstance(event, Acknowledged)] == [("Copy", 3)]
+
+
+def test_a_copy_for_which_there_is_no_memory_is_refused_and_training_goes_on(tiny, tokens, monkeypatch):
+    def copy(model):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loop, "merged_copy", copy)
+    received = []
+    events = trained(tiny(), tokens, 3, Copy(lambda *given: received.append(given)))
+    assert received == [(None, 3)]
+    assert [event.text for event in events if isinstance(event, Notice)] == [
+        "out of memory: the weights are not copied, training continues"
+    ]
+    assert losses(events) == losses(trained(tiny(), tokens))
 
 
 def test_a_paused_training_gives_copies_too(tiny, tokens):

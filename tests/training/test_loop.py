@@ -339,12 +339,20 @@ def test_a_sample_is_written_with_the_present_weights_and_disturbs_nothing(tiny,
     assert losses(events) == losses(train(tiny(dropout=0.1), tokens))
 
 
-def test_a_prompt_that_cannot_be_read_is_a_notice_and_training_goes_on(tiny, tokens):
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (UserError("unknown character 'é'"), "unknown character 'é'"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "out of memory: no sample is written, training continues"),
+    ],
+    ids=["prompt", "memory"],
+)
+def test_a_sample_that_cannot_be_written_is_a_notice_and_training_goes_on(tiny, tokens, error, text):
     def sample(model, prompt, seed):
-        raise UserError("unknown character 'é'")
+        raise error
 
     events = steered(tiny(), tokens, 3, Sample("é"), sample=sample)
-    assert [notice.text for notice in of(Notice, events)] == ["unknown character 'é'"]
+    assert [notice.text for notice in of(Notice, events)] == [text]
     assert expect(Finished, events[-1]).reason == "max_iters"
 
 

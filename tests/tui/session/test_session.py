@@ -15,6 +15,7 @@ from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Event, Notice
 from nanogpt.training import CommandQueue, SetMaxIters
 from nanogpt_tui.app import LabApp
+from nanogpt_tui.session.generation_job import copy_live_weights
 from nanogpt_tui.session.history import History
 from nanogpt_tui.session.messages import ThrottledUpdate
 from nanogpt_tui.session.run_client import LocalRunClient
@@ -219,3 +220,12 @@ def test_a_paused_worker_asks_for_nothing_until_it_is_resumed_or_cancelled() -> 
     job.cancel()
     job.wait(60)
     assert job.done
+
+
+def test_live_weights_for_whose_copy_there_is_no_memory_are_one_line(tmp_path: Path) -> None:
+    commands = SimpleNamespace(put=lambda copy: copy.receive(None, 3))
+    session: Any = SimpleNamespace(
+        training=SimpleNamespace(commands=commands), folder=tmp_path, can_send=True, is_training=True
+    )
+    with pytest.raises(UserError, match="out of memory: no copy of the weights"):
+        copy_live_weights(session, lambda: True)
