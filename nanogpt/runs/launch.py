@@ -232,7 +232,8 @@ def _train_and_record(
             (run / "events.jsonl").unlink(missing_ok=True)
             checkpoints.remove_base(run)
         _check_files(run)
-        progress = start_from.progress if start_from is not None else Progress()
+        # the losses of the weights that a new run begins with are another run's
+        progress = start_from.progress if resume and start_from is not None else Progress()
         known = {name: getattr(progress, name) for name in ("val_loss", "best_val_loss", "ema_val_loss")}
         recorder = Recorder(run, "run.toml", dataset=dataset.name, **known)
 

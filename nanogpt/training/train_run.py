@@ -31,6 +31,7 @@ from nanogpt.training.control import CommandQueue
 from nanogpt.training.counting import CountingStep, counting_config, counting_progress, no_optimizer
 from nanogpt.training.data_parallel import gradient_average
 from nanogpt.training.divergence import DivergenceDetector
+from nanogpt.training.due import evaluation_is_due
 from nanogpt.training.loop import FindCheckpoint, Trainer, WriteSample
 from nanogpt.training.max_norm import constrained_weights
 from nanogpt.training.optimizer_step import OptimizerStep, spike_detector
@@ -197,7 +198,9 @@ def train(
             monitor=monitor,
         )
         if resume:
-            trainer.writer.snapshot_step = trainer.sampled_at = progress.step
+            trainer.writer.snapshot_step = progress.step
+            if not evaluation_is_due(progress, config):  # a stop during an evaluation leaves both to do
+                trainer.sampled_at = progress.step
         with closing(trainer.writer), closing(step.gradients), closing(trainer.run()) as events:
             yield from observed(chain([trainer.started_event()], events), observers)
 

@@ -9,6 +9,7 @@ import signal
 import time
 import tomllib
 import weakref
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from multiprocessing import Pipe
@@ -358,6 +359,15 @@ def test_training_from_the_weights_of_another_run_starts_where_that_one_was(smal
     first = next(event for event in after if isinstance(event, Evaluated))
     assert first.step == 0
     assert first.val_loss == pytest.approx(events[-1].val_loss, abs=1e-6)
+
+
+def test_a_run_from_the_weights_of_another_has_no_losses_before_its_first_evaluation(small):
+    trained(small())
+    folder = runs.new_folder("run", name="tuned")
+    with closing(runs.start(small(init_from="one", eval_interval=100), folder)) as events:
+        next(event for event in events if isinstance(event, Step))
+        about = runs.summary(folder)
+    assert (about.val_loss, about.best_val_loss, about.ema_val_loss) == (None, None, None)
 
 
 def test_other_weights_can_be_cropped_to_a_shorter_window(small):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from nanogpt.config import ARCHITECTURE, component, names
+from nanogpt.config import ARCHITECTURE, OPTIMIZER, component, names
 from nanogpt.data.batches import count_evaluation_batches, evaluation_batches
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Acknowledged, Evaluated, Evaluating, Finished, Health, Notice, Sampled, Saved, Started, Step
@@ -298,11 +298,13 @@ def test_a_token_that_the_model_lacks_is_one_line(tiny, tokens):
         list(train(tiny(), tokens))
 
 
-def test_adamw_goes_on_where_muon_was(tiny, tokens):
+@pytest.mark.parametrize("before", names(OPTIMIZER))
+def test_each_optimizer_goes_on_where_another_was(tiny, tokens, before):
     saves = Saves()
-    list(train(tiny(optimizer="muon"), tokens, save=saves))
-    events = list(train(tiny(), tokens, start=saves.by_step[6], resume=True))
-    assert len(of(Step, events)) == 6
+    list(train(tiny(optimizer=before), tokens, save=saves))
+    for after in names(OPTIMIZER):
+        events = list(train(tiny(optimizer=after), tokens, start=saves.by_step[6], resume=True))
+        assert len(of(Step, events)) == 6, after
 
 
 @pytest.mark.slow
@@ -359,6 +361,16 @@ def test_a_sample_that_cannot_be_written_is_a_notice_and_training_goes_on(tiny, 
 def test_samples_are_taken_every_sample_interval_steps(tiny, tokens):
     events = list(train(tiny(sample_interval=5), tokens, sample=lambda *_: "text"))
     assert [event.step for event in of(Sampled, events)] == [0, 5, 10]
+
+
+def test_a_sample_that_a_stop_during_an_evaluation_left_out_is_taken_on_resume(tiny, tokens):
+    commands, saves, config = CommandQueue(), Saves(), tiny(sample_interval=6)
+    for event in train(config, tokens, commands=commands, save=saves, sample=lambda *_: "text"):
+        if isinstance(event, Step) and event.step == 6:
+            commands.put(Stop())
+    assert saves.by_step[6].progress.evaluated_at == 0
+    events = list(train(config, tokens, start=saves.by_step[6], resume=True, sample=lambda *_: "text"))
+    assert [event.step for event in of(Sampled, events)] == [6, 12]
 
 
 def test_a_last_step_that_is_lowered_to_the_present_one_takes_no_second_sample_there(tiny, tokens):

@@ -24,7 +24,7 @@ class Lion(torch.optim.Optimizer):
                 if gradient is None:
                     continue
                 state = self.state[parameter]
-                if not state:
+                if "momentum" not in state:  # new, or trained by another optimizer
                     state["momentum"] = torch.zeros_like(parameter)
                 momentum = state["momentum"]
                 update = momentum.lerp(gradient, 1 - beta1).sign_()
