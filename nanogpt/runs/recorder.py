@@ -75,7 +75,8 @@ class Recorder:
     def record(self, events: Generator[Event, None, None]) -> Generator[Event, None, None]:
         """Record each event, then yield it.
 
-        The status becomes "failed" with the reason if `events` raises, and "stopped" if the iterator is closed.
+        The status becomes "failed" with the reason if `events` raises, and "stopped" if the iterator is closed
+        before the last event.
         """
         heartbeat = threading.Thread(target=self._run_heartbeat, name="heartbeat", daemon=True)
         try:
@@ -93,7 +94,8 @@ class Recorder:
                 self._write_log()
                 yield event
         except GeneratorExit:
-            self._state = replace(self._state, state="stopped")
+            if self._state.alive:  # not if the iterator is closed at Finished
+                self._state = replace(self._state, state="stopped")
             raise
         except BaseException as error:
             self._state = replace(self._state, state="failed", message=str(error) or type(error).__name__)

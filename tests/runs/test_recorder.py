@@ -2,6 +2,7 @@
 
 import json
 import resource
+from contextlib import closing
 
 import pytest
 
@@ -83,6 +84,13 @@ def test_closing_closes_the_work_too(tmp_path):
     recorded.close()
     assert closed == [True]
     assert json.loads((tmp_path / "status.json").read_text())["state"] == "stopped"
+
+
+def test_closing_at_the_last_event_leaves_the_training_finished(tmp_path):
+    finished = Finished(step=1, reason="max_iters", train_loss=1.0, val_loss=1.0, best_val_loss=1.0, elapsed_s=1.0)
+    with closing(record(events(started(), stepped(1), finished), tmp_path)) as recorded:
+        next(event for event in recorded if isinstance(event, Finished))
+    assert json.loads((tmp_path / "status.json").read_text())["state"] == "finished"
 
 
 def test_the_status_survives_losses_that_json_has_no_number_for(tmp_path):
