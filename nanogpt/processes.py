@@ -34,6 +34,15 @@ def start_time(pid: int) -> str:
         return "-"
 
 
+def parent(pid: int) -> int | None:
+    """Return the id of the parent of a process; None if that is not known, as without /proc."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return int(stat.rpartition(")")[2].split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
 def python_command(function: str, arguments: Sequence[str] = ()) -> tuple[list[str], dict[str, str]]:
     """Return the command of a process as `start_python` starts it, and its environment."""
     module, _, name = function.partition(":")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nanogpt.processes import is_running
+from nanogpt.processes import is_running, parent
 
 
 def test_this_process_and_a_child_that_waits_are_running() -> None:
@@ -23,6 +23,12 @@ def test_a_child_that_ended_is_not_running_whether_or_not_anybody_waited_for_it(
     assert not is_running(child.pid)
     child.wait()
     assert not is_running(child.pid)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+def test_the_parent_of_a_process_is_known_while_it_runs() -> None:
+    assert parent(os.getpid()) == os.getppid()
+    assert parent(10**30) is None
 
 
 def test_a_number_larger_than_any_process_has_is_not_running() -> None:

@@ -62,14 +62,14 @@ def _launch(arguments: Sequence[str], run: Path, folders: Mapping[str, str | Pat
                 start_new_session=True,
             )
             try:
-                while (ended := process.poll()) is None and not _has_started(run, before):
+                while (ended := process.poll()) is None and not _has_started(run, before, process.pid):
                     time.sleep(0.05)
             except BaseException:
                 process.terminate()
                 process.wait()
                 _clear(run)
                 raise
-            if ended is not None and not _has_started(run, before):
+            if ended is not None and not _has_started(run, before, process.pid):
                 _clear(run)
                 raise UserError(_last_line(output.read()) or f"the training ended immediately with exit code {ended}")
     except OSError as error:
@@ -83,16 +83,19 @@ def _status(run: Path) -> dict[str, Any]:
     return {}
 
 
-def _has_started(run: Path, before: Mapping[str, Any]) -> bool:
-    """Return whether the process has written its first status, which is at its first event.
+def _has_started(run: Path, before: Mapping[str, Any], pid: int) -> bool:
+    """Return whether the process `pid` has written its first status, which is at its first event.
 
-    A trainer that still has the run writes its own every second: that changes only the time, not when it started.
+    A trainer that still has the run writes its own every second: that changes only the time, not when it started. One
+    that was started at the same time has another process id. If several processes train, `pid` is their parent.
     """
-    return folder.is_run(run) and _status(run).get("since", 0) != before.get("since", 0)
+    status = _status(run)
+    is_new = folder.is_run(run) and status.get("since", 0) != before.get("since", 0)
+    return is_new and (status.get("pid") == pid or processes.parent(status.get("pid", 0)) in (pid, None))
 
 
 def _clear(run: Path) -> None:
-    if not folder.is_run(run):
+    if not folder.is_run(run) and not folder.is_locked(run):  # another trainer may be starting in it
         with suppress(OSError):
             folder.clear_unstarted(run)
             run.rmdir()

@@ -17,7 +17,7 @@ from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Finished, from_json
 from nanogpt.models import gpt2
 from nanogpt.runs.detached import resume_detached
-from nanogpt.runs.folder import is_locked, run_config
+from nanogpt.runs.folder import is_locked, lock, run_config
 from nanogpt.runs.recorder import write_status
 from nanogpt.runs.state import RunState
 from nanogpt.schedules import cosine
@@ -126,6 +126,13 @@ def test_a_detached_resume_of_a_run_that_still_trains_is_refused(tmp_path, monke
     monkeypatch.setattr(processes, "start_python", Refused)
     with pytest.raises(UserError, match="the run one is training in another process"):
         resume_detached(tmp_path)
+
+
+def test_a_folder_in_which_another_training_is_starting_is_left_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "start_python", Refused)
+    with lock(tmp_path).acquire(), pytest.raises(UserError, match="is training in another process"):
+        resume_detached(tmp_path)
+    assert (tmp_path / "lock").exists()
 
 
 def every_setting_has_reached(config):

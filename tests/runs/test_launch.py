@@ -18,12 +18,13 @@ import pytest
 import tomli_w
 import torch
 
-from nanogpt import files, runs
+from nanogpt import files, processes, runs
 from nanogpt.config import config_from_toml
 from nanogpt.data import open_dataset, prepare, textfile_recipe
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Evaluated, Finished, Health, LayerHealth, Notice, Sampled, Saved, Started, Step
 from nanogpt.runs import checkpoints, recorder
+from nanogpt.runs.detached import start_detached
 from nanogpt.runs.folder import read_run_toml
 from nanogpt.training import CommandQueue, SetMaxIters, Stop, train
 from nanogpt.training import async_checkpoint as saving
@@ -152,6 +153,20 @@ def test_of_two_that_found_a_run_of_one_name_at_once_the_second_is_refused(small
     with pytest.raises(UserError, match="already has a run"):
         list(second)
     assert steps(runs.history(folder)) == losses
+
+
+def test_of_two_detached_starts_of_one_name_at_once_the_second_is_refused(small, monkeypatch):
+    folder, start_python = runs.new_folder("run", name="one"), processes.start_python
+    first = runs.start(small(), folder)
+
+    def start_second(*arguments, **options):
+        next(first)  # writes its first status
+        return start_python(*arguments, **options)
+
+    monkeypatch.setattr(processes, "start_python", start_second)
+    with pytest.raises(UserError, match="already has a run"):
+        start_detached(small(), folder)
+    assert steps(first).keys() == set(range(1, 13))
 
 
 def test_a_prompt_of_samples_that_cannot_be_read_is_refused_before_training(small, home):
