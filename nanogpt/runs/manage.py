@@ -15,7 +15,7 @@ from filelock import Timeout
 from nanogpt.config import Config
 from nanogpt.errors import UserError
 from nanogpt.files import open_regular, remove_folder, why, write_atomically
-from nanogpt.runs.folder import check_free, check_name, is_run, lock, read_run_toml
+from nanogpt.runs.folder import check_free, check_name, clear_unstarted, is_locked, is_run, lock, read_run_toml
 from nanogpt.runs.parsed_log import move_copies, remove_copies
 
 NOTE = "note.txt"
@@ -31,17 +31,31 @@ def rename(run: Path, name: str) -> Path:
         return run
     new = run.with_name(check_name(name))
     check_free(new)
+    if is_locked(new):
+        raise UserError(f"a training is starting in {new}: give another name")
     with _locked(run, "renamed"):
         try:
-            if not run.is_symlink():
-                tables = read_run_toml(run)
-                tables.setdefault("run", {})["name"] = name
-                write_atomically(run / "run.toml", tomli_w.dumps(tables))
+            if new.is_dir():  # what a killed start has left
+                clear_unstarted(new)
+                new.rmdir()
             run.rename(new)
+            if not new.is_symlink():
+                _record_name(new, run)
         except OSError as error:
             raise UserError(f"cannot rename {run}: {why(error)}") from None
         move_copies(run / "events.jsonl", new / "events.jsonl")
     return new
+
+
+def _record_name(run: Path, before: Path) -> None:
+    """Write the name into run.toml. If that fails, move the run back to `before` and raise the error."""
+    try:
+        tables = read_run_toml(run)
+        tables.setdefault("run", {})["name"] = run.name
+        write_atomically(run / "run.toml", tomli_w.dumps(tables))
+    except BaseException:
+        run.rename(before)
+        raise
 
 
 def delete(run: Path) -> None:

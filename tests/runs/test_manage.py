@@ -1,11 +1,13 @@
 """Renaming, deleting, noting, comparing and exporting runs."""
 
+import errno
+
 import pytest
 
 from nanogpt import paths
 from nanogpt.config import Config, resolve
 from nanogpt.errors import UserError
-from nanogpt.runs import find, list_runs, new_folder, parsed_log, resume, start, summary
+from nanogpt.runs import find, list_runs, manage, new_folder, parsed_log, resume, start, summary
 from nanogpt.runs.event_log import MEASURED
 from nanogpt.runs.folder import check_free, clear_unstarted, lock, read_run_toml
 from nanogpt.runs.manage import changed, delete, differences, read_note, rename, write_note
@@ -36,6 +38,33 @@ def test_a_name_that_is_taken_or_leads_elsewhere_is_refused(run, small):
         rename(run, "a/b c")
     assert rename(run, "first") == run
     assert {each.name for each in list_runs()} == {"first", other.name}
+
+
+def test_a_run_takes_the_name_of_a_start_that_was_killed(run):
+    left = run.with_name("second")
+    left.mkdir()
+    for name in ("lock", "train.log"):
+        (left / name).touch()
+    with lock(left).acquire(), pytest.raises(UserError, match="a training is starting in"):
+        rename(run, "second")
+    assert read_run_toml(rename(run, "second"))["run"]["name"] == "second"
+    assert not (left / "train.log").exists()
+
+
+@pytest.mark.parametrize("refused", ["rename", "write"])
+def test_a_rename_that_the_disk_refuses_changes_nothing(run, monkeypatch, refused):
+    before = contents(run)
+    if refused == "rename":
+        (run.with_name("second") / ".hidden").mkdir(parents=True)
+    else:
+        monkeypatch.setattr(manage, "write_atomically", full_disk)
+    with pytest.raises(UserError, match="cannot rename"):
+        rename(run, "second")
+    assert contents(run) == before
+
+
+def full_disk(*_):
+    raise OSError(errno.ENOSPC, "no space")
 
 
 def test_a_deleted_run_is_gone_and_its_name_is_free(run):
