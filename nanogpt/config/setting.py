@@ -64,7 +64,7 @@ class Setting:
 
     @property
     def _noun(self) -> str:
-        return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[self.value_type]
+        return {int: "a whole number", float: "a number", bool: "true or false", str: "text in UTF-8"}[self.value_type]
 
     def _convert(self, value: Any) -> Any:
         try:
@@ -83,7 +83,9 @@ class Setting:
                 return int(value) if isinstance(value, str) and value.strip().lstrip("+-").isdigit() else int(number)
             if self.value_type is float:
                 return float(value)
-            return str(value).lower() if self.choices else str(value)
+            text = str(value).lower() if self.choices else str(value)
+            text.encode()  # not if it has bytes of a command line that are not UTF-8
+            return text
         except (ValueError, TypeError, KeyError, OverflowError):
             raise self.error(value, f"has to be {self._noun}") from None
 

@@ -108,7 +108,11 @@ def check_name(name: str) -> str:
 
 
 def check_free(folder: Path) -> None:
-    """Raise `UserError` if `folder` already contains a run or anything else."""
+    """Raise `UserError` if `folder` already contains a run or anything else, or cannot contain one."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:  # safetensors takes no such path
+        raise UserError(f"the path {str(folder)!r} is not UTF-8, as that of a run has to be: choose another") from None
     if is_run(folder):
         raise UserError(f"{folder} already has a run: resume it, or choose another name")
     if not os.path.lexists(folder):

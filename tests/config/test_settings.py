@@ -187,6 +187,11 @@ def test_other_devices_are_refused(device: str) -> None:
     assert caught.value.setting == "device"
 
 
+def test_a_text_that_is_not_utf_8_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"wandb_run_name='\\udcff': has to be text in UTF-8"):
+        with_settings(Config(), {"wandb_run_name": "\udcff"})
+
+
 def test_what_is_left_open_follows_the_other_settings() -> None:
     config = with_settings(Config(), {"learning_rate": 0.02})
     assert config.schedule.learning_rate(2000, 0.02, 2000) == 0.002

@@ -363,6 +363,13 @@ def test_a_name_that_is_no_folder_name_is_refused(name):
         runs.new_folder("run", name=name)
 
 
+def test_a_path_that_is_not_utf_8_is_refused_before_training(small, tmp_path):
+    folder = tmp_path / "runs\udcff"
+    with pytest.raises(UserError, match=r"runs\\udcff/one' is not UTF-8"):
+        list(runs.start(small(), folder / "one"))
+    assert not folder.exists()
+
+
 def test_the_longest_name_of_a_run_fits_a_folder(home):
     name = "\U00010400" * 60  # four bytes each
     assert runs.new_folder("run", name=name).name == name
