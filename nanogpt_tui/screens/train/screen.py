@@ -300,7 +300,8 @@ class TrainScreen(LabScreen):
     def action_sample(self) -> None:
         history = self.session.history
         known = history.samples[-1] if history is not None and history.samples else None
-        self.send(Sample(known.prompt, known.seed) if known else Sample("\n"))
+        # in earlier versions a seed could be any number
+        self.send(Sample(known.prompt, known.seed % 2**63) if known else Sample("\n"))
 
     def action_sample_prompt(self) -> None:
         history = self.session.history

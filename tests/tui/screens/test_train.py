@@ -2,15 +2,18 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from rich.text import Text
 from textual.widgets import Input
 
-from nanogpt.events import Saved
+from nanogpt.events import Sampled, Saved
 from nanogpt.runs import manage
+from nanogpt.training import Sample
 from nanogpt_tui import settings
 from nanogpt_tui.app import LabApp
+from nanogpt_tui.screens.train.screen import TrainScreen
 from nanogpt_tui.session.history import load_history
 from nanogpt_tui.settings import Settings
 from nanogpt_tui.widgets.dialog import Ask, AskValue
@@ -377,3 +380,12 @@ async def test_a_run_that_prepares_its_data_can_be_stopped(lab: Any, slow_server
         assert at.session.history.phase == "stopped"
         assert at.app.screen.check_action("stop", ()) is False
         assert at.app.screen.check_action("quick_start", ()) is True
+
+
+def test_a_sample_with_a_seed_that_is_no_longer_possible_is_repeated_with_another_one() -> None:
+    """`nanogpt ctl RUN sample --seed=-1` of an earlier version wrote it."""
+    sent: list[Sample] = []
+    history = SimpleNamespace(samples=[Sampled(step=3, prompt="a", text="b", seed=-1)])
+    screen: Any = SimpleNamespace(session=SimpleNamespace(history=history), send=sent.append)
+    TrainScreen.action_sample(screen)
+    assert sent == [Sample("a", 2**63 - 1)]
