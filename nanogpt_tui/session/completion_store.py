@@ -29,16 +29,17 @@ def store_path() -> Path:
 
 
 def append(group: CompletionGroup) -> None:
-    """Append a group that has ended without an error and has tokens; ignore others.
+    """Append a group that has ended and has tokens, without a completion that has an error instead of tokens.
 
-    Raise `UserError` if the file cannot be written.
+    Ignore other groups, and one with errors alone. Raise `UserError` if the file cannot be written.
     """
     tokens = sum(len(completion.tokens) for completion in group)
-    if not 0 < tokens <= MAX_TOKENS or any(completion.error or not completion.reason for completion in group):
+    has_ended = all(completion.reason for completion in group)
+    if not has_ended or not 0 < tokens <= MAX_TOKENS or all(completion.error for completion in group):
         return
     record = {
         "began": max(completion.started_at for completion in group),
-        "takes": [to_record(completion) for completion in group],
+        "takes": [to_record(each) for each in group if each.tokens or not each.error],
     }
     line = json.dumps(record, ensure_ascii=True) + "\n"
     try:
@@ -106,6 +107,8 @@ def _parse_completion(record: dict[str, Any], started_at: float) -> Completion:
         reason=str(record["ended"]) or "esc",
         tokens_per_second=float(record["tokens_per_second"]),
         started_at=started_at,
+        tokenizer=str(record.get("tokenizer", "")),  # earlier versions wrote neither this
+        is_continued=bool(record.get("continued", False)),  # nor this
     )
     for token in record["tokens"]:
         probability = float(token["probability"])

@@ -60,6 +60,8 @@ class Completion:
     tokens_per_second: float = 0.0
     started_at: float = field(default_factory=time.time)
     vocab_size: int = 0  # 0 until the weights are loaded
+    tokenizer: str = ""  # its fingerprint; empty until the weights are loaded, and in records of earlier versions
+    is_continued: bool = False  # whether generation was continued, from an end or from a branch
 
     @property
     def text(self) -> str:
@@ -74,6 +76,14 @@ class Completion:
         live = "live weights, " if self.source.which == LIVE else ""
         return f"{self.run} · {live}step {self.step:,}"
 
+    @property
+    def exact_source(self) -> Source:
+        """The checkpoint that generated it, also where "best" or "latest" is another one by now; before the weights are
+        loaded, and for live ones, `source`."""
+        if self.source.which == LIVE or self.step is None:
+            return self.source
+        return Source(self.source.run or self.run, str(self.step))
+
 
 CompletionGroup = list[Completion]
 
@@ -87,9 +97,11 @@ def to_record(completion: Completion) -> dict[str, Any]:
         "weights": "live" if completion.source.which == LIVE else "checkpoint",
         "val_loss": completion.val_loss,
         "device": completion.device,
+        "tokenizer": completion.tokenizer,
         "knobs": dataclasses.asdict(completion.knobs),
         "turned": [{"from_token": at, "knobs": dataclasses.asdict(knobs)} for at, knobs in completion.knob_changes],
         "branched_at": completion.branched_at,
+        "continued": completion.is_continued,
         "prompt": completion.prompt,
         "text": completion.text,
         "ended": completion.reason,

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from nanogpt.config import SamplingConfig
@@ -36,6 +37,7 @@ class WeightsLoaded:
     val_loss: float | None
     device: str
     vocab_size: int
+    tokenizer: str
     prefix: tuple[Token, ...]
 
 
@@ -51,18 +53,19 @@ class ModelCache:
     def load(self, completion: Completion, is_wanted: Callable[[], bool]) -> "LoadedModel":
         """Return the model to continue a completion with.
 
-        For live weights that is the model the completion was started with if it is still cached, else a new copy.
-        Raise `UserError` if the model cannot be loaded or is of another run, whose tokenizer may differ, or as soon as
-        `is_wanted()` is False.
+        That is the checkpoint that the completion was started with. For live weights it is the model that it was
+        started with if that is still cached, else a new copy. Raise `UserError` if the model cannot be loaded, is of
+        another run or has another tokenizer, or as soon as `is_wanted()` is False.
         """
-        key, which = (completion.run, completion.step), completion.source.which
-        if which == LIVE and key in self._models:
-            return self._add(key, self._models[key])
-        run = completion.source.run or completion.run or None  # another run may be the newest by now
-        loaded = self.load_source(Source(run, which), is_wanted)
+        key, source = (completion.run, completion.step), completion.exact_source
+        if source.which == LIVE and key in self._models:
+            loaded = self._add(key, self._models[key])
+        else:
+            run = source.run or completion.run or None  # another run may be the newest by now
+            loaded = self.load_source(Source(run, source.which), is_wanted)
         if completion.run not in ("", loaded.run):
             raise UserError(f"this text is by {completion.run}, and {loaded.run} is training now: write a new text")
-        if completion.vocab_size not in (0, loaded.tokenizer.vocab_size):
+        if not has_written(loaded.tokenizer, completion):
             raise UserError(f"this text is by an earlier run {loaded.run} with another tokenizer: write a new text")
         return loaded
 
@@ -81,10 +84,9 @@ class ModelCache:
             return self._add(key, self._models.get(key) or load_model(str(path)))
 
     def load_exact(self, completion: Completion) -> "LoadedModel | None":
-        """Return the weights that generated a completion, or None if they no longer exist. Raise `UserError` if they
-        cannot be read."""
-        if completion.source.which == LIVE:
-            return self._models.get((completion.run, completion.step))
+        """Return the weights that generated a completion, or None if they no longer exist. Errors as `load`."""
+        if completion.source.which == LIVE and (completion.run, completion.step) not in self._models:
+            return None
         loaded = self.load(completion, lambda: True)
         return loaded if (loaded.run, loaded.step) == (completion.run, completion.step) else None
 
@@ -193,6 +195,7 @@ class GenerationJob:
             val_loss=loaded.val_loss,
             device=loaded.device,
             vocab_size=loaded.tokenizer.vocab_size,
+            tokenizer=fingerprint(loaded.tokenizer),
             prefix=prefix,
         )
         ids = [token.id for token in prefix]
@@ -226,6 +229,7 @@ class GenerationJob:
                 case WeightsLoaded():
                     completion.run, completion.step, completion.val_loss = event.run, event.step, event.val_loss
                     completion.device, completion.vocab_size = event.device, event.vocab_size
+                    completion.tokenizer, completion.is_continued = event.tokenizer, bool(event.prefix)
                     completion.tokens[:] = event.prefix
                     self._loaded_at = time.monotonic()
                 case Token():
@@ -243,3 +247,24 @@ def with_joined_texts(tokenizer: "Tokenizer", tokens: tuple[Token, ...]) -> tupl
 
     stream = TextStream()
     return tuple(dataclasses.replace(token, text=stream.feed(tokenizer.token_bytes(token.id))[0]) for token in tokens)
+
+
+@lru_cache(maxsize=CACHED_MODELS)  # of a large vocabulary it takes half a second
+def fingerprint(tokenizer: "Tokenizer") -> str:
+    """Return the fingerprint of a tokenizer (see `nanogpt.tokenizers.fingerprint`)."""
+    from nanogpt import tokenizers
+
+    return tokenizers.fingerprint(tokenizer)
+
+
+def has_written(tokenizer: "Tokenizer", completion: Completion) -> bool:
+    """Return whether a completion's tokens are of this tokenizer, which of an earlier version's record its text shows.
+
+    That text may end before a stop string, and in U+FFFD in place of the beginning of a character.
+    """
+    tokens = tuple(completion.tokens)
+    if completion.tokenizer or not tokens:
+        return completion.tokenizer in ("", fingerprint(tokenizer))
+    text = "".join(token.text for token in with_joined_texts(tokenizer, tokens))
+    known = all(token.id < tokenizer.vocab_size for token in tokens)
+    return known and text.startswith(completion.text.rstrip("\N{REPLACEMENT CHARACTER}"))

@@ -61,13 +61,14 @@ def run_items(folder: Path) -> dict[str, str]:
 
 def completion_items(completion: Completion, runs_dir: str | None) -> dict[str, str]:
     """Return a text with its prompt, and the command that generates it again if there can be one: its weights are in a
-    checkpoint, its knobs were not changed, and `--start` takes its prompt for a text."""
+    checkpoint, it was generated in one go with the same knobs, and `--start` takes its prompt for a text."""
     offered = {"text": completion.prompt + completion.text}
     if (
         completion.source.which == LIVE
         or not completion.run
         or completion.knob_changes
         or completion.branched_at is not None
+        or completion.is_continued
         or completion.prompt == "-"
         or completion.prompt.startswith("FILE:")
     ):

@@ -124,7 +124,8 @@ class Alternatives(Widget):
         heads = f"{'model':>{column}}{'after knobs' if after is not None else '':>{column + 2}}"
         lines.append(Content.styled(" " * (TEXT_WIDTH + 5) + heads, "$quiet"))
         for place, row in enumerate(self._rows()):
-            lines.append(self._row(place, row, token.id, None if after is None else float(after[row.id])))
+            probability = float(after[row.id]) if after is not None and row.id < len(after) else None
+            lines.append(self._row(place, row, token.id, probability))
         return Content("\n").join(lines)
 
     def _row(self, index: int, row: Alternative, written: int, after: float | None) -> Content:

@@ -114,6 +114,8 @@ def branched(completion: Completion, at: int, chosen: Alternative, knobs: Sampli
         completion.step,
         completion.val_loss,
         completion.device,
+        vocab_size=completion.vocab_size,
+        tokenizer=completion.tokenizer,
         tokens=[*completion.tokens[:at], token],
         branched_at=at,
     )

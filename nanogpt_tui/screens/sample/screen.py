@@ -420,10 +420,10 @@ class SampleScreen(LabScreen):
         if completion is None or completion.error:
             self.lab.look(self.sources[min(self.active, len(self.sources) - 1)], self.query_one(Prompt).text)
             return
-        is_live = completion.source.which == LIVE or completion.step is None
-        source = completion.source if is_live else Source(completion.source.run or completion.run, str(completion.step))
         last = len(completion.tokens) if self.view.cursor is None else self.view.cursor + 1
-        self.lab.look(source, completion.prompt + "".join(token.text for token in completion.tokens[:last]))
+        self.lab.look(
+            completion.exact_source, completion.prompt + "".join(token.text for token in completion.tokens[:last])
+        )
 
     def action_copy(self) -> None:
         if self.completion is not None:

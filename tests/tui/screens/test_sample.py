@@ -16,6 +16,8 @@ from textual.events import MouseScrollUp, Paste
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Alternative, Token
+from nanogpt.tokenizers.byte import Tokenizer as ByteTokenizer
+from nanogpt_tui.screens.sample.completion_controller import branched
 from nanogpt_tui.screens.sample.completion_list import summary
 from nanogpt_tui.screens.sample.knobs import BY_NAME, set_typed, turn
 from nanogpt_tui.screens.sample.pane import status_line, weights_line
@@ -23,7 +25,7 @@ from nanogpt_tui.screens.sample.pick_source import PickSource
 from nanogpt_tui.screens.sample.prompt import Prompt, without_control_characters
 from nanogpt_tui.screens.sample.text_flow import TextFlow
 from nanogpt_tui.screens.sample.token_text import KNOBS_CHANGED, shade
-from nanogpt_tui.session import generation_job
+from nanogpt_tui.session import completion_store, generation_job
 from nanogpt_tui.session.completions import LIVE, Completion, Source, export, settings_text
 from nanogpt_tui.session.generation_job import ModelCache
 from nanogpt_tui.theme import NAMES
@@ -238,6 +240,8 @@ async def test_continuing_goes_on_as_if_it_had_not_stopped(lab: Any, run: Path) 
         await at.press("c")
         await at.until(lambda: len(part.tokens) == 40 and part.reason)
         assert part.text == whole.text
+        assert part.is_continued
+        assert not whole.is_continued
 
 
 async def test_a_text_is_continued_by_its_own_run_also_when_another_one_is_the_newest(lab: Any, two_runs: Path) -> None:
@@ -252,6 +256,61 @@ async def test_a_text_is_continued_by_its_own_run_also_when_another_one_is_the_n
         await at.until(lambda: len(text.tokens) == 20 and text.reason)
         assert text.run == "two"
         assert text.text.startswith(start)
+
+
+def test_a_text_is_continued_by_its_own_checkpoint_also_if_another_is_the_best_by_now(two_runs: Path) -> None:
+    session: Any = SimpleNamespace(runs_dir=None)
+    models = ModelCache(session)
+    for which in ("best", "latest"):
+        text = Completion("", Source("one", which), SamplingConfig(), "one", 20)
+        assert models.load(text, lambda: True).step == 20
+    rmtree(two_runs / "one" / "checkpoints" / "step-00000020")
+    with pytest.raises(UserError, match="no checkpoint '20'"):
+        models.load(text, lambda: True)
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["fingerprint", "text"])
+async def test_a_text_is_not_continued_by_a_later_run_of_the_name_with_another_tokenizer(
+    lab: Any, run: Path, is_old: bool
+) -> None:
+    async with lab() as at:
+        await at.press("3")
+        set_knobs(at, max_new_tokens=5)
+        text = await written(at, "g")
+        chosen = Alternative(text.tokens[4].id, text.tokens[4].text, 0.5)
+    tokenizer = run / "tokenizer.json"
+    content = json.loads(tokenizer.read_bytes())
+    content["characters"] = "".join(chr(ord(each) + 256) for each in content["characters"])
+    tokenizer.write_text(json.dumps(content), encoding="utf-8")
+    os.utime(tokenizer.parent)
+    if is_old:  # an earlier version wrote no fingerprint
+        stored = completion_store.store_path()
+        stored.write_text(stored.read_text().replace(f'"tokenizer": "{text.tokenizer}", ', ""))
+    [text] = completion_store.load()[0]
+    assert bool(text.tokenizer) != is_old
+    models = ModelCache(SimpleNamespace(runs_dir=None))  # type: ignore[arg-type]
+    for each in (text, branched(text, 4, chosen, text.knobs)):
+        with pytest.raises(UserError, match="another tokenizer"):
+            models.load(each, lambda: True)
+        with pytest.raises(UserError, match="another tokenizer"):
+            models.load_exact(each)
+
+
+@pytest.mark.parametrize(
+    ("texts", "is_its"),
+    [
+        (("a", "b", "\N{REPLACEMENT CHARACTER}"), True),  # it ends within a character
+        (("a", "", ""), True),  # and here within a stop string too
+        (("a", "c", ""), False),
+    ],
+)
+def test_a_text_of_an_earlier_version_has_been_written_by_the_tokenizer_that_gives_it(
+    texts: tuple[str, str, str], is_its: bool
+) -> None:
+    ids_texts = zip(b"ab\xc3", texts, strict=True)
+    tokens = [Token(sample=0, id=id, text=text, probability=1.0, alternatives=()) for id, text in ids_texts]
+    text = Completion("", Source(), SamplingConfig(), "a", 3, tokens=tokens)
+    assert generation_job.has_written(ByteTokenizer(), text) == is_its
 
 
 def test_a_text_is_not_continued_by_the_live_weights_of_another_run(monkeypatch: pytest.MonkeyPatch) -> None:

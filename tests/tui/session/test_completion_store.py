@@ -49,6 +49,17 @@ def test_what_failed_has_not_ended_or_is_empty_is_not_kept(what: dict[str, Any])
     assert completion_store.load() == []
 
 
+def test_of_a_pair_the_side_that_has_only_an_error_is_not_kept() -> None:
+    completion_store.append([take("left"), take("right", error="no", tokens=[])])
+    assert [[each.prompt for each in group] for group in completion_store.load()] == [["left"]]
+
+
+def test_a_side_whose_continuation_failed_stays_in_its_pair() -> None:
+    completion_store.append([take("left", text="b"), take("right")])
+    completion_store.append([take("left", text="bcd"), take("right", error="no")])
+    assert [[each.text for each in group] for group in completion_store.load()] == [["bcd", "bc"]]
+
+
 def test_a_torn_line_and_foreign_ones_cost_themselves_alone() -> None:
     completion_store.append([take()])
     with completion_store.store_path().open("ab") as file:

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from nanogpt.config import SamplingConfig, resolve
+from nanogpt.events import Token
 from nanogpt.runs.folder import find, run_config
 from nanogpt.runs.manage import changed
+from nanogpt_tui.session import completion_store
 from nanogpt_tui.session.completions import Completion, Source
 from nanogpt_tui.terminal import terminal_app
 from nanogpt_tui.widgets import copy_menu
@@ -58,6 +60,15 @@ def test_the_command_of_a_text_finds_its_run_wherever_that_is(two_runs: Path, tm
 def test_a_text_that_no_command_can_repeat_has_none(prompt: str, which: str) -> None:
     text = Completion(prompt=prompt, source=Source(None, which), knobs=SamplingConfig(), run="one", step=40)
     assert set(copy_menu.completion_items(text, None)) == {"text"}
+
+
+def test_a_continued_text_has_no_command_also_in_a_later_session() -> None:
+    text = Completion(prompt="a", source=Source("one"), knobs=SamplingConfig(), run="one", step=40, reason="length")
+    text.tokens.append(Token(sample=0, id=1, text="b", probability=0.5, alternatives=()))
+    text.is_continued = True
+    completion_store.append([text])
+    for each in (text, completion_store.load()[0][0]):
+        assert set(copy_menu.completion_items(each, None)) == {"text"}
 
 
 async def test_y_copies_the_path_of_the_run_under_the_cursor(lab: Any, two_runs: Path) -> None:
