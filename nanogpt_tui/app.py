@@ -268,10 +268,15 @@ class LabApp(TerminalApp):
 
         self.session.send(Stop(save=answer == "save"))
         self.notify("saving a checkpoint, then quitting" if answer == "save" else "stopping")
-        self.set_interval(0.05, self._quit_when_done)
+        self._quit_when_done(saves=answer == "save")
 
-    def _quit_when_done(self) -> None:
-        if not self.session.is_training:
+    def _quit_when_done(self, saves: bool) -> None:
+        """Exit once the training has ended, but stay if it `saves` a checkpoint and that failed."""
+        if self.session.is_training:
+            self.set_timer(0.05, lambda: self._quit_when_done(saves))
+        elif saves and (problem := self.session.save_problem):
+            self.notify(problem, severity="error", markup=False)
+        else:
             self.exit(0)
 
     def action_command_palette(self) -> None:

@@ -89,6 +89,17 @@ class Session(BackgroundWork):
         return self.history is not None and self.history.run_state.state == "preparing"
 
     @property
+    def save_problem(self) -> str:
+        """Why the run that was trained in this process ended without a checkpoint of its last step; "" if it has one or
+        no error was reported."""
+        training, history = self.training, self.history
+        if training is None or history is None:
+            return ""
+        if training.error is None and history.saves and history.saves[-1].step >= history.step:
+            return ""
+        return next((line.text for line in reversed(history.log) if line.kind == "error"), "")
+
+    @property
     def is_alive(self) -> bool:
         """Whether the shown run is training, here or in another process."""
         remote, history = self.remote, self.history

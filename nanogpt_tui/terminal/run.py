@@ -29,7 +29,8 @@ VITAL_THREADS = ("textual-input", "nanogpt-terminal")  # the threads without whi
 def run(app: "LabApp", descriptor: int | None = None) -> int:
     """Run the app and return its exit code. A training is then stopped with a checkpoint, or continues detached.
 
-    The app draws on `descriptor`, by default that of the terminal.
+    The code is 1 after an error, and if the checkpoint could not be saved. The app draws on `descriptor`, by default
+    that of the terminal.
     """
     code: int | None = 1
     try:
@@ -39,11 +40,11 @@ def run(app: "LabApp", descriptor: int | None = None) -> int:
         try:
             app.session.finish_writing()
         finally:
-            finish_training(app)
+            problem = finish_training(app)
     if app.crash_message:
         print_line(f"nanogpt-tui: {app.crash_message}")
         return 1
-    return 1 if code is None else code  # None: an error ended the app
+    return 1 if problem or code is None else code  # None: an error ended the app
 
 
 @contextmanager
@@ -63,21 +64,22 @@ def watch_threads(app: "LabApp") -> Iterator[None]:
         threading.excepthook = before
 
 
-def finish_training(app: "LabApp") -> None:
+def finish_training(app: "LabApp") -> str:
     """Wait until the training has ended: stop it now with a checkpoint, or let it run to its end if the app detached.
 
-    The first signal stops a detached training with a checkpoint. A further one ends the process at once.
+    Print and return why it has no checkpoint of its last step; "" if it has one. The first signal stops a detached
+    training with a checkpoint. A further one ends the process at once.
     """
     session, stopping = app.session, not app.detached
     training = session.training
     if session.folder is None:
-        return
+        return ""
     name = shlex.quote(run_name(session.folder))
     commands = f"Watch: nanogpt watch {name}  Stop: nanogpt ctl {name} stop"
     if not session.is_training or training is None:
         if session.is_alive and session.remote is not None and session.remote.is_ours:
             print_line(f"Still training in the background. {commands}")
-        return
+        return ""
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopping
@@ -98,6 +100,9 @@ def finish_training(app: "LabApp") -> None:
             print_line(f"saving a checkpoint of {session.folder.name} … (Ctrl+C quits without saving)")
         session.stop_training()
     training.wait()
+    if session.save_problem:
+        print_line(session.save_problem)
+    return session.save_problem
 
 
 def print_line(text: str) -> None:

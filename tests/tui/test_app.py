@@ -1,12 +1,17 @@
 """The frame around the screens: modes, help, palette, themes, sizes, leaving."""
 
+import errno
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
+import pytest
 from textual.containers import VerticalScroll
 from textual.widgets import Input
 
+from nanogpt.runs import checkpoints
 from nanogpt_tui import screens, theme
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.palette_commands import screen_commands
@@ -170,6 +175,24 @@ async def test_quitting_while_training_asks_and_escape_stays(lab: Any) -> None:
         await at.press("q", "s")
         await at.until(lambda: not at.app.is_running)
         assert at.session.history.saves[-1].step == at.session.history.step
+
+
+async def test_the_app_stays_and_says_why_if_the_checkpoint_cannot_be_saved(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async with lab(**LONG) as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history and at.session.history.step > 3)
+        monkeypatch.setattr(checkpoints, "write", fail)
+        await at.press("q", "s")
+        await at.until(lambda: not at.session.is_training)
+        await at.until(lambda: any("no checkpoint can be saved" in toast.message for toast in at.app._notifications))
+        assert at.app.is_running
+        await at.press("q")
+        await at.until(lambda: not at.app.is_running)
 
 
 async def test_quitting_ends_a_run_that_prepares_its_data(lab: Any, slow_server: None) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from shutil import rmtree
 from types import SimpleNamespace
 from typing import Any
 
@@ -112,6 +113,16 @@ def test_a_training_that_is_left_in_the_background_gives_the_shell_back_and_says
     about = runs.summary(run)
     assert about.state == "stopped"
     assert expect(runs.Checkpoint, runs.latest(run)).step == about.step
+
+
+def test_a_training_that_cannot_be_saved_at_its_end_says_why(run: Path, terminal: Any) -> None:
+    with terminal(120, 40) as screen:
+        begin(screen)
+        rmtree(run / "checkpoints", ignore_errors=True)
+        (run / "checkpoints").touch()  # no folder can be made here, not even by root
+        os.kill(runs.summary(run).pid, signal.SIGTERM)
+        assert screen.wait() == 1
+        screen.until(lambda text: "no checkpoint can be saved" in text)
 
 
 def test_the_commands_for_a_run_in_the_background_can_be_pasted_whatever_its_name(
