@@ -113,17 +113,23 @@ class Draft:
     def chosen(self) -> Config:
         """Return the base with the chosen components. Values that do not fit these are replaced by defaults.
 
-        Raise `UserError` if the run cannot be read.
+        If a default does not fit the others, all values are replaced but those of the run that it starts from. Raise
+        `UserError` if the run cannot be read.
         """
         base = self.base()
         chosen = {kind.name: self.edits[kind.name] for kind in KINDS if kind.name in self.edits}
         chosen = {name: text for name, text in chosen.items() if name not in self.fixed}
         if not chosen:
             return base
-        try:
-            return with_settings(base, chosen)
-        except SettingError:
-            return with_settings(Config(), base.components() | chosen)
+        values = base.values()
+        kept = {name: values[name] for name in (*base.components(), *self.fixed, "init_from")}
+        while True:
+            try:
+                return resolve(defaults=values, flags=chosen).config
+            except SettingError as error:
+                if error.setting in kept or error.setting not in values:
+                    return resolve(defaults=kept, flags=chosen).config
+                del values[error.setting]
 
     def settings(self) -> dict[str, Setting]:
         """Return the settings of the chosen components, by name."""
@@ -137,19 +143,26 @@ class Draft:
             self.dataset = ready[0]
 
     def edit(self, name: str, text: str) -> None:
-        """Store a typed value; the value of the base is not an edit."""
+        """Store a typed value; the one that is shown without edits is not an edit."""
         if name == "dataset":
             self.dataset = text
-        elif self.has_base and text.strip() == as_text(self.base().values().get(name)):
+        elif self.has_base and text.strip() == as_text(self._unedited(name).values().get(name)):
             self.edits.pop(name, None)
         else:
             self.edits[name] = text
 
+    def _unedited(self, name: str) -> Config:
+        """Return the configuration with the value of a setting that an edit replaces."""
+        return self.base() if self.resumes or name in self.base().components() else self.chosen()
+
     def changes(self) -> dict[str, str]:
-        """Return the typed values that differ from the base, by name; only those of the chosen components."""
+        """Return the typed values that differ from those without edits, by name; only those of the chosen components.
+
+        A run that is resumed has these changes, and a new one in addition what `chosen` has replaced.
+        """
         known, fixed = self.settings(), self.fixed
         changed = {name: text.strip() for name, text in self.edits.items() if name in known and name not in fixed}
-        if self.dataset not in ("", self.base().data.dataset) and not self.resumes:
+        if self.dataset not in ("", self._unedited("dataset").data.dataset) and not self.resumes:
             changed["dataset"] = self.dataset
         return changed
 
@@ -168,7 +181,7 @@ class Draft:
                 problems[name] = short_message(error)
         config: Config | None = None
         try:
-            config = with_settings(base, good)
+            config = with_settings(base if self.resumes else self.chosen(), good)
             config.check_processes()
         except SettingError as error:
             problems.setdefault(error.setting, short_message(error))

@@ -14,7 +14,7 @@ from textual.events import DescendantFocus, Resize
 from textual.widget import Widget
 from textual.widgets import Button, Input, Static
 
-from nanogpt.config import Config, preset_names
+from nanogpt.config import KINDS, Config, preset_names
 from nanogpt.config.components import owners
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import UserError
@@ -192,7 +192,7 @@ class NewRunScreen(LabScreen):
             self.in_background = text == "own"
         else:
             self.draft.edit(name, text)
-        self._changed()
+        self._changed(show_values=any(name == kind.name for kind in KINDS))  # which replaces values that do not fit
 
     def _changed(self, show_values: bool = False) -> None:
         """Check the draft, show problems at their fields, and update the estimate."""
