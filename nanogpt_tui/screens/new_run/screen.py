@@ -3,7 +3,7 @@
 The typed values are in a `Draft`. The disk is read and the speed is measured in threads.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -307,18 +307,19 @@ class NewRunScreen(LabScreen):
         self.measuring.cancel()
         self._starting = True
         self.query_one("#start-button", Button).label = "starting …"
-        self._start_after_measurement()
+        self._start_after_measurement(self.config, self.draft.changes())
 
     def action_start_in_background(self) -> None:
         self.in_background = True
         self.choice("place").show("own")
         self.action_start()
 
-    def _start_after_measurement(self) -> None:
+    def _start_after_measurement(self, config: Config, changes: Mapping[str, str]) -> None:
+        """Start the run with the values at the time of the key, whatever is typed until the measurement has ended."""
         if self.measuring.is_cancelling:
-            self.set_timer(0.05, self._start_after_measurement)
+            self.set_timer(0.05, lambda: self._start_after_measurement(config, changes))
             return
-        config, session = self.config, self.session
+        session = self.session
 
         def begin(folder: Path | None, error: str) -> None:
             if not self.is_whole:  # it was closed meanwhile
@@ -327,8 +328,8 @@ class NewRunScreen(LabScreen):
                 self._end_start(error)
             elif self.draft.resumes:
                 resume = session.resume_detached if self.in_background else session.resume
-                resume(folder, self.draft.changes(), self._end_start)
-            elif config is not None:
+                resume(folder, changes, self._end_start)
+            else:
                 start = session.start_detached if self.in_background else session.start_training
                 try:
                     start(config, folder)

@@ -37,6 +37,21 @@ TINY = {
 }
 
 
+@pytest.fixture
+def measuring_ends(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Let a measurement of the speed last until this event."""
+    ends = threading.Event()
+
+    def measure(config: Any, dataset: str) -> Iterator[Measured]:
+        measured = Measured(seconds_per_step=0.01, batch_size=4, device="cpu", dtype="float32", threads=1)
+        yield measured
+        ends.wait(60)
+        yield measured
+
+    monkeypatch.setattr(speed_measurement, "measure", measure)
+    return ends
+
+
 async def form(at: Any, **start: Any) -> Any:
     """The form, once it has read the disk."""
     screen = NewRunScreen(**start)
@@ -214,17 +229,8 @@ async def test_starting_ends_a_measuring_first(lab: Any, rhymes: Any, monkeypatc
 
 
 async def test_a_run_starts_also_if_another_screen_is_chosen_before_the_measuring_has_ended(
-    lab: Any, rhymes: Any, monkeypatch: pytest.MonkeyPatch
+    lab: Any, rhymes: Any, measuring_ends: threading.Event
 ) -> None:
-    ended = threading.Event()
-
-    def until_ended(config: Any, dataset: str) -> Iterator[Measured]:
-        measured = Measured(seconds_per_step=0.01, batch_size=4, device="cpu", dtype="float32", threads=1)
-        yield measured
-        ended.wait(60)
-        yield measured
-
-    monkeypatch.setattr(speed_measurement, "measure", until_ended)
     list(prepare("rhymes"))
     async with lab() as at:
         screen = await form(at, dataset="rhymes")
@@ -233,9 +239,26 @@ async def test_a_run_starts_also_if_another_screen_is_chosen_before_the_measurin
         await at.until(lambda: screen.measuring.speed.seconds_per_step)
         await at.press("ctrl+s", "4")
         assert at.app.current_mode == "runs"
-        ended.set()
+        measuring_ends.set()
         await at.until(lambda: at.session.training is not None and at.app.current_mode == "train")
         await at.until(lambda: at.app.screen is not screen and len(at.app.screen_stack) == 1)
+
+
+async def test_a_run_starts_with_the_values_of_the_key_whatever_is_typed_before_the_measuring_has_ended(
+    lab: Any, rhymes: Any, measuring_ends: threading.Event
+) -> None:
+    list(prepare("rhymes"))
+    async with lab() as at:
+        screen = await form(at, dataset="rhymes")
+        await fill(at, screen, TINY)
+        await at.press("ctrl+t")
+        await at.until(lambda: screen.measuring.speed.seconds_per_step)
+        await at.press("ctrl+s")
+        await fill(at, screen, {"n_layer": "0"})
+        assert screen.config is None
+        measuring_ends.set()
+        await at.until(lambda: at.session.training is not None and at.app.current_mode == "train")
+        assert runs.folder.run_config(at.session.folder).values()["n_layer"] == 1
 
 
 async def test_a_name_that_is_taken_or_no_name_is_refused(lab: Any, rhymes: Any) -> None:
