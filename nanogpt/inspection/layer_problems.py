@@ -104,8 +104,9 @@ class LayerProblemObserver(Observer):
 
     def on_event(self, event: Event) -> Iterator[LayerProblem]:
         match event:
-            case Started():  # the first, or one after a rollback
+            case Started():  # the first, or one after a rollback, whose problems are new ones
                 self._suspected.clear()
+                self._active.clear()
                 self._uniform = math.log(event.vocab_size) if event.step == 0 else math.inf
             case Step(step=1, loss=loss) if loss > self._uniform + LARGE_LOSS:
                 yield self._begin(1, "", "large first loss", loss)

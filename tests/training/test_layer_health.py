@@ -10,6 +10,7 @@ from nanogpt.events import LayerHealth, LayerProblem, Spike, Step, from_json, to
 from nanogpt.inspection import LayerHealthObserver, LayerProblemObserver, Observer, SpikeObserver, observed
 from nanogpt.inspection.layer_problems import MESSAGES
 from nanogpt.inspection.spikes import FIRST, SpikeDetector
+from nanogpt.runs.state import RunState, reduce
 from nanogpt.training import train
 from tests.architectures import TRAINED
 from tests.made_events import started
@@ -173,21 +174,31 @@ def test_a_spike_needs_a_past_and_does_not_become_usual():
     assert not detector.add(math.nan, 1.0)
 
 
-def test_a_problem_has_to_last_and_is_over_when_it_is_gone():
-    def health(step, dead):
-        nothing = (None,)
-        return LayerHealth(
-            step=step, layers=("h.0.mlp",), gradient_norm=(1.0,), weight_norm=(1.0,), update_ratio=(-3.0,),
-            dead_units=(dead,), activation_mean=nothing, activation_std=nothing, activation_kurtosis=nothing,
-            attention_entropy=((),), histograms=((),), clipped=None,
-        )  # fmt: skip
+def health_of_one_layer(step, dead):
+    nothing = (None,)
+    return LayerHealth(
+        step=step, layers=("h.0.mlp",), gradient_norm=(1.0,), weight_norm=(1.0,), update_ratio=(-3.0,),
+        dead_units=(dead,), activation_mean=nothing, activation_std=nothing, activation_kurtosis=nothing,
+        attention_entropy=((),), histograms=((),), clipped=None,
+    )  # fmt: skip
 
+
+def test_a_problem_has_to_last_and_is_over_when_it_is_gone():
     def states(*dead):
-        given = [started(), *(health(50 * step, share) for step, share in enumerate(dead, 1))]
+        given = [started(), *(health_of_one_layer(50 * step, share) for step, share in enumerate(dead, 1))]
         return [(e.step, e.over) for e in observed(given, [LayerProblemObserver()]) if isinstance(e, LayerProblem)]
 
     assert states(0.9, 0.0, 0.9) == []
     assert states(0.9, 0.9, 0.9, 0.1) == [(100, False), (200, True)]
+
+
+def test_a_problem_that_is_still_there_after_a_rollback_is_among_those_of_the_run():
+    given = [started(), *(health_of_one_layer(step, 0.9) for step in (50, 100))]
+    given += [started(), *(health_of_one_layer(step, 0.9) for step in (50, 100))]
+    state = reduce(RunState(), given[0])
+    for event in observed(given, [LayerProblemObserver()]):
+        state = reduce(state, event)
+    assert [text.partition(":")[0] for text in state.problems] == ["h.0.mlp"]
 
 
 def test_every_problem_has_a_message_and_an_advice():

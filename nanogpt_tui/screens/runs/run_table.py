@@ -3,6 +3,7 @@
 Only the cells that changed are repainted.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from textual.widgets import DataTable
 from textual.widgets.data_table import ColumnKey
 
 from nanogpt.runs.state import RunState
-from nanogpt_tui.text import count, printable, short
+from nanogpt_tui.text import count, loss_text, printable, short
 from nanogpt_tui.widgets.header import MARKS
 
 STYLES = {"training": "bold", "evaluating": "bold", "failed": "red"}
@@ -32,10 +33,6 @@ class Field:
     key: Callable[[RunState], Any]
     is_number: bool = True  # aligned at the right
     descending: bool = False  # the largest comes first
-
-
-def _loss(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
 
 
 def _number(value: float | None) -> str:
@@ -54,12 +51,12 @@ FIELDS = {
     "name": Field("run", lambda run: short(printable(run.name), 28), lambda run: run.name.casefold(), is_number=False),
     "state": Field("state", lambda run: f"{MARKS[run.phase][0]} {run.phase}", lambda run: run.phase, is_number=False),
     "step": Field("step", lambda run: f"{run.step:,}", lambda run: run.step, descending=True),
-    "train": Field("train", lambda run: _loss(run.train_loss), lambda run: run.train_loss),
-    "val": Field("val", lambda run: _loss(run.val_loss), lambda run: run.val_loss),
-    "best": Field("best val", lambda run: _loss(run.best_val_loss), lambda run: run.best_val_loss),
+    "train": Field("train", lambda run: loss_text(run.train_loss), lambda run: run.train_loss),
+    "val": Field("val", lambda run: loss_text(run.val_loss), lambda run: run.val_loss),
+    "best": Field("best val", lambda run: loss_text(run.best_val_loss), lambda run: run.best_val_loss),
     "bits": Field(
         "bits/byte",
-        lambda run: _loss(run.best_val_loss_in("bits per byte")),
+        lambda run: loss_text(run.best_val_loss_in("bits per byte")),
         lambda run: run.best_val_loss_in("bits per byte"),
     ),
     "age": Field(
@@ -85,9 +82,14 @@ def sorted_runs(runs: list[RunState], by: str, reverse: bool, words: str) -> lis
     field = FIELDS[by]
     wanted = words.casefold().split()
     matching = [run for run in runs if all(word in searched_text(run) for word in wanted)]
-    known = [run for run in matching if field.key(run) is not None]
+    known = [run for run in matching if is_known(field.key(run))]
     known.sort(key=field.key, reverse=reverse != field.descending)
-    return known + [run for run in matching if field.key(run) is None]
+    return known + [run for run in matching if not is_known(field.key(run))]
+
+
+def is_known(value: object) -> bool:
+    """Return whether a value is neither None nor NaN, as the loss of a run that diverged is."""
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
 
 
 def searched_text(run: RunState) -> str:

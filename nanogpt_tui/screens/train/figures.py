@@ -230,9 +230,9 @@ def figure_values(
     text = history.val_text
     yield loss_text(convert(smoothed, unit, text)), "", "value"
     if evaluation:
-        best = min(evaluations, key=lambda each: each.val_loss)
+        best = min(evaluations, key=lambda each: (math.isnan(each.val_loss), each.val_loss))
         best_val_loss = convert(best.val_loss, unit, text)
-        best_loss = "–" if best_val_loss is None else f"{best_val_loss:.3f}"
+        best_loss = "–" if best_val_loss is None or math.isnan(best_val_loss) else f"{best_val_loss:.3f}"
         note = f"best {best_loss} @ {best.step:,}"
         if evaluation.ema_val_loss is not None:
             average = loss_text(convert(evaluation.ema_val_loss, unit, text))

@@ -1,5 +1,6 @@
 """The figures of the Train screen: numbers that have no room lose digits that matter little, never the last ones."""
 
+import math
 from typing import Any
 
 import pytest
@@ -13,6 +14,19 @@ LARGE = (
     "12,345,678", "4 d 02 h", "20.3 M", "interrupted", "10.0578", "10.8345", "50,743,123.45", "1.19e-4", "1234.567",
     "1,200,000.25", "41.0%", "123.45 GB",
 )  # fmt: skip
+
+
+def evaluated(step: int, val_loss: float, average: float | None = None) -> Evaluated:
+    return Evaluated(
+        step=step,
+        train_loss=2.0,
+        val_loss=val_loss,
+        best_val_loss=1.9,
+        is_best=True,
+        tokens=100,
+        elapsed_s=1.0,
+        ema_val_loss=average,
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,21 +56,17 @@ def test_the_validation_loss_has_the_best_one_and_that_of_averaged_weights_besid
     average: float | None, unit: LossUnit, value: str, note: str
 ) -> None:
     history = History("r")
-    history.add(
-        Evaluated(
-            step=10,
-            train_loss=2.0,
-            val_loss=1.9,
-            best_val_loss=1.9,
-            is_best=True,
-            tokens=100,
-            elapsed_s=1.0,
-            ema_val_loss=average,
-        )
-    )
+    history.add(evaluated(10, 1.9, average))
     values = dict(zip((row.label for row in figures.ROWS), figures.figure_values(history, "", None, unit), strict=True))
     assert values["val loss"] == (value, note, "value")
     assert len(note) <= 22, "the room beside the figures on 120 columns"
+
+
+def test_a_validation_loss_that_is_no_number_is_never_the_best() -> None:
+    history = History("r")
+    for step, loss in ((10, math.nan), (20, 1.9), (30, 2.1)):
+        history.add(evaluated(step, loss))
+    assert "best 1.900 @ 20" in [note for _, note, _ in figures.figure_values(history, "", None, "loss")]
 
 
 async def test_tiles_cut_no_number_and_keep_values_and_labels_apart(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:

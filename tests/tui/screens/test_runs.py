@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
@@ -431,9 +432,10 @@ async def test_the_first_frame_of_the_table_has_the_widths_of_its_cells(lab: Any
 
 
 def test_unknown_values_come_last_however_it_is_sorted() -> None:
-    rows = [RunState("a", "", "running", 1, 9), RunState("b", "", "finished", 2, 9, best_val_loss=1.0)]
-    for reverse in (False, True):
-        assert [run.name for run in sorted_runs(rows, "best", reverse, "")] == ["b", "a"]
+    losses = {"a": None, "b": 1.0, "c": math.nan, "d": 2.0}
+    rows = [RunState(name, "", "finished", 2, 9, best_val_loss=loss) for name, loss in losses.items()]
+    for reverse, names in ((False, "bdac"), (True, "dbac")):
+        assert [run.name for run in sorted_runs(rows, "best", reverse, "")] == [*names]
 
 
 def test_ages_are_in_one_unit() -> None:

@@ -138,6 +138,25 @@ def test_a_change_in_health_is_logged_as_grave_as_it_is(state: str, kind: str) -
     assert (history.log[-1].kind, history.log[-1].text) == (kind, "why")
 
 
+def test_the_health_of_a_training_that_is_resumed_or_went_back_is_not_that_from_before() -> None:
+    history = History()
+    for state, resumed, after in (("diverging", "", ""), ("rollback", "rollback", "")):
+        history.add(started())
+        history.add(Health(step=3, state=state, message="why"))
+        history.add(started())
+        assert shown_state(history) == resumed
+        history.add(evaluated(4))
+        assert shown_state(history) == after
+    history.add(Health(step=5, state="diverging", message="why"))
+    history.add(evaluated(6))
+    assert shown_state(history) == "diverging"
+
+
+def shown_state(history: History) -> str:
+    """The health beside the state."""
+    return next(note for value, note, _ in figure_values(history, "", None, "loss") if value == "training")
+
+
 def test_what_is_lost_without_a_checkpoint_is_the_whole_run_where_there_is_none() -> None:
     history = History()
     history.add(started())
