@@ -60,6 +60,13 @@ def all_of(experiment: Experiment[Any]) -> Iterator[Update]:
             yield from experiment.answer(line)
 
 
+@pytest.mark.parametrize("between", ["", "\n"], ids=["one word", "lines"])
+@pytest.mark.parametrize("name", names())
+def test_a_text_without_spaces_will_do(name: str, between: str, tmp_path: Path, text: str) -> None:
+    prepare_text(tmp_path, "shakespeare_char", between.join(text.split()))
+    assert list(all_of(small(name)))
+
+
 @pytest.mark.parametrize("name", names())
 def test_figures_are_plain_and_the_same_for_a_seed_and_the_process_stays_as_it_is(name: str) -> None:
     torch.manual_seed(5)

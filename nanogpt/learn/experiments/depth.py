@@ -169,12 +169,12 @@ class Experiment(experiment.Experiment[Settings]):
             yield doing
 
     def _write(self, model: "LanguageModel", doing: Working) -> Generator[Update, None, str]:
-        """Return what the model writes after a line break."""
+        """Return what the model writes after a line break, or after another character if the text has none."""
         from nanogpt.sampling.generation import generate
 
         knobs = SamplingConfig(max_new_tokens=WRITTEN, temperature=0.8, top_k=0, seed=self.settings.seed)
         written = ""
-        for event in generate(model, self.data.tokenizer, "\n", knobs, alternatives=0, dtype="float32"):
+        for event in generate(model, self.data.tokenizer, "", knobs, alternatives=0, dtype="float32"):
             written += event.text if isinstance(event, Token) else ""
             yield doing
         return written

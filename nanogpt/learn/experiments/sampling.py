@@ -141,7 +141,7 @@ class Experiment(experiment.Experiment[Settings]):
         self.drawn.clear()
         unseen = self.data.text[len(self.data.train) :]
         start = unseen.find(" ", int(self.random.integers(max(1, len(unseen) - 2 * BEGINNING)))) + 1
-        self.text = " ".join(unseen[start : start + BEGINNING].split()) or unseen[:1]
+        self.text = unseen[start : start + BEGINNING].strip() or unseen[:1]
         self.logits, self.seen = next_logits(self.model, self.data.tokenizer, self.text)
         self.plain = self._probabilities(PLAIN)
         self.before = self.after = self._probabilities(self.knobs)

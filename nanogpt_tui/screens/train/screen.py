@@ -301,7 +301,7 @@ class TrainScreen(LabScreen):
         history = self.session.history
         known = history.samples[-1] if history is not None and history.samples else None
         # in earlier versions a seed could be any number
-        self.send(Sample(known.prompt, known.seed % 2**63) if known else Sample("\n"))
+        self.send(Sample(known.prompt, known.seed % 2**63) if known else Sample(""))
 
     def action_sample_prompt(self) -> None:
         history = self.session.history

@@ -200,6 +200,7 @@ async def test_t_samples_the_present_weights_and_comma_goes_back_in_time(lab: An
         await at.press("t")
         await at.until(lambda: len(at.session.history.samples) == 2)
         first, second = at.session.history.samples
+        assert first.prompt == ""  # which every tokenizer can read: not each has a line break
         await at.sees(f"step {second.step:,} ▶")
         await at.press("comma")
         await at.sees(f"step {first.step:,} ▶")
