@@ -37,11 +37,13 @@ def nearest_tokens(embeddings: NDArray[np.float32], id: int, k: int = 10) -> lis
 def map_of(embeddings: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
     """Return two coordinates for each token (V, 2), and the share of the variance that they show (0 to 1).
 
-    They are the first two principal components. Their sign is chosen so that the largest coordinate is positive.
+    They are the first two principal components. Their sign is chosen so that the largest coordinate is positive. The
+    second coordinate is 0 if there is one component only.
     """
     centred = embeddings - embeddings.mean(0)
     _, values, vectors = np.linalg.svd(centred, full_matrices=False)
     points = centred @ vectors[:2].T
+    points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
     for column in points.T:
         column *= 1 if column[np.abs(column).argmax()] >= 0 else -1
     total = float((values**2).sum())

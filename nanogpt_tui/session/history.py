@@ -251,6 +251,15 @@ class History:
         self.log.append(LogLine(time.time(), level, text))
         self.version += 1
 
+    def rename(self, name: str) -> None:
+        """Record a new name of a run that has ended and is not followed: the status of others tells it."""
+        before, self._event_state = self._event_state, replace(self._event_state, name=name)
+        self._log_new_name(before.name)
+        self.version += 1
+
+    def _log_new_name(self, old: str) -> None:
+        self.log.append(LogLine(time.time(), "info", f"renamed: {old} is now {self._event_state.name}"))
+
     def finish_reading(self) -> None:
         """End the reading of a record that nobody continues: the state is what the folder tells."""
         if self.reading is not None:
@@ -278,7 +287,7 @@ class History:
             self.fallback_state = None
         elif phase == before.phase:
             if self._event_state.name != before.name:
-                self.log.append(LogLine(time.time(), "info", f"renamed: {before.name} is now {self._event_state.name}"))
+                self._log_new_name(before.name)
             return
         if phase == "interrupted":
             self.log.append(LogLine(time.time(), "gone", interruption_text(event, bool(self.saves))))

@@ -78,6 +78,14 @@ class Session(BackgroundWork):
         if self.remote is not None and folder is not None:
             self.remote.folder = folder
 
+    def rename_shown(self, name: str) -> None:
+        """Show the shown run under the new name that its folder has. It does not train in this process."""
+        if self.folder is not None:
+            self.folder = self.folder.with_name(name)
+        if self.history is not None and self.remote is None:
+            self.history.rename(name)
+        self._throttle.trigger()
+
     @property
     def is_training(self) -> bool:
         """Whether a run is training in this process."""

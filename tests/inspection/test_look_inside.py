@@ -128,6 +128,12 @@ def test_the_map_keeps_the_distances_of_points_in_a_plane():
     )
 
 
+def test_the_map_of_vectors_of_one_number_is_a_line():
+    points, share = map_of(np.array([[1.0], [4.0], [1.0]], np.float32))
+    assert points == pytest.approx(np.array([[-1.0, 0.0], [2.0, 0.0], [-1.0, 0.0]]))
+    assert share == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("architecture", able("embeddings"))
 def test_every_token_has_a_vector(architecture):
     assert embeddings_of(new_model(architecture)).shape[0] == 31

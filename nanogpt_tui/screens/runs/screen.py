@@ -332,7 +332,7 @@ class RunsScreen(LabScreen):
         if new is not None:
             self.ticked = [new if name == old.name else name for name in self.ticked]
             if self.session.folder == old:
-                self.session.folder = old.with_name(new)
+                self.session.rename_shown(new)
             self._highlight_next = new  # it may be at another place of the table now
             self._list()
 

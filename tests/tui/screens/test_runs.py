@@ -228,6 +228,21 @@ async def test_the_cursor_stays_on_a_run_whose_new_name_has_another_place(lab: A
         await at.until(lambda: table.current == "zzz")
 
 
+async def test_a_run_that_was_trained_here_has_its_new_name_everywhere(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history and at.session.history.phase == "finished")
+        await at.press("4")
+        await on(at, "quickstart")
+        await at.press("R")
+        at.app.screen.query_one("Input").value = "three"
+        await at.press("enter")
+        await at.until(lambda: listed(at) == ["three"])
+        await at.until(lambda: " three" in at.seen().splitlines()[0])
+        assert at.session.history.run == at.session.folder.name == "three"
+        assert at.session.history.log[-1].text == "renamed: quickstart is now three"
+
+
 async def test_a_run_of_that_name_in_another_place_is_not_renamed_with_it(
     lab: Any, two_runs: Path, tmp_path: Path
 ) -> None:
