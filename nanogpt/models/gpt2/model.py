@@ -200,5 +200,6 @@ class Model(LanguageModel):
             head=self.head_weight,
             rotary=rotary,
             slopes=alibi_slopes(config.n_head) if config.positions == "alibi" else (),
+            logit_cap=config.logit_cap,
         )
         return decode_step(parts, KeyValueCache.check(cache), make_linear)

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from nanogpt.models.base import DecodeStep, Floats, Ids, MakeLinear
 from nanogpt.models.layers.activations import ACTIVATIONS
 from nanogpt.models.layers.attention import attention_mask
+from nanogpt.models.layers.cross_entropy import softcap
 from nanogpt.models.layers.key_value_cache import KeyValueCache
 from nanogpt.models.layers.numpy_layers import (
     NUMPY_ACTIVATIONS,
@@ -55,7 +56,7 @@ class Transformer:
 
     positions: (block_size, C), added to the embeddings, which are first multiplied by `embedding_scale`; None for no
     such positions. blocks: with the number of positions that each one attends to. head: (V, C). rotary: cosine and sine
-    (block_size, hs / 2) from `rotary_angles`. slopes: of the heads, from `alibi_slopes`.
+    (block_size, hs / 2) from `rotary_angles`. slopes: of the heads, from `alibi_slopes`. logit_cap: see `softcap`.
     """
 
     wte: Tensor
@@ -67,6 +68,7 @@ class Transformer:
     embedding_scale: float = 1.0
     rotary: tuple[Tensor, Tensor] | None = None
     slopes: Sequence[float] = ()
+    logit_cap: float = 0.0
 
 
 def decode_step(model: Transformer, cache: KeyValueCache, make_linear: MakeLinear | None = None) -> DecodeStep:
@@ -162,7 +164,7 @@ def batched_step(model: Transformer, cache: KeyValueCache, make_linear: MakeLine
             x = block(x, S)
         cache.length = S
         x = x[:, -1]  # (B, C)
-        return head(x if model.last_norm is None else model.last_norm.forward(x))  # (B, V)
+        return softcap(head(x if model.last_norm is None else model.last_norm.forward(x)), model.logit_cap)  # (B, V)
 
     return step
 
@@ -249,6 +251,7 @@ def single_step(model: Transformer, cache: KeyValueCache) -> Callable[[int], Flo
         blocks.append(block_step(block, attention, mlp, norms))
     last_norm = None if model.last_norm is None else numpy_norm(model.last_norm)
     head, scale = numpy_linear(model.head, model.head_bias), np.float32(model.embedding_scale)
+    cap = np.float32(model.logit_cap)
 
     def step(token: int) -> Floats:
         S = cache.length + 1
@@ -260,7 +263,8 @@ def single_step(model: Transformer, cache: KeyValueCache) -> Callable[[int], Flo
         for block in blocks:
             x = block(x, S)
         cache.length = S
-        return head(x if last_norm is None else last_norm(x))  # (V)
+        logits = head(x if last_norm is None else last_norm(x))  # (V)
+        return cap * np.tanh(logits / cap) if cap else logits
 
     return step
 
