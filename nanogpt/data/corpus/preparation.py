@@ -208,7 +208,11 @@ def ordered(shards: list[Shard], recipe: Recipe) -> list[Shard]:
 def _tokenizer(
     recipe: Recipe, shards: Sequence[Shard], unfinished: Unfinished, fetcher: Fetcher
 ) -> Generator[Event, None, Tokenizer]:
-    """Return the stored tokenizer, or make it, from a sample of the training documents if it needs one."""
+    """Return the stored tokenizer, or make it, from a sample of the documents if it needs one.
+
+    One that is trained reads training documents alone; one that only needs the characters has those of all splits.
+    """
+    assert recipe.documents is not None
     path = unfinished.tokenizer_path
     if path.exists():
         return tokenizers.load(path)
@@ -216,8 +220,8 @@ def _tokenizer(
     sample = unfinished.path / "sample.txt"
     text: Iterable[str] | None = None
     if needs != "nothing":
-        yield from write_sample(sample, recipe, shards, fetcher)
-        text = read_sample(sample) if needs == "text" else [sample_characters(sample)]
+        yield from write_sample(sample, recipe, shards, fetcher, training_only=needs == "text")
+        text = read_sample(sample) if needs == "text" else [sample_characters(sample, recipe.documents.separator)]
     tokenizer = yield from tokenizers.build(recipe.tokenizer, text, sample.stat().st_size if text else 0)
     sample.unlink(missing_ok=True)
     write_atomically(path, json.dumps(tokenizer.to_json()) + "\n")

@@ -1,4 +1,4 @@
-"""A sample of the training documents of a corpus, from which its tokenizer is made."""
+"""A sample of the documents of a corpus, from which its tokenizer is made."""
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -17,10 +17,13 @@ from nanogpt.events import Downloading, Encoding, Event
 CHUNK_CHARACTERS = 1 << 20
 
 
-def write_sample(path: Path, recipe: Recipe, shards: Sequence[Shard], fetcher: Fetcher) -> Generator[Event, None, None]:
-    """Write the first training documents to a file, `tokenizer_bytes` in UTF-8, each with a line feed at its end.
+def write_sample(
+    path: Path, recipe: Recipe, shards: Sequence[Shard], fetcher: Fetcher, *, training_only: bool
+) -> Generator[Event, None, None]:
+    """Write the first documents to a file, `tokenizer_bytes` in UTF-8, each with a line feed at its end.
 
-    They are the first in the order of the shards, which is random by the seed. Yield progress. Raise `UserError`.
+    They are the first in the order of the shards, which is random by the seed. training_only: without the documents of
+    the other splits. Yield progress. Raise `UserError`.
     """
     settings = recipe.documents
     assert settings is not None
@@ -34,7 +37,7 @@ def write_sample(path: Path, recipe: Recipe, shards: Sequence[Shard], fetcher: F
             splits = split_numbers(read, len(item.sizes), settings.seed, recipe.val_ratio, recipe.test_ratio)
             read += len(item.sizes)
             for document, split in zip(item.documents, splits, strict=True):
-                if split == 0 and written < settings.tokenizer_bytes:
+                if (split == 0 or not training_only) and written < settings.tokenizer_bytes:
                     written += file.write(document + b"\n")
             done = min(written, settings.tokenizer_bytes)
             yield Encoding(phase="scan", done_bytes=done, total_bytes=settings.tokenizer_bytes, tokens=0)
@@ -49,9 +52,10 @@ def read_sample(path: Path) -> Iterator[str]:
             yield text
 
 
-def sample_characters(path: Path) -> str:
-    """Return the distinct characters of a sample, sorted."""
+def sample_characters(path: Path, separator: str) -> str:
+    """Return the distinct characters of a sample and of the separator, sorted."""
     alphabet = Alphabet()
+    alphabet.add(separator.encode())
     for text in read_sample(path):
         alphabet.add(text.encode())
     return alphabet.characters()

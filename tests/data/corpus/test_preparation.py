@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nanogpt import files, processes
+from nanogpt import files, processes, tokenizers
 from nanogpt.data import open_dataset, prepare, store, textfile_recipe
 from nanogpt.data.catalog import list_datasets
 from nanogpt.data.corpus.unfinished import Unfinished
@@ -144,16 +144,34 @@ def test_a_document_comes_after_the_end_of_text_token_of_its_tokenizer(corpus: C
     assert dataset.meta.source["documents"]["val"] == int((ids == 50256).sum())
 
 
-def test_a_tokenizer_is_made_from_training_documents_only(corpus: Corpus, tmp_path: Path) -> None:
+def own_corpus(folder: Path, *texts: str) -> Corpus:
+    """A corpus of one file. Its first document is for validation."""
+    folder.mkdir()
+    (folder / "a.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    return Corpus(folder, {"a.jsonl": list(texts)})
+
+
+def test_a_tokenizer_is_trained_on_training_documents_only(tmp_path: Path) -> None:
+    dataset = made(recipe(own_corpus(tmp_path / "own", "ßß ßß", "one", "two", "three"), tokenizer="bpe:257"), tmp_path)
+    expected = tokenizers.create("bpe:257", ["one\ntwo\nthree\n"])
+    assert tokenizers.fingerprint(dataset.tokenizer) == tokenizers.fingerprint(expected)
+
+
+def test_the_characters_of_all_documents_and_of_the_separator_are_encoded(corpus: Corpus, tmp_path: Path) -> None:
     dataset = made(recipe(corpus, tokenizer="char", separator="\n"), tmp_path, workers=2)
     assert dataset.tokenizer.vocab_size == len({c for text in corpus.texts for c in text} | {"\n"})
-    own = tmp_path / "own"
-    own.mkdir()
-    # the first document is for validation
-    (own / "a.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in ("ß", "one", "two", "three")))
-    said = complaint(prepare(recipe(Corpus(own, {}), name="d", tokenizer="char", separator="\n"), data_dir=tmp_path))
+    own = recipe(own_corpus(tmp_path / "own", "ß", "one", "two", "three"), name="d", tokenizer="char", separator="§")
+    dataset = made(own, tmp_path)
+    texts = {split: dataset.tokenizer.decode(dataset.split(split).tolist()) for split in ("train", "val")}
+    assert texts["val"] == "§ß"
+    assert sorted(texts["train"].split("§")) == ["", "one", "three", "two"]
+
+
+def test_a_character_beyond_the_sample_is_refused(tmp_path: Path) -> None:
+    own = own_corpus(tmp_path / "own", "one", "a" * 1000, "ß")
+    said = complaint(prepare(recipe(own, tokenizer="char", tokenizer_bytes=1000, shuffle=False), data_dir=tmp_path))
     assert said.startswith("shard a.jsonl: unknown character 'ß'") or said.startswith("unknown character 'ß'")
-    assert "use a tokenizer that encodes any text, such as byte" in said
+    assert "use a tokenizer that encodes any text, such as byte or bpe:4096, or raise tokenizer_bytes" in said
 
 
 def test_shards_of_tokens_are_one_sequence(corpus: Corpus, tmp_path: Path) -> None:
