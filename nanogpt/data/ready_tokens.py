@@ -25,6 +25,7 @@ from nanogpt.data.existing import REPLACE_ADVICE, can_keep, prepared_event
 from nanogpt.data.names import check_name, dataset_name, home
 from nanogpt.data.nanogpt_meta import read_characters
 from nanogpt.data.shards import HEADER_BYTES, ITEM_BYTES, TokenFile, read_header, read_magic, shard_name
+from nanogpt.data.text_size import counted_text_size
 from nanogpt.errors import UserError
 from nanogpt.events import Encoding, Event, Notice
 from nanogpt.files import open_regular, why
@@ -282,11 +283,12 @@ def _meta(
     own: dict[str, list[TokenFile]],
     counts: dict[str, NDArray[np.int64]],
 ) -> store.Meta:
-    pieces = [tokenizer.token_bytes(id) for id in range(tokenizer.vocab_size)]
-    lengths = np.array([len(piece) for piece in pieces])
-    starts = np.array([sum(byte & 0xC0 != 0x80 for byte in piece) for piece in pieces])  # of characters
-    text_bytes = {split: int(count @ lengths) for split, count in counts.items()}
-    characters = {split: int(count @ starts) for split, count in counts.items()}
+    """Return the `Meta` of the data set. Raise `UserError` if a split has no text."""
+    sizes = {split: counted_text_size(tokenizer, count) for split, count in counts.items()}
+    for split, size in sizes.items():
+        if not size.characters:
+            raise UserError(f"the {split} split has tokens but no text; give other files")
+    characters = {split: size.characters for split, size in sizes.items()}
     fields = store.file_fields(own)
     shares = {split: tokens / sum(fields["tokens"].values()) for split, tokens in fields["tokens"].items()}
     return store.Meta(
@@ -304,5 +306,5 @@ def _meta(
         source={"kind": "tokens", "path": str(folder), "files": sum(map(len, own.values()))},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         split_characters=characters,
-        split_bytes=text_bytes,
+        split_bytes={split: size.bytes for split, size in sizes.items()},
     )

@@ -8,6 +8,7 @@ import os
 import pickle
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import pytest
 from nanogpt.data import delete_dataset, open_dataset
 from nanogpt.data.nanogpt_meta import read_characters
 from nanogpt.data.ready_tokens import prepare_tokens
+from nanogpt.data.text_size import known_text_size
 from nanogpt.errors import UserError
 from nanogpt.events import Encoding, Event, Notice, Prepared
+from nanogpt.loss_units import TextSize
 from tests.data.test_token_files import llm_c_bytes
 
 LETTERS = "\n abcdé"
@@ -82,6 +85,20 @@ def test_shards_are_a_data_set_in_the_order_of_their_numbers(llm_c_folder: Path)
     assert list(dataset.split("val")) == [0, 97, 98]
     assert (dataset.path / "train-00002.bin").samefile(llm_c_folder / "fineweb_train_000010.bin")
     assert (dataset.meta.val_ratio, dataset.meta.source["kind"]) == (0.25, "tokens")
+
+
+def test_end_of_text_tokens_are_no_text(tmp_path: Path) -> None:
+    end, text = 50256, [15496, 995]  # <|endoftext|>, "Hello world"
+    (tmp_path / "train.bin").write_bytes(struct.pack("<4H", end, *text, end))
+    (tmp_path / "val.bin").write_bytes(struct.pack("<3H", end, *text))
+    prepared([tmp_path], tokenizer="gpt2", output="hello")
+    dataset = open_dataset("hello")
+    assert dataset.meta.split_characters == dataset.meta.split_bytes == {"train": 11, "val": 11}
+    assert known_text_size(replace(dataset, meta=replace(dataset.meta, split_bytes={})), "val") == TextSize(3, 11, 11)
+
+    (tmp_path / "val.bin").write_bytes(struct.pack("<H", end))
+    with pytest.raises(UserError, match="the val split has tokens but no text"):
+        prepared([tmp_path], tokenizer="gpt2", output="silent")
 
 
 def test_a_larger_vocabulary_has_ids_of_four_bytes(tmp_path: Path) -> None:
