@@ -128,8 +128,7 @@ class Dataset:
 
         from nanogpt.data.token_files import TokenFiles, map_shard
 
-        if name not in self.meta.tokens:
-            raise UserError(_no_split(self.name, name, list(self.meta.tokens)))
+        self._check_has(name)
         files = self.meta.files(name)
         paths = [self.path / file.name for file in files]
         if len(files) > 1:
@@ -147,10 +146,11 @@ class Dataset:
         return _repair_advice(self.name, self.meta)
 
     def check_ids(self, name: str) -> None:
-        """Raise `UserError` if a split has an id outside the tokenizer's vocabulary.
+        """Raise `UserError` if a split does not exist, or has an id outside the tokenizer's vocabulary.
 
         Read the files of the split (1 GB in 0.1 s from memory), but not those unchanged since they were written.
         """
+        self._check_has(name)
         ids: Tokens | None = None
         begin = 0
         for file in self.meta.files(name):
@@ -159,6 +159,10 @@ class Dataset:
                 ids = self.split(name) if ids is None else ids
                 self._check_ids_between(ids, begin, end, path)
             begin = end
+
+    def _check_has(self, split: str) -> None:
+        if split not in self.meta.tokens:
+            raise UserError(_no_split(self.name, split, list(self.meta.tokens)))
 
     def _check_ids_between(self, ids: "Tokens", begin: int, end: int, path: Path) -> None:
         vocab_size = self.tokenizer.vocab_size

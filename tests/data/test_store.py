@@ -35,8 +35,9 @@ def test_it_opens_by_name_and_by_path(data_dir: Path, monkeypatch: pytest.Monkey
         assert (dataset.name, dataset.path) == ("night", data_dir / "night")
         assert isinstance(dataset.split("train"), np.memmap)
         assert dataset.tokenizer.decode(dataset.split("train")) == TEXT[:576]  # nine tenths of 640
-    with pytest.raises(UserError, match="no split 'test'; it has train, val"):
-        dataset.split("test")
+    for read in (dataset.split, dataset.check_ids):
+        with pytest.raises(UserError, match="no split 'test'; it has train, val"):
+            read("test")
 
 
 def test_a_folder_here_that_bears_the_name_of_a_recipe_does_not_stand_for_it(
