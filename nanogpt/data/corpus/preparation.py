@@ -199,8 +199,8 @@ def ordered(shards: list[Shard], recipe: Recipe) -> list[Shard]:
     settings = recipe.documents
     assert settings is not None
 
-    def key(shard: Shard) -> bytes:
-        return hashlib.sha256(f"{settings.seed} {shard.name}".encode()).digest()
+    def key(shard: Shard) -> bytes:  # a file name may have bytes that are not UTF-8
+        return hashlib.sha256(f"{settings.seed} {shard.name}".encode("utf-8", "surrogateescape")).digest()
 
     return sorted(shards, key=key) if settings.shuffle else shards
 

@@ -1,6 +1,7 @@
 """Data sets from corpora: what is in them, whatever the number of workers, the order of events and the faults."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -370,6 +371,13 @@ def test_the_same_again_in_a_given_encoding_is_left_as_it_is(tmp_path: Path) -> 
     notice, _ = [event for event in prepare(texts, data_dir=tmp_path) if not isinstance(event, Encoding)]
     assert isinstance(notice, Notice)
     assert notice.text == "data set c is already prepared from this corpus"
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems have names in UTF-8 only")
+def test_a_file_name_may_have_bytes_that_are_not_utf8(tmp_path: Path) -> None:
+    own = own_corpus(tmp_path / "own", "one", "two", "three")
+    (own.folder / "a.jsonl").rename(own.folder / os.fsdecode(b"caf\xe9.jsonl"))
+    assert sorted(documents(made(recipe(own), tmp_path), "train")) == ["three", "two"]
 
 
 def test_a_file_that_changed_is_another_corpus(tmp_path: Path) -> None:
