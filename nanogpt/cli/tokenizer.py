@@ -5,6 +5,7 @@ Imports no torch.
 
 import argparse
 import json
+import shlex
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
@@ -25,6 +26,7 @@ from nanogpt.formatting import counted, printable, significant, token_text
 from nanogpt.inspection.tokenization import Cut, cut, measure_tokenizer, vocabulary_curve
 from nanogpt.paths import expanded
 from nanogpt.tokenizers import Tokenizer
+from nanogpt.tokenizers._hf_files import tokenizer_path
 
 DESCRIPTION = """Train a tokenizer, look at what it does to a text, and export it.
 `train SPEC`, such as bpe:4096, writes a tokenizer.json, which --tokenizer=hf:FILE of `nanogpt prepare` reads;
@@ -124,7 +126,7 @@ def _train(args: argparse.Namespace) -> int:
         return 0
     print(printable(str(path)))
     print_message(f"{canonical}, {tokenizer.vocab_size:,} entries, trained on {text.name}")
-    print_message(f"use it with `nanogpt prepare NAME --tokenizer=hf:{path}`")
+    print_message(f"use it with `nanogpt prepare NAME --tokenizer={shlex.quote(f'hf:{path}')}`")
     return 0
 
 
@@ -236,9 +238,7 @@ def _load(name: str, args: argparse.Namespace, text: _Text | None) -> Tokenizer:
         return _done(tokenizers.build(name, trained_on.parts(), trained_on.total_bytes))
     if name in prepared_names(args.data_dir):
         return open_dataset(name, args.data_dir).tokenizer
-    path = expanded(name)
-    if path.exists():
-        path = path / "tokenizer.json" if path.is_dir() else path
+    if tokenizer_path(path := expanded(name)).is_file():
         return tokenizers.create(f"hf:{path}")
     from nanogpt.runs.folder import find
     from nanogpt.runs.load import load_tokenizer  # imports torch

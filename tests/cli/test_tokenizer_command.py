@@ -125,10 +125,12 @@ def test_what_is_wrong_is_one_line(
     assert complaint in err
 
 
-def test_the_damaged_tokenizer_of_a_run_is_said_to_be_damaged(
+def test_the_tokenizer_of_a_run_is_found_and_a_damaged_one_is_said_to_be_damaged(
     story: Path, small: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", *small, "--max_iters=1", "--name=one"]) == 0
+    Path("one").mkdir()  # another folder of the same name, which has no tokenizer
+    output(capsys, "export", "one", "exported")
     (find("one") / "tokenizer.json").write_text("{")
     capsys.readouterr()
     assert main(["tokenizer", "show", "one", f"--text={story}"]) == 2
