@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import shlex
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -138,6 +139,6 @@ def send_and_wait(folder: Path, commands: Sequence[RemoteCommand], timeout_s: fl
                 f"no answer within {timeout_s:g} s: it may be in a long evaluation; the command stays in its mailbox"
                 if waiting
                 else f"applied, but its result did not come within {timeout_s:g} s: "
-                f"`nanogpt watch {run_name(folder)} --once` shows its state"
+                f"`nanogpt watch {shlex.quote(run_name(folder))} --once` shows its state"
             )
     raise UserError(f"the run {folder.name} ended before it answered")

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 
 from nanogpt.cli.console import print_message
 from nanogpt.errors import UserError
@@ -50,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         snapshot = importing.import_huggingface(args.source, place)
     print(printable(str(place)))
-    model = snapshot.model_config
+    model, run = snapshot.model_config, shlex.quote(folder.run_name(place))
     print_message(
-        f"{model.n_parameters():,} parameters, block_size={model.block_size}; next: nanogpt sample "
-        f"{folder.run_name(place)}, or nanogpt train --init_from={folder.run_name(place)}"
+        f"{model.n_parameters():,} parameters, block_size={model.block_size}; next: nanogpt sample {run}, or "
+        f"nanogpt train --init_from={run}"
     )
     return 0

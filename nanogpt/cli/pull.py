@@ -1,6 +1,7 @@
 """`nanogpt pull REPO`: make a run of what `nanogpt push` sent to the Hugging Face Hub."""
 
 import argparse
+import shlex
 
 from nanogpt.cli.console import print_message
 from nanogpt.errors import UserError
@@ -29,6 +30,6 @@ def run(args: argparse.Namespace) -> int:
     place = new_folder(base, name=args.name, runs_dir=args.runs_dir)
     checkpoint = pull(args.repository, place)
     print(printable(str(place)))
-    name = run_name(place)
+    name = shlex.quote(run_name(place))
     print_message(f"checkpoint {checkpoint.name}; next: nanogpt sample {name}, or nanogpt train --init_from={name}")
     return 0

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from pathlib import Path
 
 from nanogpt import paths
@@ -47,5 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_option(folder: Path) -> str:
-    """Return the option that names the run to `nanogpt train`."""
-    return f"--name={folder.name}" if folder.parent == paths.runs_dir() else f"--out_dir={folder}"
+    """Return the option that names the run to `nanogpt train`, quoted for a shell."""
+    if folder.parent == paths.runs_dir():
+        return f"--name={shlex.quote(folder.name)}"
+    return f"--out_dir={shlex.quote(str(folder))}"

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-import sys
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -161,8 +161,8 @@ def resume(args: argparse.Namespace, resolved: Resolved, folder: Path) -> int:
 
 def detached(folder: Path, pid: int) -> int:
     """Print the run of a training in the background, and how to watch and stop it."""
-    name = run_name(folder)
-    print(name)
+    print(run_name(folder))
+    name = shlex.quote(run_name(folder))
     print_message(f"Training in the background (pid {pid}). Watch: nanogpt watch {name}  Stop: nanogpt ctl {name} stop")
     return 0
 
@@ -198,22 +198,21 @@ def finish(finished: Finished | None, folder: Path, eval_only: bool = False) -> 
     if config.evaluation.sample_tokens:
         print_message("sample:")
         write_sample(folder, config)
-        print_message(f"for more: nanogpt sample {run_name(folder)}")
+        print_message(f"for more: nanogpt sample {shlex.quote(run_name(folder))}")
     return 0
 
 
 def write_sample(folder: Path, config: Config) -> None:
     """Print a sample from the run's best checkpoint, token by token."""
     from nanogpt import runs, sampling
+    from nanogpt.cli.sample import PrintableWriter
     from nanogpt.events import Token
-    from nanogpt.formatting import printable
 
     loaded = runs.load_model(str(folder), "best", config.system.device)
     knobs = SamplingConfig(max_new_tokens=config.evaluation.sample_tokens, seed=config.system.seed)
-    prompt = config.evaluation.sample_start
-    sys.stdout.write(printable(prompt))
+    prompt, write = config.evaluation.sample_start, PrintableWriter().write
+    write(prompt)
     for event in sampling.generate(loaded.model, loaded.tokenizer, prompt, knobs, alternatives=0):
         if isinstance(event, Token):
-            sys.stdout.write(printable(event.text))
-            sys.stdout.flush()
-    sys.stdout.write("\n")
+            write(event.text)
+    write("\n")

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import socket
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -288,7 +289,7 @@ def _not_found(name: str, path: Path, data_dir: Path | None) -> str:
     if (path / "train.bin").is_file():
         return (
             f"{path} has no meta.json, as nanoGPT's own folders: make a data set of its files with "
-            f"`nanogpt prepare tokens {path}`"
+            f"`nanogpt prepare tokens {shlex.quote(str(path))}`"
         )
     known = sorted({*recipe_paths(), *prepared_names(data_dir)})
     return f"no data set {name!r}.{nearest(name, known)} `nanogpt datasets` lists them all"

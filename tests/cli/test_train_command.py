@@ -13,7 +13,8 @@ import pytest
 from nanogpt import runs
 from nanogpt.cli import main, training_display
 from nanogpt.cli.console import print_message
-from nanogpt.cli.train import finish
+from nanogpt.cli.runs import run_option
+from nanogpt.cli.train import detached, finish
 from nanogpt.cli.training_display import show
 from nanogpt.config import preset_names, settings
 from nanogpt.events import Acknowledged, Finished
@@ -33,6 +34,24 @@ def test_training_ends_with_a_sample_on_stdout_and_everything_else_on_stderr(sma
     assert "nanogpt sample one" in err
     assert "step 6: saved" in err
     assert "\r" not in err, "no line is rewritten where there is no terminal"
+
+
+def test_the_commands_that_are_printed_quote_the_name_and_the_sample_keeps_its_line_ends(
+    small, text_file, tmp_path, monkeypatch, capsys
+):
+    assert main(["prepare", "textfile", str(text_file), "--tokenizer=byte", "--output=bytes"]) == 0
+    own = ["--dataset=bytes", "--name=my run", "--max_iters=1", "--sample_start=a\r\nb\rc"]
+    assert main(["train", *small, *own]) == 0
+    out, err = capsys.readouterr()
+    assert "a\r\nb␍c" in out
+    assert "nanogpt sample 'my run'\n" in err
+    assert detached(runs.find("my run"), 5) == 0
+    out, err = capsys.readouterr()
+    assert out == "my run\n"
+    assert "nanogpt watch 'my run'  Stop: nanogpt ctl 'my run' stop" in err
+    assert run_option(runs.find("my run")) == "--name='my run'"
+    monkeypatch.setenv("NANOGPT_RUNS_DIR", str(tmp_path / "other"))
+    assert run_option(tmp_path / "my run") == f"--out_dir='{tmp_path}/my run'"
 
 
 def test_names_can_be_typed_with_dashes_and_values_apart(small, capsys):
