@@ -271,7 +271,7 @@ class LabApp(TerminalApp):
         self._quit_when_done(saves=answer == "save")
 
     def _quit_when_done(self, saves: bool) -> None:
-        """Exit once the training has ended, but stay if it `saves` a checkpoint and that failed."""
+        """Exit once the training has ended, but stay if `saves` is set and no checkpoint could be written."""
         if self.session.is_training:
             self.set_timer(0.05, lambda: self._quit_when_done(saves))
         elif saves and (problem := self.session.save_problem):

@@ -64,7 +64,7 @@ class Setting:
 
     @property
     def _noun(self) -> str:
-        return {int: "a whole number", float: "a number", bool: "true or false", str: "text in UTF-8"}[self.value_type]
+        return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[self.value_type]
 
     def _convert(self, value: Any) -> Any:
         try:
@@ -87,7 +87,8 @@ class Setting:
             text.encode()  # not if it has bytes of a command line that are not UTF-8
             return text
         except (ValueError, TypeError, KeyError, OverflowError):
-            raise self.error(value, f"has to be {self._noun}") from None
+            noun = "text in UTF-8" if self.value_type is str else self._noun
+            raise self.error(value, f"has to be {noun}") from None
 
     def _within(self, value: float) -> bool:
         return (

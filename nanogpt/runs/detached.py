@@ -90,8 +90,10 @@ def _has_started(run: Path, before: Mapping[str, Any], pid: int) -> bool:
     that was started at the same time has another process id. If several processes train, `pid` is their parent.
     """
     status = _status(run)
-    is_new = folder.is_run(run) and status.get("since", 0) != before.get("since", 0)
-    return is_new and (status.get("pid") == pid or processes.parent(status.get("pid", 0)) in (pid, None))
+    if not folder.is_run(run) or status.get("since", 0) == before.get("since", 0):
+        return False
+    is_unknown = processes.parent(os.getpid()) is None  # this system does not tell
+    return status.get("pid") == pid or is_unknown or processes.parent(status.get("pid", 0)) == pid
 
 
 def _clear(run: Path) -> None:

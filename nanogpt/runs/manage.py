@@ -15,7 +15,7 @@ from filelock import Timeout
 from nanogpt.config import Config
 from nanogpt.errors import UserError
 from nanogpt.files import open_regular, remove_folder, why, write_atomically
-from nanogpt.runs.folder import check_free, check_name, clear_unstarted, is_locked, is_run, lock, read_run_toml
+from nanogpt.runs.folder import check_free, check_name, is_run, lock, read_run_toml
 from nanogpt.runs.parsed_log import move_copies, remove_copies
 
 NOTE = "note.txt"
@@ -31,13 +31,10 @@ def rename(run: Path, name: str) -> Path:
         return run
     new = run.with_name(check_name(name))
     check_free(new)
-    if is_locked(new):
-        raise UserError(f"a training is starting in {new}: give another name")
     with _locked(run, "renamed"):
         try:
-            if new.is_dir():  # what a killed start has left
-                clear_unstarted(new)
-                new.rmdir()
+            if new.is_dir() and any(new.iterdir()):
+                raise UserError(f"a training is starting in {new}, or was killed while it started: give another name")
             run.rename(new)
             if not new.is_symlink():
                 _record_name(new, run)

@@ -107,8 +107,9 @@ def _parse_completion(record: dict[str, Any], started_at: float) -> Completion:
         reason=str(record["ended"]) or "esc",
         tokens_per_second=float(record["tokens_per_second"]),
         started_at=started_at,
-        tokenizer=str(record.get("tokenizer", "")),  # earlier versions wrote neither this
-        is_continued=bool(record.get("continued", False)),  # nor this
+        # earlier versions wrote neither of these
+        tokenizer=str(record.get("tokenizer", "")),
+        is_continued=bool(record.get("continued", False)),
     )
     for token in record["tokens"]:
         probability = float(token["probability"])

@@ -62,7 +62,12 @@ class ModelCache:
             loaded = self._add(key, self._models[key])
         else:
             run = source.run or completion.run or None  # another run may be the newest by now
-            loaded = self.load_source(Source(run, source.which), is_wanted)
+            try:
+                loaded = self.load_source(Source(run, source.which), is_wanted)
+            except UserError as error:
+                if completion.step is None or source.which == LIVE:
+                    raise
+                raise UserError(f"the weights of this text cannot be loaded ({error}): write a new text") from error
         if completion.run not in ("", loaded.run):
             raise UserError(f"this text is by {completion.run}, and {loaded.run} is training now: write a new text")
         if not has_written(loaded.tokenizer, completion):
@@ -84,7 +89,7 @@ class ModelCache:
             return self._add(key, self._models.get(key) or load_model(str(path)))
 
     def load_exact(self, completion: Completion) -> "LoadedModel | None":
-        """Return the weights that generated a completion, or None if they no longer exist. Errors as `load`."""
+        """Return the weights that generated a completion, or None for live ones that are gone. Errors as `load`."""
         if completion.source.which == LIVE and (completion.run, completion.step) not in self._models:
             return None
         loaded = self.load(completion, lambda: True)
@@ -249,7 +254,7 @@ def with_joined_texts(tokenizer: "Tokenizer", tokens: tuple[Token, ...]) -> tupl
     return tuple(dataclasses.replace(token, text=stream.feed(tokenizer.token_bytes(token.id))[0]) for token in tokens)
 
 
-@lru_cache(maxsize=CACHED_MODELS)  # of a large vocabulary it takes half a second
+@lru_cache(maxsize=CACHED_MODELS)  # of a large vocabulary it takes 0.1 s and more
 def fingerprint(tokenizer: "Tokenizer") -> str:
     """Return the fingerprint of a tokenizer (see `nanogpt.tokenizers.fingerprint`)."""
     from nanogpt import tokenizers
@@ -258,9 +263,10 @@ def fingerprint(tokenizer: "Tokenizer") -> str:
 
 
 def has_written(tokenizer: "Tokenizer", completion: Completion) -> bool:
-    """Return whether a completion's tokens are of this tokenizer, which of an earlier version's record its text shows.
+    """Return whether a completion's tokens are of this tokenizer.
 
-    That text may end before a stop string, and in U+FFFD in place of the beginning of a character.
+    A record of an earlier version does not name the tokenizer: there the text is compared. It may end before a stop
+    string, and in U+FFFD in place of the beginning of a character.
     """
     tokens = tuple(completion.tokens)
     if completion.tokenizer or not tokens:

@@ -194,7 +194,8 @@ class History:
             case Started():
                 self._start(event)
             case Evaluated():
-                self._forget_health(of_rollback=True)
+                if self.health is not None and self.health.state == "rollback":
+                    self.health = None
                 self.evaluations.append(event)
                 best = " (best)" if event.is_best else ""
                 average = "" if event.ema_val_loss is None else f", EMA {event.ema_val_loss:.4f}"
@@ -302,10 +303,11 @@ class History:
 
     def _start(self, event: Started) -> None:
         """Begin the run, or resume it: remove everything after the step that it resumes from."""
+        if self.finished is not None or (self.health is not None and self.health.state != "rollback"):
+            self.health = None  # that of the start before; a rollback, which is shown until an evaluation, goes on
         self.started, self.finished, self.preparing = event, None, None
         if self.reading is None:
             self.fallback_state = None
-        self._forget_health(of_rollback=False)
         self._rows = int(np.searchsorted(self._column("step"), event.step, side="right"))
         self.generation += 1
         remaining: dict[str, list[Any]] = {
@@ -317,11 +319,6 @@ class History:
         self._measurements.keep(lambda measured: measured.step <= event.step)
         self._last = None
         self._log_event(event, f"training on {event.device}, {event.dtype}, from step {event.step:,}")
-
-    def _forget_health(self, of_rollback: bool) -> None:
-        """Forget a rollback, which is shown until an evaluation, or any other health, which a new start ends."""
-        if self.health is not None and (self.health.state == "rollback") == of_rollback:
-            self.health = None
 
     def _acknowledge(self, event: Acknowledged) -> None:
         kind = REMOTE.get(event.command)

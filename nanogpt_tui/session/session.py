@@ -5,6 +5,7 @@ Screens call the session. A training is a `RunClient`; for other work in threads
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -98,14 +99,15 @@ class Session(BackgroundWork):
 
     @property
     def save_problem(self) -> str:
-        """Why the run that was trained in this process ended without a checkpoint of its last step; "" if it has one or
-        no error was reported."""
+        """Why the training in this process failed, or ended without a checkpoint of its last step; "" if neither."""
         training, history = self.training, self.history
         if training is None or history is None:
             return ""
         if training.error is None and history.saves and history.saves[-1].step >= history.step:
             return ""
-        return next((line.text for line in reversed(history.log) if line.kind == "error"), "")
+        of_this_start = takewhile(lambda line: line.kind != "started", reversed(history.log))
+        errors = (line.text for line in of_this_start if line.kind == "error")
+        return next(errors, f"there is no checkpoint of step {history.step:,}" if history.step else "")
 
     @property
     def is_alive(self) -> bool:

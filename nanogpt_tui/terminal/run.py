@@ -71,6 +71,7 @@ def finish_training(app: "LabApp") -> str:
     training with a checkpoint. A further one ends the process at once.
     """
     session, stopping = app.session, not app.detached
+    prepares = session.is_preparing
     training = session.training
     if session.folder is None:
         return ""
@@ -96,13 +97,14 @@ def finish_training(app: "LabApp") -> str:
         print_line(f"Still training (pid {os.getpid()}). {commands}")
         detach(log_path())
     else:
-        if not session.is_preparing:
+        if not prepares:
             print_line(f"saving a checkpoint of {session.folder.name} … (Ctrl+C quits without saving)")
         session.stop_training()
     training.wait()
-    if session.save_problem:
-        print_line(session.save_problem)
-    return session.save_problem
+    problem = "" if prepares else session.save_problem  # nothing was trained that could be saved
+    if problem:
+        print_line(problem)
+    return problem
 
 
 def print_line(text: str) -> None:

@@ -1,6 +1,7 @@
 """Renaming, deleting, noting, comparing and exporting runs."""
 
 import errno
+from pathlib import Path
 
 import pytest
 
@@ -40,22 +41,23 @@ def test_a_name_that_is_taken_or_leads_elsewhere_is_refused(run, small):
     assert {each.name for each in list_runs()} == {"first", other.name}
 
 
-def test_a_run_takes_the_name_of_a_start_that_was_killed(run):
-    left = run.with_name("second")
-    left.mkdir()
-    for name in ("lock", "train.log"):
-        (left / name).touch()
-    with lock(left).acquire(), pytest.raises(UserError, match="a training is starting in"):
+def test_a_run_does_not_take_the_name_of_a_training_that_is_starting(run):
+    starting = run.with_name("second")
+    starting.mkdir()
+    (starting / "train.log").touch()
+    before = contents(run)
+    with pytest.raises(UserError, match="a training is starting in"):
         rename(run, "second")
-    assert read_run_toml(rename(run, "second"))["run"]["name"] == "second"
-    assert not (left / "train.log").exists()
+    assert contents(run) == before
+    (starting / "train.log").unlink()
+    assert rename(run, "second") == starting
 
 
 @pytest.mark.parametrize("refused", ["rename", "write"])
 def test_a_rename_that_the_disk_refuses_changes_nothing(run, monkeypatch, refused):
     before = contents(run)
     if refused == "rename":
-        (run.with_name("second") / ".hidden").mkdir(parents=True)
+        monkeypatch.setattr(Path, "rename", full_disk)
     else:
         monkeypatch.setattr(manage, "write_atomically", full_disk)
     with pytest.raises(UserError, match="cannot rename"):

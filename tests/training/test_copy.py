@@ -1,5 +1,7 @@
 """Copies of the weights, taken while training goes on."""
 
+from typing import Any
+
 import torch
 
 from nanogpt.events import Acknowledged, Notice, Step
@@ -27,7 +29,7 @@ def test_a_copy_has_the_weights_of_its_step_and_keeps_them(tiny, tokens):
         copies.append((model, step))
         at_the_time.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
 
-    last = []
+    last: list[Any] = []
     trained(tiny(), tokens, 3, Copy(receive))
     trained(tiny(), tokens, 12, Copy(lambda model, _: last.append(model)))
     ((model, step),) = copies

@@ -513,7 +513,8 @@ def test_more_processes_than_gpus_are_refused_by_all_of_them(monkeypatch):
 
 @pytest.mark.parametrize(("recorded", "size", "chosen"), [("cuda", 2, 1), ("cuda:0", 2, 1), ("cuda:0", 1, 0)])
 def test_each_process_has_its_own_gpu_whatever_number_was_recorded(monkeypatch, recorded, size, chosen):
-    world, used = World(size - 1, size, size - 1), []
+    used: list[object] = []
+    world = World(size - 1, size, size - 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", used.append)

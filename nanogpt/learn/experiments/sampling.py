@@ -140,7 +140,9 @@ class Experiment(experiment.Experiment[Settings]):
         assert self.model is not None
         self.drawn.clear()
         unseen = self.data.text[len(self.data.train) :]
-        start = unseen.find(" ", int(self.random.integers(max(1, len(unseen) - 2 * BEGINNING)))) + 1
+        at = int(self.random.integers(max(1, len(unseen) - 2 * BEGINNING)))
+        gap = re.compile(r"\s").search(unseen, at)
+        start = gap.end() if gap else at
         self.text = unseen[start : start + BEGINNING].strip() or unseen[:1]
         self.logits, self.seen = next_logits(self.model, self.data.tokenizer, self.text)
         self.plain = self._probabilities(PLAIN)

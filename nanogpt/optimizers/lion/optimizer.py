@@ -25,6 +25,7 @@ class Lion(torch.optim.Optimizer):
                     continue
                 state = self.state[parameter]
                 if "momentum" not in state:  # new, or trained by another optimizer
+                    state.clear()
                     state["momentum"] = torch.zeros_like(parameter)
                 momentum = state["momentum"]
                 update = momentum.lerp(gradient, 1 - beta1).sign_()

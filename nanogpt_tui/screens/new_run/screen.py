@@ -3,7 +3,8 @@
 The typed values are in a `Draft`. The disk is read and the speed is measured in threads.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -307,17 +308,18 @@ class NewRunScreen(LabScreen):
         self.measuring.cancel()
         self._starting = True
         self.query_one("#start-button", Button).label = "starting …"
-        self._start_after_measurement(self.config, self.draft.changes())
+        draft = replace(self.draft, edits=dict(self.draft.edits))
+        self._start_after_measurement(self.config, draft, self.in_background)
 
     def action_start_in_background(self) -> None:
         self.in_background = True
         self.choice("place").show("own")
         self.action_start()
 
-    def _start_after_measurement(self, config: Config, changes: Mapping[str, str]) -> None:
-        """Start the run with the values at the time of the key, whatever is typed until the measurement has ended."""
+    def _start_after_measurement(self, config: Config, draft: Draft, in_background: bool) -> None:
+        """Start the run as it was at the time of the key, whatever is typed until the measurement has ended."""
         if self.measuring.is_cancelling:
-            self.set_timer(0.05, lambda: self._start_after_measurement(config, changes))
+            self.set_timer(0.05, lambda: self._start_after_measurement(config, draft, in_background))
             return
         session = self.session
 
@@ -326,18 +328,18 @@ class NewRunScreen(LabScreen):
                 return
             if folder is None:
                 self._end_start(error)
-            elif self.draft.resumes:
-                resume = session.resume_detached if self.in_background else session.resume
-                resume(folder, changes, self._end_start)
+            elif draft.resumes:
+                resume = session.resume_detached if in_background else session.resume
+                resume(folder, draft.changes(), self._end_start)
             else:
-                start = session.start_detached if self.in_background else session.start_training
+                start = session.start_detached if in_background else session.start_training
                 try:
                     start(config, folder)
                 except UserError as problem:
                     error = str(problem)
                 self._end_start(error)
 
-        session.fetch(self.draft.target, begin, "start", answers_key=True)
+        session.fetch(draft.target, begin, "start", answers_key=True)
 
     def _end_start(self, error: str) -> None:
         """Show the run that was started, or why it could not be. The form may be below another screen or closed."""

@@ -223,7 +223,8 @@ def figure_values(
     yield count(last.tokens) if last else "–", epochs, "value"
     style = {"failed": "error"} | dict.fromkeys(("training", "preparing", "evaluating"), "alive")
     style |= dict.fromkeys(("paused", "waiting", "silent"), "warning")
-    health = history.health.state if history.health and history.running else ""
+    reported = history.health  # the thread that reads the run may remove it
+    health = reported.state if reported is not None and history.running else ""
     alarming = waiting or SEVERITY.get(health, "warning" if health else "info") != "info"
     phase = f"eval {now.evaluating or 0:.0%}" if now.phase == "evaluating" else now.phase
     yield waiting or phase, health, "warning" if alarming else style.get(now.phase, "value")
