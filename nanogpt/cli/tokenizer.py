@@ -238,7 +238,7 @@ def _load(name: str, args: argparse.Namespace, text: _Text | None) -> Tokenizer:
         return _done(tokenizers.build(name, trained_on.parts(), trained_on.total_bytes))
     if name in prepared_names(args.data_dir):
         return open_dataset(name, args.data_dir).tokenizer
-    if tokenizer_path(path := expanded(name)).is_file():
+    if tokenizer_path(path := expanded(name)).exists():
         return tokenizers.create(f"hf:{path}")
     from nanogpt.runs.folder import find
     from nanogpt.runs.load import load_tokenizer  # imports torch
@@ -248,6 +248,8 @@ def _load(name: str, args: argparse.Namespace, text: _Text | None) -> Tokenizer:
         run = find(name, args.runs_dir)
     if run is not None:
         return load_tokenizer(run)
+    if path.exists():
+        return tokenizers.create(f"hf:{path}")  # it says what is missing there
     known = [*tokenizers.names(), *prepared_names(args.data_dir)]
     raise UserError(f"no tokenizer, data set, run or file {name[:80]!r}.{nearest(name, known)}")
 

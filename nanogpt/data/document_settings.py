@@ -25,7 +25,7 @@ class DocumentSettings:
     max_docs: int | None = setting(None, "stop after this number of documents", low=3, high=2**40)
     max_tokens: int | None = setting(None, "stop after this number of tokens, in all splits", low=3, high=2**50)
     tokenizer_bytes: int = setting(
-        100_000_000, "bytes of the documents that a tokenizer is made from, if it needs text", low=1000, high=2**40
+        100_000_000, "bytes of documents that a tokenizer is made from, if it needs text", low=1000, high=2**40
     )
 
     def __post_init__(self) -> None:

@@ -287,7 +287,7 @@ def _meta(
     sizes = {split: counted_text_size(tokenizer, count) for split, count in counts.items()}
     for split, size in sizes.items():
         if not size.characters:
-            raise UserError(f"the {split} split has tokens but no text; give other files")
+            raise UserError(f"the {split} split has no text, only special tokens such as end-of-text; give other files")
     characters = {split: size.characters for split, size in sizes.items()}
     fields = store.file_fields(own)
     shares = {split: tokens / sum(fields["tokens"].values()) for split, tokens in fields["tokens"].items()}

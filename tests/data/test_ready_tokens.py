@@ -97,7 +97,7 @@ def test_end_of_text_tokens_are_no_text(tmp_path: Path) -> None:
     assert known_text_size(replace(dataset, meta=replace(dataset.meta, split_bytes={})), "val") == TextSize(3, 11, 11)
 
     (tmp_path / "val.bin").write_bytes(struct.pack("<H", end))
-    with pytest.raises(UserError, match="the val split has tokens but no text"):
+    with pytest.raises(UserError, match="the val split has no text"):
         prepared([tmp_path], tokenizer="gpt2", output="silent")
 
 
