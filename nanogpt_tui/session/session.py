@@ -107,7 +107,8 @@ class Session(BackgroundWork):
             return ""
         of_this_start = takewhile(lambda line: line.kind != "started", reversed(history.log))
         errors = (line.text for line in of_this_start if line.kind == "error")
-        return next(errors, f"there is no checkpoint of step {history.step:,}" if history.step else "")
+        has_trained = history.started is not None and history.step > history.started.step
+        return next(errors, f"there is no checkpoint of step {history.step:,}" if has_trained else "")
 
     @property
     def is_alive(self) -> bool:

@@ -71,7 +71,6 @@ def finish_training(app: "LabApp") -> str:
     training with a checkpoint. A further one ends the process at once.
     """
     session, stopping = app.session, not app.detached
-    prepares = session.is_preparing
     training = session.training
     if session.folder is None:
         return ""
@@ -81,6 +80,7 @@ def finish_training(app: "LabApp") -> str:
         if session.is_alive and session.remote is not None and session.remote.is_ours:
             print_line(f"Still training in the background. {commands}")
         return ""
+    prepares = session.is_preparing
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopping
