@@ -5,8 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from nanogpt.models.layers.attention import causal_attention
-from nanogpt.models.layers.dropout import Dropout, dropout
+from nanogpt.models.layers.dropout import Dropout, RowDropout, dropout
 from nanogpt.models.layers.gelu import gelu
+from tests import architectures
 
 
 def projections(dtype=torch.float32):
@@ -79,6 +80,19 @@ def test_nothing_is_dropped_while_evaluating_or_at_a_probability_of_zero():
     assert torch.equal(Dropout(0.0)(x), x)
 
 
+@pytest.mark.parametrize(("dims", "rows"), [(1, 200), (2, 200 * 30)])
+def test_whole_rows_are_dropped_and_the_others_enlarged_if_asked(dims, rows):
+    torch.manual_seed(1)
+    x = torch.ones(200, 30, 4)
+    kept = RowDropout(0.25, dims, scaled=False)(x).reshape(rows, -1)
+    assert set(kept.flatten().tolist()) == {0.0, 1.0}
+    assert torch.equal(kept.amin(1), kept.amax(1))  # all of a row, or nothing
+    assert kept.mean() == pytest.approx(0.75, abs=0.1)
+    scaled = RowDropout(0.25, dims, scaled=True)
+    assert scaled(x).unique().tolist() == pytest.approx([0.0, 1 / 0.75])
+    assert torch.equal(scaled.eval()(x), x)
+
+
 def test_gelu_in_bfloat16_is_the_tanh_form_within_its_rounding_and_in_float32_that_form_itself():
     x = torch.linspace(-8, 8, 10001)
     exact = F.gelu(x, approximate="tanh")
@@ -90,3 +104,24 @@ def test_gelu_in_bfloat16_is_the_tanh_form_within_its_rounding_and_in_float32_th
     there = half.detach().float().requires_grad_()
     (exact_gradient,) = torch.autograd.grad(F.gelu(there, approximate="tanh").sum(), there)
     torch.testing.assert_close(gradient.float(), exact_gradient, rtol=2**-8, atol=3e-3)
+
+
+@pytest.mark.parametrize("setting", ["ngram_dropout", "token_replacement", "stochastic_depth"])
+def test_modern_leaves_things_out_in_training_alone(setting):
+    ids = torch.arange(64).view(2, 32)
+
+    def passes(share):
+        torch.manual_seed(3)
+        model = architectures.build(
+            architecture="modern", vocab_size=65, block_size=32, n_layer=2, n_embd=32, **{setting: share}
+        )
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_()
+        torch.manual_seed(4)
+        return model.train().logits(ids), model.logits(ids), model.eval().logits(ids)
+
+    first, second, evaluated = passes(0.5)
+    assert torch.equal(first, passes(0.5)[0])  # the seed alone decides
+    assert not torch.equal(first, second)
+    assert torch.equal(evaluated, passes(0.0)[2])

@@ -27,6 +27,26 @@ class Dropout(nn.Module):
         return dropout(x, self.p) if self.training and self.p else x
 
 
+class RowDropout(nn.Module):
+    """Sets whole rows to zero, each with probability p, in training mode.
+
+    A row is all that follows the first `dims` dimensions. With `dims=1` on the branch of a block this is stochastic
+    depth (Huang et al. 2016). scaled: the other rows are scaled up, so that the mean stays.
+    """
+
+    def __init__(self, p: float, dims: int, *, scaled: bool) -> None:
+        super().__init__()
+        self.p, self.dims, self.scale = p, dims, 1 / (1 - p) if scaled else 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x (B, T, C), with some rows set to zero in training mode."""
+        if not (self.training and self.p):
+            return x
+        rows = x.shape[: self.dims] + (1,) * (x.dim() - self.dims)
+        factors = (torch.rand(rows, device=x.device) >= self.p) * self.scale
+        return x * factors.to(x.dtype)
+
+
 def dropout(x: Tensor, p: float) -> Tensor:
     """Return x with each number zeroed with probability p and the others scaled, so that the mean stays."""
     if not is_eager_cpu(x):

@@ -32,6 +32,23 @@ class Config(TransformerConfig):
     logit_cap: ClassVar[float] = 15.0  # logits stay within ±logit_cap
 
     ngram: int = setting(2, "longest n-gram with its own embedding", low=1, high=4, common=True)
+    ngram_dropout: float = setting(
+        0.0,
+        "probability that an n-gram's embedding is left out at a position while training",
+        low=0,
+        below=1,
+        weights=False,
+    )
+    token_replacement: float = setting(
+        0.0, "share of tokens that are read as random ones while training", low=0, below=1, weights=False
+    )
+    stochastic_depth: float = setting(
+        0.0,
+        "probability that a block's attention or MLP is skipped for a sequence while training",
+        low=0,
+        below=1,
+        weights=False,
+    )
 
     def validate(self) -> None:
         """Raise `SettingError` for head sizes that RoPE cannot use."""

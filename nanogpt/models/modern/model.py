@@ -7,6 +7,8 @@ It differs from GPT-2 in these points, each a published finding:
   2025), and embeddings of the last 2, 3, … `ngram` tokens are added to the embedding of the last token
 - each block mixes the first embedding back in; projections into the residual stream and the head start at zero; the
   head is not tied, and its logits are softly capped (Jordan et al. 2024, the NanoGPT speedrun)
+- for small texts that are read many times: tokens replaced by random ones, n-grams left out, and stochastic depth
+  (Huang et al. 2016), only in training
 
 In the shapes: B batch, T positions, C = n_embd, nh = n_head, hs = C / nh the head size, V = vocab_size, S = positions
 including those in the cache.
@@ -23,7 +25,7 @@ from nanogpt.models.base import DecodeStep, LanguageModel, MakeLinear, Output, P
 from nanogpt.models.layers.activations import relu_squared
 from nanogpt.models.layers.attention import attention_mask, causal_attention
 from nanogpt.models.layers.cross_entropy import cross_entropy, softcap
-from nanogpt.models.layers.dropout import Dropout
+from nanogpt.models.layers.dropout import Dropout, RowDropout
 from nanogpt.models.layers.key_value_cache import KeyValueCache
 from nanogpt.models.layers.norms import norm
 from nanogpt.models.layers.positions import apply_rotary, rotary_angles
@@ -138,6 +140,7 @@ class Block(nn.Module):
         self.conv_2 = ShortConvolution(config)
         self.mlp = MLP(config)
         self.dropout = Dropout(config.dropout)
+        self.depth_dropout = RowDropout(config.stochastic_depth, dims=1, scaled=True)
 
     def forward(
         self,
@@ -152,8 +155,9 @@ class Block(nn.Module):
         """Return (B, T, C) for x and the first embedding, both (B, T, C). starts, mask: of the documents."""
         recent = (None, None) if cache is None else cache.recent[layer]
         x = self.mix[0] * x + self.mix[1] * first
-        x = x + self.dropout(self.attn(self.conv_1(norm(x), recent[0], starts), rotary, mask, cache, layer))
-        return x + self.dropout(self.mlp(self.conv_2(norm(x), recent[1], starts)))  # type: ignore[no-any-return]
+        attended = self.attn(self.conv_1(norm(x), recent[0], starts), rotary, mask, cache, layer)
+        x = x + self.depth_dropout(self.dropout(attended))
+        return x + self.depth_dropout(self.dropout(self.mlp(self.conv_2(norm(x), recent[1], starts))))  # type: ignore[no-any-return]
 
 
 class Model(LanguageModel):
@@ -169,6 +173,8 @@ class Model(LanguageModel):
             nn.Embedding(config.ngram_rows(n), config.n_embd) for n in range(2, config.ngram + 1)
         )
         self.drop = Dropout(config.dropout)
+        # not scaled: what follows is a norm
+        self.ngram_dropout = RowDropout(config.ngram_dropout, dims=2, scaled=False)
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         self.init_weights()
@@ -197,6 +203,7 @@ class Model(LanguageModel):
         if past + T > self.config.block_size:
             raise ValueError(f"{past} + {T} positions do not fit block_size={self.config.block_size}")
         starts = self.document_starts(ids, cache)
+        ids = self.with_random_tokens(ids)
         x = first = self.drop(norm(self.embed(ids, cache, starts)))  # (B, T, C)
         rotary = self.rotary_angles(past, T, x)
         mask = None if starts is None else attention_mask(0, T, x.device, starts=starts)
@@ -205,6 +212,14 @@ class Model(LanguageModel):
         if cache is not None:
             cache.length += T
         return norm(x)
+
+    def with_random_tokens(self, ids: Tensor) -> Tensor:
+        """Return ids (B, T), in training mode some of them replaced by random ones."""
+        share = self.config.token_replacement
+        if not (self.training and share):
+            return ids
+        random = torch.randint_like(ids, self.config.vocab_size)
+        return torch.where(torch.rand(ids.shape, device=ids.device) < share, random, ids)
 
     def embed(self, ids: Tensor, cache: Cache | None = None, starts: Tensor | None = None) -> Tensor:
         """Return the sum (B, T, C) of the embeddings of each token and of the n-grams that end with it.
@@ -226,7 +241,7 @@ class Model(LanguageModel):
             is_exact = self.config.vocab_size**n == gram.num_embeddings  # a row for every n-gram
             multiplier = self.config.vocab_size if is_exact else self.config.hash_multiplier
             row = sum(earlier[back] * multiplier**back for back in range(n))  # (B, T)
-            x = x + gram(row % gram.num_embeddings)
+            x = x + self.ngram_dropout(gram(row % gram.num_embeddings))
         return x  # type: ignore[no-any-return]
 
     def head_logits(self, x: Tensor) -> Tensor:
