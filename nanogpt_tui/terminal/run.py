@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -23,6 +24,7 @@ from nanogpt_tui.terminal.daemonize import detach, output_descriptor
 if TYPE_CHECKING:
     from nanogpt_tui.app import LabApp
 
+REPEAT_S = 5.0  # in which a signal that ended the app may come again; longer than a busy machine takes to forward it
 VITAL_THREADS = ("textual-input", "nanogpt-terminal")  # the threads without which there is no app
 
 
@@ -68,9 +70,10 @@ def finish_training(app: "LabApp") -> str:
     """Wait until the training has ended: stop it now with a checkpoint, or let it run to its end if the app detached.
 
     Print and return why it has no checkpoint of its last step; "" if it has one. The first signal stops a detached
-    training with a checkpoint. A further one ends the process at once.
+    training with a checkpoint. A further one ends the process at once, but not the SIGTERM that ended the app when it
+    comes again: a shell sends it to this process and to the supervisor, which forwards it.
     """
-    session, stopping = app.session, not app.detached
+    session, stopping, began = app.session, not app.detached, time.monotonic()
     training = session.training
     if session.folder is None:
         return ""
@@ -84,7 +87,7 @@ def finish_training(app: "LabApp") -> str:
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopping
-        if stopping:
+        if stopping and (number == signal.SIGINT or time.monotonic() - began > REPEAT_S):
             os._exit(128 + number)
         stopping = True
         session.stop_training()

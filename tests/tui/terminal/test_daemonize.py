@@ -132,6 +132,32 @@ def test_a_training_that_cannot_be_saved_at_its_end_says_why(run: Path, terminal
         screen.until(lambda text: "no checkpoint can be saved" in text)
 
 
+def test_a_sigterm_that_the_supervisor_sends_again_does_not_end_the_saving(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes: list[int] = []
+
+    def wait() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert codes == []
+        os.kill(os.getpid(), signal.SIGINT)  # Ctrl+C quits without saving
+        assert codes == [128 + signal.SIGINT]
+
+    monkeypatch.setattr(os, "_exit", codes.append)
+    session = SimpleNamespace(
+        training=SimpleNamespace(wait=wait), is_training=True, is_preparing=False, folder=home / "runs" / "x",
+        save_problem="", stop_training=lambda: None,
+    )  # fmt: skip
+    app: Any = SimpleNamespace(session=session, detached=False)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    handlers = [signal.getsignal(number) for number in numbers]
+    try:
+        assert finish_training(app) == ""
+    finally:
+        for number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(number, handler)
+
+
 def test_the_commands_for_a_run_in_the_background_can_be_pasted_whatever_its_name(
     home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
