@@ -18,7 +18,7 @@ def is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
         with suppress(OSError):  # no /proc on macOS; a zombie is not running
-            return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2][1] != "Z"
+            return _stat(pid)[0] != "Z"
     except PermissionError:
         return True
     except (OSError, OverflowError):
@@ -29,7 +29,7 @@ def is_running(pid: int) -> bool:
 def start_time(pid: int) -> str:
     """Return when a process has started, in the system's unit, or "-" if that is not known: ids are used again."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        return _stat(pid)[19]
     except (OSError, IndexError):
         return "-"
 
@@ -37,10 +37,14 @@ def start_time(pid: int) -> str:
 def parent(pid: int) -> int | None:
     """Return the id of the parent of a process; None if that is not known, as without /proc."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        return int(stat.rpartition(")")[2].split()[1])
+        return int(_stat(pid)[1])
     except (OSError, IndexError, ValueError):
         return None
+
+
+def _stat(pid: int) -> list[str]:
+    """Return what Linux tells of a process after its name: state, parent, … Raise OSError if that is not known."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
 
 
 def python_command(function: str, arguments: Sequence[str] = ()) -> tuple[list[str], dict[str, str]]:

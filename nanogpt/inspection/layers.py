@@ -96,9 +96,9 @@ def probe(model: LanguageModel, ids: Tensor) -> dict[str, Activations]:
         with evaluation_mode(model), recorded_attention(attended):
             model(ids)
     for name, calls in inputs.items():
-        tokens = torch.cat(calls)
-        if (layer := layer_name(model, name)) in found and len(tokens) >= FEWEST_TOKENS:
-            share = dead_share(tokens)
+        layer = layer_name(model, name)
+        if layer in found and sum(map(len, calls)) >= FEWEST_TOKENS:
+            share = dead_share(torch.cat(calls))
             found[layer].dead_units = max(share, found[layer].dead_units or 0.0)
     for name, calls in outputs.items():
         about = found[name]

@@ -66,6 +66,15 @@ async def fill(at: Any, screen: Any, values: dict[str, str]) -> None:
     await at.settle()
 
 
+async def measured_form(at: Any) -> Any:
+    """The form of a small run on the rhymes, once the speed is measured; the measurement itself may go on."""
+    screen = await form(at, dataset="rhymes")
+    await fill(at, screen, TINY)
+    await at.press("ctrl+t")
+    await at.until(lambda: screen.measuring.speed.seconds_per_step)
+    return screen
+
+
 def figure(screen: Any, name: str) -> str:
     return str(next(line for line in screen.query(EstimateRow) if line.name == name)._shown[0])
 
@@ -233,10 +242,7 @@ async def test_a_run_starts_also_if_another_screen_is_chosen_before_the_measurin
 ) -> None:
     list(prepare("rhymes"))
     async with lab() as at:
-        screen = await form(at, dataset="rhymes")
-        await fill(at, screen, TINY)
-        await at.press("ctrl+t")
-        await at.until(lambda: screen.measuring.speed.seconds_per_step)
+        screen = await measured_form(at)
         await at.press("ctrl+s", "4")
         assert at.app.current_mode == "runs"
         measuring_ends.set()
@@ -249,10 +255,7 @@ async def test_a_run_starts_with_the_values_of_the_key_whatever_is_typed_before_
 ) -> None:
     list(prepare("rhymes"))
     async with lab() as at:
-        screen = await form(at, dataset="rhymes")
-        await fill(at, screen, TINY)
-        await at.press("ctrl+t")
-        await at.until(lambda: screen.measuring.speed.seconds_per_step)
+        screen = await measured_form(at)
         await at.press("ctrl+s")
         await fill(at, screen, {"n_layer": "0"})
         assert screen.config is None
