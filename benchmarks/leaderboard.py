@@ -5,7 +5,8 @@
 
 The entries are in `leaderboard.toml`. Each training is a process of its own. Its result is added to the JSON file
 beside the page at once, and a later call trains only what is missing: the hours can be done in pieces, and a call that
-is killed loses one training at most. A call on another machine is refused. The page is made from that file.
+is killed loses one training at most. Each machine has results of its own in that file; the page shows those of the
+machine with the most.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import tempfile
 import threading
 import time
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ IRRELEVANT = {"dataset", "max_iters"}  # settings without effect here, and those
 IRRELEVANT_SECTIONS = {"evaluation", "checkpoint"}
 
 Result = dict[str, Any]
+Results = dict[str, Result]  # by their conditions
+Machine = dict[str, Any]  # what tells one from another whose results do not compare with its own
 
 
 @dataclass(frozen=True)
@@ -140,22 +143,37 @@ def train(job: Job, data_dir: Path, with_test: bool) -> Result:
     }
 
 
-def this_machine() -> dict[str, Any]:
-    """Return what tells one machine from another whose results do not compare with its own."""
+def this_machine() -> Machine:
     return {"cpu": cpu_model(), "bfloat16": cpu_has_bfloat16()}
 
 
-def check_machine(results: Mapping[str, Result], path: Path) -> None:
-    """Exit if a result comes from another machine, as far as is known."""
-    here = this_machine()
-    for result in results.values():
-        there = result.get("machine", {})
-        if any(here[name] != value for name, value in there.items()):
-            about = f"{there.get('cpu', 'unknown processor')}, {'with' if there['bfloat16'] else 'without'} bfloat16"
-            sys.exit(
-                f"{path} has results of another machine ({about}), and those of a table come from one: continue there, "
-                "or make a page of this machine with --page FILE"
-            )
+def by_machine(results: Iterable[Result]) -> list[tuple[Machine, Results]]:
+    """Return the machines, the one with the most results first, and the results of each by their conditions.
+
+    Two are one if what both say is equal: earlier results say less of theirs.
+    """
+    groups = list[tuple[Machine, Results]]()
+    for result in results:
+        machine: Machine = result["machine"]
+        group = next((group for group in groups if is_same(group[0], machine)), None)
+        if group is None:
+            groups.append(group := (dict(machine), {}))
+        known, own = group
+        known.update(machine)
+        own[json.dumps(result["conditions"], sort_keys=True)] = result
+    return sorted(groups, key=lambda group: -len(group[1]))
+
+
+def is_same(one: Machine, other: Machine) -> bool:
+    return all(one[name] == other[name] for name in one.keys() & other.keys())
+
+
+def results_of(machine: Machine, results: Iterable[Result]) -> Results:
+    return next((own for known, own in by_machine(results) if is_same(known, machine)), {})
+
+
+def described(machine: Machine) -> str:
+    return f"{machine.get('cpu') or 'not recorded'}, {'with' if machine['bfloat16'] else 'without'} bfloat16"
 
 
 def others_cpu_s() -> float | None:
@@ -250,7 +268,7 @@ RULES = """\
 1. The text is tiny Shakespeare, cut into 80 % for training, 10 % for validation and 10 % for the test, in this order.
    The tokenizers are `char`, with the 65 characters of the text, and `byte`.
 2. An entry trains from random weights, on the training split alone, on two cores of one machine, with at most as many
-   threads. All entries of a table are measured on the same machine.
+   threads. All entries of the tables are measured on the same machine.
 3. The time is the time of the training steps: making batches, forward, backward, optimizer. It begins when the model is
    built, and ends with the first step after {seconds:g} seconds. Starting Python, preparing the text and the evaluation
    at the end do not count. The learning rate follows the share of the time that has passed. Nothing is compiled. A
@@ -281,14 +299,18 @@ stopped and called again at any time.
 """
 
 
-def page(results: Mapping[str, Result], jobs: Sequence[Job], seconds: float, seeds: Sequence[int]) -> str:
-    """Return the page of all results under the present conditions, and what is missing."""
+def page(everything: Iterable[Result], jobs: Sequence[Job], seconds: float, seeds: Sequence[int]) -> str:
+    """Return the page of the machine with the most results under the present conditions, and what is missing."""
+    wanted = {job.key for job in jobs}
+    groups = by_machine(result for result in everything if json.dumps(result["conditions"], sort_keys=True) in wanted)
+    machine, results = groups[0] if groups else (this_machine(), Results())
     parameters = tomllib.loads(ENTRIES.read_text(encoding="utf-8"))["parameters"]
     lines = [
         "# Leaderboard",
         "",
         "Every architecture on tiny Shakespeare, on two CPU cores: which one predicts unseen text best after the same",
         "time, and with the same number of parameters? Lower is better. Made by `python benchmarks/leaderboard.py`.",
+        f"Processor: {described(machine)}.",
         "",
     ]
     titles = {"time": f"Equal time: {seconds:g} seconds", "parameters": f"Equal parameters: {parameters:,} ± 5 %"}
@@ -321,19 +343,21 @@ def page(results: Mapping[str, Result], jobs: Sequence[Job], seconds: float, see
     return "\n".join(lines) + "\n" + RULES.format(seconds=seconds, parameters=parameters, seeds=shown_seeds)
 
 
-def read_results(path: Path) -> dict[str, Result]:
-    """Return the results of the JSON file by their conditions; none if it does not exist."""
+def read_results(path: Path) -> list[Result]:
+    """Return the results of the JSON file, those of all machines; none if it does not exist."""
     if not path.exists():
-        return {}
+        return []
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-        return {json.dumps(result["conditions"], sort_keys=True): result for result in results}
+        results: list[Result] = json.loads(path.read_text(encoding="utf-8"))
+        by_machine(results)
     except (ValueError, TypeError, KeyError) as error:
         sys.exit(f"{path} has no results of this program ({error!r}): repair it, or move it away")
+    return results
 
 
-def write_results(path: Path, results: Mapping[str, Result]) -> None:
-    ordered = [results[key] for key in sorted(results)]
+def write_results(path: Path, results: Iterable[Result]) -> None:
+    """Write one result for each machine and conditions, the last one."""
+    ordered = [own[key] for _, own in by_machine(results) for key in sorted(own)]
     write_atomically(path, json.dumps(ordered, indent=1, sort_keys=True) + "\n")
 
 
@@ -379,8 +403,6 @@ def main() -> None:
     every, results_path = load_jobs(*conditions), args.page.with_suffix(".json")
     jobs = load_jobs(*conditions, [args.trial] if args.trial else args.only)
     results = read_results(results_path)
-    if not (args.no_training or args.trial):
-        check_machine(results, results_path)
     with tempfile.TemporaryDirectory() as folder:
         data_dir = Path(folder)
         if not args.no_training:
@@ -392,13 +414,13 @@ def main() -> None:
                     val = tried["bits_per_byte"]["val"]
                     print(f"{job.entry}, {job.track}, seed {job.seed}: val {val:.4f} bits per byte", flush=True)
                 continue
-            if job.key in results:
+            if job.key in results_of(this_machine(), results):
                 continue
             print(f"{job.entry}, {job.track}, seed {job.seed} …", flush=True)
             result = train_in_child(job, data_dir, with_test=True)
             if result is None:
                 continue
-            results = read_results(results_path) | {job.key: result}
+            results = [*read_results(results_path), result]
             write_results(results_path, results)
             write_atomically(args.page, page(results, every, args.seconds, args.seeds))
             print(f"  val {result['bits_per_byte']['val']:.4f} bits per byte, {result['steps']:,} steps", flush=True)

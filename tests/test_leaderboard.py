@@ -14,6 +14,7 @@ import pytest
 from nanogpt.config import resolve
 from tests.programs import load_program
 
+HERE = {"cpu": "Z80", "bfloat16": False}
 PROGRAM = Path(__file__).parents[1] / "benchmarks" / "leaderboard.py"
 
 
@@ -30,6 +31,7 @@ def result(job: Any, bits: float, **changes: Any) -> dict[str, Any]:
         "tokens_per_second": 100.0,
         "elapsed_s": 300.0,
         "dtype": "float32",
+        "machine": HERE,
         "cores_used_by_others": 0.0,
         "bits_per_byte": {"val": bits, "test": bits + 0.5},
         "peak_bytes": 5_000_000,
@@ -59,8 +61,7 @@ def test_the_page_has_mean_and_spread_the_order_of_the_test_split_and_what_is_mi
     jobs = leaderboard.load_jobs(300, [1, 2], "text")
     lstm = [job for job in jobs if (job.entry, job.track) == ("lstm", "time")]
     mlp = [job for job in jobs if (job.entry, job.track) == ("mlp", "time")]
-    results = {lstm[0].key: result(lstm[0], 2.0), lstm[1].key: result(lstm[1], 2.2, cores_used_by_others=1.5)}
-    results[mlp[0].key] = result(mlp[0], 1.9)
+    results = [result(lstm[0], 2.0), result(lstm[1], 2.2, cores_used_by_others=1.5), result(mlp[0], 1.9)]
     rows = [line for line in leaderboard.page(results, jobs, 300, [1, 2]).splitlines() if line.startswith("| ")][1:]
     # √((0.1² + 0.1²) / (2 - 1)) = 0.1414 bits around the mean of 2.1
     assert rows[0].startswith("| mlp | 1,000 | 1.9000 | 2.4000 | 10 |")
@@ -76,23 +77,30 @@ def test_the_page_has_mean_and_spread_the_order_of_the_test_split_and_what_is_mi
 def test_a_changed_setting_is_measured_again(leaderboard: ModuleType, tmp_path: Path) -> None:
     (job, *_) = leaderboard.load_jobs(300, [1], "text", ["lstm"])
     path = tmp_path / "results.json"
-    leaderboard.write_results(path, {job.key: result(job, 2.0)})
-    assert set(leaderboard.read_results(path)) == {job.key}
+    leaderboard.write_results(path, [result(job, 2.0)])
+    assert set(leaderboard.results_of(HERE, leaderboard.read_results(path))) == {job.key}
     other = leaderboard.load_jobs(301, [1], "text", ["lstm"])[0]
-    assert other.key not in leaderboard.read_results(path)
+    assert other.key not in leaderboard.results_of(HERE, leaderboard.read_results(path))
 
 
-def test_results_of_another_machine_are_refused(
-    leaderboard: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_results_of_two_machines_are_kept_apart_and_the_page_shows_the_one_with_most(
+    leaderboard: ModuleType, tmp_path: Path
 ) -> None:
-    (job, *_) = leaderboard.load_jobs(300, [1], "text", ["lstm"])
-    here = {"cpu": "Z80", "bfloat16": False}
-    monkeypatch.setattr(leaderboard, "this_machine", lambda: here)
-    for there in ({}, {"bfloat16": False}, here):  # earlier results say less of theirs
-        leaderboard.check_machine({job.key: result(job, 2.0, machine=there)}, tmp_path)
-    for there in ({"bfloat16": True}, here | {"cpu": "6502"}):
-        with pytest.raises(SystemExit, match="results of another machine"):
-            leaderboard.check_machine({job.key: result(job, 2.0, machine=there)}, tmp_path)
+    one, two = leaderboard.load_jobs(300, [1, 2], "text", ["megabyte"])[::2]
+    there, path = {"cpu": "6502", "bfloat16": True}, tmp_path / "results.json"
+    leaderboard.write_results(path, [result(one, 2.0), result(one, 3.0, machine=there), result(one, 2.1)])
+    results = leaderboard.read_results(path)
+    assert [one["bits_per_byte"]["val"] for one in results] == [2.1, 3.0], "the last one of each machine"
+    assert leaderboard.results_of(there, results) == {one.key: results[1]}
+    page = leaderboard.page(results, [one, two], 300, [1, 2])
+    assert "| megabyte | 1,000 | 2.1000 " in page
+    assert "Z80, without bfloat16" in page
+    page = leaderboard.page([*results, result(two, 3.2, machine=there)], [one, two], 300, [1, 2])
+    assert "| megabyte | 1,000 | 3.1000 ± 0.1414 " in page
+    assert "6502, with bfloat16" in page
+    early = result(one, 2.0, machine={"bfloat16": False})  # before the processor was recorded
+    assert not leaderboard.results_of(there, [early])
+    assert set(leaderboard.results_of(HERE, [early, result(two, 2.0)])) == {one.key, two.key}
 
 
 @pytest.mark.slow
