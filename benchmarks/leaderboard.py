@@ -148,28 +148,16 @@ def this_machine() -> Machine:
 
 
 def by_machine(results: Iterable[Result]) -> list[tuple[Machine, Results]]:
-    """Return the machines, the one with the most results first, and the results of each by their conditions.
-
-    Two are one if what both say is equal: earlier results say less of theirs.
-    """
-    groups = list[tuple[Machine, Results]]()
+    """Return the machines, the one with the most results first, and the results of each by their conditions."""
+    groups: dict[str, Results] = {}
     for result in results:
-        machine: Machine = result["machine"]
-        group = next((group for group in groups if is_same(group[0], machine)), None)
-        if group is None:
-            groups.append(group := (dict(machine), {}))
-        known, own = group
-        known.update(machine)
-        own[json.dumps(result["conditions"], sort_keys=True)] = result
-    return sorted(groups, key=lambda group: -len(group[1]))
-
-
-def is_same(one: Machine, other: Machine) -> bool:
-    return all(one[name] == other[name] for name in one.keys() & other.keys())
+        machine, conditions = (json.dumps(result[name], sort_keys=True) for name in ("machine", "conditions"))
+        groups.setdefault(machine, {})[conditions] = result
+    return [(json.loads(each), groups[each]) for each in sorted(groups, key=lambda each: -len(groups[each]))]
 
 
 def results_of(machine: Machine, results: Iterable[Result]) -> Results:
-    return next((own for known, own in by_machine(results) if is_same(known, machine)), {})
+    return next((own for known, own in by_machine(results) if known == machine), {})
 
 
 def described(machine: Machine) -> str:
@@ -294,8 +282,9 @@ python benchmarks/leaderboard.py --only NAME
 ```
 
 The first trains it, shows the validation split alone and records nothing: tune with it. The second trains all seeds,
-records them in `docs/leaderboard.json`, and makes this page. Without `--only` it trains all that is missing, and can be
-stopped and called again at any time.
+records them in `docs/leaderboard.json` with the machine, and makes this page of the machine with the most results; for
+a page of yours add `--page FILE`. Without `--only` it trains all that is missing, and can be stopped and called again
+at any time.
 """
 
 
@@ -426,6 +415,11 @@ def main() -> None:
             print(f"  val {result['bits_per_byte']['val']:.4f} bits per byte, {result['steps']:,} steps", flush=True)
     if not args.trial:
         write_atomically(args.page, page(results, every, args.seconds, args.seeds))
+        if (shown := by_machine(results)) and not args.no_training and shown[0][0] != this_machine():
+            print(
+                f"{args.page} shows another machine, which has more results ({described(shown[0][0])}); "
+                "make a page of this one with --page FILE"
+            )
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def test_results_of_two_machines_are_kept_apart_and_the_page_shows_the_one_with_
     there, path = {"cpu": "6502", "bfloat16": True}, tmp_path / "results.json"
     leaderboard.write_results(path, [result(one, 2.0), result(one, 3.0, machine=there), result(one, 2.1)])
     results = leaderboard.read_results(path)
-    assert [one["bits_per_byte"]["val"] for one in results] == [2.1, 3.0], "the last one of each machine"
+    assert [each["bits_per_byte"]["val"] for each in results] == [2.1, 3.0], "the last one of each machine"
     assert leaderboard.results_of(there, results) == {one.key: results[1]}
     page = leaderboard.page(results, [one, two], 300, [1, 2])
     assert "| megabyte | 1,000 | 2.1000 " in page
@@ -98,9 +98,6 @@ def test_results_of_two_machines_are_kept_apart_and_the_page_shows_the_one_with_
     page = leaderboard.page([*results, result(two, 3.2, machine=there)], [one, two], 300, [1, 2])
     assert "| megabyte | 1,000 | 3.1000 ± 0.1414 " in page
     assert "6502, with bfloat16" in page
-    early = result(one, 2.0, machine={"bfloat16": False})  # before the processor was recorded
-    assert not leaderboard.results_of(there, [early])
-    assert set(leaderboard.results_of(HERE, [early, result(two, 2.0)])) == {one.key, two.key}
 
 
 @pytest.mark.slow
