@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields
-from functools import cache
+from functools import cache, cached_property
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -30,7 +30,8 @@ TOGETHER = 1000  # steps parsed at once: about a millisecond
 PREVIEW_POINTS, PREVIEW_S = 1024, 0.2  # the latter for a slow disk
 NAME = re.compile(rb'\{"event": ?"(\w+)"')
 STEP_LINES = (b'{"event":"Step",', b'{"event": "Step",')
-FREQUENT_LINES = (*STEP_LINES, b'{"event":"LayerHealth",')
+MEASUREMENT_LINE = b'{"event":"LayerHealth",'
+FREQUENT_LINES = (*STEP_LINES, MEASUREMENT_LINE)
 Recorded = TypeVar("Recorded", bound=Event)
 MEASURED = tuple(item.name for item in fields(Step))
 
@@ -46,17 +47,34 @@ class Steps:
         return len(next(iter(self.columns.values())))
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """The line of a `LayerHealth`. It is parsed when it is needed, because of many measurements few are shown."""
+
+    step: int
+    line: bytes
+
+    @cached_property
+    def event(self) -> Event:
+        """Return the event, or a `Notice` if it is unreadable."""
+        return parse_event(self.line, Path("events.jsonl"))
+
+
+LogItem = Event | Steps | Measurement
+
+
 def parse_block(block: bytes, path: Path, names: tuple[str, ...] = MEASURED) -> Iterator[Event | Steps]:
     """Yield the events of whole lines, those of steps as `Steps` with these fields. An unreadable line becomes a
     `Notice`.
 
     A measurement of the layers may come after steps that follow it, so that more steps are parsed together.
     """
-    return (item for item, _ in parse_with_lines(block, path, names))
+    for item, _ in parse_with_lines(block, path, names):
+        yield item.event if isinstance(item, Measurement) else item
 
 
-def parse_with_lines(block: bytes, path: Path, names: tuple[str, ...]) -> Iterator[tuple[Event | Steps, bytes]]:
-    """Like `parse_block`, but yield each item with its line, `Steps` with the last one."""
+def parse_with_lines(block: bytes, path: Path, names: tuple[str, ...]) -> Iterator[tuple[LogItem, bytes]]:
+    """Like `parse_block`, but yield each item with its line, `Steps` with the last one, and measurements unparsed."""
     for is_frequent, group in groupby(io.BytesIO(block), key=_is_frequent):  # its lines end only at a line feed
         while lines := list(islice(group, TOGETHER if is_frequent else 1)):
             of_steps = [line for line in lines if line.startswith(STEP_LINES)]
@@ -65,7 +83,7 @@ def parse_with_lines(block: bytes, path: Path, names: tuple[str, ...]) -> Iterat
                 yield steps, of_steps[-1]
                 lines = [] if len(steps) == len(lines) else [line for line in lines if not line.startswith(STEP_LINES)]
             for line in lines:
-                event = parse_event(line, path)
+                event = parse_lazily(line, path)
                 yield _single(event, names) if isinstance(event, Step) else event, line
 
 
@@ -75,6 +93,16 @@ def parse_event(line: bytes, path: Path) -> Event:
         return _fast_event(line) or from_json(line)
     except UserError as error:
         return Notice(level="warning", text=f"a line of {path} cannot be read and is skipped: {error}")
+
+
+def parse_lazily(line: bytes, path: Path) -> Event | Measurement:
+    """Like `parse_event`, but of a measurement of the layers only the step is parsed."""
+    import msgspec
+
+    if line.startswith(MEASUREMENT_LINE):
+        with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+            return Measurement(_measurement_decoder()(line).step, line)
+    return parse_event(line, path)
 
 
 def _fast_event(line: bytes) -> Event | None:
@@ -119,6 +147,14 @@ def _name_decoder() -> Callable[[bytes], Any]:
     import msgspec
 
     return msgspec.json.Decoder(msgspec.defstruct("EventLine", [("event", str)])).decode
+
+
+@cache
+def _measurement_decoder() -> Callable[[bytes], Any]:
+    """Return a function that parses the line of a `LayerHealth`, and keeps only its step."""
+    import msgspec
+
+    return msgspec.json.Decoder(msgspec.defstruct("MeasurementLine", [("step", int)])).decode
 
 
 @cache

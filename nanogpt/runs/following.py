@@ -15,7 +15,7 @@ from pathlib import Path
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Finished, Reading, Status, from_json
 from nanogpt.files import check_regular, open_regular, why
-from nanogpt.runs.event_log import BLOCK, LONGEST_EVENT, MEASURED, Steps, parse_block, parse_event
+from nanogpt.runs.event_log import BLOCK, LONGEST_EVENT, MEASURED, LogItem, parse_block, parse_event
 from nanogpt.runs.folder import LOST_S, is_locked, is_on_this_machine, is_run, is_trainer_gone, summary
 from nanogpt.runs.parsed_log import CachedParser, ParsedLog
 from nanogpt.runs.state import SLOW_S, RunState, status_event
@@ -51,10 +51,10 @@ def follow_lines(
 
 def follow_blocks(
     run: Path, names: tuple[str, ...] = MEASURED, *, poll_s: float = 0.5
-) -> Generator[Event | Steps, None, None]:
+) -> Generator[LogItem, None, None]:
     """Like `follow` from the start with `keep_waiting`, but yield consecutive steps as one `Steps`, and `Reading`.
 
-    `names` are the fields of the steps.
+    `names` are the fields of the steps. Measurements of the layers that are already recorded are unparsed.
     """
     location = _find_run(run)
     first_status: Status | None = None

@@ -26,7 +26,7 @@ from typing import BinaryIO, cast
 
 from nanogpt import paths
 from nanogpt.errors import UserError
-from nanogpt.events import Event, Reading, Step
+from nanogpt.events import Reading, Step
 from nanogpt.files import new_file, open_regular, why
 from nanogpt.records import from_values
 from nanogpt.runs.event_log import (
@@ -34,8 +34,10 @@ from nanogpt.runs.event_log import (
     LARGE,
     LONGEST_EVENT,
     MEASURED,
+    LogItem,
     Steps,
     parse_event,
+    parse_lazily,
     parse_with_lines,
     whole_lines,
 )
@@ -84,8 +86,8 @@ class ParsedLog:
         """Close the file. The properties stay."""
         self._file.close()
 
-    def items(self) -> Iterator[Event | Steps]:
-        """Yield what `parse_block` yields for the covered lines, and `Reading` now and then. Raise `UserError`."""
+    def items(self) -> Iterator[LogItem]:
+        """Yield what `parse_with_lines` yields for the covered lines, and `Reading`. Raise `UserError`."""
         done = reported = 0
         try:
             self._file.seek(HEADER_BYTES)
@@ -106,9 +108,9 @@ class ParsedLog:
         while part := self._file.read(BLOCK):
             yield part
 
-    def _parsed(self, kind: bytes, count: int, block: bytes) -> Iterator[Event | Steps]:
+    def _parsed(self, kind: bytes, count: int, block: bytes) -> Iterator[LogItem]:
         if kind == b"L":
-            yield from (parse_event(line, self._label) for line in io.BytesIO(block))
+            yield from (parse_lazily(line, self._label) for line in io.BytesIO(block))
             return
         columns = {}
         for number, name in enumerate(self._names):
@@ -156,8 +158,8 @@ class CachedParser:
     def __enter__(self) -> "CachedParser":
         return self
 
-    def stored_items(self) -> Iterator[Event | Steps]:
-        """Yield what `parse_block` yields for the lines that the copy has, and `Reading`. Raise `UserError`."""
+    def stored_items(self) -> Iterator[LogItem]:
+        """Yield what `parse_with_lines` yields for the lines of the copy, and `Reading`. Raise `UserError`."""
         with suppress(OSError):
             self._state = _state(self._log.stat())
         self.start = find_parsed(self._log, self._names)
@@ -184,8 +186,8 @@ class CachedParser:
         except (OSError, UserError) as error:
             self._discard(error)
 
-    def parse(self, block: bytes) -> Iterator[Event | Steps]:
-        """Yield what `parse_block` yields for the next lines of the log, and write it."""
+    def parse(self, block: bytes) -> Iterator[LogItem]:
+        """Yield what `parse_with_lines` yields for the next lines of the log, and write it."""
         if b"\0" in block or block.find(b"\n") >= LONGEST_EVENT:  # content has not arrived yet, or a line was cut
             self._discard(ValueError("the lines may not be those of the log"))
         for item, line in parse_with_lines(block, Path(self._log.name), self._names):
@@ -197,7 +199,7 @@ class CachedParser:
             self._last_line = len(block) - (block.rfind(b"\n", 0, -1) + 1)
             self._log_crc = zlib.crc32(block, self._log_crc)
 
-    def _add(self, item: Event | Steps, line: bytes) -> None:
+    def _add(self, item: LogItem, line: bytes) -> None:
         if not isinstance(item, Steps):
             self._lines.append(line)
             return
@@ -255,8 +257,8 @@ class CachedParser:
             self._files.__exit__(type(error), error, error.__traceback__)
 
 
-def read_with_progress(log: Path, names: tuple[str, ...] = MEASURED) -> Iterator[Event | Steps]:
-    """Like `read_blocks`, but also yield `Reading` now and then, and use the copy of a long log."""
+def read_with_progress(log: Path, names: tuple[str, ...] = MEASURED) -> Iterator[LogItem]:
+    """Like `read_blocks`, but use the copy of a long log, leave measurements unparsed, and also yield `Reading`."""
     with CachedParser(log, names) as parser:
         yield from parser.stored_items()
         for block, reading in whole_lines(log, parser.covered):

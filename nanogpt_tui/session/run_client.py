@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanogpt.events import Acknowledged, Event, Finished, Saved, Started, Status
+from nanogpt.events import Acknowledged, Finished, Saved, Started, Status
 from nanogpt.training import Command, CommandQueue, Save, Stop
 from nanogpt.training.control import RemoteCommand
 from nanogpt_tui.session.workers import Throttle, Worker
 
 if TYPE_CHECKING:
-    from nanogpt.runs.event_log import Steps
+    from nanogpt.runs.event_log import LogItem
     from nanogpt_tui.session.history import History
 
 
-class RunClient(Worker["Event | Steps"]):
+class RunClient(Worker["LogItem"]):
     """Base class: follow one training and keep the commands that it has not applied yet in `pending`.
 
     `eval_interval` is the interval in use, None before it is known; `saving` is True from an applied command to save
@@ -29,7 +29,11 @@ class RunClient(Worker["Event | Steps"]):
     """
 
     def __init__(
-        self, work: Callable[[], Iterator["Event | Steps"]], throttle: Throttle, history: "History", name: str
+        self,
+        work: Callable[[], Iterator["LogItem"]],
+        throttle: Throttle,
+        history: "History",
+        name: str,
     ) -> None:
         super().__init__(work, throttle, name)
         self.history = history
@@ -37,7 +41,7 @@ class RunClient(Worker["Event | Steps"]):
         self.pending: deque[Command] = deque()
         self.saving = False
 
-    def on_item(self, item: "Event | Steps") -> None:
+    def on_item(self, item: "LogItem") -> None:
         """Add an event to the history, in the worker's thread."""
         if isinstance(item, Started | Acknowledged) and item.eval_interval is not None:
             self.eval_interval = item.eval_interval
@@ -62,7 +66,7 @@ class LocalRunClient(RunClient):
 
     def __init__(
         self,
-        work: Callable[[], Iterator["Event | Steps"]],
+        work: Callable[[], Iterator["LogItem"]],
         throttle: Throttle,
         history: "History",
         commands: CommandQueue,
@@ -97,9 +101,9 @@ class RemoteRunClient(RunClient):
         folder: Path,
         throttle: Throttle,
         history: "History",
-        launch: Callable[[], Iterator["Event | Steps"]] | None = None,
+        launch: Callable[[], Iterator["LogItem"]] | None = None,
     ) -> None:
-        def work() -> Iterator["Event | Steps"]:
+        def work() -> Iterator["LogItem"]:
             from nanogpt.runs.event_log import preview
             from nanogpt.runs.following import RECORD, follow_blocks
             from nanogpt_tui.session.history import FIELDS
@@ -128,7 +132,7 @@ class RemoteRunClient(RunClient):
         with self._sending:
             super()._acknowledge(event)
 
-    def on_item(self, item: "Event | Steps") -> None:
+    def on_item(self, item: "LogItem") -> None:
         """Add an event to the history. Forget pending commands if their trainer has ended."""
         is_new = self.history.reading is None
         super().on_item(item)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from textual.app import App
 
     from nanogpt.data.recipes import Recipe
-    from nanogpt.runs.event_log import Steps
+    from nanogpt.runs.event_log import LogItem
     from nanogpt.runs.listing import RunListing
     from nanogpt.runs.state import RunState
     from nanogpt_tui.session.history import History
@@ -170,7 +170,7 @@ class Session(BackgroundWork):
         return self._read_and_resume(folder, lambda before, _: self._launch_resume(folder, changes, before), then)
 
     def _launch_resume(self, folder: Path, changes: Mapping[str, Any] | None, before: "RunState") -> None:
-        def launch() -> Iterator["Event | Steps"]:
+        def launch() -> Iterator["LogItem"]:
             from nanogpt import runs
 
             try:
@@ -182,7 +182,10 @@ class Session(BackgroundWork):
         self._launch(folder, launch, before)
 
     def _launch(
-        self, folder: Path, launch: Callable[[], Iterator["Event | Steps"]], before: "RunState | None" = None
+        self,
+        folder: Path,
+        launch: Callable[[], Iterator["LogItem"]],
+        before: "RunState | None" = None,
     ) -> None:
         from nanogpt_tui.session.run_client import RemoteRunClient
 
@@ -222,7 +225,7 @@ class Session(BackgroundWork):
         already, a run is training here, or the session is read-only. Without `then`, notify of an error.
         """
 
-        def work(commands: CommandQueue) -> Iterator["Event | Steps"]:
+        def work(commands: CommandQueue) -> Iterator["LogItem"]:
             from nanogpt import runs
 
             yield from self._read_record(folder)
@@ -258,7 +261,7 @@ class Session(BackgroundWork):
 
         return self.fetch(read, show, "resume", answers_key=True)
 
-    def _read_record(self, folder: Path) -> Iterator["Event | Steps"]:
+    def _read_record(self, folder: Path) -> Iterator["LogItem"]:
         from nanogpt.runs.parsed_log import read_with_progress
         from nanogpt_tui.session.history import FIELDS
 
@@ -269,7 +272,7 @@ class Session(BackgroundWork):
 
     def _train(
         self,
-        work: Callable[[CommandQueue], Iterator["Event | Steps"]],
+        work: Callable[[CommandQueue], Iterator["LogItem"]],
         folder: Path,
         before: "RunState | None" = None,
     ) -> "LocalRunClient":

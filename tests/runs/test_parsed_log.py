@@ -22,7 +22,7 @@ from nanogpt import paths
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Reading, Saved, Status, to_json
 from nanogpt.runs import event_log, parsed_log
-from nanogpt.runs.event_log import Steps, parse_block
+from nanogpt.runs.event_log import LogItem, Measurement, Steps, parse_block
 from nanogpt.runs.following import follow_blocks
 from nanogpt.runs.parsed_log import ParsedLog, find_parsed, read_with_progress
 from tests.made_events import started, stepped
@@ -55,7 +55,7 @@ LINES = [
 ]
 
 
-def flat(items: Iterator[Event | Steps]) -> list[str]:
+def flat(items: Iterator[LogItem]) -> list[str]:
     """Return the figures of each step and the text of each other event, without `Reading` and times of reading."""
     found: list[str] = []
     for item in items:
@@ -63,6 +63,8 @@ def flat(items: Iterator[Event | Steps]) -> list[str]:
             rows = zip(*(item.columns[name].tolist() for name in NAMES), strict=True)
             found += [str(row) for row in rows]
             assert item.last.step == item.columns["step"][-1]
+        elif isinstance(item, Measurement):
+            found.append(to_json(item.event))
         elif not isinstance(item, Reading | Status):
             found.append(to_json(item).partition('"time":')[0] + str(getattr(item, "text", "")))
     return found
@@ -80,7 +82,7 @@ def read(log: Path) -> list[str]:
 def followed(log: Path) -> list[str]:
     """Return what a watcher gets until it has caught up."""
 
-    def items() -> Iterator[Event | Steps]:
+    def items() -> Iterator[LogItem]:
         for item in follow_blocks(log.parent, NAMES):
             if isinstance(item, Status):
                 return
@@ -127,7 +129,7 @@ def test_only_the_lines_after_the_copy_are_parsed(
         file.write(more)
     whole, parsed = expected(log), list[bytes]()
 
-    def parse(block: bytes, path: Path, names: tuple[str, ...]) -> Iterator[tuple[Event | Steps, bytes]]:
+    def parse(block: bytes, path: Path, names: tuple[str, ...]) -> Iterator[tuple[LogItem, bytes]]:
         parsed.append(block)
         return event_log.parse_with_lines(block, path, names)
 
@@ -300,7 +302,7 @@ def test_a_copy_that_is_published_between_reading_and_writing_does_not_double_st
     whole, stored = expected(log), ParsedLog.items
     others = [log]
 
-    def read_then_let_another_read(self: ParsedLog) -> Iterator[Event | Steps]:
+    def read_then_let_another_read(self: ParsedLog) -> Iterator[LogItem]:
         yield from stored(self)
         while others:
             assert reader(others.pop()) == whole
