@@ -1,6 +1,7 @@
-"""Parts that optimizers share: merging of parameter groups, and steps that are skipped on the device."""
+"""Parts that optimizers share: a quick start, merging of parameter groups, and steps skipped on the device."""
 
 from collections.abc import Callable, Hashable
+from inspect import unwrap
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,33 @@ if TYPE_CHECKING:
     from nanogpt.models.base import LanguageModel, ParameterGroup
 
 
-class SkippableOptimizer(torch.optim.Optimizer):
+class Optimizer(torch.optim.Optimizer):
+    """`torch.optim.Optimizer` whose first calls do not import torch's compiler, which takes most of a second.
+
+    torch wraps these methods so that its compiler leaves them out; the methods that are wrapped do the same.
+    """
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters; see `torch.optim.Optimizer.add_param_group`."""
+        unwrap(torch.optim.Optimizer.add_param_group)(self, param_group)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state; see `torch.optim.Optimizer.state_dict`."""
+        state: dict[str, Any] = unwrap(torch.optim.Optimizer.state_dict)(self)
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Replace the state; see `torch.optim.Optimizer.load_state_dict`."""
+        unwrap(torch.optim.Optimizer.load_state_dict)(self, state_dict)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop all gradients."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+
+class SkippableOptimizer(Optimizer):
     """An optimizer that can skip a step without synchronizing host and device.
 
     skip_flag: a float32 scalar on the parameters' device, or None. If it is 1, `step` leaves the parameters and the

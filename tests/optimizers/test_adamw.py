@@ -1,20 +1,13 @@
-"""AdamW: the same as torch's, and without what torch's own imports."""
+"""AdamW: the same as torch's."""
 
 import copy
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from nanogpt.config import resolve
-from nanogpt.events import Finished
 from nanogpt.models.flat_parameters import FlatParameters
 from nanogpt.optimizers.adamw.optimizer import AdamW
-from nanogpt.training import train
 
 SETTINGS: dict[str, Any] = {"lr": 0.01, "betas": (0.9, 0.99)}
 
@@ -114,28 +107,3 @@ def test_what_has_no_gradient_stays():
     weight = torch.nn.Parameter(torch.ones(3))
     AdamW([{"params": [weight], "weight_decay": 0.5}], **SETTINGS).step()
     assert torch.equal(weight.detach(), torch.ones(3))
-
-
-def train_and_list_compilers():
-    flags: dict[str, Any] = {"max_iters": 2, "eval_iters": 1, "n_layer": 1, "n_embd": 8, "n_head": 2}
-    flags |= {
-        "block_size": 8,
-        "batch_size": 2,
-        "vocab_size": 5,
-        "device": "cpu",
-        "optimizer": "muon",
-        "architecture": "modern",
-    }
-    tokens = {split: (np.arange(400) % 5).astype(np.uint16) for split in ("train", "val")}
-    assert isinstance(list(train(resolve(flags=flags).config, tokens))[-1], Finished)
-    print([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules])
-
-
-@pytest.mark.slow
-def test_training_without_compiling_imports_no_compiler():
-    # not a forked child: the process that those come from has the compiler already
-    command = "from tests.optimizers.test_adamw import train_and_list_compilers; train_and_list_compilers()"
-    done = subprocess.run(
-        [sys.executable, "-c", command], capture_output=True, text=True, cwd=Path(__file__).parents[2]
-    )
-    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr

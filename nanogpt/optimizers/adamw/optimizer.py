@@ -1,7 +1,6 @@
 """AdamW with torch's fused kernel.
 
-`torch.optim.AdamW` computes the same, but its first call imports torch's compiler, which takes as long as importing
-torch.
+`torch.optim.AdamW` computes the same, but its first call imports torch's compiler; see `nanogpt.optimizers.base`.
 """
 
 from collections.abc import Callable, Iterable
@@ -36,20 +35,10 @@ class AdamW(SkippableOptimizer):
         self.flat_state: dict[Tensor, list[Tensor]] = {}  # by the first parameter of a group
         super().__init__(list(groups), defaults)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group, without the checks of torch's class, which import its compiler."""
-        self.param_groups.append(self.defaults | param_group)
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Replace the state; see `torch.optim.Optimizer.load_state_dict`."""
         self.flat_state.clear()
         super().load_state_dict(state_dict)
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop all gradients."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]

@@ -32,14 +32,13 @@ class Config(OptimizerConfig):
         self, model: "LanguageModel", dtype: "torch.dtype", flat: "FlatParameters | None" = None
     ) -> "torch.optim.Optimizer":
         """Return the optimizer; see `OptimizerConfig.build`."""
-        import torch
-
         from nanogpt.optimizers.base import merge_groups
+        from nanogpt.optimizers.sgd.optimizer import Sgd
 
         groups = merge_groups(
             model, lambda group: group.decay, weight_decay=lambda group: self.weight_decay if group.decay else 0.0
         )
-        return torch.optim.SGD(groups, lr=self.learning_rate, momentum=self.momentum, nesterov=self.nesterov)
+        return Sgd(groups, lr=self.learning_rate, momentum=self.momentum, nesterov=self.nesterov)
 
     def state_bytes(self, n_parameters: int) -> int:
         """Return the bytes of the momentum in float32."""
