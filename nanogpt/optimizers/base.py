@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from nanogpt.models.base import LanguageModel, ParameterGroup
 
 
-class Optimizer(torch.optim.Optimizer):
+class QuickStartOptimizer(torch.optim.Optimizer):
     """`torch.optim.Optimizer` whose first calls do not import torch's compiler, which takes most of a second.
 
     torch wraps these methods so that its compiler leaves them out; the methods that are wrapped do the same.
@@ -31,13 +31,11 @@ class Optimizer(torch.optim.Optimizer):
         unwrap(torch.optim.Optimizer.load_state_dict)(self, state_dict)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop all gradients."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
+        """Drop all gradients; see `torch.optim.Optimizer.zero_grad`."""
+        unwrap(torch.optim.Optimizer.zero_grad)(self, set_to_none)
 
 
-class SkippableOptimizer(Optimizer):
+class SkippableOptimizer(QuickStartOptimizer):
     """An optimizer that can skip a step without synchronizing host and device.
 
     skip_flag: a float32 scalar on the parameters' device, or None. If it is 1, `step` leaves the parameters and the

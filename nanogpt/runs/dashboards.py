@@ -18,7 +18,7 @@ from nanogpt.files import why
 from nanogpt.inspection import Observer
 from nanogpt.interop.dashboards import find_dashboard
 from nanogpt.interop.dashboards.base import Dashboard, DashboardRun, log_event, log_steps
-from nanogpt.runs.event_log import Measurement, Steps
+from nanogpt.runs.event_log import LayerHealthLine, Steps
 from nanogpt.runs.folder import is_locked, run_config
 from nanogpt.runs.following import follow_blocks
 from nanogpt.runs.state import ALIVE
@@ -103,7 +103,7 @@ def show_training(kind: type[Dashboard], run: Path, started: float) -> None:
             elif isinstance(item, Finished):
                 return
             else:
-                log_event(dashboard, item.event if isinstance(item, Measurement) else item)
+                log_event(dashboard, item.event if isinstance(item, LayerHealthLine) else item)
     finally:
         if dashboard is not None:
             dashboard.close()

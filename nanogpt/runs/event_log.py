@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from nanogpt.errors import UserError
-from nanogpt.events import KINDS, Event, Notice, Reading, Started, Step, from_json
+from nanogpt.events import KINDS, Event, LayerHealth, Notice, Reading, Started, Step, from_json
 from nanogpt.files import open_regular, why
 
 BLOCK = 1 << 22  # bytes read at once: few calls, since each takes long on a network disk
@@ -30,8 +30,8 @@ TOGETHER = 1000  # steps parsed at once: about a millisecond
 PREVIEW_POINTS, PREVIEW_S = 1024, 0.2  # the latter for a slow disk
 NAME = re.compile(rb'\{"event": ?"(\w+)"')
 STEP_LINES = (b'{"event":"Step",', b'{"event": "Step",')
-MEASUREMENT_LINE = b'{"event":"LayerHealth",'
-FREQUENT_LINES = (*STEP_LINES, MEASUREMENT_LINE)
+LAYER_HEALTH_LINE = b'{"event":"LayerHealth",'
+FREQUENT_LINES = (*STEP_LINES, LAYER_HEALTH_LINE)
 Recorded = TypeVar("Recorded", bound=Event)
 MEASURED = tuple(item.name for item in fields(Step))
 
@@ -48,8 +48,11 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """The line of a `LayerHealth`. It is parsed when it is needed, because of many measurements few are shown."""
+class LayerHealthLine:
+    """The line of a `LayerHealth`, which is parsed when it is needed: of many measurements few are shown.
+
+    Its fields are there, but may have wrong types.
+    """
 
     step: int
     line: bytes
@@ -60,7 +63,7 @@ class Measurement:
         return parse_event(self.line, Path("events.jsonl"))
 
 
-LogItem = Event | Steps | Measurement
+LogItem = Event | Steps | LayerHealthLine
 
 
 def parse_block(block: bytes, path: Path, names: tuple[str, ...] = MEASURED) -> Iterator[Event | Steps]:
@@ -70,7 +73,7 @@ def parse_block(block: bytes, path: Path, names: tuple[str, ...] = MEASURED) -> 
     A measurement of the layers may come after steps that follow it, so that more steps are parsed together.
     """
     for item, _ in parse_with_lines(block, path, names):
-        yield item.event if isinstance(item, Measurement) else item
+        yield item.event if isinstance(item, LayerHealthLine) else item
 
 
 def parse_with_lines(block: bytes, path: Path, names: tuple[str, ...]) -> Iterator[tuple[LogItem, bytes]]:
@@ -95,13 +98,13 @@ def parse_event(line: bytes, path: Path) -> Event:
         return Notice(level="warning", text=f"a line of {path} cannot be read and is skipped: {error}")
 
 
-def parse_lazily(line: bytes, path: Path) -> Event | Measurement:
+def parse_lazily(line: bytes, path: Path) -> Event | LayerHealthLine:
     """Like `parse_event`, but of a measurement of the layers only the step is parsed."""
     import msgspec
 
-    if line.startswith(MEASUREMENT_LINE):
+    if line.startswith(LAYER_HEALTH_LINE):
         with suppress(msgspec.MsgspecError, ValueError, RecursionError):
-            return Measurement(_measurement_decoder()(line).step, line)
+            return LayerHealthLine(_layer_health_decoder()(line).step, line)
     return parse_event(line, path)
 
 
@@ -150,11 +153,14 @@ def _name_decoder() -> Callable[[bytes], Any]:
 
 
 @cache
-def _measurement_decoder() -> Callable[[bytes], Any]:
-    """Return a function that parses the line of a `LayerHealth`, and keeps only its step."""
+def _layer_health_decoder() -> Callable[[bytes], Any]:
+    """Return a function that parses the step of a line with the fields of a `LayerHealth`."""
     import msgspec
 
-    return msgspec.json.Decoder(msgspec.defstruct("MeasurementLine", [("step", int)])).decode
+    others: list[Any] = [
+        (each.name, msgspec.Raw) for each in fields(LayerHealth) if each.default is MISSING and each.name != "step"
+    ]
+    return msgspec.json.Decoder(msgspec.defstruct("LayerHealthLine", [*others, ("step", int)])).decode
 
 
 @cache

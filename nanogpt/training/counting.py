@@ -12,7 +12,7 @@ import torch
 
 from nanogpt.config import Config
 from nanogpt.data.token_files import Tokens
-from nanogpt.optimizers.base import Optimizer
+from nanogpt.optimizers.base import QuickStartOptimizer
 from nanogpt.training import estimate
 from nanogpt.training.optimizer_step import OptimizerStep, PendingMetrics, StepMetrics
 from nanogpt.training.snapshot import Progress
@@ -41,7 +41,7 @@ class CountingStep(OptimizerStep):
 
 def no_optimizer() -> torch.optim.Optimizer:
     """Return an optimizer without parameters and state."""
-    return Optimizer([{"params": []}], {})
+    return QuickStartOptimizer([{"params": []}], {})
 
 
 def counting_config(config: Config) -> Config:

@@ -36,7 +36,7 @@ from nanogpt.events import (
 )
 from nanogpt.inspection import layer_problems, spikes
 from nanogpt.loss_units import TextSize
-from nanogpt.runs.event_log import LogItem, Measurement, Steps
+from nanogpt.runs.event_log import LayerHealthLine, LogItem, Steps
 from nanogpt.runs.folder import summary
 from nanogpt.runs.parsed_log import read_with_progress
 from nanogpt.runs.state import RunState, reduce
@@ -97,7 +97,7 @@ class History:
         self._table: NDArray[np.float64] = np.empty((len(FIELDS), 1024))
         self._rows = 0
         self._expected_rows = 0  # of the record that is being read
-        self._measurements = Thinned[LayerHealth | Measurement]()
+        self._measurements = Thinned[LayerHealth | LayerHealthLine]()
 
     def __len__(self) -> int:
         preview = self._active_preview
@@ -173,11 +173,11 @@ class History:
     @property
     def layer_health(self) -> list[LayerHealth]:
         """The measurements of the layers; of many every n-th and the newest."""
-        events = (item.event if isinstance(item, Measurement) else item for item in self._measurements.items)
+        events = (item.event if isinstance(item, LayerHealthLine) else item for item in self._measurements.items)
         return [event for event in events if isinstance(event, LayerHealth)]
 
     @property
-    def has_measurements(self) -> bool:
+    def has_layer_health(self) -> bool:
         """Whether the layers have been measured."""
         return bool(self._measurements.items)
 
@@ -190,7 +190,7 @@ class History:
     def add(self, event: LogItem) -> None:
         """Add the next event of the stream, a block of steps, or a measurement of the layers that is not parsed."""
         before = self._event_state
-        if not isinstance(event, LayerHealth | Measurement):  # which does not change the state
+        if not isinstance(event, LayerHealth | LayerHealthLine):  # which does not change the state
             self._event_state = reduce(before, event.last if isinstance(event, Steps) else event)
         match event:
             case Steps():
@@ -217,7 +217,7 @@ class History:
                 self.health = event
                 kind = SEVERITY.get(event.state, "warning")
                 self.log.append(LogLine(event.time, kind, event.message))
-            case LayerHealth() | Measurement():
+            case LayerHealth() | LayerHealthLine():
                 self._measurements.add(event)
             case LayerProblem():
                 kind = "info" if event.over else "warning"
@@ -275,6 +275,9 @@ class History:
             self.version += 1
 
     def _end_reading(self) -> None:
+        self._measurements.items = list[LayerHealth | LayerHealthLine](
+            self.layer_health
+        )  # not in the interface's thread
         self.reading = None
         self.generation += self.preview is not None
         self.preview = None

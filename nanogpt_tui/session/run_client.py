@@ -29,11 +29,7 @@ class RunClient(Worker["LogItem"]):
     """
 
     def __init__(
-        self,
-        work: Callable[[], Iterator["LogItem"]],
-        throttle: Throttle,
-        history: "History",
-        name: str,
+        self, work: Callable[[], Iterator["LogItem"]], throttle: Throttle, history: "History", name: str
     ) -> None:
         super().__init__(work, throttle, name)
         self.history = history

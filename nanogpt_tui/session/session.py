@@ -182,10 +182,7 @@ class Session(BackgroundWork):
         self._launch(folder, launch, before)
 
     def _launch(
-        self,
-        folder: Path,
-        launch: Callable[[], Iterator["LogItem"]],
-        before: "RunState | None" = None,
+        self, folder: Path, launch: Callable[[], Iterator["LogItem"]], before: "RunState | None" = None
     ) -> None:
         from nanogpt_tui.session.run_client import RemoteRunClient
 

@@ -22,7 +22,7 @@ from nanogpt import paths
 from nanogpt.errors import UserError
 from nanogpt.events import Event, Reading, Saved, Status, to_json
 from nanogpt.runs import event_log, parsed_log
-from nanogpt.runs.event_log import LogItem, Measurement, Steps, parse_block
+from nanogpt.runs.event_log import LayerHealthLine, LogItem, Steps, parse_block
 from nanogpt.runs.following import follow_blocks
 from nanogpt.runs.parsed_log import ParsedLog, find_parsed, read_with_progress
 from tests.made_events import started, stepped
@@ -63,7 +63,7 @@ def flat(items: Iterator[LogItem]) -> list[str]:
             rows = zip(*(item.columns[name].tolist() for name in NAMES), strict=True)
             found += [str(row) for row in rows]
             assert item.last.step == item.columns["step"][-1]
-        elif isinstance(item, Measurement):
+        elif isinstance(item, LayerHealthLine):
             found.append(to_json(item.event))
         elif not isinstance(item, Reading | Status):
             found.append(to_json(item).partition('"time":')[0] + str(getattr(item, "text", "")))

@@ -40,6 +40,12 @@ class AdamW(SkippableOptimizer):
         self.flat_state.clear()
         super().load_state_dict(state_dict)
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop all gradients."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update all parameters that have a gradient. `closure` is not used."""

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
-from nanogpt.optimizers.base import Optimizer
+from nanogpt.optimizers.base import QuickStartOptimizer
 
 
-class Lion(Optimizer):
+class Lion(QuickStartOptimizer):
     """For each parameter w with gradient g and momentum m, at learning rate η and weight decay λ:
 
     w ← w - η·(sign(β1·m + (1 - β1)·g) + λ·w), then m ← β2·m + (1 - β2)·g. m starts at zero.

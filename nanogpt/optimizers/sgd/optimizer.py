@@ -1,17 +1,17 @@
 """SGD with a quick start."""
 
-from collections.abc import Callable
 from inspect import unwrap
+from typing import Any
 
 import torch
 
-from nanogpt.optimizers.base import Optimizer
+from nanogpt.optimizers.base import QuickStartOptimizer
 
 
-class Sgd(Optimizer, torch.optim.SGD):
+class Sgd(QuickStartOptimizer, torch.optim.SGD):
     """`torch.optim.SGD` that does not import torch's compiler."""
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update all parameters that have a gradient. `closure` is not used."""
-        unwrap(torch.optim.SGD.step)(self)
+    def step(self, closure: Any = None) -> Any:
+        """Update all parameters that have a gradient; see `torch.optim.SGD.step`."""
+        return unwrap(torch.optim.SGD.step)(self, closure)

@@ -174,7 +174,7 @@ class TrainScreen(LabScreen):
             history.started is None,
             history.reading is None,
             bool(history.saves),
-            history.has_measurements,
+            history.has_layer_health,
             bool(history.spikes),
             *self._has_content(history),
         )
@@ -234,7 +234,7 @@ class TrainScreen(LabScreen):
                 return False
             curve, sample, samples = self._has_content(history)
             shown = {
-                "health": history.has_measurements,
+                "health": history.has_layer_health,
                 "spike": bool(history.spikes),
                 "look": self.session.is_training or bool(history.saves),
                 "chart": curve,

@@ -22,7 +22,7 @@ from nanogpt.events import (
     Saved,
     to_json,
 )
-from nanogpt.runs.event_log import Measurement, Steps, parse_block, parse_lazily
+from nanogpt.runs.event_log import LayerHealthLine, Steps, parse_block, parse_lazily
 from nanogpt.runs.state import RunState, status_event
 from nanogpt_tui.screens.train.figures import figure_values
 from nanogpt_tui.session.history import History, load_history
@@ -201,19 +201,20 @@ def test_of_many_measurements_of_the_layers_some_are_kept_evenly_spread_and_the_
     assert [each.step for each in history.layer_health] == [0, 8, 9]
 
 
-def test_recorded_measurements_are_parsed_when_they_are_shown_and_one_that_is_none_is_left_out() -> None:
+def test_recorded_measurements_are_parsed_when_they_are_shown_and_an_unreadable_one_is_left_out() -> None:
     history = History()
-    assert not history.has_measurements
+    assert not history.has_layer_health
     lines = [to_json(measured(step)).encode() + b"\n" for step in range(2)]
-    lines.append(b'{"event":"LayerHealth","time":0,"step":2,"layers":"none"}\n')
+    lines.append(lines[1].replace(b'"layers":[]', b'"layers":5'))
     for line in lines:
         item = parse_lazily(line, Path("e"))
-        assert isinstance(item, Measurement)
+        assert isinstance(item, LayerHealthLine)
         history.add(item)
-    assert history.has_measurements
+    assert history.has_layer_health
     assert history.layer_health == [measured(0), measured(1)]
     assert history.layer_health[1] is history.layer_health[1], "each is parsed once"
-    assert isinstance(parse_lazily(b'{"event":"LayerHealth","time":0,"step":"2"}\n', Path("e")), Notice)
+    for unreadable in (lines[0].replace(b'"step":0', b'"step":"0"'), b'{"event":"LayerHealth","time":0,"step":2}\n'):
+        assert isinstance(parse_lazily(unreadable, Path("e")), Notice)
 
 
 def measured(step: int) -> LayerHealth:
