@@ -430,3 +430,17 @@ def test_memory_is_kept_until_the_last_that_asked_for_it_is_done(monkeypatch: py
     with hardware.retain_freed_memory():
         assert calls[count:] == kept
     assert calls.count("trim") == 2
+
+
+def test_what_stays_is_mapped_apart_only_while_freed_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    libc = SimpleNamespace(mallopt=lambda *setting: calls.append(setting), malloc_trim=lambda _: calls.append("trim"))
+    monkeypatch.setattr(heap, "_glibc", lambda: libc)
+    monkeypatch.setattr(heap, "_users", 0)
+    with hardware.outside_heap():
+        assert not calls
+    with hardware.retain_freed_memory():
+        del calls[:]
+        with hardware.outside_heap():
+            assert calls == [(heap.M_MMAP_MAX, heap.MMAP_DEFAULT)]
+        assert calls[1:] == [(heap.M_MMAP_MAX, 0)]

@@ -48,6 +48,31 @@ def retain_freed_memory() -> Iterator[None]:
                 libc.malloc_trim(0)
 
 
+def trim_heap() -> None:
+    """Return the freed memory of the heap to the system, also while it is retained: what is allocated next differs."""
+    if libc := _glibc():
+        libc.malloc_trim(0)
+
+
+@contextmanager
+def outside_heap() -> Iterator[None]:
+    """Map each large tensor that is allocated inside this context apart from the memory that is retained.
+
+    For tensors that stay: among those that come and go they leave gaps too small for others.
+    """
+    _map_while_retaining(MMAP_DEFAULT)
+    try:
+        yield
+    finally:
+        _map_while_retaining(0)
+
+
+def _map_while_retaining(most: int) -> None:
+    with _lock:
+        if _users and (libc := _glibc()):
+            libc.mallopt(M_MMAP_MAX, most)
+
+
 @cache
 def _glibc() -> Any:
     if not sys.platform.startswith("linux"):

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch._utils import _unflatten_dense_tensors
 
+from nanogpt.hardware import outside_heap
+
 
 class FlatParameters:
     """Owns the memory of parameters of one dtype, in the given order; the parameters stay the same objects.
@@ -33,14 +35,17 @@ class FlatParameters:
         return self.view(self._weights, parameters)
 
     def new_gradients(self) -> Tensor:
-        """Return uninitialised memory (numbers) for the gradients of all parameters, in their order.
+        """Return memory (numbers) for the gradients of all parameters, in their order, with any content.
 
         A backward pass fills it and returns its `views_of` as the gradients, by which `gradients_of` recognizes them.
+        It is the memory of earlier gradients once all parameters have dropped theirs.
         """
-        memory = torch.empty_like(self._weights)
-        if next(iter(self._ranges)).grad is None:  # else autograd adds them to the previous micro-batch's
-            self._gradients = memory
-        return memory
+        if any(parameter.grad is not None for parameter in self._ranges):  # autograd adds these to them
+            return torch.empty_like(self._weights)
+        if self._gradients is None:
+            with outside_heap():
+                self._gradients = torch.empty_like(self._weights)
+        return self._gradients
 
     def gradients_of(self, parameters: Sequence[nn.Parameter]) -> Tensor | None:
         """Return the gradients of these parameters as one view (numbers); None if they are in other memory."""
@@ -76,7 +81,8 @@ def flatten(tensors: Sequence[Tensor]) -> Tensor:
 
     The tensors stay the same objects.
     """
-    flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
+    with outside_heap():
+        flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
     for tensor, part in zip(tensors, split_like(flat, tensors), strict=True):
         tensor.data = part
     return flat

@@ -125,6 +125,7 @@ def train(
             steps = config.schedule.max_iters - (start.progress.step if start is not None and resume else 0)
             passes = steps * config.data.gradient_accumulation_steps
             runtime = choose_by_trial(runtime, config, model, flat, batches, passes)
+            hardware.trim_heap()
         if not is_counted:
             runtime = with_peak(runtime)
         dtype = getattr(torch, runtime.dtype)

@@ -70,3 +70,13 @@ def test_memory_for_the_next_micro_batch_does_not_hide_the_gradients_that_it_is_
     second = flat.new_gradients()
     assert second.data_ptr() != first.data_ptr()
     assert expect(Tensor, flat.gradients_of(parameters)).data_ptr() == first.data_ptr()
+
+
+def test_memory_of_gradients_is_used_again_once_they_are_dropped():
+    parameters = three()
+    flat = FlatParameters(parameters)
+    first = flat.new_gradients()
+    parameters[2].grad = flat.views_of(first, parameters[2:])[0]
+    assert flat.new_gradients().data_ptr() != first.data_ptr()
+    parameters[2].grad = None
+    assert flat.new_gradients().data_ptr() == first.data_ptr()

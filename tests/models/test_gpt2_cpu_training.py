@@ -5,6 +5,7 @@ import torch
 
 from nanogpt.models.flat_parameters import FlatParameters
 from nanogpt.models.gpt2 import cpu_block as block
+from nanogpt.models.gpt2 import cpu_training
 from nanogpt.models.gpt2.cpu_training import CpuTraining
 from tests import architectures
 
@@ -118,6 +119,18 @@ def test_in_16_bits_it_comes_close_to_the_readable_one():
     weights = list(model.parameters())
     for ours, theirs in zip(*(torch.autograd.grad(loss, weights) for loss in (half, readable)), strict=True):
         assert (ours - theirs).norm() < 0.05 * theirs.norm()
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_gradients_converted_one_by_one_are_those_converted_at_once(flat, monkeypatch):
+    model, ids, targets = model_and_batch(bias=True)
+    memory = FlatParameters(in_groups(model)) if flat else None
+    found = []
+    for most in (cpu_training.CONVERTED_AT_ONCE, 0):
+        monkeypatch.setattr(cpu_training, "CONVERTED_AT_ONCE", most)
+        gradients = torch.autograd.grad(fused_loss(model, ids, targets, torch.bfloat16, memory), model.parameters())
+        found.append([gradient.clone() for gradient in gradients])
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
 
 
 def test_it_is_chosen_for_16_bits_on_a_cpu_alone():

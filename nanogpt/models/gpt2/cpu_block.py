@@ -144,7 +144,10 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _linear_backward(d: Tensor, x: Tensor, grad_w: Tensor, grad_b: Tensor | None) -> None:
     """Write the gradients of a linear layer's weight and bias, for d of its results and x of its inputs."""
-    torch.mm(d.t(), x, out=grad_w)
+    if grad_w.dtype == d.dtype:
+        torch.mm(d.t(), x, out=grad_w)
+    else:
+        grad_w.copy_(torch.mm(d.t(), x))
     if grad_b is not None:
         torch.sum(d, 0, dtype=grad_b.dtype, out=grad_b)
 

@@ -1,7 +1,8 @@
 """GPT-2's training backend for a CPU in 16 bits: the loss and its gradients as one autograd function.
 
-It computes the same as `model.py`. All matrices are converted to 16 bits in one operation, and their gradients back in
-another, and all gradients are in one block of memory. In the shapes: N = B·T tokens, C = n_embd, V = vocab_size.
+It computes the same as `model.py`. All matrices are converted to 16 bits in one operation, those of the gradients of a
+small model back in another, and all gradients are in one block of memory. In the shapes: N = B·T tokens, C = n_embd,
+V = vocab_size.
 """
 
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from nanogpt.hardware import outside_heap
 from nanogpt.models.base import Output, TrainingBackend
 from nanogpt.models.flat_parameters import FlatParameters, split_like
 from nanogpt.models.gpt2 import cpu_block
@@ -20,6 +22,8 @@ from nanogpt.models.layers.dropout import apply_dropout, random_bytes
 
 if TYPE_CHECKING:
     from nanogpt.models.gpt2.model import Gpt2Block, Model
+
+CONVERTED_AT_ONCE = 1 << 24  # numbers of the gradients of all matrices; of more each is converted on its own
 
 
 class CpuTraining(TrainingBackend):
@@ -42,6 +46,7 @@ class CpuTraining(TrainingBackend):
         self.matrices = [weight for weight in self.present if weight.dim() == 2]
         self.vectors = [weight for weight in self.present if weight.dim() == 1]
         self.flat = flat
+        self.low: Tensor | None = None  # memory for the matrices in `dtype`
 
     def __call__(self, ids: Tensor, targets: Tensor) -> Output:
         return None, _Loss.apply(self, ids, targets, torch.is_grad_enabled(), *self.weights)  # type: ignore[no-untyped-call]
@@ -51,24 +56,32 @@ class CpuTraining(TrainingBackend):
         flat = self.flat.weights_of(self.matrices) if self.flat else None
         if flat is None:
             low = [matrix.detach().to(self.dtype) for matrix in self.matrices]
+        elif self.low is None:
+            with outside_heap():
+                self.low = flat.to(self.dtype)
+            low = split_like(self.low, self.matrices)
         else:
-            low = split_like(flat.to(self.dtype), self.matrices)
+            low = split_like(self.low.copy_(flat), self.matrices)
         by_parameter = dict(zip(self.matrices, low, strict=True))
         return [weight if weight is None else by_parameter.get(weight, weight) for weight in self.weights]
 
     def new_gradients(self) -> tuple[list[Any], list[Any], list[Tensor], list[Tensor]]:
-        """Return new memory for gradients.
+        """Return memory for gradients, with any content.
 
         That is: the gradients of the weights in order; the same, but those of the blocks' matrices in `dtype`; the
         gradients of the blocks' matrices as tensors of the first and of the second kind, to be copied from the second.
+        Matrices of more than `CONVERTED_AT_ONCE` numbers have no second kind.
         """
         if self.flat is None:
             self.flat = FlatParameters([*self.matrices, *self.vectors])
         memory, matrices = self.flat.new_gradients(), self.matrices[2:]  # without the embeddings
-        low = torch.empty(sum(matrix.numel() for matrix in matrices), dtype=self.dtype)
         wide = dict(zip(self.present, self.flat.views_of(memory, self.present), strict=True))
+        gradients = [None if weight is None else wide[weight] for weight in self.weights]
+        if (numbers := sum(matrix.numel() for matrix in matrices)) > CONVERTED_AT_ONCE:
+            return gradients, gradients, [], []
+        low = torch.empty(numbers, dtype=self.dtype)
         narrow = wide | dict(zip(matrices, split_like(low, matrices), strict=True))
-        gradients, gradients_low = ([None if w is None else of[w] for w in self.weights] for of in (wide, narrow))
+        gradients_low = [None if weight is None else narrow[weight] for weight in self.weights]
         adjacent = self.flat.view(memory, matrices)
         if adjacent is not None:
             return gradients, gradients_low, [adjacent], [low]
@@ -121,7 +134,8 @@ class _Loss(torch.autograd.Function):
             gradient = cpu_block.backward(
                 gradient, ctx.saved_blocks.pop(), w, block_grads, B, ctx.backend.model.config.n_head, ctx.dropout
             )
-        torch._foreach_copy_(matrix_grads, matrix_grads_low)
+        if matrix_grads:
+            torch._foreach_copy_(matrix_grads, matrix_grads_low)
         if random is not None:
             gradient = apply_dropout(gradient, random, ctx.dropout)
         grad_wte, grad_wpe = gradients[:2]

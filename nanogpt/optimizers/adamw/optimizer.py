@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nanogpt.models.flat_parameters import FlatParameters, flatten
+from nanogpt.hardware import outside_heap
+from nanogpt.models.flat_parameters import FlatParameters, flatten, split_like
 from nanogpt.optimizers.base import SkippableOptimizer
 
 STATE_NAMES = ("exp_avg", "exp_avg_sq", "step")
@@ -55,13 +56,17 @@ class AdamW(SkippableOptimizer):
 
     def update(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
         """Do one step for parameters of a group, each of which has a gradient."""
-        for parameter in parameters:
-            if "exp_avg" not in (state := self.state[parameter]):  # new, or trained by another optimizer
-                state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-                state["exp_avg"] = torch.zeros_like(parameter)
-                state["exp_avg_sq"] = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         weights = self.flat.weights_of(parameters) if self.flat else None
+        # what is new, or was trained by another optimizer
+        if added := [parameter for parameter in parameters if "exp_avg" not in self.state[parameter]]:
+            if weights is not None and len(added) == len(parameters):
+                self.add_shared_state(parameters, weights)
+            for parameter in added:
+                if "exp_avg" not in (state := self.state[parameter]):
+                    state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+                    state["exp_avg"] = torch.zeros_like(parameter)
+                    state["exp_avg_sq"] = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         gradient = self.flat.gradients_of(parameters) if self.flat else None
         if weights is not None and gradient is not None and (shared := self.shared_state(parameters)):
             averages, squares, steps, first_step = shared
@@ -85,6 +90,16 @@ class AdamW(SkippableOptimizer):
             maximize=False,
             found_inf=self.skip_flag,
         )
+
+    def add_shared_state(self, parameters: list[nn.Parameter], weights: Tensor) -> None:
+        """Give the parameters, which are adjacent in `weights`, a state of zeros that is adjacent too."""
+        with outside_heap():
+            averages, squares = torch.zeros_like(weights), torch.zeros_like(weights)
+        steps = torch.zeros(len(parameters), dtype=torch.float32, device=weights.device)
+        parts = (split_like(averages, parameters), split_like(squares, parameters), steps.unbind())
+        for parameter, *values in zip(parameters, *parts, strict=True):
+            self.state[parameter].update(zip(STATE_NAMES, values, strict=True))
+        self.flat_state[parameters[0]] = [averages, squares, steps, steps[0]]
 
     def shared_state(self, parameters: list[nn.Parameter]) -> list[Tensor] | None:
         """Return the state of these parameters, one tensor for each of `STATE_NAMES`, and the first step count.
