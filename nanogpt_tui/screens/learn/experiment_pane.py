@@ -98,7 +98,13 @@ class ExperimentPane(Vertical):
     def on_mount(self) -> None:
         self._show_hint()
 
+    def on_resize(self) -> None:
+        self._show_state()
+
     def on_figure_view_overflowed(self) -> None:
+        self._show_state()
+
+    def _show_state(self) -> None:
         if self._shown is not None:
             self.query_one("#state", Static).update(self._state(*self._shown))
 
@@ -134,7 +140,7 @@ class ExperimentPane(Vertical):
         else:
             waits = not (experiment.running or experiment.problem)
             self.view.say(Content.styled(with_keys(WAITING, self.app), "$quiet") if waits else Content())
-        self.query_one("#state", Static).update(self._state(experiment, options))
+        self._show_state()
         self._show_question(experiment)
 
     def _show_question(self, experiment: ExperimentRun) -> None:

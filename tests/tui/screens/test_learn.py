@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from textual.widgets import Static
 
 from nanogpt.learn import progress
 from nanogpt.learn.lesson import Catalog
@@ -48,6 +49,18 @@ async def test_a_lesson_is_read_started_and_done(lab: Any, lessons: list[str], s
         await at.press("s")
         await at.sees("step 2", "✓ lesson done", "1 of 3 done")
         await at.until(lambda: progress.load().done == {"count"})
+
+
+async def test_what_the_keys_do_takes_as_many_lines_as_the_width_needs(lab: Any, lessons: list[str]) -> None:
+    async with lab(size=(200, 60)) as at:
+        pane = (await opened(at)).pane
+        state = pane.query_one("#state", Static)
+        await at.press("enter")
+        await at.until(lambda: str(state.content) == "s one step   + many steps   enter wrong")
+        pane.styles.width = 34
+        await at.until(lambda: str(state.content) == "s one step   + many steps\nenter wrong")
+        pane.styles.width = "1fr"
+        await at.until(lambda: "\n" not in str(state.content))
 
 
 async def test_the_first_lesson_that_is_not_done_is_shown(lab: Any, lessons: list[str]) -> None:
