@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from nanogpt import hardware
+from nanogpt import hardware, heap
 from nanogpt.errors import SettingError
-from nanogpt.hardware import choices, facts, heap, peak
+from nanogpt.hardware import choices, facts, peak
 from nanogpt.models.layers import costs
 
 RUN: dict[str, Any] = {"dtype": "float32", "flops_per_token": 10**6}
@@ -49,7 +49,7 @@ def test_importing_it_imports_no_torch_and_no_other_room() -> None:
     script = "import sys, nanogpt.hardware; print(*sorted(m for m in sys.modules if m == 'torch' or 'nanogpt.' in m))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     rooms = {module.split(".")[1] for module in done.stdout.split()}
-    assert rooms == {"errors", "files", "hardware", "lazy", "paths"}
+    assert rooms == {"errors", "files", "hardware", "heap", "lazy", "paths"}
 
 
 # ---- device
@@ -419,15 +419,15 @@ def test_memory_is_kept_until_the_last_that_asked_for_it_is_done(monkeypatch: py
     libc = SimpleNamespace(mallopt=lambda *setting: calls.append(setting), malloc_trim=lambda _: calls.append("trim"))
     monkeypatch.setattr(heap, "_glibc", lambda: libc)
     monkeypatch.setattr(heap, "_users", 0)
-    with hardware.retain_freed_memory():
+    with heap.retain_freed_memory():
         kept = list(calls)
         assert kept
-        with hardware.retain_freed_memory():
+        with heap.retain_freed_memory():
             assert calls == kept
         assert calls == kept
     assert calls[-1] == "trim"
     count = len(calls)
-    with hardware.retain_freed_memory():
+    with heap.retain_freed_memory():
         assert calls[count:] == kept
     assert calls.count("trim") == 2
 
@@ -437,10 +437,10 @@ def test_what_stays_is_mapped_apart_only_while_freed_memory_is_kept(monkeypatch:
     libc = SimpleNamespace(mallopt=lambda *setting: calls.append(setting), malloc_trim=lambda _: calls.append("trim"))
     monkeypatch.setattr(heap, "_glibc", lambda: libc)
     monkeypatch.setattr(heap, "_users", 0)
-    with hardware.outside_heap():
+    with heap.outside_heap():
         assert not calls
-    with hardware.retain_freed_memory():
+    with heap.retain_freed_memory():
         del calls[:]
-        with hardware.outside_heap():
+        with heap.outside_heap():
             assert calls == [(heap.M_MMAP_MAX, heap.MMAP_DEFAULT)]
         assert calls[1:] == [(heap.M_MMAP_MAX, 0)]

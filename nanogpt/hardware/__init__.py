@@ -25,7 +25,6 @@ from nanogpt.hardware.facts import (
     total_memory,
     usable_cores,
 )
-from nanogpt.hardware.heap import outside_heap, retain_freed_memory, trim_heap
 from nanogpt.hardware.measurements import read_measurements, write_measurement
 from nanogpt.hardware.peak import GPUS, gpu_peak, measure_cpu, peak_flops
 
@@ -43,18 +42,15 @@ __all__ = [
     "measure_cpu",
     "memory_bytes",
     "missing_for_compile",
-    "outside_heap",
     "peak_flops",
     "read_measurements",
     "resolve_compile",
     "resolve_device",
     "resolve_dtype",
     "resolve_threads",
-    "retain_freed_memory",
     "share_cores",
     "synchronize",
     "total_memory",
-    "trim_heap",
     "usable_cores",
     "write_measurement",
 ]

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from nanogpt.errors import SettingError
 from nanogpt.hardware.facts import usable_cores
-from nanogpt.hardware.heap import share_heap
 from nanogpt.hardware.peak import peak_flops
+from nanogpt.heap import share_heap
 
 # From about this size bfloat16 is faster on a CPU; below, the conversion takes longer than it saves.
 BFLOAT16_WIDTH = 128

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch._utils import _unflatten_dense_tensors
 
-from nanogpt.hardware import outside_heap
+from nanogpt.heap import outside_heap
 
 
 class FlatParameters:

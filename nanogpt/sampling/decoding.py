@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from nanogpt.hardware import retain_freed_memory
+from nanogpt.heap import retain_freed_memory
 from nanogpt.models.base import Cache, DecodeStep, LanguageModel, evaluation_mode
 from nanogpt.sampling.packed_linear import PackedLinears, can_pack
 from nanogpt.sampling.threads import threads, trial_thread_counts

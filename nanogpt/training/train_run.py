@@ -18,6 +18,7 @@ from nanogpt.data.batches import Batches, check_length
 from nanogpt.data.token_files import Tokens
 from nanogpt.errors import ReportedError, UserError
 from nanogpt.events import Event
+from nanogpt.heap import retain_freed_memory, trim_heap
 from nanogpt.inspection import Observer, observed
 from nanogpt.loss_units import TextSize
 from nanogpt.models.base import Forward, LanguageModel
@@ -94,7 +95,7 @@ def train(
     device, world = runtime.device, runtime.world
     compiled_here = runtime.compile and device == "cpu"
     # The tables of a counted model grow and are seldom of the same size twice: keeping freed memory only costs memory.
-    heap = nullcontext() if is_counted else hardware.retain_freed_memory()
+    heap = nullcontext() if is_counted else retain_freed_memory()
     with (
         distributed.leaving_process_group(world),
         closing(ProcessMonitor(world, distributed.new_store(world))) as monitor,
@@ -125,7 +126,7 @@ def train(
             steps = config.schedule.max_iters - (start.progress.step if start is not None and resume else 0)
             passes = steps * config.data.gradient_accumulation_steps
             runtime = choose_by_trial(runtime, config, model, flat, batches, passes)
-            hardware.trim_heap()
+            trim_heap()
         if not is_counted:
             runtime = with_peak(runtime)
         dtype = getattr(torch, runtime.dtype)

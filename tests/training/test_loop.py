@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from nanogpt import heap
 from nanogpt.config import ARCHITECTURE, OPTIMIZER, component, names
 from nanogpt.data.batches import count_evaluation_batches, evaluation_batches
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Acknowledged, Evaluated, Evaluating, Finished, Health, Notice, Sampled, Saved, Started, Step
-from nanogpt.hardware import heap
 from nanogpt.training import (
     CommandQueue,
     Pause,

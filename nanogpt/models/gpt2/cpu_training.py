@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from nanogpt.hardware import outside_heap
+from nanogpt.heap import outside_heap
 from nanogpt.models.base import Output, TrainingBackend
 from nanogpt.models.flat_parameters import FlatParameters, split_like
 from nanogpt.models.gpt2 import cpu_block

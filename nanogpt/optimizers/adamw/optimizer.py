@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nanogpt.hardware import outside_heap
+from nanogpt.heap import outside_heap
 from nanogpt.models.flat_parameters import FlatParameters, flatten, split_like
 from nanogpt.optimizers.base import SkippableOptimizer
 
