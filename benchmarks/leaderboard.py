@@ -290,9 +290,7 @@ at any time.
 
 def page(everything: Iterable[Result], jobs: Sequence[Job], seconds: float, seeds: Sequence[int]) -> str:
     """Return the page of the machine with the most results under the present conditions, and what is missing."""
-    wanted = {job.key for job in jobs}
-    groups = by_machine(result for result in everything if json.dumps(result["conditions"], sort_keys=True) in wanted)
-    machine, results = groups[0] if groups else (this_machine(), Results())
+    machine, results = shown_machine(everything, jobs)
     parameters = tomllib.loads(ENTRIES.read_text(encoding="utf-8"))["parameters"]
     lines = [
         "# Leaderboard",
@@ -330,6 +328,13 @@ def page(everything: Iterable[Result], jobs: Sequence[Job], seconds: float, seed
         lines += [f"Architectures without an entry: {', '.join(absent)}.", ""]
     shown_seeds = ", ".join(map(str, seeds))
     return "\n".join(lines) + "\n" + RULES.format(seconds=seconds, parameters=parameters, seeds=shown_seeds)
+
+
+def shown_machine(everything: Iterable[Result], jobs: Sequence[Job]) -> tuple[Machine, Results]:
+    """Return the machine that has done the most of these jobs, and its results; this one if none has."""
+    wanted = {job.key for job in jobs}
+    groups = by_machine(result for result in everything if json.dumps(result["conditions"], sort_keys=True) in wanted)
+    return groups[0] if groups else (this_machine(), {})
 
 
 def read_results(path: Path) -> list[Result]:
@@ -415,9 +420,10 @@ def main() -> None:
             print(f"  val {result['bits_per_byte']['val']:.4f} bits per byte, {result['steps']:,} steps", flush=True)
     if not args.trial:
         write_atomically(args.page, page(results, every, args.seconds, args.seeds))
-        if (shown := by_machine(results)) and not args.no_training and shown[0][0] != this_machine():
+        shown, _ = shown_machine(results, every)
+        if shown != this_machine() and not args.no_training:
             print(
-                f"{args.page} shows another machine, which has more results ({described(shown[0][0])}); "
+                f"{args.page} shows another machine, which has more results ({described(shown)}); "
                 "make a page of this one with --page FILE"
             )
 

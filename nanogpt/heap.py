@@ -56,7 +56,7 @@ def trim_heap() -> None:
 
 @contextmanager
 def outside_heap() -> Iterator[None]:
-    """Map each large tensor that is allocated inside this context apart from the memory that is retained.
+    """Map each large tensor that is allocated inside this context apart, unless the heap's free memory has room for it.
 
     For tensors that stay: among those that come and go they leave gaps too small for others.
     """

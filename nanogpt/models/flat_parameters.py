@@ -38,7 +38,8 @@ class FlatParameters:
         """Return memory (numbers) for the gradients of all parameters, in their order, with any content.
 
         A backward pass fills it and returns its `views_of` as the gradients, by which `gradients_of` recognizes them.
-        It is the memory of earlier gradients once all parameters have dropped theirs.
+        It is the memory of earlier gradients once all parameters have dropped theirs: those are valid until the next
+        backward pass, and two passes of one graph must not share this object.
         """
         if any(parameter.grad is not None for parameter in self._ranges):  # autograd adds these to them
             return torch.empty_like(self._weights)
@@ -46,6 +47,10 @@ class FlatParameters:
             with outside_heap():
                 self._gradients = torch.empty_like(self._weights)
         return self._gradients
+
+    def release_gradients(self) -> None:
+        """Free the memory of gradients that all parameters have dropped; the next backward pass makes it anew."""
+        self._gradients = None
 
     def gradients_of(self, parameters: Sequence[nn.Parameter]) -> Tensor | None:
         """Return the gradients of these parameters as one view (numbers); None if they are in other memory."""

@@ -21,7 +21,7 @@ from nanogpt import hardware
 from nanogpt.config import Config
 from nanogpt.data.batches import Batches, check_ids
 from nanogpt.formatting import counted
-from nanogpt.models.base import LanguageModel, compute_loss
+from nanogpt.models.base import Forward, LanguageModel, compute_loss
 from nanogpt.models.flat_parameters import FlatParameters
 from nanogpt.training.runtime import Runtime
 
@@ -74,6 +74,8 @@ def choose_by_trial(
         torch.set_num_threads(threads)
         for buffer, before in buffers:
             buffer.copy_(before)
+        if flat is not None:
+            flat.release_gradients()
     choices = dict(runtime.choices)
     if comparison:
         better, worse, factor = comparison
@@ -178,6 +180,7 @@ class TimedPasses:
     ) -> None:
         self._model, self._flat, self._window = model, flat, window
         self._rows = self._passes_per_turn = 1
+        self._backends: dict[str, Forward] = {}  # by number format
         # Beside busy processes a pass with several threads can take hundreds of times as long as usual.
         self.seconds(1, runtime.dtype)  # warms up
         row_s, turns = self.seconds(1, runtime.dtype), 2 * MIN_ROUNDS
@@ -198,12 +201,15 @@ class TimedPasses:
         """Return the seconds of the passes of one turn."""
         torch.set_num_threads(threads)
         model = self._model
-        forward = None if model.adapters else model.training_backend("cpu", getattr(torch, dtype), self._flat)
+        if dtype not in self._backends:
+            backend = None if model.adapters else model.training_backend("cpu", getattr(torch, dtype), self._flat)
+            self._backends[dtype] = backend or model
+        forward = self._backends[dtype]
         window = self._window[: self._rows]
         started = time.perf_counter()
         for _ in range(self._passes_per_turn):
             with hardware.autocast("cpu", dtype):
-                loss = compute_loss(forward or model, window[:, :-1], window[:, 1:])
+                loss = compute_loss(forward, window[:, :-1], window[:, 1:])
             loss.backward()  # type: ignore[no-untyped-call]
             for parameter in model.parameters():
                 parameter.grad = None

@@ -18,7 +18,7 @@ EPS = 1e-5  # of the norms
 
 
 class Weights(NamedTuple):
-    """The weights of a block, or their gradients: matrices in 16 bits, None for missing biases."""
+    """The weights of a block, or their gradients: matrices in 16 bits, gradients also in float32; None: no bias."""
 
     ln_1: Tensor
     ln_1_bias: Tensor | None

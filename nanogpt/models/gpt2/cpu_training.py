@@ -23,7 +23,7 @@ from nanogpt.models.layers.dropout import apply_dropout, random_bytes
 if TYPE_CHECKING:
     from nanogpt.models.gpt2.model import Gpt2Block, Model
 
-CONVERTED_AT_ONCE = 1 << 24  # numbers of the gradients of all matrices; of more each is converted on its own
+CONVERTED_AT_ONCE = 1 << 24  # numbers of the blocks' matrices; of more each gradient is converted on its own
 
 
 class CpuTraining(TrainingBackend):
@@ -57,7 +57,7 @@ class CpuTraining(TrainingBackend):
         if flat is None:
             low = [matrix.detach().to(self.dtype) for matrix in self.matrices]
         elif self.low is None:
-            with outside_heap():
+            with outside_heap(), torch.inference_mode(False):
                 self.low = flat.to(self.dtype)
             low = split_like(self.low, self.matrices)
         else:
@@ -70,7 +70,7 @@ class CpuTraining(TrainingBackend):
 
         That is: the gradients of the weights in order; the same, but those of the blocks' matrices in `dtype`; the
         gradients of the blocks' matrices as tensors of the first and of the second kind, to be copied from the second.
-        Matrices of more than `CONVERTED_AT_ONCE` numbers have no second kind.
+        If the blocks' matrices have more than `CONVERTED_AT_ONCE` numbers, all gradients are of the first kind.
         """
         if self.flat is None:
             self.flat = FlatParameters([*self.matrices, *self.vectors])

@@ -73,6 +73,7 @@ class AdamW(SkippableOptimizer):
             steps += 1 if self.skip_flag is None else 1 - self.skip_flag
             lists: list[Any] = [[weights], [gradient], [averages], [squares], [], [first_step]]
         else:
+            self.flat_state.clear()  # the step counts may differ from now on
             separate = {key: [self.state[parameter][key] for parameter in parameters] for key in STATE_NAMES}
             if self.skip_flag is None:
                 torch._foreach_add_(separate["step"], 1)
