@@ -1,0 +1,121 @@
+"""An ensemble: several networks learn the same text, and their predictions are averaged (Hansen and Salamon 1990).
+
+Each member starts from random weights of its own and drops other units, so that each makes other errors, of which the
+mean has fewer: most where a small text is read many times. As in Lakshminarayanan et al. (2017) probabilities are
+averaged, not logits.
+
+In training the loss is the mean of the members' losses: each learns as if it were alone. Otherwise it is that of the
+averaged probabilities. In the shapes: B batch, T positions, V = vocab_size, M members.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from nanogpt.models import base
+from nanogpt.models.base import DecodeStep, Floats, Ids, LanguageModel, MakeLinear, Output, ParameterGroup, compute_loss
+from nanogpt.models.layers.cross_entropy import IGNORE_INDEX, accumulation_dtype
+from nanogpt.models.modern.model import Model as Member
+
+if TYPE_CHECKING:
+    from nanogpt.models.ensemble.config import Config
+
+CHUNK_LOGITS = 1 << 22  # logits of a member in memory at once while a loss is evaluated
+
+
+class Cache(base.Cache):
+    """The caches of the members, in order."""
+
+    def __init__(self, members: Sequence[base.Cache]) -> None:
+        self.members = members
+
+    @property
+    def length(self) -> int:  # type: ignore[override]
+        """The number of positions that are processed already."""
+        return self.members[0].length
+
+    def copy_from(self, single: Self) -> None:
+        """Fill each of its samples with the content of `single`, the cache of one sample."""
+        for mine, its in zip(self.members, single.members, strict=True):
+            mine.copy_from(its)
+
+
+class Model(LanguageModel):
+    """An ensemble of modern GPTs."""
+
+    config: "Config"
+
+    def __init__(self, config: "Config") -> None:
+        super().__init__()
+        self.config = config
+        self.members = nn.ModuleList(Member(config.member()) for _ in range(config.members))
+
+    def configured(self) -> list[Member]:
+        """Return the members, which see the documents that this model sees."""
+        members = list(cast("Iterable[Member]", self.members))
+        for member in members:
+            member.document_separator = self.document_separator
+        return members
+
+    def forward(self, ids: Tensor, targets: Tensor | None = None, cache: base.Cache | None = None) -> Output:
+        """See `LanguageModel.forward`."""
+        members = self.configured()
+        if targets is None:
+            caches = [None] * len(members) if cache is None else Cache.check(cache).members
+            lasts = [member(ids, cache=own)[0] for member, own in zip(members, caches, strict=True)]
+            return averaged([last for last in lasts if last is not None]), None  # (B, 1, V)
+        if self.training:
+            return None, torch.stack([compute_loss(member, ids, targets) for member in members]).mean()
+        return None, self.loss_of_average(members, ids, targets)
+
+    def loss_of_average(self, members: Sequence[Member], ids: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss (scalar) of the averaged probabilities for ids and targets (B, T)."""
+        hidden, targets = [member.hidden(ids).flatten(0, 1) for member in members], targets.flatten()
+        counted = targets != IGNORE_INDEX
+        columns = (targets * counted)[:, None]
+        rows = max(1, CHUNK_LOGITS // self.config.vocab_size)
+        losses = []
+        for begin in range(0, len(targets), rows):
+            part = slice(begin, begin + rows)
+            logits = [member.head_logits(x[part]) for member, x in zip(members, hidden, strict=True)]
+            losses.append((averaged(logits).gather(1, columns[part])[:, 0] * counted[part]).sum())
+        return -torch.stack(losses).sum() / counted.sum()
+
+    def logits(self, ids: Tensor) -> Tensor:
+        """Return the logits (B, T, V) of every position."""
+        return averaged([member.logits(ids) for member in self.configured()])
+
+    def new_cache(self, batch_size: int) -> Cache:
+        """Return an empty cache for `batch_size` samples."""
+        return Cache([member.new_cache(batch_size) for member in self.configured()])
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Return the groups of all members."""
+        return [group for member in self.configured() for group in member.parameter_groups()]
+
+    def crop_block_size(self, block_size: int) -> None:
+        """Shorten the context of all members; see `LanguageModel.crop_block_size`."""
+        super().crop_block_size(block_size)
+        for member in self.configured():
+            member.crop_block_size(block_size)
+
+    def decoding_backend(self, cache: base.Cache, make_linear: MakeLinear | None = None) -> DecodeStep:
+        """Return a step of those of the members. Raise `TypeError` for another architecture's cache."""
+        caches = Cache.check(cache).members
+        steps = [
+            member.decoding_backend(own, make_linear) for member, own in zip(self.configured(), caches, strict=True)
+        ]
+
+        def step(ids: Ids) -> Floats:
+            return averaged([torch.from_numpy(each(ids)) for each in steps]).numpy()
+
+        return step
+
+
+def averaged(logits: Sequence[Tensor]) -> Tensor:
+    """Return the logarithm of the mean of M distributions with logits of one shape (…, V)."""
+    together = torch.stack([torch.log_softmax(each.to(accumulation_dtype(each)), -1) for each in logits])  # (M, …, V)
+    return torch.logsumexp(together, 0) - math.log(len(logits))

@@ -1,0 +1,70 @@
+"""The ensemble: its members learn alone, and their probabilities are averaged."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from nanogpt.models.ensemble import model as ensemble
+from nanogpt.models.ensemble.model import Model
+from tests import architectures
+from tests.narrowing import expect
+
+SHAPE = {"architecture": "ensemble", "members": 3, "n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 8}
+
+
+def built() -> Model:
+    torch.manual_seed(1)
+    model = expect(Model, architectures.build(**SHAPE, vocab_size=11))
+    with torch.no_grad():
+        for parameter in model.parameters():  # all that starts at zero too
+            parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    return model
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    ids = torch.randint(11, (5, 9), generator=torch.Generator().manual_seed(2))
+    targets = ids[:, 1:].clone()
+    targets[2, 3:] = -1
+    return ids[:, :-1], targets
+
+
+def test_it_predicts_with_the_mean_of_the_probabilities() -> None:
+    model, (ids, targets) = built().eval(), batch()
+    members = model.configured()
+    mean = torch.stack([member.logits(ids).softmax(-1) for member in members]).mean(0)
+    torch.testing.assert_close(model.logits(ids).exp(), mean)
+    loss = F.nll_loss(mean.log().flatten(0, 1), targets.flatten(), ignore_index=-1)
+    torch.testing.assert_close(model(ids, targets)[1], loss)
+    assert loss < torch.stack([expect(torch.Tensor, member(ids, targets)[1]) for member in members]).mean()
+
+
+def test_a_loss_in_parts_is_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, (ids, targets) = built().eval(), batch()
+    whole = model(ids, targets)[1]
+    monkeypatch.setattr(ensemble, "CHUNK_LOGITS", 33)  # three rows
+    torch.testing.assert_close(model(ids, targets)[1], whole)
+
+
+def test_in_training_each_member_has_the_gradient_that_it_has_alone() -> None:
+    model, (ids, targets) = built().train(), batch()
+    loss = expect(torch.Tensor, model(ids, targets)[1])
+    loss.backward()
+    losses = []
+    for member in model.configured():
+        own = expect(torch.Tensor, member(ids, targets)[1])
+        for found, alone in zip(
+            [p.grad for p in member.parameters()], torch.autograd.grad(own, list(member.parameters())), strict=True
+        ):
+            torch.testing.assert_close(expect(torch.Tensor, found) * 3, alone)
+        losses.append(own)
+    torch.testing.assert_close(loss, torch.stack(losses).mean())
+
+
+def test_its_members_differ_and_see_the_documents_that_it_sees() -> None:
+    model = built()
+    first, second, _ = model.configured()
+    assert not torch.equal(first.wte.weight, second.wte.weight)
+    model.document_separator = 4
+    assert all(member.document_separator == 4 for member in model.configured())
+    model.crop_block_size(5)
+    assert all(member.config.block_size == 5 for member in model.configured())
