@@ -86,7 +86,7 @@ def score_heads(model: LanguageModel, seed: int = 1) -> list[HeadScores]:
 def _recorded(model: LanguageModel, ids: Tensor) -> list[tuple[str, Tensor]]:
     """Return for every layer its name and its attention weights (B, nh, T, T) for ids (B, T)."""
     if not model.config.capabilities.attention:
-        raise UserError(f"the architecture {model.config.name} has no attention to show")
+        raise UserError(f"attention is not shown for the architecture {model.config.name}")
     found: list[tuple[str, Tensor]] = []
 
     def take(weights: Tensor) -> None:

@@ -19,7 +19,7 @@ def embeddings_of(model: "LanguageModel") -> NDArray[np.float32]:
     from nanogpt.inspection.layers import check_finite
 
     if not model.config.capabilities.embeddings:
-        raise UserError(f"the architecture {model.config.name} has no embeddings of tokens")
+        raise UserError(f"embeddings are not shown for the architecture {model.config.name}")
     vectors = model.token_embeddings().detach()
     check_finite([vectors])
     return vectors.float().cpu().numpy()

@@ -1,7 +1,7 @@
 """The layers of a model by name, and figures of what they hold and compute. For any architecture.
 
 A layer is a module with matrices, such as `h.2.attn`: a module's parameters count for the module around it, unless that
-is the model itself or a list of modules.
+is the model itself, a model within it or a list of modules.
 """
 
 import math
@@ -19,7 +19,7 @@ from nanogpt.models.base import LanguageModel, evaluation_mode
 HISTOGRAM_BINS, HISTOGRAM_RANGE = 24, 4.0  # the range in standard deviations on each side of the mean
 DEAD = 0.01  # a unit that deviates by less than this share of its layer's root mean square is dead
 FEWEST_TOKENS = 4  # by which a unit is judged: an untied head reads the last token of each sequence alone
-LISTS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
+LISTS = (nn.ModuleList, nn.ModuleDict, nn.Sequential, LanguageModel)
 
 
 def parameter_layers(model: nn.Module) -> dict[str, list[nn.Parameter]]:

@@ -33,7 +33,7 @@ def logit_lens(model: LanguageModel, ids: Tensor, k: int = 5) -> list[LensLayer]
     Raise `UserError` for an architecture without the capability, and for weights that are not finite.
     """
     if not model.config.capabilities.logit_lens:
-        raise UserError(f"the architecture {model.config.name} has no residual stream to read out at each layer")
+        raise UserError(f"predictions of each layer are not shown for the architecture {model.config.name}")
     outputs: dict[str, Tensor] = {}
     names = {module: name for name, module in model.named_modules()}
 

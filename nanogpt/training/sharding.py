@@ -31,6 +31,8 @@ def shard(model: LanguageModel, world: World, device: str, *, compiled: bool) ->
         mesh = init_device_mesh(device.partition(":")[0], (world.size,))
         for modules in [module for module in model.modules() if isinstance(module, nn.ModuleList)]:
             for block in modules:
+                if any(isinstance(module, nn.ModuleList) for module in block.modules()):
+                    continue  # its own blocks are divided
                 if compiled:
                     block.compile()
                 fully_shard(block, mesh=mesh)

@@ -92,8 +92,8 @@ def test_the_losses_on_a_damaged_data_set_are_refused_in_one_line(trained, look)
 
 def test_what_a_model_cannot_show_is_said(trained, look):
     trained("--architecture=lstm")
-    assert look("--attention", code=2) == "nanogpt look: the architecture lstm has no attention to show\n"
-    assert "no residual stream" in look("--lens", "--prompt=a", code=2)
+    assert look("--attention", code=2) == "nanogpt look: attention is not shown for the architecture lstm\n"
+    assert "predictions of each layer are not shown" in look("--lens", "--prompt=a", code=2)
 
 
 def test_a_character_that_the_model_does_not_know_is_one_line(trained, look):

@@ -142,3 +142,8 @@ def test_moments_of_numbers_that_are_all_equal():
 def test_the_norm_of_several_tensors_is_that_of_all_their_numbers():
     assert norm([torch.tensor([3.0]), torch.tensor([[4.0], [12.0]])]) == pytest.approx(13.0)
     assert norm([]) == 0.0
+
+
+def test_a_model_within_a_model_has_layers_of_its_own():
+    layers = parameter_layers(new_model(architecture="ensemble"))
+    assert {"members.0.wte", "members.1.wte", "members.1.head", "members.1.h.0.attn"} <= layers.keys()

@@ -30,7 +30,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_it_predicts_with_the_mean_of_the_probabilities() -> None:
     model, (ids, targets) = built().eval(), batch()
-    members = model.configured()
+    members = model.synchronized_members()
     mean = torch.stack([member.logits(ids).softmax(-1) for member in members]).mean(0)
     torch.testing.assert_close(model.logits(ids).exp(), mean)
     loss = F.nll_loss(mean.log().flatten(0, 1), targets.flatten(), ignore_index=-1)
@@ -50,7 +50,7 @@ def test_in_training_each_member_has_the_gradient_that_it_has_alone() -> None:
     loss = expect(torch.Tensor, model(ids, targets)[1])
     loss.backward()
     losses = []
-    for member in model.configured():
+    for member in model.synchronized_members():
         own = expect(torch.Tensor, member(ids, targets)[1])
         for found, alone in zip(
             [p.grad for p in member.parameters()], torch.autograd.grad(own, list(member.parameters())), strict=True
@@ -62,9 +62,9 @@ def test_in_training_each_member_has_the_gradient_that_it_has_alone() -> None:
 
 def test_its_members_differ_and_see_the_documents_that_it_sees() -> None:
     model = built()
-    first, second, _ = model.configured()
+    first, second, _ = model.synchronized_members()
     assert not torch.equal(first.wte.weight, second.wte.weight)
     model.document_separator = 4
-    assert all(member.document_separator == 4 for member in model.configured())
+    assert all(member.document_separator == 4 for member in model.synchronized_members())
     model.crop_block_size(5)
-    assert all(member.config.block_size == 5 for member in model.configured())
+    assert all(member.config.block_size == 5 for member in model.synchronized_members())

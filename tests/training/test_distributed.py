@@ -36,7 +36,8 @@ SYSTEM = {"device": "cpu", "compile": "false", "threads": 1}
 
 
 def config(**changes):
-    tiny = SHAPE | {"vocab_size": 11, "batch_size": 4, "max_iters": 6, "eval_interval": 100, "eval_iters": 1}
+    shape = {name: value for name, value in SHAPE.items() if name != "bias" or "architecture" not in changes}
+    tiny = shape | {"vocab_size": 11, "batch_size": 4, "max_iters": 6, "eval_interval": 100, "eval_iters": 1}
     return resolve(flags=tiny | {"dtype": "float32", "learning_rate": 0.002} | SYSTEM | changes).config
 
 
@@ -540,6 +541,13 @@ def test_sharded_processes_take_the_steps_that_one_takes(losses, size):
     (alone,) = losses(1, **changes)
     assert len(alone) == 50 + 4
     for reported in losses(size, **changes, sharding="fsdp"):
+        assert reported == {key: pytest.approx(value, abs=1e-5) for key, value in alone.items()}
+
+
+def test_models_within_a_model_are_sharded_by_their_own_blocks(losses):
+    changes = {"architecture": "ensemble", "batch_size": 2, "max_iters": 5, "eval_interval": 2, "eval_iters": 2}
+    (alone,) = losses(1, **changes)
+    for reported in losses(2, **changes, sharding="fsdp"):
         assert reported == {key: pytest.approx(value, abs=1e-5) for key, value in alone.items()}
 
 

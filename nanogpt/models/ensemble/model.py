@@ -1,8 +1,8 @@
 """An ensemble: several networks learn the same text, and their predictions are averaged (Hansen and Salamon 1990).
 
-Each member starts from random weights of its own and drops other units, so that each makes other errors, of which the
-mean has fewer: most where a small text is read many times. As in Lakshminarayanan et al. (2017) probabilities are
-averaged, not logits.
+Each member starts from random weights of its own and drops different units, so the members make different errors, and
+averaging cancels many of them, most where a small text is read many times. As in Lakshminarayanan et al. (2017), the
+probabilities are averaged, not the logits.
 
 In training the loss is the mean of the members' losses: each learns as if it were alone. Otherwise it is that of the
 averaged probabilities. In the shapes: B batch, T positions, V = vocab_size, M members.
@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Self, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nanogpt.models import base
 from nanogpt.models.base import DecodeStep, Floats, Ids, LanguageModel, MakeLinear, Output, ParameterGroup, compute_loss
 from nanogpt.models.layers.cross_entropy import IGNORE_INDEX, accumulation_dtype
+from nanogpt.models.layers.dropout import is_eager_cpu
 from nanogpt.models.modern.model import Model as Member
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class Model(LanguageModel):
         self.config = config
         self.members = nn.ModuleList(Member(config.member()) for _ in range(config.members))
 
-    def configured(self) -> list[Member]:
+    def synchronized_members(self) -> list[Member]:
         """Return the members, which see the documents that this model sees."""
         members = list(cast("Iterable[Member]", self.members))
         for member in members:
@@ -62,7 +64,7 @@ class Model(LanguageModel):
 
     def forward(self, ids: Tensor, targets: Tensor | None = None, cache: base.Cache | None = None) -> Output:
         """See `LanguageModel.forward`."""
-        members = self.configured()
+        members = self.synchronized_members()
         if targets is None:
             caches = [None] * len(members) if cache is None else Cache.check(cache).members
             lasts = [member(ids, cache=own)[0] for member, own in zip(members, caches, strict=True)]
@@ -74,39 +76,41 @@ class Model(LanguageModel):
     def loss_of_average(self, members: Sequence[Member], ids: Tensor, targets: Tensor) -> Tensor:
         """Return the loss (scalar) of the averaged probabilities for ids and targets (B, T)."""
         hidden, targets = [member.hidden(ids).flatten(0, 1) for member in members], targets.flatten()
-        counted = targets != IGNORE_INDEX
-        columns = (targets * counted)[:, None]
-        rows = max(1, CHUNK_LOGITS // self.config.vocab_size)
-        losses = []
+        rows = max(1, CHUNK_LOGITS // self.config.vocab_size) if is_eager_cpu(ids) else len(targets)
+        total = hidden[0].new_zeros((), dtype=accumulation_dtype(hidden[0]))
         for begin in range(0, len(targets), rows):
             part = slice(begin, begin + rows)
-            logits = [member.head_logits(x[part]) for member, x in zip(members, hidden, strict=True)]
-            losses.append((averaged(logits).gather(1, columns[part])[:, 0] * counted[part]).sum())
-        return -torch.stack(losses).sum() / counted.sum()
+            losses = [
+                F.cross_entropy(member.head_logits(x[part]), targets[part], ignore_index=IGNORE_INDEX, reduction="none")
+                for member, x in zip(members, hidden, strict=True)
+            ]  # M times (rows,), 0 for targets that do not count
+            total = total + (math.log(len(members)) - torch.logsumexp(-torch.stack(losses), 0)).sum()
+        return total / (targets != IGNORE_INDEX).sum()
 
     def logits(self, ids: Tensor) -> Tensor:
         """Return the logits (B, T, V) of every position."""
-        return averaged([member.logits(ids) for member in self.configured()])
+        return averaged([member.logits(ids) for member in self.synchronized_members()])
 
     def new_cache(self, batch_size: int) -> Cache:
         """Return an empty cache for `batch_size` samples."""
-        return Cache([member.new_cache(batch_size) for member in self.configured()])
+        return Cache([member.new_cache(batch_size) for member in self.synchronized_members()])
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return the groups of all members."""
-        return [group for member in self.configured() for group in member.parameter_groups()]
+        return [group for member in self.synchronized_members() for group in member.parameter_groups()]
 
     def crop_block_size(self, block_size: int) -> None:
         """Shorten the context of all members; see `LanguageModel.crop_block_size`."""
         super().crop_block_size(block_size)
-        for member in self.configured():
+        for member in self.synchronized_members():
             member.crop_block_size(block_size)
 
     def decoding_backend(self, cache: base.Cache, make_linear: MakeLinear | None = None) -> DecodeStep:
         """Return a step of those of the members. Raise `TypeError` for another architecture's cache."""
         caches = Cache.check(cache).members
         steps = [
-            member.decoding_backend(own, make_linear) for member, own in zip(self.configured(), caches, strict=True)
+            member.decoding_backend(own, make_linear)
+            for member, own in zip(self.synchronized_members(), caches, strict=True)
         ]
 
         def step(ids: Ids) -> Floats:

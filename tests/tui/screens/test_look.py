@@ -269,11 +269,11 @@ async def test_a_model_without_attention_says_so_in_one_line(
     monkeypatch.setattr(component(ARCHITECTURE, "gpt2"), "capabilities", Capabilities(logit_lens=True))
     async with lab() as at:
         await open_look(at)
-        await at.sees("The architecture gpt2 has no attention to show")
+        await at.sees("Attention is not shown for the architecture gpt2")
         await switch(at, "lens")
         await at.sees("h.0", "next")
         await switch(at, "embeddings")
-        await at.sees("The architecture gpt2 has no embeddings of tokens")
+        await at.sees("Embeddings are not shown for the architecture gpt2")
 
 
 async def test_without_the_data_set_a_prompt_is_asked_for(lab: Any, two_runs: Path) -> None:
