@@ -96,10 +96,11 @@ def unknown_setting(name: str, known: Iterable[str], chosen: Mapping[str, str] |
     if chosen is not None and (having := owners(name)):
         kind = having[0][0]
         others = " or ".join(one for _, one in having)
+        advice = f"choose --{kind.name}={others}" if len(having) == 1 else f"choose one of these with --{kind.name}"
         return SettingError(
             name,
             f"{name} is a setting of the {kind.name} {others}, and this run has {kind.name}={chosen[kind.name]}: "
-            f"leave it out, or choose --{kind.name}={having[0][1]}",
+            f"leave it out, or {advice}",
         )
     return SettingError(name, f"no setting {name!r}.{nearest(name, list(known))} `nanogpt config` lists them all")
 

@@ -266,7 +266,8 @@ def test_sampling_knobs_are_read_from_text_and_checked() -> None:
 
 def test_a_setting_of_a_component_that_is_not_chosen_says_whose_it_is() -> None:
     with pytest.raises(
-        SettingError, match=r"ngram is a setting of the architecture modern.*architecture=gpt2"
+        SettingError,
+        match=r"ngram is .* architecture ensemble or modern.*architecture=gpt2: .* one of these with --architecture",
     ) as caught:
         resolve(flags={"ngram": 3})
     assert caught.value.setting == "ngram"
