@@ -46,7 +46,7 @@ IRRELEVANT = {"dataset", "max_iters"}  # settings without effect here, and those
 IRRELEVANT_SECTIONS = {"evaluation", "checkpoint"}
 
 Result = dict[str, Any]
-Results = dict[str, Result]  # by their conditions
+Results = dict[str, Result]  # by `Job.key`
 Machine = dict[str, Any]  # what tells one from another whose results do not compare with its own
 
 
@@ -147,12 +147,16 @@ def this_machine() -> Machine:
     return {"cpu": cpu_model(), "bfloat16": cpu_has_bfloat16()}
 
 
+def key_of(result: Result) -> str:
+    """Return the `Job.key` of a result."""
+    return json.dumps(result["conditions"], sort_keys=True)
+
+
 def by_machine(results: Iterable[Result]) -> list[tuple[Machine, Results]]:
-    """Return the machines, the one with the most results first, and the results of each by their conditions."""
+    """Return the machines, the one with the most results first, and the results of each by `Job.key`."""
     groups: dict[str, Results] = {}
     for result in results:
-        machine, conditions = (json.dumps(result[name], sort_keys=True) for name in ("machine", "conditions"))
-        groups.setdefault(machine, {})[conditions] = result
+        groups.setdefault(json.dumps(result["machine"], sort_keys=True), {})[key_of(result)] = result
     return [(json.loads(each), groups[each]) for each in sorted(groups, key=lambda each: -len(groups[each]))]
 
 
@@ -333,7 +337,7 @@ def page(everything: Iterable[Result], jobs: Sequence[Job], seconds: float, seed
 def shown_machine(everything: Iterable[Result], jobs: Sequence[Job]) -> tuple[Machine, Results]:
     """Return the machine that has done the most of these jobs, and its results; this one if none has."""
     wanted = {job.key for job in jobs}
-    groups = by_machine(result for result in everything if json.dumps(result["conditions"], sort_keys=True) in wanted)
+    groups = by_machine(result for result in everything if key_of(result) in wanted)
     return groups[0] if groups else (this_machine(), {})
 
 

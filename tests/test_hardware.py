@@ -6,13 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from nanogpt import hardware, heap
+from nanogpt import hardware
 from nanogpt.errors import SettingError
 from nanogpt.hardware import choices, facts, peak
 from nanogpt.models.layers import costs
@@ -411,36 +410,3 @@ def test_threads_that_wait_give_up_their_core_soon_unless_the_person_has_decided
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     hardware.share_cores()
     assert os.environ["GOMP_SPINCOUNT"] == "7"
-
-
-def test_memory_is_kept_until_the_last_that_asked_for_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a training, and a text that is written beside it."""
-    calls: list[Any] = []
-    libc = SimpleNamespace(mallopt=lambda *setting: calls.append(setting), malloc_trim=lambda _: calls.append("trim"))
-    monkeypatch.setattr(heap, "_glibc", lambda: libc)
-    monkeypatch.setattr(heap, "_users", 0)
-    with heap.retain_freed_memory():
-        kept = list(calls)
-        assert kept
-        with heap.retain_freed_memory():
-            assert calls == kept
-        assert calls == kept
-    assert calls[-1] == "trim"
-    count = len(calls)
-    with heap.retain_freed_memory():
-        assert calls[count:] == kept
-    assert calls.count("trim") == 2
-
-
-def test_what_stays_is_mapped_apart_only_while_freed_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Any] = []
-    libc = SimpleNamespace(mallopt=lambda *setting: calls.append(setting), malloc_trim=lambda _: calls.append("trim"))
-    monkeypatch.setattr(heap, "_glibc", lambda: libc)
-    monkeypatch.setattr(heap, "_users", 0)
-    with heap.outside_heap():
-        assert not calls
-    with heap.retain_freed_memory():
-        del calls[:]
-        with heap.outside_heap():
-            assert calls == [(heap.M_MMAP_MAX, heap.MMAP_DEFAULT)]
-        assert calls[1:] == [(heap.M_MMAP_MAX, 0)]

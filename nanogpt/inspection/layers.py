@@ -19,7 +19,7 @@ from nanogpt.models.base import LanguageModel, evaluation_mode
 HISTOGRAM_BINS, HISTOGRAM_RANGE = 24, 4.0  # the range in standard deviations on each side of the mean
 DEAD = 0.01  # a unit that deviates by less than this share of its layer's root mean square is dead
 FEWEST_TOKENS = 4  # by which a unit is judged: an untied head reads the last token of each sequence alone
-LISTS = (nn.ModuleList, nn.ModuleDict, nn.Sequential, LanguageModel)
+CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential, LanguageModel)  # their parts are layers of their own
 
 
 def parameter_layers(model: nn.Module) -> dict[str, list[nn.Parameter]]:
@@ -36,7 +36,7 @@ def parameter_layers(model: nn.Module) -> dict[str, list[nn.Parameter]]:
 def layer_name(model: nn.Module, module: str) -> str:
     """Return the name of the layer that a module belongs to; both are qualified names."""
     around = module.rpartition(".")[0]
-    return around if around and not isinstance(model.get_submodule(around), LISTS) else module
+    return around if around and not isinstance(model.get_submodule(around), CONTAINERS) else module
 
 
 def norm(tensors: Iterable[Tensor]) -> float:
@@ -119,7 +119,7 @@ def calling_layers(model: nn.Module) -> Iterator[list[str]]:
 
     with temporary_hooks() as hooks:
         for name, module in model.named_modules():
-            if name and not isinstance(module, LISTS):
+            if name and not isinstance(module, CONTAINERS):
                 hooks.append(module.register_forward_pre_hook(before(name)))
                 hooks.append(module.register_forward_hook(after))
         yield calling

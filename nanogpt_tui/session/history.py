@@ -275,9 +275,8 @@ class History:
             self.version += 1
 
     def _end_reading(self) -> None:
-        self._measurements.items = list[LayerHealth | LayerHealthLine](
-            self.layer_health
-        )  # not in the interface's thread
+        # parsed here, not when they are first shown, which is in the interface's thread
+        self._measurements.items = [*self.layer_health]
         self.reading = None
         self.generation += self.preview is not None
         self.preview = None

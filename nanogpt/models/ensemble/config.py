@@ -1,7 +1,7 @@
 """The settings of an ensemble, and what follows from them. Imports no torch."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, ClassVar
 
 from nanogpt.config.components import Capabilities
 from nanogpt.config.setting import setting
@@ -28,9 +28,7 @@ class Config(MemberConfig):
 
     def member(self) -> MemberConfig:
         """Return the configuration of each member."""
-        settings: dict[str, Any] = self.to_dict()
-        del settings["architecture"], settings["members"]
-        return MemberConfig(**settings)
+        return MemberConfig(**{item.name: getattr(self, item.name) for item in fields(MemberConfig)})
 
     def n_parameters(self) -> int:
         """Return those of all members."""

@@ -56,11 +56,10 @@ class CpuTraining(TrainingBackend):
         flat = self.flat.weights_of(self.matrices) if self.flat else None
         if flat is None:
             low = [matrix.detach().to(self.dtype) for matrix in self.matrices]
-        elif self.low is None:
-            with outside_heap(), torch.inference_mode(False):
-                self.low = flat.to(self.dtype)
-            low = split_like(self.low, self.matrices)
         else:
+            if self.low is None:
+                with outside_heap(), torch.inference_mode(False):
+                    self.low = torch.empty_like(flat, dtype=self.dtype)
             low = split_like(self.low.copy_(flat), self.matrices)
         by_parameter = dict(zip(self.matrices, low, strict=True))
         return [weight if weight is None else by_parameter.get(weight, weight) for weight in self.weights]

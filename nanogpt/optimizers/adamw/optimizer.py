@@ -61,11 +61,8 @@ class AdamW(SkippableOptimizer):
         if added := [parameter for parameter in parameters if "exp_avg" not in self.state[parameter]]:
             if weights is not None and len(added) == len(parameters):
                 self.add_shared_state(parameters, weights)
-            for parameter in added:
-                if "exp_avg" not in (state := self.state[parameter]):
-                    state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-                    state["exp_avg"] = torch.zeros_like(parameter)
-                    state["exp_avg_sq"] = torch.zeros_like(parameter)
+            else:
+                self.add_separate_states(added)
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         gradient = self.flat.gradients_of(parameters) if self.flat else None
         if weights is not None and gradient is not None and (shared := self.shared_state(parameters)):
@@ -91,6 +88,14 @@ class AdamW(SkippableOptimizer):
             maximize=False,
             found_inf=self.skip_flag,
         )
+
+    def add_separate_states(self, parameters: list[nn.Parameter]) -> None:
+        """Give each of the parameters a state of zeros."""
+        for parameter in parameters:
+            state = self.state[parameter]
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
 
     def add_shared_state(self, parameters: list[nn.Parameter], weights: Tensor) -> None:
         """Give the parameters, which are adjacent in `weights`, a state of zeros that is adjacent too."""
