@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from nanogpt.config import ARCHITECTURE, Config, component_settings, names, resolve
 from nanogpt.events import Measured
@@ -53,7 +54,7 @@ def kept_for_backward(config: Config, dtype: str) -> int:
         _, loss = backend(ids, ids)
     assert loss is not None
     for block in getattr(loss.grad_fn, "saved_blocks", []):  # a loss in one piece keeps these itself
-        for tensor in block:
+        for tensor in tree_leaves(block):
             if tensor is not None:
                 keep(tensor)
     return sum(kept[place].untyped_storage().nbytes() for place in kept.keys() - weights)
@@ -69,6 +70,7 @@ def kept_for_backward(config: Config, dtype: str) -> int:
         {"vocab_size": 4000},
         {"n_layer": 8, "n_embd": 256},
         {"block_size": 256, "dropout": 0.1},
+        {"block_size": 512, "n_layer": 2},
         {"activation": "swiglu", "mlp_width": 768},
         {"architecture": "transformer", "vocab_size": 8000, "batch_size": 40},  # more tokens than CHUNK_ROWS
     ],
@@ -139,7 +141,7 @@ def test_evaluations_lengthen_a_run_by_their_forward_passes() -> None:
     [
         ("baby", 5000 + 21 * (7 + 62) / 3),  # 200 batches are more than either split has
         ("speedrun", 40 + (28 + 20) / 3),  # one evaluation, of the whole validation split and 20 batches of the other
-        ("shakespeare", 1600 + 9 * (28 + 20) / 3),
+        ("modern", 1600 + 9 * (28 + 20) / 3),
     ],
 )
 def test_an_evaluation_counts_as_many_batches_as_it_has(preset: str, steps: float) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nanogpt.models.layers.attention import attention_backward, attention_forward
+from nanogpt.models.layers.attention import BlockWeights, attention_backward, attention_forward
 from nanogpt.models.layers.dropout import apply_dropout, dropout_scale, keep_mask, random_bytes
 from nanogpt.models.layers.gelu import gelu_form
 
@@ -42,8 +42,7 @@ class SavedActivations(NamedTuple):
     rstd: Tensor
     a: Tensor  # (N, C) in 16 bits, as `y` and `m`
     qkv: Tensor  # (3, H, T, hs)
-    p: Tensor  # (H, T, T), attention weights
-    p_random: Tensor | None
+    weights: list[BlockWeights]  # of attention
     y: Tensor
     y_random: Tensor | None
     between: Tensor
@@ -68,7 +67,7 @@ def forward(
     qkv = a.new_empty(3, B, n_head, N // B, C // n_head)
     qkv.copy_(_linear(a, w.qkv, w.qkv_bias).view(B, -1, 3, n_head, C // n_head).permute(2, 0, 3, 1, 4))
     qkv = qkv.view(3, B * n_head, N // B, -1)
-    y, p, p_random = attention_forward(qkv, dropout, mask)  # (H, T, hs)
+    y, weights = attention_forward(qkv, dropout, mask)  # (H, T, hs)
     y = y.view(B, n_head, N // B, -1).transpose(1, 2).reshape(N, C)
     between, y_random = _residual_add(x, _linear(y, w.proj, w.proj_bias), dropout)  # (N, C)
     m, mean_2, rstd_2 = norm(between, w.ln_2, w.ln_2_bias, dtype)  # (N, C)
@@ -76,7 +75,7 @@ def forward(
     g = torch.ops.aten.gelu(f, approximate=gelu_form(dtype))
     result, g_random = _residual_add(between, _linear(g, w.out, w.out_bias), dropout)
     return result, SavedActivations(
-        x, mean, rstd, a, qkv, p, p_random, y, y_random, between, mean_2, rstd_2, m, f, g, g_random
+        x, mean, rstd, a, qkv, weights, y, y_random, between, mean_2, rstd_2, m, f, g, g_random
     )
 
 
@@ -103,7 +102,7 @@ def backward(
     d = _residual_backward(gradient, saved.y_random, dropout, dtype)  # (N, C)
     _linear_backward(d, saved.y, grads.proj, grads.proj_bias)
     d = torch.mm(d, w.proj).view(B, N // B, n_head, -1).transpose(1, 2).reshape(B * n_head, N // B, -1)  # (H, T, hs)
-    d = attention_backward(d, saved.qkv, saved.p, saved.p_random, dropout)  # (3, H, T, hs)
+    d = attention_backward(d, saved.qkv, saved.weights, dropout)  # (3, H, T, hs)
     d = d.view(3, B, n_head, N // B, -1).permute(1, 3, 0, 2, 4).reshape(N, 3 * C)
     _linear_backward(d, saved.a, grads.qkv, grads.qkv_bias)
     d = torch.mm(d, w.qkv)

@@ -1,12 +1,16 @@
 """Causal attention, on a CPU as plain matrix products, which are faster there than torch's kernel.
 
+There the queries of a long window are taken in blocks, each with the keys up to its last query: most of the later keys,
+whose weights are zero, are not multiplied.
+
 In the shapes: B batch, nh heads, T positions, hs the size of a head, H = B·nh.
 """
 
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +18,18 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from nanogpt.models import attention_recorder
+from nanogpt.models.layers.costs import QUERY_BLOCK
 from nanogpt.models.layers.dropout import dropout_scale, is_eager_cpu, keep_mask, random_bytes
+
+
+class BlockWeights(NamedTuple):
+    """The attention weights of a block of queries (H, queries, keys), before dropout.
+
+    random: the bytes of their dropout mask, as many; None without dropout.
+    """
+
+    p: Tensor
+    random: Tensor | None
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, mask: Tensor | None = None) -> Tensor:
@@ -68,44 +83,60 @@ def mask_of_heads(mask: Tensor, B: int, nh: int) -> Tensor:
     return mask.expand(B, nh, *mask.shape[-2:]).reshape(B * nh, *mask.shape[-2:])
 
 
-def attention_forward(qkv: Tensor, dropout: float, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the result (H, T, hs), the attention weights before dropout (H, T, T), and the random bytes (H·T·T).
+def attention_forward(qkv: Tensor, dropout: float, mask: Tensor | None = None) -> tuple[Tensor, list[BlockWeights]]:
+    """Return the result (H, T, hs), and the attention weights of each block of queries, for `attention_backward`.
 
-    qkv: (3, H, T, hs), contiguous. mask: (1 or H, T, T), added to the scores; None for the causal one. The bytes are
-    None without dropout.
+    qkv: (3, H, T, hs), contiguous. mask: (1 or H, T, T), added to the scores; None for the causal one. Either hides all
+    later positions.
     """
     q, k, v = qkv.unbind(0)
     if mask is None:
         mask = _causal_mask(q.size(1), q.dtype)
-    p = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=q.size(2) ** -0.5)  # (H, T, T)
-    torch.softmax(p, -1, out=p)
-    if not dropout:
-        return torch.bmm(p, v), p, None
-    random = random_bytes(p.numel())
-    return torch.bmm(keep_mask(random, dropout, p).mul_(p), v).mul_(dropout_scale(dropout)), p, random
+    results, weights = [], []
+    for begin, end in query_blocks(q.size(1)):
+        keys, values = k[:, :end], v[:, :end]
+        p = torch.baddbmm(mask[:, begin:end, :end], q[:, begin:end], keys.transpose(1, 2), alpha=q.size(2) ** -0.5)
+        torch.softmax(p, -1, out=p)  # (H, end - begin, end)
+        if not dropout:
+            results.append(torch.bmm(p, values))
+            weights.append(BlockWeights(p, None))
+            continue
+        random = random_bytes(p.numel())
+        results.append(torch.bmm(keep_mask(random, dropout, p).mul_(p), values).mul_(dropout_scale(dropout)))
+        weights.append(BlockWeights(p, random))
+    return results[0] if len(results) == 1 else torch.cat(results, 1), weights
 
 
-def attention_backward(dy: Tensor, qkv: Tensor, p: Tensor, random: Tensor | None, dropout: float) -> Tensor:
+def attention_backward(dy: Tensor, qkv: Tensor, weights: Sequence[BlockWeights], dropout: float) -> Tensor:
     """Return the gradients of q, k, v (3, H, T, hs) for dy (H, T, hs), the gradient of the result.
 
-    p, random: the attention weights and random bytes that `attention_forward` returned.
+    weights: those that `attention_forward` returned.
     """
     q, k, v = qkv.unbind(0)
     out = torch.empty_like(qkv)
     dq, dk, dv = out.unbind(0)
-    weights, scale = p, q.size(2) ** -0.5
-    if random is not None:
+    scale = q.size(2) ** -0.5
+    if dropout:
         dy = dy.mul(dropout_scale(dropout))
-    dp = torch.bmm(dy, v.transpose(1, 2))  # (H, T, T)
-    if random is not None:
-        mask = keep_mask(random, dropout, p)
-        dp.mul_(mask)
-        weights = mask.mul_(p)
-    torch.bmm(weights.transpose(1, 2), dy, out=dv)
-    ds = torch.ops.aten._softmax_backward_data.out(dp, p, -1, p.dtype, grad_input=dp)  # (H, T, T)
-    torch.baddbmm(dq, ds, k, beta=0, alpha=scale, out=dq)  # beta=0 ignores the first argument
-    torch.baddbmm(dk, ds.transpose(1, 2), q, beta=0, alpha=scale, out=dk)
+    blocks = zip(query_blocks(q.size(1)), weights, strict=True)
+    for (begin, end), (p, random) in reversed(list(blocks)):
+        beta = int(end < q.size(1))  # the last block has all keys: it writes dk and dv, the others add to them
+        queries, keys, values, d = q[:, begin:end], k[:, :end], v[:, :end], dy[:, begin:end]
+        dp, kept = torch.bmm(d, values.transpose(1, 2)), p  # (H, end - begin, end)
+        if random is not None:
+            kept = keep_mask(random, dropout, p)
+            dp.mul_(kept)
+            kept.mul_(p)
+        dv[:, :end].baddbmm_(kept.transpose(1, 2), d, beta=beta)  # beta=0 ignores what is there
+        ds = torch.ops.aten._softmax_backward_data.out(dp, p, -1, p.dtype, grad_input=dp)
+        dq[:, begin:end].baddbmm_(ds, keys, beta=0, alpha=scale)
+        dk[:, :end].baddbmm_(ds.transpose(1, 2), queries, beta=beta, alpha=scale)
     return out
+
+
+def query_blocks(T: int) -> list[tuple[int, int]]:
+    """Return the first query of each block and the first one after it."""
+    return [(begin, min(begin + QUERY_BLOCK, T)) for begin in range(0, T, QUERY_BLOCK)]
 
 
 @lru_cache(maxsize=4)
@@ -115,7 +146,7 @@ def _causal_mask(T: int, dtype: torch.dtype) -> Tensor:
 
 
 class _Attention(torch.autograd.Function):
-    """Keeps the attention weights for the backward pass: H·T·T numbers, T / hs times the size of q."""
+    """Keeps the attention weights for the backward pass: for long windows about half of H·T·T numbers."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, dropout: float, mask: Tensor | None) -> Tensor:
@@ -125,16 +156,17 @@ class _Attention(torch.autograd.Function):
         qkv = qkv.view(3, B * nh, T, hs)
         if mask is not None:
             mask = mask_of_heads(mask, B, nh)
-        y, p, random = attention_forward(qkv, dropout, mask)
+        y, weights = attention_forward(qkv, dropout, mask)
         ctx.dropout = dropout
-        ctx.save_for_backward(qkv, p, random)
+        ctx.save_for_backward(qkv, *chain.from_iterable(weights))
         return y.view(B, nh, T, hs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         B, nh, T, hs = dy.shape
-        qkv, p, random = ctx.saved_tensors
+        qkv, *saved = ctx.saved_tensors
+        weights = [BlockWeights(p, random) for p, random in zip(saved[::2], saved[1::2], strict=True)]
         dy = dy.reshape(B * nh, T, hs)
-        dq, dk, dv = attention_backward(dy, qkv, p, random, ctx.dropout).view(3, B, nh, T, hs).unbind(0)
+        dq, dk, dv = attention_backward(dy, qkv, weights, ctx.dropout).view(3, B, nh, T, hs).unbind(0)
         return dq, dk, dv, None, None

@@ -1,6 +1,7 @@
 """Estimates of the memory and the compile time of a transformer from its shape. Imports no torch."""
 
 CHUNK_ROWS, CHUNK_LOGITS = 1024, 1 << 22  # as in `cross_entropy.py`
+QUERY_BLOCK = 128  # queries whose attention weights are computed at once on a CPU
 
 # torch.compile on a CPU, in nanoseconds of one core for each token. It saves time for each logit, because the
 # cross-entropy takes fewer passes. It loses time for each channel of each layer, because the implementations for a CPU
@@ -31,13 +32,14 @@ def activation_bytes(
 
     For each token a block keeps its input, two normalised inputs, q, k, v, the result of attention twice, the residual
     between attention and MLP, and `mlp_numbers` in the MLP: 8·C + mlp_numbers, some of them in 16 bits under autocast.
-    On a CPU it also keeps n_head·T attention weights. Dropout adds a byte for each number that it may zero: 2·C in a
-    block, and the attention weights on a CPU. The head keeps two rows of V for each token; with `chunked_head`, on a
-    CPU, it keeps one row for only `CHUNK_ROWS` tokens, and the gradient of its weights.
+    On a CPU it also keeps its attention weights: n_head·T, for long windows about half of them. Dropout adds a byte for
+    each number that it may zero: 2·C in a block, and the attention weights on a CPU. The head keeps two rows of V for
+    each token; with `chunked_head`, on a CPU, it keeps one row for only `CHUNK_ROWS` tokens, and the gradient of its
+    weights.
     """
     half = dtype != "float32"
     block = (20 if half else 32) * n_embd + (2 if half else 4) * mlp_numbers
-    attended = n_head * block_size if device == "cpu" else 0
+    attended = n_head * (block_size + min(block_size, QUERY_BLOCK)) // 2 if device == "cpu" else 0
     block += (2 if half else 4) * attended
     if dropout:
         block += 2 * n_embd + attended
