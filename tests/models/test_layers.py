@@ -2,11 +2,17 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
-from nanogpt.models.layers.attention import causal_attention
+from nanogpt.models.layers.activations import relu_squared
+from nanogpt.models.layers.attention import attention_mask, causal_attention
+from nanogpt.models.layers.costs import QUERY_BLOCK
 from nanogpt.models.layers.dropout import Dropout, RowDropout, dropout
 from nanogpt.models.layers.gelu import gelu
+from nanogpt.models.layers.positions import apply_rotary, rotary_angles
+from nanogpt.models.modern.config import Config
+from nanogpt.models.modern.model import ShortConvolution
 from tests import architectures
 
 
@@ -25,6 +31,36 @@ def test_attention_and_its_gradients_are_those_of_torch(dtype, tolerance):
     upstream = torch.randn_like(ours)
     gradients = [torch.autograd.grad(y, whole, upstream)[0] for y in (ours, theirs)]
     torch.testing.assert_close(*gradients, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("T", [QUERY_BLOCK, QUERY_BLOCK + 1, 3 * QUERY_BLOCK - 7])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_a_long_window_has_the_attention_and_the_gradients_of_torch(T, masked, dtype, tolerance):
+    torch.manual_seed(5)
+    whole = torch.randn(2, T, 24).to(dtype).requires_grad_()
+    q, k, v = (part.view(2, T, 2, 4).transpose(1, 2) for part in whole.split(8, dim=2))
+    mask = attention_mask(0, T, whole.device, window=30, slopes=[0.5, 0.1]) if masked else None
+    ours = causal_attention(q, k, v, mask=mask)
+    theirs = F.scaled_dot_product_attention(q, k, v, None if mask is None else mask.to(dtype), is_causal=mask is None)
+    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+    upstream = torch.randn_like(ours)
+    gradients = [torch.autograd.grad(y, whole, upstream)[0] for y in (ours, theirs)]
+    torch.testing.assert_close(*gradients, rtol=tolerance, atol=tolerance)
+
+
+def test_dropout_in_a_long_window_has_the_gradients_of_its_own_masks():
+    torch.manual_seed(6)
+    T = QUERY_BLOCK + 60
+    q, k = torch.randn(2, 1, 1, T, T, dtype=torch.float64).requires_grad_().unbind(0)
+    v = torch.eye(T, dtype=torch.float64)[None, None].requires_grad_()
+    dropped = causal_attention(q, k, v, 0.4)
+    weights = ((q @ k.mT) / T**0.5 + torch.full((T, T), -torch.inf, dtype=q.dtype).triu(1)).softmax(-1)
+    expected = weights * (dropped != 0).detach() * 256 / (256 - 102)
+    torch.testing.assert_close(dropped, expected)
+    upstream = torch.randn_like(dropped)
+    gradients = [torch.autograd.grad((y * upstream).sum(), (q, k)) for y in (dropped, expected)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_attention_with_dropout_has_the_gradients_of_its_own_masks():
@@ -125,3 +161,40 @@ def test_modern_leaves_things_out_in_training_alone(setting):
     assert torch.equal(first, passes(0.5)[0])  # the seed alone decides
     assert not torch.equal(first, second)
     assert torch.equal(evaluated, passes(0.0)[2])
+
+
+def squared(x):
+    return relu_squared(x), x
+
+
+def rotated(x):
+    return apply_rotary(x, *rotary_angles(3, x.size(1), x.size(-1), 100.0, x)), x
+
+
+def rotated_heads(x):
+    cos, sin = rotary_angles(3, x.size(1), 2, 100.0, x)
+    return apply_rotary(x.unflatten(-1, (3, 2)).bfloat16(), cos[:, None], sin[:, None]), x
+
+
+def convolved(x):
+    layer = ShortConvolution(Config(n_embd=x.size(-1), n_head=1))
+    layer.weight = nn.Parameter(torch.linspace(-1, 2, layer.weight.numel(), dtype=x.dtype).view_as(layer.weight))
+    return layer(x), layer.weight
+
+
+@pytest.mark.parametrize("T", [1, 3, 9])
+@pytest.mark.parametrize(
+    ("function", "tolerance"), [(squared, 1e-12), (rotated, 1e-12), (rotated_heads, 0.01), (convolved, 1e-12)]
+)
+def test_gradients_written_by_hand_are_those_of_autograd(function, tolerance, T, monkeypatch):
+    torch.manual_seed(7)
+    x = torch.randn(2, T, 6, dtype=torch.float64).requires_grad_()
+
+    def result():
+        y, other = function(x)
+        upstream = torch.linspace(-1, 1, y.numel(), dtype=x.dtype).view_as(y)
+        return y, torch.autograd.grad(y, (x, other), upstream)
+
+    ours = result()
+    monkeypatch.setattr("nanogpt.models.layers.cpu_gradients.applies", lambda _x: False)
+    torch.testing.assert_close(ours, result(), rtol=tolerance, atol=tolerance)

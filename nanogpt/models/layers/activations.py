@@ -6,11 +6,14 @@ from typing import Final
 from torch import Tensor
 from torch.nn import functional as F
 
+from nanogpt.models.layers import cpu_gradients
 from nanogpt.models.layers.gelu import gelu
 
 
 def relu_squared(x: Tensor) -> Tensor:
     """Return max(x, 0)² (So et al. 2021)."""
+    if cpu_gradients.applies(x):
+        return cpu_gradients.ReluSquared.apply(x)  # type: ignore[no-any-return, no-untyped-call]
     return F.relu(x).square()
 
 

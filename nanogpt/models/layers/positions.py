@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor
 
+from nanogpt.models.layers import cpu_gradients
+
 
 def sinusoidal_positions(past: int, T: int, C: int, like: Tensor) -> Tensor:
     """Return the vectors (T, C) of positions, which are added to embeddings that are multiplied by √C.
@@ -32,6 +34,8 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     A pair is number i and number i + hs / 2. cos, sin: from `rotary_angles`, in a shape that broadcasts with (…, hs/2).
     """
+    if cpu_gradients.applies(x):
+        return cpu_gradients.Rotary.apply(x, cos, sin)  # type: ignore[no-any-return, no-untyped-call]
     a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
 

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from nanogpt.models import base
 from nanogpt.models.base import DecodeStep, LanguageModel, MakeLinear, Output, ParameterGroup
+from nanogpt.models.layers import cpu_gradients
 from nanogpt.models.layers.activations import relu_squared
 from nanogpt.models.layers.attention import attention_mask, causal_attention
 from nanogpt.models.layers.cross_entropy import cross_entropy, softcap
@@ -68,6 +69,8 @@ class ShortConvolution(nn.Module):
         `document_starts`; positions before the document count as zeros.
         """
         look_back = self.look_back
+        if recent is None and starts is None and cpu_gradients.applies(x):
+            return cpu_gradients.CausalConvolution.apply(x, self.weight.to(x.dtype))  # type: ignore[no-any-return, no-untyped-call]
         before = x.new_zeros(x.size(0), look_back, x.size(2)) if recent is None else recent
         padded = torch.cat((before.to(x.dtype), x), dim=1)  # (B, look_back + T, C)
         if recent is not None:
