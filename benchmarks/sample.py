@@ -9,10 +9,10 @@ alternatives included), in the number format that "auto" takes and in float32, a
 more ROWS samples at once bring; and for the longest prompt that leaves a place for its answer how long the first token
 takes, in forward passes over that prompt as the model itself makes them, in float32.
 
-The second command compares one sample of each preset's or architecture's model, in float32, with one of a GPT-2 with
-the same layers, width, heads, vocabulary and window, and with its own `forward` in place of its decoding backend: the
-tokens for each second of one core, which other processes change less than tokens/s, and the median ratios over rounds
-in which they take turns.
+The second command compares one sample of each preset's or architecture's model, in float32, with one of a GPT-2 with as
+many layers (those of all members), the same width, heads, vocabulary and window, and with its own `forward` in place of
+its decoding backend: the tokens for each second of one core, which other processes change less than tokens/s, and the
+median ratios over rounds in which they take turns.
 """
 
 import argparse
@@ -68,7 +68,10 @@ def compare_with_gpt2(name: str, tokens: int, rounds: int) -> None:
     if not shape.capabilities.decoding_backend:
         return
     shared = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
-    gpt2 = architecture_from({each: getattr(shape, each) for each in shared if hasattr(shape, each)})
+    same = {each: getattr(shape, each) for each in shared if hasattr(shape, each)}
+    if "n_layer" in same:
+        same["n_layer"] *= getattr(shape, "members", 1)  # of an ensemble: the matrices of all its networks
+    gpt2 = architecture_from(same)
     model, plain, other = shape.build().eval(), shape.build().eval(), gpt2.build().eval()
     torch.set_num_threads(1)
     plain.decoding_backend = lambda *_: None  # type: ignore[method-assign]
