@@ -20,6 +20,15 @@ def can_keep(folder: Path, force: bool) -> bool:
     return not force
 
 
+def check_free(folder: Path) -> None:
+    """Raise `UserError` if a data set is there, which another process has made since this preparation was asked for."""
+    if os.path.lexists(folder):
+        raise UserError(
+            f"{folder} was made by another process meanwhile: choose another name with --output=NAME, or replace it "
+            "with --force"
+        )
+
+
 def prepared_event(meta: store.Meta, folder: Path, began: float) -> Prepared:
     """Return the last event of a preparation that began at `began` (monotonic, seconds)."""
     return Prepared(

@@ -24,7 +24,7 @@ from nanogpt.data import shards, sources, store
 from nanogpt.data.background import map_in_threads, run_in_background
 from nanogpt.data.corpus.preparation import prepare_corpus
 from nanogpt.data.encodings import codec_name
-from nanogpt.data.existing import REPLACE_ADVICE, can_keep, prepared_event
+from nanogpt.data.existing import REPLACE_ADVICE, can_keep, check_free, prepared_event
 from nanogpt.data.names import home
 from nanogpt.data.recipes import Recipe, load_recipe
 from nanogpt.data.scanning import scan_files
@@ -102,7 +102,7 @@ def prepare(
         yield from _report_unchanged(existing, began)
         return
     with ExitStack() as cleanup:
-        yield from _prepare_text(recipe, folder, existing, source, cleanup, began)
+        yield from _prepare_text(recipe, folder, existing, source, force, cleanup, began)
 
 
 def _prepare_text(
@@ -110,6 +110,7 @@ def _prepare_text(
     folder: Path,
     existing: store.Dataset | None,
     source: Path | None,
+    force: bool,
     cleanup: ExitStack,
     began: float,
 ) -> Generator[Event, None, None]:
@@ -163,6 +164,8 @@ def _prepare_text(
             )
             store.write_file(part / "tokenizer.json", json.dumps(made.to_json()) + "\n")
             store.write_file(part / "meta.json", meta.to_json())
+            if not force:
+                check_free(folder)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(_disk_full(folder, sum(file.characters for file in files), made)) from error

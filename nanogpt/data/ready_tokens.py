@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from nanogpt import paths, tokenizers
 from nanogpt.data import store
 from nanogpt.data.background import run_in_background
-from nanogpt.data.existing import REPLACE_ADVICE, can_keep, prepared_event
+from nanogpt.data.existing import REPLACE_ADVICE, can_keep, check_free, prepared_event
 from nanogpt.data.names import check_name, dataset_name, home
 from nanogpt.data.nanogpt_meta import read_characters
 from nanogpt.data.shards import HEADER_BYTES, ITEM_BYTES, TokenFile, read_header, read_magic, shard_name
@@ -95,6 +95,8 @@ def prepare_tokens(
                     yield from _link_or_copy(path, part / file.name)
             store.write_file(part / "tokenizer.json", json.dumps(made.to_json()) + "\n")
             store.write_file(part / "meta.json", meta.to_json())
+            if not force:
+                check_free(folder)
     except OSError as error:
         raise UserError(
             f"cannot write in {folder.parent}: {why(error)}; choose another folder with NANOGPT_DATA_DIR"

@@ -21,6 +21,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from filelock import FileLock, Timeout
+
 from nanogpt import paths, tokenizers
 from nanogpt.data.names import check_name, home, prepared_names, unfinished_folder
 from nanogpt.data.recipes import recipe_paths
@@ -197,10 +199,13 @@ def open_dataset(name_or_path: str | Path, data_dir: Path | None = None, *, veri
 
 
 def delete_dataset(name: str, data_dir: Path | None = None) -> None:
-    """Delete a data set, and its unfinished preparation, but not its recipe. Raise `UserError` if it does not exist."""
+    """Delete a data set, and its unfinished preparation, but not its recipe.
+
+    Raise `UserError` if it does not exist, or if a process is preparing it.
+    """
     path = _folder(check_name(name), data_dir)
     if has_unfinished := os.path.lexists(unfinished_folder(path)):
-        remove(unfinished_folder(path), ignore_errors=True)
+        _remove_unfinished(unfinished_folder(path), name)
     if not is_dataset(path):
         if has_unfinished:
             return
@@ -210,6 +215,20 @@ def delete_dataset(name: str, data_dir: Path | None = None) -> None:
         remove_folder(path, temporary_path(path, "old"), marker="meta.json")  # without it `clean` does not put it back
     except OSError as error:
         raise UserError(f"cannot delete {path}: {why(error)}") from None
+
+
+def _remove_unfinished(folder: Path, name: str) -> None:
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"the data set {name} is being prepared: it can be deleted once that has ended") from None
+    except (OSError, NotImplementedError):  # a folder without permission; a disk without locks
+        pass
+    try:
+        remove(folder, ignore_errors=True)
+    finally:
+        lock.release()
 
 
 def is_dataset(folder: Path) -> bool:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from nanogpt.data import delete_dataset, is_prepared, list_datasets, open_dataset, prepare, store, textfile_recipe
+from nanogpt.data.names import unfinished_folder
 from nanogpt.data.store import remove_stale_folders
 from nanogpt.data.token_files import TokenFiles
 from nanogpt.errors import UserError
@@ -124,6 +126,32 @@ def test_deleting_leaves_nothing(data_dir: Path) -> None:
         delete_dataset("night", data_dir)
     with pytest.raises(UserError, match="cannot name"):
         delete_dataset("../prepared", data_dir)
+
+
+def test_a_data_set_that_is_being_prepared_again_is_not_deleted(data_dir: Path) -> None:
+    unfinished = unfinished_folder(data_dir / "night")
+    unfinished.mkdir()
+    with FileLock(unfinished / "lock"), pytest.raises(UserError, match="being prepared"):
+        delete_dataset("night", data_dir)
+    assert is_prepared("night", data_dir)
+    delete_dataset("night", data_dir)
+    assert list(data_dir.iterdir()) == []
+
+
+def test_of_two_preparations_of_one_name_at_once_the_second_replaces_nothing(tmp_path: Path) -> None:
+    first, second = ((tmp_path / name / "night.txt") for name in ("a", "b"))
+    for path, content in ((first, TEXT), (second, TEXT[::-1])):
+        path.parent.mkdir()
+        path.write_text(content)
+    slow = prepare(textfile_recipe([first]), data_dir=tmp_path / "data")
+    next(slow)
+    list(prepare(textfile_recipe([second]), data_dir=tmp_path / "data"))
+    made = open_dataset("night", tmp_path / "data").meta.sha256
+    with pytest.raises(UserError, match="made by another process meanwhile"):
+        list(slow)
+    assert open_dataset("night", tmp_path / "data", verify=True).meta.sha256 == made
+    list(prepare(textfile_recipe([first]), data_dir=tmp_path / "data", force=True))
+    assert open_dataset("night", tmp_path / "data").meta.sha256 != made
 
 
 def test_what_a_killed_process_had_moved_away_is_put_back(data_dir: Path) -> None:

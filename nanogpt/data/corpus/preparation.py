@@ -19,7 +19,7 @@ from nanogpt.data.corpus.fetch import Fetcher
 from nanogpt.data.corpus.sample import read_sample, sample_characters, write_sample
 from nanogpt.data.corpus.unfinished import LARGEST, Unfinished
 from nanogpt.data.document_settings import DocumentSettings
-from nanogpt.data.existing import REPLACE_ADVICE
+from nanogpt.data.existing import REPLACE_ADVICE, check_free
 from nanogpt.data.names import home, unfinished_folder
 from nanogpt.data.recipes import Recipe, textfile_recipe
 from nanogpt.data.sources.base import Shard
@@ -59,7 +59,7 @@ def prepare_corpus(
             if force and not os.path.lexists(folder):
                 unfinished.clear()
             if not force:
-                _check_free(folder)
+                check_free(folder)
             return (yield from _prepare(recipe, folder, unfinished, workers, keep_shards, force))
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -74,7 +74,7 @@ def _unchanged(recipe: Recipe, meta: store.Meta) -> Generator[Event, None, store
     recorded = meta.source.get("settings")
     if not isinstance(recorded, dict):
         raise UserError(f"data set {recipe.name} exists and is not from this corpus; {REPLACE_ADVICE}")
-    if difference := _difference(recorded, _settings(recipe)):
+    if difference := _difference(recorded, recipe):
         raise UserError(f"data set {recipe.name} exists with {difference}; {REPLACE_ADVICE}")
     if not recipe.source.is_corpus:
         shards = yield from recipe.source.shards(recipe.encoding)
@@ -143,18 +143,9 @@ def _prepare(
 def _publish(unfinished: Unfinished, folder: Path, force: bool) -> store.Meta:
     """Make the data set out of the folder, and return its `Meta`. Raise `UserError` if another one is there."""
     if not force:
-        _check_free(folder)
+        check_free(folder)
     unfinished.publish(folder)
     return store.open_dataset(folder).meta
-
-
-def _check_free(folder: Path) -> None:
-    """Raise `UserError` if a data set is there, which another process has made since this preparation was asked for."""
-    if os.path.lexists(folder):
-        raise UserError(
-            f"{folder} was made by another process meanwhile: choose another name with --output=NAME, or replace it "
-            "with --force"
-        )
 
 
 def _shards(recipe: Recipe, unfinished: Unfinished, force: bool) -> Generator[Event, None, list[Shard]]:
@@ -166,7 +157,7 @@ def _shards(recipe: Recipe, unfinished: Unfinished, force: bool) -> Generator[Ev
         if not force:
             raise
         recorded = None
-    is_other = recorded is None or recorded[0] != settings
+    is_other = recorded is None or _difference(recorded[0], recipe)
     if is_other and (force or not (unfinished.progress.read or unfinished.is_complete)):
         unfinished.clear()
         recorded = None
@@ -175,7 +166,7 @@ def _shards(recipe: Recipe, unfinished: Unfinished, force: bool) -> Generator[Ev
         unfinished.start(settings, shards)
         return shards
     began_with, shards = recorded
-    if difference := _difference(began_with, settings):
+    if difference := _difference(began_with, recipe):
         raise UserError(
             f"the preparation of {recipe.name} is not finished, and began with {difference}: continue it with the same "
             "settings, or start over with --force"
@@ -275,10 +266,14 @@ def interrupted_recipe(name: str) -> Recipe | None:
     return recipe if _settings(recipe) == values else None
 
 
-def _difference(was: dict[str, Any], is_: dict[str, Any]) -> str:
-    """Return the first setting that differs, with both values; empty if none does."""
+def _difference(was: dict[str, Any], recipe: Recipe) -> str:
+    """Return the first setting that differs from the recipe's, with both values; empty if none does.
+
+    A path that was given does not count: the same files may be named from another folder, and are compared themselves.
+    """
+    is_ = _settings(recipe)
     for name in {**is_, **was}:
-        if was.get(name) != is_.get(name):
+        if was.get(name) != is_.get(name) and (name != "source" or recipe.source.is_corpus):
             return f"{name}={was.get(name)}, not {is_.get(name)}"
     return ""
 

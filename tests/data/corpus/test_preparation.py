@@ -338,6 +338,20 @@ def test_an_unfinished_preparation_is_not_continued_with_other_settings(
     assert token_files(open_dataset("c", tmp_path)) == token_files(made(recipe(corpus, name="d", seed=2), tmp_path))
 
 
+def test_own_files_that_are_named_from_another_folder_are_the_same(
+    corpus: Corpus, tmp_path: Path, every_event: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    while not (unfinished_folder(tmp_path / "c") / "progress.json").exists():
+        assert interrupted(recipe(corpus), tmp_path, 6, 1)
+    monkeypatch.chdir(corpus.folder.parent)
+    beside = recipe(replace(corpus, folder=Path(corpus.folder.name)))
+    notice = next(event for event in prepare(beside, data_dir=tmp_path) if isinstance(event, Notice))
+    assert "continuing the preparation" in notice.text
+    list(prepare(beside, data_dir=tmp_path))
+    (notice,) = [event for event in prepare(recipe(corpus), data_dir=tmp_path) if isinstance(event, Notice)]
+    assert "already prepared from this corpus" in notice.text
+
+
 def test_deleting_removes_an_unfinished_preparation(corpus: Corpus, tmp_path: Path, every_event: None) -> None:
     assert interrupted(recipe(corpus), tmp_path, 6, 1)
     delete_dataset("c", tmp_path)
