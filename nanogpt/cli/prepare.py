@@ -158,8 +158,11 @@ def show(work: Iterable[Event]) -> Prepared:
     raise AssertionError("preparing ended without a data set")
 
 
-def without_progress(work: Iterable[Event]) -> Iterator[Event]:
-    """Yield the events that are neither progress nor notices, which are shown on stderr, with a bar for each phase."""
+def without_progress(work: Iterable[Event], *, notices: bool = True) -> Iterator[Event]:
+    """Yield the events that are neither progress nor notices, which are shown on stderr, with a bar for each phase.
+
+    notices: False to yield these too.
+    """
     for label, phase in groupby(work, _label):
         if label:
             with bar(label, "entries" if label == "merging" else "bytes") as update:
@@ -177,7 +180,7 @@ def without_progress(work: Iterable[Event]) -> Iterator[Event]:
                         show_training(event, update)
             continue
         for event in phase:
-            if isinstance(event, Notice):
+            if notices and isinstance(event, Notice):
                 print_message(event.text)
             else:
                 yield event

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import chain
 from pathlib import Path
 from types import FrameType
 
@@ -16,8 +15,6 @@ from nanogpt.cli import prepare as preparation
 from nanogpt.cli.console import live_line, print_message
 from nanogpt.events import (
     Acknowledged,
-    Downloading,
-    Encoding,
     Evaluated,
     Evaluating,
     Event,
@@ -25,12 +22,12 @@ from nanogpt.events import (
     Health,
     LayerProblem,
     Notice,
+    Prepared,
     Sampled,
     Saved,
     Spike,
     Started,
     Step,
-    TokenizerTraining,
 )
 from nanogpt.formatting import counted, duration, significant
 from nanogpt.inspection import layer_problems, spikes
@@ -52,12 +49,11 @@ def show(events: Iterator[Event]) -> Finished | None:
     finished = None
     max_iters, evaluated, state = 0, "", RunState()
     with live_line() as live:
-        for event in events:
+        for event in preparation.without_progress(events, notices=False):
             match event:
-                case Downloading() | Encoding() | TokenizerTraining():
-                    prepared = preparation.show(chain([event], events))
-                    counts = " + ".join(f"{count:,}" for count in prepared.tokens.values())
-                    print_message(f"prepared {prepared.name}: {counts} tokens in {prepared.path}")
+                case Prepared():
+                    counts = " + ".join(f"{count:,}" for count in event.tokens.values())
+                    print_message(f"prepared {event.name}: {counts} tokens in {event.path}")
                 case Started():
                     max_iters, state = event.max_iters, reduce(state, event)
                     for line in start_lines(event):

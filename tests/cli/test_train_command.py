@@ -17,13 +17,15 @@ from nanogpt.cli.runs import run_option
 from nanogpt.cli.train import detached, finish
 from nanogpt.cli.training_display import show
 from nanogpt.config import preset_names, settings
-from nanogpt.events import Acknowledged, Finished
+from nanogpt.events import Acknowledged, Downloading, Finished, Notice
 from nanogpt.runs import quickstart
 from nanogpt.runs.folder import run_config, runs_folder
 from nanogpt.training import CommandQueue, Stop
 from tests import forked
 from tests.made_events import started, stepped
 from tests.narrowing import expect
+
+FINISHED = Finished(step=3, reason="max_iters", train_loss=None, val_loss=None, best_val_loss=None, elapsed_s=1.0)
 
 
 def test_training_ends_with_a_sample_on_stdout_and_everything_else_on_stderr(small, capsys):
@@ -91,6 +93,15 @@ def test_the_line_of_progress_knows_a_last_step_that_was_changed(capsys, monkeyp
     err = capsys.readouterr().err
     assert "step     1/1,500" in err
     assert "step     2/5,000" in err
+
+
+def test_a_training_is_shown_also_if_the_preparation_before_it_has_failed(capsys):
+    begun = Downloading(source="http://host/text", done_bytes=1, total_bytes=9)
+    instead = Notice(level="warning", text="it could not be downloaded; training on another text instead")
+    assert show(iter([begun, instead, started(max_iters=3), stepped(1), FINISHED])) == FINISHED
+    err = capsys.readouterr().err
+    assert "on another text instead\n" in err
+    assert "for 3 iterations" in err
 
 
 def test_the_length_of_a_training_is_told_in_plain_figures(capsys):
