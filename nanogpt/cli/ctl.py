@@ -121,7 +121,7 @@ def send_and_wait(folder: Path, commands: Sequence[RemoteCommand], timeout_s: fl
             case Acknowledged(id=id) if id in waiting:
                 command = waiting.pop(id)
                 yield event.text
-                saving = isinstance(command, Save) and "already" not in event.text
+                saving = isinstance(command, Save) and event.text.startswith("saving")
                 outcome = (Sampled, Notice) if isinstance(command, Sample) else (Saved,) if saving else ()
             case Sampled(prompt=prompt, text=text) if Sampled in outcome:
                 yield prompt + text

@@ -31,6 +31,7 @@ from nanogpt.files import (
     sha256,
     system_error,
     why,
+    write_atomically,
 )
 from nanogpt.records import from_values
 from nanogpt.runs.folder import find
@@ -213,6 +214,20 @@ def write(run: Path, snapshot: "Snapshot", keep_every: int = 0, keep: int = 0) -
     return final
 
 
+def record_changes(run: Path, changes: Mapping[str, Any]) -> None:
+    """Change values of the progress in the latest checkpoint, as a resume with other settings does.
+
+    So they hold for the next resume too, if this one ends before its first checkpoint. Raise OSError or `UserError`.
+    """
+    newest = latest(run)
+    if newest is None or not changes:
+        return
+    trainer = _read_trainer(newest.path)
+    trainer["progress"].update(changes)
+    trainer["sha256"]["trainer"] = _fingerprint(trainer)
+    write_atomically(newest.path / "trainer.json", json.dumps(trainer, indent=1) + "\n")
+
+
 def _base_sum(run: Path) -> str:
     """Return the sha256 of the frozen weights, from the checkpoint before if there is one: they never change.
 
@@ -359,6 +374,8 @@ def _read_trainer(checkpoint: Path) -> dict[str, Any]:
         trainer = json.loads(read_text(path))
         claimed = trainer["sha256"].pop("trainer")
     except FileNotFoundError:
+        if not checkpoint.exists():
+            raise _damaged(path, "") from None
         raise UserError(f"{checkpoint} is not a checkpoint: it has no trainer.json") from None
     except OSError as error:
         raise ReadError(f"cannot read {path}: {why(error)}") from None
@@ -370,6 +387,8 @@ def _read_trainer(checkpoint: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, reason: str) -> UserError:
+    if not path.parent.exists():
+        return UserError(f"{path.parent} was removed while it was read, as a training does: choose a newer one")
     others = _others(path.parent)
     advice = "this run has no other checkpoint"
     if others:

@@ -137,7 +137,7 @@ def resume(
             f"or say --dataset={dataset.name} to continue with the new one"
         )
     found = checkpoints.latest(run)
-    notice = ""
+    notice, changed_progress = "", dict[str, Any]()
     if found is None:
         check_never_saved(run, config)
         notice = f"{run.name} ended before it saved its first checkpoint: it starts again at step 0"
@@ -146,8 +146,8 @@ def resume(
         start_from = _cropped(read_weights(config.checkpoint.init_from, dataset, run.parent), config.model.block_size)
     elif start_from is not None:
         values = config.values()
-        changed_values = {name: values[name] for name in checkpoints.CHANGED_BY_COMMANDS if name in changes}
-        progress = dataclasses.replace(start_from.progress, **changed_values)
+        changed_progress = {name: values[name] for name in checkpoints.CHANGED_BY_COMMANDS if name in changes}
+        progress = dataclasses.replace(start_from.progress, **changed_progress)
         start_from = dataclasses.replace(start_from, progress=progress)
         if config.evaluation.eval_only:
             progress.evaluated_at = -1
@@ -174,7 +174,15 @@ def resume(
         yield from _with_memory_advice(config, events)
         return
     yield from _train_and_record(
-        config, run, dataset, commands, start_from, is_first_start=False, resume=found is not None, notice=notice
+        config,
+        run,
+        dataset,
+        commands,
+        start_from,
+        is_first_start=False,
+        resume=found is not None,
+        notice=notice,
+        changed_progress=changed_progress,
     )
 
 
@@ -199,11 +207,12 @@ def _train_and_record(
     is_first_start: bool,
     resume: bool = False,
     notice: str = "",
+    changed_progress: Mapping[str, Any] | None = None,
 ) -> Events:
     """Train in the run's folder, under its lock, and record the events.
 
-    resume: `start_from` is a checkpoint of this run. `notice` becomes a warning once training has started. Under
-    torchrun only the first process records.
+    resume: `start_from` is a checkpoint of this run. changed_progress: what is changed in it. `notice` becomes a
+    warning once training has started. Under torchrun only the first process records.
     """
     if rank() > 0:
         find_checkpoint = partial(checkpoints.roll_back_to, run)
@@ -265,7 +274,7 @@ def _train_and_record(
             val_text=known_text_size(dataset, "val"),
         )
         base = start_from.model if config.checkpoint.lora_rank and start_from is not None and not resume else None
-        work = _with_run_files(_with_notice(notice, events), config, run, dataset, base)
+        work = _with_run_files(_with_notice(notice, events), config, run, dataset, base, changed_progress or {})
         work = _releasing(start_from, _with_memory_advice(config, work))
         with closing(recorder.record(work)) as recorded:
             yield from recorded
@@ -334,11 +343,17 @@ def _releasing(start_from: Snapshot | None, events: Events) -> Events:
 
 
 def _with_run_files(
-    events: Events, config: Config, run: Path, dataset: data.Dataset, base: Mapping[str, "Tensor"] | None
+    events: Events,
+    config: Config,
+    run: Path,
+    dataset: data.Dataset,
+    base: Mapping[str, "Tensor"] | None,
+    changed_progress: Mapping[str, Any],
 ) -> Events:
     """Pass the events on; at the first `Started` write tokenizer.json, and run.toml with the settings in use.
 
-    base: the weights beside which adapters are trained, to be written too.
+    base: the weights beside which adapters are trained, to be written too. changed_progress: to be written into the
+    latest checkpoint.
     """
     is_written = False
     with closing(events):
@@ -369,6 +384,7 @@ def _with_run_files(
                     if base is not None:
                         checkpoints.write_base(run, base)
                     write_atomically(run / "tokenizer.json", json.dumps(dataset.tokenizer.to_json()))
+                    checkpoints.record_changes(run, changed_progress)
                     write_atomically(run / "run.toml", tomli_w.dumps({"run": about, **tables}))
                 except OSError as error:
                     raise UserError(

@@ -36,6 +36,9 @@ class Controllable(Protocol):
     def has_checkpoint(self) -> bool:
         """Return whether the current step has a checkpoint."""
 
+    def has_snapshot(self) -> bool:
+        """Return whether the current step has a checkpoint, or one is being written."""
+
     def save_checkpoint(self) -> Iterator[Event]:
         """Write a checkpoint of the current step."""
 
@@ -124,8 +127,12 @@ class Save(RemoteCommand):
     pending: ClassVar[str] = "saving"
 
     def apply(self, training: Controllable) -> Iterator[Event]:
-        yield self.acknowledged(training, "already saved" if training.has_checkpoint() else "saving a checkpoint")
-        yield from training.save_checkpoint()
+        """Acknowledge once the checkpoint before is written, so that the next `Saved` is the one asked for."""
+        text = "already saved"
+        if not training.has_checkpoint():
+            yield from training.save_checkpoint()
+            text = "saving a checkpoint" if training.has_snapshot() else "no checkpoint can be saved now"
+        yield self.acknowledged(training, text)
 
 
 @dataclass(frozen=True, slots=True)

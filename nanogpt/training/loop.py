@@ -296,6 +296,8 @@ class Trainer:
             self.waiting_for = waiting_for if world.is_main or not waits else "the main process waits"
             for command in waiting:
                 yield from command.apply(self)
+                if command.is_change:  # a checkpoint of this step does not have it
+                    self.writer.snapshot_step = -1
             if self.stopping is not None:
                 break
             if self.waiting_for != self.reported and (self.waiting_for or not self.paused):
@@ -325,6 +327,10 @@ class Trainer:
     def has_checkpoint(self) -> bool:
         """Return whether the current step has a checkpoint."""
         return self.writer.has_saved(self.progress.step)
+
+    def has_snapshot(self) -> bool:
+        """Return whether the current step has a checkpoint, or one is being written."""
+        return self.writer.snapshot_step == self.progress.step
 
     def copied_model(self) -> LanguageModel | None:
         """Return a copy of the model in evaluation mode, on the same device; None if memory ran out."""

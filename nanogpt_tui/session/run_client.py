@@ -54,7 +54,7 @@ class RunClient(Worker["LogItem"]):
         command = matching[0]
         self.pending.remove(command)
         if isinstance(command, Save) or (isinstance(command, Stop) and command.save):
-            self.saving = event.text != "already saved"
+            self.saving = event.text.startswith(("saving", "stopping"))
 
 
 class LocalRunClient(RunClient):

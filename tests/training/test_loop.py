@@ -3,6 +3,7 @@
 import gc
 import math
 import re
+import threading
 from contextlib import closing
 from functools import partial
 from threading import Timer
@@ -201,6 +202,34 @@ def test_every_command_is_acknowledged_in_order(tiny, tokens):
     events = steered(tiny(), tokens, 3, *commands, save=Saves())
     assert [e.command for e in of(Acknowledged, events)] == [type(command).__name__ for command in commands]
     assert {e.step for e in of(Acknowledged, events)} == {3}
+
+
+def test_a_change_at_a_step_that_has_a_checkpoint_is_saved_with_the_next_stop(tiny, tokens):
+    saves = Saves()
+    events = steered(tiny(), tokens, 3, Save(), ScaleLearningRate(0.5), Stop(), save=saves)
+    assert [event.step for event in of(Saved, events)] == [3, 3]
+    assert saves.by_step[3].progress.learning_rate_scale == 0.5
+
+
+def test_a_save_is_acknowledged_after_the_checkpoint_before_it_is_on_disk(tiny, tokens):
+    release, commands, answers = threading.Event(), CommandQueue(), []
+
+    def save(snapshot, is_best):
+        release.wait()
+        return "saved"
+
+    for event in train(tiny(), tokens, commands=commands, save=save):
+        if isinstance(event, Step) and event.step in (3, 5):
+            commands.put(Save())
+            Timer(0.2 if event.step == 5 else 0, release.set if event.step == 5 else int).start()
+        if isinstance(event, Acknowledged | Saved) and event.step <= 5:
+            answers.append((type(event), event.step))
+    assert answers == [(Acknowledged, 3), (Saved, 3), (Acknowledged, 5), (Saved, 5)]
+
+
+def test_a_save_that_is_not_possible_says_so(tiny, tokens):
+    (answer,) = of(Acknowledged, steered(tiny(), tokens, 3, Save()))
+    assert answer.text == "no checkpoint can be saved now"
 
 
 def test_the_learning_rate_is_scaled_from_the_next_step_on(tiny, tokens):
