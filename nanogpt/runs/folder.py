@@ -267,12 +267,20 @@ def run_config(folder: Path) -> Config:
 def _folders(home: Path) -> list[Path]:
     """Return the folders that contain a run or an unusable run.toml, the last changed first."""
     try:
-        folders = [item for item in home.iterdir() if item.is_dir() and may_be_run(item)]
+        folders = [item for item in home.iterdir() if is_folder(item) and may_be_run(item)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise UserError(f"cannot read {home}: {why(error)}") from None
     return sorted(folders, key=_modified_at, reverse=True)
+
+
+def is_folder(place: Path | os.DirEntry[str]) -> bool:
+    """Return whether it is a folder, or a link to one that can be reached: a disk that is gone hides no other run."""
+    try:
+        return place.is_dir()
+    except OSError:
+        return False
 
 
 def may_be_run(folder: Path) -> bool:

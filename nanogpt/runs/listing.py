@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from nanogpt.errors import UserError
 from nanogpt.files import why
-from nanogpt.runs.folder import RECHECK_S, may_be_run, read_state, runs_folder
+from nanogpt.runs.folder import RECHECK_S, is_folder, may_be_run, read_state, runs_folder
 from nanogpt.runs.state import RunState
 
 SCAN_INTERVAL_S = 2.0  # between two looks at every status file, at least
@@ -87,7 +87,7 @@ class RunListing:
         began = time.monotonic()
         try:
             with os.scandir(home) as entries:
-                names = [entry.name for entry in entries if entry.is_dir()]
+                names = [entry.name for entry in entries if is_folder(entry)]
         except (FileNotFoundError, NotADirectoryError):
             names = []
         except OSError as error:

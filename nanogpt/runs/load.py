@@ -8,7 +8,7 @@ from typing import Literal
 from nanogpt import hardware, tokenizers
 from nanogpt.errors import UserError
 from nanogpt.models.base import LanguageModel
-from nanogpt.models.meta_device import on_meta_device
+from nanogpt.models.meta_device import Uninitialised, on_meta_device
 from nanogpt.runs import checkpoints, folder
 from nanogpt.tokenizers import Tokenizer
 from nanogpt.training.snapshot import Snapshot, check_weights, restore_weights
@@ -87,6 +87,7 @@ def model_from(snapshot: Snapshot, source: str) -> LanguageModel:
     """
     with on_meta_device():
         check_weights(snapshot.model_config.build(), snapshot.model, source)
-    model = snapshot.model_config.build()
+    with Uninitialised():
+        model = snapshot.model_config.build()
     restore_weights(model, snapshot.model, source)
     return model

@@ -212,8 +212,8 @@ def reduce(state: RunState, event: Event) -> RunState:
             state = replace(state, problems=others if event.over else (*others, describe(event)))
         case GradientNoise():
             state = replace(state, noise_scale=event.noise_scale)
-        case Saved() | Sampled():
-            state = replace(state, step=event.step)
+        case Saved() | Sampled():  # a checkpoint may be written while later steps are done
+            state = replace(state, step=max(state.step, event.step))
         case Finished():
             return replace(
                 state,

@@ -101,6 +101,8 @@ def take_snapshot(
     tensors["random.cpu"] = torch.get_rng_state()
     if any(parameter.is_cuda for parameter in names):
         tensors["random.cuda"] = torch.cuda.get_rng_state()
+    if any(parameter.is_mps for parameter in names):
+        tensors["random.mps"] = torch.mps.get_rng_state()
     adapters = {name: copied(tensor) for name, tensor in adapter_tensors(model).items()}
     weights = {} if adapters else {name: copied(tensor) for name, tensor in model.state_dict().items()}
     averaged = {name: _copy_to_cpu(tensor) for name, tensor in average.items()}
@@ -187,3 +189,5 @@ def restore(
     torch.set_rng_state(random["cpu"])
     if "cuda" in random and torch.cuda.is_available():
         torch.cuda.set_rng_state(random["cuda"])
+    if "mps" in random and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(random["mps"])

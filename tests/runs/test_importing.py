@@ -15,6 +15,7 @@ from nanogpt.errors import UserError
 from nanogpt.events import SplitEvaluated
 from nanogpt.interop.nanogpt_checkpoint import read_checkpoint
 from nanogpt.models.base import compute_loss
+from nanogpt.runs import checkpoints
 from nanogpt.runs.importing import import_nanogpt
 from tests.narrowing import expect
 
@@ -111,6 +112,21 @@ def test_a_checkpoint_becomes_a_run_that_is_sampled_evaluated_exported_and_train
     assert main(["import", "nanogpt", str(file.parent), "--name=out-tiny"]) == 2
     assert main(["import", "nanogpt", str(file.parent)]) == 0
     assert runs.find("out-tiny-2")
+
+
+def test_a_run_that_was_made_meanwhile_is_not_replaced(nanogpt, tmp_path, monkeypatch):
+    run, write = tmp_path / "one", checkpoints.write
+
+    def while_another_starts(*given):
+        run.mkdir()
+        (run / "run.toml").write_text("mine")
+        return write(*given)
+
+    monkeypatch.setattr(checkpoints, "write", while_another_starts)
+    with pytest.raises(UserError, match="already has a run"):
+        import_nanogpt(nanogpt[0], run)
+    assert (run / "run.toml").read_text() == "mine"
+    assert list(tmp_path.glob(".one*")) == []
 
 
 def test_old_and_padded_checkpoints_are_read_too(nanogpt, tmp_path):

@@ -144,6 +144,16 @@ def test_while_a_resumed_run_has_not_evaluated_again_its_losses_so_far_are_known
     assert (about.val_loss, about.best_val_loss) == (before.val_loss, before.best_val_loss) != (None, None)
 
 
+def test_a_last_step_that_a_resume_was_given_holds_for_the_resume_after_it(small):
+    folder, _ = trained(small())
+    resumed = runs.resume(folder, {"max_iters": 15, "eval_interval": 100})
+    next(event for event in resumed if isinstance(event, Step))
+    resumed.close()  # before it has saved
+    events = list(runs.resume(folder))
+    assert expect(Finished, events[-1]).step == 15
+    assert [event.step for event in events if isinstance(event, Evaluated)] == [15]
+
+
 def test_of_two_that_found_a_run_of_one_name_at_once_the_second_is_refused(small):
     folder = runs.new_folder("run", name="one")
     first, second = runs.start(small(), folder), runs.start(small(), folder)
@@ -233,6 +243,28 @@ def test_a_last_step_that_a_command_changed_is_the_run_s_own_from_then_on(small)
 def resume_and_tell(folder, told):
     for _ in runs.resume(folder):
         told.send(None)
+
+
+def test_loading_a_checkpoint_draws_no_random_numbers_that_a_training_beside_it_would_miss(small):
+    folder, _ = trained(small())
+    before = torch.get_rng_state()
+    runs.load_model(str(folder), device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_checkpoint_that_the_training_removes_while_it_is_read_is_not_called_damaged(small, monkeypatch):
+    folder, _ = trained(small())
+    path, read = folder / "checkpoints" / "step-00000012", checkpoints._read_trainer
+
+    def and_remove(checkpoint):
+        trainer = read(checkpoint)
+        shutil.rmtree(checkpoint)
+        return trainer
+
+    monkeypatch.setattr(checkpoints, "_read_trainer", and_remove)
+    for _ in range(2):
+        with pytest.raises(UserError, match="was removed while it was read"):
+            checkpoints.read(path)
 
 
 def test_killed_at_random_moments_a_run_ends_with_the_same_weights(small):

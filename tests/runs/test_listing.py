@@ -117,6 +117,14 @@ def test_without_a_folder_there_are_no_runs(home: Path) -> None:
     assert list_runs(home / "none") == []
 
 
+def test_a_link_that_leads_nowhere_hides_no_run(home: Path) -> None:
+    make(home / "runs", "a")
+    for name, place in (("itself", "itself"), ("gone", "nowhere")):
+        (home / "runs" / name).symlink_to(place)
+    assert [run.name for run in list_runs()] == ["a"]
+    assert find().name == "a"
+
+
 def test_a_run_that_is_being_imported_is_no_run_yet(home: Path) -> None:
     make(home / "runs", "a")
     make(home / "runs", ".b.1.partial")

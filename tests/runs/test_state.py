@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nanogpt import runs
-from nanogpt.events import Acknowledged, Evaluated, Evaluating, Event, Finished, Health, Notice, Status
+from nanogpt.events import Acknowledged, Evaluated, Evaluating, Event, Finished, Health, Notice, Saved, Status
 from nanogpt.inspection.health import MESSAGES
 from nanogpt.runs.recorder import Recorder
 from nanogpt.runs.state import SLOW_S, RunState, reduce, state_to_dict, status_event
@@ -138,3 +138,8 @@ def test_the_status_as_an_event_reads_back() -> None:
     told = status_event(after(started(), FULL))
     assert isinstance(told, Status)
     assert from_json(to_json(told)) == told
+
+
+def test_a_checkpoint_that_is_written_late_does_not_take_the_step_back() -> None:
+    late = Saved(step=1, path="checkpoints/step-00000001", is_best=True, stall_s=0.0)
+    assert after(started(), stepped(1), stepped(3), late).step == 3
