@@ -160,6 +160,6 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
     if tokenizer.end_of_text is not None:
         return [tokenizer.end_of_text]
     try:
-        return tokenizer.encode("\n")[:1]
+        return tokenizer.encode("\n")[:1] or [0]
     except UserError:
         return [0]

@@ -2,18 +2,21 @@
 
 import copy
 import dataclasses
+import json
 import math
 from itertools import islice
 from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from nanogpt import tokenizers
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Stopped, Token, from_json, to_json
 from nanogpt.sampling import generate, next_logits
+from nanogpt.tokenizers import hf
 from tests.narrowing import expect
 
 GREEDY: dict[str, Any] = {"temperature": 0.0}
@@ -174,6 +177,15 @@ def test_without_a_line_break_an_empty_prompt_starts_from_the_first_token(new_mo
     model = new_model(vocab_size=6)
     knobs = SamplingConfig(max_new_tokens=20, **GREEDY)
     assert texts(generate(model, tokenizer, "", knobs)) == texts(generate(model, tokenizer, "a", knobs))
+
+
+def test_an_empty_prompt_starts_from_the_first_token_where_white_space_gives_none(new_model):
+    made: Any = Tokenizer(models.WordLevel({"the": 0, "cat": 1, "?": 2}, unk_token="?"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    words = hf.Tokenizer.from_json({"tokenizer": json.loads(made.to_str()), "end_of_text": None})
+    model, knobs = new_model(vocab_size=3), SamplingConfig(max_new_tokens=5, **GREEDY)
+    for prompt in ("", "\n"):
+        assert texts(generate(model, words, prompt, knobs)) == texts(generate(model, words, "the", knobs))
 
 
 def test_padded_ids_are_never_drawn(new_model, tokenizer):
