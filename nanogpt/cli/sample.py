@@ -153,7 +153,7 @@ def start_text(start: str) -> str:
 def known_text(tokenizer: Tokenizer, prompt: str, replace: bool) -> str:
     """Return the prompt, with `replace` without its unknown characters. Raise `UserError` if it has any otherwise."""
     if replace:
-        return tokenizer.decode(tokenizer.encode(prompt, "replace"))
+        return tokenizer.decode(id for id in tokenizer.encode(prompt, "replace") if id != tokenizer.unknown_id)
     try:
         tokenizer.encode(prompt)
     except UserError as error:

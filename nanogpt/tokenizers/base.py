@@ -130,6 +130,11 @@ class Tokenizer(ABC):
         """The ids that no text gives, such as that of the end of the text."""
         return frozenset() if self.end_of_text is None else frozenset([self.end_of_text])
 
+    @property
+    def unknown_id(self) -> int | None:
+        """The id of the token for what is not in the vocabulary, which only `errors="replace"` gives; None if none."""
+        return None
+
     def truncated(self, vocab_size: int) -> "Tokenizer | None":
         """Return the tokenizer with the first entries alone that a training to this smaller size gives.
 

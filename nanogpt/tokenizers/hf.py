@@ -167,7 +167,7 @@ class Tokenizer(base.Tokenizer):
             except BaseException as error:  # a panic of the library, which is no `Exception`
                 raise UserError(f"the tokenizer.json cannot encode this text ({_reason(error)}): use another") from None
 
-        if errors == "replace" and self._unknown_id is None:
+        if errors == "replace" and self.unknown_id is None:
             try:
                 ids = encode(text)
             except UserError:
@@ -177,7 +177,7 @@ class Tokenizer(base.Tokenizer):
         else:
             ids = _call(lambda: encode(text), "the text has a character that is not in the vocabulary")
         array: TokenArray = np.array(ids, token_dtype(self.vocab_size))
-        if errors == "strict" and self._unknown_id is not None and (array == self._unknown_id).any():
+        if errors == "strict" and self.unknown_id is not None and (array == self.unknown_id).any():
             raise UserError(self._what_is_unknown(encode, text))
         return array
 
@@ -192,7 +192,7 @@ class Tokenizer(base.Tokenizer):
 
     def _what_is_unknown(self, encode: Callable[[str], list[int]], text: str) -> str:
         def unknown(parts: Iterable[str]) -> list[str]:
-            return list(islice((part for part in parts if self._unknown_id in encode(part)), MOST_NAMED))
+            return list(islice((part for part in parts if self.unknown_id in encode(part)), MOST_NAMED))
 
         is_of_words = self._content["model"].get("type") in OF_WHOLE_WORDS
         if characters := [] if is_of_words else unknown(sorted(set(text))):
@@ -203,7 +203,7 @@ class Tokenizer(base.Tokenizer):
         return f"unknown {what}: not in the vocabulary of this tokenizer; remove it, or choose another one"
 
     @cached_property
-    def _unknown_id(self) -> int | None:
+    def unknown_id(self) -> int | None:
         """The id of the token for what is not in the vocabulary; None if the model has none or falls back to bytes."""
         model = self._content["model"]
         if model.get("byte_fallback") is True:

@@ -119,6 +119,10 @@ class Tokenizer(base.Tokenizer):
     def special_ids(self) -> frozenset[int]:
         return frozenset([UNKNOWN_ID, END_ID])
 
+    @property
+    def unknown_id(self) -> int:
+        return UNKNOWN_ID
+
     def encode_to_array(self, text: str, errors: Errors = "strict") -> "TokenArray":
         import numpy as np
 

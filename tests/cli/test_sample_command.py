@@ -10,11 +10,13 @@ from contextlib import suppress
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from nanogpt import tokenizers
 from nanogpt.cli import main
-from nanogpt.cli.sample import PrintableWriter, start_text
+from nanogpt.cli.sample import PrintableWriter, known_text, start_text
 from nanogpt.config import SamplingConfig
+from nanogpt.errors import UserError
 from nanogpt.events import Stopped, Token, from_json
 from nanogpt.formatting import printable
 from nanogpt.runs import checkpoints, load_model
@@ -191,6 +193,20 @@ def test_an_unknown_character_is_named_with_the_way_out_and_replaced_on_request(
     assert "É" in message
     assert "--unknown=replace" in message
     assert sampled(capsys, "--start=Écu", "--unknown=replace", "--max_new_tokens=0")[0] == "?cu\n"
+
+
+def test_what_is_replaced_is_known_to_a_tokenizer_that_has_a_token_for_the_unknown():
+    made = Tokenizer(models.WordLevel({"[UNK]": 0, "the": 1, "cat": 2}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    words = tokenizers.from_json(
+        {"format": 1, "name": "hf", "tokenizer": json.loads(made.to_str()), "end_of_text": None}
+    )
+    pieces = tokenizers.create("sentencepiece:60,byte_fallback=false", ["the cat sat\n" * 50])
+    for tokenizer, prompt, known in ((words, "the big cat", " the cat"), (pieces, "the cät\n", "the ct\n")):
+        assert known_text(tokenizer, prompt, replace=True) == known
+        assert tokenizer.unknown_id not in tokenizer.encode(known)
+        with pytest.raises(UserError, match="--unknown=replace"):
+            known_text(tokenizer, prompt, replace=False)
 
 
 @pytest.mark.parametrize(
