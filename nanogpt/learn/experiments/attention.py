@@ -6,7 +6,7 @@ sequence to sequence, so that no fixed distance helps.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, ClassVar
@@ -149,12 +149,13 @@ class Experiment(experiment.Experiment[Settings]):
         """Return random sequences that repeat themselves, and the letters to predict: those that are repeated.
 
         A sequence begins with different letters. The first repeated letter does not count: nothing tells the period.
+        The period is below block_size, whatever the settings, so that every sequence has a letter to predict.
         """
         import torch
 
         its = self.settings
         letters = torch.rand(count, LETTERS, generator=random).argsort(1)  # (B, 26)
-        shortest, longest = sorted((its.shortest_period, its.longest_period))
+        shortest, longest = sorted(min(each, its.block_size - 1) for each in (its.shortest_period, its.longest_period))
         period = torch.randint(shortest, longest + 1, (count, 1), generator=random)
         places = torch.arange(its.block_size + 1)  # (T + 1)
         rows = letters.gather(1, places % period)  # (B, T + 1)
@@ -209,11 +210,13 @@ class Experiment(experiment.Experiment[Settings]):
         return Figures((self._curves(), self._heat_map(model, self._head())))
 
     def _figures(self) -> Figures:
-        assert self.model is not None
-        figures: list[Figure] = [*map(Sentence, self._sentences(self.model))]
-        figures += [self._heat_map(self.model, self._head()), self._head_bars()]
-        if self.typed:
-            figures.append(self._guesses(self.model))
+        model, head = self.model, self._head()
+        assert model is not None
+        with switched_off(model, head, self.settings.n_head) if self.is_off else nullcontext():
+            figures: list[Figure] = [*map(Sentence, self._sentences(model))]
+            figures += [self._heat_map(model, head), self._head_bars()]
+            if self.typed:
+                figures.append(self._guesses(model))
         return Figures((*figures, self._curves()))
 
     def _curves(self) -> Curves:
@@ -277,10 +280,8 @@ class Experiment(experiment.Experiment[Settings]):
         )
         yield self._of_previous(best)
         if self.is_off:
-            head = self._head()
-            with switched_off(model, head, self.settings.n_head):
-                off, on = copied_share(model, self.tested), self.copied[-1]
-            yield f"With {self._named(head)} switched off it predicts {percent(off)} instead of {percent(on)}."
+            off, on = copied_share(model, self.tested), self.copied[-1]
+            yield f"With {self._named(self._head())} switched off it predicts {percent(off)} instead of {percent(on)}."
         if self.typed:
             yield self._of_typed(model)
 

@@ -1,5 +1,6 @@
 """The experiment with attention: its sequences, the head that is switched off, and that it learns to copy."""
 
+from string import ascii_lowercase
 from typing import Any
 
 import pytest
@@ -79,6 +80,25 @@ def test_switching_off_is_measured_and_undone(experiment: Any) -> None:
     assert f"switched off it predicts {percent(share)} instead of {percent(experiment.copied[-1])}" in sentences(shown)
     assert experiment.done
     assert "switched off" not in sentences(press(experiment, "switch"))
+
+
+def test_typed_letters_are_continued_without_the_head_that_is_switched_off(experiment: Any) -> None:
+    on = last_figures(experiment.answer("kqzwk"))
+    off = press(experiment, "switch")
+    with switched_off(experiment.model, experiment._head(), 2), torch.no_grad():
+        shares = experiment.model.logits(torch.tensor([experiment.example]))[0, -1].softmax(-1)
+    share, id = shares.max(0)
+    guess = ascii_lowercase[int(id)]
+    assert f"After “kqzwk” it predicts “{guess}” with {percent(float(share))}" in sentences(off)
+    assert one(Table, off).rows[-1][1] == f"{guess} {percent(float(share))}"
+    assert one(Table, on) != one(Table, off)
+    assert one(Table, press(experiment, "switch")) == one(Table, on)
+
+
+def test_every_sequence_has_a_target_however_short_it_is() -> None:
+    experiment, shown = started("attention", **TINY | {"block_size": 8, "shortest_period": 10, "longest_period": 26})
+    assert (experiment.tested[1] >= 0).any(1).all()
+    assert "nan" not in sentences(shown)
 
 
 def test_typed_letters_are_continued(experiment: Any) -> None:
