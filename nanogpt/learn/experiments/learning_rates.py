@@ -98,7 +98,8 @@ class Experiment(experiment.Experiment[Settings]):
             yield Figures((hint, *self.figures()))
             return
         run = self.new_run(rate)
-        self.runs = [*self.runs[:3], *[each for each in self.runs[3:] if each.rate != rate][3 - MOST_RUNS + 1 :], run]
+        others = [each for each in self.runs[3:] if each.rate != rate and self.has_ended(each)]  # one may be cancelled
+        self.runs = [*self.runs[:3], *others[3 - MOST_RUNS + 1 :], run]
         yield from self.train([run])
         self.done = True
 
@@ -113,6 +114,10 @@ class Experiment(experiment.Experiment[Settings]):
         batches = windows(self.ids, BLOCK_SIZE, BATCH_SIZE)
         # without clipping, which would hide what a high rate does
         return Run(rate, Trainer(model, batches, learning_rate=rate, seed=settings.seed, grad_clip=0.0))
+
+    def has_ended(self, run: Run) -> bool:
+        """Return whether a run does no more steps."""
+        return run.diverged or len(run.losses) == self.settings.steps
 
     def train(self, runs: list[Run]) -> Iterator[Update]:
         """Do all steps of runs, one step of each in turn, and yield how their curves grow."""
@@ -132,7 +137,7 @@ class Experiment(experiment.Experiment[Settings]):
         top = CEILING * self.blind
         cut = f", drawn up to {top:.1f}" if any(loss > top for run in self.runs for loss in run.losses) else ""
         yield Curves(f"Training loss, mean of {SMOOTHED} steps{cut}", "steps", "nats per character", curves)
-        if any(len(run.losses) < self.settings.steps and not run.diverged for run in self.runs):
+        if not all(map(self.has_ended, self.runs)):
             return
         ranked = sorted(self.runs, key=lambda run: run.rate)
         best = min(ranked, key=lambda run: run.end)

@@ -1,5 +1,7 @@
 """Lesson 4: three learning rates side by side."""
 
+from contextlib import closing
+
 import pytest
 
 from nanogpt.learn.experiment import create
@@ -72,3 +74,12 @@ def test_a_rate_of_ones_own_is_compared(rates):
         shown = last_figures(experiment.answer(typed))
     assert len(experiment.runs) == 6
     assert [run.rate for run in experiment.runs[3:]] == [1e-7, 2e-7, 3e-7]
+
+
+def test_a_rate_that_is_cancelled_does_not_keep_back_what_the_next_one_shows(rates):
+    experiment = rates(low=1e-6, middle=1e-5, high=10.0)
+    last_figures(experiment.start())
+    with closing(experiment.answer("0.02")) as cancelled:
+        next(cancelled)
+    assert "Your rate, 0.01, beats all others." in sentences(last_figures(experiment.answer("0.01")))
+    assert [run.rate for run in experiment.runs[3:]] == [0.01]
