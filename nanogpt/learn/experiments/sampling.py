@@ -193,10 +193,11 @@ class Experiment(experiment.Experiment[Settings]):
     def _bars(self) -> Bars:
         """Return the bars of the characters that the model itself finds the most likely."""
         times = self.drawn.total()
+        uncut = self._probabilities(replace(self.knobs, top_k=0, top_p=1.0))
         rows = []
         for id in (-self.plain).argsort(kind="stable")[:SHOWN_BARS].tolist():
             now = float(self.after[id])
-            note = percent(now) if now else "cut off"
+            note = percent(now) if now or not uncut[id] else "cut off"
             if times and now:
                 note += f", drawn {self.drawn[id]}"
             is_most = self.drawn.most_common(1)[:1] == [(id, self.drawn[id])]
@@ -221,7 +222,7 @@ class Experiment(experiment.Experiment[Settings]):
             verb = "raises" if only > self.plain[best] else "lowers"
             change = f"{percent(self.plain[best])} to {percent(only)}"
             yield f"Temperature {self.knobs.temperature:g} {verb} {best_text} from {change}."
-        if self.knobs.top_k or self.knobs.top_p < 1:
+        if self.knobs.temperature and (self.knobs.top_k or self.knobs.top_p < 1):
             left = self.after > 0
             yield (
                 f"Top-k and top-p keep {int(left.sum())} of {counted(len(left), 'character')}, which had "

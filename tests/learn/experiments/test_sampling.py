@@ -63,6 +63,19 @@ def test_temperature_0_leaves_one_bar_and_no_entropy(experiment: Any) -> None:
     assert "0.00 bits with these knobs" in sentences(shown)
 
 
+def test_only_what_top_k_and_top_p_cut_off_is_said_to_be_cut_off(experiment: Any) -> None:
+    shown = press(experiment, "top_k", "top_k", *["colder"] * 5)  # three of them, at temperature 0
+    assert "Top-k and top-p keep" not in sentences(shown)
+    assert [bar.note for bar in one(Bars, shown).rows] == ["100 %"] + ["0 %"] * 9
+
+    experiment.logits = experiment.logits * 100  # at temperature 0.2 all but the best underflow
+    notes = [bar.note for bar in one(Bars, press(experiment, "hotter")).rows]
+    assert notes == ["100 %"] + ["0 %"] * 9
+    experiment.logits = experiment.logits / 1000
+    notes = [bar.note for bar in one(Bars, press(experiment, "hotter")).rows]
+    assert notes[3:] == ["cut off"] * 7
+
+
 def test_reset_brings_back_the_model_s_own_distribution(experiment: Any) -> None:
     first = press(experiment, "reset")
     press(experiment, "hotter", "top_k", "top_p")
