@@ -66,8 +66,7 @@ def score_heads(model: LanguageModel, seed: int = 1) -> list[HeadScores]:
             f"block_size={model.config.block_size} is too short to repeat a sequence; it needs at least "
             f"{SHORTEST_CONTEXT}"
         )
-    generator = torch.Generator().manual_seed(seed)
-    once = torch.randint(model.config.vocab_size, (SEQUENCES, length), generator=generator)
+    once = _random_ids(model, length, seed)
     found = []
     for name, weights in _recorded(model, torch.cat((once, once), dim=1).to(model.device)):
         means = weights.mean(0)  # (nh, T, T)
@@ -80,6 +79,14 @@ def score_heads(model: LanguageModel, seed: int = 1) -> list[HeadScores]:
             scores = {kind: float(values[head].mean()) for kind, values in diagonals.items()}
             found.append(HeadScores(name, head, scores))
     return found
+
+
+def _random_ids(model: LanguageModel, length: int, seed: int) -> Tensor:
+    """Return random ids (B, T). None is the separator: a position sees no document before its own."""
+    size, separator = model.config.vocab_size, model.document_separator
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(size if separator is None else size - 1, (SEQUENCES, length), generator=generator)
+    return ids if separator is None else ids + (ids >= separator)
 
 
 @torch.no_grad()

@@ -84,6 +84,15 @@ def test_heads_are_named_by_what_they_attend_to(monkeypatch):
     assert HeadScores("h.0.attn", 0, {"previous token": 0.3, "first token": 0.2, "induction": 0.1}).kind == ""
 
 
+@pytest.mark.parametrize("separator", [0, 2, 3])
+def test_no_document_ends_in_the_sequences_on_which_heads_are_scored(separator):
+    model, seen = new_model(vocab_size=4), []
+    model.document_separator = separator
+    model.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    score_heads(model)
+    assert set(seen[0].flatten().tolist()) == {*range(4)} - {separator}  # 32 random ids
+
+
 @pytest.mark.parametrize("architecture", able("logit_lens"))
 @torch.no_grad()
 def test_the_last_layer_predicts_what_the_model_does(architecture):
