@@ -32,7 +32,7 @@ def forecast_corpus(recipe: Recipe) -> Generator[Event, None, None]:
         raise UserError("the size of a corpus that is downloaded is not known before; give a copy of it")
     shards = ordered((yield from recipe.source.shards(recipe.encoding)), recipe)
     stored_bytes = sum(shard.size or 0 for shard in shards)
-    texts, read_bytes = list[str](), 0
+    texts, numbers, documents_read, read_bytes = list[str](), list[int](), 0, 0
     known: set[str] = set()
     for shard in shards[:FILES]:
         with open_stream(Path(shard.path)) as stream:
@@ -43,7 +43,9 @@ def forecast_corpus(recipe: Recipe) -> Generator[Event, None, None]:
             for text in found:
                 if text not in known or not settings.deduplicate:
                     texts.append(text)
+                    numbers.append(documents_read)
                     known.add(text)
+                documents_read += 1
                 text_bytes += len(text.encode())
                 if text_bytes >= FILE_BYTES:
                     is_whole = False
@@ -51,7 +53,8 @@ def forecast_corpus(recipe: Recipe) -> Generator[Event, None, None]:
                     break
             read_bytes += (shard.size or 0) if is_whole else 0
         yield Encoding(phase="scan", done_bytes=read_bytes, total_bytes=stored_bytes, tokens=0)
-    splits = split_numbers(0, len(texts), settings.seed, recipe.val_ratio, recipe.test_ratio).tolist()
+    every_split = split_numbers(0, documents_read, settings.seed, recipe.val_ratio, recipe.test_ratio)
+    splits = every_split[numbers].tolist()  # duplicates have numbers too
     training = (text for text, split in zip(texts, splits, strict=True) if split == 0)
     needs = tokenizers.parse_spec(recipe.tokenizer).kind.needs
     characters = "".join(sorted({*settings.separator}.union(*texts)))

@@ -473,9 +473,15 @@ def test_a_forecast_of_a_small_corpus_is_exact(corpus: Corpus, tmp_path: Path) -
     dataset = made(recipe(corpus, test=0.05), tmp_path)
     assert isinstance(event, Forecast)
     assert (event.exact, event.documents, event.files) == (True, 1625, 6)
-    # the same documents: which of two equal ones is held out may differ, and so may the splits
-    assert sum(event.tokens.values()) == sum(dataset.meta.tokens.values())
+    assert event.tokens == dataset.meta.tokens
     assert event.characters == dataset.meta.characters
+
+
+def test_a_damaged_data_set_of_documents_is_prepared_again_from_documents(corpus: Corpus, tmp_path: Path) -> None:
+    dataset = made(recipe(corpus), tmp_path)
+    os.truncate(dataset.path / "val.bin", 2)
+    with pytest.raises(UserError, match="`nanogpt prepare documents PATH --output=c --force`"):
+        open_dataset("c", tmp_path)
 
 
 def test_a_forecast_of_a_large_corpus_is_an_estimate(
