@@ -87,7 +87,8 @@ def load_recipe(name: str, data_dir: Path | None = None) -> Recipe:
     if name in prepared:
         raise UserError(
             f"{name} was made from your own text and has no recipe; to prepare it again: "
-            f"`nanogpt prepare textfile FILE --output={name} --force`"
+            f"`nanogpt prepare textfile FILE --output={name} --force`, or with `documents PATH` or `tokens PATH` if it "
+            "was made so"
         )
     existing = sorted({*known, *prepared})
     raise UserError(

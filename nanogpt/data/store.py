@@ -319,6 +319,8 @@ def _repair_advice(name: str, meta: Meta | None = None) -> str:
         what = name
     elif meta is not None and meta.source.get("kind") == "tokens":
         what = f"tokens PATH --tokenizer={meta.tokenizer} --output={name}"
+    elif meta is not None and isinstance(meta.source.get("settings"), dict):
+        what = f"documents PATH --output={name}"
     else:
         what = f"textfile FILE --output={name}"
     return f"prepare it again with `nanogpt prepare {what} --force`"

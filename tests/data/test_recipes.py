@@ -100,7 +100,7 @@ def test_what_is_prepared_is_listed_with_the_recipes_where_a_name_is_unknown(hom
     list(prepare(textfile_recipe([tmp_path / "own.txt"])))
     with pytest.raises(UserError, match=r"no data set 'onw'; existing data sets: .*, own, .*Did you mean own"):
         load_recipe("onw")
-    with pytest.raises(UserError, match=r"own was made from your own text.*--output=own"):
+    with pytest.raises(UserError, match=r"own was made from your own text.*--output=own.*documents PATH"):
         load_recipe("own")
 
 
