@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from nanogpt.data import download as module
 from nanogpt.data.sources.url import Source
 from nanogpt.errors import UserError
-from nanogpt.events import Downloading
+from nanogpt.events import Downloading, Notice
 from tests.narrowing import expect
 
 CONTENT = bytes(range(256)) * 4096  # 1 MB
@@ -115,6 +116,25 @@ def test_an_abandoned_download_goes_on_where_it_was(server: Server) -> None:
     assert fetched(source(server)).read_bytes() == CONTENT
     assert server.asked == [None, f"bytes={got}-"]
     assert not part.exists()
+
+
+def test_a_file_that_is_being_downloaded_is_waited_for(server: Server) -> None:
+    with closing(source(server).files()) as first, closing(source(server).files()) as second:
+        next(first)
+        assert "is being downloaded by another process" in expect(Notice, next(second)).text
+        assert expect(Downloading, next(second)).done_bytes == 0
+        list(first)
+        assert list(second) == []
+    assert server.asked == [None]
+    assert list(source(server).cached_path.parent.iterdir()) == [source(server).cached_path]
+
+
+def test_a_download_goes_on_where_the_disk_has_no_locks(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    assert fetched(source(server)).read_bytes() == CONTENT
 
 
 def test_a_connection_that_breaks_is_taken_up_again(server: Server) -> None:

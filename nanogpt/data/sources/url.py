@@ -2,18 +2,25 @@
 
 import os
 import re
+import time
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from nanogpt import paths
 from nanogpt.data.download import download
 from nanogpt.data.sources import base
 from nanogpt.errors import UserError
-from nanogpt.events import Event
+from nanogpt.events import Downloading, Event, Notice
 from nanogpt.files import reason, sha256
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +47,22 @@ class Source(base.Source):
         return paths.cache_dir() / "downloads" / f"{self.sha256[:16]}-{name}"
 
     def files(self, encoding: str | None = None) -> Generator[Event, None, list[Path]]:
-        yield from download(self.url, self.cached_path, sha256=self.sha256, size=self.bytes)
+        from filelock import FileLock  # here: a list of the recipes needs none
+
+        # Two processes would write the same part. Any thread may go on with this generator.
+        lock = FileLock(f"{self.cached_path}.lock", thread_local=False)
+        try:
+            if not _is_ours(lock):
+                yield Notice(level="info", text=f"{self.url} is being downloaded by another process: waiting for it")
+                while not _is_ours(lock):
+                    time.sleep(POLL_S)
+                    yield Downloading(source=self.url, done_bytes=0, total_bytes=self.bytes)
+            yield from download(self.url, self.cached_path, sha256=self.sha256, size=self.bytes)
+        finally:
+            if lock.is_locked:
+                with suppress(OSError):
+                    Path(lock.lock_file).unlink()
+                lock.release()
         return [self.cached_path]
 
     def available_offline(self) -> bool:
@@ -72,3 +94,16 @@ class Source(base.Source):
     @property
     def download_bytes(self) -> int | None:
         return self.bytes
+
+
+def _is_ours(lock: "FileLock") -> bool:
+    """Acquire the lock and return whether nobody else has it; true also where a disk has no locks."""
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    except (OSError, NotImplementedError):  # or its folder cannot be written, which the download reports
+        pass
+    return True
