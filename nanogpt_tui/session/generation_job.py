@@ -222,8 +222,9 @@ class GenerationJob:
     def _on_items(self) -> None:
         if self.done:  # stopped: these items are later, and another job may already generate into the completion
             return
+        ended = self._worker.done  # read first: what it yields after this is taken the next time
         self._collect()
-        if self._worker.done and not self.done:
+        if ended and not self.done:
             self._end("esc" if self._worker.error is None else "error", self._worker.error or "")
         self._changed(self)
 

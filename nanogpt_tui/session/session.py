@@ -62,6 +62,7 @@ class Session(BackgroundWork):
         self.history: History | None = None
         self.discovered = False
         self._discovery: Worker[None] | None = None
+        self._measurements: list[Worker[Any]] = []  # of the speed; some may have ended
         self._listing: RunListing | None = None
 
     def set_update_rate(self, per_second: float, low_bandwidth: bool) -> None:
@@ -277,10 +278,33 @@ class Session(BackgroundWork):
 
         self._release_run()
         self.history, self._folder, commands = _new_history(folder, before), folder, CommandQueue()
-        self.training = LocalRunClient(lambda: work(commands), self._throttle, self.history, commands)
+
+        def begin() -> Iterator["LogItem"]:
+            self._end_measurements()
+            return work(commands)
+
+        self.training = LocalRunClient(begin, self._throttle, self.history, commands)
         self.training.start()
         self._throttle.trigger()
         return self.training
+
+    def start_measurement(self, work: Callable[[], Iterator[Item]], on_change: Callable[[], None]) -> Worker[Item]:
+        """Measure the speed of training steps as by `start_worker`. A training that starts cancels the measurement and
+        waits for its last step: the two would share torch's random numbers and the processor."""
+        worker = self.start_worker(work, on_change, name="measure")
+        self._measurements = [each for each in self._measurements if not each.done] + [worker]
+        return worker
+
+    @property
+    def is_measuring(self) -> bool:
+        """Whether the speed is being measured, also while a cancelled measurement finishes its last step."""
+        return any(not worker.done for worker in self._measurements)
+
+    def _end_measurements(self) -> None:
+        """Cancel all measurements and wait for them. For worker threads."""
+        for worker in self._measurements:
+            worker.cancel()
+            worker.wait()
 
     def send(self, command: Command) -> bool:
         """Send a command to the shown training; return False if it takes no commands.

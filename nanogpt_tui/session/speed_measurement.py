@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 DELAY_S = 1.0  # after the last change of the configuration
 RETRY_S = 0.2  # while a cancelled measurement finishes its last step
+NOT_NOW = "the time is measured while nothing is training"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,18 +117,11 @@ class SpeedMeasurement:
         self._datasets: Mapping[str, DatasetInfo] = {}
         self._cache: dict[object, Speed] = {}  # by `_cache_key`
         self._current: tuple[object, Worker[Result]] | None = None  # the cache key, and the worker
-        self._cancelled: list[Worker[Result]] = []
         self._timer: Timer | None = None
 
     @property
     def is_measuring(self) -> bool:
         return self._current is not None
-
-    @property
-    def is_cancelling(self) -> bool:
-        """Whether a cancelled measurement has not finished its last step."""
-        self._cancelled = [worker for worker in self._cancelled if not worker.done]
-        return bool(self._cancelled)
 
     def request(self, config: Config | None, datasets: Mapping[str, DatasetInfo]) -> None:
         """Set the configuration to measure. Start after DELAY_S unless its speed is known. None: nothing to measure."""
@@ -148,7 +142,6 @@ class SpeedMeasurement:
         """Cancel the measurement, if there is one. Do not wait for it."""
         if self._current is not None:
             self._current[1].cancel()
-            self._cancelled.append(self._current[1])
             self._current = None
 
     def start(self) -> None:
@@ -162,21 +155,20 @@ class SpeedMeasurement:
         name = config.data.dataset
         dataset = self._datasets.get(name)
         if self._session.is_training:
-            self.speed = Speed(note="the time is measured while nothing is training")
+            self.speed = Speed(note=NOT_NOW)
         elif dataset is None or not dataset.prepared:
             self.speed = Speed(note="the time can be measured once the data set is prepared") if dataset else Speed()
-        elif self.is_cancelling:
+        elif self._session.is_measuring:
             self._timer = self._set_timer(RETRY_S, self.start)
         else:
-            worker = self._session.start_worker(
-                lambda: measure(config, name), lambda: self._on_results(worker), name="measure"
-            )
+            worker = self._session.start_measurement(lambda: measure(config, name), lambda: self._on_results(worker))
             self._current = _cache_key(config), worker
         self._changed()
 
     def _on_results(self, worker: "Worker[Result]") -> None:
         if self._current is None or worker is not self._current[1]:
             return
+        ended = worker.done  # read first: what it yields after this is taken the next time
         for result in worker.drain():
             if isinstance(result, FreeMemory):
                 self.speed = Speed(memory=result)
@@ -189,10 +181,13 @@ class SpeedMeasurement:
                 )
             elif isinstance(result, Compiled):
                 self.speed = dataclasses.replace(self.speed, note=f"{self.speed.note}. {result.text}")
-        if worker.done:
+        if ended:
             if worker.error:
                 self.speed = dataclasses.replace(self.speed, problem=worker.error)
-            self._cache[self._current[0]] = self.speed
+            if worker.cancelled:  # by a training that starts
+                self.speed = Speed(note=NOT_NOW)
+            else:
+                self._cache[self._current[0]] = self.speed
             self._current = None
         self._changed()
 

@@ -304,6 +304,7 @@ class DataScreen(LabScreen):
         if preparation is not self.preparation or not self.is_whole:
             return
         name = preparation.name
+        ended = preparation.done  # read first: what it yields after this is taken the next time
         for event in preparation.drain():
             if isinstance(event, Notice):
                 if event.level == "info":
@@ -312,7 +313,7 @@ class DataScreen(LabScreen):
                     self.notify(event.text, severity=event.level, timeout=WARNING_S, markup=False)
             if isinstance(event, Prepared):
                 self.details.forget(name)
-        if preparation.done:
+        if ended:
             self._end_preparation(preparation)
         else:
             self._show_progress()

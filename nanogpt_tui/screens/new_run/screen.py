@@ -318,7 +318,7 @@ class NewRunScreen(LabScreen):
 
     def _start_after_measurement(self, config: Config, draft: Draft, in_background: bool) -> None:
         """Start the run as it was at the time of the key, whatever is typed until the measurement has ended."""
-        if self.measuring.is_cancelling:
+        if self.session.is_measuring:
             self.set_timer(0.05, lambda: self._start_after_measurement(config, draft, in_background))
             return
         session = self.session

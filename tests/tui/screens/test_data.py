@@ -1,7 +1,7 @@
 """The Data screen, driven by keys over real files: listing, preparing, adding, looking, deleting."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -13,13 +13,14 @@ from nanogpt.data import open_dataset, prepare, textfile_recipe
 from nanogpt.data.corpus import meter
 from nanogpt.data.document_settings import DocumentSettings
 from nanogpt.errors import UserError
-from nanogpt.events import CorpusEncoding, Downloading, Encoding, TokenizerTraining
+from nanogpt.events import CorpusEncoding, Downloading, Encoding, Notice, TokenizerTraining
 from nanogpt_tui import token_views
 from nanogpt_tui.progress import Progress
 from nanogpt_tui.screens.data.dataset_facts import facts_text, list_entries, recorded_origin
 from nanogpt_tui.screens.new_run.screen import NewRunScreen
 from nanogpt_tui.widgets.path_input import PathInput, common_prefix, completions
 from nanogpt_tui.widgets.tokenizer_field import TokenizerField
+from tests.ending_worker import EndingWorker
 
 
 async def opened(at: Any, name: str) -> Any:
@@ -93,6 +94,27 @@ async def test_a_preparation_is_paused_and_resumed_with_one_key(lab: Any, monkey
         enough.set()
         await at.press("space")
         await at.until(lambda: screen.preparation is None)
+
+
+async def test_the_last_warning_of_a_preparation_is_not_lost_if_its_thread_ends_while_they_are_read(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_events: list[Callable[[], None]] = []
+    worker = EndingWorker(Notice(level="warning", text="half of it is empty"))
+
+    def prepare(recipe: Any, on_change: Callable[[], None]) -> EndingWorker:
+        on_events.append(on_change)
+        return worker
+
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        monkeypatch.setattr(at.session, "prepare", prepare)
+        screen.prepare("rhymes", "rhymes")
+        on_events[0]()
+        assert screen.preparation is not None
+        on_events[0]()
+        assert screen.preparation is None
+        await at.sees("half of it is empty")
 
 
 async def test_a_paused_preparation_is_cancelled(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """What the form of a new run says before it is started: whose tokenizer does not fit, and what was not measured."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ from nanogpt_tui.screens.new_run.estimate import figures
 from nanogpt_tui.screens.new_run.screen import NewRunScreen
 from nanogpt_tui.session import speed_measurement as measuring
 from nanogpt_tui.session.speed_measurement import Compiled, FreeMemory, Result, Speed, compiled
+from tests.ending_worker import EndingWorker
 
 
 async def test_weights_that_read_other_tokens_are_marked_where_they_are_chosen(
@@ -67,9 +68,10 @@ def test_a_time_is_measured_anew_for_another_optimizer_and_for_adapters() -> Non
     class Done:
         """Work that has measured as soon as it is asked for."""
 
-        is_training, done, error = False, True, None
+        is_training = is_measuring = cancelled = False
+        done, error = True, None
 
-        def start_worker(self, work: Any, receive: Any, name: str) -> "Done":
+        def start_measurement(self, work: Any, receive: Any) -> "Done":
             said.append(receive)
             return self
 
@@ -98,7 +100,7 @@ def test_a_time_is_measured_anew_for_another_optimizer_and_for_adapters() -> Non
 def test_what_is_measured_at_once_is_not_measured_again_after_the_pause() -> None:
     stopped: list[bool] = []
     worker: Any = SimpleNamespace()
-    session: Any = SimpleNamespace(is_training=False, start_worker=lambda *work, name: worker)
+    session: Any = SimpleNamespace(is_training=False, is_measuring=False, start_measurement=lambda *work: worker)
     pause: Any = SimpleNamespace(stop=lambda: stopped.append(True))
     measured = measuring.SpeedMeasurement(session, lambda seconds, then: pause, lambda: None)
     known: Any = {"same": SimpleNamespace(prepared=True)}
@@ -113,24 +115,69 @@ def test_measuring_again_waits_for_the_last_step_of_the_measurement_before() -> 
     timers: list[Any] = []
     pause: Any = SimpleNamespace(stop=lambda: None)
 
-    def start_worker(*work: Any, name: str) -> Any:
-        workers.append(SimpleNamespace(done=False, cancel=lambda: None))
+    def start_measurement(*work: Any) -> Any:
+        session.is_measuring = True
+        workers.append(SimpleNamespace(cancel=lambda: None))
         return workers[-1]
 
     def set_timer(seconds: float, then: Any) -> Any:
         timers.append(then)
         return pause
 
-    session: Any = SimpleNamespace(is_training=False, start_worker=start_worker)
+    session: Any = SimpleNamespace(is_training=False, is_measuring=False, start_measurement=start_measurement)
     measured = measuring.SpeedMeasurement(session, set_timer, lambda: None)
     known: Any = {"same": SimpleNamespace(prepared=True)}
     measured.request(resolve(flags={"dataset": "same"}).config, known)
     measured.start()
     measured.start()
     assert len(workers) == 1
-    workers[0].done = True
+    session.is_measuring = False
     timers[-1]()
     assert len(workers) == 2
+
+
+class OneWorker:
+    """A session in which each measurement has the same worker."""
+
+    is_training = is_measuring = False
+
+    def __init__(self, worker: Any) -> None:
+        self.worker = worker
+        self.on_results: list[Callable[[], None]] = []
+
+    def start_measurement(self, work: Any, on_change: Callable[[], None]) -> Any:
+        self.on_results.append(on_change)
+        return self.worker
+
+
+def measurement_in(session: Any) -> measuring.SpeedMeasurement:
+    """A measurement that has been started."""
+    pause: Any = SimpleNamespace(stop=lambda: None)
+    measured = measuring.SpeedMeasurement(session, lambda seconds, then: pause, lambda: None)
+    known: Any = {"same": SimpleNamespace(prepared=True)}
+    measured.request(resolve(flags={"dataset": "same"}).config, known)
+    measured.start()
+    return measured
+
+
+def test_the_last_result_of_a_measurement_is_not_lost_if_its_thread_ends_while_they_are_read() -> None:
+    last = Measured(seconds_per_step=0.01, batch_size=1, device="cpu", dtype="float32", threads=1)
+    session = OneWorker(EndingWorker(last))
+    measured = measurement_in(session)
+    session.on_results[0]()
+    assert measured.is_measuring
+    session.on_results[0]()
+    assert (measured.is_measuring, measured.speed.seconds_per_step) == (False, 0.01)
+
+
+def test_a_measurement_that_a_training_has_cancelled_is_made_again_later() -> None:
+    memory = FreeMemory(device="cpu", free=1)
+    session = OneWorker(SimpleNamespace(done=True, cancelled=True, error=None, drain=lambda: [memory]))
+    measured = measurement_in(session)
+    session.on_results[0]()
+    assert measured.speed == Speed(note=measuring.NOT_NOW)
+    measured.start()
+    assert len(session.on_results) == 2
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,16 +11,21 @@ from typing import Any
 
 import pytest
 
+from nanogpt import runs
+from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
-from nanogpt.events import Acknowledged, Event, Notice
+from nanogpt.events import Acknowledged, Event, Notice, Stopped
 from nanogpt.training import CommandQueue, SetMaxIters
 from nanogpt_tui.app import LabApp
-from nanogpt_tui.session.generation_job import copy_live_weights
+from nanogpt_tui.session.completions import Completion, Source
+from nanogpt_tui.session.generation_job import GenerationJob, copy_live_weights
 from nanogpt_tui.session.history import History
 from nanogpt_tui.session.messages import ThrottledUpdate
 from nanogpt_tui.session.run_client import LocalRunClient
+from nanogpt_tui.session.session import Session
 from nanogpt_tui.session.workers import Throttle, Worker, log_path
 from tests import forked
+from tests.ending_worker import EndingWorker
 from tests.made_events import started
 from tests.narrowing import expect
 
@@ -134,6 +139,31 @@ async def test_only_one_run_is_trained_at_a_time(lab: Any, rhymes: dict[str, Any
             session.quick_start(rhymes)
 
 
+def test_a_training_ends_the_measurement_of_the_speed_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_ended: list[bool] = []
+
+    def without_end() -> Iterator[Event]:
+        while True:
+            time.sleep(0.01)
+            yield Notice(level="info", text="a step")
+
+    def train(folder: Path, **options: Any) -> Iterator[Event]:
+        has_ended.append(measurement.done)
+        return iter(())
+
+    monkeypatch.setattr(runs, "run_quickstart", train)
+    app: Any = SimpleNamespace(post_message=lambda message: None)
+    session = Session(app, lambda: None)
+    measurement = session.start_measurement(without_end, lambda: None)
+    assert session.is_measuring
+    session.quick_start({}, tmp_path).wait(60)
+    measurement.cancel()
+    assert has_ended == [True]
+    assert not session.is_measuring
+
+
 async def test_a_new_last_step_is_known_once_the_trainer_has_it(lab: Any, rhymes: dict[str, Any]) -> None:
     async with lab() as at:
         session = at.app.session
@@ -220,6 +250,24 @@ def test_a_paused_worker_asks_for_nothing_until_it_is_resumed_or_cancelled() -> 
     job.cancel()
     job.wait(60)
     assert job.done
+
+
+def test_the_last_tokens_of_a_text_are_not_lost_if_its_thread_ends_while_they_are_read() -> None:
+    worker = EndingWorker(Stopped(sample=0, reason="length", tokens=0, tokens_per_second=1.0))
+    on_items: list[Callable[[], None]] = []
+
+    def start_worker(work: Any, on_change: Callable[[], None], **options: Any) -> EndingWorker:
+        on_items.append(on_change)
+        return worker
+
+    session: Any = SimpleNamespace(start_worker=start_worker)
+    models: Any = None
+    completion = Completion("", Source(), SamplingConfig())
+    job = GenerationJob(session, models, completion, SamplingConfig, lambda job: None)
+    on_items[0]()
+    assert not job.done
+    on_items[0]()
+    assert completion.reason == "length"
 
 
 def test_live_weights_for_whose_copy_there_is_no_memory_are_one_line(tmp_path: Path) -> None:
