@@ -420,10 +420,11 @@ class SampleScreen(LabScreen):
         if completion is None or completion.error:
             self.lab.look(self.sources[min(self.active, len(self.sources) - 1)], self.query_one(Prompt).text)
             return
+        source, folder = completion.exact_source, self.session.folder
+        if source.which == LIVE and completion.run and (folder is None or folder.name != completion.run):
+            source = Source(completion.run, "latest")  # the live weights are those of another run now
         last = len(completion.tokens) if self.view.cursor is None else self.view.cursor + 1
-        self.lab.look(
-            completion.exact_source, completion.prompt + "".join(token.text for token in completion.tokens[:last])
-        )
+        self.lab.look(source, completion.prompt + "".join(token.text for token in completion.tokens[:last]))
 
     def action_copy(self) -> None:
         if self.completion is not None:

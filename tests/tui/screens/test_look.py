@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nanogpt import runs
-from nanogpt.config import ARCHITECTURE, component, resolve
+from nanogpt.config import ARCHITECTURE, SamplingConfig, component, resolve
 from nanogpt.config.components import Capabilities
 from nanogpt.inspection.attention import HeadScores, attention_of, score_heads
 from nanogpt.inspection.embeddings import embeddings_of, map_of, nearest_tokens
@@ -23,7 +23,7 @@ from nanogpt_tui.screens.look.embeddings_view import places
 from nanogpt_tui.screens.look.losses_view import change, mean_at, ranges
 from nanogpt_tui.screens.look.parts import bars, beside, first_shown, fit, short_layers, token_lines
 from nanogpt_tui.session import inspector as inspecting
-from nanogpt_tui.session.completions import LIVE, Source
+from nanogpt_tui.session.completions import LIVE, Completion, Source
 from nanogpt_tui.session.inspector import EmbeddingsFound, LensFound, LossesFound, Request, losses_of
 from nanogpt_tui.widgets.shades import shade, shade_legend, shade_lines
 from tests.tui.conftest import SMALL
@@ -261,6 +261,17 @@ async def test_a_text_of_sample_is_looked_at_with_its_weights(lab: Any, with_dat
         inspection = at.app.screen.inspection
         assert (inspection.run, inspection.step) == ("one", 40)
         assert inspection.prompt == "ab" + screen.completion.tokens[0].text
+
+
+async def test_a_text_by_the_live_weights_of_another_run_is_looked_at_with_that_run(lab: Any, with_data: Path) -> None:
+    async with lab() as at:
+        await at.until(lambda: at.session.folder is not None and at.session.folder.name == "two")
+        await at.press("3")
+        text = Completion("ab", Source(None, LIVE), SamplingConfig(), "one", 3, reason="esc")
+        at.app.screen.completions.add([text])
+        await at.press("I")
+        await at.until(lambda: type(at.app.screen).__name__ == "LookScreen" and at.app.screen.inspection is not None)
+        assert at.app.screen.inspection.run == "one"
 
 
 async def test_a_model_without_attention_says_so_in_one_line(
