@@ -317,7 +317,6 @@ class History:
         if self.reading is None:
             self.fallback_state = None
         self._rows = int(np.searchsorted(self._column("step"), event.step, side="right"))
-        self.generation += 1
         remaining: dict[str, list[Any]] = {
             name: [item for item in getattr(self, name) if item.step <= event.step]
             for name in ("evaluations", "saves", "changes", "samples", "spikes")
@@ -326,6 +325,7 @@ class History:
             setattr(self, name, items)
         self._measurements.keep(lambda measured: measured.step <= event.step)
         self._last = None
+        self.generation += 1  # last: whoever sees it reads everything anew
         self._log_event(event, f"training on {event.device}, {event.dtype}, from step {event.step:,}")
 
     def _acknowledge(self, event: Acknowledged) -> None:

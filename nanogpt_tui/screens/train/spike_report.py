@@ -83,7 +83,8 @@ def report(spike: Spike, history: "History") -> Iterator[Content]:
     yield Content.styled("".join(f"{title:>{WIDTH}}" for title, _, _ in COLUMNS), "$quiet")
     place = bisect_left(history.column("step"), spike.step)
     around = slice(max(0, place - AROUND), place + AROUND + 1)
-    for values in zip(*(history.column(name)[around].tolist() for _, name, _ in COLUMNS), strict=True):
+    columns = [history.column(name)[around].tolist() for _, name, _ in COLUMNS]
+    for values in zip(*columns, strict=False):  # another thread may have added or removed rows in between
         row = "".join(f"{value:>{WIDTH}{form}}" for value, (_, _, form) in zip(values, COLUMNS, strict=True))
         yield Content.styled(row, "bold $warning" if values[0] == spike.step else "$foreground")
     yield Content()

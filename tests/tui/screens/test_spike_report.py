@@ -42,6 +42,21 @@ def test_the_report_has_the_steps_around_the_layer_and_the_text() -> None:
     assert lines[-1] == "qqqq\\n[bold]␛[31m"
 
 
+def test_steps_that_come_while_the_report_is_made_do_not_end_it() -> None:
+    class Growing(History):
+        def column(self, name: str) -> Any:
+            self.add(stepped(len(self) + 1))
+            return super().column(name)
+
+    history = Growing("r")
+    history.add(started())
+    history.add(stepped(1))
+    lines = [line.plain for line in report(spike(2), history)]
+    # step 2 is there when its place is sought, and step 3 when the first column is read
+    assert [line.split()[0] for line in lines[1:4]] == ["1", "2", "3"]
+    assert lines[4] == ""
+
+
 def test_the_spike_nearest_to_the_crosshair_is_opened_first() -> None:
     spikes = [spike(10), spike(50)]
     assert [nearest_spike(spikes, step) for step in (None, 12.0, 40.0)] == [1, 0, 1]

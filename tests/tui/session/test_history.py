@@ -75,6 +75,23 @@ def test_a_resume_undoes_what_came_after_its_step() -> None:
     assert history.step == 20
 
 
+def test_whoever_sees_that_steps_were_removed_sees_the_lists_without_them() -> None:
+    history = History()
+    before, seen = history.generation, []
+
+    class Watched:
+        @property
+        def step(self) -> int:
+            seen.append(history.generation)
+            return 30
+
+    watched: Any = Watched()
+    history.spikes.append(watched)
+    history.add(started(step=20))
+    assert seen == [before]
+    assert (history.generation, history.spikes) == (before + 1, [])
+
+
 def test_a_run_that_is_to_go_on_and_cannot_stays_as_it_was() -> None:
     history = History()
     history.add(started())
