@@ -58,7 +58,8 @@ class Train(Vertical):
         self._curve: list[VocabularyPoint] = []
         self._marks: dict[str, VocabularyPoint] = {}
         self._marked = ""  # the key of the text that the marks are about
-        self.trained: Trained | None = None
+        self.trained: Trained | None = None  # the newest one
+        self._has_trained = False  # whether the training that was started last has made its tokenizer
 
     def compose(self) -> ComposeResult:
         kinds = [name for name in tokenizers.names() if tokenizers.tokenizer_class(name).needs == "text"]
@@ -186,7 +187,7 @@ class Train(Vertical):
             self._say(str(error), "$error")
             return
         self.cancel()
-        self._progress, self._curve, self.trained = Progress(), [], None
+        self._progress, self._curve, self._has_trained = Progress(), [], False
         self.query_one(Merges).clear()
         self._show_chart()
         job = self._job = self._session.start_worker(
@@ -221,14 +222,14 @@ class Train(Vertical):
             self._say(job.error, "$error")
         elif job.cancelled and job.done:
             self._say("cancelled")
-        elif self.trained is None:
+        elif not self._has_trained:
             line = self._progress.line(max(30, self.size.width - 4), self._glyphs == "ascii")
             self.query_one("#training-state", Static).update(line)
         if job.done:
             self.screen.refresh_bindings()
 
     def _finish(self, trained: Trained) -> None:
-        self.trained = trained
+        self.trained, self._has_trained = trained, True
         self._known.trained[trained.spec] = trained.tokenizer
         self._say(f"{trained.spec}: {trained.tokenizer.vocab_size:,} entries; the comparison has it now", "$foreground")
         self.post_message(self.Finished(f"trained {trained.spec}"))

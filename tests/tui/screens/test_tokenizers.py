@@ -141,20 +141,25 @@ async def test_a_tokenizer_is_trained_with_its_merges_and_its_curve_and_can_then
         await at.until(lambda: right.cut and right.cut.vocab_size == 300)
 
 
+def endless(spec: str, texts: Any, total_bytes: int) -> Any:
+    """A training of a tokenizer that does not end."""
+    while True:
+        yield TokenizerTraining(phase="merge", done_bytes=1, total_bytes=1, vocab_size=256, target=300)
+
+
 async def test_a_training_is_cancelled(lab: Any, small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = Event()
 
-    def endless(spec: str, texts: Any, total_bytes: int) -> Any:
+    def until_closed(*given: Any) -> Any:
         try:
-            while True:
-                yield TokenizerTraining(phase="merge", done_bytes=1, total_bytes=1, vocab_size=256, target=300)
+            yield from endless(*given)
         finally:
             closed.set()
 
     async with lab() as at:
         screen = await opened(at, "small")
         train = await training(at, screen, "300")
-        monkeypatch.setattr(tokenizers, "build", endless)
+        monkeypatch.setattr(tokenizers, "build", until_closed)
         await at.press("ctrl+s")
         await at.sees("merging")
         await at.press("escape")
@@ -164,6 +169,26 @@ async def test_a_training_is_cancelled(lab: Any, small: None, monkeypatch: pytes
         assert at.app.screen is screen  # escape cancelled, and did not leave
         await at.press("escape")
         await at.until(lambda: at.app.screen is not screen)
+
+
+async def test_a_tokenizer_that_is_not_saved_outlasts_a_cancelled_training(
+    lab: Any, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with lab() as at:
+        screen = await opened(at, "small")
+        train = await training(at, screen, "280")
+        await at.press("ctrl+s")
+        await at.until(lambda: train.trained is not None and not train.is_training)
+        monkeypatch.setattr(tokenizers, "build", endless)
+        train.query_one(TokenizerField).query_one("Input").value = "300"
+        await at.press("ctrl+s")
+        await at.sees("merging")
+        assert screen.check_action("save_tokenizer", ())
+        await at.press("escape")
+        await at.sees("cancelled")
+        await at.until(lambda: not train.is_training)
+        await at.press("escape")
+        await at.sees("The tokenizer bpe:280 is not saved")
 
 
 async def test_a_file_is_a_text_and_what_is_wrong_is_said(lab: Any, small: None, tmp_path: Path) -> None:
