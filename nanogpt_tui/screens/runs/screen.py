@@ -345,8 +345,13 @@ class RunsScreen(LabScreen):
 
             def ask(known: str | None, error: str) -> None:
                 if known is not None and is_on_top(self):
-                    note = known.replace("\n", " ")
-                    question = AskValue("A note on the run:", note, act=lambda text: manage.write_note(folder, text))
+                    shown = known.replace("\n", "\\n")
+
+                    def write(text: str) -> None:
+                        if text != shown:
+                            manage.write_note(folder, text.replace("\\n", "\n"))
+
+                    question = AskValue("A note on the run (\\n is a line break):", shown, act=write)
                     self.app.push_screen(question, lambda _: self.panel.reload())
 
             self.session.fetch(lambda: manage.read_note(folder), ask, "note", answers_key=True)

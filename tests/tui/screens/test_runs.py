@@ -271,6 +271,25 @@ async def test_a_note_is_kept_with_the_run_and_shown_as_plain_text(lab: Any, two
         assert read_note(two_runs / "one") == "best so far [red]"
 
 
+async def test_a_note_of_several_lines_keeps_them(lab: Any, two_runs: Path) -> None:
+    first = "learning rate: 3e-3\n\nin C:\\new"
+    write_note(two_runs / "one", first)
+    async with lab() as at:
+        await opened(at)
+        await on(at, "one")
+        await at.press("i")
+        await at.sees("3e-3\\n\\nin C:\\new")
+        await at.press("enter")
+        await at.until(lambda: len(at.app.screen_stack) == 1)
+        assert read_note(two_runs / "one") == first  # nothing was changed
+        await at.press("i")
+        await at.sees("A note on the run")
+        at.app.screen.query_one("Input").value = "one\\ntwo"
+        await at.press("enter")
+        await at.until(lambda: len(at.app.screen_stack) == 1)
+        assert read_note(two_runs / "one") == "one\ntwo"
+
+
 async def test_a_note_in_wide_characters_loses_no_letter_where_it_is_wrapped(lab: Any, two_runs: Path) -> None:
     write_note(two_runs / "two", "漢字" * 20 + " one two three four five six seven eight")
     async with lab() as at:
