@@ -148,7 +148,7 @@ def _figures(history: "History", width: int) -> list[Content]:
     ]
     right = [
         ("of", f"{history.max_iters:,}"),
-        ("val loss", f"{evaluation.val_loss:.4f}" if evaluation else "–"),
+        ("val loss", loss_text(evaluation.val_loss if evaluation else None)),
         ("ETA", duration(last.eta_s) if last and history.phase == "training" else "–"),
     ]
     half = width // 2

@@ -240,7 +240,8 @@ def figure_values(
             note = f"EMA {average}  best {best_loss}"  # the step has no room
         yield loss_text(convert(evaluation.val_loss, unit, text)), note, "value"
         bits = convert(evaluation.val_loss, "bits per byte", text)
-        yield perplexity(evaluation.val_loss), f"{bits:.3f} bits/byte" if bits is not None else "", "value"
+        has_bits = bits is not None and not math.isnan(bits)
+        yield perplexity(evaluation.val_loss), f"{bits:.3f} bits/byte" if has_bits else "", "value"
     else:
         yield "–", "", "value"
         yield "–", "", "value"
@@ -261,5 +262,7 @@ def fit_number(text: str, room: int) -> str:
 
 
 def perplexity(value: float) -> str:
-    """Return the perplexity of a loss in nats, exp(loss); "∞" from a loss of 20 on."""
+    """Return the perplexity of a loss in nats, exp(loss); "∞" from a loss of 20 on, a dash for NaN."""
+    if math.isnan(value):
+        return "–"
     return f"{math.exp(value):,.2f}" if value < 20 else "∞"

@@ -1,6 +1,8 @@
 """A terminal that is too small for the screens: the training alone, and what was in front comes back as it was."""
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,15 @@ async def test_the_training_is_seen_and_steered_in_a_small_terminal(lab: Any, si
             assert isinstance(at.app.screen, CompactScreen)
         await at.press("q")
         await at.until(lambda: not at.app.is_running)
+
+
+async def test_a_validation_loss_that_is_no_number_is_a_dash(lab: Any, two_runs: Path) -> None:
+    async with lab(size=(40, 10)) as at:
+        await at.until(lambda: at.session.history is not None and at.session.history.evaluations)
+        evaluations = at.session.history.evaluations
+        evaluations.append(replace(evaluations[-1], val_loss=math.nan))
+        at.app.screen.training_changed()
+        await at.until(lambda: "val loss –" in at.seen())
 
 
 async def test_below_the_least_size_one_line_says_so(lab: Any) -> None:

@@ -1,6 +1,7 @@
 """The figures of the Train screen: numbers that have no room lose digits that matter little, never the last ones."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from nanogpt.events import Evaluated
 from nanogpt.loss_units import LossUnit
 from nanogpt_tui.screens.train import figures
 from nanogpt_tui.session.history import History
+from tests.made_events import started
 
 LARGE = (
     "12,345,678", "4 d 02 h", "20.3 M", "interrupted", "10.0578", "10.8345", "50,743,123.45", "1.19e-4", "1234.567",
@@ -67,6 +69,16 @@ def test_a_validation_loss_that_is_no_number_is_never_the_best() -> None:
     for step, loss in ((10, math.nan), (20, 1.9), (30, 2.1)):
         history.add(evaluated(step, loss))
     assert "best 1.900 @ 20" in [note for _, note, _ in figures.figure_values(history, "", None, "loss")]
+
+
+def test_a_validation_loss_that_is_no_number_has_no_perplexity_and_no_bits() -> None:
+    history = History("r")
+    history.add(replace(started(), val_characters=10, val_bytes=10))
+    history.add(evaluated(10, math.nan))
+    values = dict(
+        zip((row.label for row in figures.ROWS), figures.figure_values(history, "", None, "loss"), strict=True)
+    )
+    assert values["perplexity"] == ("–", "", "value")
 
 
 async def test_tiles_cut_no_number_and_keep_values_and_labels_apart(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
