@@ -120,6 +120,8 @@ def send_and_wait(folder: Path, commands: Sequence[RemoteCommand], timeout_s: fl
         match event:
             case Acknowledged(id=id) if id in waiting:
                 command = waiting.pop(id)
+                if isinstance(command, Save) and event.text.startswith("not saved"):
+                    raise UserError(event.text)
                 yield event.text
                 saving = isinstance(command, Save) and event.text.startswith("saving")
                 outcome = (Sampled, Notice) if isinstance(command, Sample) else (Saved,) if saving else ()

@@ -21,8 +21,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from filelock import FileLock, Timeout
-
 from nanogpt import paths, tokenizers
 from nanogpt.data.names import check_name, home, prepared_names, unfinished_folder
 from nanogpt.data.recipes import recipe_paths
@@ -218,6 +216,8 @@ def delete_dataset(name: str, data_dir: Path | None = None) -> None:
 
 
 def _remove_unfinished(folder: Path, name: str) -> None:
+    from filelock import FileLock, Timeout  # here: a list of the data sets needs none
+
     lock = FileLock(folder / "lock")
     try:
         lock.acquire(timeout=0)
@@ -319,7 +319,7 @@ def _repair_advice(name: str, meta: Meta | None = None) -> str:
         what = name
     elif meta is not None and meta.source.get("kind") == "tokens":
         what = f"tokens PATH --tokenizer={meta.tokenizer} --output={name}"
-    elif meta is not None and isinstance(meta.source.get("settings"), dict):
+    elif meta is not None and meta.source.get("kind") == "files" and "settings" in meta.source:
         what = f"documents PATH --output={name}"
     else:
         what = f"textfile FILE --output={name}"

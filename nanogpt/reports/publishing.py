@@ -115,7 +115,7 @@ def pull(repository: str, run: Path) -> Path:
             folder.run_config(partial)
             load_model(str(checkpoint), device="cpu")
             write_status(partial, _last_state(partial, run.name))
-            folder.check_free(run)  # another process may have made it meanwhile
+            folder.check_still_free(run)
     except OSError as error:
         raise UserError(f"cannot write {run}: {why(error)}; choose another folder with --runs_dir") from None
     return run / checkpoint.relative_to(partial)

@@ -219,8 +219,7 @@ def record_changes(run: Path, changes: Mapping[str, Any]) -> None:
 
     So they hold for the next resume too, if this one ends before its first checkpoint. Raise OSError or `UserError`.
     """
-    newest = latest(run)
-    if newest is None or not changes:
+    if not changes or (newest := latest(run)) is None:
         return
     trainer = _read_trainer(newest.path)
     trainer["progress"].update(changes)

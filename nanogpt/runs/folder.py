@@ -123,6 +123,13 @@ def check_free(folder: Path) -> None:
         raise UserError(f"{folder} is not empty and not a run: give another name")
 
 
+def check_still_free(folder: Path) -> None:
+    """Raise `UserError` if another process has made a run in `folder`, or is starting one."""
+    check_free(folder)
+    if folder.exists() and is_locked(folder):
+        raise UserError(f"a training is starting in {folder}: give another name")
+
+
 def _is_unstarted(item: Path) -> bool:
     """Return whether a trainer that was killed before its first step can have left this file."""
     return _UNSTARTED.fullmatch(item.name) is not None

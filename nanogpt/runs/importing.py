@@ -144,7 +144,7 @@ def _write_run(run: Path, snapshot: Snapshot, tokenizer: Tokenizer, source: Path
             events = _events(snapshot, run.name, str(path.relative_to(partial)), str(source))
             for _ in Recorder(partial, "run.toml", dataset=dataset).record(events):
                 pass
-            folder.check_free(run)  # another process may have made it meanwhile
+            folder.check_still_free(run)
     except OSError as error:
         raise UserError(f"cannot write {run}: {why(error)}; choose another folder with --runs_dir") from None
 

@@ -36,8 +36,8 @@ class Controllable(Protocol):
     def has_checkpoint(self) -> bool:
         """Return whether the current step has a checkpoint."""
 
-    def has_snapshot(self) -> bool:
-        """Return whether the current step has a checkpoint, or one is being written."""
+    def why_unsaved(self) -> str:
+        """Return why this step has no checkpoint and none is being written; empty if it has one."""
 
     def save_checkpoint(self) -> Iterator[Event]:
         """Write a checkpoint of the current step."""
@@ -128,11 +128,10 @@ class Save(RemoteCommand):
 
     def apply(self, training: Controllable) -> Iterator[Event]:
         """Acknowledge once the checkpoint before is written, so that the next `Saved` is the one asked for."""
-        text = "already saved"
-        if not training.has_checkpoint():
-            yield from training.save_checkpoint()
-            text = "saving a checkpoint" if training.has_snapshot() else "no checkpoint can be saved now"
-        yield self.acknowledged(training, text)
+        text = "already saved" if training.has_checkpoint() else "saving a checkpoint"
+        yield from training.save_checkpoint()  # whatever this process has saved: of a sharded run all take part
+        problem = training.why_unsaved()
+        yield self.acknowledged(training, f"not saved: {problem}" if problem else text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ class Trainer:
     val_text: TextSize | None = None  # of the validation split
     idle_since: float = 0.0  # monotonic, as `started_at`
     sampled_at: int = -1
+    changed_at: int = -1  # the step at which a command changed a setting, if no checkpoint has it yet
     rollbacks: int = 0
     deferred: list[Command] = field(default_factory=list)  # to be applied when no metrics are pending
     stopping: Stop | None = None
@@ -157,14 +158,17 @@ class Trainer:
         is_new = self.sampled_at != self.progress.step and sample_is_due(self.progress, self.config)
         return is_new and self.agreed(not self.writer.save_error)
 
-    def can_save(self) -> bool:
+    def can_save(self, *, again: bool = False) -> bool:
         """Return whether this process saves checkpoints, and this step has none and no known bad weights.
+
+        again: also if a command has changed a setting since the checkpoint of this step.
 
         If the state is divided, all processes ask at the same time and get the main one's answer.
         """
         progress = self.progress
         is_finite = progress.evaluated_at != progress.step or math.isfinite(progress.val_loss or 0.0)
-        return self.agreed(self.writer.save is not None and self.writer.snapshot_step != progress.step and is_finite)
+        is_new = self.writer.snapshot_step != progress.step or (again and self.changed_at == progress.step)
+        return self.agreed(self.writer.save is not None and is_new and is_finite)
 
     def agreed(self, answer: bool) -> bool:
         """Return the main process's answer if what follows needs all processes, else `answer`."""
@@ -242,7 +246,8 @@ class Trainer:
 
         Saved is yielded later, when it is on disk; a failed write is retried in `apply_commands`.
         """
-        if self.can_save():
+        if self.can_save(again=True):
+            self.changed_at = -1
             current = self.step.current_progress(self.elapsed_s())
             state = partial(self.step.take_snapshot, current)
             if self.runtime.sharded:  # all take part, whatever the main process does with it
@@ -296,8 +301,8 @@ class Trainer:
             self.waiting_for = waiting_for if world.is_main or not waits else "the main process waits"
             for command in waiting:
                 yield from command.apply(self)
-                if command.is_change:  # a checkpoint of this step does not have it
-                    self.writer.snapshot_step = -1
+                if command.is_change:
+                    self.changed_at = self.progress.step
             if self.stopping is not None:
                 break
             if self.waiting_for != self.reported and (self.waiting_for or not self.paused):
@@ -326,11 +331,15 @@ class Trainer:
 
     def has_checkpoint(self) -> bool:
         """Return whether the current step has a checkpoint."""
-        return self.writer.has_saved(self.progress.step)
+        return self.writer.has_saved(self.progress.step) and self.changed_at != self.progress.step
 
-    def has_snapshot(self) -> bool:
-        """Return whether the current step has a checkpoint, or one is being written."""
-        return self.writer.snapshot_step == self.progress.step
+    def why_unsaved(self) -> str:
+        """Return why this step has no checkpoint and none is being written; empty if it has one."""
+        if self.writer.snapshot_step == self.progress.step:
+            return ""
+        if self.writer.save is None:
+            return "this training saves no checkpoints"
+        return self.writer.save_error or "the validation loss is not a finite number"
 
     def copied_model(self) -> LanguageModel | None:
         """Return a copy of the model in evaluation mode, on the same device; None if memory ran out."""

@@ -121,7 +121,7 @@ def test_an_abandoned_download_goes_on_where_it_was(server: Server) -> None:
 def test_a_file_that_is_being_downloaded_is_waited_for(server: Server) -> None:
     with closing(source(server).files()) as first, closing(source(server).files()) as second:
         next(first)
-        assert "is being downloaded by another process" in expect(Notice, next(second)).text
+        assert "is already being downloaded" in expect(Notice, next(second)).text
         assert expect(Downloading, next(second)).done_bytes == 0
         list(first)
         assert list(second) == []

@@ -21,7 +21,18 @@ from nanogpt.data.batches import Batches
 from nanogpt.errors import ReportedError, UserError
 from nanogpt.events import Acknowledged, Evaluated, Finished, Sampled, Saved, Started, Step
 from nanogpt.runs.folder import is_run
-from nanogpt.training import CommandQueue, Sample, SetMaxIters, Snapshot, Stop, process_monitor, train
+from nanogpt.training import (
+    CommandQueue,
+    Pause,
+    Resume,
+    Sample,
+    Save,
+    SetMaxIters,
+    Snapshot,
+    Stop,
+    process_monitor,
+    train,
+)
 from nanogpt.training import async_checkpoint as saving
 from nanogpt.training.distributed import World, _wait_for_all, join_process_group
 from nanogpt.training.estimate import memory
@@ -238,6 +249,28 @@ def sample_after_a_failed_checkpoint():
 def test_sharded_processes_agree_on_a_sample_after_a_checkpoint_that_the_disk_refuses(tmp_path):
     output = tmp_path / "output"
     assert on_processes(2, sample_after_a_failed_checkpoint, output) == [0, 0], output.read_text()
+
+
+def save_twice_in_a_pause():
+    commands, answers = CommandQueue(), []
+    for event in train(config(sharding="fsdp", max_iters=9), tokens(), commands=commands, save=lambda *_: "saved"):
+        if isinstance(event, Step) and event.step == 3 and rank() == 0:
+            commands.put(Pause())
+            commands.put(Save())
+        if isinstance(event, Saved) and event.step == 3:
+            commands.put(Save())
+            commands.put(SetMaxIters(5))
+            commands.put(Resume())
+        if isinstance(event, Acknowledged) and event.command == "Save":
+            answers.append(event.text)
+    assert isinstance(event, Finished)
+    assert (event.reason, event.step) == ("max_iters", 5), event
+    assert rank() != 0 or answers == ["saving a checkpoint", "already saved"], answers
+
+
+def test_sharded_processes_save_together_also_a_step_that_is_saved(tmp_path):
+    output = tmp_path / "output"
+    assert on_processes(2, save_twice_in_a_pause, output) == [0, 0], output.read_text()
 
 
 SECOND = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}

@@ -211,8 +211,23 @@ def test_a_change_at_a_step_that_has_a_checkpoint_is_saved_with_the_next_stop(ti
     assert saves.by_step[3].progress.learning_rate_scale == 0.5
 
 
+def test_a_change_at_a_step_that_is_saved_does_not_save_it_again_while_training_goes_on(tiny, tokens):
+    commands = CommandQueue()
+    commands.put(ScaleLearningRate(0.5))  # applied at step 0, once its checkpoint is begun
+    config = tiny(checkpoint_interval=4, eval_interval=100, max_iters=6)
+    events = list(train(config, tokens, commands=commands, save=Saves()))
+    assert [event.step for event in of(Saved, events)] == [4, 6]
+    events = steered(config, tokens, 4, ScaleLearningRate(0.5), save=Saves())
+    assert [event.step for event in of(Saved, events)] == [4, 6]
+
+
 def test_a_save_is_acknowledged_after_the_checkpoint_before_it_is_on_disk(tiny, tokens):
     release, commands, answers = threading.Event(), CommandQueue(), []
+
+    class SaveAndRelease(Save):
+        def apply(self, training):
+            release.set()
+            yield from super().apply(training)
 
     def save(snapshot, is_best):
         release.wait()
@@ -220,16 +235,15 @@ def test_a_save_is_acknowledged_after_the_checkpoint_before_it_is_on_disk(tiny, 
 
     for event in train(tiny(), tokens, commands=commands, save=save):
         if isinstance(event, Step) and event.step in (3, 5):
-            commands.put(Save())
-            Timer(0.2 if event.step == 5 else 0, release.set if event.step == 5 else int).start()
+            commands.put(Save() if event.step == 3 else SaveAndRelease())
         if isinstance(event, Acknowledged | Saved) and event.step <= 5:
             answers.append((type(event), event.step))
     assert answers == [(Acknowledged, 3), (Saved, 3), (Acknowledged, 5), (Saved, 5)]
 
 
-def test_a_save_that_is_not_possible_says_so(tiny, tokens):
+def test_a_save_that_is_not_possible_says_why(tiny, tokens):
     (answer,) = of(Acknowledged, steered(tiny(), tokens, 3, Save()))
-    assert answer.text == "no checkpoint can be saved now"
+    assert answer.text == "not saved: this training saves no checkpoints"
 
 
 def test_the_learning_rate_is_scaled_from_the_next_step_on(tiny, tokens):

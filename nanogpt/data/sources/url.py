@@ -53,7 +53,7 @@ class Source(base.Source):
         lock = FileLock(f"{self.cached_path}.lock", thread_local=False)
         try:
             if not _is_ours(lock):
-                yield Notice(level="info", text=f"{self.url} is being downloaded by another process: waiting for it")
+                yield Notice(level="info", text=f"{self.url} is already being downloaded: waiting for it")
                 while not _is_ours(lock):
                     time.sleep(POLL_S)
                     yield Downloading(source=self.url, done_bytes=0, total_bytes=self.bytes)
@@ -105,5 +105,8 @@ def _is_ours(lock: "FileLock") -> bool:
     except Timeout:
         return False
     except (OSError, NotImplementedError):  # or its folder cannot be written, which the download reports
-        pass
+        return True
+    if not Path(lock.lock_file).exists():  # its holder has just removed it: the next one would not see this lock
+        lock.release()
+        return False
     return True

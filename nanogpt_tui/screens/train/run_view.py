@@ -141,8 +141,10 @@ class RunView(Vertical):
         first, last = self._rows, len(history)
         if last > first:
             names = ("step", "tokens", "elapsed_s", "loss")
-            self.chart.append(*(history.column(name)[first:last] for name in names))
-            self._rows = last
+            columns = [history.column(name)[first:last] for name in names]
+            rows = min(map(len, columns))  # a resume in another thread may have removed some in between
+            self.chart.append(*(column[:rows] for column in columns))
+            self._rows = first + rows
         evaluations = history.evaluations[self._evaluations :]
         if evaluations:
             self.chart.add_validation([each.step for each in evaluations], [each.val_loss for each in evaluations])
