@@ -126,7 +126,7 @@ def check_free(folder: Path) -> None:
 def check_still_free(folder: Path) -> None:
     """Raise `UserError` if another process has made a run in `folder`, or is starting one."""
     check_free(folder)
-    if folder.exists() and is_locked(folder):
+    if is_locked(folder):
         raise UserError(f"a training is starting in {folder}: give another name")
 
 

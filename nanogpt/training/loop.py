@@ -247,7 +247,6 @@ class Trainer:
         Saved is yielded later, when it is on disk; a failed write is retried in `apply_commands`.
         """
         if self.can_save(again=True):
-            self.changed_at = -1
             current = self.step.current_progress(self.elapsed_s())
             state = partial(self.step.take_snapshot, current)
             if self.runtime.sharded:  # all take part, whatever the main process does with it
@@ -255,6 +254,8 @@ class Trainer:
                 state = partial(replace, snapshot)
             if self.runtime.world.is_main:
                 yield from self.writer.start(state, is_best=current.best_step == current.step)
+                if not self.writer.save_error:  # otherwise no snapshot was taken
+                    self.changed_at = -1
 
     def save_after_failure(self) -> Iterator[Event]:
         """Save what the main process has when the others cannot be reached: the state before the step being done."""
@@ -335,7 +336,8 @@ class Trainer:
 
     def why_unsaved(self) -> str:
         """Return why this step has no checkpoint and none is being written; empty if it has one."""
-        if self.writer.snapshot_step == self.progress.step:
+        step = self.progress.step
+        if self.writer.snapshot_step == step and self.changed_at != step:
             return ""
         if self.writer.save is None:
             return "this training saves no checkpoints"

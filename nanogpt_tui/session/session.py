@@ -281,12 +281,12 @@ class Session(BackgroundWork):
 
         def begin() -> Iterator["LogItem"]:
             self._end_measurements()
-            return work(commands)
+            return iter(()) if client.cancelled else work(commands)
 
-        self.training = LocalRunClient(begin, self._throttle, self.history, commands)
-        self.training.start()
+        client = self.training = LocalRunClient(begin, self._throttle, self.history, commands)
+        client.start()
         self._throttle.trigger()
-        return self.training
+        return client
 
     def start_measurement(self, work: Callable[[], Iterator[Item]], on_change: Callable[[], None]) -> Worker[Item]:
         """Measure the speed of training steps as by `start_worker`. A training that starts cancels the measurement and
@@ -303,8 +303,9 @@ class Session(BackgroundWork):
     def _end_measurements(self) -> None:
         """Cancel all measurements and wait for them. For worker threads."""
         for worker in self._measurements:
-            worker.cancel()
-            worker.wait()
+            if not worker.done:
+                worker.cancel()
+                worker.wait()
 
     def send(self, command: Command) -> bool:
         """Send a command to the shown training; return False if it takes no commands.

@@ -27,6 +27,7 @@ from nanogpt.training import (
     SetEvalInterval,
     SetMaxIters,
     Stop,
+    async_checkpoint,
     evaluation,
     loop,
     train,
@@ -212,13 +213,30 @@ def test_a_change_at_a_step_that_has_a_checkpoint_is_saved_with_the_next_stop(ti
 
 
 def test_a_change_at_a_step_that_is_saved_does_not_save_it_again_while_training_goes_on(tiny, tokens):
-    commands = CommandQueue()
-    commands.put(ScaleLearningRate(0.5))  # applied at step 0, once its checkpoint is begun
     config = tiny(checkpoint_interval=4, eval_interval=100, max_iters=6)
-    events = list(train(config, tokens, commands=commands, save=Saves()))
-    assert [event.step for event in of(Saved, events)] == [4, 6]
     events = steered(config, tokens, 4, ScaleLearningRate(0.5), save=Saves())
     assert [event.step for event in of(Saved, events)] == [4, 6]
+
+
+def test_a_change_while_a_checkpoint_cannot_be_written_is_saved_with_the_next_stop(tiny, tokens, monkeypatch):
+    monkeypatch.setattr(async_checkpoint, "RETRY_S", 0.1)
+    saves, refusals = Saves(), iter([True, True])
+    commands = CommandQueue()
+
+    def save(snapshot, is_best):
+        if next(refusals, False):
+            raise OSError("the disk is full")
+        return saves(snapshot, is_best)
+
+    for event in train(tiny(), tokens, commands=commands, save=save):
+        if isinstance(event, Step) and event.step == 3:
+            commands.put(Save())
+        if isinstance(event, Health) and event.state == "waiting":
+            for command in (Pause(), ScaleLearningRate(0.5), Save()):
+                commands.put(command)
+        if isinstance(event, Saved):
+            commands.put(Stop())
+    assert saves.by_step[3].progress.learning_rate_scale == 0.5
 
 
 def test_a_save_is_acknowledged_after_the_checkpoint_before_it_is_on_disk(tiny, tokens):

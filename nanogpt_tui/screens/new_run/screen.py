@@ -305,7 +305,6 @@ class NewRunScreen(LabScreen):
         if self.session.is_training:
             self.notify("a run is training: stop it first", severity="error", markup=False)
             return
-        self.measuring.cancel()
         self._starting = True
         self.query_one("#start-button", Button).label = "starting …"
         draft = replace(self.draft, edits=dict(self.draft.edits))
@@ -318,6 +317,7 @@ class NewRunScreen(LabScreen):
 
     def _start_after_measurement(self, config: Config, draft: Draft, in_background: bool) -> None:
         """Start the run as it was at the time of the key, whatever is typed until the measurement has ended."""
+        self.measuring.cancel()  # also what was typed meanwhile
         if self.session.is_measuring:
             self.set_timer(0.05, lambda: self._start_after_measurement(config, draft, in_background))
             return
