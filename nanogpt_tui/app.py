@@ -18,7 +18,7 @@ from textual.widget import AwaitMount, Widget
 from nanogpt.errors import UserError
 from nanogpt.formatting import printable
 from nanogpt_tui import screens, theme
-from nanogpt_tui.keys import check_keymap, complete_keymap, key_label
+from nanogpt_tui.keys import check_keymap, complete_keymap, key_label, merged_keymap
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.screens.train.compact import FULL_SIZE, CompactScreen, fits
 from nanogpt_tui.session.alerts import Alerts
@@ -366,15 +366,22 @@ class LabApp(TerminalApp):
     def change_settings(self, changes: Mapping[str, Any]) -> None:
         """Apply changed settings and save only them, not the flags of this session. Notify if that fails.
 
-        A read-only session saves nothing.
+        Of the keymap only the changed keys are saved: other keys in the file may be another open app's. A read-only
+        session saves nothing.
 
         Raise `UserError` if a value is invalid.
         """
-        changed = with_changes(self.settings, changes)
+        before, changed = self.settings.keymap, with_changes(self.settings, changes)
         check_keymap(changed.keymap)
         self.apply_settings(changed)
+
+        def write() -> None:
+            stored = load()
+            merged = {"keymap": merged_keymap(stored.keymap, before, changed.keymap)} if "keymap" in changes else {}
+            save(with_changes(stored, {**changes, **merged}))
+
         if not self.session.readonly:
-            self.session.write(lambda: save(with_changes(load(), changes)), self._show_problem)
+            self.session.write(write, self._show_problem)
 
     def set_preference(self, setting: str, value: str) -> None:
         """Change one setting; notify if that fails."""

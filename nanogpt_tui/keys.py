@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from textual.binding import Binding
 from textual.keys import KEY_TO_UNICODE_NAME, REPLACED_KEYS, Keys, key_to_character
 
-from nanogpt.errors import SettingError, nearest
+from nanogpt.errors import SettingError, UserError, nearest
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -135,6 +135,21 @@ def check_keymap(keymap: Mapping[str, str]) -> None:
         for key in keys_of(name, keymap):
             if taken := conflict(name, key, keymap):
                 raise SettingError("keymap", f"keymap: {name}={key}: that key is already {taken}; choose another")
+
+
+def merged_keymap(stored: Mapping[str, str], before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:
+    """Return the keymap `stored` with what changed from `before` to `after`.
+
+    Raise `UserError` if the result has a key for two bindings.
+    """
+    changed = {name for name, _ in before.items() ^ after.items()}
+    merged = {name: keys for name, keys in stored.items() if name not in changed}
+    merged |= {name: keys for name, keys in after.items() if name in changed}
+    try:
+        check_keymap(merged)
+    except SettingError as error:
+        raise UserError(f"keys not saved: {error}") from None
+    return merged
 
 
 def _split(keys: str) -> Iterator[str]:

@@ -124,6 +124,27 @@ async def test_a_default_that_another_has_now_is_not_brought_back(lab: Any) -> N
         assert at.saved().keymap == swapped
 
 
+async def test_two_open_apps_keep_the_keys_that_each_has_changed(lab: Any) -> None:
+    save(Settings(keymap={"train.save": "w"}))
+    async with lab() as at:
+        at.app.apply_settings(load())
+        save(Settings(keymap={"train.save": "w", "runs.note": "f10"}))  # as the other app does
+        at.app.change_settings({"keymap": {"train.save": "w", "train.stop": "f9"}})
+        assert at.saved().keymap == {"train.save": "w", "train.stop": "f9", "runs.note": "f10"}
+        at.app.change_settings({"keymap": {"train.stop": "f9"}})
+        assert at.saved().keymap == {"train.stop": "f9", "runs.note": "f10"}
+
+
+async def test_a_key_that_another_open_app_has_given_away_is_not_saved(lab: Any) -> None:
+    async with lab(size=(160, 40)) as at:
+        save(Settings(keymap={"train.stop": "k"}))  # as the other app does
+        at.app.change_settings({"keymap": {"train.save": "k"}})
+        await at.until(lambda: [each.message for each in at.app._notifications])
+        (problem,) = [each.message for each in at.app._notifications]
+        assert problem == "keys not saved: keymap: train.stop=k: that key is already train.save; choose another"
+        assert at.saved().keymap == {"train.stop": "k"}
+
+
 async def test_what_the_command_line_asked_for_is_not_written_down(lab: Any) -> None:
     async with lab() as at:
         at.app.apply_settings(Settings(theme="light", glyphs="block"))  # as with --light --glyphs block
