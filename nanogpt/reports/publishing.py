@@ -112,9 +112,9 @@ def pull(repository: str, run: Path) -> Path:
             tables = folder.read_run_toml(partial)
             about = {**tables.get("run", {}), "name": run.name, "imported_from": f"{FROM_HUB}{repository}"}
             write_atomically(partial / "run.toml", tomli_w.dumps({**tables, "run": about}))
-            folder.run_config(partial)
+            dataset = Path(folder.run_config(partial).data.dataset).name  # no event has it
             load_model(str(checkpoint), device="cpu")
-            write_status(partial, _last_state(partial, run.name))
+            write_status(partial, replace(_last_state(partial, run.name), dataset=dataset))
             folder.check_still_free(run)
     except OSError as error:
         raise UserError(f"cannot write {run}: {why(error)}; choose another folder with --runs_dir") from None

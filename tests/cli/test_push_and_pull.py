@@ -99,7 +99,9 @@ def test_a_run_that_was_sent_is_pulled_samples_the_same_text_and_is_a_start_for_
     assert texts[0] == texts[1]
     mine, theirs = runs.summary(runs.find("one")), runs.summary(runs.find("one-2"))
     assert (theirs.state, theirs.step, theirs.best_val_loss) == ("finished", mine.step, mine.best_val_loss)
-    assert (theirs.host, theirs.pid) == ("", 0)
+    assert (theirs.host, theirs.pid, theirs.dataset) == ("", 0, mine.dataset)
+    assert main(["push", "one-2", "me/two"]) == 0
+    assert f"the data set `{mine.dataset}`" in capsys.readouterr().out
     assert main(["train", *small, "--name=tuned", "--init_from=one-2", "--max_iters=1"]) == 0
     assert main(["train", *small, "--init_from=resume", "--out_dir", str(runs.find("one-2"))]) == 2
     assert "was imported and has weights only" in capsys.readouterr().err
