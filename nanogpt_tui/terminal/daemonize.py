@@ -28,9 +28,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
-# no mouse, focus or paste reports; normal keys, line wrap, the main screen, a visible cursor
+# no mouse, focus, paste or resize reports; normal keys, line wrap, the main screen, a visible cursor
 RESET_TERMINAL = (
-    b"\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?1004l\x1b[?2004l\x1b[<u\x1b[?7h\x1b[?1049l\x1b[?25h\r\n"
+    b"\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?1004l\x1b[?2004l\x1b[?2048l\x1b[<u\x1b[?7h\x1b[?1049l"
+    b"\x1b[?25h\r\n"
 )
 
 FOREGROUND_POLL_S = 0.1  # how often a background job checks whether it is in the foreground again

@@ -273,6 +273,11 @@ class Terminal:
     def text(self) -> str:
         return "\n".join(self._screen.display)
 
+    @property
+    def modes(self) -> set[int]:
+        """The numbers of the private modes that are on."""
+        return {mode >> 5 for mode in self._screen.mode if mode >> 5}  # as pyte keeps them
+
     def read(self, seconds: float) -> None:
         ready, _, _ = select.select([self._master], [], [], seconds)
         if ready:

@@ -196,8 +196,12 @@ def test_an_app_whose_first_process_is_killed_saves_and_ends(run: Path, terminal
 
 def test_an_app_that_is_killed_leaves_a_terminal_that_can_be_used(run: Path, terminal: Any) -> None:
     with terminal(80, 24) as screen:
+        before = screen.modes
+        screen.send(b"\x1b[?2048;2$y")  # it can report its size
         begin(screen)
+        assert 2048 in screen.modes
         os.kill(runs.summary(run).pid, signal.SIGKILL)
         assert screen.wait() == 128 + signal.SIGKILL
         screen.until(lambda text: "ended by a signal (Killed); the run can be resumed" in text)
+        assert screen.modes == before
     assert runs.summary(run).state == "interrupted"
