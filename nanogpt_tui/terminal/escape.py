@@ -37,9 +37,12 @@ def extend_parser() -> None:
 
 
 def resolve_alt(app: App[Any], event: Key) -> tuple[Key, ...]:
-    """Return the keys that an event means: itself, or Escape and the key without Alt."""
+    """Return the keys that an event means: itself, or Escape and the key without Alt.
+
+    It means itself if the screen asks for a new key.
+    """
     modifier, _, key = event.key.partition("+")
-    if modifier != "alt" or event.key in app.screen.active_bindings:
+    if modifier != "alt" or event.key in app.screen.active_bindings or getattr(app.screen, "awaits_a_key", False):
         return (event,)
     is_typing = app.focused is not None and app.focused.check_consume_key("a", "a")
     if is_typing and event.key in WORD_KEYS:

@@ -82,6 +82,16 @@ async def test_a_key_is_changed_by_pressing_the_new_one(lab: Any) -> None:
         await at.until(lambda: at.session.history is not None)
 
 
+@pytest.mark.parametrize("key", ["alt+S", "alt+backspace"])
+async def test_a_new_key_may_have_alt(lab: Any, key: str) -> None:
+    async with lab() as at:
+        at.app.change_settings({"keymap": {"train.save": "f10"}})
+        await at.press("f2")
+        await choose(at, "key train.save")
+        await at.press(key)
+        assert at.saved().keymap == {"train.save": key}
+
+
 async def test_a_key_that_is_taken_is_refused_with_what_it_does(lab: Any) -> None:
     async with lab() as at:
         await at.press("f2")
