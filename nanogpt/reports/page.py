@@ -97,7 +97,7 @@ def page(record: RunRecord) -> str:
 
 def _summary(record: RunRecord) -> Iterator[Markup]:
     """Yield what was trained, on what, and when."""
-    state, started = record.state, record.last(Started)
+    state, started = record.state, next(iter(record.all(Started)), None)  # later ones are resumes and rollbacks
     names = [] if record.config is None else [record.config.model.name]
     names += [f"{state.n_parameters:,} parameters"] if state.n_parameters else []
     names += [f"data set {state.dataset}"] if state.dataset else []

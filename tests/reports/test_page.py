@@ -1,11 +1,12 @@
 """A run as one HTML page."""
 
 import math
+import time
 from array import array
 from dataclasses import replace
 from html.parser import HTMLParser
 
-from nanogpt.events import Acknowledged, Evaluated, LayerHealth, Notice, Sampled, Spike
+from nanogpt.events import Acknowledged, Evaluated, Finished, LayerHealth, Notice, Sampled, Spike
 from nanogpt.reports.curves import loss_chart
 from nanogpt.reports.page import page
 from nanogpt.reports.record import read_record
@@ -163,6 +164,14 @@ def test_of_many_measurements_of_the_layers_a_record_has_some_in_order_without_w
     names = [type(event).__name__ for event in record.events]
     assert names == ["Started", "LayerHealth", "LayerHealth", "Evaluated", "Started", "LayerHealth"]
     assert list(record.steps["step"]) == list(range(1, 12))
+
+
+def test_a_resumed_run_started_when_it_was_first_started(recorded):
+    first, resumed = 1_700_000_000.0, 1_700_200_000.0  # seconds since 1970
+    ended = Finished(step=2, reason="stopped", train_loss=None, val_loss=None, best_val_loss=None, elapsed_s=2.0)
+    begun = replace(started(), time=first), stepped(1), replace(started(step=1), time=resumed), stepped(2)
+    day = time.strftime("%Y-%m-%d %H:%M", time.localtime(first))
+    assert f"Started {day}, ended" in page(read_record(recorded(*begun, ended)))
 
 
 def test_a_sample_is_shown_whole_after_its_prompt(recorded):
