@@ -48,7 +48,8 @@ STYLE = """
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Values over ascending steps. `colour` is from 0 to 3; `dots` marks each point, which then has a tooltip."""
+    """Values over ascending steps. `colour` is from 0 to 3; `dots` marks each point, which then has a tooltip, unless
+    there are more than POINTS."""
 
     name: str
     steps: ArrayLike
@@ -206,7 +207,7 @@ def _curve(drawn: _Drawn, x_scale: _Scale, y_scale: _Scale) -> Iterator[Markup]:
         yield element("path", d=f"{outline}Z", class_=f"band f{colour}")
     if len(x) > 1:
         yield element("path", d=_path(x, y), class_=f"line c{colour}")
-    if drawn.curve.dots or len(x) == 1:
+    if (drawn.curve.dots and drawn.low is None) or len(x) == 1:  # a mean of several values is no point
         for at, (px, py) in enumerate(zip(x.tolist(), y.tolist(), strict=True)):
             tip = f"{drawn.curve.name} {drawn.y[at]:.4f} at step {drawn.x[at]:,.0f}"
             yield element("circle", element("title", tip), cx=px, cy=py, r=2.6, class_=f"f{colour}")

@@ -59,6 +59,13 @@ def test_very_many_points_are_a_line_of_means_and_a_band_that_has_the_one_outlie
     assert len(ElementTree.tostring(root)) < 30_000
 
 
+def test_a_dot_has_a_value_that_was_measured_and_many_values_have_no_dots():
+    steps = np.arange(1, 2 * POINTS + 1)
+    tips = [each.text for each in drawn(Curve("val", steps[:2], [2.0, 4.0], dots=True)).iter(f"{NAME}title")]
+    assert tips == ["val 2.0000 at step 1", "val 4.0000 at step 2"]
+    assert list(drawn(Curve("val", steps, 1 / steps, dots=True)).iter(f"{NAME}circle")) == []
+
+
 def test_values_that_are_not_finite_are_left_out():
     line = path(drawn(Curve("loss", [1, 2, 3, 4, 5], [1.0, math.nan, math.inf, -math.inf, 2.0])), "line")
     assert len(line) == 2
