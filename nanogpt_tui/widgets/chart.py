@@ -23,14 +23,7 @@ from nanogpt_tui.widgets.plot import MARGIN, MIN_SIZE, STYLES, Mark, Picture, dr
 from nanogpt_tui.widgets.scales import AXES
 
 SMOOTHINGS = (0.0, 0.9, 0.95, 0.99, 0.998)
-PICTURE_FIELDS = (
-    "glyphs",
-    "log_y",
-    "show_raw",
-    "trim",
-    "window",
-    "uniform",
-)  # reactive attributes that are fields of `Picture`
+PICTURE_FIELDS = ("glyphs", "log_y", "show_raw", "trim", "window")  # reactive attributes that are fields of `Picture`
 MIN_WINDOW = 4.0  # the least width of a zoomed window, in units of the x axis
 
 
@@ -186,14 +179,16 @@ class LossChart(Widget, can_focus=True):
 
     @property
     def picture(self) -> Picture:
-        """Everything that is shown now. A curve that cannot be drawn in the unit or over the x axis is empty."""
+        """Everything that is shown now. A curve that cannot be drawn in the unit or over the x axis is empty; if it is
+        the run's own, its validation losses, marks and uniform guess are left out too."""
         unit, axis = self.shown_unit, self.x_axis
         is_shown = self._curve.supports(axis, unit)
         return Picture(
             curve=self._curve if is_shown else Curve(),
             overlays={name: each if each.supports(axis, unit) else Curve() for name, each in self._overlays.items()},
             validation=self._validation if is_shown else (np.empty(0), np.empty(0)),
-            marks=self._marks,
+            marks=self._marks if is_shown else (),
+            uniform=self.uniform if is_shown else None,
             axis=axis,
             unit=unit,
             cursor=self.cursor if self._hover is None else self._hover,
@@ -260,7 +255,7 @@ class LossChart(Widget, can_focus=True):
         self._strips.clear()
 
     def on_mount(self) -> None:
-        for name in (*PICTURE_FIELDS, "unit", "empty_text"):
+        for name in (*PICTURE_FIELDS, "uniform", "unit", "empty_text"):
             self.watch(self, name, self._schedule_redraw, init=False)
         self._redraw()
 

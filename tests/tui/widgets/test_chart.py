@@ -750,10 +750,14 @@ async def test_a_run_without_the_size_of_its_text_is_shown_in_the_units_that_are
             seen.append(chart.unit)
         assert seen == ["loss", "perplexity", "loss"]
         chart.set_overlay("newer", [1, 1000], [1, 1000], [1, 1000], [4.0, 2.0], text=TEXT)
-        chart.unit = "bits per byte"
+        chart.uniform, chart.unit, chart.x_axis = math.log(65), "bits per byte", "tokens"
+        chart.add_mark(900, "saved")
         await pilot.pause()
         assert not len(chart.picture.curve)
         assert len(chart.picture.overlays["newer"]) == 2
+        lines = screen(chart)
+        assert "uniform guess" not in lines[0], "which is not known in this unit either"
+        assert GLYPHS["braille"].saved not in "".join(lines), "a mark has no place without its run"
 
 
 async def test_the_axis_of_flops_is_tokens_times_flops_per_token_and_only_where_they_are_known() -> None:
