@@ -99,14 +99,21 @@ class Palette(Dialog[PaletteCommand | None]):
             self.notify(error, severity="error", markup=False)
         self._reading = False
         self._commands += more or []
-        self._update_list(self.query_one(OptionList).highlighted or 0)
+        self._update_list(self._chosen)
         if self._submit_pending:
             self._submit()
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._update_list)
+        self.call_after_refresh(lambda: self._update_list(self._chosen))
 
-    def _update_list(self, at: int = 0) -> None:
+    @property
+    def _chosen(self) -> PaletteCommand | None:
+        """The highlighted command, None without one."""
+        at = self.query_one(OptionList).highlighted
+        return self._shown[at] if at is not None and self._shown else None
+
+    def _update_list(self, chosen: PaletteCommand | None = None) -> None:
+        """List what matches, and highlight `chosen` if it is in the list, else the first."""
         options, text = self.query_one(OptionList), self.query_one(Input).value
         found = matching(self._commands, text)
         self._shown = found[:MAX_ROWS]
@@ -114,7 +121,8 @@ class Palette(Dialog[PaletteCommand | None]):
         nothing = safe_content("" if self._reading else f"nothing matches {text.strip()!r}", "$quiet")
         rows = [Option(_row(command, width)) for command in self._shown]
         options.set_options(rows or [Option(nothing, disabled=True)])
-        options.highlighted = min(at, len(self._shown) - 1) if self._shown else None
+        first = 0 if self._shown else None
+        options.highlighted = self._shown.index(chosen) if chosen in self._shown else first
         hint = HINT
         if self._reading:
             hint = "reading runs and data sets …"
@@ -130,10 +138,9 @@ class Palette(Dialog[PaletteCommand | None]):
         self._submit()
 
     def _submit(self) -> None:
-        options = self.query_one(OptionList)
         self._submit_pending = self._reading and not self._shown
-        if options.highlighted is not None and self._shown:
-            self.dismiss(self._shown[options.highlighted])
+        if self._chosen is not None:
+            self.dismiss(self._chosen)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(self._shown[event.option_index])

@@ -157,6 +157,30 @@ async def test_the_palette_works_while_a_disk_is_slow_and_enter_waits_for_what_i
         assert [source.label for source in expect(SampleScreen, at.app.screen).sources] == ["one · step 20"]
 
 
+async def test_a_highlighted_command_stays_highlighted_when_better_matches_are_read_or_the_terminal_is_resized(
+    lab: Any,
+) -> None:
+    gate, chosen = threading.Event(), list[PaletteCommand | None]()
+
+    def read() -> list[PaletteCommand]:
+        gate.wait(60)
+        return named("one")
+
+    async with lab() as at:
+        palette = Palette(at.session, named("the one", "another one"), read)
+        at.app.push_screen(palette, chosen.append)
+        await at.until(lambda: palette.is_whole)
+        await at.paste("one")
+        await at.press("down")
+        gate.set()
+        await at.sees("esc closes")
+        rows = palette.query_one(OptionList)
+        assert (rows.option_count, rows.highlighted) == (3, 2)
+        await at.pilot.resize_terminal(100, 30)
+        await at.press("enter")
+        assert [expect(PaletteCommand, each).title for each in chosen] == ["another one"]
+
+
 async def test_a_name_in_markup_is_shown_as_it_is(lab: Any, two_runs: Path) -> None:
     (two_runs / "one").rename(two_runs / "[bold]x")
     async with lab() as at:
