@@ -99,7 +99,8 @@ class Palette(Dialog[PaletteCommand | None]):
             self.notify(error, severity="error", markup=False)
         self._reading = False
         self._commands += more or []
-        self._update_list(self._chosen)
+        moved = self.query_one(OptionList).highlighted  # the first is whatever matches best by then
+        self._update_list(self._chosen if moved else None)
         if self._submit_pending:
             self._submit()
 
