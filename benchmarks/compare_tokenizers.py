@@ -60,7 +60,7 @@ Each training takes {seconds:g} seconds on two CPU cores, with the settings of t
 `bpe` tokenizer is trained on the training split. The loss is over the whole validation split, the last tenth of the
 text, in bits per byte, in float32; windows overlap by half. A larger vocabulary has more parameters in the embedding
 and the head, and a token stands for more text: kB/s is the text that is trained on in a second, and a window spans more
-of it.
+of it. Bytes/token is that of the validation split, kB/s that of the training split.
 """
 
 

@@ -24,7 +24,7 @@ from nanogpt.runs.torchrun import is_restarted
 from nanogpt.runs.weights import with_shape_of_weights
 
 DESCRIPTION = """Train a model, or resume a run. Settings come from the defaults, a preset, FILE, then options.
-`nanogpt config` with the same options shows the result."""
+`nanogpt config` with the same settings shows the result."""
 
 
 FIRST_S = 15.0  # for which other processes of the same machine wait before they report an error; joining has 25 s
