@@ -53,7 +53,7 @@ def written(content: bytes, name: str = "odd.txt") -> Callable[[Path], list[str]
 
 def write_pipe(folder: Path) -> list[str]:
     os.mkfifo(folder / "odd")
-    threading.Thread(target=(folder / "odd").write_bytes, args=(PROSE.encode() * 99,)).start()
+    threading.Thread(target=(folder / "odd").write_bytes, args=(PROSE.encode() * 99,), daemon=True).start()
     return ["odd"]
 
 

@@ -273,15 +273,6 @@ def test_config_as_toml_is_a_file_that_means_the_same(tmp_path, capsys):
     assert tables["model"]["n_layer"] == 6
 
 
-def test_bench_gives_speed_and_utilization_and_writes_no_run(small, capsys):
-    assert main(["bench", *small, "--steps=3", "--burn_in=1", "--json"]) == 0
-    figures = json.loads(capsys.readouterr().out)
-    assert figures["tokens_per_second"] == pytest.approx(64 / figures["ms_per_iteration"] * 1000)
-    assert 0 < figures["mfu"] < 1
-    assert figures["sampling_tokens_per_second"] > 0
-    assert runs.list_runs() == []
-
-
 def test_quickstart_without_a_network_says_why_and_trains_on_python_itself(capsys, monkeypatch):
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # the discard port, where nobody listens
     assert main(["quickstart", "--max_iters=3", "--name=first"]) == 0

@@ -26,7 +26,7 @@ def prepared_text(name: str, data_dir: Path) -> str:
 
 
 def write_to(pipe: Path, content: bytes) -> threading.Thread:
-    writer = threading.Thread(target=pipe.write_bytes, args=(content,))
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,), daemon=True)
     writer.start()
     return writer
 

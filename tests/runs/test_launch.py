@@ -227,7 +227,7 @@ def test_a_stop_command_saves_and_the_run_goes_on_from_there(small):
             commands.put(Stop())
     assert runs.summary(folder).state == "stopped"
     assert expect(runs.Checkpoint, runs.latest(folder)).step == 6
-    list(runs.resume(folder))
+    assert min(steps(runs.resume(folder))) == 7
     assert weights(folder) == weights(whole)
 
 
@@ -282,7 +282,8 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_weights(small):
         time.sleep(0.003 * number)
         process.kill()
         assert process.wait() == -signal.SIGKILL
-    list(runs.resume(folder))
+    saved = runs.latest(folder)
+    assert min(steps(runs.resume(folder))) == (1 if saved is None else saved.step + 1)
     assert weights(folder, 60) == weights(whole, 60)
     assert steps(runs.history(folder)) == steps(runs.history(whole))
 
@@ -703,13 +704,16 @@ def test_going_back_ends_after_three_times_and_removes_what_came_after(small):
 
 
 def test_nan_keeps_the_last_good_checkpoint_and_marks_the_run_failed(small):
-    config = small(learning_rate=1000, min_lr=1000, decay_lr=False, grad_clip=0, weight_decay=1000, max_iters=500)
+    high = {"learning_rate": 1000, "min_lr": 1000, "decay_lr": False, "weight_decay": 1000}
+    config = small(**high, grad_clip=0, max_iters=500, checkpoint_interval=1)
     folder, events = trained(config)
     assert expect(Finished, events[-1]).reason == "nan"
     about = runs.summary(folder)
     assert about.state == "failed"
     assert "learning_rate" in about.message
-    for checkpoint in runs.list_checkpoints(folder):
+    kept = runs.list_checkpoints(folder)
+    assert kept
+    for checkpoint in kept:
         runs.load_model(str(checkpoint.path))
 
 

@@ -64,9 +64,7 @@ def test_a_resume_is_exact_and_does_not_need_the_weights_it_came_from(small, bas
             stream.close()
     delete(base)
     rest = list(runs.resume(folder))
-    expected = losses(events)
-    assert losses(rest) == {step: loss for step, loss in expected.items() if step in losses(rest)}
-    assert max(losses(rest)) == 12
+    assert losses(rest) == {step: loss for step, loss in losses(events).items() if step > 4}
     last = "checkpoints/step-00000012/adapters.safetensors"
     assert (folder / last).read_bytes() == (whole / last).read_bytes()
 

@@ -487,7 +487,6 @@ def test_a_process_that_makes_no_progress_ends(tmp_path):
 
 
 def hang_at_step_5():
-    process_monitor.STALL_S, process_monitor.STALL_FACTOR = 1.5, 1
     saved: list[Snapshot] = []
 
     def save(snapshot, is_best):
@@ -496,8 +495,10 @@ def hang_at_step_5():
 
     try:
         for event in train(config(max_iters=50), tokens(), save=save):
-            if isinstance(event, Step) and event.step == 5 and rank() == 1:
-                Batches.windows = lambda *_: time.sleep(1000)  # type: ignore
+            if isinstance(event, Step) and event.step == 5:
+                process_monitor.STALL_S, process_monitor.STALL_FACTOR = 1.5, 1
+                if rank() == 1:
+                    Batches.windows = lambda *_: time.sleep(1000)  # type: ignore
     except UserError as error:
         print("LINE", error, flush=True)
         assert [snapshot.progress.step for snapshot in saved] == [5]

@@ -146,6 +146,7 @@ def test_the_gradient_norm_is_reported_before_clipping_and_clipping_changes_the_
     assert of(Step, clipped)[0].grad_norm == pytest.approx(of(Step, free)[0].grad_norm)
     assert of(Step, free)[0].grad_norm > 1e-3
     assert losses(free)[:1] == losses(clipped)[:1]
+    assert losses(free)[1:] != losses(clipped)[1:]
 
 
 def test_eval_only_evaluates_once_and_trains_nothing(tiny, tokens):
@@ -166,12 +167,12 @@ def test_log_interval_thins_the_steps_that_are_reported_and_nothing_else(tiny, t
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_saves_nothing_more(tiny, tokens):
     saves = Saves()
-    config = tiny(
-        learning_rate=1000, min_lr=1000, warmup_iters=0, grad_clip=0, decay_lr=False, weight_decay=1000, max_iters=300
-    )
+    high = {"learning_rate": 1000, "min_lr": 1000, "warmup_iters": 0, "decay_lr": False, "weight_decay": 1000}
+    config = tiny(**high, grad_clip=0, max_iters=300, checkpoint_interval=1)
     events = list(train(config, tokens, save=saves))
     assert expect(Finished, events[-1]).reason == "nan"
     assert of(Health, events)[0].state == "nan"
+    assert saves.by_step
     assert all(torch.isfinite(t).all() for s in saves.by_step.values() for t in s.model.values())
 
 
@@ -248,7 +249,7 @@ def test_a_save_is_acknowledged_after_the_checkpoint_before_it_is_on_disk(tiny, 
             yield from super().apply(training)
 
     def save(snapshot, is_best):
-        release.wait()
+        assert release.wait(60)
         return "saved"
 
     for event in train(tiny(), tokens, commands=commands, save=save):

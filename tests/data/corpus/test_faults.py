@@ -282,7 +282,9 @@ def test_a_preparation_that_is_killed_again_and_again_gives_the_same_files(
             if process.returncode == 0:
                 break
             assert process.returncode == -signal.SIGKILL, (output, errors)
+            deadline = time.monotonic() + 60
             while any(is_running(pid) for pid in started):  # they end because their pipes are closed
+                assert time.monotonic() < deadline
                 time.sleep(0.01)
     assert kills >= 3
     assert token_files(tmp_path / "data") == expected

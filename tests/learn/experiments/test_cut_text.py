@@ -18,7 +18,7 @@ def cut(tmp_path):
 def test_the_same_text_is_cut_in_each_way(cut):
     _, shown = cut
     characters, in_bytes, pairs, *_ = figures_of(Pieces, shown)
-    assert characters.pieces == tuple("the h?t".replace("?", "\\n")) or len(characters.pieces) == 7
+    assert characters.pieces == tuple("the h t")  # the text has no "a"
     assert in_bytes.pieces == tuple("the hat")
     assert in_bytes.ids == tuple(b"the hat")
     assert pairs.title == "byte pairs: 5 tokens"
