@@ -4,9 +4,9 @@ import gc
 import math
 import re
 import threading
+import time
 from contextlib import closing
 from functools import partial
-from threading import Timer
 
 import numpy as np
 import pytest
@@ -285,32 +285,36 @@ def test_a_last_step_that_is_past_already_ends_after_an_evaluation(tiny, tokens)
     assert (events[-1].reason, events[-1].step) == ("max_iters", 5)
 
 
-def test_a_pause_lasts_until_it_is_ended_and_does_not_count_as_training_time(tiny, tokens):
-    commands = CommandQueue()
-    training = train(tiny(), tokens, commands=commands)
-    for event in training:
+@pytest.fixture
+def commands(monkeypatch):
+    """A queue: when a training waits for commands, an hour passes; it gets a save, then the end of a pause."""
+    in_pause, hours, now = [Save(), Resume()], list[int](), time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + 3600 * len(hours))
+
+    class Commands(CommandQueue):
+        def wait(self, timeout_s):
+            hours.append(1)
+            self.put(in_pause[len(hours) - 1])
+
+    return Commands()
+
+
+def test_a_pause_lasts_until_it_is_ended_and_does_not_count_as_training_time(tiny, tokens, commands):
+    events = []
+    for event in train(tiny(), tokens, commands=commands):
+        events.append(event)
         if isinstance(event, Step) and event.step == 3:
             commands.put(Pause())
-            assert expect(Acknowledged, next(training)).command == "Pause"
-            commands.put(Save())  # commands are read during the pause
-            assert expect(Acknowledged, next(training)).command == "Save"
-            torch.ones(1).sum()
-            commands.put(Resume())
-            assert expect(Acknowledged, next(training)).command == "Resume"
-            break
-    assert next(event.step for event in of(Step, training)) == 4
+    answers = [(event.step, event.command) for event in of(Acknowledged, events)]
+    assert answers == [(3, "Pause"), (3, "Save"), (3, "Resume")]
+    assert of(Step, events)[-1].elapsed_s < 3600
 
 
-def test_a_pause_in_an_evaluation_does_not_lengthen_what_is_left(tiny, tokens):
-    commands = CommandQueue()
-    training = train(tiny(), tokens, commands=commands)
+def test_a_pause_in_an_evaluation_does_not_lengthen_what_is_left(tiny, tokens, commands):
     commands.put(Pause())  # applied after the first batch that is evaluated
-    for event in training:
-        if isinstance(event, Acknowledged) and event.command == "Pause":
-            Timer(1, commands.put, [Resume()]).start()
-        if isinstance(event, Step) and event.step == 5:
-            break
-    assert expect(Step, event).eta_s < 1
+    events = list(train(tiny(), tokens, commands=commands))
+    assert [type(event) for event in events[:4]] == [Started, *[Acknowledged] * 3]
+    assert of(Step, events)[0].eta_s < 3600
 
 
 def test_commands_are_applied_in_the_middle_of_an_evaluation_and_its_checkpoint_has_its_losses(tiny, tokens):
