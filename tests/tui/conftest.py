@@ -13,7 +13,13 @@ import sys
 import termios
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from pathlib import Path
 from shutil import copytree
 from typing import Any, NamedTuple
@@ -28,7 +34,8 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.strip import Strip
 
-from nanogpt import data
+from nanogpt import data, runs
+from nanogpt.errors import UserError
 from nanogpt.events import Downloading
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.settings import Settings, load
@@ -228,7 +235,6 @@ def slow_server(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, text: str) -> Path:
     """A folder of two finished runs, "one" (checkpoints at 20, 40 and 60) and "two" (a checkpoint at 20): to copy."""
-    from nanogpt import data, runs
     from nanogpt.config import resolve
 
     folder = tmp_path_factory.mktemp("trained")
@@ -249,6 +255,14 @@ def two_runs(trained: Path, home: Path) -> Path:
     """The two runs in the person's own folder of runs; "two" changed last."""
     copytree(trained, home / "runs")
     return home / "runs"
+
+
+def kill_trainer(run: Path) -> None:
+    """Kill the process that trains the run, if there is one and it is not this process."""
+    with suppress(UserError, ProcessLookupError):
+        about = runs.summary(run)
+        if about.alive and about.pid > 0 and about.pid != os.getpid():  # 0 before its first status: the process group
+            os.kill(about.pid, signal.SIGKILL)
 
 
 class Terminal:

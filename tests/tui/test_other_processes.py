@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,7 +31,7 @@ from nanogpt_tui.settings import path as settings_path
 from nanogpt_tui.terminal import run as terminal
 from nanogpt_tui.widgets.header import running_text
 from tests.forked import STEP_PAUSE
-from tests.tui.conftest import Lab
+from tests.tui.conftest import Lab, kill_trainer
 
 SHAPE = {"n_layer": "1", "n_head": "2", "n_embd": "16", "block_size": "16", "batch_size": "4", "device": "cpu"}
 LONG = SHAPE | {"max_iters": "10000000", "eval_interval": "1000000", "sample_interval": "0"}
@@ -140,10 +139,7 @@ async def test_a_run_started_apart_is_steered_like_ones_own_and_resumed_here_whe
             await at.until(lambda: at.session.is_training and at.session.history.started.step == saved)
             await at.until(lambda: at.session.history.step > saved)
     finally:
-        with suppress(Exception):
-            about = runs.summary(run)
-            if about.state in ("running", "paused") and about.pid != os.getpid():
-                os.kill(about.pid, signal.SIGKILL)
+        kill_trainer(run)
 
 
 async def test_a_process_that_cannot_begin_says_why(
@@ -188,7 +184,7 @@ async def test_leaving_says_that_a_run_trains_on_in_its_own_process(
                 "Still training in the background. Watch: nanogpt watch apart  Stop: nanogpt ctl apart stop"
             ]
     finally:
-        os.kill(runs.summary(run).pid, signal.SIGKILL)
+        kill_trainer(run)
 
 
 async def test_a_session_that_only_looks_sends_no_command_and_offers_no_key_that_would(

@@ -23,6 +23,7 @@ from nanogpt.training import SetMaxIters
 from nanogpt_tui.terminal.daemonize import has_exited
 from nanogpt_tui.terminal.run import finish_training
 from tests.narrowing import expect
+from tests.tui.conftest import kill_trainer
 
 
 @pytest.fixture
@@ -32,8 +33,7 @@ def run(home: Path, rhymes: dict[str, Any]) -> Iterator[Path]:
     (home / "config" / "tui.toml").write_text(tomli_w.dumps({"quickstart": changes}), encoding="utf-8")
     folder = home / "runs" / "quickstart"
     yield folder
-    with suppress(Exception):
-        os.kill(runs.summary(folder).pid, signal.SIGKILL)
+    kill_trainer(folder)
 
 
 def shown_loss(text: str) -> float | None:

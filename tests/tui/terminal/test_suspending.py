@@ -6,7 +6,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import tomli_w
 
 from nanogpt import runs
 from tests.narrowing import expect
+from tests.tui.conftest import kill_trainer
 
 BASH = ["bash", "--norc", "--noprofile", "-i"]
 APP = f"{shlex.quote(sys.executable)} -m nanogpt_tui"
@@ -24,11 +25,13 @@ Terminals = Callable[..., AbstractContextManager[Any]]
 
 
 @pytest.fixture(autouse=True)
-def long(home: Path, rhymes: dict[str, Any]) -> Path:
-    """The quick start trains for long; returns the run's folder."""
+def long(home: Path, rhymes: dict[str, Any]) -> Iterator[Path]:
+    """The folder of the run that the quick start will train for long; nobody trains it when the test has ended."""
     changes = rhymes | {"max_iters": 10_000_000, "eval_interval": 1000, "sample_interval": 0, "compile": "false"}
     (home / "config" / "tui.toml").write_text(tomli_w.dumps({"quickstart": changes}), encoding="utf-8")
-    return home / "runs" / "quickstart"
+    folder = home / "runs" / "quickstart"
+    yield folder
+    kill_trainer(folder)
 
 
 def until(condition: Callable[[], object], timeout_s: float = 60) -> None:

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -20,12 +18,12 @@ from aiohttp import ClientSession, WSMsgType, WSServerHandshakeError
 from aiohttp.test_utils import TestServer
 
 from nanogpt import processes, runs
-from nanogpt.runs.folder import is_locked
 from nanogpt_tui.settings import Settings, save
 from nanogpt_tui.web import server
 from nanogpt_tui.web.access import Access
 from nanogpt_tui.web.server import AppServer, obey
 from nanogpt_tui.web.viewer import Viewer
+from tests.tui.conftest import kill_trainer
 
 TIMEOUT_S = 120.0
 LONG = {"max_iters": 1_000_000, "eval_interval": 500_000, "sample_interval": 0}
@@ -143,8 +141,7 @@ async def test_a_training_started_in_a_browser_is_steered_in_another_and_continu
             await other.press("s")
             await other.until("stopped")
     finally:
-        if is_locked(run):
-            os.kill(runs.summary(run).pid, signal.SIGKILL)
+        kill_trainer(run)
 
 
 REFUSED = [
