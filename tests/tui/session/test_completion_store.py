@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ def test_the_file_does_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_the_history_of_another_day_is_there_and_can_be_gone_back_to(lab: Any, two_runs: Path) -> None:
-    completion_store.append([take("[bold]\x1b]0;", started_at=86400.0 * 200)])
+    started_at = time.mktime((1970, 7, 20, 12, 0, 0, 0, 0, -1))  # shown in local time
+    completion_store.append([take("[bold]\x1b]0;", started_at=started_at)])
     async with lab() as at:
         await at.press("3")
         screen = at.app.screen
