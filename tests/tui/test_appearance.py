@@ -24,6 +24,7 @@ from nanogpt_tui.widgets.keybar import KeyBar
 from nanogpt_tui.widgets.palette import Palette
 from nanogpt_tui.widgets.preferences import Preferences
 from tests.made_events import started, stepped
+from tests.tui.conftest import Lab
 
 ROWS = tuple(Alternative(number, letter, 0.1) for number, letter in enumerate("abcdefgh"))
 
@@ -144,21 +145,12 @@ async def test_texts_name_the_keys_as_they_are_mapped(rhymes: dict[str, Any]) ->
     keymap = {"train.quick_start": "f8", "sample.prompt": "f9", "sample.write": "f10", "app.data": "f12"}
     app = LabApp(Settings(quickstart=rhymes, keymap=keymap))
     async with app.run_test(size=(120, 40)) as pilot:
-        await pilot.pause(0.2)
-
-        def seen() -> str:
-            strips = app.screen._compositor.render_strips()
-            return "\n".join("".join(segment.text for segment in strip) for strip in strips)
-
-        assert "f8   quick start" in seen()
-        assert "f12 Data" in seen()
-        await pilot.press("3")
-        await pilot.pause(0.2)
-        assert "f9 edits it, f10 continues it" in seen()
-        assert "f10    writes with these weights" in seen()
+        at = Lab(app, pilot)
+        await at.sees("f8   quick start", "f12 Data")
+        await at.press("3")
+        await at.sees("f9 edits it, f10 continues it", "f10    writes with these weights")
         app.change_settings({"keymap": keymap | {"sample.prompt": "f7"}})
-        await pilot.pause(0.2)
-        assert "f7 edits it" in seen()
+        await at.sees("f7 edits it")
     app.session.close()
 
 

@@ -265,9 +265,11 @@ async def test_a_note_is_kept_with_the_run_and_shown_as_plain_text(lab: Any, two
         await opened(at)
         await on(at, "one")
         await at.press("i")
+        await at.sees("A note on the run")
         at.app.screen.query_one("Input").value = "best so far [red]"
         await at.press("enter")
-        await at.until(lambda: "best so far [red]" in at.seen())
+        await at.until(lambda: len(at.app.screen_stack) == 1)
+        await at.sees("best so far [red]")
         assert read_note(two_runs / "one") == "best so far [red]"
 
 

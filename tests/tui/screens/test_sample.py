@@ -29,6 +29,7 @@ from nanogpt_tui.session import completion_store, generation_job
 from nanogpt_tui.session.completions import LIVE, Completion, Source, export, settings_text
 from nanogpt_tui.session.generation_job import ModelCache
 from nanogpt_tui.theme import NAMES
+from nanogpt_tui.widgets.dialog import AskValue
 
 
 @pytest.fixture
@@ -595,6 +596,7 @@ async def test_the_history_is_exported_as_markdown_and_json(lab: Any, run: Path,
             await at.press("e")
             at.app.screen.query_one("Input").value = str(tmp_path / name)
             await at.press("enter")
+            await at.until(lambda: not isinstance(at.app.screen, AskValue))
         exported = json.loads((tmp_path / "all.json").read_text())["rounds"]
         assert [each[0]["text"] for each in exported] == [completion.text for completion in group]
         assert [each[0]["knobs"]["seed"] for each in exported] == [1337, 1338]

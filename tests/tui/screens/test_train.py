@@ -11,7 +11,6 @@ from textual.widgets import Input
 from nanogpt.events import Sampled, Saved
 from nanogpt.runs import manage
 from nanogpt.training import Sample
-from nanogpt_tui import settings
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.screens.train.screen import TrainScreen
 from nanogpt_tui.session.history import load_history
@@ -81,7 +80,7 @@ async def test_the_unit_of_the_losses_is_shown_in_the_chart_and_the_figures_and_
         await at.press("L", "L")
         bits = loss * text.tokens / text.bytes / math.log(2)
         await at.sees("bits per byte  ", f"val bpb    {bits:.4f}")
-        assert settings.load().loss_unit == "bits per byte"
+        assert at.saved().loss_unit == "bits per byte"
 
 
 async def test_saved_is_said_when_the_checkpoint_is_on_disk(lab: Any, home: Any) -> None:
