@@ -18,6 +18,7 @@ from nanogpt_tui.palette_commands import screen_commands
 from nanogpt_tui.settings import Settings
 from nanogpt_tui.widgets.dialog import Ask
 from nanogpt_tui.widgets.help import Help
+from tests.tui.conftest import Lab
 
 LONG = {"max_iters": 100_000, "eval_interval": 50_000, "sample_interval": 0}
 
@@ -146,10 +147,11 @@ async def test_a_key_of_the_focused_widget_can_be_clicked_too(lab: Any) -> None:
 async def test_a_remapped_key_does_what_the_old_one_did(rhymes: dict[str, Any]) -> None:
     app = LabApp(Settings(quickstart=rhymes, keymap={"train.quick_start": "f5"}))
     async with app.run_test() as pilot:
-        await pilot.press("g")
-        assert app.session.history is None
-        await pilot.press("f5")
-        assert app.session.history is not None
+        at = Lab(app, pilot)
+        await at.press("g")
+        assert (at.session.answering, at.session.history) == (0, None)
+        await at.press("f5")
+        await at.until(lambda: at.session.history is not None)
     app.session.close()
 
 

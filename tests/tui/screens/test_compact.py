@@ -157,7 +157,7 @@ async def test_below_the_least_size_one_line_says_so(lab: Any) -> None:
         assert [line.strip() for line in at.seen().splitlines() if line.strip()] == ["nanogpt needs 40 × 10 or more"]
         await at.press("g", "q")
         assert at.app.is_running
-        assert at.session.history is None
+        assert (at.session.answering, at.session.history) == (0, None)
 
 
 async def test_in_ascii_nothing_else_is_sent(lab: Any) -> None:
