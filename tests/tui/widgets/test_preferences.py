@@ -41,7 +41,8 @@ async def test_what_is_chosen_is_explained_whole_where_the_list_has_no_room_for_
         await at.press("f2", "down", "down")
         await at.sees("auto · on · off: one repaint per second, 256 colours, no animation")
         await at.press("down")
-        await at.until(lambda: "nothing moves" not in at.seen())
+        await at.sees("hidden · shown: bytes per second sent to the terminal, in the bottom")
+        assert "no animation" not in at.seen()
 
 
 async def test_ascii_glyphs_reach_what_is_already_drawn(lab: Any) -> None:
