@@ -86,6 +86,13 @@ def rhymes(home: Path, text_file: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
+def local_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A usual terminal on this machine, whatever the tests are started from."""
+    monkeypatch.delenv("SSH_CONNECTION", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+@pytest.fixture(autouse=True)
 def unpainted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """No frames are drawn in this process, which has no terminal to show them: they took a third of the time.
 

@@ -9,11 +9,6 @@ from nanogpt_tui import main
 from nanogpt_tui.settings import Settings, load, path, save, with_changes
 
 
-@pytest.fixture(autouse=True)
-def local(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SSH_CONNECTION", raising=False)
-
-
 def test_without_a_file_the_defaults_hold() -> None:
     assert load() == Settings()
 
