@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from textual.widgets import Input
 
+import nanogpt
+import nanogpt_tui
 from nanogpt.data import prepare
-from nanogpt.runs.manage import read_note
+from nanogpt.runs.manage import NOTE
 from nanogpt_tui.screens.new_run.screen import NewRunScreen
 from nanogpt_tui.widgets.choice import Choice
 from nanogpt_tui.widgets.path_input import PathInput
@@ -24,6 +26,7 @@ CALLS = (
     (io, "open"),
     (builtins, "open"),
 )
+PROGRAM = tuple(str(Path(package.__file__).parent) + os.sep for package in (nanogpt, nanogpt_tui))
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def accesses(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         def call(path: Any = ".", *args: Any, **options: Any) -> Any:
             in_interface = threading.current_thread() is threading.main_thread()
             if in_interface and not isinstance(path, int) and os.fsdecode(path).startswith(str(home)):
-                stack = [each for each in traceback.extract_stack() if "/nanogpt" in each.filename]
+                stack = [each for each in traceback.extract_stack() if each.filename.startswith(PROGRAM)]
                 callers = [f"{Path(each.filename).name}:{each.lineno} {each.name}" for each in stack[-3:]]
                 if callers:  # not the test itself
                     made.append(f"{name} {Path(os.fsdecode(path)).relative_to(home)} by {', '.join(callers)}")
@@ -76,13 +79,13 @@ async def test_no_key_of_a_screen_reads_or_writes_files_in_the_interface_thread(
         await at.press("i")
         await at.sees("A note on the run")
         await at.press("a", "b", "enter")
-        await at.until(lambda: "ab" in {read_note(run) for run in two_runs.iterdir()})
+        await at.until(lambda: [note.read_text() for note in two_runs.glob(f"*/{NOTE}")] == ["ab\n"])
         await at.press("r")  # both runs are complete: it asks for more steps
         await at.sees("is complete")
         at.app.screen.query_one(Input).value = "61"
         await at.press("enter")
         await at.until(lambda: at.session.training is not None)
-        assert [each for each in accesses if "read_note" not in each] == []
+        assert accesses == []
 
 
 async def test_the_form_of_a_new_run_reads_presets_and_runs_in_threads(
