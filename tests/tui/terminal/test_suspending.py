@@ -20,7 +20,8 @@ from tests.tui.conftest import kill_trainer
 
 BASH = ["bash", "--norc", "--noprofile", "-i"]
 APP = f"{shlex.quote(sys.executable)} -m nanogpt_tui"
-CTRL_Z, CTRL_C = "\x1a", "\x03"
+CTRL_Z, CTRL_C, CTRL_V = "\x1a", "\x03", "\x16"
+SHIFT_HOME, CTRL_E = "\x1b[1;2H", "\x05"
 Terminals = Callable[..., AbstractContextManager[Any]]
 
 
@@ -185,9 +186,11 @@ def test_ctrl_c_says_how_to_quit_and_copies_what_is_selected(terminal: Terminals
         screen.press(CTRL_C)
         screen.until(lambda text: "q quits" in text)
         screen.press("?")
-        screen.until(lambda text: "every key" in text or "Keys" in text or "help" in text)
+        screen.until(lambda text: "esc closes" in text)
         screen.press(CTRL_C)
         screen.until(lambda text: "Esc closes this window" in text)
+        screen.press("zebra" + SHIFT_HOME + CTRL_C + CTRL_E + CTRL_V)  # the word is pasted after itself
+        screen.until(lambda text: "zebrazebra" in text)
         screen.press("\x1b")
         screen.until(lambda text: "Nothing has been trained here yet." in text)
         screen.press("\x11")
