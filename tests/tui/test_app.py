@@ -158,11 +158,11 @@ async def test_the_theme_without_colours_of_its_own_draws_every_screen(rhymes: d
     """The snapshots have the others."""
     app = LabApp(Settings(theme="ansi", quickstart=rhymes))
     async with app.run_test(size=(100, 30)) as pilot:
-        at = Lab(app, pilot)
+        at: Any = Lab(app, pilot)
         for key, title in screens.MODES.values():
             await at.press(key)
-            assert type(app.screen).__name__ == f"{title}Screen"
-            await at.until(lambda: not app.screen.is_reading)
+            assert type(at.app.screen).__name__ == f"{title}Screen"
+            await at.until(lambda: not at.app.screen.is_reading)
             assert title in at.seen()  # which draws the screen
         assert app.theme == theme.NAMES["ansi"]
     app.session.close()

@@ -26,7 +26,7 @@ CALLS = (
     (io, "open"),
     (builtins, "open"),
 )
-PROGRAM = tuple(str(Path(package.__file__).parent) + os.sep for package in (nanogpt, nanogpt_tui))
+PROGRAM = tuple(package.__path__[0] + os.sep for package in (nanogpt, nanogpt_tui))
 
 
 @pytest.fixture
