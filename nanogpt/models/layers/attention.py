@@ -94,8 +94,9 @@ def attention_forward(qkv: Tensor, dropout: float, mask: Tensor | None = None) -
         mask = _causal_mask(q.size(1), q.dtype)
     results, weights = [], []
     for begin, end in query_blocks(q.size(1)):
-        keys, values = k[:, :end], v[:, :end]
-        p = torch.baddbmm(mask[:, begin:end, :end], q[:, begin:end], keys.transpose(1, 2), alpha=q.size(2) ** -0.5)
+        queries, keys, values = rows(q, begin, end), rows(k, 0, end), rows(v, 0, end)
+        hidden = mask if queries is q else mask[:, begin:end, :end]
+        p = torch.baddbmm(hidden, queries, keys.transpose(1, 2), alpha=q.size(2) ** -0.5)
         torch.softmax(p, -1, out=p)  # (H, end - begin, end)
         if not dropout:
             results.append(torch.bmm(p, values))
@@ -121,17 +122,25 @@ def attention_backward(dy: Tensor, qkv: Tensor, weights: Sequence[BlockWeights],
     blocks = zip(query_blocks(q.size(1)), weights, strict=True)
     for (begin, end), (p, random) in reversed(list(blocks)):
         beta = int(end < q.size(1))  # the last block has all keys: it writes dk and dv, the others add to them
-        queries, keys, values, d = q[:, begin:end], k[:, :end], v[:, :end], dy[:, begin:end]
+        queries, keys, values, d = rows(q, begin, end), rows(k, 0, end), rows(v, 0, end), rows(dy, begin, end)
         dp, kept = torch.bmm(d, values.transpose(1, 2)), p  # (H, end - begin, end)
         if random is not None:
             kept = keep_mask(random, dropout, p)
             dp.mul_(kept)
             kept.mul_(p)
-        dv[:, :end].baddbmm_(kept.transpose(1, 2), d, beta=beta)  # beta=0 ignores what is there
+        if beta:
+            dv[:, :end].baddbmm_(kept.transpose(1, 2), d)
+        else:
+            torch.bmm(kept.transpose(1, 2), d, out=dv)
         ds = torch.ops.aten._softmax_backward_data.out(dp, p, -1, p.dtype, grad_input=dp)
-        dq[:, begin:end].baddbmm_(ds, keys, beta=0, alpha=scale)
-        dk[:, :end].baddbmm_(ds.transpose(1, 2), queries, beta=beta, alpha=scale)
+        rows(dq, begin, end).baddbmm_(ds, keys, beta=0, alpha=scale)
+        rows(dk, 0, end).baddbmm_(ds.transpose(1, 2), queries, beta=beta, alpha=scale)  # beta=0 ignores what is there
     return out
+
+
+def rows(x: Tensor, begin: int, end: int) -> Tensor:
+    """Return x[:, begin:end]; x itself if that is all of it, as a view costs a short window some of its time."""
+    return x if end - begin == x.size(1) else x[:, begin:end]
 
 
 def query_blocks(T: int) -> list[tuple[int, int]]:
