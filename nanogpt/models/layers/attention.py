@@ -98,14 +98,12 @@ def attention_forward(qkv: Tensor, dropout: float, mask: Tensor | None = None) -
         hidden = mask if queries is q else mask[:, begin:end, :end]
         p = torch.baddbmm(hidden, queries, keys.transpose(1, 2), alpha=q.size(2) ** -0.5)
         torch.softmax(p, -1, out=p)  # (H, end - begin, end)
-        if not dropout:
-            results.append(torch.bmm(p, values))
-            weights.append(BlockWeights(p, None))
-            continue
-        random = random_bytes(p.numel())
-        results.append(torch.bmm(keep_mask(random, dropout, p).mul_(p), values).mul_(dropout_scale(dropout)))
+        random = random_bytes(p.numel()) if dropout else None
+        kept = p if random is None else keep_mask(random, dropout, p).mul_(p)
+        results.append(torch.bmm(kept, values))
         weights.append(BlockWeights(p, random))
-    return results[0] if len(results) == 1 else torch.cat(results, 1), weights
+    y = results[0] if len(results) == 1 else torch.cat(results, 1)
+    return y.mul_(dropout_scale(dropout)) if dropout else y, weights
 
 
 def attention_backward(dy: Tensor, qkv: Tensor, weights: Sequence[BlockWeights], dropout: float) -> Tensor:
