@@ -1,7 +1,7 @@
 """Sampling speed beside nanoGPT's `generate` and transformers: all take turns in one process, on weights of one shape.
 
     python benchmarks/sample.py --nanogpt=PATH [--presets macbook baby gpt2] [--tokens 500] [--rounds 2] [--rows 32]
-    python benchmarks/sample.py --beside_gpt2 [--presets speedrun shakespeare] [--tokens 60] [--rounds 40]
+    python benchmarks/sample.py --beside_gpt2 [--presets speedrun shakespeare] [--tokens 60] [--rounds 40] [--training]
 
 PATH is a checkout of https://github.com/karpathy/nanoGPT. The first command prints for each preset, for one sample with
 the cache, the tokens/s of the best round of each side, ours as a `for` over the events sees them (probabilities and
@@ -12,25 +12,32 @@ takes, in forward passes over that prompt as the model itself makes them, in flo
 The second command compares one sample of each preset's or architecture's model, in float32, with one of a GPT-2 with as
 many layers (those of all members), the same width, heads, vocabulary and window, and with its own `forward` in place of
 its decoding backend: the tokens for each second of one core, which other processes change less than tokens/s, and the
-median ratios over rounds in which they take turns.
+median ratios over rounds in which they take turns. With --training it is the live weights of a training of the preset
+that write, copied anew in each round, and the training goes on beside all three.
 """
 
 import argparse
 import importlib.util
+import queue
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 
 from nanogpt import tokenizers
-from nanogpt.config import ARCHITECTURE, ArchitectureConfig, SamplingConfig, architecture_from, names, resolve
+from nanogpt.config import ARCHITECTURE, ArchitectureConfig, Config, SamplingConfig, architecture_from, names, resolve
+from nanogpt.events import Token
 from nanogpt.hardware import share_cores
 from nanogpt.models.base import LanguageModel
 from nanogpt.sampling import generate, resolve_sampling_dtype
+from nanogpt.training import CommandQueue, Copy, Stop, train
 
 CHARACTERS = "".join(map(chr, range(32, 97)))  # 65, as tiny Shakespeare has
 
@@ -40,6 +47,7 @@ def main() -> None:
     sides = parser.add_mutually_exclusive_group(required=True)
     sides.add_argument("--nanogpt", type=Path)
     sides.add_argument("--beside_gpt2", action="store_true")
+    parser.add_argument("--training", action="store_true", help="beside GPT-2: the weights of a training that goes on")
     parser.add_argument("--presets", nargs="+")
     parser.add_argument("--tokens", type=int, help="of each sample; transformers ends with the window")
     parser.add_argument("--rounds", type=int)
@@ -48,7 +56,7 @@ def main() -> None:
     share_cores()
     if options.beside_gpt2:
         for name in options.presets or ("speedrun", "shakespeare", *names(ARCHITECTURE)):
-            compare_with_gpt2(name, options.tokens or 60, options.rounds or 40)
+            compare_with_gpt2(name, options.tokens or 60, options.rounds or 40, options.training)
         return
     options.tokens, options.rounds = options.tokens or 500, options.rounds or 2
     reference = imported(options.nanogpt / "model.py")
@@ -56,39 +64,74 @@ def main() -> None:
         compare(preset, reference, options)
 
 
-def compare_with_gpt2(name: str, tokens: int, rounds: int) -> None:
+def compare_with_gpt2(name: str, tokens: int, rounds: int, is_training: bool) -> None:
     """Compare a preset's or an architecture's model with a GPT-2 with the same matrices, and with its own `forward`."""
     tokenizer = tokenizers.create("char", [CHARACTERS])
-    flags = {"vocab_size": tokenizer.vocab_size}
     is_architecture = name in names(ARCHITECTURE)
+    flags = {"vocab_size": tokenizer.vocab_size, "device": "cpu", "max_iters": 10**6, "eval_interval": 10**6}
     config = resolve(
         preset=None if is_architecture else name, flags=flags | ({"architecture": name} if is_architecture else {})
-    )
-    shape = config.config.model
+    ).config
+    shape = config.model
     if not shape.capabilities.decoding_backend:
         return
     shared = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
     same = {each: getattr(shape, each) for each in shared if hasattr(shape, each)}
     if "n_layer" in same:
         same["n_layer"] *= getattr(shape, "members", 1)  # of an ensemble: the matrices of all its networks
-    gpt2 = architecture_from(same)
-    model, plain, other = shape.build().eval(), shape.build().eval(), gpt2.build().eval()
-    torch.set_num_threads(1)
+    plain, gpt2 = shape.build().eval(), architecture_from(same).build().eval()
     plain.decoding_backend = lambda *_: None  # type: ignore[method-assign]
+    torch.set_num_threads(1)
+    knobs = SamplingConfig(max_new_tokens=tokens)
 
-    def seconds(sampled: LanguageModel) -> float:
+    def sampled(model: LanguageModel) -> tuple[float, list[int]]:
         began = time.thread_time()
-        for _ in generate(sampled, tokenizer, "A", SamplingConfig(max_new_tokens=tokens), dtype="float32"):
-            pass
-        return time.thread_time() - began
+        events = list(generate(model, tokenizer, "A", knobs, dtype="float32"))
+        return time.thread_time() - began, [event.id for event in events if isinstance(event, Token)]
 
-    turns = [[seconds(each) for each in (model, other, plain)] for _ in range(rounds + 1)][1:]
-    ours, gpt2_s, plain_s = (median(each) for each in zip(*turns, strict=True))
+    turns, different = [], 0
+    with weights_in_training(config) if is_training else nullcontext(shape.build().eval) as next_weights:
+        for _ in range(rounds + 1):
+            model = next_weights()
+            plain.load_state_dict(model.state_dict())
+            (ours, text), (theirs, _), (readable, same_text) = (sampled(each) for each in (model, gpt2, plain))
+            turns.append((ours, theirs, readable))
+            different += text != same_text
+    del turns[0]
+    ours, theirs, readable = (median(each) for each in zip(*turns, strict=True))
     print(
         f"{name}: {tokens / ours:,.0f} tokens/s; {median(b / a for a, b, _ in turns):.2f} times GPT-2's "
-        f"{tokens / gpt2_s:,.0f}; {median(c / a for a, _, c in turns):.2f} times its forward's {tokens / plain_s:,.0f}",
+        f"{tokens / theirs:,.0f}; {median(c / a for a, _, c in turns):.2f} times its forward's "
+        f"{tokens / readable:,.0f}; {different} of {rounds + 1} texts differ from that of its forward",
         flush=True,
     )
+
+
+@contextmanager
+def weights_in_training(config: Config) -> Iterator[Callable[[], LanguageModel]]:
+    """Train on random characters in a thread of its own; the function that is yielded returns a copy of the weights."""
+    ids = np.random.default_rng(0).integers(config.model.vocab_size, size=100_000).astype(np.uint16)
+    commands = CommandQueue()
+    copies: queue.SimpleQueue[LanguageModel | None] = queue.SimpleQueue()
+
+    def work() -> None:
+        for _ in train(config, {"train": ids, "val": ids}, commands=commands):
+            pass
+
+    def copied() -> LanguageModel:
+        commands.put(Copy(lambda model, _: copies.put(model)))
+        model = copies.get(timeout=120)
+        if model is None:
+            sys.exit("out of memory")
+        return model
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield copied
+    finally:
+        commands.put(Stop())
+        thread.join()
 
 
 def compare(preset: str, reference: Any, options: argparse.Namespace) -> None:
