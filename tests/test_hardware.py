@@ -410,3 +410,53 @@ def test_threads_that_wait_give_up_their_core_soon_unless_the_person_has_decided
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     hardware.share_cores()
     assert os.environ["GOMP_SPINCOUNT"] == "7"
+
+
+def test_the_limits_of_the_groups_around_ones_own_hold_too(machine: Path) -> None:
+    write(machine / "proc/self/cgroup", "0::/user.slice/job_7/step_0/task_0\n")
+    groups = machine / "sys/fs/cgroup/user.slice/job_7"
+    write(groups / "step_0/task_0/memory.max", "max")
+    write(groups / "memory.max", str(2**30))
+    write(groups / "cpu.max", "150000 100000")
+    write(machine / "proc/meminfo", "MemTotal: 8388608 kB\n")
+    assert hardware.total_memory("cpu") == 2**30
+    assert hardware.cpu_quota() == 1.5
+
+
+def test_a_gpu_that_torch_cannot_use_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)  # as its driver says
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert hardware.usable_gpus() == []
+    assert "gpu" not in hardware.describe()
+
+
+@pytest.mark.parametrize(
+    ("capability", "is_usable"),
+    [
+        ((7, 0), False),
+        ((7, 5), True),
+        ((8, 0), True),
+        ((8, 9), True),
+        ((9, 0), True),
+        ((10, 0), False),
+        ((12, 1), True),
+    ],
+)
+def test_a_gpu_is_usable_if_torch_was_built_for_it(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], is_usable: bool
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", "12.9")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number: capability)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80", "sm_90a", "compute_120"])
+    assert hardware.usable_gpus() == ([0] if is_usable else [])
+
+
+def test_models_beside_a_training_are_not_on_apples_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert hardware.device_beside_training() == "auto"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert hardware.resolve_device("auto") == "mps"
+    assert hardware.device_beside_training() == "cpu"

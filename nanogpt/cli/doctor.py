@@ -136,11 +136,16 @@ def torch_and_devices() -> Iterator[Finding]:
         import torch
     except Exception as error:  # a broken installation can raise anything
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        yield Finding("torch", "bad", f"cannot be imported: {text[:200]}", "reinstall it: `make run` does")
+        yield Finding(
+            "torch",
+            "bad",
+            f"cannot be imported: {text[:200]}",
+            f"reinstall it: {sys.executable} -m pip install --force-reinstall torch",
+        )
         return
     yield Finding("torch", "good", str(torch.__version__))
     device = hardware.resolve_device("auto")
-    for index in range(torch.cuda.device_count()):
+    for index in hardware.usable_gpus():
         gpu = torch.cuda.get_device_properties(index)
         memory = f"{gpu.total_memory / 2**30:.0f} GiB"
         yield Finding(f"cuda:{index}", "good", f"{gpu.name}, {memory}, capability {gpu.major}.{gpu.minor}")

@@ -7,6 +7,7 @@ from nanogpt.hardware.choices import (
     asked_threads,
     autocast,
     cpu_has_bfloat16,
+    device_beside_training,
     missing_for_compile,
     resolve_compile,
     resolve_device,
@@ -21,9 +22,11 @@ from nanogpt.hardware.facts import (
     describe,
     is_out_of_memory,
     memory_bytes,
+    release_memory,
     synchronize,
     total_memory,
     usable_cores,
+    usable_gpus,
 )
 from nanogpt.hardware.measurements import read_measurements, write_measurement
 from nanogpt.hardware.peak import GPUS, gpu_peak, measure_cpu, peak_flops
@@ -37,6 +40,7 @@ __all__ = [
     "cpu_model",
     "cpu_quota",
     "describe",
+    "device_beside_training",
     "gpu_peak",
     "is_out_of_memory",
     "measure_cpu",
@@ -44,6 +48,7 @@ __all__ = [
     "missing_for_compile",
     "peak_flops",
     "read_measurements",
+    "release_memory",
     "resolve_compile",
     "resolve_device",
     "resolve_dtype",
@@ -52,5 +57,6 @@ __all__ = [
     "synchronize",
     "total_memory",
     "usable_cores",
+    "usable_gpus",
     "write_measurement",
 ]

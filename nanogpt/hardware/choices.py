@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from nanogpt.errors import SettingError
-from nanogpt.hardware.facts import usable_cores
+from nanogpt.hardware.facts import usable_cores, usable_gpus
 from nanogpt.hardware.peak import peak_flops
 from nanogpt.heap import share_heap
 
@@ -34,19 +34,29 @@ def resolve_device(asked: str) -> str:
     """
     import torch
 
-    available = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    if asked == "cpu":
+        return asked
+    available = [f"cuda:{index}" for index in usable_gpus()]
     available += ["mps"] if torch.backends.mps.is_available() else []
     available += ["cpu"]
     if asked == "auto":
         return available[0].removesuffix(":0")
     if asked in available or f"{asked}:0" in available:
         return asked
-    why = (
-        "this torch is built without CUDA"
-        if asked.startswith("cuda") and not torch.version.cuda
-        else "this machine has none"
-    )
+    why = "this machine has none"
+    if asked.startswith("cuda") and not torch.version.cuda:
+        why = "this torch is built without CUDA"
+    elif asked.startswith("cuda") and torch.cuda.is_available() and not usable_gpus():
+        why = "this torch was not built for its GPU"
     raise SettingError("device", f"device={asked!r}: {why}; available: {', '.join(available)} (auto uses the first)")
+
+
+def device_beside_training() -> str:
+    """Return the device for models that are used in another thread than a training's: "auto", or "cpu" on Apple's GPU.
+
+    Two threads that use that GPU at once end the process (pytorch's issue 197805).
+    """
+    return "cpu" if resolve_device("auto") == "mps" else "auto"
 
 
 def resolve_threads(asked: int) -> int:

@@ -3,6 +3,7 @@
 Every figure has a fallback, because containers hide files and operating systems differ. No function here raises.
 """
 
+import gc
 import math
 import os
 import platform
@@ -36,6 +37,47 @@ def cpu_quota() -> float:
         if quota.isdigit() and period.isdigit() and int(period):  # "-1" and "max" are no limit
             granted.append(int(quota) / int(period))
     return min(granted)
+
+
+def usable_gpus() -> list[int]:
+    """Return the numbers of the GPUs that this torch can use.
+
+    Its own count has also those whose driver is too old for it, and those for which it has no kernels.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    numbers = range(torch.cuda.device_count())
+    if torch.version.cuda is None or not (built_for := torch.cuda.get_arch_list()):  # ROCm
+        return list(numbers)
+    return [number for number in numbers if _has_kernels(torch.cuda.get_device_capability(number), built_for)]
+
+
+def _has_kernels(capability: tuple[int, int], built_for: list[str]) -> bool:
+    """Return whether a GPU runs what was built for these architectures, such as sm_86 and compute_90.
+
+    Machine code runs on later GPUs with the same first number, and intermediate code on all later ones.
+    """
+    for name in built_for:
+        kind, _, digits = name.partition("_")
+        built = divmod(int("".join(filter(str.isdigit, digits)) or 0), 10)
+        if built <= capability and (kind == "compute" or built[0] == capability[0]):
+            return True
+    return False
+
+
+def release_memory() -> None:
+    """Give the memory that torch keeps of freed tensors back to the GPU; on a CPU do nothing."""
+    import torch
+
+    with suppress(RuntimeError):  # after a fault of the GPU nothing works
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            gc.collect()
+            torch.cuda.empty_cache()
+        elif torch.backends.mps.is_available():
+            gc.collect()
+            torch.mps.empty_cache()
 
 
 def total_memory(device: str) -> int | None:
@@ -118,7 +160,7 @@ def describe() -> dict[str, str]:
         "cpu": cpu_model(),
         "cores": str(usable_cores()),
         "memory": f"{(total_memory('cpu') or 0) / 2**30:.1f} GiB",
-        "gpu": ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())),
+        "gpu": ", ".join(torch.cuda.get_device_name(index) for index in usable_gpus()),
         "torch": metadata.version("torch"),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -143,11 +185,12 @@ def _memory_limit() -> int | None:
 def _cgroups(controller: str) -> list[Path]:
     """Return the folders of the control groups of this process, of both versions and the root; they may not exist."""
     root = SYSTEM / "fs/cgroup"
-    folders = [root, root / controller]
+    folders = [root, root / controller]  # and a limit of a group holds for those within it
     for line in _text(PROCESS / "self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers or controller in controllers.split(","):
-            folders.append((root / controller if controllers else root) / path.lstrip("/"))
+            base, group = root / controller if controllers else root, Path(path.lstrip("/"))
+            folders += [base / each for each in (group, *group.parents)]
     return folders
 
 

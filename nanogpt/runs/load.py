@@ -53,11 +53,27 @@ def load_model(
             f"the tokenizer in {run} has {tokenizer.vocab_size:,} tokens, but the model has "
             f"{snapshot.model_config.vocab_size:,}: they are not from the same run"
         )
-    device = hardware.resolve_device(device)
-    model = model_from(snapshot, str(path)).to(device).eval()
+    model, device = _placed(model_from(snapshot, str(path)), device)
+    model.eval()
     with suppress(UserError):  # a checkpoint's folder may be without its run
         model.document_separator = folder.run_config(run).data.separator
     return LoadedModel(model, tokenizer, run.name, snapshot.progress.step, val_loss, device, is_average)
+
+
+def _placed(model: LanguageModel, asked: str) -> tuple[LanguageModel, str]:
+    """Return the model on the device that is asked for, and the device; for "auto" the CPU if a GPU is full.
+
+    Raise `UserError` if another one is full.
+    """
+    device = hardware.resolve_device(asked)
+    try:
+        return model.to(device), device
+    except RuntimeError as error:
+        if device == "cpu" or not hardware.is_out_of_memory(error):
+            raise
+        if asked != "auto":
+            raise UserError(f"out of memory on {device}: use --device=cpu") from None
+    return model.to("cpu"), "cpu"
 
 
 def _with_weights(path: Path, weights: Weights) -> tuple[Snapshot, float | None, bool]:

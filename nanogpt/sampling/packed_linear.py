@@ -41,8 +41,10 @@ def resolve_sampling_dtype(asked: str, model: LanguageModel) -> tuple[str, str]:
     """
     if asked == "int8" and model.config.capabilities.counted:
         raise UserError(f"dtype=int8: the architecture {model.config.name} has no weights to round; use float32")
+    if asked == "int8" and model.device.type != "cpu":
+        raise UserError(f"dtype=int8: it is computed on a CPU, and the model is on {model.device}; use --device=cpu")
     if asked == "int8" and not can_quantize(model):
-        raise UserError(f"dtype=int8: not on {model.device} with this build of torch; use float32 or bfloat16")
+        raise UserError("dtype=int8: not with this build of torch; use float32 or bfloat16")
     if asked != "auto":
         return asked, "as asked"
     if model.device.type != "cpu":

@@ -83,6 +83,8 @@ def join_process_group(backend: str, device: str) -> World:
             f"the environment has RANK={world.rank} and WORLD_SIZE={world.size}, but ranks are below the number of "
             f"processes: {START_ADVICE}"
         )
+    if device == "mps" and world.size > 1:
+        raise SettingError("processes", "processes: several cannot train on mps together; use 1, or device=cpu")
     on_gpu = device.startswith("cuda")
     if backend == "nccl" and not on_gpu:
         raise SettingError("backend", f"backend=nccl is for NVIDIA GPUs, and the device is {device}; use backend=auto")

@@ -1,14 +1,15 @@
 """What the processes of a training know of each other: that they run, that they make progress, and why one has failed.
 
-A process that dies closes its connections, so the others notice at once. One that is stopped or hangs does not: they
-would wait for it for as long as the backend does, half an hour. So a thread in each process
+A process that dies closes its connections, so the others notice at once, but not on GPUs. They would wait for one that
+is stopped or hangs for as long as the backend does, half an hour. So a thread in each process
 
 - reports every second that the process runs. If such reports are missing for `SILENT_S`, the process is killed
 - ends its own process if a step takes much longer than any before. No limit holds before a phase was done twice,
   because the first one may compile, and none while the main process writes or pauses, which it may do for any time.
 
-Both turn a process that hangs into one that has died. The reports are in the store by which the processes found each
-other: a few bytes for each, and only the main process reads those of all.
+Both turn a process that hangs into one that has died. On GPUs the thread also ends its own process if one that it
+watches has died, as the kernel that waits for it never returns. The reports are in the store by which the processes
+found each other: a few bytes for each, and only the main process reads those of all.
 """
 
 import os
@@ -21,7 +22,8 @@ from contextlib import contextmanager, suppress
 
 from torch.distributed import Store  # type: ignore[attr-defined]
 
-from nanogpt.processes import is_running, start_time
+from nanogpt.formatting import printable
+from nanogpt.processes import is_running, parent, start_time
 from nanogpt.training.distributed import World
 
 REPORT_S = 1.0
@@ -35,8 +37,9 @@ EXPLANATION_S = 3.0  # for which a process waits for the reason of a failure
 class ProcessMonitor:
     """Watches the processes of a training from a thread. A world of size 1 has none."""
 
-    def __init__(self, world: World, store: Store | None) -> None:
-        self.world, self.store = world, store
+    def __init__(self, world: World, store: Store | None, *, on_gpus: bool = False) -> None:
+        """on_gpus: the processes reach each other by NCCL, which does not notice that one has died."""
+        self.world, self.store, self._on_gpus = world, store, on_gpus
         self._closed = threading.Event()
         self._parent = os.getppid()  # which started the processes of this machine, and may have the store
         self._deadline = float("inf")  # monotonic, of the phase that the main thread is in
@@ -116,6 +119,9 @@ class ProcessMonitor:
                     self.store.set(f"report/{self.world.rank}", str(number))
                 for rank in others:
                     self._check(rank, now)
+                    if self._on_gpus and self._has_ended(rank) and not self._has_closed(rank):
+                        self._fail(f"rank {rank} was killed or has crashed")
+                        self._deadline = min(self._deadline, now + MAIN_EXTRA_S)
             except RuntimeError:  # no connection to the store: the process that had it is gone, or the network fails
                 if self.world.is_main and not self._closed.wait(REPORT_S) and os.getppid() != self._parent:
                     os.write(2, b"\nthe process that started the others has ended: finishing the step and saving\n")
@@ -135,7 +141,9 @@ class ProcessMonitor:
                 return
             host, pid, start = process
             self._fail(f"rank {rank} has not responded for {SILENT_S:.0f} s")
-            if host != socket.gethostname():  # it cannot be killed from here, and its connection may stay open
+            # The store is not protected: kill no process but those that were started with this one.
+            is_sibling = host == socket.gethostname() and parent(pid) in (None, self._parent)
+            if not is_sibling:  # its connection may stay open
                 self._deadline = min(self._deadline, now + MAIN_EXTRA_S)
             elif start_time(pid) == start:
                 with suppress(OSError):
@@ -150,7 +158,7 @@ class ProcessMonitor:
         """End this process, whose main thread cannot do it."""
         self._fail(text)
         if self.is_reporter():
-            os.write(2, f"\nnanogpt train: {self.explanation() or text}\n".encode())
+            os.write(2, f"\nnanogpt train: {printable(self.explanation() or text)}\n".encode())
         os._exit(1)
 
     def _process(self, rank: int) -> tuple[str, int, str] | None:

@@ -61,7 +61,8 @@ def resolve_runtime(config: Config) -> Runtime:
         check_gpus(world)
         device = f"cuda:{world.local_rank}"
     if device.startswith("cuda"):
-        torch.cuda.set_device(device)
+        if ":" in device:  # without a number it is the current one, and `set_device` refuses it
+            torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")
     threads = hardware.resolve_threads(system.threads)
     torch.set_num_threads(threads)
@@ -85,6 +86,12 @@ def resolve_runtime(config: Config) -> Runtime:
     sharded = system.sharding == "fsdp" and world.size > 1
     if system.sharding == "fsdp" and not sharded:
         choices["sharding"] = "none: a single process has nothing to divide; processes sets how many train together"
+    if sharded and config.data.batch_size == 1 and rows % world.size:
+        raise SettingError(  # a process would have a micro-batch more, and each gathers the weights from all processes
+            "gradient_accumulation_steps",
+            f"gradient_accumulation_steps={config.data.gradient_accumulation_steps}: with batch_size=1 and "
+            f"sharding=fsdp it must be a multiple of the {world.size} processes",
+        )
     return Runtime(device, dtype, compiled, threads, world, sharded, choices)
 
 

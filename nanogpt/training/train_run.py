@@ -98,7 +98,7 @@ def train(
     heap = nullcontext() if is_counted else retain_freed_memory()
     with (
         distributed.leaving_process_group(world),
-        closing(ProcessMonitor(world, distributed.new_store(world))) as monitor,
+        closing(ProcessMonitor(world, distributed.new_store(world), on_gpus=device != "cpu")) as monitor,
         explained_failures(monitor, config),
         heap,
         deterministic_on_cpu(compiled_here),
@@ -123,7 +123,8 @@ def train(
             flat = FlatParameters(decayed_first(model))
         batches = Batches(tokens["train"], config.model.block_size, config.data.batch_size, config.system.seed)
         if not (is_counted or config.evaluation.eval_only):
-            steps = config.schedule.max_iters - (start.progress.step if start is not None and resume else 0)
+            before = start.progress if start is not None and resume else Progress(max_iters=config.schedule.max_iters)
+            steps = before.max_iters - before.step
             passes = steps * config.data.gradient_accumulation_steps
             runtime = choose_by_trial(runtime, config, model, flat, batches, passes)
             trim_heap()

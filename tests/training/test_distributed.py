@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -546,17 +547,27 @@ def test_more_processes_than_gpus_are_refused_by_all_of_them(monkeypatch):
     check_gpus(World(1, 2, 1))
 
 
-@pytest.mark.parametrize(("recorded", "size", "chosen"), [("cuda", 2, 1), ("cuda:0", 2, 1), ("cuda:0", 1, 0)])
+@pytest.mark.parametrize(
+    ("recorded", "size", "chosen"),
+    [("cuda", 2, "cuda:1"), ("cuda:0", 2, "cuda:1"), ("cuda:0", 1, "cuda:0"), ("cuda", 1, "cuda"), ("auto", 1, "cuda")],
+)
 def test_each_process_has_its_own_gpu_whatever_number_was_recorded(monkeypatch, recorded, size, chosen):
-    used: list[object] = []
+    used: list[str] = []
+
+    def set_device(device: str) -> None:
+        assert torch.device(device).index is not None, "as torch requires it"
+        used.append(device)
+
     world = World(size - 1, size, size - 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", used.append)
+    monkeypatch.setattr(torch.cuda, "set_device", set_device)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", list)
     monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda precision: None)
     monkeypatch.setattr("nanogpt.training.runtime.join_process_group", lambda backend, device: world)
     resolved = resolve_runtime(config(device=recorded))
-    assert [resolved.device] == used == [f"cuda:{chosen}"]
+    assert resolved.device == chosen
+    assert used == ([chosen] if ":" in chosen else []), "without a number it is the current one"
 
 
 def test_the_memory_of_a_cpu_is_for_all_processes_of_its_machine(monkeypatch):
@@ -605,3 +616,11 @@ def test_a_sharded_run_resumes_in_one_process_and_back(text_file, tmp_path):
     assert reported[0].keys() == reported[1].keys()
     for key, loss in reported[0].items():
         assert reported[1][key] == pytest.approx(loss, abs=1e-5)
+
+
+@pytest.mark.parametrize(("batch_size", "steps", "is_refused"), [(1, 3, True), (1, 4, False), (2, 3, False)])
+def test_sharded_processes_need_equally_many_micro_batches(monkeypatch, batch_size, steps, is_refused):
+    monkeypatch.setattr("nanogpt.training.runtime.join_process_group", lambda backend, device: World(0, 2))
+    asked = config(sharding="fsdp", batch_size=batch_size, gradient_accumulation_steps=steps)
+    with pytest.raises(UserError, match="must be a multiple of the 2 processes") if is_refused else nullcontext():
+        resolve_runtime(asked)

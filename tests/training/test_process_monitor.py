@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 
 import pytest
@@ -33,3 +34,43 @@ def test_the_main_process_stops_only_if_the_one_that_started_it_is_gone(
         if thread.name == "process monitor":
             thread.join(60)
     assert received == sent
+
+
+class KnownStore:
+    """A store that has what is set."""
+
+    def __init__(self, **values: str) -> None:
+        self.values = {name.replace("_", "/"): value for name, value in values.items()}
+
+    def set(self, key: str, value: str) -> None:
+        self.values[key] = value
+
+    def get(self, key: str) -> bytes:
+        return self.values[key].encode()
+
+    def check(self, keys: list[str]) -> bool:
+        return all(key in self.values for key in keys)
+
+    def compare_set(self, key: str, expected: str, value: str) -> bytes:
+        return self.values.setdefault(key, value).encode()
+
+
+def test_on_gpus_the_main_process_ends_if_another_one_is_gone(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(process_monitor, "REPORT_S", 0.01)
+    monkeypatch.setattr(process_monitor, "MAIN_EXTRA_S", 0.0)
+    monkeypatch.setattr(process_monitor, "EXPLANATION_S", 0.0)
+    is_made, ended, made = threading.Event(), threading.Event(), list[ProcessMonitor]()
+
+    def leave(code: int) -> None:
+        is_made.wait(60)
+        made[0].close()
+        ended.set()
+
+    monkeypatch.setattr(os, "_exit", leave)
+    store = KnownStore(process_1=f"{socket.gethostname()} {2**22 + 1} 0")  # above the largest process id
+    made.append(ProcessMonitor(World(0, 2), store, on_gpus=True))  # type: ignore[arg-type]
+    is_made.set()
+    assert ended.wait(60)
+    assert "rank 1 was killed or has crashed" in capfd.readouterr().err

@@ -236,3 +236,18 @@ def test_the_peak_is_measured_once_with_the_threads_that_were_chosen(tiny, token
     assert isinstance(started, Started)
     assert (started.threads, started.peak_flops) == (1, 1e9)
     assert measured == [("float32", 1)]
+
+
+def test_a_run_that_a_command_has_lengthened_has_a_trial_when_it_is_resumed(tiny, tokens, two_cores):
+    snapshots = []
+    config = tiny(threads=1, max_iters=6)
+
+    def save(snapshot, is_best):
+        snapshots.append(snapshot)
+        return ""
+
+    list(train(config, tokens, save=save))
+    snapshots[-1].progress.max_iters = 1000
+    config = with_settings(config, {"threads": 0})
+    next(iter(train(config, tokens, start=snapshots[-1], resume=True)))
+    assert [pair[:2] for pair in two_cores] == [(2, 1)]

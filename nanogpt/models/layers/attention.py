@@ -40,7 +40,8 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, mask
     """
     if mask is not None:
         mask = mask.to(q.dtype)
-    if attention_recorder.current is not None:
+    # compiled code would depend on whether somebody looks, and be compiled again each time
+    if not torch.compiler.is_compiling() and attention_recorder.current is not None:
         attention_recorder.record(q, k, mask)
     T = q.size(2)
     if is_eager_cpu(q) and 1 < T == k.size(2):
