@@ -10,7 +10,10 @@ MOST_BYTES = 1 << 22  # all characters of Unicode, twice
 
 
 def read_characters(path: Path) -> str:
-    """Return the characters by id. Raise `UserError` if the file has anything else than nanoGPT's two dictionaries."""
+    """Return the characters by id, in order, as the tokenizer `char` has them.
+
+    Raise `UserError` if the file has anything else than nanoGPT's two dictionaries, or gives the ids in another order.
+    """
     try:
         values = plain_values(read_bytes(path, MOST_BYTES))
         by_id = values["itos"]
@@ -20,4 +23,9 @@ def read_characters(path: Path) -> str:
     except READ_ERRORS as error:
         problem = why(error) if isinstance(error, OSError | ValueError) else "its `itos` is missing or damaged"
         raise UserError(f"{path} does not have the characters of a nanoGPT data set: {problem}") from None
+    if characters != sorted(set(characters)):
+        raise UserError(
+            f"the characters in {path} are not sorted, as nanoGPT's are, and the tokenizer char would give them other "
+            "ids: prepare the text itself with `nanogpt prepare textfile`, and train on that"
+        )
     return "".join(characters)

@@ -159,10 +159,7 @@ def _tokenizer(spec: str | None, files: list[tuple[str, Path]]) -> tuple[str, To
             "modded-nanogpt"
         )
     if spec is None or (spec == "char" and pickled.is_file()):
-        characters = read_characters(pickled)
-        if characters != "".join(sorted(set(characters))):
-            raise UserError(f"the characters in {pickled} are not sorted, as nanoGPT's are: prepare the text instead")
-        return "char", tokenizers.create("char", [characters])
+        return "char", tokenizers.create("char", [read_characters(pickled)])
     parsed = tokenizers.parse_spec(spec)
     if parsed.kind.needs != "nothing":
         raise UserError(

@@ -78,17 +78,24 @@ def _report_encodings(files: list[TextFile], names: Mapping[Path, str]) -> Itera
         of_it = [file for file in files if file.codec == codec]
         example = next((file for file in of_it if file.excerpt), of_it[0])
         name = names.get(example.path, str(example.path))
-        what = name if len(of_it) == 1 else f"{len(of_it):,} files, such as {name},"
-        looks = f": “{' '.join(example.excerpt.split())}”" if example.excerpt else ""
-        is_ = "is" if len(of_it) == 1 else "are"
-        if example.detected:
-            text = f"{what} {is_} read as {display_name(codec)}, detected{looks}; if that is wrong, {ADVICE}"
-            yield Notice(level="info", text=text)
-        elif codec == "cp1252" and example.encoding is None:
-            text = f"{what} {is_} not UTF-8 and {is_} read as Windows-1252{looks}; if that is wrong, {ADVICE}"
-            yield Notice(level="warning", text=text)
-        else:
-            yield Notice(level="info", text=f"{what} read as {display_name(codec)}{looks}")
+        asked = example.encoding is not None
+        yield encoding_notice(name, len(of_it), codec, example.excerpt, detected=example.detected, asked=asked)
+
+
+def encoding_notice(name: str, count: int, codec: str, excerpt: str, *, detected: bool, asked: bool) -> Notice:
+    """Return the notice that files, one of which has this name, are read in an encoding other than UTF-8.
+
+    detected, asked: whether the encoding was found in the text, or was given.
+    """
+    what, is_ = (name, "is") if count == 1 else (f"{count:,} files, such as {name},", "are")
+    looks = f": “{' '.join(excerpt.split())}”" if excerpt else ""
+    if detected:
+        text = f"{what} {is_} read as {display_name(codec)}, detected{looks}; if that is wrong, {ADVICE}"
+        return Notice(level="info", text=text)
+    if codec == "cp1252" and not asked:
+        text = f"{what} {is_} not UTF-8 and {is_} read as Windows-1252{looks}; if that is wrong, {ADVICE}"
+        return Notice(level="warning", text=text)
+    return Notice(level="info", text=f"{what} read as {display_name(codec)}{looks}")
 
 
 def _report_skipped(files: list[TextFile], names: Mapping[Path, str]) -> Iterator[Event]:

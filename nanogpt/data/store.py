@@ -36,7 +36,7 @@ FORMAT = 1  # of meta.json
 FORMAT_OF_SHARDS = 2  # the same, with shards: earlier versions cannot read them
 CHECKED_IDS = 1 << 22  # ids checked at a time, so that memory stays constant
 SPLITS = ("train", "val", "test")
-_SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.bin")
+_SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}\.bin")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -395,7 +395,7 @@ def _check_size(path: Path, expected: int, meta: Meta) -> None:
         about = path.stat()
         found = about.st_size if stat.S_ISREG(about.st_mode) else 0
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
             raise
         found = 0
     if found == expected:

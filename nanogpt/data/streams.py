@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -101,6 +102,18 @@ def _damaged(path: Path, error: Exception) -> str:
     return f"{path} {is_}: it cannot be decompressed to its end; copy or download it again"
 
 
+def _zstd(path: Path) -> Any:
+    """Return the module for zstd: from Python 3.14 on its own, which some builds lack. Raise `UserError`."""
+    if sys.version_info < (3, 14):
+        return extras.load("backports.zstd", "corpora", f"{path} is a zstd archive and")
+    try:
+        return import_module("compression.zstd")
+    except ImportError:
+        raise UserError(
+            f"{path} is a zstd archive, and this Python was built without zstd: unpack it first with `unzstd`"
+        ) from None
+
+
 def _decompressed(path: Path, file: BinaryReader) -> tuple[BinaryReader, tuple[type[Exception], ...]]:
     """Return the decompressed content of an open file, and errors of its decompressor that are not OSError."""
     start = file.peek(10)
@@ -109,8 +122,7 @@ def _decompressed(path: Path, file: BinaryReader) -> tuple[BinaryReader, tuple[t
         damage: tuple[type[Exception], ...] = (EOFError, zlib.error)
     elif start.startswith(b"\x28\xb5\x2f\xfd"):
         # Not the package zstandard: it ends at a cut-off frame without an error.
-        module = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
-        zstd = extras.load(module, "corpora", f"{path} is a zstd archive and")
+        zstd = _zstd(path)
         content, damage = zstd.ZstdFile(file), (EOFError, zstd.ZstdError)
     elif re.match(rb"BZh[1-9]1AY&SY", start):
         content, damage = bz2.BZ2File(file), (EOFError,)

@@ -46,6 +46,20 @@ class TextBlock:
 
 
 @dataclass(frozen=True, slots=True)
+class ShardEnd:
+    """All documents of a shard were read.
+
+    `skipped` counts by reason those that were left out. The others say how its text was decoded: see
+    `nanogpt.data.encodings.Decoder`.
+    """
+
+    skipped: dict[str, int]
+    codec: str = "utf-8"
+    excerpt: str = ""
+    detected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TokenBlock:
     """The same documents encoded: all tokens, and for each document some numbers.
 

@@ -7,21 +7,22 @@ import numpy as np
 
 from nanogpt import tokenizers
 from nanogpt.data.background import map_in_threads
-from nanogpt.data.corpus.blocks import BLOCK_BYTES, TextBlock, TokenBlock
+from nanogpt.data.corpus.blocks import BLOCK_BYTES, ShardEnd, TextBlock, TokenBlock
 from nanogpt.data.corpus.duplicates import HashSet
 from nanogpt.data.corpus.fetch import Fetcher
 from nanogpt.data.corpus.meter import Meter
 from nanogpt.data.corpus.processes import BLOCKS_QUEUED, Processes
-from nanogpt.data.corpus.reading import Item, ShardEnd, read_shards
+from nanogpt.data.corpus.reading import Item, read_shards
 from nanogpt.data.corpus.unfinished import Unfinished
 from nanogpt.data.corpus.window import Ids, new_window, split_numbers
 from nanogpt.data.document_settings import DocumentSettings
 from nanogpt.data.recipes import Recipe
+from nanogpt.data.scanning import encoding_notice
 from nanogpt.data.shards import DEFAULT_SHARD_TOKENS
 from nanogpt.data.sources.base import Shard
 from nanogpt.data.store import SPLITS
 from nanogpt.data.token_files import TokenWriter
-from nanogpt.events import Downloading, Event
+from nanogpt.events import Downloading, Event, Notice
 from nanogpt.tokenizers import Tokenizer
 
 BLOCKS_AHEAD = 32  # of half a megabyte: the workers have something to do while a window is written
@@ -84,6 +85,9 @@ class Encoder:
                         progress.shard, progress.passed = progress.shard + 1, 0
                         for reason, count in item.skipped.items():
                             progress.skipped[reason] = progress.skipped.get(reason, 0) + count
+                        if item.codec not in ("utf-8", *progress.codecs):
+                            progress.codecs.append(item.codec)
+                            yield self._encoding_notice(progress.shard - 1, item)
                         meter.end_shard()
                     elif isinstance(item, int):
                         meter.add(item)
@@ -98,6 +102,11 @@ class Encoder:
         if not progress.complete:
             self._commit(is_last=True)
         yield from meter.report(progress, self._window, always=True)
+
+    def _encoding_notice(self, number: int, end: ShardEnd) -> Notice:
+        """Return the notice that a shard, the first of this encoding, is not UTF-8."""
+        name, asked = self._shards[number].name, self._recipe.encoding is not None
+        return encoding_notice(name, 1, end.codec, end.excerpt, detected=end.detected, asked=asked)
 
     def close(self) -> None:
         """Close the files. What is not committed may be lost."""

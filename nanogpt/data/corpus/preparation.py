@@ -49,7 +49,7 @@ def prepare_corpus(
     preparation could be continued. Closing the iterator keeps what is committed, and a later call continues there.
     Raise `UserError`.
     """
-    workers = available_cores() if workers is None else workers
+    workers = min(available_cores(), MAX_WORKERS) if workers is None else workers
     if not 1 <= workers <= MAX_WORKERS:
         raise SettingError("workers", f"workers={workers} must be between 1 and {MAX_WORKERS}")
     if existing is not None:
@@ -74,7 +74,7 @@ def _unchanged(recipe: Recipe, meta: store.Meta) -> Generator[Event, None, store
     recorded = meta.source.get("settings")
     if not isinstance(recorded, dict):
         raise UserError(f"data set {recipe.name} exists and is not from this corpus; {REPLACE_ADVICE}")
-    if difference := _difference(recorded, recipe):
+    if difference := _difference(recorded, recipe, was_download="url" in meta.source):
         raise UserError(f"data set {recipe.name} exists with {difference}; {REPLACE_ADVICE}")
     if not recipe.source.is_corpus:
         shards = yield from recipe.source.shards(recipe.encoding)
@@ -124,7 +124,7 @@ def _prepare(
             "sha256": _digest(shards),
             "bytes": sum(shard.size or 0 for shard in shards),
             "files": len(shards),
-            "encoding": recipe.encoding or "utf-8",
+            "encoding": recipe.encoding or ", ".join(progress.codecs) or "utf-8",
             "settings": _settings(recipe),
             "documents": progress.documents,
             "duplicates": progress.duplicates,
@@ -157,7 +157,8 @@ def _shards(recipe: Recipe, unfinished: Unfinished, force: bool) -> Generator[Ev
         if not force:
             raise
         recorded = None
-    is_other = recorded is None or _difference(recorded[0], recipe)
+    was_download = recorded is not None and any(shard.urls for shard in recorded[1])
+    is_other = recorded is None or _difference(recorded[0], recipe, was_download)
     if is_other and (force or not (unfinished.progress.read or unfinished.is_complete)):
         unfinished.clear()
         recorded = None
@@ -166,7 +167,7 @@ def _shards(recipe: Recipe, unfinished: Unfinished, force: bool) -> Generator[Ev
         unfinished.start(settings, shards)
         return shards
     began_with, shards = recorded
-    if difference := _difference(began_with, recipe):
+    if difference := _difference(began_with, recipe, was_download):
         raise UserError(
             f"the preparation of {recipe.name} is not finished, and began with {difference}: continue it with the same "
             "settings, or start over with --force"
@@ -235,8 +236,10 @@ def _check_splits(recipe: Recipe, unfinished: Unfinished) -> None:
 def _settings(recipe: Recipe) -> dict[str, Any]:
     """Return all that decides about the content of the data set, as plain values."""
     assert recipe.documents is not None
+    chosen = recipe.source.selection()
     return {
         "source": recipe.source.describe(),
+        **({"files": chosen} if chosen else {}),
         "tokenizer": recipe.tokenizer,
         "val_ratio": recipe.val_ratio,
         "test_ratio": recipe.test_ratio,
@@ -266,14 +269,16 @@ def interrupted_recipe(name: str) -> Recipe | None:
     return recipe if _settings(recipe) == values else None
 
 
-def _difference(was: dict[str, Any], recipe: Recipe) -> str:
+def _difference(was: dict[str, Any], recipe: Recipe, was_download: bool) -> str:
     """Return the first setting that differs from the recipe's, with both values; empty if none does.
 
     A path that was given does not count: the same files may be named from another folder, and are compared themselves.
+    was_download: the source was no path. Earlier versions did not record which of its files it was.
     """
     is_ = _settings(recipe)
+    ignored = {"files"} - was.keys() | (set() if recipe.source.is_corpus or was_download else {"source"})
     for name in {**is_, **was}:
-        if was.get(name) != is_.get(name) and (name != "source" or recipe.source.is_corpus):
+        if was.get(name) != is_.get(name) and name not in ignored:
             return f"{name}={was.get(name)}, not {is_.get(name)}"
     return ""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nanogpt import processes
-from nanogpt.data.corpus.blocks import TextBlock, TokenBlock
+from nanogpt.data.corpus.blocks import ShardEnd, TextBlock, TokenBlock
 from nanogpt.data.corpus.messages import receive, send
 from nanogpt.errors import UserError
 
@@ -118,8 +118,8 @@ class Processes:
             self.close()
             raise UserError(f"a worker process cannot be started: {error}; use fewer --workers") from error
 
-    def read(self, path: Path, skip: int, **options: Any) -> Iterator[TextBlock | TokenBlock | dict[str, int] | int]:
-        """Yield the blocks of a shard after `skip` documents, then by reason how many documents were left out.
+    def read(self, path: Path, skip: int, **options: Any) -> Iterator[TextBlock | TokenBlock | ShardEnd | int]:
+        """Yield the blocks of a shard after `skip` documents, then its end.
 
         While documents are skipped, yield the position in bytes now and then. Raise `UserError` if the shard cannot be
         read.
@@ -128,7 +128,8 @@ class Processes:
         while True:
             message, buffers = self._reader.receive()
             if "end" in message:
-                yield message["skipped"]
+                del message["end"]
+                yield ShardEnd(**message)
                 return
             if "passed" in message:
                 yield message["passed"]

@@ -1,25 +1,16 @@
 """The documents of all shards of a corpus in their order, downloaded and read by a child process."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from nanogpt.data.corpus.blocks import TextBlock, TokenBlock
+from nanogpt.data.corpus.blocks import ShardEnd, TextBlock, TokenBlock
 from nanogpt.data.corpus.fetch import Fetcher
 from nanogpt.data.corpus.processes import Processes
 from nanogpt.data.recipes import Recipe
 from nanogpt.data.sources.base import Shard
 from nanogpt.errors import UserError
 from nanogpt.events import Downloading
-
-
-@dataclass(frozen=True, slots=True)
-class ShardEnd:
-    """All documents of a shard were read; `skipped` counts by reason those that were left out."""
-
-    skipped: dict[str, int]
-
 
 Item: TypeAlias = Downloading | TextBlock | TokenBlock | ShardEnd | int
 
@@ -37,7 +28,7 @@ def read_shards(
         _check_unchanged(shards[number])
         try:
             for item in processes.read(path, skip, text_column=recipe.documents.text_column, encoding=recipe.encoding):
-                yield ShardEnd(item) if isinstance(item, dict) else item
+                yield item
                 fetcher.advance(number)
         except UserError as error:
             if shards[number].sha256 is None:

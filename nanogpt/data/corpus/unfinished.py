@@ -42,8 +42,8 @@ LOCK_TIMEOUT_S = 5  # a process that was killed holds the lock for a moment
 class Progress:
     """What is committed. The dictionaries are by split, except `skipped`, which is by reason.
 
-    `passed` documents of shard number `shard` are read, and `read` in all. `skipped` is of the shards before it.
-    `complete`: all documents are written.
+    `passed` documents of shard number `shard` are read, and `read` in all. `skipped` is of the shards before it, and so
+    are `codecs`, of those that are not UTF-8. `complete`: all documents are written.
     """
 
     shard: int = 0
@@ -55,6 +55,7 @@ class Progress:
     bytes: dict[str, int] = field(default_factory=dict)
     duplicates: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
+    codecs: list[str] = field(default_factory=list)
     hashes: int = 0
     complete: bool = False
 

@@ -3,7 +3,7 @@
 It takes messages on stdin and answers on stdout, writes no files, and ends when its parent has ended: then its stdin is
 at its end, and its stdout is closed. The first message says whether there is a tokenizer.
 
-    {"shard": path, …}   read a shard: answer with its blocks, encoded if there is a tokenizer, then {"end": documents}
+    {"shard": path, …}   read a shard: answer with its blocks, encoded if there is a tokenizer, then {"end": true, …}
     {"documents": sizes} encode the block that follows
 """
 
@@ -85,4 +85,6 @@ def _read(target: IO[bytes], tokenizer: Tokenizer | None, shard: str, skip: int,
                 send_block()
         if texts:
             send_block()
-    send(target, {"end": True, "skipped": dict(skipped)})
+        decoder = stream.decoder
+    read_as = {"codec": decoder.codec, "excerpt": decoder.excerpt, "detected": decoder.detected} if decoder else {}
+    send(target, {"end": True, "skipped": dict(skipped), **read_as})

@@ -83,6 +83,10 @@ class Source(ABC):
     def describe(self) -> str:
         """Return where the text is from, in a few words."""
 
+    def selection(self) -> str:
+        """Return which files of a corpus these are, as far as `describe` does not say it."""
+        return ""
+
     def check_local_copy(self, path: Path) -> Path:
         """Return `path`, a copy of the file that this source downloads. Raise `UserError` if it is another file."""
         raise UserError("--source replaces a download, and this data set downloads nothing; leave it out")

@@ -80,6 +80,9 @@ class Source(base.Source):
     def describe(self) -> str:
         return f"huggingface.co/datasets/{self.repo}: {self.glob}"
 
+    def selection(self) -> str:
+        return self.revision
+
     def origin(self) -> dict[str, Any]:
         return {"url": f"https://huggingface.co/datasets/{self.repo}", "glob": self.glob}
 

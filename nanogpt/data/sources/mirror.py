@@ -4,6 +4,7 @@ import re
 from collections.abc import Generator
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar
@@ -74,6 +75,14 @@ class Source(base.Source):
 
     def describe(self) -> str:
         return self.urls[0]
+
+    def selection(self) -> str:
+        if not self.names:
+            return f"{self.glob} of {self.manifest}"
+        listed = ", ".join(self.names)
+        if len(self.names) < 4:
+            return listed
+        return f"{len(self.names):,} from {self.names[0]} on ({sha256(listed.encode()).hexdigest()[:8]})"
 
     def origin(self) -> dict[str, object]:
         return {"url": self.urls[0]}

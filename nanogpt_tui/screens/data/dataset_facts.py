@@ -8,6 +8,7 @@ from typing import Any
 from textual.content import Content
 
 from nanogpt.data.catalog import DatasetInfo, list_datasets
+from nanogpt.data.names import prepared_names
 from nanogpt.data.recipes import Recipe, load_recipe, recipe_paths
 from nanogpt.data.store import open_dataset
 from nanogpt.errors import UserError
@@ -53,18 +54,21 @@ class Entry:
 
     @classmethod
     def of_recipe(cls, recipe: Recipe) -> "Entry":
-        """Return the entry of an own text that is not on disk yet."""
+        """Return the entry of an own text that is not on disk yet. Of the user's own files it reads none."""
+        is_at_hand = not (recipe.source.is_corpus or recipe.source.downloads) or recipe.source.available_offline()
         info = DatasetInfo(
             name=recipe.name,
             title=recipe.title,
             licence=recipe.licence,
             tokenizer=recipe.tokenizer,
-            offline=available_offline(recipe.tokenizer),
+            offline=is_at_hand and available_offline(recipe.tokenizer),
         )
         return cls(
             info=info,
             source=recipe.source.describe(),
             recipe=True,
+            downloads=recipe.source.downloads,
+            download_bytes=recipe.source.download_bytes,
             val_ratio=recipe.val_ratio,
             test_ratio=recipe.test_ratio,
             corpus=recipe.source.is_corpus,
@@ -78,11 +82,11 @@ class Entry:
 
 def list_entries() -> list[Entry]:
     """Return the entries of all data sets, as they are on disk now."""
-    recipes = recipe_paths()
-    return [_entry(info, info.name in recipes) for info in list_datasets()]
+    recipes, on_disk = recipe_paths(), prepared_names()
+    return [_entry(info, info.name in recipes, info.name in on_disk) for info in list_datasets()]
 
 
-def _entry(info: DatasetInfo, has_recipe: bool) -> Entry:
+def _entry(info: DatasetInfo, has_recipe: bool, is_on_disk: bool) -> Entry:
     recipe: Recipe | None = None
     if info.unfinished and not info.prepared and not has_recipe:
         from nanogpt.data.corpus.preparation import interrupted_recipe
@@ -109,7 +113,7 @@ def _entry(info: DatasetInfo, has_recipe: bool) -> Entry:
         test_ratio=ratios.test_ratio if ratios is not None else None,
         characters=meta.characters if meta is not None else None,
         encoding=str(meta.source.get("encoding", "")) if meta is not None else "",
-        deletable=meta is not None or info.unfinished,
+        deletable=is_on_disk or info.unfinished,
         corpus=source is not None and source.is_corpus,
         of_documents=recipe is not None and recipe.documents is not None,
         documents=_documents(meta.source) if meta is not None else {},

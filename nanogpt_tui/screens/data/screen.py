@@ -124,6 +124,8 @@ class DataScreen(LabScreen):
         """Return the entries with those of own texts that are not on disk yet, by name."""
         entries = list(entries)
         for entry in entries:
+            if entry.info.prepared:  # also by another process
+                self.own_recipes.pop(entry.name, None)
             if entry.own_recipe is not None:
                 self.own_recipes.setdefault(entry.name, entry.own_recipe)
         on_disk = {entry.name: self._as_own(entry) for entry in entries}
@@ -211,7 +213,8 @@ class DataScreen(LabScreen):
         if action == "add":
             return not busy
         if action == "copy":
-            return entry is not None and (bool(entry.recipe) or entry.info.prepared)
+            has_command = entry is not None and entry.recipe and entry.name not in self.own_recipes
+            return entry is not None and (has_command or entry.info.prepared)
         if action == "delete":
             return (
                 entry is not None
@@ -243,7 +246,11 @@ class DataScreen(LabScreen):
     def action_prepare(self) -> None:
         entry = self.entry
         if entry is not None:
-            self.prepare(entry.name, self.own_recipes.get(entry.name, entry.name), force=bool(entry.info.problem))
+            self._prepare(entry)
+
+    def _prepare(self, entry: Entry, **options: Any) -> None:
+        recipe = self.own_recipes.get(entry.name, entry.name)
+        self.prepare(entry.name, recipe, force=bool(entry.info.problem), **options)
 
     def action_prepare_other(self) -> None:
         """Ask for other settings of a recipe, which is read in a thread."""
@@ -271,7 +278,7 @@ class DataScreen(LabScreen):
             question = f"The {what} of {entry.name}, which is otherwise downloaded from\n{entry.source}"
             self.app.push_screen(
                 AskPath(question, lambda path: "" if is_there(path) else f"no such {what}: {path}"),
-                lambda path: self.prepare(entry.name, entry.name, source=path) if path else None,
+                lambda path: self._prepare(entry, source=path) if path else None,
             )
 
     def action_add(self) -> None:
@@ -352,7 +359,8 @@ class DataScreen(LabScreen):
     def action_copy(self) -> None:
         entry = self.entry
         if entry is not None:
-            copy_menu.ask_copy(self.lab, copy_menu.dataset_items(entry.name, entry.info.path or "", bool(entry.recipe)))
+            has_command = entry.recipe and entry.name not in self.own_recipes
+            copy_menu.ask_copy(self.lab, copy_menu.dataset_items(entry.name, entry.info.path or "", has_command))
 
     def action_delete(self) -> None:
         entry = self.entry

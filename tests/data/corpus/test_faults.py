@@ -26,7 +26,7 @@ from nanogpt.data.names import unfinished_folder
 from nanogpt.data.recipes import Recipe, read_recipe
 from nanogpt.data.sources.base import Shard
 from nanogpt.errors import UserError
-from nanogpt.events import CorpusEncoding, Downloading, Event
+from nanogpt.events import CorpusEncoding, Downloading, Event, Prepared
 from nanogpt.processes import is_running
 from tests.data.corpus.conftest import Corpus, make_corpus
 from tests.faulty_server import FaultyServer
@@ -354,3 +354,26 @@ def test_a_corpus_needs_a_table_of_documents(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('tokenizer = "byte"\n[source]\nkind = "hub"\nrepo = "a/b"\nglob = "*"\n')
     with pytest.raises(UserError, match=r"a source of kind hub needs a table \[documents\], which may be empty"):
         read_recipe(tmp_path / "c.toml")
+
+
+def test_a_local_copy_is_read_in_place_of_a_download_that_failed(
+    corpus: Corpus, tmp_path: Path, expected: dict[str, bytes], impatient: None
+) -> None:
+    with FaultyServer(corpus.folder) as server:
+        source = mirror(server, corpus)
+    assert "could not be downloaded" in complaint(prepare(recipe(source), data_dir=tmp_path))
+    list(prepare(recipe(source), data_dir=tmp_path, source=corpus.folder))
+    assert token_files(tmp_path) == expected
+
+
+def test_other_files_of_a_mirror_are_another_corpus(corpus: Corpus, tmp_path: Path) -> None:
+    one, two, *_ = corpus.documents
+    with FaultyServer(corpus.folder) as server:
+        list(prepare(recipe(mirror(server, corpus, names=(one,), sha256=())), data_dir=tmp_path, workers=1))
+        more = recipe(mirror(server, corpus, names=(one, two), sha256=()))
+        assert f"exists with files={one}, not {one}, {two}" in complaint(prepare(more, data_dir=tmp_path))
+    meta = open_dataset("c", tmp_path).path / "meta.json"
+    content = json.loads(meta.read_text())
+    del content["source"]["settings"]["files"]  # as earlier versions wrote it
+    meta.write_text(json.dumps(content))
+    assert isinstance(list(prepare(more, data_dir=tmp_path))[-1], Prepared)

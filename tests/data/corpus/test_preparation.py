@@ -497,3 +497,15 @@ def test_a_forecast_of_a_large_corpus_is_an_estimate(
     bounded = list(forecast(recipe(corpus, max_tokens=10_000)))[-1]
     assert isinstance(bounded, Forecast)
     assert sum(bounded.tokens.values()) == pytest.approx(10_000, abs=2)
+
+
+def test_documents_in_another_encoding_are_told_once_and_recorded(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    for number in range(20):
+        (tmp_path / "texts" / f"{number}.txt").write_bytes(f"{number} ".encode() + ("café " * 20).encode("cp1252"))
+    texts = textfile_recipe([tmp_path / "texts"], name="c", tokenizer="byte", documents=DocumentSettings())
+    warnings = [event for event in prepare(texts, data_dir=tmp_path) if isinstance(event, Notice)]
+    (said,) = [event.text for event in warnings if event.level == "warning"]
+    assert "is not UTF-8 and is read as Windows-1252: “" in said
+    assert "café café" in said
+    assert open_dataset("c", tmp_path).meta.source["encoding"] == "cp1252"

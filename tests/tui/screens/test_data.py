@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 
 from nanogpt import data, paths, tokenizers
-from nanogpt.data import open_dataset, prepare, textfile_recipe
+from nanogpt.data import open_dataset, prepare, sources, textfile_recipe
 from nanogpt.data.corpus import meter
 from nanogpt.data.document_settings import DocumentSettings
+from nanogpt.data.recipes import Recipe
 from nanogpt.errors import UserError
 from nanogpt.events import CorpusEncoding, Downloading, Encoding, Notice, TokenizerTraining
 from nanogpt_tui import token_views
 from nanogpt_tui.progress import Progress
-from nanogpt_tui.screens.data.dataset_facts import facts_text, list_entries, recorded_origin
+from nanogpt_tui.screens.data.dataset_facts import Entry, facts_text, list_entries, recorded_origin
 from nanogpt_tui.screens.new_run.screen import NewRunScreen
 from nanogpt_tui.widgets.path_input import PathInput, common_prefix, completions
 from nanogpt_tui.widgets.tokenizer_field import TokenizerField
@@ -718,3 +719,35 @@ def test_the_rate_after_a_pause_does_not_count_the_pause() -> None:
     progress.add(Encoding(phase="encode", done_bytes=10**7, total_bytes=10**8, tokens=0, time=1000.0))
     progress.add(Encoding(phase="encode", done_bytes=2 * 10**7, total_bytes=10**8, tokens=0, time=1002.0))
     assert " 20%     5.0 MB/s   0:16 left" in progress.line(80, ascii_only=False).plain
+
+
+async def test_an_own_text_that_another_process_has_prepared_is_ready_here(lab: Any, tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("to be or not to be\n" * 100)
+    recipe = textfile_recipe([tmp_path / "own.txt"], name="own")
+    async with lab() as at:
+        screen = await opened(at, "rhymes")
+        screen.own_recipes["own"] = recipe  # which could not be prepared here
+        list(prepare(recipe))
+        await at.press("ctrl+r")
+        await at.until(lambda: any(entry.name == "own" for entry in screen.entries))
+        screen.highlight("own")
+        await at.until(lambda: screen.entry and screen.entry.name == "own")
+        assert screen.check_action("new_run", ())
+        await at.press("d")
+        await at.sees("Delete the tokens of own?")
+
+
+def test_a_recipe_of_downloads_needs_the_network_under_any_name() -> None:
+    source = sources.create("mirror", urls=("http://localhost:9/",), names=("a.jsonl",))
+    entry = Entry.of_recipe(Recipe(name="mine", source=source, tokenizer="byte", documents=DocumentSettings()))
+    assert not entry.info.offline
+    assert entry.corpus
+
+
+def test_a_damaged_data_set_of_ones_own_can_be_deleted(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("to be or not to be\n" * 100)
+    list(prepare(textfile_recipe([tmp_path / "own.txt"], name="own")))
+    (paths.datasets_dir() / "own" / "train.bin").write_bytes(b"")
+    (entry,) = [each for each in list_entries() if each.name == "own"]
+    assert entry.info.problem
+    assert entry.deletable
