@@ -5,7 +5,7 @@ from typing import Any
 
 from nanogpt.errors import UserError
 
-_HTTP_LIBRARIES = ("http", "huggingface_hub", "requests")  # which one depends on the version of the client
+_HTTP_LIBRARIES = ("hf_xet", "http", "huggingface_hub", "requests")  # which one depends on the version of the client
 
 
 class MissingPackage(UserError):

@@ -9,11 +9,13 @@ import json
 import math
 from collections.abc import Mapping
 from functools import cache
+from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from nanogpt.errors import UserError
 
 Record = TypeVar("Record")
+MOST_BITS = 1000  # of a whole number: a larger one is no float any more
 
 
 def encode(tag: str, record: Any) -> str:
@@ -76,6 +78,10 @@ def _without_nonfinite(value: Any) -> Any:
 
 def _convert(value: Any, hint: Any) -> Any:
     """Return the value of a field of this type for a plain JSON value."""
+    if type(value) is int and value.bit_length() > MOST_BITS:
+        raise ValueError("a number of more than 300 digits")
+    if NoneType in get_args(hint):
+        return None if value is None else _convert(value, next(each for each in get_args(hint) if each is not NoneType))
     if hint is float:
         return float(value)
     if hint in (int, str, bool) and type(value) is not hint:
@@ -86,6 +92,4 @@ def _convert(value: Any, hint: Any) -> Any:
         return tuple(_convert(inner, get_args(hint)[0]) for inner in value)
     if dataclasses.is_dataclass(hint):
         return from_values(hint, value)  # type: ignore[arg-type]
-    if value is not None and float in get_args(hint):  # float | None
-        return float(value)
     return value

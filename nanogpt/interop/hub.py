@@ -26,7 +26,7 @@ def download(repository: str) -> Path:
 
     Raise `UserError` if it cannot be had, or has no safetensors files.
     """
-    advice = "or give a folder that has its files, with --init_from=hf:FOLDER"
+    advice = "or give a folder that has its files: FOLDER in `nanogpt import hf`, hf:FOLDER in --init_from"
     folder = _snapshot(repository, FILES, (IN_FOLDERS,), advice)
     if not any(folder.glob("*.safetensors")):
         raise UserError(
@@ -71,9 +71,10 @@ def _snapshot(repository: str, patterns: Sequence[str], ignored: Sequence[str], 
 def _client(what: str) -> Any:
     """Return the package `huggingface_hub`, which draws no bars if the terminal is the app's, and logs no warnings."""
     hub = extras.load("huggingface_hub", "hub", what)
-    hub.utils.logging.set_verbosity_error()
+    utils = extras.load("huggingface_hub.utils", "hub", what)  # no attribute of the package before it is imported
+    utils.logging.set_verbosity_error()
     if threading.current_thread() is not threading.main_thread():
-        hub.utils.disable_progress_bars()
+        utils.disable_progress_bars()
     return hub
 
 
@@ -91,7 +92,7 @@ def _explained(repository: str, done: str, advice: str) -> Iterator[None]:
     except errors.RepositoryNotFoundError as error:
         raise UserError(f"the hub has no model {repository} that this account may read; see {page}") from error
     except Exception as error:
-        if not extras.is_hub_error(error):
+        if not (extras.is_hub_error(error) or isinstance(error, RuntimeError)):  # the second: of hf_xet
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{repository} could not be {done} ({reason}): try again, {advice}") from error

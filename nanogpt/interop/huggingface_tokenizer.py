@@ -23,7 +23,7 @@ from nanogpt.tokenizers._pieces import oniguruma
 from nanogpt.tokenizers._published import byte_characters
 from nanogpt.tokenizers.base import completed
 
-GPT2_SIZE = 50_257  # tokens of GPT-2's own tokenizer
+GPT2_SIZES = (50_257, 50_304)  # of GPT-2's vocabulary, and rounded up as nanoGPT does
 
 _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
 
@@ -115,18 +115,25 @@ def read_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
     """
     ids = read_vocabulary(folder)
     if ids is None:
-        if vocab_size < GPT2_SIZE:
+        if vocab_size not in GPT2_SIZES:
             raise UserError(f"{folder} has no tokenizer.json: save its tokenizer into the folder with transformers")
         return tokenizers.create("gpt2")
     kind = tokenizer_kind(ids)
     if kind and tokenizers.available_offline(kind):
         own = tokenizers.create(kind, ["".join(ids)] if kind == "char" else None)
-        if vocabulary(own) == ids:
+        special = own.to_json().get("special_tokens", {})
+        if vocabulary(own) == ids and _added_tokens(folder, vocab_size).items() <= special.items():
             return own
     read = completed(hf.Tokenizer.build(hf.Settings(path=str(folder)), None))
     if len(set(ids.values())) < len(ids):
         raise UserError(f"{tokenizer_path(folder)}: several tokens have the same id; fetch the folder again")
     return read
+
+
+def _added_tokens(folder: Path, vocab_size: int) -> dict[str, int]:
+    """Return the ids of the special and other added tokens in a folder, as far as a model has an embedding for them."""
+    added = read_content(tokenizer_path(folder))["added_tokens"]
+    return {token["content"]: token["id"] for token in added if token.get("id") in range(vocab_size)}
 
 
 def _vocabulary_in(content: dict[str, Any]) -> dict[str, int]:

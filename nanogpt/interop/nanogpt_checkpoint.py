@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nanogpt.config import architecture_from
 from nanogpt.errors import SettingError, UserError
-from nanogpt.interop.torch_file import COMPILED, is_plain, load_tables
+from nanogpt.interop.torch_file import COMPILED, has_own_numbers, is_plain, load_tables
 from nanogpt.models.gpt2 import Config
 
 PREFIX, HEAD = "transformer.", "lm_head.weight"
@@ -52,6 +52,8 @@ def read_checkpoint(path: Path) -> NanogptCheckpoint:
     for name, tensor in tensors.items():
         if not is_plain(tensor):
             raise UserError(f"{path}: {name[:80]} is not a tensor of numbers")
+    if not has_own_numbers(tensors.values()):
+        raise UserError(f"{path} is not a checkpoint of nanoGPT: many of its tensors are the same numbers")
     head, embedding = tensors.pop(HEAD, None), tensors.get(f"{PREFIX}wte.weight")
     ours = {
         name.removeprefix(PREFIX): tensor.detach().float().contiguous()

@@ -105,8 +105,12 @@ def merged_weights(weights: Mapping[str, Tensor], adapters: Mapping[str, Tensor]
     for name in adapters:
         layer, _, kind = name.rpartition(".")
         if kind == "lora_A":
-            product = adapters[f"{layer}.lora_B"] @ adapters[name]
-            merged[f"{layer}.weight"] = weights[f"{layer}.weight"] + adapters[f"{layer}.lora_scale"] * product
+            a, b, scale = adapters[name], adapters[f"{layer}.lora_B"], adapters[f"{layer}.lora_scale"]
+            weight = weights[f"{layer}.weight"]
+            # before the product, which can be much larger than its factors
+            if a.dim() != 2 or b.dim() != 2 or (b.size(0), a.size(1)) != weight.shape or scale.numel() != 1:
+                raise RuntimeError(f"the adapter of {layer} does not have the shape of its matrix")
+            merged[f"{layer}.weight"] = weight + scale * (b @ a)
     return merged
 
 

@@ -37,6 +37,8 @@ def send_command(run: Path, command: RemoteCommand) -> str:
     name = f"{_next_name():020d}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     mailbox = run / "mailbox"
     try:
+        if mailbox.is_symlink():
+            raise UserError(f"{mailbox} is a link, through which nothing is sent: remove it")
         mailbox.mkdir(exist_ok=True)
         # Not durable: the app sends commands from its interface thread, which must not wait for the disk.
         write_atomically(mailbox / f"{name}.json", to_json(replace(command, id=name)) + "\n", durable=False)
@@ -89,6 +91,8 @@ class FileCommandQueue(CommandQueue):
         return commands
 
     def _names(self) -> list[str]:
+        if self._folder.is_symlink():  # of a run that was copied: what is there are no commands
+            return []
         try:
             with os.scandir(self._folder) as entries:
                 names = [entry.name for entry in entries]

@@ -15,7 +15,7 @@ from nanogpt.errors import UserError
 from nanogpt.events import Event, Finished, Notice, Saved, Started
 from nanogpt.files import new_folder, why, write_atomically
 from nanogpt.interop.huggingface import from_huggingface
-from nanogpt.interop.huggingface_tokenizer import read_tokenizer
+from nanogpt.interop.huggingface_tokenizer import GPT2_SIZES, read_tokenizer
 from nanogpt.interop.nanochat_checkpoint import find_model, read_nanochat, read_nanochat_tokenizer
 from nanogpt.interop.nanogpt_checkpoint import NanogptCheckpoint, read_checkpoint
 from nanogpt.models.meta_device import on_meta_device
@@ -26,7 +26,6 @@ from nanogpt.tokenizers import Tokenizer
 from nanogpt.training.snapshot import Progress, Snapshot, check_weights
 
 META, TOKENIZER = "meta.pkl", "tokenizer.pkl"
-GPT2_SIZES = (50_257, 50_304)  # of GPT-2's vocabulary, and rounded up as nanoGPT does
 
 
 def import_nanogpt(file: Path, run: Path, *, tokenizer: str | None = None, meta: Path | None = None) -> Snapshot:
@@ -145,6 +144,7 @@ def _write_run(run: Path, snapshot: Snapshot, tokenizer: Tokenizer, source: Path
             for _ in Recorder(partial, "run.toml", dataset=dataset).record(events):
                 pass
             folder.check_still_free(run)
+            folder.make_way(run)
     except OSError as error:
         raise UserError(f"cannot write {run}: {why(error)}; choose another folder with --runs_dir") from None
 

@@ -177,8 +177,11 @@ class Tokenizer(base.Tokenizer):
         else:
             ids = _call(lambda: encode(text), "the text has a character that is not in the vocabulary")
         array: TokenArray = np.array(ids, token_dtype(self.vocab_size))
-        if errors == "strict" and self.unknown_id is not None and (array == self.unknown_id).any():
-            raise UserError(self._what_is_unknown(encode, text))
+        if errors == "strict":
+            if self.unknown_id is not None and (array == self.unknown_id).any():
+                raise UserError(self._what_is_unknown(encode, text))
+            if dropped := self._dropped(text):
+                raise UserError(_unknown(_named(dropped)))
         return array
 
     @staticmethod
@@ -196,17 +199,60 @@ class Tokenizer(base.Tokenizer):
 
         is_of_words = self._content["model"].get("type") in OF_WHOLE_WORDS
         if characters := [] if is_of_words else unknown(sorted(set(text))):
-            what = "character " + ", ".join(f"{character!r} (U+{ord(character):04X})" for character in characters)
-        else:
-            words = unknown(dict.fromkeys(text.split())) or [text]
-            what = "word " + ", ".join(repr(word[:LONGEST_NAMED]) for word in words)
-        return f"unknown {what}: not in the vocabulary of this tokenizer; remove it, or choose another one"
+            return _unknown(_named(characters))
+        words = unknown(dict.fromkeys(text.split())) or [text]
+        return _unknown("word " + ", ".join(repr(word[:LONGEST_NAMED]) for word in words))
+
+    def _dropped(self, text: str) -> list[str]:
+        """Return the first characters that the library leaves out without a word.
+
+        A BPE without a token for the unknown does so with a character, or a byte of one, outside its vocabulary.
+        """
+        if "merges" not in self._content["model"] or self.unknown_id is not None or self._falls_back_to_bytes:
+            return []
+        if self._unknown_bytes is not None and not self._unknown_bytes:
+            return []
+        for token in _added(self._content):  # they are found before the text is cut
+            text = text.replace(token["content"], "")
+        if self._tokenizer.normalizer is not None:
+            text = self._tokenizer.normalizer.normalize_str(text)
+        found = (character for character in sorted(set(text)) if self._is_dropped(character))
+        return list(islice(found, MOST_NAMED))
+
+    def _is_dropped(self, character: str) -> bool:
+        if self._unknown_bytes is not None:
+            return not self._unknown_bytes.isdisjoint(character.encode())
+        if character.isspace() or self._has_token(character):
+            return False
+        falls_back = self._content["model"].get("byte_fallback") is True
+        return not (falls_back and all(self._has_token(f"<0x{byte:02X}>") for byte in character.encode()))
+
+    def _has_token(self, character: str) -> bool:
+        """Return whether a character is a token, within a word or at its end."""
+        model = self._content["model"]
+        prefix, suffix = (model.get(name) or "" for name in ("continuing_subword_prefix", "end_of_word_suffix"))
+        forms = {character, prefix + character, character + suffix, prefix + character + suffix}
+        return any(self._tokenizer.token_to_id(form) is not None for form in forms)
+
+    @cached_property
+    def _unknown_bytes(self) -> set[int] | None:
+        """The bytes that are not in the vocabulary of a tokenizer of bytes; None for one of characters."""
+        steps = _steps(self._content.get("pre_tokenizer"), "pretokenizers")
+        if not any(step.get("type") == "ByteLevel" for step in steps):
+            return None
+        return {byte for byte, written in byte_characters().items() if not self._has_token(written)}
+
+    @cached_property
+    def _falls_back_to_bytes(self) -> bool:
+        """Whether the model has a token for each byte of a character that it does not know."""
+        has_all = all(self._tokenizer.token_to_id(f"<0x{byte:02X}>") is not None for byte in range(256))
+        return self._content["model"].get("byte_fallback") is True and has_all
 
     @cached_property
     def unknown_id(self) -> int | None:
         """The id of the token for what is not in the vocabulary; None if the model has none or falls back to bytes."""
         model = self._content["model"]
-        if model.get("byte_fallback") is True:
+        if self._falls_back_to_bytes:
             return None
         if isinstance(model.get("unk_id"), int):
             return int(model["unk_id"])
@@ -257,6 +303,14 @@ class Tokenizer(base.Tokenizer):
         byte_steps = [step for step in steps if step.get("type") == "ByteFallback"] or [{}]
         vocabulary: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
         return {id: _decoded(token, byte_steps if id in added else steps) for token, id in vocabulary.items()}
+
+
+def _named(characters: Iterable[str]) -> str:
+    return "character " + ", ".join(f"{character!r} (U+{ord(character):04X})" for character in characters)
+
+
+def _unknown(what: str) -> str:
+    return f"unknown {what}: not in the vocabulary of this tokenizer; remove it, or choose another one"
 
 
 def _read(settings: Settings) -> tuple[Path, Any]:

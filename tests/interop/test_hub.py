@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -128,3 +130,9 @@ def test_an_imported_folder_has_the_logits_of_its_weights(tmp_path, capsys):
     assert all(torch.equal(stored[name], tensor) for name, tensor in model.state_dict().items())
     save_file({"a": torch.zeros(1)}, tmp_path / "hf" / "model.safetensors")
     assert main(["import", "hf", str(tmp_path / "hf"), "--name=other"]) == 2
+
+
+def test_the_client_is_found_in_a_fresh_process():
+    script = "from nanogpt.interop.hub import _client; print(_client('x').__name__)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "huggingface_hub\n", done.stderr

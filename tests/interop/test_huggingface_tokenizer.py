@@ -151,3 +151,21 @@ def test_a_vocabulary_with_an_id_twice_is_refused(tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(files["tokenizer.json"]))
     with pytest.raises(UserError, match=r"tokenizer.json: several tokens have the same id"):
         read_tokenizer(tmp_path, 1000)
+
+
+def test_tokens_that_were_added_to_a_known_vocabulary_are_read(tmp_path):
+    files = tokenizer_files(made("gpt2"), 64)
+    added = files["tokenizer.json"]["added_tokens"]
+    added.append({**added[0], "id": 50_257, "content": "<|user|>"})
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    assert read_tokenizer(tmp_path, 50_257).name == "gpt2", "the model has no embedding for it"
+    read = read_tokenizer(tmp_path, 50_258)
+    assert (read.name, read.vocab_size) == ("hf", 50_258)
+
+
+@pytest.mark.parametrize("size", [50_256, 50_258, 151_936])
+def test_a_model_without_a_tokenizer_is_only_taken_for_gpt2_with_its_number_of_tokens(tmp_path, size):
+    with pytest.raises(UserError, match=r"has no tokenizer\.json"):
+        read_tokenizer(tmp_path, size)
+    assert read_tokenizer(tmp_path, 50_304).name == "gpt2"

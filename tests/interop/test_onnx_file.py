@@ -58,3 +58,17 @@ def test_an_architecture_that_onnx_cannot_express_is_one_line_with_advice(archit
         write_onnx(model, tmp_path / "model.onnx")
     assert capfd.readouterr() == ("", "")
     assert not list(tmp_path.iterdir())
+
+
+@torch.inference_mode()
+def test_the_mask_of_documents_is_exported(tmp_path):
+    torch.manual_seed(6)
+    model = architectures.build(**SHAPE).eval()
+    model.document_separator = 0
+    for parameter in model.parameters():
+        parameter.add_(torch.randn_like(parameter) / 4)
+    write_onnx(model, tmp_path / "model.onnx")
+    session = ReferenceEvaluator(str(tmp_path / "model.onnx"))
+    ids = torch.tensor([[3, 0, 5, 6, 0, 7, 8], [0, 1, 2, 3, 4, 5, 6]])
+    [logits] = session.run(None, {"ids": ids.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), model.logits(ids), rtol=1e-4, atol=1e-4)

@@ -235,3 +235,46 @@ def test_a_run_that_was_imported_says_so(nanogpt, capsys):
     events = [json.loads(line) for line in (runs.find("one") / "events.jsonl").read_text().splitlines()]
     assert events[1]["text"] == f"imported from {nanogpt[0]}"
     assert main(["eval", "one", "--dataset=tiny"]) == 2
+
+
+def test_characters_in_another_order_than_the_tokenizers_are_refused(nanogpt, tmp_path):
+    file, _, _ = nanogpt
+    meta = file.parent.parent / "data" / "tiny" / "meta.pkl"
+    by_id = pickle.loads(meta.read_bytes())["itos"]
+    meta.write_bytes(pickle.dumps({"itos": dict(enumerate(reversed(by_id.values())))}))
+    with pytest.raises(UserError, match="are not sorted"):
+        import_nanogpt(file, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("own", [".git", "tokenizer.json"])
+def test_what_a_person_has_in_the_folder_stays(nanogpt, tmp_path, own):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / own).write_text("mine")
+    with pytest.raises(UserError):
+        import_nanogpt(nanogpt[0], tmp_path / "one")
+    assert (tmp_path / "one" / own).read_text() == "mine"
+    assert [path.name for path in tmp_path.glob("*one*")] == ["one"]
+
+
+class Large:
+    """Whoever unpickles this allocates as many bytes."""
+
+    def __reduce__(self):
+        return bytearray, (1 << 40,)
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_a_small_file_that_asks_for_much_memory_is_refused(nanogpt, new_format):
+    file, saved, _ = nanogpt
+    torch.save(saved | {"config": Large()}, file, _use_new_zipfile_serialization=new_format)
+    with pytest.raises(UserError, match=r"it asks for .*bytearray, which could run code or take any amount of memory"):
+        import_nanogpt(file, file.parent / "run")
+
+
+def test_many_tensors_of_the_same_numbers_are_refused(nanogpt):
+    file, saved, _ = nanogpt
+    same = torch.zeros(100, 100)
+    weights = saved["model"] | {f"transformer.h.{number}.x": same for number in range(50)}
+    with pytest.raises(UserError, match="are the same numbers"):
+        import_nanogpt(changed(nanogpt, model=weights), file.parent / "run")

@@ -10,6 +10,7 @@ from nanogpt import runs
 from nanogpt.cli import main
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Evaluated, Finished, LayerProblem, Sampled, Saved, Started, Step
+from nanogpt.models.lora import merged_weights
 from nanogpt.runs import checkpoints
 from nanogpt.runs.load import load_model
 from nanogpt.runs.manage import delete
@@ -92,6 +93,7 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_from_the_same
 def test_frozen_weights_of_a_start_that_was_killed_do_not_stay(small, base, changes):
     folder = runs.new_folder("run", name="tuned")
     folder.mkdir()
+    (folder / "lock").touch()
     leftovers = [folder / "base.safetensors", folder / ".base.safetensors.1234.partial"]
     for file in leftovers:
         file.write_bytes(b"large")
@@ -180,3 +182,18 @@ def test_a_resume_with_another_rank_is_refused(small, base):
     folder, _ = trained(small(**LORA), "tuned")
     with pytest.raises(SettingError, match="a resumed run keeps its adapters"):
         list(runs.resume(folder, {"lora_rank": 4, "max_iters": 20}))
+
+
+def test_frozen_weights_count_two_of_three_products(small, base):
+    flops = [
+        next(event for event in trained(config, name)[1] if isinstance(event, Started)).flops_per_token
+        for config, name in ((small(max_iters=1), "all"), (small(**LORA | {"max_iters": 1}), "adapters"))
+    ]
+    assert flops[1] == flops[0] * 2 // 3
+
+
+def test_adapters_whose_product_would_be_huge_are_refused():
+    weights = {"a.weight": torch.zeros(3, 4)}
+    adapters = {"a.lora_A": torch.zeros(1, 200_000), "a.lora_B": torch.zeros(200_000, 1), "a.lora_scale": torch.ones(1)}
+    with pytest.raises(RuntimeError, match="does not have the shape of its matrix"):
+        merged_weights(weights, adapters)

@@ -14,6 +14,7 @@ from nanogpt.runs import checkpoints, manage
 from nanogpt.runs.folder import read_run_toml, run_config
 from nanogpt.runs.following import follow
 from nanogpt.runs.load import load_tokenizer
+from nanogpt.training import Pause, Save, control
 from tests.made_events import stepped
 from tests.narrowing import expect
 
@@ -182,3 +183,51 @@ def test_a_table_of_facts_that_is_none_is_refused_in_one_line(tmp_path, text):
     (tmp_path / "run.toml").write_text(text)
     with pytest.raises(UserError, match=r"cannot read .*run.toml: its table \[run\] is damaged"):
         run_config(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", "train.log", "dashboards.log"])
+def test_a_link_in_a_copied_run_is_not_written_through(small, tmp_path, name):
+    folder = runs.new_folder("run", name="one")
+    list(runs.start(small(max_iters=4), folder))
+    (tmp_path / "precious").write_text("no line break")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match=f"{name} is a link to another file"):
+        list(runs.resume(folder, {"max_iters": 5}))
+    assert (tmp_path / "precious").read_text() == "no line break"
+
+
+def test_what_a_mailbox_that_is_a_link_has_is_no_command(small, tmp_path):
+    folder = runs.new_folder("run", name="one")
+    list(runs.start(small(max_iters=4), folder))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "letter").write_text(control.to_json(Save()))
+    (folder / "mailbox").symlink_to(tmp_path / "elsewhere")
+    list(runs.resume(folder, {"max_iters": 5}))
+    assert [each.name for each in (tmp_path / "elsewhere").iterdir()] == ["letter"]
+    with pytest.raises(UserError, match="is a link, through which nothing is sent"):
+        runs.send_command(folder, Pause())
+
+
+@pytest.mark.parametrize(
+    "changed", [{"n_parameters": "x"}, {"step": 10**400}, {"train_loss": 10**400}, {"val_loss": "much"}]
+)
+def test_a_status_with_an_impossible_number_is_refused_in_one_line(small, changed):
+    folder = runs.new_folder("run", name="one")
+    list(runs.start(small(max_iters=4), folder))
+    status = folder / "status.json"
+    status.write_text(json.dumps(json.loads(status.read_text()) | changed))
+    with pytest.raises(UserError, match=r"cannot read .*status\.json"):
+        runs.summary(folder)
+    assert [run.state for run in runs.list_runs()] == ["failed"]
+
+
+@pytest.mark.parametrize("loss", ["x", 10**400])
+def test_a_trainer_json_that_says_nonsense_under_a_right_sum_hides_no_other(small, loss):
+    folder = runs.new_folder("run", name="one")
+    list(runs.start(small(max_iters=4), folder))
+    checkpoints.record_changes(folder, {"val_loss": loss})
+    (found,) = runs.list_checkpoints(folder)
+    assert found.val_loss is None
+    with pytest.raises(UserError):
+        checkpoints.read(found.path)

@@ -276,3 +276,17 @@ def test_a_damaged_table_of_a_normalizer_is_refused_in_one_line_and_nothing_is_p
     with pytest.raises(UserError, match=r"^the table of its normalizer Precompiled is damaged \([^\n]+\): [^\n]*$"):
         tokenizers.from_json(with_charsmap(table)).encode_to_array("A")
     assert capfd.readouterr() == ("", "")  # the library's panic would be on the terminal
+
+
+@pytest.mark.parametrize("by_bytes", [True, False])
+def test_a_character_that_the_library_would_leave_out_is_refused(by_bytes: bool) -> None:
+    made: Any = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False) if by_bytes else pre_tokenizers.Whitespace()
+    made.train_from_iterator(["abc abd ac"], trainers.BpeTrainer(vocab_size=20, show_progress=False))
+    content = json.loads(made.to_str())
+    tokenizer = tokenizers.from_json({"format": 1, "name": "hf", "tokenizer": content, "end_of_text": None})
+    assert tokenizer.encode("abc ad") == made.encode("abc ad").ids
+    for unknown in ("é", "z"):
+        with pytest.raises(UserError, match=rf"unknown character '{unknown}' \(U\+00"):
+            tokenizer.encode(f"ab{unknown}c")
+    assert tokenizer.encode("abzc", "replace") == made.encode("abzc").ids
