@@ -4,10 +4,13 @@ The texts are in `glossary.toml`, by topic; `python -m nanogpt_tui.glossary > do
 """
 
 import tomllib
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+ANCHOR = ("Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Nd", "Pc")  # Unicode categories that GitHub keeps in an anchor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +130,8 @@ def _page() -> Iterator[str]:
 
 def _link(name: str) -> str:
     """Return a link to the term's heading, by the anchor that GitHub gives it."""
-    anchor = "".join(letter for letter in name.casefold() if letter.isalnum() or letter in " -_")
+    kept = (letter for letter in name.casefold() if letter in " -_" or unicodedata.category(letter) in ANCHOR)
+    anchor = "".join(kept)
     return f"[{name}](#{anchor.replace(' ', '-')})"
 
 

@@ -50,7 +50,7 @@ def anchors_of(page: Path) -> set[str]:
     """The anchors that GitHub gives a page's headings."""
     prose = re.sub(r"^```.*?^```$", "", read(page), flags=re.DOTALL | re.MULTILINE)
     headings = re.findall(r"^#+ +(.+)$", prose, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return {re.sub(r"[^\w\- ]|[¹²³]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def value(expression: str) -> int:

@@ -24,8 +24,8 @@ from nanogpt.learn.lesson import Lesson, find_lesson, lessons
 from nanogpt.paths import expanded
 
 DESCRIPTION = """Short lessons, each with an experiment that runs here and now: nothing is precomputed. Without a lesson
-they are listed. Your own files can be lessons too: see docs/ARCHITECTURE.md. Answers are read from standard input, so
-they can come from a pipe."""
+they are listed. Your own Markdown files can be lessons too, in the folder `lessons` beside the app's settings. Answers
+are read from standard input, so they can come from a pipe."""
 
 END_KEYS = ("q", "\x04")  # \x04: Ctrl+D
 SEQUENCE_S = 0.05  # within which the rest of a key's sequence follows

@@ -4,12 +4,13 @@ The command and the app may both write it: each reads it again before it replace
 """
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from nanogpt import paths
 from nanogpt.errors import UserError
-from nanogpt.files import read_json, why, write_atomically
+from nanogpt.files import open_regular, read_json, why, write_atomically
 
 FORMAT = 1
 
@@ -43,11 +44,16 @@ def load() -> Progress:
 
 
 def mark_done(name: str) -> None:
-    """Remember that a lesson is done. A damaged file is replaced. Raise `UserError` if the file cannot be written."""
+    """Remember that a lesson is done. A damaged file is replaced.
+
+    Raise `UserError` if the file cannot be written, or cannot be read now: it may have other lessons.
+    """
     done, path = load().done, progress_path()
     if name in done:
         return
     try:
+        with suppress(FileNotFoundError):
+            open_regular(path).close()
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps({"format": FORMAT, "done": sorted({*done, name})}) + "\n")
     except OSError as error:

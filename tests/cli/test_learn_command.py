@@ -194,6 +194,8 @@ def walk_1(terminal: Terminal) -> None:
 
 def walk_2(terminal: Terminal) -> None:
     shown = terminal.until("Ctrl+D: end)> ")
+    terminal.send("0\n")
+    shown = terminal.until(lambda text: "Not “0”" in text and text.endswith("> "))
     for _ in range(12):
         assert "12: what comes next?" in shown
         terminal.send("\n")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PART = 20_000  # characters that the model counts at a time
 SHOWN = 160  # characters of the text before the one to guess
-TRIED = 5  # wrong guesses after which the character is shown, counted as one guess more
+TRIED = 5  # wrong guesses after which the character is shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,14 +40,24 @@ class Settings(experiment.Settings):
 class Character:
     """A character to guess: what was tried, and after how many guesses it was found, 0: not yet.
 
-    `rank` is the number of guesses that the model needs, `probability` what it gives to this character.
+    `better` are the characters that the model guesses before it, `probability` is what the model gives to it.
     """
 
     text: str
-    rank: int
+    better: frozenset[str]
     probability: float
     tried: list[str] = field(default_factory=list)
     guesses: int = 0
+
+    @property
+    def rank(self) -> int:
+        """The number of guesses that the model needs."""
+        return 1 + len(self.better)
+
+    @property
+    def shown_at(self) -> int:
+        """The guess at which it is found if the model goes on guessing: its order is the best that is known."""
+        return len(self.tried) + 1 + len(self.better.difference(self.tried))
 
 
 class Experiment(experiment.Experiment[Settings]):
@@ -63,6 +73,7 @@ class Experiment(experiment.Experiment[Settings]):
     context: str  # before the first character to guess
     game: Sequence[Character] = ()
     note = ""  # what the last answer was
+    has_guessed = False  # in this game
 
     @property
     def current(self) -> Character | None:
@@ -109,20 +120,19 @@ class Experiment(experiment.Experiment[Settings]):
         if name == "again":
             self.choose_passage()
         elif (character := self.current) is not None:
-            self.note = f"It is {quoted(character.text)}, counted as found at guess {len(character.tried) + 1}."
-            self.found(character)
+            self.note = self.show_character(character)
         yield Figures(tuple(self.figures()))
 
     def answer(self, text: str) -> Iterator[Update]:
         """Take a guess: one character, or several, of which each is the guess for the next one."""
-        self.note = ""
+        self.note, self.has_guessed = "", self.has_guessed or bool(text)
         for typed in text[: len(self.game)]:
             character = self.current
             if character is None:
                 break
             if typed == character.text:
                 self.note = f"Yes: {quoted(typed)}, at guess {len(character.tried) + 1}."
-                self.found(character)
+                self.found(character, len(character.tried) + 1)
                 continue
             if typed in character.tried:
                 self.note = f"You tried {quoted(typed)} already."
@@ -130,15 +140,22 @@ class Experiment(experiment.Experiment[Settings]):
             character.tried.append(typed)
             self.note = f"Not {quoted(typed)}."
             if len(character.tried) == TRIED:
-                self.note += f" It is {quoted(character.text)}, counted as found at guess {TRIED + 1}."
-                self.found(character)
+                self.note += f" {self.show_character(character)}"
             break
         yield Figures(tuple(self.figures()))
 
-    def found(self, character: Character) -> None:
-        """Count a character as found at the next guess."""
-        character.guesses = len(character.tried) + 1
-        self.done = self.done or self.current is None
+    def show_character(self, character: Character) -> str:
+        """Count a character as found by the guesses of the model after those of the learner, and return that it is."""
+        self.found(character, character.shown_at)
+        return (
+            f"It is {quoted(character.text)}, counted as found at guess {character.guesses}, where the model would "
+            "have it after you."
+        )
+
+    def found(self, character: Character, guesses: int) -> None:
+        """Count a character as found after some guesses. A game in which nothing was guessed is not done."""
+        character.guesses = guesses
+        self.done = self.done or (self.current is None and self.has_guessed)
 
     def choose_passage(self) -> None:
         """Choose a passage of the unseen text whose characters to guess are in one line, and let the model guess."""
@@ -150,7 +167,7 @@ class Experiment(experiment.Experiment[Settings]):
             targets = self.unseen[place : place + size]
             if targets.isprintable() and self.unseen[place - 1].isalpha():
                 break
-        self.context, self.note = self.unseen[place - SHOWN : place], ""
+        self.context, self.note, self.has_guessed = self.unseen[place - SHOWN : place], "", False
         ids = torch.tensor(self.tokenizer.encode(self.context + targets))  # (SHOWN + size,)
         game, model = list[Character](), self.model.eval()
         for number, text in enumerate(targets):
@@ -159,7 +176,8 @@ class Experiment(experiment.Experiment[Settings]):
                 logits, _ = model(ids[None, end - self.settings.order : end])
             probabilities = torch.softmax(logits[0, -1], -1) if logits is not None else torch.empty(0)  # (V,)
             probability = float(probabilities[ids[end]])
-            game.append(Character(text, 1 + int((probabilities > probability).sum()), probability))
+            better = (probabilities > probability).nonzero().flatten().tolist()
+            game.append(Character(text, frozenset(map(self.tokenizer.decode, ([id] for id in better))), probability))
         self.game = game
 
     def figures(self) -> Iterator[Figure]:

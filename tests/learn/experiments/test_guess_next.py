@@ -46,19 +46,20 @@ def test_a_wrong_guess_is_said_and_the_character_is_shown_in_the_end(game):
     assert "You tried" in sentences(last_figures(game.answer(wrong[0])))
     for character in wrong[1:TRIED]:
         shown = last_figures(game.answer(character))
-    assert game.game[0].guesses == TRIED + 1
-    assert f"counted as found at guess {TRIED + 1}" in sentences(shown)
+    assert game.game[0].guesses == TRIED + game.game[0].rank, "the model knows no digits"
+    assert f"counted as found at guess {TRIED + game.game[0].rank}," in sentences(shown)
 
 
 def test_the_result_is_that_of_the_guesses_and_of_the_model(game):
     assert [action.key for action in game.actions] == ["enter"]
     last_figures(game.act("give up"))
-    assert game.game[0].guesses == 1
+    assert game.game[0].guesses == game.game[0].rank
     shown = last_figures(game.answer("".join(character.text for character in game.game[1:])))
     assert game.done
     assert game.question == ""
     bars = {row.label: row.value for row in figures_of(Bars, shown)[0].rows}
-    assert bars["you, at most"] == bars["you, at least"] == 0.0
+    yours = [game.game[0].rank, 1, 1, 1]
+    assert (bars["you, at least"], bars["you, at most"]) == pytest.approx(bounds(yours))
     ids = torch.tensor(game.tokenizer.encode(game.context + "".join(each.text for each in game.game)))
     bits = []
     for end in range(len(ids) - 4, len(ids)):
@@ -68,6 +69,14 @@ def test_the_result_is_that_of_the_guesses_and_of_the_model(game):
         assert game.game[end - len(ids) + 4].rank == 1 + int((logs > logs[ids[end]]).sum())
     assert bars["model, exactly"] == pytest.approx(sum(bits) / 4, rel=1e-4)
     assert bars["blind guessing"] == pytest.approx(math.log2(game.tokenizer.vocab_size))
+
+
+def test_a_game_in_which_nothing_was_guessed_is_the_models_and_not_done(game):
+    for _ in range(4):
+        last_figures(game.act("give up"))
+    assert [each.guesses for each in game.game] == [each.rank for each in game.game]
+    assert not game.question
+    assert not game.done
 
 
 def test_it_can_be_played_again_on_another_passage(game):
