@@ -225,10 +225,19 @@ class LabApp(TerminalApp):
                 if name != "detach" or daemonize.can_detach() or self.is_web
             }
             self.push_screen(Ask("A run is training.", answers), self._quit_as)
+        elif unsaved := self._unsaved_work():
+            self.push_screen(Ask(unsaved, UNSAVED_ANSWERS), self._quit_as)
         elif isinstance(self.screen, CompactScreen) and takes_text(self.screen_stack[-2].focused):
-            self.push_screen(Ask("Quit?", {"quit": ("x", "quit"), "stay": ("escape", "stay")}), self._quit_as)
+            self.push_screen(Ask("Quit?", QUIT_OR_STAY), self._quit_as)
         else:
             self.exit(0)
+
+    def _unsaved_work(self) -> str:
+        """Return what the app would lose if it ended now, besides a training, as a sentence; "" if nothing."""
+        if self.session.is_preparing_data:
+            return "A data set is being prepared."
+        screens = (screen for stack in self._screen_stacks.values() for screen in stack)
+        return next((each.unsaved for each in screens if isinstance(each, LabScreen) and each.unsaved), "")
 
     async def action_interrupt(self) -> None:
         """Handle Ctrl+C: copy the selection if there is one, ask while a run is training, else say how to quit."""
@@ -340,10 +349,20 @@ class LabApp(TerminalApp):
             await self.new_run()
         await cast(NewRunScreen, self.screen).focus_setting(name)
 
+    async def show_train(self) -> None:
+        """Switch to the Train screen, and close the screens on top of it that show a run."""
+        await self.switch_mode("train")
+        while isinstance(self.screen, LabScreen) and self.screen.SHOWS_A_RUN:
+            await self.pop_screen()
+
     async def quick_start(self) -> None:
         """Switch to the Train screen and start the quick start."""
-        await self.switch_mode("train")
-        await self.run_action("screen.quick_start")
+        from nanogpt_tui.screens.train.screen import TrainScreen
+
+        await self.show_train()
+        train = cast(TrainScreen, self.screen_stack[0])
+        if train.check_action("quick_start", ()):
+            train.action_quick_start()
 
     def traffic_changed(self) -> None:
         for bar in self.screen.query(KeyBar):
@@ -409,6 +428,8 @@ class LabApp(TerminalApp):
         self.refresh(layout=True)
 
 
+UNSAVED_ANSWERS = {"quit": ("x", "quit, losing what is not saved"), "stay": ("escape", "stay")}
+QUIT_OR_STAY = {"quit": ("x", "quit"), "stay": ("escape", "stay")}
 STARTING_ANSWERS = {"quit": ("x", "quit now: the training may not start"), "stay": ("escape", "wait")}
 QUIT_ANSWERS = {
     "detach": ("b", "quit and keep training in the background"),

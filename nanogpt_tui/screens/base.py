@@ -31,6 +31,8 @@ class LabScreen(Screen[None]):
 
     HELP = ""
     MOUSE = ""  # what the mouse does on this screen
+    SHOWS_A_RUN = False  # on top of Train: it is closed when another run is opened there
+    unsaved = ""  # what is lost when the app ends, as a sentence
     is_reading = False  # its list is being read for the first time: keys wait for it
     BINDINGS: ClassVar[list[BindingType]] = []
     WRITES: ClassVar[frozenset[str]] = frozenset()  # actions that start, control, write or delete something

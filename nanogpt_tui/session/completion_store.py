@@ -61,11 +61,12 @@ def append(group: CompletionGroup) -> None:
 def load(shorten: bool = True) -> list[CompletionGroup]:
     """Return the stored groups, oldest first, at most MAX_GROUPS. If the file has twice as many lines, shorten it.
 
-    Raise `UserError` if the file cannot be read.
+    The order is that of the file: the clock may have been set back. Raise `UserError` if the file cannot be read.
     """
     try:
         with open_regular(store_path(), MAX_FILE_BYTES) as file:
             stored_lines = list(lines(file, MAX_LINE_BYTES))
+            size = file.tell()
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -75,11 +76,14 @@ def load(shorten: bool = True) -> list[CompletionGroup]:
         with suppress(ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, UserError):
             started_at, group = _parse_group(json.loads(line))
             found[started_at] = line, group
-    newest = sorted(found.items())[-MAX_GROUPS:]
+    newest = list(found.values())[-MAX_GROUPS:]
     if shorten and len(stored_lines) >= 2 * MAX_GROUPS:
         with suppress(OSError):
-            write_atomically(store_path(), b"".join(line for _, (line, _) in newest))
-    return [group for _, (_, group) in newest]
+            with open_regular(store_path()) as file:
+                file.seek(size)
+                appended = file.read()  # meanwhile
+            write_atomically(store_path(), b"".join(line for line, _ in newest) + appended)
+    return [group for _, group in newest]
 
 
 def _parse_group(record: dict[str, Any]) -> tuple[float, CompletionGroup]:

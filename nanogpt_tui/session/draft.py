@@ -269,11 +269,8 @@ def resumed_config(folder: Path) -> tuple[Config, int]:
 
     The checkpoint has the settings that were changed during training.
     """
-    config, latest = run_config(folder), checkpoints.latest(folder)
-    if latest is None:
-        return config, 0
-    progress = checkpoints.progress(latest.path)
-    return with_settings(config, {name: progress[name] for name in checkpoints.CHANGED_BY_COMMANDS}), latest.step
+    latest = checkpoints.latest(folder)
+    return checkpoints.with_changes(run_config(folder), latest), latest.step if latest is not None else 0
 
 
 def with_samples(config: Config) -> Config:

@@ -72,10 +72,14 @@ class ModelCache:
             raise UserError(f"this text is by {completion.run}, and {loaded.run} is training now: write a new text")
         if not has_written(loaded.tokenizer, completion):
             raise UserError(f"this text is by an earlier run {loaded.run} with another tokenizer: write a new text")
+        losses = completion.val_loss, loaded.val_loss
+        if completion.step == loaded.step and None not in losses and repr(losses[0]) != repr(losses[1]):  # NaN is NaN
+            raise UserError(f"this text is by an earlier run {loaded.run} with other weights: write a new text")
         return loaded
 
     def load_source(self, source: Source, is_wanted: Callable[[], bool]) -> "LoadedModel":
         """Return the model with these weights; live ones are copied. Errors as `load`."""
+        from nanogpt.hardware import device_beside_training
         from nanogpt.runs import load_model
         from nanogpt.runs.checkpoints import locate
 
@@ -86,7 +90,8 @@ class ModelCache:
         with self._loading:  # two panes may ask for the same one
             # another run of that name has other weights at this path; `load_model` says if they are gone
             key = (str(path), path.stat().st_mtime_ns if path.exists() else None)
-            return self._add(key, self._models.get(key) or load_model(str(path)))
+            loaded = self._models.get(key) or load_model(str(path), device=device_beside_training())
+            return self._add(key, loaded)
 
     def load_exact(self, completion: Completion) -> "LoadedModel | None":
         """Return the weights that generated a completion, or None for live ones that are gone. Errors as `load`."""
@@ -134,6 +139,7 @@ def copy_live_weights(session: "Session", is_wanted: Callable[[], bool]) -> "Loa
 
 def load_saved_weights(session: "Session", is_wanted: Callable[[], bool]) -> "LoadedModel":
     """Ask the process that trains the run for a checkpoint, wait for it and load it. Errors as `copy_live_weights`."""
+    from nanogpt.hardware import device_beside_training
     from nanogpt.runs import load_model
 
     session.send(Save())
@@ -143,7 +149,7 @@ def load_saved_weights(session: "Session", is_wanted: Callable[[], bool]) -> "Lo
             raise UserError("stopped before the weights were loaded")
     if session.client is None or session.folder is None:
         raise UserError("the training has just ended: choose one of its checkpoints instead")
-    return load_model(str(session.folder), "latest")
+    return load_model(str(session.folder), "latest", device_beside_training())
 
 
 class GenerationJob:
@@ -163,6 +169,7 @@ class GenerationJob:
     ) -> None:
         self.completion = completion
         self._session, self._models, self._knobs, self._changed = session, models, knobs, changed
+        self._has_ended = False  # of its own: the next job of the completion clears the reason
         self._prefix = tuple(completion.tokens)
         self._active_knobs = dataclasses.replace(knobs(), seed=completion.knobs.seed)
         self._next_token = len(self._prefix)
@@ -176,7 +183,7 @@ class GenerationJob:
     @property
     def done(self) -> bool:
         """Whether generation has ended, for any reason."""
-        return bool(self.completion.reason)
+        return self._has_ended
 
     def stop(self) -> None:
         """End generation after the current token; the tokens so far stay."""
@@ -185,7 +192,8 @@ class GenerationJob:
         self._end("esc")
 
     def _end(self, reason: str, error: str = "") -> None:
-        if not self.completion.reason:
+        if not self._has_ended:
+            self._has_ended = True
             self.completion.reason, self.completion.error = reason, error
 
     def _work(self) -> Iterator[WeightsLoaded | Event]:
@@ -211,7 +219,7 @@ class GenerationJob:
     def _read_knobs(self) -> SamplingConfig:
         """Return the knobs for the next token and record a change. Runs in the worker's thread before each token."""
         knobs = dataclasses.replace(self._knobs(), seed=self.completion.knobs.seed)
-        if knobs != self._active_knobs:
+        if knobs != self._active_knobs and not self.done:
             self._active_knobs = knobs
             self.completion.knob_changes.append((self._next_token, knobs))
         self._next_token += 1

@@ -251,9 +251,11 @@ def tokens_of(loaded: "LoadedModel", folder: Path, prompt: str) -> tuple[str, li
         ids = loaded.tokenizer.encode(prompt)
     else:
         try:
-            ids = [int(id) for id in open_run_dataset(folder).split("val")[: min(DEFAULT_TOKENS, most)]]
+            dataset = open_run_dataset(folder)
         except UserError:
             raise UserError("the data set of the run is not here, so it has no text: write a prompt") from None
+        dataset.check_ids("val")
+        ids = [int(id) for id in dataset.split("val")[: min(DEFAULT_TOKENS, most)]]
         prompt = loaded.tokenizer.decode(ids)
     if not ids:
         raise UserError("the prompt has no token: write a longer one")
@@ -285,8 +287,9 @@ def losses_of(loaded: "LoadedModel", folder: Path, is_wanted: Callable[[], bool]
     from nanogpt.inspection.token_losses import token_losses
     from nanogpt.runs.evaluation import open_run_dataset
 
-    size = loaded.model.config.block_size
-    windows = sliding_batches(open_run_dataset(folder).split("val"), size, LOSS_BATCH, stride=size)
+    size, dataset = loaded.model.config.block_size, open_run_dataset(folder)
+    dataset.check_ids("val")
+    windows = sliding_batches(dataset.split("val"), size, LOSS_BATCH, stride=size)
     batches = islice(windows, max(1, LOSS_TOKENS // (size * LOSS_BATCH)))
     return token_losses(loaded.model, while_wanted(batches, is_wanted))
 

@@ -76,13 +76,17 @@ class LocalRunClient(RunClient):
         self.commands.put(command)
 
     def on_end(self) -> None:
-        """Record how the work ended if it ended with an error or without `Finished`."""
+        """Record how the work ended if it ended with an error or without `Finished`; free what it leaves on a GPU."""
         if self.error is not None:
             self.history.mark_failed(self.error)
         elif self.history.running and self.cancelled:
             self.history.mark_stopped("stopped before its first step")
         elif self.history.running:
             self.history.mark_failed("training was cut off")
+        if self.history.started is not None:
+            from nanogpt import hardware
+
+            hardware.release_memory()
 
 
 class RemoteRunClient(RunClient):
@@ -140,9 +144,11 @@ class RemoteRunClient(RunClient):
             self.pending.clear()
 
     def on_end(self) -> None:
-        """Record a failure if the work ended with an error."""
+        """Record how the work ended: with an error, or cancelled before the process was started."""
         if self.error is not None:
             self.history.mark_failed(self.error)
+        elif self.cancelled and not self.launched:
+            self.history.mark_stopped("stopped before its first step")
 
 
 def open_run_client(folder: Path, throttle: Throttle) -> tuple["History", RemoteRunClient]:

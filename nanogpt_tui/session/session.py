@@ -63,6 +63,8 @@ class Session(BackgroundWork):
         self.discovered = False
         self._discovery: Worker[None] | None = None
         self._measurements: list[Worker[Any]] = []  # of the speed; some may have ended
+        self._preparations: list[Worker[Event]] = []  # of data sets; some may have ended
+        self._shown = 0  # how often a run was to be shown: only the last one is
         self._listing: RunListing | None = None
 
     def set_update_rate(self, per_second: float, low_bandwidth: bool) -> None:
@@ -129,6 +131,12 @@ class Session(BackgroundWork):
     def is_starting(self) -> bool:
         """Whether the app is starting a training process. If the app ends now, that process may not train."""
         return self.remote is not None and not self.remote.launched and not self.remote.done
+
+    @property
+    def can_stop_preparing(self) -> bool:
+        """Whether `stop_training` ends a preparation of data: before a training here, or before its process starts."""
+        before_process = self.is_starting and self.history is not None and self.history.preparing is not None
+        return (self.is_training and self.is_preparing) or before_process
 
     def start_training(self, config: Config, folder: Path) -> "LocalRunClient | None":
         """Train a new run in `folder` (see `nanogpt.runs.new_folder`) in this process.
@@ -321,12 +329,15 @@ class Session(BackgroundWork):
         return True
 
     def post(self, command: Command, then: Callable[[str], None]) -> None:
-        """Send a command like `send`, but write to the disk in a thread. Then call `then("")`, or `then(error)`."""
-        if self.is_training:
-            self.send(command)
-            then("")
+        """Send a command like `send`, but write to the disk in a thread. Then call `then("")`, or `then(error)`.
+
+        It goes to the run that is shown now, also if another one is shown by the time that the disk answers.
+        """
+        remote = self.remote if self.can_send and not self.is_training else None
+        if remote is not None and isinstance(command, RemoteCommand):
+            self.write(lambda: remote.send(command), then)
         else:
-            self.write(lambda: self.send(command), then)
+            then("" if self.send(command) else "the run is not training any more: nothing was changed")
 
     @property
     def client(self) -> "RunClient | None":
@@ -339,7 +350,8 @@ class Session(BackgroundWork):
         The worker's `error` says why the run cannot be read. Raise `UserError` if a run is training here.
         """
         self._check_not_training()
-        previous = self.remote
+        self._shown += 1
+        number = self._shown
 
         def read() -> "tuple[Path, History, RemoteRunClient] | None":
             found = folder or self._find_run()
@@ -352,7 +364,7 @@ class Session(BackgroundWork):
         def show(found: "tuple[Path, History, RemoteRunClient] | None", error: str) -> None:
             if error:
                 self._app.notify(error, severity="error", markup=False)
-            if found is not None and not self.is_training and self.remote is previous:
+            if found is not None and not self.is_training and self._shown == number:
                 self._unfollow()
                 self.training = None
                 self._folder, self.history, self.remote = found
@@ -364,6 +376,10 @@ class Session(BackgroundWork):
             self._throttle.trigger()
 
         return self.fetch(read, show, "show run")
+
+    def keep_shown(self) -> None:
+        """Keep showing the run that is shown, also if another one is being opened."""
+        self._shown += 1
 
     def list_runs(self) -> "list[RunState]":
         """Return all runs, the last changed first; the same list as before if nothing changed. For worker threads.
@@ -387,13 +403,13 @@ class Session(BackgroundWork):
         """Update `other_runs` in a thread. If another process has resumed the run that was trained here, follow it."""
         if self.is_alive or not self.discovered or (self._discovery is not None and not self._discovery.done):
             return
-        previous = self.remote
+        previous, number = self.remote, self._shown
 
         def read() -> "list[RunState]":
             return [each for each in self.list_runs() if each.alive]
 
         def show(found: "list[RunState] | None", error: str) -> None:
-            if self.is_alive or self.remote is not previous:
+            if self.is_alive or self.remote is not previous or self._shown != number:
                 return
             shown_path = str(self.folder)
             before, self.other_runs = self.other_runs, [each for each in found or [] if each.path != shown_path]
@@ -409,6 +425,7 @@ class Session(BackgroundWork):
         self.check_writable()
         self._check_not_training()
         self._unfollow()
+        self._shown += 1
         self.training = None
 
     def check_writable(self) -> None:
@@ -440,8 +457,13 @@ class Session(BackgroundWork):
         return state
 
     def stop_training(self) -> None:
-        """Tell the training in this process to end: with a checkpoint, or at its next event while it is preparing."""
-        if self.training is not None and self.is_preparing:
+        """Tell the training in this process to end: with a checkpoint, or at its next event while it is preparing.
+
+        The same for the preparation before a process starts (see `can_stop_preparing`).
+        """
+        if self.is_starting and self.remote is not None:
+            self.remote.cancel()
+        elif self.training is not None and self.is_preparing:
             self.training.cancel()
         elif self.training is not None:
             self.training.send(Stop(save=True))
@@ -465,7 +487,14 @@ class Session(BackgroundWork):
 
             return data.prepare(recipe, **options)
 
-        return self.start_worker(work, on_change, name="prepare")
+        worker = self.start_worker(work, on_change, name="prepare")
+        self._preparations = [each for each in self._preparations if not each.done] + [worker]
+        return worker
+
+    @property
+    def is_preparing_data(self) -> bool:
+        """Whether a data set is being prepared by itself, not for a run."""
+        return any(not worker.done for worker in self._preparations)
 
 
 def _new_history(folder: Path, before: "RunState | None") -> "History":

@@ -29,10 +29,11 @@ NOT_NOW = "the time is measured while nothing is training"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreeMemory:
-    """The device of the run, and its free memory in bytes; None if that is not known."""
+    """The device of the run, its free memory in bytes, None if that is not known, and the number format."""
 
     device: str
     free: int | None
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +75,15 @@ def measure(config: Config, dataset: str) -> Iterator[Result]:
     from nanogpt.training.step_timing import estimate_step_time
 
     device = hardware.resolve_device(config.system.device)
+    hardware.release_memory()  # of a training before
     free = hardware.available_memory(device)
-    yield FreeMemory(device=device, free=free)
+    tokens, dtype = config.data.batch_size * config.model.block_size, "float32"
+    if not config.model.capabilities.counted:
+        dtype, _ = hardware.resolve_dtype(config.system.dtype, device, width=config.model.width, tokens=tokens)
+    yield FreeMemory(device=device, free=free, dtype=dtype)
     opened = data.open_dataset(dataset)
     config = runs.with_dataset(config, opened)
-    needed = estimate.memory(config, device=device).total * (config.system.processes if device == "cpu" else 1)
+    needed = estimate.memory(config, dtype, device).total * (config.system.processes if device == "cpu" else 1)
     if free is not None and needed > free:
         raise UserError(f"needs about {format_bytes(needed)}, and {format_bytes(free)} are free")
     try:
@@ -86,10 +91,7 @@ def measure(config: Config, dataset: str) -> Iterator[Result]:
         yield from compiled(config)
     finally:
         gc.collect()
-        if device.startswith("cuda"):
-            import torch
-
-            torch.cuda.empty_cache()
+        hardware.release_memory()
 
 
 def compiled(config: Config) -> Iterator[Compiled]:
@@ -171,7 +173,7 @@ class SpeedMeasurement:
         ended = worker.done  # read first: what it yields after this is taken the next time
         for result in worker.drain():
             if isinstance(result, FreeMemory):
-                self.speed = Speed(memory=result)
+                self.speed = Speed(memory=result, dtype=result.dtype)
             elif isinstance(result, Measured):
                 self.speed = dataclasses.replace(
                     self.speed,

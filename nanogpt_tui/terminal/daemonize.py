@@ -23,7 +23,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     import asyncio
@@ -71,13 +71,22 @@ def run_supervised(app: Callable[[], int]) -> int:
     try:
         child = os.fork()
     except OSError:  # the limit of processes is reached: the app runs in this one, and cannot detach
-        return app()
+        leave(app())
     if child:
         return _supervise(child)
     for number in (signal.SIGUSR1, signal.SIGUSR2):  # until the driver handles them
         signal.signal(number, signal.SIG_IGN)
     _supervisor = supervisor
-    return app()
+    leave(app())
+
+
+def leave(code: int) -> NoReturn:
+    """End this process without Python's shutdown, which aborts it if a thread is within torch (pytorch issue 38228)."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with suppress(OSError, ValueError):  # it may be closed
+                stream.flush()
+    os._exit(code)
 
 
 def _supervise(child: int) -> int:

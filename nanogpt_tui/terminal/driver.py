@@ -12,19 +12,20 @@ import signal
 import threading
 from codecs import getincrementaldecoder
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
 from textual._xterm_parser import XTermParser
 from textual.driver import Driver
 from textual.drivers.linux_driver import LinuxDriver
-from textual.events import Resize
+from textual.events import Key, Resize
 from textual.message import Message
 
 from nanogpt_tui.terminal import daemonize
 from nanogpt_tui.terminal.escape import extend_parser
 
+MOST_CELLS = 2000  # of a terminal, in each direction
 MAX_PENDING_BYTES = 16_384  # with more bytes pending, frames are dropped
 CHUNK_BYTES = 4096  # bytes per write, so that progress is visible
 STALL_TIMEOUT_S = 1.0  # at the end, how long to wait for a terminal that takes nothing
@@ -146,8 +147,8 @@ class BufferedDriver(Driver):
             self._sent_before, self._writer = self.sent, None
 
     def process_message(self, message: Message) -> None:
-        if isinstance(message, Resize) and not all(message.size):
-            return  # the terminal does not know its size
+        if isinstance(message, Resize) and not all(0 < cells <= MOST_CELLS for cells in message.size):
+            return  # the terminal does not know its size, or it is a part of a text that was pasted
         super().process_message(message)
 
     def read_input(self, descriptor: int, ended: threading.Event) -> Iterator[bytes]:
@@ -182,6 +183,12 @@ class CellParser(XTermParser):
     """A parser that reports mouse positions in cells: some terminals report pixels without the size of a cell."""
 
     mouse_pixels = property(lambda self: False, lambda self, on: None)
+
+    def _sequence_to_key_events(self, sequence: str, alt: bool = False) -> Iterable[Key]:
+        try:
+            yield from super()._sequence_to_key_events(sequence, alt)
+        except (ValueError, OverflowError):  # the number of no character
+            return
 
 
 class TerminalDriver(BufferedDriver, LinuxDriver):

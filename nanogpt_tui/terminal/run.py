@@ -80,7 +80,9 @@ def finish_training(app: "LabApp") -> str:
     name = shlex.quote(run_name(session.folder))
     commands = f"Watch: nanogpt watch {name}  Stop: nanogpt ctl {name} stop"
     if not session.is_training or training is None:
-        if session.is_alive and session.remote is not None and session.remote.is_ours:
+        if session.is_starting:
+            print_line(f"{name} may not have started; `nanogpt runs` lists the runs")
+        elif session.is_alive and session.remote is not None and session.remote.is_ours:
             print_line(f"Still training in the background. {commands}")
         return ""
     prepares = session.is_preparing

@@ -101,6 +101,7 @@ def main() -> int:
     from nanogpt.hardware import share_cores
     from nanogpt_tui import app_factory, parser
     from nanogpt_tui.terminal.browser_driver import BrowserDriver
+    from nanogpt_tui.terminal.daemonize import leave
     from nanogpt_tui.terminal.run import run
 
     share_cores()
@@ -111,4 +112,4 @@ def main() -> int:
         return 2
     app = make()
     app.driver_class = BrowserDriver
-    return run(app, descriptor=STDOUT)
+    leave(run(app, descriptor=STDOUT))

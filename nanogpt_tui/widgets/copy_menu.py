@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
-from nanogpt.runs.folder import run_config, run_name, runs_folder
+from nanogpt.runs.checkpoints import trained_config
+from nanogpt.runs.folder import run_name, runs_folder
 from nanogpt.runs.manage import changed
 from nanogpt_tui.session.completions import LIVE, Completion
 from nanogpt_tui.text import printable, short
@@ -52,7 +53,7 @@ def run_items(folder: Path) -> dict[str, str]:
     """Return a run's path, and the command that trains it again if its settings can be read."""
     offered = {"path": str(folder)}
     try:
-        config = run_config(folder)
+        config = trained_config(folder)
     except UserError:
         return offered
     words = [f"--{name}={_flag(value)}" for name, value in changed(config).items() if value is not None]

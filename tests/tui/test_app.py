@@ -229,3 +229,15 @@ asyncio.run(main())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+async def test_quitting_while_a_data_set_is_prepared_asks(lab: Any, slow_server: None) -> None:
+    async with lab() as at:
+        worker = at.session.prepare("rhymes", lambda: None)
+        await at.press("q")
+        await at.sees("A data set is being prepared.", "quit, losing what is not saved")
+        await at.press("escape")
+        assert at.app.is_running
+        await at.press("q", "x")
+        await at.until(lambda: not at.app.is_running)
+        worker.cancel()

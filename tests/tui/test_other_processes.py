@@ -397,3 +397,20 @@ def test_a_run_that_is_not_there_is_one_line(home: Path, capsys: pytest.CaptureF
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert "Did you mean first?" in told
+
+
+async def test_a_run_in_its_own_process_whose_data_is_being_prepared_can_be_stopped(
+    lab: Callable[..., Any], rhymes: dict[str, Any], home: Path, slow_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(terminal, "print_line", said.append)
+    async with lab() as at:
+        at.session.start_detached(resolve(flags=rhymes).config, home / "runs" / "apart")
+        await at.until(lambda: at.session.history is not None and at.session.history.preparing)
+        terminal.finish_training(at.app)
+        assert said == ["apart may not have started; `nanogpt runs` lists the runs"]
+        await at.press("x", "w")
+        await at.until(lambda: not at.session.is_starting)
+        await at.sees("stopped before its first step")
+        assert not at.session.is_alive
+    assert not (home / "runs" / "apart").exists()

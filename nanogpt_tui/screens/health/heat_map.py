@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from statistics import fmean
 
 import numpy as np
@@ -26,9 +27,12 @@ class Figure:
     percent: bool = False
 
     def values(self, event: LayerHealth) -> list[float]:
-        """Return the figure of each layer, NaN where it is not defined; for several heads their mean."""
+        """Return the figure of each layer, NaN where it is not defined; for several heads their mean.
+
+        A record of another program may have too few figures, or too many.
+        """
         found: list[float] = []
-        for value in getattr(event, self.field):
+        for _, value in zip_longest(event.layers, getattr(event, self.field)[: len(event.layers)]):
             if isinstance(value, tuple):
                 known = [each for each in value if each is not None]
                 value = fmean(known) if known else None

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import islice
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -35,6 +36,7 @@ class HealthScreen(LabScreen):
     """On top of Train. The rows are layers, the columns measurements, the newest at the right."""
 
     CSS_PATH = "health.tcss"
+    SHOWS_A_RUN = True
     AUTO_FOCUS = ""
     HELP = (
         "What each layer does while it learns: one row a layer, one column a measurement, the newest at the right. All "
@@ -188,12 +190,12 @@ class HealthScreen(LabScreen):
         is_brief = self.has_class("-narrow")  # the histogram alone, below the heat map
         for figure in () if is_brief else FIGURES:
             lines.append(Content.assemble((f"{figure.title:<18}", "$quiet"), figure.text(figure.values(shown)[at])))
-        heads = shown.attention_entropy[at]
+        heads = next(islice(shown.attention_entropy, at, None), ())  # a record of another program may have too few
         if heads and not is_brief:
             each = " ".join("–" if entropy is None else f"{entropy:.0%}" for entropy in heads)
             lines.append(Content.assemble(("  by head          ", "$quiet"), each))
         rows = TALL_HISTOGRAM if self.has_class("-tall") and not is_brief else 2
-        shape = histogram_lines(shown.histograms[at], 48, GLYPHS[glyphs].bars, rows)
+        shape = histogram_lines(next(islice(shown.histograms, at, None), ()), 48, GLYPHS[glyphs].bars, rows)
         if shape:
             title = Content.styled(f"its output at step {shown.step:,}", "$quiet")
             lines = [Content.assemble(lines[0], "  ", title)] if is_brief else [*lines, Content(""), title]

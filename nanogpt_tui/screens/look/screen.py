@@ -47,6 +47,7 @@ class LookScreen(LabScreen):
     """On top of Train or Sample. The view is computed in a thread; until then the last one stays."""
 
     CSS_PATH = "look.tcss"
+    SHOWS_A_RUN = True
     AUTO_FOCUS = ""
     HELP = (
         "What the model does with a prompt ({look.prompt} edits it). Attention: where each head looks; the heads that "

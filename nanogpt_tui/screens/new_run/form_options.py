@@ -25,6 +25,7 @@ class FormOptions:
 def read_options(runs_dir: str | None) -> FormOptions:
     """Return the options as they are on disk now."""
     from nanogpt import data, runs
+    from nanogpt.runs.checkpoints import latest_step
 
     starts, tokenizers = [(SCRATCH, "random weights")], dict[str, str]()
     fingerprints: dict[bytes, str] = {}
@@ -39,7 +40,9 @@ def read_options(runs_dir: str | None) -> FormOptions:
                 tokenizers[f"run {run.name}"] = _fingerprint(Path(run.path) / "tokenizer.json", fingerprints)
             starts.append((f"weights {run.name}", f"weights of {run.name}"))
             if not run.alive:
-                starts.append((f"resume {run.name}", f"resume {run.name} at step {run.step:,}"))
+                with suppress(UserError):
+                    step = latest_step(Path(run.path))
+                    starts.append((f"resume {run.name}", f"resume {run.name} at step {step:,}"))
     taken = frozenset(run.name for run in known_runs)
     return FormOptions(datasets=tuple(datasets), starts=tuple(starts), tokenizers=tokenizers, taken=taken)
 

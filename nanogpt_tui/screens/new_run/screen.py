@@ -350,6 +350,6 @@ class NewRunScreen(LabScreen):
             self.app.switch_mode("train")
         if not error and is_on_top(self):
             self.dismiss()
-            self.app.switch_mode("train")
+            self.app.call_later(self.lab.show_train)
         elif self.is_whole:
             self._changed()

@@ -10,7 +10,7 @@ from textual.content import Content
 from nanogpt.errors import UserError
 from nanogpt.loss_units import UNITS
 from nanogpt.runs import RunState, manage, summary
-from nanogpt.runs.folder import run_config
+from nanogpt.runs.checkpoints import trained_config
 from nanogpt_tui.text import count, duration, one_line, printable, safe_content, short
 
 LABEL = 28  # cells
@@ -20,7 +20,7 @@ MIN_LABEL, MIN_COLUMN, MAX_COLUMN = 14, 9, 20  # cells, in a comparison
 def description(run: Path) -> Content:
     """Return the state, note and results of a run, and its settings that differ from the defaults. Reads files."""
     try:
-        known, config = summary(run), run_config(run)
+        known, config = summary(run), trained_config(run)
     except UserError as error:
         return safe_content(str(error), "$error")
     note = manage.read_note(run)
@@ -58,7 +58,7 @@ def comparison(runs: Sequence[Path], width: int) -> Content:
     The lines have `width` cells. Reads files.
     """
     try:
-        configs = [run_config(run) for run in runs]
+        configs = [trained_config(run) for run in runs]
         losses = [best_losses(summary(run)) for run in runs]
     except UserError as error:
         return safe_content(str(error), "$error")

@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
+from nanogpt.errors import UserError
 from nanogpt.loss_units import LossUnit
 from nanogpt.runs.state import RunState
 from nanogpt_tui.session.session import Session
@@ -28,14 +29,16 @@ Key = tuple[str, float]  # the folder of a run, and when it changed
 
 class Selection(NamedTuple):
     """`curves` are the runs of the chart, the one under the cursor first; the settings of `compared` are compared if
-    there are several. `width` is that of the text, in cells."""
+    there are several. `width` is that of the text, in cells. `phases` are those of the runs: without a heartbeat they
+    change alone."""
 
     curves: tuple[Key, ...]
     compared: tuple[Path, ...]
     width: int
+    phases: tuple[str, ...]
 
 
-NOTHING = Selection((), (), 0)
+NOTHING = Selection((), (), 0, ())
 
 
 class RunPanel(Horizontal):
@@ -69,7 +72,9 @@ class RunPanel(Horizontal):
         """Draw the run under the cursor and the ticked ones, after a short delay. `width` is that of the text."""
         runs = [current, *(run for run in ticked if run is not current)] if current else []
         curves = tuple((run.path, run.updated) for run in runs)
-        wanted = self._wanted = Selection(curves, tuple(Path(run.path) for run in ticked), width)
+        wanted = self._wanted = Selection(
+            curves, tuple(Path(run.path) for run in ticked), width, tuple(run.phase for run in runs)
+        )
         if curves and wanted != self._drawn:
             self.set_timer(READ_DELAY_S, lambda: self._read(wanted))
 
@@ -111,23 +116,28 @@ class RunPanel(Horizontal):
         if wanted != self._wanted or wanted == self._drawn:
             return
 
-        def read() -> "tuple[dict[Key, History], Content]":
+        def read() -> "tuple[dict[Key, History], Content, str]":
             from nanogpt_tui.screens.runs import run_details
             from nanogpt_tui.session.history import load_history
 
-            new = [key for key in wanted.curves if key not in self._histories]
-            histories = {key: load_history(Path(key[0])) for key in new}
+            histories, problem = dict[Key, "History"](), ""
+            for key in wanted.curves:
+                if key not in self._histories:
+                    try:
+                        histories[key] = load_history(Path(key[0]))
+                    except UserError as error:  # the others are drawn
+                        problem = str(error) if key == wanted.curves[0] else problem
             if len(wanted.compared) > 1:
-                return histories, run_details.comparison(wanted.compared, wanted.width)
-            return histories, run_details.description(Path(wanted.curves[0][0]))
+                return histories, run_details.comparison(wanted.compared, wanted.width), problem
+            return histories, run_details.description(Path(wanted.curves[0][0])), problem
 
-        def show(found: "tuple[dict[Key, History], Content] | None", error: str) -> None:
+        def show(found: "tuple[dict[Key, History], Content, str] | None", error: str) -> None:
             if self._drawn != wanted or not self.is_attached:
                 return
-            if error:
-                self.notify(error, severity="error", markup=False)
+            if problem := error or (found[2] if found else ""):
+                self.notify(problem, severity="error", markup=False)
             if found:
-                histories, text = found
+                histories, text, _ = found
                 known = self._histories | histories
                 drawn = {key: known[key] for key in wanted.curves if key in known}
                 paths = {path for path, _ in drawn}  # a run that changed is kept as it is now only
@@ -174,8 +184,11 @@ class RunPanel(Horizontal):
             return
         from nanogpt_tui.widgets.plot import OVERLAYS
 
-        names = [Path(path).name for path, _ in self._drawn.curves]
-        lines = ["line", *(f"overlay-{1 + index % OVERLAYS}" for index in range(len(names) - 1))]
+        drawn = [key for key in self._drawn.curves if key in self._histories]
+        names = [Path(path).name for path, _ in drawn]
+        lines = [f"overlay-{1 + index % OVERLAYS}" for index in range(len(names))]
+        if drawn[:1] == list(self._drawn.curves[:1]):
+            lines.insert(0, "line")
         style = self.chart.get_component_rich_style
         styles = {name: style(f"losschart--{line}", partial=True) for name, line in zip(names, lines, strict=False)}
         self.post_message(self.CurvesDrawn(styles))

@@ -290,8 +290,10 @@ class RunsScreen(LabScreen):
         if run is None:
             return
         folder = Path(run.path)
+        if folder == self.session.folder:
+            self.session.keep_shown()
         if folder == self.session.folder or self._try(lambda: self.session.show_run(folder)):
-            await self.app.switch_mode("train")
+            await self.lab.show_train()
 
     async def action_sample(self) -> None:
         run = self.current
@@ -316,7 +318,7 @@ class RunsScreen(LabScreen):
         def show(error: str) -> None:
             self._notify_error(error)
             if not error:
-                self.app.switch_mode("train")
+                self.app.call_later(self.lab.show_train)
 
         self.session.resume(Path(run.path), changes, show)
 

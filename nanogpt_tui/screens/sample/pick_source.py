@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nanogpt_tui.session.session import Session
 
 NAME_WIDTH = 24
-EMPTY = "No checkpoint yet: train a run first ({app.train}). The first is saved at the first evaluation."
+EMPTY = "No checkpoint yet: train a run first ({app.train}). The first is saved at the first evaluation after step 0."
 
 
 class PickSource(Dialog[Source | None]):

@@ -41,7 +41,10 @@ class Tokenizers:
             (f"{TRAINED} {name}", f"{name}, trained here: {made.vocab_size:,}") for name, made in self.trained.items()
         ]
         typed = [(f"{OF_SPEC} {spec}", one_line(spec)) for spec in self.typed]
-        return [*own, *typed, *_of_datasets(infos), *_published()]
+        labels: dict[str, str] = {}
+        for key, label in (*own, *typed, *_of_datasets(infos), *_published()):
+            labels.setdefault(key, label)  # one that was typed may be in the list
+        return list(labels.items())
 
 
 def _of_datasets(infos: list[DatasetInfo]) -> Iterator[tuple[str, str]]:

@@ -159,14 +159,23 @@ class TokenizersScreen(LabScreen):
     def action_train(self) -> None:
         self.training.start()
 
-    def action_close(self) -> None:
+    @property
+    def unsaved(self) -> str:  # type: ignore[override]
+        """The tokenizer that is being trained, or that was trained and not saved."""
         trained = self.training.trained
         if self.training.is_training:
+            return "A tokenizer is being trained."
+        if trained is None or trained is self._written:
+            return ""
+        return f"The tokenizer {one_line(trained.spec)} is not saved."
+
+    def action_close(self) -> None:
+        if self.training.is_training:
             self.training.cancel()
-        elif trained is None or trained is self._written:
+        elif not self.unsaved:
             self.dismiss(None)
         else:
-            question = f"The tokenizer {one_line(trained.spec)} is not saved. A preparation can train it again."
+            question = f"{self.unsaved} A preparation can train it again."
             self.app.push_screen(Ask(question, LEAVE_ANSWERS), self._leave_as)
 
     def _leave_as(self, answer: str | None) -> None:

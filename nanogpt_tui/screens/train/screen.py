@@ -226,7 +226,7 @@ class TrainScreen(LabScreen):
             return False
         history = self.session.history
         if action == "stop" and self.session.is_preparing:
-            return self.session.is_training and not self.session.readonly
+            return self.session.can_stop_preparing and not self.session.readonly
         if action in WHILE_TRAINING:
             return self.session.can_send and history is not None and history.phase != "preparing"
         if action in WITH_A_RUN:
@@ -322,7 +322,7 @@ class TrainScreen(LabScreen):
             self.app.push_screen(Ask("Stop training?", answers), self._stop_as)
 
     def _stop_as(self, answer: str | None) -> None:
-        if answer == "stop" and self.session.is_preparing:
+        if answer == "stop" and self.session.can_stop_preparing:
             self.session.stop_training()
         elif answer in ("save", "stop"):
             self.send(Stop(save=answer == "save"))
@@ -346,7 +346,7 @@ class TrainScreen(LabScreen):
         history, folder = self.session.history, self.session.folder
         if history is None or folder is None:
             return
-        if history.finished is not None and history.step >= history.max_iters:
+        if history.run_state.state == "finished" and history.step >= history.max_iters:
             self.app.push_screen(
                 ask_longer_run(history.run, history.step, history.max_iters),
                 lambda text: self._resume({"max_iters": parse_steps(text)}) if text else None,

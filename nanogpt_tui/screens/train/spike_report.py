@@ -98,7 +98,7 @@ def report(spike: Spike, history: "History") -> Iterator[Content]:
             (f"{spike.layer_growth:,.1f} times", "bold"),
             " its usual size.",
         )
-    for text, loss in zip(spike.texts, spike.text_losses, strict=True):
+    for text, loss in zip(spike.texts, spike.text_losses, strict=False):
         yield Content()
         yield Content.styled(f"text of the batch, loss {loss:.3f} after the step", "$quiet")
         cut = text[:TEXT_CHARACTERS]

@@ -167,3 +167,10 @@ async def test_the_histogram_of_a_layer_moves_with_the_step(lab: Any, two_runs: 
         await at.press("end")
         await at.sees(f"output at step {events[-1].step:,}")
         assert "▲" not in at.seen()
+
+
+def test_figures_that_a_record_of_another_program_lacks_are_unknown() -> None:
+    values = table([measured(1), measured(2, dead_units=(0.25,))], BY_TITLE["dead units"])
+    assert values[0].tolist() == [0.0, 0.25]
+    assert math.isnan(values[1][1])
+    assert table([measured(1, weight_norm=(1.0, 1.0, 1.0))], BY_TITLE["weight norm"]).shape == (2, 1)

@@ -345,3 +345,15 @@ async def test_a_lora_run_is_looked_at_while_it_trains_by_a_read_only_viewer_too
             await viewer.sees("tuned · step", "head 0")
         at.session.send(Stop(save=False))
         await at.until(lambda: not at.session.is_alive)
+
+
+async def test_opening_another_run_closes_the_look_at_the_one_before(lab: Any, with_data: Path) -> None:
+    async with lab() as at:
+        look = await open_look(at)
+        other = "two" if at.session.history.run == "one" else "one"
+        await at.press("4")
+        at.app.screen.highlight(other)
+        await at.until(lambda: at.app.screen.current and at.app.screen.current.name == other)
+        await at.press("enter")
+        await at.until(lambda: at.session.history.run == other and type(at.app.screen).__name__ == "TrainScreen")
+        assert look not in at.app.screen_stack

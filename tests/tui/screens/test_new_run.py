@@ -1,6 +1,7 @@
 """The form of a new run, driven by keys: what it says, what it refuses, and what it starts."""
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -532,3 +533,9 @@ async def test_a_run_of_several_processes_is_started_and_resumed_in_the_backgrou
         await at.until(lambda: len(starts) == 2)
         assert starts[1] == (run, {"processes": 2})
         assert not at.session.is_training
+
+
+def test_a_run_is_resumed_at_its_latest_checkpoint_whatever_step_it_had_reached(two_runs: Path) -> None:
+    status = two_runs / "one" / "status.json"
+    status.write_text(json.dumps(json.loads(status.read_text()) | {"step": 75, "state": "interrupted"}))
+    assert dict(read_options(None).starts)["resume one"] == "resume one at step 60"

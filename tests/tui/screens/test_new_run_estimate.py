@@ -201,3 +201,10 @@ def test_a_resumed_run_has_the_rest_of_its_steps_before_it(first_step: int, show
     found = figures(resolve(flags=flags).config, info, Speed(seconds_per_step=1.0), first_step)
     values = {name: (value, note) for name, value, note, _ in found}
     assert (*values["tokens"], values["epochs"][0], values["time"][0]) == shown
+
+
+def test_the_memory_is_that_of_the_number_format_of_the_run(real_measuring: None) -> None:
+    config = resolve(flags={"dtype": "bfloat16", "device": "cpu", "vocab_size": 65}).config
+    first = next(iter(measuring.measure(config, "none")))
+    assert isinstance(first, FreeMemory)
+    assert first.dtype == "bfloat16"

@@ -499,3 +499,17 @@ async def test_a_timer_that_ticks_when_the_app_has_no_screen_left_lists_nothing(
             ending.setattr(screen, "_list_job", None)
             screen._list()
             assert screen._list_job is None
+
+
+async def test_a_run_that_cannot_be_read_leaves_the_others_their_curves(lab: Any, two_runs: Path) -> None:
+    async with lab(size=(140, 40)) as at:
+        await opened(at)
+        await on(at, "two")
+        await at.press("space")
+        (two_runs / "two" / "status.json").write_text("{")
+        await at.until(lambda: any(run.name == "two" and run.state == "failed" for run in at.app.screen.runs))
+        await on(at, "one")
+        panel = at.app.screen.query_one(run_panel.RunPanel)
+        await at.until(lambda: any(path.endswith("one") for path, _ in panel._histories))
+        await on(at, "two")
+        await at.sees("status.json")

@@ -789,3 +789,14 @@ def test_a_line_of_the_history_names_the_run_before_the_settings() -> None:
     assert summary([completion], 30) == f"{start}shakespe… · 150"
     other = dataclasses.replace(completion, step=1000)
     assert summary([completion, other], 42) == f"{start}{weights} and 1,000"
+
+
+def test_a_text_is_not_continued_by_a_later_run_of_the_name_with_other_weights(two_runs: Path) -> None:
+    models = ModelCache(SimpleNamespace(runs_dir=None))  # type: ignore[arg-type]
+    text = Completion("", Source("one", "20"), SamplingConfig(), "one", 20)
+    text.val_loss = models.load(text, lambda: True).val_loss
+    assert text.val_loss is not None
+    assert models.load(text, lambda: True).step == 20
+    text.val_loss += 0.1
+    with pytest.raises(UserError, match="an earlier run one with other weights"):
+        models.load(text, lambda: True)

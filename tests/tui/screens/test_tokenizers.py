@@ -222,6 +222,12 @@ async def test_a_trained_tokenizer_is_saved_and_compared_again_by_its_file(
         await at.sees("The tokenizer bpe:280 is not saved")
         await at.press("escape")
         assert at.app.screen is screen
+        await at.app.switch_mode("train")
+        await at.press("q")
+        await at.sees("The tokenizer bpe:280 is not saved.", "quit, losing what is not saved")
+        await at.press("escape")
+        await at.app.switch_mode("data")
+        assert at.app.screen is screen
         await at.press("escape", "s")
         at.app.screen.query_one("Input").value = str(file)
         await at.press("enter")
@@ -261,3 +267,16 @@ def test_the_text_of_a_split_is_decoded_from_its_tokens(small: None, text_file: 
     assert "".join(split_text(dataset, "train")) + "".join(split_text(dataset, "val")) == text
     *_, held = outcome(held_out("dataset small"))
     assert held == "".join(split_text(dataset, "val"))[: 1 << 18]
+
+
+async def test_a_tokenizer_that_is_typed_twice_is_listed_once(lab: Any, small: None) -> None:
+    async with lab() as at:
+        screen = await opened(at, "small")
+        for _ in range(2):
+            await at.press("ctrl+o")
+            at.app.screen.query_one("Input").value = "gpt2"
+            await at.press("enter")
+            await at.until(lambda: at.app.screen is screen and not screen.is_reading)
+        keys = [key for key, _ in screen.tokenizers.options([])]
+        assert keys.count("spec gpt2") == 1
+        assert screen.tokenizers.typed == ["gpt2", "gpt2"]

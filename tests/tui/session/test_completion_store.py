@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from nanogpt import files
 from nanogpt.config import SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Token
@@ -110,3 +111,20 @@ async def test_the_history_of_another_day_is_there_and_can_be_gone_back_to(lab: 
         await at.press("g")
         await at.until(lambda: len(screen.completions.groups) == 2 and screen.completions.groups[1][0].reason)
     assert len(completion_store.load()) == 2
+
+
+def test_a_text_that_comes_while_the_file_is_shortened_and_one_after_the_clock_went_back_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(completion_store, "MAX_GROUPS", 2)
+    for number in range(4):
+        completion_store.append([take(str(number), began=10.0 - number)])
+
+    def read_while_another_writes(*given: Any) -> Any:
+        yield from files.lines(*given)
+        completion_store.append([take("late", began=3.0)])
+
+    monkeypatch.setattr(completion_store, "lines", read_while_another_writes)
+    assert [each[0].prompt for each in completion_store.load()] == ["2", "3"]
+    monkeypatch.setattr(completion_store, "lines", files.lines)
+    assert [each[0].prompt for each in completion_store.load(shorten=False)] == ["3", "late"]

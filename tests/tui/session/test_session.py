@@ -277,3 +277,51 @@ def test_live_weights_for_whose_copy_there_is_no_memory_are_one_line(tmp_path: P
     )
     with pytest.raises(UserError, match="out of memory: no copy of the weights"):
         copy_live_weights(session, lambda: True)
+
+
+async def test_a_command_goes_to_the_run_that_was_shown_when_it_was_given(lab: Any) -> None:
+    sent: list[str] = []
+    answers: list[str] = []
+    async with lab() as at:
+        session = at.session
+        await at.until(lambda: session.discovered)
+        session.remote = SimpleNamespace(done=False, launched=True, send=lambda command: sent.append("one"))
+        session.history = SimpleNamespace(run_state=SimpleNamespace(alive=True))
+        with session._writing:  # the disk does not answer
+            session.post(SetMaxIters(5), answers.append)
+            session.remote = session.history = None
+        await at.until(lambda: answers)
+        assert (sent, answers) == (["one"], [""])
+        session.post(SetMaxIters(5), answers.append)
+        assert answers[1:] == ["the run is not training any more: nothing was changed"]
+
+
+async def test_the_run_that_was_chosen_last_is_shown(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await at.until(lambda: at.session.history is not None)
+        for first, last in (("one", "two"), ("two", "one")):
+            at.session.show_run(two_runs / first)
+            at.session.show_run(two_runs / last)
+            await at.until(lambda last=last: at.session.folder == two_runs / last)
+            await at.rest(0.2)
+            assert at.session.folder == two_runs / last
+
+
+def test_a_job_that_was_stopped_does_not_end_the_next_one_of_its_text() -> None:
+    workers: list[Any] = []
+
+    def start_worker(work: Any, on_change: Any, **options: Any) -> Any:
+        workers.append(SimpleNamespace(cancel=lambda: None, drain=list, done=False, error=None, receive=on_change))
+        return workers[-1]
+
+    session: Any = SimpleNamespace(start_worker=start_worker)
+    models: Any = None
+    text = Completion("", Source(), SamplingConfig())
+    first = GenerationJob(session, models, text, SamplingConfig, lambda job: None)
+    first.stop()
+    second = GenerationJob(session, models, text, SamplingConfig, lambda job: None)
+    workers[0].done = True  # it was within a step
+    workers[0].receive()
+    assert first.done
+    assert not second.done
+    assert text.reason == ""

@@ -162,7 +162,7 @@ def test_the_commands_for_a_run_in_the_background_can_be_pasted_whatever_its_nam
     home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     session = SimpleNamespace(
-        training=None, is_training=False, is_alive=True, folder=home / "runs" / "it's mine",
+        training=None, is_training=False, is_starting=False, is_alive=True, folder=home / "runs" / "it's mine",
         remote=SimpleNamespace(is_ours=True),
     )  # fmt: skip
     app: Any = SimpleNamespace(session=session, detached=False)

@@ -8,13 +8,15 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
+from textual import constants
 from textual._compositor import LayoutUpdate
+from textual.events import Key
 from textual.geometry import Region
 from textual.screen import Screen
 
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.settings import Settings
-from nanogpt_tui.terminal.driver import MAX_PENDING_BYTES, STALL_TIMEOUT_S, OutputThread, TerminalDriver
+from nanogpt_tui.terminal.driver import MAX_PENDING_BYTES, STALL_TIMEOUT_S, CellParser, OutputThread, TerminalDriver
 
 ROW = LayoutUpdate([], Region(0, 0, 1, 1))
 
@@ -143,3 +145,12 @@ async def test_at_the_end_of_the_input_the_app_hangs_up_and_nothing_is_read_agai
         await asyncio.wait_for(hung_up.wait(), 60)
         reading.join(60)
         assert not reading.is_alive()
+
+
+@pytest.mark.parametrize("typed", ["\x1b[1114112;1u", "\x1b[99999999u"])
+def test_the_number_of_no_character_ends_nothing(typed: str) -> None:
+    parser = CellParser(False)
+    list(parser.feed(typed))  # raised ValueError
+    time.sleep(2 * constants.ESCAPE_DELAY)
+    list(parser.tick())  # what is no sequence is given again as keys
+    assert [message.key for message in parser.feed("a") if isinstance(message, Key)] == ["a"]
