@@ -112,7 +112,7 @@ class TokenizerMeasured(Event):
     @property
     def bytes_per_token(self) -> float:
         """The mean number of bytes of the text (UTF-8) for a token."""
-        return self.text_bytes / self.tokens
+        return self.text_bytes / max(1, self.tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -174,8 +174,8 @@ def new_folder(path: Path, partial: Path, replaced: Path) -> Iterator[Path]:
     `replaced` and then removed. A process that is killed can leave `partial`, or `replaced` with nothing at `path`: the
     caller has to look for both, which must be beside `path`. Raise OSError.
     """
+    partial.mkdir()
     try:
-        partial.mkdir()
         yield partial
         publish_folder(path, partial, replaced)
     finally:
@@ -208,8 +208,9 @@ def new_file(path: Path, *, durable: bool = True, replace: bool = False) -> Iter
 
 def publish_folder(path: Path, partial: Path, replaced: Path) -> None:
     """Rename the folder `partial` to `path` once all of its files are on disk, as `new_folder` does. Raise OSError."""
-    for item in (*partial.iterdir(), partial):
-        sync(item)
+    for folder, _, names in os.walk(partial, topdown=False):
+        for name in (*names, ""):
+            sync(Path(folder, name))
     is_replacing = os.path.lexists(path)
     if is_replacing:
         path.rename(replaced)
@@ -231,11 +232,16 @@ def remove_folder(path: Path, removed: Path, marker: str = "") -> None:
     A process that is killed leaves nothing at `path` and maybe a part at `removed`, without the file `marker`, so that
     nothing takes it for a whole folder. Raise OSError.
     """
+    hide_folder(path, removed, marker)
+    remove(removed)
+
+
+def hide_folder(path: Path, removed: Path, marker: str = "") -> None:
+    """Do the first part of `remove_folder`, after which `remove(removed)` is left. Raise OSError."""
     remove(removed, ignore_errors=True)  # from a removal that was interrupted
     path.rename(removed)
     if marker and not removed.is_symlink():
         (removed / marker).unlink(missing_ok=True)
-    remove(removed)
 
 
 def sync(path: Path) -> None:

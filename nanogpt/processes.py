@@ -1,6 +1,7 @@
 """Processes: which are running, and how a new one that calls a function of this package is started."""
 
 import os
+import site
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -51,9 +52,10 @@ def python_command(function: str, arguments: Sequence[str] = ()) -> tuple[list[s
     """Return the command of a process as `start_python` starts it, and its environment."""
     module, _, name = function.partition(":")
     code = f"import sys; from {module} import {name}; sys.exit({name}())"
-    package = str(Path(__file__).parents[1])  # -P: no modules from the working directory
-    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-    return [sys.executable, "-P", "-c", code, *arguments], os.environ | {"PYTHONPATH": path}
+    package, environment = str(Path(__file__).parents[1]), dict(os.environ)
+    if package not in (*site.getsitepackages(), site.getusersitepackages()):  # which come after the standard library
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+    return [sys.executable, "-P", "-c", code, *arguments], environment  # -P: no modules from the working directory
 
 
 def start_python(function: str, arguments: Sequence[str] = (), **options: Any) -> "subprocess.Popen[bytes]":

@@ -239,3 +239,11 @@ def test_what_safetensors_says_of_the_system_is_in_the_same_words():
     assert files.why(said) == files.why(OSError(errno.ENOSPC, "")) == "the disk is full; free some space"
     assert files.system_error(said, Path("a")).errno == errno.ENOSPC
     assert files.why(Exception("header too large")) == "header too large"
+
+
+def test_a_folder_that_another_process_is_writing_stays(tmp_path: Path) -> None:
+    (tmp_path / "partial").mkdir()
+    (tmp_path / "partial" / "file").write_text("its own")
+    with pytest.raises(FileExistsError), files.new_folder(tmp_path / "new", tmp_path / "partial", tmp_path / "old"):
+        pass
+    assert (tmp_path / "partial" / "file").read_text() == "its own"

@@ -14,6 +14,7 @@ from nanogpt.cli.training_display import open_or_prepare
 from nanogpt.config import Setting
 from nanogpt.events import Benchmark, Measuring, Step
 from nanogpt.formatting import counted
+from nanogpt.runs.weights import with_shape_of_weights
 
 DESCRIPTION = """Measure on this machine, with the settings of `nanogpt train`, how fast it trains, how long each
 part of a step takes, how fast it samples and prepares data, and what was chosen automatically and why."""
@@ -37,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     steps, burn_in = STEPS.parse(args.steps), BURN_IN.parse(args.burn_in)
-    config = configured(args).config
+    resolved = configured(args)
+    config = with_shape_of_weights(resolved.config, resolved.sources, args.runs_dir)
     dataset = open_or_prepare(config.data.dataset, args.data_dir)
 
     from nanogpt.runs import run_benchmark

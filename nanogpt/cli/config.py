@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from nanogpt import tokenizers
 from nanogpt.cli.settings import add_settings, configured
 from nanogpt.cli.tables import print_table
-from nanogpt.config import KINDS, component, config_to_toml, load_preset, names, preset_names
+from nanogpt.config import KINDS, Resolved, component, config_to_toml, load_preset, names, preset_names
 from nanogpt.data import sources
 from nanogpt.errors import UserError
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     if args.components:
         print_table(_components())
         return 0
-    resolved = configured(args)
+    resolved = with_weights(configured(args))
     values, known = resolved.config.values(), resolved.config.settings()
     if args.toml:
         import tomli_w
@@ -54,6 +54,21 @@ def run(args: argparse.Namespace) -> int:
         rows += [(name, _shown(values[name]), resolved.sources[name], known[name].help) for name in values]
         print_table(rows)
     return 0
+
+
+def with_weights(resolved: Resolved) -> Resolved:
+    """Return the settings with the shape of the weights that `init_from` names, unless they would be downloaded."""
+    source = resolved.config.checkpoint.init_from
+    if source in ("scratch", "resume"):
+        return resolved
+    from nanogpt.runs.weights import is_on_hub, with_shape_of_weights
+
+    if is_on_hub(source):
+        return resolved
+    config = with_shape_of_weights(resolved.config, resolved.sources)
+    before = resolved.config.values()
+    changed = {name: source for name, value in config.values().items() if value != before.get(name)}
+    return Resolved(config, resolved.sources | changed)
 
 
 def _about(preset: str) -> str:

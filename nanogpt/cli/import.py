@@ -33,14 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nanogpt.runs import folder, importing
+    from nanogpt.runs import checkpoints, folder, importing
 
     if args.kind == "hf" and (args.meta or args.tokenizer):
         raise UserError("--meta and --tokenizer are for `import nanogpt`: a Hugging Face folder has its tokenizer")
     if args.kind == "nanochat" and args.meta:
         raise UserError("--meta is for `import nanogpt`: nanochat's tokenizer is --tokenizer=PATH")
     base = expanded(args.source.removeprefix("hf:")).absolute()
-    base = base.parent if base.suffix == ".pt" else base
+    base = base.parent if base.suffix in checkpoints.PICKLES else base
     name = re.sub(r"[^\w.+-]", "-", base.name).strip("-.+")[: folder.LONGEST_NAME] or "imported"
     place = folder.new_folder(name, name=args.name, runs_dir=args.runs_dir)
     if args.kind == "nanogpt":

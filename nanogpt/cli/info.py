@@ -12,9 +12,9 @@ from nanogpt.events import LayerHealth, to_json
 from nanogpt.formatting import printable
 from nanogpt.loss_units import UNITS
 from nanogpt.paths import expanded
-from nanogpt.runs.checkpoints import best, list_checkpoints
+from nanogpt.runs.checkpoints import best, list_checkpoints, trained_config
 from nanogpt.runs.event_log import events_of
-from nanogpt.runs.folder import find, read_run_toml, run_config, summary
+from nanogpt.runs.folder import find, read_run_toml, summary
 from nanogpt.runs.manage import changed
 from nanogpt.runs.state import state_to_dict
 
@@ -74,9 +74,8 @@ def show_health(folder: Path, as_json: bool) -> int:
             print(to_json(event))
         return 0
     if not measured:
-        print(
-            f"{folder.name} has no measurement of its layers: they are made every health_interval steps, from step 1 on"
-        )
+        text = "has no measurement of its layers: they are made every health_interval steps, from step 1 on"
+        print(printable(f"{folder.name} {text}"))
         return 0
     last = measured[-1]
     rows: list[tuple[str, ...]] = [
@@ -133,7 +132,7 @@ def other_units(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def settings(folder: Path) -> str:
     """Return the settings that are not defaults, or why they cannot be read."""
     try:
-        return " ".join(f"{name}={value}" for name, value in changed(run_config(folder)).items()) or "the defaults"
+        return " ".join(f"{name}={value}" for name, value in changed(trained_config(folder)).items()) or "the defaults"
     except UserError as error:
         return str(error)
 

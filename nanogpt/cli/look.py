@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nanogpt.cli.sample import start_text
@@ -64,11 +65,12 @@ def run(args: argparse.Namespace) -> int:
     if args.picture is not None:
         check_picture(args)
 
-    from nanogpt.runs import load_model
+    from nanogpt.runs import checkpoints, load_model
 
-    loaded = load_model(args.source, args.checkpoint, args.device, args.runs_dir, args.weights)
+    folder, path = checkpoints.locate(args.source, args.checkpoint, args.runs_dir)  # the newest run may change
+    loaded = load_model(str(path), device=args.device, weights=args.weights)
     if args.losses:
-        rows, figures = losses(loaded, args, top)
+        rows, figures = losses(loaded, folder, args, top)
     elif args.neighbours is not None:
         rows, figures = neighbours(loaded, args.neighbours, top)
     elif args.lens:
@@ -184,7 +186,7 @@ def neighbours(loaded: "LoadedModel", text: str, top: int) -> tuple[Rows, dict[s
     return rows, {"tokens": figures}
 
 
-def losses(loaded: "LoadedModel", args: argparse.Namespace, top: int) -> tuple[Rows, dict[str, Any]]:
+def losses(loaded: "LoadedModel", folder: Path, args: argparse.Namespace, top: int) -> tuple[Rows, dict[str, Any]]:
     """Return the mean loss at positions of the context, and the tokens with the largest share of all loss."""
     from itertools import islice
 
@@ -192,11 +194,9 @@ def losses(loaded: "LoadedModel", args: argparse.Namespace, top: int) -> tuple[R
 
     from nanogpt.data.batches import sliding_batches
     from nanogpt.inspection.token_losses import token_losses
-    from nanogpt.runs import checkpoints
     from nanogpt.runs.evaluation import open_run_dataset
 
-    run, _ = checkpoints.locate(args.source, args.checkpoint, args.runs_dir)
-    dataset, size = open_run_dataset(run, args.dataset, args.data_dir), loaded.model.config.block_size
+    dataset, size = open_run_dataset(folder, args.dataset, args.data_dir), loaded.model.config.block_size
     dataset.check_ids("val")
     windows = sliding_batches(dataset.split("val"), size, 4, stride=size)
     found = token_losses(loaded.model, islice(windows, EVALUATED // 4))

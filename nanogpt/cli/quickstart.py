@@ -36,4 +36,4 @@ def run(args: argparse.Namespace) -> int:
         folder, seconds=args.seconds, changes=changes, commands=commands, data_dir=args.data_dir
     )
     with ignoring_hangup():
-        return finish(show(interruptible_once_started(events, commands)), folder)
+        return finish(show(interruptible_once_started(events, commands), folder), folder, data_dir=args.data_dir)

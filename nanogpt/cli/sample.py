@@ -78,14 +78,16 @@ def run(args: argparse.Namespace) -> int:
     from nanogpt.runs import checkpoints, load_model
     from nanogpt.sampling import generate, resolve_sampling_dtype
 
-    loaded = load_model(args.source, args.checkpoint, args.device, args.runs_dir, args.weights)
+    folder, path = checkpoints.locate(args.source, args.checkpoint, args.runs_dir)  # the newest run may change
+    device = "cpu" if dtype == "int8" and args.device == "auto" else args.device
+    loaded = load_model(str(path), device=device, weights=args.weights)
     prompt = known_text(loaded.tokenizer, prompt, args.unknown == "replace")
     loss = "" if loaded.val_loss is None else f", val loss {loaded.val_loss:.4f}"
     dtype, _ = resolve_sampling_dtype(dtype, loaded.model)
     step = f"step {loaded.step:,}{', averaged weights' if loaded.is_average else ''}"
     print_message(f"{loaded.run}, {step}{loss}, on {loaded.device} in {dtype}, seed {knobs.seed}")
     if dtype == "int8":
-        for line in about_int8(loaded, checkpoints.locate(args.source, args.checkpoint, args.runs_dir)[0]):
+        for line in about_int8(loaded, folder):
             print_message(line)
     events = generate(
         loaded.model,
@@ -152,11 +154,11 @@ def start_text(start: str) -> str:
 
 def known_text(tokenizer: Tokenizer, prompt: str, replace: bool) -> str:
     """Return the prompt, with `replace` without its unknown characters. Raise `UserError` if it has any otherwise."""
-    if replace:
-        return tokenizer.decode(id for id in tokenizer.encode(prompt, "replace") if id != tokenizer.unknown_id)
     try:
         tokenizer.encode(prompt)
     except UserError as error:
+        if replace:
+            return tokenizer.decode(id for id in tokenizer.encode(prompt, "replace") if id != tokenizer.unknown_id)
         windows = " (it ends lines on Windows: `tr -d '\\r'` removes it)" if "U+000D" in str(error) else ""
         raise UserError(f"{error}{windows}, or replace it with --unknown=replace") from None
     return prompt

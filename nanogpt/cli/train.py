@@ -98,7 +98,8 @@ def train(config: Config, args: argparse.Namespace, base: str, sources: Mapping[
     commands = CommandQueue()
     places = {"data_dir": args.data_dir, "runs_dir": args.runs_dir}
     events = runs.start(config, folder, commands=commands, sources=sources, **places)
-    return finish(show(interruptible_once_started(events, commands)), folder, config.evaluation.eval_only)
+    finished = show(interruptible_once_started(events, commands), folder)
+    return finish(finished, folder, config.evaluation.eval_only, args.data_dir)
 
 
 def new_folder(args: argparse.Namespace, base: str) -> Path:
@@ -133,7 +134,7 @@ def places_of(args: argparse.Namespace, folder: Path) -> list[str]:
 
 def resumed_folder(args: argparse.Namespace) -> Path:
     """Return the folder of the run to resume. Raise `UserError` if it does not exist."""
-    return find(str(args.out_dir) if args.out_dir else args.name, args.runs_dir)
+    return find(str(args.out_dir.absolute()) if args.out_dir else args.name, args.runs_dir)
 
 
 def resume(args: argparse.Namespace, resolved: Resolved, folder: Path) -> int:
@@ -149,6 +150,8 @@ def resume(args: argparse.Namespace, resolved: Resolved, folder: Path) -> int:
         for name, source in resolved.sources.items()
         if source == "flag" or (source != "default" and asked[name] != recorded.get(name))
     }
+    if asked["processes"] != recorded["processes"] and "processes" in changes:
+        changes.setdefault("threads", 0)  # those of the run are for each of another number of processes
     if args.detach:
         return detached(folder, runs.resume_detached(folder, changes, data_dir=args.data_dir))
     if starts_several(config := with_settings(before, changes)):
@@ -156,7 +159,8 @@ def resume(args: argparse.Namespace, resolved: Resolved, folder: Path) -> int:
         replace_by_launcher(config.system.processes, config.system.threads, settings)
     commands = CommandQueue()
     events = runs.resume(folder, changes, commands=commands, data_dir=args.data_dir)
-    return finish(show(interruptible_once_started(events, commands)), folder, config.evaluation.eval_only)
+    finished = show(interruptible_once_started(events, commands), folder)
+    return finish(finished, folder, config.evaluation.eval_only, args.data_dir)
 
 
 def detached(folder: Path, pid: int) -> int:
@@ -167,10 +171,10 @@ def detached(folder: Path, pid: int) -> int:
     return 0
 
 
-def finish(finished: Finished | None, folder: Path, eval_only: bool = False) -> int:
+def finish(finished: Finished | None, folder: Path, eval_only: bool = False, data_dir: Path | None = None) -> int:
     """Print how training ended and a sample from the best checkpoint; return the exit code.
 
-    eval_only: it was to evaluate once, which writes no run.
+    eval_only: it was to evaluate once, which writes no run. data_dir: the folder of the data sets that was given.
     """
     if os.environ.get("RANK", "0") != "0":
         return 0  # under torchrun only the first process prints
@@ -183,11 +187,13 @@ def finish(finished: Finished | None, folder: Path, eval_only: bool = False) -> 
         print_message("stopped; nothing was evaluated")
         return 0
     if finished.reason == "stopped":
-        advice = f"resume with: nanogpt train --init_from=resume {run_option(folder)}"
+        places = f" --data_dir={shlex.quote(str(data_dir))}" if data_dir else ""
+        command = f"nanogpt train --init_from=resume {run_option(folder)}{places}"
+        advice = f"resume with: {command}"
         if not is_run(folder):
             advice = f"its folder {folder} is gone"
         elif latest(folder) is None:
-            advice = "it has no checkpoint, so it cannot be resumed"
+            advice = f"it has no checkpoint; start again at step 0 with: {command}"
         print_message(f"stopped at step {finished.step:,}; {advice}")
         return 0
     best = f"best val loss {finished.best_val_loss:.4f}, " if finished.best_val_loss is not None else ""
@@ -197,22 +203,33 @@ def finish(finished: Finished | None, folder: Path, eval_only: bool = False) -> 
     config = run_config(folder)
     if config.evaluation.sample_tokens:
         print_message("sample:")
-        write_sample(folder, config)
+        try:
+            write_sample(folder, config)
+        except UserError as error:  # the run itself is complete
+            print_message(f"no sample: {error}")
         print_message(f"for more: nanogpt sample {shlex.quote(run_name(folder))}")
     return 0
 
 
 def write_sample(folder: Path, config: Config) -> None:
-    """Print a sample from the run's best checkpoint, token by token."""
-    from nanogpt import runs, sampling
+    """Print a sample from the run's best checkpoint, token by token. Raise `UserError` if memory runs out."""
+    from nanogpt import hardware, runs, sampling
     from nanogpt.cli.sample import PrintableWriter
     from nanogpt.events import Token
 
-    loaded = runs.load_model(str(folder), "best", config.system.device)
+    # The recorded GPU may be full, or too small for a model that was divided: then use the CPU.
+    device = "auto" if config.system.device == "cuda" else config.system.device
+    loaded = runs.load_model(str(folder), "best", device)
     knobs = SamplingConfig(max_new_tokens=config.evaluation.sample_tokens, seed=config.system.seed)
     prompt, write = config.evaluation.sample_start, PrintableWriter().write
     write(prompt)
-    for event in sampling.generate(loaded.model, loaded.tokenizer, prompt, knobs, alternatives=0):
-        if isinstance(event, Token):
-            write(event.text)
-    write("\n")
+    try:
+        for event in sampling.generate(loaded.model, loaded.tokenizer, prompt, knobs, alternatives=0):
+            if isinstance(event, Token):
+                write(event.text)
+    except RuntimeError as error:
+        if not hardware.is_out_of_memory(error):
+            raise
+        raise UserError("out of memory") from None
+    finally:
+        write("\n")

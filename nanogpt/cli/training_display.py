@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 import signal
 import time
 from collections import deque
@@ -33,16 +34,19 @@ from nanogpt.formatting import counted, duration, significant
 from nanogpt.inspection import layer_problems, spikes
 from nanogpt.loss_units import TextSize, convert, perplexity
 from nanogpt.runs import RunState, reduce
+from nanogpt.runs.folder import run_name
 from nanogpt.training import CommandQueue, Stop
 
 REPEAT_S = 2.0  # in which a signal that was sent to all processes comes again from the one that started them
 
 
-def show(events: Iterator[Event]) -> Finished | None:
+def show(events: Iterator[Event], folder: Path | None = None, *, is_watched: bool = False) -> Finished | None:
     """Show all events on stderr; return `Finished`, or None if training did not finish.
 
-    Under torchrun only the first process shows them.
+    Under torchrun only the first process shows them. folder: of the run, for the command that is printed. is_watched:
+    another process trains it, and nobody prints a sample at the end.
     """
+    name = f" {shlex.quote(run_name(folder))}" if folder is not None else ""
     if os.environ.get("RANK", "0") != "0":
         deque(events, maxlen=0)
         return None
@@ -74,7 +78,7 @@ def show(events: Iterator[Event]) -> Finished | None:
                 case Saved():
                     live("")
                     print_message(f"step {event.step:,}: saved {event.path}{' (best)' if event.is_best else ''}")
-                case Sampled() if event.step < max_iters:  # a sample of the finished model goes to stdout
+                case Sampled() if is_watched or event.step < max_iters:  # one of the finished model goes to stdout
                     live("")
                     print_message(f"sample at step {event.step:,}: {event.prompt}{event.text}")
                 case Acknowledged():
@@ -89,7 +93,7 @@ def show(events: Iterator[Event]) -> Finished | None:
                     print_message(layer_problems.describe(event))
                 case Spike():
                     live("")
-                    print_message(f"{spikes.describe(event)}: `nanogpt spikes` shows the text")
+                    print_message(f"{spikes.describe(event)}: `nanogpt spikes{name}` shows the text")
                 case Finished():
                     live("")
                     finished = event

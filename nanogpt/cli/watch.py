@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from nanogpt.cli.console import print_message
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             from nanogpt.cli.training_display import show
 
-            show(watched_events(folder, args.follow, location))
+            show(watched_events(folder, args.follow, location), folder, is_watched=True)
         about = final_state(location.folder)
     except KeyboardInterrupt:
         print_message()
@@ -92,10 +93,10 @@ def as_json_lines(block: bytes) -> str:
 
 def watched_events(folder: Path, keep_waiting: bool, location: RunLocation) -> Iterator[Event]:
     """Yield the last `Started` of the run, then its new events, and a `Notice` for a change without an event."""
-    started = last_start(folder)
+    started, now = last_start(folder), summary(folder)
     if started is not None:
-        yield started
-    before = status_event(summary(folder))
+        yield replace(started, max_iters=now.max_iters or started.max_iters)  # a command may have changed it since
+    before = status_event(now)
     for event in follow(folder, from_start=False, keep_waiting=keep_waiting):
         if isinstance(event, Status):
             location.folder = Path(event.path)

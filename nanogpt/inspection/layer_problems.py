@@ -109,13 +109,15 @@ class LayerProblemObserver(Observer):
                 self._active.clear()
                 self._uniform = math.log(event.vocab_size) if event.step == 0 else math.inf
             case Step(step=1, loss=loss) if loss > self._uniform + LARGE_LOSS:
+                self._active.add(("", "large first loss"))
                 yield self._begin(1, "", "large first loss", loss)
             case LayerHealth():
                 yield from self._judge(event)
 
     def _judge(self, health: LayerHealth) -> Iterator[LayerProblem]:
         found = find_problems(health)
-        for layer, problem in sorted(self._active - found.keys()):
+        first_loss = {("", "large first loss")} if health.step == 1 else set()  # of this very step: over at the next
+        for layer, problem in sorted(self._active - found.keys() - first_loss):
             self._active.remove((layer, problem))
             yield LayerProblem(step=health.step, layer=layer, problem=problem, message="", advice="", over=True)
         for key, figure in found.items():

@@ -98,6 +98,9 @@ def document_starts(ids: Tensor, separator: int) -> Tensor | None:
     if ids.device.type == "cpu" and not torch.compiler.is_compiling() and not is_start[:, 1:].any():
         return None
     positions = torch.arange(ids.size(1), device=ids.device)
+    if torch.compiler.is_exporting():  # ONNX has no cummax
+        starts = is_start[:, None] & (positions <= positions[:, None])  # (B, T, T): those up to each position
+        return torch.where(starts, positions, 0).amax(-1)
     return torch.cummax(torch.where(is_start, positions, 0), dim=1).values
 
 

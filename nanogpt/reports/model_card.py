@@ -7,9 +7,11 @@ import re
 from collections.abc import Sequence
 
 from nanogpt import __version__, data
+from nanogpt.config import ArchitectureConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Evaluated, Sampled, Started
 from nanogpt.formatting import duration, printable, significant
+from nanogpt.interop.huggingface_config import config_json
 from nanogpt.reports.evenly import evenly
 from nanogpt.reports.record import RunRecord
 from nanogpt.runs.manage import changed
@@ -79,13 +81,22 @@ def _results(record: RunRecord) -> str:
 def _use(record: RunRecord, repository: str) -> str:
     name = repository.rpartition("/")[2]
     commands = [f"nanogpt pull {repository}", f"nanogpt sample {name}"]
-    if record.config is not None and record.config.model.name == "gpt2":
+    if record.config is not None and _is_exportable(record.config.model):
         commands.append(f"nanogpt export {name} {name}-hf --to=hf")
     return (
         "## Use\n\n" + fenced("\n".join(commands), "sh") + "\n\n"
         f"`nanogpt train --init_from={name}` fine-tunes it on a data set with the same tokenizer. The weights are "
         "safetensors: loading them runs no code."
     )
+
+
+def _is_exportable(config: ArchitectureConfig) -> bool:
+    """Return whether transformers has this model."""
+    try:
+        config_json(config, None)
+    except UserError:
+        return False
+    return True
 
 
 def _data(record: RunRecord) -> str:

@@ -61,6 +61,8 @@ def repository_files(run: Path, repository: str, which: str = "best", licence: s
 
     which: the checkpoint, as in `checkpoints.choose`. Raise `UserError`, also if a file of it is damaged.
     """
+    from nanogpt.runs.load import load_tokenizer
+
     chosen = checkpoints.choose(run, which)
     record = _record_without_paths(read_record(run))
     tables = folder.read_run_toml(run)
@@ -68,8 +70,9 @@ def repository_files(run: Path, repository: str, which: str = "best", licence: s
         "README.md": model_card(record, repository, chosen.step, licence).encode(),
         CURVE: standalone(loss_chart(record, 900, 340)).encode(),
         "run.toml": tomli_w.dumps(_without_paths(tables)).encode(),
-        "events.jsonl": b"".join(_sent_lines(run)),
+        "events.jsonl": b"".join(_sent_lines(run, chosen.step)),
     }
+    load_tokenizer(run)  # so that nothing else is sent in its place
     try:
         files["tokenizer.json"] = read_bytes(run / "tokenizer.json", LARGEST_TOKENIZER)
     except OSError as error:
@@ -116,6 +119,7 @@ def pull(repository: str, run: Path) -> Path:
             load_model(str(checkpoint), device="cpu")
             write_status(partial, replace(_last_state(partial, run.name), dataset=dataset))
             folder.check_still_free(run)
+            folder.make_way(run)
     except OSError as error:
         raise UserError(f"cannot write {run}: {why(error)}; choose another folder with --runs_dir") from None
     return run / checkpoint.relative_to(partial)
@@ -179,18 +183,32 @@ def _without_path(value: str) -> str:
     return value if is_on_hub else Path(value).name
 
 
-def _sent_lines(run: Path) -> Iterator[bytes]:
-    """Yield the lines of the record that are sent."""
-    starts = tuple(json.dumps({"event": name}, separators=(",", ":"))[:-1].encode() + b"," for name in SENT_EVENTS)
+def _sent_lines(run: Path, step: int) -> Iterator[bytes]:
+    """Yield the lines of the record that are sent; of the checkpoints only that of `step` is."""
+    starts, saved = tuple(map(_start_of, SENT_EVENTS)), _start_of("Saved")
     try:
         with open_regular(run / "events.jsonl") as file:
             for line in file:
-                if line.startswith(starts) and line.endswith(b"\n"):
+                is_sent = line.startswith(starts) or (line.startswith(saved) and _step_of(line) == step)
+                if is_sent and line.endswith(b"\n"):
                     yield line
     except FileNotFoundError:
         return
     except OSError as error:
         raise UserError(f"cannot read {run / 'events.jsonl'}: {why(error)}") from None
+
+
+def _start_of(event: str) -> bytes:
+    """Return how the line of an event of this name begins."""
+    return json.dumps({"event": event}, separators=(",", ":"))[:-1].encode() + b","
+
+
+def _step_of(line: bytes) -> int | None:
+    """Return the step of an event's line, None if it is damaged."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _last_state(run: Path, name: str) -> RunState:

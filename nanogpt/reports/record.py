@@ -11,8 +11,9 @@ from typing import Any, TypeVar, cast
 from nanogpt.config import Config
 from nanogpt.errors import UserError
 from nanogpt.events import Event, LayerHealth, Saved, Started
+from nanogpt.runs.checkpoints import trained_config
 from nanogpt.runs.event_log import Steps, read_blocks
-from nanogpt.runs.folder import read_run_toml, run_config, summary
+from nanogpt.runs.folder import read_run_toml, summary
 from nanogpt.runs.state import RunState
 from nanogpt.runs.thinned import Thinned
 
@@ -68,7 +69,7 @@ def read_record(run: Path) -> RunRecord:
         else:
             events.append((number, item))
     try:
-        config: Config | None = run_config(run)
+        config: Config | None = trained_config(run)
     except UserError:
         config = None
     in_order = [event for _, event in sorted([*events, *measurements.items], key=itemgetter(0))]

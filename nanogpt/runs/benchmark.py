@@ -68,7 +68,7 @@ def run_benchmark(
         ms_per_iteration=1000 * step_s,
         parts_ms={name: 1000 * step_s * total[name] / total["step"] for name in PARTS},
         tokens_per_second=per_second,
-        mfu=per_second * config.model.flops_per_token() / started.peak_flops if started.peak_flops else None,
+        mfu=per_second * started.flops_per_token / started.peak_flops if started.peak_flops else None,
         peak_flops=started.peak_flops,
         peak_from="the maker's data sheet" if started.device.startswith("cuda") else "products of matrices, timed here",
         sampling_tokens_per_second=alone,

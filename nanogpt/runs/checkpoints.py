@@ -15,11 +15,12 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nanogpt import paths
-from nanogpt.config import ArchitectureConfig, architecture_from
+from nanogpt.config import ArchitectureConfig, Config, architecture_from, with_settings
 from nanogpt.errors import SettingError, UserError
 from nanogpt.files import (
     apply_umask,
@@ -34,7 +35,7 @@ from nanogpt.files import (
     write_atomically,
 )
 from nanogpt.records import from_values
-from nanogpt.runs.folder import find
+from nanogpt.runs.folder import find, run_config
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +47,7 @@ CHANGED_BY_COMMANDS = (
     "max_iters",
     "eval_interval",
 )  # a resume uses the values in the checkpoint
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")  # suffixes
 PICKLE_ADVICE = "`nanogpt import nanogpt FILE` makes a run of a ckpt.pt of nanoGPT without running its code"
 AVERAGE = "average.safetensors"
 ADAPTERS, BASE = "adapters.safetensors", "base.safetensors"
@@ -75,6 +77,22 @@ def list_checkpoints(run: Path) -> list[Checkpoint]:
     Raise `UserError` if the folder cannot be listed.
     """
     found = []
+    for step, folder in _folders(run):
+        loss, is_refused = None, False
+        try:
+            progress = _read_trainer(folder)["progress"]
+            known = progress.get("val_loss")
+            is_evaluated = progress.get("evaluated_at") == progress.get("step")
+            loss = known if is_evaluated and isinstance(known, float) and math.isfinite(known) else None
+        except UserError as error:
+            is_refused = isinstance(error, ReadError)
+        found.append(Checkpoint(step, folder, loss, is_refused))
+    return found
+
+
+def _folders(run: Path) -> list[tuple[int, Path]]:
+    """Return the steps and folders of a run's checkpoints by step. Raise `UserError` if they cannot be listed."""
+    found = []
     try:
         folders = sorted((run / "checkpoints").iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -83,17 +101,14 @@ def list_checkpoints(run: Path) -> list[Checkpoint]:
         raise UserError(f"cannot read {run / 'checkpoints'}: {why(error)}") from None
     for folder in (each for each in folders if each.name.startswith("step-")):
         replaced = folder.suffix == REPLACED and not folder.with_suffix("").exists()
-        if (folder.suffix and not replaced) or not folder.stem[5:].isdecimal():
-            continue
-        loss, is_refused = None, False
-        try:
-            progress = _read_trainer(folder)["progress"]
-            evaluated = progress["evaluated_at"] == progress["step"] and math.isfinite(progress["val_loss"])
-            loss = progress["val_loss"] if evaluated else None
-        except UserError as error:
-            is_refused = isinstance(error, ReadError)
-        found.append(Checkpoint(int(folder.stem[5:]), folder, loss, is_refused))
-    return sorted(found, key=lambda checkpoint: checkpoint.step)
+        if (not folder.suffix or replaced) and folder.stem[5:].isdecimal():
+            found.append((int(folder.stem[5:]), folder))
+    return sorted(found, key=itemgetter(0))
+
+
+def latest_step(run: Path) -> int:
+    """Return the step of the latest checkpoint, 0 without one. Reads no file. Raise `UserError` as `latest`."""
+    return max((step for step, _ in _folders(run)), default=0)
 
 
 def latest(run: Path) -> Checkpoint | None:
@@ -138,12 +153,15 @@ def locate(source: str | None, which: str = "best", runs_dir: str | Path | None 
     if source is not None and is_checkpoint(paths.expanded(source)):
         path = paths.expanded(source).absolute()
         return path.parent.parent, path
-    if source is not None and Path(source).suffix in (".pt", ".pth", ".bin", ".ckpt", ".pkl"):
+    try:
+        run = find(source, runs_dir)
+    except UserError:
+        if source is None or Path(source).suffix not in PICKLES:
+            raise
         raise UserError(
             f"{source} is a pickle, which can run code when it is loaded: only safetensors are read here. "
             f"{PICKLE_ADVICE}"
-        )
-    run = find(source, runs_dir)
+        ) from None
     return run, choose(run, which).path
 
 
@@ -273,7 +291,7 @@ def read(checkpoint: Path, *, weights_only: bool = False) -> "Snapshot":
     try:
         progress = from_values(Progress, trainer["progress"])
         position = int(trainer["position"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _unreadable(checkpoint, error) from None
     adapters = _read_tensors(checkpoint, ADAPTERS, trainer) if ADAPTERS in trainer["sha256"] else {}
     tensors = _read_tensors(checkpoint, BASE if adapters else "model.safetensors", trainer)
@@ -329,6 +347,27 @@ def progress(checkpoint: Path) -> dict[str, Any]:
     return dict(_read_trainer(checkpoint)["progress"])
 
 
+def trained_config(run: Path) -> Config:
+    """Return the run's configuration with what commands changed during training, as its latest checkpoint has it.
+
+    Raise `UserError` if run.toml cannot be read; a checkpoint that cannot be read is left out.
+    """
+    config = run_config(run)
+    with suppress(UserError):
+        return with_changes(config, latest(run))
+    return config
+
+
+def with_changes(config: Config, checkpoint: Checkpoint | None) -> Config:
+    """Return a run's configuration with what commands had changed at one of its checkpoints. Raise `UserError`."""
+    if checkpoint is None:
+        return config
+    before = progress(checkpoint.path)
+    if before.get("tokens") == 0:  # imported weights, of whose training no setting is known
+        return config
+    return with_settings(config, {name: before[name] for name in CHANGED_BY_COMMANDS if name in before})
+
+
 def is_checkpoint(folder: Path) -> bool:
     """Return whether `folder` is a checkpoint. Raise `UserError` if its permissions forbid to read it."""
     try:
@@ -382,6 +421,8 @@ def _read_trainer(checkpoint: Path) -> dict[str, Any]:
         raise _damaged(path, str(error)) from None
     if trainer.get("format") != FORMAT or claimed != _fingerprint(trainer):
         raise _damaged(path, "its contents do not match their sha256")
+    if not isinstance(trainer.get("progress"), dict):
+        raise _damaged(path, "it does not say how far the training was")
     return dict(trainer)
 
 

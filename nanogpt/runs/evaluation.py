@@ -52,6 +52,8 @@ def evaluate_run(
         raise UserError(f"the {split} split of {opened.name} has only one token: prepare more text")
     opened.check_ids(split)
     stride = _resolve_stride(stride, checkpoints.model_config(path))
+    if dtype == "int8" and device == "auto":
+        device = "cpu"  # which alone computes it
     loaded = load_model(str(path), device=device, weights=weights)
     rounded = None
     if dtype == "int8":
@@ -116,7 +118,7 @@ def open_run_dataset(run: Path, asked: str | None = None, data_dir: Path | None 
     if dataset.meta.tokenizer_fingerprint != tokenizers.fingerprint(tokenizers.load(run / "tokenizer.json")):
         raise UserError(
             f"the data set {dataset.name} was prepared with another tokenizer than the run {run.name}: use a data set "
-            f"with the run's own tokenizer, such as {own}"
+            f"with the run's own tokenizer{f', such as {own}' if own else ''}"
             if asked
             else f"the data set {dataset.name} was prepared again with another tokenizer than the run {run.name} was "
             "trained with: prepare the old one again, or name another with --dataset"

@@ -65,14 +65,18 @@ def _no_run(folder: Path) -> UserError:
 
 
 def find(name: str | None = None, runs_dir: str | Path | None = None) -> Path:
-    """Return the folder of a run by its name or path, of the newest run for None. Raise `UserError` if none exists."""
+    """Return the folder of a run by its name or path, of the newest run for None. Raise `UserError` if none exists.
+
+    What begins with a dot is a path: no run has such a name.
+    """
     home = runs_folder(runs_dir)
     if name is None:
         folders = _folders(home)
         if not folders:
             raise UserError(f"no runs in {home} yet: train one with `nanogpt train` or `nanogpt quickstart`")
         return folders[0]
-    for folder in (home / name, paths.expanded(name)):
+    places = (home / name, paths.expanded(name))
+    for folder in reversed(places) if name.startswith(".") else places:
         if is_run(folder):
             return folder.absolute()
     raise UserError(
@@ -119,7 +123,8 @@ def check_free(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise UserError(f"{folder} exists and is not a folder: give another name")
-    if not all(item.name.startswith(".") or _is_unstarted(item) for item in folder.iterdir()):
+    leftovers = set(_leftovers(folder))
+    if not all(item.name.startswith(".") or item in leftovers for item in folder.iterdir()):
         raise UserError(f"{folder} is not empty and not a run: give another name")
 
 
@@ -130,16 +135,27 @@ def check_still_free(folder: Path) -> None:
         raise UserError(f"a training is starting in {folder}: give another name")
 
 
-def _is_unstarted(item: Path) -> bool:
-    """Return whether a trainer that was killed before its first step can have left this file."""
-    return _UNSTARTED.fullmatch(item.name) is not None
+def _leftovers(folder: Path) -> list[Path]:
+    """Return the files that a trainer which was killed before its first step can have left. Raise OSError.
+
+    Without any other trace of it, a tokenizer or weights are a person's own.
+    """
+    found = [item for item in folder.iterdir() if _UNSTARTED.fullmatch(item.name)]
+    is_trainers = any(item.name in ("lock", "train.log") for item in found)
+    return [item for item in found if is_trainers or item.name not in ("tokenizer.json", "base.safetensors")]
 
 
 def clear_unstarted(folder: Path) -> None:
     """Remove the files of a trainer that ended before its first step. Raise OSError."""
-    for item in folder.iterdir():
-        if _is_unstarted(item):
-            item.unlink()
+    for item in _leftovers(folder):
+        item.unlink()
+
+
+def make_way(folder: Path) -> None:
+    """Remove an empty folder, or one with such files alone, for another that takes its place. Raise OSError."""
+    if folder.is_dir():
+        clear_unstarted(folder)
+        folder.rmdir()
 
 
 def lock(folder: Path) -> FileLock:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, suppress
@@ -18,7 +19,7 @@ from nanogpt.config import FORMAT, Config, SamplingConfig, config_to_toml, with_
 from nanogpt.data.text_size import known_text_size
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Event, Notice, Started, Token
-from nanogpt.files import check_regular, why, write_atomically
+from nanogpt.files import check_regular, sync, why, write_atomically
 from nanogpt.formatting import counted
 from nanogpt.inspection import (
     GradientNoiseObserver,
@@ -37,7 +38,7 @@ from nanogpt.runs.recorder import Recorder, disk_problem
 from nanogpt.runs.resume_checks import check_adapters_unchanged, check_never_saved, check_shape_unchanged
 from nanogpt.runs.run_dataset import check_sample_prompt, missing_documents, open_or_prepare, splits, with_dataset
 from nanogpt.runs.torchrun import is_restarted, launch_id
-from nanogpt.runs.weights import read_weights, with_shape_of_weights
+from nanogpt.runs.weights import absolute_source, read_weights, with_shape_of_weights
 from nanogpt.training import CommandQueue, Snapshot, train
 from nanogpt.training.distributed import rank
 from nanogpt.training.early_stopping import is_over
@@ -77,6 +78,7 @@ def start(
     check_dashboards(config)
     dataset = yield from open_or_prepare(config.data.dataset, data_dir)
     if source != "scratch":
+        config = with_settings(config, {"init_from": absolute_source(source)})
         start_from = read_weights(source, dataset, runs_dir)
         if start_from.model_config.block_size > config.model.block_size:
             notice = (
@@ -118,7 +120,8 @@ def resume(
     changes = {name: value for name, value in (changes or {}).items() if name != "init_from"}
     if "imported_from" in folder.read_run_toml(run).get("run", {}):
         raise UserError(
-            f"{run.name} was imported and has weights only: start a new run with --init_from={folder.run_name(run)}"
+            f"{run.name} was imported and has weights only: start a new run with "
+            f"--init_from={shlex.quote(folder.run_name(run))}"
         )
     recorded = folder.run_config(run)
     config = with_settings(recorded, changes)
@@ -247,6 +250,8 @@ def _train_and_record(
         recorder = Recorder(run, "run.toml", dataset=dataset.name, **known)
 
         def save(snapshot: Snapshot, is_best: bool) -> str:
+            with suppress(OSError):  # a checkpoint must not be later than the record if the power fails
+                sync(run / "events.jsonl")
             try:
                 retention = config.checkpoint.checkpoint_interval, config.checkpoint.keep_checkpoints
                 path = checkpoints.write(run, snapshot, *retention)
@@ -298,12 +303,15 @@ def _observers(config: Config, run: Path, decode: Callable[[list[int]], str]) ->
 
 
 def _check_files(run: Path) -> None:
-    """Raise `UserError` if the path of a file to write is not a regular file."""
+    """Raise `UserError` if a file to write is not regular, or is a link that would be written through."""
     for name in ("run.toml", "tokenizer.json", "events.jsonl", "status.json"):
         try:
             check_regular(run / name)
         except OSError as error:
             raise UserError(f"cannot train in {run}: {name}: {why(error)}") from None
+    for name in ("events.jsonl", "train.log", "dashboards.log"):
+        if (run / name).is_symlink():
+            raise UserError(f"cannot train in {run}: {name} is a link to another file: replace it by a copy")
 
 
 def _check_is_latest(run: Path, step: int) -> None:

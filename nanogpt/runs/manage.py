@@ -14,7 +14,7 @@ from filelock import Timeout
 
 from nanogpt.config import Config
 from nanogpt.errors import UserError
-from nanogpt.files import open_regular, remove_folder, why, write_atomically
+from nanogpt.files import hide_folder, open_regular, remove, why, write_atomically
 from nanogpt.runs.folder import check_free, check_name, is_run, lock, read_run_toml
 from nanogpt.runs.parsed_log import move_copies, remove_copies
 
@@ -59,12 +59,14 @@ def delete(run: Path) -> None:
     """Delete the run with its checkpoints. Raise `UserError` if it is not a run or is being trained."""
     if not is_run(run):
         raise UserError(f"{run} is not a run: it has no run.toml")
-    with _locked(run, "deleted"):
-        try:
-            remove_folder(run, run.with_name(f".{run.name}.deleted"), marker="run.toml")
-        except OSError as error:
-            raise UserError(f"cannot delete {run}: {why(error)}") from None
-        remove_copies(run / "events.jsonl")
+    removed = run.with_name(f".{run.name}.deleted")
+    try:
+        with _locked(run, "deleted"):
+            hide_folder(run, removed, marker="run.toml")
+        remove(removed)  # without the lock: a network disk keeps a folder with an open file
+    except OSError as error:
+        raise UserError(f"cannot delete {run}: {why(error)}") from None
+    remove_copies(run / "events.jsonl")
 
 
 def read_note(run: Path) -> str:

@@ -1,5 +1,6 @@
 """What a resume must not change, and must not overwrite."""
 
+import shlex
 from pathlib import Path
 
 from nanogpt.config import Config
@@ -17,10 +18,10 @@ def check_shape_unchanged(run: Path, before: Config, after: Config) -> None:
         if was == asked:
             continue
         advice = "train a new run for another shape"
-        if name == "block_size" and asked < was:
+        if name == "block_size" and asked < was and before.model.capabilities.crop:
             advice = (
-                f"start a new run from its weights with --init_from={folder.run_name(run)} --block_size={asked} "
-                f"--dataset={before.data.dataset}"
+                f"start a new run from its weights with --init_from={shlex.quote(folder.run_name(run))} "
+                f"--block_size={asked} --dataset={shlex.quote(before.data.dataset)}"
             )
         raise SettingError(
             name, f"{name}={asked}: a resumed run keeps its shape, and {run.name} has {name}={was}; {advice}"
@@ -35,7 +36,7 @@ def check_adapters_unchanged(run: Path, before: Config, after: Config) -> None:
             raise SettingError(
                 name,
                 f"{name}={asked}: a resumed run keeps its adapters, and {run.name} has {name}={was}; start a new run "
-                f"from its weights with --init_from={folder.run_name(run)}",
+                f"from its weights with --init_from={shlex.quote(folder.run_name(run))}",
             )
 
 

@@ -39,7 +39,9 @@ def with_dataset(config: Config, dataset: data.Dataset) -> Config:
         raise SettingError(
             "vocab_size", f"vocab_size={asked}: the data set's tokenizer has {tokenizer.vocab_size:,} tokens"
         )
-    resolved = {"vocab_size": asked or tokenizer.vocab_size}
+    resolved: dict[str, Any] = {"vocab_size": asked or tokenizer.vocab_size}
+    if os.sep in config.data.dataset:  # a resume may have another working directory
+        resolved["dataset"] = str(dataset.path.absolute())
     if config.data.document_mask:
         asked = config.data.document_separator
         separator = tokenizer.end_of_text if asked < 0 else asked

@@ -3,7 +3,10 @@
 They determine the shape of the model; only block_size can be made smaller. Reading the shape imports no torch.
 """
 
+import os
+import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +30,7 @@ def with_shape_of_weights(
 
     `sources` says where each setting comes from, as in `Resolved`; a "default" is replaced without an error (None: no
     setting is a default). Raise `SettingError` if the weights do not exist or a chosen setting does not fit them: only
-    `dropout` and a smaller `block_size` may differ.
+    settings that do not shape them, such as `dropout`, and a smaller `block_size` may differ.
     """
     source = config.checkpoint.init_from
     if source in ("scratch", "resume"):
@@ -69,11 +72,11 @@ def read_weights(source: str, dataset: data.Dataset, runs_dir: str | Path | None
 
 def _check_huggingface_tokens(source: str, place: Path, dataset: data.Dataset) -> None:
     """Raise `SettingError` unless the data set's ids mean the same tokens in that folder."""
-    from nanogpt.interop.huggingface_tokenizer import GPT2_SIZE, read_vocabulary, tokenizer_kind, vocabulary
+    from nanogpt.interop.huggingface_tokenizer import GPT2_SIZES, read_vocabulary, tokenizer_kind, vocabulary
 
     theirs = read_vocabulary(place)
     if theirs is None:  # the oldest folders of GPT-2 have none
-        if read_config(place).vocab_size < GPT2_SIZE:
+        if read_config(place).vocab_size not in GPT2_SIZES:
             raise SettingError(
                 "init_from",
                 f"init_from={source}: it has no tokenizer.json, and what its tokens stand for is not known; export it "
@@ -106,6 +109,28 @@ def _locate(source: str, runs_dir: str | Path | None) -> Path:
             return huggingface_folder(source)
     except UserError as error:
         raise SettingError("init_from", f"init_from={source}: {_how_to_get(source) or error}") from None
+
+
+def absolute_source(source: str) -> str:
+    """Return where weights are, a folder by its absolute path: who reads it later may have another working directory.
+
+    A run's name, and that of a repository on the hub, stay.
+    """
+    name = source.removeprefix(HUGGINGFACE)
+    path = paths.expanded(name)
+    is_path = path.exists() and (os.sep in name or is_huggingface(path) or checkpoints.is_checkpoint(path))
+    return f"{source.removesuffix(name)}{path.absolute()}" if is_path else source
+
+
+def is_on_hub(source: str) -> bool:
+    """Return whether weights of this name may have to be downloaded."""
+    name = source.removeprefix(HUGGINGFACE)
+    if name == source and name in hub.GPT2:
+        with suppress(UserError):
+            checkpoints.locate(source)
+            return False
+    is_named = name in hub.GPT2 or (name != source and hub.is_repository(name))
+    return is_named and not paths.expanded(name).exists()
 
 
 def huggingface_folder(source: str) -> Path:
@@ -170,7 +195,7 @@ def _format(value: object) -> str:
 def _tokenizer_mismatch(source: str, dataset: data.Dataset, name: str, folder: Path) -> SettingError:
     """Return the error; `name` is the kind of the weights' tokenizer, empty if not known, and `folder` has its file."""
     is_published = bool(name) and tokenizers.tokenizer_class(name).known_vocab_size is not None
-    advice = f"prepare the text with --tokenizer={name if is_published else f'hf:{folder}'}"
+    advice = f"prepare the text with --tokenizer={name if is_published else shlex.quote(f'hf:{folder}')}"
     if name == "char":
         advice = "a char tokenizer has the characters of its own text: choose a data set with the same characters"
     theirs = f", {name}," if name else ""

@@ -1,8 +1,8 @@
 """The commands to a running training, and the queue in which they wait for the next step boundary.
 
 A command is a class: its fields are its JSON, `apply` is its effect, which is limited to what `Controllable` declares
-and is reported in an `Acknowledged`. Subclasses of `RemoteCommand` can come from another process. Imports no torch: the
-app's first paint and other processes need these classes without it.
+and is reported in an `Acknowledged`, but for `Copy`. Subclasses of `RemoteCommand` can come from another process.
+Imports no torch: the app's first paint and other processes need these classes without it.
 """
 
 import math
@@ -63,7 +63,7 @@ class Command:
     id: str = field(default="", kw_only=True, compare=False)
 
     def apply(self, training: Controllable) -> Iterator[Event]:
-        """Change the training at a step boundary; yield the acknowledgement, then the events of what it does."""
+        """Change the training at a step boundary; yield the acknowledgement, if any, and the events of what it does."""
         raise NotImplementedError
 
     def acknowledged(
@@ -226,15 +226,13 @@ class Copy(Command):
     """Copy the current weights, for use while training continues. Only from within the trainer's process.
 
     `receive(model, step)` is called in the trainer's thread with the copy, in evaluation mode and on the device of the
-    training, or with None if there is no memory for it. It has to return at once.
+    training, or with None if there is no memory for it. It has to return at once. No event tells of it: a view that
+    follows a training asks every second.
     """
-
-    pending: ClassVar[str] = "copying"
 
     receive: "Callable[[LanguageModel | None, int], None]"
 
     def apply(self, training: Controllable) -> Iterator[Event]:
-        yield self.acknowledged(training, "copying the weights")
         model = training.copied_model()
         if model is None:
             yield Notice(level="error", text="out of memory: the weights are not copied, training continues")

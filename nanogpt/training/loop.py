@@ -344,9 +344,13 @@ class Trainer:
         return self.writer.save_error or "the validation loss is not a finite number"
 
     def copied_model(self) -> LanguageModel | None:
-        """Return a copy of the model in evaluation mode, on the same device; None if memory ran out."""
+        """Return a copy of the model in evaluation mode; None if memory ran out.
+
+        It is on the same device, but in place of Apple's GPU on the CPU: see `device_beside_training`.
+        """
         try:
-            return merged_copy(self.model)
+            copy = merged_copy(self.model)
+            return copy.to("cpu") if self.runtime.device == "mps" else copy
         except Exception as error:
             if not hardware.is_out_of_memory(error):
                 raise
@@ -389,6 +393,8 @@ class Trainer:
         elapsed_s, self.started_at = self.elapsed_s(), time.monotonic()
         self.step.go_back(back, elapsed_s)
         self.writer.reset(snapshot_step=back.progress.step)
+        if not evaluation_is_due(self.progress, self.config):
+            self.sampled_at = self.progress.step  # it was taken before
         self.rollbacks += 1
         message = (
             f"{problem} after step {at:,}: back at step {back.progress.step:,} with half the learning rate "
@@ -418,7 +424,7 @@ class Trainer:
             choices=runtime.choices,
             val_characters=self.val_text.characters if self.val_text else 0,
             val_bytes=self.val_text.bytes if self.val_text else 0,
-            flops_per_token=config.model.flops_per_token(),
+            flops_per_token=self.step.throughput.flops_per_token,
             processes=runtime.world.size,
             eval_interval=progress.eval_interval,
         )

@@ -29,7 +29,7 @@ class Throughput:
         wait: Callable[[], object] = lambda: None,
     ) -> None:
         self._tokens = tokens_per_iteration
-        self._flops_per_token = flops_per_token
+        self.flops_per_token = flops_per_token
         self._peak_flops = peak_flops
         self._durations: deque[float] = deque(maxlen=50)  # seconds
         self._first = 0.0
@@ -100,7 +100,7 @@ class Throughput:
     @property
     def mfu(self) -> float | None:
         """Model FLOPs utilization (Chowdhery et al. 2022): achieved over peak FLOP/s, 0 to 1; None without a peak."""
-        return self.tokens_per_second * self._flops_per_token / self._peak_flops if self._peak_flops else None
+        return self.tokens_per_second * self.flops_per_token / self._peak_flops if self._peak_flops else None
 
     def eta_s(self, steps_left: int, evaluations_left: int) -> float:
         """Return the seconds until the end at the current speed, evaluations included."""

@@ -47,6 +47,7 @@ def test_a_tilde_is_the_home_folder_in_every_path_option(person, small, text, tm
         inside.chdir(person / "data" / "mine")
         done("train", *small, "--dataset=./", "--max_iters=1")
     assert runs.summary(paths.runs_dir() / "mine-gpt2-2").step == 1
+    done("train", "--init_from=resume", "--name=mine-gpt2-2", "--max_iters=2")  # from another working directory
     (person / "start.txt").write_text("a")
     done("sample", "~/run", "--start=FILE:~/start.txt", "--max_new_tokens=1", "--unknown=replace")
     (person / "few.toml").write_text('max_iters = 2\ninit_from = "~/run"\n')

@@ -14,8 +14,10 @@ from nanogpt import paths, runs
 from nanogpt.cli import main
 from nanogpt.config import resolve
 from nanogpt.data import prepare, textfile_recipe
+from nanogpt.events import Saved
 from nanogpt.reports.publishing import repository_files
 from nanogpt.runs import start
+from nanogpt.runs.event_log import events_of
 from nanogpt.runs.folder import read_run_toml
 from tests.interop.hub_server import HubServer
 from tests.narrowing import expect
@@ -131,7 +133,7 @@ def test_sending_again_replaces_the_checkpoint(sent, server, capsys):
 def test_no_text_of_the_data_no_path_and_no_host_is_sent(made):
     events = (made / "events.jsonl").read_text()
     assert set(re.findall(r'^\{"event":"(\w+)"', events, re.MULTILINE)) <= {
-        "Started", "Step", "Evaluated", "LayerHealth", "LayerProblem", "Health", "Sampled", "Finished",
+        "Started", "Step", "Evaluated", "LayerHealth", "LayerProblem", "Health", "Sampled", "Saved", "Finished",
     }  # fmt: skip
     for path in made.rglob("*"):
         assert path.is_dir() or not re.search(str(made.parent).encode(), path.read_bytes()), path
@@ -213,3 +215,12 @@ def test_a_repository_of_another_kind_and_a_bad_name_are_one_line(repository, se
     ):
         assert main(words) == 2
         assert problem in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_checkpoint_that_was_sent_is_in_the_record_of_a_pulled_run(sent, capsys):
+    assert main(["pull", "me/one", "--name=two"]) == 0
+    folder = runs.find("two")
+    (kept,) = runs.list_checkpoints(folder)
+    saved = events_of(folder, Saved)
+    assert [(event.step, folder / event.path) for event in saved] == [(kept.step, kept.path)]
+    assert runs.summary(folder).state == "finished"

@@ -207,6 +207,7 @@ def test_what_is_replaced_is_known_to_a_tokenizer_that_has_a_token_for_the_unkno
         assert tokenizer.unknown_id not in tokenizer.encode(known)
         with pytest.raises(UserError, match="--unknown=replace"):
             known_text(tokenizer, prompt, replace=False)
+    assert known_text(words, "the  cat", replace=True) == "the  cat", "nothing of it is unknown"
 
 
 @pytest.mark.parametrize(

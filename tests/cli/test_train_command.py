@@ -401,11 +401,38 @@ def test_processes_are_started_with_the_settings_and_the_folder(small, capsys, m
     with pytest.raises(SystemExit):
         main(["train", "--init_from=resume", "--name=many", "--processes=2", "--max_iters=9"])
     assert set(started_with[1][2]) == {
-        "--processes=2", "--max_iters=9", "--init_from=resume", f"--out_dir={runs_folder() / 'many'}"
-    }  # fmt: skip
+        "--processes=2", "--max_iters=9", "--threads=0", "--init_from=resume", f"--out_dir={runs_folder() / 'many'}"
+    }, "one process had all the threads"  # fmt: skip
     for words in ([*small, "--name=other"], ["--init_from=resume", "--name=many"]):
         assert main(["train", *words, "--processes=5"]) == 2
         assert "processes=5: a step has 4 sequences, and each process needs one" in capsys.readouterr().err
     monkeypatch.setenv("RANK", "0")
     assert main(["train", *small]) == 2
     assert "add --name=NAME" in capsys.readouterr().err
+
+
+def test_a_relative_folder_is_resumed_and_not_the_run_of_that_name(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *small, "--name=one", "--max_iters=3"]) == 0
+    assert main(["train", *small, "--out_dir=one", "--max_iters=3"]) == 0
+    capsys.readouterr()
+    assert main(["train", "--init_from=resume", "--out_dir=one", "--max_iters=4"]) == 0
+    assert f"in {tmp_path / 'one'}\n" in capsys.readouterr().err
+    assert runs.find("one") == runs_folder() / "one"
+    assert runs.find("./one") == tmp_path / "one"
+    assert expect(runs.Checkpoint, runs.latest(runs.find("one"))).step == 3
+
+
+def test_a_run_without_a_checkpoint_is_said_to_start_again_and_the_folder_of_the_data_is_named(small, capsys):
+    assert main(["train", *small, "--name=one", "--max_iters=2"]) == 0
+    folder, data = runs.find("one"), Path("my data")
+    end = Finished(step=2, reason="stopped", train_loss=1.0, val_loss=None, best_val_loss=None, elapsed_s=1.0)
+    capsys.readouterr()
+    assert finish(end, folder, data_dir=data) == 0
+    command = "nanogpt train --init_from=resume --name=one --data_dir='my data'"
+    assert capsys.readouterr().err == f"stopped at step 2; resume with: {command}\n"
+    other = folder.with_name("two")
+    other.mkdir()
+    (other / "run.toml").touch()
+    assert finish(end, other) == 0
+    assert "it has no checkpoint; start again at step 0 with: nanogpt train" in capsys.readouterr().err

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from nanogpt.cli import main
+from nanogpt.cli.training_display import show
 from nanogpt.cli.watch import RunLocation, json_lines, status_line, watched_events
-from nanogpt.events import Event, Finished, Notice, Saved, Started, Status, Step, from_json, to_json
+from nanogpt.events import Event, Finished, Notice, Sampled, Saved, Started, Status, Step, from_json, to_json
 from nanogpt.runs.folder import lock
 from nanogpt.runs.following import follow
 from nanogpt.runs.state import RunState
@@ -186,3 +187,15 @@ def test_the_way_to_go_on_is_named_where_there_is_one(run: Run, saved: bool, wor
         (run.folder / "checkpoints" / "step-00000001").mkdir(parents=True)
         run.record(Saved(step=1, path="checkpoints/step-00000001", is_best=True, stall_s=0.0))
     assert words in status_line(RunState("one", str(run.folder), "interrupted"))
+
+
+def test_the_length_is_the_one_that_a_command_has_set(run: Run) -> None:
+    first = next(watched_events(run.folder, False, RunLocation(run.folder)))
+    assert isinstance(first, Started)
+    assert first.max_iters == 9, "as the status says"
+
+
+def test_the_last_sample_is_shown_where_nobody_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
+    for is_watched in (False, True):
+        show(iter([started(max_iters=5), Sampled(step=5, prompt="To", text=" be", seed=1)]), is_watched=is_watched)
+        assert ("sample at step 5: To be" in capsys.readouterr().err) == is_watched

@@ -8,6 +8,7 @@ import shutil
 from contextlib import suppress
 from multiprocessing import Pipe
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from hypothesis import strategies as st
 from nanogpt import files, runs
 from nanogpt.errors import UserError
 from nanogpt.runs import checkpoints
+from nanogpt.runs.folder import run_config
+from nanogpt.runs.load import _placed
 from nanogpt.training import Snapshot
 from tests.forked import Forked
 from tests.narrowing import expect
@@ -322,3 +325,36 @@ def test_its_files_have_the_modes_that_the_umask_asks_for(run, snapshot):
     finally:
         os.umask(before)
     assert {oct(each.stat().st_mode & 0o777) for each in path.iterdir()} == {"0o640"}  # 666 less 027
+
+
+def test_the_settings_of_a_run_are_those_that_commands_changed(run, snapshot):
+    assert checkpoints.trained_config(run).schedule.max_iters == 12
+    snapshot.progress.max_iters = 40
+    path = checkpoints.write(run, snapshot)
+    assert checkpoints.trained_config(run).schedule.max_iters == 40
+    assert run_config(run).schedule.max_iters == 12
+    assert checkpoints.latest_step(run) == 12
+    (path / "trainer.json").write_text("{")
+    assert checkpoints.trained_config(run).schedule.max_iters == 12
+    assert checkpoints.latest_step(run.parent) == 0
+
+
+def test_a_run_whose_name_ends_as_that_of_a_pickle_is_read(run, tmp_path):
+    run.rename(run.with_name("best.pth"))
+    assert checkpoints.locate("best.pth")[0] == run.with_name("best.pth")
+    with pytest.raises(UserError, match="is a pickle"):
+        checkpoints.locate(str(tmp_path / "other.pth"))
+
+
+def test_a_model_goes_to_the_cpu_if_a_gpu_that_nobody_asked_for_is_full(monkeypatch):
+    class Large:
+        def to(self, device):
+            if device != "cpu":
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return self
+
+    monkeypatch.setattr("nanogpt.hardware.resolve_device", lambda asked: "cuda")
+    model: Any = Large()
+    assert _placed(model, "auto") == (model, "cpu")
+    with pytest.raises(UserError, match="out of memory on cuda: use --device=cpu"):
+        _placed(model, "cuda")

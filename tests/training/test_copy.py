@@ -39,14 +39,14 @@ def test_a_copy_has_the_weights_of_its_step_and_keeps_them(tiny, tokens):
     assert not torch.equal(model.get_parameter("wte.weight"), last[0].get_parameter("wte.weight"))
 
 
-def test_copying_changes_nothing_of_the_training_and_is_acknowledged(tiny, tokens):
+def test_copying_changes_nothing_of_the_training_and_is_not_recorded(tiny, tokens):
     def zero(model, step):
         model.get_parameter("wte.weight").data.zero_()
 
     config = tiny(dropout=0.2)
     copied = trained(config, tokens, 3, Copy(zero))
     assert losses(copied) == losses(trained(config, tokens))
-    assert [(event.command, event.step) for event in copied if isinstance(event, Acknowledged)] == [("Copy", 3)]
+    assert not any(isinstance(event, Acknowledged) for event in copied)
 
 
 def test_a_copy_for_which_there_is_no_memory_is_refused_and_training_goes_on(tiny, tokens, monkeypatch):

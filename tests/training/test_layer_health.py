@@ -13,7 +13,7 @@ from nanogpt.inspection.spikes import FIRST, SpikeDetector
 from nanogpt.runs.state import RunState, reduce
 from nanogpt.training import train
 from tests.architectures import TRAINED
-from tests.made_events import started
+from tests.made_events import started, stepped
 
 
 def decode(ids):
@@ -205,3 +205,12 @@ def test_every_problem_has_a_message_and_an_advice():
     for problem, (message, advice) in MESSAGES.items():
         assert message.format(figure=0.5, uniform=4.0), problem
         assert advice
+
+
+def test_a_large_first_loss_is_over_at_the_second_measurement():
+    given = [started(), stepped(1, loss=90.0), *(health_of_one_layer(step, 0.0) for step in (1, 2, 3))]
+    found = [e for e in observed(given, [LayerProblemObserver()]) if isinstance(e, LayerProblem)]
+    assert [(e.step, e.problem, e.over) for e in found] == [
+        (1, "large first loss", False),
+        (2, "large first loss", True),
+    ]
