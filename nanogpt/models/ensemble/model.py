@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Self, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -114,7 +115,11 @@ class Model(LanguageModel):
         ]
 
         def step(ids: Ids) -> Floats:
-            return averaged([torch.from_numpy(each(ids)) for each in steps]).numpy()
+            logits = np.stack([each(ids) for each in steps])  # (M, B, V)
+            probabilities = np.exp(logits - logits.max(-1, keepdims=True))
+            probabilities /= probabilities.sum(-1, keepdims=True)
+            together: Floats = np.log(probabilities.mean(0))  # `averaged` takes a tenth of a step for calls of torch
+            return together
 
         return step
 
