@@ -51,8 +51,7 @@ def _launch(arguments: Sequence[str], run: Path, folders: Mapping[str, str | Pat
     before = _status(run)
     try:
         run.mkdir(parents=True, exist_ok=True)
-        if (run / LOG).is_symlink():
-            raise UserError(f"cannot train in {run}: {LOG} is a link to another file: replace it by a copy")
+        folder.check_no_link(run, LOG)
         with (run / LOG).open("ab") as log, (run / LOG).open("rb") as output:
             output.seek(0, os.SEEK_END)
             process = processes.start_python(

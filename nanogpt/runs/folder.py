@@ -135,6 +135,12 @@ def check_still_free(folder: Path) -> None:
         raise UserError(f"a training is starting in {folder}: give another name")
 
 
+def check_no_link(run: Path, name: str) -> None:
+    """Raise `UserError` if a file that a trainer appends to is a link: it would write into another file."""
+    if (run / name).is_symlink():
+        raise UserError(f"cannot train in {run}: {name} is a link to another file: replace it by a copy")
+
+
 def _leftovers(folder: Path) -> list[Path]:
     """Return the files that a trainer which was killed before its first step can have left. Raise OSError.
 

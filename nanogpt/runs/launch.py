@@ -310,8 +310,7 @@ def _check_files(run: Path) -> None:
         except OSError as error:
             raise UserError(f"cannot train in {run}: {name}: {why(error)}") from None
     for name in ("events.jsonl", "train.log", "dashboards.log"):
-        if (run / name).is_symlink():
-            raise UserError(f"cannot train in {run}: {name} is a link to another file: replace it by a copy")
+        folder.check_no_link(run, name)
 
 
 def _check_is_latest(run: Path, step: int) -> None:
