@@ -121,7 +121,7 @@ def _supervise(child: int) -> int:
     signal.signal(signal.SIGCONT, note_continued)
     signal.signal(signal.SIGUSR2, stop_job)
     while True:
-        _, status = os.waitpid(child, os.WUNTRACED)
+        status = _wait_for(child)
         if os.WIFSTOPPED(status):
             stop_job()
             forward(signal.SIGCONT)
@@ -135,6 +135,24 @@ def _supervise(child: int) -> int:
             name = signal.strsignal(-code)
             print(f"nanogpt-tui: ended by a signal ({name}); the run can be resumed", file=sys.stderr)
         return 128 - code
+
+
+def _wait_for(child: int) -> int:
+    """Wait until a child process has exited or was stopped alone, and return its status.
+
+    A signal stops and continues the processes of a job one after the other. So this process can find the child stopped
+    when the whole job was, and continues already: the child continues at once too, and must not be stopped again.
+    """
+    while True:
+        _, status = os.waitpid(child, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            return status
+        time.sleep(FOREGROUND_POLL_S)
+        changed, later = os.waitpid(child, os.WNOHANG | os.WCONTINUED)
+        if not changed:
+            return status
+        if not os.WIFCONTINUED(later):
+            return later
 
 
 def _in_foreground() -> bool:

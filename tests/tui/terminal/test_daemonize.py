@@ -20,6 +20,7 @@ from nanogpt import runs
 from nanogpt.cli import main
 from nanogpt.events import Finished
 from nanogpt.training import SetMaxIters
+from nanogpt_tui.terminal import daemonize
 from nanogpt_tui.terminal.daemonize import has_exited
 from nanogpt_tui.terminal.run import finish_training
 from tests.narrowing import expect
@@ -181,6 +182,20 @@ def test_a_process_that_exited_is_known_where_the_system_tells_and_keeps_its_cod
         patch.delattr(os, "waitid")  # as on macOS before Python 3.13
         assert not has_exited(child.pid)
     assert child.wait(60) == 3
+
+
+def test_only_a_child_that_stays_stopped_counts_as_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopping_child() -> int:
+        return os.spawnlp(os.P_NOWAIT, "sh", "sh", "-c", "kill -STOP $$; exit 3")
+
+    child = stopping_child()
+    assert os.WIFSTOPPED(daemonize._wait_for(child))
+    os.kill(child, signal.SIGCONT)
+    assert os.waitstatus_to_exitcode(daemonize._wait_for(child)) == 3
+
+    child = stopping_child()
+    monkeypatch.setattr(daemonize.time, "sleep", lambda seconds: os.kill(child, signal.SIGCONT))  # as fg does
+    assert os.waitstatus_to_exitcode(daemonize._wait_for(child)) == 3
 
 
 def test_an_app_whose_first_process_is_killed_saves_and_ends(run: Path, terminal: Any) -> None:
