@@ -120,7 +120,7 @@ class SpikeObserver(Observer):
 
         from nanogpt.inspection.layers import layer_name
 
-        names = [name.rpartition(".")[0] for name, p in model.named_parameters()]
+        names = [name.rpartition(".")[0] for name, p in model.named_parameters() if p.requires_grad]
         if len(self._norms) < 2 or len(names) != len(self._norms[-1]):
             return "", 0.0
         squares: dict[str, Tensor] = {}  # of each layer, by step

@@ -140,7 +140,9 @@ def test_one_block_that_starts_10_times_too_large_is_named(tiny, tokens, altered
     assert ("h.2.mlp", "large start") in problems(tiny(n_layer=4, max_iters=2), tokens)
 
 
-def test_a_batch_of_garbage_is_reported_with_its_text(tiny, tokens, monkeypatch):
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_a_batch_of_garbage_is_reported_with_its_text(tiny, tokens, altered, monkeypatch, is_frozen):
+    """Also where some weights have no gradient, as in fine-tuning with LoRA."""
     from nanogpt.data.batches import Batches
 
     take, taken = Batches.windows, []
@@ -155,6 +157,7 @@ def test_a_batch_of_garbage_is_reported_with_its_text(tiny, tokens, monkeypatch)
         return window
 
     monkeypatch.setattr(Batches, "windows", windows)
+    altered(lambda model: model.ln_f.requires_grad_(not is_frozen))
     config = tiny(max_iters=200, batch_size=4)
     spikes = of(Spike, list(train(config, tokens, observers=observers(config))))
     assert [spike.step for spike in spikes] == [150]
