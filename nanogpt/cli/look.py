@@ -176,10 +176,10 @@ def neighbours(loaded: "LoadedModel", text: str, top: int) -> tuple[Rows, dict[s
     """Return the tokens whose embeddings are most like those of each token of a text."""
     from nanogpt.inspection.embeddings import embeddings_of, nearest_tokens
 
-    vectors = embeddings_of(loaded.model)
     tokenizer, rows, figures = loaded.tokenizer, list[tuple[str, ...]](), list[dict[str, Any]]()
+    vectors = embeddings_of(loaded.model)[: tokenizer.vocab_size]
     for id in dict.fromkeys(encoded(loaded, text)):
-        near = [pair for pair in nearest_tokens(vectors, id, top) if pair[0] < tokenizer.vocab_size]
+        near = nearest_tokens(vectors, id, top)
         cells = "  ".join(f"{shown(tokenizer, each)} {similarity:.2f}" for each, similarity in near)
         rows.append((shown(tokenizer, id), cells))
         figures.append({"id": id, "nearest": [{"id": each, "similarity": similarity} for each, similarity in near]})
@@ -201,11 +201,12 @@ def losses(loaded: "LoadedModel", folder: Path, args: argparse.Namespace, top: i
     windows = sliding_batches(dataset.split("val"), size, 4, stride=size)
     found = token_losses(loaded.model, islice(windows, EVALUATED // 4))
     rows: Rows = [("position", "loss", "")]
-    mean = float(found.by_token.sum() / max(1, found.counts.sum()))
+    total = float(found.by_token.sum())
+    mean = total / max(1, int(found.counts.sum()))
     rows += [(f"{place + 1:,}", f"{loss:.3f}", bar(loss, mean)) for place, loss in spread(found.by_position.tolist())]
     rows += [("", "", ""), ("token", "mean loss", "share of all loss")]
     for id, loss, count in found.costliest(top):
-        share = loss * count / found.by_token.sum()
+        share = loss * count / (total or 1.0)
         rows.append((shown(loaded.tokenizer, id), f"{loss:.3f}", f"{share:.1%} ({count:,} times)"))
     figures = {
         "by_position": [None if np.isnan(loss) else loss for loss in found.by_position.tolist()],

@@ -4,10 +4,12 @@ import json
 from shutil import copytree
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from nanogpt.cli import main
 from nanogpt.formatting import token_text
+from nanogpt.inspection import embeddings, token_losses
 from nanogpt.paths import datasets_dir
 from nanogpt.runs import find
 
@@ -71,6 +73,26 @@ def test_neighbours_and_losses(trained, look, text):
     figures = look("--losses", "--json")
     assert len(figures["by_position"]) == 16
     assert sum(figures["counts"].values()) > 0
+
+
+def test_the_rows_that_pad_a_vocabulary_are_no_neighbours(trained, look, text, monkeypatch):
+    """They are more like each token (by 1 / √128) than the other tokens are (0)."""
+    trained("--vocab_size=128")
+    known = len(set(text))
+    vectors = np.eye(128, dtype=np.float32)
+    vectors[known:] = 1.0
+    monkeypatch.setattr(embeddings, "embeddings_of", lambda model: vectors)
+    (token,) = look("--neighbours", text[0], "--top=3", "--json")["tokens"]
+    assert len(token["nearest"]) == 3
+    assert all(each["id"] < known for each in token["nearest"])
+
+
+def test_losses_of_zero_have_no_share(trained, look, monkeypatch):
+    """In float32 a prediction that is certain costs exactly nothing."""
+    trained()
+    certain = token_losses.TokenLosses(np.zeros(16), np.zeros(2), np.array([0, 8]))
+    monkeypatch.setattr(token_losses, "token_losses", lambda model, batches: certain)
+    assert look("--losses")[-1].split()[-4:] == ["0.000", "0.0%", "(8", "times)"]
 
 
 def test_the_losses_of_a_run_that_is_named_by_its_path(trained, look, capsys, tmp_path):
