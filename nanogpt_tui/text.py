@@ -4,6 +4,7 @@ Content made here is plain: it has no markup, so `[bold]` is six characters, and
 """
 
 import math
+import re
 
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
@@ -18,6 +19,16 @@ MIN_NAME_CELLS = 2
 def safe_content(text: str, style: str = "") -> Content:
     """Return `text` as plain content, with control, bidirectional and other invisible characters made visible."""
     return Content.styled(printable(text).expandtabs(4), style)
+
+
+def escaped(text: str) -> str:
+    """Return `text` in one line, as a person types it: with \\n for a line break and two backslashes for one."""
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def unescaped(text: str) -> str:
+    """Return the text that a person typed in one line; see `escaped`. Any other backslash stands for itself."""
+    return re.sub(r"\\([\\n])", lambda found: "\n" if found[1] == "n" else "\\", text)
 
 
 def one_line(text: str) -> str:

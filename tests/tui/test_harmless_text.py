@@ -6,7 +6,7 @@ import pytest
 from textual.widgets import Static
 
 from nanogpt_tui.terminal.ascii import to_ascii
-from nanogpt_tui.text import count, duration, safe_content, short, short_weights
+from nanogpt_tui.text import count, duration, escaped, safe_content, short, short_weights, unescaped
 
 HOSTILE = "[bold]b[/bold] [/x] \x1b]0;title\x07 \x00 \x9b31m ‮evil‬ \u200f 🎭 \ud83d [@click=app.quit]x[/]"
 
@@ -26,6 +26,16 @@ async def test_hostile_text_sends_no_escape_to_the_terminal(lab: Any) -> None:
         await at.until(lambda: "[bold]b[/bold]" in at.seen())
         await at.until(lambda: "\x1b" not in at.seen())
         await at.until(lambda: "\x00" not in at.seen())
+
+
+@pytest.mark.parametrize("text", ["", "a\nb", "C:\\new", "\\", "\\\\n\n", "\\\n", "\\t"])
+def test_a_text_that_is_edited_in_one_line_and_left_as_it_is_stays_the_same(text: str) -> None:
+    assert "\n" not in escaped(text)
+    assert unescaped(escaped(text)) == text
+
+
+def test_a_typed_backslash_before_another_letter_stands_for_itself() -> None:
+    assert unescaped("C:\\temp\\none \\") == "C:\\temp\none \\"
 
 
 @pytest.mark.parametrize(

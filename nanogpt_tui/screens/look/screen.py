@@ -29,7 +29,7 @@ from nanogpt_tui.session.inspector import (
     Request,
     View,
 )
-from nanogpt_tui.text import loss_text, safe_content, short_weights
+from nanogpt_tui.text import escaped, loss_text, safe_content, short_weights, unescaped
 from nanogpt_tui.widgets.dialog import AskValue
 from nanogpt_tui.widgets.shades import shade
 
@@ -257,12 +257,12 @@ class LookScreen(LabScreen):
 
     def action_edit(self) -> None:
         shown = self.inspection.prompt if self.inspection is not None else self._prompt
-        question = AskValue("Look at this prompt (\\n is a line break):", shown.replace("\n", "\\n"), lambda _: "")
+        question = AskValue("Look at this prompt (\\n is a line break, \\\\ a backslash):", escaped(shown))
         self.app.push_screen(question, self._edited)
 
     def _edited(self, text: str | None) -> None:
         if text is not None:
-            self._prompt, self._token = text.replace("\\n", "\n"), None
+            self._prompt, self._token = unescaped(text), None
             self._request()
 
     def action_close(self) -> None:

@@ -18,6 +18,7 @@ from nanogpt.training import Pause, Resume, Sample, Save, ScaleLearningRate, Set
 from nanogpt_tui.keys import with_keys
 from nanogpt_tui.screens import QUICK_START
 from nanogpt_tui.screens.base import LabScreen
+from nanogpt_tui.text import escaped, unescaped
 from nanogpt_tui.widgets.dialog import Ask, AskValue
 from nanogpt_tui.widgets.step_dialogs import ask_longer_run, ask_steps, parse_steps
 
@@ -305,13 +306,13 @@ class TrainScreen(LabScreen):
 
     def action_sample_prompt(self) -> None:
         history = self.session.history
-        known = history.samples[-1].prompt.replace("\n", "\\n") if history is not None and history.samples else ""
-        question = AskValue("Sample the current weights from this prompt (\\n is a line break):", known, lambda _: "")
-        self.app.push_screen(question, self._sample_prompt)
+        known = history.samples[-1].prompt if history is not None and history.samples else ""
+        about = "Sample the current weights from this prompt (\\n is a line break, \\\\ a backslash):"
+        self.app.push_screen(AskValue(about, escaped(known)), self._sample_prompt)
 
     def _sample_prompt(self, text: str | None) -> None:
         if text is not None:
-            self.send(Sample(text.replace("\\n", "\n")))
+            self.send(Sample(unescaped(text)))
 
     def action_stop(self) -> None:
         history = self.session.history

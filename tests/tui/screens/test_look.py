@@ -249,6 +249,18 @@ async def test_a_prompt_is_edited_and_one_that_the_model_cannot_read_is_one_line
         assert "Traceback" not in at.seen()
 
 
+async def test_a_prompt_that_is_confirmed_unchanged_stays_as_it_is(lab: Any, with_data: Path) -> None:
+    prompt = "a backslash and a letter, \\n\nand a line break"
+    async with lab() as at:
+        await at.app.look(Source("one", "40"), prompt)
+        screen = at.app.screen
+        await at.press("i")
+        await at.sees("Look at this prompt", "letter, \\\\n\\nand a line")
+        await at.press("enter")
+        await at.until(lambda: at.app.screen is screen)
+        assert screen._prompt == prompt
+
+
 async def test_a_text_of_sample_is_looked_at_with_its_weights(lab: Any, with_data: Path) -> None:
     async with lab() as at:
         await at.press("3")
