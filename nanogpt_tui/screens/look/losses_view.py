@@ -53,7 +53,7 @@ def _positions(found: "LossesFound", frame: Frame) -> list[Content]:
         (f"{first:,}" if first == last else f"{first:,}–{last:,}", first, last) for first, last in ranges(len(losses))
     ]
     means = [mean_at(losses, first, last) for _, first, last in rows]
-    highest = max((mean for mean in means if mean == mean), default=1.0)
+    highest = max((mean for mean in means if mean == mean), default=0.0) or 1.0
     label = max(len("position"), *(len(text) for text, _, _ in rows))
     room = max(0, min(MAX_BAR, frame.width - label - 8 - (9 if before is not None else 0) - 2))
     head = f"{'position':<{label}} {'loss':>7}"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nanogpt.tokenizers.base import Tokenizer
 
 GAP = 3  # columns between two parts of a view
+NO_LETTER = "◌"  # what Unicode shows combining marks on
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,14 @@ def fit(text: str, width: int) -> str:
 
 
 def token_label(tokenizer: "Tokenizer", id: int, ascii_only: bool) -> str:
-    """Return the text of a token in one line, with visible white space."""
-    return visible(tokenizer.token_bytes(id).decode("utf-8", "replace"), ascii_only) or "…"
+    """Return the text of a token in one line and at least one cell, with visible white space.
+
+    A token of combining marks alone, which have no cell of their own, has a dotted circle below them.
+    """
+    shown = visible(tokenizer.token_bytes(id).decode("utf-8", "replace"), ascii_only)
+    if cell_len(shown):
+        return shown
+    return f"{NO_LETTER}{shown}" if shown else "…"
 
 
 def quoted(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.cells import cell_len
 
 from nanogpt import runs
 from nanogpt.config import ARCHITECTURE, SamplingConfig, component, resolve
@@ -16,12 +17,23 @@ from nanogpt.config.components import Capabilities
 from nanogpt.inspection.attention import HeadScores, attention_of, score_heads
 from nanogpt.inspection.embeddings import embeddings_of, map_of, nearest_tokens
 from nanogpt.inspection.logit_lens import logit_lens
+from nanogpt.inspection.token_losses import TokenLosses
 from nanogpt.runs.load import load_model
+from nanogpt.tokenizers.char import Tokenizer as CharTokenizer
 from nanogpt.training import Save, Stop
 from nanogpt_tui.screens.look.attention_view import caption, heat
-from nanogpt_tui.screens.look.embeddings_view import places
-from nanogpt_tui.screens.look.losses_view import change, mean_at, ranges
-from nanogpt_tui.screens.look.parts import bars, beside, first_shown, fit, short_layers, token_lines
+from nanogpt_tui.screens.look.embeddings_view import embeddings_view, places
+from nanogpt_tui.screens.look.losses_view import change, losses_view, mean_at, ranges
+from nanogpt_tui.screens.look.parts import (
+    Frame,
+    bars,
+    beside,
+    first_shown,
+    fit,
+    short_layers,
+    token_label,
+    token_lines,
+)
 from nanogpt_tui.session import inspector as inspecting
 from nanogpt_tui.session.completions import LIVE, Completion, Source
 from nanogpt_tui.session.inspector import EmbeddingsFound, LensFound, LossesFound, Request, losses_of
@@ -115,6 +127,32 @@ def test_positions_are_in_ranges_that_double() -> None:
 
 def test_the_map_has_its_second_axis_upwards() -> None:
     assert places(np.array([[0.0, 0.0], [1.0, 1.0], [0.5, 1.0]], np.float32), 11, 5) == ([0, 10, 5], [4, 0, 0])
+
+
+@pytest.mark.parametrize("mark", ["\u0301", "\u093f", "\u0e31"])  # an accent, a sign of Hindi, one of Thai
+def test_a_token_that_is_a_combining_mark_alone_has_a_cell_of_its_own(mark: str) -> None:
+    tokenizer = CharTokenizer(f"a{mark}")
+    labels = tuple(token_label(tokenizer, id, False) for id in range(2))
+    assert mark in labels[1]
+    width = cell_len(labels[1])
+    assert width > 0
+    _, marks = token_lines([labels[1], "a"], 0, 20, ["▒", "█"])
+    assert marks.plain == "▲" + " " * (width - 1) + "█"
+    points = np.array([[0.0, 0.0], [1.0, 1.0]], np.float32)
+    found = EmbeddingsFound(points, 1.0, {0: [(1, 0.5)], 1: [(0, 0.5)]})
+    for token in range(2):
+        frame = Frame(labels, token, 0, 0, 80, 12, ascii_only=False)
+        assert mark in embeddings_view(found, tokenizer, (0, 1), frame).plain
+
+
+def test_losses_of_zero_are_shown_without_bars() -> None:
+    """In float32 a prediction that is certain costs exactly nothing."""
+    losses = TokenLosses(np.zeros(4), np.zeros(1), np.array([8]))
+    frame = Frame(("a",), 0, 0, 0, 80, 12, ascii_only=False)
+    shown = losses_view(LossesFound(losses, None, 0), CharTokenizer("a"), frame).plain
+    assert "0.000" in shown
+    assert "0.0%" in shown
+    assert "━" not in shown
 
 
 # ---- the screen
