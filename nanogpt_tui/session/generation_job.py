@@ -100,6 +100,10 @@ class ModelCache:
         loaded = self.load(completion, lambda: True)
         return loaded if (loaded.run, loaded.step) == (completion.run, completion.step) else None
 
+    def key_of(self, loaded: "LoadedModel") -> tuple[str, int | None] | None:
+        """Return what tells these weights from all others, or None if they are no longer cached."""
+        return next((key for key, each in self._models.items() if each is loaded), None)
+
     def _add(self, key: tuple[str, int | None], loaded: "LoadedModel") -> "LoadedModel":
         others = [(other, model) for other, model in self._models.items() if other != key]
         self._models = dict([*others, (key, loaded)][-CACHED_MODELS:])

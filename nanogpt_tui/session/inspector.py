@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nanogpt.inspection.token_losses import TokenLosses
     from nanogpt.runs import LoadedModel
     from nanogpt.tokenizers.base import Tokenizer
+    from nanogpt_tui.session.history import History
     from nanogpt_tui.session.session import Session
 
 T = TypeVar("T")
@@ -115,7 +116,8 @@ class Inspector:
         self._wanted: Request | None = None
         self._is_running = self._is_superseded = False
         self._cache: dict[Request, Inspection] = {}  # the one used last is at the end
-        self._losses: dict[tuple[Path, int], TokenLosses] = {}  # of checkpoints, by folder and step
+        self._version: tuple[History | None, int] = (None, 0)  # the history that the cache is of, and its generation
+        self._losses: dict[tuple[str, int | None], TokenLosses] = {}  # of checkpoints, by `ModelCache.key_of`
         self.shown: Inspection | None = None
         self.error = ""  # why the weights of the last request cannot be loaded
         self.took_s = 0.0  # of the last computation
@@ -128,6 +130,11 @@ class Inspector:
 
     def request(self, request: Request) -> None:
         """Ask for a view. Does nothing if it is the request made last."""
+        history = self._session.history
+        version = (history, history.generation if history is not None else 0)
+        if version != self._version:  # after a rollback, or in another run, a step has other weights
+            self._version, self._wanted = version, None
+            self._cache.clear()
         if request == self._wanted:
             return
         self._wanted, self.error, self._is_superseded = request, "", True
@@ -155,7 +162,7 @@ class Inspector:
             self.took_s = self.ended_at - began
             wanted = self._wanted
             if self._is_superseded:
-                if wanted is not None and (self.shown is None or self.shown.request != wanted):
+                if wanted is not None and wanted not in self._cache:  # else it is shown
                     self._start(wanted)
             elif inspection is not None:
                 self._show(inspection)
@@ -229,12 +236,11 @@ class Inspector:
     def _measure_losses(
         self, source: Source, folder: Path, loaded: "LoadedModel", is_wanted: Callable[[], bool]
     ) -> "TokenLosses":
-        key = folder, loaded.step
-        if source.which == LIVE or key not in self._losses:
-            measured = losses_of(loaded, folder, is_wanted)
-            if source.which == LIVE:  # a checkpoint of the same step may have averaged weights
-                return measured
-            self._losses[key] = measured
+        key = self._models.key_of(loaded)
+        if source.which == LIVE or key is None:
+            return losses_of(loaded, folder, is_wanted)
+        if key not in self._losses:
+            self._losses[key] = losses_of(loaded, folder, is_wanted)
         return self._losses[key]
 
 

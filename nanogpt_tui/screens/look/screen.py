@@ -85,6 +85,7 @@ class LookScreen(LabScreen):
         self._token: int | None = None  # None: the last one
         self._layer = self._head = 0
         self._shown_sources: list[Source] = []
+        self._saves = 0  # of the run, when the view was asked for
 
     def body(self) -> Iterator[Widget]:
         self.inspector = Inspector(self.session, self.repaint)
@@ -155,16 +156,21 @@ class LookScreen(LabScreen):
         if has_ended and history is not None and history.saves and folder is not None:
             self.source = Source(str(folder), "latest")
         live_step = history.step if self.source.which == LIVE and history is not None else 0
+        self._saves = len(history.saves) if history is not None else 0
         baseline = self._baseline if self._view == "losses" else None
         self.inspector.request(Request(self.source, self._view, self._prompt, baseline, live_step))
         self.repaint()
 
     def training_changed(self) -> None:
-        """Compute the live weights again after a while, in a small share of the time."""
-        inspector = self.inspector
+        """Compute the live weights again after a while, in a small share of the time; what failed, with the next
+        checkpoint."""
+        inspector, history = self.inspector, self.session.history
         pause_s = max(MIN_LIVE_S, inspector.took_s * (1 / LIVE_SHARE - 1))
         has_rested = not inspector.is_busy and time.monotonic() - inspector.ended_at > pause_s
-        if self.source.which == LIVE and (has_rested or not self.session.is_training):
+        if inspector.error and history is not None and len(history.saves) != self._saves:
+            inspector.stop()  # so that the same request is another one
+            self._request()
+        elif self.source.which == LIVE and (has_rested or not self.session.is_training):
             self._request()
         elif self.sources != self._shown_sources:
             self.repaint()

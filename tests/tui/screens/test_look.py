@@ -38,6 +38,7 @@ from nanogpt_tui.session import inspector as inspecting
 from nanogpt_tui.session.completions import LIVE, Completion, Source
 from nanogpt_tui.session.inspector import EmbeddingsFound, LensFound, LossesFound, Request, losses_of
 from nanogpt_tui.widgets.shades import shade, shade_legend, shade_lines
+from tests.made_events import started
 from tests.tui.conftest import SMALL
 
 LONG = {"max_iters": 1_000_000, "eval_interval": 500_000, "eval_iters": 1, "sample_interval": 0}
@@ -251,6 +252,21 @@ async def test_checkpoints_that_were_removed_are_not_waited_for(lab: Any, with_d
         assert "…" not in about
 
 
+async def test_after_no_checkpoint_was_found_the_next_one_is_looked_at(lab: Any, with_data: Path) -> None:
+    folder = with_data / "one"
+    (folder / "checkpoints").rename(folder / "later")
+    async with lab() as at:
+        at.session.show_run(folder)
+        await at.until(lambda: at.session.history and at.session.history.run == "one" and at.session.history.saves)
+        await at.app.switch_mode("train")
+        await at.press("I")
+        await at.sees("no checkpoint yet")
+        (folder / "later").rename(folder / "checkpoints")
+        at.session.history.add(at.session.history.saves[-1])
+        at.app.training_changed()
+        await at.sees("one · step 60", "head 0")
+
+
 async def test_the_live_weights_are_looked_at_again_while_they_are_trained(lab: Any) -> None:
     async with lab(**LONG) as at:
         at.session.quick_start(at.app.settings.quickstart)
@@ -362,6 +378,7 @@ async def test_of_several_requests_the_last_one_is_answered(lab: Any, with_data:
     async with lab() as at:
         answered: list[Request | None] = []
         inspector = inspecting.Inspector(at.session, lambda: answered.append(shown_request(inspector)))
+        await at.until(lambda: at.session.history and at.session.history.reading is None)
         requests = [Request(Source("one", step), "attention") for step in ("20", "40", "60")]
         for request in requests:
             inspector.request(request)
@@ -374,6 +391,24 @@ async def test_of_several_requests_the_last_one_is_answered(lab: Any, with_data:
         inspector.request(Request(Source("nowhere"), "lens"))
         await at.until(lambda: inspector.error)
         assert "nowhere" in inspector.error
+
+
+async def test_a_step_that_is_trained_anew_is_computed_anew(lab: Any, with_data: Path) -> None:
+    async with lab() as at:
+        await at.until(lambda: at.session.history and at.session.history.reading is None)
+        found: list[Any] = []
+        inspector = inspecting.Inspector(at.session, lambda: found.append(inspector.shown and inspector.shown.found))
+        request = Request(Source("one", "20"), "losses")
+        inspector.request(request)
+        await at.until(lambda: len(found) == 1)
+        shutil.rmtree(with_data / "one")
+        copytree(with_data / "two", with_data / "one")
+        at.session.history.add(started())
+        inspector.request(request)
+        await at.until(lambda: len(found) == 2)
+        expected = losses_of(load_model(str(with_data / "one"), "20"), with_data / "one", lambda: True)
+        assert np.array_equal(found[1].losses.by_token, expected.by_token)
+        assert not np.array_equal(found[0].losses.by_token, expected.by_token)
 
 
 @pytest.mark.parametrize("is_detached", [False, True])
