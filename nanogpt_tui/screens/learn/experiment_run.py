@@ -71,8 +71,8 @@ class ExperimentRun:
         self._add(lambda experiment: experiment.start())
 
     def act(self, name: str) -> None:
-        """Do an action."""
-        self._add(lambda experiment: experiment.act(name))
+        """Do an action, if it is still offered when its turn comes."""
+        self._add(lambda experiment: experiment.act(name) if _offers(experiment, name) else iter(()))
 
     def answer(self, text: str) -> None:
         """Give the line that the learner typed."""
@@ -143,6 +143,10 @@ class ExperimentRun:
             elif self._steps:
                 self._run()
         self._changed()
+
+
+def _offers(experiment: Experiment[Any], name: str) -> bool:
+    return any(action.name == name for action in experiment.actions)
 
 
 def _snapshot(experiment: Experiment[Any], update: Update | None, problem: str = "") -> Snapshot:

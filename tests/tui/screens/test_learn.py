@@ -7,6 +7,7 @@ import pytest
 from textual.widgets import Static
 
 from nanogpt.learn import progress
+from nanogpt.learn.experiment import Action
 from nanogpt.learn.lesson import Catalog
 from nanogpt_tui.screens.learn import screen as learn
 from nanogpt_tui.widgets.help import Help
@@ -115,6 +116,22 @@ async def test_keys_that_are_pressed_while_it_computes_are_done_after_it(lab: An
         await at.sees("25%  counting slowly")
         Counting.gate.set()
         await at.sees("step 3")
+
+
+async def test_a_key_that_waited_is_not_done_if_its_action_is_no_longer_offered(
+    lab: Any, lessons: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = Action("+", "many steps", "slow"), Action("s", "one step", "step")
+    monkeypatch.setattr(Counting, "actions", property(lambda self: () if self.count else both))
+    async with lab() as at:
+        screen = await opened(at)
+        await at.press("enter")
+        await at.sees("ready")
+        await at.press("+", "s")
+        await at.sees("counting slowly")
+        Counting.gate.set()
+        await at.until(lambda: not screen.experiment.running)
+        assert "step 1" in at.seen()
 
 
 async def test_escape_cancels_space_pauses_and_start_over_begins_again(lab: Any, lessons: list[str]) -> None:
