@@ -48,6 +48,8 @@ class Counting(experiment.Experiment[experiment.Settings]):
         if name == "wrong":
             raise UserError("the apples are [bold]gone[/bold]; buy some")
         try:
+            if name == "slow":
+                yield Figures((Sentence("half a step"),), live=True)
             while name == "slow" and not self.gate.wait(0.02):
                 yield Working(0.25, "counting slowly")
         finally:

@@ -110,9 +110,13 @@ Figure = Sentence | Pieces | Bars | Table | Curves | HeatMap | Points
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """All figures that are shown now; they replace the previous `Figures`."""
+    """All figures that are shown now; they replace the previous `Figures`.
+
+    `live`: they show a computation that leaves nothing if it is cancelled; then those before them are shown again.
+    """
 
     figures: tuple[Figure, ...]
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,7 @@ class Experiment(experiment.Experiment[Settings]):
                 run.steps.append(float(step.number))
                 run.own.append(mean_loss(model, own))
                 run.unseen.append(mean_loss(model, unseen))
-                yield Figures((self._curves(run),))
+                yield Figures((self._curves(run),), live=True)
         texts = (self.data.text[: run.characters], self.data.text[len(self.data.train) :])
         recited = []
         for text in texts:

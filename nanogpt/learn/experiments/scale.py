@@ -163,7 +163,8 @@ class Experiment(experiment.Experiment[Settings]):
 
     def _live_figures(self) -> Figures:
         curves = tuple(self.courses.values())
-        return Figures((Curves("The same text for each size", "characters seen", "loss", curves, log_y=True),))
+        chart = Curves("The same text for each size", "characters seen", "loss", curves, log_y=True)
+        return Figures((chart,), live=True)
 
     def _figures(self) -> Figures:
         assert self.law is not None

@@ -51,6 +51,7 @@ class ExperimentRun:
         self.broken = False  # by an unexpected error: it cannot continue
         self.started = False  # whether its first step is done
         self.cancelled = False
+        self._settled: tuple[Figure, ...] = ()  # the last figures that were not live
         self._session, self._changed = session, changed
         self._experiment: Experiment[Any] | None = None
         self._steps: deque[Step] = deque()
@@ -129,6 +130,8 @@ class ExperimentRun:
         for each in worker.drain():
             if isinstance(each.update, Figures):
                 self.figures = each.update.figures
+                if not each.update.live:
+                    self._settled = self.figures
             elif isinstance(each.update, Working):
                 self.working = each.update
             else:
@@ -138,6 +141,7 @@ class ExperimentRun:
                 self.actions, self.question, self.done = each.actions, each.question, each.done
         if ended:
             self._worker, self.working = None, None
+            self.figures = self._settled or self.figures
             if worker.error:
                 self.broken, self.problem = True, worker.error
             elif self._steps:

@@ -3,7 +3,7 @@
 import pytest
 
 from nanogpt.learn.figures import Curves, Table
-from tests.lessons import one, press, sentences, started
+from tests.lessons import all_figures, one, press, sentences, started
 
 TINY = {"n_embd": 16, "n_layer": 1, "steps": 40, "characters": 400, "batch_size": 4, "block_size": 8}
 
@@ -47,6 +47,14 @@ def test_more_text_is_eight_times_as_much() -> None:
     press(experiment, "more")
     assert experiment.runs[False, True].characters == 3200
     assert not experiment.done
+
+
+def test_figures_are_live_until_a_training_has_ended() -> None:
+    experiment, _ = started("overfitting", **TINY)
+    *live, last = all_figures(experiment.act("dropout"))
+    assert live
+    assert all(each.live for each in live)
+    assert not last.live
 
 
 def test_a_cancelled_training_leaves_the_keys_as_they_were() -> None:

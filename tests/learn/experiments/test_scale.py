@@ -5,7 +5,7 @@ import pytest
 
 from nanogpt.learn.experiments.scale import Prediction, next_width, widths
 from nanogpt.learn.figures import Curves, Table
-from tests.lessons import one, press, sentences, started
+from tests.lessons import all_figures, one, press, sentences, started
 
 TINY = {"largest": 24, "steps": 6, "batch_size": 8, "block_size": 4}
 
@@ -60,6 +60,14 @@ def test_another_seed_gives_the_same_sizes_again() -> None:
     assert experiment.law.points == 10
     losses = [each.loss for each in experiment.trained]
     assert losses[:5] != losses[5:]
+
+
+def test_figures_are_live_until_a_training_has_ended() -> None:
+    experiment, _ = started("scale", **TINY)
+    *live, last = all_figures(experiment.act("more"))
+    assert live
+    assert all(each.live for each in live)
+    assert not last.live
 
 
 def test_a_cancelled_training_adds_no_point() -> None:

@@ -154,6 +154,19 @@ async def test_escape_cancels_space_pauses_and_start_over_begins_again(lab: Any,
         await at.sees("ready")
 
 
+async def test_a_cancelled_step_leaves_the_figures_of_the_last_one_that_ended(lab: Any, lessons: list[str]) -> None:
+    async with lab() as at:
+        await opened(at)
+        await at.press("enter")
+        await at.sees("ready")
+        await at.press("+")
+        await at.sees("half a step", "counting slowly")
+        assert "ready" not in at.seen()
+        await at.press("escape")
+        await at.sees("ready", "cancelled")
+        assert "half a step" not in at.seen()
+
+
 @pytest.mark.parametrize(
     "leave",
     [lambda at: at.press("right"), lambda at: at.press("2"), lambda at: at.press("ctrl+r")],
