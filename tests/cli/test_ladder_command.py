@@ -39,10 +39,10 @@ def test_the_rungs_are_a_table_and_a_chart_on_stdout_and_a_page(
     header, bigram, one_head, _, chart, *marks = stdout.splitlines()
     assert header.split()[:3] == ["rung", "parameters", "steps"]
     assert bigram.split()[0] == "bigram"
-    assert one_head.endswith("attention to 64 tokens, one head alone")
+    assert one_head.endswith("attention to the whole window, one head alone")
     assert chart.startswith("bits per byte")
     assert len(marks) == 2
-    assert "rung 2 of 2, one-head: attention to 64 tokens, one head alone" in stderr
+    assert "rung 2 of 2, one-head: attention to the whole window, one head alone" in stderr
     page = out.read_text(encoding="utf-8")
     assert f"nanogpt ladder --dataset={dataset} --seconds=0.05 --only=bigram,one-head --seed=3" in page
     assert all(" ".join(line.split()[:6]) in page.replace(" | ", " ") for line in (bigram, one_head))
