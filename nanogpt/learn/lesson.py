@@ -28,6 +28,7 @@ from nanogpt.formatting import printable
 from nanogpt.learn.experiment import Experiment, check_values, create
 
 FOLDER = Path(__file__).parent / "lessons"
+FILES = "[!.]*.md"  # not those of an editor or a file system, .#mine.md and ._mine.md
 TASK = "Try:"  # begins the last paragraph, which says what to do
 _HEAD = re.compile(r"\A\+\+\+[ \t]*\n(.*?)^\+\+\+[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _NAME = re.compile(r"\A(?:\d+_)?(.+)\Z", re.DOTALL)
@@ -70,9 +71,9 @@ def own_folder() -> Path:
 
 def lessons() -> Catalog:
     """Return the lessons that come with the program in order, then the learner's own, by file name."""
-    found = [read_lesson(path, number) for number, path in enumerate(sorted(FOLDER.glob("*.md")), 1)]
+    found = [read_lesson(path, number) for number, path in enumerate(sorted(FOLDER.glob(FILES)), 1)]
     taken, problems = {lesson.name for lesson in found}, list[str]()
-    for path in sorted(own_folder().glob("*.md")):
+    for path in sorted(own_folder().glob(FILES)):
         try:
             lesson = read_lesson(path, len(found) + 1)
             if lesson.name in taken:

@@ -57,6 +57,15 @@ def test_a_lesson_of_ones_own_cannot_take_the_name_of_another(own: Path) -> None
     assert "another lesson is called tokens; rename the file" in problems[0]
 
 
+def test_hidden_files_of_an_editor_or_a_file_system_are_no_lessons(own: Path) -> None:
+    (own / "mine.md").write_text(HEAD)
+    (own / ".#mine.md").symlink_to("me@here.1:2")
+    (own / "._mine.md").write_bytes(b"\0\5\x16\7")
+    known, problems = lessons()
+    assert known[-1].name == "mine"
+    assert not problems
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

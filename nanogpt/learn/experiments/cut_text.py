@@ -23,7 +23,7 @@ class Settings(experiment.Settings):
 
     merges: int = setting(300, "byte pairs to merge", low=1, high=2000)
     characters: int = setting(60_000, "characters of the text that they are learned from", low=1000, high=400_000)
-    example: str = setting("The unbelievable weather in Zürich", "the text that is cut first")
+    example: str = setting("The unbelievable weather in Zürich", "the text that is cut first; empty for none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,8 @@ class Experiment(experiment.Experiment[Settings]):
             yield Working(done / merges, f"merge {done} of {merges}: {quoted(token)}")
         yield Working(1.0, "looking for the file of GPT-2's tokens")
         self.published = [tokenizers.create("gpt2")] if tokenizers.available_offline("gpt2") else []
-        yield Figures((*self.about_training(), *self.figures(self.settings.example)))
+        example = self.settings.example
+        yield Figures((*self.about_training(), *(self.figures(example) if example else ())))
 
     def answer(self, text: str) -> Iterator[Update]:
         """Cut the text."""

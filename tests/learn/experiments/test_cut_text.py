@@ -52,3 +52,10 @@ def test_odd_answers_are_cut_too(cut):
     shown = last_figures(experiment.answer("\x1b[2J" + "x" * 500))
     assert "Only the first 400 of your 504 characters" in sentences(shown)
     assert all(piece.isprintable() for figure in figures_of(Pieces, shown) for piece in figure.pieces)
+
+
+def test_without_an_example_nothing_is_cut_at_first(tmp_path):
+    prepare_text(tmp_path, "words", "the the the the the\n" * 1500)
+    shown = last_figures(create("cut_text", {"merges": 3, "example": ""}).start())
+    assert "was merged 3 times" in sentences(shown)
+    assert not figures_of(Pieces, shown)
