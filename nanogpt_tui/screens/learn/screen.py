@@ -1,6 +1,7 @@
 """The Learn screen: a lesson's text beside its experiment, which runs on this machine."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 from textual.binding import ActiveBinding, Binding, BindingType
@@ -65,6 +66,7 @@ class LearnScreen(LabScreen):
         self.experiment: ExperimentRun | None = None
         self._shows_text: bool | None = None  # what the learner chose; None: if there is room
         self._wanted = ""  # the name of a lesson to show once they are listed
+        self._problems: list[str] = []  # that were said
         self._keys: tuple[object, ...] = ()  # what decided the last time which keys work
 
     def body(self) -> Iterator[Widget]:
@@ -78,6 +80,10 @@ class LearnScreen(LabScreen):
 
     def on_unmount(self) -> None:
         self._end_experiment()
+
+    def on_screen_resume(self) -> None:
+        if not (self.is_reading or self._has_begun):
+            self._read()  # lessons may have been edited, or done by `nanogpt learn`
 
     def on_screen_suspend(self) -> None:
         super().on_screen_suspend()
@@ -102,27 +108,47 @@ class LearnScreen(LabScreen):
 
     # ---- lessons
 
-    def _read(self) -> None:
-        self.session.fetch(lambda: Found(lessons(), progress.load()), self._show_lessons, "lessons")
+    def _read(self, *, answers_key: bool = False) -> None:
+        self.session.fetch(
+            lambda: Found(lessons(), progress.load()), self._show_lessons, "lessons", answers_key=answers_key
+        )
 
     def _show_lessons(self, found: Found | None, error: str) -> None:
         if not self.is_whole:
             return
         self.is_reading = False
         problems = [error] if found is None else [found.progress.problem, *found.catalog.problems]
-        for problem in _few([problem for problem in problems if problem]):
+        for problem in _few([problem for problem in problems if problem and problem not in self._problems]):
             self.notify(problem, severity="warning", markup=False)
+        self._problems = problems
         if found is None or not found.catalog.lessons:
             return
-        self.lessons, self.done = found.catalog.lessons, found.progress.done
+        before = self.lesson
+        self.lessons, self.done = found.catalog.lessons, self.done | found.progress.done
+        at, self._wanted = self._place(before), ""
+        is_same = before is not None and self.lessons[at].name == before.name
+        if is_same and (self._has_begun or self.lessons[at] == before):
+            self.at = at
+            self._show_list()
+            self.refresh_bindings()
+        else:
+            self._open(at)
+
+    def _place(self, before: Lesson | None) -> int:
+        """Return the place of the lesson to show: the wanted one, the one before, else the first that is not done."""
         names = [lesson.name for lesson in self.lessons]
-        first = next((at for at, name in enumerate(names) if name not in self.done), 0)
-        self._open(names.index(self._wanted) if self._wanted in names else first)
+        for name in (self._wanted, before.name if before else ""):
+            if name in names:
+                return names.index(name)
+        return next((at for at, name in enumerate(names) if name not in self.done), 0)
 
     def highlight(self, name: str) -> None:
-        self._wanted = name
         at = next((at for at, lesson in enumerate(self.lessons) if lesson.name == name), None)
-        if at is not None and at != self.at:
+        if at is None:
+            self._wanted = name
+            if not self.is_reading:
+                self._read(answers_key=True)  # it may be new
+        elif at != self.at:
             self._open(at)
 
     def on_lesson_list_chosen(self, message: LessonList.Chosen) -> None:
@@ -152,6 +178,12 @@ class LearnScreen(LabScreen):
         self.call_after_refresh(self._lay_out)
 
     # ---- the experiment
+
+    @property
+    def _has_begun(self) -> bool:
+        """Whether the experiment was started."""
+        experiment = self.experiment
+        return experiment is not None and (experiment.running or experiment.started or experiment.broken)
 
     def _new_experiment(self) -> None:
         self._end_experiment()
@@ -184,12 +216,12 @@ class LearnScreen(LabScreen):
         self.done |= {lesson.name}
         self._show_list()
 
-        def report(_result: None, error: str) -> None:
+        def report(error: str) -> None:
             if error:
                 self.notify(error, severity="error", markup=False)
 
         if not self.session.readonly:
-            self.session.fetch(lambda: progress.mark_done(lesson.name), report, "lesson done")
+            self.session.write(partial(progress.mark_done, lesson.name), report)
 
     @property
     def _render_options(self) -> RenderOptions:
@@ -229,12 +261,11 @@ class LearnScreen(LabScreen):
         experiment = self.experiment
         if experiment is None:
             return action not in ("start", "restart", "type", "cancel", "pause", "lesson", "text", "scroll")
-        begun = experiment.running or experiment.started or experiment.broken
         match action:
             case "start":
-                return not begun
+                return not self._has_begun
             case "restart":
-                return begun
+                return self._has_begun
             case "type":
                 return bool(experiment.question) and not self._is_typing
             case "cancel":

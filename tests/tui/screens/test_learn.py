@@ -1,6 +1,8 @@
 """The Learn screen with small experiments: its keys, its line, what it remembers, and how an experiment ends."""
 
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from nanogpt.learn.experiment import Action
 from nanogpt.learn.lesson import Catalog
 from nanogpt_tui.screens.learn import screen as learn
 from nanogpt_tui.widgets.help import Help
-from tests.made_lessons import LESSONS, Counting
+from tests.made_lessons import LESSONS, Counting, Made
 from tests.tui.test_every_key import each_key, go, receive
 
 
@@ -243,6 +245,73 @@ async def test_a_lesson_is_opened_with_the_mouse_and_from_the_palette(lab: Any, 
         await at.until(lambda: screen.lesson.name == "ask")
         await at.app.show_item("learn", "perplexity")
         await at.until(lambda: screen.lesson.name == "perplexity")
+
+
+async def test_a_lesson_that_was_added_since_they_were_read_is_opened_from_the_palette(
+    lab: Any, lessons: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with lab() as at:
+        screen = await opened(at)
+        await at.press("enter")
+        await at.sees("ready")
+        added = Made(4, "added", "Added later", "Text.", "", "counting")
+        monkeypatch.setattr(learn, "lessons", lambda: Catalog((*LESSONS, added), ()))
+        await at.app.show_item("learn", "added")
+        await at.until(lambda: screen.lesson.name == "added")
+        await at.sees("▸ 4 Added later", "enter starts the experiment")
+
+
+async def test_lessons_are_read_again_when_the_screen_is_shown_again(
+    lab: Any, lessons: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lessons.append("lesson a.md: no head")
+    async with lab() as at:
+        screen = await opened(at)
+        await at.sees("lesson a.md: no head")
+        await at.press("right", "2")
+        await at.until(lambda: at.app.current_mode == "train")
+        said: list[str] = []
+        monkeypatch.setattr(screen, "notify", lambda text, **_: said.append(text))
+        edited = LESSONS[0], replace(LESSONS[1], title="Ask twice"), LESSONS[2]
+        monkeypatch.setattr(learn, "lessons", lambda: Catalog(edited, (*lessons, "lesson b.md: no head")))
+        progress.mark_done("count")
+        await at.press("5")
+        await at.sees("✓ 1", "▸ 2 Ask twice", "1 of 3 done")
+        assert said == ["lesson b.md: no head"]
+
+
+async def test_an_experiment_that_has_begun_is_still_there_when_the_screen_is_shown_again(
+    lab: Any, lessons: list[str]
+) -> None:
+    async with lab() as at:
+        screen = await opened(at)
+        await at.press("enter")
+        await at.sees("ready")
+        before = screen.experiment
+        await at.press("2", "5")
+        await at.sees("ready", "s one step")
+        assert screen.experiment is before
+
+
+async def test_the_end_of_the_app_waits_until_a_lesson_is_saved_as_done(
+    lab: Any, lessons: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark_done, may_write = progress.mark_done, threading.Event()
+
+    def slowly(name: str) -> None:
+        may_write.wait(30)
+        mark_done(name)
+
+    monkeypatch.setattr(progress, "mark_done", slowly)
+    async with lab() as at:
+        await opened(at)
+        await at.press("right", "enter")
+        await at.sees("ask me")
+        await at.press("a", "enter")
+        await at.sees("lesson done")
+        may_write.set()
+        at.session.finish_writing()
+        assert progress.load().done == {"ask"}
 
 
 async def test_every_key_that_is_shown_does_something(lab: Any, lessons: list[str]) -> None:
