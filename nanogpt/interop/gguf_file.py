@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from nanogpt import extras
@@ -23,6 +24,7 @@ from nanogpt.models.base import LanguageModel
 from nanogpt.models.gpt2 import Config
 from nanogpt.tokenizers import Tokenizer
 from nanogpt.tokenizers import _pieces as pieces
+from nanogpt.tokenizers._bpe import END_OF_TEXT
 from nanogpt.tokenizers._published import byte_characters
 
 FORMATS = ("float32", "float16", "q8_0")
@@ -52,6 +54,7 @@ NAMING = {
         modules=_COMMON | {QKV: ("attn_q", "attn_k", "attn_v"), MLP_IN: ("ffn_gate", "ffn_up")},
     ),
 }
+_BY_TOKEN = ("token_embd.weight", "output.weight")  # tensors with a row for each token
 # llama.cpp does not load a tokenizer without merges. Two zero bytes are no token, so it takes this merge back.
 _NO_MERGES = ["Ā Ā"]
 # llama.cpp's names of the patterns by which text is split before bytes are merged.
@@ -72,26 +75,32 @@ def write_gguf(model: LanguageModel, tokenizer: Tokenizer, path: Path, number_fo
     """Write model and tokenizer into a new file, which appears whole or not at all.
 
     number_format: of matrices, one of `FORMATS`; vectors and positions stay in float32. Rows of embedding and head that
-    stand for no token are left out. Raise `UserError` for a model or a tokenizer that llama.cpp does not have, and for
-    a file that exists or cannot be written.
+    stand for no token are left out. llama.cpp ends a text at token 11 if the file names no other: a tokenizer without
+    an end of text gets one as its last token. Its rows are the means of all others, so its logit is their mean, and it
+    is never more probable than a uniform guess. Raise `UserError` for a model or a tokenizer that llama.cpp does not
+    have, and for a file that exists or cannot be written.
     """
     gguf = extras.load("gguf", "gguf", "the export to GGUF")
     config = cast(Config, model.config)
     described, naming = config_json(config, tokenizer.end_of_text)
     if naming is GPT2 and config.activation != "gelu":
         raise UserError(f"activation={config.activation}: llama.cpp's GPT-2 has only gelu; export it with --to=hf")
-    vocabulary = gguf_tokenizer(tokenizer)
+    vocabulary, end_of_text = gguf_tokenizer(tokenizer), tokenizer.end_of_text
+    if end_of_text is None:
+        vocabulary, end_of_text = _with_end_of_text(vocabulary), tokenizer.vocab_size
     try:
         with new_file(path) as partial:
             writer = gguf.GGUFWriter(partial, described["model_type"])
             try:
                 _add_settings(writer, config, path.stem, rotary=naming is LLAMA)
-                _add_tokenizer(writer, gguf, vocabulary, tokenizer.end_of_text)
+                _add_tokenizer(writer, gguf, vocabulary, end_of_text)
                 for name, tensor in split_tensors(model, NAMING[naming], tokenizer.vocab_size):
                     if naming is LLAMA and ".attn_q." in name:
                         tensor = _interleave(tensor, config.n_head)
                     if naming is LLAMA and ".attn_k." in name:
                         tensor = _interleave(tensor, config.kv_heads)
+                    if name in _BY_TOKEN and len(tensor) < len(vocabulary.tokens):
+                        tensor = torch.cat((tensor, tensor.mean(dim=0, keepdim=True)))
                     _add_tensor(writer, gguf, name, tensor, number_format)
                 writer.add_file_type(getattr(gguf.LlamaFileType, _FILE_TYPES[number_format]))
                 writer.write_header_to_file()
@@ -125,6 +134,15 @@ def gguf_tokenizer(tokenizer: Tokenizer) -> GgufTokenizer:
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     tokens = _by_id(model["vocab"] | special, tokenizer.vocab_size)
     return GgufTokenizer(tokens, merges, pattern, frozenset(special.values()))
+
+
+def _with_end_of_text(vocabulary: GgufTokenizer) -> GgufTokenizer:
+    """Return the tokenizer with one more token, which ends a text and has a name that no other has."""
+    token = END_OF_TEXT
+    while token in vocabulary.tokens:
+        token = f"<{token}>"
+    special = vocabulary.special | {len(vocabulary.tokens)}
+    return replace(vocabulary, tokens=[*vocabulary.tokens, token], special=special)
 
 
 def _by_id(ids: dict[str, int], size: int) -> list[str]:
@@ -174,7 +192,7 @@ def _add_settings(writer: Any, config: Config, name: str, *, rotary: bool) -> No
         writer.add_layer_norm_eps(config.norm_eps)
 
 
-def _add_tokenizer(writer: Any, gguf: Any, vocabulary: GgufTokenizer, end_of_text: int | None) -> None:
+def _add_tokenizer(writer: Any, gguf: Any, vocabulary: GgufTokenizer, end_of_text: int) -> None:
     kinds = gguf.TokenType
     writer.add_vocab_size(len(vocabulary.tokens))
     writer.add_tokenizer_model("gpt2")
@@ -184,9 +202,8 @@ def _add_tokenizer(writer: Any, gguf: Any, vocabulary: GgufTokenizer, end_of_tex
         [kinds.CONTROL if id in vocabulary.special else kinds.NORMAL for id in range(len(vocabulary.tokens))]
     )
     writer.add_token_merges(vocabulary.merges or _NO_MERGES)
-    if end_of_text is not None:
-        writer.add_bos_token_id(end_of_text)
-        writer.add_eos_token_id(end_of_text)
+    writer.add_bos_token_id(end_of_text)
+    writer.add_eos_token_id(end_of_text)
     writer.add_add_bos_token(False)
 
 

@@ -7,16 +7,20 @@ from typing import Any
 
 import pytest
 import torch
-from gguf import GGMLQuantizationType, GGUFReader
+from gguf import GGMLQuantizationType, GGUFReader, TokenType
 from gguf.quants import dequantize
 
 from nanogpt import tokenizers
 from nanogpt.errors import UserError
 from nanogpt.interop.gguf_file import gguf_tokenizer, write_gguf
+from nanogpt.interop.huggingface_tokenizer import tokenizer_files
+from nanogpt.tokenizers import bpe, hf
+from nanogpt.tokenizers._pieces import GPT2
 from tests import architectures
 from tests.tokenizer_specs import made
 
 SHAPE: dict[str, Any] = {"n_layer": 2, "n_head": 4, "n_embd": 64, "block_size": 32, "vocab_size": 300}
+BYTES = [bytes([byte]) for byte in range(256)]
 ROTARY: dict[str, Any] = {"positions": "rotary", "norm": "rms", "activation": "swiglu", "n_kv_head": 2}
 
 
@@ -44,7 +48,9 @@ def test_a_gpt2_has_all_of_its_tensors_and_settings(tmp_path):
     assert value(reader, "gpt2.feed_forward_length") == 256
     assert value(reader, "gpt2.attention.head_count") == 4
     assert value(reader, "gpt2.attention.layer_norm_epsilon") == pytest.approx(1e-5)
-    assert torch.equal(numbers(theirs["token_embd.weight"]), ours["wte.weight"][:256]), "no padded rows"
+    rows = numbers(theirs["token_embd.weight"])
+    assert torch.equal(rows[:256], ours["wte.weight"][:256])
+    assert len(rows) == 257, "no padded rows, and one for the end of text"
     assert torch.equal(numbers(theirs["position_embd.weight"]), ours["wpe.weight"])
     assert torch.equal(numbers(theirs["blk.1.attn_qkv.weight"]), ours["h.1.attn.c_attn.weight"])
     assert torch.equal(numbers(theirs["blk.1.ffn_down.weight"]), ours["h.1.mlp.c_proj.weight"])
@@ -62,6 +68,34 @@ def test_a_tokenizer_without_merges_has_one_that_llama_cpp_takes_back(tmp_path):
     assert left + right not in tokens
 
 
+def test_a_tokenizer_without_an_end_of_text_gets_one_that_no_text_is_made_of(tmp_path):
+    """Without it llama.cpp takes token 11 for it. The mean of the rows has the mean of the logits."""
+    ours, theirs, reader = written(tmp_path)
+    assert value(reader, "tokenizer.ggml.eos_token_id") == value(reader, "tokenizer.ggml.bos_token_id") == 256
+    assert value(reader, "tokenizer.ggml.tokens")[256] == "<|endoftext|>"
+    assert value(reader, "tokenizer.ggml.token_type")[255:] == [TokenType.NORMAL, TokenType.CONTROL]
+    assert value(reader, "gpt2.vocab_size") == 257
+    assert torch.equal(numbers(theirs["token_embd.weight"])[256], ours["wte.weight"][:256].mean(dim=0))
+
+
+def test_an_end_of_text_of_its_own_stays_the_only_one(tmp_path):
+    own = bpe.Tokenizer(GPT2, BYTES, {"<|endoftext|>": 256})
+    write_gguf(architectures.build(**SHAPE), own, tmp_path / "model.gguf")
+    reader = GGUFReader(tmp_path / "model.gguf")
+    assert value(reader, "tokenizer.ggml.eos_token_id") == 256
+    assert len(value(reader, "tokenizer.ggml.tokens")) == 257
+    assert next(each for each in reader.tensors if each.name == "token_embd.weight").shape[1] == 257
+
+
+def test_the_added_end_of_text_has_a_name_that_is_free(tmp_path):
+    content = tokenizer_files(bpe.Tokenizer(GPT2, BYTES, {"<|endoftext|>": 256}), None)["tokenizer.json"]
+    own = hf.Tokenizer(content, None)  # a token of that name, and nothing says that it ends a text
+    write_gguf(architectures.build(**SHAPE), own, tmp_path / "model.gguf")
+    reader = GGUFReader(tmp_path / "model.gguf")
+    assert value(reader, "tokenizer.ggml.tokens")[256:] == ["<|endoftext|>", "<<|endoftext|>>"]
+    assert value(reader, "tokenizer.ggml.eos_token_id") == 257
+
+
 def test_a_llama_has_its_pairs_side_by_side(tmp_path):
     """llama.cpp rotates numbers 2i and 2i + 1 of a head of 16, which are i and i + 8 here."""
     ours, theirs, reader = written(tmp_path, **ROTARY, rotary_base=500.0, tied_head=False)
@@ -76,7 +110,9 @@ def test_a_llama_has_its_pairs_side_by_side(tmp_path):
     gate, up = ours["h.0.mlp.c_fc.weight"].chunk(2)
     assert torch.equal(numbers(theirs["blk.0.ffn_gate.weight"]), gate)
     assert torch.equal(numbers(theirs["blk.0.ffn_up.weight"]), up)
-    assert torch.equal(numbers(theirs["output.weight"]), ours["head.weight"][:256])
+    rows = numbers(theirs["output.weight"])
+    assert torch.equal(rows[:256], ours["head.weight"][:256])
+    assert torch.equal(rows[256], ours["head.weight"][:256].mean(dim=0))
 
 
 @pytest.mark.parametrize(
