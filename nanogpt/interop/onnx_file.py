@@ -73,7 +73,8 @@ def write_onnx(model: LanguageModel, path: Path) -> None:
                     "export the weights alone with --to=safetensors"
                 ) from error
             assert program is not None
-            program.save(partial)
+            # Above 1.5 GB `program.save` writes the weights into a second file, whose name would stay a partial one.
+            partial.write_bytes(program.model_proto.SerializeToString())
     except OSError as error:
         raise UserError(f"cannot write {path}: {why(error)}; choose another place") from None
     finally:

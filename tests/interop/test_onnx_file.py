@@ -30,6 +30,18 @@ def test_any_batch_and_length_has_the_same_logits_there(tmp_path, capfd):
         torch.testing.assert_close(torch.from_numpy(logits), model.logits(ids), rtol=1e-4, atol=1e-4)
 
 
+@torch.inference_mode()
+def test_a_large_model_is_one_file_too(tmp_path, monkeypatch):
+    """torch's own `save` divides models above a threshold, which is lowered here."""
+    monkeypatch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 0)
+    model = architectures.build(**SHAPE | {"n_layer": 1}).eval()
+    write_onnx(model, tmp_path / "model.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    ids = torch.tensor([[3, 5]])
+    [logits] = ReferenceEvaluator(str(tmp_path / "model.onnx")).run(None, {"ids": ids.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), model.logits(ids), rtol=1e-4, atol=1e-4)
+
+
 def test_what_cannot_be_exported_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "there.onnx").touch()
     with pytest.raises(UserError, match="it already exists; choose another place"):
