@@ -5,6 +5,7 @@ no model predicts (Hoffmann et al. 2022), is one more number to fit: it is used 
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ T_95 = (
     *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
 )
 MOST_STEPS = 100  # of the Gauss-Newton iteration
+SMALLEST_SHARE = 1e-6  # smallest to largest singular value of a Jacobian; the covariance, its square, loses 12 digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ def t_95(degrees: int) -> float:
 def fit_power_law(sizes: Sequence[float], losses: Sequence[float]) -> PowerLaw:
     """Return the power law through three or more points of different sizes; all numbers are positive.
 
-    The floor is 0, unless a fitted one makes the squared deviations smaller than chance would (F test, 95 %).
+    The floor is 0, unless a fitted one makes the squared deviations smaller than chance would (F test, 95 %), and the
+    points determine it with a and b.
     """
     x, y = np.log(np.asarray(sizes, float)), np.log(np.asarray(losses, float))
     plain = _line(x, y)
@@ -73,7 +76,15 @@ def fit_power_law(sizes: Sequence[float], losses: Sequence[float]) -> PowerLaw:
     without, with_floor = _squares(plain, x, y), _squares(curved, x, y)
     degrees = len(x) - 3
     is_better = curved[1] > 0 and curved[2] > 0 and without - with_floor > t_95(degrees) ** 2 * with_floor / degrees
-    return _law(curved, x, y, 3) if is_better else _law(plain, x, y, 2)
+    return _law(curved, x, y, 3) if is_better and _is_determined(curved, x) else _law(plain, x, y, 2)
+
+
+def _is_determined(fitted: Floats, x: Floats) -> bool:
+    """Return whether the points determine the fitted numbers: if they are flat after the first one, b has no bound."""
+    if fitted[0] >= math.log(sys.float_info.max):
+        return False
+    values = np.linalg.svd(_jacobian(fitted, x), compute_uv=False)  # from the largest to the smallest
+    return bool(values[-1] > SMALLEST_SHARE * values[0])
 
 
 def _model(fitted: Floats, x: Floats) -> Floats:

@@ -48,6 +48,18 @@ def test_points_on_a_line_show_no_floor() -> None:
     assert sum(found) <= 10  # the test errs in 5 of 100, one side of which is no floor but a curve the other way
 
 
+@pytest.mark.parametrize("sizes", [SIZES, (1_000, 1_010, 1_020, 1_030, 1_040), tuple(10**9 * size for size in SIZES)])
+@pytest.mark.parametrize("later", [(2.460, 2.462, 2.461, 2.463), (2.46, 2.46, 2.46, 2.46)])
+def test_losses_that_are_flat_after_the_first_size_have_no_curve(
+    sizes: tuple[int, ...], later: tuple[float, ...]
+) -> None:
+    """Any curve that is steep enough goes through the first point: b has no bound."""
+    law = fit_power_law(sizes, (2.478, *later))
+    low, high = law.prediction(2 * sizes[-1])
+    assert law.floor == 0
+    assert 0 < low < high < math.inf
+
+
 def test_four_points_are_too_few_for_a_floor() -> None:
     assert fit_power_law(SIZES[:4], [1.5 + 40.0 * size**-0.5 for size in SIZES[:4]]).floor == 0
 
