@@ -7,7 +7,7 @@ text is not normalised, spaces are kept, and `<|endoftext|>` in a text is thirte
 pair encodings are `BPE` models over GPT-2's way of writing bytes as printable characters. tiktoken merges any two
 neighbours whose bytes together are a token, that of the lowest rank first. The merges of a token are therefore all its
 cuts into two tokens, as in transformers' `TikTokenConverter`; and a piece that is a token as a whole is not merged
-(`ignore_merges`).
+(`ignore_merges`). A special token is none of them: those that follow the vocabulary are left out of the model's.
 """
 
 import base64
@@ -18,6 +18,7 @@ from nanogpt import tokenizers
 from nanogpt.errors import UserError
 from nanogpt.files import why
 from nanogpt.tokenizers import Tokenizer, hf
+from nanogpt.tokenizers._bpe import END_OF_TEXT
 from nanogpt.tokenizers._hf_files import read_content, tokenizer_path
 from nanogpt.tokenizers._pieces import oniguruma
 from nanogpt.tokenizers._published import byte_characters
@@ -32,7 +33,7 @@ def tokenizer_files(tokenizer: Tokenizer, block_size: int | None) -> dict[str, d
     """Return what belongs into `tokenizer.json` and `tokenizer_config.json`, by file name.
 
     `block_size`: the model's context in tokens; None if it is not known. Raise `UserError` for a kind of tokenizer that
-    has no such form.
+    has no such form, or that has a special token with the text of another token.
     """
     saved = tokenizer.to_json()
     if "tokenizer" in saved:  # it came from such a file
@@ -49,7 +50,7 @@ def tokenizer_files(tokenizer: Tokenizer, block_size: int | None) -> dict[str, d
         by_pattern = [_split(oniguruma(saved["pattern"]))] if "pattern" in saved else []
         pieces = {"type": "Sequence", "pretokenizers": [*by_pattern, _BYTES]}
         decoder = _BYTES
-        ids = vocabulary(tokenizer) | special
+        ids = _model_vocabulary(tokenizer, special)
         model = {"type": "BPE", "vocab": ids, "merges": _merges(_ranks(saved)), "ignore_merges": True}
     else:
         raise UserError(f"the tokenizer {tokenizer.name} cannot be written for transformers")
@@ -68,6 +69,22 @@ def tokenizer_files(tokenizer: Tokenizer, block_size: int | None) -> dict[str, d
         },
         "tokenizer_config.json": _config(end, block_size),
     }
+
+
+def _model_vocabulary(tokenizer: Tokenizer, special: dict[str, int]) -> dict[str, int]:
+    """Return the ids of the model in `tokenizer.json`, which makes a piece with the text of one of them that token.
+
+    Special tokens that follow the vocabulary get the same ids without being in it. GPT-2's own one is in it, as in
+    GPT-2's files: each pattern cuts its text. Raise `UserError` if a special token has the text of another token.
+    """
+    ids = vocabulary(tokenizer)
+    if same := sorted(ids.keys() & special.keys()):
+        raise UserError(
+            f"the tokenizer {tokenizer.name} cannot be written for transformers: {same[0]!r} is both a special token "
+            "and a token of text"
+        )
+    are_last = list(special.values()) == list(range(len(ids), len(ids) + len(special)))
+    return ids if are_last and special.keys() != {END_OF_TEXT} else ids | special
 
 
 def _config(end: str | None, block_size: int | None) -> dict[str, Any]:

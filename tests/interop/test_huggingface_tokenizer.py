@@ -17,10 +17,13 @@ from nanogpt.interop.huggingface_tokenizer import (
     tokenizer_kind,
     vocabulary,
 )
+from nanogpt.tokenizers import bpe
+from nanogpt.tokenizers._pieces import GPT2, GPT4
 from tests.lazy import transformers
 from tests.tokenizer_specs import SAMPLE, SPECS, kind_of, made
 
 TEXT = SAMPLE
+BYTES = [bytes([byte]) for byte in range(256)]
 
 EXPORTABLE = [spec for spec in SPECS if kind_of(spec).name != "sentencepiece"]
 every_kind = pytest.mark.parametrize("name", EXPORTABLE)
@@ -119,6 +122,26 @@ def test_any_text_gives_the_same_ids(theirs, name, parts):
     ids = theirs(name).encode(text).ids
     assert ids == made(name).encode(text)
     assert theirs(name).decode(ids, skip_special_tokens=False) == text
+
+
+@pytest.mark.parametrize("pattern", [GPT2, GPT4])
+def test_a_special_token_is_not_made_from_a_piece_with_its_text(pattern, tmp_path):
+    special = {"USER": 257, "<|endoftext|>": 258, "###": 259}
+    own = bpe.Tokenizer(pattern, [*BYTES, b"US"], special)
+    for file, content in tokenizer_files(own, None).items():
+        (tmp_path / file).write_text(json.dumps(content))
+    theirs = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    theirs.encode_special_tokens = True
+    text = "USER ### <|endoftext|> USERS\n###"
+    assert theirs.encode(text).ids == own.encode(text)
+    assert {token: theirs.token_to_id(token) for token in special} == special
+    assert read_tokenizer(tmp_path, own.vocab_size).encode(text) == own.encode(text)
+
+
+@pytest.mark.parametrize("token", ["a", "US"])
+def test_a_special_token_with_the_text_of_another_token_is_refused(token):
+    with pytest.raises(UserError, match=f"'{token}' is both a special token and a token of text"):
+        tokenizer_files(bpe.Tokenizer(GPT2, [*BYTES, b"US"], {token: 257}), None)
 
 
 def test_bytes_that_are_no_text_read_alike(theirs):
