@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         snapshot = importing.import_huggingface(args.source, place)
     print(printable(str(place)))
+    if args.kind == "nanogpt":
+        print_message("nanoGPT computes GELU exactly (erf), this model by GPT-2's tanh form: losses differ slightly")
     model, run = snapshot.model_config, shlex.quote(folder.run_name(place))
     print_message(
         f"{model.n_parameters():,} parameters, block_size={model.block_size}; next: nanogpt sample {run}, or "

@@ -36,7 +36,8 @@ class NanogptCheckpoint:
 def read_checkpoint(path: Path) -> NanogptCheckpoint:
     """Return the content of a `ckpt.pt`, or of the one in this folder.
 
-    Raise `UserError` if it is damaged, is another kind of file, or asks for anything that could run code.
+    nanoGPT's MLP has the exact GELU (erf), and `gpt2` GPT-2's tanh form, so losses can differ slightly. Raise
+    `UserError` if it is damaged, is another kind of file, or asks for anything that could run code.
     """
     path = path / "ckpt.pt" if path.is_dir() else path
     saved = load_tables(path, "nanoGPT")

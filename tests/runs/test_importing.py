@@ -88,6 +88,7 @@ def test_a_checkpoint_becomes_a_run_that_is_sampled_evaluated_exported_and_train
     run = Path(out.strip())
     assert run.name == "out-tiny"
     assert "nanogpt train --init_from=out-tiny" in err
+    assert "nanoGPT computes GELU exactly (erf)" in err
     loaded = runs.load_model("out-tiny")
     assert (loaded.step, loaded.tokenizer.name) == (250, "char")
     ids = torch.tensor([loaded.tokenizer.encode(text[:21])])
