@@ -12,26 +12,29 @@ from nanogpt.errors import UserError
 from nanogpt.events import Evaluated, Sampled, Started
 from nanogpt.formatting import duration, printable, significant
 from nanogpt.interop.huggingface_config import config_json
+from nanogpt.interop.huggingface_tokenizer import tokenizer_files
 from nanogpt.reports.evenly import evenly
 from nanogpt.reports.record import RunRecord
 from nanogpt.runs.manage import changed
+from nanogpt.tokenizers import Tokenizer
 
 CURVE = "curve.svg"
 LONGEST_SAMPLE = 2_000  # characters
 EVALUATIONS = 12  # in the table of the curve, at most
 
 
-def model_card(record: RunRecord, repository: str, step: int, licence: str = "") -> str:
+def model_card(record: RunRecord, tokenizer: Tokenizer, repository: str, step: int, licence: str = "") -> str:
     """Return the text of README.md.
 
-    step: that of the weights. licence: the identifier of their licence; empty: none is stated.
+    tokenizer: that of the run. step: that of the weights. licence: the identifier of their licence; empty: none is
+    stated.
     """
     sections = (
         _head(record, licence),
         _title(record, step),
         f"![Losses in nats per token over the steps]({CURVE})",
         _results(record),
-        _use(record, repository),
+        _use(record, tokenizer, repository),
         _data(record),
         _training(record),
         _sample(record.last(Sampled)),
@@ -78,10 +81,10 @@ def _results(record: RunRecord) -> str:
     return "## Results\n\n" + "\n\n".join(filter(None, tables))
 
 
-def _use(record: RunRecord, repository: str) -> str:
+def _use(record: RunRecord, tokenizer: Tokenizer, repository: str) -> str:
     name = repository.rpartition("/")[2]
     commands = [f"nanogpt pull {repository}", f"nanogpt sample {name}"]
-    if record.config is not None and _is_exportable(record.config.model):
+    if record.config is not None and _is_exportable(record.config.model, tokenizer):
         commands.append(f"nanogpt export {name} {name}-hf --to=hf")
     return (
         "## Use\n\n" + fenced("\n".join(commands), "sh") + "\n\n"
@@ -90,10 +93,11 @@ def _use(record: RunRecord, repository: str) -> str:
     )
 
 
-def _is_exportable(config: ArchitectureConfig) -> bool:
-    """Return whether transformers has this model."""
+def _is_exportable(config: ArchitectureConfig, tokenizer: Tokenizer) -> bool:
+    """Return whether transformers has this model and its tokenizer."""
     try:
         config_json(config, None)
+        tokenizer_files(tokenizer, None)
     except UserError:
         return False
     return True

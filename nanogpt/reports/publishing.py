@@ -66,13 +66,13 @@ def repository_files(run: Path, repository: str, which: str = "best", licence: s
     chosen = checkpoints.choose(run, which)
     record = _record_without_paths(read_record(run))
     tables = folder.read_run_toml(run)
+    tokenizer = load_tokenizer(run)  # so that nothing else is sent in its place
     files: dict[str, Content] = {
-        "README.md": model_card(record, repository, chosen.step, licence).encode(),
+        "README.md": model_card(record, tokenizer, repository, chosen.step, licence).encode(),
         CURVE: standalone(loss_chart(record, 900, 340)).encode(),
         "run.toml": tomli_w.dumps(_without_paths(tables)).encode(),
         "events.jsonl": b"".join(_sent_lines(run, chosen.step)),
     }
-    load_tokenizer(run)  # so that nothing else is sent in its place
     try:
         files["tokenizer.json"] = read_bytes(run / "tokenizer.json", LARGEST_TOKENIZER)
     except OSError as error:
