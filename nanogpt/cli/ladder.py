@@ -83,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report.to_dict(), indent=1))
     elif report.finished:
-        print_table([HEADER, *table_rows(report.finished)], right=RIGHT)
+        ladder = [rung.name for rung in load_rungs()]
+        print_table([HEADER, *table_rows(report.finished, ladder)], right=RIGHT)
         print()
         print("\n".join(chart_lines(report.finished, supports_unicode(sys.stdout.encoding))))
     if interrupted:

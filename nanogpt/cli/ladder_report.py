@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from nanogpt.cli.tables import UNKNOWN
@@ -41,10 +42,15 @@ class Report:
         }
 
 
-def table_rows(rungs: Sequence[RungFinished]) -> Iterator[tuple[str, ...]]:
-    """Yield the cells of each rung; its gain is how much lower its bits per byte are than those of the rung before."""
-    before: RungFinished | None = None
+def table_rows(rungs: Sequence[RungFinished], ladder: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of each rung; its gain is how much lower its bits per byte are than those of the rung before.
+
+    ladder: the names of all rungs, from the bottom up. The gain is unknown if the rung before is not among `rungs`.
+    """
+    finished = {rung.name: rung for rung in rungs}
+    name_before = dict(pairwise(reversed(ladder)))
     for rung in rungs:
+        before = finished.get(name_before.get(rung.name, ""))
         yield (
             rung.name,
             f"{rung.n_parameters:,}",
@@ -55,7 +61,6 @@ def table_rows(rungs: Sequence[RungFinished]) -> Iterator[tuple[str, ...]]:
             UNKNOWN if before is None else f"{before.bits_per_byte - rung.bits_per_byte:+.4f}",
             rung.adds,
         )
-        before = rung
 
 
 def chart_lines(rungs: Sequence[RungFinished], is_unicode: bool) -> Iterator[str]:
@@ -102,7 +107,7 @@ def _page_lines(report: Report, rungs: Sequence["Rung"]) -> Iterator[str]:
     if report.finished:
         yield "| " + " | ".join(HEADER) + " |"
         yield "|" + "|".join("---:" if column in RIGHT else "---" for column in range(len(HEADER))) + "|"
-        for row in table_rows(report.finished):
+        for row in table_rows(report.finished, [rung.name for rung in rungs]):
             yield "| " + " | ".join(row) + " |"
         yield ""
         yield "```text"

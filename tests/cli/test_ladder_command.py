@@ -93,11 +93,16 @@ def test_a_failed_rung_is_one_line_and_only_failed_rungs_are_exit_code_1(
 
 def test_the_gain_is_over_the_rung_before_and_the_lowest_is_leftmost_in_the_chart() -> None:
     rungs = [finished("a", 3.5), finished("b", 2.5), finished("c", 2.75)]
-    assert [row[6] for row in table_rows(rungs)] == ["–", "+1.0000", "-0.2500"]
+    assert [row[6] for row in table_rows(rungs, "abc")] == ["–", "+1.0000", "-0.2500"]
     lines = list(chart_lines(rungs, is_unicode=False))
     assert [line.index("o") - line.index("|") - 1 for line in lines[1:]] == [47, 0, 12]  # 47 · 0.25 is 11.75
     assert "".join(lines).isascii()
     assert [*chart_lines(rungs[:1], is_unicode=True)][1].endswith("│●")
+
+
+def test_a_rung_has_no_gain_if_the_one_before_was_not_trained() -> None:
+    rungs = [finished("a", 3.5), finished("c", 2.75), finished("d", 2.5)]
+    assert [row[6] for row in table_rows(rungs, "abcd")] == ["–", "–", "+0.2500"]
 
 
 @pytest.mark.parametrize(
