@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
+import torch
+
 from nanogpt import hardware
 from nanogpt.config import Config
 from nanogpt.data.batches import TRAIN_BATCHES, count_evaluation_batches
@@ -393,6 +395,9 @@ class Trainer:
         elapsed_s, self.started_at = self.elapsed_s(), time.monotonic()
         self.step.go_back(back, elapsed_s)
         self.writer.reset(snapshot_step=back.progress.step)
+        distributed.all_reduce_sum(torch.zeros(1), self.runtime.world)  # wait until all have read the checkpoint
+        self.changed_at = back.progress.step
+        yield from self.save_checkpoint()  # in its place, so that a resume has the lower learning rate too
         if not evaluation_is_due(self.progress, self.config):
             self.sampled_at = self.progress.step  # it was taken before
         self.rollbacks += 1

@@ -24,7 +24,7 @@ from nanogpt.training.data_parallel import GradientAverage
 from nanogpt.training.divergence import DivergenceDetector
 from nanogpt.training.max_norm import limit_row_norms
 from nanogpt.training.runtime import Runtime
-from nanogpt.training.snapshot import Progress, Snapshot, random_states, restore, take_snapshot
+from nanogpt.training.snapshot import Progress, Snapshot, random_states, restore, seed_random_states, take_snapshot
 from nanogpt.training.throughput import Throughput
 from nanogpt.training.weight_average import WeightAverage
 
@@ -250,6 +250,8 @@ class OptimizerStep:
         elapsed_s: of the training until now.
         """
         restore(snapshot, self.model, self.optimizer, self.scaler, "the checkpoint")
+        if not self.runtime.world.is_main:
+            seed_random_states(self.config.system.seed, self.runtime.world.rank, snapshot.progress.step)
         if self.average is not None:
             self.average.restart(snapshot.average, "the checkpoint")
         progress = self.progress

@@ -131,6 +131,14 @@ def set_random_states(states: list[Tensor]) -> None:
         torch.cuda.set_rng_state(states[1])
 
 
+def seed_random_states(seed: int, rank: int, step: int) -> None:
+    """Seed torch's random generators for a process whose random states at `step` no checkpoint has.
+
+    A checkpoint has those of the main process; dropout differs in each.
+    """
+    torch.manual_seed(seed + 1 + rank + step)
+
+
 def check_weights(model: LanguageModel, tensors: dict[str, Tensor], source: str) -> None:
     """Raise `UserError` that names `source` if names or shapes differ from the model's.
 

@@ -39,7 +39,7 @@ from nanogpt.training.optimizer_step import OptimizerStep, spike_detector
 from nanogpt.training.process_monitor import ProcessMonitor
 from nanogpt.training.runtime import Runtime, check_memory, memory_advice, resolve_runtime, with_peak
 from nanogpt.training.sharding import ShardedGradients, shard
-from nanogpt.training.snapshot import Progress, Snapshot, check_weights, restore, restore_weights
+from nanogpt.training.snapshot import Progress, Snapshot, check_weights, restore, restore_weights, seed_random_states
 from nanogpt.training.throughput import Parts, Throughput
 from nanogpt.training.trial import choose_by_trial
 from nanogpt.training.weight_average import WeightAverage
@@ -145,8 +145,8 @@ def train(
             average.restart(start.average, "the checkpoint")
         if is_counted:
             progress = counting_progress(config, progress, len(tokens["train"]))
-        if not (resume and world.is_main):  # a checkpoint has the state of the main process; dropout differs in each
-            torch.manual_seed(config.system.seed + 1 + world.rank + progress.step)
+        if not (resume and world.is_main):
+            seed_random_states(config.system.seed, world.rank, progress.step)
         skips_spikes = config.checkpoint.on_spike == "skip" and not is_counted
         forward: Forward = torch.compile(model) if runtime.compile and not runtime.sharded else backend or model
         # With compile=auto a compiler that fails does not end the training.

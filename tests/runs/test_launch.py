@@ -642,6 +642,29 @@ def test_a_loss_that_ends_in_nan_goes_back_with_half_the_learning_rate_where_it_
     assert [e.step for e in runs.history(folder) if isinstance(e, Step)] == list(range(1, 13))
 
 
+def test_the_lower_learning_rate_of_a_rollback_outlives_a_kill_before_the_next_checkpoint(small, monkeypatch):
+    step = OptimizerStep.run
+
+    def bad(self):
+        """Step 7 has a loss of NaN at the first learning rate."""
+        if self.progress.step == 6 and self.progress.learning_rate_scale == 1.0:
+            return math.nan, 1.0, 1.0
+        return step(self)
+
+    monkeypatch.setattr(OptimizerStep, "run", bad)
+    folder, starts = runs.new_folder("run", name="one"), 0
+    with closing(runs.start(small(on_divergence="rollback"), folder)) as events:
+        for event in events:
+            starts += isinstance(event, Started)
+            if starts == 2:
+                break
+    last = expect(runs.Checkpoint, runs.latest(folder))
+    assert (last.step, checkpoints.progress(last.path)["learning_rate_scale"]) == (4, 0.5)
+    resumed = list(runs.resume(folder))
+    assert [event.step for event in resumed if isinstance(event, Started)] == [4], "without another rollback"
+    assert expect(Finished, resumed[-1]).reason == "max_iters"
+
+
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
 def test_going_back_passes_over_a_checkpoint_of_weights_that_have_gone_wrong_already(small, monkeypatch, kind):
     step = OptimizerStep.run

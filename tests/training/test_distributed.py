@@ -1,6 +1,7 @@
 """Several processes that train one model, as on several devices, started as torchrun does."""
 
 import json
+import math
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from nanogpt.data import prepare, textfile_recipe
 from nanogpt.data.batches import Batches
 from nanogpt.errors import ReportedError, UserError
 from nanogpt.events import Acknowledged, Evaluated, Finished, Sampled, Saved, Started, Step
+from nanogpt.runs import checkpoints
 from nanogpt.runs.folder import is_run
 from nanogpt.training import (
     CommandQueue,
@@ -37,6 +39,7 @@ from nanogpt.training import (
 from nanogpt.training import async_checkpoint as saving
 from nanogpt.training.distributed import World, _wait_for_all, join_process_group
 from nanogpt.training.estimate import memory
+from nanogpt.training.optimizer_step import OptimizerStep
 from nanogpt.training.runtime import check_gpus, check_memory, resolve_runtime
 from nanogpt.training.sharding import local_bytes, shard
 from tests.forked import Forked
@@ -226,6 +229,45 @@ def wait_for_a_last_checkpoint():
 def test_all_wait_for_a_last_checkpoint_that_the_disk_refuses_at_first(tmp_path):
     output = tmp_path / "output"
     assert on_processes(2, wait_for_a_last_checkpoint, output) == [0, 0], output.read_text()
+
+
+def go_back(run, changes):
+    """Step 4 has a loss of NaN at the first learning rate; the second process is slow to read the checkpoint."""
+    step, has_read, starts = OptimizerStep.run, run / "has read", list[int]()
+
+    def bad(self):
+        if self.progress.step == 3 and self.progress.learning_rate_scale == 1.0:
+            return math.nan, 1.0, 1.0
+        return step(self)
+
+    def save(snapshot, is_best):
+        if snapshot.progress.learning_rate_scale != 1.0:
+            assert has_read.exists()
+        return str(checkpoints.write(run, snapshot))
+
+    def find(latest):
+        time.sleep(0.5 * rank())
+        found = checkpoints.roll_back_to(run, latest)
+        if rank() == 1:
+            has_read.touch()
+        return found
+
+    OptimizerStep.run = bad  # type: ignore
+    settings = config(on_divergence="rollback", checkpoint_interval=2, dropout=0.1, **changes)
+    for event in train(settings, tokens(), save=save, find_checkpoint=find):
+        if isinstance(event, Started):
+            starts.append(event.step)
+            drawn = torch.rand(()).item()
+    assert isinstance(event, Finished)
+    assert (event.reason, event.step, starts) == ("max_iters", 6, [0, 2])
+    (run / f"drawn.{rank()}").write_text(str(drawn))
+
+
+@pytest.mark.parametrize("changes", [{}, {"sharding": "fsdp"}])
+def test_all_have_read_the_checkpoint_of_a_rollback_before_it_is_replaced(tmp_path, changes):
+    output = tmp_path / "output"
+    assert on_processes(2, go_back, output, tmp_path, changes) == [0, 0], output.read_text()
+    assert (tmp_path / "drawn.0").read_text() != (tmp_path / "drawn.1").read_text()
 
 
 def sample_after_a_failed_checkpoint():

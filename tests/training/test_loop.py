@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -32,6 +33,8 @@ from nanogpt.training import (
     loop,
     train,
 )
+from nanogpt.training.distributed import World
+from nanogpt.training.optimizer_step import OptimizerStep
 from nanogpt.training.runtime import memory_advice
 from tests.narrowing import expect
 
@@ -58,6 +61,27 @@ class Saves:
             snapshot.model_config, *copies, snapshot.progress, snapshot.position
         )
         return f"step-{snapshot.progress.step}"
+
+
+def test_after_a_rollback_each_process_drops_units_of_its_own(tiny, tokens, monkeypatch):
+    """A checkpoint has the random state of the main process only."""
+    steps, run = [], OptimizerStep.run
+
+    def seen(self):
+        steps.append(self)
+        return run(self)
+
+    monkeypatch.setattr(OptimizerStep, "run", seen)
+    saves, drawn = Saves(), []
+    list(train(tiny(max_iters=2), tokens, save=saves))
+    step, snapshot = steps[0], saves.by_step[2]
+    for rank in range(3):
+        step.runtime = replace(step.runtime, world=World(rank, 3))
+        step.go_back(snapshot, elapsed_s=0.0)
+        drawn.append(torch.rand(()).item())
+    assert len(set(drawn)) == 3
+    torch.set_rng_state(snapshot.optimizer["random.cpu"])
+    assert torch.rand(()).item() == drawn[0]
 
 
 def test_it_starts_steps_evaluates_and_finishes_in_that_order(tiny, tokens):
