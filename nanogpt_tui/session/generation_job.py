@@ -153,7 +153,7 @@ def load_saved_weights(session: "Session", is_wanted: Callable[[], bool]) -> "Lo
             raise UserError("stopped before the weights were loaded")
     if session.client is None or session.folder is None:
         raise UserError("the training has just ended: choose one of its checkpoints instead")
-    return load_model(str(session.folder), "latest", device_beside_training())
+    return load_model(str(session.folder), "latest", device_beside_training(), weights="raw")
 
 
 class GenerationJob:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from nanogpt import runs
-from nanogpt.config import SamplingConfig
+from nanogpt.config import SamplingConfig, resolve
 from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Event, Notice, Stopped
+from nanogpt.runs import checkpoints
 from nanogpt.training import CommandQueue, SetMaxIters
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.session.completions import Completion, Source
@@ -277,6 +278,19 @@ def test_live_weights_for_whose_copy_there_is_no_memory_are_one_line(tmp_path: P
     )
     with pytest.raises(UserError, match="out of memory: no copy of the weights"):
         copy_live_weights(session, lambda: True)
+
+
+def test_live_weights_of_a_run_in_another_process_are_not_averaged(rhymes: dict[str, Any]) -> None:
+    folder = runs.new_folder("run", name="one")
+    changes = {"ema_decay": 0.9, "max_iters": 2, "eval_interval": 2, "sample_interval": 0}
+    list(runs.start(resolve(flags=rhymes | changes).config, folder))
+    checkpoints.record_changes(folder, {"ema_val_loss": 0.5})  # below that of the raw weights
+    client = SimpleNamespace(pending=(), saving=False)
+    session: Any = SimpleNamespace(
+        training=None, folder=folder, can_send=True, is_training=False, send=lambda command: None, client=client
+    )
+    assert runs.load_model(str(folder)).is_average
+    assert not copy_live_weights(session, lambda: True).is_average
 
 
 async def test_a_command_goes_to_the_run_that_was_shown_when_it_was_given(lab: Any) -> None:
