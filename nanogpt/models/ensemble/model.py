@@ -4,8 +4,10 @@ Each member starts from random weights of its own and drops different units, so 
 averaging cancels many of them, most where a small text is read many times. As in Lakshminarayanan et al. (2017), the
 probabilities are averaged, not the logits.
 
-In training the loss is the mean of the members' losses: each learns as if it were alone. Otherwise it is that of the
-averaged probabilities. In the shapes: B batch, T positions, V = vocab_size, M members.
+In training the loss is the mean of the members' losses, so the gradient of each is 1/M of what it would be alone. With
+an optimizer whose steps do not depend on the gradient's size (AdamW, Lion, Muon) each learns as if it were alone; with
+SGD multiply the learning rate by M. `grad_clip` limits the gradient of the mean, of all members together. Otherwise the
+loss is that of the averaged probabilities. In the shapes: B batch, T positions, V = vocab_size, M members.
 """
 
 import math
