@@ -242,7 +242,8 @@ class Evaluating(Event):
 class Evaluated(Event):
     """Mean loss (nats per token) over `tokens` tokens of each split; `best_val_loss` includes this one.
 
-    `ema_val_loss` is the validation loss of the averaged weights, None without weight averaging.
+    `ema_val_loss` is the validation loss of the averaged weights, None without weight averaging. The best one is the
+    lowest of both kinds.
     `n_parameters` is the size of the evaluated model, because a counted one grows; None in records of earlier versions.
     """
 

@@ -2,6 +2,8 @@
 
 Training computes nats per token, which depend on the tokenizer: a token of several characters is harder to predict.
 Bits per byte do not, so they compare models with different vocabularies.
+
+`better_loss` is the validation loss by which checkpoints and runs are compared.
 """
 
 import math
@@ -19,6 +21,15 @@ class TextSize:
     tokens: int
     characters: int
     bytes: int
+
+
+def better_loss(val_loss: float, ema_val_loss: float | None) -> float:
+    """Return the validation loss of the better weights: the raw ones, or the averaged ones (None: there are none).
+
+    One that is not finite is left out if the other one is.
+    """
+    finite = [loss for loss in (val_loss, ema_val_loss) if loss is not None and math.isfinite(loss)]
+    return min(finite, default=val_loss)
 
 
 def perplexity(loss: float) -> float:

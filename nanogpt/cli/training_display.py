@@ -73,7 +73,7 @@ def show(events: Iterator[Event], folder: Path | None = None, *, is_watched: boo
                     average = "" if event.ema_val_loss is None else f", EMA {event.ema_val_loss:.4f}"
                     print_message(
                         f"step {event.step:,}: train loss {event.train_loss:.4f}, "
-                        f"val loss {event.val_loss:.4f}{best}{average}, {other_units(event.val_loss, state.val_text)}"
+                        f"val loss {event.val_loss:.4f}{average}{best}, {other_units(event.val_loss, state.val_text)}"
                     )
                 case Saved():
                     live("")

@@ -62,6 +62,8 @@ class ReadError(UserError):
 class Checkpoint:
     """One checkpoint on disk. `val_loss` (nats per token) is None if there was no evaluation at its step.
 
+    It is the loss of its raw or its averaged weights, whichever is lower: of those that are used by default.
+
     is_refused: the system refused to read its trainer.json now, so that its `val_loss` is not known.
     """
 
@@ -80,14 +82,18 @@ def list_checkpoints(run: Path) -> list[Checkpoint]:
     for step, folder in _folders(run):
         loss, is_refused = None, False
         try:
-            progress = _read_trainer(folder)["progress"]
-            known = progress.get("val_loss")
-            is_evaluated = progress.get("evaluated_at") == progress.get("step")
-            loss = known if is_evaluated and isinstance(known, float) and math.isfinite(known) else None
+            loss = _val_loss(_read_trainer(folder)["progress"])
         except UserError as error:
             is_refused = isinstance(error, ReadError)
         found.append(Checkpoint(step, folder, loss, is_refused))
     return found
+
+
+def _val_loss(progress: dict[str, Any]) -> float | None:
+    """Return the lower one of the finite validation losses that were measured at the step; None without any."""
+    known = [progress.get(name) for name in ("val_loss", "ema_val_loss")]
+    finite = [loss for loss in known if isinstance(loss, float) and math.isfinite(loss)]
+    return min(finite, default=None) if progress.get("evaluated_at") == progress.get("step") else None
 
 
 def _folders(run: Path) -> list[tuple[int, Path]]:

@@ -79,7 +79,9 @@ def start(
     dataset = yield from open_or_prepare(config.data.dataset, data_dir)
     if source != "scratch":
         config = with_settings(config, {"init_from": absolute_source(source)})
-        start_from = read_weights(source, dataset, runs_dir)
+        start_from, is_average = read_weights(source, dataset, runs_dir)
+        if is_average:
+            yield Notice(level="info", text=f"the run starts from the averaged weights of {source}")
         if start_from.model_config.block_size > config.model.block_size:
             notice = (
                 f"the weights of {source} know {start_from.model_config.block_size:,} positions; the new run uses the "
@@ -146,7 +148,8 @@ def resume(
         notice = f"{run.name} ended before it saved its first checkpoint: it starts again at step 0"
     start_from = checkpoints.read(found.path) if found else None
     if start_from is None and config.checkpoint.init_from != "scratch":
-        start_from = _cropped(read_weights(config.checkpoint.init_from, dataset, run.parent), config.model.block_size)
+        start_from, _ = read_weights(config.checkpoint.init_from, dataset, run.parent)
+        start_from = _cropped(start_from, config.model.block_size)
     elif start_from is not None:
         values = config.values()
         changed_progress = {name: values[name] for name in checkpoints.CHANGED_BY_COMMANDS if name in changes}

@@ -7,6 +7,7 @@ from typing import Literal
 
 from nanogpt import hardware, tokenizers
 from nanogpt.errors import UserError
+from nanogpt.loss_units import better_loss
 from nanogpt.models.base import LanguageModel
 from nanogpt.models.meta_device import Uninitialised, on_meta_device
 from nanogpt.runs import checkpoints, folder
@@ -46,7 +47,7 @@ def load_model(
     exist, is damaged, or the tokenizer does not fit the model.
     """
     run, path = checkpoints.locate(source, which, runs_dir)
-    snapshot, val_loss, is_average = _with_weights(path, weights)
+    snapshot, val_loss, is_average = read_chosen_weights(path, weights)
     tokenizer = load_tokenizer(run)
     if tokenizer.vocab_size > snapshot.model_config.vocab_size:
         raise UserError(
@@ -76,13 +77,16 @@ def _placed(model: LanguageModel, asked: str) -> tuple[LanguageModel, str]:
     return model.to("cpu"), "cpu"
 
 
-def _with_weights(path: Path, weights: Weights) -> tuple[Snapshot, float | None, bool]:
-    """Return the snapshot of a checkpoint with these weights, their validation loss, and whether they are averaged."""
+def read_chosen_weights(path: Path, weights: Weights) -> tuple[Snapshot, float | None, bool]:
+    """Return the snapshot of a checkpoint with these weights, their validation loss, and whether they are averaged.
+
+    Raise `UserError` as `load_model` does.
+    """
     snapshot = checkpoints.read(path, weights_only=True)
     progress = snapshot.progress
     losses = (progress.val_loss, progress.ema_val_loss) if progress.evaluated_at == progress.step else (None, None)
     raw_loss, average_loss = losses
-    is_worse = raw_loss is not None and average_loss is not None and average_loss > raw_loss
+    is_worse = raw_loss is not None and average_loss is not None and average_loss != better_loss(raw_loss, average_loss)
     average = {} if weights == "raw" or (weights == "auto" and is_worse) else checkpoints.read_average(path)
     if weights == "ema" and not average:
         raise UserError(f"{path} has no averaged weights: train with --ema_decay=0.99, or use --weights=raw")

@@ -53,21 +53,25 @@ def shape_of(source: str, runs_dir: str | Path | None = None) -> ArchitectureCon
     return read_config(place) if is_huggingface(place) else checkpoints.model_config(place)
 
 
-def read_weights(source: str, dataset: data.Dataset, runs_dir: str | Path | None = None) -> "Snapshot":
-    """Return the weights. Raise `SettingError` if they do not exist or their tokens are not those of the data set."""
+def read_weights(source: str, dataset: data.Dataset, runs_dir: str | Path | None = None) -> tuple["Snapshot", bool]:
+    """Return the weights, and whether they are averaged: of a run those with the lower validation loss.
+
+    Raise `SettingError` if they do not exist or their tokens are not those of the data set.
+    """
     from nanogpt.interop.huggingface import from_huggingface
-    from nanogpt.runs.load import load_tokenizer
+    from nanogpt.runs.load import load_tokenizer, read_chosen_weights
     from nanogpt.training.snapshot import Snapshot
 
     place = _locate(source, runs_dir)
     if is_huggingface(place):
         _check_huggingface_tokens(source, place, dataset)
         model = from_huggingface(place)
-        return Snapshot(model.config, model.state_dict())
+        return Snapshot(model.config, model.state_dict()), False
     tokenizer = load_tokenizer(place.parent.parent)
     if tokenizers.fingerprint(tokenizer) != dataset.meta.tokenizer_fingerprint:
         raise _tokenizer_mismatch(source, dataset, tokenizer.name, place.parent.parent)
-    return checkpoints.read(place, weights_only=True)
+    snapshot, _, is_average = read_chosen_weights(place, "auto")
+    return snapshot, is_average
 
 
 def _check_huggingface_tokens(source: str, place: Path, dataset: data.Dataset) -> None:

@@ -1,7 +1,8 @@
 """Early stopping: a training ends after `patience` evaluations in a row without an improvement.
 
-An improvement is a validation loss that is more than `min_delta` below that of the last improvement. The counters are
-part of `Progress`, so a run that ended continues exactly with a larger patience.
+An improvement is a validation loss that is more than `min_delta` below that of the last improvement. With averaged
+weights it is the lower one of both losses. The counters are part of `Progress`, so a run that ended continues exactly
+with a larger patience.
 """
 
 import math

@@ -19,7 +19,7 @@ from nanogpt.data.batches import TRAIN_BATCHES, count_evaluation_batches
 from nanogpt.data.token_files import Tokens
 from nanogpt.errors import UserError
 from nanogpt.events import Evaluated, Event, Finished, Health, Notice, Sampled, Started
-from nanogpt.loss_units import TextSize
+from nanogpt.loss_units import TextSize, better_loss
 from nanogpt.models.base import Forward, LanguageModel
 from nanogpt.models.lora import merged_copy
 from nanogpt.training import distributed
@@ -181,7 +181,8 @@ class Trainer:
     def evaluate(self) -> Iterator[Event]:
         """Measure the losses of both splits, and yield Evaluated; nothing if a command stops training meanwhile.
 
-        The averaged weights, if any, are measured on the validation split.
+        The averaged weights, if any, are measured on the validation split. The lower one of the two validation losses
+        counts for the best checkpoint and for patience.
         """
         config, progress, forward = self.config, self.progress, self.evaluation_forward
         began = self.elapsed_s()
@@ -211,16 +212,18 @@ class Trainer:
         if self.writer.snapshot_step == progress.step:  # saved by a command meanwhile, without these losses
             yield from self.writer.report(wait=True)
             self.writer.snapshot_step = -1
-        count_evaluation(progress, val_loss, config.evaluation.min_delta)
-        is_best = is_lower(val_loss, progress.best_val_loss)
+        better = better_loss(val_loss, progress.ema_val_loss)
+        count_evaluation(progress, better, config.evaluation.min_delta)
+        # without a finite loss of the raw weights there will be no checkpoint
+        is_best = math.isfinite(val_loss) and is_lower(better, progress.best_val_loss)
         progress.evaluated_at, progress.train_loss, progress.val_loss = progress.step, train_loss, val_loss
         if is_best:
-            progress.best_val_loss, progress.best_step = val_loss, progress.step
+            progress.best_val_loss, progress.best_step = better, progress.step
         yield Evaluated(
             step=progress.step,
             train_loss=train_loss,
             val_loss=val_loss,
-            best_val_loss=val_loss if progress.best_val_loss is None else progress.best_val_loss,
+            best_val_loss=better if progress.best_val_loss is None else progress.best_val_loss,
             is_best=is_best,
             tokens=n_tokens,
             elapsed_s=self.elapsed_s(),

@@ -22,8 +22,9 @@ class Progress:
     """How far a training is, and the settings that commands changed.
 
     step: optimizer steps done. tokens: trained on. elapsed_s: over all resumes, without pauses. Losses are in nats per
-    token; `evaluated_at` and `best_step` are steps, -1 and None before the first evaluation. For `improved_val_loss`
-    and the field after it see `early_stopping`. The last three are the spike detector's state, with on_spike=skip.
+    token; `evaluated_at` and `best_step` are steps, -1 and None before the first evaluation. `best_val_loss` is that of
+    the raw or the averaged weights, whichever is lower. For `improved_val_loss` and the field after it see
+    `early_stopping`. The last three are the spike detector's state, with on_spike=skip.
     """
 
     step: int = 0

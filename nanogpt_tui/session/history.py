@@ -205,7 +205,7 @@ class History:
                 self.evaluations.append(event)
                 best = " (best)" if event.is_best else ""
                 average = "" if event.ema_val_loss is None else f", EMA {event.ema_val_loss:.4f}"
-                self._log_event(event, f"step {event.step:,}: validation loss {event.val_loss:.4f}{best}{average}")
+                self._log_event(event, f"step {event.step:,}: validation loss {event.val_loss:.4f}{average}{best}")
             case Sampled():
                 self.samples.append(event)
             case Saved():

@@ -1,6 +1,7 @@
 """A run whose weights are averaged: its files, what it shows, and the weights that a text is generated with."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -8,10 +9,14 @@ from safetensors.torch import load_file
 
 from nanogpt import runs
 from nanogpt.cli import main
+from nanogpt.data import open_dataset
 from nanogpt.errors import UserError
-from nanogpt.events import Evaluated
+from nanogpt.events import Evaluated, Notice
 from nanogpt.runs import checkpoints, load_model
 from nanogpt.runs.load import Weights
+from nanogpt.runs.weights import read_weights
+from nanogpt.training import loop
+from tests.narrowing import expect
 
 
 def trained(config, name="one"):
@@ -42,7 +47,9 @@ def test_the_weights_are_chosen_or_those_with_the_lower_validation_loss(small):
         assert torch.equal(loaded.model.state_dict()["wte.weight"], files[average]["wte.weight"])
 
 
-@pytest.mark.parametrize(("raw", "ema", "average"), [(2.0, 1.9, True), (1.9, 2.0, False), (None, None, True)])
+@pytest.mark.parametrize(
+    ("raw", "ema", "average"), [(2.0, 1.9, True), (1.9, 2.0, False), (2.0, math.nan, False), (None, None, True)]
+)
 def test_by_itself_the_average_is_taken_unless_it_was_worse(small, raw, ema, average):
     folder, _ = trained(small(ema_decay=0.9))
     snapshot = checkpoints.read(folder / "checkpoints" / "step-00000012")
@@ -50,6 +57,39 @@ def test_by_itself_the_average_is_taken_unless_it_was_worse(small, raw, ema, ave
     progress.evaluated_at, progress.val_loss, progress.ema_val_loss = (12 if raw else 8), raw, ema
     loaded = load_model(str(checkpoints.write(folder, snapshot)), device="cpu")
     assert (loaded.is_average, loaded.val_loss) == (average, ema if average else raw)
+
+
+def test_the_best_loss_is_the_lowest_of_raw_and_averaged_weights_and_its_checkpoint_is_kept(small, monkeypatch):
+    losses = [(3.0, 3.0), (2.0, 2.5), (2.1, 1.5), (1.9, math.nan)]  # (raw, averaged) at steps 0, 4, 8 and 12
+    measured = iter([loss for raw, average in losses for loss in (raw, raw, average)])
+
+    def evaluate(*_args, **_more):
+        yield
+        return next(measured), 4
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+    folder, events = trained(small(ema_decay=0.9, patience=1, keep_checkpoints=0))
+    evaluations = [event for event in events if isinstance(event, Evaluated)]
+    assert [event.best_val_loss for event in evaluations] == [3.0, 2.0, 1.5, 1.5]
+    assert [event.is_best for event in evaluations] == [True, True, True, False]
+    assert [(each.step, each.val_loss) for each in runs.list_checkpoints(folder)] == [(8, 1.5), (12, 1.9)]
+    assert runs.summary(folder).best_val_loss == 1.5
+    loaded = load_model(str(folder), device="cpu")
+    assert (loaded.step, loaded.val_loss, loaded.is_average) == (8, 1.5, True)
+
+
+@pytest.mark.parametrize(("ema", "average"), [(0.5, True), (9.0, False)])
+def test_a_run_starts_from_those_weights_of_another_that_have_the_lower_loss(small, ema, average):
+    folder, _ = trained(small(ema_decay=0.9))
+    checkpoints.record_changes(folder, {"ema_val_loss": ema})
+    files = expect(runs.Checkpoint, runs.latest(folder)).path
+    expected = load_file(files / ("average.safetensors" if average else "model.safetensors"))
+    snapshot, is_average = read_weights(str(files), open_dataset("small"))
+    assert is_average == average
+    assert torch.equal(snapshot.model["wte.weight"], expected["wte.weight"])
+    _, events = trained(small(init_from=str(files), max_iters=1), "two")
+    told = [event.text for event in events if isinstance(event, Notice)]
+    assert told == ([f"the run starts from the averaged weights of {files}"] if average else [])
 
 
 def test_without_an_average_none_can_be_chosen(small):

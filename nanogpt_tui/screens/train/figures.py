@@ -17,7 +17,7 @@ from textual.events import MouseMove
 from textual.geometry import Region
 from textual.widget import Widget
 
-from nanogpt.loss_units import LossUnit, convert
+from nanogpt.loss_units import LossUnit, better_loss, convert
 from nanogpt_tui.session.alerts import SEVERITY
 from nanogpt_tui.text import count, duration, loss_text, short
 from nanogpt_tui.widgets.sparkline import sparkline
@@ -231,10 +231,11 @@ def figure_values(
     text = history.val_text
     yield loss_text(convert(smoothed, unit, text)), "", "value"
     if evaluation:
-        best = min(evaluations, key=lambda each: (math.isnan(each.val_loss), each.val_loss))
-        best_val_loss = convert(best.val_loss, unit, text)
+        losses = [(better_loss(each.val_loss, each.ema_val_loss), each.step) for each in evaluations]
+        lowest, best_step = min(losses, key=lambda each: (math.isnan(each[0]), each[0]))
+        best_val_loss = convert(lowest, unit, text)
         best_loss = "–" if best_val_loss is None or math.isnan(best_val_loss) else f"{best_val_loss:.3f}"
-        note = f"best {best_loss} @ {best.step:,}"
+        note = f"best {best_loss} @ {best_step:,}"
         if evaluation.ema_val_loss is not None:
             average = loss_text(convert(evaluation.ema_val_loss, unit, text))
             note = f"EMA {average}  best {best_loss}"  # the step has no room

@@ -50,7 +50,7 @@ def test_a_number_that_does_not_fit_has_fewer_digits(text: str, room: int, shown
     ("average", "unit", "value", "note"),
     [
         (None, "loss", "1.9000", "best 1.900 @ 10"),
-        (1.75, "loss", "1.9000", "EMA 1.7500  best 1.900"),
+        (1.75, "loss", "1.9000", "EMA 1.7500  best 1.750"),
         (None, "bits per byte", "–", "best – @ 10"),  # the size of the text is not known
     ],
 )
