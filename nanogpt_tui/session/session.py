@@ -122,6 +122,11 @@ class Session(BackgroundWork):
         return not remote.launched or history.run_state.alive
 
     @property
+    def has_lost_run(self) -> bool:
+        """Whether the record of the shown run is followed no more: reading it, or starting the run, has failed."""
+        return self.remote is not None and self.remote.done
+
+    @property
     def can_send(self) -> bool:
         """Whether `send` reaches a trainer, here or in another process."""
         started = self.is_training or (self.remote is not None and self.remote.launched)
@@ -400,7 +405,8 @@ class Session(BackgroundWork):
         return next((Path(each.path) for each in alive or known), None)
 
     def discover_runs(self) -> None:
-        """Update `other_runs` in a thread. If another process has resumed the run that was trained here, follow it."""
+        """Update `other_runs` in a thread. If another process trains the shown run, which is not followed, follow it:
+        it was trained here, or has been lost."""
         if self.is_alive or not self.discovered or (self._discovery is not None and not self._discovery.done):
             return
         previous, number = self.remote, self._shown
@@ -413,7 +419,7 @@ class Session(BackgroundWork):
                 return
             shown_path = str(self.folder)
             before, self.other_runs = self.other_runs, [each for each in found or [] if each.path != shown_path]
-            if previous is None and len(self.other_runs) < len(found or []):
+            if (previous is None or self.has_lost_run) and len(self.other_runs) < len(found or []):
                 self.show_run(self.folder)
             elif self.other_runs or before:
                 self._throttle.trigger()

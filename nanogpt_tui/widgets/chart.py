@@ -101,7 +101,7 @@ class LossChart(Widget, can_focus=True):
         If the first new step is not after the last known one, the new points replace all from that step on. New points
         are drawn when they fill half a cell, or at `flush`.
         """
-        before = self._curve.newest(self.x_axis)
+        before = self._curve.newest(self.x_axis) if len(self._curve) else self._newest_drawn_x
         self._curve.append(steps, tokens, elapsed_s, losses)
         if self.window and len(self._curve):
             low, high = self.window
@@ -132,12 +132,17 @@ class LossChart(Widget, can_focus=True):
         self._marks.append(Mark(step, kind, text))
         self._schedule_redraw()
 
-    def clear(self) -> None:
-        """Remove the run, and reset the window and the crosshair. Overlays stay."""
+    def clear(self, *, keep_view: bool = False) -> None:
+        """Remove the run, and reset the window and the crosshair. Overlays stay.
+
+        keep_view: the points of the same run follow, so that the window and the crosshair stay.
+        """
         self._curve = Curve(self.smoothing, self._curve.text, self._curve.flops_per_token)
         self._validation = np.empty(0), np.empty(0)
         self._marks = []
-        self._hover, self.cursor, self.window, self.uniform = None, None, None, None
+        self.uniform = None
+        if not keep_view:
+            self._hover, self.cursor, self.window = None, None, None
         self._schedule_redraw()
 
     def describe(self, text: TextSize | None, flops_per_token: int) -> None:

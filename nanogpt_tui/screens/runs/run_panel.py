@@ -42,7 +42,7 @@ NOTHING = Selection((), (), 0, ())
 
 
 class RunPanel(Horizontal):
-    """Runs are read in a thread, and cached until they change."""
+    """Runs are read in a thread, one selection after another, and cached until they change."""
 
     class CurvesDrawn(Message):
         """Other runs are drawn, or their curves have other colours."""
@@ -58,8 +58,11 @@ class RunPanel(Horizontal):
         self._session, self._glyphs = session, glyphs
         self._unit = unit
         self._mixed_unit: LossUnit = "bits per byte"  # of runs with different tokenizers
-        self._wanted = self._drawn = NOTHING
+        self._wanted = NOTHING
+        self._read_last = NOTHING  # or being read
+        self._is_reading = False
         self._histories: dict[Key, History] = {}
+        self._drawn: dict[str, History | None] = {}  # by folder, the one under the cursor first; None: unreadable
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="details", can_focus=False):
@@ -75,12 +78,12 @@ class RunPanel(Horizontal):
         wanted = self._wanted = Selection(
             curves, tuple(Path(run.path) for run in ticked), width, tuple(run.phase for run in runs)
         )
-        if curves and wanted != self._drawn:
+        if curves and wanted != self._read_last:
             self.set_timer(READ_DELAY_S, lambda: self._read(wanted))
 
     def reload(self) -> None:
         """Read the runs again, though they have not changed."""
-        self._drawn = NOTHING
+        self._read_last = NOTHING
         self._read(self._wanted)
 
     def use_glyphs(self, glyphs: str) -> None:
@@ -108,12 +111,15 @@ class RunPanel(Horizontal):
     @property
     def is_mixed(self) -> bool:
         """Whether the runs that are drawn have different tokenizers, so that nats per token do not compare them."""
-        drawn = [self._histories[key].started for key in self._drawn.curves if key in self._histories]
-        return len({each.vocab_size for each in drawn if each is not None}) > 1
+        starts = [each.started for each in self._drawn.values() if each is not None]
+        return len({each.vocab_size for each in starts if each is not None}) > 1
 
     def _read(self, wanted: Selection) -> None:
-        """Read a selection in a thread and draw it, unless another one is wanted by then."""
-        if wanted != self._wanted or wanted == self._drawn:
+        """Read a selection in a thread and draw it, unless other runs are wanted by then. Then read what is wanted.
+
+        A run that trains changes each second: its curves are drawn although there are newer ones already.
+        """
+        if self._is_reading or not wanted.curves or wanted != self._wanted or wanted == self._read_last:
             return
 
         def read() -> "tuple[dict[Key, History], Content, str]":
@@ -132,37 +138,50 @@ class RunPanel(Horizontal):
             return histories, run_details.description(Path(wanted.curves[0][0])), problem
 
         def show(found: "tuple[dict[Key, History], Content, str] | None", error: str) -> None:
-            if self._drawn != wanted or not self.is_attached:
+            self._is_reading = False
+            if not self.is_attached:
                 return
-            if problem := error or (found[2] if found else ""):
+            is_wanted = _folders(wanted) == _folders(self._wanted)
+            if is_wanted and (problem := error or (found[2] if found else "")):
                 self.notify(problem, severity="error", markup=False)
             if found:
                 histories, text, _ = found
-                known = self._histories | histories
-                drawn = {key: known[key] for key in wanted.curves if key in known}
-                paths = {path for path, _ in drawn}  # a run that changed is kept as it is now only
-                others = [(key, each) for key, each in known.items() if key[0] not in paths]
-                self._histories = dict(others[-MAX_HISTORIES:]) | drawn
-                self.query_one("#text", Static).update(text)
-                self._draw(wanted.curves)
+                self._store(histories, wanted.curves)
+                if is_wanted:
+                    self.query_one("#text", Static).update(text)
+                    self._draw(wanted.curves)
+            if not is_wanted:
+                self._read_last = NOTHING  # it is not drawn
+            self._read(self._wanted)
 
-        self._drawn = wanted
+        self._read_last, self._is_reading = wanted, True
         self._session.fetch(read, show, "run")
 
+    def _store(self, histories: "dict[Key, History]", curves: tuple[Key, ...]) -> None:
+        """Add what was read for these curves to the cache."""
+        known = self._histories | histories
+        latest = {key: known[key] for key in curves if key in known}
+        paths = {path for path, _ in latest}  # a run that changed is kept as it is now only
+        others = [(key, each) for key, each in known.items() if key[0] not in paths]
+        self._histories = dict(others[-MAX_HISTORIES:]) | latest
+
     def _draw(self, curves: tuple[Key, ...]) -> None:
+        """Draw the curves. If the same runs are drawn already, the part of the chart that is shown stays."""
         from nanogpt_tui.widgets.chart import LossChart
 
         if self.chart is None:
             self.chart = LossChart(glyphs=self._glyphs, id="losses")
             self.chart.can_focus = False
             self.mount(self.chart, before=0)
-        chart = self.chart
-        chart.clear()
-        for name in chart.overlays:
-            chart.remove_overlay(name)
+        chart, before = self.chart, self._drawn
+        self._drawn = {key[0]: self._histories.get(key) for key in curves}
+        is_same = _are_readable(before) == _are_readable(self._drawn)
+        chart.clear(keep_view=is_same)
+        if not is_same:
+            for name in chart.overlays:
+                chart.remove_overlay(name)
         self.use_unit(self._unit)
-        for index, key in enumerate(curves):
-            history = self._histories.get(key)
+        for index, history in enumerate(self._drawn.values()):
             if history is None:
                 continue
             steps, tokens, elapsed_s, losses = map(history.column, COLUMNS)
@@ -184,11 +203,18 @@ class RunPanel(Horizontal):
             return
         from nanogpt_tui.widgets.plot import OVERLAYS
 
-        drawn = [key for key in self._drawn.curves if key in self._histories]
-        names = [Path(path).name for path, _ in drawn]
+        names = [Path(path).name for path, each in self._drawn.items() if each is not None]
         lines = [f"overlay-{1 + index % OVERLAYS}" for index in range(len(names))]
-        if drawn[:1] == list(self._drawn.curves[:1]):
+        if None not in list(self._drawn.values())[:1]:
             lines.insert(0, "line")
         style = self.chart.get_component_rich_style
         styles = {name: style(f"losschart--{line}", partial=True) for name, line in zip(names, lines, strict=False)}
         self.post_message(self.CurvesDrawn(styles))
+
+
+def _folders(selection: Selection) -> list[str]:
+    return [path for path, _ in selection.curves]
+
+
+def _are_readable(drawn: "dict[str, History | None]") -> list[tuple[str, bool]]:
+    return [(path, each is not None) for path, each in drawn.items()]

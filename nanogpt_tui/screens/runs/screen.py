@@ -290,9 +290,10 @@ class RunsScreen(LabScreen):
         if run is None:
             return
         folder = Path(run.path)
-        if folder == self.session.folder:
+        is_shown = folder == self.session.folder and not self.session.has_lost_run
+        if is_shown:
             self.session.keep_shown()
-        if folder == self.session.folder or self._try(lambda: self.session.show_run(folder)):
+        if is_shown or self._try(lambda: self.session.show_run(folder)):
             await self.lab.show_train()
 
     async def action_sample(self) -> None:

@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
@@ -12,6 +14,8 @@ import pytest
 
 from nanogpt import runs
 from nanogpt.errors import UserError
+from nanogpt.events import Event
+from nanogpt.runs import following
 from nanogpt.runs.folder import lock
 from nanogpt.runs.manage import read_note, write_note
 from nanogpt.runs.state import RunState
@@ -19,6 +23,7 @@ from nanogpt_tui.screens.runs import run_panel
 from nanogpt_tui.screens.runs import screen as screen_module
 from nanogpt_tui.screens.runs.run_details import description
 from nanogpt_tui.screens.runs.run_table import RunTable, age, sorted_runs
+from nanogpt_tui.session import history
 from nanogpt_tui.session.completions import Source
 from nanogpt_tui.widgets.dialog import Ask
 
@@ -168,6 +173,52 @@ async def test_a_ticked_run_stays_on_the_chart_while_the_one_under_the_cursor_ch
             screen.panel.show(replace(two, updated=float(number)), [one], 80)
             await at.until(lambda before=before: len(overlays) > before)
         assert overlays[-3:] == [["one"]] * 3
+
+
+async def test_a_run_that_changes_while_its_record_is_read_is_drawn_and_read_once_more(
+    lab: Any, two_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, begun, may_end, drawn = history.load_history, list[Path](), threading.Event(), list[Any]()
+
+    def read_slowly(folder: Path) -> history.History:
+        begun.append(folder)
+        may_end.wait(60)
+        return read(folder)
+
+    async with lab() as at:
+        await opened(at)
+        screen = at.app.screen
+        two, panel = screen.summary("two"), screen.panel
+        monkeypatch.setattr(history, "load_history", read_slowly)
+        monkeypatch.setattr(screen.table, "set_mark_styles", drawn.append)
+        panel.show(replace(two, updated=1.0), [], 80)
+        await at.until(lambda: begun)
+        for updated in (2.0, 3.0):
+            panel.show(replace(two, updated=updated), [], 80)
+            panel.reload()
+        may_end.set()
+        await at.until(lambda: len(drawn) == 2, timeout_s=20)
+        assert len(begun) == 2
+
+
+async def test_the_chart_of_a_run_that_trains_keeps_its_window_and_crosshair(
+    lab: Any, two_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with lab() as at:
+        await opened(at)
+        await on(at, "one")
+        screen, drawn = at.app.screen, list[Any]()
+        one, two, chart = screen.summary("one"), screen.summary("two"), screen.chart
+        await at.until(lambda: chart.picture.extent()[1] >= 60)
+        monkeypatch.setattr(screen.table, "set_mark_styles", drawn.append)
+        chart.window, chart.cursor, chart.x_axis = (20.0, 40.0), 30.0, "tokens"
+        window = chart.window
+        screen.panel.show(replace(one, updated=1.0), [], 80)
+        await at.until(lambda: len(drawn) == 1)
+        assert (chart.window, chart.cursor, chart.x_axis) == (window, 30.0, "tokens")
+        screen.panel.show(two, [], 80)
+        await at.until(lambda: len(drawn) == 2)
+        assert (chart.window, chart.cursor) == (None, None)
 
 
 async def test_runs_with_different_tokenizers_are_compared_in_bits_per_byte(lab: Any, two_runs: Path) -> None:
@@ -395,6 +446,27 @@ async def test_looking_at_a_run_shows_it_in_train(lab: Any, two_runs: Path) -> N
         await at.press("enter")
         await at.until(lambda: at.app.current_mode == "train" and at.session.folder == two_runs / "one")
         assert at.session.history.step == 60
+
+
+async def test_a_run_whose_record_could_not_be_followed_is_opened_again(
+    lab: Any, two_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> Iterator[Event]:
+        raise UserError("the disk is gone")
+
+    async with lab() as at:
+        session = at.session
+        await opened(at)
+        with monkeypatch.context() as broken:
+            broken.setattr(following, "follow_blocks", fail)
+            session.show_run(two_runs / "one")
+            await at.until(lambda: session.folder == two_runs / "one" and session.remote.done)
+        lost = session.remote
+        await on(at, "one")
+        await at.press("enter")
+        await at.until(lambda: session.remote is not lost, timeout_s=20)
+        assert not session.remote.done
+        assert at.app.current_mode == "train"
 
 
 async def test_a_complete_run_goes_on_up_to_a_step_that_is_asked_for(lab: Any, trained: Path, two_runs: Path) -> None:

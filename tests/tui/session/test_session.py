@@ -15,7 +15,8 @@ from nanogpt import runs
 from nanogpt.config import SamplingConfig, resolve
 from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Event, Notice, Stopped
-from nanogpt.runs import checkpoints
+from nanogpt.runs import checkpoints, following
+
 from nanogpt.training import CommandQueue, SetMaxIters
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.session.completions import Completion, Source
@@ -319,6 +320,27 @@ async def test_the_run_that_was_chosen_last_is_shown(lab: Any, two_runs: Path) -
             await at.until(lambda last=last: at.session.folder == two_runs / last)
             await at.rest(0.2)
             assert at.session.folder == two_runs / last
+
+
+async def test_a_run_whose_record_could_not_be_followed_is_followed_when_it_trains(
+    lab: Any, two_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> Iterator[Event]:
+        raise UserError("the disk is gone")
+
+    one = two_runs / "one"
+    async with lab() as at:
+        session = at.session
+        await at.until(lambda: session.remote is not None)
+        with monkeypatch.context() as broken:
+            broken.setattr(following, "follow_blocks", fail)
+            session.show_run(one)
+            await at.until(lambda: session.folder == one and session.remote.done)
+        lost, alive = session.remote, [replace(runs.summary(one), state="running")]
+        monkeypatch.setattr(session, "list_runs", lambda: alive)
+        session.discover_runs()
+        await at.until(lambda: session.remote is not lost, timeout_s=20)
+        assert not session.remote.done
 
 
 def test_a_job_that_was_stopped_does_not_end_the_next_one_of_its_text() -> None:

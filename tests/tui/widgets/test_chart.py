@@ -670,6 +670,21 @@ async def test_a_window_with_the_newest_point_goes_along_and_another_stays() -> 
         assert chart.window == (100, 200)
 
 
+async def test_the_points_of_a_run_that_are_read_again_leave_the_view_as_it_is() -> None:
+    async with Shown().run_test(size=(80, 24)) as pilot:
+        chart = await feed(pilot)
+        chart.window, chart.cursor = (0.0, 100.0), 50.0
+        chart.clear(keep_view=True)
+        await feed(pilot, 1050)
+        assert (chart.window, chart.cursor) == ((0.0, 100.0), 50.0)
+        chart.window = (800.0, 1050.0)
+        chart.clear(keep_view=True)
+        await feed(pilot, 1100)
+        assert chart.window[1] >= 1100, "it shows the newest point"
+        chart.clear()
+        assert (chart.window, chart.cursor) == (None, None)
+
+
 async def test_the_crosshair_moves_over_recorded_points_and_tells_of_it() -> None:
     app = Shown()
     async with app.run_test(size=(80, 24)) as pilot:
