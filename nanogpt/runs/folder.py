@@ -3,6 +3,7 @@
 run.toml  tokenizer.json  events.jsonl  status.json  lock  mailbox/  checkpoints/step-00002000/
 """
 
+import errno
 import json
 import math
 import os
@@ -175,17 +176,40 @@ def is_locked(folder: Path) -> bool:
 
 
 def _lock_held(folder: Path) -> bool | None:
-    """Return whether the lock is held; None if it cannot be known: no lock file, or a disk that is read-only or has no
-    locks."""
-    if not (folder / "lock").exists():
-        return None
+    """Return whether the lock is held; None if it cannot be known: no lock file, one that cannot be read, or a disk
+    without locks."""
     try:
+        with open_regular(folder / "lock") as file:
+            held = _has_exclusive_lock(file.fileno())
+        if held is not None:
+            return held
         with lock(folder).acquire(timeout=0):
             return False
     except Timeout:
         return True
     except (OSError, NotImplementedError):
         return None
+
+
+def _has_exclusive_lock(descriptor: int) -> bool | None:
+    """Return whether a file is locked with `flock`; None if the system or the disk has no such locks. Raise OSError.
+
+    The lock that it asks for is a shared one: processes that ask at the same time do not take each other for a trainer.
+    """
+    try:
+        from fcntl import LOCK_NB, LOCK_SH, LOCK_UN, flock
+    except ImportError:  # Windows
+        return None
+    try:
+        flock(descriptor, LOCK_SH | LOCK_NB)
+        flock(descriptor, LOCK_UN)  # closing it is not enough if the process has just been forked
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return True
+        if error.errno == errno.ENOSYS:
+            return None
+        raise
+    return False
 
 
 def summary(folder: Path) -> RunState:

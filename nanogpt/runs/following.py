@@ -139,11 +139,12 @@ class _RunLocation:
 
     def _renamed(self) -> Path | None:
         with suppress(OSError), os.scandir(self.path.parent) as entries:
-            for entry in entries:
+            for entry in sorted(entries, key=os.DirEntry.is_symlink):  # links last: their inode is not the folder's
                 hidden = entry.name.startswith(".")  # such as one that is being deleted
-                if not hidden and self._identity and entry.inode() == self._identity[1]:
+                if not hidden and self._identity and (entry.is_symlink() or entry.inode() == self._identity[1]):
                     path = Path(entry.path)
-                    return path if self._of(path) == self._identity else None
+                    if self._of(path) == self._identity:
+                        return path
         return None
 
     def _of(self, path: Path) -> tuple[int, int] | None:

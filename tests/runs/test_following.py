@@ -1,5 +1,6 @@
 """A run seen from outside: while it trains, when it ends or dies, on other machines' disks, and as a copy."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from nanogpt.errors import UserError
 from nanogpt.events import Event, Finished, Notice, Status, Step, to_json
 from nanogpt.runs import following, parsed_log
 from nanogpt.runs.event_log import Steps
-from nanogpt.runs.folder import LOST_S
+from nanogpt.runs.folder import LOST_S, is_locked, lock
 from nanogpt.runs.following import follow, follow_blocks
 from nanogpt.runs.recorder import Recorder
 from nanogpt.runs.state import SLOW_S
@@ -195,6 +197,18 @@ def test_a_run_that_is_renamed_while_its_copy_is_read_is_followed(tmp_path, monk
     assert all(text.startswith("a line of events.jsonl cannot be read") for text in texts)
 
 
+def test_a_link_to_a_run_is_followed_under_its_new_name(tmp_path):
+    (folder := tmp_path / "disk" / "run").mkdir(parents=True)
+    (folder / "run.toml").touch()
+    (home := tmp_path / "runs").mkdir()
+    (link := home / "old").symlink_to(folder)
+    (home / "gone").symlink_to(tmp_path / "nothing")
+    with closing(follow(link, keep_waiting=True, **QUICKLY)) as events:
+        assert Path(next(events).path) == link
+        link.rename(home / "new")
+        assert Path(next(events).path) == home / "new"
+
+
 def test_a_line_that_stays_unreadable_is_told_and_passed_over(away):
     folder = away()
     (folder / "events.jsonl").write_text(lines(stepped(1)) + "\0" * 20 + "\n" + lines(stepped(2), finished(2)))
@@ -241,6 +255,17 @@ def test_here_a_dead_pid_is_certain_and_a_live_one_needs_a_recent_heartbeat(away
     away(host=here, pid=1, updated=old)
     os.utime(folder / "status.json", (old, old))
     assert runs.summary(folder).state == "interrupted"
+
+
+def test_who_asks_for_the_lock_is_not_taken_for_a_trainer(away):
+    folder = away(host=socket.gethostname())
+    with lock(folder).acquire():
+        assert is_locked(folder)
+    with (folder / "lock").open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)  # another process asks at the same time
+        assert not is_locked(folder)
+    with lock(folder).acquire(timeout=0):  # asking has left no lock
+        pass
 
 
 def test_a_run_that_ends_between_two_looks_is_not_taken_for_dead(away, monkeypatch):
