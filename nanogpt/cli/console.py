@@ -4,14 +4,16 @@ If stderr is not a terminal, a bar and a rewritten line become a plain line now 
 replaced in all text, which may come from a file, a model or the network.
 """
 
+import errno
 import os
+import select
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TextIO
 from unicodedata import east_asian_width
 
 from nanogpt.formatting import duration, printable
@@ -22,18 +24,50 @@ BAR_DELAY_S = 0.3  # shorter work shows no bar
 BAR_COLUMNS = 24
 
 
+_needs_reader = False  # see `ending_with_reader`
+
+
 def print_message(text: str = "") -> None:
     """Print a line on stderr."""
     _write(printable(text) + "\n")
 
 
 def _write(text: str) -> None:
-    """Write to stderr. If its terminal or reader is gone, discard this and all later text instead of failing."""
+    """Write to stderr. If its terminal or reader is gone, discard this and all later text instead of failing, except in
+    the block of `ending_with_reader`."""
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
     except OSError:
         redirect_to_null(sys.stderr.fileno())
+        if _needs_reader:
+            raise
+
+
+@contextmanager
+def ending_with_reader() -> Iterator[None]:
+    """In the block, raise OSError if stderr cannot be written: a process that only shows something ends with its
+    reader, while a training goes on."""
+    global _needs_reader
+    _needs_reader = True
+    try:
+        yield
+    finally:
+        _needs_reader = False
+
+
+def check_reader(stream: TextIO) -> None:
+    """Raise `BrokenPipeError` if the terminal or the reader of a stream is gone. Writes nothing."""
+    if not hasattr(select, "poll"):  # Windows
+        return
+    try:
+        descriptor = stream.fileno()
+    except OSError:  # it is in memory
+        return
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def redirect_to_null(*descriptors: int) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from nanogpt.cli.console import print_message
+from nanogpt.cli.console import check_reader, ending_with_reader, print_message
 from nanogpt.cli.runs import run_option
 from nanogpt.cli.tables import format_loss, format_whole
 from nanogpt.errors import UserError
@@ -54,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
         else:
             from nanogpt.cli.training_display import show
 
-            show(watched_events(folder, args.follow, location), folder, is_watched=True)
+            with ending_with_reader():
+                show(watched_events(folder, args.follow, location), folder, is_watched=True)
         about = final_state(location.folder)
     except KeyboardInterrupt:
         print_message()
@@ -76,6 +77,7 @@ def json_lines(folder: Path, keep_waiting: bool, location: RunLocation) -> Gener
     known = None
     for item in follow_lines(folder, keep_waiting=keep_waiting):
         if isinstance(item, Status):
+            check_reader(sys.stdout)
             location.folder = Path(item.path)
             if (item.path, item.phase) != known:
                 known = item.path, item.phase
@@ -99,6 +101,7 @@ def watched_events(folder: Path, keep_waiting: bool, location: RunLocation) -> I
     before = status_event(now)
     for event in follow(folder, from_start=False, keep_waiting=keep_waiting):
         if isinstance(event, Status):
+            check_reader(sys.stderr)
             location.folder = Path(event.path)
             yield from status_notices(before, event)
             before = event

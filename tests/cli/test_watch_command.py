@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,9 +16,9 @@ from nanogpt.cli import main
 from nanogpt.cli.training_display import show
 from nanogpt.cli.watch import RunLocation, json_lines, status_line, watched_events
 from nanogpt.events import Event, Finished, Notice, Sampled, Saved, Started, Status, Step, from_json, to_json
-from nanogpt.runs.folder import lock
+from nanogpt.runs.folder import lock, summary
 from nanogpt.runs.following import follow
-from nanogpt.runs.state import RunState
+from nanogpt.runs.state import RunState, status_event
 from tests.made_events import started, stepped
 
 
@@ -199,3 +200,30 @@ def test_the_last_sample_is_shown_where_nobody_prints_it(capsys: pytest.CaptureF
     for is_watched in (False, True):
         show(iter([started(max_iters=5), Sampled(step=5, prompt="To", text=" be", seed=1)]), is_watched=is_watched)
         assert ("sample at step 5: To be" in capsys.readouterr().err) == is_watched
+
+
+def test_watching_ends_when_its_reader_is_gone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.record(ended(1))
+    run.beat("stopped")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream, monkeypatch.context() as piped:
+        piped.setattr(sys, "stderr", stream)
+        assert main(["watch", "one"]) == 141
+
+
+def test_a_reader_that_is_gone_is_noticed_while_nothing_happens(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, location = status_event(summary(run.folder)), RunLocation(run.folder)
+    for name in ("follow", "follow_lines"):
+        monkeypatch.setattr(f"nanogpt.cli.watch.{name}", lambda *args, **options: iter([status]))
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stream, monkeypatch.context() as piped:
+        piped.setattr(sys, "stdout", stream)
+        piped.setattr(sys, "stderr", stream)
+        assert len(list(json_lines(run.folder, True, location))) == 1
+        assert len(list(watched_events(run.folder, True, location))) == 1
+        os.close(reader)
+        with pytest.raises(BrokenPipeError):
+            list(json_lines(run.folder, True, location))
+        with pytest.raises(BrokenPipeError):
+            list(watched_events(run.folder, True, location))
