@@ -16,7 +16,6 @@ from nanogpt.config import SamplingConfig, resolve
 from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Event, Notice, Stopped
 from nanogpt.runs import checkpoints, following
-
 from nanogpt.training import CommandQueue, SetMaxIters
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.session.completions import Completion, Source
