@@ -111,9 +111,12 @@ def _parse_completion(record: dict[str, Any], started_at: float) -> Completion:
         reason=str(record["ended"]) or "esc",
         tokens_per_second=float(record["tokens_per_second"]),
         started_at=started_at,
-        # earlier versions wrote neither of these
+        # earlier versions wrote none of these
         tokenizer=str(record.get("tokenizer", "")),
         is_continued=bool(record.get("continued", False)),
+        is_average=bool(record.get("averaged", False)),
+        first_step=None if record.get("first_step") is None else int(record["first_step"]),
+        weights_since=int(record.get("weights_since", 0)),
     )
     for token in record["tokens"]:
         probability = float(token["probability"])

@@ -43,6 +43,9 @@ class Completion:
 
     `reason` says why generation ended and is empty before. `knob_changes` holds (index of the first token, knobs) for
     each change during generation. `started_at` is in seconds since the epoch.
+
+    `step` and `val_loss` are those of the weights that generated the last tokens. Live weights can be later ones when
+    generation is continued: then the tokens before `weights_since` are by earlier weights, from step `first_step` on.
     """
 
     prompt: str
@@ -62,6 +65,9 @@ class Completion:
     vocab_size: int = 0  # 0 until the weights are loaded
     tokenizer: str = ""  # its fingerprint; empty until the weights are loaded, and in records of earlier versions
     is_continued: bool = False  # whether generation was continued, from an end or from a branch
+    is_average: bool = False  # whether the weights are the averaged ones of their checkpoint
+    first_step: int | None = None  # None: all tokens are by the weights of `step`
+    weights_since: int = 0
 
     @property
     def text(self) -> str:
@@ -74,7 +80,8 @@ class Completion:
         if self.step is None:
             return self.source.label
         live = "live weights, " if self.source.which == LIVE else ""
-        return f"{self.run} · {live}step {self.step:,}"
+        steps = f"step {self.step:,}" if self.first_step is None else f"steps {self.first_step:,} to {self.step:,}"
+        return f"{self.run} · {live}{steps}"
 
     @property
     def exact_source(self) -> Source:
@@ -95,6 +102,9 @@ def to_record(completion: Completion) -> dict[str, Any]:
         "run": completion.run or completion.source.run,
         "step": completion.step,
         "weights": "live" if completion.source.which == LIVE else "checkpoint",
+        "averaged": completion.is_average,
+        "first_step": completion.first_step,
+        "weights_since": completion.weights_since,
         "val_loss": completion.val_loss,
         "device": completion.device,
         "tokenizer": completion.tokenizer,

@@ -38,6 +38,7 @@ class WeightsLoaded:
     device: str
     vocab_size: int
     tokenizer: str
+    is_average: bool
     prefix: tuple[Token, ...]
 
 
@@ -175,12 +176,10 @@ class GenerationJob:
         self._session, self._models, self._knobs, self._changed = session, models, knobs, changed
         self._has_ended = False  # of its own: the next job of the completion clears the reason
         self._prefix = tuple(completion.tokens)
-        self._active_knobs = dataclasses.replace(knobs(), seed=completion.knobs.seed)
         self._next_token = len(self._prefix)
+        self._loaded: WeightsLoaded | None = None
         self._loaded_at = 0.0  # time.monotonic() when the weights were loaded
-        changes = completion.knob_changes
-        if self._prefix and self._active_knobs != (changes[-1][1] if changes else completion.knobs):
-            changes.append((len(self._prefix), self._active_knobs))
+        self._record_knobs(dataclasses.replace(knobs(), seed=completion.knobs.seed))
         completion.reason = completion.error = ""
         self._worker = session.start_worker(self._work, self._on_items, per_second=20, name="sample")
 
@@ -198,7 +197,10 @@ class GenerationJob:
     def _end(self, reason: str, error: str = "") -> None:
         if not self._has_ended:
             self._has_ended = True
-            self.completion.reason, self.completion.error = reason, error
+            completion = self.completion
+            completion.reason, completion.error = reason, error
+            drawn = len(completion.tokens)
+            completion.knob_changes = [each for each in completion.knob_changes if each[0] < drawn]
 
     def _work(self) -> Iterator[WeightsLoaded | Event]:
         from nanogpt import sampling
@@ -213,6 +215,7 @@ class GenerationJob:
             device=loaded.device,
             vocab_size=loaded.tokenizer.vocab_size,
             tokenizer=fingerprint(loaded.tokenizer),
+            is_average=loaded.is_average,
             prefix=prefix,
         )
         ids = [token.id for token in prefix]
@@ -224,12 +227,22 @@ class GenerationJob:
         """Return the knobs for the next token and record a change. Runs in the worker's thread before each token."""
         knobs = dataclasses.replace(self._knobs(), seed=self.completion.knobs.seed)
         if knobs != self._active_knobs and not self.done:
-            self._active_knobs = knobs
-            self.completion.knob_changes.append((self._next_token, knobs))
+            self._record_knobs(knobs)
         self._next_token += 1
         if self._session.is_training:
             time.sleep(TOKEN_PAUSE_S)
         return dataclasses.replace(knobs, max_new_tokens=knobs.max_new_tokens + len(self._prefix))
+
+    def _record_knobs(self, knobs: SamplingConfig) -> None:
+        """Record that the next token and those after it are drawn with `knobs`."""
+        completion, at = self.completion, self._next_token
+        self._active_knobs = knobs
+        changes = [each for each in completion.knob_changes if each[0] < at]
+        if at == 0:
+            completion.knobs = knobs
+        elif knobs != (changes[-1][1] if changes else completion.knobs):
+            changes.append((at, knobs))
+        completion.knob_changes = changes
 
     def _on_items(self) -> None:
         if self.done:  # stopped: these items are later, and another job may already generate into the completion
@@ -245,18 +258,31 @@ class GenerationJob:
         for event in self._worker.drain():
             match event:
                 case WeightsLoaded():
-                    completion.run, completion.step, completion.val_loss = event.run, event.step, event.val_loss
                     completion.device, completion.vocab_size = event.device, event.vocab_size
                     completion.tokenizer, completion.is_continued = event.tokenizer, bool(event.prefix)
                     completion.tokens[:] = event.prefix
-                    self._loaded_at = time.monotonic()
+                    self._loaded, self._loaded_at = event, time.monotonic()
+                    if not event.prefix:
+                        self._record_weights(event)
                 case Token():
+                    if self._loaded is not None and len(completion.tokens) == len(self._prefix):
+                        self._record_weights(self._loaded)
                     completion.tokens.append(event)
                     passed_s = time.monotonic() - self._loaded_at
                     completion.tokens_per_second = (len(completion.tokens) - len(self._prefix)) / max(passed_s, 1e-3)
                 case Stopped():
                     completion.tokens_per_second = event.tokens_per_second
                     self._end(event.reason)
+
+    def _record_weights(self, loaded: WeightsLoaded) -> None:
+        """Record that the next token and those after it are by these weights."""
+        completion = self.completion
+        if completion.tokens and completion.step not in (None, loaded.step):
+            completion.weights_since = len(completion.tokens)
+            if completion.first_step is None:
+                completion.first_step = completion.step
+        completion.run, completion.step, completion.val_loss = loaded.run, loaded.step, loaded.val_loss
+        completion.is_average = loaded.is_average
 
 
 def with_joined_texts(tokenizer: "Tokenizer", tokens: tuple[Token, ...]) -> tuple[Token, ...]:

@@ -42,13 +42,14 @@ class Distribution:
 def compute_distribution(models: ModelCache, completion: Completion, index: int) -> Distribution | None:
     """Return the distribution that token `index` was sampled from, or None if its weights no longer exist.
 
-    Runs the model: call it in a thread. Raise `UserError` if the weights cannot be read.
+    Where later live weights continued a text, those of the tokens before do not. Runs the model: call it in a thread.
+    Raise `UserError` if the weights cannot be read.
     """
     import numpy as np
 
     from nanogpt.sampling import next_logits
 
-    loaded = models.load_exact(completion)
+    loaded = models.load_exact(completion) if index >= completion.weights_since else None
     if loaded is None:
         return None
     logits, present = next_logits(

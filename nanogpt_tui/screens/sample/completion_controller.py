@@ -118,4 +118,7 @@ def branched(completion: Completion, at: int, chosen: Alternative, knobs: Sampli
         tokenizer=completion.tokenizer,
         tokens=[*completion.tokens[:at], token],
         branched_at=at,
+        is_average=completion.is_average,
+        first_step=completion.first_step,
+        weights_since=min(completion.weights_since, at + 1),
     )

@@ -12,7 +12,7 @@ from nanogpt_tui.session.completions import Completion, Source
 from nanogpt_tui.text import printable, safe_content, short_weights
 
 LEGEND = ((0, " 50%+ "), (1, " 20%+ "), (2, " 5%+ "), (3, " less "))  # (shade, its probabilities), as in `SHADES`
-MIN_WEIGHTS = 20  # cells of run and step; the loss is left out before they get fewer
+MIN_WEIGHTS = 20  # cells of run and step; the rest is left out before they get fewer
 END_REASONS = {
     "length": "length reached",
     "stop": "stop string written",
@@ -67,19 +67,23 @@ class Pane(Vertical):
 
 
 def weights_line(completion: Completion | None, source: Source, width: int) -> Content:
-    """Return the run and the step in `width` cells, and if there is room the loss, or the weights of the next text."""
+    """Return the run and the step in `width` cells, and the weights of the next text if they differ and there is room.
+
+    Else, as far as there is room, say whether the weights are averaged ones, and the loss.
+    """
     weights = completion.weights if completion else source.label
-    if completion and source not in (completion.source, Source()):
+    if completion and source not in (completion.source, completion.exact_source, Source()):
         following = f"   next: {printable(source.label)}"
         if len("from ") + cell_len(weights + following) <= width:
             return Content.assemble(("from ", "$quiet"), (printable(weights), "$foreground"), (following, "$accent"))
-    loss = f"   val loss {completion.val_loss:.4f}" if completion and completion.val_loss is not None else ""
-    room = width - len("from ") - len(loss)
-    if room < min(MIN_WEIGHTS, cell_len(weights)):
-        loss, room = "", room + len(loss)
-    return Content.assemble(
-        ("from ", "$quiet"), (short_weights(printable(weights), room), "$foreground"), (loss, "$quiet")
-    )
+    notes = ["   averaged weights"] if completion and completion.is_average else []
+    if completion and completion.val_loss is not None:
+        notes.append(f"   val loss {completion.val_loss:.4f}")
+    while notes and width - len("from " + "".join(notes)) < min(MIN_WEIGHTS, cell_len(weights)):
+        notes.pop()
+    about = "".join(notes)
+    shown = short_weights(printable(weights), width - len("from " + about))
+    return Content.assemble(("from ", "$quiet"), (shown, "$foreground"), (about, "$quiet"))
 
 
 def status_line(completion: Completion | None, width: int) -> Content:

@@ -181,6 +181,19 @@ def test_the_step_of_the_weights_is_never_cut_before_their_name(width: int, line
     assert weights_line(completion, Source(), width).plain == line
 
 
+@pytest.mark.parametrize(
+    ("width", "line"),
+    [
+        (78, "from shakespeare-baby · step 15,240   averaged weights   val loss 1.7183"),
+        (54, "from shakespeare-baby · step 15,240   averaged weights"),
+        (42, "from shakespeare-baby · step 15,240"),
+    ],
+)
+def test_averaged_weights_are_named_before_the_loss(width: int, line: str) -> None:
+    completion = Completion("", Source(), SamplingConfig(), "shakespeare-baby", 15_240, 1.71834, is_average=True)
+    assert weights_line(completion, completion.exact_source, width).plain == line
+
+
 def test_why_a_text_ended_is_told_before_how_fast_it_came() -> None:
     completion = Completion("", Source(), SamplingConfig(), reason="length", branched_at=11, tokens_per_second=2000.0)
     shown = {width: " ".join(status_line(completion, width).plain.split()) for width in (70, 60, 37)}

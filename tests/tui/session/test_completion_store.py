@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import os
 import time
 from pathlib import Path
@@ -36,6 +37,19 @@ def test_a_round_comes_back_as_it_was_from_the_checkpoint_that_wrote_it() -> Non
     assert (left.prompt, left.text, left.knobs.stop, left.branched_at) == ("a", "bc", ("x",), 1)
     assert (left.knob_changes, left.source, left.reason) == (turned, Source("one", "60"), "length")
     assert (right.prompt, right.source) == ("\x1b]0;é\ud800", Source("one", LIVE))
+
+
+def test_weights_that_changed_and_averaged_ones_come_back_and_records_without_them_open() -> None:
+    text = take(source=Source(None, LIVE), step=7, first_step=5, weights_since=1, is_average=True)
+    completion_store.append([text])
+    [[found]] = completion_store.load()
+    assert (found.step, found.first_step, found.weights_since, found.is_average) == (7, 5, 1, True)
+    record = json.loads(completion_store.store_path().read_bytes())
+    for name in ("first_step", "weights_since", "averaged"):
+        del record["takes"][0][name]
+    completion_store.store_path().write_text(json.dumps(record) + "\n")
+    [[found]] = completion_store.load()
+    assert (found.step, found.first_step, found.weights_since, found.is_average) == (7, None, 0, False)
 
 
 def test_a_round_that_went_on_replaces_what_it_was() -> None:

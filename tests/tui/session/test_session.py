@@ -14,16 +14,18 @@ import pytest
 from nanogpt import runs
 from nanogpt.config import SamplingConfig, resolve
 from nanogpt.errors import UserError
-from nanogpt.events import Acknowledged, Event, Notice, Stopped
+from nanogpt.events import Acknowledged, Event, Notice, Stopped, Token
 from nanogpt.runs import checkpoints, following
+from nanogpt.tokenizers.byte import Tokenizer as ByteTokenizer
 from nanogpt.training import CommandQueue, SetMaxIters
 from nanogpt_tui.app import LabApp
-from nanogpt_tui.session.completions import Completion, Source
-from nanogpt_tui.session.generation_job import GenerationJob, copy_live_weights
+from nanogpt_tui.session.completions import LIVE, Completion, Source, settings_changed_at
+from nanogpt_tui.session.generation_job import GenerationJob, WeightsLoaded, copy_live_weights
 from nanogpt_tui.session.history import History
 from nanogpt_tui.session.messages import ThrottledUpdate
 from nanogpt_tui.session.run_client import LocalRunClient
 from nanogpt_tui.session.session import Session
+from nanogpt_tui.session.token_distribution import compute_distribution
 from nanogpt_tui.session.workers import Throttle, Worker, log_path
 from tests import forked
 from tests.ending_worker import EndingWorker
@@ -360,3 +362,97 @@ def test_a_job_that_was_stopped_does_not_end_the_next_one_of_its_text() -> None:
     assert first.done
     assert not second.done
     assert text.reason == ""
+
+
+class ScriptedWorker:
+    """Yields the items that a test puts into `items`; `work` is what it was given to do."""
+
+    error: str | None = None
+    done = False
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+        self.work: Any = None
+        self.receive: Any = None
+
+    def start(self, work: Any, on_change: Any, **options: Any) -> "ScriptedWorker":
+        self.work, self.receive = work, on_change
+        return self
+
+    def cancel(self) -> None:
+        pass
+
+    def drain(self) -> list[Any]:
+        items, self.items = self.items, []
+        return items
+
+
+def job_with(text: Completion, knobs: SamplingConfig, models: Any = None) -> tuple[GenerationJob, ScriptedWorker]:
+    worker = ScriptedWorker()
+    session: Any = SimpleNamespace(start_worker=worker.start, is_training=False)
+    return GenerationJob(session, models, text, lambda: knobs, lambda job: None), worker
+
+
+def token(text: str) -> Token:
+    return Token(sample=0, id=ord(text), text=text, probability=0.5, alternatives=())
+
+
+WARM, COLD = SamplingConfig(temperature=1.5), SamplingConfig(temperature=0.1)
+
+
+def test_a_text_stopped_before_its_first_token_has_the_knobs_with_which_it_is_continued() -> None:
+    text = Completion("", Source(), SamplingConfig(seed=3))
+    job_with(text, SamplingConfig())[0].stop()
+    job_with(text, WARM)
+    assert (text.knobs, text.knob_changes) == (SamplingConfig(temperature=1.5, seed=3), [])
+
+
+def test_knobs_with_which_no_token_was_drawn_are_not_recorded() -> None:
+    text = Completion("", Source(), SamplingConfig(), tokens=[token("a")], reason="esc")
+    job_with(text, WARM)[0].stop()
+    assert text.knob_changes == []
+    text.knob_changes = [(1, WARM)]  # an earlier version recorded it
+    job, worker = job_with(text, COLD)
+    worker.items = [token("b")]
+    job.stop()
+    assert text.knob_changes == [(1, COLD)]
+    assert settings_changed_at(text, 1) == "temperature=0.1"
+
+
+def loaded(step: int, prefix: tuple[Token, ...], is_average: bool = False) -> WeightsLoaded:
+    return WeightsLoaded(
+        run="one",
+        step=step,
+        val_loss=None,
+        device="cpu",
+        vocab_size=256,
+        tokenizer="",
+        is_average=is_average,
+        prefix=prefix,
+    )
+
+
+def test_tokens_before_later_live_weights_are_not_ascribed_to_those() -> None:
+    text = Completion("", Source(None, LIVE), SamplingConfig(), "one", 5, tokens=[token("a")], reason="esc")
+    for step in (9, 20):
+        job, worker = job_with(text, SamplingConfig())
+        worker.items = [loaded(step, tuple(text.tokens))]
+        worker.receive()
+        assert text.step != step  # no token is by them yet
+        worker.items = [token("b")]
+        job.stop()
+    assert (text.step, text.first_step, text.weights_since) == (20, 5, 2)
+    assert text.weights == "one · live weights, steps 5 to 20"
+    models: Any = SimpleNamespace(load_exact=lambda completion: pytest.fail("these weights are gone"))
+    assert compute_distribution(models, text, 1) is None
+
+
+def test_averaged_weights_are_told_with_the_text() -> None:
+    model: Any = SimpleNamespace(
+        run="one", step=5, val_loss=None, device="cpu", tokenizer=ByteTokenizer(), is_average=True
+    )
+    text = Completion("", Source(), SamplingConfig())
+    _, worker = job_with(text, SamplingConfig(), SimpleNamespace(load=lambda completion, is_wanted: model))
+    worker.items = [next(worker.work())]
+    worker.receive()
+    assert (text.step, text.is_average) == (5, True)
