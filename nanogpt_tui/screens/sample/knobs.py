@@ -3,6 +3,7 @@
 import dataclasses
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from nanogpt.config import SamplingConfig, resolve_sampling, sampling_settings
+from nanogpt.errors import SettingError
 from nanogpt_tui.text import short
 from nanogpt_tui.token_views import visible
 
@@ -67,7 +69,9 @@ def turn(knobs: SamplingConfig, knob: Knob, by: int) -> SamplingConfig:
     """
     value = getattr(knobs, knob.name)
     if not knob.scale:
-        return dataclasses.replace(knobs, **{knob.name: max(0, value + by)})
+        with suppress(SettingError):
+            return dataclasses.replace(knobs, **{knob.name: sampling_settings()[knob.name].parse(value + by)})
+        return knobs
     off_above = knob.name in ("top_k", "top_p")
     ends = () if knob.off is None else (knob.off,)
     positions = (*knob.scale, *ends) if off_above else (*ends, *knob.scale)

@@ -53,6 +53,11 @@ class Prompt(TextArea):
         super().watch_has_focus(_has_focus)
         self.update_placeholder()
 
+    def replace_text(self, text: str) -> None:
+        """Replace the whole prompt; undo brings the old one back."""
+        if text != self.text:
+            self.replace(text, (0, 0), self.document.end, maintain_selection_offset=False)
+
     def action_leave(self) -> None:
         self.screen.set_focus(None)
 

@@ -277,7 +277,10 @@ class SampleScreen(LabScreen):
         self._start([Completion(prompt, source, self.knobs) for source in self.sources])
 
     def action_again(self) -> None:
-        self.knobs = dataclasses.replace(self.knobs, seed=self.knobs.seed + 1)
+        following = turn(self.knobs, BY_NAME["seed"], 1)
+        if following == self.knobs:  # it has the last seed
+            following = dataclasses.replace(self.knobs, seed=0)
+        self.knobs = following
         self.action_write()
 
     def action_continue(self) -> None:
@@ -375,11 +378,17 @@ class SampleScreen(LabScreen):
     def action_use(self) -> None:
         completion = self.completion
         if completion is not None:
-            self.query_one(Prompt).text = completion.prompt
+            self.query_one(Prompt).replace_text(completion.prompt)
             self.knobs = completion.knob_changes[-1][1] if completion.knob_changes else completion.knobs
-            self.sources = [each.source for each in self.current]
+            self.sources = [self._source_of(each) for each in self.current]
             self._has_chosen = True
             self.repaint()
+
+    def _source_of(self, completion: Completion) -> Source:
+        """Return the weights that wrote a text; for live ones of a run that is not training now, its latest ones."""
+        source, session = completion.exact_source, self.session
+        is_live = session.can_send and session.folder is not None and session.folder.name == completion.run
+        return Source(completion.run, "latest") if source.which == LIVE and completion.run and not is_live else source
 
     def action_pick(self) -> None:
         self._pick(min(self.active, len(self.sources) - 1))
@@ -420,11 +429,9 @@ class SampleScreen(LabScreen):
         if completion is None or completion.error:
             self.lab.look(self.sources[min(self.active, len(self.sources) - 1)], self.query_one(Prompt).text)
             return
-        source, folder = completion.exact_source, self.session.folder
-        if source.which == LIVE and completion.run and (folder is None or folder.name != completion.run):
-            source = Source(completion.run, "latest")  # the live weights are those of another run now
         last = len(completion.tokens) if self.view.cursor is None else self.view.cursor + 1
-        self.lab.look(source, completion.prompt + "".join(token.text for token in completion.tokens[:last]))
+        text = completion.prompt + "".join(token.text for token in completion.tokens[:last])
+        self.lab.look(self._source_of(completion), text)
 
     def action_copy(self) -> None:
         if self.completion is not None:

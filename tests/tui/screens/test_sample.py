@@ -13,7 +13,7 @@ import pytest
 from rich.color import ColorSystem
 from textual.events import MouseScrollUp, Paste
 
-from nanogpt.config import SamplingConfig
+from nanogpt.config import SamplingConfig, sampling_settings
 from nanogpt.errors import SettingError, UserError
 from nanogpt.events import Alternative, Token
 from nanogpt.tokenizers.byte import Tokenizer as ByteTokenizer
@@ -637,6 +637,47 @@ async def test_an_earlier_text_s_prompt_and_knobs_are_taken_over(lab: Any, run: 
         await at.press("left_square_bracket", "u")
         assert at.app.screen.query_one(Prompt).text == "ab"
         assert at.app.screen.knobs.temperature == 0.5
+
+
+async def test_a_prompt_that_an_earlier_one_replaced_is_brought_back_by_undo(lab: Any) -> None:
+    async with lab() as at:
+        await at.press("3")
+        screen = at.app.screen
+        prompt = screen.query_one(Prompt)
+        for earlier in ("ab", "a", ""):
+            screen.completions.add([Completion(earlier, Source(), SamplingConfig(), reason="esc")])
+            await at.press("i", "ctrl+u", *"other", "escape", "u")
+            assert prompt.text == earlier
+            await at.press("i", "ctrl+underscore")
+            assert prompt.text == "other"
+            await at.press("escape")
+
+
+@pytest.mark.parametrize(
+    ("source", "taken"),
+    [(Source(), Source("one", "40")), (Source(None, LIVE), Source("one", "latest"))],
+    ids=["checkpoint", "live"],
+)
+async def test_the_weights_that_wrote_an_earlier_text_are_taken_over(lab: Any, source: Source, taken: Source) -> None:
+    async with lab() as at:
+        await at.press("3")
+        screen = at.app.screen
+        screen.completions.add([Completion("ab", source, SamplingConfig(), "one", 40, reason="esc")])
+        await at.press("u")
+        assert screen.sources == [taken]
+
+
+async def test_after_the_last_seed_comes_the_first(lab: Any) -> None:
+    last = sampling_settings()["seed"].high
+    async with lab() as at:
+        await at.press("3")
+        screen = at.app.screen
+        screen.completions.add([Completion("", Source(), SamplingConfig(), reason="esc")])
+        set_knobs(at, seed=last)
+        await at.press("S")
+        assert screen.knobs.seed == last
+        await at.press("a")
+        assert screen.completion.knobs.seed == 0
 
 
 HOSTILE = [
