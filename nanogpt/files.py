@@ -1,4 +1,4 @@
-"""Read regular files of a bounded size, replace files and folders atomically, and say why the system refused.
+"""Read regular files of a bounded size, replace files and folders atomically, lock, and say why the system refused.
 
 A path may be a pipe, which waits for a writer, or a device, which never ends. Reading one of these, or a file that is
 too large, raises OSError like any other refusal of the system. `why` and `reason` turn an error into text.
@@ -17,7 +17,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 SMALL = 1 << 20  # bytes: far more than any settings, status or recipe
 DEEPEST = 64  # levels of lists and tables in one another
@@ -257,6 +260,17 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def file_lock(path: Path, *, thread_local: bool = True) -> "FileLock":
+    """Return a lock that the system releases when the process ends, even if it is killed.
+
+    `thread_local`: only the thread that acquires it holds it. Acquiring raises OSError on a disk without locks.
+    """
+    from filelock import FileLock  # here: lists of recipes and data sets need none
+
+    # By default a file that exists would be the lock on such a disk, and a killed process would hold it for ever.
+    return FileLock(path, thread_local=thread_local, fallback_to_soft=False)
 
 
 def sha256(path: Path) -> str:

@@ -1,6 +1,8 @@
 """What every test has: folders of its own instead of the person's, and a small text; and which tests are slow."""
 
 import ctypes
+import errno
+import fcntl
 import gc
 import os
 import random
@@ -89,6 +91,16 @@ def text_file(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "small.txt"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No disk has locks."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
 
 
 @pytest.fixture

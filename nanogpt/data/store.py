@@ -26,7 +26,17 @@ from nanogpt.data.names import check_name, home, prepared_names, unfinished_fold
 from nanogpt.data.recipes import recipe_paths
 from nanogpt.data.shards import HEADER_BYTES, ITEM_BYTES, TokenFile, combined_sha256
 from nanogpt.errors import UserError, nearest
-from nanogpt.files import new_folder, open_regular, publish_folder, read_bytes, remove, remove_folder, sha256, why
+from nanogpt.files import (
+    file_lock,
+    new_folder,
+    open_regular,
+    publish_folder,
+    read_bytes,
+    remove,
+    remove_folder,
+    sha256,
+    why,
+)
 from nanogpt.processes import is_running
 
 if TYPE_CHECKING:
@@ -216,9 +226,9 @@ def delete_dataset(name: str, data_dir: Path | None = None) -> None:
 
 
 def _remove_unfinished(folder: Path, name: str) -> None:
-    from filelock import FileLock, Timeout  # here: a list of the data sets needs none
+    from filelock import Timeout  # here: a list of the data sets needs none
 
-    lock = FileLock(folder / "lock")
+    lock = file_lock(folder / "lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:

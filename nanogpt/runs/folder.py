@@ -23,7 +23,7 @@ from nanogpt import paths
 from nanogpt.config import Config, config_from_toml
 from nanogpt.errors import UserError, nearest
 from nanogpt.events import Event, Notice, Saved, Started, from_json
-from nanogpt.files import lines, open_regular, read_text, read_toml, why
+from nanogpt.files import file_lock, lines, open_regular, read_text, read_toml, why
 from nanogpt.processes import is_running
 from nanogpt.records import from_values
 from nanogpt.runs.event_log import LONGEST_EVENT
@@ -167,7 +167,7 @@ def make_way(folder: Path) -> None:
 
 def lock(folder: Path) -> FileLock:
     """Return the lock that a trainer holds. The system releases it when the process ends, even if it is killed."""
-    return FileLock(folder / "lock")
+    return file_lock(folder / "lock")
 
 
 def is_locked(folder: Path) -> bool:

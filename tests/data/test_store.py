@@ -138,6 +138,16 @@ def test_a_data_set_that_is_being_prepared_again_is_not_deleted(data_dir: Path) 
     assert list(data_dir.iterdir()) == []
 
 
+def test_on_a_disk_without_locks_a_killed_preparation_keeps_no_data_set_from_being_deleted(
+    data_dir: Path, no_locks: None
+) -> None:
+    unfinished = unfinished_folder(data_dir / "night")
+    unfinished.mkdir()
+    (unfinished / "lock").touch()
+    delete_dataset("night", data_dir)
+    assert list(data_dir.iterdir()) == []
+
+
 def test_of_two_preparations_of_one_name_at_once_the_second_replaces_nothing(tmp_path: Path) -> None:
     first, second = ((tmp_path / name / "night.txt") for name in ("a", "b"))
     for path, content in ((first, TEXT), (second, TEXT[::-1])):

@@ -117,6 +117,13 @@ def test_without_a_folder_there_are_no_runs(home: Path) -> None:
     assert list_runs(home / "none") == []
 
 
+def test_on_a_disk_without_locks_a_killed_run_is_not_called_running(home: Path, no_locks: None) -> None:
+    folder = make(home, "a")
+    (folder / "status.json").unlink()
+    (folder / "lock").touch()
+    assert read_state(folder)[0].state == "interrupted"
+
+
 def test_a_link_that_leads_nowhere_hides_no_run(home: Path) -> None:
     make(home / "runs", "a")
     for name, place in (("itself", "itself"), ("gone", "nowhere")):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from numpy.typing import NDArray
 
 from nanogpt.data import store
@@ -29,7 +29,7 @@ from nanogpt.data.corpus.blocks import HASH_BYTES
 from nanogpt.data.names import unfinished_folder
 from nanogpt.data.sources.base import Shard
 from nanogpt.errors import UserError
-from nanogpt.files import read_json, remove, why, write_atomically
+from nanogpt.files import file_lock, read_json, remove, why, write_atomically
 from nanogpt.records import from_values
 
 LARGEST = 1 << 28  # bytes of corpus.json: a million shards
@@ -77,7 +77,7 @@ class Unfinished:
         """Create or open the folder of a data set at `folder`. Raise `UserError` if another process prepares it."""
         self.path = unfinished_folder(folder)
         self.progress = Progress()
-        self._lock = FileLock(self.path / "lock")
+        self._lock = file_lock(self.path / "lock")
         deadline = time.monotonic() + LOCK_TIMEOUT_S
         try:
             while not self._lock.is_locked:

@@ -15,7 +15,7 @@ from nanogpt.data.download import download
 from nanogpt.data.sources import base
 from nanogpt.errors import UserError
 from nanogpt.events import Downloading, Event, Notice
-from nanogpt.files import reason, sha256
+from nanogpt.files import file_lock, reason, sha256
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -47,10 +47,8 @@ class Source(base.Source):
         return paths.cache_dir() / "downloads" / f"{self.sha256[:16]}-{name}"
 
     def files(self, encoding: str | None = None) -> Generator[Event, None, list[Path]]:
-        from filelock import FileLock  # here: a list of the recipes needs none
-
         # Two processes would write the same part. Any thread may go on with this generator.
-        lock = FileLock(f"{self.cached_path}.lock", thread_local=False)
+        lock = file_lock(Path(f"{self.cached_path}.lock"), thread_local=False)
         try:
             if not _is_ours(lock):
                 yield Notice(level="info", text=f"{self.url} is already being downloaded: waiting for it")
@@ -98,7 +96,7 @@ class Source(base.Source):
 
 def _is_ours(lock: "FileLock") -> bool:
     """Acquire the lock and return whether nobody else has it; true also where a disk has no locks."""
-    from filelock import Timeout
+    from filelock import Timeout  # here: a list of the recipes needs none
 
     try:
         lock.acquire(timeout=0)

@@ -294,6 +294,11 @@ def test_the_lock_is_held_until_the_data_set_is_published(
     assert {path.name for path in dataset.path.iterdir()} == {"meta.json", "tokenizer.json", "train.bin", "val.bin"}
 
 
+def test_a_disk_without_locks_is_refused(tmp_path: Path, no_locks: None) -> None:
+    with pytest.raises(UserError, match=r"cannot write in .*not implemented"):
+        Unfinished(tmp_path / "c")
+
+
 def test_a_data_set_that_another_process_made_meanwhile_is_kept(corpus: Corpus, tmp_path: Path) -> None:
     work = prepare(recipe(corpus, seed=2), data_dir=tmp_path, workers=1)
     next(work)  # it has looked: there is no such data set
