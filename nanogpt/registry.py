@@ -5,6 +5,7 @@ Listing components imports none of them. An installed package cannot replace a c
 
 import pkgutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -52,6 +53,14 @@ class Registry:
                 f"the {self.kind} {name} of an installed package is not a {base.__name__} named {name!r}: "
                 f"its entry point is {found.value}"
             )
+        return loaded
+
+    def load_all(self, base: type) -> dict[str, Any]:
+        """Return the classes of all components by name, without those for which `load` raises `UserError`."""
+        loaded = {}
+        for name in self.names():
+            with suppress(UserError):
+                loaded[name] = self.load(name, base)
         return loaded
 
 

@@ -1,4 +1,7 @@
-"""Components of an installed package are listed, trained, resumed and sampled, and nothing here knows their names."""
+"""Components of an installed package are listed, trained, resumed and sampled, and nothing here knows their names.
+
+Those of a broken package cost only what would use them.
+"""
 
 import asyncio
 import io
@@ -18,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 PLUGIN = Path(__file__).parent / "plugin"
 SETTINGS = ["--architecture=bigram", "--optimizer=signum", "--schedule=rise_and_fall", "--rise_iters=5"]
+KINDS = ("architectures", "optimizers", "schedules", "formats", "tokenizers")
 RUN = ["--dataset=text", "--device=cpu", "--dtype=float32", "--block_size=8", "--batch_size=4", "--threads=1"]
 
 
@@ -36,6 +40,17 @@ def installed(tmp_path_factory):
     return place
 
 
+@pytest.fixture
+def broken(tmp_path):
+    """The folder with an installed package that has a component of each kind, none of which can be imported."""
+    facts = tmp_path / "site" / "broken_components-1.0.dist-info"
+    facts.mkdir(parents=True)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-components\nVersion: 1.0\n")
+    groups = (f"[nanogpt.{kind}]\nbroken = broken_components:Component\n" for kind in KINDS)
+    (facts / "entry_points.txt").write_text("\n".join(groups))
+    return facts.parent
+
+
 def call_main(installed, calls):
     """Answer each list of arguments that arrives with the exit code, the output and the errors of the command."""
     sys.path.insert(0, str(installed))
@@ -49,6 +64,16 @@ def call_main(installed, calls):
 @pytest.fixture
 def nanogpt(installed, tmp_path):
     """The command, in a process that has the package, with a home of its own."""
+    yield from command(installed, tmp_path)
+
+
+@pytest.fixture
+def with_broken(broken, tmp_path):
+    """The command, in a process that has the broken package."""
+    yield from command(broken, tmp_path)
+
+
+def command(installed, tmp_path):
     folders = {"NANOGPT_HOME": str(tmp_path / "home"), "NANOGPT_RUNS_DIR": str(tmp_path / "home" / "runs")}
     folders |= {f"NANOGPT_{name}_DIR": str(tmp_path / name.lower()) for name in ("DATA", "CACHE", "CONFIG")}
     calls, theirs = Pipe()
@@ -151,3 +176,48 @@ def test_the_form_of_a_new_run_shows_its_settings(installed, tmp_path):
     assert Forked(show_the_form, installed, output=output).wait(300) == 0, output.read_text()
     assert output.read_text().startswith("['momentum', 'rise_iters', 'spread'] ")
     assert "at least 0 and at most 10" in output.read_text()
+
+
+def test_a_broken_package_is_told_where_it_is_chosen_and_costs_nothing_else(with_broken, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("the quick brown fox\n" * 60)
+    with_broken("prepare", "textfile", str(text), "--output=text")
+    assert "--n_layer" in with_broken("train", "--help")
+    assert json.loads(with_broken("config", "--json", "--n_layer=3"))["n_layer"]["value"] == 3
+    elsewhere = with_broken("config", "--momentum=0.9", "--optimizer=adamw", code=2)
+    assert "momentum is a setting of the optimizer" in elsewhere
+    for kind in ("architecture", "optimizer", "schedule"):
+        refused = with_broken("config", f"--{kind}=broken", code=2)
+        assert f"the {kind} broken of an installed package cannot be loaded" in refused
+    refused = with_broken("prepare", "textfile", str(text), "--output=other", "--tokenizer=broken", code=2)
+    assert "the tokenizer broken of an installed package cannot be loaded" in refused
+
+
+async def kinds_of_tokenizers():
+    from nanogpt_tui.app import LabApp  # which the other processes do without
+    from nanogpt_tui.screens.data.add_text import AddText
+    from nanogpt_tui.screens.tokenizers.screen import TokenizersScreen
+    from nanogpt_tui.settings import Settings
+    from nanogpt_tui.widgets.tokenizer_field import TokenizerField
+
+    app = LabApp(Settings())
+    async with app.run_test(size=(120, 40)) as pilot:
+        for screen in (TokenizersScreen(), AddText(app.session, [])):
+            await app.push_screen(screen)
+            while app.is_running and not screen.query("TokenizerField Choice"):
+                await pilot.pause()
+            print(screen.query_one(TokenizerField).query_one("Choice").options)
+
+
+def show_the_tokenizers(installed):
+    sys.path.insert(0, str(installed))
+    asyncio.run(kinds_of_tokenizers())
+
+
+def test_the_forms_of_tokenizers_leave_a_broken_one_out(broken, tmp_path):
+    output = tmp_path / "output"
+    assert Forked(show_the_tokenizers, broken, output=output).wait(300) == 0, output.read_text()
+    trained, added = output.read_text().splitlines()
+    assert "('bpe', 'bpe: trained on the text')" in trained
+    assert "('char', 'char: one token per character')" in added
+    assert "broken" not in trained + added

@@ -10,7 +10,7 @@ from nanogpt.config import (
     Setting,
     component_settings,
     every_setting,
-    names,
+    loadable_names,
     preset_names,
     resolve,
     sampling_settings,
@@ -31,7 +31,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         groups.setdefault(setting.section, []).append(setting)
     added = set(common)
     for kind in KINDS:
-        for name in names(kind):
+        for name in loadable_names(kind):
             own = [one for one in component_settings(kind, name).values() if one.name not in added]
             groups[f"{kind.name} {name}"] = own
             added |= {one.name for one in own}

@@ -15,6 +15,7 @@ from nanogpt.config.components import (
     ScheduleConfig,
     component,
     component_settings,
+    loadable_names,
     names,
 )
 from nanogpt.config.presets import Preset, load_preset, preset_names
@@ -69,6 +70,7 @@ __all__ = [
     "config_to_toml",
     "every_setting",
     "load_preset",
+    "loadable_names",
     "names",
     "preset_names",
     "resolve",

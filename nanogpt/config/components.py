@@ -231,6 +231,12 @@ def names(kind: Kind) -> tuple[str, ...]:
 
 
 @cache
+def loadable_names(kind: Kind) -> tuple[str, ...]:
+    """Return the names of the components of a kind, sorted, without those of installed packages that are broken."""
+    return tuple(kind.registry.load_all(kind.base))
+
+
+@cache
 def component(kind: Kind, name: str) -> type[Any]:
     """Return the configuration class of a component, a subclass of `kind.base`.
 
@@ -255,4 +261,4 @@ def component_settings(kind: Kind, name: str) -> Mapping[str, Setting]:
 
 def owners(name: str) -> Sequence[tuple[Kind, str]]:
     """Return the components that have a setting of this name: (kind, component)."""
-    return [(kind, one) for kind in KINDS for one in names(kind) if name in component_settings(kind, one)]
+    return [(kind, one) for kind in KINDS for one in loadable_names(kind) if name in component_settings(kind, one)]

@@ -20,7 +20,7 @@ from nanogpt.config.components import (
     ScheduleConfig,
     component,
     component_settings,
-    names,
+    loadable_names,
 )
 from nanogpt.config.setting import Setting, declared_settings, setting
 from nanogpt.errors import SettingError
@@ -296,10 +296,13 @@ def merged(values: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any
 
 
 def every_setting() -> dict[str, Setting]:
-    """Return the fixed settings and those of all components; for a name that several have, the first."""
+    """Return the fixed settings and those of all components; for a name that several have, the first.
+
+    Components of installed packages that are broken are left out.
+    """
     known = settings()
     for kind in KINDS:
-        for name in names(kind):
+        for name in loadable_names(kind):
             known = dict(component_settings(kind, name)) | known
     return {name: known[name] for name in (*settings(), *sorted(known.keys() - settings().keys()))}
 

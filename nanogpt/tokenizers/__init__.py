@@ -35,6 +35,7 @@ __all__ = [
     "from_json",
     "known_vocab_size",
     "load",
+    "loadable_names",
     "names",
     "names_without_argument",
     "parse_spec",
@@ -49,6 +50,11 @@ LARGEST = 1 << 26  # bytes of a saved tokenizer; a vocabulary of all characters 
 def names() -> list[str]:
     """Return every kind of tokenizer, sorted. Import none of them."""
     return list(REGISTRY.names())
+
+
+def loadable_names() -> list[str]:
+    """Return every kind, sorted, without those of installed packages that are broken."""
+    return list(REGISTRY.load_all(Tokenizer))
 
 
 def names_without_argument() -> list[str]:

@@ -42,5 +42,5 @@ def documents(
 
 @cache
 def _by_suffix() -> dict[str, Format]:
-    formats: list[Format] = [REGISTRY.load(name, Format)() for name in names()]
+    formats: list[Format] = [kind() for kind in REGISTRY.load_all(Format).values()]
     return {suffix: each for each in formats for suffix in each.suffixes}

@@ -40,7 +40,7 @@ class OtherSettings(RecipeForm):
     def fields(self) -> Iterator[Widget]:
         recipe = self._recipe
         yield self.row("name", Input(compact=True, id="name"))
-        yield self.row("tokenizer", TokenizerField(recipe.tokenizer, tokenizers.names(), id="tokenizer"))
+        yield self.row("tokenizer", TokenizerField(recipe.tokenizer, tokenizers.loadable_names(), id="tokenizer"))
         yield self.row("validation", Input(f"{recipe.val_ratio:g}", compact=True, id="val_ratio"))
         yield self.row("test", Input(f"{recipe.test_ratio:g}", compact=True, id="test_ratio"))
         encoding = Input(recipe.encoding or "", compact=True, placeholder="detected", id="encoding")

@@ -62,7 +62,7 @@ class Train(Vertical):
         self._has_trained = False  # whether the training that was started last has made its tokenizer
 
     def compose(self) -> ComposeResult:
-        kinds = [name for name in tokenizers.names() if tokenizers.tokenizer_class(name).needs == "text"]
+        kinds = [name for name in tokenizers.loadable_names() if tokenizers.tokenizer_class(name).needs == "text"]
         yield from self._row("train", TokenizerField(kinds[0], kinds, id="spec"))
         yield from self._row("on", Choice([], id="text"))
         yield from self._row("", PathInput(placeholder="a file or a folder (tab completes)", id="path"))
