@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Each worker of the tests would compile both packages and all tests again, and so would every process that they start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run check test lint clean
+.PHONY: run check test lint clean same-python
 
 run: $(VENV)/.installed
 	@$(BIN)/nanogpt-tui
@@ -29,11 +29,19 @@ lint: $(VENV)/.installed-dev
 clean:
 	@rm -rf $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
-$(BIN)/python:
+$(BIN)/python: | same-python
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "nanogpt-tui needs Python 3.11 or newer; $(PYTHON) is not. Name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
 		exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# A virtual environment keeps the Python that it was made with.
+same-python:
+ifeq ($(origin PYTHON),command line)
+	@test ! -e $(BIN)/python || test "$$($(BIN)/python --version)" = "$$($(PYTHON) --version)" || { \
+		echo "$(VENV) has $$($(BIN)/python --version), which is not that of $(PYTHON): run 'make clean' first" >&2; \
+		exit 1; }
+endif
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV): a minute or two" >&2
