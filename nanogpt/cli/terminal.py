@@ -36,6 +36,8 @@ def synchronises_output() -> bool | None:
     """Return whether the terminal supports synchronized output (mode 2026); None if there is no terminal or answer."""
     if os.environ.get("TERM") in (None, "", "dumb"):  # it would print the query
         return None
+    if os.environ.get("TERM_PROGRAM") == "Apple_Terminal":  # it has no such mode, and would print a part of the query
+        return False
     try:
         import termios
         import tty

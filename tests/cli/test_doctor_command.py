@@ -84,6 +84,13 @@ def test_a_dumb_terminal_is_asked_nothing_that_it_would_show(monkeypatch):
     assert terminal.synchronises_output() is None
 
 
+def test_apples_terminal_is_not_asked_because_it_would_show_a_part_of_the_query(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("TERM_PROGRAM", "Apple_Terminal")
+    monkeypatch.setattr(os, "open", lambda *_: pytest.fail("it was asked"))
+    assert terminal.synchronises_output() is False
+
+
 def test_a_torch_that_cannot_be_imported_is_bad_and_the_rest_is_still_looked_at(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     code, _, found = findings(capsys)
@@ -172,7 +179,7 @@ def test_a_terminal_is_asked_whether_it_synchronises_and_left_as_it_was(answer, 
     )
     pid, master = pty.fork()
     if pid == 0:
-        os.execve(sys.executable, [sys.executable, "-c", script], os.environ | {"TERM": "xterm"})
+        os.execve(sys.executable, [sys.executable, "-c", script], os.environ | {"TERM": "xterm", "TERM_PROGRAM": ""})
     seen = b""
     answered = said_hello = False
     while b"typed: hello" not in seen:
