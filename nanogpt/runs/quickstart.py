@@ -8,7 +8,7 @@ from typing import Any
 
 from nanogpt.config import Config, resolve, with_settings
 from nanogpt.errors import UserError
-from nanogpt.events import Acknowledged, Notice, Step
+from nanogpt.events import Acknowledged, Notice, Started, Step
 from nanogpt.runs.launch import Events, start
 from nanogpt.runs.run_dataset import open_or_prepare, splits, with_dataset
 from nanogpt.training import CommandQueue, Sample, SetEvalInterval, SetMaxIters
@@ -71,16 +71,23 @@ def _interval(iterations: int, parts: int) -> int:
 def _adjust_max_iters(events: Events, seconds: float, config: Config, commands: CommandQueue, respaced: bool) -> Events:
     """Pass the events on; set max_iters again when training is slower or faster than measured, unless a person sets it.
 
-    With `respaced` the evaluation interval follows. Also ask for a sample early and at the end.
+    With `respaced` the evaluation interval follows, also unless a person sets it. Ask for a sample early and at the
+    end.
     """
     max_iters, every = config.schedule.max_iters, config.evaluation.sample_interval
+    eval_interval = config.evaluation.eval_interval
     fits, early = True, bool(every)
-    checked_step, checked_s = 0, 0.0
+    checked_step, checked_s, elapsed_s = 0, 0.0, 0.0
     with closing(events):
         for event in events:
             if isinstance(event, Acknowledged) and event.max_iters not in (None, max_iters):
                 fits, max_iters = False, event.max_iters or 0
+            if isinstance(event, Acknowledged) and event.eval_interval not in (None, eval_interval):
+                respaced = False
+            if isinstance(event, Started):  # there is another one after a rollback
+                checked_step, checked_s = event.step, elapsed_s
             if isinstance(event, Step):
+                elapsed_s = event.elapsed_s
                 if fits and event.step % max(1, max_iters // 10) == 0:
                     step_s = (event.elapsed_s - checked_s) / (event.step - checked_step)  # with evaluations and saving
                     checked_step, checked_s = event.step, event.elapsed_s
@@ -90,7 +97,8 @@ def _adjust_max_iters(events: Events, seconds: float, config: Config, commands: 
                         max_iters = fitting
                         commands.put(SetMaxIters(max_iters))
                         if respaced:
-                            commands.put(SetEvalInterval(_interval(max_iters, CHECKPOINTS)))
+                            eval_interval = _interval(max_iters, CHECKPOINTS)
+                            commands.put(SetEvalInterval(eval_interval))
                 early_enough = early and event.elapsed_s >= FIRST_SAMPLE_S
                 if early_enough or (every and event.step == max_iters):
                     early = False

@@ -22,6 +22,7 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, timed: float, seconds: Callable[[int], float]) -> None:
         self.config, self.seconds = Config(), seconds
         self.commands: list[tuple[int, Command]] = []
+        self.rollbacks: dict[int, int] = {}  # from a step to an earlier one
         monkeypatch.setattr("nanogpt.runs.quickstart.time_steps", lambda *_, **__: (started(), [timed]))
         monkeypatch.setattr("nanogpt.runs.quickstart.start", self.start)
 
@@ -36,6 +37,12 @@ class Machine:
                 if isinstance(command, SetMaxIters):
                     last = max(step, command.iterations)
                     yield Acknowledged(step=step, command="SetMaxIters", text="", id="", max_iters=last)
+                if isinstance(command, SetEvalInterval):
+                    interval = command.iterations
+                    yield Acknowledged(step=step, command="SetEvalInterval", text="", id="", eval_interval=interval)
+            if step in self.rollbacks:
+                step = self.rollbacks.pop(step)
+                yield started(step)
 
     def said(self, kind: type) -> list[Any]:
         return [(step, command) for step, command in self.commands if isinstance(command, kind)]
@@ -100,6 +107,27 @@ def test_a_last_step_that_a_person_chose_holds(dataset: str, monkeypatch: pytest
     )
     assert len([event for event in events if isinstance(event, Step)]) == 300
     assert len(machine.said(SetMaxIters)) == 1
+
+
+def test_an_evaluation_interval_that_a_person_chose_holds(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, commands = Machine(monkeypatch, 0.2, lambda _: 1.0), CommandQueue()
+    commands.put(SetEvalInterval(3))
+    list(
+        runs.run_quickstart(runs.new_folder("quickstart"), seconds=40, changes={"dataset": dataset}, commands=commands)
+    )
+    assert machine.said(SetMaxIters)
+    assert [command.iterations for _, command in machine.said(SetEvalInterval)] == [3]
+
+
+@pytest.mark.parametrize(("at", "back"), [(20, 10), (36, 16)])  # the speed is compared at step 17 and 34
+def test_a_rollback_is_not_taken_for_a_change_of_the_speed(
+    dataset: str, monkeypatch: pytest.MonkeyPatch, at: int, back: int
+) -> None:
+    machine = Machine(monkeypatch, 0.2, lambda _: 0.2 / 0.85)
+    machine.rollbacks = {at: back}
+    steps = [event for event in begin(dataset) if isinstance(event, Step)]
+    assert (steps[-1].step, len(steps)) == (170, 170 + at - back)
+    assert not machine.said(SetMaxIters)
 
 
 def test_five_checkpoints_that_write_differently_are_kept_and_samples_are_spread(dataset: str) -> None:
