@@ -117,9 +117,12 @@ def resume(
     """Resume a run from its latest checkpoint, exactly as if it had not been interrupted.
 
     A run that ended before its first checkpoint starts again at step 0, with a `Notice`. `changes` are new values of
-    settings by name (another device, more iterations). Raise `UserError`, also if the checkpoints were removed.
+    settings by name (another device, more iterations). If torchrun has restarted the processes of this run, the
+    checkpoint has those that a command can change, with what commands changed later. Raise `UserError`, also if the
+    checkpoints were removed.
     """
-    changes = {name: value for name, value in (changes or {}).items() if name != "init_from"}
+    left_out = {"init_from", *(checkpoints.CHANGED_BY_COMMANDS if is_restarted(run) else ())}
+    changes = {name: value for name, value in (changes or {}).items() if name not in left_out}
     if "imported_from" in folder.read_run_toml(run).get("run", {}):
         raise UserError(
             f"{run.name} was imported and has weights only: start a new run with "

@@ -154,6 +154,18 @@ def test_a_last_step_that_a_resume_was_given_holds_for_the_resume_after_it(small
     assert [event.step for event in events if isinstance(event, Evaluated)] == [15]
 
 
+def test_a_restart_by_torchrun_keeps_what_a_command_changed_after_its_first_start(small, monkeypatch):
+    folder, _ = trained(small())
+    asked, commands = {"max_iters": 15}, CommandQueue()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a launch")
+    for event in runs.resume(folder, asked, commands=commands):
+        if isinstance(event, Step) and event.step == 14:
+            commands.put(SetMaxIters(18))
+            commands.put(Stop())
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert expect(Finished, list(runs.resume(folder, asked))[-1]).step == 18
+
+
 def test_of_two_that_found_a_run_of_one_name_at_once_the_second_is_refused(small):
     folder = runs.new_folder("run", name="one")
     first, second = runs.start(small(), folder), runs.start(small(), folder)
