@@ -67,6 +67,11 @@ class CheckpointWriter:
         self.save_error, self._job = "", None
         yield Saved(step=snapshot.progress.step, path=path, is_best=is_best, stall_s=stall_s)
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether there is a snapshot that `report` has not found on disk yet."""
+        return self._job is not None
+
     def has_saved(self, step: int) -> bool:
         """Return whether the last snapshot is of `step` and on disk."""
         return self.snapshot_step == step and self._job is None

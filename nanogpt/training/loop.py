@@ -110,9 +110,12 @@ class Trainer:
                 if evaluation_is_due(progress, self.config):  # a command lowered max_iters to this step
                     continue
                 yield from self.save_checkpoint()
-                yield from self.writer.report(wait=True)
-                (has_error,) = distributed.broadcast_numbers((bool(self.writer.save_error),), self.runtime.world)
-                if has_error:  # `apply_commands` retries it
+                if self.writer.is_writing:
+                    yield from self.writer.report(wait=True)
+                    self.deferred += self.commands.take()  # what came meanwhile
+                is_unfinished = bool(self.writer.save_error or self.deferred)
+                (has_more,) = distributed.broadcast_numbers((is_unfinished,), self.runtime.world)
+                if has_more:  # `apply_commands` retries to save, and applies the commands
                     continue
                 if reason == "patience":
                     yield early_stopping_event(progress)

@@ -264,6 +264,34 @@ def test_a_change_while_a_checkpoint_cannot_be_written_is_saved_with_the_next_st
     assert saves.by_step[3].progress.learning_rate_scale == 0.5
 
 
+@pytest.mark.parametrize(("command", "last", "scale"), [(SetMaxIters(14), 14, 1.0), (ScaleLearningRate(0.5), 12, 0.5)])
+def test_a_command_that_comes_while_the_last_checkpoint_is_written_is_applied(tiny, tokens, command, last, scale):
+    saves, to_send = Saves(), iter([command])
+    is_at_end, has_looked = threading.Event(), threading.Event()
+
+    class Commands(CommandQueue):
+        def take(self):
+            taken = super().take()
+            if is_at_end.is_set():
+                has_looked.set()
+            return taken
+
+    commands = Commands()
+
+    def save(snapshot, is_best):
+        if snapshot.progress.step == 12:
+            assert has_looked.wait(60)
+            for each in to_send:
+                commands.put(each)
+        return saves(snapshot, is_best)
+
+    for event in train(tiny(), tokens, commands=commands, save=save):
+        if isinstance(event, Evaluated) and event.step == 12:
+            is_at_end.set()
+    assert (event.reason, event.step) == ("max_iters", last)
+    assert saves.by_step[last].progress.learning_rate_scale == scale
+
+
 def test_a_save_is_acknowledged_after_the_checkpoint_before_it_is_on_disk(tiny, tokens):
     release, commands, answers = threading.Event(), CommandQueue(), []
 
