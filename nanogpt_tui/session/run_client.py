@@ -5,13 +5,14 @@ thread.
 """
 
 import dataclasses
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanogpt.events import Acknowledged, Finished, Saved, Started, Status
+from nanogpt.events import Acknowledged, Finished, Notice, Saved, Started, Status
 from nanogpt.training import Command, CommandQueue, Save, Stop
 from nanogpt.training.control import RemoteCommand
 from nanogpt_tui.session.workers import Throttle, Worker
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 class RunClient(Worker["LogItem"]):
     """Base class: follow one training and keep the commands that it has not applied yet in `pending`.
 
+    `unsent` has the commands that a thread is still writing to the disk; only the interface's thread changes it.
     `eval_interval` is the interval in use, None before it is known; `saving` is True from an applied command to save
     until the checkpoint is on disk.
     """
@@ -35,7 +37,13 @@ class RunClient(Worker["LogItem"]):
         self.history = history
         self.eval_interval: int | None = None
         self.pending: deque[Command] = deque()
+        self.unsent: list[Command] = []
         self.saving = False
+
+    @property
+    def waiting(self) -> list[Command]:
+        """The commands that are not applied yet, oldest first, also those that are not sent yet."""
+        return list(self.pending) + self.unsent  # a copy: the client's thread may empty it now
 
     def on_item(self, item: "LogItem") -> None:
         """Add an event to the history, in the worker's thread."""
@@ -55,6 +63,13 @@ class RunClient(Worker["LogItem"]):
         self.pending.remove(command)
         if isinstance(command, Save) or (isinstance(command, Stop) and command.save):
             self.saving = event.text.startswith(("saving", "stopping"))
+
+    def _log_unapplied(self) -> None:
+        """Log the commands that the trainer had not applied when it ended, but for another stop."""
+        kinds = [type(each).__name__ for each in list(self.pending) if not isinstance(each, Stop)]
+        if kinds:
+            names = ", ".join(re.sub("(?<!^)(?=[A-Z])", " ", kind).lower() for kind in kinds)
+            self.history.add(Notice(level="warning", text=f"the run ended before it applied: {names}"))
 
 
 class LocalRunClient(RunClient):
@@ -83,6 +98,7 @@ class LocalRunClient(RunClient):
             self.history.mark_stopped("stopped before its first step")
         elif self.history.running:
             self.history.mark_failed("training was cut off")
+        self._log_unapplied()
         if self.history.started is not None:
             from nanogpt import hardware
 
@@ -140,6 +156,8 @@ class RemoteRunClient(RunClient):
             self.folder = Path(item.path)
         # A new trainer ignores the commands to an earlier one, and a trainer that has ended applies none.
         if is_new and (isinstance(item, Started) or not self.history.running):
+            if not self.history.running:
+                self._log_unapplied()
             self.saving = False
             self.pending.clear()
 

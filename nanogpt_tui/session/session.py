@@ -340,7 +340,13 @@ class Session(BackgroundWork):
         """
         remote = self.remote if self.can_send and not self.is_training else None
         if remote is not None and isinstance(command, RemoteCommand):
-            self.write(lambda: remote.send(command), then)
+            remote.unsent.append(command)
+
+            def show(error: str) -> None:
+                remote.unsent.remove(command)
+                then(error)
+
+            self.write(lambda: remote.send(command), show)
         else:
             then("" if self.send(command) else "the run is not training any more: nothing was changed")
 
@@ -380,7 +386,7 @@ class Session(BackgroundWork):
             self.discovered = True
             self._throttle.trigger()
 
-        return self.fetch(read, show, "show run")
+        return self.fetch(read, show, "show run", answers_key=folder is not None)
 
     def keep_shown(self) -> None:
         """Keep showing the run that is shown, also if another one is being opened."""

@@ -20,7 +20,7 @@ from nanogpt.data import prepare
 from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Event, Finished, Health, Started, Step, to_json
 from nanogpt.runs.state import RunState
-from nanogpt.training import Resume
+from nanogpt.training import Pause, Resume
 from nanogpt_tui import main
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.screens.new_run.screen import NewRunScreen
@@ -263,6 +263,42 @@ async def test_space_resumes_a_paused_run_also_while_its_trainer_is_silent(
         await at.until(lambda: at.session.history and at.session.history.phase == "silent")
         await at.press("space")
         await at.until(lambda: [type(each) for each in at.session.client.pending] == [Resume])
+
+
+async def test_space_asks_for_the_opposite_of_what_was_asked_last_also_before_it_is_on_the_disk(
+    far: Far, looking: Callable[..., Any]
+) -> None:
+    far.beat(time.time())
+    async with looking(far.folder) as at:
+        await at.until(lambda: at.session.can_send)
+        with at.session._writing:  # the disk does not answer
+            await at.press("space", "space")
+        await at.until(lambda: [type(each) for each in at.session.client.pending] == [Pause, Resume])
+        assert at.session.client.waiting == list(at.session.client.pending)
+        far.record(ended(3))
+        far.beat(time.time() + 1, "stopped")
+        said = "the run ended before it applied: pause, resume"
+        await at.until(lambda: said in [line.text for line in at.session.history.log])
+
+
+@pytest.mark.parametrize("keys", [("x", "w"), ("m", "enter"), ("E", "5", "enter"), ("T", "enter")])
+async def test_the_answer_to_a_question_about_one_run_is_not_sent_to_another(
+    far: Far, home: Path, looking: Callable[..., Any], keys: tuple[str, ...]
+) -> None:
+    other = Far(home / "runs" / "other")
+    other.record(started(), stepped(1))
+    for run in (far, other):
+        run.beat(time.time())
+    async with looking(far.folder) as at:
+        await at.until(lambda: at.session.can_send)
+        await at.press(keys[0])
+        at.session.show_run(other.folder)
+        await at.until(lambda: at.session.folder == other.folder and at.session.can_send)
+        await at.press(*keys[1:])
+        await at.sees("another run is shown now: nothing was sent")
+        at.session.finish_writing()
+    assert not (far.folder / "mailbox").exists()
+    assert not (other.folder / "mailbox").exists()
 
 
 async def test_further_runs_in_training_are_announced_with_the_present_key_of_the_runs_screen(

@@ -4,7 +4,7 @@
 `samples_pane` and the log. `overlays` adds other runs to the chart. `compact` is the screen for a small terminal.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.binding import Binding, BindingType
@@ -19,7 +19,7 @@ from nanogpt_tui.keys import with_keys
 from nanogpt_tui.screens import QUICK_START
 from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.text import escaped, unescaped
-from nanogpt_tui.widgets.dialog import Ask, AskValue
+from nanogpt_tui.widgets.dialog import Ask, AskValue, Dialog
 from nanogpt_tui.widgets.step_dialogs import ask_longer_run, ask_steps, parse_steps
 
 if TYPE_CHECKING:
@@ -214,9 +214,8 @@ class TrainScreen(LabScreen):
     def _waiting(self) -> str:
         """Return what the trainer was asked to do and has not done yet, or ""."""
         client, history = self.session.client, self.session.history
-        pending = list(client.pending) if client is not None else []  # the client's thread may empty it now
-        if pending:
-            return f"{pending[-1].pending} …"
+        if client is not None and (waiting := client.waiting):
+            return f"{waiting[-1].pending} …"
         if client is not None and client.saving:
             return "saving …"
         return "reading" if history is not None and history.reading is not None else ""
@@ -263,6 +262,18 @@ class TrainScreen(LabScreen):
 
         self.session.post(command, show)
 
+    def ask(self, dialog: Dialog[str | None], act: Callable[[str], None]) -> None:
+        """Ask a question about the run that is shown. Call `act` with the answer if that run is still shown then."""
+        shown = self.session.history
+
+        def answer(text: str | None) -> None:
+            if text is not None and self.session.history is not shown:
+                self.notify("another run is shown now: nothing was sent", severity="error", markup=False)
+            elif text is not None:
+                act(text)
+
+        self.app.push_screen(dialog, answer)
+
     def action_quick_start(self) -> None:
         """Start the quick start; ask first if a run is shown, since enter and g are easily pressed by mistake."""
         if self.session.history is None or self.session.history.started is None:
@@ -292,8 +303,13 @@ class TrainScreen(LabScreen):
         self.lab.new_run()
 
     def action_pause(self) -> None:
-        history = self.session.history
-        self.send(Resume() if history is not None and history.run_state.paused else Pause())
+        """Send the opposite of what was asked for last, or else of what the run does."""
+        client, history = self.session.client, self.session.history
+        is_paused = history is not None and history.run_state.paused
+        for command in client.waiting if client is not None else ():
+            if isinstance(command, Pause | Resume):
+                is_paused = isinstance(command, Pause)
+        self.send(Resume() if is_paused else Pause())
 
     def action_save(self) -> None:
         self.send(Save())
@@ -308,21 +324,17 @@ class TrainScreen(LabScreen):
         history = self.session.history
         known = history.samples[-1].prompt if history is not None and history.samples else ""
         about = "Sample the current weights from this prompt (\\n is a line break, \\\\ a backslash):"
-        self.app.push_screen(AskValue(about, escaped(known)), self._sample_prompt)
-
-    def _sample_prompt(self, text: str | None) -> None:
-        if text is not None:
-            self.send(Sample(unescaped(text)))
+        self.ask(AskValue(about, escaped(known), lambda _: ""), lambda text: self.send(Sample(unescaped(text))))
 
     def action_stop(self) -> None:
         history = self.session.history
         if self.session.is_preparing:
-            self.app.push_screen(Ask("Stop preparing?", {"stop": ("w", "stop before the first step")}), self._stop_as)
+            self.ask(Ask("Stop preparing?", {"stop": ("w", "stop before the first step")}), self._stop_as)
         elif history is not None:
             answers = {each: (key, text.format(unsaved=history.unsaved)) for each, (key, text) in STOP_ANSWERS.items()}
-            self.app.push_screen(Ask("Stop training?", answers), self._stop_as)
+            self.ask(Ask("Stop training?", answers), self._stop_as)
 
-    def _stop_as(self, answer: str | None) -> None:
+    def _stop_as(self, answer: str) -> None:
         if answer == "stop" and self.session.can_stop_preparing:
             self.session.stop_training()
         elif answer in ("save", "stop"):
@@ -335,22 +347,22 @@ class TrainScreen(LabScreen):
         client = self.session.client
         if client is not None:
             question = ask_steps("Steps between evaluations:", client.eval_interval or None)
-            self.app.push_screen(question, lambda text: self.send(SetEvalInterval(parse_steps(text))) if text else None)
+            self.ask(question, lambda text: self.send(SetEvalInterval(parse_steps(text))))
 
     def action_max_iters(self) -> None:
         history = self.session.history
         if history is not None:
             question = ask_steps("Train up to step:", history.max_iters)
-            self.app.push_screen(question, lambda text: self.send(SetMaxIters(parse_steps(text))) if text else None)
+            self.ask(question, lambda text: self.send(SetMaxIters(parse_steps(text))))
 
     def action_resume_run(self) -> None:
         history, folder = self.session.history, self.session.folder
         if history is None or folder is None:
             return
         if history.run_state.state == "finished" and history.step >= history.max_iters:
-            self.app.push_screen(
+            self.ask(
                 ask_longer_run(history.run, history.step, history.max_iters),
-                lambda text: self._resume({"max_iters": parse_steps(text)}) if text else None,
+                lambda text: self._resume({"max_iters": parse_steps(text)}),
             )
         else:
             self._resume({})

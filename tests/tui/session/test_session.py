@@ -17,7 +17,7 @@ from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Event, Notice, Stopped, Token
 from nanogpt.runs import checkpoints, following
 from nanogpt.tokenizers.byte import Tokenizer as ByteTokenizer
-from nanogpt.training import CommandQueue, SetMaxIters
+from nanogpt.training import CommandQueue, Sample, SetMaxIters, Stop
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.session.completions import LIVE, Completion, Source, settings_changed_at
 from nanogpt_tui.session.generation_job import GenerationJob, WeightsLoaded, copy_live_weights
@@ -234,6 +234,16 @@ def test_the_evaluation_interval_is_what_the_trainer_has_whoever_changed_it() ->
     assert client.eval_interval == 9
 
 
+def test_commands_that_a_training_had_not_applied_at_its_end_are_named() -> None:
+    app: Any = SimpleNamespace(post_message=lambda message: None)
+    history = History("r")
+    client = LocalRunClient(lambda: iter([started()]), Throttle(app, lambda: None, 1), history, CommandQueue())
+    for command in (SetMaxIters(5), Sample(""), Stop()):  # the last of which does not matter any more
+        client.send(command)
+    client.start().wait()
+    assert history.log[-1].text == "the run ended before it applied: set max iters, sample"
+
+
 def test_a_paused_worker_asks_for_nothing_until_it_is_resumed_or_cancelled() -> None:
     asked = threading.Semaphore(0)
 
@@ -301,7 +311,7 @@ async def test_a_command_goes_to_the_run_that_was_shown_when_it_was_given(lab: A
     async with lab() as at:
         session = at.session
         await at.until(lambda: session.discovered)
-        session.remote = SimpleNamespace(done=False, launched=True, send=lambda command: sent.append("one"))
+        session.remote = SimpleNamespace(done=False, launched=True, unsent=[], send=lambda command: sent.append("one"))
         session.history = SimpleNamespace(run_state=SimpleNamespace(alive=True))
         with session._writing:  # the disk does not answer
             session.post(SetMaxIters(5), answers.append)
@@ -310,6 +320,15 @@ async def test_a_command_goes_to_the_run_that_was_shown_when_it_was_given(lab: A
         assert (sent, answers) == (["one"], [""])
         session.post(SetMaxIters(5), answers.append)
         assert answers[1:] == ["the run is not training any more: nothing was changed"]
+
+
+async def test_keys_wait_until_the_run_that_was_chosen_is_shown(lab: Any, two_runs: Path) -> None:
+    async with lab() as at:
+        await at.until(lambda: at.session.folder == two_runs / "two" and at.app.is_ready())
+        at.session.show_run(two_runs / "one")
+        assert not at.app.is_ready()
+        await at.until(at.app.is_ready)
+        assert at.session.folder == two_runs / "one"
 
 
 async def test_the_run_that_was_chosen_last_is_shown(lab: Any, two_runs: Path) -> None:
