@@ -1,10 +1,15 @@
 """The ensemble: its members learn alone, and their probabilities are averaged."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional as F
 
+from nanogpt.models.base import Forward, compute_loss
 from nanogpt.models.ensemble import model as ensemble
+from nanogpt.models.ensemble.cpu_training import CpuTraining
 from nanogpt.models.ensemble.model import Model
 from tests import architectures
 from tests.narrowing import expect
@@ -12,9 +17,9 @@ from tests.narrowing import expect
 SHAPE = {"architecture": "ensemble", "members": 3, "n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 8}
 
 
-def built() -> Model:
+def built(**changes: Any) -> Model:
     torch.manual_seed(1)
-    model = expect(Model, architectures.build(**SHAPE, vocab_size=11))
+    model = expect(Model, architectures.build(**SHAPE | changes, vocab_size=11))
     with torch.no_grad():
         for parameter in model.parameters():  # all that starts at zero too
             parameter.add_(torch.randn_like(parameter), alpha=0.3)
@@ -58,6 +63,55 @@ def test_in_training_each_member_has_the_gradient_that_it_has_alone() -> None:
             torch.testing.assert_close(expect(torch.Tensor, found) * 3, alone)
         losses.append(own)
     torch.testing.assert_close(loss, torch.stack(losses).mean())
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def loss_and_gradients(model: Model, forward: Forward) -> list[torch.Tensor]:
+    model.zero_grad()
+    ids, targets = batch()
+    loss = compute_loss(forward, ids, targets)
+    (loss * 3).backward()
+    return [loss.detach(), *(expect(torch.Tensor, parameter.grad) for parameter in model.parameters())]
+
+
+@pytest.mark.parametrize("members", [2, 3, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_side_by_side_the_members_have_the_same_losses_and_gradients(
+    members: int, dtype: torch.dtype, two_threads: None
+) -> None:
+    model = built(members=members).train()
+    backend = expect(CpuTraining, model.training_backend("cpu", dtype))
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        expected, found = loss_and_gradients(model, model), loss_and_gradients(model, backend)
+    torch.testing.assert_close(found, expected)
+    assert torch.get_num_threads() == 2
+    assert backend.workers == (1 if members == 3 else 2)
+    model.eval()
+    torch.testing.assert_close(backend(*batch()), model(*batch()))
+
+
+def test_side_by_side_the_masks_follow_torchs_random_state(two_threads: None) -> None:
+    model = built(members=2, dropout=0.3).train()
+    backend = expect(CpuTraining, model.training_backend("cpu", torch.float32))
+    state = torch.get_rng_state()
+    first, second = loss_and_gradients(model, backend), loss_and_gradients(model, backend)
+    torch.set_rng_state(state)
+    again = loss_and_gradients(model, backend)
+    assert all(map(torch.equal, first, again))
+    assert not torch.equal(first[0], second[0])
+
+
+def test_what_else_is_random_keeps_the_members_one_after_the_other() -> None:
+    for name in ("ngram_dropout", "token_replacement", "stochastic_depth"):
+        assert built(**{name: 0.1}).training_backend("cpu", torch.float32) is None
+    assert built().training_backend("cuda", torch.float32) is None
 
 
 def test_its_members_differ_and_see_the_documents_that_it_sees() -> None:

@@ -20,13 +20,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nanogpt.models import base
-from nanogpt.models.base import DecodeStep, Floats, Ids, LanguageModel, MakeLinear, Output, ParameterGroup, compute_loss
+from nanogpt.models.base import (
+    DecodeStep,
+    Floats,
+    Ids,
+    LanguageModel,
+    MakeLinear,
+    Output,
+    ParameterGroup,
+    TrainingBackend,
+    compute_loss,
+)
 from nanogpt.models.layers.cross_entropy import IGNORE_INDEX, accumulation_dtype
 from nanogpt.models.layers.dropout import is_eager_cpu
 from nanogpt.models.modern.model import Model as Member
 
 if TYPE_CHECKING:
     from nanogpt.models.ensemble.config import Config
+    from nanogpt.models.flat_parameters import FlatParameters
 
 CHUNK_LOGITS = 1 << 22  # logits of a member in memory at once while a loss is evaluated
 
@@ -107,6 +118,14 @@ class Model(LanguageModel):
         super().crop_block_size(block_size)
         for member in self.synchronized_members():
             member.crop_block_size(block_size)
+
+    def training_backend(
+        self, device: str, dtype: torch.dtype, flat: "FlatParameters | None" = None
+    ) -> TrainingBackend | None:
+        """Return `CpuTraining` on a CPU."""
+        from nanogpt.models.ensemble.cpu_training import CpuTraining
+
+        return CpuTraining(self) if device == "cpu" and CpuTraining.applies(self.config) else None
 
     def decoding_backend(self, cache: base.Cache, make_linear: MakeLinear | None = None) -> DecodeStep:
         """Return a step of those of the members. Raise `TypeError` for another architecture's cache."""

@@ -6,6 +6,9 @@ that state restores the masks. p is rounded to a multiple of 1/256 (0.2 becomes 
 rounded p.
 """
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -64,9 +67,26 @@ def dropout_scale(p: float) -> float:
     return 256 / (256 - _threshold(p))
 
 
+class _RandomState(threading.local):
+    generator: torch.Generator | None = None  # None: torch's own
+
+
+_random_state = _RandomState()
+
+
+@contextmanager
+def own_random_state(seed: int) -> Iterator[None]:
+    """Draw masks in this thread from a generator with this seed inside this context, not from torch's random state."""
+    _random_state.generator = torch.Generator().manual_seed(seed)
+    try:
+        yield
+    finally:
+        _random_state.generator = None
+
+
 def random_bytes(count: int) -> Tensor:
     """Return random bytes (count) for `keep_mask`: to keep them takes a quarter of the memory of a float32 mask."""
-    seed = int(torch.randint(2**62, ()).item())
+    seed = int(torch.randint(2**62, (), generator=_random_state.generator).item())
     words = np.random.SFC64(seed).random_raw(-(-count // 8))  # uint64
     return torch.from_numpy(words).view(torch.uint8)[:count]
 
