@@ -37,6 +37,7 @@ REFUSALS = {
     errno.EROFS: ("the file system is read-only", "mount it writable"),
     errno.ENOSPC: ("the disk is full", "free some space"),
     errno.EDQUOT: ("the disk quota is used up", "free some space"),
+    errno.ENOSYS: ("the disk cannot lock files", "mount it with locks"),
     errno.ENAMETOOLONG: ("the name is too long for a file", "give a shorter one"),
 }
 
