@@ -163,6 +163,30 @@ def test_modern_leaves_things_out_in_training_alone(setting):
     assert torch.equal(evaluated, passes(0.0)[2])
 
 
+def test_modern_divides_its_logits_by_the_temperature_except_while_training():
+    ids, targets = torch.arange(64).view(2, 32), torch.arange(1, 65).view(2, 32)
+
+    def build(**changes):
+        torch.manual_seed(3)
+        shape = {"vocab_size": 65, "block_size": 32, "n_layer": 2, "n_embd": 32}
+        model = architectures.build(architecture="modern", **shape, **changes)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_(std=0.3)
+        return model
+
+    plain, scaled = build(), build(temperature_scaling=1.3)
+    assert torch.equal(scaled.train()(ids, targets)[1], plain.train()(ids, targets)[1])
+    cap = plain.config.logit_cap
+    uncapped = cap * torch.atanh(plain.eval().logits(ids).double() / cap)
+    expected = (cap * torch.tanh(uncapped / 1.3 / cap)).float()
+    torch.testing.assert_close(scaled.eval().logits(ids), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(scaled(ids)[0][:, 0], scaled.logits(ids)[:, -1])
+    loss = F.cross_entropy(scaled.logits(ids).flatten(0, 1), targets.flatten())
+    torch.testing.assert_close(scaled(ids, targets)[1], loss)
+    assert loss < plain(ids, targets)[1]  # it is too sure of what it cannot know
+
+
 def squared(x):
     return relu_squared(x), x
 

@@ -49,6 +49,13 @@ class Config(TransformerConfig):
         below=1,
         weights=False,
     )
+    temperature_scaling: float = setting(
+        1.0,
+        "temperature by which the logits are divided, except while training",
+        low=0.1,
+        high=10,
+        weights=False,
+    )
 
     def validate(self) -> None:
         """Raise `SettingError` for head sizes that RoPE cannot use."""

@@ -98,7 +98,7 @@ def batched_step(
                 x, h = x[:, -1:], h[:, -1:]
             x = x + mlp_proj(relu_squared(c_fc(h)))
         cache.length = S
-        return softcap(head(norm(x[:, -1])), model.config.logit_cap)  # (B, V)
+        return softcap(head(norm(x[:, -1]) / model.config.temperature_scaling), model.config.logit_cap)  # (B, V)
 
     return step
 
@@ -198,7 +198,8 @@ def single_step(model: "Model", cache: "Cache", rotation: Callable[[int], Floats
     mixed_in, added = mixes[1:, 1:], np.empty((len(mixes) - 1, C), np.float32)  # (L - 1, 1), (L - 1, C)
     first_block, later_blocks = blocks[0], list(zip(blocks[1:], map(np.array, mixes[1:, 0]), added, strict=True))
     first, x = np.empty((2, C), np.float32)
-    normalize, normalize_for_cap = numpy_normalization(C), numpy_normalization(C, 1 / model.config.logit_cap)
+    normalize = numpy_normalization(C)
+    normalize_for_cap = numpy_normalization(C, 1 / (model.config.temperature_scaling * model.config.logit_cap))
     head, cap = numpy_linear(model.head.weight), np.array(model.config.logit_cap, np.float32)
     multiply, add, tanh = np.multiply, np.add, np.tanh
 

@@ -8,7 +8,8 @@ It differs from GPT-2 in these points, each a published finding:
 - each block mixes the first embedding back in; projections into the residual stream and the head start at zero; the
   head is not tied, and its logits are softly capped (Jordan et al. 2024, the NanoGPT speedrun)
 - for small texts that are read many times: tokens replaced by random ones, n-grams left out, and stochastic depth
-  (Huang et al. 2016), only in training
+  (Huang et al. 2016), only in training; temperature scaling (Guo et al. 2017), only outside it, because a network that
+  knows its text by heart is too sure of other texts
 
 In the shapes: B batch, T positions, C = n_embd, nh = n_head, hs = C / nh the head size, V = vocab_size, S = positions
 including those in the cache.
@@ -201,7 +202,7 @@ class Model(LanguageModel):
         return cos[:, None, None], sin[:, None, None]
 
     def hidden(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
-        """Return the normalised output (B, T, C) of the last block for ids (B, T). Advances the cache."""
+        """Return the input (B, T, C) of the head for ids (B, T). Advances the cache."""
         T, past = ids.size(1), cache.length if cache is not None else 0
         if past + T > self.config.block_size:
             raise ValueError(f"{past} + {T} positions do not fit block_size={self.config.block_size}")
@@ -214,7 +215,7 @@ class Model(LanguageModel):
             x = block(x, first, rotary, starts, mask, cache, layer)
         if cache is not None:
             cache.length += T
-        return norm(x)
+        return self.head_input(x)
 
     def with_random_tokens(self, ids: Tensor) -> Tensor:
         """Return ids (B, T), in training mode some of them replaced by random ones."""
@@ -247,6 +248,11 @@ class Model(LanguageModel):
             x = x + self.ngram_dropout(gram(row % gram.num_embeddings))
         return x  # type: ignore[no-any-return]
 
+    def head_input(self, x: Tensor) -> Tensor:
+        """Return the normalised output (B, T, C) of a block, divided by the temperature unless in training mode."""
+        temperature = 1.0 if self.training else self.config.temperature_scaling
+        return norm(x) if temperature == 1 else norm(x) / temperature
+
     def head_logits(self, x: Tensor) -> Tensor:
         """Return the capped logits (B, T, V) in float32 for the output x (B, T, C) of `hidden`."""
         return softcap(self.head(x).float(), self.config.logit_cap)  # (B, T, V)
@@ -268,7 +274,7 @@ class Model(LanguageModel):
 
     def readout(self, x: Tensor) -> Tensor:
         """See `LanguageModel.readout`."""
-        return self.head_logits(norm(x))
+        return self.head_logits(self.head_input(x))
 
     def token_embeddings(self) -> Tensor:
         """Return the token embeddings (V, C), without those of n-grams."""
