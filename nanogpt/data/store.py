@@ -233,7 +233,7 @@ def _remove_unfinished(folder: Path, name: str) -> None:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(f"the data set {name} is being prepared: it can be deleted once that has ended") from None
-    except (OSError, NotImplementedError):  # a folder without permission; a disk without locks
+    except OSError:  # a folder without permission; a disk without locks
         pass
     try:
         remove(folder, ignore_errors=True)

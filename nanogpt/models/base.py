@@ -70,10 +70,12 @@ class ParameterGroup:
 class TrainingBackend(ABC):
     """A faster computation of a model's loss on one kind of hardware, with the same result as the model's `forward`.
 
-    `name` is recorded in the run.
+    `name` is recorded in the run. fills_flat: whether a backward pass returns all gradients in the memory of the
+    `FlatParameters` that it was made with.
     """
 
     name: str
+    fills_flat: bool = False
 
     @abstractmethod
     def __call__(self, ids: Tensor, targets: Tensor) -> Output:

@@ -77,14 +77,15 @@ class FileCommandQueue(CommandQueue):
         """Return when a command is in memory, or after `timeout_s` seconds."""
         self._in_memory.wait(timeout_s)
 
-    def take(self) -> list[Command]:
+    def take(self, *, is_last: bool = False) -> list[Command]:
         """Remove all commands from the queue and return them.
 
         The folder is read only now and then, so that this can be called at every step: it takes at most 1% of the time.
+        is_last: read it now.
         """
         commands, self._rejected = [*self._rejected, *self._in_memory.take()], []
         began = time.monotonic()
-        if began >= self._next_scan:
+        if is_last or began >= self._next_scan:
             commands += self._read_files()
             ended = time.monotonic()
             self._next_scan = ended + min(SLOWEST_SCAN_INTERVAL_S, max(SCAN_INTERVAL_S, 100 * (ended - began)))

@@ -187,12 +187,12 @@ def _lock_held(folder: Path) -> bool | None:
             return False
     except Timeout:
         return True
-    except (OSError, NotImplementedError):
+    except OSError:
         return None
 
 
 def _has_exclusive_lock(descriptor: int) -> bool | None:
-    """Return whether a file is locked with `flock`; None if the system or the disk has no such locks. Raise OSError.
+    """Return whether a file is locked with `flock`; None if the system has no such locks. Raise OSError.
 
     The lock that it asks for is a shared one: processes that ask at the same time do not take each other for a trainer.
     """
@@ -206,8 +206,6 @@ def _has_exclusive_lock(descriptor: int) -> bool | None:
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES):
             return True
-        if error.errno == errno.ENOSYS:
-            return None
         raise
     return False
 

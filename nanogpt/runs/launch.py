@@ -81,7 +81,7 @@ def start(
         config = with_settings(config, {"init_from": absolute_source(source)})
         start_from, is_average = read_weights(source, dataset, runs_dir)
         if is_average:
-            yield Notice(level="info", text=f"the run starts from the averaged weights of {source}")
+            yield average_notice(source)
         if start_from.model_config.block_size > config.model.block_size:
             notice = (
                 f"the weights of {source} know {start_from.model_config.block_size:,} positions; the new run uses the "
@@ -151,7 +151,9 @@ def resume(
         notice = f"{run.name} ended before it saved its first checkpoint: it starts again at step 0"
     start_from = checkpoints.read(found.path) if found else None
     if start_from is None and config.checkpoint.init_from != "scratch":
-        start_from, _ = read_weights(config.checkpoint.init_from, dataset, run.parent)
+        start_from, is_average = read_weights(config.checkpoint.init_from, dataset, run.parent)
+        if is_average:
+            yield average_notice(config.checkpoint.init_from)
         start_from = _cropped(start_from, config.model.block_size)
     elif start_from is not None:
         values = config.values()
@@ -193,6 +195,11 @@ def resume(
         notice=notice,
         changed_progress=changed_progress,
     )
+
+
+def average_notice(source: str) -> Notice:
+    """Return the event that a run starts from averaged weights."""
+    return Notice(level="info", text=f"the run starts from the averaged weights of {source}")
 
 
 def _cropped(start_from: Snapshot, block_size: int) -> Snapshot:
@@ -238,7 +245,7 @@ def _train_and_record(
         held.acquire(timeout=1)
     except Timeout:
         raise UserError(f"the run {run.name} is training in another process; two trainers never share a run") from None
-    except (OSError, NotImplementedError) as error:  # the second: a disk without locks
+    except OSError as error:
         raise UserError(f"cannot write in {run}: {why(error)}; choose another folder with --runs_dir") from None
     is_new = not folder.is_run(run)
     try:

@@ -282,8 +282,8 @@ class CommandQueue:
         """Add a command, which the trainer applies at its next step boundary."""
         self._commands.put(command)
 
-    def take(self) -> list[Command]:
-        """Remove all commands from the queue and return them, oldest first."""
+    def take(self, *, is_last: bool = False) -> list[Command]:
+        """Remove all commands from the queue and return them, oldest first. is_last: no later call will find others."""
         commands, self._waited_for = self._waited_for, []
         with suppress(Empty):
             while True:

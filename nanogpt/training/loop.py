@@ -112,7 +112,7 @@ class Trainer:
                 yield from self.save_checkpoint()
                 if self.writer.is_writing:
                     yield from self.writer.report(wait=True)
-                    self.deferred += self.commands.take()  # what came meanwhile
+                    self.deferred += self.commands.take(is_last=True)  # what came meanwhile
                 is_unfinished = bool(self.writer.save_error or self.deferred)
                 (has_more,) = distributed.broadcast_numbers((is_unfinished,), self.runtime.world)
                 if has_more:  # `apply_commands` retries to save, and applies the commands
@@ -215,10 +215,10 @@ class Trainer:
         if self.writer.snapshot_step == progress.step:  # saved by a command meanwhile, without these losses
             yield from self.writer.report(wait=True)
             self.writer.snapshot_step = -1
-        better = better_loss(val_loss, progress.ema_val_loss)
-        count_evaluation(progress, better, config.evaluation.min_delta)
         # without a finite loss of the raw weights there will be no checkpoint
-        is_best = math.isfinite(val_loss) and is_lower(better, progress.best_val_loss)
+        better = better_loss(val_loss, progress.ema_val_loss) if math.isfinite(val_loss) else val_loss
+        count_evaluation(progress, better, config.evaluation.min_delta)
+        is_best = is_lower(better, progress.best_val_loss)
         progress.evaluated_at, progress.train_loss, progress.val_loss = progress.step, train_loss, val_loss
         if is_best:
             progress.best_val_loss, progress.best_step = better, progress.step

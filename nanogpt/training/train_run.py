@@ -149,6 +149,7 @@ def train(
             seed_random_states(config.system.seed, world.rank, progress.step)
         skips_spikes = config.checkpoint.on_spike == "skip" and not is_counted
         forward: Forward = torch.compile(model) if runtime.compile and not runtime.sharded else backend or model
+        fills_flat = backend is not None and backend is forward and backend.fills_flat
         # With compile=auto a compiler that fails does not end the training.
         if runtime.compile:  # importing the compiler takes as long as importing torch
             torch._dynamo.config.suppress_errors = config.system.compile == "auto"
@@ -159,7 +160,7 @@ def train(
             model=model,
             gradients=ShardedGradients(forward)
             if runtime.sharded
-            else gradient_average(model, forward, world, flat if backend is forward else None),
+            else gradient_average(model, forward, world, flat if fills_flat else None),
             optimizer=optimizer,
             scaler=scaler,
             batches=batches,

@@ -88,7 +88,7 @@ class Unfinished:
                     self._lock.release()
         except Timeout:
             raise UserError(f"the data set {folder.name} is being prepared by another process") from None
-        except (OSError, NotImplementedError) as error:  # the second: a disk without locks
+        except OSError as error:
             raise UserError(f"cannot write in {self.path}: {why(error)}") from None
 
     @property

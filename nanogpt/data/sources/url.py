@@ -102,7 +102,7 @@ def _is_ours(lock: "FileLock") -> bool:
         lock.acquire(timeout=0)
     except Timeout:
         return False
-    except (OSError, NotImplementedError):  # or its folder cannot be written, which the download reports
+    except OSError:  # or its folder cannot be written, which the download reports
         return True
     if not Path(lock.lock_file).exists():  # its holder has just removed it: the next one would not see this lock
         lock.release()

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from nanogpt.models.ensemble.model import Model
     from nanogpt.models.modern.model import Model as Member
 
-P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
 class CpuTraining(TrainingBackend):
-    """The loss of an ensemble. The number of threads is torch's at each call; one thread has nothing to divide."""
+    """The loss of an ensemble, with torch's number of threads at each call.
+
+    Their greatest common divisor with the number of members is the number of members that compute at the same time. The
+    random numbers do not depend on it.
+    """
 
     name = "ensemble.cpu_training"
 
@@ -42,32 +45,38 @@ class CpuTraining(TrainingBackend):
     @staticmethod
     def applies(config: "Config") -> bool:
         """Return whether dropout is the only thing of the members that is random."""
-        return config.members > 1 and not (config.ngram_dropout or config.token_replacement or config.stochastic_depth)
+        return not (config.ngram_dropout or config.token_replacement or config.stochastic_depth)
 
     def __call__(self, ids: Tensor, targets: Tensor) -> Output:
         model = self.model
-        members, threads = model.synchronized_members(), torch.get_num_threads()
-        workers = math.gcd(len(members), threads)
-        if workers == 1 or not model.training:
+        if not model.training:
             return model(ids, targets)  # type: ignore[no-any-return]
+        members = model.synchronized_members()
+        workers = math.gcd(len(members), torch.get_num_threads())
         if workers != self.workers:
             self.pool, self.workers = ThreadPoolExecutor(workers), workers
         parameters = [list(member.parameters()) for member in members]
         losses = _Losses.apply(self, members, ids, targets, parameters, *chain(*parameters))  # type: ignore[no-untyped-call]
         return None, losses.mean()
 
-    def side_by_side(self, function: Callable[P, Result], *arguments: Iterable[Any]) -> list[Result]:
+    def side_by_side(self, function: Callable[..., Result], *arguments: Iterable[Any]) -> list[Result]:
         """Return the results of `function` for the arguments of each member, in order."""
+        if self.workers == 1:
+            return list(map(function, *arguments))
         threads = torch.get_num_threads()
+        share, begun = threads // self.workers, list[int]()
 
-        def call(*args: P.args, **kwargs: P.kwargs) -> Result:
-            torch.set_num_threads(threads // self.workers)
-            return function(*args, **kwargs)
+        def call(*of_member: Any) -> Result:
+            if torch.get_num_threads() != share:  # of this thread, at its first call
+                torch.set_num_threads(share)
+                begun.append(share)
+            return function(*of_member)
 
         try:
             return list(self.pool.map(call, *arguments))
         finally:
-            torch.set_num_threads(threads)  # of threads that begin later, too
+            if begun:  # threads that begin later take over the number that was set last
+                torch.set_num_threads(threads)
 
 
 class _Losses(torch.autograd.Function):

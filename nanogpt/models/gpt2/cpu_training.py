@@ -33,6 +33,7 @@ class CpuTraining(TrainingBackend):
     """
 
     name = "gpt2.cpu_training"
+    fills_flat = True
 
     def __init__(self, model: "Model", dtype: torch.dtype, flat: FlatParameters | None = None) -> None:
         layers: list[nn.Linear | nn.LayerNorm] = []
