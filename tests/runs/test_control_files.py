@@ -111,6 +111,16 @@ def test_commands_in_memory_and_in_the_folder_both_come_and_wake_whoever_waits(f
     assert commands.take() == [Save()]
 
 
+def test_the_last_look_reads_the_folder_whatever_its_interval(folder, monkeypatch):
+    monkeypatch.setattr(control_files, "SCAN_INTERVAL_S", 3600.0)
+    monkeypatch.setattr(control_files, "SLOWEST_SCAN_INTERVAL_S", 3600.0)
+    commands = FileCommandQueue(folder)
+    assert commands.take() == []
+    send_command(folder, Save())
+    assert commands.take() == []
+    assert commands.take(is_last=True) == [Save()]
+
+
 def test_what_is_no_command_is_set_aside_once_with_its_reason_and_others_are_applied(folder, unhurried, monkeypatch):
     monkeypatch.setattr(control_files, "UNFINISHED_S", 0.0)
     commands = FileCommandQueue(folder)

@@ -137,6 +137,7 @@ def is_counted(architecture):
         pytest.param({"dropout": 0.2, "dtype": "bfloat16"}, marks=pytest.mark.slow),
         pytest.param({"dtype": "float16"}, marks=pytest.mark.slow),
         {"architecture": "modern", "optimizer": "muon"},
+        {"architecture": "ensemble", "dropout": 0.2, "threads": 2},
         *({"architecture": name} for name in names(ARCHITECTURE) if not is_counted(name)),
     ],
     ids=str,
@@ -270,7 +271,7 @@ def test_a_command_that_comes_while_the_last_checkpoint_is_written_is_applied(ti
     is_at_end, has_looked = threading.Event(), threading.Event()
 
     class Commands(CommandQueue):
-        def take(self):
+        def take(self, *, is_last=False):
             taken = super().take()
             if is_at_end.is_set():
                 has_looked.set()

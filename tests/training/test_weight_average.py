@@ -65,7 +65,7 @@ def test_a_checkpoint_by_a_command_within_an_evaluation_has_the_raw_weights(tiny
     class AtEveryBoundary(CommandQueue):
         calls = 0
 
-        def take(self):
+        def take(self, *, is_last=False):
             self.calls += 1
             return [Save()] if self.calls % 2 else []
 
