@@ -156,7 +156,7 @@ class RemoteRunClient(RunClient):
             self.folder = Path(item.path)
         # A new trainer ignores the commands to an earlier one, and a trainer that has ended applies none.
         if is_new and (isinstance(item, Started) or not self.history.running):
-            if not self.history.running:
+            if not self.history.running and self.history.run_state.state != "interrupted":  # which may be a mistake
                 self._log_unapplied()
             self.saving = False
             self.pending.clear()

@@ -62,6 +62,7 @@ class Session(BackgroundWork):
         self.history: History | None = None
         self.discovered = False
         self._discovery: Worker[None] | None = None
+        self._found_trainer: tuple[str, int, float] | None = None  # the last one that `discover_runs` followed
         self._measurements: list[Worker[Any]] = []  # of the speed; some may have ended
         self._preparations: list[Worker[Event]] = []  # of data sets; some may have ended
         self._shown = 0  # how often a run was to be shown: only the last one is
@@ -355,10 +356,11 @@ class Session(BackgroundWork):
         """The client of the shown run if it takes commands, else None."""
         return (self.training if self.is_training else self.remote) if self.can_send else None
 
-    def show_run(self, folder: Path | None = None) -> Worker[None]:
+    def show_run(self, folder: Path | None = None, *, answers_key: bool = False) -> Worker[None]:
         """Open a run in a thread, then show it. None: a run that is training, else the newest one, if any.
 
-        The worker's `error` says why the run cannot be read. Raise `UserError` if a run is training here.
+        The worker's `error` says why the run cannot be read. For `answers_key` see `fetch`. Raise `UserError` if a run
+        is training here.
         """
         self._check_not_training()
         self._shown += 1
@@ -386,7 +388,7 @@ class Session(BackgroundWork):
             self.discovered = True
             self._throttle.trigger()
 
-        return self.fetch(read, show, "show run", answers_key=folder is not None)
+        return self.fetch(read, show, "show run", answers_key=answers_key)
 
     def keep_shown(self) -> None:
         """Keep showing the run that is shown, also if another one is being opened."""
@@ -412,7 +414,7 @@ class Session(BackgroundWork):
 
     def discover_runs(self) -> None:
         """Update `other_runs` in a thread. If another process trains the shown run, which is not followed, follow it:
-        it was trained here, or has been lost."""
+        it was trained here, or has been lost. Each trainer is followed once: a run that is lost again stays lost."""
         if self.is_alive or not self.discovered or (self._discovery is not None and not self._discovery.done):
             return
         previous, number = self.remote, self._shown
@@ -425,7 +427,10 @@ class Session(BackgroundWork):
                 return
             shown_path = str(self.folder)
             before, self.other_runs = self.other_runs, [each for each in found or [] if each.path != shown_path]
-            if (previous is None or self.has_lost_run) and len(self.other_runs) < len(found or []):
+            trainer = next(((each.path, each.pid, each.since) for each in found or [] if each.path == shown_path), None)
+            is_new = trainer is not None and trainer != self._found_trainer
+            if is_new and (previous is None or self.has_lost_run):
+                self._found_trainer = trainer
                 self.show_run(self.folder)
             elif self.other_runs or before:
                 self._throttle.trigger()

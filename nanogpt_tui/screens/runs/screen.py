@@ -293,7 +293,7 @@ class RunsScreen(LabScreen):
         is_shown = folder == self.session.folder and not self.session.has_lost_run
         if is_shown:
             self.session.keep_shown()
-        if is_shown or self._try(lambda: self.session.show_run(folder)):
+        if is_shown or self._try(lambda: self.session.show_run(folder, answers_key=True)):
             await self.lab.show_train()
 
     async def action_sample(self) -> None:

@@ -14,8 +14,9 @@ import pytest
 from nanogpt import runs
 from nanogpt.config import SamplingConfig, resolve
 from nanogpt.errors import UserError
-from nanogpt.events import Acknowledged, Event, Notice, Stopped, Token
+from nanogpt.events import Acknowledged, Event, Notice, Status, Stopped, Token
 from nanogpt.runs import checkpoints, following
+from nanogpt.runs.state import RunState
 from nanogpt.tokenizers.byte import Tokenizer as ByteTokenizer
 from nanogpt.training import CommandQueue, Sample, SetMaxIters, Stop
 from nanogpt_tui.app import LabApp
@@ -23,7 +24,7 @@ from nanogpt_tui.session.completions import LIVE, Completion, Source, settings_c
 from nanogpt_tui.session.generation_job import GenerationJob, WeightsLoaded, copy_live_weights
 from nanogpt_tui.session.history import History
 from nanogpt_tui.session.messages import ThrottledUpdate
-from nanogpt_tui.session.run_client import LocalRunClient
+from nanogpt_tui.session.run_client import LocalRunClient, RemoteRunClient
 from nanogpt_tui.session.session import Session
 from nanogpt_tui.session.token_distribution import compute_distribution
 from nanogpt_tui.session.workers import Throttle, Worker, log_path
@@ -244,6 +245,34 @@ def test_commands_that_a_training_had_not_applied_at_its_end_are_named() -> None
     assert history.log[-1].text == "the run ended before it applied: set max iters, sample"
 
 
+def test_commands_are_not_said_to_be_lost_while_their_trainer_only_seems_to_be_gone(tmp_path: Path) -> None:
+    app: Any = SimpleNamespace(post_message=lambda message: None)
+    history = History("r")
+    client = RemoteRunClient(tmp_path, Throttle(app, lambda: None, 1), history)
+    client.on_item(started())
+    seen = Status(
+        run="r",
+        path=str(tmp_path),
+        state="",
+        phase="",
+        step=0,
+        paused=False,
+        waiting="",
+        evaluating=None,
+        message="",
+        silent_s=0.0,
+        pid=1,
+        host="elsewhere",
+    )
+    said = []
+    for state in ("interrupted", "running", "failed"):
+        client.pending.append(SetMaxIters(5))
+        client.on_item(replace(seen, state=state, phase=state))
+        said.append([line.text for line in history.log if "before it applied" in line.text])
+    assert said[:2] == [[], []]
+    assert said[2] == ["the run ended before it applied: set max iters, set max iters"]
+
+
 def test_a_paused_worker_asks_for_nothing_until_it_is_resumed_or_cancelled() -> None:
     asked = threading.Semaphore(0)
 
@@ -326,6 +355,8 @@ async def test_keys_wait_until_the_run_that_was_chosen_is_shown(lab: Any, two_ru
     async with lab() as at:
         await at.until(lambda: at.session.folder == two_runs / "two" and at.app.is_ready())
         at.session.show_run(two_runs / "one")
+        assert at.app.is_ready()  # no key asked for it
+        at.session.show_run(two_runs / "one", answers_key=True)
         assert not at.app.is_ready()
         await at.until(at.app.is_ready)
         assert at.session.folder == two_runs / "one"
@@ -361,6 +392,38 @@ async def test_a_run_whose_record_could_not_be_followed_is_followed_when_it_trai
         session.discover_runs()
         await at.until(lambda: session.remote is not lost, timeout_s=20)
         assert not session.remote.done
+
+
+async def test_a_run_that_can_never_be_followed_is_opened_by_itself_once_for_each_trainer(
+    lab: Any, two_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> Iterator[Event]:
+        raise UserError("the disk is gone")
+
+    def list_runs() -> list[RunState]:
+        asked.append(pid)
+        return [replace(summary, state="running", pid=pid)]
+
+    def show_again(folder: Path) -> Worker[None]:
+        opened.append(folder)
+        worker: Worker[None] = show_run(folder)
+        return worker
+
+    one, opened, asked = two_runs / "one", list[Path](), list[int]()
+    summary = runs.summary(one)
+    async with lab() as at:
+        session = at.session
+        await at.until(lambda: session.remote is not None)
+        monkeypatch.setattr(following, "follow_blocks", fail)
+        show_run = session.show_run
+        show_run(one)
+        await at.until(lambda: session.folder == one and session.has_lost_run)
+        monkeypatch.setattr(session, "list_runs", list_runs)
+        monkeypatch.setattr(session, "show_run", show_again)
+        for pid in (5, 6):
+            await at.until(lambda pid=pid: session.discover_runs() or asked.count(pid) > 5, timeout_s=20)
+            await at.until(lambda: session.has_lost_run)
+        assert opened == [one, one]
 
 
 def test_a_job_that_was_stopped_does_not_end_the_next_one_of_its_text() -> None:
