@@ -42,7 +42,7 @@ NOTHING = Selection((), (), 0, ())
 
 
 class RunPanel(Horizontal):
-    """Runs are read in a thread, one selection after another, and cached until they change."""
+    """Runs are read in threads and cached until they change. A slow read holds up no other runs than its own."""
 
     class CurvesDrawn(Message):
         """Other runs are drawn, or their curves have other colours."""
@@ -60,7 +60,7 @@ class RunPanel(Horizontal):
         self._mixed_unit: LossUnit = "bits per byte"  # of runs with different tokenizers
         self._wanted = NOTHING
         self._read_last = NOTHING  # or being read
-        self._is_reading = False
+        self._being_read: set[tuple[str, ...]] = set()  # the folders of each read in progress
         self._histories: dict[Key, History] = {}
         self._drawn: dict[str, History | None] = {}  # by folder, the one under the cursor first; None: unreadable
 
@@ -119,7 +119,8 @@ class RunPanel(Horizontal):
 
         A run that trains changes each second: its curves are drawn although there are newer ones already.
         """
-        if self._is_reading or not wanted.curves or wanted != self._wanted or wanted == self._read_last:
+        folders, cache = _folders(wanted), self._histories
+        if folders in self._being_read or not folders or wanted != self._wanted or wanted == self._read_last:
             return
 
         def read() -> "tuple[dict[Key, History], Content, str]":
@@ -128,20 +129,19 @@ class RunPanel(Horizontal):
 
             histories, problem = dict[Key, "History"](), ""
             for key in wanted.curves:
-                if key not in self._histories:
-                    try:
-                        histories[key] = load_history(Path(key[0]))
-                    except UserError as error:  # the others are drawn
-                        problem = str(error) if key == wanted.curves[0] else problem
+                try:
+                    histories[key] = cache[key] if key in cache else load_history(Path(key[0]))
+                except UserError as error:  # the others are drawn
+                    problem = str(error) if key == wanted.curves[0] else problem
             if len(wanted.compared) > 1:
                 return histories, run_details.comparison(wanted.compared, wanted.width), problem
             return histories, run_details.description(Path(wanted.curves[0][0])), problem
 
         def show(found: "tuple[dict[Key, History], Content, str] | None", error: str) -> None:
-            self._is_reading = False
+            self._being_read.remove(folders)
             if not self.is_attached:
                 return
-            is_wanted = _folders(wanted) == _folders(self._wanted)
+            is_wanted = folders == _folders(self._wanted)
             if is_wanted and (problem := error or (found[2] if found else "")):
                 self.notify(problem, severity="error", markup=False)
             if found:
@@ -150,11 +150,12 @@ class RunPanel(Horizontal):
                 if is_wanted:
                     self.query_one("#text", Static).update(text)
                     self._draw(wanted.curves)
-            if not is_wanted:
+            if not is_wanted and self._read_last == wanted:
                 self._read_last = NOTHING  # it is not drawn
             self._read(self._wanted)
 
-        self._read_last, self._is_reading = wanted, True
+        self._read_last = wanted
+        self._being_read.add(folders)
         self._session.fetch(read, show, "run")
 
     def _store(self, histories: "dict[Key, History]", curves: tuple[Key, ...]) -> None:
@@ -212,8 +213,8 @@ class RunPanel(Horizontal):
         self.post_message(self.CurvesDrawn(styles))
 
 
-def _folders(selection: Selection) -> list[str]:
-    return [path for path, _ in selection.curves]
+def _folders(selection: Selection) -> tuple[str, ...]:
+    return tuple(path for path, _ in selection.curves)
 
 
 def _are_readable(drawn: "dict[str, History | None]") -> list[tuple[str, bool]]:

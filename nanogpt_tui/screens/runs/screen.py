@@ -19,7 +19,7 @@ from nanogpt_tui.screens.base import LabScreen
 from nanogpt_tui.screens.runs.run_panel import RunPanel
 from nanogpt_tui.screens.runs.run_table import FIELDS, RunTable, sorted_runs
 from nanogpt_tui.session.completions import LIVE, Source
-from nanogpt_tui.text import printable, safe_content
+from nanogpt_tui.text import escaped, printable, safe_content, unescaped
 from nanogpt_tui.widgets import copy_menu
 from nanogpt_tui.widgets.dialog import Ask, AskValue, in_current_folder
 from nanogpt_tui.widgets.step_dialogs import ask_longer_run, parse_steps
@@ -348,13 +348,13 @@ class RunsScreen(LabScreen):
 
             def ask(known: str | None, error: str) -> None:
                 if known is not None and is_on_top(self):
-                    shown = known.replace("\n", "\\n")
+                    shown = escaped(known)
 
                     def write(text: str) -> None:
                         if text != shown:
-                            manage.write_note(folder, text.replace("\\n", "\n"))
+                            manage.write_note(folder, unescaped(text))
 
-                    question = AskValue("A note on the run (\\n is a line break):", shown, act=write)
+                    question = AskValue("A note on the run (\\n is a line break, \\\\ a backslash):", shown, act=write)
                     self.app.push_screen(question, lambda _: self.panel.reload())
 
             self.session.fetch(lambda: manage.read_note(folder), ask, "note", answers_key=True)

@@ -160,6 +160,7 @@ async def test_ticked_runs_lie_over_the_chart_and_their_differences_are_listed(l
 async def test_a_ticked_run_stays_on_the_chart_while_the_one_under_the_cursor_changes(
     lab: Any, two_runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(screen_module, "LIST_INTERVAL_S", 3600)  # which would show the runs as they are
     monkeypatch.setattr(run_panel, "MAX_HISTORIES", 2)
     monkeypatch.setattr(run_panel, "READ_DELAY_S", 0.01)
     async with lab() as at:
@@ -178,6 +179,7 @@ async def test_a_ticked_run_stays_on_the_chart_while_the_one_under_the_cursor_ch
 async def test_a_run_that_changes_while_its_record_is_read_is_drawn_and_read_once_more(
     lab: Any, two_runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(screen_module, "LIST_INTERVAL_S", 3600)  # which would show the runs as they are
     read, begun, may_end, drawn = history.load_history, list[Path](), threading.Event(), list[Any]()
 
     def read_slowly(folder: Path) -> history.History:
@@ -201,9 +203,39 @@ async def test_a_run_that_changes_while_its_record_is_read_is_drawn_and_read_onc
         assert len(begun) == 2
 
 
+async def test_a_read_that_hangs_holds_up_no_other_run_and_is_not_begun_again(
+    lab: Any, two_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screen_module, "LIST_INTERVAL_S", 3600)  # which would show the runs as they are
+    read, begun, may_end, drawn = history.load_history, list[str](), threading.Event(), list[dict[str, Any]]()
+
+    def read_slowly(folder: Path) -> history.History:
+        begun.append(folder.name)
+        if folder.name == "two":
+            may_end.wait(60)
+        return read(folder)
+
+    async with lab() as at:
+        await opened(at)
+        screen = at.app.screen
+        panel = screen.panel
+        one, two = (replace(screen.summary(name), updated=1.0) for name in ("one", "two"))
+        monkeypatch.setattr(history, "load_history", read_slowly)
+        monkeypatch.setattr(screen.table, "set_mark_styles", drawn.append)
+        panel.show(two, [], 80)
+        await at.until(lambda: begun)
+        panel.show(one, [], 80)
+        await at.until(lambda: drawn and "one" in drawn[-1])
+        panel.show(two, [], 80)
+        may_end.set()
+        await at.until(lambda: "two" in drawn[-1])
+        assert begun == ["two", "one"]
+
+
 async def test_the_chart_of_a_run_that_trains_keeps_its_window_and_crosshair(
     lab: Any, two_runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(screen_module, "LIST_INTERVAL_S", 3600)  # which would show the runs as they are
     async with lab() as at:
         await opened(at)
         await on(at, "one")
@@ -331,16 +363,16 @@ async def test_a_note_of_several_lines_keeps_them(lab: Any, two_runs: Path) -> N
         await opened(at)
         await on(at, "one")
         await at.press("i")
-        await at.sees("3e-3\\n\\nin C:\\new")
+        await at.sees("3e-3\\n\\nin C:\\\\new")
         await at.press("enter")
         await at.until(lambda: len(at.app.screen_stack) == 1)
         assert read_note(two_runs / "one") == first  # nothing was changed
         await at.press("i")
         await at.sees("A note on the run")
-        at.app.screen.query_one("Input").value = "one\\ntwo"
+        at.app.screen.query_one("Input").value = "one\\ntwo in C:\\\\new"
         await at.press("enter")
         await at.until(lambda: len(at.app.screen_stack) == 1)
-        assert read_note(two_runs / "one") == "one\ntwo"
+        assert read_note(two_runs / "one") == "one\ntwo in C:\\new"
 
 
 async def test_a_note_in_wide_characters_loses_no_letter_where_it_is_wrapped(lab: Any, two_runs: Path) -> None:
