@@ -20,7 +20,7 @@ from nanogpt.data import prepare
 from nanogpt.errors import UserError
 from nanogpt.events import Acknowledged, Event, Finished, Health, Started, Step, to_json
 from nanogpt.runs.state import RunState
-from nanogpt.training import Pause, Resume
+from nanogpt.training import Pause, Resume, SetMaxIters
 from nanogpt_tui import main
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.screens.new_run.screen import NewRunScreen
@@ -299,6 +299,20 @@ async def test_the_answer_to_a_question_about_one_run_is_not_sent_to_another(
         at.session.finish_writing()
     assert not (far.folder / "mailbox").exists()
     assert not (other.folder / "mailbox").exists()
+
+
+async def test_the_answer_to_a_question_is_sent_to_its_run_also_if_that_was_opened_anew_meanwhile(
+    far: Far, looking: Callable[..., Any]
+) -> None:
+    far.beat(time.time())
+    async with looking(far.folder) as at:
+        await at.until(lambda: at.session.can_send)
+        await at.press("m")
+        before = at.session.history
+        at.session.show_run(far.folder)
+        await at.until(lambda: at.session.history is not before and at.session.can_send)
+        await at.press("enter")
+        await at.until(lambda: [type(each) for each in at.session.client.pending] == [SetMaxIters])
 
 
 async def test_further_runs_in_training_are_announced_with_the_present_key_of_the_runs_screen(

@@ -264,10 +264,12 @@ class TrainScreen(LabScreen):
 
     def ask(self, dialog: Dialog[str | None], act: Callable[[str], None]) -> None:
         """Ask a question about the run that is shown. Call `act` with the answer if that run is still shown then."""
-        shown = self.session.history
+        history, folder = self.session.history, self.session.folder
 
         def answer(text: str | None) -> None:
-            if text is not None and self.session.history is not shown:
+            # another history is of the same run if that is followed anew, another folder if it was renamed
+            is_other = self.session.history is not history and self.session.folder != folder
+            if text is not None and is_other:
                 self.notify("another run is shown now: nothing was sent", severity="error", markup=False)
             elif text is not None:
                 act(text)
