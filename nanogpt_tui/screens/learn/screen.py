@@ -82,7 +82,7 @@ class LearnScreen(LabScreen):
         self._end_experiment()
 
     def on_screen_resume(self) -> None:
-        if not (self.is_reading or self._has_begun):
+        if not self.is_reading:
             self._read()  # lessons may have been edited, or done by `nanogpt learn`
 
     def on_screen_suspend(self) -> None:
@@ -122,9 +122,11 @@ class LearnScreen(LabScreen):
             self.notify(problem, severity="warning", markup=False)
         self._problems = problems
         if found is None or not found.catalog.lessons:
+            if self.lessons:
+                self._wanted = ""
             return
         before = self.lesson
-        self.lessons, self.done = found.catalog.lessons, self.done | found.progress.done
+        self.lessons, self.done = self._with_begun(found.catalog.lessons), self.done | found.progress.done
         at, self._wanted = self._place(before), ""
         is_same = before is not None and self.lessons[at].name == before.name
         if is_same and (self._has_begun or self.lessons[at] == before):
@@ -133,6 +135,13 @@ class LearnScreen(LabScreen):
             self.refresh_bindings()
         else:
             self._open(at)
+
+    def _with_begun(self, lessons: tuple[Lesson, ...]) -> tuple[Lesson, ...]:
+        """Return the lessons with the one whose experiment has begun, also if its file was removed."""
+        begun = self.lesson if self._has_begun else None
+        if begun is None or begun.name in [lesson.name for lesson in lessons]:
+            return lessons
+        return (*lessons[: self.at], begun, *lessons[self.at :])
 
     def _place(self, before: Lesson | None) -> int:
         """Return the place of the lesson to show: the wanted one, the one before, else the first that is not done."""
@@ -282,7 +291,9 @@ class LearnScreen(LabScreen):
             self._experiment_changed(self.experiment)
 
     def action_restart(self) -> None:
-        """Start an experiment of the same lesson from its beginning."""
+        """Start an experiment of the same lesson from its beginning, with the present text if that was edited."""
+        if self.experiment is not None and self.experiment.lesson != self.lessons[self.at]:
+            self.query_one(LessonPage).show(self.lessons[self.at])
         self._new_experiment()
         self.action_start()
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from textual.widgets import Static
 
+from nanogpt.errors import UserError
 from nanogpt.learn import progress
 from nanogpt.learn.experiment import Action
 from nanogpt.learn.lesson import Catalog
@@ -291,6 +292,49 @@ async def test_an_experiment_that_has_begun_is_still_there_when_the_screen_is_sh
         await at.press("2", "5")
         await at.sees("ready", "s one step")
         assert screen.experiment is before
+
+
+async def test_a_lesson_that_was_edited_or_removed_is_shown_until_its_experiment_is_left(
+    lab: Any, lessons: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited, added = replace(LESSONS[0], title="Count pears"), Made(4, "added", "Added", "Text.", "", "counting")
+    async with lab() as at:
+        screen = await opened(at)
+        await at.press("enter")
+        await at.sees("ready")
+        before = screen.experiment
+        monkeypatch.setattr(learn, "lessons", lambda: Catalog((edited, *LESSONS[1:], added), ()))
+        await at.press("2", "5")
+        await at.until(lambda: screen.lessons[-1] == added)
+        assert screen.experiment is before
+        assert screen.query_one("#title", Static).render().plain == "Count apples"
+        await at.press("ctrl+r")
+        await at.until(lambda: screen.experiment is not before and screen.experiment.started)
+        assert screen.query_one("#title", Static).render().plain == "Count pears"
+        before = screen.experiment
+        monkeypatch.setattr(learn, "lessons", lambda: Catalog(LESSONS[1:], ()))
+        await at.press("2", "5")
+        await at.until(lambda: added not in screen.lessons)
+        assert (screen.lesson, screen.experiment) == (edited, before)
+        assert len(screen.lessons) == 3
+
+
+async def test_a_lesson_that_could_not_be_read_is_not_turned_to_later(
+    lab: Any, lessons: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> Catalog:
+        raise UserError("the disk is gone")
+
+    async with lab() as at:
+        screen = await opened(at)
+        monkeypatch.setattr(learn, "lessons", fail)
+        await at.app.show_item("learn", "added")
+        await at.sees("the disk is gone")
+        added = Made(4, "added", "Added later", "Text.", "", "counting")
+        monkeypatch.setattr(learn, "lessons", lambda: Catalog((*LESSONS, added), ()))
+        await at.press("2", "5")
+        await at.until(lambda: screen.lessons[-1] == added)
+        assert screen.lesson.name == "count"
 
 
 async def test_the_end_of_the_app_waits_until_a_lesson_is_saved_as_done(
