@@ -128,12 +128,19 @@ class Inspector:
         """Whether a request is being computed."""
         return self._is_running
 
-    def request(self, request: Request) -> None:
-        """Ask for a view. Does nothing if it is the request made last."""
+    @property
+    def is_outdated(self) -> bool:
+        """Whether a step may have other weights than at the last request: after a rollback, or in another run."""
+        return self._version != self._present_version()
+
+    def _present_version(self) -> "tuple[History | None, int]":
         history = self._session.history
-        version = (history, history.generation if history is not None else 0)
-        if version != self._version:  # after a rollback, or in another run, a step has other weights
-            self._version, self._wanted = version, None
+        return history, history.generation if history is not None else 0
+
+    def request(self, request: Request) -> None:
+        """Ask for a view. Does nothing if it is the request made last, unless that is outdated."""
+        if self.is_outdated:
+            self._version, self._wanted = self._present_version(), None
             self._cache.clear()
         if request == self._wanted:
             return

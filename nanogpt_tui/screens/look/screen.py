@@ -163,14 +163,14 @@ class LookScreen(LabScreen):
 
     def training_changed(self) -> None:
         """Compute the live weights again after a while, in a small share of the time; what failed, with the next
-        checkpoint."""
+        checkpoint; and everything after a rollback."""
         inspector, history = self.inspector, self.session.history
         pause_s = max(MIN_LIVE_S, inspector.took_s * (1 / LIVE_SHARE - 1))
         has_rested = not inspector.is_busy and time.monotonic() - inspector.ended_at > pause_s
         if inspector.error and history is not None and len(history.saves) != self._saves:
             inspector.stop()  # so that the same request is another one
             self._request()
-        elif self.source.which == LIVE and (has_rested or not self.session.is_training):
+        elif inspector.is_outdated or (self.source.which == LIVE and (has_rested or not self.session.is_training)):
             self._request()
         elif self.sources != self._shown_sources:
             self.repaint()

@@ -411,6 +411,20 @@ async def test_a_step_that_is_trained_anew_is_computed_anew(lab: Any, with_data:
         assert not np.array_equal(found[0].losses.by_token, expected.by_token)
 
 
+async def test_a_checkpoint_is_looked_at_again_after_a_rollback(lab: Any, with_data: Path) -> None:
+    async with lab() as at:
+        await at.until(lambda: at.session.history and at.session.history.reading is None)
+        screen = await open_look(at)
+        first = screen.inspection
+        shutil.rmtree(first.folder / "checkpoints")
+        other = with_data / ("two" if first.run == "one" else "one")
+        copytree(other / "checkpoints", first.folder / "checkpoints")
+        at.session.history.add(started())
+        at.app.training_changed()
+        await at.until(lambda: screen.inspection is not first)
+        assert not np.array_equal(screen.inspection.found.layers[0].weights, first.found.layers[0].weights)
+
+
 @pytest.mark.parametrize("is_detached", [False, True])
 async def test_a_lora_run_is_looked_at_while_it_trains_by_a_read_only_viewer_too(
     lab: Any, looking: Any, with_data: Path, is_detached: bool
