@@ -194,6 +194,7 @@ def test_a_broken_package_is_told_where_it_is_chosen_and_costs_nothing_else(with
 
 
 async def kinds_of_tokenizers():
+    from nanogpt import tokenizers
     from nanogpt_tui.app import LabApp  # which the other processes do without
     from nanogpt_tui.screens.data.add_text import AddText
     from nanogpt_tui.screens.tokenizers.screen import TokenizersScreen
@@ -202,7 +203,7 @@ async def kinds_of_tokenizers():
 
     app = LabApp(Settings())
     async with app.run_test(size=(120, 40)) as pilot:
-        for screen in (TokenizersScreen(), AddText(app.session, [])):
+        for screen in (TokenizersScreen(), AddText(app.session, [], tokenizers.loadable_names())):
             await app.push_screen(screen)
             while app.is_running and not screen.query("TokenizerField Choice"):
                 await pilot.pause()

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from textual.widget import Widget
 from textual.widgets import Input
 
-from nanogpt import tokenizers
 from nanogpt.data.document_settings import DocumentSettings
 from nanogpt.data.recipes import Recipe, textfile_recipe
 from nanogpt.errors import SettingError, UserError
@@ -33,7 +32,7 @@ class AddText(RecipeForm):
     def fields(self) -> Iterator[Widget]:
         yield self.row("path", PathInput(placeholder="a file or a folder (tab completes)", id="path"))
         yield self.row("name", Input(compact=True, id="name"))
-        yield self.row("tokenizer", TokenizerField("char", tokenizers.loadable_names(), id="tokenizer"))
+        yield self.row("tokenizer", TokenizerField("char", self.kinds, id="tokenizer"))
         yield self.row("validation", Input("0.1", compact=True, id="val_ratio"))
         yield self.row("test", Input("0", compact=True, id="test_ratio"))
         yield self.row("encoding", Input(compact=True, placeholder="detected", id="encoding"))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from textual.widget import Widget
 from textual.widgets import Input
 
-from nanogpt import tokenizers
 from nanogpt.config.setting import declared_settings
 from nanogpt.data.document_settings import DocumentSettings
 from nanogpt.data.recipes import Recipe
@@ -32,15 +31,15 @@ class OtherSettings(RecipeForm):
     )
     first_field = "name"
 
-    def __init__(self, session: "Session", recipe: Recipe, taken: list[str]) -> None:
-        super().__init__(session, taken)
+    def __init__(self, session: "Session", recipe: Recipe, taken: list[str], kinds: list[str]) -> None:
+        super().__init__(session, taken, kinds)
         self._recipe = recipe
         self.title_text = f"prepare {one_line(recipe.name)} with other settings"
 
     def fields(self) -> Iterator[Widget]:
         recipe = self._recipe
         yield self.row("name", Input(compact=True, id="name"))
-        yield self.row("tokenizer", TokenizerField(recipe.tokenizer, tokenizers.loadable_names(), id="tokenizer"))
+        yield self.row("tokenizer", TokenizerField(recipe.tokenizer, self.kinds, id="tokenizer"))
         yield self.row("validation", Input(f"{recipe.val_ratio:g}", compact=True, id="val_ratio"))
         yield self.row("test", Input(f"{recipe.test_ratio:g}", compact=True, id="test_ratio"))
         encoding = Input(recipe.encoding or "", compact=True, placeholder="detected", id="encoding")

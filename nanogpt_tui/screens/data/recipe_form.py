@@ -27,7 +27,8 @@ COUNT_DELAY_S = 0.4  # after the last key
 
 
 class RecipeForm(Dialog[Recipe | None]):
-    """Dismisses with the recipe to prepare, or None. `taken` are the names of existing data sets.
+    """Dismisses with the recipe to prepare, or None. `taken` are the names of existing data sets, `kinds` those of the
+    tokenizers to choose from.
 
     A subclass yields its fields, `row(label, editor)`, whose editors have the names of settings as ids, and returns the
     recipe that they describe.
@@ -59,9 +60,9 @@ class RecipeForm(Dialog[Recipe | None]):
     title_text = ""
     first_field = ""  # the setting whose error is shown for an error that names none
 
-    def __init__(self, session: "Session", taken: list[str]) -> None:
+    def __init__(self, session: "Session", taken: list[str], kinds: list[str]) -> None:
         super().__init__()
-        self._session, self._taken = session, taken
+        self._session, self._taken, self.kinds = session, taken, kinds
         self._worker: Worker[Event] | None = None
         self._timer: Timer | None = None
         self._progress = Progress()

@@ -11,6 +11,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 from textual.widgets.option_list import Option
 
+from nanogpt import tokenizers
 from nanogpt.events import Notice, Prepared
 from nanogpt_tui.progress import Progress
 from nanogpt_tui.screens.base import LabScreen
@@ -74,6 +75,7 @@ class DataScreen(LabScreen):
         self.problems: dict[str, str] = {}  # why the last preparation failed, by data set
         self.preparation: Preparation | None = None  # None if no data set is being prepared
         self.is_reading = True
+        self._kinds: list[str] = []  # of tokenizers
         self._highlight_next = ""  # name of the data set to highlight when the list is read
         self._list_job: Worker[None] | None = None
 
@@ -98,17 +100,21 @@ class DataScreen(LabScreen):
         self.action_cancel()
 
     def action_reload(self) -> None:
-        def show(entries: list[Entry] | None, error: str) -> None:
+        def read() -> tuple[list[Entry], list[str]]:
+            return list_entries(), tokenizers.loadable_names()  # which imports all kinds: not in the interface's thread
+
+        def show(found: tuple[list[Entry], list[str]] | None, error: str) -> None:
             if job is self._list_job and self.is_whole:
-                self._show_entries(entries, error)
+                self._show_entries(found, error)
 
-        job = self._list_job = self.session.fetch(list_entries, show, "list data sets")
+        job = self._list_job = self.session.fetch(read, show, "list data sets")
 
-    def _show_entries(self, entries: list[Entry] | None, error: str) -> None:
+    def _show_entries(self, found: tuple[list[Entry], list[str]] | None, error: str) -> None:
         self.is_reading = False
-        if entries is None:
+        if found is None:
             self.notify(error, severity="error", markup=False)
             return
+        entries, self._kinds = found
         name = self._highlight_next or self._highlighted_name
         self.entries, self._highlight_next = self._with_own(entries), ""
         self._show_list(name)
@@ -265,7 +271,8 @@ class DataScreen(LabScreen):
             if recipe is None:
                 self.notify(error, severity="error", markup=False)
             elif self.is_current:
-                self.app.push_screen(OtherSettings(self.session, recipe, self._taken_names()), self._add)
+                form = OtherSettings(self.session, recipe, self._taken_names(), self._kinds)
+                self.app.push_screen(form, self._add)
 
         self.session.fetch(lambda: load_recipe(entry.name), ask, "recipe", answers_key=True)
 
@@ -284,7 +291,8 @@ class DataScreen(LabScreen):
     def action_add(self) -> None:
         from nanogpt_tui.screens.data.add_text import AddText
 
-        self.app.push_screen(AddText(self.session, self._taken_names()), self._add)
+        kinds = self._kinds or tokenizers.loadable_names()  # here if the list could not be read
+        self.app.push_screen(AddText(self.session, self._taken_names(), kinds), self._add)
 
     def _taken_names(self) -> list[str]:
         return [

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Event
+from threading import Event, current_thread, main_thread
 from typing import Any
 
 import pytest
@@ -273,6 +273,24 @@ async def test_own_files_are_added_as_documents(lab: Any, stories: None, tmp_pat
         counts = open_dataset("mine").meta.source["documents"]
         assert sum(counts.values()) == 400
         assert min(counts.values()) > 100
+
+
+async def test_the_kinds_of_tokenizers_are_imported_in_a_thread(
+    lab: Any, rhymes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, threads = tokenizers.loadable_names, list[Any]()
+
+    def loadable_names() -> list[str]:
+        threads.append(current_thread())
+        return known()
+
+    monkeypatch.setattr(tokenizers, "loadable_names", loadable_names)
+    async with lab() as at:
+        await opened(at, "rhymes")
+        await at.press("a")
+        await at.sees("add your own text")
+        assert threads
+        assert main_thread() not in threads
 
 
 def test_a_corpus_shows_its_files_documents_and_disk_and_a_text_its_line_alone() -> None:
