@@ -184,9 +184,9 @@ def _rest_each_step(seconds: float) -> None:
 
     take = FileCommandQueue.take
 
-    def take_slowly(self: FileCommandQueue) -> "list[Command]":
+    def take_slowly(self: FileCommandQueue, *, is_last: bool = False) -> "list[Command]":
         time.sleep(seconds)
-        return take(self)
+        return take(self, is_last=is_last)
 
     FileCommandQueue.take = take_slowly  # type: ignore[method-assign]
 

@@ -199,6 +199,7 @@ async def kinds_of_tokenizers():
     from nanogpt_tui.screens.data.add_text import AddText
     from nanogpt_tui.screens.tokenizers.screen import TokenizersScreen
     from nanogpt_tui.settings import Settings
+    from nanogpt_tui.widgets.choice import Choice
     from nanogpt_tui.widgets.tokenizer_field import TokenizerField
 
     app = LabApp(Settings())
@@ -207,7 +208,7 @@ async def kinds_of_tokenizers():
             await app.push_screen(screen)
             while app.is_running and not screen.query("TokenizerField Choice"):
                 await pilot.pause()
-            print(screen.query_one(TokenizerField).query_one("Choice").options)
+            print(screen.query_one(TokenizerField).query_one(Choice).options)
 
 
 def show_the_tokenizers(installed):

@@ -204,9 +204,9 @@ def test_a_link_to_a_run_is_followed_under_its_new_name(tmp_path):
     (link := home / "old").symlink_to(folder)
     (home / "gone").symlink_to(tmp_path / "nothing")
     with closing(follow(link, keep_waiting=True, **QUICKLY)) as events:
-        assert Path(next(events).path) == link
+        assert Path(expect(Status, next(events)).path) == link
         link.rename(home / "new")
-        assert Path(next(events).path) == home / "new"
+        assert Path(expect(Status, next(events)).path) == home / "new"
 
 
 def test_a_line_that_stays_unreadable_is_told_and_passed_over(away):

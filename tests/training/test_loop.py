@@ -272,7 +272,7 @@ def test_a_command_that_comes_while_the_last_checkpoint_is_written_is_applied(ti
 
     class Commands(CommandQueue):
         def take(self, *, is_last=False):
-            taken = super().take()
+            taken = super().take(is_last=is_last)
             if is_at_end.is_set():
                 has_looked.set()
             return taken
@@ -289,7 +289,8 @@ def test_a_command_that_comes_while_the_last_checkpoint_is_written_is_applied(ti
     for event in train(tiny(), tokens, commands=commands, save=save):
         if isinstance(event, Evaluated) and event.step == 12:
             is_at_end.set()
-    assert (event.reason, event.step) == ("max_iters", last)
+    end = expect(Finished, event)
+    assert (end.reason, end.step) == ("max_iters", last)
     assert saves.by_step[last].progress.learning_rate_scale == scale
 
 

@@ -50,7 +50,7 @@ class CpuTraining(TrainingBackend):
     def __call__(self, ids: Tensor, targets: Tensor) -> Output:
         model = self.model
         if not model.training:
-            return model(ids, targets)  # type: ignore[no-any-return]
+            return model(ids, targets)
         members = model.synchronized_members()
         workers = math.gcd(len(members), torch.get_num_threads())
         if workers != self.workers:

@@ -194,7 +194,7 @@ def test_only_a_child_that_stays_stopped_counts_as_stopped(monkeypatch: pytest.M
     assert os.waitstatus_to_exitcode(daemonize._wait_for(child)) == 3
 
     child = stopping_child()
-    monkeypatch.setattr(daemonize.time, "sleep", lambda seconds: os.kill(child, signal.SIGCONT))  # as fg does
+    monkeypatch.setattr(time, "sleep", lambda seconds: os.kill(child, signal.SIGCONT))  # as fg does
     assert os.waitstatus_to_exitcode(daemonize._wait_for(child)) == 3
 
 

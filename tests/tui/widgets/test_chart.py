@@ -682,7 +682,7 @@ async def test_the_points_of_a_run_that_are_read_again_leave_the_view_as_it_is()
         await feed(pilot, 1100)
         assert chart.window[1] >= 1100, "it shows the newest point"
         chart.clear()
-        assert (chart.window, chart.cursor) == (None, None)
+        assert [chart.window, chart.cursor] == [None, None]
 
 
 async def test_the_crosshair_moves_over_recorded_points_and_tells_of_it() -> None:
