@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal, Protocol, TextIO
 from unicodedata import east_asian_width
 
@@ -56,13 +56,12 @@ def ending_with_reader() -> Iterator[None]:
         _needs_reader = False
 
 
-def check_reader(stream: TextIO) -> None:
+def check_reader(stream: TextIO | None) -> None:
     """Raise `BrokenPipeError` if the terminal or the reader of a stream is gone. Writes nothing."""
-    if not hasattr(select, "poll"):  # Windows
-        return
-    try:
-        descriptor = stream.fileno()
-    except OSError:  # it is in memory
+    descriptor = -1
+    with suppress(OSError):  # it is in memory
+        descriptor = stream.fileno() if stream is not None else -1  # None: it was closed
+    if descriptor < 0 or not hasattr(select, "poll"):  # Windows
         return
     poll = select.poll()
     poll.register(descriptor, 0)

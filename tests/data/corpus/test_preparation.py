@@ -295,7 +295,7 @@ def test_the_lock_is_held_until_the_data_set_is_published(
 
 
 def test_a_disk_without_locks_is_refused(tmp_path: Path, no_locks: None) -> None:
-    with pytest.raises(UserError, match=r"cannot write in .*not implemented"):
+    with pytest.raises(UserError, match=r"cannot write in .*cannot lock files"):
         Unfinished(tmp_path / "c")
 
 
