@@ -30,6 +30,7 @@ from nanogpt.runs.event_log import LONGEST_EVENT
 from nanogpt.runs.state import SLOW_S, STATES, RunState
 
 LONGEST_NAME = 60  # characters of up to four bytes: a folder's name has at most 255
+NO_WEIGHTS = ("scratch", "resume")  # values of init_from that name no weights: no new run gets such a name
 LOST_S = 120.0  # a trainer on another machine without a heartbeat for this long is gone
 RECHECK_S = 3.0  # wait for another heartbeat if the times of the last one say nothing
 # The last pattern matches files that were being written.
@@ -97,9 +98,9 @@ def new_folder(base: str, *, name: str | None = None, runs_dir: str | Path | Non
         check_free(folder)
         return folder
     number = 1
-    while os.path.lexists(folder := home / (base if number == 1 else f"{base}-{number}")):
+    while (free := base if number == 1 else f"{base}-{number}") in NO_WEIGHTS or os.path.lexists(home / free):
         number += 1
-    return folder
+    return home / free
 
 
 def check_name(name: str) -> str:
@@ -109,6 +110,8 @@ def check_name(name: str) -> str:
             f"{name!r} cannot name a run: use up to {LONGEST_NAME} letters, digits, spaces, '_', '-', '+' and '.', the "
             "first a letter, a digit or '_'"
         )
+    if name in NO_WEIGHTS:
+        raise UserError(f"{name!r} cannot name a run: init_from={name} means something else; choose another name")
     return name
 
 
@@ -307,6 +310,11 @@ def read_run_toml(folder: Path) -> dict[str, Any]:
         return tables
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {folder / 'run.toml'}: {why(error)}") from None
+
+
+def is_imported(folder: Path) -> bool:
+    """Return whether the run was imported or pulled: it has weights only and cannot be resumed. Raise `UserError`."""
+    return "imported_from" in read_run_toml(folder).get("run", {})
 
 
 def run_config(folder: Path) -> Config:

@@ -123,7 +123,7 @@ def resume(
     """
     left_out = {"init_from", *(checkpoints.CHANGED_BY_COMMANDS if is_restarted(run) else ())}
     changes = {name: value for name, value in (changes or {}).items() if name not in left_out}
-    if "imported_from" in folder.read_run_toml(run).get("run", {}):
+    if folder.is_imported(run):
         raise UserError(
             f"{run.name} was imported and has weights only: start a new run with "
             f"--init_from={shlex.quote(folder.run_name(run))}"

@@ -16,6 +16,7 @@ from nanogpt.errors import SettingError, UserError
 from nanogpt.interop import hub
 from nanogpt.interop.huggingface_config import is_huggingface, read_config
 from nanogpt.runs import checkpoints
+from nanogpt.runs.folder import NO_WEIGHTS
 
 if TYPE_CHECKING:
     from nanogpt.training.snapshot import Snapshot
@@ -30,17 +31,19 @@ def with_shape_of_weights(
 
     `sources` says where each setting comes from, as in `Resolved`; a "default" is replaced without an error (None: no
     setting is a default). Raise `SettingError` if the weights do not exist or a chosen setting does not fit them: only
-    settings that do not shape them, such as `dropout`, and a smaller `block_size` may differ.
+    settings that do not shape them, such as `dropout`, and a smaller `block_size` may differ; the latter only if the
+    architecture has the capability `crop`.
     """
     source = config.checkpoint.init_from
-    if source in ("scratch", "resume"):
+    if source in NO_WEIGHTS:
         return config
-    wanted, cropped = shape_of(source, runs_dir).shape(), dict[str, Any]()
+    model = shape_of(source, runs_dir)
+    wanted, cropped = model.shape(), dict[str, Any]()
     for name, asked in config.model.shape().items():
         is_free = sources is not None and sources.get(name, "default") == "default"
         if is_free or asked == wanted.get(name) or (name == "vocab_size" and asked == 0):
             continue
-        if name == "block_size" and asked < wanted[name]:
+        if name == "block_size" and asked < wanted[name] and model.capabilities.crop:
             cropped[name] = asked
         else:
             raise _shape_mismatch(name, config, wanted, sources)
@@ -174,7 +177,11 @@ def _shape_mismatch(
     if name not in wanted:
         knows = f"are of the architecture {wanted[ARCHITECTURE.name]}, which has no such setting"
         return SettingError(name, f"{name}={_format(asked)}: {weights} {knows}; leave {name} out")
-    knows = f"know {have:,} positions, not more" if name == "block_size" else f"have {name}={_format(have)}"
+    knows = (
+        f"know {have:,} positions, not more"
+        if name == "block_size" and asked > have
+        else f"have {name}={_format(have)}"
+    )
     origin = sources[name] if sources is not None else "flag"
     if origin == "flag":
         return SettingError(

@@ -402,10 +402,14 @@ def test_a_name_that_is_taken_is_refused_and_a_default_name_counts_on(small):
     assert runs.summary(folder).state == "finished"
 
 
-@pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a\nb", "x" * 61])
-def test_a_name_that_is_no_folder_name_is_refused(name):
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a\nb", "x" * 61, "scratch", "resume"])
+def test_a_name_that_is_no_folder_name_or_another_start_is_refused(name):
     with pytest.raises(UserError, match="cannot name a run"):
         runs.new_folder("run", name=name)
+
+
+def test_a_run_without_a_given_name_does_not_get_that_of_another_start(home):
+    assert runs.new_folder("resume") == home / "runs" / "resume-2"
 
 
 def test_a_path_that_is_not_utf_8_is_refused_before_training(small, tmp_path):

@@ -32,7 +32,8 @@ def test_a_renamed_run_is_found_by_its_new_name_and_goes_on(run):
 
 def test_a_name_that_is_taken_or_leads_elsewhere_is_refused(run, small):
     list(start(small(max_iters=4), other := new_folder("other")))
-    for name, problem in (("other", "already"), ("../away", "cannot name"), ("", "cannot name"), (".x", "cannot name")):
+    refused = dict.fromkeys(("../away", "", ".x", "scratch", "resume"), "cannot name") | {"other": "already"}
+    for name, problem in refused.items():
         with pytest.raises(UserError, match=problem):
             rename(run, name)
     with pytest.raises(UserError, match=r"letters, digits, spaces, '_', '-', '\+' and '\.'"):

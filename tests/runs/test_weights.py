@@ -1,6 +1,7 @@
 """Starting from other weights: they decide the shape, and what was asked otherwise is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from safetensors.torch import load_file
@@ -68,6 +69,13 @@ def test_a_shorter_context_is_cropped_and_said_once_and_recorded(long, tmp_path,
     old = load_file(expect(runs.Checkpoint, runs.best(runs.find(long))).path / "model.safetensors")
     assert runs.load_model("tuned").model.get_parameter("wpe.weight").shape == (64, 16)
     assert old["wpe.weight"].shape == (200, 16)
+
+
+def test_a_shorter_context_than_the_architecture_can_crop_to_is_refused_at_once(long, monkeypatch):
+    model = type(run_config(runs.find(long)).model)
+    monkeypatch.setattr(model, "capabilities", replace(model.capabilities, crop=False))
+    said = "block_size=64: the weights of long have block_size=200; leave block_size out"
+    assert said in refusal({"init_from": long, "block_size": 64})
 
 
 @pytest.mark.parametrize(
