@@ -188,15 +188,17 @@ class SpeedMeasurement:
                 self.speed = dataclasses.replace(self.speed, problem=worker.error)
             if worker.cancelled:  # by a training that starts
                 self.speed = Speed(note=NOT_NOW)
-            else:
+            elif not self.speed.problem:  # which may be gone the next time
                 self._cache[self._current[0]] = self.speed
             self._current = None
         self._changed()
 
 
 def _cache_key(config: Config) -> object:
-    """Return everything that the speed depends on."""
-    return config.model, config.data, config.system, type(config.optimizer), config.checkpoint.lora_rank
+    """Return everything that the speed and its note depend on."""
+    optimizer = type(config.optimizer), config.optimizer.ema_decay
+    length = config.schedule.max_iters if config.system.compile == "auto" else None  # it decides what "auto" is
+    return config.model, config.data, config.system, optimizer, config.checkpoint.lora_rank, length
 
 
 def conditions(measured: Measured, config: Config | None) -> str:

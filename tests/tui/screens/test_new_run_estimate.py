@@ -62,7 +62,7 @@ def test_whether_a_run_will_be_compiled_is_the_engines_own_answer(
     assert len(list(compiled(config))) == told
 
 
-def test_a_time_is_measured_anew_for_another_optimizer_and_for_adapters() -> None:
+def test_a_time_is_measured_anew_for_all_that_changes_it_or_its_note() -> None:
     said: list[Any] = []
 
     class Done:
@@ -87,14 +87,23 @@ def test_a_time_is_measured_anew_for_another_optimizer_and_for_adapters() -> Non
     timer: Any = Done()
     measured = measuring.SpeedMeasurement(session, lambda seconds, then: timer, lambda: None)
     found = []
-    flags: list[dict[str, Any]] = [{}, {"optimizer": "muon"}, {"lora_rank": 4, "init_from": "one"}, {}]
+    flags: list[dict[str, Any]] = [
+        {},
+        {"optimizer": "muon"},
+        {"lora_rank": 4, "init_from": "one"},
+        {"ema_decay": 0.9},
+        {"max_iters": 50_000},  # which compile=auto may compile
+        {"compile": "false"},
+        {"compile": "false", "max_iters": 50_000},
+        {},
+    ]
     for changes in flags:
         measured.request(resolve(flags={"dataset": "same"} | changes).config, known)
         if measured.speed.seconds_per_step is None:
             measured.start()
             said[-1]()
         found.append(measured.speed.seconds_per_step)
-    assert found == [0.01, 0.02, 0.03, 0.01]
+    assert found == [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.06, 0.01]
 
 
 def test_what_is_measured_at_once_is_not_measured_again_after_the_pause() -> None:
@@ -178,6 +187,15 @@ def test_a_measurement_that_a_training_has_cancelled_is_made_again_later() -> No
     assert measured.speed == Speed(note=measuring.NOT_NOW)
     measured.start()
     assert len(session.on_results) == 2
+
+
+def test_a_problem_of_a_measurement_is_not_kept_for_the_next_time() -> None:
+    session = OneWorker(SimpleNamespace(done=True, cancelled=False, error="nothing is free", drain=list))
+    measured = measurement_in(session)
+    session.on_results[0]()
+    assert measured.speed.problem == "nothing is free"
+    measured.request(resolve(flags={"dataset": "same"}).config, {})
+    assert measured.speed == Speed()  # until it is measured again
 
 
 @pytest.mark.parametrize(
