@@ -1,5 +1,6 @@
 """The draft of a run: where it starts, the values that were typed, and what is wrong with them."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from nanogpt.config import KINDS, Config, Setting, load_preset, resolve, with_se
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import SettingError, UserError
 from nanogpt.runs import checkpoints
-from nanogpt.runs.folder import check_name, run_config
+from nanogpt.runs.folder import NO_WEIGHTS, check_name, is_imported, run_config
 
 NOT_IN_FORM = ("init_from", "eval_only")  # the first is the field "start"; the second does not train
 SCRATCH = "scratch"
@@ -20,7 +21,8 @@ SCRATCH = "scratch"
 class Base:
     """What a draft without edits is. `config` is None if it cannot be read, and `problem` says why.
 
-    `about` is the help of the preset, `step` the step of the checkpoint that is resumed.
+    `about` is the help of the preset, `step` the step of the checkpoint that is resumed, and `is_evaluated` whether its
+    validation loss is known.
     """
 
     preset: str
@@ -29,6 +31,7 @@ class Base:
     problem: str = ""
     about: str = ""
     step: int = 0
+    is_evaluated: bool = False
 
 
 @dataclass(slots=True)
@@ -75,8 +78,10 @@ class Draft:
         """The settings that the run it starts from decides."""
         if not self.source:
             return ()
-        shape = tuple(self.base().model.shape())
-        return (*shape, "dataset") if self.resumes else tuple(name for name in shape if name != "block_size")
+        model = self.base().model
+        if self.resumes:
+            return (*model.shape(), "dataset", "lora_rank", "lora_alpha")
+        return tuple(name for name in model.shape() if name != "block_size" or not model.capabilities.crop)
 
     def folder(self) -> Path:
         """Return the folder of the run that it starts from or resumes. Raise `UserError` if it does not exist."""
@@ -113,8 +118,8 @@ class Draft:
     def chosen(self) -> Config:
         """Return the base with the chosen components. Values that do not fit these are replaced by defaults.
 
-        If a default does not fit the others, all values are replaced but those of the run that it starts from. Raise
-        `UserError` if the run cannot be read.
+        If a default does not fit the others, all values are replaced but those of the run that it starts from. A
+        component that cannot be loaded is not chosen. Raise `UserError` if the run cannot be read.
         """
         base = self.base()
         chosen = {kind.name: self.edits[kind.name] for kind in KINDS if kind.name in self.edits}
@@ -130,6 +135,8 @@ class Draft:
                 if error.setting in kept or error.setting not in values:
                     return resolve(defaults=kept, flags=chosen).config
                 del values[error.setting]
+            except UserError:
+                return base
 
     def settings(self) -> dict[str, Setting]:
         """Return the settings of the chosen components, by name."""
@@ -185,15 +192,24 @@ class Draft:
             config.check_processes()
         except SettingError as error:
             problems.setdefault(error.setting, short_message(error))
+        except UserError as error:  # a component that cannot be loaded
+            problems["start"] = str(error)
         if self.start == SCRATCH and "lora_rank" in problems and good.get("lora_rank"):
             problems["lora_rank"] = "adapters are trained beside given weights: choose a run in “start from”"
         known_positions = base.model.block_size
         if config is not None and self.source and config.model.block_size > known_positions:
             problems["block_size"] = f"the weights know {known_positions:,} positions, not more"
+        if config is not None and self._is_complete(config):
+            problems["max_iters"] = f"the run is complete at step {self.first_step:,}: a higher number continues it"
         if config is not None and dataset is not None:
             problems |= self._other_tokenizer(dataset.name) or dataset_problems(config, dataset)
         problems |= self._name_problem()
         return (None if problems else config), problems
+
+    def _is_complete(self, config: Config) -> bool:
+        """Return whether a run to resume has no step left, nor an evaluation."""
+        is_evaluated = self._base is not None and self._base.is_evaluated
+        return self.resumes and is_evaluated and self.first_step >= config.schedule.max_iters
 
     def _other_tokenizer(self, dataset: str) -> Mapping[str, str]:
         """Return the problem of weights whose tokenizer is not that of the data set, if both are known."""
@@ -249,28 +265,45 @@ def is_resume(start: str) -> bool:
 
 def read_base(preset: str, start: str, runs_dir: str | None) -> Base:
     """Return what a draft with this preset and start is without edits. Reads the disk: for worker threads."""
-    source, about, step = source_of(start), "", 0
+    source, about, step, is_evaluated = source_of(start), "", 0, False
     try:
         about = load_preset(preset).help if preset else ""
         if is_resume(start):
-            config, step = resumed_config(runs.find(source, runs_dir))
+            config, latest = resumed_config(runs.find(source, runs_dir))
+            if latest is not None:
+                step, is_evaluated = latest.step, latest.val_loss is not None
         else:
             config = with_samples(resolve(preset=preset or None).config)
+            check_preset(preset, config, start)
             if source:
-                shape = run_config(runs.find(source, runs_dir)).model.shape()
-                config = with_settings(config, shape | {"init_from": source})
+                run = runs.find(source, runs_dir)
+                init_from = str(run) if source in NO_WEIGHTS else source  # an earlier version allowed such names
+                config = with_settings(config, run_config(run).model.shape() | {"init_from": init_from})
     except UserError as error:
         return Base(preset, start, None, str(error), about or str(error))
-    return Base(preset, start, config, about=about, step=step)
+    return Base(preset, start, config, about=about, step=step, is_evaluated=is_evaluated)
 
 
-def resumed_config(folder: Path) -> tuple[Config, int]:
-    """Return the configuration of a run to resume, and the step of its latest checkpoint, 0 if it has none.
+def check_preset(preset: str, config: Config, start: str) -> None:
+    """Raise `UserError` if the preset's `config` has a value of `NOT_IN_FORM` that `start` does not replace."""
+    changed = ""
+    if start == SCRATCH and config.checkpoint.init_from != SCRATCH:
+        changed = f"init_from={config.checkpoint.init_from}"
+    elif config.evaluation.eval_only:
+        changed = "eval_only=true"
+    if changed:
+        raise UserError(f"the preset has {changed}: use nanogpt train --preset={shlex.quote(preset)}")
 
-    The checkpoint has the settings that were changed during training.
+
+def resumed_config(folder: Path) -> tuple[Config, checkpoints.Checkpoint | None]:
+    """Return the configuration of a run to resume, and its latest checkpoint, None if it has none.
+
+    The checkpoint has the settings that were changed during training. Raise `UserError`.
     """
+    if is_imported(folder):
+        raise UserError(f"{folder.name} was imported and has weights only: start from its weights")
     latest = checkpoints.latest(folder)
-    return checkpoints.with_changes(run_config(folder), latest), latest.step if latest is not None else 0
+    return checkpoints.with_changes(run_config(folder), latest), latest
 
 
 def with_samples(config: Config) -> Config:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -20,6 +20,7 @@ from contextlib import (
     contextmanager,
     suppress,
 )
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from shutil import copytree
 from typing import Any, NamedTuple
@@ -34,7 +35,9 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.strip import Strip
 
-from nanogpt import data, runs
+from nanogpt import data, registry, runs
+from nanogpt.config import ARCHITECTURE, component_settings, loadable_names
+from nanogpt.config.settings import _settings
 from nanogpt.errors import UserError
 from nanogpt.events import Downloading
 from nanogpt_tui.app import LabApp
@@ -262,6 +265,26 @@ def two_runs(trained: Path, home: Path) -> Path:
     """The two runs in the person's own folder of runs; "two" changed last."""
     copytree(trained, home / "runs")
     return home / "runs"
+
+
+@pytest.fixture
+def broken_architecture(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of an architecture of an installed package that cannot be loaded."""
+    found = registry._found
+
+    def found_too(kind: registry.Registry) -> Mapping[str, Any]:
+        if kind is not ARCHITECTURE.registry:
+            return found(kind)
+        return {**found(kind), "broken": EntryPoint("broken", "no_such_package:Config", kind.group)}
+
+    def forget() -> None:
+        for known in (loadable_names, component_settings, _settings):
+            known.cache_clear()
+
+    monkeypatch.setattr(registry, "_found", found_too)
+    forget()
+    yield "broken"
+    forget()
 
 
 def kill_trainer(run: Path) -> None:

@@ -6,7 +6,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from nanogpt.config import Setting
+from nanogpt.config import KINDS, Setting
 from nanogpt_tui.glossary import lookup
 from nanogpt_tui.text import safe_content
 from nanogpt_tui.widgets.choice import Choice
@@ -89,11 +89,13 @@ class Field(Vertical):
 
 
 def setting_field(setting: Setting, value: str) -> Field:
-    """Return the field of a setting."""
+    """Return the field of a setting. One that chooses a component offers only `value` until the others are loaded."""
     about = f"{setting.help} ({setting.bounds})" if setting.bounds else setting.help
     options: list[tuple[str, str]] | None = None
     if setting.value_type is bool:
         options = YES_NO
+    elif any(setting.name == kind.name for kind in KINDS):
+        options = [(value, value)]
     elif setting.choices:
         options = [(choice, choice) for choice in setting.choices]
     placeholder = "none" if setting.optional else ""

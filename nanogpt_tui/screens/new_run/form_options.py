@@ -39,12 +39,21 @@ def read_options(runs_dir: str | None) -> FormOptions:
             with suppress(UserError, OSError):  # the form shows the error when the run is chosen
                 tokenizers[f"run {run.name}"] = _fingerprint(Path(run.path) / "tokenizer.json", fingerprints)
             starts.append((f"weights {run.name}", f"weights of {run.name}"))
-            if not run.alive:
+            if not run.alive and not _is_imported(Path(run.path)):
                 with suppress(UserError):
                     step = latest_step(Path(run.path))
                     starts.append((f"resume {run.name}", f"resume {run.name} at step {step:,}"))
     taken = frozenset(run.name for run in known_runs)
     return FormOptions(datasets=tuple(datasets), starts=tuple(starts), tokenizers=tokenizers, taken=taken)
+
+
+def _is_imported(run: Path) -> bool:
+    """Return whether the run cannot be resumed; False for one that cannot be read: choosing it shows the error."""
+    from nanogpt.runs.folder import is_imported
+
+    with suppress(UserError):
+        return is_imported(run)
+    return False
 
 
 def _fingerprint(file: Path, known: dict[bytes, str]) -> str:

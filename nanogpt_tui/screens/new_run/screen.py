@@ -15,7 +15,7 @@ from textual.events import DescendantFocus, Resize
 from textual.widget import Widget
 from textual.widgets import Button, Input, Static
 
-from nanogpt.config import KINDS, Config, preset_names
+from nanogpt.config import KINDS, Config, loadable_names, preset_names
 from nanogpt.config.components import owners
 from nanogpt.data.catalog import DatasetInfo
 from nanogpt.errors import UserError
@@ -97,14 +97,21 @@ class NewRunScreen(LabScreen):
         self.call_later(self._read_base, *self._first)  # when it is mounted: results before that would be dropped
 
     def _read_base(self, preset: str, start: str) -> None:
-        """Read a preset, or a run to start from. Until then the form has its values from before."""
+        """Read a preset, or a run to start from, and load the components. Until then the form has its values from
+        before."""
         self._wanted, runs_dir = (preset, start), self.session.runs_dir
 
-        def show(found: tuple[Base, tuple[str, ...]] | None, error: str) -> None:
+        def read() -> tuple[Base, tuple[str, ...], dict[str, tuple[str, ...]]]:
+            components = {kind.name: loadable_names(kind) for kind in KINDS}
+            return read_base(preset, start, runs_dir), preset_names(), components
+
+        def show(found: tuple[Base, tuple[str, ...], dict[str, tuple[str, ...]]] | None, error: str) -> None:
             if not self.is_whole or self._wanted != (preset, start):
                 return
             self._wanted = None
-            base, names = found or (Base(preset, start, None, error), ())
+            base, names, components = found or (Base(preset, start, None, error), (), {})
+            for kind, loadable in components.items():
+                self.choice(kind).set_options([(name, name) for name in loadable])
             self.choice("preset").set_options(preset_options(names if preset in ("", *names) else (*names, preset)))
             self.draft.choose(base)
             self._changed(show_values=True)
@@ -115,9 +122,7 @@ class NewRunScreen(LabScreen):
                 self._starts_once_read = False
                 self.action_start()
 
-        self.session.fetch(
-            lambda: (read_base(preset, start, runs_dir), preset_names()), show, "read preset or run", answers_key=True
-        )
+        self.session.fetch(read, show, "read preset or run", answers_key=True)
 
     def _read_options(self) -> None:
         runs_dir = self.session.runs_dir
