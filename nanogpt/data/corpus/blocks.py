@@ -115,12 +115,17 @@ def encode(block: TextBlock, tokenizer: "Tokenizer") -> TokenBlock:
         raise UserError(
             f"{error}; or use a tokenizer that encodes any text, such as byte or bpe:4096, or raise tokenizer_bytes"
         ) from error
-    hashes = b"".join(hashlib.blake2b(document, digest_size=HASH_BYTES).digest() for document in documents)
     return TokenBlock(
         ids=np.concatenate(ids),
         tokens=np.array([len(each) for each in ids], np.int64),
         characters=np.array([len(text) for text in texts], np.int64),
         utf8_bytes=np.array(block.sizes, np.int64),
-        hashes=np.frombuffer(hashes, np.uint64).reshape(-1, 2),
+        hashes=hash_documents(documents),
         position=block.position,
     )
+
+
+def hash_documents(documents: Sequence[bytes]) -> NDArray[np.uint64]:
+    """Return 128 bits of each document, (n, 2)."""
+    hashes = b"".join(hashlib.blake2b(document, digest_size=HASH_BYTES).digest() for document in documents)
+    return np.frombuffer(hashes, np.uint64).reshape(-1, 2)

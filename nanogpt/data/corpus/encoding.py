@@ -119,7 +119,8 @@ class Encoder:
         progress, recipe = self.progress, self._recipe
         count = len(block.tokens)
         new = self._known.add(block.hashes) if self._settings.deduplicate else np.ones(count, np.bool_)
-        splits = split_numbers(progress.read, count, self._settings.seed, recipe.val_ratio, recipe.test_ratio)
+        kept = progress.total_documents + len(self._window)
+        splits = split_numbers(progress.read, new, kept, self._settings.seed, recipe.val_ratio, recipe.test_ratio)
         start = 0
         while start < count and not progress.complete:
             taken = self._window.add(block.since(start), new[start:], splits[start:])

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 
+import numpy as np
+
 from nanogpt import tokenizers
 from nanogpt.data import formats
 from nanogpt.data.corpus.encoding import separator_ids
@@ -24,7 +26,8 @@ REPORTED_DOCUMENTS = 100
 def forecast_corpus(recipe: Recipe) -> Generator[Event, None, None]:
     """Yield progress and finally a `Forecast`, exact if the files are read to their ends. Write nothing.
 
-    Raise `UserError` if the files are not on this machine or cannot be prepared.
+    With a tokenizer that is trained it is an estimate: preparing trains it on another text, with the duplicates. Raise
+    `UserError` if the files are not on this machine or cannot be prepared.
     """
     settings = recipe.documents
     assert settings is not None
@@ -32,7 +35,7 @@ def forecast_corpus(recipe: Recipe) -> Generator[Event, None, None]:
         raise UserError("the size of a corpus that is downloaded is not known before; give a copy of it")
     shards = ordered((yield from recipe.source.shards(recipe.encoding)), recipe)
     stored_bytes = sum(shard.size or 0 for shard in shards)
-    texts, numbers, documents_read, read_bytes = list[str](), list[int](), 0, 0
+    texts, new, read_bytes = list[str](), list[bool](), 0
     known: set[str] = set()
     for shard in shards[:FILES]:
         with open_stream(Path(shard.path)) as stream:
@@ -41,11 +44,10 @@ def forecast_corpus(recipe: Recipe) -> Generator[Event, None, None]:
                 stream, text_column=settings.text_column, encoding=recipe.encoding, skipped=Counter()
             )
             for text in found:
-                if text not in known or not settings.deduplicate:
+                new.append(text not in known or not settings.deduplicate)
+                if new[-1]:
                     texts.append(text)
-                    numbers.append(documents_read)
                     known.add(text)
-                documents_read += 1
                 text_bytes += len(text.encode())
                 if text_bytes >= FILE_BYTES:
                     is_whole = False
@@ -53,11 +55,12 @@ def forecast_corpus(recipe: Recipe) -> Generator[Event, None, None]:
                     break
             read_bytes += (shard.size or 0) if is_whole else 0
         yield Encoding(phase="scan", done_bytes=read_bytes, total_bytes=stored_bytes, tokens=0)
-    every_split = split_numbers(0, documents_read, settings.seed, recipe.val_ratio, recipe.test_ratio)
-    splits = every_split[numbers].tolist()  # duplicates have numbers too
+    kept = np.array(new, np.bool_)
+    every_split = split_numbers(0, kept, 0, settings.seed, recipe.val_ratio, recipe.test_ratio)
+    splits = every_split[kept].tolist()  # duplicates have numbers too
     training = (text for text, split in zip(texts, splits, strict=True) if split == 0)
     needs = tokenizers.parse_spec(recipe.tokenizer).kind.needs
-    characters = "".join(sorted({*settings.separator}.union(*texts)))
+    characters = "".join(sorted({"\n", *settings.separator}.union(*texts)))  # a line feed after each, as in the sample
     tokenizer = yield from tokenizers.build(recipe.tokenizer, training if needs == "text" else [characters])
     separator = len(separator_ids(tokenizer, settings.separator))
     tokens = dict.fromkeys(SPLITS[: 3 if recipe.test_ratio else 2], 0)
@@ -71,8 +74,8 @@ def forecast_corpus(recipe: Recipe) -> Generator[Event, None, None]:
         raise UserError(f"the corpus of {recipe.name} has no documents; give other files")
     scale = stored_bytes / max(1, read_bytes)
     bounds = (scale, (settings.max_docs or math.inf) / documents, (settings.max_tokens or math.inf) / total)
-    exact = read_bytes == stored_bytes and min(bounds) == scale
-    if not exact:
+    is_whole = read_bytes == stored_bytes and min(bounds) == scale
+    if not is_whole:
         held_out = {"val": recipe.val_ratio, "test": recipe.test_ratio}
         held_out["train"] = 1 - sum(held_out.values())
         tokens = {split: round(total * min(bounds) * held_out[split]) for split in tokens}
@@ -83,5 +86,5 @@ def forecast_corpus(recipe: Recipe) -> Generator[Event, None, None]:
         characters=round(sum(map(len, texts)) * min(bounds)),
         vocab_size=tokenizer.vocab_size,
         tokens=tokens,
-        exact=exact,
+        exact=is_whole and needs != "text",
     )

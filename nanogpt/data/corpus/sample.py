@@ -4,7 +4,10 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from nanogpt.data.corpus.blocks import TextBlock
+import numpy as np
+
+from nanogpt.data.corpus.blocks import TextBlock, hash_documents
+from nanogpt.data.corpus.duplicates import HashSet
 from nanogpt.data.corpus.fetch import Fetcher
 from nanogpt.data.corpus.processes import Processes
 from nanogpt.data.corpus.reading import read_shards
@@ -27,16 +30,20 @@ def write_sample(
     """
     settings = recipe.documents
     assert settings is not None
-    written = read = 0
+    written = read = kept = 0
+    known = HashSet()  # for the splits alone: the sample has duplicates too
     with path.open("wb") as file, closing(Processes(None, 1)) as processes:
         for item in read_shards(processes, fetcher, shards, recipe, 0, 0):
             if isinstance(item, Downloading):
                 yield item
             if not isinstance(item, TextBlock):
                 continue
-            splits = split_numbers(read, len(item.sizes), settings.seed, recipe.val_ratio, recipe.test_ratio)
-            read += len(item.sizes)
-            for document, split in zip(item.documents, splits, strict=True):
+            documents = item.documents
+            new = known.add(hash_documents(documents)) if settings.deduplicate else np.ones(len(documents), np.bool_)
+            splits = split_numbers(read, new, kept, settings.seed, recipe.val_ratio, recipe.test_ratio)
+            read += len(documents)
+            kept += int(new.sum())
+            for document, split in zip(documents, splits, strict=True):
                 if (split == 0 or not training_only) and written < settings.tokenizer_bytes:
                     written += file.write(document + b"\n")
             done = min(written, settings.tokenizer_bytes)

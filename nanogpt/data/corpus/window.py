@@ -23,23 +23,27 @@ Numbers = NDArray[np.int64]
 Ids = NDArray[np.unsignedinteger]
 
 
-def split_numbers(first: int, count: int, seed: int, val_ratio: float, test_ratio: float) -> NDArray[np.uint8]:
-    """Return the splits, as places in `SPLITS` (count,), of the documents from number `first` of the corpus on.
+def split_numbers(
+    first: int, new: NDArray[np.bool_], kept: int, seed: int, val_ratio: float, test_ratio: float
+) -> NDArray[np.uint8]:
+    """Return the splits, as places in `SPLITS` (n,), of the documents from number `first` of the corpus on.
 
-    A number is random by the seed (SplitMix64), so that each document falls into a split by itself. The first document
-    is for validation and, if there is a test split, the second for it: none of them is empty.
+    new (n,): those that are no duplicates; kept: how many before them were none. A number is random by the seed
+    (SplitMix64), so that each document falls into a split by itself. The first document that is kept is for validation
+    and, if there is a test split, the second for it: none of them is empty.
     """
-    numbers = np.arange(first, first + count, dtype=np.uint64)
+    numbers = np.arange(first, first + len(new), dtype=np.uint64)
     with np.errstate(over="ignore"):
         bits = (numbers + np.uint64(1)) * _GOLDEN + np.uint64(seed) * _MIX_2
         bits = (bits ^ (bits >> np.uint64(30))) * _MIX_1
         bits = (bits ^ (bits >> np.uint64(27))) * _MIX_2
-    share = ((bits ^ (bits >> np.uint64(31))) >> np.uint64(11)) / 2.0**53  # (count,) from 0 to below 1
+    share = ((bits ^ (bits >> np.uint64(31))) >> np.uint64(11)) / 2.0**53  # (n,) from 0 to below 1
     held_out = share < val_ratio + test_ratio
     splits = np.where(held_out, np.where(share < val_ratio, 1, 2), 0).astype(np.uint8)
-    splits[numbers == 0] = 1
+    place = kept + np.cumsum(new)
+    splits[new & (place == 1)] = 1
     if test_ratio:
-        splits[numbers == 1] = 2
+        splits[new & (place == 2)] = 2
     return splits
 
 

@@ -458,6 +458,45 @@ def test_a_corpus_without_enough_documents_says_so(tmp_path: Path) -> None:
     assert complaint(prepare(recipe(Corpus(tmp_path / "no", {})), data_dir=tmp_path)).startswith(f"{tmp_path / 'no'}")
 
 
+@pytest.fixture
+def copies(tmp_path: Path) -> Corpus:
+    """A corpus whose second document is a copy of the first one; none has a line feed."""
+    texts = [
+        "one fish",
+        "one fish",
+        *(f"{color} fish, blue fish, old fish, new fish" for color in ("red", "tan", "sky")),
+    ]
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return Corpus(tmp_path / "own", {"a.jsonl": texts})
+
+
+@pytest.mark.parametrize("window", [1, WINDOW])
+def test_the_second_document_that_is_kept_is_for_the_test_split(copies: Corpus, tmp_path: Path, window: int) -> None:
+    of = recipe(copies, test=1e-9, shuffle=False, shuffle_tokens=window)
+    dataset = made(of, tmp_path)
+    kept = list(dict.fromkeys(copies.documents["a.jsonl"]))
+    assert [documents(dataset, split) for split in ("val", "test", "train")] == [kept[:1], kept[1:2], kept[2:]]
+    event = list(forecast(of))[-1]
+    assert isinstance(event, Forecast)
+    assert event.tokens == dataset.meta.tokens
+
+
+def test_a_tokenizer_is_not_trained_on_the_test_split(
+    copies: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples: list[str] = []
+
+    def read_sample(path: Path) -> list[str]:
+        samples.append(path.read_text())
+        return samples
+
+    monkeypatch.setattr("nanogpt.data.corpus.preparation.read_sample", read_sample)
+    made(recipe(copies, tokenizer="bpe:260", test=1e-9, shuffle=False), tmp_path)
+    assert "tan fish" in samples[0]
+    assert "red fish" not in samples[0]
+
+
 def test_a_split_of_which_only_a_separator_is_left_is_none(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "a.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n{"text": "c"}\n')
@@ -480,6 +519,17 @@ def test_a_forecast_of_a_small_corpus_is_exact(corpus: Corpus, tmp_path: Path) -
     assert (event.exact, event.documents, event.files) == (True, 1625, 6)
     assert event.tokens == dataset.meta.tokens
     assert event.characters == dataset.meta.characters
+
+
+def test_a_forecast_has_the_characters_of_preparing_and_is_not_exact_for_a_trained_tokenizer(
+    copies: Corpus, tmp_path: Path
+) -> None:
+    chars, trained = (list(forecast(recipe(copies, tokenizer=each)))[-1] for each in ("char", "bpe:260"))
+    assert isinstance(chars, Forecast)
+    assert isinstance(trained, Forecast)
+    assert chars.exact
+    assert chars.vocab_size == made(recipe(copies, tokenizer="char"), tmp_path).meta.vocab_size
+    assert not trained.exact
 
 
 def test_a_damaged_data_set_of_documents_is_prepared_again_from_documents(corpus: Corpus, tmp_path: Path) -> None:
