@@ -74,17 +74,18 @@ def start_before(dataset: Dataset, split: str, start: int) -> int:
     return first + int(marks[-1]) + 1 if len(marks) else first
 
 
-def document_start(dataset: Dataset, split: str, share: float) -> int:
+def document_start(dataset: Dataset, split: str, share: float, before: int | None = None) -> int:
     """Return the first token of a document near a place, from 0 to 1, of a split: of the next one within 1M tokens.
 
-    At 1 it is that of the last page.
+    At 1 it is that of the last page. before: the next one is to begin before this token; else it is the place itself.
     """
     ids, separator = dataset.split(split), dataset.tokenizer.end_of_text
     if share >= 1:
         return start_before(dataset, split, len(ids))
     place = min(int(len(ids) * share), max(0, len(ids) - PAGE_TOKENS))
     marks = np.flatnonzero(ids[place : place + BLOCK] == separator) if separator is not None and place else np.empty(0)
-    return place + int(marks[0]) + 1 if len(marks) and place + int(marks[0]) + 1 < len(ids) else place
+    end = len(ids) if before is None else before
+    return place + int(marks[0]) + 1 if len(marks) and place + int(marks[0]) + 1 < end else place
 
 
 def count_documents(dataset: Dataset, split: str) -> int | None:

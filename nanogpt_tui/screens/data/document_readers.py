@@ -25,14 +25,18 @@ class DatasetReader:
         """Return the first page of the split."""
         return self.go_to(0.0)
 
-    def go_to(self, share: float) -> "Page | None":
-        """Return a page near a place from 0 to 1 of the split."""
+    def jump(self, by: float) -> "Page | None":
+        """Return a page about so far from this one, as a share of the split; one before it if `by` is negative."""
+        return self.go_to(max(0.0, min(1.0, self.share + by)), before=self._start if by < 0 else None)
+
+    def go_to(self, share: float, before: int | None = None) -> "Page | None":
+        """Return a page near a place from 0 to 1 of the split, one that begins before a token if that is given."""
         from nanogpt.data.pages import count_documents, document_start
 
         dataset = self._dataset()
         if self.split not in self._documents:
             self._documents[self.split] = count_documents(dataset, self.split)
-        return self._page(document_start(dataset, self.split, share))
+        return self._page(document_start(dataset, self.split, share, before))
 
     def next(self) -> "Page | None":
         """Return the next page; None after the last one."""

@@ -95,7 +95,9 @@ class DocumentsScreen(LabScreen):
         self._read(self._reader.next if by > 0 else self._reader.previous)
 
     def action_jump(self, by: float) -> None:
-        self.action_go_to(max(0.0, min(1.0, self._reader.share + by)))
+        reader = self._reader
+        if isinstance(reader, DatasetReader):
+            self._read(lambda: reader.jump(by))
 
     def action_go_to(self, share: float) -> None:
         reader = self._reader

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nanogpt.data import prepare, textfile_recipe
 from nanogpt.data.store import Dataset
+from nanogpt_tui.screens.data.document_readers import DatasetReader
 from tests.stories import prepare_stories
 
 
@@ -40,6 +42,20 @@ async def test_documents_are_paged_with_the_arrows(lab: Any, stories: Dataset) -
         await at.sees("val: 0 documents")
         await at.press("h", "escape")
         await at.until(lambda: at.app.screen is not screen)
+
+
+def test_a_jump_back_within_a_long_document_goes_back(stories: Dataset) -> None:
+    ids = np.asarray(stories.split("train")[:])
+    third = int(np.flatnonzero(ids == stories.tokenizer.end_of_text)[1]) + 1
+    np.roll(ids, -third).astype("<u2").tofile(stories.path / "train.bin")  # the long one is the first
+    reader = DatasetReader("stories")
+    reader.first()
+    second, back, further = reader.next(), reader.jump(-0.1), reader.jump(0.1)
+    assert second is not None
+    assert back is not None
+    assert further is not None
+    assert 0 < back.start < second.start
+    assert further.start == len(ids) - third  # the next document
 
 
 async def test_a_recipe_is_read_before_it_is_prepared(lab: Any, text_file: Path) -> None:
