@@ -28,7 +28,7 @@ class Entry:
     `install_command`: what installs the package that has the text; `deletable`: it is on disk, or a part of it.
     `corpus`: its text is many files from the network. `of_documents`: its splits are shares of documents, and
     `documents` is their number by split, once it is prepared. `own_recipe` continues the interrupted preparation of the
-    user's own documents.
+    user's own documents; `local_recipe` that of a corpus that is read from local files instead of being downloaded.
     """
 
     info: DatasetInfo
@@ -46,6 +46,7 @@ class Entry:
     of_documents: bool = False
     documents: dict[str, int] = field(default_factory=dict)
     own_recipe: Recipe | None = None
+    local_recipe: Recipe | None = None
 
     @property
     def name(self) -> str:
@@ -88,11 +89,13 @@ def list_entries() -> list[Entry]:
 
 def _entry(info: DatasetInfo, has_recipe: bool, is_on_disk: bool) -> Entry:
     recipe: Recipe | None = None
-    if info.unfinished and not info.prepared and not has_recipe:
+    own: Recipe | None = None
+    local: Recipe | None = None
+    if info.unfinished and not info.prepared:
         from nanogpt.data.corpus.preparation import interrupted_recipe
 
         own = interrupted_recipe(info.name)
-        if own is not None:
+        if own is not None and not has_recipe:
             return replace(Entry.of_recipe(own), own_recipe=own).interrupted(info.size_bytes)
     if has_recipe:
         try:
@@ -100,6 +103,8 @@ def _entry(info: DatasetInfo, has_recipe: bool, is_on_disk: bool) -> Entry:
         except UserError:
             has_recipe = False  # `info.problem` has the error
     source = recipe.source if recipe is not None else None
+    if recipe is not None and recipe.source.is_corpus and own is not None:
+        local = replace(recipe, source=own.source)
     meta = open_dataset(info.name).meta if info.prepared else None
     ratios = meta or recipe
     return Entry(
@@ -117,6 +122,7 @@ def _entry(info: DatasetInfo, has_recipe: bool, is_on_disk: bool) -> Entry:
         corpus=source is not None and source.is_corpus,
         of_documents=recipe is not None and recipe.documents is not None,
         documents=_documents(meta.source) if meta is not None else {},
+        local_recipe=local,
     )
 
 

@@ -255,7 +255,7 @@ class DataScreen(LabScreen):
             self._prepare(entry)
 
     def _prepare(self, entry: Entry, **options: Any) -> None:
-        recipe = self.own_recipes.get(entry.name, entry.name)
+        recipe = self.own_recipes.get(entry.name) or entry.local_recipe or entry.name
         self.prepare(entry.name, recipe, force=bool(entry.info.problem), **options)
 
     def action_prepare_other(self) -> None:
@@ -378,7 +378,10 @@ class DataScreen(LabScreen):
             del self.own_recipes[entry.name]
             self.action_reload()
             return
-        source = "the recipe stays" if entry.recipe else "the text file stays"
+        if entry.name in self.own_recipes:
+            source = "only the text stays"
+        else:
+            source = "the recipe stays" if entry.recipe else "the text file stays"
         question = Content.assemble("Delete the tokens of ", safe_content(entry.name), f"?  ({source})")
         answers = {"delete": ("y", "delete"), "keep": ("escape", "keep")}
         self.app.push_screen(Ask(question, answers), lambda answer: self._delete(entry.name, answer))

@@ -222,6 +222,45 @@ async def test_own_documents_that_were_interrupted_continue_in_a_later_session(
         assert sum(open_dataset("own").meta.source["documents"].values()) == 400
 
 
+async def test_deleting_interrupted_documents_of_ones_own_says_that_only_the_text_stays(
+    lab: Any, stories: None, held: Event, tmp_path: Path
+) -> None:
+    settings = DocumentSettings(shuffle_tokens=2000)
+    async with lab() as at:
+        screen = await opened(at, "stories")
+        screen._add(textfile_recipe([tmp_path / "stories"], name="own", tokenizer="byte", documents=settings))
+        await at.sees("◌ is being prepared", "committed")
+        await at.press("escape")
+        held.set()
+        await at.until(lambda: screen.preparation is None and screen.entry.info.unfinished)
+        await at.press("d")
+        await at.sees("Delete the tokens of own?", "only the text stays")
+        await at.press("y")
+        await at.until(lambda: all(entry.name != "own" for entry in screen.entries))
+
+
+async def test_a_corpus_from_a_local_copy_is_continued_from_it(
+    lab: Any, stories: None, held: Event, home: Path, tmp_path: Path
+) -> None:
+    toml = home / "config" / "datasets" / "stories.toml"
+    download = 'kind = "mirror"\nurls = ["http://localhost:9/"]\nnames = ["a.jsonl", "b.jsonl"]'
+    toml.write_text(CORPUS.replace('kind = "files"\npaths = ["{folder}"]', download))
+    async with lab() as at:
+        screen = await opened(at, "stories")
+        await at.press("f")
+        await at.paste(str(tmp_path / "stories"))
+        await at.press("enter")
+        await at.until(lambda: screen.preparation and screen.preparation.progress.is_committed)
+        await at.press("escape")
+        held.set()
+        await at.until(lambda: screen.preparation is None and screen.entry.info.unfinished)
+        await at.sees("p continues")
+        await at.press("p")
+        await at.until(lambda: screen.entry.info.prepared or screen.problems)
+        assert not screen.problems
+        assert sum(open_dataset("stories").meta.source["documents"].values()) == 400
+
+
 async def test_a_corpus_with_other_settings_is_continued_or_deleted_too(lab: Any, stories: None, held: Event) -> None:
     async with lab() as at:
         screen = await opened(at, "stories")
