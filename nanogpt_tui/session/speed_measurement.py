@@ -119,6 +119,7 @@ class SpeedMeasurement:
         self._datasets: Mapping[str, DatasetInfo] = {}
         self._cache: dict[object, Speed] = {}  # by `_cache_key`
         self._current: tuple[object, Worker[Result]] | None = None  # the cache key, and the worker
+        self._failed: object = None  # the cache key of the last measurement if that had a problem
         self._timer: Timer | None = None
 
     @property
@@ -135,9 +136,9 @@ class SpeedMeasurement:
         elif known := self._cache.get(_cache_key(config)):
             self.cancel()
             self.speed = known
-        elif self._current is None or self._current[0] != _cache_key(config):
+        elif _cache_key(config) not in (self._failed, self._current[0] if self._current is not None else None):
             self.cancel()
-            self.speed = Speed()
+            self.speed, self._failed = Speed(), None
             self._timer = self._set_timer(DELAY_S, self.start)
 
     def cancel(self) -> None:
@@ -154,6 +155,7 @@ class SpeedMeasurement:
         if config is None:
             return
         self.cancel()
+        self._failed = None
         name = config.data.dataset
         dataset = self._datasets.get(name)
         if self._session.is_training:
@@ -188,7 +190,9 @@ class SpeedMeasurement:
                 self.speed = dataclasses.replace(self.speed, problem=worker.error)
             if worker.cancelled:  # by a training that starts
                 self.speed = Speed(note=NOT_NOW)
-            elif not self.speed.problem:  # which may be gone the next time
+            elif self.speed.problem:  # it may be gone the next time
+                self._failed = self._current[0]
+            else:
                 self._cache[self._current[0]] = self.speed
             self._current = None
         self._changed()

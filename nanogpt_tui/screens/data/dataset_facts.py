@@ -103,7 +103,7 @@ def _entry(info: DatasetInfo, has_recipe: bool, is_on_disk: bool) -> Entry:
         except UserError:
             has_recipe = False  # `info.problem` has the error
     source = recipe.source if recipe is not None else None
-    if recipe is not None and recipe.source.is_corpus and own is not None:
+    if recipe is not None and (recipe.source.is_corpus or recipe.documents is not None) and own is not None:
         local = replace(recipe, source=own.source)
     meta = open_dataset(info.name).meta if info.prepared else None
     ratios = meta or recipe

@@ -248,6 +248,6 @@ def forecast_text(forecast: Forecast, notices: list[Notice]) -> Content:
         Content.assemble((f"vocabulary {forecast.vocab_size:,}", "$foreground")),
     ]
     if not forecast.exact:
-        lines.append(Content.styled("an estimate from excerpts of the text", "$quiet"))
+        lines.append(Content.styled("an estimate", "$quiet"))
     lines += [safe_content(notice.text, "$quiet" if notice.level == "info" else "$warning") for notice in notices]
     return Content("\n").join(lines)

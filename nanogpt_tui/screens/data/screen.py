@@ -379,10 +379,10 @@ class DataScreen(LabScreen):
             self.action_reload()
             return
         if entry.name in self.own_recipes:
-            source = "only the text stays"
+            stays = "" if entry.downloads or entry.corpus else "  (only the text stays)"
         else:
-            source = "the recipe stays" if entry.recipe else "the text file stays"
-        question = Content.assemble("Delete the tokens of ", safe_content(entry.name), f"?  ({source})")
+            stays = "  (the recipe stays)" if entry.recipe else "  (the text file stays)"
+        question = Content.assemble("Delete the tokens of ", safe_content(entry.name), f"?{stays}")
         answers = {"delete": ("y", "delete"), "keep": ("escape", "keep")}
         self.app.push_screen(Ask(question, answers), lambda answer: self._delete(entry.name, answer))
 

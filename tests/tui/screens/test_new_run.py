@@ -186,7 +186,7 @@ async def test_the_time_is_measured_by_real_steps_and_remembered(lab: Any, rhyme
         assert screen.measuring.speed.seconds_per_step is None  # another model's speed says nothing
         await fill(at, screen, {"n_layer": "1"})
         assert screen.measuring.speed is measured
-        await fill(at, screen, {"max_iters": "60"})  # the speed does not depend on the length
+        await fill(at, screen, {"max_iters": "60"})  # on which the speed depends with compile=auto alone
         assert screen.measuring.speed is measured
         screen.draft.edit("processes", "2")
         await fill(at, screen, {"batch_size": "6"})

@@ -195,6 +195,9 @@ def test_a_problem_of_a_measurement_is_not_kept_for_the_next_time() -> None:
     session.on_results[0]()
     assert measured.speed.problem == "nothing is free"
     measured.request(resolve(flags={"dataset": "same"}).config, {})
+    assert measured.speed.problem == "nothing is free"  # it stays while nothing that the speed depends on has changed
+    measured.request(resolve(flags={"dataset": "other"}).config, {})
+    measured.request(resolve(flags={"dataset": "same"}).config, {})
     assert measured.speed == Speed()  # until it is measured again
 
 
