@@ -166,14 +166,15 @@ async def settings_in_the_form():
         print(sorted({"spread", "momentum", "rise_iters", "n_layer"} & fields.keys()), fields["spread"].about)
 
 
-def show_the_form(installed):
+def in_the_app(scenario, installed):
+    """Run a scenario with the packages of a folder installed. For a process of its own."""
     sys.path.insert(0, str(installed))
-    asyncio.run(settings_in_the_form())
+    asyncio.run(scenario())
 
 
 def test_the_form_of_a_new_run_shows_its_settings(installed, tmp_path):
     output = tmp_path / "output"
-    assert Forked(show_the_form, installed, output=output).wait(300) == 0, output.read_text()
+    assert Forked(in_the_app, settings_in_the_form, installed, output=output).wait(300) == 0, output.read_text()
     assert output.read_text().startswith("['momentum', 'rise_iters', 'spread'] ")
     assert "at least 0 and at most 10" in output.read_text()
 
@@ -211,14 +212,9 @@ async def kinds_of_tokenizers():
             print(screen.query_one(TokenizerField).query_one(Choice).options)
 
 
-def show_the_tokenizers(installed):
-    sys.path.insert(0, str(installed))
-    asyncio.run(kinds_of_tokenizers())
-
-
 def test_the_forms_of_tokenizers_leave_a_broken_one_out(broken, tmp_path):
     output = tmp_path / "output"
-    assert Forked(show_the_tokenizers, broken, output=output).wait(300) == 0, output.read_text()
+    assert Forked(in_the_app, kinds_of_tokenizers, broken, output=output).wait(300) == 0, output.read_text()
     trained, added = output.read_text().splitlines()
     assert "('bpe', 'bpe: trained on the text')" in trained
     assert "('char', 'char: one token per character')" in added
