@@ -34,6 +34,12 @@ async def opened(at: Any) -> Any:
     return at.app.screen
 
 
+async def begun(at: Any, *keys: str) -> None:
+    """Starts the experiment, and waits until its first step has ended: its keys are known from then on."""
+    await at.press(*keys, "enter")
+    await at.until(lambda: at.app.screen.experiment.started and not at.app.screen.experiment.running)
+
+
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
 async def test_a_lesson_is_read_started_and_done(lab: Any, lessons: list[str], size: tuple[int, int]) -> None:
     async with lab(size=size) as at:
@@ -113,8 +119,7 @@ async def test_an_answer_is_typed_and_letters_are_not_keys_meanwhile(lab: Any, l
 async def test_keys_that_are_pressed_while_it_computes_are_done_after_it(lab: Any, lessons: list[str]) -> None:
     async with lab() as at:
         await opened(at)
-        await at.press("enter")
-        await at.sees("ready")
+        await begun(at)
         await at.press("+", "s", "s")
         await at.sees("25%  counting slowly")
         Counting.gate.set()
@@ -128,8 +133,7 @@ async def test_a_key_that_waited_is_not_done_if_its_action_is_no_longer_offered(
     monkeypatch.setattr(Counting, "actions", property(lambda self: () if self.count else both))
     async with lab() as at:
         screen = await opened(at)
-        await at.press("enter")
-        await at.sees("ready")
+        await begun(at)
         await at.press("+", "s")
         await at.sees("counting slowly")
         Counting.gate.set()
@@ -140,8 +144,7 @@ async def test_a_key_that_waited_is_not_done_if_its_action_is_no_longer_offered(
 async def test_escape_cancels_space_pauses_and_start_over_begins_again(lab: Any, lessons: list[str]) -> None:
     async with lab() as at:
         screen = await opened(at)
-        await at.press("enter")
-        await at.sees("ready")
+        await begun(at)
         await at.press("+")
         await at.sees("counting slowly")
         await at.press("space")
@@ -160,8 +163,7 @@ async def test_escape_cancels_space_pauses_and_start_over_begins_again(lab: Any,
 async def test_a_cancelled_step_leaves_the_figures_of_the_last_one_that_ended(lab: Any, lessons: list[str]) -> None:
     async with lab() as at:
         await opened(at)
-        await at.press("enter")
-        await at.sees("ready")
+        await begun(at)
         await at.press("+")
         await at.sees("half a step", "counting slowly")
         assert "ready" not in at.seen()
@@ -178,8 +180,7 @@ async def test_a_cancelled_step_leaves_the_figures_of_the_last_one_that_ended(la
 async def test_leaving_an_experiment_ends_it(lab: Any, lessons: list[str], leave: Callable[[Any], Any]) -> None:
     async with lab() as at:
         screen = await opened(at)
-        await at.press("enter")
-        await at.sees("ready")
+        await begun(at)
         before = screen.experiment
         await at.press("+")
         await at.sees("counting slowly")
@@ -195,8 +196,7 @@ async def test_leaving_an_experiment_ends_it(lab: Any, lessons: list[str], leave
 async def test_the_end_of_the_app_ends_the_experiment(lab: Any, lessons: list[str]) -> None:
     async with lab() as at:
         await opened(at)
-        await at.press("enter")
-        await at.sees("ready")  # its keys are known from then on
+        await begun(at)
         await at.press("+")
         await at.sees("counting slowly")
     assert Counting.closed.wait(30)
@@ -205,8 +205,7 @@ async def test_the_end_of_the_app_ends_the_experiment(lab: Any, lessons: list[st
 async def test_what_cannot_be_done_is_said_and_the_experiment_continues(lab: Any, lessons: list[str]) -> None:
     async with lab() as at:
         await opened(at)
-        await at.press("enter")
-        await at.sees("ready")
+        await begun(at)
         await at.press("enter")  # now a key of the experiment
         await at.sees("the apples are [bold]gone[/bold]; buy some", "ready", "s one step")
         await at.press("s")
@@ -219,8 +218,7 @@ async def test_an_error_of_the_experiment_itself_is_one_line_and_it_can_be_start
 ) -> None:
     async with lab() as at:
         await opened(at)
-        await at.press("enter")
-        await at.sees("ready")
+        await begun(at)
         monkeypatch.setattr(Counting, "act", lambda self, name: [][1])
         await at.press("s")
         await at.sees("unexpected IndexError: list index out of range")
@@ -231,8 +229,7 @@ async def test_an_error_of_the_experiment_itself_is_one_line_and_it_can_be_start
 async def test_help_explains_what_the_lesson_is_about_and_lists_its_keys(lab: Any, lessons: list[str]) -> None:
     async with lab() as at:
         await opened(at)
-        await at.press("right", "right", "enter")
-        await at.sees("ready")
+        await begun(at, "right", "right")
         await at.press("question_mark")
         await at.sees("Perplexity", "One step", "Many steps")
 
@@ -253,8 +250,7 @@ async def test_a_lesson_that_was_added_since_they_were_read_is_opened_from_the_p
 ) -> None:
     async with lab() as at:
         screen = await opened(at)
-        await at.press("enter")
-        await at.sees("ready")
+        await begun(at)
         added = Made(4, "added", "Added later", "Text.", "", "counting")
         monkeypatch.setattr(learn, "lessons", lambda: Catalog((*LESSONS, added), ()))
         await at.app.show_item("learn", "added")
@@ -286,8 +282,7 @@ async def test_an_experiment_that_has_begun_is_still_there_when_the_screen_is_sh
 ) -> None:
     async with lab() as at:
         screen = await opened(at)
-        await at.press("enter")
-        await at.sees("ready")
+        await begun(at)
         before = screen.experiment
         await at.press("2", "5")
         await at.sees("ready", "s one step")
@@ -300,8 +295,7 @@ async def test_a_lesson_that_was_edited_or_removed_is_shown_until_its_experiment
     edited, added = replace(LESSONS[0], title="Count pears"), Made(4, "added", "Added", "Text.", "", "counting")
     async with lab() as at:
         screen = await opened(at)
-        await at.press("enter")
-        await at.sees("ready")
+        await begun(at)
         before = screen.experiment
         monkeypatch.setattr(learn, "lessons", lambda: Catalog((edited, *LESSONS[1:], added), ()))
         await at.press("2", "5")
@@ -349,8 +343,7 @@ async def test_the_end_of_the_app_waits_until_a_lesson_is_saved_as_done(
     monkeypatch.setattr(progress, "mark_done", slowly)
     async with lab() as at:
         await opened(at)
-        await at.press("right", "enter")
-        await at.sees("ask me")
+        await begun(at, "right")
         await at.press("a", "enter")
         await at.sees("lesson done")
         may_write.set()
@@ -369,8 +362,7 @@ async def test_every_key_that_is_shown_does_something(lab: Any, lessons: list[st
         async def started(at: Any) -> None:
             await waiting(at)
             at.app.screen._open(0)
-            await at.press("enter")
-            await at.sees("ready")
+            await begun(at)
             await at.press("s")
             await at.sees("step 1")
             await at.until(lambda: not at.app.screen.experiment.running)
