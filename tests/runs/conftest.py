@@ -10,6 +10,12 @@ from nanogpt.config import Config, resolve
 from nanogpt.data import prepare, textfile_recipe
 
 
+@pytest.fixture(autouse=True)
+def _evaluations_do_not_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that stands still for a second on a busy machine would yield an event more."""
+    monkeypatch.setattr("nanogpt.training.evaluation.REPORT_INTERVAL_S", 3600.0)
+
+
 @pytest.fixture
 def dataset(text_file: Path) -> str:
     for _ in prepare(textfile_recipe([text_file], name="small")):

@@ -253,8 +253,10 @@ def test_a_last_step_that_a_command_changed_is_the_run_s_own_from_then_on(small)
 
 
 def resume_and_tell(folder, told):
-    for _ in runs.resume(folder):
+    for event in runs.resume(folder):
         told.send(None)
+        if isinstance(event, Step) and event.step == 60:
+            signal.pause()  # until it is killed, also if that takes long
 
 
 def test_loading_a_checkpoint_draws_no_random_numbers_that_a_training_beside_it_would_miss(small):
@@ -529,7 +531,7 @@ class Disk:
             monkeypatch.setattr(module, "RETRY_S", 0.05)
 
 
-@pytest.mark.parametrize(("name", "saved"), [("optimizer.safetensors", {4}), ("status.json", {4, 6})])
+@pytest.mark.parametrize(("name", "saved"), [("optimizer.safetensors", {4}), ("status.json", {4, 6, 8})])
 def test_a_full_disk_makes_training_wait_and_it_goes_on_when_there_is_space(small, monkeypatch, name, saved):
     disk = Disk(monkeypatch, name)
     folder = runs.new_folder("run", name="full")

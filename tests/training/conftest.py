@@ -27,6 +27,12 @@ TINY = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _evaluations_do_not_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that stands still for a second on a busy machine would yield an event more."""
+    monkeypatch.setattr("nanogpt.training.evaluation.REPORT_INTERVAL_S", 3600.0)
+
+
 @pytest.fixture
 def tiny() -> Callable[..., Config]:
     """Makes the small configuration, with some settings changed; another architecture keeps those that it has."""

@@ -367,7 +367,12 @@ def test_a_process_that_starts_just_after_the_limit_is_not_missing(monkeypatch):
     _wait_for_all(LateStore(), World(1, 2))  # type: ignore[arg-type]
 
 
-def join():
+def join(meeting=None):
+    """Join the process group; with the folder `meeting` once two processes are there: the limit counts from then."""
+    if meeting is not None:
+        (meeting / os.environ["RANK"]).touch()
+        while len(list(meeting.iterdir())) < 2:
+            time.sleep(0.01)
     return exit_code(lambda: join_process_group("gloo", "cpu"))
 
 
@@ -395,9 +400,11 @@ def test_processes_that_do_not_start_are_named_after_a_limit(tmp_path, has_agent
     group |= {"MASTER_PORT": str(store.port if store else free_port())}
     if has_agent:
         group["TORCHELASTIC_USE_AGENT_STORE"] = "True"
-    output = tmp_path / "output"
+    output, meeting = tmp_path / "output", tmp_path / "meeting"
+    meeting.mkdir()
     started = [
-        Forked(join, output=output, environment=group | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in (0, 2)
+        Forked(join, meeting, output=output, environment=group | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in (0, 2)
     ]
     assert sorted(process.wait(60) for process in started) == [1, 2], output.read_text()
     assert output.read_text() == (
@@ -410,7 +417,8 @@ def test_a_process_that_is_killed_while_it_waits_for_others_is_noticed(tmp_path)
     store, output = new_store(), tmp_path / "output"
     group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
     group |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "NANOGPT_JOIN_TIMEOUT": "3"}
-    killed = Forked(join, output=output, environment=group | {"RANK": "1", "LOCAL_RANK": "1"})
+    patient = group | {"RANK": "1", "LOCAL_RANK": "1", "NANOGPT_JOIN_TIMEOUT": "60"}
+    killed = Forked(join, output=output, environment=patient)
     store.wait(["0/0/started/1"], timedelta(seconds=60))
     killed.kill()
     assert killed.wait(60) == -signal.SIGKILL

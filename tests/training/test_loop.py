@@ -381,10 +381,10 @@ def test_commands_are_applied_in_the_middle_of_an_evaluation_and_its_checkpoint_
 
 
 def test_a_long_evaluation_says_how_far_it_is(tiny, tokens, monkeypatch):
-    monkeypatch.setattr(evaluation, "REPORT_INTERVAL_S", 0.0)
-    events = list(train(tiny(max_iters=0, eval_iters=3), tokens))
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "REPORT_INTERVAL_S", 0.0)
+        events = list(train(tiny(max_iters=0, eval_iters=3), tokens))
     assert [(event.done, event.total) for event in of(Evaluating, events)] == [(n, 6) for n in range(1, 7)]
-    monkeypatch.undo()
     assert not of(Evaluating, train(tiny(max_iters=0, eval_iters=3), tokens))
 
 
