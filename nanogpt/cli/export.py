@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="RUN", help="a run's name or path, or a checkpoint")
     parser.add_argument("place", type=expanded, metavar="PLACE", help="folder or file to write; must not exist yet")
     formats = (*MODEL_FORMATS, *FORMATS)
-    parser.add_argument("--to", choices=formats, help="the format (default: as PLACE ends, .gguf or .html; else hf)")
+    parser.add_argument("--to", choices=formats, help="the format (default: as PLACE ends, .gguf, .csv …; else hf)")
     parser.add_argument(
         "--dtype", choices=NUMBERS, help="gguf: number format of the matrices (default: float32); q8_0 has 8 bits"
     )

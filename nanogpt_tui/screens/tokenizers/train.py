@@ -36,7 +36,7 @@ class Train(Vertical):
     HELP = (
         "Train a tokenizer on the training split of a text, and see how many bytes of the validation split a token has "
         "at each size of the vocabulary. {tokenizers.train} starts, {tokenizers.close} cancels. Of a long text, the "
-        "first 32 million characters are used."
+        "first 33.6 million characters are used."
     )
     glossary = "BPE"
 
