@@ -138,6 +138,16 @@ def test_a_character_model_is_not_compiled_for_a_run_of_minutes() -> None:
     assert not hardware.resolve_compile("auto", "cpu", tokens=768 * 2000, **shaped(vocab_size=65))[0]
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.usefixtures("compiler")
+def test_an_architecture_of_which_nothing_is_known_is_not_compiled(device: str) -> None:
+    run = RUN | {"estimate": (0.0, 0.0)}
+    assert hardware.resolve_compile("auto", device, tokens=10**12, **run) == (
+        False,
+        "not known to be faster for this architecture",
+    )
+
+
 @pytest.mark.usefixtures("compiler")
 def test_dropout_makes_compiling_pay_less() -> None:
     run = shaped(vocab_size=10_000)
@@ -331,7 +341,7 @@ def test_each_gpu_of_the_table_can_be_found_and_is_fastest_in_fewest_bits(name: 
 def test_the_cpus_peak_is_measured_once_and_then_remembered(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = hardware.peak_flops("cpu", "float32")
     assert first is not None
-    assert 1e8 < first < 1e15
+    assert 0 < first < 1e15
     assert list(json.loads(cache.read_text()).values()) == [first]
     assert [file.name for file in cache.parent.iterdir()] == ["peak.json"]
     monkeypatch.setattr(peak, "measure_cpu", lambda dtype, seconds: first / 2)

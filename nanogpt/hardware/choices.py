@@ -154,6 +154,8 @@ def resolve_compile(
     if device == "mps":
         return False, "not known to be faster on mps"
     saving_ns, cost = estimate
+    if not cost:
+        return False, "not known to be faster for this architecture"
     if device.startswith("cuda"):
         # An eager run reaches about a third of the peak, and compiling saves about a third of its time.
         saved = tokens * flops_per_token / (peak_flops(device, dtype) or UNKNOWN_GPU_FLOPS)

@@ -2,7 +2,7 @@
 
 With learned positions, the cached values depend on where the window begins: sliding it by one token would invalidate
 all of them. Therefore a full window does not slide but restarts (see `extend_window`), which costs one prefill every
-block_size / 2 tokens.
+block_size / 2 tokens. Where a model has no cache, which is read from its capabilities alone, the window slides.
 
 Ids and logits are numpy arrays, because the sampler runs on the CPU. In the shapes: B samples, W tokens in the window,
 V = vocab_size.
@@ -26,6 +26,8 @@ from nanogpt.sampling.threads import threads, trial_thread_counts
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from nanogpt.config import ArchitectureConfig
+
     Floats = NDArray[np.float32]
     Ids = NDArray[np.int64]
 
@@ -38,13 +40,15 @@ MIN_WORK_FOR_TRIAL = 3_000_000
 MIN_WEIGHTS_FOR_PACKING = 3_000_000
 
 
-def extend_window(window: "Ids", tokens: "Ids", block_size: int) -> "Ids":
+def extend_window(window: "Ids", tokens: "Ids", config: "ArchitectureConfig") -> "Ids":
     """Return the window (B, W) with the next token of each sample (B) appended.
 
-    A full window restarts with its last block_size // 2 tokens (at least one), the new one included.
+    A full window restarts with its last block_size // 2 tokens (at least one), the new one included; without a cache it
+    keeps the last block_size.
     """
-    if window.shape[1] == block_size:
-        window = window[:, block_size + 1 - max(1, block_size // 2) :]
+    if window.shape[1] == config.block_size:
+        kept = max(1, config.block_size // 2) if config.capabilities.cache else config.block_size
+        window = window[:, config.block_size + 1 - kept :]
     return np.concatenate((window, tokens[:, None]), 1)
 
 
@@ -84,7 +88,7 @@ def decode(
                 with threads_for(weights * window.size):
                     logits = forward_pass(model, packed, None, window)
             tokens = yield logits
-            window = extend_window(window, tokens, model.config.block_size)
+            window = extend_window(window, tokens, model.config)
 
 
 def prefill(model: LanguageModel, packed: PackedLinears | None, window: "Ids") -> tuple["Floats", Cache, DecodeStep]:

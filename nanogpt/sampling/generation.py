@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from nanogpt.config import SamplingConfig
+from nanogpt.config import ArchitectureConfig, SamplingConfig
 from nanogpt.errors import UserError
 from nanogpt.events import Alternative, Stopped, Token
 from nanogpt.models.base import LanguageModel
@@ -81,7 +81,7 @@ def generate(
     seen[:, known[0]] = True
     uniforms = uniform_draws(current.seed, num_samples)
     streams = [TextStream() for _ in range(num_samples)]
-    window = initial_window(known, len(prompted), model.config.block_size)
+    window = initial_window(known, len(prompted), model.config)
     for token_id in written:  # replays the random draws and the text
         next(uniforms)
         for stream in streams:
@@ -120,11 +120,11 @@ def generate(
         yield from events
 
 
-def initial_window(known: "Ids", prompted: int, block_size: int) -> "Ids":
+def initial_window(known: "Ids", prompted: int, config: ArchitectureConfig) -> "Ids":
     """Return the window (B, W) of `decode` after the tokens `known` (B, P), the first `prompted` of them the prompt."""
-    window = known[:, :prompted][:, -block_size:]
+    window = known[:, :prompted][:, -config.block_size :]
     for place in range(prompted, known.shape[1]):
-        window = extend_window(window, known[:, place], block_size)
+        window = extend_window(window, known[:, place], config)
     return window
 
 
@@ -140,7 +140,7 @@ def next_logits(
     known = np.array([[*prompted, *written]])  # (1, P) int64
     seen = np.zeros((1, tokenizer.vocab_size), np.bool_)
     seen[:, known[0]] = True
-    window = initial_window(known, len(prompted), model.config.block_size)
+    window = initial_window(known, len(prompted), model.config)
     logits = next(decode(model, window, dtype=resolve_sampling_dtype("auto", model)[0]))
     return logits[:, : tokenizer.vocab_size], seen
 

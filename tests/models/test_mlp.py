@@ -40,6 +40,18 @@ def test_a_norm_makes_the_hidden_layer_one_of_mean_0_and_variance_1(norm: str) -
     assert model.n_parameters() == model.config.n_parameters()
 
 
+def test_a_frozen_norm_keeps_its_running_mean_and_variance() -> None:
+    """As beside adapters, which alone a checkpoint then has."""
+    model = build(architecture="mlp", block_size=1, n_embd=8, n_hidden=64, vocab_size=7, norm="batch")
+    ids = torch.arange(7)[:, None]
+    model(ids, ids)
+    model.requires_grad_(False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    frozen = expect(torch.Tensor, model(ids)[0])
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+    torch.testing.assert_close(frozen, expect(torch.Tensor, model.eval()(ids)[0]))
+
+
 def test_a_single_row_in_training_is_normalised_by_the_running_mean_and_variance() -> None:
     model = build(architecture="mlp", block_size=1, n_embd=8, n_hidden=64, vocab_size=7, norm="batch")
     ids = torch.arange(7)[:, None]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from nanogpt.config import resolve
 from nanogpt.models.base import evaluation_mode
 from nanogpt.models.layers import cpu_decoding
 from nanogpt.sampling import decoding
@@ -111,16 +112,23 @@ def test_weights_that_changed_in_place_between_two_samples_count(new_model, chan
 
 
 def test_a_full_window_restarts_on_its_last_half():
-    window, sizes = np.array([[0]]), []
+    window, sizes, config = np.array([[0]]), [], resolve(flags={"vocab_size": 7, "block_size": 8}).config.model
     for token in range(1, 17):
-        window = extend_window(window, np.array([token]), 8)
+        window = extend_window(window, np.array([token]), config)
         assert window.tolist() == [list(range(token + 1 - window.shape[1], token + 1))]
         sizes.append(window.shape[1])
     assert sizes == [2, 3, 4, 5, 6, 7, 8, 4, 5, 6, 7, 8, 4, 5, 6, 7]
 
 
 def test_a_window_of_one_token_holds_the_newest():
-    assert extend_window(np.array([[5]]), np.array([6]), 1).tolist() == [[6]]
+    config = resolve(flags={"vocab_size": 7, "block_size": 1}).config.model
+    assert extend_window(np.array([[5]]), np.array([6]), config).tolist() == [[6]]
+
+
+def test_a_window_without_a_cache_keeps_its_length():
+    config = resolve(flags={"architecture": "mlp", "vocab_size": 7, "block_size": 3}).config.model
+    assert extend_window(np.array([[1, 2]]), np.array([3]), config).tolist() == [[1, 2, 3]]
+    assert extend_window(np.array([[1, 2, 3]]), np.array([4]), config).tolist() == [[2, 3, 4]]
 
 
 @torch.inference_mode()

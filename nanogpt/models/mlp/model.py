@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation. A single row has no variance, and is normalised by the running mean and variance."""
+    """Batch normalisation. A single row has no variance, and is normalised by the running mean and variance.
+
+    So are all rows if the layer is frozen, as beside adapters: its running mean and variance stay as they are.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, H) for x (N, H)."""
-        if len(x) > 1:
+        if len(x) > 1 and self.weight.requires_grad:
             return super().forward(x)
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
