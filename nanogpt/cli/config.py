@@ -3,16 +3,16 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from nanogpt import tokenizers
-from nanogpt.cli.settings import add_settings, configured
+from nanogpt.cli.settings import add_settings, configured_anew
 from nanogpt.cli.tables import print_table
 from nanogpt.config import KINDS, Resolved, component, config_to_toml, load_preset, names, preset_names
 from nanogpt.data import sources
 from nanogpt.errors import UserError
 
-DESCRIPTION = """Show the settings that `nanogpt train` with the same options would use, and where each comes from."""
+DESCRIPTION = """Show the settings that `nanogpt train` with the same ones gives a new run, with the source of each."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,12 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.presets:
-        print_table((name, _about(name)) for name in preset_names())
+        presets = [(name, _about(name)) for name in preset_names()]
+        _print_list(("preset", "help"), presets, args.json)
         return 0
     if args.components:
-        print_table(_components())
+        _print_list(("kind", "name", "summary"), _components(), args.json)
         return 0
-    resolved = with_weights(configured(args))
+    resolved = with_weights(configured_anew(args))
     values, known = resolved.config.values(), resolved.config.settings()
     if args.toml:
         import tomli_w
@@ -56,10 +57,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _print_list(columns: Sequence[str], rows: Iterable[tuple[str, ...]], as_json: bool) -> None:
+    """Print a table without a head, or a list of JSON objects."""
+    if as_json:
+        print(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=1))
+    else:
+        print_table(rows)
+
+
 def with_weights(resolved: Resolved) -> Resolved:
     """Return the settings with the shape of the weights that `init_from` names, unless they would be downloaded."""
     source = resolved.config.checkpoint.init_from
-    if source in ("scratch", "resume"):
+    if source == "scratch":
         return resolved
     from nanogpt.runs.weights import is_on_hub, with_shape_of_weights
 

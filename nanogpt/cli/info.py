@@ -14,7 +14,7 @@ from nanogpt.loss_units import UNITS
 from nanogpt.paths import expanded
 from nanogpt.runs.checkpoints import best, list_checkpoints, trained_config
 from nanogpt.runs.event_log import events_of
-from nanogpt.runs.folder import find, read_run_toml, summary
+from nanogpt.runs.folder import find, read_run_toml, run_config, summary
 from nanogpt.runs.manage import changed
 from nanogpt.runs.state import state_to_dict
 
@@ -74,7 +74,9 @@ def show_health(folder: Path, as_json: bool) -> int:
             print(to_json(event))
         return 0
     if not measured:
-        text = "has no measurement of its layers: they are made every health_interval steps, from step 1 on"
+        interval = run_config(folder).evaluation.health_interval
+        when = "they are made every health_interval steps, from step 1 on" if interval else "health_interval is 0"
+        text = f"has no measurement of its layers: {when}"
         print(printable(f"{folder.name} {text}"))
         return 0
     last = measured[-1]

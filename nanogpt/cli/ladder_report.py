@@ -94,7 +94,9 @@ def _page_lines(report: Report, rungs: Sequence["Rung"]) -> Iterator[str]:
     yield ""
     if report.finished:
         last = report.finished[-1]
-        machine = counted(last.threads, "CPU core") if last.device == "cpu" else "one GPU"
+        threads = sorted({rung.threads for rung in report.finished})
+        cores = f"{threads[0]} to {threads[-1]} CPU cores" if len(threads) > 1 else counted(threads[0], "CPU core")
+        machine = cores if last.device == "cpu" else "one GPU"
         yield (
             f"Every rung was trained for {report.seconds:g} seconds on {printable(report.dataset)}, on {machine} in "
             "float32, with the same seed."

@@ -95,10 +95,14 @@ Rows = list[tuple[str, ...]]
 
 def encoded(loaded: "LoadedModel", text: str) -> list[int]:
     """Return the last block_size ids of a prompt. Raise `UserError` for unknown characters, and if it has no token."""
+    return _all_ids(loaded, text)[-loaded.model.config.block_size :]
+
+
+def _all_ids(loaded: "LoadedModel", text: str) -> list[int]:
     ids = loaded.tokenizer.encode(text)
     if not ids:
         raise UserError("the prompt has no token: give a longer one")
-    return ids[-loaded.model.config.block_size :]
+    return ids
 
 
 def shown(tokenizer: "Tokenizer", id: int) -> str:
@@ -178,7 +182,7 @@ def neighbours(loaded: "LoadedModel", text: str, top: int) -> tuple[Rows, dict[s
 
     tokenizer, rows, figures = loaded.tokenizer, list[tuple[str, ...]](), list[dict[str, Any]]()
     vectors = embeddings_of(loaded.model)[: tokenizer.vocab_size]
-    for id in dict.fromkeys(encoded(loaded, text)):
+    for id in dict.fromkeys(_all_ids(loaded, text)):
         near = nearest_tokens(vectors, id, top)
         cells = "  ".join(f"{shown(tokenizer, each)} {similarity:.2f}" for each, similarity in near)
         rows.append((shown(tokenizer, id), cells))
@@ -250,7 +254,7 @@ def picture(loaded: "LoadedModel", args: argparse.Namespace, prompt: str) -> str
 
     if args.neighbours is not None:
         vectors = embeddings.embeddings_of(loaded.model)[: tokenizer.vocab_size]
-        marked = encoded(loaded, args.neighbours)
+        marked = _all_ids(loaded, args.neighbours)
         return pictures.map_picture(*embeddings.map_of(vectors), texts(range(len(vectors))), marked)
     ids = encoded(loaded, prompt)
     sequence = torch.tensor(ids, device=loaded.device)

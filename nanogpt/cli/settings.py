@@ -16,6 +16,7 @@ from nanogpt.config import (
     sampling_settings,
     settings,
 )
+from nanogpt.errors import SettingError
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -89,3 +90,14 @@ def typed(args: argparse.Namespace, known: Mapping[str, Setting]) -> dict[str, s
 def configured(args: argparse.Namespace, defaults: Mapping[str, Any] | None = None) -> Resolved:
     """Return the configuration from preset, file and options, as `resolve` does. Raise `SettingError`."""
     return resolve(preset=args.preset, file=args.file, flags=typed(args, every_setting()), defaults=defaults)
+
+
+def configured_anew(args: argparse.Namespace) -> Resolved:
+    """Return the configuration of a new run. Raise `SettingError`, also if it would resume another one."""
+    resolved = configured(args)
+    if resolved.config.checkpoint.init_from == "resume":
+        raise SettingError(
+            "init_from",
+            "init_from=resume takes the settings of a run: `nanogpt info RUN` shows them",
+        )
+    return resolved

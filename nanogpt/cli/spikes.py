@@ -9,7 +9,7 @@ from nanogpt.formatting import printable
 from nanogpt.inspection.spikes import describe
 from nanogpt.paths import expanded
 from nanogpt.runs.event_log import events_of, steps_of
-from nanogpt.runs.folder import find
+from nanogpt.runs.folder import find, run_config
 
 AROUND = 3  # reported steps shown before and after a spike
 
@@ -28,7 +28,8 @@ def run(args: argparse.Namespace) -> int:
             print(to_json(spike))
         return 0
     if not spikes:
-        print(printable(f"{folder.name} has no spikes"))
+        not_looked = "" if run_config(folder).evaluation.health_interval else ": health_interval=0 looks for none"
+        print(printable(f"{folder.name} has no spikes{not_looked}"))
         return 0
     columns = steps_of(folder, ("step", "loss", "grad_norm", "learning_rate"))
     for spike in spikes:

@@ -46,6 +46,8 @@ def synchronises_output() -> bool | None:
     except (ImportError, OSError):
         return None
     try:
+        if os.tcgetpgrp(terminal) != os.getpgrp():  # a job in the background would be stopped by the next line but one
+            return None
         before = termios.tcgetattr(terminal)
         try:
             tty.setcbreak(terminal)

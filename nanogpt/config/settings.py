@@ -63,7 +63,10 @@ class EvaluationConfig:
         0, "iterations between measurements of the gradient noise scale; 0: none", low=0, high=10**12
     )
     health_interval: int = setting(
-        50, "iterations between measurements of each layer's health; 0: none", low=0, high=10**12
+        50,
+        "iterations between measurements of each layer's health; 0: none, and no reports of spikes",
+        low=0,
+        high=10**12,
     )
     sample_interval: int = setting(
         0, "iterations between samples of sample_start; 0: none", low=0, high=10**12, common=True

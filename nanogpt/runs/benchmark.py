@@ -46,7 +46,10 @@ def run_benchmark(
         raise UserError(f"training ended before anything could be measured: {why}")
     step_s = median(part["step"] for part in parts)  # robust to steps that other programs disturb
     total = {name: sum(part.get(name, 0.0) for part in parts) for name in (*PARTS, "step")}
+    import torch
+
     yield Measuring(what="sampling")
+    torch.set_num_threads(hardware.resolve_threads(0))  # as `nanogpt sample` has them, not as the training chose
     model = config.model.build().to(hardware.resolve_device(config.system.device)).eval()
     sampling_dtype, why_sampling_dtype = sampling.resolve_sampling_dtype("auto", model)
     alone = sampling_rate(model, dataset.tokenizer, 1)

@@ -27,6 +27,7 @@ def measure_int8_loss(run: Path, model: "LanguageModel") -> tuple[float, int] | 
     try:
         dataset = open_run_dataset(run)
         tokens = dataset.split("val")
+        dataset.check_ids("val")
         size = completed(text_size(dataset, "val"))
     except UserError:
         return None

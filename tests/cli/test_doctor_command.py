@@ -162,6 +162,24 @@ def test_a_dumb_terminal_is_told_that_the_app_does_not_start(capsys, monkeypatch
     assert "the app does not start" in findings(capsys)[2]["terminal"]["text"]
 
 
+def test_a_job_in_the_background_asks_the_terminal_nothing_as_it_would_be_stopped():
+    script = (
+        "import os; from nanogpt.cli import terminal; child = os.fork()\n"
+        "if child == 0: os.setpgid(0, 0); os._exit(terminal.synchronises_output() is not None)\n"
+        "print('ended with', os.waitpid(child, os.WUNTRACED)[1])"
+    )
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, "-c", script], os.environ | {"TERM": "xterm", "TERM_PROGRAM": ""})
+    seen = b""
+    while b"ended with" not in seen or not seen.endswith(b"\n"):
+        assert select.select([master], [], [], 60)[0], seen
+        seen += os.read(master, 4096)
+    assert b"ended with 0" in seen
+    os.waitpid(pid, 0)
+    os.close(master)
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [

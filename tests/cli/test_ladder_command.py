@@ -1,12 +1,13 @@
 """`nanogpt ladder`: a table, a chart and a page of what each rung brings."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nanogpt.cli import main
-from nanogpt.cli.ladder_report import chart_lines, table_rows
+from nanogpt.cli.ladder_report import Report, chart_lines, page, table_rows
 from nanogpt.events import RungFailed, RungFinished, RungStarted
 
 
@@ -98,6 +99,14 @@ def test_the_gain_is_over_the_rung_before_and_the_lowest_is_leftmost_in_the_char
     assert [line.index("o") - line.index("|") - 1 for line in lines[1:]] == [47, 0, 12]  # 47 · 0.25 is 11.75
     assert "".join(lines).isascii()
     assert [*chart_lines(rungs[:1], is_unicode=True)][1].endswith("│●")
+
+
+def test_the_page_says_all_numbers_of_threads_that_the_rungs_had() -> None:
+    rungs = [replace(finished("a", 3.5), threads=1), finished("b", 2.5), finished("c", 2.75)]
+    report = Report("nanogpt ladder", "text", 1.0, 3, rungs)
+    assert "on text, on 1 to 2 CPU cores in float32" in page(report, [])
+    report.finished.pop(0)
+    assert "on text, on 2 CPU cores in float32" in page(report, [])
 
 
 def test_a_rung_has_no_gain_if_the_one_before_was_not_trained() -> None:

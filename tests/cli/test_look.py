@@ -68,6 +68,9 @@ def test_each_layer_predicts_after_each_token(trained, look, text):
 def test_neighbours_and_losses(trained, look, text):
     trained()
     assert look("--neighbours", text[0], "--top=2")[0].count("“") == 3
+    distinct = list(dict.fromkeys(text))
+    assert len(distinct) > 16, "more than the window"
+    assert len(look("--neighbours", "".join(distinct), "--top=1")) == len(distinct)
     rows = look("--losses", "--top=3")
     assert rows[0].split() == ["position", "loss"]
     figures = look("--losses", "--json")

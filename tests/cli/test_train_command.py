@@ -267,6 +267,23 @@ def test_config_lists_the_presets_and_says_why_one_cannot_be_used(tmp_path, caps
     assert "hidden" not in listed
 
 
+def test_the_lists_of_config_are_json_too(capsys):
+    assert main(["config", "--presets", "--json"]) == 0
+    presets = {each["preset"]: each["help"] for each in json.loads(capsys.readouterr().out)}
+    assert list(presets) == list(preset_names())
+    assert "two modern blocks" in presets["shakespeare-small"]
+    assert main(["config", "--components", "--json"]) == 0
+    assert {"kind": "optimizer", "name": "muon"}.items() <= next(
+        each for each in json.loads(capsys.readouterr().out) if each["name"] == "muon"
+    ).items()
+
+
+@pytest.mark.parametrize("command", ["config", "bench"])
+def test_settings_of_a_run_that_would_be_resumed_are_not_taken_for_defaults(command, capsys):
+    assert main([command, "--init_from=resume"]) == 2
+    assert "takes the settings of a run: `nanogpt info RUN` shows them" in capsys.readouterr().err
+
+
 def test_config_as_toml_is_a_file_that_means_the_same(tmp_path, capsys):
     assert main(["config", "--toml", "--preset=baby"]) == 0
     tables = tomllib.loads(capsys.readouterr().out)
