@@ -463,8 +463,10 @@ async def test_what_is_wrong_with_an_own_text_is_marked_where_it_stands(lab: Any
         await opened(at, "small")
         await at.press("a")
         await at.paste(str(text_file))
+        said = "the data set small already exists"
+        await at.until(lambda: said in at.app.screen.query_one("#name-error").render().plain)
         await at.press("tab")
-        assert "the data set small already exists" in at.app.screen.query_one("#name-error").render().plain
+        await at.until(lambda: at.app.focused.id == "name")
         await at.press(*"other")
         assert not at.app.screen.query_one("#name-error").has_class("-shown")
         at.app.screen.query_one("#val_ratio").value = "1.5"
@@ -505,7 +507,9 @@ async def test_a_text_that_counting_refused_stays_in_the_form_until_it_is_mended
         await at.press("a")
         await at.paste(str(empty))
         await at.sees("is empty; give some text")
+        form, counted = at.app.screen, at.app.screen._worker
         await at.press("ctrl+s")
+        await at.until(lambda: form._worker is not counted and form._worker.done)  # counted anew
         await at.sees("add your own text", "is empty; give some text")
         empty.write_text("no longer empty\n" * 10)
         await at.press("ctrl+s")

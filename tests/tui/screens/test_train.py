@@ -35,12 +35,18 @@ async def test_a_first_start_of_a_readonly_session_offers_no_key_that_it_lacks(h
         assert "new run" not in at.seen()
 
 
+async def finished(at: Any) -> None:
+    """Waits until a run has finished and its thread too: keys for another one are obeyed from then on."""
+    await at.until(lambda: at.session.history is not None and at.session.history.phase == "finished")
+    await at.until(lambda: not at.session.is_training)
+
+
 async def test_a_first_start_says_what_to_do_and_one_key_does_it(lab: Any) -> None:
     async with lab() as at:
         await at.sees("Nothing has been trained here yet.")
         await at.sees("quick start")
         await at.press("enter")
-        await at.until(lambda: at.session.history.phase == "finished")
+        await at.until(lambda: at.session.history is not None and at.session.history.phase == "finished")
         history = at.session.history
         assert history.evaluations[-1].val_loss < history.evaluations[0].val_loss
         assert [sample.step for sample in history.samples] == [0, 20, 40, 60]
@@ -60,7 +66,7 @@ async def test_space_pauses_at_a_step_and_goes_on(lab: Any) -> None:
     async with lab(**LONG) as at:
         await started(at)
         await at.press("space")
-        await at.until(lambda: at.session.history.phase == "paused")
+        await at.until(lambda: at.session.history is not None and at.session.history.phase == "paused")
         await at.sees("paused")
         held = at.session.history.step
         await at.pilot.pause(0.3)
@@ -73,7 +79,7 @@ async def test_space_pauses_at_a_step_and_goes_on(lab: Any) -> None:
 async def test_the_unit_of_the_losses_is_shown_in_the_chart_and_the_figures_and_remembered(lab: Any) -> None:
     async with lab() as at:
         await at.press("g")
-        await at.until(lambda: at.session.history and at.session.history.phase == "finished")
+        await at.until(lambda: at.session.history is not None and at.session.history.phase == "finished")
         text, loss = at.session.history.val_text, at.session.history.evaluation.val_loss
         await at.press("L")
         await at.sees("train ppl", f"val ppl    {math.exp(loss):.4f}"[:14])
@@ -169,7 +175,7 @@ async def test_a_stopped_run_is_resumed_where_it_was(lab: Any) -> None:
 async def test_a_complete_run_goes_on_to_a_later_step_alone(lab: Any) -> None:
     async with lab() as at:
         await at.press("g")
-        await at.until(lambda: at.session.history and at.session.history.phase == "finished")
+        await finished(at)
         done = at.session.history.step
         await at.press("r")
         at.app.screen.query_one(Input).value = str(done)
@@ -221,7 +227,7 @@ async def test_of_another_run_the_newest_sample_is_shown(lab: Any, two_runs: Pat
 async def test_an_error_of_the_engine_is_one_line_on_the_screen(lab: Any) -> None:
     async with lab(block_size=100_000) as at:
         await at.press("g")
-        await at.until(lambda: at.session.history.phase == "failed")
+        await at.until(lambda: at.session.history is not None and at.session.history.phase == "failed")
         await at.sees("block_size=100000")
         await at.until(lambda: "Traceback" not in at.seen())
 
@@ -265,7 +271,7 @@ async def test_training_goes_on_while_other_screens_are_looked_at(lab: Any) -> N
 async def test_at_80_by_24_samples_and_log_take_turns(lab: Any) -> None:
     async with lab(size=(80, 24)) as at:
         await at.press("g")
-        await at.until(lambda: at.session.history and at.session.history.phase == "finished")
+        await at.until(lambda: at.session.history is not None and at.session.history.phase == "finished")
         await at.sees("watch it learn")
         await at.until(lambda: "rhymes:" not in at.seen())
         await at.press("v")
@@ -276,7 +282,7 @@ async def test_at_80_by_24_samples_and_log_take_turns(lab: Any) -> None:
 async def test_the_quick_start_can_be_had_again_and_asks_first(lab: Any) -> None:
     async with lab(max_iters=2) as at:
         await at.press("enter")
-        await at.until(lambda: at.session.history is not None and at.session.history.phase == "finished")
+        await finished(at)
         await at.press("enter")
         await at.sees("as a new run?")
         await at.press("escape")
@@ -290,7 +296,7 @@ async def test_the_quick_start_can_be_had_again_and_asks_first(lab: Any) -> None
 async def test_after_a_failed_start_the_quick_start_is_offered_again(lab: Any) -> None:
     async with lab(dataset="nowhere") as at:
         await at.press("g")
-        await at.until(lambda: at.session.history.phase == "failed")
+        await at.until(lambda: at.session.history is not None and at.session.history.phase == "failed")
         await at.sees("no data set 'nowhere'")
         await at.until(lambda: "quick start" in at.seen().splitlines()[-1])
 
@@ -313,7 +319,7 @@ async def test_what_would_be_lost_is_said_before_a_run_is_stopped_or_left(lab: A
 async def test_the_train_loss_is_where_the_line_of_the_chart_ends_however_it_is_smoothed(lab: Any) -> None:
     async with lab() as at:
         await at.press("g")
-        await at.until(lambda: at.session.history and at.session.history.phase == "finished")
+        await at.until(lambda: at.session.history is not None and at.session.history.phase == "finished")
         shown = []
         for _ in range(2):
             end = float(at.app.screen.run_view.chart.picture.curve.field("smooth")[-1])
@@ -328,7 +334,7 @@ async def test_200_by_60_has_room_for_more_charts_and_80_by_24_computes_none(lab
         await at.press("g")
         await at.sees("gradient norm", "learning rate", "highest")
         trends = at.app.screen.run_view.trends
-        await at.until(lambda: at.session.history.phase == "finished")
+        await at.until(lambda: at.session.history is not None and at.session.history.phase == "finished")
         await at.pilot.resize_terminal(80, 24)
         await at.until(lambda: "highest" not in at.seen())
         drawn = trends.drawings
@@ -341,7 +347,7 @@ async def test_200_by_60_has_room_for_more_charts_and_80_by_24_computes_none(lab
 async def test_a_pane_has_the_screen_to_itself_until_the_key_comes_again(lab: Any) -> None:
     async with lab(size=(120, 40)) as at:
         await at.press("g")
-        await at.until(lambda: at.session.history and at.session.history.phase == "finished")
+        await at.until(lambda: at.session.history is not None and at.session.history.phase == "finished")
         await at.press("v")
         await at.until(lambda: "watch it learn" not in at.seen() and "grad norm" not in at.seen())
         await at.sees("saved step 20", "finished at step 60")
@@ -358,7 +364,7 @@ async def test_the_log_is_wrapped_at_its_own_width_after_it_was_hidden(lab: Any)
     """It is hidden at 80×24; what is written meanwhile has no width to be wrapped at."""
     async with lab(size=(120, 40), max_iters=4) as at:
         await at.press("g")
-        await at.until(lambda: at.session.history and at.session.history.phase == "finished")
+        await at.until(lambda: at.session.history is not None and at.session.history.phase == "finished")
         log = at.app.screen.run_view.log_lines
         await at.pilot.resize_terminal(80, 24)
         await at.until(lambda: not log.size)
