@@ -60,9 +60,9 @@ class RunClient(Worker["LogItem"]):
         if not matching:  # another client sent it
             return
         command = matching[0]
-        self.pending.remove(command)
         if isinstance(command, Save) or (isinstance(command, Stop) and command.save):
             self.saving = event.text.startswith(("saving", "stopping"))
+        self.pending.remove(command)  # last: a thread that waits for a checkpoint looks at both
 
     def _log_unapplied(self) -> None:
         """Log the commands that the trainer had not applied when it ended, but for another stop."""

@@ -13,7 +13,7 @@ import threading
 from codecs import getincrementaldecoder
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from textual._xterm_parser import XTermParser
@@ -160,6 +160,8 @@ class BufferedDriver(Driver):
             if select.select([descriptor], [], [], INPUT_POLL_S)[0]:
                 try:
                     data = os.read(descriptor, 4096)
+                except BlockingIOError:  # the shell has taken it, while the job was stopped
+                    continue
                 except OSError:  # the terminal was closed
                     data = b""
                 if not data:
@@ -227,10 +229,11 @@ class TerminalDriver(BufferedDriver, LinuxDriver):
         """Read and parse input until the app ends. If the input ends first, the terminal was closed."""
         parser = CellParser(self._debug)
         decode = getincrementaldecoder("utf-8")("replace").decode
-        for data in self.read_input(self.fileno, self.exit_event):
-            text = decode(data)
-            for message in parser.feed(text) if text else parser.tick():  # an empty text would be the end to `feed`
-                self.process_message(message)
+        with opened_anew(self.fileno) as descriptor:
+            for data in self.read_input(descriptor, self.exit_event):
+                text = decode(data)
+                for message in parser.feed(text) if text else parser.tick():  # an empty text would be the end to `feed`
+                    self.process_message(message)
 
     def suspend(self) -> None:
         """Restore the terminal and stop the shell's job, while this process continues."""
@@ -287,6 +290,24 @@ class TerminalDriver(BufferedDriver, LinuxDriver):
             self._must_restart = False
             self.resume_application_mode()
             self._request_repaint()
+
+
+@contextmanager
+def opened_anew(descriptor: int) -> Iterator[int]:
+    """Yield a terminal's descriptor whose reads never wait, without a change for other programs that read it.
+
+    A job can be stopped between `select` and the read, and its shell takes what was to be read. Yield `descriptor` if
+    the terminal cannot be opened.
+    """
+    try:
+        opened = os.open(os.ttyname(descriptor), os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:
+        yield descriptor
+        return
+    try:
+        yield opened
+    finally:
+        os.close(opened)
 
 
 def _from_environment(name: str, default: int) -> int:

@@ -42,6 +42,7 @@ from nanogpt.errors import UserError
 from nanogpt.events import Downloading
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.settings import Settings, load
+from nanogpt_tui.terminal import input_queue
 
 RECIPE = """
 title = "Rhymes"
@@ -212,6 +213,7 @@ def lab(rhymes: dict[str, Any]) -> Callable[..., AbstractAsyncContextManager[Lab
                 yield at
         finally:
             app.session.close()
+            stop_watching(app)
 
     return opened
 
@@ -223,11 +225,26 @@ def looking(home: Path) -> Callable[..., AbstractAsyncContextManager[Lab]]:
     @asynccontextmanager
     async def opened(folder: Path, **options: Any) -> AsyncIterator[Lab]:
         app = LabApp(Settings(repaints_per_second=20), watched=folder, **options)
-        async with app.run_test(size=(120, 40), notifications=True) as pilot:
-            await pilot.pause()
-            yield Lab(app, pilot)
+        try:
+            async with app.run_test(size=(120, 40), notifications=True) as pilot:
+                await pilot.pause()
+                yield Lab(app, pilot)
+        finally:
+            stop_watching(app)
 
     return opened
+
+
+def stop_watching(app: LabApp) -> None:
+    """Ends the thread that follows a run, which would go on until the end of the process, in other tests."""
+    if app.session.remote is not None:
+        app.session.remote.cancel()
+
+
+@pytest.fixture(autouse=True)
+def _keys_wait_until_a_screen_has_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long that takes on a busy machine."""
+    monkeypatch.setattr(input_queue, "READY_TIMEOUT_S", 30.0)
 
 
 @pytest.fixture

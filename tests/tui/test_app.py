@@ -117,6 +117,7 @@ async def test_the_quick_start_is_a_command_of_every_screen_and_makes_a_run_of_a
     async with lab(max_iters=2) as at:
         await at.press("g")
         await at.until(lambda: at.session.history is not None and at.session.history.phase == "finished")
+        await at.until(lambda: not at.session.is_training)
         await at.press("4")
         await at.sees("quickstart")
         commands = {each.title: each for each in screen_commands(at.app, at.app.screen)}

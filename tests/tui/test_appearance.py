@@ -46,6 +46,7 @@ async def test_what_is_longer_than_its_field_is_seen_while_it_is_typed(lab: Any,
 
 async def test_alternatives_take_a_line_each_after_every_change_of_width(lab: Any) -> None:
     async with lab(size=(120, 40)) as at:
+        await at.until(lambda: at.session.discovered)  # a repaint after it would hide the token again
         await at.press("3")
         shown = at.app.screen.query_one(Alternatives)
         at.app.screen.add_class("-cursor")

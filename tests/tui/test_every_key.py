@@ -87,13 +87,20 @@ async def test_train_before_anything_was_trained(lab: Any) -> None:
         await at.until(lambda: at.session.history is not None)
 
 
+async def is_read(at: Any, run: str = "") -> None:
+    """Waits until all of a run's record is read, on which its keys depend."""
+    await at.until(
+        lambda: (history := at.session.history) and history.reading is None and (not run or history.run == run)
+    )
+
+
 async def test_train_with_a_run_that_has_ended(lab: Any, two_runs: Path) -> None:
     for size in ((120, 40), (80, 24)):
         async with lab(size=size) as at:
 
             async def visit(at: Any) -> None:
                 await go(at, "train")
-                await at.until(lambda: at.session.history and len(at.session.history))
+                await is_read(at)
 
             besides = () if size == (120, 40) else (*"rnhI", "enter", "g")  # which open a dialog or another screen
             pressed = [key for key in (*"rnolahIv", "enter", "g") if key not in besides]
@@ -108,7 +115,7 @@ async def test_health(lab: Any, two_runs: Path) -> None:
         async def visit(at: Any) -> None:
             if type(at.app.screen).__name__ != "HealthScreen":
                 await go(at, "train")
-                await at.until(lambda: at.session.history and at.session.history.layer_health)
+                await is_read(at)
                 await at.press("h")
             await at.sees("update / weights")
             at.app.screen._layer = 2  # a layer between others
@@ -125,7 +132,7 @@ async def test_look(lab: Any, two_runs: Path, trained: Path, home: Path) -> None
     async with lab() as at:
         await go(at, "train")
         at.session.show_run(two_runs / "one")
-        await at.until(lambda: at.session.history and at.session.history.run == "one")
+        await is_read(at, "one")
 
         def on(view: str) -> Visit:
             async def visit(at: Any) -> None:

@@ -136,7 +136,8 @@ async def test_a_run_started_apart_is_steered_like_ones_own_and_resumed_here_whe
             await at.until(lambda: "ended without a message" in at.seen() and "resume" in last_line(at))
             saved = at.session.history.saves[-1].step
             await at.press("r")
-            await at.until(lambda: at.session.is_training and at.session.history.started.step == saved)
+            await at.until(lambda: at.session.is_training and at.session.history.started is not None)
+            assert at.session.history.started.step == saved
             await at.until(lambda: at.session.history.step > saved)
     finally:
         kill_trainer(run)
@@ -151,8 +152,8 @@ async def test_a_process_that_cannot_begin_says_why(
     async with lab() as at:
         config = resolve(flags={"dataset": "rhymes"} | {name: int(value) for name, value in list(SHAPE.items())[:-1]})
         at.session.start_detached(config.config, home / "runs" / "full")
-        await at.until(lambda: at.session.history.phase == "failed")
-        assert "is not empty and not a run" in at.seen()
+        await at.sees("is not empty and not a run")
+        await at.until(lambda: at.session.remote.done)
         await at.press("q")
         await at.until(lambda: not at.app.is_running)
 
@@ -406,19 +407,20 @@ async def test_a_long_record_is_drawn_coarsely_at_once_and_says_how_far_it_is_re
 
     monkeypatch.setattr(event_log, "LARGE", 1000)
     monkeypatch.setattr(following, "BLOCK", 2000)
-    go_on = threading.Event()
+    reached, go_on = threading.Event(), threading.Event()
     parse = event_log.parse_with_lines
 
     def slowly(block: bytes, path: Path, names: tuple[str, ...]) -> Iterator[Any]:
         yield from parse(block, path, names)
         if b'"step":60,' in block:
+            reached.set()
             go_on.wait(60)
 
     monkeypatch.setattr(parsed_log, "parse_with_lines", slowly)
     far.record(*map(stepped, range(4, 101)), ended(100))
     far.beat(time.time(), "stopped", step=100)
     async with looking(far.folder) as at:
-        await at.until(lambda: at.session.history and len(at.session.history) > 3 and at.session.history.reading)
+        await at.until(lambda: reached.is_set() and at.session.history and at.session.history.reading)
         await at.sees("reading")
         share = at.session.history.reading
         assert 0.3 < share < 0.8, "some 60 of 100 lines"

@@ -322,6 +322,8 @@ async def seen(home: Path, text: str, glyphs: str) -> AsyncIterator[tuple[str, S
         async for view in views("training", "training", "4 of 4"):
             yield view
         await pilot.press("1")
+        while not (isinstance(app.screen, DataScreen) and app.screen.entries):
+            await asyncio.sleep(0.03)
         await until(pilot, "verses")
         rows = app.screen.query_one(OptionList)
         rows.highlighted = rows.get_option_index("verses")

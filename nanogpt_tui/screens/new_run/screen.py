@@ -118,9 +118,8 @@ class NewRunScreen(LabScreen):
             self._show_about()
             if self.is_reading:
                 self._read_options()
-            if self._starts_once_read:
-                self._starts_once_read = False
-                self.action_start()
+            else:
+                self._start_if_asked()
 
         self.session.fetch(read, show, "read preset or run", answers_key=True)
 
@@ -134,6 +133,7 @@ class NewRunScreen(LabScreen):
         self.is_reading = False
         if found is None:
             self.notify(error, severity="error", markup=False)
+            self._start_if_asked()
             return
         self.datasets = {info.name: info for info in found.datasets}
         self.draft.tokenizers, self.draft.taken = found.tokenizers, found.taken
@@ -143,6 +143,7 @@ class NewRunScreen(LabScreen):
         self._show_datasets()
         self.choice("start").set_options(list(found.starts))
         self._changed()
+        self._start_if_asked()
 
     def _show_datasets(self) -> None:
         options = [
@@ -302,7 +303,7 @@ class NewRunScreen(LabScreen):
 
     def action_start(self) -> None:
         """Start the run once the measurement has ended: the two would share torch's random numbers."""
-        if self._wanted is not None:
+        if self._wanted is not None or self.is_reading:  # what is read may choose another data set
             self._starts_once_read = True
             return
         if self.config is None or self._starting:
@@ -314,6 +315,11 @@ class NewRunScreen(LabScreen):
         self.query_one("#start-button", Button).label = "starting …"
         draft = replace(self.draft, edits=dict(self.draft.edits))
         self._start_after_measurement(self.config, draft, self.in_background)
+
+    def _start_if_asked(self) -> None:
+        if self._starts_once_read:
+            self._starts_once_read = False
+            self.action_start()
 
     def action_start_in_background(self) -> None:
         self.in_background = True

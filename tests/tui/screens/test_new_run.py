@@ -17,6 +17,7 @@ from nanogpt.data import list_datasets, prepare, textfile_recipe
 from nanogpt.events import Measured, Step
 from nanogpt.models import gpt2
 from nanogpt.training import CommandQueue, SetMaxIters
+from nanogpt_tui.screens.new_run import screen as form_screen
 from nanogpt_tui.screens.new_run.estimate import EstimateRow
 from nanogpt_tui.screens.new_run.fields import Field
 from nanogpt_tui.screens.new_run.form_options import FormOptions, read_options
@@ -548,3 +549,26 @@ def test_a_run_is_resumed_at_its_latest_checkpoint_whatever_step_it_had_reached(
     status = two_runs / "one" / "status.json"
     status.write_text(json.dumps(json.loads(status.read_text()) | {"step": 75, "state": "interrupted"}))
     assert dict(read_options(None).starts)["resume one"] == "resume one at step 60"
+
+
+async def test_a_start_waits_until_the_data_sets_are_read_which_may_choose_another_one(
+    lab: Any, rhymes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list(prepare("rhymes"))
+    may_read, started = threading.Event(), list[str]()
+
+    def slowly(runs_dir: Path | None) -> FormOptions:
+        may_read.wait(60)
+        return read_options(runs_dir)
+
+    monkeypatch.setattr(form_screen, "read_options", slowly)
+    async with lab() as at:
+        screen = NewRunScreen()
+        monkeypatch.setattr(screen, "_start_after_measurement", lambda config, *_: started.append(config.data.dataset))
+        at.app.push_screen(screen)
+        await at.until(lambda: screen.config is not None and screen._wanted is None)
+        screen.action_start()
+        assert not started
+        may_read.set()
+        await at.until(lambda: started)
+    assert started == ["rhymes"]

@@ -194,7 +194,7 @@ async def test_the_newest_run_is_shown_at_the_start(lab: Any, rhymes: dict[str, 
         await at.until(lambda: at.app.session.history.phase == "finished")
     async with lab() as at:
         assert isinstance(at.app, LabApp)
-        await at.until(lambda: at.app.session.history is not None)
+        await at.until(lambda: at.app.session.history and at.app.session.history.reading is None)
         history = expect(History, at.app.session.history)
         assert history.step == rhymes["max_iters"]
         assert len(history) == rhymes["max_iters"]

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import select
 import threading
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from textual import constants
@@ -16,7 +18,15 @@ from textual.screen import Screen
 
 from nanogpt_tui.app import LabApp
 from nanogpt_tui.settings import Settings
-from nanogpt_tui.terminal.driver import MAX_PENDING_BYTES, STALL_TIMEOUT_S, CellParser, OutputThread, TerminalDriver
+from nanogpt_tui.terminal.driver import (
+    MAX_PENDING_BYTES,
+    STALL_TIMEOUT_S,
+    BufferedDriver,
+    CellParser,
+    OutputThread,
+    TerminalDriver,
+    opened_anew,
+)
 
 ROW = LayoutUpdate([], Region(0, 0, 1, 1))
 
@@ -42,12 +52,27 @@ def test_what_is_written_arrives_in_order_and_is_counted() -> None:
     line.stop()
 
 
+def test_input_that_the_shell_has_taken_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the job is stopped between the two calls."""
+    master, terminal = os.openpty()
+    app: Any = SimpleNamespace(_loop=None)
+    ended = threading.Event()
+    monkeypatch.setattr(select, "select", lambda *_: ([terminal], [], []))
+    with opened_anew(terminal) as descriptor:
+        threading.Timer(0.1, ended.set).start()
+        assert list(BufferedDriver.read_input(app, descriptor, ended)) == []
+        assert os.get_blocking(terminal), "for the shell nothing changes"
+    os.close(master)
+    os.close(terminal)
+
+
 def test_a_reader_that_reads_nothing_is_not_waited_for_and_all_arrives_when_it_does() -> None:
     reader, writer = os.pipe()
     drained = threading.Event()
     line = OutputThread(writer, drained.set)
     frame = b"x" * MAX_PENDING_BYTES
-    for _ in range(16):  # a pipe holds 64 KiB
+    line.write(5 * frame)  # a pipe holds 64 KiB
+    for _ in range(11):
         line.write(frame)
     assert line.pending > MAX_PENDING_BYTES
     assert not drained.is_set()

@@ -18,7 +18,7 @@ from nanogpt import runs
 from tests.narrowing import expect
 from tests.tui.conftest import kill_trainer
 
-BASH = ["bash", "--norc", "--noprofile", "-i"]
+BASH = ["env", "PS1=bash-$ ", "bash", "--norc", "--noprofile", "-i"]  # whatever prompt is exported here
 APP = f"{shlex.quote(sys.executable)} -m nanogpt_tui"
 CTRL_Z, CTRL_C, CTRL_V = "\x1a", "\x03", "\x16"
 SHIFT_HOME, CTRL_E = "\x1b[1;2H", "\x05"
@@ -145,6 +145,25 @@ def test_a_terminal_that_goes_while_the_app_is_suspended_loses_nothing(terminal:
     assert expect(runs.Checkpoint, runs.latest(long)).step == about.step
 
 
+def about(pid: int) -> list[str]:
+    """The fields of a process in /proc: 2 its state, 3 its parent, 7 the foreground job of its terminal."""
+    return Path(f"/proc/{pid}/stat").read_text().split()
+
+
+def press_until(screen: Any, key: str, seen: str) -> None:
+    """Presses a key again until it was obeyed: an app that takes its terminal back forgets what was typed before."""
+    pressed = 0.0
+
+    def is_seen(text: str) -> bool:
+        nonlocal pressed
+        if seen not in text and time.monotonic() > pressed + 1:
+            screen.press(key)
+            pressed = time.monotonic()
+        return seen in text
+
+    screen.until(is_seen)
+
+
 def terminal_of(pid: int) -> str:
     with suppress(FileNotFoundError):
         return str(Path(f"/proc/{pid}/fd/0").readlink())
@@ -155,16 +174,19 @@ def test_a_stop_sent_from_elsewhere_does_the_same(terminal: Terminals, long: Pat
     with terminal(100, 30, command=BASH) as screen:
         begin(screen)
         train(screen)
-        supervisor = int(Path(f"/proc/{runs.summary(long).pid}/stat").read_text().split()[3])
+        app = runs.summary(long).pid
+        supervisor = int(about(app)[3])
         os.kill(supervisor, signal.SIGTSTP)
         in_the_shell(screen, 1000)
         assert goes_on(long)
         screen.press("fg\r")
         screen.until(lambda text: "train loss" in text and "echo" not in text)
-        os.killpg(os.getpgid(supervisor), signal.SIGSTOP)  # which nobody can hear coming
-        screen.until(lambda text: text.count("Stopped") == 1)
+        os.killpg(supervisor, signal.SIGSTOP)  # which nobody can hear coming
+        until(lambda: {about(app)[2], about(supervisor)[2]} == {"T"})
+        until(lambda: about(supervisor)[7] == str(screen.process.pid))  # the terminal is the shell's
         screen.press("fg\r")
-        screen.until(lambda text: "train loss" in text and "Stopped" not in text)
+        until(lambda: "T" not in {about(app)[2], about(supervisor)[2]})
+        press_until(screen, "1", "data set")
         screen.press("q")
         screen.until(lambda text: "background" in text)
         screen.press("x")
