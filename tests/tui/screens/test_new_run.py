@@ -557,7 +557,7 @@ async def test_a_start_waits_until_the_data_sets_are_read_which_may_choose_anoth
     list(prepare("rhymes"))
     may_read, started = threading.Event(), list[str]()
 
-    def slowly(runs_dir: Path | None) -> FormOptions:
+    def slowly(runs_dir: str | None) -> FormOptions:
         may_read.wait(60)
         return read_options(runs_dir)
 
