@@ -215,8 +215,10 @@ class LabApp(TerminalApp):
     async def action_quit(self) -> None:
         if isinstance(self.screen, Ask):
             return
+        other_work = self._unsaved_work()
         if self.session.is_starting:
-            self.push_screen(Ask("A training process is still starting.", STARTING_ANSWERS), self._quit_as)
+            question = f"A training process is still starting. {other_work}".rstrip()
+            self.push_screen(Ask(question, STARTING_ANSWERS), self._quit_as)
         elif self.session.is_training:
             unsaved = self.session.history.unsaved if self.session.history else "the run"
             answers = {
@@ -224,9 +226,9 @@ class LabApp(TerminalApp):
                 for name, (key, text) in QUIT_ANSWERS.items()
                 if name != "detach" or daemonize.can_detach() or self.is_web
             }
-            self.push_screen(Ask("A run is training.", answers), self._quit_as)
-        elif unsaved := self._unsaved_work():
-            self.push_screen(Ask(unsaved, UNSAVED_ANSWERS), self._quit_as)
+            self.push_screen(Ask(f"A run is training. {other_work}".rstrip(), answers), self._quit_as)
+        elif other_work:
+            self.push_screen(Ask(other_work, UNSAVED_ANSWERS), self._quit_as)
         elif isinstance(self.screen, CompactScreen) and takes_text(self.screen_stack[-2].focused):
             self.push_screen(Ask("Quit?", QUIT_OR_STAY), self._quit_as)
         else:

@@ -182,6 +182,23 @@ async def test_quitting_while_training_asks_and_escape_stays(lab: Any) -> None:
         assert at.session.history.saves[-1].step == at.session.history.step
 
 
+async def test_the_question_while_training_names_the_other_work_that_is_lost(
+    lab: Any, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with lab(**LONG) as at:
+        await at.press("g")
+        await at.until(lambda: at.session.history and at.session.history.step > 3)
+        request.getfixturevalue("slow_server")  # now: the training has its data
+        worker = at.session.prepare("rhymes", lambda: None)
+        await at.press("q")
+        await at.sees("A run is training. A data set is being prepared.")
+        await at.press("escape")
+        monkeypatch.setattr(type(at.session), "is_starting", True)
+        await at.press("q")
+        await at.sees("A training process is still starting. A data set is being")  # and the rest on the next line
+        worker.cancel()
+
+
 async def test_the_app_stays_and_says_why_if_the_checkpoint_cannot_be_saved(
     lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
