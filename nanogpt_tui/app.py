@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -384,9 +384,10 @@ class LabApp(TerminalApp):
         elif not isinstance(self.screen, ModalScreen):
             self.push_screen(Preferences(setting))
 
-    def change_settings(self, changes: Mapping[str, Any]) -> None:
+    def change_settings(self, changes: Mapping[str, Any], forget: Collection[str] = ()) -> None:
         """Apply changed settings and save only them, not the flags of this session. Notify if that fails.
 
+        `forget` are the changed settings that have their defaults again: the file does not keep them.
         Of the keymap only the changed keys are saved: other keys in the file may be another open app's. A read-only
         session saves nothing.
 
@@ -399,7 +400,7 @@ class LabApp(TerminalApp):
         def write() -> None:
             stored = load()
             merged = {"keymap": merged_keymap(stored.keymap, before, changed.keymap)} if "keymap" in changes else {}
-            save(with_changes(stored, {**changes, **merged}))
+            save(with_changes(stored, {**changes, **merged}), forget)
 
         if not self.session.readonly:
             self.session.write(write, self._show_problem)

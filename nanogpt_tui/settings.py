@@ -3,7 +3,8 @@
 import dataclasses
 import locale
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,9 +101,10 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     return dataclasses.replace(settings, **changes)
 
 
-def save(settings: Settings) -> None:
+def save(settings: Settings, forget: Collection[str] = ()) -> None:
     """Write the settings that differ from the defaults, and those that are in the file already: the default of `glyphs`
-    depends on the terminal. Raise `UserError` if the file cannot be written."""
+    depends on the terminal. Of the latter, those in `forget` are removed. If the file is a link, write the file that it
+    leads to. Raise `UserError` if the file cannot be written."""
     import tomli_w
 
     file, values, defaults = path(), dataclasses.asdict(settings), dataclasses.asdict(Settings())
@@ -110,9 +112,13 @@ def save(settings: Settings) -> None:
         stored = read_toml(file)
     except (OSError, ValueError):
         stored = {}
-    changed = {name: value for name, value in values.items() if name in stored or value != defaults[name]}
+    stays = stored.keys() - forget
+    changed = {name: value for name, value in values.items() if name in stays or value != defaults[name]}
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, tomli_w.dumps(changed))
+        with suppress(FileNotFoundError):
+            file.stat()  # raises OSError for a loop of links, for which `resolve` does not in every Python
+        target = file.resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, tomli_w.dumps(changed))
     except OSError as error:
         raise UserError(f"cannot write the settings {file}: {why(error)}") from None

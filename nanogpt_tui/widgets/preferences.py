@@ -3,7 +3,8 @@
 `LabApp.change_settings` applies and saves them.
 """
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.app import ComposeResult
@@ -17,7 +18,7 @@ from textual.widgets.option_list import Option
 from nanogpt.errors import UserError
 from nanogpt_tui.keys import conflict, keys_of, remappable, scope
 from nanogpt_tui.settings import CHOICES, Settings, path
-from nanogpt_tui.text import safe_content
+from nanogpt_tui.text import escaped, safe_content, unescaped
 from nanogpt_tui.widgets.dialog import AskValue, Dialog
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ DESCRIPTIONS = {
     "loss_unit": ": of the charts; bits per byte compare models with different tokenizers",
 }
 HINT = "enter changes, backspace resets, esc closes"
-QUICKSTART = "Settings to change in the quick start, such as: max_iters=500 batch_size=8 (empty: none)"
+QUICKSTART = "Settings to change in the quick start, such as: max_iters=500 sample_start='To be' (empty: none)"
 
 
 class Preferences(Dialog[None]):
@@ -166,15 +167,15 @@ class Preferences(Dialog[None]):
             own = chosen.removeprefix("key ")
             self._change({"keymap": {name: keys for name, keys in keymap.items() if name != own}})
         elif chosen:
-            self._change({chosen: getattr(Settings(), chosen)})
+            self._change({chosen: getattr(Settings(), chosen)}, forget=(chosen,))
 
     def _set_quickstart(self, text: str | None) -> None:
         if text is not None:
             self._change({"quickstart": _parse_quickstart(text)})
 
-    def _change(self, changes: dict[str, Any]) -> None:
+    def _change(self, changes: dict[str, Any], forget: Collection[str] = ()) -> None:
         try:
-            self.lab.change_settings(changes)
+            self.lab.change_settings(changes, forget)
             self._show_hint(HINT)
         except UserError as error:
             self._show_hint(str(error), "$warning")
@@ -194,14 +195,23 @@ def _line(name: str, value: str, words: str, changed: bool = False) -> Content:
 
 
 def _format_quickstart(quickstart: dict[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in quickstart.items())
+    return shlex.join(f"{name}={escaped(str(value))}" for name, value in quickstart.items())
 
 
 def _parse_quickstart(text: str) -> dict[str, Any]:
-    """Parse the output of `_format_quickstart`. Raise `SettingError` for an unknown setting or an invalid value."""
+    """Parse the output of `_format_quickstart`.
+
+    Raise `UserError` for an open quotation, an unknown setting or an invalid value.
+    """
     from nanogpt.config import resolve
 
-    pairs = dict(word.partition("=")[::2] for word in text.split())
+    words = shlex.shlex(text, posix=True)
+    words.whitespace_split, words.commenters, words.escape = True, "", ""  # `unescaped` handles the backslashes
+    try:
+        typed = [word.partition("=") for word in words]
+    except ValueError:
+        raise UserError("a quotation mark has no second one") from None
+    pairs = {name: unescaped(value) for name, _, value in typed}
     known = resolve(preset="quickstart", flags=pairs).config.settings()
     parsed = {name: known[name].parse(value) for name, value in pairs.items()}
     return {name: value if isinstance(value, int | float) else pairs[name] for name, value in parsed.items()}

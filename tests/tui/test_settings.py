@@ -1,5 +1,6 @@
 """The app's settings: read, checked with the reason, written, and obeyed."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,6 +51,23 @@ def test_glyphs_that_were_chosen_stay_where_they_are_the_default_of_the_terminal
     save(with_changes(load(), {"theme": "light"}))
     monkeypatch.setenv("TERM", "xterm")
     assert load() == Settings(theme="light", glyphs="ascii")
+
+
+def test_a_linked_file_stays_a_link(tmp_path: Path) -> None:
+    target = tmp_path / "dotfiles" / "tui.toml"  # whose folder does not exist yet
+    path().parent.mkdir(parents=True)
+    path().symlink_to(target)
+    save(Settings(theme="light"))
+    assert path().is_symlink()
+    assert target.read_text(encoding="utf-8") == 'theme = "light"\n'
+
+
+def test_a_link_to_itself_is_refused_and_stays() -> None:
+    path().parent.mkdir(parents=True)
+    path().symlink_to(path())
+    with pytest.raises(UserError, match="cannot write the settings"):
+        save(Settings(theme="light"))
+    assert path().is_symlink()
 
 
 @pytest.mark.parametrize(

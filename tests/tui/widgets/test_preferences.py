@@ -122,6 +122,17 @@ async def test_backspace_brings_the_default_back(lab: Any) -> None:
         assert at.saved() == Settings()
 
 
+async def test_glyphs_that_are_reset_are_again_those_of_each_terminal(lab: Any) -> None:
+    save(Settings(theme="light", glyphs="ascii"))
+    async with lab() as at:
+        at.app.apply_settings(load())
+        await at.press("f2")
+        at.app.screen.highlight("glyphs")
+        await at.press("backspace")
+        assert at.saved() == Settings(theme="light")
+        assert path().read_text(encoding="utf-8") == 'theme = "light"\n'
+
+
 async def test_a_default_that_another_has_now_is_not_brought_back(lab: Any) -> None:
     swapped = {"train.save": "x", "train.stop": "s"}
     save(Settings(keymap=swapped))
@@ -185,6 +196,29 @@ async def test_the_quick_start_is_changed_and_checked(lab: Any) -> None:
         at.app.screen.query_one(Input).value = "max_iters=70 learning_rate=1e-3 device=cpu"
         await at.press("enter")
         assert at.saved().quickstart == {"max_iters": 70, "learning_rate": 0.001, "device": "cpu"}
+
+
+async def test_a_text_of_the_quick_start_keeps_its_spaces_and_line_breaks(lab: Any) -> None:
+    texts = {"sample_start": "To be,\n or 'C:\\new'", "dataset": "two words"}
+    async with lab() as at:
+        at.app.change_settings({"quickstart": texts})
+        await at.press("f2")
+        await choose(at, "quickstart")
+        await at.press("enter")
+        assert at.saved().quickstart == texts
+        await choose(at, "quickstart")
+        for typed, kept in {
+            r"sample_start=\n": "\n",
+            "sample_start='ROMEO: '": "ROMEO: ",
+            'sample_start="#1"': "#1",
+        }.items():
+            at.app.screen.query_one(Input).value = typed
+            await at.press("enter")
+            assert at.saved().quickstart == {"sample_start": kept}
+            await choose(at, "quickstart")
+        at.app.screen.query_one(Input).value = "sample_start='To be"
+        await at.press("enter")
+        await at.sees("a quotation mark has no second one")
 
 
 async def test_a_theme_of_the_palette_is_written_down(lab: Any) -> None:
