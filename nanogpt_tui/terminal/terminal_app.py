@@ -19,6 +19,7 @@ from textual._compositor import CompositorUpdate
 from textual.app import App
 from textual.driver import Driver
 from textual.events import DescendantFocus, Event, InputEvent, Key, Paste
+from textual.keys import key_to_character
 from textual.screen import Screen
 from textual.timer import Timer
 
@@ -81,6 +82,12 @@ class TerminalApp(App[int]):
                     focus.call_later(self.run_action, binding.action, focus)
                 return
         await super().on_event(event)
+
+    async def _check_bindings(self, key: str, priority: bool = False) -> bool:
+        """Do what a key is bound to, unless it has priority and the focused text field takes it as a character."""
+        if priority and self.focused is not None and self.focused.check_consume_key(key, key_to_character(key)):
+            return False
+        return await super()._check_bindings(key, priority)
 
     @property
     def bytes_sent(self) -> int:

@@ -7,6 +7,7 @@ import pytest
 from textual.widgets import Input, OptionList
 
 from nanogpt_tui import theme
+from nanogpt_tui.app import LabApp
 from nanogpt_tui.keys import remappable
 from nanogpt_tui.screens.sample.knobs import KnobRow
 from nanogpt_tui.settings import Settings, load, path, save
@@ -131,6 +132,23 @@ async def test_glyphs_that_are_reset_are_again_those_of_each_terminal(lab: Any) 
         await at.press("backspace")
         assert at.saved() == Settings(theme="light")
         assert path().read_text(encoding="utf-8") == 'theme = "light"\n'
+
+
+async def test_a_letter_that_suspends_can_be_typed(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    suspended: list[Any] = []
+    monkeypatch.setattr(LabApp, "action_suspend_process", lambda app: suspended.append(app))
+    async with lab() as at:
+        at.app.change_settings({"keymap": {"app.suspend": "U,ctrl+z"}})
+        await at.press("f2")
+        await choose(at, "quickstart")
+        field = at.app.screen.query_one(Input)
+        before = field.value
+        await at.press("end", "U")
+        assert (field.value, suspended) == (f"{before}U", [])
+        await at.press("ctrl+z")
+        assert len(suspended) == 1
+        await at.press("escape", "escape", "U")
+        assert len(suspended) == 2
 
 
 async def test_a_default_that_another_has_now_is_not_brought_back(lab: Any) -> None:
