@@ -47,6 +47,12 @@ class Compare(Vertical):
                     yield Choice([], id=f"{side}-tokenizer")
                     yield CutView(f"{side}-cut", self._ascii_only)
 
+    def use_ascii(self, ascii_only: bool) -> None:
+        """Draw the tokens with ASCII characters only, or with all."""
+        for view in self.query(CutView):
+            view.ascii_only = ascii_only
+            view.refresh(layout=True)
+
     def show_options(self, options: list[tuple[str, str]], dataset: str) -> None:
         """Show which tokenizers can be chosen; at first those of `default_pair`."""
         pair = default_pair(options, dataset)

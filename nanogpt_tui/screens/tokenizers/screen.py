@@ -69,6 +69,12 @@ class TokenizersScreen(LabScreen):
         self.set_class(self.session.readonly, "-readonly")
         self.call_later(self._read_options)  # when it is mounted: results before that would be dropped
 
+    def settings_changed(self) -> None:
+        if self.is_whole:
+            glyphs = self.lab.settings.glyphs
+            self.compare.use_ascii(glyphs == "ascii")
+            self.training.use_glyphs(glyphs)
+
     @property
     def compare(self) -> Compare:
         """The comparison."""

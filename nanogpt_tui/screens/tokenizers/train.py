@@ -71,6 +71,11 @@ class Train(Vertical):
             yield Merges()
             yield VocabularyChart(self._glyphs)
 
+    def use_glyphs(self, glyphs: str) -> None:
+        """Draw with these glyphs, a key of `GLYPHS`."""
+        self._glyphs = self.chart.glyphs = glyphs
+        self.chart.refresh()
+
     def _row(self, label: str, editor: Widget) -> ComposeResult:
         with Horizontal(classes="row", id=f"{editor.id}-row"):
             yield Static(Content.styled(label, "$quiet"), classes="label")

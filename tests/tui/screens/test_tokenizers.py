@@ -141,6 +141,17 @@ async def test_a_tokenizer_is_trained_with_its_merges_and_its_curve_and_can_then
         await at.until(lambda: right.cut and right.cut.vocab_size == 300)
 
 
+async def test_other_glyphs_reach_the_comparison_and_the_chart(lab: Any, small: None) -> None:
+    async with lab(size=(120, 60)) as at:
+        screen = await opened(at, "small")
+        chart = screen.query_one(VocabularyChart)
+        await at.until(lambda: "small" in chart.marks and not at.seen().isascii())
+        at.app.change_settings({"glyphs": "ascii"})
+        await at.until(lambda: at.seen().isascii())
+        assert chart.render().plain.isascii()  # nothing is left for the filter of the app to replace
+        assert all(view.render().plain.isascii() for view in screen.query(CutView))
+
+
 def endless(spec: str, texts: Any, total_bytes: int) -> Any:
     """A training of a tokenizer that does not end."""
     while True:
