@@ -3,6 +3,19 @@
 
 const start = window.onload; // textual.js has set it: it opens the terminal and connects it
 
+// Copy a text to the clipboard by selecting it, as old browsers do.
+const writeText = async (text) => {
+  const focused = document.activeElement;
+  const area = document.createElement("textarea");
+  area.value = text;
+  area.style.cssText = "position: fixed; opacity: 0";
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+  focused.focus();
+};
+
 window.onload = async (event) => {
   const terminal = document.querySelector("#terminal");
   const address = new URL("ws", window.location.href);
@@ -19,5 +32,9 @@ window.onload = async (event) => {
       terminal.querySelector("textarea").focus();
     }
   }).observe(document.body, { attributeFilter: ["class"] });
+  // outside HTTPS and localhost a browser has no navigator.clipboard, with which the terminal copies
+  if (!navigator.clipboard) {
+    Object.defineProperty(navigator, "clipboard", { value: { writeText } });
+  }
   start(event);
 };
