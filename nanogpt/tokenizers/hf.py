@@ -70,8 +70,9 @@ class Settings(TokenizerSettings):
 
     def resolved(self) -> "Settings":
         """Return the settings with the absolute path and the hash. Raise `UserError` if it is another file's."""
-        path = tokenizer_path(paths.expanded(self.path).absolute())
+        path = paths.expanded(self.path)
         try:
+            path = tokenizer_path(path.absolute())
             about = path.stat()
             found = _file_hash(path, about.st_size, about.st_mtime_ns)
         except (OSError, ValueError) as error:

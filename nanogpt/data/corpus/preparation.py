@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -172,11 +172,17 @@ def _shards(recipe: Recipe, unfinished: Unfinished, force: bool) -> Generator[Ev
             f"the preparation of {recipe.name} is not finished, and began with {difference}: continue it with the same "
             "settings, or start over with --force"
         )
-    if not recipe.source.is_corpus and ordered((yield from recipe.source.shards(recipe.encoding)), recipe) != shards:
-        raise UserError(
-            f"the preparation of {recipe.name} is not finished, and its files have changed since it began: start over "
-            "with --force"
-        )
+    if not recipe.source.is_corpus:
+        before, shards = shards, ordered((yield from recipe.source.shards(recipe.encoding)), recipe)
+        if [replace(shard, path="") for shard in shards] != [replace(shard, path="") for shard in before]:
+            if not force:
+                raise UserError(
+                    f"the preparation of {recipe.name} is not finished, and its files have changed since it began: "
+                    "start over with --force"
+                )
+            unfinished.clear()
+            unfinished.start(settings, shards)
+            return shards
     progress = unfinished.progress
     yield Notice(
         level="info",
@@ -252,13 +258,16 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
 def interrupted_recipe(name: str) -> Recipe | None:
     """Return the recipe with which the interrupted preparation of the user's own documents continues.
 
-    None if none is recorded, or its files are gone.
+    None if none is recorded, or its files are gone, or are named from another folder than this process is in.
     """
     try:
-        values = read_json(unfinished_folder(home(None) / name) / "corpus.json", LARGEST)["settings"]
-        source = str(values["source"])
-        files = [source] if Path(source).exists() else source.split(", ")
-        if not all(Path(file).exists() for file in files):
+        recorded = read_json(unfinished_folder(home(None) / name) / "corpus.json", LARGEST)
+        values, source = recorded["settings"], str(recorded["settings"]["source"])
+        files = [source] if os.path.lexists(source) else source.split(", ")
+        given = [Path(file).absolute() for file in files]
+        if not all(map(os.path.lexists, given)) or not all(
+            any(Path(shard["path"]).is_relative_to(path) for path in given) for shard in recorded["shards"]
+        ):
             return None
         documents = DocumentSettings(**{each.name: values[each.name] for each in fields(DocumentSettings)})
         others = {key: values[key] for key in ("tokenizer", "val_ratio", "test_ratio", "encoding", "shard_tokens")}

@@ -27,6 +27,7 @@ class Preparation:
     ) -> None:
         """`options` are those of `nanogpt.data.prepare`."""
         self.name, self.progress = name, Progress()
+        self._is_corpus = not isinstance(recipe, str) and recipe.documents is not None
         self._worker = session.prepare(recipe, lambda: on_change(self), **options)
 
     @property
@@ -47,7 +48,7 @@ class Preparation:
     @property
     def can_continue(self) -> bool:
         """Whether it was cancelled and a later preparation continues it: that of a corpus."""
-        return self._worker.cancelled and self.progress.is_committed
+        return self._worker.cancelled and (self._is_corpus or self.progress.is_committed)
 
     def drain(self) -> list[Event]:
         """Return the events since the previous call, and take them into the progress."""

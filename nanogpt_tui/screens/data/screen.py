@@ -132,6 +132,7 @@ class DataScreen(LabScreen):
         for entry in entries:
             if entry.info.prepared:  # also by another process
                 self.own_recipes.pop(entry.name, None)
+                self.problems.pop(entry.name, None)
             if entry.own_recipe is not None:
                 self.own_recipes.setdefault(entry.name, entry.own_recipe)
         on_disk = {entry.name: self._as_own(entry) for entry in entries}
@@ -376,6 +377,7 @@ class DataScreen(LabScreen):
             return
         if entry.name in self.own_recipes and not entry.info.unfinished:  # nothing of it is on disk
             del self.own_recipes[entry.name]
+            self.problems.pop(entry.name, None)
             self.action_reload()
             return
         if entry.name in self.own_recipes:

@@ -1,5 +1,6 @@
 """The Tokenizers screen: compare tokenizers on a sentence, and train one."""
 
+import os
 from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
 
@@ -150,7 +151,7 @@ class TokenizersScreen(LabScreen):
         def save(text: str) -> None:
             if not text.strip():
                 raise UserError("enter a path")
-            if expanded(text).exists():
+            if os.path.lexists(expanded(text)):
                 raise UserError(f"{text} already exists")
             write_tokenizer(trained.tokenizer, expanded(text))
 

@@ -9,14 +9,16 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
 import pytest
 
-from nanogpt import files, processes, tokenizers
+from nanogpt import files, paths, processes, tokenizers
 from nanogpt.data import open_dataset, prepare, store, textfile_recipe
 from nanogpt.data.catalog import list_datasets
+from nanogpt.data.corpus.preparation import interrupted_recipe
 from nanogpt.data.corpus.unfinished import Unfinished
 from nanogpt.data.document_settings import DocumentSettings
 from nanogpt.data.inspection import forecast
@@ -355,6 +357,42 @@ def test_own_files_that_are_named_from_another_folder_are_the_same(
     list(prepare(beside, data_dir=tmp_path))
     (notice,) = [event for event in prepare(recipe(corpus), data_dir=tmp_path) if isinstance(event, Notice)]
     assert "already prepared from this corpus" in notice.text
+
+
+def committed(of: Recipe, folder: Path | None = None) -> None:
+    """Prepare anew, and stop once something is committed."""
+    progress = unfinished_folder((folder or paths.datasets_dir()) / of.name) / "progress.json"
+    while not progress.exists():
+        with closing(prepare(of, data_dir=folder, workers=1, force=True)) as work:
+            for _ in zip(work, range(7), strict=False):
+                pass
+
+
+def test_documents_that_changed_start_over_with_force_also_where_a_data_set_is(
+    corpus: Corpus, tmp_path: Path, every_event: None
+) -> None:
+    texts = copytree(corpus.folder, tmp_path / "texts")
+    own = recipe(replace(corpus, folder=corpus.folder / ".." / os.path.relpath(texts, corpus.folder.parent)))
+    before = token_files(made(own, tmp_path))
+    committed(own, tmp_path)
+    with closing(prepare(recipe(replace(corpus, folder=texts)), data_dir=tmp_path, force=True)) as work:
+        assert "continuing" in next(event for event in work if isinstance(event, Notice)).text, "named in another way"
+    os.utime(next(path for path in texts.iterdir() if path.is_file()), (1, 1))
+    events = list(prepare(own, data_dir=tmp_path, force=True))
+    assert isinstance(events[-1], Prepared)
+    assert not any("continuing" in event.text for event in events if isinstance(event, Notice))
+    assert token_files(open_dataset("c", tmp_path)) == before
+
+
+def test_documents_that_are_named_from_another_folder_are_not_offered_to_be_continued(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every_event: None
+) -> None:
+    monkeypatch.setenv("NANOGPT_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(corpus.folder)
+    committed(own := recipe(replace(corpus, folder=Path())))
+    assert interrupted_recipe("c") == own
+    monkeypatch.chdir(tmp_path)
+    assert interrupted_recipe("c") is None
 
 
 def test_deleting_removes_an_unfinished_preparation(corpus: Corpus, tmp_path: Path, every_event: None) -> None:

@@ -812,3 +812,14 @@ def test_a_damaged_data_set_of_ones_own_can_be_deleted(home: Path, tmp_path: Pat
     (entry,) = [each for each in list_entries() if each.name == "own"]
     assert entry.info.problem
     assert entry.deletable
+
+
+async def test_the_problem_of_a_data_set_that_was_prepared_elsewhere_meanwhile_is_gone(lab: Any) -> None:
+    async with lab() as at:
+        await opened(at, "rhymes")
+        at.app.screen.problems["rhymes"] = "it could not be downloaded"
+        list(prepare("rhymes"))
+        await at.press("ctrl+r")
+        await at.until(lambda: at.app.screen.entry.info.prepared)
+        assert not at.app.screen.problems
+        assert "could not be downloaded" not in at.seen()

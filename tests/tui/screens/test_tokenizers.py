@@ -248,6 +248,9 @@ async def test_a_trained_tokenizer_is_saved_and_compared_again_by_its_file(
         await at.paste("bpe:300")
         await at.press("enter")
         await at.sees("bpe:300 is made from a text")
+        at.app.screen.query_one("Input").value = f"hf:/{300 * 'x'}"  # longer than a name may be
+        await at.press("enter")
+        await at.sees("cannot read the tokenizer")
         at.app.screen.query_one("Input").value = f"hf:{file}"
         await at.press("enter")
         right = screen.query_one("#right-cut")
