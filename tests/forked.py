@@ -132,6 +132,8 @@ def nanogpt_tui(words: Sequence[str], **more: Any) -> Forked:
 
 
 def _command(package: str, words: list[str]) -> object:
+    if package == "nanogpt_tui":  # keys wait until a screen has read, however long that takes on a busy machine
+        import_module("nanogpt_tui.terminal.input_queue").READY_TIMEOUT_S = 30.0  # type: ignore[attr-defined]
     return import_module(package).main(words)
 
 

@@ -4,7 +4,9 @@ Imports no torch.
 """
 
 import argparse
+import errno
 import json
+import os
 import shlex
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -238,7 +240,7 @@ def _load(name: str, args: argparse.Namespace, text: _Text | None) -> Tokenizer:
         return _done(tokenizers.build(name, trained_on.parts(), trained_on.total_bytes))
     if name in prepared_names(args.data_dir):
         return open_dataset(name, args.data_dir).tokenizer
-    if tokenizer_path(path := expanded(name)).exists():
+    if os.path.lexists(tokenizer_path(path := expanded(name))):
         return tokenizers.create(f"hf:{path}")
     from nanogpt.runs.folder import find
     from nanogpt.runs.load import load_tokenizer  # imports torch
@@ -324,10 +326,14 @@ def _print_cut(name: str, pieces: Cut | None) -> None:
 
 
 def _check_free(path: Path, force: bool) -> None:
-    """Make the folder of a file that is to be written. Raise `UserError` if that fails, or the file exists."""
+    """Make the folder of a file that is to be written. Raise `UserError` if it cannot be written, or exists."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         exists = path.exists()
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent))
     except OSError as error:
         raise UserError(f"cannot write {path}: {why(error)}; choose another place") from None
     if exists and not force:

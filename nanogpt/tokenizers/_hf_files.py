@@ -1,5 +1,6 @@
 """The files of a Hugging Face tokenizer: `tokenizer.json`, or GPT-2's older pair `vocab.json` and `merges.txt`."""
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,10 +20,10 @@ _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, 
 
 def tokenizer_path(path: Path) -> Path:
     """Return the file of the tokenizer: `path`, or the one in this folder."""
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 (pathlib's raises without permission, as the next ones)
         return path
     whole, vocabulary = path / "tokenizer.json", path / VOCABULARY
-    return vocabulary if vocabulary.is_file() and not whole.exists() else whole
+    return vocabulary if os.path.lexists(vocabulary) and not os.path.lexists(whole) else whole
 
 
 def read_content(path: Path) -> Any:

@@ -28,9 +28,10 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     import asyncio
 
-# no mouse, focus, paste or resize reports; normal keys, line wrap, the main screen, a visible cursor
+# the end of a sequence that was cut off; no mouse, focus, paste or resize reports; normal keys, line wrap, the main
+# screen, a visible cursor
 RESET_TERMINAL = (
-    b"\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?1004l\x1b[?2004l\x1b[?2048l\x1b[<u\x1b[?7h\x1b[?1049l"
+    b"\x18\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?1004l\x1b[?2004l\x1b[?2048l\x1b[<u\x1b[?7h\x1b[?1049l"
     b"\x1b[?25h\r\n"
 )
 

@@ -59,6 +59,7 @@ from nanogpt_tui.session.completions import Completion, Source
 from nanogpt_tui.session.speed_measurement import FreeMemory, Result
 from nanogpt_tui.session.token_distribution import Distribution
 from nanogpt_tui.settings import Settings
+from nanogpt_tui.terminal import input_queue
 from tests.made_lessons import SHOWN
 from tests.narrowing import expect
 from tests.tui.conftest import forget_frame, frame
@@ -386,6 +387,7 @@ def shots(tmp_path_factory: pytest.TempPathFactory, text: str) -> dict[str, Shot
                 patch.setenv(f"NANOGPT_{name}_DIR", str(home / name.lower()))
             patch.setenv("NANOGPT_HOME", str(home))
             patch.setenv("TZ", "UTC")
+            patch.setattr(input_queue, "READY_TIMEOUT_S", 30.0)
             patch.setattr(Compositor, "render_update", forget_frame)
             patch.setattr(Compositor, "render_partial_update", forget_frame)
             patch.setattr(measuring, "measure", measured)

@@ -118,6 +118,7 @@ async def test_three_watchers_agree_with_the_folder(home: Path, looking: Callabl
                 assert (at.session.history.run, at.session.history.phase) == (about.name, about.phase)
     finally:
         watchers.close()
+        stop()  # what they see next, and end
 
 
 def test_the_benchmark_understands_that_a_run_was_renamed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ from nanogpt.formatting import counted
 from nanogpt.tokenizers import Tokenizer
 
 MAX_WORKERS = 256
+AGAIN = "run the same command again"  # in the errors after which a preparation can be continued
 
 
 def prepare_corpus(
@@ -54,18 +55,22 @@ def prepare_corpus(
         raise SettingError("workers", f"workers={workers} must be between 1 and {MAX_WORKERS}")
     if existing is not None:
         return (yield from _unchanged(recipe, existing))
+    starts_over = force and not os.path.lexists(folder)
     with closing(Unfinished(folder)) as unfinished:
         try:
-            if force and not os.path.lexists(folder):
+            if starts_over:
                 unfinished.clear()
             if not force:
                 check_free(folder)
             return (yield from _prepare(recipe, folder, unfinished, workers, keep_shards, force))
+        except UserError as error:
+            if starts_over and AGAIN in str(error):  # which would start over again
+                raise UserError(str(error).replace(AGAIN, f"{AGAIN} without --force")) from error
+            raise
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise UserError(
-                    f"the disk of {folder.parent} is full: free some space, then run the same command again to continue"
-                ) from error
+                again = f"{AGAIN}{' without --force' if starts_over else ''} to continue"
+                raise UserError(f"the disk of {folder.parent} is full: free some space, then {again}") from error
             raise UserError(f"cannot write in {folder.parent}: {why(error)}") from error
 
 
@@ -269,13 +274,27 @@ def interrupted_recipe(name: str) -> Recipe | None:
             any(Path(shard["path"]).is_relative_to(path) for path in given) for shard in recorded["shards"]
         ):
             return None
-        documents = DocumentSettings(**{each.name: values[each.name] for each in fields(DocumentSettings)})
-        others = {key: values[key] for key in ("tokenizer", "val_ratio", "test_ratio", "encoding", "shard_tokens")}
-        text_column = documents.text_column
-        recipe = textfile_recipe(files, name=name, text_column=text_column, documents=documents, **others)
+        chosen = _chosen(values)
+        recipe = textfile_recipe(files, name=name, text_column=chosen["documents"].text_column, **chosen)
     except (OSError, ValueError, TypeError, KeyError, UserError):
         return None
     return recipe if _settings(recipe) == values else None
+
+
+def as_interrupted(recipe: Recipe) -> Recipe:
+    """Return the recipe with the settings that its interrupted preparation began with, or as it is."""
+    try:
+        values = read_json(unfinished_folder(home(None) / recipe.name) / "corpus.json", LARGEST)["settings"]
+        return replace(recipe, **_chosen(values))
+    except (OSError, ValueError, TypeError, KeyError, UserError):
+        return recipe
+
+
+def _chosen(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a recipe that decide about its data set, but for the source, of `_settings`."""
+    documents = DocumentSettings(**{each.name: values[each.name] for each in fields(DocumentSettings)})
+    others = {key: values[key] for key in ("tokenizer", "val_ratio", "test_ratio", "encoding", "shard_tokens")}
+    return {"documents": documents, **others}
 
 
 def _difference(was: dict[str, Any], recipe: Recipe, was_download: bool) -> str:

@@ -1,7 +1,7 @@
 """The Data screen: lists the data sets, prepares them and shows what is in them. Disks are read in threads."""
 
+import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.binding import Binding, BindingType
@@ -133,8 +133,8 @@ class DataScreen(LabScreen):
             if entry.info.prepared:  # also by another process
                 self.own_recipes.pop(entry.name, None)
                 self.problems.pop(entry.name, None)
-            if entry.own_recipe is not None:
-                self.own_recipes.setdefault(entry.name, entry.own_recipe)
+            if entry.own_recipe is not None and (self.preparation is None or self.preparation.name != entry.name):
+                self.own_recipes[entry.name] = entry.own_recipe  # not one that was refused in its place
         on_disk = {entry.name: self._as_own(entry) for entry in entries}
         own = [Entry.of_recipe(recipe) for name, recipe in self.own_recipes.items() if name not in on_disk]
         return sorted([*on_disk.values(), *own], key=lambda entry: entry.name)
@@ -256,7 +256,7 @@ class DataScreen(LabScreen):
             self._prepare(entry)
 
     def _prepare(self, entry: Entry, **options: Any) -> None:
-        recipe = self.own_recipes.get(entry.name) or entry.local_recipe or entry.name
+        recipe = self.own_recipes.get(entry.name) or entry.begun_recipe or entry.name
         self.prepare(entry.name, recipe, force=bool(entry.info.problem), **options)
 
     def action_prepare_other(self) -> None:
@@ -282,7 +282,7 @@ class DataScreen(LabScreen):
 
         entry = self.entry
         if entry is not None:
-            what, is_there = ("file or folder", Path.exists) if entry.corpus else ("file", Path.is_file)
+            what, is_there = ("file or folder", os.path.exists) if entry.corpus else ("file", os.path.isfile)
             question = f"The {what} of {entry.name}, which is otherwise downloaded from\n{entry.source}"
             self.app.push_screen(
                 AskPath(question, lambda path: "" if is_there(path) else f"no such {what}: {path}"),

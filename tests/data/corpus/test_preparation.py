@@ -18,7 +18,7 @@ import pytest
 from nanogpt import files, paths, processes, tokenizers
 from nanogpt.data import open_dataset, prepare, store, textfile_recipe
 from nanogpt.data.catalog import list_datasets
-from nanogpt.data.corpus.preparation import interrupted_recipe
+from nanogpt.data.corpus.preparation import as_interrupted, interrupted_recipe
 from nanogpt.data.corpus.unfinished import Unfinished
 from nanogpt.data.document_settings import DocumentSettings
 from nanogpt.data.inspection import forecast
@@ -325,6 +325,8 @@ def test_a_worker_that_is_ended_is_an_error_and_the_next_preparation_continues(
 
     with monkeypatch.context() as patch:
         patch.setattr(processes, "start_python", start_and_kill)
+        forced = complaint(prepare(recipe(corpus), data_dir=tmp_path, workers=workers, force=True))
+        assert "run the same command again without --force to continue" in forced
         said = complaint(prepare(recipe(corpus), data_dir=tmp_path, workers=workers))
     assert "a worker process has ended (SIGKILL)" in said
     assert "run the same command again to continue, with fewer --workers" in said
@@ -359,13 +361,13 @@ def test_own_files_that_are_named_from_another_folder_are_the_same(
     assert "already prepared from this corpus" in notice.text
 
 
-def committed(of: Recipe, folder: Path | None = None) -> None:
-    """Prepare anew, and stop once something is committed."""
+def committed(of: Recipe, folder: Path | None = None, *, force: bool = False) -> None:
+    """Prepare, and stop once something is committed."""
     progress = unfinished_folder((folder or paths.datasets_dir()) / of.name) / "progress.json"
     while not progress.exists():
-        with closing(prepare(of, data_dir=folder, workers=1, force=True)) as work:
-            for _ in zip(work, range(7), strict=False):
-                pass
+        with closing(prepare(of, data_dir=folder, workers=1, force=force)) as work:
+            for event, _ in zip(work, range(7), strict=False):
+                assert not isinstance(event, Prepared)
 
 
 def test_documents_that_changed_start_over_with_force_also_where_a_data_set_is(
@@ -374,7 +376,7 @@ def test_documents_that_changed_start_over_with_force_also_where_a_data_set_is(
     texts = copytree(corpus.folder, tmp_path / "texts")
     own = recipe(replace(corpus, folder=corpus.folder / ".." / os.path.relpath(texts, corpus.folder.parent)))
     before = token_files(made(own, tmp_path))
-    committed(own, tmp_path)
+    committed(own, tmp_path, force=True)
     with closing(prepare(recipe(replace(corpus, folder=texts)), data_dir=tmp_path, force=True)) as work:
         assert "continuing" in next(event for event in work if isinstance(event, Notice)).text, "named in another way"
     os.utime(next(path for path in texts.iterdir() if path.is_file()), (1, 1))
@@ -382,6 +384,15 @@ def test_documents_that_changed_start_over_with_force_also_where_a_data_set_is(
     assert isinstance(events[-1], Prepared)
     assert not any("continuing" in event.text for event in events if isinstance(event, Notice))
     assert token_files(open_dataset("c", tmp_path)) == before
+
+
+def test_an_interrupted_corpus_has_the_settings_that_it_began_with(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every_event: None
+) -> None:
+    monkeypatch.setenv("NANOGPT_DATA_DIR", str(tmp_path))
+    committed(recipe(corpus, seed=3))
+    assert as_interrupted(recipe(corpus)) == recipe(corpus, seed=3)
+    assert as_interrupted(recipe(corpus, name="other")) == recipe(corpus, name="other")
 
 
 def test_documents_that_are_named_from_another_folder_are_not_offered_to_be_continued(

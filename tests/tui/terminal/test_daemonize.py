@@ -194,7 +194,8 @@ def test_only_a_child_that_stays_stopped_counts_as_stopped(monkeypatch: pytest.M
     assert os.waitstatus_to_exitcode(daemonize._wait_for(child)) == 3
 
     child = stopping_child()
-    monkeypatch.setattr(time, "sleep", lambda seconds: os.kill(child, signal.SIGCONT))  # as fg does
+    as_fg_does = SimpleNamespace(sleep=lambda seconds: os.kill(child, signal.SIGCONT))
+    monkeypatch.setattr(daemonize, "time", as_fg_does)
     assert os.waitstatus_to_exitcode(daemonize._wait_for(child)) == 3
 
 

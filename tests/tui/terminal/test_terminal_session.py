@@ -60,7 +60,8 @@ def knobs_turned_while_it_writes_change_the_text(screen: Any, file: Path) -> Non
     screen.until(lambda text: written(text) > 20)
     screen.press("t" * 16)
     cold = written(screen.until(lambda text: re.search(r"temp\S* +0\.00", text)))
-    enough = written(screen.until(lambda text: written(text) > cold + 60))
+    later = written(screen.until(lambda text: written(text) > cold))  # counted after the temperature was shown
+    enough = written(screen.until(lambda text: written(text) > later + 60))
     screen.press("\x1b")
     screen.until(lambda text: "stopped by you" in text)
     screen.press("T" * 16)
