@@ -250,7 +250,7 @@ def _load(name: str, args: argparse.Namespace, text: _Text | None) -> Tokenizer:
         run = find(name, args.runs_dir)
     if run is not None:
         return load_tokenizer(run)
-    if path.exists():
+    if os.path.lexists(path):
         return tokenizers.create(f"hf:{path}")  # it says what is missing there
     known = [*tokenizers.names(), *prepared_names(args.data_dir)]
     raise UserError(f"no tokenizer, data set, run or file {name[:80]!r}.{nearest(name, known)}")
