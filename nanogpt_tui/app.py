@@ -30,6 +30,7 @@ from nanogpt_tui.terminal import daemonize
 from nanogpt_tui.terminal.ascii import KEY_NAMES, AsciiFilter
 from nanogpt_tui.terminal.terminal_app import TerminalApp
 from nanogpt_tui.widgets.dialog import Ask
+from nanogpt_tui.widgets.header import Header
 from nanogpt_tui.widgets.keybar import KeyBar
 
 if TYPE_CHECKING:
@@ -236,10 +237,9 @@ class LabApp(TerminalApp):
 
     def _unsaved_work(self) -> str:
         """Return what the app would lose if it ended now, besides a training, as a sentence; "" if nothing."""
-        if self.session.is_preparing_data:
-            return "A data set is being prepared."
         screens = (screen for stack in self._screen_stacks.values() for screen in stack)
-        return next((each.unsaved for each in screens if isinstance(each, LabScreen) and each.unsaved), "")
+        unsaved = [each.unsaved for each in screens if isinstance(each, LabScreen) and each.unsaved]
+        return " ".join([*(["A data set is being prepared."] if self.session.is_preparing_data else []), *unsaved])
 
     async def action_interrupt(self) -> None:
         """Handle Ctrl+C: copy the selection if there is one, ask while a run is training, else say how to quit."""
@@ -302,22 +302,30 @@ class LabApp(TerminalApp):
         if command is not None:
             self.call_later(command.run)
 
-    async def _show_mode(self, mode: str) -> LabScreen:
-        """Switch to the screen of a mode, close the screens on top of it, and return it."""
+    async def _show_mode(self, mode: str) -> LabScreen | None:
+        """Switch to the screen of a mode, close the screens on top of it, and return it.
+
+        None if one of them would lose work: it stays, and says what.
+        """
         await self.switch_mode(mode)
         while len(self.screen_stack) > 1:
+            if isinstance(self.screen, LabScreen) and self.screen.unsaved:
+                self.notify(f"{self.screen.unsaved} Close this screen first.", severity="warning", markup=False)
+                return None
             await self.pop_screen()
         return cast(LabScreen, self.screen)
 
     async def show_item(self, mode: str, name: str) -> None:
         """Switch to the screen of a mode and highlight an item there: a run, a data set or a lesson."""
-        (await self._show_mode(mode)).highlight(name)
+        if (screen := await self._show_mode(mode)) is not None:
+            screen.highlight(name)
 
     async def sample_from(self, source: "Source") -> None:
         """Switch to the Sample screen and choose the weights there."""
         from nanogpt_tui.screens.sample.screen import SampleScreen
 
-        cast(SampleScreen, await self._show_mode("sample")).use_source(source)
+        if (screen := await self._show_mode("sample")) is not None:
+            cast(SampleScreen, screen).use_source(source)
 
     def new_run(self, dataset: str = "", known: "Iterable[DatasetInfo]" = ()) -> AwaitMount:
         """Open the form of a new run on `dataset`. `known` are data sets that the caller has listed already."""
@@ -428,6 +436,8 @@ class LabApp(TerminalApp):
             for each in stack:
                 if isinstance(each, LabScreen):
                     each.settings_changed()
+                    for header in each.query(Header):  # which names keys
+                        header.refresh()
         self.refresh(layout=True)
 
 

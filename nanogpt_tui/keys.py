@@ -6,6 +6,7 @@ A keymap maps the id of a binding ("train.save") to its keys ("w", "w,ctrl+w").
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from itertools import chain
@@ -159,13 +160,13 @@ def _split(keys: str) -> Iterator[str]:
 
 def _is_key(key: str) -> bool:
     *modifiers, last = key.split("+")
-    if not MODIFIERS.issuperset(modifiers):
+    if not MODIFIERS.issuperset(modifiers) or (last != last.lower() and ("ctrl" in modifiers or len(last) > 1)):
         return False
     if len(last) == 1 or last in {each.value for each in Keys}:
         return True
     last = REPLACED_KEYS.get(last, last)
-    try:
-        unicodedata.lookup(KEY_TO_UNICODE_NAME.get(last, last.replace("_", " ")))
-    except KeyError:
-        return False
-    return bool(last)
+    words = KEY_TO_UNICODE_NAME.get(last, last.replace("_", " "))
+    for name in (words, words.replace(" ", "-", 1)):  # Textual writes "LEFT-POINTING …" without the hyphen
+        with suppress(KeyError):
+            return bool(unicodedata.lookup(name))
+    return False

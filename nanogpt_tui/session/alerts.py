@@ -39,7 +39,7 @@ class Alerts:
 
     def _end_alerts(self, history: "History") -> Iterator[str]:
         was_running, self._was_running = self._was_running, history.running
-        if not was_running or history.running:
+        if not was_running or history.running or history.fallback_state is not None:  # a resume that failed is no end
             return
         end = history.finished
         if end is not None and not _is_recent(end.time):  # an old run whose record was read just now
@@ -57,7 +57,9 @@ class Alerts:
             return
         if time.monotonic() - self._best_alert_at >= BEST_EVERY_S:
             self._best_alert_at = time.monotonic()
-            yield f"{history.run}: best validation loss so far, {last.best_val_loss:.4f} at step {last.step:,}"
+            step = next((each.step for each in reversed(history.evaluations) if each.is_best), None)
+            at = "" if step is None else f" at step {step:,}"
+            yield f"{history.run}: best validation loss so far, {last.best_val_loss:.4f}{at}"
 
 
 def _is_recent(timestamp: float) -> bool:

@@ -152,6 +152,8 @@ async def test_texts_name_the_keys_as_they_are_mapped(rhymes: dict[str, Any]) ->
         await at.sees("f9 edits it, f10 continues it", "f10    writes with these weights")
         app.change_settings({"keymap": keymap | {"sample.prompt": "f7"}})
         await at.sees("f7 edits it")
+        app.change_settings({"keymap": keymap | {"app.data": "f4"}})
+        await at.sees("f4 Data")
     app.session.close()
 
 

@@ -63,6 +63,8 @@ async def test_the_palette_lists_what_works_now(lab: Any, two_runs: Any, mode: s
     [
         ({"train.sav": "w"}, "no key named 'train.sav'. Did you mean train.save?"),
         ({"train.save": "ctlr+w"}, "'ctlr+w' is not a key"),
+        ({"train.save": "Space"}, "'Space' is not a key"),
+        ({"train.save": "ctrl+W"}, "'ctrl+W' is not a key"),
         ({"train.save": ""}, "'' is not a key"),
         ({"train.save": "x"}, "train.save=x: that key is already train.stop"),
         ({"train.save": "?"}, "that key is already app.help"),
@@ -82,6 +84,10 @@ def test_a_keymap_that_cannot_be_used_is_refused_in_one_line(
     assert reason in said
     assert said.count("\n") == 1
     assert settings.path().read_bytes() == written
+
+
+def test_a_key_with_a_hyphen_in_its_name_is_one() -> None:
+    keys.check_keymap({"train.save": "left_pointing_double_angle_quotation_mark"})  # « on a French keyboard
 
 
 def test_two_keys_can_change_places() -> None:

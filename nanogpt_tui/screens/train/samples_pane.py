@@ -88,7 +88,7 @@ class SamplesPane(Vertical):
     def _repaint(self) -> None:
         index = len(self._samples) - 1 if self._chosen is None else self._chosen
         sample = self._samples[index] if self._samples else None
-        shown = (len(self._samples), sample or self._empty)
+        shown = (len(self._samples), sample or with_keys(self._empty, self.app))
         if shown == self._shown:
             return
         new_text = shown[1] != self._shown[1]

@@ -58,6 +58,7 @@ async def test_the_same_widget_has_the_focus_again(lab: Any, two_runs: Path, mod
             await at.press("tab")
         if mode == "4":
             await at.sees("◆ validation")  # the chart, which is read in a thread
+        await at.until(lambda: not getattr(at.app.screen, "is_reading", False))
         held, seen = at.app.focused, left_side(at)
         for size in ((79, 24), (10, 3)):
             await for_a_moment_too_small(at, size)
@@ -144,7 +145,7 @@ async def test_the_training_is_seen_and_steered_in_a_small_terminal(lab: Any, si
 
 async def test_a_validation_loss_that_is_no_number_is_a_dash(lab: Any, two_runs: Path) -> None:
     async with lab(size=(40, 10)) as at:
-        await at.until(lambda: at.session.history is not None and at.session.history.evaluations)
+        await at.until(lambda: at.session.history and at.session.history.reading is None)
         evaluations = at.session.history.evaluations
         evaluations.append(replace(evaluations[-1], val_loss=math.nan))
         at.app.screen.training_changed()

@@ -470,7 +470,7 @@ async def test_what_is_wrong_with_an_own_text_is_marked_where_it_stands(lab: Any
         await at.press(*"other")
         assert not at.app.screen.query_one("#name-error").has_class("-shown")
         at.app.screen.query_one("#val_ratio").value = "1.5"
-        await at.pilot.pause()
+        await at.settle()
         assert "below 1" in at.app.screen.query_one("#val_ratio-error").render().plain
         await at.press("ctrl+s")
         assert at.app.screen.query("#val_ratio")  # it stays

@@ -128,7 +128,7 @@ async def test_the_layers_of_a_run_and_its_problems(lab: Any, two_runs: Any) -> 
 async def test_the_newest_of_many_measurements_is_always_shown(lab: Any, two_runs: Any) -> None:
     async with lab() as at:
         await at.app.switch_mode("train")
-        await at.until(lambda: at.session.history and at.session.history.layer_health)
+        await at.until(lambda: at.session.history and at.session.history.reading is None)
         await at.press("h", "down", "down")
         history = at.session.history
         newest = history.layer_health[-1]

@@ -317,7 +317,9 @@ async def test_a_run_that_was_trained_here_has_its_new_name_everywhere(lab: Any)
     async with lab() as at:
         await at.press("g")
         await at.until(lambda: at.session.history and at.session.history.phase == "finished")
+        await at.until(lambda: not at.session.is_training)
         await at.press("4")
+        await at.until(lambda: listed(at) == ["quickstart"])
         await on(at, "quickstart")
         await at.press("R")
         at.app.screen.query_one("Input").value = "three"

@@ -423,12 +423,13 @@ def test_a_run_that_replaces_another_of_its_name_writes_with_its_own_weights(two
 
 async def test_two_checkpoints_write_side_by_side_with_the_same_seed(lab: Any, run: Path) -> None:
     async with lab(size=(140, 40)) as at:
-        await at.press("3", "b")
-        await at.until(lambda: "20" in at.seen())
+        await at.press("3")
+        screen = at.app.screen
+        await at.press("b")
         await at.paste("one 20")
         await at.press("enter")
+        await at.until(lambda: at.app.screen is screen)
         set_knobs(at, max_new_tokens=25)
-        screen = at.app.screen
         await at.press("g")
         await at.until(lambda: len(screen.current) == 2 and all(completion.reason for completion in screen.current))
         left, right = screen.current
@@ -780,6 +781,7 @@ async def test_a_knob_s_value_is_typed_where_it_stands(lab: Any, run: Path) -> N
     async with lab() as at:
         await at.press("3")
         await at.pilot.click("#top_k")
+        await at.until(lambda: isinstance(at.app.screen, AskValue) and at.app.screen.query("Input"))
         at.app.screen.query_one("Input").value = "-4"
         await at.press("enter")
         await at.sees("top_k=-4: has to be at least 0")

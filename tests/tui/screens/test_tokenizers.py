@@ -233,6 +233,9 @@ async def test_a_trained_tokenizer_is_saved_and_compared_again_by_its_file(
         await at.sees("The tokenizer bpe:280 is not saved")
         await at.press("escape")
         assert at.app.screen is screen
+        await at.app.show_item("data", "rhymes")
+        await at.sees("The tokenizer bpe:280 is not saved.")
+        assert at.app.screen is screen
         await at.app.switch_mode("train")
         await at.press("q")
         await at.sees("The tokenizer bpe:280 is not saved.", "quit, losing what is not saved")

@@ -72,6 +72,15 @@ def test_a_run_that_died_and_one_that_failed_are_told() -> None:
         assert run.told(seen) == [f"tiny: {words} at step 0"]
 
 
+def test_a_resume_that_failed_is_no_end() -> None:
+    run = Watched()
+    before = run.history.fallback_state = replace(run.history.run_state, state="interrupted")
+    run.told(started())
+    run.history.fallback_state = before
+    run.history.mark_failed("the data set is gone")
+    assert run.told() == []
+
+
 def test_new_bests_are_told_but_not_every_one(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
@@ -82,6 +91,9 @@ def test_new_bests_are_told_but_not_every_one(monkeypatch: pytest.MonkeyPatch) -
     now[0] += BEST_EVERY_S
     assert run.told() == []
     assert run.told(evaluated(40, 1.7)) == ["tiny: best validation loss so far, 1.7000 at step 40"]
+    now[0] += BEST_EVERY_S
+    worse = replace(evaluated(60, 1.6), val_loss=1.8, is_best=False)
+    assert run.told(evaluated(50, 1.6), worse) == ["tiny: best validation loss so far, 1.6000 at step 50"]
 
 
 def test_what_was_recorded_before_one_looked_is_not_told() -> None:

@@ -12,6 +12,7 @@ from nanogpt_tui.keys import remappable
 from nanogpt_tui.settings import Settings
 from nanogpt_tui.widgets.glossary_page import links, page, topics
 from nanogpt_tui.widgets.help import GROUPS, Help, group_of
+from tests.tui.conftest import Lab
 
 
 def found(at: Any) -> str:
@@ -92,7 +93,9 @@ async def test_typing_after_a_link_starts_anew(lab: Any) -> None:
 async def test_in_ascii_the_glossary_needs_nothing_else(rhymes: dict[str, Any]) -> None:
     app = LabApp(Settings(glyphs="ascii", quickstart=rhymes))
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.press("question_mark", "tab", "tab", "enter")
+        at = Lab(app, pilot)
+        await at.press("question_mark", "tab", "tab", "enter")
+        await at.sees("transformer")
         strips = app.screen._compositor.render_strips()
         assert any("transformer" in strip.text for strip in strips)
         assert all(strip.text.isascii() for strip in strips)

@@ -16,6 +16,7 @@ from nanogpt_tui.settings import Settings
 from nanogpt_tui.widgets.palette import Palette, PaletteCommand, matching
 from nanogpt_tui.widgets.preferences import Preferences
 from tests.narrowing import expect
+from tests.tui.conftest import Lab
 
 
 async def opened(at: Any) -> Palette:
@@ -192,11 +193,10 @@ async def test_a_name_in_markup_is_shown_as_it_is(lab: Any, two_runs: Path) -> N
 async def test_who_only_looks_is_offered_no_setting_of_a_new_run(two_runs: Path) -> None:
     app = LabApp(Settings(), watched=two_runs / "one", readonly=True)
     async with app.run_test() as pilot:
-        await pilot.press("ctrl+p")
-        palette = app.screen
-        assert isinstance(palette, Palette)
-        while palette._reading:
-            await pilot.pause(0.05)
+        at = Lab(app, pilot)
+        await at.press("ctrl+p")
+        await at.until(lambda: isinstance(app.screen, Palette) and not app.screen._reading)
+        palette = expect(Palette, app.screen)
         titles = [each.title for each in palette._commands]
         assert "theme" in titles
         assert "learning_rate" not in titles

@@ -62,7 +62,7 @@ async def test_ascii_glyphs_reach_what_is_already_drawn(lab: Any) -> None:
 async def test_ascii_glyphs_reach_the_screens_behind(lab: Any, two_runs: Path, mode: str) -> None:
     async with lab(size=(120, 60)) as at:
         at.app.switch_mode(mode)
-        await at.until(lambda: "━" in at.seen())
+        await at.until(lambda: at.app.screen.query("LossChart, KnobRow") and "━" in at.seen())
         at.app.change_settings({"glyphs": "ascii"})
         await at.until(lambda: at.seen().isascii())
         drawn = {widget.glyphs for widget in at.app.screen.query(LossChart)}
