@@ -170,6 +170,11 @@ def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) 
         raise
 
 
+def _check_absent(path: Path) -> None:
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, "it already exists", str(path))
+
+
 @contextmanager
 def new_folder(path: Path, partial: Path, replaced: Path) -> Iterator[Path]:
     """Yield an empty folder to fill with files. It becomes `path` if the block succeeds, and is removed if it raises.
@@ -178,8 +183,7 @@ def new_folder(path: Path, partial: Path, replaced: Path) -> Iterator[Path]:
     `replaced` and then removed. A process that is killed can leave `partial`, or `replaced` with nothing at `path`: the
     caller has to look for both, which must be beside `path`. Raise OSError.
     """
-    if os.path.lexists(partial):
-        raise FileExistsError(errno.EEXIST, "it already exists", str(partial))
+    _check_absent(partial)
     try:
         partial.mkdir()
         yield partial
@@ -195,8 +199,8 @@ def new_file(path: Path, *, durable: bool = True, replace: bool = False) -> Iter
     Folders above it are made. Unless `durable` is False, its content is on disk before it appears at `path`. Raise
     OSError, also if `path` exists, unless `replace`.
     """
-    if not replace and os.path.lexists(path):
-        raise FileExistsError(errno.EEXIST, "it already exists", str(path))
+    if not replace:
+        _check_absent(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.partial")
     try:

@@ -160,7 +160,9 @@ def _split(keys: str) -> Iterator[str]:
 
 def _is_key(key: str) -> bool:
     *modifiers, last = key.split("+")
-    if not MODIFIERS.issuperset(modifiers) or (last != last.lower() and ("ctrl" in modifiers or len(last) > 1)):
+    if not MODIFIERS.issuperset(modifiers):
+        return False
+    if last != last.lower() and ("ctrl" in modifiers or len(last) > 1):  # Textual names keys in lower case
         return False
     if len(last) == 1 or last in {each.value for each in Keys}:
         return True

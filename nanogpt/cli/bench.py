@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import asdict
 
 from nanogpt.cli.console import live_line
-from nanogpt.cli.settings import add_settings, configured_anew
+from nanogpt.cli.settings import add_settings, configured_new_run
 from nanogpt.cli.tables import print_table
 from nanogpt.cli.train import add_folders
 from nanogpt.cli.training_display import open_or_prepare
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     steps, burn_in = STEPS.parse(args.steps), BURN_IN.parse(args.burn_in)
-    resolved = configured_anew(args)
+    resolved = configured_new_run(args)
     config = with_shape_of_weights(resolved.config, resolved.sources, args.runs_dir)
     dataset = open_or_prepare(config.data.dataset, args.data_dir)
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 from nanogpt import tokenizers
-from nanogpt.cli.settings import add_settings, configured_anew
+from nanogpt.cli.settings import add_settings, configured_new_run
 from nanogpt.cli.tables import print_table
 from nanogpt.config import KINDS, Resolved, component, config_to_toml, load_preset, names, preset_names
 from nanogpt.data import sources
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     if args.components:
         _print_list(("kind", "name", "summary"), _components(), args.json)
         return 0
-    resolved = with_weights(configured_anew(args))
+    resolved = with_weights(configured_new_run(args))
     values, known = resolved.config.values(), resolved.config.settings()
     if args.toml:
         import tomli_w

@@ -92,7 +92,7 @@ def configured(args: argparse.Namespace, defaults: Mapping[str, Any] | None = No
     return resolve(preset=args.preset, file=args.file, flags=typed(args, every_setting()), defaults=defaults)
 
 
-def configured_anew(args: argparse.Namespace) -> Resolved:
+def configured_new_run(args: argparse.Namespace) -> Resolved:
     """Return the configuration of a new run. Raise `SettingError`, also if it would resume another one."""
     resolved = configured(args)
     if resolved.config.checkpoint.init_from == "resume":

@@ -229,7 +229,7 @@ class TerminalDriver(BufferedDriver, LinuxDriver):
         """Read and parse input until the app ends. If the input ends first, the terminal was closed."""
         parser = CellParser(self._debug)
         decode = getincrementaldecoder("utf-8")("replace").decode
-        with opened_anew(self.fileno) as descriptor:
+        with opened_nonblocking(self.fileno) as descriptor:
             for data in self.read_input(descriptor, self.exit_event):
                 text = decode(data)
                 for message in parser.feed(text) if text else parser.tick():  # an empty text would be the end to `feed`
@@ -293,11 +293,11 @@ class TerminalDriver(BufferedDriver, LinuxDriver):
 
 
 @contextmanager
-def opened_anew(descriptor: int) -> Iterator[int]:
-    """Yield a terminal's descriptor whose reads never wait, without a change for other programs that read it.
+def opened_nonblocking(descriptor: int) -> Iterator[int]:
+    """Yield a new descriptor of the terminal whose reads never block; for other programs nothing changes.
 
-    A job can be stopped between `select` and the read, and its shell takes what was to be read. Yield `descriptor` if
-    the terminal cannot be opened.
+    A job can be stopped between `select` and the read, and its shell takes what was to be read. Yield `descriptor`
+    itself if the terminal cannot be opened again.
     """
     try:
         opened = os.open(os.ttyname(descriptor), os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)

@@ -11,6 +11,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path, PurePosixPath
 
+from nanogpt.data.corpus.unfinished import CONTINUE_ADVICE
 from nanogpt.data.download import PART, WrongFile, download
 from nanogpt.data.sources.base import Shard
 from nanogpt.errors import UserError
@@ -21,8 +22,7 @@ RETRIES = 7  # waits of 1, 2, 4, 8, 16, 30, 30 s: a minute and a half without a 
 POLL_S = 0.1
 JOIN_S = 2.0  # a download that brings bytes stops at once; one that stalls at its time limit, and writes nothing then
 ADVICE = (
-    "what is downloaded and encoded stays: run the same command again to continue, or use a local copy with "
-    "--source FOLDER"
+    f"what is downloaded and encoded stays: {CONTINUE_ADVICE} to continue, or use a local copy with --source FOLDER"
 )
 
 

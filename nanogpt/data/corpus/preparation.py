@@ -17,7 +17,7 @@ from nanogpt.data.background import available_cores
 from nanogpt.data.corpus.encoding import Encoder
 from nanogpt.data.corpus.fetch import Fetcher
 from nanogpt.data.corpus.sample import read_sample, sample_characters, write_sample
-from nanogpt.data.corpus.unfinished import LARGEST, Unfinished
+from nanogpt.data.corpus.unfinished import CONTINUE_ADVICE, LARGEST, Unfinished
 from nanogpt.data.document_settings import DocumentSettings
 from nanogpt.data.existing import REPLACE_ADVICE, check_free
 from nanogpt.data.names import home, unfinished_folder
@@ -30,7 +30,6 @@ from nanogpt.formatting import counted
 from nanogpt.tokenizers import Tokenizer
 
 MAX_WORKERS = 256
-AGAIN = "run the same command again"  # in the errors after which a preparation can be continued
 
 
 def prepare_corpus(
@@ -56,6 +55,7 @@ def prepare_corpus(
     if existing is not None:
         return (yield from _unchanged(recipe, existing))
     starts_over = force and not os.path.lexists(folder)
+    advice = f"{CONTINUE_ADVICE} without --force" if starts_over else CONTINUE_ADVICE  # --force would start over again
     with closing(Unfinished(folder)) as unfinished:
         try:
             if starts_over:
@@ -64,13 +64,14 @@ def prepare_corpus(
                 check_free(folder)
             return (yield from _prepare(recipe, folder, unfinished, workers, keep_shards, force))
         except UserError as error:
-            if starts_over and AGAIN in str(error):  # which would start over again
-                raise UserError(str(error).replace(AGAIN, f"{AGAIN} without --force")) from error
+            if starts_over and CONTINUE_ADVICE in str(error):
+                raise UserError(str(error).replace(CONTINUE_ADVICE, advice)) from error
             raise
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                again = f"{AGAIN}{' without --force' if starts_over else ''} to continue"
-                raise UserError(f"the disk of {folder.parent} is full: free some space, then {again}") from error
+                raise UserError(
+                    f"the disk of {folder.parent} is full: free some space, then {advice} to continue"
+                ) from error
             raise UserError(f"cannot write in {folder.parent}: {why(error)}") from error
 
 
@@ -266,7 +267,7 @@ def interrupted_recipe(name: str) -> Recipe | None:
     None if none is recorded, or its files are gone, or are named from another folder than this process is in.
     """
     try:
-        recorded = read_json(unfinished_folder(home(None) / name) / "corpus.json", LARGEST)
+        recorded = _recorded(name)
         values, source = recorded["settings"], str(recorded["settings"]["source"])
         files = [source] if os.path.lexists(source) else source.split(", ")
         given = [Path(file).absolute() for file in files]
@@ -284,14 +285,18 @@ def interrupted_recipe(name: str) -> Recipe | None:
 def as_interrupted(recipe: Recipe) -> Recipe:
     """Return the recipe with the settings that its interrupted preparation began with, or as it is."""
     try:
-        values = read_json(unfinished_folder(home(None) / recipe.name) / "corpus.json", LARGEST)["settings"]
-        return replace(recipe, **_chosen(values))
+        return replace(recipe, **_chosen(_recorded(recipe.name)["settings"]))
     except (OSError, ValueError, TypeError, KeyError, UserError):
         return recipe
 
 
+def _recorded(name: str) -> Any:
+    """Return what an interrupted preparation recorded. Raise OSError or ValueError."""
+    return read_json(unfinished_folder(home(None) / name) / "corpus.json", LARGEST)
+
+
 def _chosen(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a recipe that decide about its data set, but for the source, of `_settings`."""
+    """Return the fields of a recipe, but for its source, from the values of `_settings`."""
     documents = DocumentSettings(**{each.name: values[each.name] for each in fields(DocumentSettings)})
     others = {key: values[key] for key in ("tokenizer", "val_ratio", "test_ratio", "encoding", "shard_tokens")}
     return {"documents": documents, **others}

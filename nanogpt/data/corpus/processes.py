@@ -17,6 +17,7 @@ from typing import IO, Any
 from nanogpt import processes
 from nanogpt.data.corpus.blocks import ShardEnd, TextBlock, TokenBlock
 from nanogpt.data.corpus.messages import receive, send
+from nanogpt.data.corpus.unfinished import CONTINUE_ADVICE
 from nanogpt.errors import UserError
 
 PIPE_BYTES = 1 << 20  # Linux's default limit
@@ -66,8 +67,8 @@ class Child:
             code = self._process.wait()
             reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             raise UserError(
-                f"a worker process has ended ({reason}), for lack of memory?: run the same command again to continue, "
-                "with fewer --workers"
+                f"a worker process has ended ({reason}), for lack of memory?: {CONTINUE_ADVICE} to continue, with "
+                "fewer --workers"
             )
         message, _ = received
         if "error" in message:

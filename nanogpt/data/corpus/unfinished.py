@@ -32,6 +32,7 @@ from nanogpt.errors import UserError
 from nanogpt.files import file_lock, read_json, remove, why, write_atomically
 from nanogpt.records import from_values
 
+CONTINUE_ADVICE = "run the same command again"  # in errors after which a preparation can be continued
 LARGEST = 1 << 28  # bytes of corpus.json: a million shards
 HASHES_AT_ONCE = 1 << 18
 FORMAT = 1

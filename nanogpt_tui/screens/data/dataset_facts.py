@@ -28,7 +28,7 @@ class Entry:
     `install_command`: what installs the package that has the text; `deletable`: it is on disk, or a part of it.
     `corpus`: its text is many files from the network. `of_documents`: its splits are shares of documents, and
     `documents` is their number by split, once it is prepared. `own_recipe` continues the interrupted preparation of the
-    user's own documents; `begun_recipe` that of a corpus, with its settings and local files if it has some.
+    user's own documents; `continued_recipe` that of a corpus, with its settings and local files if it has some.
     """
 
     info: DatasetInfo
@@ -46,7 +46,7 @@ class Entry:
     of_documents: bool = False
     documents: dict[str, int] = field(default_factory=dict)
     own_recipe: Recipe | None = None
-    begun_recipe: Recipe | None = None
+    continued_recipe: Recipe | None = None
 
     @property
     def name(self) -> str:
@@ -90,7 +90,7 @@ def list_entries() -> list[Entry]:
 def _entry(info: DatasetInfo, has_recipe: bool, is_on_disk: bool) -> Entry:
     recipe: Recipe | None = None
     own: Recipe | None = None
-    begun: Recipe | None = None
+    continued: Recipe | None = None
     is_interrupted = info.unfinished and not info.prepared
     if is_interrupted:
         from nanogpt.data.corpus.preparation import as_interrupted, interrupted_recipe
@@ -105,8 +105,9 @@ def _entry(info: DatasetInfo, has_recipe: bool, is_on_disk: bool) -> Entry:
             has_recipe = False  # `info.problem` has the error
     source = recipe.source if recipe is not None else None
     if is_interrupted and recipe is not None and (recipe.source.is_corpus or recipe.documents is not None):
-        begun_with = as_interrupted(recipe)
-        begun = begun_with if own is None else replace(begun_with, source=own.source)
+        continued = as_interrupted(recipe)
+        if own is not None:  # it is read from local files
+            continued = replace(continued, source=own.source)
     meta = open_dataset(info.name).meta if info.prepared else None
     ratios = meta or recipe
     return Entry(
@@ -124,7 +125,7 @@ def _entry(info: DatasetInfo, has_recipe: bool, is_on_disk: bool) -> Entry:
         corpus=source is not None and source.is_corpus,
         of_documents=recipe is not None and recipe.documents is not None,
         documents=_documents(meta.source) if meta is not None else {},
-        begun_recipe=begun,
+        continued_recipe=continued,
     )
 
 

@@ -256,7 +256,7 @@ class DataScreen(LabScreen):
             self._prepare(entry)
 
     def _prepare(self, entry: Entry, **options: Any) -> None:
-        recipe = self.own_recipes.get(entry.name) or entry.begun_recipe or entry.name
+        recipe = self.own_recipes.get(entry.name) or entry.continued_recipe or entry.name
         self.prepare(entry.name, recipe, force=bool(entry.info.problem), **options)
 
     def action_prepare_other(self) -> None:

@@ -25,7 +25,7 @@ from nanogpt_tui.terminal.driver import (
     CellParser,
     OutputThread,
     TerminalDriver,
-    opened_anew,
+    opened_nonblocking,
 )
 
 ROW = LayoutUpdate([], Region(0, 0, 1, 1))
@@ -58,7 +58,7 @@ def test_input_that_the_shell_has_taken_is_not_waited_for(monkeypatch: pytest.Mo
     app: Any = SimpleNamespace(_loop=None)
     ended = threading.Event()
     monkeypatch.setattr(select, "select", lambda *_: ([terminal], [], []))
-    with opened_anew(terminal) as descriptor:
+    with opened_nonblocking(terminal) as descriptor:
         threading.Timer(0.1, ended.set).start()
         assert list(BufferedDriver.read_input(app, descriptor, ended)) == []
         assert os.get_blocking(terminal), "for the shell nothing changes"
